@@ -1,0 +1,37 @@
+"""The words everyone speaks: units, budget, measurement, manifest. No torch."""
+
+from edgewright.core._budget import CONSTRAINTS, Breach, Budget, Limit
+from edgewright.core._manifest import (
+    FORMAT_VERSION,
+    LayerRecord,
+    Manifest,
+    Parity,
+    Segment,
+    StageRecord,
+    TensorSpec,
+)
+from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
+from edgewright.core._preprocessing import Preprocessing
+from edgewright.core._units import format_count, format_size, parse_quantity
+
+__all__ = [
+    "CONSTRAINTS",
+    "FORMAT_VERSION",
+    "UNITS",
+    "Breach",
+    "Budget",
+    "FigureName",
+    "Figures",
+    "LayerRecord",
+    "Limit",
+    "Manifest",
+    "Measurement",
+    "Parity",
+    "Preprocessing",
+    "Segment",
+    "StageRecord",
+    "TensorSpec",
+    "format_count",
+    "format_size",
+    "parse_quantity",
+]

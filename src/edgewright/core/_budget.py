@@ -1,0 +1,149 @@
+"""What the user can spend: flash, RAM, latency, compute, energy, accuracy."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from edgewright.core._measurement import FigureName, Figures
+from edgewright.core._units import Dimension, parse_quantity
+from edgewright.errors import UsageError
+
+
+class Limit(BaseModel):
+    """A bound in base units, or, when ``relative``, a fraction of the original's figure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    relative: bool = False
+
+    def absolute(self, original: float) -> float:
+        """The bound in base units, given the original model's figure."""
+        return self.value * original if self.relative else self.value
+
+
+class Constraint(NamedTuple):
+    """One line of a budget: the figure it binds, its dimension, and the direction."""
+
+    figure: FigureName
+    dimension: Dimension
+    at_most: bool
+
+
+CONSTRAINTS: Final[dict[str, Constraint]] = {
+    "size": Constraint("size_bytes", "size", at_most=True),
+    "ram": Constraint("ram_bytes", "size", at_most=True),
+    "latency": Constraint("latency_ms", "time", at_most=True),
+    "macs": Constraint("macs", "count", at_most=True),
+    "energy": Constraint("energy_mj", "energy", at_most=True),
+    "max_drop": Constraint("accuracy", "fraction", at_most=False),
+    "accuracy": Constraint("accuracy", "fraction", at_most=False),
+}
+
+
+class Breach(BaseModel):
+    """A limit that is not held: which one, what was found, what was allowed (base units)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    constraint: str
+    figure: FigureName
+    value: float
+    limit: float
+
+    def __str__(self) -> str:
+        side = "at most" if CONSTRAINTS[self.constraint].at_most else "at least"
+        return (f"{self.constraint}: {self.figure} is {self.value:.6g}, "
+                f"{side} {self.limit:.6g} asked")
+
+
+def _limit_parser(dimension: Dimension) -> Any:
+    def parse(value: Any) -> Any:
+        if value is None or isinstance(value, Limit | dict):
+            return value
+        if dimension != "fraction" and isinstance(value, str) and value.strip().endswith("%"):
+            return Limit(value=_positive(parse_quantity(value, "fraction"), value), relative=True)
+        return Limit(value=_positive(parse_quantity(value, dimension), value))
+
+    return BeforeValidator(parse)
+
+
+def _positive(number: float, text: object) -> float:
+    if number < 0 or not math.isfinite(number):
+        raise UsageError(f"a budget must be a finite number of at least 0, got {text!r}")
+    return number
+
+
+class Budget(BaseModel):
+    """Limits on the compressed file, each in the user's units, each optional.
+
+    A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is of the original's
+    figure. ``max_drop`` is in points of the metric below the original ("0.5 %" of 91.7 % allows
+    91.2 %); ``accuracy`` is absolute.
+
+    Raises:
+        UsageError: A quantity with an unknown unit, or below zero.
+
+    Example:
+        >>> budget = Budget(size="100 kB", max_drop="0.5 %")
+        >>> budget.size.value, budget.max_drop.value
+        (100000.0, 0.005)
+        >>> Budget.parse("size=30%,drop=1%").size.relative
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[Limit | None, _limit_parser("size")] = None
+    ram: Annotated[Limit | None, _limit_parser("size")] = None
+    latency: Annotated[Limit | None, _limit_parser("time")] = None
+    macs: Annotated[Limit | None, _limit_parser("count")] = None
+    energy: Annotated[Limit | None, _limit_parser("energy")] = None
+    max_drop: Annotated[Limit | None, _limit_parser("fraction")] = None
+    accuracy: Annotated[Limit | None, _limit_parser("fraction")] = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%``."""
+        limits: dict[str, str] = {}
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            name, separator, value = part.partition("=")
+            name = "max_drop" if name.strip() == "drop" else name.strip()
+            if not separator or name not in CONSTRAINTS:
+                raise UsageError(f"cannot read {part!r} in the budget; expected NAME=QUANTITY with "
+                                 "NAME one of size, ram, latency, macs, energy, drop, accuracy")
+            if name in limits:
+                raise UsageError(f"{part!r}: the budget names {name} twice")
+            limits[name] = value
+        return cls.model_validate(limits)
+
+    def limits(self, original: Figures) -> dict[str, float]:
+        """Every limit that is set, in base units, given the original's figures."""
+        found = {}
+        for name, constraint in CONSTRAINTS.items():
+            limit: Limit | None = getattr(self, name)
+            if limit is None:
+                continue
+            before = original.get(constraint.figure)
+            if name == "max_drop":
+                found[name] = (before or 0.0) - limit.value
+            else:
+                found[name] = limit.absolute(before or 0.0)
+        return found
+
+    def breaches(self, figures: Figures, original: Figures) -> tuple[Breach, ...]:
+        """The limits that ``figures`` do not hold; a figure that is missing breaks its limit."""
+        broken = []
+        for name, limit in self.limits(original).items():
+            constraint = CONSTRAINTS[name]
+            value = figures.get(constraint.figure)
+            slack = 1e-9 * max(1.0, abs(limit))
+            held = value is not None and (value <= limit + slack if constraint.at_most
+                                          else value >= limit - slack)
+            if not held:
+                broken.append(Breach(constraint=name, figure=constraint.figure,
+                                     value=float("nan") if value is None else value, limit=limit))
+        return tuple(broken)

@@ -1,0 +1,85 @@
+"""Quantities in the user's units: "100 kB", "96 KiB", "2 ms", "0.5 %"."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from edgewright.errors import UsageError
+
+Dimension = Literal["size", "time", "energy", "count", "fraction"]
+
+_UNITS: Final[dict[Dimension, dict[str, float]]] = {
+    "size": {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
+             "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
+    "time": {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3},
+    "energy": {"nJ": 1e-6, "uJ": 1e-3, "mJ": 1.0, "J": 1e3},
+    "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
+    "fraction": {"": 1.0, "%": 0.01},
+}
+_QUANTITY: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ%]*)\s*")
+
+
+def parse_quantity(text: str | float, dimension: Dimension) -> float:
+    """Read a quantity into the dimension's base unit.
+
+    Base units: bytes, milliseconds, millijoules, a plain count, a fraction of one.
+
+    Args:
+        text: A number with a unit, or a bare number in the base unit.
+        dimension: What kind of quantity is expected.
+
+    Raises:
+        UsageError: The text is no number, is not finite, is negative or has an unknown unit.
+
+    Example:
+        >>> parse_quantity("96 KiB", "size")
+        98304.0
+        >>> parse_quantity("0.5 %", "fraction")
+        0.005
+    """
+    match = _QUANTITY.fullmatch(str(text).replace("µ", "u"))
+    if match is None:
+        raise UsageError(f"{text!r} is not a quantity; write a number and a unit, "
+                         f"as in {_example(dimension)!r}")
+    number, unit = float(match[1]), match[2]
+    units = _UNITS[dimension]
+    if not unit and "" not in units:
+        return number
+    if unit not in units:
+        known = ", ".join(name or "(none)" for name in units)
+        raise UsageError(f"unknown unit {unit!r} in {text!r} for a {dimension}; known: {known}")
+    return number * units[unit]
+
+
+def format_size(size_bytes: float) -> str:
+    """Write bytes as people read them.
+
+    Example:
+        >>> format_size(98496)
+        '98.5 kB'
+    """
+    return _scaled(size_bytes, ("B", "kB", "MB", "GB"))
+
+
+def format_count(count: float) -> str:
+    """Write a count as people read it.
+
+    Example:
+        >>> format_count(40_800_000)
+        '40.8 M'
+    """
+    return _scaled(count, ("", "k", "M", "G", "T"))
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    index = 0
+    while abs(value) >= 999.5 and index < len(units) - 1:
+        value, index = value / 1000, index + 1
+    digits = f"{value:.0f}" if index == 0 and value == int(value) else f"{value:.3g}"
+    return f"{digits} {units[index]}".rstrip()
+
+
+def _example(dimension: Dimension) -> str:
+    return {"size": "100 kB", "time": "2 ms", "energy": "3 mJ",
+            "count": "40 M", "fraction": "0.5 %"}[dimension]
