@@ -1,0 +1,113 @@
+"""From a user's `nn.Module` to a graph: `torch.export`, in evaluation form, with a dynamic batch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from edgewright.errors import ModelError
+
+_TORCH_HOME: Final = str(Path(torch.__file__).parent)
+_FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
+                    AttributeError, NotImplementedError, ArithmeticError)
+
+
+def example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    """Example inputs as a tuple whose tensors hold exactly two samples.
+
+    Two, because a batch of one would be taken for a constant by the export.
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    leaves = pytree.tree_leaves(inputs)
+    if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
+        raise ModelError(f"example inputs must be tensors with a batch dimension, got {kinds}")
+    if len({leaf.shape[0] for leaf in leaves}) > 1:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
+        raise ModelError(f"example inputs disagree on the batch size: {shapes}")
+
+    def two(leaf: Tensor) -> Tensor:
+        return torch.cat([leaf[:1], leaf[-1:]]).detach().cpu().contiguous()
+
+    batch: tuple[Any, ...] = pytree.tree_map(two, inputs)
+    return batch
+
+
+def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+    """Capture ``model`` as it runs in deployment; see `Program.capture`.
+
+    Raises:
+        ModelError: The model cannot be captured; the message names the user's line.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    try:
+        with _plain_attention():
+            exported = export_graph(model, example_inputs)
+    except _FAILURES as error:
+        raise ModelError(_explain(model, error)) from error
+    return graph_of(exported)
+
+
+def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
+    """Export with one dynamic batch dimension, the first of every input tensor."""
+    batch = Dim("batch", min=1)
+    dynamic_shapes = pytree.tree_map(lambda _: {0: batch}, example_inputs)
+    return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
+
+
+def graph_of(exported: ExportedProgram) -> GraphModule:
+    """The exported program as a graph module, without dead nodes and counters."""
+    module = exported.module(check_guards=False)
+    assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
+    for node in list(module.graph.nodes):
+        if node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default,
+                           torch.ops.aten.lift_fresh_copy.default):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    drop_unused_tensors(module)
+    module.recompile()
+    return module
+
+
+def drop_unused_tensors(module: GraphModule) -> None:
+    """Delete the parameters and buffers that no node reads, such as `num_batches_tracked`."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    names += [name for name, _ in module.named_buffers(remove_duplicate=False)]
+    for name in names:
+        if name not in used:
+            owner, _, leaf = name.rpartition(".")
+            delattr(module.get_submodule(owner), leaf)
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep evaluation-mode attention out of its fused, untrainable fast path."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _explain(model: nn.Module, error: BaseException) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()),
+                  type(error).__name__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not frame.filename.startswith((_TORCH_HOME, "<")) and frame.filename != __file__]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
+    return (f"{type(model).__name__} cannot be captured{where}: {reason}; "
+            "torch.export must be able to trace the forward pass for any batch size")

@@ -1,0 +1,249 @@
+"""What a program costs for one sample: multiply-accumulates, parameters, bytes, memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from edgewright.program._memory import peak_activation_bytes
+from edgewright.program._shapes import shape_of, tensor_of
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
+
+aten = torch.ops.aten
+Shape = tuple[int, ...]
+ShapeOf = Callable[[Node], Shape]
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """Cost of one operator call, for one sample.
+
+    Attributes:
+        name: The node's name in the graph.
+        op: The operator ("conv2d").
+        weight: Name of the weight tensor it reads, or None.
+        channels: Size of the output's channel dimension, the one its weight produces.
+        macs: Multiply-accumulates.
+        bits: 8 where it computes on quantised tensors, else 32.
+        weight_bytes: Of the weight and bias it reads, as stored.
+        traffic_bytes: Activations read and written, at their stored width, and weights read.
+    """
+
+    name: str
+    op: str
+    weight: str | None
+    channels: int
+    macs: int
+    bits: int
+    weight_bytes: int
+    traffic_bytes: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cost of a program, for one sample.
+
+    Attributes:
+        layers: Every call that multiplies, in graph order.
+        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as none.
+        parameters: Scalars in all tensors the graph reads, but for running statistics.
+        weight_bytes: Bytes of these tensors as stored.
+        peak_activation_bytes: Most bytes of activations alive at once, in graph order.
+        uncounted: Operators about which nothing is known, with how often each is called;
+            their MACs are *not* in ``macs``.
+    """
+
+    layers: tuple[NodeCost, ...]
+    macs: int
+    parameters: int
+    weight_bytes: int
+    peak_activation_bytes: int
+    uncounted: dict[str, int]
+
+    @property
+    def traffic_bytes(self) -> int:
+        """Bytes read and written by the calls that multiply (the others are taken as fused)."""
+        return sum(layer.traffic_bytes for layer in self.layers)
+
+    def macs_by_bits(self) -> dict[int, int]:
+        """Multiply-accumulates by the width they are computed in."""
+        total: Counter[int] = Counter()
+        for layer in self.layers:
+            total[layer.bits] += layer.macs
+        return dict(total)
+
+
+def count_costs(program: Program) -> Costs:
+    """Count what a program costs for one sample; see `Program.costs`."""
+    layers = tuple(_layer_cost(node) for node in program.calls() if node.target in _MACS)
+    tensors = {node.target: value for node in program.graph.nodes
+               if node.op == "get_attr" and (value := tensor_of(node)) is not None}
+    statistics = {arg.target for node in program.calls()
+                  if node.target is aten.batch_norm.default
+                  for arg in node.args[3:5] if isinstance(arg, Node)}
+    unknown = Counter(op_name(node) for node in program.calls()
+                      if node.target not in _MACS and not _is_free(node.target))
+    return Costs(
+        layers=layers,
+        macs=sum(layer.macs for layer in layers),
+        parameters=sum(math.prod(value.shape) for name, value in tensors.items()
+                       if name not in statistics),
+        weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
+        peak_activation_bytes=peak_activation_bytes(program.graph),
+        uncounted=dict(unknown),
+    )
+
+
+def op_name(node: Node) -> str:
+    """The operator's plain name: "conv2d" for ``aten.conv2d.default``."""
+    target: Any = node.target
+    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
+    return name.removeprefix("aten::")
+
+
+def count_macs(node: Node, shape: ShapeOf = shape_of) -> int:
+    """Multiply-accumulates of one call for one sample, with shapes from ``shape``; 0 if none."""
+    rule = _MACS.get(node.target)
+    return 0 if rule is None else rule(node, shape)
+
+
+def weight_of(node: Node) -> Node | None:
+    """The ``get_attr`` node a layer's weight comes from, through dequantisation, or None."""
+    if len(node.args) < 2 or not isinstance(node.args[1], Node):
+        return None
+    source = node.args[1]
+    while source.op == "call_function" and source.args and isinstance(source.args[0], Node):
+        source = source.args[0]
+    return source if source.op == "get_attr" else None
+
+
+def _layer_cost(node: Node) -> NodeCost:
+    weight = weight_of(node)
+    activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
+    bits = 8 if all("dequantize" in str(arg.target) for arg in activations) else 32
+    stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
+    weight_bytes = sum(math.prod(value.shape) * value.element_size()
+                       for value in map(tensor_of, stored) if value is not None)
+    elements = sum(math.prod(shape_of(arg)) for arg in [*activations, node])
+    shape = shape_of(node)
+    axis = len(shape) - 1 if node.target in _LAST_AXIS else min(1, len(shape) - 1)
+    return NodeCost(
+        name=node.name, op=op_name(node), weight=str(weight.target) if weight else None,
+        channels=shape[axis], macs=count_macs(node), bits=bits, weight_bytes=weight_bytes,
+        traffic_bytes=elements * bits // 8 + weight_bytes)
+
+
+def _stored_source(node: Node) -> Node:
+    while node.op == "call_function":
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _is_stored(node: Node) -> bool:
+    """Whether a value comes from stored tensors alone."""
+    if node.op == "get_attr":
+        return True
+    return (node.op == "call_function" and bool(node.all_input_nodes)
+            and all(map(_is_stored, node.all_input_nodes)))
+
+
+def _input_shapes(node: Node, shape: ShapeOf, count: int = 2) -> list[Shape]:
+    return [shape(arg) for arg in node.args[:count] if isinstance(arg, Node)]
+
+
+def _conv_macs(node: Node, shape: ShapeOf) -> int:
+    """Per output position and channel: the kernel's extent times its input channels."""
+    weight = _input_shapes(node, shape)[1]
+    return math.prod(shape(node)) * math.prod(weight[1:])
+
+
+def _conv_transpose_macs(node: Node, shape: ShapeOf) -> int:
+    """Per input position and channel: the kernel's extent times its output channels."""
+    inputs, weight = _input_shapes(node, shape)
+    return math.prod(inputs) * math.prod(weight[1:])
+
+
+def _matmul_macs(node: Node, shape: ShapeOf) -> int:
+    """Per output element: the length of the summed dimension, the first operand's last."""
+    return math.prod(shape(node)) * _input_shapes(node, shape)[0][-1]
+
+
+def _addmm_macs(node: Node, shape: ShapeOf) -> int:
+    return math.prod(shape(node)) * _input_shapes(node, shape, 3)[1][-1]
+
+
+def _attention_macs(node: Node, shape: ShapeOf) -> int:
+    query, key = _input_shapes(node, shape)
+    value = _input_shapes(node, shape, 3)[2]
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+_MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
+    aten.conv1d.default: _conv_macs,
+    aten.conv2d.default: _conv_macs,
+    aten.conv3d.default: _conv_macs,
+    aten.conv1d.padding: _conv_macs,
+    aten.conv2d.padding: _conv_macs,
+    aten.conv3d.padding: _conv_macs,
+    aten.conv_transpose1d.default: _conv_transpose_macs,
+    aten.conv_transpose2d.input: _conv_transpose_macs,
+    aten.conv_transpose3d.input: _conv_transpose_macs,
+    aten.linear.default: _matmul_macs,
+    aten.matmul.default: _matmul_macs,
+    aten.mm.default: _matmul_macs,
+    aten.bmm.default: _matmul_macs,
+    aten.addmm.default: _addmm_macs,
+    aten.baddbmm.default: _addmm_macs,
+    aten.scaled_dot_product_attention.default: _attention_macs,
+}
+_LAST_AXIS: Final = frozenset({
+    aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
+    aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
+})
+
+# Operators that multiply nothing worth counting and are neither point-wise nor views.
+_FREE: Final = frozenset("""
+    batch_norm layer_norm group_norm instance_norm rms_norm softmax log_softmax dropout
+    feature_dropout alpha_dropout cat stack pad constant_pad_nd embedding mean sum amax amin max
+    min argmax cumsum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
+    upsample_nearest2d upsample_bilinear2d upsample_bicubic2d pixel_shuffle pixel_unshuffle
+    channel_shuffle flatten reshape contiguous clone to _to_copy index index_select gather roll
+    repeat flip zeros zeros_like ones ones_like full full_like arange empty eye sym_size
+    scalar_tensor chunk unflatten matrix_transpose meshgrid one_hot tril triu
+    _assert_tensor_metadata _assert_scalar item type_as
+""".split())
+
+
+def _is_free(target: Any) -> bool:
+    if not isinstance(target, torch._ops.OpOverload):
+        return not isinstance(target, torch._ops.HigherOrderOperator)
+    if target.namespace == "quantized_decomposed" or torch.Tag.pointwise in target.tags:
+        return True
+    returns = target._schema.returns
+    is_alias = bool(returns) and returns[0].alias_info is not None
+    name = target._schema.name.removeprefix("aten::")
+    return is_alias or name.rstrip("_") in _FREE or name in _FREE
+
+
+def stored_tensors(program: Program) -> dict[str, Tensor]:
+    """Every tensor the graph reads, by name."""
+    module = program.graph_module
+    return {str(node.target): _attribute(module, str(node.target))
+            for node in program.graph.nodes if node.op == "get_attr"}
+
+
+def _attribute(module: Any, path: str) -> Tensor:
+    for part in path.split("."):
+        module = getattr(module, part)
+    tensor: Tensor = module
+    return tensor

@@ -1,0 +1,96 @@
+"""Peak activation memory: which tensors are alive at once, in graph order."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.program._shapes import bytes_of, shape_of, tensor_of
+
+aten = torch.ops.aten
+
+# Views, and what a runtime computes in place or not at all.
+_ALIASES: Final = frozenset("""
+    view reshape flatten unflatten permute transpose t squeeze unsqueeze select slice expand
+    alias detach dropout contiguous chunk split split_with_sizes unbind
+""".split())
+
+
+def peak_activation_bytes(graph: Graph) -> int:
+    """Most bytes of inputs and activations alive at once, for one sample.
+
+    A view shares its source's storage; so does a dequantised tensor, which no int8 runtime
+    materialises, and a tensor that is only ever quantised counts at its quantised width.
+    """
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    storage: dict[Node, Node] = {}
+    last_use: dict[Node, int] = {}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            continue
+        owner = _owner(node)
+        storage[node] = node if owner is None or owner.op == "get_attr" \
+            else storage.get(owner, owner)
+        uses = [order[user] for user in node.users] or [order[node]]
+        last_use[storage[node]] = max(last_use.get(storage[node], 0), *uses)
+    return _sweep(graph, storage, last_use, order)
+
+
+def _sweep(graph: Graph, storage: dict[Node, Node], last_use: dict[Node, int],
+           order: dict[Node, int]) -> int:
+    alive, peak = 0, 0
+    ending: dict[int, int] = {}
+    for node in graph.nodes:
+        if storage.get(node) is node and node.op in ("placeholder", "call_function"):
+            size = 0 if _is_constant(node) else stored_bytes(node)
+            alive += size
+            ending[last_use[node]] = ending.get(last_use[node], 0) + size
+        peak = max(peak, alive)
+        alive -= ending.pop(order[node], 0)
+    return peak
+
+
+def stored_bytes(node: Node) -> int:
+    """Bytes of a node's result for one sample, one byte an element if it is only quantised."""
+    value = tensor_of(node)
+    if value is not None and value.is_floating_point() and _only_quantized(node):
+        return math.prod(shape_of(node))
+    return bytes_of(node)
+
+
+def _owner(node: Node) -> Node | None:
+    """The node whose storage this one shares, if any."""
+    if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
+        return None
+    if _is_quantization(node) or (node.target == aten.relu.default and _only_quantized(node)):
+        return node.args[0]
+    if not isinstance(node.target, torch._ops.OpOverload):
+        is_item = all(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(node.meta.get("val")))
+        return node.args[0] if is_item else None
+    name = node.target._schema.name.removeprefix("aten::")
+    return node.args[0] if name in _ALIASES or name.endswith("_") else None
+
+
+def _is_quantization(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) \
+        and node.target.namespace == "quantized_decomposed"
+
+
+def _only_quantized(node: Node) -> bool:
+    users = list(node.users)
+    if len(users) == 1 and users[0].target == aten.relu.default:
+        users = list(users[0].users)
+    return bool(users) and all(
+        user.op == "call_function" and _is_quantization(user)
+        and "dequantize" not in str(user.target) for user in users)
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether a call reads stored tensors only: its result is folded into the file."""
+    return node.op == "call_function" and bool(node.all_input_nodes) \
+        and all(arg.op == "get_attr" for arg in node.all_input_nodes)

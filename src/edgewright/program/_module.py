@@ -1,0 +1,69 @@
+"""A captured graph as an `nn.Module` that trains, evaluates and keeps the model's own names."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+aten = torch.ops.aten
+
+# Where an operator says whether it is training, and the two values of that argument.
+_MODE_ARGUMENT: Final = {
+    aten.batch_norm.default: 5,
+    aten.dropout.default: 2,
+    aten.dropout_.default: 2,
+    aten.feature_dropout.default: 2,
+    aten.feature_dropout_.default: 2,
+    aten.alpha_dropout.default: 2,
+    aten.feature_alpha_dropout.default: 2,
+}
+
+
+class CapturedModule(GraphModule):
+    """A trainable module over a captured graph.
+
+    ``train()`` and ``eval()`` switch batch norm and dropout, which a plain exported graph cannot.
+    State dict keys are the original model's. A batch norm without running statistics normalises
+    by the batch in both modes, as in the original.
+    """
+
+    def train(self, mode: bool = True) -> CapturedModule:
+        """Switch the graph and every submodule to training (or, with False, to evaluation)."""
+        if mode != self.training:
+            set_training(self, mode)
+        super().train(mode)
+        return self
+
+
+def trainable(graph_module: GraphModule) -> CapturedModule:
+    """A module of its own graph and parameters, in evaluation mode, ready to be trained.
+
+    Args:
+        graph_module: In evaluation form, as captured; it is copied.
+    """
+    source = copy.deepcopy(graph_module)
+    source.training = False
+    module = CapturedModule(source, source.graph, class_name="CapturedModule")
+    module.meta.update(source.meta)
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    nn.Module.train(module, False)
+    return module
+
+
+def set_training(module: GraphModule, mode: bool) -> None:
+    """Write the mode into every mode-dependent node of ``module`` and recompile it, in place."""
+    for node in module.graph.nodes:
+        position = _MODE_ARGUMENT.get(node.target)
+        if position is not None and not _always_batch_statistics(node):
+            node.update_arg(position, mode)
+    module.recompile()
+
+
+def _always_batch_statistics(node: Node) -> bool:
+    return node.target is aten.batch_norm.default and node.args[3] is None

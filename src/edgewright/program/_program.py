@@ -1,0 +1,147 @@
+"""`Program`: a model as a graph that passes rewrite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from edgewright.errors import ModelError
+from edgewright.program._archive import load_archive, save_archive
+from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
+from edgewright.program._module import CapturedModule, trainable
+
+if TYPE_CHECKING:
+    from edgewright.program._channels import ChannelGroups
+    from edgewright.program._costs import Costs
+
+
+@final
+class Program:
+    """A captured model: a graph of plain operators with the model's own parameter names.
+
+    A program is a value: passes return a new one and leave theirs as it was. It is kept in
+    evaluation form; `module` gives a trainable copy.
+
+    Attributes:
+        graph_module: The graph and its tensors. Read it; rewrite a `copy`.
+        example_inputs: Inputs of two samples.
+        exits: Number of early exits. With ``exits > 0`` the outputs are one logits tensor per
+            exit, early ones first, then the final one.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> sorted(program.state_dict())
+        ['0.bias', '0.weight', '2.bias', '2.weight']
+        >>> program.costs().macs
+        56
+        >>> program.module()(torch.zeros(5, 4)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, graph_module: GraphModule, example_inputs: tuple[Any, ...],
+                 exits: int = 0) -> None:
+        self.graph_module = graph_module
+        self.example_inputs = example_inputs
+        self.exits = exits
+
+    @classmethod
+    def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> Program:
+        """Capture ``model`` with `torch.export`, for any batch size.
+
+        The graph is the one that runs in deployment (evaluation mode); `module` turns batch norm
+        and dropout back on for training. The model itself is not touched.
+
+        Args:
+            model: Any module; its inputs are tensors, or nested tuples, lists and dicts of them,
+                with the batch first.
+            example_inputs: One input, or a tuple of positional inputs. Values do not matter.
+
+        Raises:
+            ModelError: The model cannot be captured; the line that fails is named.
+        """
+        inputs = example_batch(example_inputs)
+        return cls(capture_graph(model, inputs), inputs)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Program:
+        """Load a saved program. Nothing is unpickled, and the model's class is not needed.
+
+        Raises:
+            ModelError: The file is missing, damaged, or holds something that could run code.
+        """
+        exported, metadata = load_archive(Path(path))
+        inputs = exported.example_inputs
+        if inputs is None:
+            raise ModelError(f"{path} holds no example inputs")
+        return cls(graph_of(exported), inputs[0], exits=int(metadata.get("exits", 0)))
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to one file, atomically."""
+        exported = export_graph(self.graph_module, self.example_inputs)
+        save_archive(exported, Path(path), {"exits": self.exits})
+
+    @property
+    def graph(self) -> Graph:
+        """The graph; see `graph_module`."""
+        return self.graph_module.graph
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any tensor is stored in a quantised type."""
+        return any("quantize" in str(node.target) for node in self.calls())
+
+    def calls(self) -> Iterator[Node]:
+        """The operator calls, in order."""
+        return (node for node in self.graph.nodes if node.op == "call_function")
+
+    def copy(self) -> Program:
+        """A program of its own graph and tensors."""
+        return Program(copy.deepcopy(self.graph_module), self.example_inputs, self.exits)
+
+    def module(self, train: bool = False) -> CapturedModule:
+        """A module of its own parameters, trainable, in training or evaluation mode."""
+        return trainable(self.graph_module).train(train)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, detached, under its original name."""
+        return dict(self.graph_module.state_dict())
+
+    def with_state(self, state: Mapping[str, Tensor]) -> Program:
+        """This program with other weights.
+
+        Raises:
+            ModelError: Names or shapes do not fit.
+        """
+        program = self.copy()
+        try:
+            program.graph_module.load_state_dict(
+                {name: value.detach().cpu() for name, value in state.items()})
+        except RuntimeError as error:
+            raise ModelError(f"the weights do not fit the program: {error}") from error
+        return program
+
+    def run(self, *inputs: Any) -> Any:
+        """Evaluate without gradients; outputs are nested as the model's were."""
+        with torch.no_grad():
+            return self.module()(*inputs)
+
+    def costs(self) -> Costs:
+        """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""
+        from edgewright.program._costs import count_costs
+
+        return count_costs(self)
+
+    def groups(self, ignore: tuple[str, ...] = ()) -> ChannelGroups:
+        """What has to be sliced together; see `ChannelGroups`."""
+        from edgewright.program._channels import find_groups
+
+        return find_groups(self, ignore)

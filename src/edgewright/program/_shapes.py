@@ -1,0 +1,72 @@
+"""Shapes of graph nodes: read at batch one, and computed again after a rewrite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._dispatch.python import enable_python_dispatcher
+from torch.fx import GraphModule, Interpreter, Node
+from torch.utils import _pytree as pytree
+
+
+def concrete(size: int | torch.SymInt, batch: int = 1) -> int:
+    """A size as an integer, with ``batch`` in the place of the batch symbol."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+
+
+def tensor_of(node: Node) -> Tensor | None:
+    """The fake tensor a node computes, or None where it computes something else."""
+    value = node.meta.get("val")
+    return value if isinstance(value, Tensor) else None
+
+
+def shape_of(node: Node, batch: int = 1) -> tuple[int, ...]:
+    """Shape of the tensor a node computes, for the given batch size."""
+    value = tensor_of(node)
+    if value is None:
+        raise TypeError(f"{node.name} computes no tensor")
+    return tuple(concrete(size, batch) for size in value.shape)
+
+
+def bytes_of(node: Node) -> int:
+    """Bytes of all tensors a node computes, for one sample."""
+    total = 0
+    for leaf in pytree.tree_leaves(node.meta.get("val")):
+        if isinstance(leaf, Tensor):
+            count = 1
+            for size in leaf.shape:
+                count *= concrete(size)
+            total += count * leaf.element_size()
+    return total
+
+
+class _ShapeInterpreter(Interpreter):
+    """Runs the graph on fake tensors, keeping each node's result in its ``val``."""
+
+    def run_node(self, n: Node) -> Any:
+        if n.op == "get_attr":
+            value = self.fetch_attr(str(n.target))
+            n.meta["val"] = self._fake(value) if isinstance(value, Tensor) else value
+            return n.meta["val"]
+        n.meta["val"] = super().run_node(n)
+        return n.meta["val"]
+
+    def _fake(self, value: Tensor) -> Tensor:
+        mode = torch._guards.detect_fake_mode(
+            [n.meta.get("val") for n in self.module.graph.nodes if n.op == "placeholder"])
+        fake: Tensor = mode.from_tensor(value, static_shapes=True)
+        return fake
+
+
+def refresh_shapes(module: GraphModule) -> None:
+    """Compute every node's ``val`` anew from the placeholders', in place."""
+    placeholders = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
+    mode = torch._guards.detect_fake_mode(placeholders)
+    interpreter = _ShapeInterpreter(module)
+    with mode, enable_python_dispatcher(), torch.no_grad():
+        interpreter.run(*placeholders, enable_io_processing=False)
