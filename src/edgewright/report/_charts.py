@@ -1,0 +1,188 @@
+"""The report's drawings, as inline SVG coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from edgewright.report._axis import Axis, accuracy_axis, size_axis
+from edgewright.report._html import Markup, el, join
+from edgewright.report._labels import Box, Label, place_labels
+from edgewright.report._text import format_figure, printable
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 16.0, 30.0, 44.0
+_SAME_PIXEL: Final = 5.0
+_LONGEST_LABEL: Final = 30
+_UNITS: Final = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One stage on the chart: size in bytes, accuracy as a fraction."""
+
+    label: str
+    size_bytes: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    width: float
+    height: float
+    x: Axis
+    y: Axis
+    unit: str
+    scale: float
+    pixels: tuple[tuple[float, float], ...] = field(default=())
+
+
+def accuracy_size_chart(points: Sequence[Point], width: float, height: float,
+                        size_limit: float | None = None) -> Markup:
+    """Draw accuracy (percent) against size (bytes), the stages joined in their order.
+
+    Args:
+        points: At least one, in the order of the run.
+        width: Of the drawing's coordinates, in pixels; it scales to the page.
+        height: Likewise.
+        size_limit: The budget's, in bytes, drawn as a line.
+
+    Raises:
+        ValueError: There is no point to draw.
+    """
+    if not points:
+        raise ValueError("a chart of accuracy against size needs at least one point, got none")
+    frame = _frame(points, width, height, size_limit)
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in frame.pixels)
+    summary = "; ".join(f"{point.label}: {format_figure('accuracy', point.accuracy)} at "
+                        f"{format_figure('size_bytes', point.size_bytes)}" for point in points)
+    return el("svg", el("title", "Accuracy against size, stage by stage"), el("desc", summary),
+              _grid(frame), _limit(frame, size_limit),
+              el("path", d=path, class_="path"), _dots(points, frame),
+              _labels(points, frame, size_limit),
+              viewBox=f"0 0 {width:g} {height:g}", role="img", class_="chart")
+
+
+def bar(after: float, before: float, whole: float) -> Markup:
+    """Draw a bar of ``after`` over a paler one of ``before``, on a track of ``whole``.
+
+    Example:
+        >>> bar(0, 0, 0).count("<rect")
+        1
+    """
+    def part(value: float, class_: str) -> Markup:
+        share = 100 * min(1.0, value / whole) if whole > 0 and value > 0 else 0.0
+        return el("rect", x=0, y=0, width=max(share, 0.6), height=8, class_=class_) if (
+            share) else Markup("")
+
+    return el("svg", el("rect", x=0, y=0, width=100, height=8, class_="track"),
+              part(before, "before"), part(after, "after"),
+              viewBox="0 0 100 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
+
+
+def _frame(points: Sequence[Point], width: float, height: float,
+           size_limit: float | None) -> _Frame:
+    sizes = [point.size_bytes for point in points]
+    shown = sizes if size_limit is None or size_limit <= 0 else [*sizes, size_limit]
+    x = size_axis(shown, _LEFT, width - _RIGHT)
+    y = accuracy_axis([100 * point.accuracy for point in points], height - _BOTTOM, _TOP)
+    unit, scale = next((u for u in _UNITS if x.high >= 1.2 * u[1]), _UNITS[-1])
+    pixels = tuple((x.place(point.size_bytes), y.place(100 * point.accuracy)) for point in points)
+    return _Frame(width, height, x, y, unit, scale, pixels)
+
+
+def _grid(frame: _Frame) -> Markup:
+    foot, right = frame.height - _BOTTOM, frame.width - _RIGHT
+    parts: list[Markup] = []
+    for tick in frame.y.ticks(5):
+        y = frame.y.place(tick)
+        parts += [el("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid"),
+                  el("text", f"{tick:g}", x=_LEFT - 8, y=y, class_="tick", text_anchor="end",
+                     dominant_baseline="central")]
+    for tick in frame.x.ticks(max(3, round(frame.width / 110))):
+        x = frame.x.place(tick)
+        parts += [el("line", x1=x, x2=x, y1=foot, y2=foot + 5, class_="axis"),
+                  el("text", f"{tick / frame.scale:g}", x=x, y=foot + 18, class_="tick",
+                     text_anchor="middle")]
+    scale = ", log scale" if frame.x.log else ""
+    parts += [el("line", x1=_LEFT, x2=right, y1=foot, y2=foot, class_="axis"),
+              el("text", "Accuracy (%)", x=4, y=12, class_="name"),
+              el("text", f"Size ({frame.unit}{scale})", x=right, y=frame.height - 6, class_="name",
+                 text_anchor="end")]
+    return join(parts)
+
+
+def _limit(frame: _Frame, size_limit: float | None) -> Markup:
+    if size_limit is None or size_limit <= 0:
+        return Markup("")
+    x = frame.x.place(size_limit)
+    middle = (_LEFT + frame.width) / 2
+    side, anchor = (6, "start") if x < middle else (-6, "end")
+    return join([
+        el("line", x1=x, x2=x, y1=_TOP - 8, y2=frame.height - _BOTTOM, class_="limit"),
+        el("text", f"budget: {format_figure('size_bytes', size_limit)}", x=x + side, y=_TOP - 2,
+           class_="limit-name", text_anchor=anchor)])
+
+
+def _dots(points: Sequence[Point], frame: _Frame) -> Markup:
+    last = len(points) - 1
+    return join(
+        el("circle", el("title", f"{point.label}: {format_figure('accuracy', point.accuracy)}, "
+                                 f"{format_figure('size_bytes', point.size_bytes)}"),
+           cx=x, cy=y, r=5.5 if index == last else 4.5,
+           class_="dot last" if index == last else "dot first" if index == 0 else "dot")
+        for index, (point, (x, y)) in enumerate(zip(points, frame.pixels, strict=True)))
+
+
+def _labels(points: Sequence[Point], frame: _Frame, size_limit: float | None) -> Markup:
+    groups = _groups(frame.pixels)
+    texts = [_shorten([points[index].label for index in group]) for group in groups]
+    anchors = [frame.pixels[group[0]] for group in groups]
+    inside = Box(_LEFT + 2, _TOP + 2, frame.width - 2, frame.height - _BOTTOM - 2)
+    placed = place_labels(texts, anchors, _obstacles(frame, size_limit), inside)
+    return join(_label(label, anchor) for label, anchor in zip(placed, anchors, strict=True))
+
+
+def _label(label: Label, anchor: tuple[float, float]) -> Markup:
+    text = el("text", label.text, x=label.x, y=label.y, text_anchor=label.anchor,
+              dominant_baseline="central", class_="label")
+    if label.distance <= 12:
+        return text
+    return join([el("line", x1=anchor[0], y1=anchor[1], x2=label.x, y2=label.y, class_="leader"),
+                 text])
+
+
+def _groups(pixels: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Indices of points that fall on the same spot, which share one label."""
+    groups: list[list[int]] = []
+    for index, pixel in enumerate(pixels):
+        near = (g for g in groups if math.dist(pixels[g[0]], pixel) < _SAME_PIXEL)
+        group = next(near, None)
+        if group is None:
+            groups.append([index])
+        else:
+            group.append(index)
+    return groups
+
+
+def _shorten(labels: Sequence[str]) -> str:
+    for shown in range(len(labels), 0, -1):
+        rest = f" +{len(labels) - shown}" if shown < len(labels) else ""
+        text = printable(", ".join(labels[:shown])) + rest
+        if len(text) <= _LONGEST_LABEL:
+            return text
+    return text[:_LONGEST_LABEL - 1] + "\u2026"
+
+
+def _obstacles(frame: _Frame, size_limit: float | None) -> list[tuple[float, float]]:
+    """Points along the path and the budget's line, which labels should not cover."""
+    steps = [i / 24 for i in range(25)]
+    pixels = frame.pixels
+    along = [*pixels, *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
+                        for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
+    if size_limit is None or size_limit <= 0:
+        return along
+    x, height = frame.x.place(size_limit), frame.height - _BOTTOM - _TOP
+    return [*along, *((x, _TOP + t * height) for t in steps)]

@@ -1,0 +1,211 @@
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+
+from edgewright.core import Figures, Manifest, Measurement
+from edgewright.report import render_html
+from edgewright.report._text import breach_words, format_exact, format_figure
+
+HOSTILE = "<script>alert('x')</script>\"&\x00\x1b[31m\u202e"
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Parses strictly: every element is closed in order; keeps text, tags and attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.pieces: list[str] = []
+        self.titles: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces).replace("\u2212", "-").replace("\u00d7", "x")
+
+
+def render(manifest: Manifest) -> Page:
+    return Page(render_html(manifest))
+
+
+def all_figures(manifest: Manifest) -> list[Measurement]:
+    groups = (manifest.original, manifest.compressed, manifest.simulated,
+              *(stage.figures for stage in manifest.stages))
+    return [m for figures in groups for m in figures.measurements]
+
+
+@pytest.mark.parametrize("name", ["manifest", "breached", "bare"])
+def test_page_is_well_formed(name, request):
+    page = render(request.getfixturevalue(name))
+    assert page.tags.count("html") == page.tags.count("body") == page.tags.count("h1") == 1
+
+
+def test_drawings_are_well_formed_xml(manifest):
+    drawings = re.findall(r"<svg.*?</svg>", render_html(manifest), flags=re.DOTALL)
+    assert len(drawings) == 2 + len(manifest.segments) + 2 * len(manifest.layers)
+    roots = [ET.fromstring(drawing) for drawing in drawings]  # noqa: S314 - our own drawings
+    assert {root.tag for root in roots} == {"svg"}
+
+
+def test_nothing_is_loaded_and_nothing_runs(manifest):
+    html = render_html(manifest)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
+    assert not {"src", "href", "srcset", "action"} & {name for name, _ in page.attributes}
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+
+
+def test_every_figure_appears_with_its_origin(manifest):
+    page = render(manifest)
+    titles = {value for name, value in page.attributes if name == "title"}
+    for measurement in all_figures(manifest):
+        assert format_figure(measurement.name, measurement.value) in page.text
+        assert format_exact(measurement.name, measurement.value) in titles
+        assert measurement.runtime is None or measurement.runtime in page.text
+    assert page.text.count("modelled") >= 6
+    assert "p10 1.92 ms, p90 2.26 ms" in page.text
+    assert "1,092,437 B" in page.text
+
+
+def test_ratios_are_those_computed_by_hand(manifest):
+    text = render(manifest).text
+    assert "-0.3 points" in text  # 91.43 - 91.73
+    assert "7.1x smaller" in text  # 1,092,437 / 153,127 = 7.134
+    assert "2.0x faster" in text  # 4.12 / 2.04 = 2.020
+    assert "21x less" in text  # 0.188 / 0.0091 = 20.66
+
+
+def test_headline_names_model_data_seed_and_verdict(manifest):
+    text = render(manifest).text
+    assert "torchvision:resnet20 on cifar10" in text
+    assert "seed 7" in text
+    assert "Budget held All 3 limits are met" in text
+
+
+def test_breaches_are_said_in_words(breached):
+    text = render(breached).text
+    assert "Budget breached 3 limits are not held:" in text
+    for breach in breached.breaches:
+        assert breach_words(breach) in text
+    assert "Budget held" not in text
+
+
+def test_one_limit_is_singular(manifest, breached):
+    one = render(breached.model_copy(update={"breaches": breached.breaches[:1]})).text
+    assert "1 limit is not held:" in one
+    budget = type(manifest.budget)(size="160 kB")
+    held = render(manifest.model_copy(update={"budget": budget})).text
+    assert "Its one limit is met" in held
+
+
+def test_a_slower_file_is_called_slower(manifest, breached):
+    assert "Slower: 1.2x. The median latency is 4.94 ms, against 4.12 ms" in render(breached).text
+    assert "Slower" not in render(manifest).text
+
+
+def test_simulation_and_parity_stand_beside_the_file(manifest):
+    text = render(manifest).text
+    assert "91.46 %" in text
+    assert "-0.03 points" in text
+    assert "0.00312" in text
+    assert "99.87 %" in text
+    assert "10,000 samples, test split" in text
+
+
+def test_stages_layers_exits_and_uncounted_appear(manifest):
+    page = render(manifest)
+    for stage in manifest.stages:
+        assert stage.name in page.text
+        assert all(note in page.text for note in stage.notes)
+    for layer in manifest.layers:
+        assert layer.name in page.text
+    assert "21 layers: 17 narrowed, 1 gone, 1 added" in page.text
+    assert "52.3 %" in page.text
+    assert "5,234 of 10,000 samples" in page.text
+    assert "0.885" in page.text
+    assert "13.3 M" in page.text  # 6.2 M + 7.1 M
+    # (0.5234 * 6.2 + 0.3111 * 13.3 + 0.1655 * 20.7) / 20.7
+    assert "the mean sample needs 52.2 % of the MACs" in page.text
+    assert "aten.grid_sampler" in page.text
+
+
+def test_chart_axes_carry_units(manifest):
+    html = render_html(manifest)
+    assert html.count(">Accuracy (%)</text>") == 2
+    assert html.count(">Size (kB)</text>") == 2
+    assert html.count("budget: 160 kB</text>") == 2
+
+
+def test_provenance_is_complete(manifest):
+    page = render(manifest)
+    for words in (*manifest.versions, *manifest.versions.values(), manifest.machine,
+                  *(segment.sha256 for segment in manifest.segments),
+                  json.dumps(manifest.recipe, indent=2), "float32, N x 3 x 32 x 32"):
+        assert words in page.text
+
+
+def test_hostile_names_are_escaped(manifest):
+    layer = manifest.layers[0].model_copy(update={"name": HOSTILE, "op": HOSTILE})
+    stage = manifest.stages[0].model_copy(update={"name": HOSTILE, "notes": (HOSTILE,)})
+    segment = manifest.segments[0].model_copy(update={"file": HOSTILE})
+    spec = manifest.inputs[0].model_copy(update={"name": HOSTILE})
+    figure = Measurement(name="accuracy", value=0.9, kind="measured", runtime=HOSTILE,
+                         split=HOSTILE)
+    breach = {"constraint": HOSTILE, "figure": "size_bytes", "value": 2.0, "limit": 1.0}
+    page = render(Manifest.model_validate(manifest.model_dump() | {
+        "model": HOSTILE, "data": HOSTILE, "machine": HOSTILE, "runtime": HOSTILE,
+        "recipe": {HOSTILE: HOSTILE + "\ud800"}, "versions": {HOSTILE: HOSTILE},
+        "classes": (HOSTILE,), "uncounted": (HOSTILE,), "layers": (layer,), "stages": (stage,),
+        "segments": (segment,), "inputs": (spec,), "compressed": Figures.of(figure),
+        "breaches": (breach,)}))
+    assert "script" not in page.tags
+    assert "<script>alert('x')</script>" in page.text
+    assert not any(mark in page.text for mark in ("\x00", "\x1b", "\u202e", "\ud800"))
+
+
+def test_a_bare_manifest_leaves_sections_out(bare):
+    page = render(bare)
+    assert "No budget was set" in page.text
+    assert page.tags.count("section") == 0
+    assert "table" not in page.tags
+    assert page.tags.count("svg") == 0
+
+
+def test_the_page_encodes_as_utf8_and_is_the_same_each_time(manifest):
+    html = render_html(manifest)
+    assert html.encode() == render_html(manifest).encode()
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_odd_values_do_not_break_the_page(manifest, value):
+    odd = Figures.of(*(m.model_copy(update={"value": value})
+                       for m in manifest.original.measurements))
+    stages = tuple(stage.model_copy(update={"figures": odd}) for stage in manifest.stages)
+    for side in ({"original": odd}, {"compressed": odd}, {"original": odd, "compressed": odd},
+                 {"stages": stages}):
+        assert render(manifest.model_copy(update=side)).tags.count("h1") == 1

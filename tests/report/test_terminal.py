@@ -1,0 +1,47 @@
+import io
+
+from rich.console import Console
+
+from edgewright.report import comparison_rows, summary_table
+
+
+def printed(manifest, **options) -> str:
+    console = Console(file=io.StringIO(), width=110, **options)
+    console.print(summary_table(manifest))
+    return console.file.getvalue()
+
+
+def test_table_has_every_row_of_the_comparison(manifest):
+    text = printed(manifest)
+    for row in comparison_rows(manifest):
+        assert row.label in text
+        assert row.change in text
+    assert text.count("measured") == 5
+    assert text.count("modelled") == 3
+    assert "Budget held." in text
+
+
+def test_table_names_breaches_and_missing_figures(breached):
+    text = printed(breached)
+    assert "Budget breached:" in text
+    assert "size: 192 kB found, at most 160 kB asked (20 % over)" in text
+    assert "ram: not known, at most 64 kB asked" in text
+    assert "slower: 1.2x" in text
+
+
+def test_table_without_figures_or_budget(bare):
+    assert "No budget was set." in printed(bare)
+
+
+def test_names_are_neither_markup_nor_escape_codes(manifest):
+    text = printed(manifest.model_copy(update={"model": "[red]net[/red]\x1b[31m"}),
+                   force_terminal=False)
+    assert "[red]net[/red]" in text
+    assert "\x1b" not in text
+
+
+def test_a_change_within_the_spread_says_so(manifest):
+    before = manifest.original.find("latency_ms")
+    after = before.model_copy(update={"value": before.value * 1.05})
+    text = printed(manifest.model_copy(update={"compressed": manifest.compressed.with_(after)}))
+    assert "slower: 1.05x (within the spread)" in text
