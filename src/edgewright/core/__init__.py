@@ -12,6 +12,7 @@ from edgewright.core._manifest import (
 )
 from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
 from edgewright.core._preprocessing import Preprocessing
+from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_size, parse_quantity
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "format_count",
     "format_size",
     "parse_quantity",
+    "write_atomically",
 ]

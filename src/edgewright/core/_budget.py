@@ -45,18 +45,22 @@ CONSTRAINTS: Final[dict[str, Constraint]] = {
 
 
 class Breach(BaseModel):
-    """A limit that is not held: which one, what was found, what was allowed (base units)."""
+    """A limit that is not held: which one, what was found, what was allowed (base units).
+
+    ``value`` is None where the figure could not be taken, which breaks its limit too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     constraint: str
     figure: FigureName
-    value: float
+    value: float | None
     limit: float
 
     def __str__(self) -> str:
         side = "at most" if CONSTRAINTS[self.constraint].at_most else "at least"
-        return (f"{self.constraint}: {self.figure} is {self.value:.6g}, "
+        found = "not known" if self.value is None else f"{self.value:.6g}"
+        return (f"{self.constraint}: {self.figure} is {found}, "
                 f"{side} {self.limit:.6g} asked")
 
 
@@ -145,5 +149,5 @@ class Budget(BaseModel):
                                           else value >= limit - slack)
             if not held:
                 broken.append(Breach(constraint=name, figure=constraint.figure,
-                                     value=float("nan") if value is None else value, limit=limit))
+                                     value=value, limit=limit))
         return tuple(broken)

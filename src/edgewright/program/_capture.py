@@ -1,4 +1,4 @@
-"""From a user's `nn.Module` to a graph: `torch.export`, in evaluation form, with a dynamic batch."""
+"""From a user's `nn.Module` to a graph: `torch.export` in evaluation form, any batch size."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
+from edgewright.program._tidy import tidy
 
 _TORCH_HOME: Final = str(Path(torch.__file__).parent)
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
@@ -69,27 +70,8 @@ def graph_of(exported: ExportedProgram) -> GraphModule:
     """The exported program as a graph module, without dead nodes and counters."""
     module = exported.module(check_guards=False)
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
-    for node in list(module.graph.nodes):
-        if node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default,
-                           torch.ops.aten.lift_fresh_copy.default):
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-    module.graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    drop_unused_tensors(module)
-    module.recompile()
+    tidy(module)
     return module
-
-
-def drop_unused_tensors(module: GraphModule) -> None:
-    """Delete the parameters and buffers that no node reads, such as `num_batches_tracked`."""
-    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
-    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
-    names += [name for name, _ in module.named_buffers(remove_duplicate=False)]
-    for name in names:
-        if name not in used:
-            owner, _, leaf = name.rpartition(".")
-            delattr(module.get_submodule(owner), leaf)
 
 
 @contextlib.contextmanager

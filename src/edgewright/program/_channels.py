@@ -13,8 +13,8 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import UsageError
-from edgewright.program._costs import Shape, count_macs, stored_tensors
-from edgewright.program._labels import LabelArray, LabelClasses, TensorLabels
+from edgewright.program._costs import Shape, bookkeeping, count_macs, stored_tensors
+from edgewright.program._labels import LabelClasses, TensorLabels
 from edgewright.program._rules import Labels, propagate
 from edgewright.program._shapes import shape_of, tensor_of
 
@@ -66,8 +66,7 @@ class ChannelGroups:
         self._tensors: dict[str, TensorLabels] = {}
         self._track(program)
         self._ignore(ignore)
-        count = len(self.classes.fresh(1)) and int(self.classes.fresh(1)[0])
-        self._root = self.classes.roots(np.arange(count))
+        self._root = self.classes.all_roots()
         self._incident = self._incidence()
         self.groups = self._collect()
         self.kept = self._reasons()
@@ -106,9 +105,9 @@ class ChannelGroups:
 
         macs = sum(count_macs(node, shape) for node in program.calls())
         nodes = {str(n.target): n for n in program.graph.nodes if n.op == "get_attr"}
-        statistics = _running_statistics(program)
+        aside = bookkeeping(program)
         parameters = sum(int(np.prod(shape(node))) for name, node in nodes.items()
-                         if name not in statistics)
+                         if name not in aside)
         return macs, parameters
 
     def _track(self, program: Program) -> None:
@@ -168,11 +167,10 @@ class ChannelGroups:
             if self.classes.reason(root) is None:
                 by_slices.setdefault(tuple(slices), []).append(root)
         groups = []
-        for slices, roots in by_slices.items():
-            produced = [name for name, dim in slices if dim == 0 and len(self._tensors[name]) > 1]
-            name = produced[0] if produced else slices[0][0]
-            ordered: LabelArray = np.sort(np.asarray(roots))
-            groups.append(ChannelGroup(name, slices, tuple(ordered.tolist())))
+        for through, roots in by_slices.items():
+            produced = [name for name, dim in through if dim == 0 and len(self._tensors[name]) > 1]
+            name = produced[0] if produced else through[0][0]
+            groups.append(ChannelGroup(name, through, tuple(sorted(roots))))
         return tuple(groups)
 
     def _reasons(self) -> dict[str, str]:
@@ -199,7 +197,3 @@ def find_groups(program: Program, ignore: tuple[str, ...] = ()) -> ChannelGroups
     """
     return ChannelGroups(program, ignore)
 
-
-def _running_statistics(program: Program) -> set[str]:
-    return {str(arg.target) for node in program.calls() if "batch_norm" in str(node.target)
-            for arg in node.args[3:5] if isinstance(arg, Node)}

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgewright.program._memory import peak_activation_bytes
+from edgewright.program._nodes import op_name
 from edgewright.program._shapes import shape_of, tensor_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Costs:
     Attributes:
         layers: Every call that multiplies, in graph order.
         macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as none.
-        parameters: Scalars in all tensors the graph reads, but for running statistics.
+        parameters: Scalars in all tensors the graph reads, but for running statistics and scales.
         weight_bytes: Bytes of these tensors as stored.
         peak_activation_bytes: Most bytes of activations alive at once, in graph order.
         uncounted: Operators about which nothing is known, with how often each is called;
@@ -87,27 +88,26 @@ def count_costs(program: Program) -> Costs:
     layers = tuple(_layer_cost(node) for node in program.calls() if node.target in _MACS)
     tensors = {node.target: value for node in program.graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
-    statistics = {arg.target for node in program.calls()
-                  if node.target is aten.batch_norm.default
-                  for arg in node.args[3:5] if isinstance(arg, Node)}
+    aside = bookkeeping(program)
     unknown = Counter(op_name(node) for node in program.calls()
                       if node.target not in _MACS and not _is_free(node.target))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
         parameters=sum(math.prod(value.shape) for name, value in tensors.items()
-                       if name not in statistics),
+                       if name not in aside),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
         peak_activation_bytes=peak_activation_bytes(program.graph),
         uncounted=dict(unknown),
     )
 
 
-def op_name(node: Node) -> str:
-    """The operator's plain name: "conv2d" for ``aten.conv2d.default``."""
-    target: Any = node.target
-    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
-    return name.removeprefix("aten::")
+def bookkeeping(program: Program) -> set[str]:
+    """Names of tensors that are no parameters: running statistics, scales and zero points."""
+    dequantize = torch.ops.quantized_decomposed.dequantize_per_channel.default
+    places = {aten.batch_norm.default: slice(3, 5), dequantize: slice(1, 3)}
+    return {str(arg.target) for node in program.calls() if node.target in places
+            for arg in node.args[places[node.target]] if isinstance(arg, Node)}
 
 
 def count_macs(node: Node, shape: ShapeOf = shape_of) -> int:

@@ -44,9 +44,10 @@ class LabelClasses:
             label = parent[label]
         return label
 
-    def roots(self, labels: LabelArray) -> LabelArray:
-        """`root` of every label."""
-        return np.fromiter((self.root(int(i)) for i in labels), np.int64, len(labels))
+    def all_roots(self) -> LabelArray:
+        """`root` of every label there is."""
+        count = len(self._parent)
+        return np.fromiter(map(self.root, range(count)), np.int64, count)
 
     def unite(self, first: LabelArray, second: LabelArray) -> None:
         """Tie two arrays of labels together, index by index."""

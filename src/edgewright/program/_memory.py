@@ -16,8 +16,8 @@ aten = torch.ops.aten
 
 # Views, and what a runtime computes in place or not at all.
 _ALIASES: Final = frozenset("""
-    view reshape flatten unflatten permute transpose t squeeze unsqueeze select slice expand
-    alias detach dropout contiguous chunk split split_with_sizes unbind
+    view reshape flatten unflatten permute transpose t squeeze unsqueeze select slice expand alias
+    detach dropout contiguous chunk split split_with_sizes unbind
 """.split())
 
 
@@ -28,14 +28,14 @@ def peak_activation_bytes(graph: Graph) -> int:
     materialises, and a tensor that is only ever quantised counts at its quantised width.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
-    storage: dict[Node, Node] = {}
+    storage: dict[Node, Node] = {}  # whose bytes a node's result lives in
     last_use: dict[Node, int] = {}
     for node in graph.nodes:
         if node.op == "get_attr":
             continue
         owner = _owner(node)
-        storage[node] = node if owner is None or owner.op == "get_attr" \
-            else storage.get(owner, owner)
+        shares = owner is not None and owner.op != "get_attr"
+        storage[node] = storage[owner] if shares and owner is not None else node
         uses = [order[user] for user in node.users] or [order[node]]
         last_use[storage[node]] = max(last_use.get(storage[node], 0), *uses)
     return _sweep(graph, storage, last_use, order)
@@ -46,7 +46,7 @@ def _sweep(graph: Graph, storage: dict[Node, Node], last_use: dict[Node, int],
     alive, peak = 0, 0
     ending: dict[int, int] = {}
     for node in graph.nodes:
-        if storage.get(node) is node and node.op in ("placeholder", "call_function"):
+        if node in storage and storage[node] is node and node.op in ("placeholder", "call_function"):
             size = 0 if _is_constant(node) else stored_bytes(node)
             alive += size
             ending[last_use[node]] = ending.get(last_use[node], 0) + size

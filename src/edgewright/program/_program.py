@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers what a quantised program calls
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.errors import ModelError
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
+from edgewright.program._channels import ChannelGroups, find_groups
+from edgewright.program._costs import Costs, count_costs
 from edgewright.program._module import CapturedModule, trainable
-
-if TYPE_CHECKING:
-    from edgewright.program._channels import ChannelGroups
-    from edgewright.program._costs import Costs
 
 
 @final
@@ -136,12 +135,8 @@ class Program:
 
     def costs(self) -> Costs:
         """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""
-        from edgewright.program._costs import count_costs
-
         return count_costs(self)
 
     def groups(self, ignore: tuple[str, ...] = ()) -> ChannelGroups:
         """What has to be sliced together; see `ChannelGroups`."""
-        from edgewright.program._channels import find_groups
-
         return find_groups(self, ignore)

@@ -21,6 +21,7 @@ from edgewright.program._labels import (
     TensorLabels,
     reshape_labels,
 )
+from edgewright.program._nodes import argument
 from edgewright.program._shapes import shape_of, tensor_of
 
 aten = torch.ops.aten
@@ -60,12 +61,6 @@ def _packet(node: Node) -> Any:
 def _is_pointwise(node: Node) -> bool:
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
-
-
-def _argument(node: Node, position: int, name: str, default: Any = None) -> Any:
-    if len(node.args) > position:
-        return node.args[position]
-    return node.kwargs.get(name, default)
 
 
 def _untracked(node: Node) -> Labels:
@@ -111,8 +106,8 @@ def _same(tracker: Tracker, node: Node) -> Labels:
 def _convolution(tracker: Tracker, node: Node) -> Labels:
     """Weight (out, in / groups, ...): ties its inputs, and within groups all groups alike."""
     source, weight = tracker.of(node.args[0]), tracker.of(node.args[1])
-    bias = _argument(node, 2, "bias")
-    groups = _argument(node, 6, "groups", 1)
+    bias = argument(node, 2, "bias")
+    groups = argument(node, 6, "groups", 1)
     for kernel in weight[2:]:
         tracker.classes.pin(kernel, "a kernel's extent")
     inputs, outputs = source[1], weight[0]
@@ -150,7 +145,7 @@ def _tie_groups(tracker: Tracker, node: Node, inputs: DimLabels, weight: TensorL
 
 def _linear(tracker: Tracker, node: Node) -> Labels:
     source, weight = tracker.of(node.args[0]), tracker.of(node.args[1])
-    bias = _argument(node, 2, "bias")
+    bias = argument(node, 2, "bias")
     if bias is not None:
         tracker.classes.match(weight[0], tracker.of(bias)[0], "bias")
     tracker.classes.match(source[-1], weight[1], f"{node.name} reads a fixed input")
@@ -160,9 +155,9 @@ def _linear(tracker: Tracker, node: Node) -> Labels:
 
 def _per_channel(tracker: Tracker, node: Node) -> Labels:
     labels = tracker.of(node.args[0])
-    for argument in node.args[1:5]:  # scale, shift and, in a batch norm, running statistics
-        if isinstance(argument, Node):
-            tracker.classes.match(labels[1], tracker.of(argument)[0],
+    for parameter in node.args[1:5]:  # scale, shift and, in a batch norm, running statistics
+        if isinstance(parameter, Node):
+            tracker.classes.match(labels[1], tracker.of(parameter)[0],
                                   f"{node.name} normalises a fixed input")
     return labels
 
@@ -177,7 +172,7 @@ def _cat(tracker: Tracker, node: Node) -> Labels:
     sources: Any = node.args[0]
     labels = [tracker.of(source) for source in sources]
     rank = len(labels[0])
-    dim = _argument(node, 1, "dim", 0) % rank
+    dim = argument(node, 1, "dim", 0) % rank
     result = list(labels[0])
     for other in labels[1:]:
         for axis in range(rank):
@@ -202,9 +197,9 @@ def _tracked(tracker: Tracker, labels: DimLabels, size: int, node: Node) -> Any:
 
 def _slice(tracker: Tracker, node: Node) -> Labels:
     labels = list(tracker.of(node.args[0]))
-    dim = _argument(node, 1, "dim", 0) % len(labels)
-    start, end = _argument(node, 2, "start"), _argument(node, 3, "end")
-    step = _argument(node, 4, "step", 1)
+    dim = argument(node, 1, "dim", 0) % len(labels)
+    start, end = argument(node, 2, "start"), argument(node, 3, "end")
+    step = argument(node, 4, "step", 1)
     tracked = labels[dim]
     if tracked is None:
         return tuple(labels)
@@ -216,14 +211,21 @@ def _slice(tracker: Tracker, node: Node) -> Labels:
 
 def _select(tracker: Tracker, node: Node) -> Labels:
     labels = tracker.of(node.args[0])
-    dim = _argument(node, 1, "dim") % len(labels)
+    dim = argument(node, 1, "dim") % len(labels)
     tracker.classes.pin(labels[dim], f"{node.name} selects one of it")
     return labels[:dim] + labels[dim + 1:]
 
 
+def _size(tracker: Tracker, node: Node) -> Labels:
+    labels = tracker.of(node.args[0])
+    dim = argument(node, 1, "dim") % len(labels)
+    tracker.classes.pin(labels[dim], f"{node.name} computes with its size")
+    return None
+
+
 def _split(tracker: Tracker, node: Node) -> Labels:
     labels = tracker.of(node.args[0])
-    dim = _argument(node, 2, "dim", 0) % len(labels)
+    dim = argument(node, 2, "dim", 0) % len(labels)
     results: list[TensorLabels] = []
     start = 0
     for part in node.meta["val"]:
@@ -240,7 +242,7 @@ def _item(tracker: Tracker, node: Node) -> Labels:
     labels = tracker.of(source)
     if not isinstance(labels, list):
         return _untracked(node)
-    chosen: TensorLabels = labels[node.args[1]]  # type: ignore[index]
+    chosen: TensorLabels = labels[node.args[1]]
     return chosen
 
 
@@ -248,7 +250,7 @@ def _pad(tracker: Tracker, node: Node) -> Labels:
     """Padding adds indices no parameter stands behind; labels of their own let them go too."""
     labels = list(tracker.of(node.args[0]))
     amounts: Any = node.args[1]
-    mode = _argument(node, 2, "mode", "constant")
+    mode = argument(node, 2, "mode", "constant")
     for back in range(len(amounts) // 2):
         dim = len(labels) - 1 - back
         before, after = amounts[2 * back], amounts[2 * back + 1]
@@ -274,7 +276,7 @@ def _transpose(tracker: Tracker, node: Node) -> Labels:
     labels = list(tracker.of(node.args[0]))
     if len(node.args) == 1:
         return tuple(reversed(labels))
-    first, second = (int(arg) % len(labels) for arg in node.args[1:3])  # type: ignore[arg-type]
+    first, second = argument(node, 1) % len(labels), argument(node, 2) % len(labels)
     labels[first], labels[second] = labels[second], labels[first]
     return tuple(labels)
 
@@ -288,7 +290,7 @@ def _reshape(tracker: Tracker, node: Node) -> Labels:
 def _reduce(tracker: Tracker, node: Node) -> Labels:
     """A reduction over tracked dimensions would change with what is removed: they stay."""
     labels = tracker.of(node.args[0])
-    dims = _dims(_argument(node, 1, "dim"), len(labels))
+    dims = _dims(argument(node, 1, "dim"), len(labels))
     for dim in dims:
         tracker.classes.pin(labels[dim], f"{node.name} reduces over it")
     if tensor_of(node) is not None and len(shape_of(node)) == len(labels):
@@ -317,9 +319,9 @@ def _group_norm(tracker: Tracker, node: Node) -> Labels:
 
 
 def _pin_parameters(tracker: Tracker, node: Node) -> None:
-    for argument in node.args[1:]:
-        if isinstance(argument, Node) and tensor_of(argument) is not None:
-            for labels in tracker.of(argument):
+    for parameter in node.args[1:]:
+        if isinstance(parameter, Node) and tensor_of(parameter) is not None:
+            for labels in tracker.of(parameter):
                 tracker.classes.pin(labels, f"it scales {node.name}")
 
 
@@ -347,6 +349,7 @@ _RULES: Final[dict[Any, Rule]] = {
     "cat": _cat,
     "slice": _slice,
     "select": _select,
+    "sym_size": _size,
     **dict.fromkeys(["split", "split_with_sizes", "chunk"], _split),
     **dict.fromkeys(["pad", "constant_pad_nd"], _pad),
     "permute": _permute,

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
+from torch._guards import detect_fake_mode
+from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
@@ -48,25 +50,23 @@ def bytes_of(node: Node) -> int:
 class _ShapeInterpreter(Interpreter):
     """Runs the graph on fake tensors, keeping each node's result in its ``val``."""
 
-    def run_node(self, n: Node) -> Any:
-        if n.op == "get_attr":
-            value = self.fetch_attr(str(n.target))
-            n.meta["val"] = self._fake(value) if isinstance(value, Tensor) else value
-            return n.meta["val"]
-        n.meta["val"] = super().run_node(n)
-        return n.meta["val"]
+    def __init__(self, module: GraphModule, mode: FakeTensorMode) -> None:
+        super().__init__(module)
+        self._mode = mode
 
-    def _fake(self, value: Tensor) -> Tensor:
-        mode = torch._guards.detect_fake_mode(
-            [n.meta.get("val") for n in self.module.graph.nodes if n.op == "placeholder"])
-        fake: Tensor = mode.from_tensor(value, static_shapes=True)
-        return fake
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if n.op == "get_attr" and isinstance(value, Tensor):
+            value = self._mode.from_tensor(value, static_shapes=True)
+        n.meta["val"] = value
+        return value
 
 
 def refresh_shapes(module: GraphModule) -> None:
     """Compute every node's ``val`` anew from the placeholders', in place."""
     placeholders = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
-    mode = torch._guards.detect_fake_mode(placeholders)
-    interpreter = _ShapeInterpreter(module)
+    mode = detect_fake_mode(placeholders)
+    if mode is None:
+        raise TypeError("the graph's inputs have no shapes; capture it with torch.export")
     with mode, enable_python_dispatcher(), torch.no_grad():
-        interpreter.run(*placeholders, enable_io_processing=False)
+        _ShapeInterpreter(module, mode).run(*placeholders, enable_io_processing=False)

@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 
 from edgewright.errors import ParityError
 from edgewright.program._channels import ChannelGroups
-from edgewright.program._costs import op_name, stored_tensors
+from edgewright.program._costs import stored_tensors
+from edgewright.program._nodes import argument, op_name
 from edgewright.program._shapes import refresh_shapes
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _resize(node: Node, twin: Node, kept: Kept) -> None:
 
 
 def _resize_convolution(node: Node, twin: Node, kept: Kept) -> None:
-    groups = node.args[6] if len(node.args) > 6 else 1
+    groups = argument(node, 6, "groups", 1)
     inputs = kept(node.args[0], 1)
     if inputs is not None and groups == len(inputs):
         twin.update_arg(6, int(inputs.sum()))
@@ -97,8 +98,8 @@ def _resize_convolution(node: Node, twin: Node, kept: Kept) -> None:
 
 def _resize_view(node: Node, twin: Node, kept: Kept) -> None:
     position = 2 if op_name(node).startswith("unflatten") else 1
-    offset = int(node.args[1]) if position == 2 else 0  # type: ignore[arg-type]
-    sizes = list(twin.args[position])  # type: ignore[arg-type]
+    offset = argument(node, 1) if position == 2 else 0
+    sizes = list(argument(twin, position))
     rank = len(node.meta["val"].shape)
     for index, size in enumerate(sizes):
         flags = kept(node, (offset + index) % rank)
@@ -108,9 +109,8 @@ def _resize_view(node: Node, twin: Node, kept: Kept) -> None:
 
 
 def _resize_slice(node: Node, twin: Node, kept: Kept) -> None:
-    dim = int(node.args[1]) if len(node.args) > 1 else 0  # type: ignore[call-overload]
-    source: Any = node.args[0]
-    flags = kept(source, dim % len(source.meta["val"].shape))
+    source = argument(node, 0)
+    flags = kept(source, argument(node, 1, "dim", 0) % source.meta["val"].ndim)
     if flags is None or flags.all():
         return
     start, end, _ = slice(*node.args[2:4]).indices(len(flags))
@@ -120,9 +120,8 @@ def _resize_slice(node: Node, twin: Node, kept: Kept) -> None:
 
 
 def _resize_split(node: Node, twin: Node, kept: Kept) -> None:
-    source: Any = node.args[0]
-    rank = len(source.meta["val"].shape)
-    dim = (int(node.args[2]) if len(node.args) > 2 else 0) % rank  # type: ignore[call-overload]
+    source = argument(node, 0)
+    dim = argument(node, 2, "dim", 0) % source.meta["val"].ndim
     flags = kept(source, dim)
     if flags is None:
         return
@@ -133,7 +132,7 @@ def _resize_split(node: Node, twin: Node, kept: Kept) -> None:
 
 
 def _resize_pad(node: Node, twin: Node, kept: Kept) -> None:
-    amounts = list(node.args[1])  # type: ignore[arg-type]
+    amounts = list(argument(node, 1))
     rank = len(node.meta["val"].shape)
     for back in range(len(amounts) // 2):
         flags = kept(node, rank - 1 - back)
@@ -161,21 +160,21 @@ class _Masked(Interpreter):
                  gone: NDArray[np.bool_]) -> None:
         super().__init__(module)
         self._masks: dict[str, list[tuple[int, int, Tensor]]] = {}
-        for node, argument, dim in groups.contractions:
-            labels = groups.of(node.args[argument])[dim]
+        for node, place, dim in groups.contractions:
+            labels = groups.of(node.args[place])[dim]
             if labels is not None and gone[labels].any():
                 mask = torch.from_numpy(~gone[labels])
-                self._masks.setdefault(node.name, []).append((argument, dim, mask))
+                self._masks.setdefault(node.name, []).append((place, dim, mask))
 
     def run_node(self, n: Node) -> Any:
         if n.name not in self._masks:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         operands = list(args)
-        for argument, dim, mask in self._masks[n.name]:
-            shape = [1] * operands[argument].ndim
+        for place, dim, mask in self._masks[n.name]:
+            shape = [1] * operands[place].ndim
             shape[dim] = -1
-            operands[argument] = operands[argument] * mask.reshape(shape)
+            operands[place] = operands[place] * mask.reshape(shape)
         return n.target(*operands, **kwargs)  # type: ignore[operator]
 
 

@@ -1,0 +1,6 @@
+"""The artefact: one file with the manifest, the model segments and their checksums."""
+
+from edgewright.bundle._read import Bundle, read_bundle
+from edgewright.bundle._write import write_bundle
+
+__all__ = ["Bundle", "read_bundle", "write_bundle"]

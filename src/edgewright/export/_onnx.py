@@ -1,0 +1,88 @@
+"""To ONNX: one file whose integer parts ONNX Runtime fuses."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from edgewright.errors import ModelError
+from edgewright.program import Program
+from edgewright.program._capture import export_graph
+
+_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
+
+
+def to_onnx(program: Program) -> bytes:
+    """Translate a program into the bytes of an ONNX file (opset 20 or newer, dynamic batch).
+
+    Names of inputs are the program's; outputs are ``output_0``, ``output_1``, ...
+
+    Raises:
+        ModelError: An operator has no translation; it is named.
+    """
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = export_graph(program.graph_module, program.example_inputs)
+            translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
+                                           optimize=True, verbose=False)
+    except _FAILURES as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the program has no ONNX translation: {reason}") from error
+    finally:
+        logger.setLevel(level)
+    assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
+    model = translated.model
+    drop_fused_rectifiers(model.graph)
+    ClearMetadataAndDocStringPass()(model)
+    _shorten_names(model.graph)
+    return ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+def drop_fused_rectifiers(graph: ir.Graph) -> None:
+    """Remove a Relu whose result is only quantised with the type's minimum as zero point.
+
+    The quantisation clips there anyway, and without it the runtime fuses the layer before.
+    """
+    for node in list(graph):
+        if node.op_type != "Relu" or node.domain not in ("", "ai.onnx"):
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        users = [use.node for use in result.uses()]
+        if source is not None and users and all(map(_clips_at_zero, users)):
+            for use in list(result.uses()):
+                use.node.replace_input_with(use.idx, source)
+            graph.remove(node, safe=True)
+
+
+def _clips_at_zero(node: ir.Node) -> bool:
+    if node.op_type != "QuantizeLinear" or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    constant = ir.convenience.get_const_tensor(node.inputs[2])
+    if constant is None:
+        return False
+    zero_point = constant.numpy()
+    return bool(np.all(zero_point == np.iinfo(zero_point.dtype).min))
+
+
+def _shorten_names(graph: ir.Graph) -> None:
+    """Rename inner values to plain numbers; in small files names are a good part of the bytes.
+
+    A number cannot collide with the name of an input, which is an identifier.
+    """
+    inner = [*graph.initializers.copy().values(), *(out for node in graph for out in node.outputs)]
+    for index, value in enumerate(inner):
+        value.name = str(index)
+    for index, value in enumerate(graph.outputs):
+        value.name = f"output_{index}"
+    for node in graph:
+        node.name = ""

@@ -1,0 +1,132 @@
+"""Latency, taken so that candidates can be compared on a machine whose speed drifts."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgewright.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What the runs of one callable took, in milliseconds.
+
+    Attributes:
+        median_ms: The middle run.
+        mean_ms: Over all runs.
+        low_ms: 10th percentile.
+        high_ms: 90th percentile.
+        runs: How many runs were timed.
+
+    Example:
+        >>> Latency.of([1_000_000, 2_000_000, 6_000_000]).mean_ms
+        3.0
+    """
+
+    median_ms: float
+    mean_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+
+    @classmethod
+    def of(cls, times_ns: list[int]) -> Latency:
+        """Summarise the times, in nanoseconds, of at least one run."""
+        times_ms = np.asarray(times_ns, dtype=np.float64) / 1e6
+        low, median, high = np.percentile(times_ms, (10, 50, 90)).tolist()
+        return cls(median_ms=median, mean_ms=float(times_ms.mean()), low_ms=low, high_ms=high,
+                   runs=len(times_ns))
+
+
+def measure_latency(fn: Callable[[int], object], *, runs: int = 100,
+                    warmup: int = 10) -> Latency:
+    """Time ``fn(index)``, with index from 0, after ``warmup`` runs that do not count.
+
+    Raises:
+        UsageError: ``runs`` is below 1 or ``warmup`` below 0.
+
+    Example:
+        >>> measure_latency(lambda index: sum(range(index)), runs=5, warmup=1).runs
+        5
+    """
+    return compare_latency({"": fn}, rounds=runs, warmup=warmup)[""]
+
+
+def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds: int = 100,
+                    warmup: int = 10) -> dict[str, Latency]:
+    """Time several callables in turn, so that a drift of the machine's speed meets all alike.
+
+    In each round every candidate runs once, given the round's index (to pick a sample by, say);
+    who goes first rotates. Garbage collection is off meanwhile. Quote ratios between candidates.
+
+    Raises:
+        UsageError: No candidates, ``rounds`` below 1, or ``warmup`` below 0.
+
+    Example:
+        >>> found = compare_latency({"a": abs, "b": float}, rounds=4, warmup=1)
+        >>> sorted(found), found["a"].runs
+        (['a', 'b'], 4)
+    """
+    if not candidates or rounds < 1 or warmup < 0:
+        raise UsageError(f"nothing to time: {len(candidates)} candidates, {rounds} rounds after "
+                         f"{warmup} to warm up; give at least one candidate and one round")
+    names = list(candidates)
+    times_ns: dict[str, list[int]] = {name: [] for name in names}
+    with _no_garbage_collection():
+        for index in range(warmup):
+            for fn in candidates.values():
+                fn(index)
+        for index in range(rounds):
+            first = index % len(names)
+            for name in names[first:] + names[:first]:
+                times_ns[name].append(_time_ns(candidates[name], index))
+    return {name: Latency.of(times) for name, times in times_ns.items()}
+
+
+def _time_ns(fn: Callable[[int], object], index: int) -> int:
+    start = time.perf_counter_ns()
+    fn(index)
+    return time.perf_counter_ns() - start
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def pinned() -> Iterator[int | None]:
+    """Keep the calling thread, and those it starts meanwhile, on one core.
+
+    Yields the core's number, or None where the platform cannot pin; restores what was before.
+
+    Example:
+        >>> with pinned() as core:
+        ...     core is None or core in os.sched_getaffinity(0)
+        True
+    """
+    if sys.platform != "linux":
+        yield None
+        return
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield core
+    finally:
+        os.sched_setaffinity(0, before)

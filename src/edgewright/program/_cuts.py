@@ -1,0 +1,157 @@
+"""Cuts: places where one tensor carries all that is still needed. There a program can be split."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.errors import ModelError
+from edgewright.program._shapes import tensor_of
+from edgewright.program._tidy import drop_unused_tensors
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
+
+
+def outputs_of(program: Program) -> tuple[Node, ...]:
+    """The nodes a program returns, flattened."""
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    return tuple(leaf for leaf in pytree.tree_leaves(output.args) if isinstance(leaf, Node))
+
+
+def find_cuts(program: Program) -> tuple[Node, ...]:
+    """Calls after which their result is the only live tensor, in order, outputs excluded.
+
+    Everything computed later depends on the inputs through that one tensor. Stored tensors and
+    what is computed from them alone do not count as live.
+    """
+    varying = _varying(program.graph)
+    needed = _ancestors(outputs_of(program)) & varying
+    order = [node for node in program.graph.nodes if node in needed]
+    place = {node: index for index, node in enumerate(order)}
+    outputs = set(outputs_of(program))
+    last_use = {node: max([place[user] for user in node.users if user in place],
+                          default=place[node]) for node in order}
+    for node in outputs & needed:
+        last_use[node] = len(order)
+    cuts = []
+    for index, node in enumerate(order[:-1]):
+        live = [other for other in order[: index + 1] if last_use[other] > index]
+        is_tensor = tensor_of(node) is not None and node.op == "call_function"
+        if live == [node] and is_tensor and node not in outputs:
+            cuts.append(node)
+    return tuple(cuts)
+
+
+def split_at_exits(program: Program) -> tuple[Program, ...]:
+    """One program a segment: each but the last returns its exit's logits and the live tensor.
+
+    The first takes the program's inputs, every other the tensor its predecessor returns.
+
+    Raises:
+        ModelError: The tensor an exit hangs on is not the only one that lives there.
+    """
+    if program.exits == 0:
+        return (program,)
+    *early, final = outputs_of(program)
+    trunk = _ancestors([final])
+    segments: list[Program] = []
+    start: Node | None = None
+    inputs = program.example_inputs
+    for index, logits in enumerate([*early, final]):
+        head = _ancestors([logits]) - trunk
+        cut = None if logits is final else _attachment(head, trunk, logits)
+        returned = [logits] if cut is None else [logits, cut]
+        segments.append(_segment(program, start, returned, inputs, index))
+        if cut is not None:
+            start, inputs = cut, (segments[-1].run(*inputs)[1],)
+    return tuple(segments)
+
+
+def _varying(graph: Graph) -> set[Node]:
+    """Nodes that depend on an input."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(arg in found for arg in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _ancestors(nodes: tuple[Node, ...] | list[Node]) -> set[Node]:
+    found, pending = set(nodes), list(nodes)
+    while pending:
+        for source in pending.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                pending.append(source)
+    return found
+
+
+def _attachment(head: set[Node], trunk: set[Node], logits: Node) -> Node:
+    """The one trunk tensor an exit's head reads."""
+    read = {source for node in head for source in node.all_input_nodes
+            if source in trunk and source.op != "get_attr"}
+    if len(read) != 1:
+        names = ", ".join(sorted(node.name for node in read))
+        raise ModelError(f"the exit {logits.name} reads several tensors ({names}); "
+                         "an exit must hang on a cut")
+    return read.pop()
+
+
+def _segment(program: Program, start: Node | None, returned: list[Node],
+             inputs: tuple[object, ...], index: int) -> Program:
+    needed = _needed(returned, start)
+    graph = Graph()
+    twins: dict[Node, Node] = {}
+    if start is not None:
+        twins[start] = graph.placeholder("features")
+        twins[start].meta["val"] = start.meta["val"]
+    for node in program.graph.nodes:
+        if node in needed and node not in twins:
+            if node.op == "placeholder" and start is not None:
+                raise ModelError(f"{node.name} is still read after exit {index}; "
+                                 "an exit must hang on a cut")
+            twins[node] = graph.node_copy(node, lambda source: twins[source])
+    results = tuple(twins[node] for node in returned)
+    if start is None:
+        graph._codegen = _flat_output(program.graph, len(results))
+        graph.output((results,) if len(results) == 1 else results)
+    else:
+        graph.output(results[0] if len(results) == 1 else results)
+    module = GraphModule(program.graph_module, graph)
+    drop_unused_tensors(module)
+    return type(program)(module, inputs)
+
+
+def _needed(returned: list[Node], start: Node | None) -> set[Node]:
+    found, pending = set(returned), list(returned)
+    while pending:
+        node = pending.pop()
+        for source in node.all_input_nodes:
+            if source not in found and node is not start:
+                found.add(source)
+                if source is not start:
+                    pending.append(source)
+    return found
+
+
+def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:
+    """The graph's own input structure, returning one tensor or a flat tuple of ``count``."""
+    codegen = copy.deepcopy(graph._codegen)
+    example: Tensor | tuple[int, ...] | int = 0 if count == 1 else tuple(range(count))
+    if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
+        structure = pytree.tree_flatten(example)[1]
+        codegen.pytree_info = codegen.pytree_info._replace(out_spec=structure)
+    return codegen
+
+
+def set_outputs(module: GraphModule, results: tuple[Node, ...]) -> None:
+    """Make a graph return a flat tuple of ``results`` instead of what it returned, in place."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    output.args = (results,)
+    module.graph._codegen = _flat_output(module.graph, len(results))

@@ -1,0 +1,76 @@
+"""Fold batch norm into the convolution or linear layer before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgewright.program._costs import stored_tensors
+from edgewright.program._shapes import refresh_shapes
+from edgewright.program._tidy import drop_unused_tensors
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
+
+aten = torch.ops.aten
+_LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+                            aten.linear.default})
+
+
+def fold_batch_norm(program: Program) -> Program:
+    """The program with every batch norm that follows a layer of its own folded into it.
+
+    Computes the same function in evaluation mode. A batch norm stays where its layer is read by
+    others too, shares its weight, or where it has no running statistics.
+    """
+    folded = program.copy()
+    tensors = stored_tensors(folded)
+    for node in list(folded.calls()):
+        if node.target is aten.batch_norm.default and _can_fold(node):
+            _fold(folded.graph_module, node, tensors)
+    folded.graph.eliminate_dead_code()
+    drop_unused_tensors(folded.graph_module)
+    folded.graph_module.recompile()
+    refresh_shapes(folded.graph_module)
+    return folded
+
+
+def _can_fold(norm: Node) -> bool:
+    layer = norm.args[0]
+    if not isinstance(layer, Node) or layer.target not in _LAYERS or len(layer.users) != 1:
+        return False
+    stored = [arg for arg in (*layer.args[1:3], *norm.args[1:5]) if isinstance(arg, Node)]
+    return (norm.args[3] is not None and all(arg.op == "get_attr" for arg in stored)
+            and all(len(arg.users) == 1 for arg in stored))
+
+
+def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
+    layer, gamma, beta, mean, variance = norm.args[:5]
+    assert isinstance(layer, Node)  # noqa: S101  (checked by _can_fold)
+    assert isinstance(layer.args[1], Node)  # noqa: S101
+
+    def read(node: object, default: Tensor) -> Tensor:
+        return tensors[str(node.target)].detach() if isinstance(node, Node) else default
+
+    weight_name = str(layer.args[1].target)
+    weight = tensors[weight_name].detach()
+    zeros = torch.zeros(weight.shape[0])
+    bias_node = layer.args[2] if len(layer.args) > 2 else None
+    eps = float(norm.args[7])  # type: ignore[arg-type]
+    scale = read(gamma, zeros + 1) / torch.sqrt(read(variance, zeros) + eps)
+    bias = (read(bias_node, zeros) - read(mean, zeros)) * scale + read(beta, zeros)
+
+    owner_name, _, leaf = weight_name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    setattr(owner, leaf, nn.Parameter(weight * scale.reshape(-1, *[1] * (weight.ndim - 1))))
+    bias_leaf = str(bias_node.target).rpartition(".")[2] if isinstance(bias_node, Node) \
+        else leaf.replace("weight", "bias") if "weight" in leaf else f"{leaf}_bias"
+    setattr(owner, bias_leaf, nn.Parameter(bias))
+    with module.graph.inserting_before(layer):
+        new_bias = module.graph.get_attr(f"{owner_name}.{bias_leaf}".lstrip("."))
+    layer.update_arg(2, new_bias)
+    norm.replace_all_uses_with(layer)
+    module.graph.erase_node(norm)

@@ -1,0 +1,27 @@
+"""Reading one graph node: its operator's name, its arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+
+def op_name(node: Node) -> str:
+    """The operator's plain name: "conv2d" for ``aten.conv2d.default``."""
+    target: Any = node.target
+    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
+    return str(name).removeprefix("aten::")
+
+
+def argument(node: Node, position: int, name: str = "", default: Any = None) -> Any:
+    """An argument of a call, by position or by name."""
+    if len(node.args) > position:
+        return node.args[position]
+    return node.kwargs.get(name, default)
+
+
+def is_node(value: Any, target: Any) -> bool:
+    """Whether a value is a call of ``target``."""
+    return isinstance(value, Node) and value.target is target

@@ -1,0 +1,72 @@
+"""Small rewrites that make every captured graph easier to read, cut and run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgewright.program._shapes import tensor_of
+
+aten = torch.ops.aten
+_IDENTITIES: Final = frozenset({aten.detach.default, aten.alias.default,
+                                aten.lift_fresh_copy.default})
+
+
+def tidy(module: GraphModule) -> None:
+    """Drop what computes nothing, and let every call read the batch size off its own input."""
+    for node in list(module.graph.nodes):
+        if node.target in _IDENTITIES or _is_whole_slice(node):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+        elif node.target is aten.sym_size.int:
+            _localise(module, node)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    drop_unused_tensors(module)
+    module.recompile()
+
+
+def drop_unused_tensors(module: GraphModule) -> None:
+    """Delete the parameters and buffers that no node reads, such as `num_batches_tracked`."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    names += [name for name, _ in module.named_buffers(remove_duplicate=False)]
+    for name in names:
+        if name not in used:
+            owner, _, leaf = name.rpartition(".")
+            delattr(module.get_submodule(owner), leaf)
+
+
+def _is_whole_slice(node: Node) -> bool:
+    """Whether a call is ``x[:]`` along some dimension."""
+    if node.target is not aten.slice.Tensor:
+        return False
+    start = node.args[2] if len(node.args) > 2 else None
+    end = node.args[3] if len(node.args) > 3 else None
+    step = node.args[4] if len(node.args) > 4 else 1
+    return (start, step) in ((None, 1), (0, 1)) and end in (None, sys.maxsize)
+
+
+def _localise(module: GraphModule, size: Node) -> None:
+    """Read a batch size from the input of each call that uses it, not from far above.
+
+    It keeps a value that is no tensor from living across the graph, where it would hide cuts.
+    """
+    symbol = size.meta.get("val")
+    if not isinstance(symbol, torch.SymInt):
+        return
+    for user in list(size.users):
+        source = user.args[0] if user.args else None
+        if not isinstance(source, Node) or source is size.args[0]:
+            continue
+        tensor = tensor_of(source)
+        if tensor is None or not tensor.ndim or not isinstance(tensor.shape[0], torch.SymInt):
+            continue
+        if tensor.shape[0].node.expr == symbol.node.expr:
+            with module.graph.inserting_before(user):
+                local = module.graph.call_function(aten.sym_size.int, (source, 0))
+            local.meta["val"] = tensor.shape[0]
+            user.replace_input_with(size, local)

@@ -1,0 +1,20 @@
+"""Running a bundle on the device: staged early exit over an engine. No torch."""
+
+from edgewright.runtime._engine import Engine, OnnxEngine
+from edgewright.runtime._evaluate import Evaluation, evaluate
+from edgewright.runtime._inputs import read_image, read_input
+from edgewright.runtime._session import Prediction, Session, load
+from edgewright.runtime._stats import Stats
+
+__all__ = [
+    "Engine",
+    "Evaluation",
+    "OnnxEngine",
+    "Prediction",
+    "Session",
+    "Stats",
+    "evaluate",
+    "load",
+    "read_image",
+    "read_input",
+]

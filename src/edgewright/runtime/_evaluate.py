@@ -1,0 +1,102 @@
+"""Accuracy and cost of a session on labelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.runtime._engine import Arrays
+from edgewright.runtime._session import Session
+from edgewright.runtime._stats import tally
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a session scored on a split.
+
+    Attributes:
+        accuracy: Share of targets that are the top class of the first output.
+        samples: Samples evaluated.
+        exit_shares: Share of the samples that left after each segment.
+        macs: Mean multiply-accumulates of a sample.
+        energy_mj: Mean modelled energy of a sample.
+
+    Example:
+        >>> Evaluation(accuracy=0.9, samples=10, exit_shares=(1.0,), macs=5e6,
+        ...            energy_mj=0.1).accuracy
+        0.9
+    """
+
+    accuracy: float
+    samples: int
+    exit_shares: tuple[float, ...]
+    macs: float
+    energy_mj: float
+
+
+def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -> Evaluation:
+    """Run every batch and compare the first output's argmax over axis 1 with the targets.
+
+    Args:
+        session: Counts these calls too.
+        batches: Pairs of the model's inputs and integer targets, of shape (N,), or that of the
+            first output without axis 1.
+
+    Raises:
+        DataError: No batches, targets that do not fit, or inputs the model does not take.
+
+    Example:
+        >>> import onnx.parser
+        >>> from pathlib import Path
+        >>> from edgewright.bundle import Bundle
+        >>> from edgewright.core import Manifest, Segment, TensorSpec
+        >>> relu = onnx.parser.parse_model('''
+        ...     <ir_version: 8, opset_import: ["": 17]>
+        ...     relu (float[N, 2] x) => (float[N, 2] y) { y = Relu(x) }''').SerializeToString()
+        >>> spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
+        >>> segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4,
+        ...                   energy_mj=0.1, ram_bytes=8)
+        >>> manifest = Manifest.model_construct(inputs=(spec,), outputs=(spec,),
+        ...                                     segments=(segment,))
+        >>> session = Session(Bundle(Path("relu.edge"), manifest, {segment.file: relu}))
+        >>> images, labels = np.eye(2, dtype=np.float32), np.array([0, 0])
+        >>> evaluate(session, [((images,), labels)]).accuracy
+        0.5
+    """
+    exits = np.zeros(len(session.manifest.segments), dtype=np.int64)
+    correct = total = calls = 0
+    for inputs, targets in batches:
+        prediction = session(*inputs)
+        hits = _top_class(prediction.output) == _fitting(targets, prediction.output)
+        correct, total, calls = correct + int(hits.sum()), total + hits.size, calls + 1
+        exits += np.bincount(prediction.exit, minlength=len(exits))
+    cost = tally(session.manifest.segments, calls, exits)
+    if cost.macs is None or cost.energy_mj is None:
+        raise DataError("there is nothing to evaluate: no batch was given; check the split")
+    return Evaluation(accuracy=correct / total, samples=cost.samples, macs=cost.macs,
+                      exit_shares=cost.exit_shares, energy_mj=cost.energy_mj)
+
+
+def _top_class(output: NDArray[Any]) -> NDArray[np.intp]:
+    if output.ndim < 2:
+        raise DataError(f"the first output has shape {output.shape}, expected (N, classes, ...); "
+                        "accuracy needs a classifier")
+    top: NDArray[np.intp] = output.argmax(axis=1)
+    return top
+
+
+def _fitting(targets: NDArray[Any], output: NDArray[Any]) -> NDArray[Any]:
+    targets = np.asarray(targets)
+    expected = output.shape[:1] + output.shape[2:]
+    if targets.shape != expected or targets.dtype.kind not in "iu":
+        raise DataError(f"targets are {targets.dtype} of shape {targets.shape}, expected integers "
+                        f"of shape {expected}; give one class index a sample")
+    if targets.min() < 0 or targets.max() >= output.shape[1]:
+        raise DataError(f"targets lie in {targets.min()}..{targets.max()}, expected 0.."
+                        f"{output.shape[1] - 1} for an output of {output.shape[1]} classes")
+    return targets

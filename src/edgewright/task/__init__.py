@@ -1,0 +1,24 @@
+"""Model and data references, and the Task they make."""
+
+from edgewright.task._dataset_split import DatasetSplit
+from edgewright.task._image_split import Images, ImageSplit
+from edgewright.task._load_model import load_model
+from edgewright.task._load_task import load_task
+from edgewright.task._split import Batch, Split
+from edgewright.task._task import SplitLike, Task
+from edgewright.task._tensor_split import TensorSplit
+from edgewright.task._weights import load_weights
+
+__all__ = [
+    "Batch",
+    "DatasetSplit",
+    "ImageSplit",
+    "Images",
+    "Split",
+    "SplitLike",
+    "Task",
+    "TensorSplit",
+    "load_model",
+    "load_task",
+    "load_weights",
+]

@@ -1,0 +1,140 @@
+"""Samples that a Dataset yields one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self, final
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from edgewright.errors import DataError, UsageError
+from edgewright.task._split import (
+    Batch,
+    Split,
+    check_finite,
+    check_lengths,
+    check_range,
+    class_indices,
+)
+
+
+class Indexable(Protocol):
+    """A map-style dataset: a length, and an (input, target) pair at each index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@final
+class DatasetSplit(Split):
+    """A map-style Dataset, or an iterable, of (input, target); every batch is checked.
+
+    An input is a tensor (or what torch's default collate makes one of), or a tuple of them where
+    the model takes several. Samples stream through a torch DataLoader, so augmentation is the
+    dataset's own affair. An iterable without indices is held in memory; it must be one that can
+    be iterated anew.
+
+    Args:
+        source: A Dataset or an iterable of (input, target).
+        workers: Processes that load samples beside the main one.
+        name: What error messages call the split.
+
+    Raises:
+        UsageError: A DataLoader is given instead of its dataset.
+        DataError: Something that is no dataset, or an iterator that is spent after one pass.
+
+    Example:
+        >>> samples = [(torch.zeros(3), 0), (torch.ones(3), 1)]
+        >>> next(DatasetSplit(samples).batches(2)).targets
+        tensor([0, 1])
+    """
+
+    def __init__(self, source: Indexable | TorchDataset[Any] | Iterable[Any], *, workers: int = 0,
+                 name: str = "data") -> None:
+        self.name = name
+        self._source = _indexable(source, name)
+        self._indices = torch.arange(len(self._source))
+        self._workers = workers
+        self._num_classes: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def select(self, indices: Sequence[int] | Tensor) -> Self:
+        """The split of these samples only, in this order; it shares the dataset."""
+        part = self.named(self.name)
+        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
+        return part
+
+    def check(self, num_classes: int) -> None:
+        """From now on, refuse a label outside 0..num_classes-1 as its batch is read."""
+        self._num_classes = num_classes
+
+    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
+                seed: int) -> Iterator[Batch]:
+        del augment
+        rows = [self._indices[chunk] for chunk in chunks]
+        loader: DataLoader[Any] = DataLoader(
+            self._source,  # type: ignore[arg-type]
+            batch_sampler=[indices.tolist() for indices in rows],
+            collate_fn=_Collate(self.name), num_workers=self._workers,
+            generator=torch.Generator().manual_seed(seed))
+        for indices, (inputs, targets) in zip(rows, loader, strict=True):
+            yield self._checked(inputs, targets, indices)
+
+    def _checked(self, inputs: Any, targets: Any, indices: Tensor) -> Batch:
+        tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        if not all(isinstance(tensor, Tensor) for tensor in (*tensors, targets)):
+            found = ", ".join(type(part).__name__ for part in (*tensors, targets))
+            raise DataError(f"a batch of the {self.name} split holds {found}; inputs and targets "
+                            "must be tensors, numbers or arrays")
+        tensors = tuple(t.float() if t.dtype == torch.float64 else t for t in tensors)
+        check_lengths(tensors, targets, self.name)
+        targets = class_indices(targets, self.name, indices)
+        check_range(targets, self._num_classes, self.name, indices)
+        check_finite(tensors, self.name, indices)
+        return Batch(tensors, targets)
+
+
+class _Collate:
+    """Torch's default collate, with errors that name the split; a class so that it pickles."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, samples: list[Any]) -> tuple[Any, Any]:
+        for sample in samples:
+            if not isinstance(sample, tuple | list) or len(sample) != 2:
+                raise DataError(f"a sample of the {self.name} split is a {_kind(sample)}; expected "
+                                "a pair (input, target)")
+        try:
+            inputs, targets = default_collate(samples)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DataError(f"samples of the {self.name} split do not form a batch: {error}"
+                            ) from error
+        return inputs, targets
+
+
+def _indexable(source: Any, name: str) -> Indexable:
+    if isinstance(source, DataLoader):
+        raise UsageError(f"the {name} split is a DataLoader; pass its dataset (loader.dataset), "
+                         "for Edgewright makes the batches itself")
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        found: Indexable = source
+        return found
+    if not hasattr(source, "__iter__"):
+        raise DataError(f"the {name} split is a {type(source).__name__}; expected a Dataset, a "
+                        "pair of tensors, or an iterable of (input, target)")
+    if iter(source) is source:
+        raise DataError(f"the {name} split is an iterator ({type(source).__name__}), spent after "
+                        "one pass; pass a list or a Dataset")
+    return list(source)
+
+
+def _kind(sample: object) -> str:
+    name = type(sample).__name__
+    return f"{name} of length {len(sample)}" if isinstance(sample, tuple | list) else name

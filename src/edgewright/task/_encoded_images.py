@@ -1,0 +1,127 @@
+"""PNG and JPEG bytes, decoded once, when first asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_THREADED_PIXELS: Final = 96 * 96  # below this, decoding holds the interpreter's lock throughout
+_GREY_MODES: Final = frozenset({"1", "L", "LA"})
+_WIDE_MODES: Final = ("I", "F")
+
+
+class EncodedImage(NamedTuple):
+    """An image file's content, or the path of the file where the content is None."""
+
+    content: bytes | None
+    path: str | None
+
+
+@final
+class EncodedImages:
+    """Images as files' bytes; each row is decoded when it is first asked for, and kept as uint8.
+
+    Images of another size are resized to the given one (Pillow, bilinear).
+
+    Args:
+        files: The images, in the order of the labels.
+        size: Channels (1 or 3), height, width.
+        name: What error messages call the split.
+    """
+
+    def __init__(self, files: Sequence[EncodedImage], size: tuple[int, int, int],
+                 name: str) -> None:
+        self._files = files
+        self._name = name
+        self._pixels: NDArray[np.uint8] = np.empty((len(files), *size), dtype=np.uint8)
+        self._decoded = np.zeros(len(files), dtype=np.bool_)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Count, channels, height, width."""
+        count, channels, height, width = self._pixels.shape
+        return count, channels, height, width
+
+    def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at these rows, (len(indices), C, H, W); decodes those still missing.
+
+        Raises:
+            DataError: An image cannot be read; names the split, the row and the file.
+        """
+        missing = np.unique(indices[~self._decoded[indices]])
+        if len(missing):
+            self._decode(missing)
+        return self._pixels[indices]
+
+    def _decode(self, rows: NDArray[np.int64]) -> None:
+        _, _, height, width = self.shape
+        if height * width < _THREADED_PIXELS:
+            for row in rows:
+                self._decode_row(row)
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(self._decode_row, rows))
+
+    def _decode_row(self, row: int) -> None:
+        _, channels, height, width = self.shape
+        image = open_image(self._files[row], f"sample {row} of the {self._name} split")
+        self._pixels[row] = _pixels(image, channels, height, width)
+        self._decoded[row] = True
+
+
+def image_size(file: EncodedImage, where: str) -> tuple[int, int, int]:
+    """Channels (1 for grey, else 3), height and width of one image.
+
+    Raises:
+        DataError: It cannot be read, or has more than 8 bits a channel.
+    """
+    image = open_image(file, where)
+    return (1 if image.mode in _GREY_MODES else 3), image.height, image.width
+
+
+def open_image(file: EncodedImage, where: str) -> Image:
+    """Decode one file.
+
+    Raises:
+        DataError: It is no image, is truncated or missing, or has more than 8 bits a channel.
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image as pillow  # noqa: PLC0415, N813 - optional, and named as a module
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("reading images", "image") from error
+    try:
+        if file.content is not None:
+            image = pillow.open(io.BytesIO(file.content))
+        else:
+            image = pillow.open(Path(file.path or ""))
+        image.load()
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        named = f" ({file.path})" if file.path else ""
+        raise DataError(f"{where}{named} is not an image that can be read: {error}") from error
+    if image.mode.startswith(_WIDE_MODES):
+        raise DataError(f"{where} has more than 8 bits a channel (Pillow mode {image.mode}); "
+                        "convert it to 8 bits")
+    return image
+
+
+def _pixels(image: Image, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+    wanted = "L" if channels == 1 else "RGB"
+    if image.mode != wanted:
+        image = image.convert(wanted)
+    if image.size != (width, height):
+        image = image.resize((width, height), resample=2)  # PIL.Image.Resampling.BILINEAR
+    pixels: NDArray[np.uint8] = np.asarray(image).reshape(height, width, channels)
+    return pixels.transpose(2, 0, 1)

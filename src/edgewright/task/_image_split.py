@@ -1,0 +1,119 @@
+"""Images kept as bytes, normalised as they are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, Self, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgewright.core import Preprocessing
+from edgewright.errors import DataError
+from edgewright.task._augment import augment_batch
+from edgewright.task._split import Batch, Split, check_range, class_indices
+
+
+class Images(Protocol):
+    """Images of one size, fetched by row; `EncodedImages` decodes them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Count, channels, height, width."""
+
+    def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at these rows, (len(indices), C, H, W)."""
+
+
+@final
+class ImageSplit(Split):
+    """Images as uint8 (N, C, H, W), normalised a batch at a time by the bundle's own formula.
+
+    Args:
+        images: A uint8 tensor, or anything that yields images by row.
+        labels: Class indices, shape (N,).
+        preprocessing: Turns the bytes into the model's input.
+        flip: Whether augmentation may mirror an image; wrong for digits and letters.
+        name: What error messages call the split.
+
+    Raises:
+        DataError: The images are not uint8 (N, C, H, W) of the preprocessing's size, or the
+            labels are no class indices or of another length.
+
+    Example:
+        >>> import torch
+        >>> recipe = Preprocessing(channels=1, height=2, width=2, mean=(0.5,), std=(0.5,))
+        >>> images = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8)
+        >>> split = ImageSplit(images, torch.tensor([0, 1, 2]), recipe)
+        >>> split.example()[0].flatten().tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, images: Tensor | Images, labels: Tensor, preprocessing: Preprocessing, *,
+                 flip: bool = True, name: str = "data") -> None:
+        self.name = name
+        self.preprocessing = preprocessing
+        self._images = StoredImages(images, name) if isinstance(images, Tensor) else images
+        _check_shape(self._images.shape, preprocessing, len(labels), name)
+        self._labels = class_indices(labels, name)
+        self._indices = torch.arange(len(labels))
+        self._flip = flip
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def select(self, indices: Sequence[int] | Tensor) -> Self:
+        """The split of these samples only, in this order; it shares the images."""
+        part = self.named(self.name)
+        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
+        return part
+
+    def check(self, num_classes: int) -> None:
+        """Refuse a label outside 0..num_classes-1."""
+        check_range(self._labels[self._indices], num_classes, self.name, self._indices)
+
+    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
+                seed: int) -> Iterator[Batch]:
+        del seed
+        for chunk in chunks:
+            rows = self._indices[chunk]
+            pixels = self._images.rows(rows.numpy())
+            if augment is not None:
+                pixels = augment_batch(pixels, augment, flip=self._flip)
+            inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
+            yield Batch((inputs,), self._labels[rows])
+
+
+@final
+class StoredImages:
+    """A uint8 tensor (N, C, H, W) as `Images`; shares its memory."""
+
+    def __init__(self, images: Tensor, name: str) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            dtype = str(images.dtype).removeprefix("torch.")
+            raise DataError(f"the images of the {name} split are {dtype} of shape "
+                            f"{tuple(images.shape)}; expected uint8 of shape (N, C, H, W)")
+        self._pixels: NDArray[np.uint8] = images.contiguous().cpu().numpy()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Count, channels, height, width."""
+        count, channels, height, width = self._pixels.shape
+        return count, channels, height, width
+
+    def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at these rows, (len(indices), C, H, W)."""
+        return self._pixels[indices]
+
+
+def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,
+                 name: str) -> None:
+    size = (expected.channels, expected.height, expected.width)
+    if shape[1:] != size:
+        raise DataError(f"the images of the {name} split are {shape[1:]} (channels, height, "
+                        f"width), but the preprocessing is for {size}")
+    if shape[0] != labels:
+        raise DataError(f"the {name} split has {shape[0]} images but {labels} labels; "
+                        "their lengths must agree")

@@ -1,0 +1,151 @@
+"""A split: samples that come in batches, in an order fixed by a seed."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self, final
+
+import torch
+from torch import Tensor
+
+from edgewright.errors import DataError, UsageError
+
+_NOT_INDICES = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Batch(NamedTuple):
+    """Inputs, each of shape (N, ...), in the order of the model's arguments; targets (N,) int64."""
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+
+
+class Split(ABC):
+    """One of a task's splits: batches of inputs and class indices, the same for the same seed.
+
+    Attributes:
+        name: What error messages call it ("train", "val", "test").
+    """
+
+    name: str = "data"
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    def select(self, indices: Sequence[int] | Tensor) -> Self:
+        """The split of these samples only, in this order; it shares the data."""
+
+    @abstractmethod
+    def check(self, num_classes: int) -> None:
+        """Refuse a label outside 0..num_classes-1; a split that streams does so as it streams.
+
+        Raises:
+            DataError: Names the split, the sample, its label and the allowed range.
+        """
+
+    @abstractmethod
+    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
+                seed: int) -> Iterator[Batch]:
+        """A batch for each chunk of sample positions."""
+
+    @final
+    def batches(self, batch_size: int, *, shuffle_seed: int | None = None,
+                augment: bool = False) -> Iterator[Batch]:
+        """Every sample once, ``batch_size`` at a time; the last batch may be smaller.
+
+        Args:
+            batch_size: Samples in a batch, at least 1.
+            shuffle_seed: Seed of the order and of the augmentation; None keeps the order.
+            augment: Vary the inputs at random, where the split knows how.
+
+        Raises:
+            UsageError: ``batch_size`` is below 1.
+            DataError: The split is empty, or a sample cannot be used.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, got {batch_size}")
+        if len(self) == 0:
+            raise DataError(f"the {self.name} split is empty")
+        seed = 0 if shuffle_seed is None else shuffle_seed
+        generator = torch.Generator().manual_seed(seed)
+        order = (torch.arange(len(self)) if shuffle_seed is None
+                 else torch.randperm(len(self), generator=generator))
+        return self._stream(torch.split(order, batch_size), generator if augment else None, seed)
+
+    @final
+    def example(self, n: int = 1) -> tuple[Tensor, ...]:
+        """The inputs of the first ``n`` samples (fewer where there are fewer), as one batch."""
+        return next(self.select(range(min(n, len(self)))).batches(max(n, 1))).inputs
+
+    @final
+    def sample(self, n: int, *, seed: int = 0) -> Self:
+        """A random subset of ``n`` samples (all of them where there are fewer), kept in order."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.select(order[:n].sort().values)
+
+    @final
+    def named(self, name: str) -> Self:
+        """The same split under another name."""
+        twin = copy.copy(self)
+        twin.name = name
+        return twin
+
+
+def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
+    """The targets as int64, once they are seen to be a vector of class indices.
+
+    Raises:
+        DataError: They are no integers, no vector, or one is negative.
+    """
+    if targets.dtype in _NOT_INDICES or targets.is_complex():
+        raise DataError(f"the targets of the {name} split are {_plain(targets.dtype)}; expected "
+                        "integers, the index of each sample's class")
+    if targets.ndim != 1:
+        raise DataError(f"the targets of the {name} split have shape {tuple(targets.shape)}; "
+                        "expected one class index a sample, shape (N,)")
+    check_range(targets, None, name, indices)
+    return targets.long()
+
+
+def check_range(targets: Tensor, num_classes: int | None, name: str,
+                indices: Tensor | None = None) -> None:
+    """Refuse a label below 0, or above ``num_classes - 1`` where that is known."""
+    wrong = targets < 0
+    if num_classes is not None:
+        wrong |= targets >= num_classes
+    if not wrong.any():
+        return
+    position = int(wrong.nonzero()[0])
+    index = position if indices is None else int(indices[position])
+    allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
+    raise DataError(f"sample {index} of the {name} split has label {int(targets[position])}; "
+                    f"allowed: {allowed}")
+
+
+def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None = None) -> None:
+    """Refuse inputs that hold a NaN or an infinity, naming the first such sample."""
+    for tensor in inputs:
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+            continue
+        bad = ~torch.isfinite(tensor.flatten(1)).all(dim=1)
+        position = int(bad.nonzero()[0])
+        index = position if indices is None else int(indices[position])
+        raise DataError(f"sample {index} of the {name} split holds NaN or infinity; "
+                        "remove it or repair it")
+
+
+def check_lengths(inputs: tuple[Tensor, ...], targets: Tensor, name: str) -> None:
+    """Refuse inputs and targets of different lengths."""
+    lengths = {len(tensor) if tensor.ndim else 0 for tensor in (*inputs, targets)}
+    if len(lengths) != 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
+                        f"{tuple(targets.shape)}; their lengths must agree")
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,165 @@
+"""What a model must do: its data in three splits, its loss, its metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edgewright.core import Preprocessing
+from edgewright.errors import DataError, UsageError
+from edgewright.task._dataset_split import DatasetSplit
+from edgewright.task._image_split import ImageSplit
+from edgewright.task._split import Split
+from edgewright.task._tensor_split import TensorSplit
+
+Array: TypeAlias = Tensor | NDArray[Any]
+SplitLike: TypeAlias = (Split | Dataset[Any] | tuple[Array | tuple[Array, ...], Array]
+                        | Iterable[Any])
+
+VALIDATION_SHARE: Final = 0.1
+
+
+@final
+class Task:
+    """The data a model is trained, selected and judged on, and how.
+
+    A split is given as a `Split`, a torch Dataset, a pair ``(inputs, targets)`` of tensors, or an
+    iterable of ``(input, target)``. A pair of uint8 images (N, C, H, W) and labels needs
+    ``preprocessing``. The test split is only ever measured on; whatever is selected, is selected
+    on ``val``.
+
+    Args:
+        train: Training split.
+        val: Validation split; None holds out a random tenth of ``train``.
+        test: Test split; required.
+        loss: Only "cross_entropy" so far.
+        metric: Only "accuracy" so far.
+        preprocessing: How raw images become inputs; carried into the bundle.
+        classes: Name of each class, in the order of the labels.
+        name: What records and reports call the data.
+        seed: Chooses the held-out tenth.
+
+    Raises:
+        UsageError: Another loss or metric; the test split given again as ``val``.
+        DataError: No test split, an empty split, or data that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.rand(20, 4), torch.arange(20) % 2
+        >>> task = Task((x, y), test=(x, y))
+        >>> len(task.train), len(task.val), len(task.test)
+        (18, 2, 20)
+    """
+
+    def __init__(self, train: SplitLike, val: SplitLike | None = None,  # noqa: PLR0913 - public
+                 test: SplitLike | None = None, loss: Literal["cross_entropy"] = "cross_entropy",
+                 metric: Literal["accuracy"] = "accuracy", *,
+                 preprocessing: Preprocessing | None = None,
+                 classes: Iterable[str] | None = None, name: str = "task", seed: int = 0) -> None:
+        _check_supported("loss", loss, "cross_entropy")
+        _check_supported("metric", metric, "accuracy")
+        if test is None:
+            raise DataError(f"task {name!r} has no test split; give one, for every promise is "
+                            "measured on it (hold out some of the training data if need be)")
+        if val is test:
+            raise UsageError("val and test are the same object; the test split must not select "
+                             "anything: leave val out, and a tenth of train is held out")
+        self.loss = loss
+        self.metric = metric
+        self.name = name
+        self.seed = seed
+        self.classes = None if classes is None else tuple(classes)
+        whole = _as_split(train, "train", preprocessing)
+        self.test = _as_split(test, "test", preprocessing)
+        if val is None:
+            kept, held = part_rows(len(whole), VALIDATION_SHARE, seed)
+            self.train, self.val = whole.select(kept), whole.select(held).named("val")
+        else:
+            self.train, self.val = whole, _as_split(val, "val", preprocessing)
+        if preprocessing is None and isinstance(self.train, ImageSplit):
+            preprocessing = self.train.preprocessing
+        self.preprocessing = preprocessing
+        self._check_splits()
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are, where their names are known."""
+        return None if self.classes is None else len(self.classes)
+
+    def check(self, num_classes: int) -> None:
+        """See that every label fits a model with that many classes.
+
+        Splits in memory are checked at once, those that stream as they stream.
+
+        Raises:
+            DataError: Names the split, the sample, its label and the allowed range.
+
+        Example:
+            >>> import torch
+            >>> x, y = torch.rand(4, 2), torch.tensor([0, 1, 2, 3])
+            >>> Task((x, y), (x, y), (x[:1], y[:1])).check(3)
+            Traceback (most recent call last):
+                ...
+            edgewright.errors.DataError: sample 3 of the train split has label 3; allowed: 0..2
+        """
+        for split in (self.train, self.val, self.test):
+            split.check(num_classes)
+
+    def __repr__(self) -> str:
+        return (f"Task({self.name!r}, train={len(self.train)}, val={len(self.val)}, "
+                f"test={len(self.test)})")
+
+    def _check_splits(self) -> None:
+        for split in (self.train, self.val, self.test):
+            if len(split) == 0:
+                raise DataError(f"the {split.name} split of task {self.name!r} is empty")
+        if self.num_classes is not None:
+            self.check(self.num_classes)
+
+
+def part_rows(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Part 0..count-1 at random into (kept, held out), each sorted; one at least is held out.
+
+    Raises:
+        DataError: There are fewer than two samples.
+    """
+    if count < 2:
+        raise DataError(f"the train split has {count} samples; two at least are needed to hold "
+                        "out some for validation")
+    held = max(1, round(count * share))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+def _as_split(data: Any, name: str, preprocessing: Preprocessing | None) -> Split:
+    if isinstance(data, Split):
+        return data.named(name)
+    if not _is_pair(data):
+        return DatasetSplit(data, name=name)
+    inputs = tuple(map(torch.as_tensor, data[0] if isinstance(data[0], tuple) else data[:1]))
+    targets = torch.as_tensor(data[1])
+    if any(tensor.dtype == torch.uint8 for tensor in inputs):
+        if preprocessing is None:
+            raise DataError(f"the {name} split holds uint8 images; give Task(preprocessing=...), "
+                            "or float inputs")
+        return ImageSplit(inputs[0], targets, preprocessing, name=name)
+    return TensorSplit(inputs, targets, name=name)
+
+
+def _is_pair(data: Any) -> bool:
+    if not isinstance(data, tuple) or len(data) != 2 or not isinstance(
+            data[1], Tensor | np.ndarray):
+        return False
+    inputs = data[0] if isinstance(data[0], tuple) else data[:1]
+    return len(inputs) > 0 and all(isinstance(part, Tensor | np.ndarray) for part in inputs)
+
+
+def _check_supported(what: str, given: str, known: str) -> None:
+    if given != known:
+        raise UsageError(f"{what} {given!r} is not supported; the only one so far is {known!r}")

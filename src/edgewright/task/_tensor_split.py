@@ -1,0 +1,68 @@
+"""Tensors held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from edgewright.task._split import (
+    Batch,
+    Split,
+    check_finite,
+    check_lengths,
+    check_range,
+    class_indices,
+)
+
+
+@final
+class TensorSplit(Split):
+    """Inputs and targets held in memory, handed to the model as they are; augmentation is none.
+
+    Args:
+        inputs: One tensor (N, ...) or one for each argument of the model; float64 becomes float32.
+        targets: Class indices, shape (N,), any integer type.
+        name: What error messages call the split.
+
+    Raises:
+        DataError: Lengths differ, targets are no class indices, an input holds NaN or infinity.
+
+    Example:
+        >>> import torch
+        >>> split = TensorSplit(torch.zeros(5, 3), torch.tensor([0, 1, 0, 1, 1]))
+        >>> [len(batch.targets) for batch in split.batches(2)]
+        [2, 2, 1]
+    """
+
+    def __init__(self, inputs: Tensor | Sequence[Tensor], targets: Tensor, *,
+                 name: str = "data") -> None:
+        tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        self.name = name
+        self._inputs = tuple(t.float() if t.dtype == torch.float64 else t for t in tensors)
+        check_lengths(self._inputs, targets, name)
+        check_finite(self._inputs, name)
+        self._targets = class_indices(targets, name)
+        self._indices = torch.arange(len(targets))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def select(self, indices: Sequence[int] | Tensor) -> Self:
+        """The split of these samples only, in this order; it shares the data."""
+        part = self.named(self.name)
+        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
+        return part
+
+    def check(self, num_classes: int) -> None:
+        """Refuse a label outside 0..num_classes-1."""
+        check_range(self._targets[self._indices], num_classes, self.name, self._indices)
+
+    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
+                seed: int) -> Iterator[Batch]:
+        del augment, seed
+        for chunk in chunks:
+            rows = self._indices[chunk]
+            yield Batch(tuple(t[rows] for t in self._inputs), self._targets[rows])

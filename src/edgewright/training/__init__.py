@@ -1,0 +1,26 @@
+"""Training: one loop, into which objectives plug."""
+
+from edgewright.training._config import Training
+from edgewright.training._evaluate import Predictions, evaluate_module, predict
+from edgewright.training._objective import LabelLoss, Objective, as_outputs
+from edgewright.training._progress import NoProgress, Progress, RichProgress
+from edgewright.training._record import EpochRecord, TrainingRecord
+from edgewright.training._settings import Settings
+from edgewright.training._train import train
+
+__all__ = [
+    "EpochRecord",
+    "LabelLoss",
+    "NoProgress",
+    "Objective",
+    "Predictions",
+    "Progress",
+    "RichProgress",
+    "Settings",
+    "Training",
+    "TrainingRecord",
+    "as_outputs",
+    "evaluate_module",
+    "predict",
+    "train",
+]

@@ -1,0 +1,104 @@
+"""The state of a run after an epoch, written so that it is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from edgewright.errors import StorageError
+from edgewright.training._config import Training
+from edgewright.training._objective import Objective
+from edgewright.training._record import EpochRecord
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the next epoch depends on; its random numbers come from seed and epoch.
+
+    Attributes:
+        fingerprint: Of the run it belongs to; see `fingerprint_of`.
+        module: Weights after the last epoch.
+        best: Weights of the best epoch.
+        optimizer: State of the optimiser.
+        precision: State of the loss scaler, where there is one.
+        history: Every epoch so far.
+    """
+
+    fingerprint: str
+    module: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    precision: dict[str, Any]
+    history: tuple[EpochRecord, ...]
+
+    def save(self, path: Path) -> None:
+        """Write to a temporary file beside ``path``, then move it there.
+
+        Raises:
+            StorageError: The disk cannot take it.
+        """
+        content = {"format": _FORMAT, "fingerprint": self.fingerprint, "module": self.module,
+                   "best": self.best, "optimizer": self.optimizer, "precision": self.precision,
+                   "history": [asdict(record) for record in self.history]}
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, str]:
+    """The checkpoint at ``path`` where it belongs to this run, else None and the reason.
+
+    The reason is empty where there simply is none. Nothing is executed in reading it.
+    """
+    if not path.is_file():
+        return None, ""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != _FORMAT:
+            return None, f"the checkpoint {path} is of another version; training from the start"
+        if content["fingerprint"] != fingerprint:
+            return None, (f"the checkpoint {path} is of a run with other settings, seed, data or "
+                          "weights; training from the start")
+        history = tuple(EpochRecord(**record) for record in content["history"])
+        found = Checkpoint(fingerprint, content["module"], content["best"], content["optimizer"],
+                           content["precision"], history)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
+            ValueError, AttributeError) as error:
+        return None, f"the checkpoint {path} cannot be read ({error}); training from the start"
+    return found, ""
+
+
+def fingerprint_of(module: nn.Module, config: Training, objective: Objective, seed: int,
+                   samples: tuple[int, int]) -> str:
+    """A digest of all that shapes a run: settings, objective, seed, split sizes, first weights."""
+    digest = hashlib.sha256(json.dumps(
+        [config.model_dump(), objective.name, seed, samples], sort_keys=True).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state, on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in module.state_dict().items()}

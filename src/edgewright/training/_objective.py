@@ -1,0 +1,84 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgewright.errors import ModelError
+
+
+class Objective(ABC):
+    """A loss on everything the model puts out; `train` minimises it."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the objective and its settings in a checkpoint."""
+        return type(self).__name__
+
+    def to(self, device: torch.device) -> None:
+        """Move whatever the objective holds to where the training is; by default nothing."""
+        del device
+
+    @abstractmethod
+    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
+             targets: Tensor) -> Tensor:
+        """The scalar to minimise.
+
+        Args:
+            outputs: Logits (N, classes), one tensor an exit, the final one last.
+            inputs: What the model was given, after augmentation.
+            targets: Class indices, (N,) int64.
+        """
+
+
+@final
+class LabelLoss(Objective):
+    """Cross-entropy with the labels, averaged over all outputs.
+
+    Args:
+        label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
+
+    Example:
+        >>> logits, targets = torch.zeros(3, 2), torch.tensor([0, 1, 1])
+        >>> round(float(LabelLoss().loss((logits, logits), (), targets)), 4)
+        0.6931
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self._label_smoothing = label_smoothing
+
+    @property
+    def name(self) -> str:
+        """Identifies the objective and its settings in a checkpoint."""
+        return f"LabelLoss({self._label_smoothing})"
+
+    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
+             targets: Tensor) -> Tensor:
+        """Mean over the outputs of the mean cross-entropy."""
+        del inputs
+        losses = [F.cross_entropy(logits, targets, label_smoothing=self._label_smoothing)
+                  for logits in outputs]
+        return torch.stack(losses).mean()
+
+
+def as_outputs(result: Any) -> tuple[Tensor, ...]:
+    """What a module returned as a tuple of tensors, one an exit.
+
+    Raises:
+        ModelError: It is neither a tensor, nor a tuple or list of them.
+
+    Example:
+        >>> len(as_outputs(torch.zeros(2, 3))), len(as_outputs([torch.zeros(2), torch.zeros(2)]))
+        (1, 2)
+    """
+    if isinstance(result, Tensor):
+        return (result,)
+    if isinstance(result, tuple | list) and result and all(isinstance(r, Tensor) for r in result):
+        return tuple(result)
+    raise ModelError(f"the model returned a {type(result).__name__}; expected a tensor of logits, "
+                     "or a tuple of them (one an exit, the final one last)")

@@ -1,0 +1,134 @@
+"""Showing how far a training run has come."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol, final
+
+from edgewright.training._record import EpochRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+
+class Progress(Protocol):
+    """Is told of every step; `train` calls ``stop`` whatever happens."""
+
+    def start(self, epochs: int, steps: int, done: int) -> None:
+        """A run of so many epochs of so many steps begins; ``done`` epochs were done before."""
+
+    def advance(self, samples: int, loss: float) -> None:
+        """One step is done; ``loss`` is the latest that is known."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """One epoch is done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def stop(self) -> None:
+        """The run is over, well or not."""
+
+
+@final
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, epochs: int, steps: int, done: int) -> None:
+        """Shows nothing."""
+
+    def advance(self, samples: int, loss: float) -> None:
+        """Shows nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Shows nothing."""
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
+
+    def stop(self) -> None:
+        """Shows nothing."""
+
+
+@final
+class RichProgress:
+    """A bar on a terminal; elsewhere nothing, or one line an epoch.
+
+    Args:
+        label: What is being done ("recover").
+        lines: Write one line an epoch where there is no terminal.
+        console: Where to write; None for stderr.
+    """
+
+    def __init__(self, label: str = "train", *, lines: bool = False,
+                 console: Console | None = None) -> None:
+        from rich.console import Console  # noqa: PLC0415 - slow to import
+
+        self._console = Console(stderr=True) if console is None else console
+        self._label = label
+        self._lines = lines
+        self._bar: Bar | None = None
+        self._epochs = 0
+        self._done = 0
+        self._samples = 0
+        self._since = 0.0
+        self._accuracy = "-"
+
+    def start(self, epochs: int, steps: int, done: int) -> None:
+        """Show the bar, where there is a terminal."""
+        self._epochs, self._done, self._accuracy = epochs, done, "-"
+        self._start_clock()
+        if self._console.is_terminal:
+            self._bar = _bar(self._console)
+            self._bar.add_task(self._heading(), total=epochs * steps, completed=done * steps,
+                               status="")
+            self._bar.start()
+
+    def advance(self, samples: int, loss: float) -> None:
+        """Move the bar by one step."""
+        self._samples += samples
+        if self._bar is None:
+            return
+        speed = self._samples / max(time.monotonic() - self._since, 1e-9)
+        status = f"loss {loss:.3f}  accuracy {self._accuracy}  {speed:,.0f} samples/s"
+        self._bar.update(self._bar.task_ids[0], advance=1, status=status,
+                         description=self._heading())
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Note the accuracy; write a line where lines were asked for."""
+        self._done = record.epoch
+        self._accuracy = f"{record.val_accuracy:.2%}"
+        self._start_clock()
+        if self._lines and self._bar is None:
+            self._print(f"{self._label} {record.epoch}/{self._epochs}: loss {record.loss:.4f}, "
+                        f"accuracy {self._accuracy}, {record.seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        """Write a line, on a terminal or where lines were asked for."""
+        if self._lines or self._console.is_terminal:
+            self._print(f"{self._label}: {text}")
+
+    def stop(self) -> None:
+        """Take the bar down."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _heading(self) -> str:
+        return f"{self._label} {min(self._done + 1, self._epochs)}/{self._epochs}"
+
+    def _start_clock(self) -> None:
+        self._samples, self._since = 0, time.monotonic()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> Bar:
+    from rich import progress  # noqa: PLC0415 - slow to import
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"), progress.BarColumn(),
+        progress.TextColumn("{task.fields[status]}"), progress.TimeRemainingColumn(),
+        console=console, transient=True)

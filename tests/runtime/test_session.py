@@ -1,0 +1,260 @@
+"""A session against a slow, obvious reference, sample by sample."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgewright.errors import BundleError, DataError, UsageError
+from edgewright.runtime import Session, Stats, load
+from edgewright.runtime._session import confidence
+
+THRESHOLDS = (0.8, 0.6)
+
+
+def _samples(count: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits.astype(np.float64))
+    return exponentials / exponentials.sum()
+
+
+def _all_exits(sample: np.ndarray, weights: dict[str, np.ndarray]) -> list[np.ndarray]:
+    first = np.maximum(sample @ weights["body0"], 0)
+    second = np.maximum(first @ weights["body1"], 0)
+    return [sample @ weights["head0"], first @ weights["head1"], second @ weights["head2"]]
+
+
+def _reference(sample: np.ndarray, weights: dict[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    exits = _all_exits(sample, weights)
+    for index, threshold in enumerate(THRESHOLDS):
+        if _softmax(exits[index]).max() >= threshold:
+            return exits[index], index
+    return exits[-1], len(THRESHOLDS)
+
+
+class Counting:
+    """An engine that does as it is told and counts the samples it was given."""
+
+    runtime = "counting 1.0"
+    seen: list[int]
+
+    def __init__(self, outputs) -> None:
+        self._outputs, self.seen = outputs, []
+
+    def run(self, inputs):
+        self.seen.append(len(inputs[0]))
+        return self._outputs(inputs)
+
+
+def test_staged_session_equals_the_reference(staged_bundle, weights):
+    session = Session(staged_bundle)
+    samples = _samples(200)
+    prediction = session(samples)
+    for sample, output, left in zip(samples, prediction.output, prediction.exit, strict=True):
+        logits, expected = _reference(sample, weights)
+        assert left == expected
+        np.testing.assert_allclose(output, logits, rtol=1e-4, atol=1e-5)
+    assert set(prediction.exit.tolist()) == {0, 1, 2}
+    assert prediction.latency_ms > 0
+    assert len(prediction.outputs) == 1
+
+
+@settings(max_examples=40, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(1, 9), seed=st.integers(0, 10**6))
+def test_a_batch_equals_its_samples_one_by_one(staged_bundle, count, seed):
+    session = Session(staged_bundle)
+    samples = _samples(count, seed)
+    together = session(samples)
+    alone = [session(sample[np.newaxis]) for sample in samples]
+    assert together.exit.tolist() == [p.exit.item() for p in alone]
+    np.testing.assert_allclose(together.output, np.concatenate([p.output for p in alone]),
+                               rtol=1e-4, atol=1e-5)
+
+
+def test_only_those_that_stay_are_computed_on(staged_bundle):
+    sure, unsure = [9.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+
+    def early(leaving: int):
+        def outputs(inputs):
+            rows = [sure if i < leaving else unsure for i in range(len(inputs[0]))]
+            return np.array(rows, dtype=np.float32), inputs[0]
+        return outputs
+
+    engines = [Counting(early(2)), Counting(early(3)),
+               Counting(lambda inputs: (np.ones((len(inputs[0]), 3), np.float32),))]
+    pending = iter(engines)
+    session = Session(staged_bundle, engine=lambda model, threads: next(pending))
+    assert session(_samples(6)).exit.tolist() == [0, 0, 1, 1, 1, 2]
+    assert session(_samples(2)).exit.tolist() == [0, 0]
+    assert [engine.seen for engine in engines] == [[6, 2], [4], [1]]
+    assert session.runtime == "counting 1.0"
+
+
+def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle):
+    received = []
+
+    def early(inputs):
+        logits = np.where(inputs[0][:, :1] > 0, 9.0, 0.0) * np.array([[1.0, 0.0, 0.0]])
+        return logits.astype(np.float32), np.arange(len(logits), dtype=np.uint8)[:, np.newaxis]
+
+    def late(inputs):
+        received.append(inputs[0])
+        return np.zeros((len(inputs[0]), 3), np.float32), inputs[0]
+
+    pending = iter([Counting(early), Counting(late), Counting(late)])
+    session = Session(staged_bundle, engine=lambda model, threads: next(pending))
+    signs = np.array([1, -1, 1, -1, -1], dtype=np.float32)[:, np.newaxis].repeat(4, axis=1)
+    assert session(signs).exit.tolist() == [0, 2, 0, 2, 2]
+    assert [features.ravel().tolist() for features in received] == [[1, 3, 4], [1, 3, 4]]
+    assert {features.dtype for features in received} == {np.dtype(np.uint8)}
+
+
+def test_run_all_exits_ignores_thresholds_and_is_not_counted(staged_bundle, weights):
+    session = Session(staged_bundle)
+    samples = _samples(20)
+    found = session.run_all_exits(samples)
+    assert [len(outputs) for outputs in found] == [1, 1, 1]
+    for row, sample in enumerate(samples):
+        for outputs, expected in zip(found, _all_exits(sample, weights), strict=True):
+            np.testing.assert_allclose(outputs[0][row], expected, rtol=1e-4, atol=1e-5)
+    assert session.stats().samples == 0
+
+
+def test_a_bundle_without_exits_is_one_call(whole_bundle, weights):
+    session = Session(whole_bundle)
+    first, second = _samples(5), np.arange(5)[:, np.newaxis]
+    prediction = session(first, second)
+    np.testing.assert_allclose(prediction.output, first @ weights["head0"], rtol=1e-5)
+    np.testing.assert_array_equal(prediction.outputs[1], -second)
+    assert prediction.exit.tolist() == [0] * 5
+    (outputs,) = session.run_all_exits(first, second)
+    np.testing.assert_array_equal(outputs[0], prediction.output)
+
+
+def test_arrays_need_not_be_contiguous(staged_bundle):
+    session = Session(staged_bundle)
+    wide = _samples(8).repeat(2, axis=1)[::-1]
+    np.testing.assert_array_equal(session(wide[:, ::2]).output,
+                                  session(wide[:, ::2].copy()).output)
+
+
+def test_stats_are_the_sums_over_the_samples(staged_bundle):
+    session = Session(staged_bundle)
+    assert session.stats() == Stats(calls=0, samples=0, exits=(0, 0, 0), macs=None, energy_mj=None)
+    exits = [session(_samples(30, seed)).exit for seed in range(3)]
+    macs = {0: 100, 1: 1100, 2: 11100}
+    energy = {0: 0.5, 1: 0.75, 2: 8.75}
+    left = np.concatenate(exits).tolist()
+    stats = session.stats()
+    assert (stats.calls, stats.samples) == (3, 90)
+    assert stats.exits == tuple(left.count(index) for index in range(3))
+    assert stats.macs == pytest.approx(sum(macs[index] for index in left) / 90)
+    assert stats.energy_mj == pytest.approx(sum(energy[index] for index in left) / 90)
+    assert sum(stats.exit_shares) == pytest.approx(1)
+
+
+def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle):
+    session = Session(staged_bundle)
+    batches = [_samples(1 + seed % 5, seed) for seed in range(80)]
+    alone = [session(batch) for batch in batches]
+    before = session.stats()
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(session, batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.output, other.output)
+        np.testing.assert_array_equal(one.exit, other.exit)
+    after = session.stats()
+    assert after.calls == 2 * before.calls == 160
+    assert after.exits == tuple(2 * count for count in before.exits)
+
+
+def test_load_reads_the_file(staged_bundle):
+    session = load(staged_bundle.path, threads=2)
+    assert session.manifest == staged_bundle.manifest
+    assert session.runtime.startswith("onnxruntime 1.")
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1,
+                max_size=5))
+def test_confidence_is_the_top_softmax_probability(rows):
+    logits = np.array(rows, dtype=np.float32)
+    expected = [_softmax(row - row.max()).max() for row in logits.astype(np.float64)]
+    np.testing.assert_allclose(confidence(logits), expected, rtol=1e-9)
+
+
+def test_confidence_of_huge_logits_does_not_overflow():
+    logits = np.array([[3e38, -3e38], [-3e38, -3e38]], dtype=np.float32)
+    np.testing.assert_array_equal(confidence(logits), [1.0, 0.5])
+
+
+def test_a_sample_whose_logits_are_not_a_number_never_leaves_early(staged_bundle):
+    nan = np.full((1, 4), np.nan, dtype=np.float32)
+    assert Session(staged_bundle)(nan).exit.tolist() == [2]
+
+
+def test_exit_that_is_no_classifier(staged_bundle):
+    engine = Counting(lambda inputs: (np.zeros((1, 3, 5), np.float32), inputs[0]))
+    session = Session(staged_bundle, engine=lambda model, threads: engine)
+    with pytest.raises(DataError, match=r"logits of shape \(1, 3, 5\).*only classifiers"):
+        session(_samples(1))
+
+
+@pytest.mark.parametrize(("inputs", "message"), [
+    ((), r"takes 2 inputs \(a, b\), got 0"),
+    (([[1.0]], np.ones((1, 1), int)), "'a' is a list, expected a numpy array"),
+    ((np.ones((2, 4)), np.ones((2, 1), int)), "'a' is float64, expected float32; use .astype"),
+    ((np.ones((2, 5), "f4"), np.ones((2, 1), int)),
+     r"'a' has shape \(2, 5\), expected \(N, 4\)"),
+    ((np.ones((4,), "f4"), np.ones((2, 1), int)), r"'a' has shape \(4,\), expected \(N, 4\)"),
+    ((np.ones((0, 4), "f4"), np.ones((0, 1), int)), "'a' is empty"),
+    ((np.ones((2, 4), "f4"), np.ones((3, 1), int)), r"different batch sizes: \[2, 3\]"),
+    ((np.ones((2, 4), ">f4"), np.ones((2, 1), int)), "'a' is >f4, expected float32"),
+])
+def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
+    session = Session(whole_bundle)
+    for call in (session, session.run_all_exits):
+        with pytest.raises(DataError, match=message):
+            call(*inputs)
+    assert session.stats().calls == 0
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_below_one(staged_bundle, threads):
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        load(staged_bundle.path, threads=threads)
+
+
+def test_bundle_for_another_runtime(make_bundle, staged_bundle):
+    bundle = make_bundle([b""], staged_bundle.manifest.inputs, staged_bundle.manifest.outputs,
+                         runtime="litert")
+    with pytest.raises(BundleError, match="is for the runtime 'litert'"):
+        Session(bundle)
+
+
+def test_bundle_whose_model_the_runtime_refuses(make_bundle, staged_bundle):
+    bundle = make_bundle([b"no model"], staged_bundle.manifest.inputs,
+                         staged_bundle.manifest.outputs)
+    with pytest.raises(BundleError, match=r"onnxruntime .* cannot load the model: .*export it"):
+        Session(bundle)
+
+
+def test_bundle_without_a_threshold_where_one_is_needed(make_bundle, staged_bundle):
+    manifest = staged_bundle.manifest
+    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs, thresholds=(None,))
+    with pytest.raises(BundleError, match=r"needs a threshold, got \[None, None\]"):
+        Session(bundle)
+
+
+def test_bundle_with_exits_and_several_outputs(make_bundle, whole_bundle):
+    manifest = whole_bundle.manifest
+    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs, thresholds=(0.5,))
+    with pytest.raises(BundleError, match="only a model with one output can leave early"):
+        Session(bundle)

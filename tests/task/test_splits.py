@@ -1,0 +1,229 @@
+"""Every kind of split must pass the first tests; the rest are each kind's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from edgewright.core import Preprocessing
+from edgewright.errors import DataError, UsageError
+from edgewright.task import DatasetSplit, ImageSplit, TensorSplit
+
+COUNT = 11
+RECIPE = Preprocessing(channels=3, height=8, width=6, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+PIXELS = torch.randint(0, 256, (COUNT, 3, 8, 6), dtype=torch.uint8,
+                       generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(COUNT) % 3
+
+
+def image_split():
+    return ImageSplit(PIXELS, LABELS, RECIPE)
+
+
+def tensor_split():
+    return TensorSplit(PIXELS.float(), LABELS)
+
+
+def dataset_split():
+    return DatasetSplit(TensorDataset(PIXELS.float(), LABELS))
+
+
+def iterable_split():
+    class Stream:
+        def __iter__(self):
+            return iter(zip(PIXELS.double(), LABELS.tolist(), strict=True))
+
+    return DatasetSplit(Stream())
+
+
+@pytest.fixture(params=[image_split, tensor_split, dataset_split, iterable_split])
+def split(request):
+    return request.param()
+
+
+def collect(split, **kwargs):
+    batches = list(split.batches(4, **kwargs))
+    return torch.cat([b.inputs[0] for b in batches]), torch.cat([b.targets for b in batches])
+
+
+def test_batches_cover_every_sample_in_order(split):
+    assert [len(b.targets) for b in split.batches(4)] == [4, 4, 3]
+    inputs, targets = collect(split)
+    assert torch.equal(targets, LABELS)
+    assert inputs.dtype == torch.float32
+    assert inputs.shape == PIXELS.shape
+
+
+def test_the_order_depends_on_the_seed_alone(split):
+    first, again, other = (collect(split, shuffle_seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(first[1].sort().values, LABELS.sort().values)
+
+
+def test_inputs_and_targets_are_shuffled_together(split):
+    plain, _ = collect(split)
+    inputs, targets = collect(split, shuffle_seed=3)
+    for image, label in zip(inputs, targets, strict=True):
+        row = next(r for r in range(COUNT) if torch.equal(plain[r], image))
+        assert LABELS[row] == label
+
+
+def test_select_composes_and_leaves_the_original_alone(split):
+    part = split.select([8, 2, 5]).select(torch.tensor([2, 0]))
+    assert len(part) == 2
+    assert len(split) == COUNT
+    whole, _ = collect(split)
+    inputs, targets = collect(part)
+    assert torch.equal(inputs, whole[[5, 8]])
+    assert torch.equal(targets, LABELS[[5, 8]])
+
+
+def test_sample_is_a_seeded_subset_in_order(split):
+    one, same, other = (collect(split.sample(5, seed=s))[0] for s in (0, 0, 1))
+    assert len(one) == 5
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert len(split.sample(100)) == COUNT
+
+
+def test_example_is_a_batch_of_the_first_inputs(split):
+    whole, _ = collect(split)
+    (first,) = split.example(3)
+    assert torch.equal(first, whole[:3])
+    assert split.example(100)[0].shape[0] == COUNT
+
+
+def test_named_names_a_copy(split):
+    assert split.named("val").name == "val"
+    assert split.name == "data"
+
+
+def test_a_batch_size_below_one_is_refused(split):
+    with pytest.raises(UsageError, match="batch_size must be at least 1, got 0"):
+        split.batches(0)
+
+
+def test_an_empty_split_is_refused(split):
+    with pytest.raises(DataError, match="the val split is empty"):
+        split.select([]).named("val").batches(2)
+
+
+def test_a_label_too_large_is_named_with_its_original_index(split):
+    part = split.select([3, 4, 5]).named("train")
+    with pytest.raises(DataError, match=r"sample 5 of the train split has label 2; allowed: 0\.\.1"):
+        part.check(2)
+        list(part.batches(2))
+    split.check(3)
+    assert len(list(split.batches(4))) == 3
+
+
+def test_images_are_normalised_by_the_recipe():
+    expected = (PIXELS.double() / 255 - torch.tensor(RECIPE.mean).double().view(1, 3, 1, 1))
+    expected /= torch.tensor(RECIPE.std).double().view(1, 3, 1, 1)
+    torch.testing.assert_close(collect(image_split())[0].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_augmentation_varies_by_seed_and_only_when_asked():
+    split = image_split()
+    one, same, other = (collect(split, shuffle_seed=s, augment=True)[0] for s in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    plain, targets = collect(split, shuffle_seed=0)
+    assert not torch.equal(one, plain)
+    assert torch.equal(targets, collect(split, shuffle_seed=0, augment=True)[1])
+
+
+def test_several_inputs_reach_the_model_in_order():
+    split = TensorSplit((torch.zeros(4, 2), torch.ones(4, 5)), torch.zeros(4, dtype=torch.int32))
+    assert [tuple(t.shape) for t in next(split.batches(3)).inputs] == [(3, 2), (3, 5)]
+    samples = [((torch.zeros(2), torch.ones(5)), 0), ((torch.zeros(2), torch.ones(5)), 1)]
+    assert [tuple(t.shape) for t in DatasetSplit(samples).example(2)] == [(2, 2), (2, 5)]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_named(bad):
+    inputs = torch.zeros(6, 3)
+    inputs[4, 1] = bad
+    with pytest.raises(DataError, match="sample 4 of the train split holds NaN or infinity"):
+        TensorSplit(inputs, torch.zeros(6, dtype=torch.long), name="train")
+    split = DatasetSplit(list(zip(inputs, [0] * 6, strict=True)), name="train")
+    with pytest.raises(DataError, match="sample 4 of the train split holds NaN or infinity"):
+        list(split.batches(2, shuffle_seed=0))
+
+
+@pytest.mark.parametrize(("targets", "message"), [
+    (torch.zeros(4), "are float32; expected integers"),
+    (torch.zeros(4, dtype=torch.bool), "are bool; expected integers"),
+    (torch.zeros(4, 2, dtype=torch.long), r"have shape \(4, 2\); expected one class index"),
+    (torch.zeros(3, dtype=torch.long), r"inputs of shape \(4, 2\) but targets of shape \(3,\)"),
+    (torch.tensor([0, 1, -1, 0]), "sample 2 of the data split has label -1; allowed: 0 or more"),
+])
+def test_targets_that_are_no_class_indices_are_refused(targets, message):
+    with pytest.raises(DataError, match=message):
+        TensorSplit(torch.zeros(4, 2), targets)
+
+
+def test_images_that_do_not_fit_their_recipe_are_refused():
+    with pytest.raises(DataError, match=r"float32 of shape \(11, 3, 8, 6\); expected uint8"):
+        ImageSplit(PIXELS.float(), LABELS, RECIPE)
+    with pytest.raises(DataError, match=r"are \(3, 6, 8\) .* preprocessing is for \(3, 8, 6\)"):
+        ImageSplit(PIXELS.transpose(2, 3), LABELS, RECIPE)
+    with pytest.raises(DataError, match="11 images but 10 labels"):
+        ImageSplit(PIXELS, LABELS[:10], RECIPE)
+
+
+class Faulty(Dataset):
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+@pytest.mark.parametrize(("samples", "message"), [
+    ([{"image": 1}], r"a sample of the data split is a dict; expected a pair \(input, target\)"),
+    ([(1, 2, 3)], "is a tuple of length 3; expected a pair"),
+    ([(torch.zeros(2), 0), (torch.zeros(3), 0)], "do not form a batch: stack expects"),
+    ([("text", 0)], "holds str"),
+    ([(torch.zeros(2), 0.5)], "are float64; expected integers"),
+])
+def test_samples_that_cannot_be_used_are_named(samples, message):
+    with pytest.raises(DataError, match=message):
+        list(DatasetSplit(Faulty(samples)).batches(2))
+
+
+def test_a_dataloader_is_refused_with_advice():
+    loader = DataLoader(TensorDataset(PIXELS.float(), LABELS))
+    with pytest.raises(UsageError, match=r"the train split is a DataLoader; pass its dataset"):
+        DatasetSplit(loader, name="train")
+
+
+def test_an_iterator_is_refused_for_it_is_spent_after_one_pass():
+    with pytest.raises(DataError, match=r"is an iterator \(zip\), spent after one pass"):
+        DatasetSplit(zip(PIXELS, LABELS, strict=True))
+
+
+def test_something_else_is_refused():
+    with pytest.raises(DataError, match="is a int; expected a Dataset"):
+        DatasetSplit(3)
+
+
+def test_an_error_of_the_users_own_dataset_is_left_as_it_is():
+    class Broken(Faulty):
+        def __getitem__(self, index):
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        list(DatasetSplit(Broken([1, 2])).batches(2))
+
+
+def test_numpy_labels_of_a_dataset_are_taken():
+    split = DatasetSplit([(np.zeros(2, dtype=np.float32), np.int32(1))] * 3)
+    assert next(split.batches(3)).targets.tolist() == [1, 1, 1]
