@@ -84,7 +84,7 @@ class HintonDistillation(Objective):
             ModelError: Teacher and student have different numbers of classes.
         """
         with torch.no_grad():
-            taught = as_outputs(self._teacher(*inputs))[-1]
+            taught = as_outputs(self._teacher(*inputs))[-1].detach()
         if taught.shape != outputs[-1].shape:
             raise ModelError(f"the teacher's output has shape {tuple(taught.shape)}, the student's "
                              f"{tuple(outputs[-1].shape)}; they must have the same classes")

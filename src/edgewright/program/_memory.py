@@ -46,7 +46,8 @@ def _sweep(graph: Graph, storage: dict[Node, Node], last_use: dict[Node, int],
     alive, peak = 0, 0
     ending: dict[int, int] = {}
     for node in graph.nodes:
-        if node in storage and storage[node] is node and node.op in ("placeholder", "call_function"):
+        is_own = node in storage and storage[node] is node
+        if is_own and node.op in ("placeholder", "call_function"):
             size = 0 if _is_constant(node) else stored_bytes(node)
             alive += size
             ending[last_use[node]] = ending.get(last_use[node], 0) + size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -59,7 +60,8 @@ class Checkpoint:
                 os.fsync(file.fileno())
             partial.replace(path)
         except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
 
 

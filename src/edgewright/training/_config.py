@@ -58,7 +58,7 @@ class Training(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment: bool = True
     patience: int | None = Field(default=None, ge=1)
-    precision: Literal["auto"] | Precision = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     channels_last: bool = True

@@ -1,0 +1,7 @@
+"""Early exits: easy inputs leave the network before its end."""
+
+from edgewright.exits._attach import add_exits
+from edgewright.exits._config import EarlyExits
+from edgewright.exits._thresholds import Thresholds, choose_thresholds
+
+__all__ = ["EarlyExits", "Thresholds", "add_exits", "choose_thresholds"]
