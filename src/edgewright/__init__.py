@@ -13,13 +13,38 @@ from edgewright.errors import EdgewrightError, MissingExtraError
 
 if TYPE_CHECKING:
     from edgewright.core import Budget, Manifest
+    from edgewright.distill import Distillation, fit
+    from edgewright.exits import EarlyExits, add_exits
+    from edgewright.exporters import export
+    from edgewright.pipeline import Recipe, Result, compress, verify
+    from edgewright.program import Program
+    from edgewright.pruning import ChannelPruning, prune
+    from edgewright.quantization import Quantization, quantize
     from edgewright.runtime import Session, load
+    from edgewright.task import Task
+    from edgewright.training import Training
 
 _HOME: Final[dict[str, str]] = {
     "Budget": "edgewright.core",
+    "ChannelPruning": "edgewright.pruning",
+    "Distillation": "edgewright.distill",
+    "EarlyExits": "edgewright.exits",
     "Manifest": "edgewright.core",
+    "Program": "edgewright.program",
+    "Quantization": "edgewright.quantization",
+    "Recipe": "edgewright.pipeline",
+    "Result": "edgewright.pipeline",
     "Session": "edgewright.runtime",
+    "Task": "edgewright.task",
+    "Training": "edgewright.training",
+    "add_exits": "edgewright.exits",
+    "compress": "edgewright.pipeline",
+    "export": "edgewright.exporters",
+    "fit": "edgewright.distill",
     "load": "edgewright.runtime",
+    "prune": "edgewright.pruning",
+    "quantize": "edgewright.quantization",
+    "verify": "edgewright.pipeline",
 }
 _WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
                               "lightning_fabric", "safetensors", "datasets", "sklearn"})
@@ -28,10 +53,26 @@ __version__: Final = "0.1.0"
 
 __all__ = [
     "Budget",
+    "ChannelPruning",
+    "Distillation",
+    "EarlyExits",
     "EdgewrightError",
     "Manifest",
+    "Program",
+    "Quantization",
+    "Recipe",
+    "Result",
     "Session",
+    "Task",
+    "Training",
+    "add_exits",
+    "compress",
+    "export",
+    "fit",
     "load",
+    "prune",
+    "quantize",
+    "verify",
 ]
 
 

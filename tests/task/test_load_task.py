@@ -202,7 +202,7 @@ def test_sixteen_bit_images_are_refused(folder):
 
 def test_folders_that_do_not_serve_are_named(folder, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(DataError, match="no parquet file of a split in .*empty"):
+    with pytest.raises(DataError, match=r"no parquet file of a split in .*empty"):
         load_task(f"parquet:{empty}")
     with pytest.raises(DataError, match=r"nowhere is not a folder"):
         load_task(f"cifar10:{empty}/nowhere")
@@ -216,7 +216,7 @@ def test_folders_that_do_not_serve_are_named(folder, tmp_path_factory):
 def test_parts_with_other_columns_are_refused(folder):
     pq.write_table(table(images(2, 0), [0, 1], label="other"),
                    folder / "train-00001-of-00002.parquet")
-    with pytest.raises(DataError, match="has other columns than .*train-00000"):
+    with pytest.raises(DataError, match=r"has other columns than .*train-00000"):
         load_task(f"parquet:{folder}")
 
 
@@ -250,7 +250,7 @@ def test_an_image_folder_is_read_by_class(tmp_path):
 @pytest.mark.usefixtures("own_cache")
 def test_an_empty_image_folder_is_refused(tmp_path):
     (tmp_path / "data").mkdir()
-    with pytest.raises(DataError, match="cannot read image folder .*data"):
+    with pytest.raises(DataError, match=r"cannot read image folder .*data"):
         load_task(f"imagefolder:{tmp_path / 'data'}")
 
 

@@ -2,6 +2,6 @@
 
 from edgewright.exits._attach import add_exits
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._thresholds import Thresholds, choose_thresholds
+from edgewright.exits._thresholds import NEVER, Thresholds, choose_thresholds
 
-__all__ = ["EarlyExits", "Thresholds", "add_exits", "choose_thresholds"]
+__all__ = ["NEVER", "EarlyExits", "Thresholds", "add_exits", "choose_thresholds"]

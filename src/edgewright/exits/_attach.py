@@ -148,11 +148,7 @@ def _head(module: GraphModule, cut: Node, index: int, classes: int) -> Node:
     """Pool, flatten, linear; placed right behind the cut."""
     shape = shape_of(cut)
     width = shape[-1] if len(shape) == 3 else shape[1]
-    layer = nn.Linear(width, classes)
-    owner = nn.Module()
-    owner.register_parameter("weight", layer.weight)
-    owner.register_parameter("bias", layer.bias)
-    module.add_submodule(f"exits.{index}", owner)
+    module.add_submodule(f"exits.{index}", nn.Linear(width, classes))
     graph = module.graph
     with graph.inserting_after(cut):
         pooled = _pool(module, cut, len(shape))

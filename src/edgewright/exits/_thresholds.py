@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
+from edgewright.runtime import confidence
 
 NEVER: Final = 2.0  # above any probability
 _CANDIDATES: Final = 64
@@ -60,16 +61,16 @@ def choose_thresholds(logits: Sequence[NDArray[np.float32]], targets: NDArray[np
     """
     if len(logits) != len(segment_macs):
         raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match")
-    confidence = [top_probability(values) for values in logits[:-1]]
+    sureness = [confidence(values) for values in logits[:-1]]
     correct = [values.argmax(axis=1) == targets for values in logits]
     reached = np.cumsum(segment_macs)
     full = float(correct[-1].mean())
-    grids = [_grid(values) for values in confidence]
+    grids = [_grid(values) for values in sureness]
     steps = [0] * len(grids)
 
     def outcome(at: Sequence[int]) -> tuple[float, float, NDArray[np.int64]]:
         values = [grid[step] for grid, step in zip(grids, at, strict=True)]
-        left_at = _exit_of(confidence, values, len(targets))
+        left_at = _exit_of(sureness, values, len(targets))
         hits = np.choose(left_at, correct)
         return float(hits.mean()), float(reached[left_at].mean()), left_at
 
@@ -87,22 +88,15 @@ def choose_thresholds(logits: Sequence[NDArray[np.float32]], targets: NDArray[np
     return Thresholds(values, accuracy, full, mean_macs, tuple(shares.tolist()))
 
 
-def top_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest softmax probability of each row, in float64, as the runtime computes it."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = 1.0 / np.exp(shifted).sum(axis=1)
-    return result
-
-
-def _grid(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+def _grid(sureness: NDArray[np.float64]) -> NDArray[np.float64]:
     """Thresholds to try, strictest first: never, then quantiles of what was seen."""
-    quantiles = np.quantile(confidence, np.linspace(1, 0, _CANDIDATES))
+    quantiles = np.quantile(sureness, np.linspace(1, 0, _CANDIDATES))
     return np.concatenate([[NEVER], quantiles])
 
 
-def _exit_of(confidence: Sequence[NDArray[np.float64]], thresholds: Sequence[float],
+def _exit_of(sureness: Sequence[NDArray[np.float64]], thresholds: Sequence[float],
              count: int) -> NDArray[np.int64]:
-    left_at = np.full(count, len(confidence))
-    for index in reversed(range(len(confidence))):
-        left_at[confidence[index] >= thresholds[index]] = index
+    left_at = np.full(count, len(sureness))
+    for index in reversed(range(len(sureness))):
+        left_at[sureness[index] >= thresholds[index]] = index
     return left_at

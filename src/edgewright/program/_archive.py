@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import pickle
 import re
 import tempfile
 import zipfile
@@ -10,12 +13,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch._export.verifier import SpecViolationError
 from torch.export import ExportedProgram
 
 from edgewright.errors import ModelError, StorageError
 
 METADATA: Final = "edgewright.json"
 FORMAT_VERSION: Final = 1
+
+# The files of an archive; torch would unpickle or run several others that it also looks for.
+_FOLDER: Final = "program/"
+_SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
+_MEMBER: Final = re.compile(
+    r"archive_(format|version)|byteorder|\.data/(version|serialization_id)"
+    rf"|models/model\.json|extra/{re.escape(METADATA)}|{re.escape(_SAMPLE_INPUTS)}"
+    r"|data/weights/(weight_\d+|model_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|model_constants_config\.json)", re.ASCII)
 
 # What a program of ours can hold; anything else in an archive is refused before it is loaded.
 _SAFE_TARGET: Final = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+"
@@ -39,7 +52,7 @@ def save_archive(exported: ExportedProgram, path: Path, metadata: dict[str, Any]
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             draft = Path(folder) / "program.pt2"
             torch.export.save(exported, draft, extra_files={METADATA: content})
-            _refuse_code(draft)
+            _checked(draft, f"refused to save {path}")
             draft.replace(path)
     except (OSError, RuntimeError) as error:
         raise StorageError(f"cannot write {path}: {error}; free some space or choose another "
@@ -52,32 +65,53 @@ def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
     Raises:
         ModelError: Not an archive of ours, damaged, or holding pickled objects.
     """
-    _refuse_code(path)
+    clean = _checked(path, f"refused to load {path}")
     extra = {METADATA: ""}
     try:
-        exported = torch.export.load(path, extra_files=extra)
+        exported = torch.export.load(clean, extra_files=extra)
         metadata = json.loads(extra[METADATA] or "{}")
-    except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, AssertionError,
+            AttributeError, SpecViolationError) as error:
         raise ModelError(f"cannot load the program {path}: {error}") from error
-    if metadata.get("format_version") != FORMAT_VERSION:
+    version = metadata.get("format_version") if isinstance(metadata, dict) else metadata
+    if version != FORMAT_VERSION:
         raise ModelError(f"{path} is no Edgewright program of format {FORMAT_VERSION}: "
-                         f"it says {metadata.get('format_version')!r}")
+                         f"it says {version!r}")
     return exported, metadata
 
 
-def _refuse_code(path: Path) -> None:
-    """Look through the archive's JSON for anything whose loading could run code."""
+def _checked(path: Path, refusal: str) -> io.BytesIO:
+    """A fresh archive of what ``path`` holds, every member of it looked through.
+
+    Only the copy is loaded, so that torch reads the very bytes that were looked at.
+    """
+    clean = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".json"):
-                    _inspect(path, name, json.loads(archive.read(name)))
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(clean, "w") as copied:
+            names = archive.namelist()
+            for name in names:
+                member = name.partition("/")[2]
+                if not _MEMBER.fullmatch(member) or names.count(name) > 1:
+                    raise ModelError(_refusal(refusal, name, "what no program needs"))
+                content = archive.read(name)
+                if member.endswith(".json"):
+                    _inspect(json.loads(content), name, refusal)
+                elif member == _SAMPLE_INPUTS:
+                    _inspect_inputs(content, name, refusal)
+                copied.writestr(f"{_FOLDER}{member}", content)
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
         raise ModelError(f"cannot read the program {path}: {error}; "
                          "it is missing, truncated or not a saved program") from error
+    clean.seek(0)
+    return clean
 
 
-def _inspect(path: Path, name: str, document: Any) -> None:
+def _refusal(refusal: str, name: str, reason: str) -> str:
+    return (f"{refusal}: {name} holds {reason}, which could run code; "
+            "a program holds plain operators and tensors only")
+
+
+def _inspect(document: Any, name: str, refusal: str) -> None:
     pending = [document]
     while pending:
         item = pending.pop()
@@ -86,9 +120,20 @@ def _inspect(path: Path, name: str, document: Any) -> None:
         elif isinstance(item, dict):
             reason = _danger(item)
             if reason:
-                raise ModelError(f"refused to load {path}: {name} holds {reason}, which could "
-                                 "run code; save the program again with Program.save")
+                raise ModelError(_refusal(refusal, name, reason))
             pending.extend(item.values())
+        elif isinstance(item, str) and item.lstrip().startswith(("[", "{")):
+            with contextlib.suppress(ValueError):
+                pending.append(json.loads(item))
+
+
+def _inspect_inputs(content: bytes, name: str, refusal: str) -> None:
+    """Make sure that torch reads the example inputs without its fallback to full pickle."""
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError,
+            AttributeError, AssertionError, EOFError) as error:
+        raise ModelError(_refusal(refusal, name, "a pickled object")) from error
 
 
 def _danger(item: dict[str, Any]) -> str | None:
@@ -100,6 +145,8 @@ def _danger(item: dict[str, Any]) -> str | None:
     expression = item.get("expr_str")
     if isinstance(expression, str) and not _is_safe_expression(expression):
         return f"the expression {expression!r}"
+    if {"default_factory_module", "__enum__"} & item.keys():
+        return "the name of a class to import"
     stored = item.get("path_name")
     if isinstance(stored, str) and not stored.startswith(("weight_", "tensor_")):
         return f"a custom object ({stored!r})"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
@@ -36,6 +36,8 @@ def example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
     if len({leaf.shape[0] for leaf in leaves}) > 1:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         raise ModelError(f"example inputs disagree on the batch size: {shapes}")
+    if leaves[0].shape[0] == 0:
+        raise ModelError("example inputs hold no sample; one is enough, its values do not matter")
 
     def two(leaf: Tensor) -> Tensor:
         return torch.cat([leaf[:1], leaf[-1:]]).detach().cpu().contiguous()
@@ -62,7 +64,10 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
 def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
     """Export with one dynamic batch dimension, the first of every input tensor."""
     batch = Dim("batch", min=1)
-    dynamic_shapes = pytree.tree_map(lambda _: {0: batch}, example_inputs)
+    shapes = ShapesCollection()  # type: ignore[no-untyped-call]
+    for leaf in pytree.tree_leaves(example_inputs):
+        shapes[leaf] = {0: batch}  # finds its place by itself, in *args too
+    dynamic_shapes = shapes.dynamic_shapes(module, example_inputs)
     return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
@@ -104,9 +105,10 @@ class ChannelGroups:
                          for size, labels in zip(shape_of(node), self.of(node), strict=True))
 
         macs = sum(count_macs(node, shape) for node in program.calls())
-        nodes = {str(n.target): n for n in program.graph.nodes if n.op == "get_attr"}
         aside = bookkeeping(program)
-        parameters = sum(int(np.prod(shape(node))) for name, node in nodes.items()
+        nodes = {str(node.target): node for node in program.graph.nodes
+                 if node.op == "get_attr" and tensor_of(node) is not None}
+        parameters = sum(math.prod(shape(node)) for name, node in nodes.items()
                          if name not in aside)
         return macs, parameters
 
@@ -114,7 +116,7 @@ class ChannelGroups:
         tied: dict[int, str] = {}
         tensors = stored_tensors(program)
         for node in program.graph.nodes:
-            if node.op == "get_attr":
+            if node.op == "get_attr" and str(node.target) in tensors:
                 name = str(node.target)
                 name = tied.setdefault(id(tensors[name]), name)
                 if name not in self._tensors:
@@ -122,7 +124,7 @@ class ChannelGroups:
                                                 for size in tensors[name].shape)
                 self._tensors[str(node.target)] = self._tensors[name]
                 self._labels[node] = self._tensors[name]
-            elif node.op == "placeholder":
+            elif node.op in ("placeholder", "get_attr"):
                 tensor = tensor_of(node)
                 self._labels[node] = (None,) * tensor.ndim if tensor is not None else None
             elif node.op == "call_function":

@@ -129,7 +129,7 @@ def weight_of(node: Node) -> Node | None:
 def _layer_cost(node: Node) -> NodeCost:
     weight = weight_of(node)
     activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
-    bits = 8 if all("dequantize" in str(arg.target) for arg in activations) else 32
+    bits = 8 if activations and all("dequantize" in str(arg.target) for arg in activations) else 32
     stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
                        for value in map(tensor_of, stored) if value is not None)
@@ -212,7 +212,7 @@ _LAST_AXIS: Final = frozenset({
 
 # Operators that multiply nothing worth counting and are neither point-wise nor views.
 _FREE: Final = frozenset("""
-    batch_norm layer_norm group_norm instance_norm rms_norm softmax log_softmax dropout
+    batch_norm prelu layer_norm group_norm instance_norm rms_norm softmax log_softmax dropout
     feature_dropout alpha_dropout cat stack pad constant_pad_nd embedding mean sum amax amin max
     min argmax cumsum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
@@ -238,12 +238,12 @@ def _is_free(target: Any) -> bool:
 def stored_tensors(program: Program) -> dict[str, Tensor]:
     """Every tensor the graph reads, by name."""
     module = program.graph_module
-    return {str(node.target): _attribute(module, str(node.target))
-            for node in program.graph.nodes if node.op == "get_attr"}
+    values = {str(node.target): _attribute(module, str(node.target))
+              for node in program.graph.nodes if node.op == "get_attr"}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _attribute(module: Any, path: str) -> Tensor:
+def _attribute(module: Any, path: str) -> Any:
     for part in path.split("."):
         module = getattr(module, part)
-    tensor: Tensor = module
-    return tensor
+    return module

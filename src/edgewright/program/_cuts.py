@@ -28,8 +28,11 @@ def find_cuts(program: Program) -> tuple[Node, ...]:
     """Calls after which their result is the only live tensor, in order, outputs excluded.
 
     Everything computed later depends on the inputs through that one tensor. Stored tensors and
-    what is computed from them alone do not count as live.
+    what is computed from them alone do not count as live. A program that writes into a part of a
+    tensor (``x[...] = y``) has no cuts.
     """
+    if _hidden_writes(program.graph):
+        return ()  # what they change is not to be read off the graph
     varying = _varying(program.graph)
     needed = _ancestors(outputs_of(program)) & varying
     order = [node for node in program.graph.nodes if node in needed]
@@ -58,6 +61,10 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
     """
     if program.exits == 0:
         return (program,)
+    if hidden := _hidden_writes(program.graph):
+        names = ", ".join(node.name for node in hidden)
+        raise ModelError(f"the program writes into parts of a tensor ({names}) and cannot be "
+                         "split; use torch.where or torch.cat in place of x[...] = y")
     *early, final = outputs_of(program)
     trunk = _ancestors([final])
     segments: list[Program] = []
@@ -71,6 +78,13 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
         if cut is not None:
             start, inputs = cut, (segments[-1].run(*inputs)[1],)
     return tuple(segments)
+
+
+def _hidden_writes(graph: Graph) -> list[Node]:
+    """In-place calls whose result nobody reads: they change a tensor through a view."""
+    return [node for node in graph.nodes
+            if isinstance(node.target, torch._ops.OpOverload) and not node.users
+            and node.target._schema.is_mutable]
 
 
 def _varying(graph: Graph) -> set[Node]:

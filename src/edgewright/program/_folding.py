@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.program._costs import stored_tensors
-from edgewright.program._shapes import refresh_shapes
+from edgewright.program._shapes import refresh_shapes, shape_of
 from edgewright.program._tidy import drop_unused_tensors
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 _LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+                            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
                             aten.linear.default})
 
 
@@ -42,6 +43,8 @@ def _can_fold(norm: Node) -> bool:
     layer = norm.args[0]
     if not isinstance(layer, Node) or layer.target not in _LAYERS or len(layer.users) != 1:
         return False
+    if layer.target is aten.linear.default and len(shape_of(layer)) != 2:
+        return False  # the norm is over another dimension than the layer's outputs
     stored = [arg for arg in (*layer.args[1:3], *norm.args[1:5]) if isinstance(arg, Node)]
     return (norm.args[3] is not None and all(arg.op == "get_attr" for arg in stored)
             and all(len(arg.users) == 1 for arg in stored))
@@ -57,7 +60,7 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
 
     weight_name = str(layer.args[1].target)
     weight = tensors[weight_name].detach()
-    zeros = torch.zeros(weight.shape[0])
+    zeros = weight.new_zeros(weight.shape[0])
     bias_node = layer.args[2] if len(layer.args) > 2 else None
     eps = float(norm.args[7])  # type: ignore[arg-type]
     scale = read(gamma, zeros + 1) / torch.sqrt(read(variance, zeros) + eps)
@@ -68,6 +71,9 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     setattr(owner, leaf, nn.Parameter(weight * scale.reshape(-1, *[1] * (weight.ndim - 1))))
     bias_leaf = str(bias_node.target).rpartition(".")[2] if isinstance(bias_node, Node) \
         else leaf.replace("weight", "bias") if "weight" in leaf else f"{leaf}_bias"
+    own = bias_node.target if isinstance(bias_node, Node) else None
+    if getattr(owner, bias_leaf, None) is not None and own != f"{owner_name}.{bias_leaf}":
+        bias_leaf = f"{leaf}_folded_bias"  # the name is taken by another tensor
     setattr(owner, bias_leaf, nn.Parameter(bias))
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(f"{owner_name}.{bias_leaf}".lstrip("."))

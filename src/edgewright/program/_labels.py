@@ -82,19 +82,20 @@ class LabelClasses:
 
 
 def reshape_labels(classes: LabelClasses, labels: TensorLabels, old: Sequence[int],
-                   new: Sequence[int], reason: str) -> TensorLabels:
+                   new: Sequence[int], reason: str, batch: int = 0) -> TensorLabels:
     """Labels after a reshape from ``old`` to ``new`` sizes.
 
     Dimensions are matched in runs of equal product. Within a run, one tracked dimension may be
     merged with untracked ones (its labels repeat) or come back out of such a merge; anything else
-    is pinned.
+    is pinned, and so is what is merged with the dimension of ``batch`` (a size no other has).
     """
     result: list[DimLabels] = [None] * len(new)
     for sources, targets in _runs(old, new):
         tracked = [i for i in sources if labels[i] is not None]
         if not tracked:
             continue
-        if len(tracked) > 1:
+        is_batch_merged = bool(batch) and any(old[i] % batch == 0 for i in sources)
+        if len(tracked) > 1 or not targets or is_batch_merged:
             for index in tracked:
                 classes.pin(labels[index], reason)
             continue
@@ -129,6 +130,8 @@ def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[
                 right *= new[j]
         runs.append((sources, targets))
         i, j = i + 1, j + 1
+    if i < len(old):  # dimensions of one that are squeezed away at the end
+        runs.append((list(range(i, len(old))), []))
     return runs
 
 

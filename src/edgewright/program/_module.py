@@ -14,6 +14,7 @@ aten = torch.ops.aten
 # Where an operator says whether it is training, and the two values of that argument.
 _MODE_ARGUMENT: Final = {
     aten.batch_norm.default: 5,
+    aten.instance_norm.default: 5,
     aten.dropout.default: 2,
     aten.dropout_.default: 2,
     aten.feature_dropout.default: 2,
@@ -21,6 +22,7 @@ _MODE_ARGUMENT: Final = {
     aten.alpha_dropout.default: 2,
     aten.feature_alpha_dropout.default: 2,
 }
+_NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
 
 
 class CapturedModule(GraphModule):
@@ -66,4 +68,4 @@ def set_training(module: GraphModule, mode: bool) -> None:
 
 
 def _always_batch_statistics(node: Node) -> bool:
-    return node.target is aten.batch_norm.default and node.args[3] is None
+    return node.target in _NORMS and node.args[3] is None

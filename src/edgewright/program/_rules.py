@@ -81,13 +81,13 @@ def _unknown(tracker: Tracker, node: Node) -> Labels:
 
 def _pointwise(tracker: Tracker, node: Node) -> Labels:
     """Element-wise with broadcasting: what meets is tied together."""
-    shape = shape_of(node)
+    shape = shape_of(node, _BATCH)
     result: list[DimLabels] = [None] * len(shape)
     seen = [False] * len(shape)
     for source in node.all_input_nodes:
         if tensor_of(source) is None:
             continue
-        labels, sizes = tracker.of(source), shape_of(source)
+        labels, sizes = tracker.of(source), shape_of(source, _BATCH)
         for back in range(1, len(sizes) + 1):
             if sizes[-back] != shape[-back] or (shape[-back] == 1 and labels[-back] is None):
                 tracker.classes.pin(labels[-back], f"{node.name} broadcasts it")
@@ -111,7 +111,8 @@ def _convolution(tracker: Tracker, node: Node) -> Labels:
     for kernel in weight[2:]:
         tracker.classes.pin(kernel, "a kernel's extent")
     inputs, outputs = source[1], weight[0]
-    assert outputs is not None  # noqa: S101  (a weight's dimensions are always tracked)
+    if outputs is None:
+        return _computed_weight(tracker, node)
     if bias is not None:
         tracker.classes.match(outputs, tracker.of(bias)[0], "bias")
     if groups == 1:
@@ -120,6 +121,14 @@ def _convolution(tracker: Tracker, node: Node) -> Labels:
     else:
         _tie_groups(tracker, node, inputs, weight, groups)
     return (source[0], outputs, *(None for _ in source[2:]))
+
+
+def _computed_weight(tracker: Tracker, node: Node) -> Labels:
+    """A weight that no stored tensor's channels reach: everything the call reads stays."""
+    for source in node.all_input_nodes:
+        for labels in tracker.of(source):
+            tracker.classes.pin(labels, f"{node.name} computes its weight")
+    return _untracked(node)
 
 
 def _tie_groups(tracker: Tracker, node: Node, inputs: DimLabels, weight: TensorLabels,
@@ -160,6 +169,14 @@ def _per_channel(tracker: Tracker, node: Node) -> Labels:
             tracker.classes.match(labels[1], tracker.of(parameter)[0],
                                   f"{node.name} normalises a fixed input")
     return labels
+
+
+def _prelu(tracker: Tracker, node: Node) -> Labels:
+    weight: Any = node.args[1]
+    if shape_of(weight) == (1,):  # one slope for all channels
+        tracker.classes.pin(tracker.of(weight)[0], "a slope for all channels")
+        return tracker.of(node.args[0])
+    return _per_channel(tracker, node)
 
 
 def _embedding(tracker: Tracker, node: Node) -> Labels:
@@ -284,7 +301,7 @@ def _transpose(tracker: Tracker, node: Node) -> Labels:
 def _reshape(tracker: Tracker, node: Node) -> Labels:
     source: Any = node.args[0]
     return reshape_labels(tracker.classes, tracker.of(source), shape_of(source, _BATCH),
-                          shape_of(node, _BATCH), f"{node.name} splits or merges it")
+                          shape_of(node, _BATCH), f"{node.name} splits or merges it", _BATCH)
 
 
 def _reduce(tracker: Tracker, node: Node) -> Labels:
@@ -344,7 +361,8 @@ _RULES: Final[dict[Any, Rule]] = {
     operator.getitem: _item,
     **dict.fromkeys(["conv1d", "conv2d", "conv3d"], _convolution),
     "linear": _linear,
-    **dict.fromkeys(["batch_norm", "prelu"], _per_channel),
+    "batch_norm": _per_channel,
+    "prelu": _prelu,
     "embedding": _embedding,
     "cat": _cat,
     "slice": _slice,

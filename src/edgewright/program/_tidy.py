@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 from edgewright.program._shapes import tensor_of
 
 aten = torch.ops.aten
-_IDENTITIES: Final = frozenset({aten.detach.default, aten.alias.default,
+_IDENTITIES: Final = frozenset({aten.alias.default,
                                 aten.lift_fresh_copy.default})
 
 

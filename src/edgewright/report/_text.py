@@ -197,7 +197,7 @@ def breach_words(breach: Breach) -> str:
     """
     side = "at least" if breach.figure == "accuracy" else "at most"
     asked = f"{side} {format_figure(breach.figure, breach.limit)} asked"
-    if not math.isfinite(breach.value):
+    if breach.value is None or not math.isfinite(breach.value):
         return f"{breach.constraint}: not known, {asked}"
     noun = "accuracy " if breach.constraint == "max_drop" else ""
     found = f"{noun}{format_figure(breach.figure, breach.value)} found"

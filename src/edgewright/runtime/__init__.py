@@ -3,7 +3,7 @@
 from edgewright.runtime._engine import Engine, OnnxEngine
 from edgewright.runtime._evaluate import Evaluation, evaluate
 from edgewright.runtime._inputs import read_image, read_input
-from edgewright.runtime._session import Prediction, Session, load
+from edgewright.runtime._session import Prediction, Session, confidence, load
 from edgewright.runtime._stats import Stats
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Prediction",
     "Session",
     "Stats",
+    "confidence",
     "evaluate",
     "load",
     "read_image",

@@ -13,6 +13,7 @@ from edgewright.search._allocate import select_uniform, smallest
 # Share of a figure's limit that pruning aims at: the file's structure takes bytes of its own, and
 # heads of early exits come on top.
 _HEADROOM: Final = 0.9
+_PACKED: Final = 0.8  # the least that a bundle's compression leaves of integer weights
 _LEVELS: Final = 40
 
 
@@ -46,7 +47,7 @@ def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, flo
     """
     before_macs, before_parameters = groups.costs_without(program, [])
     macs, parameters = smallest(program, groups, round_to)
-    floor = {"size": parameters * weight_bits / 8, "macs": float(macs)}
+    floor = {"size": _PACKED * parameters * min(weight_bits, 8) / 8, "macs": float(macs)}
     for name, value in floor.items():
         if name in limits and value > limits[name]:
             raise BudgetError(f"the budget cannot be met: {name} is limited to {limits[name]:.6g}, "

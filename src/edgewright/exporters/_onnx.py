@@ -45,7 +45,8 @@ def to_onnx(program: Program) -> bytes:
     drop_fused_rectifiers(model.graph)
     ClearMetadataAndDocStringPass()(model)
     _shorten_names(model.graph)
-    return ir.to_proto(model).SerializeToString(deterministic=True)
+    content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return content
 
 
 def drop_fused_rectifiers(graph: ir.Graph) -> None:

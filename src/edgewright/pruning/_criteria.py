@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgewright.errors import UsageError
 from edgewright.program import ChannelGroup, ChannelGroups, Program, stored_tensors
-from edgewright.prune._config import ChannelPruning
+from edgewright.pruning._config import ChannelPruning
 from edgewright.task import Task
 from edgewright.training import as_outputs
 
@@ -72,7 +72,7 @@ def _taylor(program: Program, task: Task, groups: ChannelGroups, samples: int,
         module.zero_grad()
         losses = [F.cross_entropy(logits, batch.targets)
                   for logits in as_outputs(module(*batch.inputs))]
-        torch.stack(losses).mean().backward()
+        torch.autograd.backward(torch.stack(losses).mean())
         for name, dim in places:
             gradient = parameters[name].grad
             if gradient is None:

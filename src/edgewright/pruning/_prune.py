@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, remove_channels
-from edgewright.prune._config import ChannelPruning
-from edgewright.prune._criteria import score_channels
+from edgewright.pruning._config import ChannelPruning
+from edgewright.pruning._criteria import score_channels
 from edgewright.search import allocate_channels
 from edgewright.task import Task
 

@@ -18,9 +18,9 @@ from torchao.quantization.pt2e.quantize_pt2e import (
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, fold_batch_norm, trainable
-from edgewright.quantize._config import Quantization
-from edgewright.quantize._convert import finish
-from edgewright.quantize._quantizer import EdgeQuantizer
+from edgewright.quantization._config import Quantization
+from edgewright.quantization._convert import finish
+from edgewright.quantization._quantizer import EdgeQuantizer
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, train
 
@@ -71,7 +71,7 @@ def quantize(program: Program, task: Task, config: Quantization | None = None, *
             network = _FakeQuantized(body)
             _calibrate(network.body, task, config.calibration_samples, seed)
             train(network, task, config.training, objective or LabelLoss(), seed=seed,
-                  checkpoint=checkpoint, progress=progress, label="quantise")
+                  checkpoint=checkpoint, progress=progress)
             prepared = network.eval().body.cpu()
         return finish(convert_pt2e(prepared), folded)
 

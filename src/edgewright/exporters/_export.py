@@ -1,0 +1,63 @@
+"""`export`: a program to a file for one target, checked on that target's runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from torch.utils import _pytree as pytree
+
+from edgewright.core import write_atomically
+from edgewright.errors import ParityError, UsageError
+from edgewright.exporters._onnx import to_onnx
+from edgewright.program import Program, random_inputs
+from edgewright.runtime import OnnxEngine
+
+# Relative error of the outputs. Integer kernels round sums differently by a step here and there.
+_TOLERANCE: Final = {False: 1e-4, True: 5e-2}
+
+
+def export(program: Program, target: Literal["onnx"], path: str | Path) -> Path:
+    """Write a program as one file for a runtime, and run it there once.
+
+    Args:
+        program: In floating point or quantised.
+        target: Only "onnx" so far.
+        path: The file to write.
+
+    Raises:
+        UsageError: An unknown target.
+        ModelError: An operator has no translation; it is named.
+        ParityError: The runtime's outputs are not the program's; no file is written.
+        StorageError: The file cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export(program, "onnx", f"{folder}/model.onnx").name
+        'model.onnx'
+    """
+    if target != "onnx":
+        raise UsageError(f"unknown export target {target!r}; there is: 'onnx'")
+    model = to_onnx(program)
+    _check(program, model)
+    path = Path(path)
+    write_atomically(path, model)
+    return path
+
+
+def _check(program: Program, model: bytes) -> None:
+    inputs = random_inputs(program.example_inputs, seed=0)
+    want = [leaf.numpy() for leaf in pytree.tree_leaves(program.run(*inputs))]
+    have = OnnxEngine(model).run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
+    limit = _TOLERANCE[program.is_quantized]
+    for expected, found in zip(want, have, strict=True):
+        scale = float(np.linalg.norm(expected.astype(np.float64))) or 1.0
+        difference = expected.astype(np.float64) - found.astype(np.float64)
+        error = float(np.linalg.norm(difference)) / scale
+        if not error <= limit:
+            raise ParityError(f"the exported file computes something else: relative error "
+                              f"{error:.2e} on random inputs, at most {limit:g} is allowed; "
+                              "no file was written; please report the model")

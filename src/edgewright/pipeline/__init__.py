@@ -1,0 +1,7 @@
+"""The only composer: capture, baseline, stages, export, verify, bundle, report."""
+
+from edgewright.pipeline._compress import Result, compress
+from edgewright.pipeline._recipe import RECIPES, Recipe
+from edgewright.pipeline._verify import Check, verify
+
+__all__ = ["RECIPES", "Check", "Recipe", "Result", "compress", "verify"]

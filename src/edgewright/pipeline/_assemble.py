@@ -1,0 +1,135 @@
+"""From the last stage's program to the bundle: export, verify on the runtime, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+from edgewright.bundle import Bundle, write_bundle
+from edgewright.core import (
+    Budget,
+    Figures,
+    Manifest,
+    Measurement,
+    StageRecord,
+    write_atomically,
+)
+from edgewright.exits import NEVER
+from edgewright.measure import machine
+from edgewright.pipeline._bundling import (
+    input_specs,
+    layer_records,
+    output_specs,
+    package_versions,
+    to_segments,
+)
+from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._judge import (
+    compare_with_program,
+    judge,
+    time_sessions,
+    tune_thresholds,
+)
+from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._recipe import Recipe
+from edgewright.program import Program
+from edgewright.report import render_html
+from edgewright.runtime import Session, load
+from edgewright.task import Task
+
+_COUNTED: Final = "counted on the graph"
+
+
+@final
+@dataclass(frozen=True)
+class Assembly:
+    """What is the same for a run's two bundles, the original's and the compressed one."""
+
+    task: Task
+    budget: Budget
+    recipe: Recipe
+    seed: int
+    model: str
+
+    def draft(self, program: Program) -> Bundle:
+        """A bundle in memory, with no figures yet; nobody leaves it early."""
+        segments, files = to_segments(program)
+        last = len(segments) - 1
+        segments = tuple(segment.model_copy(update={"threshold": NEVER if i < last else None})
+                         for i, segment in enumerate(segments))
+        costs = program.costs()
+        manifest = Manifest(
+            model=self.model, data=self.task.name, recipe=self.recipe.model_dump(mode="json"),
+            seed=self.seed, budget=self.budget, versions=package_versions(), machine=machine(),
+            inputs=input_specs(program), outputs=output_specs(program),
+            classes=self.task.classes, preprocessing=self.task.preprocessing, segments=segments,
+            original=Figures(), compressed=Figures.of(_parameters(costs.parameters)),
+            simulated=Figures(),
+            uncounted=tuple(f"{name} x {count}" for name, count in costs.uncounted.items()))
+        return Bundle(Path("draft.edge"), manifest, files)
+
+    def baseline(self, program: Program, path: Path) -> Manifest:
+        """Export and measure the original, the denominator of every ratio."""
+        draft = self.draft(program)
+        figures, _ = judge(Session(draft), self.task.test)
+        manifest = draft.manifest.model_copy(update={
+            "recipe": {}, "budget": Budget(),
+            "compressed": draft.manifest.compressed.with_(*figures.measurements)})
+        return write_bundle(path, manifest, draft.segments)
+
+    def finish(self, original: Program, program: Program, stages: Sequence[StageRecord],
+               directory: RunDirectory, narrator: Narrator) -> Manifest:
+        """Export, choose thresholds, compare, measure; write the bundle and the report.
+
+        Raises:
+            ParityError: The file does not compute what the program does; no bundle is written.
+        """
+        narrator.begin("export")
+        draft = self._with_thresholds(self.draft(program), narrator)
+        session = Session(draft)
+        narrator.begin("verify", f"on {session.runtime}")
+        simulation = compare_with_program(program, session, self.task.test)
+        figures, shares = judge(session, self.task.test)
+        baseline = load(directory.baseline)
+        latencies = time_sessions({"original": baseline, "compressed": session}, self.task.test)
+        manifest = draft.manifest.model_copy(update={
+            "segments": tuple(segment.model_copy(update={"exit_share": share}) for segment, share
+                              in zip(draft.manifest.segments, shares, strict=True)),
+            "original": baseline.manifest.compressed.with_(*latencies["original"]),
+            "compressed": draft.manifest.compressed.with_(*figures.measurements,
+                                                          *latencies["compressed"]),
+            "simulated": Figures.of(simulation.accuracy),
+            "parity": simulation.parity,
+            "stages": tuple(stages),
+            "layers": layer_records(original.costs(), program.costs()),
+        })
+        written = write_bundle(directory.bundle, manifest, draft.segments, finish=_judged)
+        write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
+        write_atomically(directory.recipe, self.recipe.to_yaml().encode())
+        write_atomically(directory.report, render_html(written).encode())
+        return written
+
+    def _with_thresholds(self, draft: Bundle, narrator: Narrator) -> Bundle:
+        exits = self.recipe.exits
+        if exits is None:
+            return draft
+        chosen = tune_thresholds(Session(draft), self.task.val, exits.max_drop)
+        shares = ", ".join(f"{share:.0%}" for share in chosen.exit_shares)
+        narrator.note(f"exits chosen on val: {shares} leave at each, accuracy "
+                      f"{chosen.accuracy:.2%} ({chosen.full_accuracy:.2%} without)")
+        values = (*chosen.values, None)
+        segments = tuple(segment.model_copy(update={"threshold": value}) for segment, value
+                         in zip(draft.manifest.segments, values, strict=True))
+        return replace(draft, manifest=draft.manifest.model_copy(update={"segments": segments}))
+
+
+def _judged(manifest: Manifest) -> Manifest:
+    """The manifest with every limit that its figures break."""
+    breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
+    return manifest.model_copy(update={"breaches": breaches})
+
+
+def _parameters(count: int) -> Measurement:
+    return Measurement(name="parameters", value=count, kind="modelled", runtime=_COUNTED)

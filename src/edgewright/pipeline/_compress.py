@@ -1,0 +1,171 @@
+"""`compress`: a model, its data and a budget to one file that has been proved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from torch import nn
+
+from edgewright.bundle import read_bundle
+from edgewright.core import Budget, Figures, Limit, Manifest, Measurement, format_size
+from edgewright.errors import BudgetError, UsageError
+from edgewright.pipeline._assemble import Assembly
+from edgewright.pipeline._bundling import modelled_energy_mj
+from edgewright.pipeline._directory import RunDirectory, check_free
+from edgewright.pipeline._identity import identity_of
+from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._stages import Stages
+from edgewright.program import Program, fold_batch_norm, outputs_of, shape_of
+from edgewright.pruning import ChannelPruning
+from edgewright.search import plan_ratio
+from edgewright.task import Task
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind.
+
+    Attributes:
+        bundle: Path of ``model.edge``.
+        report: Path of ``report.html``.
+        manifest: What the bundle says of itself.
+        program: The compressed program the bundle was exported from.
+    """
+
+    bundle: Path
+    report: Path
+    manifest: Manifest
+    program: Program
+
+    def check(self) -> None:
+        """Raise where the budget is not held.
+
+        Raises:
+            BudgetError: Names every constraint that is broken, its value and its limit.
+        """
+        if self.manifest.breaches:
+            broken = "; ".join(map(str, self.manifest.breaches))
+            raise BudgetError(f"the budget is not met: {broken}. The bundle is at {self.bundle}, "
+                              "marked so; allow more, or try a more thorough recipe")
+
+
+def compress(model: nn.Module | Program, task: Task, budget: Budget | None = None,  # noqa: PLR0913
+             recipe: Recipe | str = "balanced", out: str | Path | None = None, *,
+             rate: float | None = None, ignore: Sequence[str] = (), seed: int = 0,
+             name: str | None = None, quiet: bool = False) -> Result:
+    """Compress a trained model to one file that meets a budget, measured on its runtime.
+
+    The run directory keeps every stage; the same call again resumes an interrupted run, and ends
+    in the same model files.
+
+    Args:
+        model: A trained module, or a program of one.
+        task: Its data. Nothing is selected on the test split.
+        budget: Limits on the file; see `Budget`. Without one the recipe alone decides.
+        recipe: A recipe's name (fast, balanced, thorough), a YAML file's path, or a `Recipe`.
+        out: The run directory; ``runs/NAME`` if left out.
+        rate: Share of the original's bytes to save, between 0 and 1: short for a budget on size.
+        ignore: Layers whose output channels must stay, by name or pattern.
+        seed: Of everything random.
+        name: What records call the model; its class name if left out.
+        quiet: Print nothing.
+
+    Returns:
+        The result, also where the budget is not met: see ``result.manifest.breaches`` and
+        `Result.check`.
+
+    Raises:
+        UsageError: Arguments that contradict each other or are out of range.
+        ModelError: The model cannot be captured or exported.
+        DataError: The data cannot be used.
+        BudgetError: A limit below what the smallest program of this model needs.
+        ParityError: The file does not compute what the program does.
+        StorageError: The directory holds another run, or the disk is full.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from edgewright.pipeline import Recipe
+        >>> x, y = torch.randn(200, 8), torch.arange(200) % 3
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(32, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = compress(model, Task((x, y), test=(x, y)), recipe="fast",
+        ...                       out=f"{folder}/run", quiet=True)
+        ...     result.manifest.parity.top1_agreement > 0.9
+        True
+    """
+    budget = _budget(budget, rate)
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    recipe = _ignoring(recipe, tuple(ignore))
+    name = name or type(model).__name__
+    directory = Path("runs", name.lower()) if out is None else Path(out)
+    narrator = Narrator(quiet)
+    original = model if isinstance(model, Program) else Program.capture(
+        model, task.train.example(2))
+    task.check(shape_of(outputs_of(original)[-1])[-1])
+    identity = identity_of(original, task, budget, recipe, seed)
+    check_free(directory, identity)
+    assembly = Assembly(task, budget, recipe, seed, name)
+    pruning = _plan(original, budget, recipe)
+    run = RunDirectory.open(directory, identity)
+    if not run.baseline.is_file():
+        narrator.begin("baseline", "the original on its runtime")
+        manifest = assembly.baseline(original, run.baseline)
+        narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
+                      f"{format_size(manifest.compressed['size_bytes'])}")
+    stages = Stages(original, task, recipe, pruning, seed, run, narrator)
+    program, records = stages.run()
+    if run.is_complete:
+        narrator.note(f"this run is complete already; its bundle is {run.bundle}")
+        manifest = read_bundle(run.bundle).manifest
+    else:
+        manifest = assembly.finish(original, program, records, run, narrator)
+    run.tidy()
+    return Result(run.bundle, run.report, manifest, program)
+
+
+def _budget(budget: Budget | None, rate: float | None) -> Budget:
+    budget = budget or Budget()
+    if rate is None:
+        return budget
+    if budget.size is not None:
+        raise UsageError(f"rate={rate} and a budget on size say the same thing twice; give one")
+    if not 0 < rate < 1:
+        raise UsageError(f"rate must be above 0 and below 1, got {rate}")
+    return budget.model_copy(update={"size": Limit(value=1 - rate, relative=True)})
+
+
+def _ignoring(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
+    if not ignore or recipe.prune is None:
+        return recipe
+    patterns = (*recipe.prune.ignore, *ignore)
+    return recipe.model_copy(update={"prune": recipe.prune.model_copy(
+        update={"ignore": patterns})})
+
+
+def _plan(original: Program, budget: Budget, recipe: Recipe) -> ChannelPruning | None:
+    """The recipe's pruning, with a higher ratio where the budget asks for it.
+
+    Raises:
+        BudgetError: Even the smallest program of this model breaks a limit.
+    """
+    pruning = recipe.prune or ChannelPruning()
+    costs = fold_batch_norm(original).costs()
+    energy = modelled_energy_mj(costs)
+    modelled = Figures.of(
+        Measurement(name="size_bytes", value=costs.weight_bytes, kind="modelled"),
+        Measurement(name="macs", value=costs.macs, kind="modelled"),
+        Measurement(name="energy_mj", value=energy, kind="modelled"))
+    plan = plan_ratio(original, original.groups(pruning.ignore), budget.limits(modelled),
+                      original_energy_mj=energy, round_to=pruning.round_to,
+                      weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
+    if recipe.prune is None:
+        return None
+    if plan.ratio <= pruning.ratio or pruning.target != "macs":
+        return pruning
+    return pruning.model_copy(update={"ratio": plan.ratio})

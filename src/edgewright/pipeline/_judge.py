@@ -1,0 +1,147 @@
+"""Figures of a file, taken on its runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
+
+from edgewright.core import Figures, Manifest, Measurement, Parity
+from edgewright.errors import ParityError
+from edgewright.exits import Thresholds, choose_thresholds
+from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
+from edgewright.program import Program
+from edgewright.runtime import Session, confidence, evaluate
+from edgewright.task import Split
+from edgewright.training import predict
+
+_BATCH: Final = 256
+_ROUNDS: Final = 300
+_WARMUP: Final = 20
+_LATENCY_SAMPLES: Final = 200
+AGREEMENT: Final = 0.995
+
+Inputs = tuple[NDArray[Any], ...]
+
+
+def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inputs, NDArray[Any]]]:
+    """A split's batches as the runtime takes them."""
+    for batch in split.batches(batch_size):
+        leaves = pytree.tree_leaves(batch.inputs)
+        yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
+
+
+def tune_thresholds(session: Session, split: Split, max_drop: float) -> Thresholds:
+    """Choose a session's thresholds on a split, from what the real file puts out there."""
+    parts: list[list[NDArray[Any]]] = []
+    targets = []
+    for inputs, labels in numpy_batches(split):
+        parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
+        targets.append(labels)
+    logits = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    macs = [segment.macs for segment in session.manifest.segments]
+    return choose_thresholds(logits, np.concatenate(targets), macs, max_drop=max_drop)
+
+
+def judge(session: Session, split: Split) -> tuple[Figures, tuple[float, ...]]:
+    """Accuracy, costs and energy of a file on a split, and the share that leaves at each exit."""
+    found = evaluate(session, numpy_batches(split))
+    figures = Figures.of(
+        Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
+                    runtime=session.runtime, samples=found.samples),
+        _counted("macs", found.macs, split, found.samples),
+        Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
+                    runtime=ENERGY_MODEL, samples=found.samples),
+        Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
+                    value=max(segment.ram_bytes for segment in session.manifest.segments)),
+    )
+    return figures, found.exit_shares
+
+
+def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple[Measurement, ...]]:
+    """Median and mean latency of sessions at batch 1 on one thread, taken in turn.
+
+    All run the same samples of the split, one pinned core, interleaved, so that their ratio holds
+    when the machine's speed drifts.
+    """
+    count = min(_LATENCY_SAMPLES, len(split))
+    samples = [inputs for inputs, _ in numpy_batches(split.sample(count), batch_size=1)]
+
+    def run(session: Session) -> Any:
+        return lambda index: session(*samples[index % count])
+
+    with pinned():
+        found = compare_latency({name: run(session) for name, session in sessions.items()},
+                                rounds=_ROUNDS, warmup=_WARMUP)
+    return {name: _latencies(latency, sessions[name], split) for name, latency in found.items()}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What the program in PyTorch does on a split, with the file's thresholds."""
+
+    accuracy: Measurement
+    parity: Parity
+
+
+def compare_with_program(program: Program, session: Session, split: Split) -> Simulation:
+    """Run program and file on a split and compare them, every exit included.
+
+    Raises:
+        ParityError: They disagree on the top class of more than 0.5 % of the samples (two samples
+            at least).
+    """
+    simulated = predict(program.module(), split)
+    logits = [tensor.numpy() for tensor in simulated.outputs]
+    columns = zip(*(session.run_all_exits(*inputs) for inputs, _ in numpy_batches(split)),
+                  strict=True)
+    measured = [np.concatenate([outputs[0] for outputs in column]) for column in columns]
+    parity = _parity(logits, measured, split.name)
+    allowed = max(2, round((1 - AGREEMENT) * parity.samples))
+    missed = round((1 - parity.top1_agreement) * parity.samples)
+    if missed > allowed:
+        raise ParityError(f"the file on {session.runtime} and the simulated program disagree on "
+                          f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
+                          f"are allowed (relative error {parity.relative_error:.2e})")
+    hits = staged_answers(logits, session.manifest) == simulated.targets.numpy()
+    accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
+                           split=split.name, runtime=f"torch {torch.__version__}",
+                           samples=len(hits))
+    return Simulation(accuracy, parity)
+
+
+def staged_answers(logits: list[NDArray[Any]], manifest: Manifest) -> NDArray[np.int64]:
+    """The class each sample leaves with, given every exit's logits and the thresholds."""
+    answers: NDArray[np.int64] = logits[-1].argmax(axis=1)
+    for values, threshold in reversed(list(zip(logits, manifest.thresholds, strict=False))):
+        leaves = confidence(values) >= threshold
+        answers[leaves] = values.argmax(axis=1)[leaves]
+    return answers
+
+
+def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> Parity:
+    """The worst of all exits."""
+    errors = [float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-12))
+              for a, b in zip(want, have, strict=True)]
+    agreed = [float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+              for a, b in zip(want, have, strict=True)]
+    return Parity(split=split, samples=len(want[0]), relative_error=max(errors),
+                  top1_agreement=min(agreed))
+
+
+def _counted(name: Any, value: float, split: Split, samples: int) -> Measurement:
+    return Measurement(name=name, value=value, kind="modelled", split=split.name,
+                       runtime="counted on the graph", samples=samples)
+
+
+def _latencies(latency: Latency, session: Session, split: Split) -> tuple[Measurement, ...]:
+    shared = {"kind": "measured", "split": split.name, "samples": latency.runs,
+              "runtime": f"{session.runtime}, 1 thread, batch 1"}
+    return (Measurement(name="latency_ms", value=latency.median_ms, low=latency.low_ms,
+                        high=latency.high_ms, **shared),
+            Measurement(name="mean_latency_ms", value=latency.mean_ms, **shared))

@@ -1,0 +1,117 @@
+"""The stages between capture and export, each a program to a program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from edgewright.core import Figures, Measurement, StageRecord
+from edgewright.distill import fit, objective_for
+from edgewright.exits import add_exits
+from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._recipe import Recipe
+from edgewright.program import Program
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.quantization import quantize
+from edgewright.task import Task
+from edgewright.training import Objective, evaluate_module
+
+Pass = Callable[[Program], Program]
+
+
+@final
+@dataclass(frozen=True)
+class Stages:
+    """Runs a recipe's stages in order, keeping each in the run directory.
+
+    Attributes:
+        original: The captured program; every training has it as its teacher.
+        pruning: The recipe's pruning with the ratio the budget asks for, or None.
+    """
+
+    original: Program
+    task: Task
+    recipe: Recipe
+    pruning: ChannelPruning | None
+    seed: int
+    directory: RunDirectory
+    narrator: Narrator
+
+    def run(self) -> tuple[Program, tuple[StageRecord, ...]]:
+        """The last stage's program, and every stage's record, the original's first."""
+        program = self.original
+        records: list[StageRecord] = []
+        for index, (name, rewrite, notes) in enumerate(self._plan()):
+            program, record = self._stage(f"{index}-{name}", name, rewrite, program, notes)
+            records.append(record)
+        return program, tuple(records)
+
+    def _plan(self) -> Iterator[tuple[str, Pass, tuple[str, ...]]]:
+        yield "capture", lambda program: program, ()
+        recipe = self.recipe
+        if self.pruning is not None:
+            note = f"{self.pruning.ratio:.0%} of the {self.pruning.target} to go, " \
+                   f"by {self.pruning.criterion}"
+            yield "prune", self._prune, (note,)
+        if recipe.recover is not None:
+            yield "recover", self._recover, ()
+        if recipe.exits is not None:
+            yield "exits", self._exits, ()
+        if recipe.quantize is not None:
+            yield "quantize", self._quantize, (recipe.quantize.method,)
+
+    def _stage(self, key: str, name: str, rewrite: Pass, program: Program,
+               notes: tuple[str, ...]) -> tuple[Program, StageRecord]:
+        self.narrator.begin(name, "; ".join(notes))
+        found = self.directory.find(key)
+        if found is not None:
+            self.narrator.end(found[1].seconds, found[1].figures, resumed=True)
+            return found
+        since = time.perf_counter()
+        result = self.directory.keep(key, rewrite(program))
+        figures = self._figures(result)
+        record = StageRecord(name=name, seconds=time.perf_counter() - since, figures=figures,
+                             notes=notes)
+        self.directory.record(key, record)
+        self.narrator.end(record.seconds, figures)
+        return result, record
+
+    def _figures(self, program: Program) -> Figures:
+        accuracy = evaluate_module(program.module(), self.task.val)[-1]
+        costs = program.costs()
+        counted = "counted on the graph"
+        return Figures.of(
+            Measurement(name="accuracy", value=accuracy, kind="measured", split="val",
+                        runtime=f"torch {torch.__version__}", samples=len(self.task.val)),
+            Measurement(name="size_bytes", value=costs.weight_bytes, kind="modelled",
+                        runtime=counted),
+            Measurement(name="parameters", value=costs.parameters, kind="modelled",
+                        runtime=counted),
+            Measurement(name="macs", value=costs.macs, kind="modelled", runtime=counted))
+
+    def _prune(self, program: Program) -> Program:
+        return prune(program, self.task, self.pruning, seed=self.seed)
+
+    def _recover(self, program: Program) -> Program:
+        return fit(program, self.task, self.recipe.recover, teacher=self.original,
+                   distillation=self.recipe.distillation, seed=self.seed,
+                   checkpoint=self.directory.checkpoint("recover"),
+                   progress=self.narrator.progress("recover"))
+
+    def _exits(self, program: Program) -> Program:
+        return add_exits(program, self.task, self.recipe.exits, objective=self._objective(),
+                         seed=self.seed, checkpoint=self.directory.checkpoint("exits"),
+                         progress=self.narrator.progress("exits"))
+
+    def _quantize(self, program: Program) -> Program:
+        return quantize(program, self.task, self.recipe.quantize, objective=self._objective(),
+                        seed=self.seed, checkpoint=self.directory.checkpoint("quantize"),
+                        progress=self.narrator.progress("quantize"))
+
+    def _objective(self) -> Objective:
+        return objective_for(self.original, self.recipe.distillation)

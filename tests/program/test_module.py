@@ -1,0 +1,97 @@
+"""A captured module switches between training and evaluation as the model would."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.program import CapturedModule, Program
+
+
+@pytest.fixture
+def dropping():
+    return Program.capture(nn.Sequential(nn.Dropout(0.5), nn.Flatten()), torch.zeros(1, 1000))
+
+
+def test_dropout_is_active_in_training_only(dropping):
+    module, ones = dropping.module(), torch.ones(2, 1000)
+    assert torch.equal(module(ones), ones)
+    module.train()
+    dropped = module(ones)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert 0.4 < float((dropped == 0).float().mean()) < 0.6
+    module.eval()
+    assert torch.equal(module(ones), ones)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout2d(0.5), nn.AlphaDropout(0.5),
+                                   nn.FeatureAlphaDropout(0.5), nn.Dropout(0.5, inplace=True)])
+def test_every_kind_of_dropout_is_switched(layer):
+    module = Program.capture(layer, torch.zeros(1, 50, 3, 3)).module()
+    ones = torch.ones(2, 50, 3, 3)
+    assert torch.equal(module(ones.clone()), ones)
+    assert not torch.equal(module.train()(ones.clone()), ones)
+
+
+def test_batch_norm_uses_and_updates_statistics_in_training(small_program):
+    module, x = small_program.module(), torch.randn(6, 3, 8, 8) * 3 + 1
+    before = module.get_buffer("1.running_mean").clone()
+    module(x)
+    assert torch.equal(module.get_buffer("1.running_mean"), before)
+    module.train()(x)
+    features = nn.functional.conv2d(x, module.get_parameter("0.weight"),
+                                    module.get_parameter("0.bias"))
+    expected = 0.9 * before + 0.1 * features.mean((0, 2, 3))
+    torch.testing.assert_close(module.get_buffer("1.running_mean"), expected)
+
+
+@pytest.mark.parametrize("norm", [
+    nn.BatchNorm1d(4, track_running_stats=False),
+    nn.InstanceNorm1d(4, affine=True),
+    nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+])
+def test_norms_switch_as_in_the_model(norm):
+    model = copy.deepcopy(norm).eval()
+    module = Program.capture(model, torch.zeros(1, 4, 5)).module()
+    x = torch.randn(6, 4, 5) * 2 + 3
+    for mode in (False, True, False):
+        torch.testing.assert_close(module.train(mode)(x), model.train(mode)(x))
+
+
+def test_a_deep_copy_is_a_module_of_its_own(small_program):
+    module = small_program.module(train=True)
+    twin = copy.deepcopy(module)
+    assert isinstance(twin, CapturedModule)
+    assert twin.training
+    x = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(twin(x), module(x))
+    with torch.no_grad():
+        twin.get_parameter("5.weight").zero_()
+    assert float(module.get_parameter("5.weight").abs().sum()) > 0
+    torch.testing.assert_close(twin.eval()(x), twin.get_parameter("5.bias").expand(4, 5))
+    assert module.training
+    assert any(node.args[5] for node in module.graph.nodes if "batch_norm" in node.name)
+
+
+def test_a_module_does_not_share_with_its_program(small_program):
+    module = small_program.module()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert all(float(value.abs().sum()) > 0 for value in small_program.state_dict().values())
+
+
+def test_frozen_parameters_become_trainable():
+    model = nn.Linear(4, 2).requires_grad_(False)
+    module = Program.capture(model, torch.zeros(1, 4)).module()
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_training_returns_the_module_and_is_idempotent(small_program):
+    module = small_program.module()
+    assert module.train() is module
+    code = module.code
+    assert module.train().code == code
+    assert module.eval().code == small_program.module().code

@@ -1,0 +1,53 @@
+"""A program is a value."""
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import ModelError
+from edgewright.program import Program
+
+
+def test_a_copy_shares_nothing(small_program):
+    twin = small_program.copy()
+    for value in twin.graph_module.state_dict().values():
+        value.zero_()
+    assert all(float(value.abs().sum()) > 0 for value in small_program.state_dict().values())
+    assert twin.graph is not small_program.graph
+    assert (twin.exits, twin.example_inputs) == (0, small_program.example_inputs)
+
+
+def test_with_state_takes_other_weights_and_leaves_its_own(small_program):
+    state = {name: value * 2 for name, value in small_program.state_dict().items()}
+    before = {name: value.clone() for name, value in small_program.state_dict().items()}
+    doubled = small_program.with_state(state)
+    torch.testing.assert_close(doubled.state_dict(), state)
+    torch.testing.assert_close(small_program.state_dict(), before)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda state: state.pop("5.bias"), 'Missing key.*"5.bias"'),
+    (lambda state: state.update({"9.weight": torch.zeros(1)}), 'Unexpected key.*"9.weight"'),
+    (lambda state: state.update({"5.bias": torch.zeros(6)}), "size mismatch for 5.bias"),
+])
+def test_with_state_names_what_does_not_fit(small_program, change, message):
+    state = small_program.state_dict()
+    change(state)
+    with pytest.raises(ModelError, match=r"(?s)the weights do not fit the program:.*" + message):
+        small_program.with_state(state)
+
+
+def test_run_makes_no_gradients(small_program):
+    assert not small_program.run(torch.randn(2, 3, 8, 8)).requires_grad
+
+
+def test_calls_are_the_operators_in_order(small_program):
+    assert [node.name for node in small_program.calls()] == [
+        "conv2d", "batch_norm", "relu", "adaptive_avg_pool2d", "flatten", "linear"]
+    assert not small_program.is_quantized
+
+
+def test_dead_code_is_gone(net):
+    model = net(lambda m, x: (m.b(x), m.a(x))[1], a=nn.Linear(4, 2), b=nn.Linear(4, 3))
+    program = Program.capture(model, torch.zeros(1, 4))
+    assert sorted(program.state_dict()) == ["a.bias", "a.weight"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from edgewright.errors import UsageError
+from edgewright.training import Training
+from edgewright.training._schedule import learning_rate
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"epochs": 0}, "Training: epochs: Input should be greater than or equal to 1, got 0"),
+    ({"lr": 0}, "lr: Input should be greater than 0, got 0"),
+    ({"lr": math.nan}, "lr: Input should be a finite number"),
+    ({"optimizer": "lion"}, "optimizer: Input should be 'sgd' or 'adamw', got 'lion'"),
+    ({"momentum": 1.0}, "momentum: Input should be less than 1"),
+    ({"precision": "int8"}, "precision: .* got 'int8'"),
+    ({"clip_norm": -1}, "clip_norm: Input should be greater than 0"),
+    ({"epoch": 3, "batch_size": 0}, "batch_size: .*; epoch: Extra inputs are not permitted, got 3"),
+])
+def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        Training(**arguments)
+
+
+def test_a_config_is_frozen_and_round_trips():
+    config = Training(epochs=3, schedule="one_cycle", clip_norm=1)
+    assert Training.model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValidationError, match="frozen"):
+        config.epochs = 4
+
+
+def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch):
+    assert Training(accelerator="cpu").resolved_precision() == "32-true"
+    assert Training(precision="16-mixed").resolved_precision() == "16-mixed"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for supported, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=supported: answer)
+        assert Training().resolved_precision() == expected
+        assert Training(accelerator="cpu").resolved_precision() == "32-true"
+
+
+def rates(steps=10, **arguments):
+    config = Training(lr=1.0, **arguments)
+    return [learning_rate(config, step, steps) for step in range(config.epochs * steps)]
+
+
+def test_cosine_falls_from_the_peak_to_nothing():
+    found = rates(epochs=4)
+    expected = [(1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)]
+    assert found == pytest.approx(expected)
+
+
+def test_warmup_rises_to_the_peak_and_joins():
+    found = rates(epochs=4, warmup_epochs=1)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert found[10:] == pytest.approx([(1 + math.cos(math.pi * s / 30)) / 2 for s in range(30)])
+    assert rates(epochs=2, warmup_epochs=0.25, schedule="constant")[:4] == [0.4, 0.8, 1.0, 1.0]
+    assert max(rates(epochs=1, warmup_epochs=3)) == pytest.approx(1 / 3)
+
+
+def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing():
+    cycle = rates(epochs=10, schedule="one_cycle")
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert cycle.index(max(cycle)) == 30
+    assert max(cycle) == pytest.approx(1)
+    assert cycle[30:] == sorted(cycle[30:], reverse=True)
+    assert cycle[-1] < 0.01
+
+
+def test_constant_is_constant():
+    assert set(rates(epochs=2, schedule="constant")) == {1.0}
