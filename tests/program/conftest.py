@@ -53,7 +53,7 @@ def choose(groups: ChannelGroups, seed: int = 0, share: float = 0.5) -> list[int
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     for group in groups.groups:
-        count = min(int(round(share * len(group.channels))), len(group.channels) - 1)
+        count = min(round(share * len(group.channels)), len(group.channels) - 1)
         chosen += rng.permutation(group.channels)[:count].tolist()
     return chosen
 
@@ -100,9 +100,9 @@ def resnet20_program(resnet: Callable[[int], nn.Module]) -> Program:
     return Program.capture(resnet(3), torch.zeros(1, 3, 32, 32))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_program() -> Program:
-    """Convolution, batch norm, ReLU, pooling, linear: enough for one group."""
+    """Convolution, batch norm, ReLU, pooling, linear: enough for one group; read only."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
                           nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))

@@ -68,7 +68,7 @@ def test_a_deep_copy_is_a_module_of_its_own(small_program):
     torch.testing.assert_close(twin(x), module(x))
     with torch.no_grad():
         twin.get_parameter("5.weight").zero_()
-    assert float(module.get_parameter("5.weight").abs().sum()) > 0
+    assert bool(module.get_parameter("5.weight").any())
     torch.testing.assert_close(twin.eval()(x), twin.get_parameter("5.bias").expand(4, 5))
     assert module.training
     assert any(node.args[5] for node in module.graph.nodes if "batch_norm" in node.name)

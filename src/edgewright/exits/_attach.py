@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
@@ -67,7 +68,7 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     config = config or EarlyExits()
     _check(program)
     cuts = place_exits(program, config.count)
-    attached = _attach(program, [cut.name for cut in cuts], seed)
+    attached = _attach(program, [cut.name for cut in cuts], config.pool, seed)
     if config.training is None:
         return attached
     module = attached.module(train=True)
@@ -128,7 +129,7 @@ def _macs_up_to(program: Program, cuts: Sequence[Node]) -> dict[Node, int]:
     return spent
 
 
-def _attach(program: Program, cuts: list[str], seed: int) -> Program:
+def _attach(program: Program, cuts: list[str], pool: int, seed: int) -> Program:
     attached = program.copy()
     module = attached.graph_module
     final = outputs_of(attached)[0]
@@ -137,36 +138,38 @@ def _attach(program: Program, cuts: list[str], seed: int) -> Program:
     module.add_submodule("exits", nn.Module())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        logits = [_head(module, nodes[name], index, classes) for index, name in enumerate(cuts)]
+        logits = [_head(module, nodes[name], index, classes, pool)
+                  for index, name in enumerate(cuts)]
     set_outputs(module, (*logits, final))
     module.recompile()
     refresh_shapes(module)
     return Program(module, attached.example_inputs, exits=len(cuts))
 
 
-def _head(module: GraphModule, cut: Node, index: int, classes: int) -> Node:
+def _head(module: GraphModule, cut: Node, index: int, classes: int, pool: int) -> Node:
     """Pool, flatten, linear; placed right behind the cut."""
-    shape = shape_of(cut)
-    width = shape[-1] if len(shape) == 3 else shape[1]
+    features, width = _pool(module.graph, cut, pool)
     module.add_submodule(f"exits.{index}", nn.Linear(width, classes))
     graph = module.graph
-    with graph.inserting_after(cut):
-        pooled = _pool(module, cut, len(shape))
-    with graph.inserting_after(pooled):
+    with graph.inserting_after(features):
         weight = graph.get_attr(f"exits.{index}.weight")
     with graph.inserting_after(weight):
         bias = graph.get_attr(f"exits.{index}.bias")
     with graph.inserting_after(bias):
-        return graph.call_function(aten.linear.default, (pooled, weight, bias))
+        return graph.call_function(aten.linear.default, (features, weight, bias))
 
 
-def _pool(module: GraphModule, cut: Node, rank: int) -> Node:
-    graph = module.graph
-    if rank == 2:
-        return cut
-    if rank == 3:  # (N, tokens, width)
-        return graph.call_function(aten.mean.dim, (cut, [1]))
-    pool = aten.adaptive_avg_pool2d.default if rank == 4 else aten.adaptive_avg_pool3d.default
-    pooled = graph.call_function(pool, (cut, [1] * (rank - 2)))
+def _pool(graph: Graph, cut: Node, pool: int) -> tuple[Node, int]:
+    """The features a head reads, (N, width), and their width."""
+    shape = shape_of(cut)
+    if len(shape) == 2:
+        return cut, shape[1]
+    with graph.inserting_after(cut):
+        if len(shape) == 3:  # (N, tokens, width)
+            return graph.call_function(aten.mean.dim, (cut, [1])), shape[2]
+        sides = [min(pool, side) for side in shape[2:]]
+        operator = aten.adaptive_avg_pool2d if len(shape) == 4 else aten.adaptive_avg_pool3d
+        pooled = graph.call_function(operator.default, (cut, sides))
     with graph.inserting_after(pooled):
-        return graph.call_function(aten.flatten.using_ints, (pooled, 1))
+        flat = graph.call_function(aten.flatten.using_ints, (pooled, 1))
+    return flat, shape[1] * math.prod(sides)

@@ -67,7 +67,8 @@ def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> Exported
     shapes = ShapesCollection()  # type: ignore[no-untyped-call]
     for leaf in pytree.tree_leaves(example_inputs):
         shapes[leaf] = {0: batch}  # finds its place by itself, in *args too
-    dynamic_shapes = shapes.dynamic_shapes(module, example_inputs)
+    dynamic_shapes = shapes.dynamic_shapes(  # type: ignore[no-untyped-call]
+        module, example_inputs)
     return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
 
 

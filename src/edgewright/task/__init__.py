@@ -1,6 +1,7 @@
 """Model and data references, and the Task they make."""
 
 from edgewright.task._dataset_split import DatasetSplit
+from edgewright.task._factory import is_factory
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
@@ -18,6 +19,7 @@ __all__ = [
     "SplitLike",
     "Task",
     "TensorSplit",
+    "is_factory",
     "load_model",
     "load_task",
     "load_weights",

@@ -1,0 +1,60 @@
+"""``edgewright compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgewright.cli._refs import load_reference
+from edgewright.core import Budget
+
+
+def compress(  # noqa: PLR0913 - one parameter an option
+    model: Annotated[str, typer.Option(help="package.module:factory, file.py:factory, timm:NAME, "
+                                            "torchvision:NAME, or a saved program (.pt2).")],
+    data: Annotated[str, typer.Option(help="digits, cifar10[:DIR], hf:NAME, parquet:DIR, "
+                                           "imagefolder:DIR, or file.py:factory.")],
+    out: Annotated[Path, typer.Option(help="Run directory; an interrupted run in it goes on.")],
+    weights: Annotated[Path | None, typer.Option(
+        help="Weights, .safetensors or a state dict (.pt).")] = None,
+    normalize: Annotated[str | None, typer.Option(
+        help="imagenet, or MEAN,STD per channel (m,m,m,s,s,s); else the training split's own.",
+    )] = None,
+    budget: Annotated[str, typer.Option(
+        help="size=100kB,ram=64KiB,latency=2ms,macs=30M,energy=1mJ,drop=0.5%,accuracy=90%; "
+             "percentages but for drop and accuracy are of the original.")] = "",
+    recipe: Annotated[str, typer.Option(help="fast, balanced, thorough, or a YAML file.")]
+        = "balanced",
+    ignore: Annotated[list[str] | None, typer.Option(
+        help="A layer (or pattern) whose output channels must stay; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the table.")] = False,
+) -> None:
+    """Compress a trained model to one file that meets a budget.
+
+    The baseline and the result are exported and measured on ONNX Runtime; the test split is used
+    for measuring only. A bundle that breaks its budget is written all the same, and the exit code
+    is 3.
+
+    Examples:
+      edgewright compress --model torchvision:resnet18 --weights w.safetensors
+      --data imagefolder:photos --budget size=3MB,drop=1% --out runs/photos
+
+      edgewright compress --model net.py:make --data digits --recipe fast --out runs/digits
+    """
+    limits = Budget.parse(budget)
+    from edgewright.pipeline import compress as run_pipeline
+    from edgewright.report import summary_table
+    from edgewright.task import load_task
+
+    loaded = load_reference(model, weights)
+    task = load_task(data, normalize=normalize, seed=seed)
+    result = run_pipeline(loaded, task, limits, recipe, out, ignore=ignore or (), seed=seed,
+                          name=model, quiet=quiet)
+    console = Console()
+    console.print(summary_table(result.manifest))
+    console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)
+    result.check()

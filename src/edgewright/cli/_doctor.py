@@ -1,0 +1,89 @@
+"""``edgewright doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_PACKAGES: Final = {
+    "": ("numpy", "onnxruntime", "pydantic", "typer", "rich"),
+    "compress": ("torch", "torchao", "onnx", "onnxscript", "onnx-ir", "lightning-fabric",
+                 "safetensors", "datasets", "scikit-learn", "pyyaml"),
+    "image": ("pillow",),
+    "timm": ("timm",),
+    "torchvision": ("torchvision",),
+    "device": ("fastapi", "uvicorn", "httpx"),
+}
+_INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def doctor() -> None:
+    """Say what this installation and this machine can do, and what is missing.
+
+    Example:
+      edgewright doctor
+    """
+    from edgewright.measure import machine
+
+    console = Console()
+    facts = Table(show_header=False, title="machine", title_justify="left")
+    facts.add_row("processor", machine())
+    facts.add_row("python", f"{platform.python_version()} on {platform.platform()}")
+    facts.add_row("integer kernels", _integer_kernels())
+    facts.add_row("accelerator", _accelerator())
+    facts.add_row("runtime", _runtime())
+    facts.add_row("free disk here", f"{shutil.disk_usage('.').free / 1e9:.1f} GB")
+    console.print(facts)
+    packages = Table("extra", "package", "version", title="packages", title_justify="left")
+    missing = []
+    for extra, names in _PACKAGES.items():
+        found = {name: _version(name) for name in names}
+        for name, installed in found.items():
+            packages.add_row(extra or "(always)", name, installed or "missing")
+        if None in found.values():
+            missing.append(extra)
+    console.print(packages)
+    for extra in filter(None, missing):
+        typer.echo(f"to add {extra}: pip install 'edgewright[{extra}]'")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _integer_kernels() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "not known on this system"
+    flags = set(text.split())
+    found = [flag for flag in _INTEGER_FLAGS if flag in flags]
+    return ", ".join(found) or "none: int8 may be slower than float here"
+
+
+def _accelerator() -> str:
+    if _version("torch") is None:
+        return "not known without torch"
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "none; training runs on the processor"
+
+
+def _runtime() -> str:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}"

@@ -1,0 +1,85 @@
+"""The command line's frame: commands, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Final
+
+import click
+import typer
+
+from edgewright import __version__
+from edgewright.cli._bench import bench
+from edgewright.cli._compress import compress
+from edgewright.cli._device import device
+from edgewright.cli._doctor import doctor
+from edgewright.cli._profile import profile
+from edgewright.cli._report import report
+from edgewright.cli._run import run
+from edgewright.cli._verify import verify
+from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
+
+_INTERRUPTED: Final = 130
+_WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
+                              "lightning_fabric", "safetensors", "datasets", "sklearn"})
+
+app = typer.Typer(
+    name="edgewright", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Make a trained PyTorch model fit an edge device, in one file that has been measured on "
+         "the runtime that will run it.",
+    epilog="Exit codes: 0 held; 2 usage; 3 budget not met; 4 parity broken; 5 bad input; "
+           "6 a missing extra.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgewright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                          help="Print the version.")] = False,
+) -> None:
+    del version
+
+
+for _command in (compress, profile, verify, run, bench, report, doctor):
+    app.command()(_command)
+app.add_typer(device, name="device")
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line and its own exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except EdgewrightError as error:
+        code = _say(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        code = UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("interrupted; the same command goes on where this one stopped", _INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _WORKSHOP:
+            raise
+        code = _say(str(MissingExtraError(f"this command ({error.name})", "compress")),
+                    MissingExtraError.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int) -> int:
+    one_line = " ".join(message.split())
+    typer.echo(f"error: {one_line}", err=True)
+    return code

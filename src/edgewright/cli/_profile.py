@@ -1,0 +1,105 @@
+"""``edgewright profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgewright.core import Manifest, format_count, format_size
+from edgewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgewright.program import ChannelGroups, Costs, Program
+
+
+def profile(
+    target: Annotated[str, typer.Argument(help="A bundle (.edge), a saved program (.pt2) or a "
+                                               "model reference.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights of a model reference.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data whose first samples are the input.")]
+        = None,
+    shape: Annotated[str | None, typer.Option(help="Or the input's shape without the batch, "
+                                                   "as in 3,224,224.")] = None,
+) -> None:
+    """Show where a model's multiply-accumulates, parameters and memory are, layer by layer.
+
+    Examples:
+      edgewright profile runs/r20/model.edge
+
+      edgewright profile examples/resnet.py:resnet20 --shape 3,32,32
+    """
+    console = Console()
+    if target.endswith(".edge"):
+        from edgewright.bundle import read_bundle
+
+        _show_bundle(console, read_bundle(target).manifest)
+        return
+    program = _capture(target, weights, data, shape)
+    costs = program.costs()
+    console.print(_layers(costs))
+    console.print(f"{format_count(costs.macs)} MACs, {format_count(costs.parameters)} parameters, "
+                  f"{format_size(costs.weight_bytes)} of weights, peak activations "
+                  f"{format_size(costs.peak_activation_bytes)} (modelled, one sample)",
+                  highlight=False)
+    for name, count in costs.uncounted.items():
+        console.print(f"not counted: {name} ({count} calls)", highlight=False)
+    if not program.is_quantized:
+        _show_groups(console, program.groups())
+
+
+def _capture(target: str, weights: Path | None, data: str | None, shape: str | None) -> Program:
+    import torch
+
+    from edgewright.cli._refs import load_reference
+    from edgewright.program import Program
+    from edgewright.task import load_task
+
+    loaded = load_reference(target, weights)
+    if isinstance(loaded, Program):
+        return loaded
+    if (data is None) == (shape is None):
+        raise UsageError(f"to capture {target}, give its input by --data or by --shape")
+    if data is not None:
+        return Program.capture(loaded, load_task(data).train.example(2))
+    try:
+        sizes = [int(size) for size in str(shape).split(",")]
+    except ValueError as error:
+        raise UsageError(f"--shape {shape!r} is no list of sizes; write it as 3,224,224") from error
+    return Program.capture(loaded, torch.zeros(2, *sizes))
+
+
+def _layers(costs: Costs) -> Table:
+    table = Table("layer", "operator", title="layers that multiply", title_justify="left")
+    for name in ("channels", "MACs", "share", "bits", "weights"):
+        table.add_column(name, justify="right")
+    for layer in costs.layers:
+        table.add_row(layer.weight or layer.name, layer.op, str(layer.channels),
+                      format_count(layer.macs), f"{layer.macs / max(costs.macs, 1):.1%}",
+                      str(layer.bits), format_size(layer.weight_bytes))
+    return table
+
+
+def _show_groups(console: Console, groups: ChannelGroups) -> None:
+    channels = sum(len(group.channels) for group in groups.groups)
+    console.print(f"{len(groups.groups)} groups of channels can be pruned, {channels} channels "
+                  "in all", highlight=False)
+    for name, reason in groups.kept.items():
+        console.print(f"kept whole: {name} ({reason})", highlight=False)
+
+
+def _show_bundle(console: Console, manifest: Manifest) -> None:
+    from edgewright.report import summary_table
+
+    console.print(summary_table(manifest))
+    table = Table("segment", "file", "MACs", "energy", "peak RAM", "threshold", "leave here",
+                  title="segments", title_justify="left")
+    for segment in manifest.segments:
+        threshold = "" if segment.threshold is None else f"{segment.threshold:.4f}"
+        table.add_row(segment.file, format_size(segment.size_bytes), format_count(segment.macs),
+                      f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes), threshold,
+                      f"{segment.exit_share:.1%}")
+    console.print(table)

@@ -1,0 +1,42 @@
+"""Model references of the command line: a module to capture, or a saved program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewright.core import Manifest
+from edgewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgewright.program import Program
+    from edgewright.task import Task
+
+
+def load_reference(reference: str, weights: Path | None) -> nn.Module | Program:
+    """The program in a ``.pt2`` file, or the module any other reference names.
+
+    Raises:
+        UsageError: Weights given for a saved program, which has its own.
+        ModelError: The reference or the weights cannot be loaded.
+    """
+    from edgewright.program import Program
+    from edgewright.task import load_model
+
+    if not reference.endswith(".pt2"):
+        return load_model(reference, weights)
+    if weights is not None:
+        raise UsageError(f"--weights {weights}: the saved program {reference} has its own weights")
+    return Program.load(reference)
+
+
+def load_bundle_task(reference: str, manifest: Manifest) -> Task:
+    """A task whose images are normalised as the bundle's were."""
+    from edgewright.task import is_factory, load_task
+
+    recipe = manifest.preprocessing
+    if recipe is None or is_factory(reference):
+        return load_task(reference)
+    return load_task(reference, normalize=",".join(map(repr, (*recipe.mean, *recipe.std))))

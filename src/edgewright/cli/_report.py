@@ -1,0 +1,37 @@
+"""``edgewright report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgewright.errors import BundleError
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory, or a bundle (.edge).")],
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; report.html beside the "
+                                                  "bundle if left out.")] = None,
+) -> None:
+    """Write a run's report, one self-contained HTML page, and print its table.
+
+    Example:
+      edgewright report runs/r20
+    """
+    from edgewright.bundle import read_bundle
+    from edgewright.core import write_atomically
+    from edgewright.report import render_html, summary_table
+
+    bundle = run / "model.edge" if run.is_dir() else run
+    if run.is_dir() and not bundle.is_file():
+        raise BundleError(f"{run} holds no model.edge; the run has not ended: repeat its compress "
+                          "command to resume it")
+    manifest = read_bundle(bundle).manifest
+    page = out or bundle.parent / "report.html"
+    write_atomically(page, render_html(manifest).encode())
+    console = Console()
+    console.print(summary_table(manifest))
+    console.print(f"report: {page}", highlight=False)

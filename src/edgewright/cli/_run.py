@@ -1,0 +1,50 @@
+"""``edgewright run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from edgewright.core import Manifest
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="A bundle (.edge).")],
+    input_file: Annotated[Path, typer.Option("--input", help="An image, a .npy array, or a .npz "
+                                                             "with one array an input.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+) -> None:
+    """Run a bundle on one input and print what it sees. Never imports torch.
+
+    Example:
+      edgewright run runs/r20/model.edge --input cat.png
+    """
+    from edgewright.runtime import load, read_input
+
+    session = load(bundle)
+    inputs = read_input(input_file, session.manifest)
+    session(*inputs)  # the first call pays for the engine's set-up
+    prediction = session(*inputs)
+    exits = len(session.manifest.segments)
+    for index, output in enumerate(prediction.outputs):
+        for line in _describe(output, session.manifest, top):
+            typer.echo(line if len(prediction.outputs) == 1 else f"output {index}: {line}")
+    typer.echo(f"exit {prediction.exit[0] + 1} of {exits}, {prediction.latency_ms:.3f} ms "
+               f"on {session.runtime}")
+
+
+def _describe(output: NDArray[np.float32], manifest: Manifest, top: int) -> list[str]:
+    if output.ndim != 2:
+        return [f"shape {output.shape}, mean {output.mean():.6g}"]
+    lines = []
+    for row in output:
+        shifted = np.exp(row.astype(np.float64) - row.max())
+        probabilities = shifted / shifted.sum()
+        for index in np.argsort(-row, kind="stable")[:top]:
+            name = manifest.classes[index] if manifest.classes else f"class {index}"
+            lines.append(f"{probabilities[index]:7.2%}  {name}")
+    return lines

@@ -1,0 +1,134 @@
+"""Costs against numbers worked out by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.program import Program, count_macs, stored_tensors, weight_of
+
+IMAGE = (torch.zeros(1, 6, 8, 8),)
+
+
+@pytest.mark.parametrize(("layer", "inputs", "macs"), [
+    # outputs x kernel x input channels a group
+    (nn.Conv2d(6, 4, 3), IMAGE, 4 * 6 * 6 * 6 * 9),
+    (nn.Conv2d(6, 4, 3, padding="same"), IMAGE, 4 * 8 * 8 * 6 * 9),
+    (nn.Conv2d(6, 4, (3, 1), stride=2), IMAGE, 4 * 3 * 4 * 6 * 3),
+    (nn.Conv2d(6, 4, 3, dilation=2), IMAGE, 4 * 4 * 4 * 6 * 9),
+    (nn.Conv2d(6, 4, 3, groups=2), IMAGE, 4 * 6 * 6 * 3 * 9),
+    (nn.Conv2d(6, 12, 3, padding=1, groups=6), IMAGE, 12 * 8 * 8 * 9),
+    (nn.Conv1d(6, 4, 5), (torch.zeros(1, 6, 9),), 4 * 5 * 6 * 5),
+    (nn.Conv3d(2, 3, 2), (torch.zeros(1, 2, 4, 4, 4),), 3 * 27 * 2 * 8),
+    # inputs x kernel x output channels a group
+    (nn.ConvTranspose2d(6, 4, 3), IMAGE, 6 * 8 * 8 * 4 * 9),
+    (nn.ConvTranspose2d(6, 4, 3, stride=2, groups=2), IMAGE, 6 * 8 * 8 * 2 * 9),
+    (nn.ConvTranspose1d(6, 4, 3), (torch.zeros(1, 6, 5),), 6 * 5 * 4 * 3),
+    (nn.Linear(4, 3), (torch.zeros(1, 4),), 12),
+    (nn.Linear(4, 3), (torch.zeros(1, 5, 4),), 5 * 12),
+    (nn.BatchNorm2d(6), IMAGE, 0),
+    (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Softmax(1)), IMAGE, 0),
+    (nn.PReLU(), IMAGE, 0),
+])
+def test_macs_of_layers(layer, inputs, macs):
+    costs = Program.capture(layer, inputs).costs()
+    assert costs.macs == macs
+    assert costs.uncounted == {}
+    assert sum(cost.macs for cost in costs.layers) == macs
+
+
+@pytest.mark.parametrize(("function", "shapes", "macs"), [
+    (torch.matmul, [(1, 3, 4), (1, 4, 5)], 3 * 4 * 5),
+    (torch.matmul, [(1, 2, 3, 4), (1, 2, 4, 5)], 2 * 3 * 4 * 5),
+    (torch.bmm, [(1, 3, 4), (1, 4, 5)], 3 * 4 * 5),
+    (torch.baddbmm, [(1, 3, 5), (1, 3, 4), (1, 4, 5)], 3 * 4 * 5),
+    # scores (3 x 7 of 4) and their mix of values (3 x 5 of 7), for two heads
+    (F.scaled_dot_product_attention, [(1, 2, 3, 4), (1, 2, 7, 4), (1, 2, 7, 5)],
+     2 * (3 * 7 * 4 + 3 * 5 * 7)),
+    (torch.add, [(1, 3), (1, 3)], 0),
+])
+def test_macs_of_functions(function, shapes, macs, net):
+    model = net(lambda m, *inputs: function(*inputs))
+    costs = Program.capture(model, tuple(torch.zeros(shape) for shape in shapes)).costs()
+    assert (costs.macs, costs.uncounted, costs.parameters) == (macs, {}, 0)
+
+
+def test_macs_of_mm_and_addmm_with_a_stored_matrix(net):
+    weight, bias = nn.Parameter(torch.zeros(4, 5)), nn.Parameter(torch.zeros(5))
+    for function in (lambda m, x: torch.mm(x, m.w), lambda m, x: torch.addmm(m.b, x, m.w)):
+        program = Program.capture(net(function, w=weight, b=bias), torch.zeros(1, 4))
+        assert program.costs().macs == 20
+
+
+def test_resnet20_costs_what_the_paper_says(resnet20_program):
+    costs = resnet20_program.costs()
+    assert (costs.macs, costs.parameters) == (40_551_040, 269_722)
+    assert costs.uncounted == {}
+    statistics = 2 * sum(channels * layers for channels, layers in ((16, 7), (32, 6), (64, 6)))
+    assert costs.weight_bytes == 4 * (269_722 + statistics)
+    assert costs.macs_by_bits() == {32: 40_551_040}
+    assert len(costs.layers) == 20
+
+
+def test_parameters_are_the_models_own(small_program):
+    costs = small_program.costs()
+    assert costs.parameters == (3 * 4 * 9 + 4) + 2 * 4 + (4 * 5 + 5)
+    assert costs.weight_bytes == 4 * (costs.parameters + 2 * 4)  # and the running statistics
+
+
+def test_one_layers_cost_in_full():
+    program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.zeros(1, 5, 4))
+    (layer,) = program.costs().layers
+    weights = 4 * (32 + 8)
+    assert (layer.op, layer.weight, layer.channels, layer.bits) == ("linear", "0.weight", 8, 32)
+    assert (layer.macs, layer.weight_bytes) == (5 * 32, weights)
+    assert layer.traffic_bytes == 4 * 5 * (4 + 8) + weights
+    assert program.costs().traffic_bytes == layer.traffic_bytes
+
+
+def test_channels_are_what_the_weight_produces():
+    model = nn.Sequential(nn.Conv2d(6, 4, 3), nn.Flatten(2), nn.Linear(36, 7))
+    layers = Program.capture(model, IMAGE).costs().layers
+    assert [layer.channels for layer in layers] == [4, 7]
+
+
+def test_a_computed_weight_is_float_and_has_no_name(net):
+    model = net(lambda m, x: x @ (m.a @ m.b), a=nn.Parameter(torch.zeros(4, 2)),
+                b=nn.Parameter(torch.zeros(2, 3)))
+    costs = Program.capture(model, torch.zeros(1, 4)).costs()
+    assert costs.macs_by_bits() == {32: 4 * 2 * 3 + 4 * 3}
+
+
+def test_what_cannot_be_counted_is_named(net):
+    model = net(lambda m, x: torch.fft.rfft(m.a(x)[0]).abs() + torch.fft.rfft(x).abs(),
+                a=nn.LSTM(4, 4, batch_first=True))
+    costs = Program.capture(model, torch.zeros(1, 5, 4)).costs()
+    assert costs.uncounted == {"lstm": 1, "fft_rfft": 2}
+    assert costs.macs == 0
+
+
+def test_costs_are_for_one_sample_whatever_the_example():
+    model = nn.Conv2d(6, 4, 3)
+    large = Program.capture(model, torch.zeros(9, 6, 8, 8)).costs()
+    assert large == Program.capture(model, IMAGE).costs()
+
+
+def test_macs_with_other_shapes(small_program):
+    conv = next(iter(small_program.calls()))
+    halved = {conv: (1, 2, 6, 6), conv.args[0]: (1, 3, 8, 8), conv.args[1]: (2, 3, 3, 3)}
+    assert count_macs(conv, halved.__getitem__) == 2 * 36 * 27
+    assert count_macs(conv) == 4 * 36 * 27
+    assert count_macs(next(n for n in small_program.calls() if n.name == "relu")) == 0
+
+
+def test_weight_of_a_call(small_program):
+    found = {node.name: weight_of(node) for node in small_program.calls()}
+    assert str(found["conv2d"].target) == "0.weight"
+    assert str(found["linear"].target) == "5.weight"
+    assert found["relu"] is None
+
+
+def test_stored_tensors_are_those_of_the_graph(small_program):
+    stored = stored_tensors(small_program)
+    assert stored.keys() == small_program.state_dict().keys()
+    assert stored["0.weight"] is small_program.graph_module.get_parameter("0.weight")
