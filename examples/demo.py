@@ -9,10 +9,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from digits_resnet import digits_resnet
 from rich.console import Console
 
 import edgewright as ew
+from digits_resnet import digits_resnet
 from edgewright.report import summary_table
 from edgewright.task import load_task
 from edgewright.training import RichProgress

@@ -6,7 +6,6 @@ Parameter names follow the widely used CIFAR-10 checkpoints: ``conv1``, ``bn1``,
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -28,9 +28,9 @@ def test_a_chain_has_a_group_a_layer():
                                     conv(6, 2)))
     assert named(found) == {"0.weight": 4, "3.weight": 6}
     assert found.kept == {"4.weight": "it is an output"}
-    assert found.groups[0].slices == (
+    assert set(found.groups[0].slices) == {
         ("0.weight", 0), ("0.bias", 0), ("1.weight", 0), ("1.bias", 0), ("1.running_mean", 0),
-        ("1.running_var", 0), ("3.weight", 1))
+        ("1.running_var", 0), ("3.weight", 1)}
 
 
 def test_the_indices_of_a_channel_in_every_tensor():
@@ -54,8 +54,8 @@ def test_an_addition_ties_both_branches(net):
 def test_padded_shortcuts_leave_the_new_channels_free(resnet20_program):
     found = resnet20_program.groups()
     sizes = sorted(len(group.channels) for group in found.groups)
-    # nine blocks' inner layers; the first stage's 16 channels, then what each stage adds
-    assert sizes == [16] * 5 + [32] * 4 + [64] * 3 or sum(sizes) == 3 * (16 + 32 + 64) + 64
+    # nine blocks' inner layers; the first stage's 16 channels, then the 16 and 32 padded on
+    assert sizes == sorted([16] * 3 + [32] * 3 + [64] * 3 + [16, 16, 32])
     assert found.kept == {"linear.weight": "it is an output"}
 
 
@@ -96,7 +96,7 @@ def test_a_grouped_layer_loses_the_same_in_every_group():
     (lambda m, x: m.a(x).sum() + m.b(m.a(x)), {}, "a.weight", "sum_1 reduces over it"),
     (lambda m, x: m.b(m.a(x) * m.a(x)[:, :1]), {}, "a.weight", "mul broadcasts it"),
     (lambda m, x: m.b(m.a(x)[:, ::2].repeat(1, 2, 1, 1)), {}, "a.weight",
-     "slice_1 takes every 2th"),
+     "slice_2 takes every 2th"),
     (lambda m, x: m.b(m.a(x)) + m.a(x)[:, 0:1][:, 0].unsqueeze(1), {}, "a.weight",
      "select selects one of it"),
     (lambda m, x: m.b(F.pad(m.a(x), (0, 0, 0, 0, -1, 1))), {}, "a.weight",
@@ -113,7 +113,8 @@ def test_a_grouped_layer_loses_the_same_in_every_group():
 def test_what_stays_says_why(function, members, weight, reason, net):
     found = groups_of(net(function, a=conv(3, 4), b=conv(4, 2), **members))
     assert found.kept[weight] == reason
-    assert weight not in named(found)
+    is_one_channel = reason in ("mul broadcasts it", "select selects one of it")
+    assert named(found).get(weight, 0) == (3 if is_one_channel else 0)
 
 
 def test_an_input_that_is_read_in_groups_pins(net):
@@ -146,9 +147,9 @@ def test_a_position_embedding_does_not_track_the_batch(net):
     model = net(lambda m, x: m.b((m.a(x) + m.p).view(x.shape[0], 30).relu()),
                 a=nn.Linear(4, 6), b=nn.Linear(30, 2), p=nn.Parameter(torch.randn(1, 5, 6)))
     found = groups_of(model, torch.zeros(1, 5, 4))
-    assert named(found) == {}
-    assert found.kept == {"p": "add broadcasts it", "a.weight": "view splits or merges it",
-                          "b.weight": "it is an output"}
+    assert named(found) == {"a.weight": 6}
+    assert ("p", 2) in found.groups[0].slices
+    assert found.kept == {"p": "add broadcasts it", "b.weight": "it is an output"}
 
 
 @pytest.mark.parametrize("parametrize", [nn.utils.parametrizations.weight_norm,
@@ -170,12 +171,12 @@ def test_a_region_without_gradients_stays(net):
     assert found.kept["a.weight"].startswith("wrap_with_set_grad_enabled")
 
 
-@pytest.mark.parametrize("pattern", ["a", "a.weight", "a*", "[a]", "?.weight"])
+@pytest.mark.parametrize("pattern", ["a", "a.weight", "a*", "[a]", "?.weight", "?"])
 def test_ignored_layers_keep_their_channels(pattern, net):
     model = net(lambda m, x: m.c(m.b(m.a(x))), a=conv(3, 4), b=conv(4, 6), c=conv(6, 2))
     found = groups_of(model, ignore=(pattern,))
     assert found.kept["a.weight"] == f"ignore={pattern!r}"
-    assert ("b.weight" in named(found)) == (pattern != "?.weight")
+    assert ("b.weight" in named(found)) == ("?" not in pattern)
 
 
 @pytest.mark.parametrize("pattern", ["d", "a.", "weight", "A"])

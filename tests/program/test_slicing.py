@@ -131,6 +131,11 @@ FORWARDS = {
     "conv3d": (lambda m, x: m.c(m.b(m.a(x))), {
         "a": nn.Conv3d(2, 6, 2), "b": nn.BatchNorm3d(6), "c": nn.Conv3d(6, 2, 2)},
         (torch.zeros(1, 2, 4, 4, 4),)),
+    "positions": (lambda m, x: m.b((m.a(x) + m.p).view(x.shape[0], 30).relu()),
+                  {"a": nn.Linear(4, 6), "b": nn.Linear(30, 2),
+                   "p": nn.Parameter(torch.randn(1, 5, 6))}, (torch.zeros(1, 5, 4),)),
+    "attention_mlp": (lambda m, x: m.a(x), {
+        "a": nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)}, (torch.zeros(1, 5, 8),)),
     "tokens": (lambda m, x: m.c(m.b(m.e(x)).relu()),
                {"e": nn.Embedding(7, 6), "b": nn.Linear(6, 8), "c": nn.Linear(8, 4)},
                (torch.tensor([[1, 2, 6]]),)),
@@ -149,9 +154,9 @@ def test_sliced_is_masked(name, net, randomise, choose):
 
 def test_half_of_resnet20(resnet20_program, choose, tmp_path):
     channels = choose(resnet20_program.groups())
-    sliced = remove_channels(resnet20_program, resnet20_program.groups(), channels)
-    costs = sliced.costs()
     found = resnet20_program.groups()
+    sliced = remove_channels(resnet20_program, found, channels)
+    costs = sliced.costs()
     assert found.costs_without(resnet20_program, channels) == (costs.macs, costs.parameters)
     assert costs.macs < 0.45 * 40_551_040
     assert costs.parameters < 0.35 * 269_722
@@ -184,7 +189,8 @@ def test_a_sliced_program_is_sliced_again_folded_and_trained(resnet, choose):
     once = check(program, choose(program.groups(), share=0.25))
     twice = check(once, choose(once.groups(), seed=2, share=0.5))
     assert twice.costs().macs < once.costs().macs < program.costs().macs
-    folded = check(fold_batch_norm(program), choose(program.groups(), seed=3))
+    folded = fold_batch_norm(program)
+    folded = check(folded, choose(folded.groups(), seed=3))
     x = torch.randn(2, 3, 16, 16)
     assert folded.run(x).shape == (2, 10)
     module = twice.module(train=True)
@@ -209,6 +215,14 @@ def test_exits_and_training_flags_are_kept():
     assert flags == {"0.weight": False, "0.bias": False, "1.weight": True, "1.bias": True}
 
 
+def test_what_is_in_no_group_cannot_be_removed(small_program):
+    found = small_program.groups()
+    pinned = int(found.tensor("5.weight")[0][0])
+    for channel in (pinned, -1, 10**9):
+        with pytest.raises(UsageError, match=f"{channel} is no channel that can be removed"):
+            remove_channels(small_program, found, (found.groups[0].channels[0], channel))
+
+
 def test_removing_a_whole_group_is_refused(small_program):
     found = small_program.groups()
     with pytest.raises(UsageError, match=r"all 4 indices of 0\.weight, dimension 0, would be "
@@ -228,7 +242,7 @@ def test_a_wrong_slice_is_caught(name, small_program, monkeypatch):
         tensor.data = tensor.data.roll(1, dims=0)
 
     monkeypatch.setattr(_slicing, "_slice_tensors", wrong)
-    with pytest.raises(ParityError, match="slicing changed the function: .* at most 0.0001 is "
+    with pytest.raises(ParityError, match=r"slicing changed the function: .* at most 0\.0001 is "
                                           "allowed; the program was left as it was"):
         remove_channels(small_program, found, found.groups[0].channels[:1])
 
@@ -355,10 +369,10 @@ class RandomNet(nn.Module):
 STEPS = [name.removeprefix("make_") for name in vars(RandomNet) if name.startswith("make_")]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True,
+@settings(max_examples=15, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(2, 5)),
-                      min_size=1, max_size=6), seed=st.integers(0, 99))
+                      min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_random_networks_keep_their_function(steps, seed, randomise, choose):
     torch.manual_seed(seed)
     layers, widths = zip(*[("conv", 4), *steps], strict=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.core import Manifest
-from edgewright.measure import Latency
+if TYPE_CHECKING:
+    from edgewright.measure import Latency
 
 
 def bench(
@@ -31,29 +30,22 @@ def bench(
     Example:
       edgewright bench runs/r20/model.edge --against runs/r20/baseline.edge
     """
+    from edgewright.device import bench_here, bench_remotely
+
     paths = [bundle] if against is None else [bundle, against]
     if device is None:
-        found = measure(paths, rounds, seed)
+        found = bench_here(paths, rounds=rounds, seed=seed)
     else:
-        from edgewright.device import bench_remotely
-
         found = bench_remotely(device, paths, rounds=rounds, seed=seed)
-    Console().print(_table([str(path) for path in paths], found))
+    Console().print(_table(paths, found, device or "this machine"))
 
 
-def measure(paths: list[Path], rounds: int, seed: int) -> list[Latency]:
-    """Latency of bundles on this machine, interleaved."""
-    from edgewright.device import bench_here
-
-    return bench_here(paths, rounds=rounds, seed=seed)
-
-
-def _table(names: list[str], found: list[Latency]) -> Table:
-    table = Table("bundle", "median", "p10 .. p90", "mean", "ratio", title="latency, measured",
-                  title_justify="left")
-    for name, latency in zip(names, found, strict=True):
+def _table(paths: list[Path], found: list[Latency], where: str) -> Table:
+    table = Table("bundle", "median", "p10 .. p90", "mean", "ratio",
+                  title=f"latency, measured on {where}", title_justify="left")
+    for path, latency in zip(paths, found, strict=True):
         ratio = found[0].median_ms / latency.median_ms
-        table.add_row(name, f"{latency.median_ms:.3f} ms",
+        table.add_row(str(path), f"{latency.median_ms:.3f} ms",
                       f"{latency.low_ms:.3f} .. {latency.high_ms:.3f}", f"{latency.mean_ms:.3f} ms",
                       "" if latency is found[0] else f"{ratio:.2f}")
     return table

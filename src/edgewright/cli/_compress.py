@@ -12,7 +12,7 @@ from edgewright.cli._refs import load_reference
 from edgewright.core import Budget
 
 
-def compress(  # noqa: PLR0913 - one parameter an option
+def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: Annotated[str, typer.Option(help="package.module:factory, file.py:factory, timm:NAME, "
                                             "torchvision:NAME, or a saved program (.pt2).")],
     data: Annotated[str, typer.Option(help="digits, cifar10[:DIR], hf:NAME, parquet:DIR, "

@@ -20,7 +20,7 @@ _PACKAGES: Final = {
     "image": ("pillow",),
     "timm": ("timm",),
     "torchvision": ("torchvision",),
-    "device": ("fastapi", "uvicorn", "httpx"),
+    "device": ("fastapi", "uvicorn", "httpx", "python-multipart"),
 }
 _INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
@@ -86,4 +86,5 @@ def _runtime() -> str:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    return f"onnxruntime {onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}"
+    providers = ", ".join(onnxruntime.get_available_providers())
+    return f"onnxruntime {onnxruntime.__version__}: {providers}"

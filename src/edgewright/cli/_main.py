@@ -7,7 +7,6 @@ import sys
 import warnings
 from typing import Annotated, Final
 
-import click
 import typer
 
 from edgewright import __version__
@@ -22,6 +21,8 @@ from edgewright.cli._verify import verify
 from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
 
 _INTERRUPTED: Final = 130
+# Click's ClickException, or that of the copy of click in newer versions of typer.
+_ClickError: Final[type[typer.BadParameter]] = typer.BadParameter.__mro__[2]
 _WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
                               "lightning_fabric", "safetensors", "datasets", "sklearn"})
 
@@ -63,10 +64,10 @@ def main() -> None:
         sys.stdout.flush()
     except EdgewrightError as error:
         code = _say(str(error), error.exit_code)
-    except click.ClickException as error:
+    except _ClickError as error:
         error.show()
         code = UsageError.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = _say("interrupted; the same command goes on where this one stopped", _INTERRUPTED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _WORKSHOP:

@@ -125,17 +125,23 @@ class Budget(BaseModel):
         return cls.model_validate(limits)
 
     def limits(self, original: Figures) -> dict[str, float]:
-        """Every limit that is set, in base units, given the original's figures."""
+        """Every limit that is set, in base units, given the original's figures.
+
+        Where the figure of the original that a limit refers to is missing, the limit is the
+        strictest there is.
+        """
         found = {}
         for name, constraint in CONSTRAINTS.items():
             limit: Limit | None = getattr(self, name)
             if limit is None:
                 continue
             before = original.get(constraint.figure)
+            if before is None:
+                before = 0.0 if constraint.at_most else 1.0
             if name == "max_drop":
-                found[name] = (before or 0.0) - limit.value
+                found[name] = before - limit.value
             else:
-                found[name] = limit.absolute(before or 0.0)
+                found[name] = limit.absolute(before)
         return found
 
     def breaches(self, figures: Figures, original: Figures) -> tuple[Breach, ...]:

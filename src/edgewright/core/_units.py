@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ _UNITS: Final[dict[Dimension, dict[str, float]]] = {
     "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
     "fraction": {"": 1.0, "%": 0.01},
 }
-_QUANTITY: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ%]*)\s*")
+_QUANTITY: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%]*)\s*")
 
 
 def parse_quantity(text: str | float, dimension: Dimension) -> float:
@@ -38,18 +39,19 @@ def parse_quantity(text: str | float, dimension: Dimension) -> float:
         >>> parse_quantity("0.5 %", "fraction")
         0.005
     """
-    match = _QUANTITY.fullmatch(str(text).replace("µ", "u"))
+    match = _QUANTITY.fullmatch(str(text).replace("µ", "u").replace("μ", "u"))
     if match is None:
         raise UsageError(f"{text!r} is not a quantity; write a number and a unit, "
                          f"as in {_example(dimension)!r}")
-    number, unit = float(match[1]), match[2]
-    units = _UNITS[dimension]
-    if not unit and "" not in units:
-        return number
-    if unit not in units:
-        known = ", ".join(name or "(none)" for name in units)
-        raise UsageError(f"unknown unit {unit!r} in {text!r} for a {dimension}; known: {known}")
-    return number * units[unit]
+    units = {"": 1.0, **_UNITS[dimension]}
+    if match[2] not in units:
+        known = ", ".join(name or "(none)" for name in _UNITS[dimension])
+        raise UsageError(f"unknown unit {match[2]!r} of {dimension} in {text!r}; known: {known}")
+    value = float(match[1]) * units[match[2]]
+    if not math.isfinite(value):
+        raise UsageError(f"{text!r} is more than a number can hold; expected something finite, "
+                         f"as in {_example(dimension)!r}")
+    return value
 
 
 def format_size(size_bytes: float) -> str:

@@ -26,10 +26,13 @@ from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, train
 
 aten = torch.ops.aten
-_LAYERS: Final = frozenset({
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default,
+_CONVOLUTIONS: Final = frozenset({
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
     aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
 })
+_LAYERS: Final = _CONVOLUTIONS | {aten.linear.default}
+_POOLINGS: Final = {3: aten.adaptive_avg_pool1d.default, 4: aten.adaptive_avg_pool2d.default,
+                    5: aten.adaptive_avg_pool3d.default}
 
 
 def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
@@ -37,9 +40,9 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
               progress: Progress | None = None) -> Program:
     """Add early exits at cuts of the graph, and train them together with the network.
 
-    A head pools its tensor over space (or over tokens) and is a linear layer from there; its
-    parameters are called ``exits.N.weight`` and ``exits.N.bias``. The program then returns one
-    logits tensor per exit, the final one last.
+    A head pools its tensor over space (or over tokens, where a linear layer reads it) and is a
+    linear layer from there; its parameters are called ``exits.N.weight`` and ``exits.N.bias``. The
+    program then returns one logits tensor per exit, the final one last.
 
     Args:
         program: In floating point, with one output of logits (N, classes).
@@ -165,11 +168,11 @@ def _pool(graph: Graph, cut: Node, pool: int) -> tuple[Node, int]:
     if len(shape) == 2:
         return cut, shape[1]
     with graph.inserting_after(cut):
-        if len(shape) == 3:  # (N, tokens, width)
-            return graph.call_function(aten.mean.dim, (cut, [1])), shape[2]
+        if not any(user.target in _CONVOLUTIONS for user in cut.users):  # (N, tokens, width)
+            places = list(range(1, len(shape) - 1))
+            return graph.call_function(aten.mean.dim, (cut, places)), shape[-1]
         sides = [min(pool, side) for side in shape[2:]]
-        operator = aten.adaptive_avg_pool2d if len(shape) == 4 else aten.adaptive_avg_pool3d
-        pooled = graph.call_function(operator.default, (cut, sides))
+        pooled = graph.call_function(_POOLINGS[len(shape)], (cut, sides))
     with graph.inserting_after(pooled):
         flat = graph.call_function(aten.flatten.using_ints, (pooled, 1))
     return flat, shape[1] * math.prod(sides)

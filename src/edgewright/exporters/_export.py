@@ -52,6 +52,11 @@ def _check(program: Program, model: bytes) -> None:
     inputs = random_inputs(program.example_inputs, seed=0)
     want = [leaf.numpy() for leaf in pytree.tree_leaves(program.run(*inputs))]
     have = OnnxEngine(model).run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
+    shapes = [[array.shape for array in arrays] for arrays in (want, have)]
+    if shapes[0] != shapes[1]:
+        raise ParityError(f"the exported file computes something else: outputs of shape "
+                          f"{shapes[1]}, expected {shapes[0]}; no file was written; "
+                          "please report the model")
     limit = _TOLERANCE[program.is_quantized]
     for expected, found in zip(want, have, strict=True):
         scale = float(np.linalg.norm(expected.astype(np.float64))) or 1.0

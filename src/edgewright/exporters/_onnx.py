@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from typing import Final
 
@@ -15,6 +16,7 @@ from edgewright.errors import ModelError
 from edgewright.program import Program
 from edgewright.program._capture import export_graph
 
+_OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
 
 
@@ -36,8 +38,8 @@ def to_onnx(program: Program) -> bytes:
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            optimize=True, verbose=False)
     except _FAILURES as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the program has no ONNX translation: {reason}") from error
+        raise ModelError(f"the program has no ONNX translation: {_reason(error)}; "
+                         "replace the operator in the model") from error
     finally:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
@@ -47,6 +49,16 @@ def to_onnx(program: Program) -> bytes:
     _shorten_names(model.graph)
     content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return content
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, and the operator it is about."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    operators = [found[1] for cause in causes if (found := _OPERATOR.search(str(cause)))]
+    lines = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
+    return ": ".join([*operators[-1:], lines[0].rstrip(".")])
 
 
 def drop_fused_rectifiers(graph: ir.Graph) -> None:
@@ -59,7 +71,9 @@ def drop_fused_rectifiers(graph: ir.Graph) -> None:
             continue
         source, result = node.inputs[0], node.outputs[0]
         users = [use.node for use in result.uses()]
-        if source is not None and users and all(map(_clips_at_zero, users)):
+        if source is None or not users or result.is_graph_output():
+            continue
+        if all(map(_clips_at_zero, users)):
             for use in list(result.uses()):
                 use.node.replace_input_with(use.idx, source)
             graph.remove(node, safe=True)

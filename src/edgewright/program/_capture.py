@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import ModelError
 from edgewright.program._tidy import tidy
 
+_MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 _TORCH_HOME: Final = str(Path(torch.__file__).parent)
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
                     AttributeError, NotImplementedError, ArithmeticError)
@@ -53,6 +54,7 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
         ModelError: The model cannot be captured; the message names the user's line.
     """
     model = copy.deepcopy(model).cpu().eval()
+    _give_momentum(model)
     try:
         with _plain_attention():
             exported = export_graph(model, example_inputs)
@@ -78,6 +80,16 @@ def graph_of(exported: ExportedProgram) -> GraphModule:
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
     tidy(module)
     return module
+
+
+def _give_momentum(model: nn.Module) -> None:
+    """Let batch norms that average over all batches use the usual moving average.
+
+    A cumulative average depends on a counter in Python; captured, it would never move.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.momentum is None:
+            module.momentum = _MOMENTUM
 
 
 @contextlib.contextmanager

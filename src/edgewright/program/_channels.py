@@ -140,8 +140,9 @@ class ChannelGroups:
 
     def _ignore(self, patterns: tuple[str, ...]) -> None:
         for pattern in patterns:
-            names = [name for name in self._tensors
-                     if fnmatch.fnmatch(name, pattern) or name.startswith(f"{pattern}.")]
+            names = [name for name in self._tensors if name.startswith(f"{pattern}.")
+                     or fnmatch.fnmatchcase(name, pattern)
+                     or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)]
             if not names:
                 known = sorted({name.rpartition(".")[0] for name in self._tensors})
                 raise UsageError(f"ignore={pattern!r} matches no layer; there are: "

@@ -77,6 +77,6 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     setattr(owner, bias_leaf, nn.Parameter(bias))
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(f"{owner_name}.{bias_leaf}".lstrip("."))
-    layer.update_arg(2, new_bias)
+    layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)

@@ -81,7 +81,10 @@ class Program:
         inputs = exported.example_inputs
         if inputs is None:
             raise ModelError(f"{path} holds no example inputs")
-        return cls(graph_of(exported), inputs[0], exits=int(metadata.get("exits", 0)))
+        exits = metadata.get("exits", 0)
+        if not isinstance(exits, int):
+            raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
+        return cls(graph_of(exported), inputs[0], exits=exits)
 
     def save(self, path: str | Path) -> None:
         """Write the program to one file, atomically."""

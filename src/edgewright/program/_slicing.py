@@ -40,9 +40,13 @@ def remove_channels(program: Program, groups: ChannelGroups, channels: Collectio
         channels: Labels from ``groups.groups``.
 
     Raises:
-        UsageError: Nothing would be left of a tensor.
+        UsageError: A label of no group, or nothing would be left of a tensor.
         ParityError: The two differ; the program is not returned.
     """
+    known = {channel for group in groups.groups for channel in group.channels}
+    if foreign := set(channels) - known:
+        raise UsageError(f"{min(foreign)} is no channel that can be removed; take channels from "
+                         "the groups that were found in this program")
     gone = groups.removed_flags(channels)
     _refuse_empty(program, groups, gone)
     sliced = program.copy()

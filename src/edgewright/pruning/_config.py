@@ -14,9 +14,9 @@ class ChannelPruning(Settings):
     """Structured pruning of channels.
 
     Attributes:
-        criterion: ``magnitude`` (L2 norm of a channel's weights over its whole group; Li 2017,
-            grouped as in Fang 2023), ``taylor`` (what removing it changes in the loss, to first
-            order; Molchanov 2019, eq. 8), or ``random``.
+        criterion: ``magnitude`` (squared L2 norm of a channel's weights over its whole group; Li
+            2017, grouped as in Fang 2023), ``taylor`` (what removing it changes in the loss, to
+            first order; Molchanov 2019, eq. 8), or ``random``.
         target: What ``ratio`` counts: multiply-accumulates, parameters or channels.
         ratio: Share of the target to remove, above 0 and below 1.
         allocation: ``uniform`` takes the same share of every group, ``global`` the least important

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from edgewright.errors import UsageError
-from edgewright.training import Training
+from edgewright.training import Settings, Training
 
 
 @final
-class Quantization(BaseModel):
+class Quantization(Settings):
     """Integer quantisation: int8 weights per output channel, uint8 activations per tensor.
 
     Attributes:
@@ -23,14 +23,13 @@ class Quantization(BaseModel):
         training: The schedule of ``qat``.
 
     Raises:
-        UsageError: Bits that no kernel of the runtime computes in.
+        UsageError: Bits that no kernel of the runtime computes in, an unknown name, or a value
+            out of its range.
 
     Example:
         >>> Quantization(method="ptq").weights
         8
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: int = 8
     activations: int = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Final
 
 import torch
@@ -19,7 +20,8 @@ def finish(module: GraphModule, original: Program) -> Program:
     """A program out of what ``convert_pt2e`` returns for ``original``'s graph.
 
     Quantised weights get their original names back, and every layer's bias is stored as int32 on
-    the grid of its products (input scale times weight scale), where the runtime adds it.
+    the grid of its products (input scale times weight scale), where the runtime adds it. A tensor
+    that others read too, in float or on another grid, leaves them its name and is numbered.
     """
     names = {node.name: weight.target for node in original.calls()
              if (weight := stored_weight_of(node)) is not None}
@@ -63,11 +65,24 @@ def _rename_weight(module: GraphModule, layer: Node, name: str) -> None:
     assert isinstance(dequantize, Node)  # noqa: S101  (checked by _is_quantized_layer)
     weight = dequantize.args[0]
     assert isinstance(weight, Node)  # noqa: S101
-    if weight.target == name:
-        return
     value = _read(module, weight)
+    for reader in _readers(module, name):
+        stored = _read(module, reader)
+        if stored.dtype != value.dtype or not torch.equal(stored, value):
+            name = _free_name(module, name)
+            break
     _store(module, name, value)
     weight.target = name
+
+
+def _readers(module: GraphModule, name: str) -> list[Node]:
+    return [node for node in module.graph.nodes
+            if node.op == "get_attr" and node.target == name and node.users]
+
+
+def _free_name(module: GraphModule, name: str) -> str:
+    taken = module.state_dict()
+    return next(free for index in count(1) if (free := f"{name}_{index}") not in taken)
 
 
 def _quantize_bias(module: GraphModule, layer: Node) -> None:
@@ -82,6 +97,8 @@ def _quantize_bias(module: GraphModule, layer: Node) -> None:
     value = _read(module, bias)
     grid = torch.clamp(torch.round(value.double() / scales.double()), _INT32.min, _INT32.max)
     name = str(bias.target)
+    if len(bias.users) > 1 or len(_readers(module, name)) > 1:
+        name = _free_name(module, name)
     _store(module, name, grid.to(torch.int32))
     _store(module, f"{name}_scale", scales)
     _store(module, f"{name}_zero_point", torch.zeros(len(scales), dtype=torch.int64))

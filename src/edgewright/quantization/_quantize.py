@@ -9,18 +9,19 @@ from typing import Any, final
 import torch
 from torch import nn
 from torch.fx import GraphModule
-from torchao.quantization.pt2e import disable_observer, enable_observer
-from torchao.quantization.pt2e.quantize_pt2e import (
-    convert_pt2e,
-    prepare_pt2e,
-    prepare_qat_pt2e,
-)
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, fold_batch_norm, trainable
 from edgewright.quantization._config import Quantization
 from edgewright.quantization._convert import finish
 from edgewright.quantization._quantizer import EdgeQuantizer
+from edgewright.quantization._torchao import (
+    convert_pt2e,
+    disable_observer,
+    enable_observer,
+    prepare_pt2e,
+    prepare_qat_pt2e,
+)
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, train
 

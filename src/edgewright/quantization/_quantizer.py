@@ -6,14 +6,13 @@ from typing import Any, Final, final
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import (
+
+from edgewright.quantization._torchao import (
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
-)
-from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
     QuantizationSpec,
     QuantizationSpecBase,

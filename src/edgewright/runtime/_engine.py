@@ -56,10 +56,11 @@ class OnnxEngine:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
         self._runtime = f"onnxruntime {ort.__version__}"
+        self._refused = (ValueError, *_refusals(ort))
         try:
             self._session = ort.InferenceSession(model, options,
                                                  providers=["CPUExecutionProvider"])
-        except _refusals(ort) as error:
+        except self._refused as error:
             reason = " ".join(str(error).split())[:300]
             raise BundleError(f"{self._runtime} cannot load the model: {reason}; export it again, "
                               "or upgrade onnxruntime") from error
@@ -71,8 +72,17 @@ class OnnxEngine:
         return self._runtime
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Compute all outputs of the model, from its inputs in their order."""
-        return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
+        """Compute all outputs of the model, from its inputs in their order.
+
+        Raises:
+            BundleError: The model does not take inputs of this number, type or shape.
+        """
+        try:
+            return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
+        except self._refused as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BundleError(f"the model does not take these inputs: {reason}; the bundle's "
+                              "manifest and its model disagree") from error
 
 
 def _onnxruntime() -> ModuleType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from edgewright.program import ChannelGroup, ChannelGroups, Program
 
 Target = Literal["macs", "params", "channels"]
 _STEPS: Final = 30
+_ROUNDING: Final = 1e-12  # of a ratio that was computed from the very cost it asks for
 
 
 def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[int, float], *,
@@ -26,7 +27,7 @@ def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[i
         UsageError: Even the smallest legal program keeps too much.
     """
     before = _cost(program, groups, [], target)
-    goal = before * (1 - ratio)
+    goal = before * (1 - ratio + _ROUNDING)
 
     def at(strictness: float) -> list[int]:
         return _select(groups, scores, strictness, allocation, round_to)
@@ -67,21 +68,27 @@ def _cost(program: Program, groups: ChannelGroups, removed: list[int], target: T
 def _select(groups: ChannelGroups, scores: Mapping[int, float], strictness: float,
             allocation: str, round_to: int) -> list[int]:
     removed: list[int] = []
-    relative = {group.name: _relative(group, scores) for group in groups.groups}
-    if allocation == "global":
-        pooled = np.sort(np.concatenate(list(relative.values())))
-        threshold = pooled[min(int(strictness * len(pooled)), len(pooled) - 1)]
-        if strictness >= 1.0:
-            threshold = np.inf
-    for group in groups.groups:
-        values = relative[group.name]
+    relative = [_relative(group, scores) for group in groups.groups]
+    wanted: Sequence[float] = _lowest(relative, strictness) if allocation == "global" else [
+        strictness * len(values) for values in relative]
+    for group, values, share in zip(groups.groups, relative, wanted, strict=True):
         count = len(values)
-        wanted = (strictness * count if allocation == "uniform"
-                  else float((values < threshold).sum()))
-        kept = _legal(count - wanted, count, round_to)
+        kept = _legal(count - share, count, round_to)
         order = np.argsort(values, kind="stable")
         removed.extend(group.channels[index] for index in order[: count - kept])
     return removed
+
+
+def _lowest(relative: list[np.ndarray], share: float) -> list[int]:
+    """How many of the lowest ``share`` of all values lie in each group.
+
+    Of equal values those go first that are a smaller part of their own group.
+    """
+    values = np.concatenate(relative)
+    owner = np.repeat(np.arange(len(relative)), [len(part) for part in relative])
+    rank = np.concatenate([part.argsort(kind="stable").argsort() / len(part) for part in relative])
+    lowest = np.lexsort((rank, values))[: int(share * len(values))]
+    return [int(number) for number in np.bincount(owner[lowest], minlength=len(relative))]
 
 
 def _relative(group: ChannelGroup, scores: Mapping[int, float]) -> np.ndarray:
@@ -93,5 +100,5 @@ def _relative(group: ChannelGroup, scores: Mapping[int, float]) -> np.ndarray:
 def _legal(kept: float, count: int, round_to: int) -> int:
     """The nearest multiple of ``round_to``; a group keeps one step, or all it has if smaller."""
     if count <= round_to:
-        return max(1, min(count, round(kept)))
+        return count
     return min(count, max(round_to, round_to * round(kept / round_to)))

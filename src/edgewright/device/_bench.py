@@ -1,0 +1,81 @@
+"""Latency of bundles on the machine this runs on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.core import TensorSpec
+from edgewright.errors import BundleError, UsageError
+from edgewright.measure import Latency, compare_latency, pinned
+from edgewright.runtime import Session, load
+
+_SAMPLES: Final = 16   # several, as with early exits the latency depends on the input
+_WARMUP: Final = 10
+_MAX_SAMPLE_BYTES: Final = 1 << 28
+
+
+def bench_here(paths: Sequence[Path], *, rounds: int, seed: int) -> list[Latency]:
+    """Latency of bundles at batch 1, one thread on one core, interleaved so that ratios hold.
+
+    Inputs are random: floats are standard normal, integers and booleans are zero (an index that
+    every table has). Bundles with the same inputs get the same samples.
+
+    Args:
+        paths: The bundles; each may have its own inputs.
+        rounds: Runs of each bundle that count.
+        seed: Of the random inputs, at least 0.
+
+    Returns:
+        One latency a bundle, in the order given.
+
+    Raises:
+        BundleError: A bundle is damaged, cannot run here, or takes inputs that cannot be made up.
+        UsageError: No bundles, ``rounds`` below 1, or ``seed`` below 0.
+
+    Example:
+        >>> bench_here([Path("missing.edge")], rounds=1, seed=0)
+        Traceback (most recent call last):
+        ...
+        edgewright.errors.BundleError: missing.edge: No such file or directory; check the path
+    """
+    if seed < 0:
+        raise UsageError(f"the seed must be at least 0, got {seed}")
+    candidates = {str(index): _candidate(path, seed) for index, path in enumerate(paths)}
+    with pinned():
+        found = compare_latency(candidates, rounds=rounds, warmup=_WARMUP)
+    return [found[name] for name in candidates]
+
+
+def _candidate(path: Path, seed: int) -> Callable[[int], object]:
+    session: Session = load(path)
+    generator = np.random.default_rng(seed)
+    samples = [tuple(_random(spec, generator, path) for spec in session.manifest.inputs)
+               for _ in range(_SAMPLES)]
+    return lambda index: session(*samples[index % _SAMPLES])
+
+
+def _random(spec: TensorSpec, generator: np.random.Generator, path: Path) -> NDArray[Any]:
+    """One sample of an input, of batch size 1."""
+    shape = tuple(1 if size is None else size for size in spec.shape)
+    try:
+        dtype = np.dtype(spec.dtype)
+    except TypeError as error:
+        raise _unfit(path, spec) from error
+    too_large = math.prod(shape) * dtype.itemsize > _MAX_SAMPLE_BYTES
+    if too_large or min(shape, default=1) < 1 or dtype.kind not in "fiub":
+        raise _unfit(path, spec)
+    if dtype.kind == "f":
+        return generator.standard_normal(shape).astype(dtype)
+    return np.zeros(shape, dtype)
+
+
+def _unfit(path: Path, spec: TensorSpec) -> BundleError:
+    return BundleError(f"{path}: no random input can be made for {spec.name!r}, {spec.dtype} of "
+                       f"shape {spec.shape}; expected numbers, at most {_MAX_SAMPLE_BYTES} bytes a "
+                       "sample")

@@ -1,0 +1,167 @@
+"""Budgets: how they are written, what they allow, and which limits a file breaks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from edgewright.core import CONSTRAINTS, Breach, Budget, Figures, Limit, Measurement
+from edgewright.errors import UsageError
+
+
+def figures(**values):
+    return Figures.of(*(Measurement(name=name, value=value, kind="measured")
+                        for name, value in values.items()))
+
+
+ORIGINAL = figures(size_bytes=400_000, ram_bytes=50_000, latency_ms=4.0, macs=40e6, energy_mj=2.0,
+                   accuracy=0.917)
+
+
+def test_quantities_become_base_units():
+    budget = Budget(size="100 kB", ram="96 KiB", latency="2 ms", macs="20 M", energy="1 J",
+                    max_drop="0.5 %", accuracy="90 %")
+    values = {name: limit["value"] for name, limit in budget.model_dump().items()}
+    assert values == pytest.approx({"size": 1e5, "ram": 98304, "latency": 2, "macs": 2e7,
+                                    "energy": 1000, "max_drop": 0.005, "accuracy": 0.9})
+    assert not any(limit["relative"] for limit in budget.model_dump().values())
+
+
+def test_bare_numbers_and_limits_are_taken_as_they_are():
+    budget = Budget(size=1000, latency=Limit(value=0.5, relative=True), max_drop=0.01)
+    assert budget == Budget(size="1 kB", latency="50 %", max_drop="1 %")
+    assert Budget() == Budget(size=None)
+
+
+@pytest.mark.parametrize("name", ["size", "ram", "latency", "macs", "energy"])
+def test_a_percentage_is_of_the_original(name):
+    budget = Budget(**{name: "30 %"})
+    assert getattr(budget, name) == Limit(value=0.3, relative=True)
+    before = ORIGINAL[CONSTRAINTS[name].figure]
+    assert budget.limits(ORIGINAL) == {name: pytest.approx(0.3 * before)}
+
+
+def test_a_drop_is_in_points_and_an_accuracy_absolute():
+    limits = Budget(max_drop="0.5 %", accuracy="90 %").limits(ORIGINAL)
+    assert limits == {"max_drop": pytest.approx(0.912), "accuracy": pytest.approx(0.9)}
+
+
+@pytest.mark.parametrize("text", ["size=30%,latency=2ms,drop=1%", " size = 30 % , latency=2 ms,"
+                                  "drop = 1 %,", "max_drop=0.01,latency=2,size=30%"])
+def test_the_command_lines_form(text):
+    assert Budget.parse(text) == Budget(size="30 %", latency="2 ms", max_drop="1 %")
+
+
+def test_nothing_is_no_limit():
+    assert Budget.parse("") == Budget()
+    assert Budget().limits(ORIGINAL) == {}
+    assert Budget().breaches(figures(), figures()) == ()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("speed=2", "cannot read 'speed=2' in the budget; expected NAME=QUANTITY with NAME one of "
+                "size, ram, latency, macs, energy, drop, accuracy"),
+    ("size", "cannot read 'size' in the budget"),
+    ("size=1kB,size=2kB", "'size=2kB': the budget names size twice"),
+    ("drop=1%,max_drop=2%", "'max_drop=2%': the budget names max_drop twice"),
+    ("size=", "'' is not a quantity"),
+    ("size=-1", "'-1' is not a quantity"),
+    ("size=3 ms", "unknown unit 'ms' of size in '3 ms'"),
+    ("latency=2kB", "unknown unit 'kB' of time in '2kB'"),
+    ("drop=1kB", "unknown unit 'kB' of fraction in '1kB'"),
+    ("size=1e400", "'1e400' is more than a number can hold"),
+])
+def test_a_budget_that_cannot_be_read_says_why(text, message):
+    with pytest.raises(UsageError) as caught:
+        Budget.parse(text)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises((UsageError, ValidationError), match="sizes"):
+        Budget(sizes="1 kB")
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, [1]])
+def test_a_value_that_is_no_quantity_is_refused(value):
+    with pytest.raises(UsageError, match="is not a quantity"):
+        Budget(size=value)
+
+
+def test_a_file_within_its_limits_breaks_none():
+    budget = Budget(size="25 %", latency="2 ms", max_drop="0.5 %", accuracy="91 %")
+    held = figures(size_bytes=100_000, latency_ms=2.0, accuracy=0.912)
+    assert budget.breaches(held, ORIGINAL) == ()
+
+
+def test_every_broken_limit_is_told_with_its_numbers():
+    budget = Budget(size="25 %", ram="40 kB", latency="50 %", macs="10 M", energy="1 mJ",
+                    max_drop="0.5 %", accuracy="91 %")
+    found = figures(size_bytes=100_001, ram_bytes=39_000, latency_ms=2.5, macs=10e6,
+                    energy_mj=1.5, accuracy=0.9)
+    broken = [(b.constraint, b.figure, b.value, pytest.approx(b.limit))
+              for b in budget.breaches(found, ORIGINAL)]
+    assert broken == [("size", "size_bytes", 100_001, 100_000), ("latency", "latency_ms", 2.5, 2),
+                      ("energy", "energy_mj", 1.5, 1), ("max_drop", "accuracy", 0.9, 0.912),
+                      ("accuracy", "accuracy", 0.9, 0.91)]
+    told = [str(b) for b in budget.breaches(found, ORIGINAL)]
+    assert told[1] == "latency: latency_ms is 2.5, at most 2 asked"
+    assert told[3] == "max_drop: accuracy is 0.9, at least 0.912 asked"
+
+
+def test_a_missing_figure_breaks_its_limit_and_survives_json():
+    (breach,) = Budget(energy="1 mJ").breaches(figures(size_bytes=1), ORIGINAL)
+    assert breach == Breach(constraint="energy", figure="energy_mj", value=None, limit=1.0)
+    assert Breach.model_validate_json(breach.model_dump_json()) == breach
+    assert str(breach) == "energy: energy_mj is not known, at most 1 asked"
+
+
+@pytest.mark.parametrize("text", ["size=50%", "latency=200%", "drop=5%"])
+def test_a_missing_original_is_no_licence(text):
+    budget = Budget.parse(text)
+    found = figures(size_bytes=10, latency_ms=1.0, accuracy=0.5)
+    assert len(budget.breaches(found, figures())) == 1
+
+
+def test_zero_is_a_limit():
+    (breach,) = Budget(max_drop=0).breaches(figures(accuracy=0.9169), ORIGINAL)
+    assert breach.limit == pytest.approx(0.917)
+    assert Budget(max_drop=0).breaches(figures(accuracy=0.917), ORIGINAL) == ()
+
+
+AMOUNTS = st.one_of(st.none(), st.floats(0, 1e9), st.floats(0, 200).map(lambda p: f"{p!r} %"))
+SHARES = st.one_of(st.none(), st.floats(0, 1), st.floats(0, 100).map(lambda p: f"{p!r} %"))
+BUDGETS = st.builds(Budget, size=AMOUNTS, ram=AMOUNTS, latency=AMOUNTS, macs=AMOUNTS,
+                    energy=AMOUNTS, max_drop=SHARES, accuracy=SHARES)
+FIGURES = st.fixed_dictionaries({}, optional={
+    name: st.floats(0, 1 if name == "accuracy" else 1e9)
+    for name in ("size_bytes", "ram_bytes", "latency_ms", "macs", "energy_mj", "accuracy")})
+
+
+@given(BUDGETS)
+def test_a_budget_survives_json(budget):
+    assert Budget.model_validate_json(budget.model_dump_json()) == budget
+
+
+@given(BUDGETS, FIGURES, FIGURES)
+def test_breaches_agree_with_a_reference(budget, after, before):
+    broken = {b.constraint for b in budget.breaches(figures(**after), figures(**before))}
+    for name in CONSTRAINTS:
+        limit, figure = getattr(budget, name), CONSTRAINTS[name].figure
+        if limit is None:
+            assert name not in broken
+            continue
+        if figure not in after:
+            assert name in broken
+            continue
+        if limit.relative:
+            bound = limit.value * before.get(figure, 0)
+        elif name == "max_drop":
+            bound = before.get(figure, 1) - limit.value
+        else:
+            bound = limit.value
+        excess = after[figure] - bound if figure != "accuracy" else bound - after[figure]
+        if abs(excess) > 2e-9 * max(1, bound):
+            assert (name in broken) == (excess > 0)

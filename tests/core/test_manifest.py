@@ -1,0 +1,84 @@
+"""The manifest: nothing is lost on the way through JSON, and another format is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from edgewright.core import (
+    FORMAT_VERSION,
+    Breach,
+    Budget,
+    Figures,
+    LayerRecord,
+    Manifest,
+    Measurement,
+    Parity,
+    Preprocessing,
+    Segment,
+    StageRecord,
+    TensorSpec,
+)
+
+FIGURES = Figures.of(Measurement(name="accuracy", value=0.9173, kind="measured", split="test"),
+                     Measurement(name="size_bytes", value=98496, kind="measured"))
+
+
+def segment(index, threshold=None, share=1.0):
+    return Segment(file=f"segments/{index}.onnx", sha256="ab" * 32, size_bytes=10, macs=1000,
+                   energy_mj=0.1 + 0.2, ram_bytes=64, threshold=threshold, exit_share=share)
+
+
+@pytest.fixture
+def manifest():
+    """With every field set."""
+    return Manifest(
+        model="resnet", data="cifar10", recipe={"prune": {"ratio": 0.5}, "exits": None}, seed=3,
+        budget=Budget(size="25 %", max_drop="0.5 %"), versions={"torch": "2.13.0"},
+        machine="a box, 2 cores",
+        inputs=(TensorSpec(name="x", dtype="float32", shape=(None, 3, 32, 32)),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=(None, 10)),),
+        classes=("cat", "dög"),
+        preprocessing=Preprocessing(channels=3, height=32, width=32, mean=(0.4, 0.5, 0.6),
+                                    std=(0.2, 0.25, 0.3), resample="bicubic"),
+        segments=(segment(0, 0.875, 0.25), segment(1, 2.0, 0.5), segment(2, None, 0.25)),
+        original=FIGURES, compressed=FIGURES, simulated=Figures(),
+        parity=Parity(split="test", samples=9, relative_error=1e-3, top1_agreement=0.999),
+        stages=(StageRecord(name="prune", seconds=1.5, figures=FIGURES, notes=("half",)),),
+        layers=(LayerRecord(name="conv", op="conv2d", channels_before=16, channels=8,
+                            macs_before=100, macs=50, weight_bits=8, activation_bits=8),),
+        uncounted=("fft x 1",),
+        breaches=(Breach(constraint="size", figure="size_bytes", value=None, limit=5.0),))
+
+
+def test_a_full_manifest_survives_json(manifest):
+    again = Manifest.model_validate_json(manifest.model_dump_json())
+    assert again == manifest
+    assert again.inputs[0].shape == (None, 3, 32, 32)
+    assert again.breaches[0].value is None
+    assert again.model_dump_json() == manifest.model_dump_json()
+
+
+def test_thresholds_are_those_of_the_early_segments(manifest):
+    assert manifest.thresholds == (0.875, 2.0)
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1.0", None])
+def test_another_format_is_refused(manifest, version):
+    content = json.loads(manifest.model_dump_json()) | {"format_version": version}
+    with pytest.raises(ValidationError, match="format_version"):
+        Manifest.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("change", [{"extra": 1}, {"seed": "three"}, {"segments": [{"file": "a"}]}])
+def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, change):
+    content = json.loads(manifest.model_dump_json()) | change
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        Manifest.model_validate_json(json.dumps(content))
+
+
+def test_a_manifest_is_frozen(manifest):
+    with pytest.raises(ValidationError, match="frozen"):
+        manifest.seed = 4

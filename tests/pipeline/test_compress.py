@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import edgewright as ew
+from edgewright.errors import (
+    BudgetError,
+    DataError,
+    ModelError,
+    ParityError,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
+from edgewright.pipeline import Recipe, Result, verify
+from edgewright.pipeline import _assemble as assemble_module
+from edgewright.pipeline._judge import staged_answers
+from edgewright.runtime import load
+from edgewright.task import Task
+from edgewright.training import Training
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_leaves_its_results_and_every_stage(finished: Result) -> None:
+    folder = finished.bundle.parent
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    stages = {f"stages/{i}-{name}.{kind}" for i, name in
+              enumerate(["capture", "prune", "recover", "exits", "quantize"])
+              for kind in ("json", "pt2")}
+    assert files == stages | {"run.json", "baseline.edge", "model.edge", "manifest.json",
+                              "recipe.yaml", "report.html"}
+
+
+def test_the_manifest_says_what_the_files_are(finished: Result) -> None:
+    manifest = finished.manifest
+    folder = finished.bundle.parent
+    assert manifest == load(finished.bundle).manifest
+    assert json.loads((folder / "manifest.json").read_text()) == json.loads(
+        manifest.model_dump_json())
+    assert manifest.compressed["size_bytes"] == finished.bundle.stat().st_size
+    assert manifest.original["size_bytes"] == (folder / "baseline.edge").stat().st_size
+    assert manifest.compressed["macs"] < manifest.original["macs"]
+    assert [stage.name for stage in manifest.stages] == ["capture", "prune", "recover", "exits",
+                                                         "quantize"]
+    assert len(manifest.segments) == 2
+    assert sum(segment.exit_share for segment in manifest.segments) == pytest.approx(1)
+    assert not manifest.breaches
+    kinds = {m.name: m.kind for m in manifest.compressed.measurements}
+    assert kinds["accuracy"] == kinds["latency_ms"] == kinds["size_bytes"] == "measured"
+    assert kinds["energy_mj"] == kinds["macs"] == kinds["ram_bytes"] == "modelled"
+    assert all(m.split in {"test", None} for m in manifest.compressed.measurements)
+
+
+def test_layers_before_and_after_are_matched_by_name(finished: Result) -> None:
+    layers = {layer.name: layer for layer in finished.manifest.layers}
+    assert layers["stem"].channels_before == 16
+    assert layers["stem"].channels < 16
+    assert layers["head"].weight_bits == 8
+    assert layers["exits.0"].channels_before == 0
+    assert layers["exits.0"].channels == 4
+
+
+def test_accuracy_is_that_of_the_file(finished: Result, quadrant_task: Task) -> None:
+    session = load(finished.bundle)
+    batch = next(quadrant_task.test.batches(1000))
+    prediction = session(batch.inputs[0].numpy())
+    hits = prediction.output.argmax(axis=1) == batch.targets.numpy()
+    assert finished.manifest.compressed["accuracy"] == pytest.approx(hits.mean())
+    assert hits.mean() > 0.8
+
+
+def test_staged_answers_are_the_sessions(finished: Result, quadrant_task: Task) -> None:
+    session = load(finished.bundle)
+    inputs = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
+    logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
+    assert np.array_equal(staged_answers(logits, session.manifest),
+                          session(inputs).output.argmax(axis=1))
+
+
+def test_the_same_call_again_finds_the_finished_run(
+        finished: Result, run_whole: Callable[[Path], Result]) -> None:
+    before = finished.bundle.read_bytes()
+    again = run_whole(finished.bundle.parent)
+    assert again.manifest == finished.manifest
+    assert again.bundle.read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_model_files(
+        finished: Result, run_whole: Callable[[Path], Result], tmp_path: Path) -> None:
+    other = run_whole(tmp_path / "run")
+    assert [s.sha256 for s in other.manifest.segments] == [
+        s.sha256 for s in finished.manifest.segments]
+    assert other.manifest.thresholds == finished.manifest.thresholds
+
+
+@pytest.mark.parametrize("stage", ["capture", "prune", "recover", "exits", "quantize"])
+def test_a_run_that_lost_its_later_stages_ends_in_the_same_files(
+        stage: str, finished: Result, run_whole: Callable[[Path], Result], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.bundle.parent, folder)
+    for name in ("model.edge", "manifest.json", "report.html"):
+        (folder / name).unlink()
+    order = ["capture", "prune", "recover", "exits", "quantize"]
+    for index, name in enumerate(order):
+        if index >= order.index(stage):
+            (folder / "stages" / f"{index}-{name}.json").unlink()
+    resumed = run_whole(folder)
+    assert [s.sha256 for s in resumed.manifest.segments] == [
+        s.sha256 for s in finished.manifest.segments]
+
+
+def test_another_run_is_refused_and_left_alone(finished: Result, trained_net: nn.Module,
+                                               quadrant_task: Task) -> None:
+    folder = finished.bundle.parent
+    before = listing(folder)
+    with pytest.raises(StorageError, match=r"holds another run \(it differs in: .*recipe"):
+        ew.compress(trained_net, quadrant_task, recipe="fast", out=folder, quiet=True)
+    assert listing(folder) == before
+
+
+def test_a_folder_with_other_things_is_refused(trained_net: nn.Module, quadrant_task: Task,
+                                               tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StorageError, match="not empty and holds no run"):
+        ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path, quiet=True)
+    assert listing(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_a_broken_budget_is_written_and_named(trained_net: nn.Module, quadrant_task: Task,
+                                              tmp_path: Path) -> None:
+    result = ew.compress(trained_net, quadrant_task, ew.Budget(latency="0.000001 ms"), "fast",
+                         tmp_path / "run", quiet=True)
+    assert result.bundle.is_file()
+    assert [breach.constraint for breach in load(result.bundle).manifest.breaches] == ["latency"]
+    with pytest.raises(BudgetError, match=r"latency: latency_ms is .*, at most 1e-06 asked"):
+        result.check()
+
+
+def test_a_budget_below_the_smallest_program_is_refused_at_once(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="size is limited to 10, but the smallest program"):
+        ew.compress(trained_net, quadrant_task, ew.Budget(size="10 B"), out=tmp_path / "run",
+                    quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rate_is_a_budget_on_size(trained_net: nn.Module, quadrant_task: Task,
+                                  tmp_path: Path) -> None:
+    result = ew.compress(trained_net, quadrant_task, rate=0.5, recipe="fast",
+                         out=tmp_path / "run", quiet=True)
+    assert result.manifest.budget.size == ew.Budget(size="50 %").size
+    assert result.manifest.compressed["size_bytes"] <= 0.5 * result.manifest.original["size_bytes"]
+
+
+@pytest.mark.parametrize(("rate", "message"), [(1.5, "above 0 and below 1, got 1.5"),
+                                               (0.0, "above 0 and below 1, got 0")])
+def test_a_rate_out_of_range_is_refused(trained_net: nn.Module, quadrant_task: Task, rate: float,
+                                        message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ew.compress(trained_net, quadrant_task, rate=rate)
+
+
+def test_rate_and_size_contradict(trained_net: nn.Module, quadrant_task: Task) -> None:
+    with pytest.raises(UsageError, match="twice"):
+        ew.compress(trained_net, quadrant_task, ew.Budget(size="1 kB"), rate=0.5)
+
+
+def test_a_tight_budget_raises_the_pruning(trained_net: nn.Module, quadrant_task: Task,
+                                           whole_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = whole_recipe.model_copy(update={"exits": None, "quantize": None, "recover": None})
+    result = ew.compress(trained_net, quadrant_task, ew.Budget(macs="30 %"), recipe,
+                         tmp_path / "run", quiet=True)
+    assert result.manifest.compressed["macs"] <= 0.3 * result.manifest.original["macs"]
+
+
+def test_ignored_layers_keep_their_channels(trained_net: nn.Module, quadrant_task: Task,
+                                            whole_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = whole_recipe.model_copy(update={"exits": None, "quantize": None, "recover": None})
+    result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
+                         ignore=["two"], quiet=True)
+    channels = {layer.name: layer.channels for layer in result.manifest.layers}
+    assert channels["two"] == 16
+    assert channels["one"] < 16
+
+
+def test_labels_out_of_range_are_named(trained_net: nn.Module, tmp_path: Path) -> None:
+    x, y = torch.randn(40, 1, 8, 8), torch.arange(40) % 5
+    with pytest.raises(DataError, match=r"sample 4 of the train split has label 4; allowed: 0\.\.3"):
+        ew.compress(trained_net, Task((x, y), (x, y), (x[:3], y[:3])), out=tmp_path / "run",
+                    quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_diverges_leaves_the_stages_before_it(
+        trained_net: nn.Module, quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
+    wild = Training(epochs=1, batch_size=32, lr=1e30, augment=False)
+    recipe = whole_recipe.model_copy(update={"recover": wild})
+    with pytest.raises(TrainingError, match=r"diverged in epoch 1 of 1, at step \d+"):
+        ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)
+    kept = sorted(p.name for p in (tmp_path / "run" / "stages").iterdir())
+    assert kept == ["0-capture.json", "0-capture.pt2", "1-prune.json", "1-prune.pt2"]
+
+
+def test_a_model_that_cannot_be_captured_names_the_line(quadrant_task: Task,
+                                                        tmp_path: Path) -> None:
+    class Picky(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.sum() > 0:  # depends on the data
+                return x
+            return -x
+
+    with pytest.raises(ModelError, match=r"test_compress\.py:\d+ \(if x\.sum\(\) > 0:"):
+        ew.compress(Picky(), quadrant_task, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_computes_something_else_is_never_bundled(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = assemble_module.to_segments
+
+    def swapped(program: ew.Program):  # the export of another model
+        torch.manual_seed(1)
+        state = {name: torch.randn_like(value) if value.is_floating_point() else value
+                 for name, value in program.state_dict().items()}
+        return honest(program.with_state(state) if not program.is_quantized else program)
+
+    monkeypatch.setattr(assemble_module, "to_segments", swapped)
+    recipe = Recipe(name="none")
+    with pytest.raises(ParityError, match=r"disagree on \d+ of 120 test samples, at most 2"):
+        ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "model.edge").exists()
+
+
+def test_verify_holds_and_names_each_figure(finished: Result, quadrant_task: Task) -> None:
+    checks = verify(finished.bundle, quadrant_task)
+    assert [check.figure for check in checks] == ["accuracy", "macs", "energy_mj", "size_bytes"]
+    assert all(check.holds for check in checks)
+
+
+def test_verify_fails_on_other_data(finished: Result, quadrant_task: Task) -> None:
+    batch = next(quadrant_task.test.batches(1000))
+    shifted = Task((batch.inputs[0], batch.targets),
+                   test=(batch.inputs[0], (batch.targets + 1) % 4), name="shifted")
+    with pytest.raises(ParityError, match=r"accuracy: the manifest says .*tolerance 0\.001"):
+        verify(finished.bundle, shifted)
+
+
+def test_several_inputs_and_nested_outputs_compress_without_exits(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 16), nn.Linear(6, 16), nn.Linear(16, 3)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.c(torch.relu(self.a(x) + self.b(y)))
+
+    torch.manual_seed(0)
+    x, y = torch.randn(300, 4), torch.randn(300, 6)
+    labels = (x[:, 0] + y[:, 0] > 0).long()
+    task = Task(((x, y), labels), test=((x[:50], y[:50]), labels[:50]))
+    result = ew.compress(Two(), task, recipe="fast", out=tmp_path / "run", quiet=True)
+    session = load(result.bundle)
+    assert [spec.name for spec in session.manifest.inputs] == ["x", "y"]
+    assert session(x[:7].numpy(), y[:7].numpy()).output.shape == (7, 3)
+
+
+def test_recipes_round_trip_through_yaml(whole_recipe: Recipe, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(whole_recipe.to_yaml())
+    assert Recipe.load(file) == whole_recipe
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("prune: {ratio: 2}", "ChannelPruning: ratio: Input should be less than 1, got 2"),
+    ("prunes: {}", "prunes: Extra inputs are not permitted"),
+    ("prune: [", "cannot read the recipe"),
+    ("quantize: {weights: 5}", "quantisation to 5 bits is not supported"),
+])
+def test_bad_recipes_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        Recipe.load(file)
+
+
+def test_an_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(UsageError, match="no recipe is called 'quick'; there are fast, balanced"):
+        Recipe.load("quick")
