@@ -68,9 +68,9 @@ def test_nothing_is_no_limit():
     ("drop=1%,max_drop=2%", "'max_drop=2%': the budget names max_drop twice"),
     ("size=", "'' is not a quantity"),
     ("size=-1", "'-1' is not a quantity"),
-    ("size=3 ms", "unknown unit 'ms' of size in '3 ms'"),
-    ("latency=2kB", "unknown unit 'kB' of time in '2kB'"),
-    ("drop=1kB", "unknown unit 'kB' of fraction in '1kB'"),
+    ("size=3 ms", "unknown unit 'ms' in '3 ms' for a size"),
+    ("latency=2kB", "unknown unit 'kB' in '2kB' for a time"),
+    ("drop=1kB", "unknown unit 'kB' in '1kB' for a fraction"),
     ("size=1e400", "'1e400' is more than a number can hold"),
 ])
 def test_a_budget_that_cannot_be_read_says_why(text, message):

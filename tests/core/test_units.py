@@ -56,12 +56,12 @@ def test_what_is_no_quantity_is_refused_with_an_example(text, dimension, example
 
 
 @pytest.mark.parametrize(("text", "dimension", "message"), [
-    ("5 kb", "size", "unknown unit 'kb' of size in '5 kb'; known: B, kB, KB, MB, GB, KiB, "
+    ("5 kb", "size", "unknown unit 'kb' in '5 kb' for a size; known: B, kB, KB, MB, GB, KiB, "
                      "MiB, GiB"),
-    ("2 min", "time", "unknown unit 'min' of time in '2 min'; known: ns, us, ms, s"),
-    ("2 W", "energy", "unknown unit 'W' of energy in '2 W'; known: nJ, uJ, mJ, J"),
-    ("2 %", "count", "unknown unit '%' of count in '2 %'; known: (none), k, K, M, G"),
-    ("2 kB", "fraction", "unknown unit 'kB' of fraction in '2 kB'; known: (none), %"),
+    ("2 min", "time", "unknown unit 'min' in '2 min' for a time; known: ns, us, ms, s"),
+    ("2 W", "energy", "unknown unit 'W' in '2 W' for a energy; known: nJ, uJ, mJ, J"),
+    ("2 %", "count", "unknown unit '%' in '2 %' for a count; known: (none), k, K, M, G"),
+    ("2 kB", "fraction", "unknown unit 'kB' in '2 kB' for a fraction; known: (none), %"),
 ])
 def test_an_unknown_unit_is_named_with_the_known_ones(text, dimension, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

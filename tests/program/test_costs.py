@@ -129,6 +129,6 @@ def test_weight_of_a_call(small_program):
 
 
 def test_stored_tensors_are_those_of_the_graph(small_program):
-    stored = stored_tensors(small_program)
+    stored = stored_tensors(small_program.graph_module)
     assert stored.keys() == small_program.state_dict().keys()
     assert stored["0.weight"] is small_program.graph_module.get_parameter("0.weight")

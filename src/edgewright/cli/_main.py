@@ -68,7 +68,7 @@ def main() -> None:
         error.show()
         code = UsageError.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        code = _say("interrupted; the same command goes on where this one stopped", _INTERRUPTED)
+        code = _INTERRUPTED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _WORKSHOP:
             raise
@@ -77,6 +77,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code == _INTERRUPTED:  # newer versions of typer return it
+        _say("interrupted; the same command goes on where this one stopped", code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -46,7 +46,8 @@ def parse_quantity(text: str | float, dimension: Dimension) -> float:
     units = {"": 1.0, **_UNITS[dimension]}
     if match[2] not in units:
         known = ", ".join(name or "(none)" for name in _UNITS[dimension])
-        raise UsageError(f"unknown unit {match[2]!r} of {dimension} in {text!r}; known: {known}")
+        raise UsageError(f"unknown unit {match[2]!r} in {text!r} for a {dimension}; "
+                         f"known: {known}")
     value = float(match[1]) * units[match[2]]
     if not math.isfinite(value):
         raise UsageError(f"{text!r} is more than a number can hold; expected something finite, "

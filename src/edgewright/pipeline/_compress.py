@@ -161,7 +161,7 @@ def _plan(original: Program, budget: Budget, recipe: Recipe) -> ChannelPruning |
         Measurement(name="size_bytes", value=costs.weight_bytes, kind="modelled"),
         Measurement(name="macs", value=costs.macs, kind="modelled"),
         Measurement(name="energy_mj", value=energy, kind="modelled"))
-    plan = plan_ratio(original, original.groups(pruning.ignore), budget.limits(modelled),
+    plan = plan_ratio(original.groups(pruning.ignore), budget.limits(modelled),
                       original_energy_mj=energy, round_to=pruning.round_to,
                       weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
     if recipe.prune is None:

@@ -6,21 +6,19 @@ import fnmatch
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import UsageError
 from edgewright.program._costs import Shape, bookkeeping, count_macs, stored_tensors
 from edgewright.program._labels import LabelClasses, TensorLabels
+from edgewright.program._nodes import calls
 from edgewright.program._rules import Labels, propagate
 from edgewright.program._shapes import shape_of, tensor_of
-
-if TYPE_CHECKING:
-    from edgewright.program._program import Program
 
 TensorDim = tuple[str, int]
 
@@ -60,12 +58,13 @@ class ChannelGroups:
         {'1.weight': 'it is an output'}
     """
 
-    def __init__(self, program: Program, ignore: tuple[str, ...]) -> None:
+    def __init__(self, module: GraphModule, ignore: tuple[str, ...]) -> None:
+        self._graph = module.graph
         self.classes = LabelClasses()
         self.contractions: list[tuple[Node, int, int]] = []
         self._labels: dict[Node, Labels] = {}
         self._tensors: dict[str, TensorLabels] = {}
-        self._track(program)
+        self._track(module)
         self._ignore(ignore)
         self._root = self.classes.all_roots()
         self._incident = self._incidence()
@@ -96,7 +95,7 @@ class ChannelGroups:
         result: NDArray[np.bool_] = flags[self._root]
         return result
 
-    def costs_without(self, program: Program, channels: Iterable[int]) -> tuple[int, int]:
+    def costs_without(self, channels: Iterable[int]) -> tuple[int, int]:
         """Multiply-accumulates and parameters that would be left, without slicing anything."""
         gone = self.removed_flags(channels)
 
@@ -104,18 +103,18 @@ class ChannelGroups:
             return tuple(size if labels is None else int((~gone[labels]).sum())
                          for size, labels in zip(shape_of(node), self.of(node), strict=True))
 
-        macs = sum(count_macs(node, shape) for node in program.calls())
-        aside = bookkeeping(program)
-        nodes = {str(node.target): node for node in program.graph.nodes
+        macs = sum(count_macs(node, shape) for node in calls(self._graph))
+        aside = bookkeeping(self._graph)
+        nodes = {str(node.target): node for node in self._graph.nodes
                  if node.op == "get_attr" and tensor_of(node) is not None}
         parameters = sum(math.prod(shape(node)) for name, node in nodes.items()
                          if name not in aside)
         return macs, parameters
 
-    def _track(self, program: Program) -> None:
+    def _track(self, module: GraphModule) -> None:
         tied: dict[int, str] = {}
-        tensors = stored_tensors(program)
-        for node in program.graph.nodes:
+        tensors = stored_tensors(module)
+        for node in module.graph.nodes:
             if node.op == "get_attr" and str(node.target) in tensors:
                 name = str(node.target)
                 name = tied.setdefault(id(tensors[name]), name)
@@ -188,15 +187,15 @@ class ChannelGroups:
         return kept
 
 
-def find_groups(program: Program, ignore: tuple[str, ...] = ()) -> ChannelGroups:
+def find_groups(module: GraphModule, ignore: tuple[str, ...] = ()) -> ChannelGroups:
     """Find what has to be sliced together; see `ChannelGroups`.
 
     Args:
-        program: A program in floating point.
+        module: A program's graph, in floating point.
         ignore: Names or patterns of layers whose output channels must stay.
 
     Raises:
         UsageError: An ``ignore`` that matches nothing.
     """
-    return ChannelGroups(program, ignore)
+    return ChannelGroups(module, ignore)
 

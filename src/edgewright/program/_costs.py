@@ -6,18 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import Graph, GraphModule, Node
 
 from edgewright.program._memory import peak_activation_bytes
-from edgewright.program._nodes import op_name
+from edgewright.program._nodes import calls, op_name
 from edgewright.program._shapes import shape_of, tensor_of
-
-if TYPE_CHECKING:
-    from edgewright.program._program import Program
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -83,13 +80,14 @@ class Costs:
         return dict(total)
 
 
-def count_costs(program: Program) -> Costs:
+def count_costs(module: GraphModule) -> Costs:
     """Count what a program costs for one sample; see `Program.costs`."""
-    layers = tuple(_layer_cost(node) for node in program.calls() if node.target in _MACS)
-    tensors = {node.target: value for node in program.graph.nodes
+    graph = module.graph
+    layers = tuple(_layer_cost(node) for node in calls(graph) if node.target in _MACS)
+    tensors = {node.target: value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
-    aside = bookkeeping(program)
-    unknown = Counter(op_name(node) for node in program.calls()
+    aside = bookkeeping(graph)
+    unknown = Counter(op_name(node) for node in calls(graph)
                       if node.target not in _MACS and not _is_free(node.target))
     return Costs(
         layers=layers,
@@ -97,16 +95,16 @@ def count_costs(program: Program) -> Costs:
         parameters=sum(math.prod(value.shape) for name, value in tensors.items()
                        if name not in aside),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
-        peak_activation_bytes=peak_activation_bytes(program.graph),
+        peak_activation_bytes=peak_activation_bytes(graph),
         uncounted=dict(unknown),
     )
 
 
-def bookkeeping(program: Program) -> set[str]:
+def bookkeeping(graph: Graph) -> set[str]:
     """Names of tensors that are no parameters: running statistics, scales and zero points."""
     dequantize = torch.ops.quantized_decomposed.dequantize_per_channel.default
     places = {aten.batch_norm.default: slice(3, 5), dequantize: slice(1, 3)}
-    return {str(arg.target) for node in program.calls() if node.target in places
+    return {str(arg.target) for node in calls(graph) if node.target in places
             for arg in node.args[places[node.target]] if isinstance(arg, Node)}
 
 
@@ -235,11 +233,10 @@ def _is_free(target: Any) -> bool:
     return is_alias or name.rstrip("_") in _FREE or name in _FREE
 
 
-def stored_tensors(program: Program) -> dict[str, Tensor]:
+def stored_tensors(module: GraphModule) -> dict[str, Tensor]:
     """Every tensor the graph reads, by name."""
-    module = program.graph_module
     values = {str(node.target): _attribute(module, str(node.target))
-              for node in program.graph.nodes if node.op == "get_attr"}
+              for node in module.graph.nodes if node.op == "get_attr"}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 

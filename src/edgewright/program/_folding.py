@@ -28,7 +28,7 @@ def fold_batch_norm(program: Program) -> Program:
     others too, shares its weight, or where it has no running statistics.
     """
     folded = program.copy()
-    tensors = stored_tensors(folded)
+    tensors = stored_tensors(folded.graph_module)
     for node in list(folded.calls()):
         if node.target is aten.batch_norm.default and _can_fold(node):
             _fold(folded.graph_module, node, tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Final
 
 import torch
@@ -41,13 +42,20 @@ class CapturedModule(GraphModule):
         return self
 
 
+def copy_graph(module: GraphModule) -> GraphModule:
+    """A deep copy, without the deprecation warning torch raises about itself on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return copy.deepcopy(module)
+
+
 def trainable(graph_module: GraphModule) -> CapturedModule:
     """A module of its own graph and parameters, in evaluation mode, ready to be trained.
 
     Args:
         graph_module: In evaluation form, as captured; it is copied.
     """
-    source = copy.deepcopy(graph_module)
+    source = copy_graph(graph_module)
     source.training = False
     module = CapturedModule(source, source.graph, class_name="CapturedModule")
     module.meta.update(source.meta)

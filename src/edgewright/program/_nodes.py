@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.fx import Node
+from torch.fx import Graph, Node
+
+
+def calls(graph: Graph) -> Iterator[Node]:
+    """The operator calls of a graph, in order."""
+    return (node for node in graph.nodes if node.op == "call_function")
 
 
 def op_name(node: Node) -> str:

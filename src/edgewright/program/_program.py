@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +16,8 @@ from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
-from edgewright.program._module import CapturedModule, trainable
+from edgewright.program._module import CapturedModule, copy_graph, trainable
+from edgewright.program._nodes import calls
 
 
 @final
@@ -103,11 +103,11 @@ class Program:
 
     def calls(self) -> Iterator[Node]:
         """The operator calls, in order."""
-        return (node for node in self.graph.nodes if node.op == "call_function")
+        return calls(self.graph)
 
     def copy(self) -> Program:
         """A program of its own graph and tensors."""
-        return Program(copy.deepcopy(self.graph_module), self.example_inputs, self.exits)
+        return Program(copy_graph(self.graph_module), self.example_inputs, self.exits)
 
     def module(self, train: bool = False) -> CapturedModule:
         """A module of its own parameters, trainable, in training or evaluation mode."""
@@ -138,8 +138,8 @@ class Program:
 
     def costs(self) -> Costs:
         """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""
-        return count_costs(self)
+        return count_costs(self.graph_module)
 
     def groups(self, ignore: tuple[str, ...] = ()) -> ChannelGroups:
         """What has to be sliced together; see `ChannelGroups`."""
-        return find_groups(self, ignore)
+        return find_groups(self.graph_module, ignore)

@@ -67,7 +67,7 @@ def remove_channels(program: Program, groups: ChannelGroups, channels: Collectio
 
 
 def _refuse_empty(program: Program, groups: ChannelGroups, gone: NDArray[np.bool_]) -> None:
-    for name in stored_tensors(program):
+    for name in stored_tensors(program.graph_module):
         for dim, labels in enumerate(groups.tensor(name)):
             if labels is not None and len(labels) and gone[labels].all():
                 raise UsageError(f"all {len(labels)} indices of {name}, dimension {dim}, would be "
@@ -77,7 +77,7 @@ def _refuse_empty(program: Program, groups: ChannelGroups, gone: NDArray[np.bool
 def _slice_tensors(program: Program, module: GraphModule, groups: ChannelGroups,
                    gone: NDArray[np.bool_]) -> None:
     done: dict[int, Tensor] = {}
-    for name, tensor in stored_tensors(program).items():
+    for name, tensor in stored_tensors(program.graph_module).items():
         if id(tensor) not in done:
             done[id(tensor)] = _sliced(tensor, groups.tensor(name), gone)
         owner, _, leaf = name.rpartition(".")

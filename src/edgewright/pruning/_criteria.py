@@ -35,14 +35,15 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
         return _gather(groups, _squared_norms(program, groups))
     if task is None:
         raise UsageError("criterion='taylor' needs data; give a task, or use 'magnitude'")
-    return _gather(groups, _taylor(program, task, groups, config.samples, seed))
+    return _taylor(program, task, groups, config.samples, seed)
 
 
 TensorScores = dict[tuple[str, int], NDArray[np.float64]]
 
 
-def _gather(groups: ChannelGroups, scores: TensorScores) -> Scores:
-    return {channel: sum(float(scores[place][indices].sum())
+def _gather(groups: ChannelGroups, scores: TensorScores, exponent: int = 1) -> Scores:
+    """The sum over a channel's slice of every tensor, to a power, added up over the tensors."""
+    return {channel: sum(float(scores[place][indices].sum()) ** exponent
                          for place, indices in groups.slices(channel).items()
                          if place in scores)
             for group in groups.groups for channel in group.channels}
@@ -53,32 +54,31 @@ def _places(group: ChannelGroup) -> tuple[tuple[str, int], ...]:
 
 
 def _squared_norms(program: Program, groups: ChannelGroups) -> TensorScores:
-    tensors = stored_tensors(program)
+    tensors = stored_tensors(program.graph_module)
     places = {place for group in groups.groups for place in _places(group)}
     return {(name, dim): _over_others(tensors[name].detach().double() ** 2, dim).numpy()
             for name, dim in places}
 
 
 def _taylor(program: Program, task: Task, groups: ChannelGroups, samples: int,
-            seed: int) -> TensorScores:
+            seed: int) -> Scores:
     """Sum over batches of (gradient times weight, summed over the slice) squared."""
     module = program.module()
     parameters = dict(module.named_parameters(remove_duplicate=False))
     places = {place for group in groups.groups for place in _places(group)
               if place[0] in parameters}
-    scores: TensorScores = {}
+    scores = {channel: 0.0 for group in groups.groups for channel in group.channels}
     split = task.train.sample(min(samples, len(task.train)), seed=seed)
     for batch in split.batches(_BATCH):
         module.zero_grad()
         losses = [F.cross_entropy(logits, batch.targets)
                   for logits in as_outputs(module(*batch.inputs))]
         torch.autograd.backward(torch.stack(losses).mean())
-        for name, dim in places:
-            gradient = parameters[name].grad
-            if gradient is None:
-                continue
-            change = _over_others((gradient * parameters[name].detach()).double(), dim) ** 2
-            scores[name, dim] = scores.get((name, dim), 0) + change.numpy()
+        changes = {(name, dim): _over_others((gradient * parameters[name].detach()).double(),
+                                             dim).numpy()
+                   for name, dim in places if (gradient := parameters[name].grad) is not None}
+        for channel, change in _gather(groups, changes, exponent=2).items():
+            scores[channel] += change
     return scores
 
 

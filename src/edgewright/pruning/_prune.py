@@ -42,6 +42,6 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
         raise UsageError(f"no channel of this program can be pruned ({reasons or 'no layers'})")
     scores = score_channels(program, task, groups, config, seed)
-    removed = allocate_channels(program, groups, scores, target=config.target, ratio=config.ratio,
+    removed = allocate_channels(groups, scores, target=config.target, ratio=config.ratio,
                                 allocation=config.allocation, round_to=config.round_to)
     return remove_channels(program, groups, removed)

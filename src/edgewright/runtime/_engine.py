@@ -56,7 +56,7 @@ class OnnxEngine:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
         self._runtime = f"onnxruntime {ort.__version__}"
-        self._refused = (ValueError, *_refusals(ort))
+        self._refused: tuple[type[Exception], ...] = (ValueError, *_refusals(ort))
         try:
             self._session = ort.InferenceSession(model, options,
                                                  providers=["CPUExecutionProvider"])

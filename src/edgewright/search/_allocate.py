@@ -8,14 +8,14 @@ from typing import Final, Literal
 import numpy as np
 
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroup, ChannelGroups, Program
+from edgewright.program import ChannelGroup, ChannelGroups
 
 Target = Literal["macs", "params", "channels"]
 _STEPS: Final = 30
 _ROUNDING: Final = 1e-12  # of a ratio that was computed from the very cost it asks for
 
 
-def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[int, float], *,
+def allocate_channels(groups: ChannelGroups, scores: Mapping[int, float], *,
                       target: Target, ratio: float, allocation: Literal["uniform", "global"],
                       round_to: int) -> list[int]:
     """The channels to remove so that at least ``ratio`` of the target goes, and little more.
@@ -26,13 +26,13 @@ def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[i
     Raises:
         UsageError: Even the smallest legal program keeps too much.
     """
-    before = _cost(program, groups, [], target)
+    before = _cost(groups, [], target)
     goal = before * (1 - ratio + _ROUNDING)
 
     def at(strictness: float) -> list[int]:
         return _select(groups, scores, strictness, allocation, round_to)
 
-    least = _cost(program, groups, at(1.0), target)
+    least = _cost(groups, at(1.0), target)
     if least > goal:
         raise UsageError(f"cannot remove {ratio:.0%} of the {target}: the smallest legal program "
                          f"keeps {least / before:.1%} (one step of {round_to} channels in every "
@@ -40,16 +40,16 @@ def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[i
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if _cost(program, groups, at(middle), target) <= goal:
+        if _cost(groups, at(middle), target) <= goal:
             high = middle
         else:
             low = middle
     return at(high)
 
 
-def smallest(program: Program, groups: ChannelGroups, round_to: int) -> tuple[int, int]:
+def smallest(groups: ChannelGroups, round_to: int) -> tuple[int, int]:
     """Multiply-accumulates and parameters of the smallest legal program."""
-    return groups.costs_without(program, select_uniform(groups, 1.0, round_to))
+    return groups.costs_without(select_uniform(groups, 1.0, round_to))
 
 
 def select_uniform(groups: ChannelGroups, strictness: float, round_to: int) -> list[int]:
@@ -58,10 +58,10 @@ def select_uniform(groups: ChannelGroups, strictness: float, round_to: int) -> l
     return _select(groups, flat, strictness, "uniform", round_to)
 
 
-def _cost(program: Program, groups: ChannelGroups, removed: list[int], target: Target) -> float:
+def _cost(groups: ChannelGroups, removed: list[int], target: Target) -> float:
     if target == "channels":
         return sum(len(group.channels) for group in groups.groups) - len(removed)
-    macs, parameters = groups.costs_without(program, removed)
+    macs, parameters = groups.costs_without(removed)
     return macs if target == "macs" else parameters
 
 

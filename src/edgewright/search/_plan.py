@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgewright.errors import BudgetError
-from edgewright.program import ChannelGroups, Program
+from edgewright.program import ChannelGroups
 from edgewright.search._allocate import select_uniform, smallest
 
 # Share of a figure's limit that pruning aims at: the file's structure takes bytes of its own, and
@@ -30,12 +30,11 @@ class Plan:
     binding: str | None
 
 
-def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, float], *,
+def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
                original_energy_mj: float, weight_bits: int, round_to: int) -> Plan:
     """The least pruning that holds the budget's modelled figures (size, macs, energy).
 
     Args:
-        program: The program to be pruned.
         groups: Its channel groups.
         limits: From `Budget.limits`, in base units.
         original_energy_mj: Modelled energy of the original.
@@ -45,8 +44,8 @@ def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, flo
     Raises:
         BudgetError: The smallest legal program breaks a limit already; it is named.
     """
-    before_macs, before_parameters = groups.costs_without(program, [])
-    macs, parameters = smallest(program, groups, round_to)
+    before_macs, before_parameters = groups.costs_without([])
+    macs, parameters = smallest(groups, round_to)
     floor = {"size": _PACKED * parameters * min(weight_bits, 8) / 8, "macs": float(macs)}
     for name, value in floor.items():
         if name in limits and value > limits[name]:
@@ -58,7 +57,7 @@ def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, flo
     needed = {name: share for name, share in shares.items() if share < 1.0}
     if not needed:
         return Plan(0.0, None)
-    return _least(program, groups, needed, round_to)
+    return _least(groups, needed, round_to)
 
 
 def _shares(limits: Mapping[str, float], macs: float, size: float,
@@ -69,16 +68,16 @@ def _shares(limits: Mapping[str, float], macs: float, size: float,
             if name in limits and value > 0}
 
 
-def _least(program: Program, groups: ChannelGroups, needed: Mapping[str, float],
+def _least(groups: ChannelGroups, needed: Mapping[str, float],
            round_to: int) -> Plan:
     binding = min(needed, key=lambda name: needed[name])
     most_parameters = needed.get("size", 1.0)
     most_macs = min(needed.get("macs", 1.0), needed.get("energy", 1.0))
-    before_macs, before_parameters = groups.costs_without(program, [])
+    before_macs, before_parameters = groups.costs_without([])
     ratio = 0.0
     for level in range(1, _LEVELS + 1):
         removed = select_uniform(groups, level / _LEVELS, round_to)
-        macs, parameters = groups.costs_without(program, removed)
+        macs, parameters = groups.costs_without(removed)
         ratio = 1 - macs / before_macs
         if macs <= most_macs * before_macs and parameters <= most_parameters * before_parameters:
             break

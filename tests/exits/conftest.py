@@ -1,0 +1,70 @@
+"""A task of graded difficulty, a small trained network, and the same with two early exits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.program import Program
+from edgewright.task import Task
+from edgewright.training import LabelLoss, Training, train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make small tensors slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Images (1, 8, 8) of four overlapping classes."""
+    centres = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    noise = torch.randn(count, 1, 8, 8, generator=generator)
+    return 0.45 * centres[labels] + noise, labels
+
+
+class Chain(nn.Module):
+    """Convolution, norm, ReLU; a residual block; a strided convolution; a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.one = nn.Conv2d(6, 6, 3, padding=1)
+        self.two = nn.Conv2d(6, 6, 3, padding=1)
+        self.down = nn.Conv2d(6, 12, 3, stride=2, padding=1)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x)).relu()
+        x = (x + self.two(self.one(x).relu())).relu()
+        return self.head(self.down(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="session")
+def cloud_task(one_thread: None) -> Task:
+    return Task(clouds(400, 0), clouds(200, 1), clouds(200, 2), name="clouds")
+
+
+@pytest.fixture(scope="session")
+def chain_program(cloud_task: Task) -> Program:
+    torch.manual_seed(0)
+    net = Chain()
+    train(net, cloud_task, Training(epochs=6, batch_size=32, lr=0.05), LabelLoss())
+    return Program.capture(net, cloud_task.train.example(2))
+
+
+@pytest.fixture(scope="session")
+def staged(chain_program: Program, cloud_task: Task) -> Program:
+    """The trained network with two trained exits."""
+    return add_exits(chain_program, cloud_task, EarlyExits(count=2, training=Training(
+        epochs=4, batch_size=32, lr=0.05)))

@@ -1,0 +1,234 @@
+"""Where exits hang, what their heads compute, and that training makes them useful."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.exits._attach import place_exits
+from edgewright.program import Program, outputs_of, split_at_exits
+from edgewright.quantization import quantize
+from edgewright.task import Task
+from edgewright.training import Training, evaluate_module
+
+UNTRAINED = EarlyExits(count=1, training=None)
+
+
+class Net(nn.Module):
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def task_for(x, classes=3):
+    y = torch.arange(len(x)) % classes
+    return Task((x, y), (x, y), (x[:2], y[:2]))
+
+
+def layers_of(program, node):
+    """Names of the weights on the way to a node."""
+    found, pending = set(), [node]
+    while pending:
+        current = pending.pop()
+        if current.op == "get_attr" and str(current.target).endswith(".weight"):
+            found.add(str(current.target).removesuffix(".weight"))
+        pending += current.all_input_nodes
+    return found
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    """MACs 32, 64, 64, 24: exits fit after 32, 96 and 160 of 184."""
+    torch.manual_seed(0)
+    return Program.capture(nn.Sequential(
+        nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(),
+        nn.Linear(8, 3)), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(("count", "behind"), [(1, [2]), (2, [0, 2]), (3, [0, 2, 4])])
+def test_exits_share_the_work_equally(mlp, count, behind):
+    places = place_exits(mlp, count)
+    assert [max(int(name) for name in layers_of(mlp, place)) for place in places] == behind
+    assert all("relu" in place.name for place in places)
+
+
+def test_exits_hang_only_where_one_finished_tensor_lives(chain_program):
+    places = place_exits(chain_program, 2)
+    assert [layers_of(chain_program, place) for place in places] == [
+        {"stem", "norm"}, {"stem", "norm", "one", "two"}]
+    assert all("relu" in place.name for place in places)
+    with pytest.raises(ModelError, match="3 early exits were asked for, but the graph has 2"):
+        place_exits(chain_program, 3)  # the last ReLU is read by a mean, not by a layer
+
+
+def test_more_exits_than_places_are_refused(mlp):
+    message = ("4 early exits were asked for, but the graph has 3 places where a single tensor "
+               "lives and a head fits; ask for fewer exits")
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(count=4, training=None))
+
+
+def grid_means(values, sides):
+    """Adaptive average pooling of (C, ...) to a grid, flattened, cell by cell."""
+    spans = [[slice(i * size // side, math.ceil((i + 1) * size / side)) for i in range(side)]
+             for side, size in zip(sides, values.shape[1:], strict=True)]
+    cells = [[]]
+    for axis in spans:
+        cells = [[*cell, span] for cell in cells for span in axis]
+    return [float(channel[tuple(cell)].mean()) for channel in values for cell in cells]
+
+
+def token_means(values):
+    """The mean over every dimension but the last."""
+    return [float(values[..., i].mean()) for i in range(values.shape[-1])]
+
+
+CASES = {
+    "2d": (lambda m, x: m.b(m.a(x).relu()), lambda m, x: m.a(x).relu(), (5,),
+           {"a": nn.Linear(5, 7), "b": nn.Linear(7, 3)}, 2, lambda v: v.tolist()),
+    "tokens": (lambda m, x: m.b(m.a(x).relu()).mean(1), lambda m, x: m.a(x).relu(), (6, 5),
+               {"a": nn.Linear(5, 7), "b": nn.Linear(7, 3)}, 2, token_means),
+    "1d": (lambda m, x: m.b(m.a(x).relu()).mean(2), lambda m, x: m.a(x).relu(), (2, 7),
+           {"a": nn.Conv1d(2, 5, 3), "b": nn.Conv1d(5, 3, 1)}, 2, lambda v: grid_means(v, (2,))),
+    "2d image": (lambda m, x: m.b(m.a(x).relu()).mean((2, 3)), lambda m, x: m.a(x).relu(),
+                 (2, 7, 5), {"a": nn.Conv2d(2, 5, 3), "b": nn.Conv2d(5, 3, 1)}, 2,
+                 lambda v: grid_means(v, (2, 2))),
+    "smaller than the grid": (
+        lambda m, x: m.b(m.a(x).relu()).mean((2, 3)), lambda m, x: m.a(x).relu(),
+        (2, 7, 4), {"a": nn.Conv2d(2, 5, 3), "b": nn.Conv2d(5, 3, 1)}, 4,
+        lambda v: grid_means(v, (4, 2))),
+    "channels last": (lambda m, x: m.b(m.a(x).relu()).mean((1, 2)), lambda m, x: m.a(x).relu(),
+                      (4, 6, 5), {"a": nn.Linear(5, 7), "b": nn.Linear(7, 3)}, 2, token_means),
+    "3d": (lambda m, x: m.b(m.a(x).relu()).mean((2, 3, 4)), lambda m, x: m.a(x).relu(),
+           (2, 5, 4, 6), {"a": nn.Conv3d(2, 4, 3), "b": nn.Conv3d(4, 3, 1)}, 2,
+           lambda v: grid_means(v, (2, 2, 2))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_head_pools_and_is_linear_from_there(case):
+    forward, trunk, shape, layers, pool, features = CASES[case]
+    model = Net(forward, **layers).eval()
+    x = torch.randn(4, *shape)
+    program = Program.capture(model, x[:2])
+    staged = add_exits(program, task_for(x), EarlyExits(count=1, pool=pool, training=None))
+    early, final = staged.run(x)
+    assert torch.equal(final, program.run(x))
+    state = staged.state_dict()
+    with torch.no_grad():
+        inner = trunk(model, x)
+    for row, values in zip(early, inner, strict=True):
+        pooled = torch.tensor(features(values))
+        want = state["exits.0.weight"] @ pooled + state["exits.0.bias"]
+        torch.testing.assert_close(row, want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp):
+    x = torch.randn(6, 4)
+    before = len(list(mlp.graph.nodes))
+    torch.manual_seed(5)
+    first, again, other = (add_exits(mlp, task_for(x), UNTRAINED, seed=seed) for seed in (0, 0, 1))
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+    assert torch.equal(first.run(x)[0], again.run(x)[0])
+    assert not torch.equal(first.run(x)[0], other.run(x)[0])
+    assert (mlp.exits, len(list(mlp.graph.nodes)), first.exits) == (0, before, 1)
+    assert set(first.state_dict()) - set(mlp.state_dict()) == {"exits.0.weight", "exits.0.bias"}
+
+
+def test_a_staged_program_survives_being_saved(staged, cloud_task, tmp_path):
+    staged.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    x = cloud_task.test.example(5)[0]
+    assert loaded.exits == 2
+    assert all(torch.equal(a, b) for a, b in zip(loaded.run(x), staged.run(x), strict=True))
+
+
+def test_the_segments_compose_to_the_whole(staged, cloud_task):
+    x = cloud_task.test.example(7)[0]
+    segments = split_at_exits(staged)
+    assert len(segments) == 3
+    live, logits = x, []
+    for segment in segments[:-1]:
+        exit_logits, live = segment.run(live)
+        logits.append(exit_logits)
+    logits.append(segments[-1].run(live))
+    assert all(torch.equal(a, b) for a, b in zip(logits, staged.run(x), strict=True))
+    assert sum(segment.costs().macs for segment in segments) == staged.costs().macs
+
+
+def test_training_makes_the_exits_useful(chain_program, staged, cloud_task):
+    untrained = add_exits(chain_program, cloud_task, EarlyExits(count=2, training=None))
+    before = evaluate_module(untrained.module(), cloud_task.val)
+    after = evaluate_module(staged.module(), cloud_task.val)
+    assert before[-1] == evaluate_module(chain_program.module(), cloud_task.val)[-1]
+    assert all(old < 0.5 < new for old, new in zip(before[:-1], after[:-1], strict=True))
+    assert after[-1] > before[-1] - 0.05
+
+
+def test_the_objective_is_what_training_minimises(mlp):
+    class Nothing(Exception):  # noqa: N818
+        pass
+
+    class Objective:
+        name = "mine"
+
+        def to(self, device):
+            """Holds nothing."""
+
+        def loss(self, outputs, inputs, targets):
+            assert len(outputs) == 2
+            raise Nothing
+
+    with pytest.raises(Nothing):
+        add_exits(mlp, task_for(torch.randn(6, 4)), EarlyExits(
+            count=1, training=Training(epochs=1)), objective=Objective())
+
+
+def test_a_quantised_program_is_refused(mlp):
+    task = task_for(torch.randn(6, 4))
+    with pytest.raises(UsageError, match="exits cannot be added to a quantised program; add them "
+                                         "before"):
+        add_exits(quantize(mlp, task), task)
+
+
+def test_a_program_with_exits_is_refused(staged, cloud_task):
+    with pytest.raises(UsageError, match="the program has 2 early exits already"):
+        add_exits(staged, cloud_task)
+
+
+@pytest.mark.parametrize(("forward", "shapes"), [
+    (lambda m, x: (m.a(x), m.a(x).relu()), r"\(1, 3\), \(1, 3\)"),
+    (lambda m, x: m.a(x)[:, :, None], r"\(1, 3, 1\)"),
+])
+def test_outputs_that_are_no_logits_are_refused(forward, shapes):
+    program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
+    with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
+                                         f"the program returns {shapes} for one sample"):
+        add_exits(program, task_for(torch.zeros(6, 4)))
+    assert outputs_of(program)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"count": 0}, "count: Input should be greater than or equal to 1, got 0"),
+    ({"pool": 0}, "pool: Input should be greater than or equal to 1, got 0"),
+    ({"max_drop": -0.1}, "max_drop: Input should be greater than or equal to 0, got -0.1"),
+    ({"max_drop": 1}, "max_drop: Input should be less than 1, got 1"),
+    ({"training": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1, got 0"),
+    ({"exits": 1}, "exits: Extra inputs are not permitted, got 1"),
+])
+def test_a_setting_out_of_its_range_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        EarlyExits(**wrong)

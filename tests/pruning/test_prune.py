@@ -1,0 +1,149 @@
+"""The pruning pass: which channels go, what that saves, and that the rest can learn."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.quantization import quantize
+from edgewright.search import smallest
+from edgewright.training import LabelLoss, Training, train
+
+
+def magnitude(**options):
+    return ChannelPruning(**{"criterion": "magnitude", "round_to": 1, **options})
+
+
+def test_the_units_with_the_smallest_weights_go():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
+    program = Program.capture(model, torch.zeros(1, 4))
+    pruned = prune(program, None, magnitude(ratio=0.4, target="channels")).state_dict()
+    (into, bias), (out, last) = ([p.detach() for p in model[i].parameters()] for i in (0, 2))
+    norms = [float(into[i].square().sum() + bias[i] ** 2 + out[:, i].square().sum())
+             for i in range(10)]
+    kept = sorted(sorted(range(10), key=norms.__getitem__)[4:])
+    want = {"0.weight": into[kept], "0.bias": bias[kept], "2.weight": out[:, kept], "2.bias": last}
+    torch.testing.assert_close(pruned, want, rtol=0, atol=0)
+    assert program.costs().parameters == 4 * 10 + 10 + 10 * 3 + 3  # left as it was
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("target", ["macs", "params"])
+def test_the_saving_is_real(mixed_program, mixed_task, criterion, allocation, target):
+    before = mixed_program.costs()
+    pruned = prune(mixed_program, mixed_task, ChannelPruning(
+        criterion=criterion, allocation=allocation, target=target, ratio=0.4, round_to=1))
+    after = pruned.costs()
+    name = "macs" if target == "macs" else "parameters"
+    left = getattr(after, name) / getattr(before, name)
+    assert 0.3 < left <= 0.6
+    assert pruned.run(torch.zeros(3, 2, 4, 4)).shape == (3, 3)
+    widths = [len(pruned.state_dict()[name]) for name in ("first.weight", "head.weight")]
+    # A channel of the first group has 18 + 2 + 9 + 1 weights, and 16 in each unit of the second.
+    assert after.parameters == 30 * widths[0] + widths[1] * (16 * widths[0] + 1 + 3) + 3
+    assert after.macs == 16 * widths[0] * (18 + 9) + widths[1] * (16 * widths[0] + 3)
+
+
+def test_a_pruned_program_survives_being_saved(mixed_program, tmp_path):
+    pruned = prune(mixed_program, None, magnitude())
+    pruned.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    x = torch.randn(5, 2, 4, 4)
+    assert torch.equal(loaded.run(x), pruned.run(x))
+    assert loaded.costs() == pruned.costs()
+
+
+def test_a_pruned_program_learns_again(mixed_program, mixed_task):
+    pruned = prune(mixed_program, mixed_task, ChannelPruning(ratio=0.3, round_to=1))
+    module = pruned.module(train=True)
+    record = train(module, mixed_task, Training(epochs=12, batch_size=16, lr=0.1, augment=False),
+                   LabelLoss())
+    losses = [epoch.loss for epoch in record.history]
+    assert losses[-1] < 0.7 * losses[0]
+    assert pruned.with_state(module.state_dict()).costs() == pruned.costs()
+
+
+def test_the_same_seed_prunes_the_same(mixed_program, mixed_task):
+    for criterion in ("random", "taylor"):
+        config = ChannelPruning(criterion=criterion, samples=16, round_to=1)
+        first, again, other = (prune(mixed_program, mixed_task, config, seed=seed).state_dict()
+                               for seed in (1, 1, 2))
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+        assert any(first[k].shape != other[k].shape or not torch.equal(first[k], other[k])
+                   for k in first)
+
+
+def test_without_a_config_half_of_the_macs_go(mixed_task):
+    config = ChannelPruning()
+    assert (config.ratio, config.target, config.criterion, config.round_to) == (
+        0.5, "macs", "taylor", 4)
+    program = Program.capture(nn.Sequential(nn.Flatten(), nn.Linear(32, 24), nn.ReLU(),
+                                            nn.Linear(24, 3)), torch.zeros(1, 2, 4, 4))
+    assert prune(program, mixed_task).costs().macs / program.costs().macs == 0.5
+
+
+def test_what_is_ignored_keeps_its_width(mixed_program):
+    pruned = prune(mixed_program, None, magnitude(ratio=0.1, ignore=("first",)))
+    assert pruned.state_dict()["first.weight"].shape[0] == 5
+    assert pruned.state_dict()["head.weight"].shape[0] < 6
+
+
+def test_an_ignore_that_matches_nothing_is_refused(mixed_program):
+    with pytest.raises(UsageError, match=r"ignore='convX' matches no layer; there are: deep, "
+                                         "first, head, last, norm"):
+        prune(mixed_program, None, magnitude(ignore=("convX",)))
+
+
+def test_where_nothing_can_go_the_reasons_are_told():
+    program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
+    message = "no channel of this program can be pruned (weight: it is an output)"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        prune(program, None, magnitude())
+    without = Program.capture(nn.ReLU(), torch.zeros(1, 4))
+    with pytest.raises(UsageError, match=r"can be pruned \(no layers\)"):
+        prune(without, None, magnitude())
+
+
+def test_a_quantised_program_is_refused(mixed_program, mixed_task):
+    with pytest.raises(UsageError, match="a quantised program cannot be pruned; prune before "
+                                         "quantising"):
+        prune(quantize(mixed_program, mixed_task), mixed_task)
+
+
+def test_too_much_is_refused(mixed_program):
+    macs, _ = smallest(mixed_program.groups(), 1)
+    keeps = macs / mixed_program.costs().macs
+    with pytest.raises(UsageError, match=f"cannot remove 99% of the macs: the smallest legal "
+                                         f"program keeps {keeps:.1%}"):
+        prune(mixed_program, None, magnitude(ratio=0.99))
+
+
+def test_without_data_taylor_is_refused(mixed_program):
+    with pytest.raises(UsageError, match="criterion='taylor' needs data"):
+        prune(mixed_program)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"ratio": 0}, "ratio: Input should be greater than 0, got 0"),
+    ({"ratio": 1}, "ratio: Input should be less than 1, got 1"),
+    ({"ratio": -0.5}, "ratio: Input should be greater than 0, got -0.5"),
+    ({"ratio": 1.5}, "ratio: Input should be less than 1, got 1.5"),
+    ({"ratio": float("nan")}, "ratio: "),
+    ({"round_to": 0}, "round_to: Input should be greater than or equal to 1, got 0"),
+    ({"samples": 0}, "samples: Input should be greater than or equal to 1, got 0"),
+    ({"criterion": "luck"}, "criterion: Input should be 'magnitude', 'taylor' or 'random'"),
+    ({"target": "bytes"}, "target: Input should be 'macs', 'params' or 'channels'"),
+    ({"allocation": "fair"}, "allocation: Input should be 'uniform' or 'global'"),
+    ({"ration": 0.3}, "ration: Extra inputs are not permitted, got 0.3"),
+])
+def test_a_setting_out_of_its_range_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):
+        ChannelPruning(**wrong)

@@ -1,0 +1,216 @@
+"""Allocation: enough goes and little more, against a search that tries every strictness."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program, remove_channels
+from edgewright.search import allocate_channels, smallest
+
+SLOW = settings(max_examples=40, deadline=None, derandomize=True,
+                suppress_health_check=[HealthCheck.function_scoped_fixture])
+WIDTHS = {"stem.weight": 12, "wide.weight": 18, "last.weight": 7}
+
+
+def channels_of(groups):
+    return [channel for group in groups.groups for channel in group.channels]
+
+
+def drawn(groups, seed, ties=False):
+    rng = np.random.default_rng(seed)
+    names = channels_of(groups)
+    values = rng.integers(0, 3, len(names)) if ties else rng.random(len(names)) + 0.01
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def allocate(program, groups, scores, **options):
+    return allocate_channels(groups, scores, **{
+        "target": "macs", "ratio": 0.4, "allocation": "global", "round_to": 4, **options})
+
+
+def left(groups, removed):
+    gone = set(removed)
+    return {group.name: sum(channel not in gone for channel in group.channels)
+            for group in groups.groups}
+
+
+def cost(program, groups, removed, target):
+    macs, parameters = groups.costs_without(removed)
+    return {"macs": macs, "params": parameters,
+            "channels": len(channels_of(groups)) - len(removed)}[target]
+
+
+def legal(kept, width, step):
+    return width if width <= step else min(width, max(step, step * round(kept / step)))
+
+
+def lowest(group, scores, count):
+    order = sorted(group.channels, key=lambda c: (scores[c], group.channels.index(c)))
+    return order[:count]
+
+
+def reference_global(program, groups, scores, target, ratio, step):
+    """Take channels away one by one, lowest relative score first, until enough is gone."""
+    pool = []
+    for index, group in enumerate(groups.groups):
+        mean = sum(scores[c] for c in group.channels) / len(group.channels)
+        ranks = lowest(group, scores, len(group.channels))
+        pool += [(scores[c] / mean if mean > 0 else scores[c], ranks.index(c) / len(ranks), index)
+                 for c in group.channels]
+    order = [index for *_, index in sorted(pool)]
+    before = cost(program, groups, [], target)
+    for taken in range(len(order) + 1):
+        wanted = Counter(order[:taken])
+        removed = []
+        for index, group in enumerate(groups.groups):
+            width = len(group.channels)
+            kept = legal(width - wanted[index], width, step)
+            removed += lowest(group, scores, width - kept)
+        if cost(program, groups, removed, target) <= before * (1 - ratio) + 1e-6:
+            return removed
+    return None
+
+
+@SLOW
+@given(seed=st.integers(0, 999), ties=st.booleans(), step=st.sampled_from([1, 2, 3, 4, 8]),
+       ratio=st.floats(0.01, 0.99), target=st.sampled_from(["macs", "params", "channels"]))
+def test_global_is_what_taking_them_one_by_one_gives(residual, residual_groups, seed, ties, step,
+                                                     ratio, target):
+    scores = drawn(residual_groups, seed, ties)
+    options = {"target": target, "ratio": ratio, "round_to": step}
+    want = reference_global(residual, residual_groups, scores, target, ratio, step)
+    if want is None:
+        with pytest.raises(UsageError, match="cannot remove"):
+            allocate(residual, residual_groups, scores, **options)
+    else:
+        assert sorted(allocate(residual, residual_groups, scores, **options)) == sorted(want)
+
+
+@SLOW
+@given(seed=st.integers(0, 999), step=st.sampled_from([1, 2, 3, 4, 8]),
+       ratio=st.floats(0.01, 0.99), allocation=st.sampled_from(["uniform", "global"]),
+       target=st.sampled_from(["macs", "params", "channels"]))
+def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_groups, seed, step,
+                                                             ratio, allocation, target):
+    scores = drawn(residual_groups, seed)
+    before = cost(residual, residual_groups, [], target)
+    goal = before * (1 - ratio) + 1e-6
+    try:
+        removed = allocate(residual, residual_groups, scores, target=target, ratio=ratio,
+                           allocation=allocation, round_to=step)
+    except UsageError:
+        macs, parameters = smallest(residual_groups, step)
+        assert target == "channels" or {"macs": macs, "params": parameters}[target] > goal
+        return
+    assert cost(residual, residual_groups, removed, target) <= goal
+    for name, kept in left(residual_groups, removed).items():
+        assert 1 <= kept <= WIDTHS[name]
+        assert kept % step == 0 or kept == WIDTHS[name]
+    restored = [restore(group, removed, scores, step) for group in residual_groups.groups]
+    if allocation == "uniform":
+        restored = [set.intersection(*restored)]
+    assert any(cost(residual, residual_groups, sorted(fewer), target) > goal for fewer in restored)
+
+
+def restore(group, removed, scores, step):
+    """``removed`` without the most important of this group's, a step of them."""
+    mine = lowest(group, scores, sum(channel in set(removed) for channel in group.channels))
+    width = len(group.channels)
+    back = step - (width - len(mine)) % step  # to the next multiple, or to the whole group
+    return set(removed) - set(mine[max(0, len(mine) - back):])
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.6])
+def test_uniform_takes_the_same_share_of_every_group(residual, residual_groups, ratio):
+    removed = allocate(residual, residual_groups, drawn(residual_groups, 1), ratio=ratio,
+                       allocation="uniform", round_to=1, target="channels")
+    kept = left(residual_groups, removed)
+    shares = [kept[name] / width for name, width in WIDTHS.items()]
+    assert shares == pytest.approx([1 - ratio] * 3, abs=0.5 / 7 + 0.01)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("round_to", [1, 4])
+def test_the_lowest_scores_of_a_group_go(residual, residual_groups, allocation, round_to):
+    scores = drawn(residual_groups, 3)
+    gone = set(allocate(residual, residual_groups, scores, allocation=allocation,
+                        round_to=round_to))
+    assert gone
+    for group in residual_groups.groups:
+        stays = [scores[c] for c in group.channels if c not in gone]
+        goes = [scores[c] for c in group.channels if c in gone]
+        assert not goes or max(goes) < min(stays)
+
+
+def test_global_compares_scores_relative_to_their_groups_mean(residual, residual_groups):
+    first, second, third = residual_groups.groups
+    scores = drawn(residual_groups, 4)
+    scaled = scores | {c: 1000 * scores[c] for c in second.channels}
+    assert allocate(residual, residual_groups, scores) == allocate(
+        residual, residual_groups, scaled)
+    flat = dict.fromkeys(channels_of(residual_groups), 1.0)
+    flat.update(dict.fromkeys(first.channels[:6], 0.01))
+    removed = allocate(residual, residual_groups, flat, target="channels", ratio=6 / 37,
+                       round_to=1)
+    assert sorted(removed) == sorted(first.channels[:6])
+    assert third.name == "last.weight"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+def test_ties_take_no_more_than_was_asked_for(residual, residual_groups, value, ratio):
+    scores = dict.fromkeys(channels_of(residual_groups), value)
+    removed = allocate(residual, residual_groups, scores, target="channels", ratio=ratio,
+                       round_to=1)
+    assert len(removed) == int(np.ceil(37 * ratio))
+    kept = left(residual_groups, removed)
+    shares = [kept[name] / width for name, width in WIDTHS.items()]
+    assert shares == pytest.approx([1 - ratio] * 3, abs=1 / 7)
+
+
+def test_the_same_scores_give_the_same_channels(residual, residual_groups):
+    scores = drawn(residual_groups, 5, ties=True)
+    assert allocate(residual, residual_groups, scores) == allocate(
+        residual, residual.groups(), scores)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, {1}), (4, {4}), (7, {7}), (8, {8, 7}),
+                                            (16, {16, 12, 7})])
+def test_the_smallest_program_keeps_a_step_of_every_group(residual, residual_groups, step, kept):
+    macs, parameters = smallest(residual_groups, step)
+    removed = allocate(residual, residual_groups, drawn(residual_groups, 6), round_to=step,
+                       ratio=1 - macs / residual.costs().macs)
+    assert set(left(residual_groups, removed).values()) == kept
+    costs = remove_channels(residual, residual_groups, removed).costs()
+    assert (costs.macs, costs.parameters) == (macs, parameters)
+
+
+@pytest.mark.parametrize("width", range(3, 40))
+def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
+    program = Program.capture(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)),
+                              torch.zeros(1, 3))
+    groups = program.groups()
+    macs, _ = smallest(groups, 1)
+    removed = allocate(program, groups, drawn(groups, 0), round_to=1,
+                       ratio=1 - macs / program.costs().macs)
+    assert len(removed) == width - 1
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, allocation):
+    macs, _ = smallest(residual_groups, 4)
+    keeps = macs / residual.costs().macs
+    with pytest.raises(UsageError) as caught:
+        allocate(residual, residual_groups, drawn(residual_groups, 7), ratio=0.97,
+                 allocation=allocation)
+    assert str(caught.value) == (
+        f"cannot remove 97% of the macs: the smallest legal program keeps {keeps:.1%} (one step of "
+        "4 channels in every group); ask for less, or ignore fewer layers")

@@ -1,0 +1,117 @@
+"""Planning: the least pruning whose modelled figures hold the limits."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from edgewright.errors import BudgetError
+from edgewright.program import remove_channels
+from edgewright.search import Plan, allocate_channels, plan_ratio
+
+ENERGY = 3.0
+
+
+def plan(program, groups, limits, bits=8, round_to=1):
+    return plan_ratio(groups, limits, original_energy_mj=ENERGY, weight_bits=bits,
+                      round_to=round_to)
+
+
+def counted(stem, wide, last):
+    """MACs and parameters of the residual network, by hand, at 4 x 4 pixels."""
+    weights = [stem * 2 * 9, stem * wide, wide * 9, wide * stem, stem * last]
+    biases = stem + wide + wide + stem + last
+    return SimpleNamespace(macs=16 * sum(weights) + 3 * last,
+                           parameters=sum(weights) + biases + 3 * last + 3)
+
+
+def at_level(level, round_to):
+    """Counts with a fortieth of every group's channels gone, ``level`` times."""
+    kept = []
+    for width in (12, 18, 7):
+        steps = round(width * (1 - level / 40) / round_to)
+        kept.append(width if width <= round_to else min(width, max(round_to, round_to * steps)))
+    return counted(*kept)
+
+
+def test_the_hand_count_is_right(residual, residual_groups):
+    costs = residual.costs()
+    assert vars(counted(12, 18, 7)) == {"macs": costs.macs, "parameters": costs.parameters}
+    by_name = {group.name: group.channels for group in residual_groups.groups}
+    removed = [*by_name["stem.weight"][:3], *by_name["wide.weight"][:10], by_name["last.weight"][0]]
+    left = remove_channels(residual, residual_groups, removed).costs()
+    assert vars(counted(9, 8, 6)) == {"macs": left.macs, "parameters": left.parameters}
+
+
+LIMITS = [
+    {"macs": 0.5}, {"macs": 0.2}, {"size": 0.5}, {"energy": 0.4}, {"macs": 0.6, "size": 0.3},
+    {"macs": 0.3, "size": 0.8, "energy": 0.9}, {"macs": 0.999},
+]
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("shares", LIMITS)
+@pytest.mark.parametrize("bits", [8, 32])
+def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, shares, round_to,
+                                                  bits):
+    costs = residual.costs()
+    full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY * bits / 32}
+    limits = {name: share * full[name] for name, share in shares.items()}
+    found = plan(residual, residual_groups, limits, bits, round_to)
+
+    def holds(left):
+        modelled = {"macs": left.macs, "size": left.parameters * bits / 8,
+                    "energy": full["energy"] * left.macs / costs.macs}
+        return all(modelled[name] <= 0.9 * limit + 1e-6 for name, limit in limits.items())
+
+    levels = (at_level(level, round_to) for level in range(1, 41))
+    least = next(left for left in levels if holds(left))
+    assert found == Plan(pytest.approx(1 - least.macs / costs.macs), min(shares, key=shares.get))
+    assert 0 < found.ratio < 1
+
+
+@pytest.mark.parametrize("limits", [{}, {"latency": 0.1}, {"ram": 1.0, "accuracy": 0.99},
+                                    {"macs": 1e12, "size": 1e12, "energy": 1e12}])
+def test_nothing_goes_where_no_limit_asks_for_it(residual, residual_groups, limits):
+    assert plan(residual, residual_groups, limits) == Plan(0.0, None)
+
+
+def test_a_limit_below_the_smallest_program_is_named(residual, residual_groups):
+    smallest = at_level(40, 1)
+    for name, value in [("macs", smallest.macs), ("size", 0.8 * smallest.parameters)]:
+        with pytest.raises(BudgetError) as caught:
+            plan(residual, residual_groups, {name: value - 0.01})
+        assert str(caught.value) == (
+            f"the budget cannot be met: {name} is limited to {value - 0.01:.6g}, but the smallest "
+            f"program this model can be pruned to needs {value:.6g}; raise the limit or start from "
+            "a smaller model")
+        assert plan(residual, residual_groups, {name: value}).binding == name
+
+
+def test_where_only_the_headroom_is_missing_everything_goes(residual, residual_groups):
+    smallest = at_level(40, 4)
+    found = plan(residual, residual_groups, {"macs": smallest.macs}, round_to=4)
+    assert found.ratio == pytest.approx(1 - smallest.macs / residual.costs().macs)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("share", [0.9, 0.55, 0.3, 0.12, 0.06])
+def test_what_is_planned_can_be_allocated(residual, residual_groups, allocation, share):
+    total = residual.costs().macs
+    found = plan(residual, residual_groups, {"macs": share * total})
+    scores = {c: float(c) for group in residual_groups.groups for c in group.channels}
+    removed = allocate_channels(residual_groups, scores, target="macs",
+                                ratio=found.ratio, allocation=allocation, round_to=1)
+    assert residual_groups.costs_without(removed)[0] <= 0.9 * share * total
+
+
+def test_a_program_without_groups_is_planned_for_too(rigid):
+    groups = rigid.groups()
+    assert plan(rigid, groups, {}) == Plan(0.0, None)
+    assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None)
+    assert plan(rigid, groups, {"macs": 12}) == Plan(0.0, "macs")
+    with pytest.raises(BudgetError, match=re.escape("macs is limited to 11, but the smallest "
+                                                    "program this model can be pruned to needs 12")):
+        plan(rigid, groups, {"macs": 11})
