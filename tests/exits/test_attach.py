@@ -64,12 +64,12 @@ def test_exits_share_the_work_equally(mlp, count, behind):
 
 
 def test_exits_hang_only_where_one_finished_tensor_lives(chain_program):
-    places = place_exits(chain_program, 2)
+    places = place_exits(chain_program, 3)
     assert [layers_of(chain_program, place) for place in places] == [
-        {"stem", "norm"}, {"stem", "norm", "one", "two"}]
-    assert all("relu" in place.name for place in places)
-    with pytest.raises(ModelError, match="3 early exits were asked for, but the graph has 2"):
-        place_exits(chain_program, 3)  # the last ReLU is read by a mean, not by a layer
+        {"stem", "norm"}, {"stem", "norm", "one", "two"}, {"stem", "norm", "one", "two", "down"}]
+    assert [place.name.rstrip("_0123456789") for place in places] == ["relu", "relu", "flatten"]
+    with pytest.raises(ModelError, match="4 early exits were asked for, but the graph has 3"):
+        place_exits(chain_program, 4)
 
 
 def test_more_exits_than_places_are_refused(mlp):
@@ -174,7 +174,7 @@ def test_training_makes_the_exits_useful(chain_program, staged, cloud_task):
     before = evaluate_module(untrained.module(), cloud_task.val)
     after = evaluate_module(staged.module(), cloud_task.val)
     assert before[-1] == evaluate_module(chain_program.module(), cloud_task.val)[-1]
-    assert all(old < 0.5 < new for old, new in zip(before[:-1], after[:-1], strict=True))
+    assert all(new > old + 0.2 for old, new in zip(before[:-1], after[:-1], strict=True))
     assert after[-1] > before[-1] - 0.05
 
 

@@ -16,24 +16,27 @@ from edgewright.errors import UsageError
 from edgewright.exits import NEVER, choose_thresholds
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.runtime import Session
+from edgewright.runtime import Session, confidence
 
 
-def top_probability(row):
-    peak = max(row)
-    return 1 / sum(math.exp(value - peak) for value in row)
+def sureness(rows):
+    """Top softmax probability of each row, as the runtime takes it."""
+    found = confidence(rows).tolist()
+    for row, value in zip(rows.tolist(), found, strict=True):
+        assert value == pytest.approx(1 / sum(math.exp(other - max(row)) for other in row))
+    return found
 
 
 def walk(logits, targets, macs, values):
     """Share at each exit, accuracy and mean MACs, one sample at a time."""
+    sure = [sureness(rows) for rows in logits[:-1]]
     counts, hits, spent = [0] * len(logits), 0, 0
     for sample, target in enumerate(targets):
         for index, rows in enumerate(logits):
             spent += macs[index]
-            row = [float(value) for value in rows[sample]]
-            last = index == len(logits) - 1
-            if last or top_probability(row) >= values[index] - 1e-12:
+            if index == len(logits) - 1 or sure[index][sample] >= values[index]:
                 counts[index] += 1
+                row = rows[sample].tolist()
                 hits += row.index(max(row)) == target
                 break
     total = len(targets)
@@ -77,8 +80,7 @@ def test_the_outcome_is_as_told_and_as_allowed(case):
 @given(st.integers(1, 2).flatmap(lambda exits: cases(exits, (1, 6))))
 def test_no_legal_choice_is_cheaper_than_the_best_of_all(case):
     logits, targets, macs, drop = case
-    grids = [sorted({top_probability(row) for row in rows.astype(float).tolist()} | {NEVER})
-             for rows in logits[:-1]]
+    grids = [sorted({*sureness(rows), NEVER}) for rows in logits[:-1]]
     outcomes = [walk(logits, targets, macs, values) for values in itertools.product(*grids)]
     full = walk(logits, targets, macs, [NEVER] * len(grids))[1]
     best = min(cost for _, accuracy, cost in outcomes if accuracy >= full - drop - 1e-9)
@@ -94,8 +96,7 @@ def test_one_exit_takes_the_surest_until_the_next_would_cost_too_much(case):
     logits, targets, macs, drop = case
     full = walk(logits, targets, macs, [NEVER])[1]
     want = walk(logits, targets, macs, [NEVER])
-    for value in sorted({top_probability(row) for row in logits[0].astype(float).tolist()},
-                        reverse=True):
+    for value in sorted(set(sureness(logits[0])), reverse=True):
         outcome = walk(logits, targets, macs, [value])
         if outcome[1] < full - drop - 1e-9:
             break
@@ -143,5 +144,5 @@ def test_a_session_does_what_was_chosen(staged, cloud_task, drop):
     assert shares.tolist() == list(chosen.exit_shares)
     assert (found.output.argmax(1) == targets).mean() == chosen.accuracy
     assert np.cumsum(macs)[found.exit].mean() == chosen.mean_macs
-    if drop == 0.3:
+    if drop > 0.1:
         assert chosen.exit_shares[0] > 0.3

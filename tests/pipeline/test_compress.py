@@ -298,3 +298,35 @@ def test_bad_recipes_are_refused(content: str, message: str, tmp_path: Path) -> 
 def test_an_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(UsageError, match="no recipe is called 'quick'; there are fast, balanced"):
         Recipe.load("quick")
+
+
+def test_what_a_model_has_no_place_for_is_left_out_and_said(
+        quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(8, 16, batch_first=True)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(x[:, 0])[0][:, -1])
+
+    result = ew.compress(Recurrent(), quadrant_task, recipe=whole_recipe, out=tmp_path / "run",
+                         quiet=True)
+    first, *others = result.manifest.stages
+    assert [stage.name for stage in others] == ["quantize"]
+    assert first.notes[0].startswith("pruning left out: 0.0% of the macs could go (")
+    assert "lstm (lstm) has no slicing rule" in first.notes[0]
+    assert first.notes[1] == "0 of 1 early exits: the graph has no place for more"
+    assert result.manifest.uncounted == ("lstm x 1",)
+
+
+def test_pruning_goes_as_far_as_it_can(trained_net: nn.Module, quadrant_task: Task,
+                                       tmp_path: Path) -> None:
+    recipe = Recipe(prune=ew.ChannelPruning(ratio=0.99, round_to=8))
+    result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
+                         quiet=True)
+    note = result.manifest.stages[0].notes[0]
+    assert note.startswith("pruning lowered to ")
+    assert note.endswith("of the macs: no more can go")
+    assert {layer.channels for layer in result.manifest.layers} == {8, 4}

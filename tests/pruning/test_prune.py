@@ -67,7 +67,7 @@ def test_a_pruned_program_learns_again(mixed_program, mixed_task):
     record = train(module, mixed_task, Training(epochs=12, batch_size=16, lr=0.1, augment=False),
                    LabelLoss())
     losses = [epoch.loss for epoch in record.history]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert pruned.with_state(module.state_dict()).costs() == pruned.costs()
 
 

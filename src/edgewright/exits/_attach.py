@@ -89,10 +89,9 @@ def place_exits(program: Program, count: int) -> tuple[Node, ...]:
     Raises:
         ModelError: There are fewer such cuts than exits.
     """
-    candidates = [cut for cut in find_cuts(program) if _can_feed_head(cut)]
-    spent = _macs_up_to(program, candidates)
+    spent = _places(program)
+    candidates = list(spent)
     total = program.costs().macs
-    candidates = [cut for cut in candidates if 0 < spent[cut] < total]
     if len(candidates) < count:
         raise ModelError(f"{count} early exits were asked for, but the graph has "
                          f"{len(candidates)} places where a single tensor lives and a head fits; "
@@ -103,6 +102,22 @@ def place_exits(program: Program, count: int) -> tuple[Node, ...]:
         free = [cut for cut in candidates if cut not in chosen]
         chosen.append(min(free, key=lambda cut: abs(spent[cut] - goal)))
     return tuple(sorted(chosen, key=lambda cut: spent[cut]))
+
+
+def possible_exits(program: Program) -> int:
+    """How many early exits a program has places for; none without one output of logits."""
+    outputs = outputs_of(program)
+    if len(outputs) != 1 or len(shape_of(outputs[0])) != 2:
+        return 0
+    return len(_places(program))
+
+
+def _places(program: Program) -> dict[Node, int]:
+    """Cuts a head fits on, with the multiply-accumulates spent up to each."""
+    candidates = [cut for cut in find_cuts(program) if _can_feed_head(cut)]
+    spent = _macs_up_to(program, candidates)
+    total = program.costs().macs
+    return {cut: spent[cut] for cut in candidates if 0 < spent[cut] < total}
 
 
 def _check(program: Program) -> None:

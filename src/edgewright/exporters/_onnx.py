@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -46,7 +47,8 @@ def to_onnx(program: Program) -> bytes:
     model = translated.model
     drop_fused_rectifiers(model.graph)
     ClearMetadataAndDocStringPass()(model)
-    _shorten_names(model.graph)
+    names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    _name_values(model.graph, names)
     content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return content
 
@@ -89,14 +91,16 @@ def _clips_at_zero(node: ir.Node) -> bool:
     return bool(np.all(zero_point == np.iinfo(zero_point.dtype).min))
 
 
-def _shorten_names(graph: ir.Graph) -> None:
-    """Rename inner values to plain numbers; in small files names are a good part of the bytes.
+def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
+    """Name inner values by plain numbers; in small files names are a good part of the bytes.
 
-    A number cannot collide with the name of an input, which is an identifier.
+    The exporter renames an input that is an output too. A number cannot collide with the name of an input, which is an identifier.
     """
     inner = [*graph.initializers.copy().values(), *(out for node in graph for out in node.outputs)]
     for index, value in enumerate(inner):
         value.name = str(index)
+    for name, value in zip(inputs, graph.inputs, strict=True):
+        value.name = name
     for index, value in enumerate(graph.outputs):
         value.name = f"output_{index}"
     for node in graph:

@@ -16,7 +16,7 @@ from edgewright.core import (
     StageRecord,
     write_atomically,
 )
-from edgewright.exits import NEVER
+from edgewright.exits import NEVER, EarlyExits
 from edgewright.measure import machine
 from edgewright.pipeline._bundling import (
     input_specs,
@@ -50,6 +50,7 @@ class Assembly:
     task: Task
     budget: Budget
     recipe: Recipe
+    exits: EarlyExits | None
     seed: int
     model: str
 
@@ -112,10 +113,9 @@ class Assembly:
         return written
 
     def _with_thresholds(self, draft: Bundle, narrator: Narrator) -> Bundle:
-        exits = self.recipe.exits
-        if exits is None:
+        if self.exits is None:
             return draft
-        chosen = tune_thresholds(Session(draft), self.task.val, exits.max_drop)
+        chosen = tune_thresholds(Session(draft), self.task.val, self.exits.max_drop)
         shares = ", ".join(f"{share:.0%}" for share in chosen.exit_shares)
         narrator.note(f"exits chosen on val: {shares} leave at each, accuracy "
                       f"{chosen.accuracy:.2%} ({chosen.full_accuracy:.2%} without)")

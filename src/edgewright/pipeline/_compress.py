@@ -10,18 +10,16 @@ from typing import final
 from torch import nn
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Figures, Limit, Manifest, Measurement, format_size
+from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
+from edgewright.pipeline._adapt import adapt
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._directory import RunDirectory, check_free
 from edgewright.pipeline._identity import identity_of
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._stages import Stages
-from edgewright.program import Program, fold_batch_norm, outputs_of, shape_of
-from edgewright.pruning import ChannelPruning
-from edgewright.search import plan_ratio
+from edgewright.program import Program, outputs_of, shape_of
 from edgewright.task import Task
 
 
@@ -110,15 +108,15 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     task.check(shape_of(outputs_of(original)[-1])[-1])
     identity = identity_of(original, task, budget, recipe, seed)
     check_free(directory, identity)
-    assembly = Assembly(task, budget, recipe, seed, name)
-    pruning = _plan(original, budget, recipe)
+    adapted, notes = adapt(recipe, original, budget)
+    assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
     run = RunDirectory.open(directory, identity)
     if not run.baseline.is_file():
         narrator.begin("baseline", "the original on its runtime")
         manifest = assembly.baseline(original, run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
-    stages = Stages(original, task, recipe, pruning, seed, run, narrator)
+    stages = Stages(original, task, adapted, notes, seed, run, narrator)
     program, records = stages.run()
     if run.is_complete:
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
@@ -146,26 +144,3 @@ def _ignoring(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
     patterns = (*recipe.prune.ignore, *ignore)
     return recipe.model_copy(update={"prune": recipe.prune.model_copy(
         update={"ignore": patterns})})
-
-
-def _plan(original: Program, budget: Budget, recipe: Recipe) -> ChannelPruning | None:
-    """The recipe's pruning, with a higher ratio where the budget asks for it.
-
-    Raises:
-        BudgetError: Even the smallest program of this model breaks a limit.
-    """
-    pruning = recipe.prune or ChannelPruning()
-    costs = fold_batch_norm(original).costs()
-    energy = modelled_energy_mj(costs)
-    modelled = Figures.of(
-        Measurement(name="size_bytes", value=costs.weight_bytes, kind="modelled"),
-        Measurement(name="macs", value=costs.macs, kind="modelled"),
-        Measurement(name="energy_mj", value=energy, kind="modelled"))
-    plan = plan_ratio(original.groups(pruning.ignore), budget.limits(modelled),
-                      original_energy_mj=energy, round_to=pruning.round_to,
-                      weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
-    if recipe.prune is None:
-        return None
-    if plan.ratio <= pruning.ratio or pruning.target != "macs":
-        return pruning
-    return pruning.model_copy(update={"ratio": plan.ratio})

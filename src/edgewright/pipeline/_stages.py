@@ -16,7 +16,7 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
-from edgewright.pruning import ChannelPruning, prune
+from edgewright.pruning import prune
 from edgewright.quantization import quantize
 from edgewright.task import Task
 from edgewright.training import Objective, evaluate_module
@@ -31,13 +31,14 @@ class Stages:
 
     Attributes:
         original: The captured program; every training has it as its teacher.
-        pruning: The recipe's pruning with the ratio the budget asks for, or None.
+        recipe: As adapted to this model.
+        notes: How it differs from the recipe that was asked for, in words.
     """
 
     original: Program
     task: Task
     recipe: Recipe
-    pruning: ChannelPruning | None
+    notes: tuple[str, ...]
     seed: int
     directory: RunDirectory
     narrator: Narrator
@@ -52,11 +53,11 @@ class Stages:
         return program, tuple(records)
 
     def _plan(self) -> Iterator[tuple[str, Pass, tuple[str, ...]]]:
-        yield "capture", lambda program: program, ()
+        yield "capture", lambda program: program, self.notes
         recipe = self.recipe
-        if self.pruning is not None:
-            note = f"{self.pruning.ratio:.0%} of the {self.pruning.target} to go, " \
-                   f"by {self.pruning.criterion}"
+        if recipe.prune is not None:
+            note = (f"{recipe.prune.ratio:.0%} of the {recipe.prune.target} to go, "
+                    f"by {recipe.prune.criterion}")
             yield "prune", self._prune, (note,)
         if recipe.recover is not None:
             yield "recover", self._recover, ()
@@ -95,7 +96,7 @@ class Stages:
             Measurement(name="macs", value=costs.macs, kind="modelled", runtime=counted))
 
     def _prune(self, program: Program) -> Program:
-        return prune(program, self.task, self.pruning, seed=self.seed)
+        return prune(program, self.task, self.recipe.prune, seed=self.seed)
 
     def _recover(self, program: Program) -> Program:
         return fit(program, self.task, self.recipe.recover, teacher=self.original,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.program._memory import peak_activation_bytes
-from edgewright.program._nodes import calls, op_name
+from edgewright.program._nodes import calls, is_pointwise, op_name
 from edgewright.program._shapes import shape_of, tensor_of
 
 aten = torch.ops.aten
@@ -225,7 +225,7 @@ _FREE: Final = frozenset("""
 def _is_free(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return not isinstance(target, torch._ops.HigherOrderOperator)
-    if target.namespace == "quantized_decomposed" or torch.Tag.pointwise in target.tags:
+    if target.namespace == "quantized_decomposed" or is_pointwise(target):
         return True
     returns = target._schema.returns
     is_alias = bool(returns) and returns[0].alias_info is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.fx import Graph, Node
@@ -19,6 +19,17 @@ def op_name(node: Node) -> str:
     target: Any = node.target
     name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
     return str(name).removeprefix("aten::")
+
+
+# Element-wise, but not tagged so by torch.
+_POINTWISE: Final = frozenset({"hardswish", "rsub", "log_sigmoid", "floor_divide"})
+
+
+def is_pointwise(target: Any) -> bool:
+    """Whether an operator computes each element from the elements at its place alone."""
+    return isinstance(target, torch._ops.OpOverload) and (
+        torch.Tag.pointwise in target.tags
+        or target._schema.name.removeprefix("aten::").rstrip("_") in _POINTWISE)
 
 
 def argument(node: Node, position: int, name: str = "", default: Any = None) -> Any:

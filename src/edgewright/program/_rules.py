@@ -21,7 +21,7 @@ from edgewright.program._labels import (
     TensorLabels,
     reshape_labels,
 )
-from edgewright.program._nodes import argument
+from edgewright.program._nodes import argument, is_pointwise
 from edgewright.program._shapes import shape_of, tensor_of
 
 aten = torch.ops.aten
@@ -46,7 +46,7 @@ class Tracker(Protocol):
 def propagate(tracker: Tracker, node: Node) -> Labels:
     """Labels of the result of one operator call."""
     rule = _RULES.get(_packet(node))
-    if rule is None and _is_pointwise(node):
+    if rule is None and is_pointwise(node.target):
         rule = _pointwise
     return (rule or _unknown)(tracker, node)
 
@@ -56,11 +56,6 @@ def _packet(node: Node) -> Any:
     if not isinstance(target, torch._ops.OpOverload):
         return target
     return target._schema.name.removeprefix("aten::").rstrip("_")
-
-
-def _is_pointwise(node: Node) -> bool:
-    target = node.target
-    return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
 
 
 def _untracked(node: Node) -> Labels:

@@ -24,10 +24,12 @@ class Plan:
     Attributes:
         ratio: Share of the multiply-accumulates to remove; 0 where nothing has to go.
         binding: The constraint that asks for it, or None.
+        most: Share that can be removed at all, down to one step of channels in every group.
     """
 
     ratio: float
     binding: str | None
+    most: float
 
 
 def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
@@ -56,7 +58,7 @@ def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
                      original_energy_mj * weight_bits / 32)
     needed = {name: share for name, share in shares.items() if share < 1.0}
     if not needed:
-        return Plan(0.0, None)
+        return Plan(0.0, None, 1 - macs / max(before_macs, 1))
     return _least(groups, needed, round_to)
 
 
@@ -81,4 +83,4 @@ def _least(groups: ChannelGroups, needed: Mapping[str, float],
         ratio = 1 - macs / before_macs
         if macs <= most_macs * before_macs and parameters <= most_parameters * before_parameters:
             break
-    return Plan(ratio, binding)
+    return Plan(ratio, binding, 1 - smallest(groups, round_to)[0] / before_macs)

@@ -1,0 +1,66 @@
+"""A recipe made to fit one model and one budget, saying what was changed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgewright.core import Budget, Figures, Measurement
+from edgewright.exits import possible_exits
+from edgewright.pipeline._bundling import modelled_energy_mj
+from edgewright.pipeline._recipe import Recipe
+from edgewright.program import Program, fold_batch_norm
+from edgewright.pruning import ChannelPruning
+from edgewright.search import plan_ratio
+
+_WORTHWHILE: Final = 0.02  # less than this share of the MACs is not worth a stage
+
+
+def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with the pruning the budget asks for, and without what the model has no place for.
+
+    Returns:
+        The recipe to run, and each change in words.
+
+    Raises:
+        BudgetError: Even the smallest program of this model breaks a limit.
+    """
+    pruning, pruning_note = _pruning(recipe, program, budget)
+    exits, exits_note = recipe.exits, ""
+    if exits is not None and (places := possible_exits(program)) < exits.count:
+        exits_note = f"{places} of {exits.count} early exits: the graph has no place for more"
+        exits = exits.model_copy(update={"count": places}) if places else None
+    left_out = recipe.prune is not None and pruning is None
+    adapted = recipe.model_copy(update={
+        "prune": pruning, "exits": exits, "recover": None if left_out else recipe.recover})
+    return adapted, tuple(filter(None, (pruning_note, exits_note)))
+
+
+def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
+    pruning = recipe.prune or ChannelPruning()
+    groups = program.groups(pruning.ignore)
+    modelled = _modelled(program)
+    plan = plan_ratio(groups, budget.limits(modelled), original_energy_mj=modelled["energy_mj"],
+                      round_to=pruning.round_to,
+                      weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
+    if recipe.prune is None or pruning.target != "macs":
+        return recipe.prune, ""
+    ratio = min(max(plan.ratio, pruning.ratio), plan.most)
+    if ratio < _WORTHWHILE:
+        reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
+        return None, f"pruning left out: {plan.most:.1%} of the macs could go ({reasons})"
+    changed = pruning.model_copy(update={"ratio": ratio})
+    if ratio < pruning.ratio:
+        return changed, f"pruning lowered to {ratio:.0%} of the macs: no more can go"
+    if ratio > pruning.ratio:
+        return changed, f"pruning raised to {ratio:.0%} of the macs by the limit on {plan.binding}"
+    return pruning, ""
+
+
+def _modelled(program: Program) -> Figures:
+    """What the original's figures will be, for limits that are a share of them."""
+    costs = fold_batch_norm(program).costs()
+    figures = {"size_bytes": costs.weight_bytes, "macs": costs.macs,
+               "energy_mj": modelled_energy_mj(costs), "ram_bytes": costs.peak_activation_bytes}
+    return Figures.of(*(Measurement.model_validate({"name": name, "value": value,
+                                                    "kind": "modelled"})
+                        for name, value in figures.items()))

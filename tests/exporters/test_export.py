@@ -1,0 +1,100 @@
+"""`export`: a file that has been run once, or none."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgewright.errors import ModelError, ParityError, StorageError, UsageError
+from edgewright.exporters import _export, export, to_onnx
+from edgewright.program import Program
+from edgewright.runtime import OnnxEngine
+
+
+@pytest.mark.parametrize("name", ["blocks", "blocks_quantized"])
+def test_the_file_is_the_translation(name, request, tmp_path, images):
+    program = request.getfixturevalue(name)
+    path = tmp_path / "model.onnx"
+    assert export(program, "onnx", str(path)) == path
+    assert path.read_bytes() == to_onnx(program)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    have, = OnnxEngine(path.read_bytes()).run((images[:5].numpy(),))
+    want = program.run(images[:5]).numpy()
+    assert np.linalg.norm(want - have) < (0.02 if program.is_quantized else 1e-4) * np.linalg.norm(
+        want)
+
+
+def test_an_unknown_target_is_refused(blocks, tmp_path):
+    with pytest.raises(UsageError, match="unknown export target 'tflite'; there is: 'onnx'"):
+        export(blocks, "tflite", tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_missing_is_named(blocks, tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*gone/model\.onnx"):
+        export(blocks, "onnx", tmp_path / "gone" / "model.onnx")
+
+
+def test_an_operator_without_translation_is_named_and_no_file_written(tmp_path):
+    class Bessel(nn.Module):
+        def forward(self, x):
+            return torch.special.i0(x)
+
+    with pytest.raises(ModelError, match="bessel_i0"):
+        export(Program.capture(Bessel(), torch.zeros(1, 3)), "onnx", tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def altered(content, change):
+    """The file with its largest initializer changed."""
+    model = onnx.load_from_string(content)
+    tensor = max(model.graph.initializer, key=lambda t: np.prod(t.dims))
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(("name", "change", "limit"), [
+    ("blocks", lambda w: w * np.float32(1.01), "0.0001"),
+    ("blocks", lambda w: w * np.float32("nan"), "0.0001"),
+    ("blocks", lambda w: np.roll(w, 1, axis=0), "0.0001"),
+    ("blocks_quantized", lambda w: np.roll(w, 1, axis=0), "0.05"),
+])
+def test_a_file_that_computes_something_else_is_not_written(name, change, limit, request, tmp_path,
+                                                            monkeypatch):
+    program = request.getfixturevalue(name)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(_export, "to_onnx", lambda program: altered(to_onnx(program), change))
+    with pytest.raises(ParityError, match="the exported file computes something else: relative "
+                                          rf"error \S+ on random inputs, at most {limit} is "
+                                          "allowed; no file was written; please report the model"):
+        export(program, "onnx", path)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("model", "found"), [
+    (nn.Conv2d(3, 1, 8), r"\[\(2, 1, 1, 1\)\]"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), r"\[\(2, 1\)\]"),
+])
+def test_a_file_with_other_outputs_is_not_written(blocks, model, found, tmp_path, monkeypatch):
+    other = to_onnx(Program.capture(model, torch.zeros(1, 3, 8, 8)))
+    monkeypatch.setattr(_export, "to_onnx", lambda program: other)
+    with pytest.raises(ParityError, match=rf"outputs of shape {found}, expected \[\(2, 3\)\]; no "
+                                          "file was written"):
+        export(blocks, "onnx", tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_of_zeros_and_of_integers_are_compared_too(tmp_path):
+    class Counts(nn.Module):
+        def forward(self, x):
+            return x.argmax(1), x * 0
+
+    path = export(Program.capture(Counts(), torch.randn(2, 3)), "onnx", tmp_path / "model.onnx")
+    index, zeros = OnnxEngine(path.read_bytes()).run((np.eye(3, dtype=np.float32),))
+    assert (index.tolist(), zeros.any()) == ([0, 1, 2], np.False_)

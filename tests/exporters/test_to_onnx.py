@@ -1,0 +1,223 @@
+"""The ONNX translation: the same numbers, in the operators that the runtime has kernels for."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgewright.errors import ModelError
+from edgewright.exporters import to_onnx
+from edgewright.exporters._onnx import drop_fused_rectifiers
+from edgewright.program import Program
+from edgewright.quantization import quantize
+from edgewright.runtime import OnnxEngine
+
+
+class Net(nn.Module):
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def relative_error(want, have):
+    return float(np.linalg.norm(want - have) / np.linalg.norm(want))
+
+
+def optimised(model, path):
+    """How often each operator is in what the runtime makes of a file."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("blocks", 1e-5), ("blocks_quantized", 0.02)])
+def test_a_file_computes_what_the_program_does_at_any_batch_size(name, limit, images, request):
+    program = request.getfixturevalue(name)
+    engine = OnnxEngine(to_onnx(program))
+    for batch in (1, 5, 64):
+        x = images[:batch]
+        have, = engine.run((x.numpy(),))
+        assert have.shape == (batch, 3)
+        assert relative_error(program.run(x).numpy(), have) < limit
+
+
+def test_every_quantised_layer_and_addition_is_fused(blocks_quantized, tmp_path):
+    counts = optimised(to_onnx(blocks_quantized), tmp_path / "o.onnx")
+    assert {op: counts[op] for op in ("QLinearConv", "QLinearAdd", "QGemm")} == {
+        "QLinearConv": 4, "QLinearAdd": 2, "QGemm": 2}
+    assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "Relu"} & set(counts)
+    assert counts["QuantizeLinear"] <= 2  # the input, and behind the mean
+
+
+def convolution(inputs, outputs, **options):
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+FUSED = {
+    "depthwise": (lambda m, x: m.b(m.a(x).relu()).relu(),
+                  lambda: {"a": convolution(3, 4), "b": convolution(4, 4, groups=4)},
+                  {"QLinearConv": 2}),
+    "relu6": (lambda m, x: nn.functional.relu6(m.a(x)), lambda: {"a": convolution(3, 4)},
+              {"QLinearConv": 1}),
+    "concat": (lambda m, x: torch.cat([m.a(x).relu(), m.b(x).relu()], 1),
+               lambda: {"a": convolution(3, 2), "b": convolution(3, 2)},
+               {"QLinearConv": 2, "QLinearConcat": 1}),
+    "addition": (lambda m, x: (m.a(x) + m.b(x)).relu(),
+                 lambda: {"a": convolution(3, 4), "b": convolution(3, 4)},
+                 {"QLinearConv": 2, "QLinearAdd": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_other_kinds_are_fused_too(kind, images, as_task, tmp_path):
+    function, layers, want = FUSED[kind]
+    torch.manual_seed(0)
+    model = Net(lambda m, x: m.head(function(m, x).mean((2, 3))), **layers(), head=nn.Linear(4, 3))
+    program = Program.capture(model.eval(), images[:2])
+    counts = optimised(to_onnx(quantize(program, as_task(images))), tmp_path / "o.onnx")
+    assert {op: counts[op] for op in want} == want
+    assert not {"Conv", "FusedConv", "Add", "Relu"} & set(counts)
+
+
+@pytest.mark.parametrize("name", ["blocks", "blocks_quantized"])
+def test_equal_programs_give_equal_bytes(name, request, tmp_path):
+    program = request.getfixturevalue(name)
+    first = to_onnx(program)
+    assert to_onnx(program) == first
+    program.save(tmp_path / "p.pt2")
+    again = [to_onnx(Program.load(tmp_path / "p.pt2")) for _ in range(2)]
+    assert again[0] == again[1]
+    assert len(again[0]) == pytest.approx(len(first), abs=200)
+
+
+def test_a_file_holds_no_metadata_and_short_names(blocks_quantized):
+    model = onnx.load_from_string(to_onnx(blocks_quantized))
+    nodes = model.graph.node
+    assert not any(node.name or node.doc_string or node.metadata_props for node in nodes)
+    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    assert not any(value.doc_string or value.metadata_props for value in values)
+    assert not (model.doc_string or model.graph.doc_string or model.metadata_props
+                or model.graph.metadata_props or model.functions)
+    inner = {name for node in nodes for name in node.output} - {"output_0"}
+    assert all(name.isdigit() for name in inner)
+    assert [value.name for value in model.graph.input] == ["x"]
+    assert str(__file__).encode() not in model.SerializeToString()
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version >= 20
+
+
+def test_the_batch_is_the_only_free_dimension(blocks):
+    model = onnx.load_from_string(to_onnx(blocks))
+    for value, rest in ((model.graph.input[0], [3, 8, 8]), (model.graph.output[0], [3])):
+        batch, *fixed = value.type.tensor_type.shape.dim
+        assert batch.dim_param
+        assert [dim.dim_value for dim in fixed] == rest
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, first, others):
+        total = self.layer(first) + others["more"]
+        return {"sum": total, "rest": (first, [others["count"] + 1, total, total])}
+
+
+def test_several_inputs_and_nested_outputs_are_flat_and_in_order():
+    example = (torch.randn(4, 3), {"more": torch.randn(4, 3), "count": torch.tensor([1, 2, 3, 4])})
+    program = Program.capture(Nested(), example)
+    content = to_onnx(program)
+    model = onnx.load_from_string(content)
+    names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    assert [value.name for value in model.graph.input] == names
+    assert [value.name for value in model.graph.output] == [f"output_{i}" for i in range(5)]
+    flat = torch.utils._pytree.tree_leaves(example)
+    have = OnnxEngine(content).run(tuple(leaf.numpy() for leaf in flat))
+    want = torch.utils._pytree.tree_leaves(program.run(*example))
+    for expected, found in zip(want, have, strict=True):
+        assert found.dtype == expected.numpy().dtype
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("function", "operator"), [
+    (lambda m, x: torch.special.i0(m.a(x)), "bessel_i0"),
+    (lambda m, x: torch.special.gammainc(m.a(x).exp(), m.a(x).exp()), "igamma"),
+])
+def test_an_operator_without_translation_is_named(function, operator):
+    program = Program.capture(Net(function, a=nn.Linear(3, 3)), torch.zeros(1, 3))
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with pytest.raises(ModelError, match=rf"^the program has no ONNX translation: \S*{operator}\S*"
+                                         r": .*; replace the operator in the model$") as caught:
+        to_onnx(program)
+    assert "\x1b" not in str(caught.value)
+    assert logger.level == level
+
+
+def rectified(zero_points, extra="", outputs="uint8[N] y0"):
+    """A graph whose Relu feeds a QuantizeLinear for each zero point."""
+    lines = [f"y{i} = QuantizeLinear(r, scale, zero{i})" for i in range(len(zero_points))]
+    parsed = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 20]> g (float[N] x) => ({outputs}) '
+        f"{{ h = Neg(x)  r = Relu(h)  {'  '.join(lines)}  {extra} }}")
+    constants = {"scale": np.float32(0.1),
+                 **{f"zero{i}": zero for i, zero in enumerate(zero_points)}}
+    parsed.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name)
+                                    for name, value in constants.items())
+    return parsed
+
+
+def rectifiers_left(parsed):
+    """Relus left by the pass, once it is seen that the outputs are the same."""
+    model = ir.from_proto(parsed)
+    drop_fused_rectifiers(model.graph)
+    after = ir.to_proto(model)
+    x = np.linspace(-20, 20, 41).astype(np.float32)
+    results = [OnnxEngine(proto.SerializeToString()).run((x,)) for proto in (parsed, after)]
+    for want, have in zip(*results, strict=True):
+        assert np.array_equal(want, have)
+    return sum(node.op_type == "Relu" for node in after.graph.node)
+
+
+TWO = "uint8[N] y0, uint8[N] y1"
+
+
+@pytest.mark.parametrize(("zero_points", "extra", "outputs", "left"), [
+    ([np.uint8(0)], "", "uint8[N] y0", 0),
+    ([np.int8(-128)], "", "int8[N] y0", 0),
+    ([np.uint8(0), np.uint8(0)], "", TWO, 0),
+    ([np.uint8(7)], "", "uint8[N] y0", 1),
+    ([np.int8(0)], "", "int8[N] y0", 1),
+    ([np.uint8(0), np.uint8(7)], "", TWO, 1),
+    ([np.uint8(0)], "z = Neg(r)", "uint8[N] y0, float[N] z", 1),
+    ([np.uint8(0)], "", "uint8[N] y0, float[N] r", 1),
+])
+def test_only_a_relu_that_the_grid_repeats_is_dropped(zero_points, extra, outputs, left):
+    assert rectifiers_left(rectified(zero_points, extra, outputs)) == left
+
+
+def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays():
+    parsed = rectified([np.uint8(0)])
+    del parsed.graph.node[-1].input[2]  # uint8 with zero 0 by default: left alone, to be safe
+    assert rectifiers_left(parsed) == 1
+    plain = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[N] x) => '
+                                    "(float[N] y) { y = Relu(x) }")
+    assert rectifiers_left(plain) == 1

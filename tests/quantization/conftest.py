@@ -1,0 +1,94 @@
+"""A small trained network with every usual part, and its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewright.program import Program
+from edgewright.quantization import Quantization, quantize
+from edgewright.task import Task
+from edgewright.training import LabelLoss, Training, train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make small tensors slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def colours(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noisy images (3, 8, 8); the class is the channel that is brighter."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    images = torch.randn(count, 3, 8, 8, generator=generator)
+    images[torch.arange(count), labels] += 0.4
+    return images, labels
+
+
+class Small(nn.Module):
+    """Convolution, norm, ReLU, a residual, pooling, two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.one = nn.Conv2d(8, 8, 3, padding=1)
+        self.two = nn.Conv2d(8, 8, 3, padding=1)
+        self.hidden = nn.Linear(8, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x)).relu()
+        x = (x + self.two(self.one(x).relu())).relu()
+        x = nn.functional.max_pool2d(x, 2).mean((2, 3))
+        return self.head(self.hidden(x).relu())
+
+
+@pytest.fixture(scope="session")
+def colour_task(one_thread: None) -> Task:
+    return Task(colours(400, 0), colours(200, 1), colours(200, 2), name="colours")
+
+
+@pytest.fixture(scope="session")
+def small(colour_task: Task) -> Program:
+    """Trained, in floating point; read only."""
+    torch.manual_seed(0)
+    net = Small()
+    train(net, colour_task, Training(epochs=6, batch_size=32, lr=0.05), LabelLoss())
+    return Program.capture(net, colour_task.train.example(2))
+
+
+@pytest.fixture(scope="session")
+def small_quantized(small: Program, colour_task: Task) -> Program:
+    return quantize(small, colour_task)
+
+
+class Net(nn.Module):
+    """A forward pass written as a function of (self, *inputs), over named layers."""
+
+    def __init__(self, function: Callable[..., object], **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.function(self, *inputs)
+
+
+@pytest.fixture(scope="session", name="net")
+def net_class() -> type[Net]:
+    return Net
+
+
+@pytest.fixture(scope="session")
+def trained_quantization() -> Quantization:
+    return Quantization(method="qat", training=Training(epochs=2, batch_size=32, lr=0.01,
+                                                        weight_decay=1e-5))

@@ -1,0 +1,143 @@
+"""Networks of many kinds: quantised where the runtime has kernels, right everywhere else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.exporters import to_onnx
+from edgewright.program import Program
+from edgewright.quantization import quantize
+from edgewright.runtime import OnnxEngine
+from edgewright.task import Task
+
+IMAGE, SERIES, TOKENS = (3, 8, 8), (3, 16), (5, 6)
+
+
+def conv(inputs, outputs, size=3, **options):
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
+
+
+def pooled(x):
+    return x.mean((2, 3))
+
+
+def tied():
+    first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+    second.weight, second.bias = first.weight, first.bias
+    return {"a": first, "b": second, "h": nn.Linear(6, 3)}
+
+
+KINDS = {
+    "concat": (lambda m, x: m.h(pooled(torch.cat([m.a(x).relu(), m.b(x)], 1))), IMAGE,
+               lambda: {"a": conv(3, 4), "b": conv(3, 4), "h": nn.Linear(8, 3)}),
+    "depthwise": (lambda m, x: m.h(pooled(m.c(m.b(m.a(x).relu()).relu()).relu())), IMAGE,
+                  lambda: {"a": conv(3, 4, 1), "b": conv(4, 4, groups=4), "c": conv(4, 6, 1),
+                           "h": nn.Linear(6, 3)}),
+    "hardswish, relu6": (lambda m, x: m.h(pooled(F.relu6(m.b(F.hardswish(m.a(x)))))), IMAGE,
+                         lambda: {"a": conv(3, 4), "b": conv(4, 4), "h": nn.Linear(4, 3)}),
+    "squeeze": (lambda m, x: m.h(pooled(m.b((y := m.a(x).relu())
+                                            * m.g(pooled(y)).sigmoid()[:, :, None, None]))), IMAGE,
+                lambda: {"a": conv(3, 4), "g": nn.Linear(4, 4), "b": conv(4, 4),
+                         "h": nn.Linear(4, 3)}),
+    "one dimension": (lambda m, x: m.h(m.b(m.a(x).relu()).relu().mean(2)), SERIES,
+                      lambda: {"a": nn.Conv1d(3, 4, 3, padding=1),
+                               "b": nn.Conv1d(4, 4, 3, stride=2), "h": nn.Linear(4, 3)}),
+    "same padding": (lambda m, x: m.h(pooled(m.a(x).relu())), IMAGE,
+                     lambda: {"a": nn.Conv2d(3, 4, 3, padding="same"), "h": nn.Linear(4, 3)}),
+    "transformer": (lambda m, x: m.h(m.n(x + m.b(F.gelu(m.a(m.n(x))))).mean(1)), TOKENS,
+                    lambda: {"a": nn.Linear(6, 12), "b": nn.Linear(12, 6), "n": nn.LayerNorm(6),
+                             "h": nn.Linear(6, 3)}),
+    "attention": (lambda m, x: m.h(((m.q(x) @ m.k(x).transpose(1, 2)).softmax(-1)
+                                    @ m.v(x)).mean(1)), TOKENS,
+                  lambda: {"q": nn.Linear(6, 6), "k": nn.Linear(6, 6), "v": nn.Linear(6, 6),
+                           "h": nn.Linear(6, 3)}),
+    "pooling": (lambda m, x: m.h(F.avg_pool2d(F.pad(F.adaptive_avg_pool2d(m.a(x), 4),
+                                                    (1, 1, 1, 1), value=5.0), 2).flatten(1)), IMAGE,
+                lambda: {"a": conv(3, 4), "h": nn.Linear(36, 3)}),
+    "a layer twice": (lambda m, x: m.h(pooled(m.a(m.a(x).relu()))), IMAGE,
+                      lambda: {"a": conv(3, 3), "h": nn.Linear(3, 3)}),
+    "tied layers": (lambda m, x: m.h(m.b(m.a(x).relu()).relu().mean(1)), TOKENS, tied),
+    "a weight and a bias read as floats too": (
+        lambda m, x: m.h(m.a(x).relu().mean(1)) @ m.h.weight + m.a.bias, TOKENS,
+        lambda: {"a": nn.Linear(6, 6), "h": nn.Linear(6, 6)}),
+    "an activation that is an output too": (
+        lambda m, x: (m.h(pooled(m.b(y := m.a(x).relu()))), y), IMAGE,
+        lambda: {"a": conv(3, 4), "b": conv(4, 4), "h": nn.Linear(4, 3)}),
+    "no bias": (lambda m, x: m.h(pooled(m.a(x).relu())), IMAGE,
+                lambda: {"a": conv(3, 4, bias=False), "h": nn.Linear(4, 3, bias=False)}),
+}
+
+
+def relative_error(want, have):
+    return float((want - have).norm() / want.norm())
+
+
+def leaves(result):
+    return torch.utils._pytree.tree_leaves(result)
+
+
+def on_runtime(program):
+    engine = OnnxEngine(to_onnx(program))
+    return lambda x: [torch.from_numpy(array) for array in engine.run((x.numpy(),))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layer_is_quantised_and_the_runtime_agrees(kind, net, tmp_path):
+    function, shape, layers = KINDS[kind]
+    torch.manual_seed(0)
+    model = net(function, **layers()).eval()
+    x = torch.randn(96, *shape)
+    y = torch.arange(96) % 3
+    program = Program.capture(model, x[:2])
+    quantized = quantize(program, Task((x, y), (x, y), (x, y)))
+    assert {layer.bits for layer in quantized.costs().layers if layer.weight} == {8}
+    for exact, simulated in zip(leaves(program.run(x)), leaves(quantized.run(x)), strict=True):
+        assert relative_error(exact, simulated) < 0.06
+    quantized.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    exact_file, quantized_file = on_runtime(program), on_runtime(quantized)
+    for batch in (x[:1], x[:5], x):
+        simulated = leaves(quantized.run(batch))
+        for want, have in zip(leaves(program.run(batch)), exact_file(batch), strict=True):
+            assert relative_error(want, have) < 1e-5
+        for want, have in zip(simulated, quantized_file(batch), strict=True):
+            assert relative_error(want, have) < 0.03
+        assert all(torch.equal(a, b) for a, b in zip(
+            simulated, leaves(loaded.run(batch)), strict=True))
+
+
+def test_a_weight_shared_with_an_embedding_stays_a_float_there(net):
+    torch.manual_seed(0)
+    words, out = nn.Embedding(7, 4), nn.Linear(4, 7)
+    out.weight = words.weight
+    model = net(lambda m, x: m.out(m.k(m.words(x).mean(1)).relu()), words=words,
+                k=nn.Linear(4, 4), out=out)
+    x = torch.randint(0, 7, (64, 5))
+    program = Program.capture(model, x[:2])
+    y = torch.arange(64) % 7
+    quantized = quantize(program, Task((x, y), (x, y), (x, y)))
+    stored = sorted(str(value.dtype) for name, value in quantized.state_dict().items()
+                    if value.shape == (7, 4))
+    assert stored == ["torch.float32", "torch.int8"]
+    assert relative_error(program.run(x), quantized.run(x)) < 0.03
+    have, = on_runtime(quantized)(x)
+    assert relative_error(quantized.run(x), have) < 0.01
+
+
+def test_a_layer_used_twice_is_stored_once_with_a_bias_for_each_input(net):
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 6), torch.arange(64) % 3
+    model = net(lambda m, x: m.h(m.a(m.a(x).relu() * 3).relu()), a=nn.Linear(6, 6),
+                h=nn.Linear(6, 3))
+    state = quantize(Program.capture(model, x[:2]), Task((x, y), (x, y), (x, y))).state_dict()
+    weights = [name for name, value in state.items() if value.dtype == torch.int8]
+    assert sorted(weights) == ["a.weight", "h.weight"]
+    biases = {name: state[f"{name}_scale"] for name, value in state.items()
+              if value.dtype == torch.int32 and name.startswith("a.")}
+    assert len(biases) == 2
+    for name, scale in biases.items():
+        torch.testing.assert_close(state[name] * scale, model.a.bias.detach(), rtol=0,
+                                   atol=float(scale.max()) * 0.51)

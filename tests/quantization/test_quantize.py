@@ -1,0 +1,190 @@
+"""Quantisation: what is stored, on which grids, and that the network still answers as before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.distill import fit
+from edgewright.errors import UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.program import Program, fold_batch_norm
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.quantization import Quantization, quantize
+from edgewright.quantization._quantize import _calibrate
+from edgewright.task import Task
+from edgewright.training import Training, evaluate_module
+
+LAYERS = ("stem", "one", "two", "hidden", "head")
+ops = torch.ops.quantized_decomposed
+
+
+def relative_error(want, have):
+    return float((want - have).norm() / want.norm())
+
+
+def accuracy(program, task):
+    return evaluate_module(program.module(), task.test)[-1]
+
+
+def layers_of(program):
+    """Each layer's weight name, with its call."""
+    return {str(node.args[1].args[0].target): node for node in program.calls()
+            if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)}
+
+
+def test_calibrating_keeps_the_names_and_the_answers(small, small_quantized, colour_task):
+    state = small_quantized.state_dict()
+    assert (small.is_quantized, small_quantized.is_quantized) == (False, True)
+    for name in LAYERS:
+        assert state[f"{name}.weight"].dtype == torch.int8
+        assert state[f"{name}.bias"].dtype == torch.int32
+    assert not any(name.startswith("norm") for name in state)
+    x, = colour_task.test.example(200)
+    assert relative_error(small.run(x), small_quantized.run(x)) < 0.05
+    assert (small.run(x).argmax(1) == small_quantized.run(x).argmax(1)).float().mean() > 0.97
+    assert small_quantized.costs().macs_by_bits() == {8: small.costs().macs}
+
+
+def test_weights_lie_on_symmetric_grids_of_their_channels(small, small_quantized):
+    floats = fold_batch_norm(small).state_dict()
+    state = small_quantized.state_dict()
+    layers = layers_of(small_quantized)
+    assert list(layers) == [f"{name}.weight" for name in LAYERS]
+    for name, node in layers.items():
+        scales = state[str(node.args[1].args[1].target)]
+        zeros = state[str(node.args[1].args[2].target)]
+        for channel, weights in enumerate(floats[name]):
+            scale = max(abs(value) for value in weights.flatten().tolist()) / 127
+            assert float(scales[channel]) == pytest.approx(scale, rel=1e-6)
+            assert int(zeros[channel]) == 0
+            want = [max(-127, min(127, round(value / float(scales[channel]))))
+                    for value in weights.flatten().tolist()]
+            assert state[name][channel].flatten().tolist() == want
+    assert (state["one.weight"] == -128).sum() == 0
+
+
+def test_biases_lie_on_the_grid_of_their_products(small, small_quantized):
+    floats = fold_batch_norm(small).state_dict()
+    state = small_quantized.state_dict()
+    for name, node in layers_of(small_quantized).items():
+        source, weight, bias = node.args[:3]
+        assert bias.target is ops.dequantize_per_channel.default
+        bias_name = name.replace("weight", "bias")
+        assert str(bias.args[0].target) == bias_name
+        for channel, value in enumerate(floats[bias_name].tolist()):
+            scale = source.args[1] * float(state[str(weight.args[1].target)][channel])
+            assert float(state[f"{bias_name}_scale"][channel]) == pytest.approx(scale, rel=1e-6)
+            assert int(state[bias_name][channel]) == pytest.approx(value / scale, abs=0.51)
+        assert state[f"{bias_name}_zero_point"].tolist() == [0] * len(floats[bias_name])
+
+
+def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized):
+    quantizers = [node for node in small_quantized.calls()
+                  if node.target is ops.quantize_per_tensor.default]
+    assert len(quantizers) >= 6
+    for node in quantizers:
+        scale, zero_point, *rest = node.args[1:]
+        assert scale > 0
+        assert 0 <= zero_point <= 255
+        assert rest == [0, 255, torch.uint8]
+    output = next(node for node in small_quantized.graph.nodes if node.op == "output")
+    assert output.all_input_nodes[0].target is torch.ops.aten.linear.default
+
+
+def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized):
+    after_relu = [node for node in small_quantized.calls()
+                  if node.target is ops.quantize_per_tensor.default
+                  and "relu" in node.args[0].name]
+    assert len(after_relu) == 4
+    assert all(node.args[2] == 0 for node in after_relu)
+
+
+def test_the_original_is_left_as_it_was(small, colour_task, trained_quantization):
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    graph = str(small.graph)
+    for config in (Quantization(), trained_quantization):
+        quantize(small, colour_task, config)
+    assert str(small.graph) == graph
+    torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
+
+
+def test_training_with_fake_quantisers(small, colour_task, small_quantized, trained_quantization):
+    trained = quantize(small, colour_task, trained_quantization)
+    assert accuracy(trained, colour_task) > accuracy(small, colour_task) - 0.05
+    state, calibrated = trained.state_dict(), small_quantized.state_dict()
+    for name in LAYERS:
+        assert state[f"{name}.weight"].dtype == torch.int8
+        assert state[f"{name}.bias"].dtype == torch.int32
+    assert not torch.equal(state["one.weight"], calibrated["one.weight"])
+    again = quantize(small, colour_task, trained_quantization).state_dict()
+    torch.testing.assert_close(again, state, rtol=0, atol=0)
+
+
+def test_training_starts_from_a_bad_network_and_ends_better(colour_task, trained_quantization):
+    torch.manual_seed(1)
+    raw = Program.capture(nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
+        torch.zeros(1, 3, 8, 8))
+    config = trained_quantization.model_copy(update={"training": Training(
+        epochs=6, batch_size=16, lr=0.05)})
+    assert accuracy(quantize(raw, colour_task), colour_task) < 0.6
+    assert accuracy(quantize(raw, colour_task, config), colour_task) > 0.8
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_all_stages_compose(small, colour_task, trained_quantization, method, tmp_path):
+    short = Training(epochs=2, batch_size=32, lr=0.02)
+    pruned = prune(small, colour_task, ChannelPruning(ratio=0.3, round_to=2))
+    recovered = fit(pruned, colour_task, short, teacher=small)
+    staged = add_exits(recovered, colour_task, EarlyExits(count=2, training=short))
+    config = Quantization() if method == "ptq" else trained_quantization
+    final = quantize(staged, colour_task, config)
+    assert (final.exits, final.is_quantized) == (2, True)
+    assert final.costs().macs == staged.costs().macs < small.costs().macs
+    assert accuracy(final, colour_task) > accuracy(small, colour_task) - 0.1
+    assert {final.state_dict()[f"exits.{i}.weight"].dtype for i in (0, 1)} == {torch.int8}
+    final.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    x, = colour_task.test.example(7)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.run(x), final.run(x), strict=True))
+    assert (loaded.exits, loaded.is_quantized) == (2, True)
+    for figure in ("macs", "parameters", "weight_bytes", "peak_activation_bytes"):
+        assert getattr(loaded.costs(), figure) == getattr(final.costs(), figure)
+
+
+def test_calibration_looks_at_as_many_samples_as_asked():
+    class Counter(nn.Module):
+        seen = 0
+
+        def forward(self, x):
+            self.seen += len(x)
+
+    x, y = torch.randn(150, 2), torch.zeros(150, dtype=torch.long)
+    task = Task((x, y), (x, y), (x[:2], y[:2]))
+    for asked, shown in [(1, 1), (64, 64), (100, 100), (150, 150), (1000, 150)]:
+        counter = Counter()
+        _calibrate(counter, task, asked, seed=0)
+        assert counter.seen == shown
+
+
+def test_a_quantised_program_is_refused(small_quantized, colour_task):
+    with pytest.raises(UsageError, match="the program is quantised already; quantise the one in "
+                                         "floating point"):
+        quantize(small_quantized, colour_task)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"weights": 4}, "quantisation to 4 bits is not supported; weights and activations can have "
+                     "8 bits"),
+    ({"activations": 16}, "quantisation to 16 bits is not supported"),
+    ({"weights": "eight"}, "quantisation to 'eight' bits is not supported"),
+    ({"method": "magic"}, "Quantization: method: Input should be 'ptq' or 'qat', got 'magic'"),
+    ({"calibration_samples": 0}, "Quantization: calibration_samples: Input should be greater "
+                                 "than or equal to 1, got 0"),
+    ({"bits": 8}, "Quantization: bits: Extra inputs are not permitted, got 8"),
+])
+def test_a_setting_that_no_kernel_has_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        Quantization(**wrong)
