@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check format clean
 
 demo: $(STAMP)  ## run the main job on the embedded digits and print the table
-	$(BIN)/python examples/demo.py
+	rm -rf runs/demo
+	$(BIN)/python examples/demo.py --out runs/demo
 
 test: $(STAMP)  ## run the whole test suite
 	$(BIN)/python -m pytest

@@ -59,5 +59,7 @@ def _say(error: ew.EdgewrightError) -> int:
 if __name__ == "__main__":
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     except ew.EdgewrightError as error:
         sys.exit(_say(error))

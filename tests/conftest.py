@@ -47,6 +47,12 @@ class SmallNet(nn.Module):
         return self.head(x.flatten(1))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for each other cost small networks more than they save."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def quadrant_task() -> Task:
     recipe = Preprocessing(channels=1, height=8, width=8, mean=(0.3,), std=(0.2,))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from edgewright.errors import EdgewrightError, MissingExtraError
+from edgewright._extras import missing_workshop
+from edgewright.errors import EdgewrightError
 
 if TYPE_CHECKING:
     from edgewright.core import Budget, Manifest
@@ -46,9 +47,6 @@ _HOME: Final[dict[str, str]] = {
     "quantize": "edgewright.quantization",
     "verify": "edgewright.pipeline",
 }
-_WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
-                              "lightning_fabric", "safetensors", "datasets", "sklearn"})
-
 __version__: Final = "0.1.0"
 
 __all__ = [
@@ -82,9 +80,10 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module(_HOME[name]), name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _WORKSHOP:
+        missing = missing_workshop(error, f"edgewright.{name}")
+        if missing is None:
             raise
-        raise MissingExtraError(f"edgewright.{name}", "compress") from error
+        raise missing from error
     globals()[name] = value
     return value
 

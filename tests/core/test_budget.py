@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from edgewright.core import CONSTRAINTS, Breach, Budget, Figures, Limit, Measurement
 from edgewright.errors import UsageError
@@ -80,7 +79,7 @@ def test_a_budget_that_cannot_be_read_says_why(text, message):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises((UsageError, ValidationError), match="sizes"):
+    with pytest.raises(UsageError, match="sizes"):
         Budget(sizes="1 kB")
 
 
@@ -125,6 +124,15 @@ def test_a_missing_original_is_no_licence(text):
     assert len(budget.breaches(found, figures())) == 1
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("drop=5", "'5' is more than 100 %"), ("accuracy=92", "'92' is more than 100 %"),
+    ("accuracy=101%", "'101%' is more than 100 %"), ("drop=100%", "a drop of 100 points"),
+])
+def test_a_share_above_one_is_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        Budget.parse(text)
+
+
 def test_zero_is_a_limit():
     (breach,) = Budget(max_drop=0).breaches(figures(accuracy=0.9169), ORIGINAL)
     assert breach.limit == pytest.approx(0.917)
@@ -132,7 +140,7 @@ def test_zero_is_a_limit():
 
 
 AMOUNTS = st.one_of(st.none(), st.floats(0, 1e9), st.floats(0, 200).map(lambda p: f"{p!r} %"))
-SHARES = st.one_of(st.none(), st.floats(0, 1), st.floats(0, 100).map(lambda p: f"{p!r} %"))
+SHARES = st.one_of(st.none(), st.floats(0, 0.99), st.floats(0, 99).map(lambda p: f"{p!r} %"))
 BUDGETS = st.builds(Budget, size=AMOUNTS, ram=AMOUNTS, latency=AMOUNTS, macs=AMOUNTS,
                     energy=AMOUNTS, max_drop=SHARES, accuracy=SHARES)
 FIGURES = st.fixed_dictionaries({}, optional={

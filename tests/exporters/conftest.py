@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import quantize
 from edgewright.task import Task
@@ -66,3 +67,13 @@ def blocks(images: Tensor) -> Program:
 @pytest.fixture(scope="session")
 def blocks_quantized(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -> Program:
     return quantize(blocks, as_task(images))
+
+
+@pytest.fixture(scope="session")
+def blocks_file(blocks: Program) -> bytes:
+    return to_onnx(blocks)
+
+
+@pytest.fixture(scope="session")
+def blocks_quantized_file(blocks_quantized: Program) -> bytes:
+    return to_onnx(blocks_quantized)

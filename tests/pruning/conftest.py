@@ -60,4 +60,4 @@ def mixed_task() -> Task:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(80, *IMAGE, generator=generator)
     y = torch.randint(0, 3, (80,), generator=generator)
-    return Task((x, y), val=(x[:8], y[:8]), test=(x[:8], y[:8]))
+    return Task((x, y), val=(x[:8], y[:8]), test=(x[8:15], y[8:15]))

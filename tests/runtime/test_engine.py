@@ -72,4 +72,4 @@ def test_running_a_bundle_loads_nothing_of_the_workshop_and_sends_nothing(staged
     assert telemetry_off == "1"
     assert not {name.partition(".")[0] for name in modules} & WORKSHOP
     rooms = {name.split(".")[1] for name in modules if name.startswith("edgewright.")}
-    assert rooms == {"bundle", "core", "errors", "runtime"}
+    assert rooms == {"_extras", "bundle", "core", "errors", "runtime"}

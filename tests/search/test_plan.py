@@ -6,9 +6,10 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from edgewright.errors import BudgetError
-from edgewright.program import remove_channels
+from edgewright.program import Program, remove_channels
 from edgewright.search import Plan, allocate_channels, plan_ratio
 
 ENERGY = 3.0
@@ -68,14 +69,16 @@ def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, sha
 
     levels = (at_level(level, round_to) for level in range(1, 41))
     least = next(left for left in levels if holds(left))
-    assert found == Plan(pytest.approx(1 - least.macs / costs.macs), min(shares, key=shares.get))
+    assert found == Plan(pytest.approx(1 - least.macs / costs.macs), min(shares, key=shares.get),
+                         pytest.approx(1 - at_level(40, round_to).macs / costs.macs))
     assert 0 < found.ratio < 1
 
 
 @pytest.mark.parametrize("limits", [{}, {"latency": 0.1}, {"ram": 1.0, "accuracy": 0.99},
                                     {"macs": 1e12, "size": 1e12, "energy": 1e12}])
 def test_nothing_goes_where_no_limit_asks_for_it(residual, residual_groups, limits):
-    assert plan(residual, residual_groups, limits) == Plan(0.0, None)
+    most = 1 - at_level(40, 1).macs / counted(12, 18, 7).macs
+    assert plan(residual, residual_groups, limits) == Plan(0.0, None, pytest.approx(most))
 
 
 def test_a_limit_below_the_smallest_program_is_named(residual, residual_groups):
@@ -109,9 +112,16 @@ def test_what_is_planned_can_be_allocated(residual, residual_groups, allocation,
 
 def test_a_program_without_groups_is_planned_for_too(rigid):
     groups = rigid.groups()
-    assert plan(rigid, groups, {}) == Plan(0.0, None)
-    assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None)
-    assert plan(rigid, groups, {"macs": 12}) == Plan(0.0, "macs")
+    assert plan(rigid, groups, {}) == Plan(0.0, None, 0.0)
+    assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None, 0.0)
+    assert plan(rigid, groups, {"macs": 12}) == Plan(0.0, "macs", 0.0)
     with pytest.raises(BudgetError, match=re.escape("macs is limited to 11, but the smallest "
                                                     "program this model can be pruned to needs 12")):
         plan(rigid, groups, {"macs": 11})
+
+
+def test_a_program_that_multiplies_nothing_is_planned_for_too():
+    program = Program.capture(torch.nn.BatchNorm1d(4), torch.zeros(2, 4))
+    groups = program.groups()
+    assert plan(program, groups, {"size": 7}) == Plan(0.0, "size", 0.0)
+    assert plan(program, groups, {"size": 9}) == Plan(0.0, None, 0.0)

@@ -219,12 +219,13 @@ def test_something_else_is_refused():
         DatasetSplit(3)
 
 
-def test_an_error_of_the_users_own_dataset_is_left_as_it_is():
+def test_an_error_of_the_users_own_dataset_names_the_sample():
     class Broken(Faulty):
         def __getitem__(self, index):
             raise ZeroDivisionError("mine")
 
-    with pytest.raises(ZeroDivisionError, match="mine"):
+    with pytest.raises(DataError, match=r"sample 0 of the data split cannot be read: "
+                                        r"ZeroDivisionError: mine"):
         list(DatasetSplit(Broken([1, 2])).batches(2))
 
 

@@ -41,7 +41,7 @@ def bench(
 
 
 def _table(paths: list[Path], found: list[Latency], where: str) -> Table:
-    table = Table("bundle", "median", "p10 .. p90", "mean", "ratio",
+    table = Table("bundle", "median", "p10 .. p90", "mean", "first / this",
                   title=f"latency, measured on {where}", title_justify="left")
     for path, latency in zip(paths, found, strict=True):
         ratio = found[0].median_ms / latency.median_ms

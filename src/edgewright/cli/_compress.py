@@ -30,7 +30,7 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
         = "balanced",
     ignore: Annotated[list[str] | None, typer.Option(
         help="A layer (or pattern) whose output channels must stay; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the table.")] = False,
 ) -> None:
     """Compress a trained model to one file that meets a budget.

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from edgewright import __version__
+from edgewright._extras import missing_workshop
 from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
@@ -18,13 +19,11 @@ from edgewright.cli._profile import profile
 from edgewright.cli._report import report
 from edgewright.cli._run import run
 from edgewright.cli._verify import verify
-from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
+from edgewright.errors import EdgewrightError, UsageError
 
 _INTERRUPTED: Final = 130
 # Click's ClickException, or that of the copy of click in newer versions of typer.
 _ClickError: Final[type[typer.BadParameter]] = typer.BadParameter.__mro__[2]
-_WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
-                              "lightning_fabric", "safetensors", "datasets", "sklearn"})
 
 app = typer.Typer(
     name="edgewright", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -70,15 +69,16 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _WORKSHOP:
+        missing = missing_workshop(error, f"this command ({error.name})")
+        if missing is None:
             raise
-        code = _say(str(MissingExtraError(f"this command ({error.name})", "compress")),
-                    MissingExtraError.exit_code)
+        code = _say(str(missing), missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     if code == _INTERRUPTED:  # newer versions of typer return it
-        _say("interrupted; the same command goes on where this one stopped", code)
+        resumes = "; the same command goes on where this one stopped"
+        _say("interrupted" + resumes * ("compress" in sys.argv[1:2]), code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -45,6 +45,7 @@ def _describe(output: NDArray[np.float32], manifest: Manifest, top: int) -> list
         shifted = np.exp(row.astype(np.float64) - row.max())
         probabilities = shifted / shifted.sum()
         for index in np.argsort(-row, kind="stable")[:top]:
-            name = manifest.classes[index] if manifest.classes else f"class {index}"
+            known = manifest.classes or ()
+            name = known[index] if index < len(known) else f"class {index}"
             lines.append(f"{probabilities[index]:7.2%}  {name}")
     return lines

@@ -11,7 +11,7 @@ from edgewright.core._manifest import (
     TensorSpec,
 )
 from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
-from edgewright.core._preprocessing import Preprocessing
+from edgewright.core._preprocessing import Preprocessing, image_pixels
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_size, parse_quantity
 
@@ -34,6 +34,7 @@ __all__ = [
     "TensorSpec",
     "format_count",
     "format_size",
+    "image_pixels",
     "parse_quantity",
     "write_atomically",
 ]

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from edgewright.core._measurement import FigureName, Figures
 from edgewright.core._units import Dimension, parse_quantity
@@ -70,7 +77,10 @@ def _limit_parser(dimension: Dimension) -> Any:
             return value
         if dimension != "fraction" and isinstance(value, str) and value.strip().endswith("%"):
             return Limit(value=_positive(parse_quantity(value, "fraction"), value), relative=True)
-        return Limit(value=_positive(parse_quantity(value, dimension), value))
+        number = _positive(parse_quantity(value, dimension), value)
+        if dimension == "fraction" and number > 1:
+            raise UsageError(f"{value!r} is more than 100 %; write a share such as '1 %' or 0.01")
+        return Limit(value=number)
 
     return BeforeValidator(parse)
 
@@ -108,6 +118,20 @@ class Budget(BaseModel):
     energy: Annotated[Limit | None, _limit_parser("energy")] = None
     max_drop: Annotated[Limit | None, _limit_parser("fraction")] = None
     accuracy: Annotated[Limit | None, _limit_parser("fraction")] = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            budget = handler(value)
+        except ValidationError as error:
+            names = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
+            raise UsageError(f"a budget has no {names}; it takes {', '.join(CONSTRAINTS)}"
+                             ) from error
+        if budget.max_drop is not None and budget.max_drop.value >= 1:
+            raise UsageError("a drop of 100 points or more limits nothing; write '1 %' for one "
+                             "point")
+        return budget
 
     @classmethod
     def parse(cls, text: str) -> Budget:

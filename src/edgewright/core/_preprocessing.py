@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from edgewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Resample = Literal["bilinear", "bicubic", "nearest"]
 
 
 class Preprocessing(BaseModel):
@@ -36,7 +44,18 @@ class Preprocessing(BaseModel):
     scale: float = 1 / 255
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resample: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    resample: Resample = "bilinear"
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise UsageError(f"Preprocessing has {self.channels} channels, {len(self.mean)} means "
+                             f"and {len(self.std)} deviations; give one of each a channel")
+        numbers = (self.scale, *self.mean, *self.std)
+        if not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
+            raise UsageError(f"Preprocessing takes finite numbers and deviations above 0, got "
+                             f"scale={self.scale}, mean={self.mean}, std={self.std}")
+        return self
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn integer images (N, C, H, W) into float32 model inputs of the same shape."""
@@ -48,3 +67,19 @@ class Preprocessing(BaseModel):
         result *= gain
         result += offset
         return result
+
+
+def image_pixels(image: Image, channels: int, height: int, width: int,
+                 resample: Resample = "bilinear") -> NDArray[np.uint8]:
+    """An image's bytes as uint8 (C, H, W): upright, grey or RGB, resized where its size differs.
+
+    The same on the way into training and on the device.
+    """
+    from PIL import Image as pillow  # noqa: PLC0415, N813 - optional
+    from PIL import ImageOps  # noqa: PLC0415
+
+    upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+    if upright.size != (width, height):
+        upright = upright.resize((width, height), pillow.Resampling[resample.upper()])
+    pixels: NDArray[np.uint8] = np.asarray(upright).reshape(height, width, channels)
+    return pixels.transpose(2, 0, 1)

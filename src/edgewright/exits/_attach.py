@@ -75,7 +75,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if config.training is None:
         return attached
     module = attached.module(train=True)
-    train(module, task, config.training, objective or LabelLoss(), seed=seed,
+    train(module, task, config.training,
+          objective or LabelLoss(config.training.label_smoothing), seed=seed,
           checkpoint=checkpoint, progress=progress)
     return attached.with_state(module.state_dict())
 

@@ -77,8 +77,9 @@ def choose_thresholds(logits: Sequence[NDArray[np.float32]], targets: NDArray[np
     while True:
         moves = [[step + (index == moved) for index, step in enumerate(steps)]
                  for moved in range(len(steps)) if steps[moved] + 1 < len(grids[moved])]
-        legal = [(outcome(move)[1], move) for move in moves
-                 if outcome(move)[0] >= full - max_drop - 1e-12]
+        tried = [(*outcome(move)[:2], move) for move in moves]
+        legal = [(macs, move) for accuracy, macs, move in tried
+                 if accuracy >= full - max_drop - 1e-12]
         if not legal:
             break
         steps = min(legal)[1]

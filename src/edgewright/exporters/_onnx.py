@@ -14,8 +14,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from edgewright.errors import ModelError
-from edgewright.program import Program
-from edgewright.program._capture import export_graph
+from edgewright.program import Program, export_graph
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
@@ -92,11 +91,14 @@ def _clips_at_zero(node: ir.Node) -> bool:
 
 
 def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
-    """Name inner values by plain numbers; in small files names are a good part of the bytes.
+    """Name inner values by plain numbers, and drop what the exporter notes about them.
 
-    The exporter renames an input that is an output too. A number cannot collide with the name of an input, which is an identifier.
+    In small files both are a good part of the bytes. A number cannot collide with the name of an
+    input, which is an identifier. The exporter renames an input that is an output too.
     """
     inner = [*graph.initializers.copy().values(), *(out for node in graph for out in node.outputs)]
+    for value in (*graph.inputs, *inner):
+        value.metadata_props.clear()
     for index, value in enumerate(inner):
         value.name = str(index)
     for name, value in zip(inputs, graph.inputs, strict=True):

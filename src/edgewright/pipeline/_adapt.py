@@ -29,6 +29,8 @@ def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tup
     if exits is not None and (places := possible_exits(program)) < exits.count:
         exits_note = f"{places} of {exits.count} early exits: the graph has no place for more"
         exits = exits.model_copy(update={"count": places}) if places else None
+    if exits is not None and budget.max_drop is not None:
+        exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
     left_out = recipe.prune is not None and pruning is None
     adapted = recipe.model_copy(update={
         "prune": pruning, "exits": exits, "recover": None if left_out else recipe.recover})
@@ -42,13 +44,16 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     plan = plan_ratio(groups, budget.limits(modelled), original_energy_mj=modelled["energy_mj"],
                       round_to=pruning.round_to,
                       weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
-    if recipe.prune is None or pruning.target != "macs":
-        return recipe.prune, ""
+    if recipe.prune is None:
+        return None, ""
+    if pruning.target != "macs" and groups.groups and not plan.ratio:
+        return pruning, ""
     ratio = min(max(plan.ratio, pruning.ratio), plan.most)
     if ratio < _WORTHWHILE:
         reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
-        return None, f"pruning left out: {plan.most:.1%} of the macs could go ({reasons})"
-    changed = pruning.model_copy(update={"ratio": ratio})
+        return None, (f"pruning and recovery left out: {plan.most:.1%} of the macs could go "
+                      f"({reasons})")
+    changed = pruning.model_copy(update={"ratio": ratio, "target": "macs"})
     if ratio < pruning.ratio:
         return changed, f"pruning lowered to {ratio:.0%} of the macs: no more can go"
     if ratio > pruning.ratio:

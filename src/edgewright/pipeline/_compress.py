@@ -13,13 +13,15 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.pipeline._adapt import adapt
+from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory, check_free
 from edgewright.pipeline._identity import identity_of
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._seeded import seeded
 from edgewright.pipeline._stages import Stages
-from edgewright.program import Program, outputs_of, shape_of
+from edgewright.program import Program
 from edgewright.task import Task
 
 
@@ -103,9 +105,10 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     name = name or type(model).__name__
     directory = Path("runs", name.lower()) if out is None else Path(out)
     narrator = Narrator(quiet)
-    original = model if isinstance(model, Program) else Program.capture(
-        model, task.train.example(2))
-    task.check(shape_of(outputs_of(original)[-1])[-1])
+    with seeded(seed):
+        original = model if isinstance(model, Program) else Program.capture(
+            model, task.train.example(2))
+    admit(original, task)
     identity = identity_of(original, task, budget, recipe, seed)
     check_free(directory, identity)
     adapted, notes = adapt(recipe, original, budget)
@@ -113,7 +116,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     run = RunDirectory.open(directory, identity)
     if not run.baseline.is_file():
         narrator.begin("baseline", "the original on its runtime")
-        manifest = assembly.baseline(original, run.baseline)
+        with seeded(seed):
+            manifest = assembly.baseline(original, run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
     stages = Stages(original, task, adapted, notes, seed, run, narrator)
@@ -122,7 +126,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
     else:
-        manifest = assembly.finish(original, program, records, run, narrator)
+        with seeded(seed):
+            manifest = assembly.finish(original, program, records, run, narrator)
     run.tidy()
     return Result(run.bundle, run.report, manifest, program)
 
@@ -139,8 +144,11 @@ def _budget(budget: Budget | None, rate: float | None) -> Budget:
 
 
 def _ignoring(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
-    if not ignore or recipe.prune is None:
+    if not ignore:
         return recipe
+    if recipe.prune is None:
+        raise UsageError(f"ignore={list(ignore)} is about pruning, and the recipe {recipe.name!r} "
+                         "does not prune; leave it out or choose another recipe")
     patterns = (*recipe.prune.ignore, *ignore)
     return recipe.model_copy(update={"prune": recipe.prune.model_copy(
         update={"ignore": patterns})})

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Final, final
 
+from pydantic import ValidationError
+
 from edgewright.core import StageRecord, write_atomically
 from edgewright.errors import StorageError
 from edgewright.program import Program
@@ -48,13 +50,18 @@ class RunDirectory:
         """
         check_free(path, identity)
         directory = cls(path)
+        is_new = not path.exists()
         try:
-            directory._stages.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / _IDENTITY,
+                             json.dumps(identity, indent=1, sort_keys=True).encode())
+            directory._stages.mkdir(exist_ok=True)
             directory._checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot create the run directory {path}: {error.strerror}; "
-                               "choose another --out") from error
-        write_atomically(path / _IDENTITY, json.dumps(identity, indent=1, sort_keys=True).encode())
+        except (OSError, StorageError) as error:
+            if is_new:
+                shutil.rmtree(path, ignore_errors=True)
+            raise StorageError(f"cannot create the run directory {path}: {error}; "
+                               "free some space or choose another --out") from error
         return directory
 
     @property
@@ -71,7 +78,12 @@ class RunDirectory:
         program, record = self._files(stage)
         if not (program.is_file() and record.is_file()):
             return None
-        return Program.load(program), StageRecord.model_validate_json(record.read_bytes())
+        try:
+            found = StageRecord.model_validate_json(record.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StorageError(f"{record} is damaged; remove it, and its stage runs again"
+                               ) from error
+        return Program.load(program), found
 
     def keep(self, stage: str, program: Program) -> Program:
         """Store a stage's program, and give it back as a later run would find it."""
@@ -100,14 +112,15 @@ def check_free(path: Path, identity: dict[str, str]) -> None:
     """
     if path.exists() and not path.is_dir():
         raise StorageError(f"{path} is a file; --out names a directory")
-    if not path.is_dir() or not any(path.iterdir()):
-        return
     try:
+        if not path.is_dir() or not any(path.iterdir()):
+            return
         found = json.loads((path / _IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} is not empty and holds no run of Edgewright; choose another "
                            "--out or empty it") from error
-    changed = [key for key in identity if found.get(key) != identity[key]]
+    stated = found if isinstance(found, dict) else {}
+    changed = [key for key in identity if stated.get(key) != identity[key]]
     if changed:
         raise StorageError(f"{path} holds another run (it differs in: {', '.join(changed)}); "
                            "choose another --out, or repeat that run's command to resume it")

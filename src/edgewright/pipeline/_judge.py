@@ -18,7 +18,7 @@ from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import Session, confidence, evaluate
 from edgewright.task import Split
-from edgewright.training import predict
+from edgewright.training import as_outputs
 
 _BATCH: Final = 256
 _ROUNDS: Final = 300
@@ -43,7 +43,7 @@ def tune_thresholds(session: Session, split: Split, max_drop: float) -> Threshol
     for inputs, labels in numpy_batches(split):
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
         targets.append(labels)
-    logits = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    logits = _joined(parts)
     macs = [segment.macs for segment in session.manifest.segments]
     return choose_thresholds(logits, np.concatenate(targets), macs, max_drop=max_drop)
 
@@ -75,10 +75,10 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
     def run(session: Session) -> Any:
         return lambda index: session(*samples[index % count])
 
-    with pinned():
+    with pinned() as core:
         found = compare_latency({name: run(session) for name, session in sessions.items()},
                                 rounds=_ROUNDS, warmup=_WARMUP)
-    return {name: _latencies(latency, sessions[name], split) for name, latency in found.items()}
+    return {name: _latencies(latency, sessions[name], core) for name, latency in found.items()}
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,7 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Si
         ParityError: They disagree on the top class of more than 0.5 % of the samples (two samples
             at least).
     """
-    simulated = predict(program.module(), split)
-    logits = [tensor.numpy() for tensor in simulated.outputs]
-    columns = zip(*(session.run_all_exits(*inputs) for inputs, _ in numpy_batches(split)),
-                  strict=True)
-    measured = [np.concatenate([outputs[0] for outputs in column]) for column in columns]
+    logits, measured, targets = _both(program, session, split)
     parity = _parity(logits, measured, split.name)
     allowed = max(2, round((1 - AGREEMENT) * parity.samples))
     missed = round((1 - parity.top1_agreement) * parity.samples)
@@ -108,11 +104,33 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Si
         raise ParityError(f"the file on {session.runtime} and the simulated program disagree on "
                           f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
                           f"are allowed (relative error {parity.relative_error:.2e})")
-    hits = staged_answers(logits, session.manifest) == simulated.targets.numpy()
+    hits = staged_answers(logits, session.manifest) == targets
     accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
                            split=split.name, runtime=f"torch {torch.__version__}",
                            samples=len(hits))
     return Simulation(accuracy, parity)
+
+
+def _both(program: Program, session: Session, split: Split) -> tuple[
+        list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
+    """Every exit's logits of program and file, taken on the very same batches; and the targets."""
+    module = program.module()
+    simulated: list[list[NDArray[Any]]] = []
+    measured: list[list[NDArray[Any]]] = []
+    targets = []
+    for batch in split.batches(_BATCH):
+        with torch.inference_mode():
+            outputs = as_outputs(module(*batch.inputs))
+        simulated.append([logits.numpy() for logits in outputs])
+        arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
+        measured.append([outputs[0] for outputs in session.run_all_exits(*arrays)])
+        targets.append(batch.targets.numpy())
+    return _joined(simulated), _joined(measured), np.concatenate(targets)
+
+
+def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+    """One array an exit, out of one list of exits a batch."""
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def staged_answers(logits: list[NDArray[Any]], manifest: Manifest) -> NDArray[np.int64]:
@@ -139,9 +157,10 @@ def _counted(name: Any, value: float, split: Split, samples: int) -> Measurement
                        runtime="counted on the graph", samples=samples)
 
 
-def _latencies(latency: Latency, session: Session, split: Split) -> tuple[Measurement, ...]:
-    shared = {"kind": "measured", "split": split.name, "samples": latency.runs,
-              "runtime": f"{session.runtime}, 1 thread, batch 1"}
+def _latencies(latency: Latency, session: Session, core: int | None) -> tuple[Measurement, ...]:
+    where = "" if core is None else " on one core"
+    shared = {"kind": "measured", "samples": latency.runs,
+              "runtime": f"{session.runtime}, test samples one by one, 1 thread{where}"}
     return (Measurement(name="latency_ms", value=latency.median_ms, low=latency.low_ms,
                         high=latency.high_ms, **shared),
             Measurement(name="mean_latency_ms", value=latency.mean_ms, **shared))

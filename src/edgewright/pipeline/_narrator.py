@@ -45,4 +45,4 @@ class Narrator:
 
     def progress(self, stage: str) -> Progress:
         """Shows a training."""
-        return NoProgress() if self._quiet else RichProgress(stage)
+        return NoProgress() if self._quiet else RichProgress(stage, lines=True)

@@ -11,13 +11,14 @@ import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
 from edgewright.distill import fit, objective_for
-from edgewright.exits import add_exits
+from edgewright.exits import EarlyExits, add_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._seeded import seeded
 from edgewright.program import Program
 from edgewright.pruning import prune
-from edgewright.quantization import quantize
+from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import Objective, evaluate_module
 
@@ -74,8 +75,9 @@ class Stages:
             self.narrator.end(found[1].seconds, found[1].figures, resumed=True)
             return found
         since = time.perf_counter()
-        result = self.directory.keep(key, rewrite(program))
-        figures = self._figures(result)
+        with seeded(self.seed):
+            result = self.directory.keep(key, rewrite(program))
+            figures = self._figures(result)
         record = StageRecord(name=name, seconds=time.perf_counter() - since, figures=figures,
                              notes=notes)
         self.directory.record(key, record)
@@ -105,14 +107,18 @@ class Stages:
                    progress=self.narrator.progress("recover"))
 
     def _exits(self, program: Program) -> Program:
-        return add_exits(program, self.task, self.recipe.exits, objective=self._objective(),
-                         seed=self.seed, checkpoint=self.directory.checkpoint("exits"),
+        return add_exits(program, self.task, self.recipe.exits,
+                         objective=self._objective(self.recipe.exits), seed=self.seed,
+                         checkpoint=self.directory.checkpoint("exits"),
                          progress=self.narrator.progress("exits"))
 
     def _quantize(self, program: Program) -> Program:
-        return quantize(program, self.task, self.recipe.quantize, objective=self._objective(),
-                        seed=self.seed, checkpoint=self.directory.checkpoint("quantize"),
+        return quantize(program, self.task, self.recipe.quantize,
+                        objective=self._objective(self.recipe.quantize), seed=self.seed,
+                        checkpoint=self.directory.checkpoint("quantize"),
                         progress=self.narrator.progress("quantize"))
 
-    def _objective(self) -> Objective:
-        return objective_for(self.original, self.recipe.distillation)
+    def _objective(self, config: EarlyExits | Quantization | None) -> Objective:
+        training = None if config is None else config.training
+        return objective_for(self.original, self.recipe.distillation,
+                             training.label_smoothing if training else 0.0)

@@ -1,5 +1,6 @@
 """The captured model: its graph, costs, channel groups, cuts; saved and loaded safely."""
 
+from edgewright.program._capture import export_graph
 from edgewright.program._channels import ChannelGroup, ChannelGroups
 from edgewright.program._costs import Costs, NodeCost, count_macs, stored_tensors, weight_of
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
@@ -19,6 +20,7 @@ __all__ = [
     "Program",
     "count_macs",
     "drop_unused_tensors",
+    "export_graph",
     "find_cuts",
     "fold_batch_norm",
     "outputs_of",

@@ -34,6 +34,11 @@ _MEMBER: Final = re.compile(
 _SAFE_TARGET: Final = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+"
                                  r"|_operator\.(getitem|mul|add|sub|floordiv|mod|neg|pow)"
                                  r"|math\.(ceil|floor|trunc)|torch\.sym_(max|min|int|float|not)")
+# The operators that take a string (a mode, a padding, an equation), and the one that maps a file.
+_STRING_TARGET: Final = re.compile(
+    r"torch\.ops\.aten\.(conv[123]d|pad|gelu_?|gelu|div_?|einsum|scatter_reduce|index_reduce"
+    r"|_assert_scalar|_assert_async|meshgrid|bucketize|searchsorted|linalg_\w+)\.")
+_FILE_TARGET: Final = re.compile(r"torch\.ops\.aten\.from_file\b")
 _SAFE_CHARACTERS: Final = re.compile(r"[\w\s'(),.=<>|&~!+*/-]*", re.ASCII)
 _SAFE_WORD: Final = re.compile(r"[su]\d+|\d\w*|Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod"
                                r"|FloorDiv|CeilDiv|PythonMod|CleanDiv|positive|integer|nonnegative"
@@ -140,7 +145,7 @@ def _danger(item: dict[str, Any]) -> str | None:
     if item.get("use_pickle"):
         return f"a pickled object ({item.get('path_name')!r})"
     target = item.get("target")
-    if isinstance(target, str) and "inputs" in item and not _SAFE_TARGET.fullmatch(target):
+    if isinstance(target, str) and "inputs" in item and not _is_safe_call(target, item["inputs"]):
         return f"a call to {target!r}"
     expression = item.get("expr_str")
     if isinstance(expression, str) and not _is_safe_expression(expression):
@@ -151,6 +156,13 @@ def _danger(item: dict[str, Any]) -> str | None:
     if isinstance(stored, str) and not stored.startswith(("weight_", "tensor_")):
         return f"a custom object ({stored!r})"
     return None
+
+
+def _is_safe_call(target: str, inputs: Any) -> bool:
+    """Whether a call only computes: no operator that opens files, no stray strings."""
+    if not _SAFE_TARGET.fullmatch(target) or _FILE_TARGET.match(target):
+        return False
+    return "as_string" not in json.dumps(inputs) or bool(_STRING_TARGET.match(target))
 
 
 def _is_safe_expression(text: str) -> bool:

@@ -71,7 +71,8 @@ def quantize(program: Program, task: Task, config: Quantization | None = None, *
             body = prepare_qat_pt2e(folded.copy().graph_module, EdgeQuantizer(train=True))
             network = _FakeQuantized(body)
             _calibrate(network.body, task, config.calibration_samples, seed)
-            train(network, task, config.training, objective or LabelLoss(), seed=seed,
+            train(network, task, config.training,
+                  objective or LabelLoss(config.training.label_smoothing), seed=seed,
                   checkpoint=checkpoint, progress=progress)
             prepared = network.eval().body.cpu()
         return finish(convert_pt2e(prepared), folded)

@@ -6,19 +6,16 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import Manifest, Preprocessing, TensorSpec
+from edgewright.core import Manifest, Preprocessing, TensorSpec, image_pixels
 from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime._engine import Arrays
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-_MODES = {1: "L", 3: "RGB"}
+_IMAGE_CHANNELS = (1, 3)
 
 
 def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
@@ -123,31 +120,20 @@ def read_image(path: str | os.PathLike[str], preprocessing: Preprocessing) -> ND
         from PIL import Image  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading an image", "image") from error
-    if preprocessing.channels not in _MODES:
+    if preprocessing.channels not in _IMAGE_CHANNELS:
         raise DataError(f"{path}: the model takes {preprocessing.channels} channels, and an image "
                         "gives 1 or 3; give a .npy file")
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(_prepared(image, preprocessing))
+            if image.mode.startswith(("I", "F")):  # converting would clip at 255 unseen
+                raise ValueError(f"its mode is {image.mode}")
+            pixels = image_pixels(image, preprocessing.channels, preprocessing.height,
+                                  preprocessing.width, preprocessing.resample)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read as an image: {reason}; give an image of 8 bits a "
                         "channel, such as a PNG or JPEG file") from error
-    height, width = pixels.shape[:2]
-    planes = pixels.reshape(1, height, width, -1).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(preprocessing.normalize(planes))
-
-
-def _prepared(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    from PIL import Image, ImageOps  # noqa: PLC0415
-
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"its mode is {image.mode}")   # converting would clip at 255 unseen
-    upright = ImageOps.exif_transpose(image).convert(_MODES[preprocessing.channels])
-    size = (preprocessing.width, preprocessing.height)
-    if upright.size == size:
-        return upright
-    return upright.resize(size, Image.Resampling[preprocessing.resample.upper()])
+    return np.ascontiguousarray(preprocessing.normalize(pixels[None]))
 
 
 def _read_npy(path: Path, specs: Sequence[TensorSpec]) -> NDArray[Any]:

@@ -58,7 +58,7 @@ def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
                      original_energy_mj * weight_bits / 32)
     needed = {name: share for name, share in shares.items() if share < 1.0}
     if not needed:
-        return Plan(0.0, None, 1 - macs / max(before_macs, 1))
+        return Plan(0.0, None, 1 - macs / before_macs if before_macs else 0.0)
     return _least(groups, needed, round_to)
 
 
@@ -76,6 +76,8 @@ def _least(groups: ChannelGroups, needed: Mapping[str, float],
     most_parameters = needed.get("size", 1.0)
     most_macs = min(needed.get("macs", 1.0), needed.get("energy", 1.0))
     before_macs, before_parameters = groups.costs_without([])
+    if before_macs == 0:
+        return Plan(0.0, binding, 0.0)
     ratio = 0.0
     for level in range(1, _LEVELS + 1):
         removed = select_uniform(groups, level / _LEVELS, round_to)

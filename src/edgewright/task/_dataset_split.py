@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self, final
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from edgewright.errors import DataError, UsageError
@@ -79,7 +79,7 @@ class DatasetSplit(Split):
         del augment
         rows = [self._indices[chunk] for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
-            self._source,  # type: ignore[arg-type]
+            _Named(self._source, self.name),
             batch_sampler=[indices.tolist() for indices in rows],
             collate_fn=_Collate(self.name), num_workers=self._workers,
             generator=torch.Generator().manual_seed(seed))
@@ -98,6 +98,20 @@ class DatasetSplit(Split):
         check_range(targets, self._num_classes, self.name, indices)
         check_finite(tensors, self.name, indices)
         return Batch(tensors, targets)
+
+
+class _Named(Dataset[Any]):
+    """A dataset whose own errors name the split and the sample."""
+
+    def __init__(self, source: Indexable, name: str) -> None:
+        self._source, self._name = source, name
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._source[index]
+        except Exception as error:
+            raise DataError(f"sample {index} of the {self._name} split cannot be read: "
+                            f"{type(error).__name__}: {error}") from error
 
 
 class _Collate:

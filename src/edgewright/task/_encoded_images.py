@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.core import image_pixels
 from edgewright.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _THREADED_PIXELS: Final = 96 * 96  # below this, decoding holds the interpreter's lock throughout
 _GREY_MODES: Final = frozenset({"1", "L", "LA"})
 _WIDE_MODES: Final = ("I", "F")
+_ORIENTATION: Final = 0x0112  # EXIF's tag, and its values for a picture that lies on its side
+_SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 
 class EncodedImage(NamedTuple):
@@ -77,7 +80,7 @@ class EncodedImages:
     def _decode_row(self, row: int) -> None:
         _, channels, height, width = self.shape
         image = open_image(self._files[row], f"sample {row} of the {self._name} split")
-        self._pixels[row] = _pixels(image, channels, height, width)
+        self._pixels[row] = image_pixels(image, channels, height, width)
         self._decoded[row] = True
 
 
@@ -88,7 +91,10 @@ def image_size(file: EncodedImage, where: str) -> tuple[int, int, int]:
         DataError: It cannot be read, or has more than 8 bits a channel.
     """
     image = open_image(file, where)
-    return (1 if image.mode in _GREY_MODES else 3), image.height, image.width
+    exif = image.getexif()
+    sideways = exif.get(_ORIENTATION, 1) in _SIDEWAYS
+    height, width = (image.width, image.height) if sideways else (image.height, image.width)
+    return (1 if image.mode in _GREY_MODES else 3), height, width
 
 
 def open_image(file: EncodedImage, where: str) -> Image:
@@ -115,13 +121,3 @@ def open_image(file: EncodedImage, where: str) -> Image:
         raise DataError(f"{where} has more than 8 bits a channel (Pillow mode {image.mode}); "
                         "convert it to 8 bits")
     return image
-
-
-def _pixels(image: Image, channels: int, height: int, width: int) -> NDArray[np.uint8]:
-    wanted = "L" if channels == 1 else "RGB"
-    if image.mode != wanted:
-        image = image.convert(wanted)
-    if image.size != (width, height):
-        image = image.resize((width, height), resample=2)  # PIL.Image.Resampling.BILINEAR
-    pixels: NDArray[np.uint8] = np.asarray(image).reshape(height, width, channels)
-    return pixels.transpose(2, 0, 1)

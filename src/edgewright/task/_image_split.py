@@ -70,6 +70,10 @@ class ImageSplit(Split):
         part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
         return part
 
+    def labels(self) -> Tensor:
+        """Every image's class index, in order."""
+        return self._labels[self._indices]
+
     def check(self, num_classes: int) -> None:
         """Refuse a label outside 0..num_classes-1."""
         check_range(self._labels[self._indices], num_classes, self.name, self._indices)

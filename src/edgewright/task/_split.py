@@ -47,6 +47,10 @@ class Split(ABC):
             DataError: Names the split, the sample, its label and the allowed range.
         """
 
+    def labels(self) -> Tensor | None:
+        """Every sample's class index in order, where that takes no pass over the data."""
+        return None
+
     @abstractmethod
     def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
                 seed: int) -> Iterator[Batch]:

@@ -23,6 +23,7 @@ SplitLike: TypeAlias = (Split | Dataset[Any] | tuple[Array | tuple[Array, ...], 
                         | Iterable[Any])
 
 VALIDATION_SHARE: Final = 0.1
+_PROBE: Final = 16
 
 
 @final
@@ -119,6 +120,10 @@ class Task:
         for split in (self.train, self.val, self.test):
             if len(split) == 0:
                 raise DataError(f"the {split.name} split of task {self.name!r} is empty")
+        if len(self.val) == len(self.test) and _starts_alike(self.val, self.test):
+            raise UsageError(f"val and test of task {self.name!r} hold the same samples; the test "
+                             "split must not select anything: leave val out, and a tenth of train "
+                             "is held out")
         if self.num_classes is not None:
             self.check(self.num_classes)
 
@@ -148,7 +153,11 @@ def _as_split(data: Any, name: str, preprocessing: Preprocessing | None) -> Spli
         if preprocessing is None:
             raise DataError(f"the {name} split holds uint8 images; give Task(preprocessing=...), "
                             "or float inputs")
-        return ImageSplit(inputs[0], targets, preprocessing, name=name)
+        if len(inputs) > 1:
+            raise DataError(f"the {name} split has {len(inputs)} inputs, one of them uint8; give "
+                            "float inputs, for images are normalised only where they stand alone")
+        return ImageSplit(inputs[0], targets, preprocessing, flip=preprocessing.channels > 1,
+                          name=name)
     return TensorSplit(inputs, targets, name=name)
 
 
@@ -158,6 +167,14 @@ def _is_pair(data: Any) -> bool:
         return False
     inputs = data[0] if isinstance(data[0], tuple) else data[:1]
     return len(inputs) > 0 and all(isinstance(part, Tensor | np.ndarray) for part in inputs)
+
+
+def _starts_alike(first: Split, second: Split) -> bool:
+    """Whether two splits of one length begin with the same samples."""
+    count = min(_PROBE, len(first))
+    one, other = (next(split.select(range(count)).batches(count)) for split in (first, second))
+    return (torch.equal(one.targets, other.targets) and len(one.inputs) == len(other.inputs)
+            and all(map(torch.equal, one.inputs, other.inputs)))
 
 
 def _check_supported(what: str, given: str, known: str) -> None:

@@ -56,6 +56,10 @@ class TensorSplit(Split):
         part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
         return part
 
+    def labels(self) -> Tensor:
+        """Every sample's class index, in order."""
+        return self._targets[self._indices]
+
     def check(self, num_classes: int) -> None:
         """Refuse a label outside 0..num_classes-1."""
         check_range(self._targets[self._indices], num_classes, self.name, self._indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -91,7 +92,8 @@ class RichProgress:
         if self._bar is None:
             return
         speed = self._samples / max(time.monotonic() - self._since, 1e-9)
-        status = f"loss {loss:.3f}  accuracy {self._accuracy}  {speed:,.0f} samples/s"
+        shown = "-" if math.isnan(loss) else f"{loss:.3f}"
+        status = f"loss {shown}  accuracy {self._accuracy}  {speed:,.0f} samples/s"
         self._bar.update(self._bar.task_ids[0], advance=1, status=status,
                          description=self._heading())
 

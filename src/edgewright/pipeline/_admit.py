@@ -1,0 +1,43 @@
+"""What can be compressed: refused by name before anything is written."""
+
+from __future__ import annotations
+
+import torch
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import Program, outputs_of, shape_of
+from edgewright.task import Task
+
+
+def admit(program: Program, task: Task) -> None:
+    """See that a model is a float32 classifier of the task's classes, with sound weights.
+
+    Raises:
+        UsageError: A program that is compressed already.
+        ModelError: Weights that are no finite float32, or outputs other than one of logits.
+        DataError: A label that is none of the model's classes.
+    """
+    if program.is_quantized or program.exits:
+        what = "quantised" if program.is_quantized else f"given {program.exits} early exits"
+        raise UsageError(f"the program was {what} already; compress the one from before that")
+    for name, value in program.state_dict().items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise ModelError(f"the weight {name} is {str(value.dtype).removeprefix('torch.')}; "
+                             "call model.float() first")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelError(f"the weight {name} holds NaN or infinity; load weights of a training "
+                             "that did not diverge")
+    _check_outputs(program, task)
+
+
+def _check_outputs(program: Program, task: Task) -> None:
+    shapes = [shape_of(node) for node in outputs_of(program)]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        returned = ", ".join(str(("N", *shape[1:])) for shape in shapes)
+        raise ModelError(f"the model returns {returned}; compress takes a classifier that returns "
+                         "one tensor of logits (N, classes)")
+    classes = shapes[0][1]
+    if task.num_classes is not None and task.num_classes != classes:
+        raise ModelError(f"the model returns logits of {classes} classes, but the task names "
+                         f"{task.num_classes}; they must agree")
+    task.check(classes)

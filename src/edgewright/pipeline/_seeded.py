@@ -1,0 +1,39 @@
+"""Random numbers that depend on the run's seed alone, wherever in a run they are drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+
+from edgewright.errors import UsageError
+
+_SEEDS: Final = 2**32
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators, and put them back afterwards.
+
+    A user's dataset draws its augmentation from them; so that a resumed run sees what an
+    uninterrupted one saw, every step of a run starts from the seed.
+
+    Raises:
+        UsageError: The seed is out of the generators' range.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise UsageError(f"seed must be at least 0 and below 2**32, got {seed}")
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
