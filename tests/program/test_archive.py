@@ -198,12 +198,22 @@ def test_a_custom_object_is_refused(kind, attack, payload, tmp_path):
     "torch.load", "os.system", "posix.mkdir", "builtins.eval", "_operator.attrgetter",
     "torch.ops.aten.relu.default; import os", "torch.ops.load_library",
     "torch.ops.higher_order.wrap_with_set_grad_enabled", "torch.ops.mylib.evil.default",
+    "torch.ops.aten.from_file.default", "torch.ops.aten.from_file.out",
 ])
 def test_a_foreign_call_is_refused(target, attack, tmp_path):
     def change(document):
         document["graph_module"]["graph"]["nodes"][0]["target"] = target
 
     refuse(attack({MODEL: edited(change)}), tmp_path, f"holds a call to '{target}'")
+
+
+def test_a_stray_string_in_a_call_is_refused(attack, tmp_path):
+    def change(document):
+        nodes = document["graph_module"]["graph"]["nodes"]
+        node = next(node for node in nodes if "conv" not in node["target"])
+        node["inputs"].append({"name": "file", "arg": {"as_string": "pwned.bin"}, "kind": 1})
+
+    refuse(attack({MODEL: edited(change)}), tmp_path, "holds a call to 'torch.ops.aten")
 
 
 @pytest.mark.parametrize("expression", [

@@ -101,6 +101,8 @@ def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
         value.metadata_props.clear()
     for index, value in enumerate(inner):
         value.name = str(index)
+        if not value.is_graph_output() and not value.is_initializer():
+            value.shape = value.type = None  # the runtime infers them
     for name, value in zip(inputs, graph.inputs, strict=True):
         value.name = name
     for index, value in enumerate(graph.outputs):

@@ -36,7 +36,7 @@ _SAFE_TARGET: Final = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\
                                  r"|math\.(ceil|floor|trunc)|torch\.sym_(max|min|int|float|not)")
 # The operators that take a string (a mode, a padding, an equation), and the one that maps a file.
 _STRING_TARGET: Final = re.compile(
-    r"torch\.ops\.aten\.(conv[123]d|pad|gelu_?|gelu|div_?|einsum|scatter_reduce|index_reduce"
+    r"torch\.ops\.aten\.(conv[123]d|pad|gelu_?|div_?|einsum|scatter_reduce|index_reduce"
     r"|_assert_scalar|_assert_async|meshgrid|bucketize|searchsorted|linalg_\w+)\.")
 _FILE_TARGET: Final = re.compile(r"torch\.ops\.aten\.from_file\b")
 _SAFE_CHARACTERS: Final = re.compile(r"[\w\s'(),.=<>|&~!+*/-]*", re.ASCII)
