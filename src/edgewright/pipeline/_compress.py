@@ -61,7 +61,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     The run directory keeps every stage; the same call again resumes an interrupted run, and ends
-    in the same model files.
+    in the same model files (a GPU's kernels may round differently from run to run).
 
     Args:
         model: A trained module, or a program of one.
