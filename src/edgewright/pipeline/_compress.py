@@ -15,7 +15,7 @@ from edgewright.errors import BudgetError, UsageError
 from edgewright.pipeline._adapt import adapt
 from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._directory import RunDirectory, check_free
+from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
@@ -100,33 +100,36 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         True
     """
     budget = _budget(budget, rate)
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    recipe = _ignoring(recipe, tuple(ignore))
+    recipe = _ignoring(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
     name = name or type(model).__name__
-    directory = Path("runs", name.lower()) if out is None else Path(out)
-    narrator = Narrator(quiet)
     with seeded(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
     admit(original, task)
-    identity = identity_of(original, task, budget, recipe, seed)
-    check_free(directory, identity)
     adapted, notes = adapt(recipe, original, budget)
+    run = RunDirectory.open(Path("runs", name.lower()) if out is None else Path(out),
+                            identity_of(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
-    run = RunDirectory.open(directory, identity)
+    narrator = Narrator(quiet)
+    stages = Stages(original, task, adapted, notes, seed, run, narrator)
+    return _execute(original, assembly, stages, run, narrator)
+
+
+def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDirectory,
+             narrator: Narrator) -> Result:
+    """Baseline, stages, bundle; whatever is there from before is kept."""
     if not run.baseline.is_file():
         narrator.begin("baseline", "the original on its runtime")
-        with seeded(seed):
+        with seeded(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
-    stages = Stages(original, task, adapted, notes, seed, run, narrator)
     program, records = stages.run()
     if run.is_complete:
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
     else:
-        with seeded(seed):
+        with seeded(assembly.seed):
             manifest = assembly.finish(original, program, records, run, narrator)
     run.tidy()
     return Result(run.bundle, run.report, manifest, program)
@@ -143,7 +146,7 @@ def _budget(budget: Budget | None, rate: float | None) -> Budget:
     return budget.model_copy(update={"size": Limit(value=1 - rate, relative=True)})
 
 
-def _ignoring(recipe: Recipe, ignore: tuple[str, ...]) -> Recipe:
+def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
     if not ignore:
         return recipe
     if recipe.prune is None:
