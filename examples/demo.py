@@ -26,7 +26,7 @@ RECIPE = ew.Recipe(
     exits=ew.EarlyExits(count=2, training=ew.Training(epochs=15, batch_size=64, lr=0.02,
                                                       augment=False)),
     quantize=ew.Quantization(method="qat", training=ew.Training(
-        epochs=3, batch_size=64, lr=0.005, weight_decay=1e-5, augment=False)),
+        epochs=3, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False)),
 )
 
 

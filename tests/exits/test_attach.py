@@ -233,3 +233,17 @@ def test_outputs_that_are_no_logits_are_refused(forward, shapes):
 def test_a_setting_out_of_its_range_is_refused(wrong, message):
     with pytest.raises(UsageError, match=message):
         EarlyExits(**wrong)
+
+
+def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(chain_program, cloud_task):
+    program, task = chain_program, cloud_task
+    config = EarlyExits(count=1, backbone="freeze", training=Training(
+        epochs=3, batch_size=32, lr=0.1, accelerator="cpu"))
+    trained = add_exits(program, task, config)
+    before, after = program.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    untrained = add_exits(program, task, config.model_copy(update={"training": None}))
+    assert not torch.equal(untrained.state_dict()["exits.0.weight"], after["exits.0.weight"])
+    early, final = evaluate_module(trained.module(), task.val)
+    assert early > evaluate_module(untrained.module(), task.val)[0]
+    assert final == evaluate_module(program.module(), task.val)[0]

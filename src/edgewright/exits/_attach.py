@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
 from edgewright.program import (
+    CapturedModule,
     Program,
     count_macs,
     find_cuts,
@@ -75,10 +76,30 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if config.training is None:
         return attached
     module = attached.module(train=True)
-    train(module, task, config.training,
+    network = _HeadsOnly(module) if config.backbone == "freeze" else module
+    train(network, task, config.training,
           objective or LabelLoss(config.training.label_smoothing), seed=seed,
           checkpoint=checkpoint, progress=progress)
     return attached.with_state(module.state_dict())
+
+
+@final
+class _HeadsOnly(nn.Module):
+    """A network whose exits learn while the rest stays as it is, running statistics included."""
+
+    def __init__(self, body: CapturedModule) -> None:
+        super().__init__()
+        self.body = body.eval()
+        for name, parameter in body.named_parameters():
+            parameter.requires_grad_(name.startswith("exits."))
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.body(*inputs)
+
+    def train(self, mode: bool = True) -> _HeadsOnly:
+        super().train(mode)
+        self.body.eval()
+        return self
 
 
 def place_exits(program: Program, count: int) -> tuple[Node, ...]:

@@ -76,16 +76,15 @@ RECIPES: Final = {
         name="balanced",
         prune=ChannelPruning(ratio=0.3),
         recover=Training(epochs=6, lr=0.05),
-        exits=EarlyExits(count=2, training=Training(epochs=3, lr=0.02)),
-        quantize=Quantization(method="qat", training=Training(epochs=2, lr=0.005,
-                                                              weight_decay=1e-5)),
+        exits=EarlyExits(count=2, backbone="freeze", training=Training(epochs=3, lr=0.05)),
+        quantize=Quantization(method="qat"),
     ),
     "thorough": Recipe(
         name="thorough",
         prune=ChannelPruning(ratio=0.5),
         recover=Training(epochs=60, lr=0.1, warmup_epochs=1),
         exits=EarlyExits(count=2, training=Training(epochs=20, lr=0.05)),
-        quantize=Quantization(method="qat", training=Training(epochs=10, lr=0.01,
-                                                              weight_decay=1e-5)),
+        quantize=Quantization(method="qat", training=Training(
+            epochs=10, lr=0.002, weight_decay=1e-5, clip_norm=1.0)),
     ),
 }

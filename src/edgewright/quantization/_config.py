@@ -35,7 +35,7 @@ class Quantization(Settings):
     activations: int = 8
     method: Literal["ptq", "qat"] = "ptq"
     calibration_samples: int = Field(default=1024, ge=1)
-    training: Training = Training(epochs=2, lr=0.005, weight_decay=1e-5)
+    training: Training = Training(epochs=2, lr=0.001, weight_decay=1e-5, clip_norm=1.0)
 
     @field_validator("weights", "activations", mode="before")
     @classmethod
