@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -55,20 +55,10 @@ class DatasetSplit(Split):
 
     def __init__(self, source: Indexable | TorchDataset[Any] | Iterable[Any], *, workers: int = 0,
                  name: str = "data") -> None:
-        self.name = name
         self._source = _indexable(source, name)
-        self._indices = torch.arange(len(self._source))
+        super().__init__(name, len(self._source))
         self._workers = workers
         self._num_classes: int | None = None
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def select(self, indices: Sequence[int] | Tensor) -> Self:
-        """The split of these samples only, in this order; it shares the dataset."""
-        part = self.named(self.name)
-        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
-        return part
 
     def check(self, num_classes: int) -> None:
         """From now on, refuse a label outside 0..num_classes-1 as its batch is read."""

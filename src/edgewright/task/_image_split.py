@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, Self, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError
 from edgewright.task._augment import augment_batch
-from edgewright.task._split import Batch, Split, check_range, class_indices
+from edgewright.task._split import Batch, Split, class_indices
 
 
 class Images(Protocol):
@@ -53,41 +53,24 @@ class ImageSplit(Split):
 
     def __init__(self, images: Tensor | Images, labels: Tensor, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:
-        self.name = name
         self.preprocessing = preprocessing
         self._images = StoredImages(images, name) if isinstance(images, Tensor) else images
         _check_shape(self._images.shape, preprocessing, len(labels), name)
-        self._labels = class_indices(labels, name)
-        self._indices = torch.arange(len(labels))
+        super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def select(self, indices: Sequence[int] | Tensor) -> Self:
-        """The split of these samples only, in this order; it shares the images."""
-        part = self.named(self.name)
-        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
-        return part
-
-    def labels(self) -> Tensor:
-        """Every image's class index, in order."""
-        return self._labels[self._indices]
-
-    def check(self, num_classes: int) -> None:
-        """Refuse a label outside 0..num_classes-1."""
-        check_range(self._labels[self._indices], num_classes, self.name, self._indices)
 
     def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
                 seed: int) -> Iterator[Batch]:
         del seed
+        targets = self.labels()
+        assert targets is not None  # noqa: S101  (given to the base)
         for chunk in chunks:
             rows = self._indices[chunk]
             pixels = self._images.rows(rows.numpy())
             if augment is not None:
                 pixels = augment_batch(pixels, augment, flip=self._flip)
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
-            yield Batch((inputs,), self._labels[rows])
+            yield Batch((inputs,), targets[chunk])
 
 
 @final

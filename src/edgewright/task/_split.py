@@ -25,31 +25,41 @@ class Batch(NamedTuple):
 class Split(ABC):
     """One of a task's splits: batches of inputs and class indices, the same for the same seed.
 
-    Attributes:
+    Args:
         name: What error messages call it ("train", "val", "test").
+        count: Rows of the data behind it.
+        targets: The rows' class indices, where they are at hand; None where they stream.
     """
 
-    name: str = "data"
+    def __init__(self, name: str, count: int, targets: Tensor | None = None) -> None:
+        self.name = name
+        self._indices = torch.arange(count)
+        self._targets = targets
 
-    @abstractmethod
     def __len__(self) -> int:
-        """The number of samples."""
+        return len(self._indices)
 
-    @abstractmethod
+    @final
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The split of these samples only, in this order; it shares the data."""
+        part = copy.copy(self)
+        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
+        return part
 
-    @abstractmethod
+    @final
+    def labels(self) -> Tensor | None:
+        """Every sample's class index in order, where that takes no pass over the data."""
+        return None if self._targets is None else self._targets[self._indices]
+
     def check(self, num_classes: int) -> None:
         """Refuse a label outside 0..num_classes-1; a split that streams does so as it streams.
 
         Raises:
             DataError: Names the split, the sample, its label and the allowed range.
         """
-
-    def labels(self) -> Tensor | None:
-        """Every sample's class index in order, where that takes no pass over the data."""
-        return None
+        labels = self.labels()
+        if labels is not None:
+            check_range(labels, num_classes, self.name, self._indices)
 
     @abstractmethod
     def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Self, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from edgewright.task._split import (
     Split,
     check_finite,
     check_lengths,
-    check_range,
     class_indices,
 )
 
@@ -40,33 +39,16 @@ class TensorSplit(Split):
     def __init__(self, inputs: Tensor | Sequence[Tensor], targets: Tensor, *,
                  name: str = "data") -> None:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        self.name = name
         self._inputs = tuple(t.float() if t.dtype == torch.float64 else t for t in tensors)
         check_lengths(self._inputs, targets, name)
         check_finite(self._inputs, name)
-        self._targets = class_indices(targets, name)
-        self._indices = torch.arange(len(targets))
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def select(self, indices: Sequence[int] | Tensor) -> Self:
-        """The split of these samples only, in this order; it shares the data."""
-        part = self.named(self.name)
-        part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
-        return part
-
-    def labels(self) -> Tensor:
-        """Every sample's class index, in order."""
-        return self._targets[self._indices]
-
-    def check(self, num_classes: int) -> None:
-        """Refuse a label outside 0..num_classes-1."""
-        check_range(self._targets[self._indices], num_classes, self.name, self._indices)
+        super().__init__(name, len(targets), class_indices(targets, name))
 
     def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
                 seed: int) -> Iterator[Batch]:
         del augment, seed
+        targets = self.labels()
+        assert targets is not None  # noqa: S101  (given to the base)
         for chunk in chunks:
             rows = self._indices[chunk]
-            yield Batch(tuple(t[rows] for t in self._inputs), self._targets[rows])
+            yield Batch(tuple(t[rows] for t in self._inputs), targets[chunk])
