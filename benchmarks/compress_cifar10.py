@@ -34,7 +34,9 @@ def main() -> None:
         result = ew.compress(model, task, ew.Budget.parse(arguments.budget), arguments.recipe,
                              arguments.out or Path(folder, "run"), seed=arguments.seed,
                              name=arguments.model)
-    row = to_row(result.manifest, time.perf_counter() - since)
+    row = to_row(result.manifest)
+    if arguments.out is None:  # a run directory may have been resumed
+        row["seconds"] = round(time.perf_counter() - since, 1)
     key = f"{arguments.model}-{arguments.recipe}"
     file: Path = arguments.results
     rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
@@ -56,14 +58,15 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def to_row(manifest: ew.Manifest, seconds: float) -> dict[str, Any]:
+def to_row(manifest: ew.Manifest) -> dict[str, Any]:
     """Figures, ratios taken in this one run, and everything needed to repeat it."""
     return {
         "command": " ".join(["python", "benchmarks/compress_cifar10.py", *_public(sys.argv[1:])]),
         "seed": manifest.seed,
         "machine": manifest.machine,
         "versions": manifest.versions,
-        "seconds": round(seconds, 1),
+        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in manifest.stages},
+        "stage_accuracy_val": {stage.name: stage.figures["accuracy"] for stage in manifest.stages},
         "original": _figures(manifest.original),
         "compressed": _figures(manifest.compressed),
         "ratios": {name: round(manifest.original[name] / manifest.compressed[name], 3)
