@@ -48,7 +48,7 @@ class SmallNet(nn.Module):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def one_thread() -> None:
     """Threads that wait for each other cost small networks more than they save."""
     torch.set_num_threads(1)
 

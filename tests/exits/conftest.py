@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,15 +11,6 @@ from edgewright.exits import EarlyExits, add_exits
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make small tensors slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,15 +26,6 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.deep(self.norm(self.first(x)).relu()).relu()
         return self.last(self.head(x.flatten(1)).relu())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make small tensors slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

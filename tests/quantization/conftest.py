@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,15 +12,6 @@ from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make small tensors slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def colours(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -128,10 +128,13 @@ def place_exits(program: Program, count: int) -> tuple[Node, ...]:
 
 def possible_exits(program: Program) -> int:
     """How many early exits a program has places for; none without one output of logits."""
+    return len(_places(program)) if _returns_logits(program) else 0
+
+
+def _returns_logits(program: Program) -> bool:
+    """Whether a program has one output, of shape (N, classes)."""
     outputs = outputs_of(program)
-    if len(outputs) != 1 or len(shape_of(outputs[0])) != 2:
-        return 0
-    return len(_places(program))
+    return len(outputs) == 1 and len(shape_of(outputs[0])) == 2
 
 
 def _places(program: Program) -> dict[Node, int]:
@@ -147,9 +150,8 @@ def _check(program: Program) -> None:
         raise UsageError("exits cannot be added to a quantised program; add them before")
     if program.exits:
         raise UsageError(f"the program has {program.exits} early exits already")
-    outputs = outputs_of(program)
-    if len(outputs) != 1 or len(shape_of(outputs[0])) != 2:
-        shapes = ", ".join(str(shape_of(node)) for node in outputs)
+    if not _returns_logits(program):
+        shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
                          f"{shapes} for one sample")
 
