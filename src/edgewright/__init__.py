@@ -19,13 +19,24 @@ if TYPE_CHECKING:
     from edgewright.exporters import export
     from edgewright.pipeline import Recipe, Result, compress, verify
     from edgewright.program import Program
-    from edgewright.pruning import ChannelPruning, prune
+    from edgewright.pruning import (
+        BlockPruning,
+        ChannelPruning,
+        StructureRegularization,
+        WeightPruning,
+        prune,
+        prune_blocks,
+        prune_weights,
+        regularize,
+        remove_vanished,
+    )
     from edgewright.quantization import Quantization, quantize
     from edgewright.runtime import Session, load
     from edgewright.task import Task
     from edgewright.training import Training
 
 _HOME: Final[dict[str, str]] = {
+    "BlockPruning": "edgewright.pruning",
     "Budget": "edgewright.core",
     "ChannelPruning": "edgewright.pruning",
     "Distillation": "edgewright.distill",
@@ -36,20 +47,27 @@ _HOME: Final[dict[str, str]] = {
     "Recipe": "edgewright.pipeline",
     "Result": "edgewright.pipeline",
     "Session": "edgewright.runtime",
+    "StructureRegularization": "edgewright.pruning",
     "Task": "edgewright.task",
     "Training": "edgewright.training",
+    "WeightPruning": "edgewright.pruning",
     "add_exits": "edgewright.exits",
     "compress": "edgewright.pipeline",
     "export": "edgewright.exporters",
     "fit": "edgewright.distill",
     "load": "edgewright.runtime",
     "prune": "edgewright.pruning",
+    "prune_blocks": "edgewright.pruning",
+    "prune_weights": "edgewright.pruning",
     "quantize": "edgewright.quantization",
+    "regularize": "edgewright.pruning",
+    "remove_vanished": "edgewright.pruning",
     "verify": "edgewright.pipeline",
 }
 __version__: Final = "0.1.0"
 
 __all__ = [
+    "BlockPruning",
     "Budget",
     "ChannelPruning",
     "Distillation",
@@ -61,15 +79,21 @@ __all__ = [
     "Recipe",
     "Result",
     "Session",
+    "StructureRegularization",
     "Task",
     "Training",
+    "WeightPruning",
     "add_exits",
     "compress",
     "export",
     "fit",
     "load",
     "prune",
+    "prune_blocks",
+    "prune_weights",
     "quantize",
+    "regularize",
+    "remove_vanished",
     "verify",
 ]
 

@@ -185,6 +185,7 @@ def test_the_objective_is_what_training_minimises(mlp):
 
     class Objective:
         name = "mine"
+        hooks = ()
 
         def to(self, device):
             """Holds nothing."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils import _pytree as pytree
 
-from edgewright.program import ChannelGroups, Program
+from edgewright.program import ChannelGroups, Program, random_inputs, remove_and_measure
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "resnet.py"
 
@@ -31,20 +32,14 @@ class Net(nn.Module):
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every norm other statistics, scales and shifts than the ones it starts with."""
+    """Draw what starts out constant (scales, shifts, statistics), lest a wrong slice hides."""
     generator = torch.Generator().manual_seed(seed)
-
-    def draw(tensor: Tensor | None, low: float, high: float) -> None:
-        if tensor is not None:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers())
+               if tensor.is_floating_point() and tensor.numel() > 1]
     with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                draw(module.weight, 0.5, 1.5)
-                draw(module.bias, -0.5, 0.5)
-                draw(module.running_mean, -0.5, 0.5)
-                draw(module.running_var, 0.5, 1.5)
+        for tensor in tensors:
+            if tensor.min() == tensor.max():
+                tensor.add_(torch.rand(tensor.shape, generator=generator) - 0.5)
     return model
 
 
@@ -56,6 +51,42 @@ def choose(groups: ChannelGroups, seed: int = 0, share: float = 0.5) -> list[int
         count = min(round(share * len(group.channels)), len(group.channels) - 1)
         chosen += rng.permutation(group.channels)[:count].tolist()
     return chosen
+
+
+def zeroed(program: Program, found: ChannelGroups, channels: list[int]) -> Program:
+    """The program with everything stored of ``channels`` set to zero, by no mask at all.
+
+    It computes what is left where nothing reads a whole dimension (a norm, a softmax, a mean).
+    """
+    state = {name: value.clone() for name, value in program.state_dict().items()}
+    for channel in channels:
+        for (name, dim), indices in found.slices(channel).items():
+            state[name].index_fill_(dim, torch.from_numpy(indices), 0)
+    return program.with_state(state)
+
+
+def prune(program: Program, channels: list[int]) -> Program:
+    """Remove channels, and hold everything a slice promises."""
+    found = program.groups()
+    before = {name: value.clone() for name, value in program.state_dict().items()}
+    sliced, error = remove_and_measure(program, found, channels)
+    assert error <= 1e-4
+    torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
+    costs = sliced.costs()
+    assert found.costs_without(channels) == (costs.macs, costs.parameters)
+    for batch in (1, 3):
+        inputs = batch_of(program, batch)
+        have = sliced.run(*inputs)
+        if not found.wholes:
+            want = zeroed(program, found, channels).run(*inputs)
+            torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5)
+    return sliced
+
+
+def batch_of(program: Program, batch: int) -> tuple[Any, ...]:
+    """Random inputs of that many samples."""
+    example = pytree.tree_map(lambda x: x[:1].expand(batch, *x.shape[1:]), program.example_inputs)
+    return random_inputs(example, seed=batch)
 
 
 @pytest.fixture(scope="session", name="net")
@@ -71,6 +102,43 @@ def randomise_function() -> Callable[..., nn.Module]:
 @pytest.fixture(scope="session", name="choose")
 def choose_function() -> Callable[..., list[int]]:
     return choose
+
+
+@pytest.fixture(scope="session", name="prune")
+def prune_function() -> Callable[..., Program]:
+    return prune
+
+
+@pytest.fixture(scope="session")
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ChannelGroups]:
+    """Prune a model at two shares, save, load and train it; returns what was found in it."""
+    path = tmp_path_factory.mktemp("programs") / "p.pt2"
+
+    def check(model: nn.Module, *inputs: Any) -> ChannelGroups:
+        program = Program.capture(randomise(model), inputs)
+        found = program.groups()
+        sliced = program
+        for seed, share in enumerate((0.25, 0.5), start=1):
+            sliced = prune(program, choose(found, seed, share))
+        sliced.save(path)
+        batch = batch_of(program, 2)
+        torch.testing.assert_close(Program.load(path).run(*batch), sliced.run(*batch),
+                                   rtol=0, atol=0)
+        train_a_step(sliced, batch)
+        return found
+
+    return check
+
+
+def train_a_step(program: Program, batch: tuple[Any, ...]) -> None:
+    """One step of gradient descent in training mode moves a parameter."""
+    module = program.module(train=True)
+    outputs = [leaf for leaf in pytree.tree_leaves(module(*batch)) if leaf.is_floating_point()]
+    torch.stack([output.square().sum() for output in outputs]).sum().backward()
+    before = [parameter.clone() for parameter in module.parameters()]
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    assert any(not torch.equal(old, new)
+               for old, new in zip(before, module.parameters(), strict=True))
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Which channels go together, which stay, and why."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ def groups_of(model, *inputs, ignore=()):
 
 def named(found):
     return {group.name: len(group.channels) for group in found.groups}
+
+
+def indices(found, group, name, dim=0):
+    """Where each channel of a group lies in one tensor dimension."""
+    return [found.slices(channel)[name, dim].tolist() for channel in group.channels]
 
 
 def test_a_chain_has_a_group_a_layer():
@@ -67,66 +73,78 @@ def test_a_concatenation_keeps_its_parts_apart(net):
 
 def test_a_depthwise_layer_goes_with_its_input():
     found = groups_of(nn.Sequential(conv(3, 4), conv(4, 8, groups=4), conv(8, 2)))
-    (group,) = found.groups
-    assert (group.name, len(group.channels)) == ("0.weight", 4)
-    second = [found.slices(channel)["1.weight", 0].tolist() for channel in group.channels]
-    assert second == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert named(found) == {"0.weight": 4, "1.weight by 4": 2}
+    depth, multiplier = found.groups
+    assert indices(found, depth, "1.weight") == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert indices(found, multiplier, "1.weight") == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert indices(found, depth, "2.weight", 1) == indices(found, depth, "1.weight")
 
 
-def test_a_grouped_layer_loses_the_same_in_every_group():
+def test_a_grouped_layer_loses_whole_groups_or_the_same_in_every_group():
     found = groups_of(nn.Sequential(conv(3, 6), conv(6, 8, groups=2), conv(8, 2)))
-    assert named(found) == {"0.weight": 3, "1.weight": 4}
-    pairs = [found.slices(channel)["0.weight", 0].tolist() for channel in found.groups[0].channels]
-    assert pairs == [[0, 3], [1, 4], [2, 5]]
+    assert named(found) == {"0.weight by 2": 3, "0.weight by 3": 2, "1.weight by 2": 4}
+    by_name = {group.name: group for group in found.groups}
+    inside, whole = by_name["0.weight by 2"], by_name["0.weight by 3"]
+    outside = by_name["1.weight by 2"]
+    assert indices(found, inside, "0.weight") == [[0, 3], [1, 4], [2, 5]]
+    assert indices(found, inside, "1.weight", 1) == [[0], [1], [2]]
+    assert indices(found, whole, "0.weight") == [[0, 1, 2], [3, 4, 5]]
+    assert indices(found, whole, "1.weight") == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert indices(found, outside, "1.weight") == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
-@pytest.mark.parametrize(("function", "members", "weight", "reason"), [
-    (lambda m, x: m.b(torch.flip(m.a(x), [1])), {}, "a.weight",
-     "flip (flip) has no slicing rule"),
-    (lambda m, x: m.b(m.a(x).cumsum(1)), {}, "a.weight", "cumsum (cumsum) has no slicing rule"),
-    (lambda m, x: m.b(m.t(m.a(x))), {"t": nn.ConvTranspose2d(4, 4, 1)}, "a.weight",
-     "conv_transpose2d (conv_transpose2d) has no slicing rule"),
-    (lambda m, x: m.b(m.t(m.a(x))), {"t": nn.GroupNorm(2, 4)}, "a.weight",
-     "group_norm normalises over groups of it"),
-    (lambda m, x: m.b(m.a(x).softmax(1)), {}, "a.weight", "softmax normalises over it"),
-    (lambda m, x: m.b(F.layer_norm(m.a(x), (4, 8, 8))), {}, "a.weight",
-     "layer_norm normalises over it"),
-    (lambda m, x: m.b(m.a(x) - m.a(x).mean(1, keepdim=True)), {}, "a.weight",
-     "mean reduces over it"),
-    (lambda m, x: m.a(x).sum() + m.b(m.a(x)), {}, "a.weight", "sum_1 reduces over it"),
-    (lambda m, x: m.b(m.a(x) * m.a(x)[:, :1]), {}, "a.weight", "mul broadcasts it"),
-    (lambda m, x: m.b(m.a(x)[:, ::2].repeat(1, 2, 1, 1)), {}, "a.weight",
-     "slice_2 takes every 2th"),
-    (lambda m, x: m.b(m.a(x)) + m.a(x)[:, 0:1][:, 0].unsqueeze(1), {}, "a.weight",
-     "select selects one of it"),
-    (lambda m, x: m.b(F.pad(m.a(x), (0, 0, 0, 0, -1, 1))), {}, "a.weight",
-     "pad pads it by constant"),
-    (lambda m, x: m.b(m.a(x).view(-1, 2, 2, 8, 8).transpose(1, 2).flatten(1, 2)), {}, "a.weight",
-     "view splits or merges it"),
-    (lambda m, x: m.b(torch.cat([m.a(x)[:, :1], x], 1)), {}, "b.weight", "it is an output"),
-    (lambda m, x: m.b(m.a(x) + F.pad(x, (0, 0, 0, 0, 0, 1))), {}, "a.weight",
+def test_heads_and_their_width_share_indices(net):
+    def forward(m, x):
+        q, k, v = m.q(x).view(-1, 5, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return m.o(y.transpose(1, 2).reshape(-1, 5, 4))
+
+    found = groups_of(net(forward, q=nn.Linear(4, 12), o=nn.Linear(4, 4)), torch.zeros(1, 5, 4))
+    assert named(found) == {"q.weight by 6": 2, "q.weight by 6 (2)": 2}
+    rows = sorted(row for group in found.groups for row in indices(found, group, "o.weight", 1))
+    assert rows == [[0, 1], [0, 2], [1, 3], [2, 3]]
+    for group in found.groups:
+        for row in indices(found, group, "q.weight"):
+            assert [index % 4 for index in row[:2]] == [index - 4 for index in row[2:4]]
+
+
+@pytest.mark.parametrize(("function", "members", "reason"), [
+    (lambda m, x: m.b(torch.flip(m.a(x), [1])), {}, "flip (flip) reads it in order"),
+    (lambda m, x: m.b(m.a(x).cumsum(1)), {}, "cumsum (cumsum) reads it in order"),
+    (lambda m, x: m.b(torch.tril(m.a(x))), {}, "tril (tril) has no slicing rule"),
+    (lambda m, x: m.b(m.a(x)[:, ::3].repeat(1, 2, 1, 1)[:, :4]), {}, "slice_2 takes every 3th"),
+    (lambda m, x: m.b(m.a(x) + m.a(x)[:, 0:1]), {}, "slice_2 takes it alone"),
+    (lambda m, x: m.b(m.a(x)) + m.a(x)[:, 1].unsqueeze(1), {}, "select selects it"),
+    (lambda m, x: m.b(F.pad(m.a(x), (0, 0, 0, 0, -1, 1))), {}, "pad pads it by constant"),
+    (lambda m, x: m.b(m.a(x) + F.pad(x, (0, 0, 0, 0, 0, 1))), {},
      "add ties it to a fixed dimension"),
-    (lambda m, x: m.b(m.a(x).reshape(x.shape[0] * 4, 64).tanh().reshape(-1, 4, 8, 8)), {},
-     "a.weight", "reshape splits or merges it"),
-    (lambda m, x: m.b(m.t(m.a(x))), {"t": nn.Conv2d(4, 4, 1)}, "b.weight", "it is an output"),
+    (lambda m, x: m.b(m.a(x).argmax(1, keepdim=True).float() + m.a(x)), {},
+     "argmax counts along it"),
+    (lambda m, x: m.b(m.a(x).view(-1, 4, 8, 8).unbind(1)[0][:, None].repeat(1, 4, 1, 1)), {},
+     "unbind takes it apart"),
+    (lambda m, x: m.b(m.a(x)[:, m.i]), {"i": nn.Buffer(torch.tensor([1, 0, 3, 2]))},
+     "index looks up in it"),
 ])
-def test_what_stays_says_why(function, members, weight, reason, net):
+def test_what_stays_says_why(function, members, reason, net):
     found = groups_of(net(function, a=conv(3, 4), b=conv(4, 2), **members))
-    assert found.kept[weight] == reason
-    is_one_channel = reason in ("mul broadcasts it", "select selects one of it")
-    assert named(found).get(weight, 0) == (3 if is_one_channel else 0)
+    assert found.kept["a.weight"] == reason
+    alone = ("takes it alone", "selects it")
+    expected = 3 if reason.endswith(alone) else 0
+    assert sum(len(group.channels) for group in found.groups
+               if ("a.weight", 0) in group.slices) == expected
 
 
-def test_an_input_that_is_read_in_groups_pins(net):
+def test_an_input_that_is_read_in_groups_keeps_its_groups():
     found = groups_of(nn.Sequential(conv(4, 8, groups=2), conv(8, 2)), torch.zeros(1, 4, 8, 8))
-    assert found.kept["0.weight"] == "conv2d reads a fixed input in groups"
+    assert named(found) == {"0.weight by 2": 4}
+    assert indices(found, found.groups[0], "0.weight") == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
 def test_a_norm_or_slope_over_the_input_stays():
-    found = groups_of(nn.Sequential(nn.BatchNorm2d(3), nn.PReLU(3), conv(3, 4), conv(4, 2)))
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.PReLU(3), conv(3, 4), conv(4, 2))
+    found = groups_of(model)
     assert named(found) == {"2.weight": 4}
-    reason = found.classes.reason(found.classes.root(int(found.tensor("0.weight")[0][0])))
-    assert reason == "batch_norm normalises a fixed input"
+    assert {name for name, _ in found.groups[0].slices} == {"2.weight", "2.bias", "3.weight"}
 
 
 def test_a_vocabulary_stays_and_its_features_go():
@@ -140,7 +158,7 @@ def test_a_squeezed_output_is_an_output(net):
     model = net(lambda m, x: m.b(m.a(x).relu()).squeeze(-1), a=nn.Linear(4, 6), b=nn.Linear(6, 1))
     found = groups_of(model, torch.zeros(1, 4))
     assert named(found) == {"a.weight": 6}
-    assert found.kept == {"b.weight": "squeeze splits or merges it"}
+    assert found.kept == {}
 
 
 def test_a_position_embedding_does_not_track_the_batch(net):
@@ -149,16 +167,23 @@ def test_a_position_embedding_does_not_track_the_batch(net):
     found = groups_of(model, torch.zeros(1, 5, 4))
     assert named(found) == {"a.weight": 6}
     assert ("p", 2) in found.groups[0].slices
-    assert found.kept == {"p": "add broadcasts it", "b.weight": "it is an output"}
+    assert found.kept == {"b.weight": "it is an output"}
 
 
-@pytest.mark.parametrize("parametrize", [nn.utils.parametrizations.weight_norm,
-                                         nn.utils.parametrizations.spectral_norm])
-def test_a_computed_weight_stays(parametrize):
-    found = groups_of(nn.Sequential(conv(3, 4), parametrize(conv(4, 4)), conv(4, 2)))
+def test_a_weight_computed_by_an_unknown_operator_stays():
+    found = groups_of(nn.Sequential(conv(3, 4), nn.utils.parametrizations.weight_norm(conv(4, 4)),
+                                    conv(4, 2)))
     assert named(found) == {}
-    assert "has no slicing rule" in found.kept[
-        next(name for name in found.kept if "parametrizations" in name)]
+    assert found.kept["1.parametrizations.weight.original1"] == (
+        "_weight_norm (_weight_norm) has no slicing rule")
+    assert found.kept["0.weight"] == "conv2d_1 reads a fixed input"
+
+
+def test_a_computed_weight_loses_inputs(hold):
+    """Spectral norm: the norm is that of the weights that stay."""
+    found = hold(nn.Sequential(conv(3, 4), nn.utils.parametrizations.spectral_norm(conv(4, 4)),
+                               conv(4, 2)), IMAGE)
+    assert named(found) == {"0.weight": 4}
 
 
 def test_a_region_without_gradients_stays(net):
@@ -179,7 +204,7 @@ def test_ignored_layers_keep_their_channels(pattern, net):
     assert ("b.weight" in named(found)) == ("?" not in pattern)
 
 
-@pytest.mark.parametrize("pattern", ["d", "a.", "weight", "A"])
+@pytest.mark.parametrize("pattern", ["d", "zz", "A"])
 def test_an_ignore_that_matches_nothing_lists_the_layers(pattern, net):
     model = net(lambda m, x: m.b(m.a(x)), a=conv(3, 4), b=conv(4, 2))
     with pytest.raises(UsageError) as caught:
@@ -189,8 +214,8 @@ def test_an_ignore_that_matches_nothing_lists_the_layers(pattern, net):
 
 def test_contractions_are_where_channels_are_summed_over(small_program):
     found = small_program.groups()
-    assert [(node.name, place, dim) for node, place, dim in found.contractions] == [
-        ("conv2d", 0, 1), ("linear", 0, 1)]
+    assert [(node.name, source.name, dim) for node, source, dim in found.contractions] == [
+        ("conv2d", "input_1", 1), ("linear", "flatten", 1)]
 
 
 def test_costs_without_nothing_are_the_costs(resnet20_program):
@@ -204,3 +229,14 @@ def test_costs_without_a_channel_by_hand(small_program):
     macs, parameters = found.costs_without(found.groups[0].channels[:1])
     assert macs == 3 * 36 * 27 + 3 * 5
     assert parameters == 3 * 28 + 2 * 3 + 3 * 5 + 5
+
+
+def test_what_is_gathered_is_summed_over_each_channels_indices(net):
+    model = nn.Sequential(conv(3, 6), conv(6, 8, groups=2), conv(8, 2))
+    found = groups_of(model)
+    values = np.arange(1.0, 9.0)
+    for place in (("1.weight", 0), ("2.weight", 1)):
+        expected = [values[found.slices(channel)[place]].sum()
+                    if place in found.slices(channel) else 0 for channel in found.channels]
+        assert found.gather(place, values).tolist() == expected
+    assert found.gather(("absent", 0), values).tolist() == [0.0] * len(found.channels)

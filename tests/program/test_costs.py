@@ -132,3 +132,40 @@ def test_stored_tensors_are_those_of_the_graph(small_program):
     stored = stored_tensors(small_program.graph_module)
     assert stored.keys() == small_program.state_dict().keys()
     assert stored["0.weight"] is small_program.graph_module.get_parameter("0.weight")
+
+
+@pytest.mark.parametrize(("function", "inputs", "macs"), [
+    (lambda m, x, y: torch.einsum("bij,bjk->bik", x, y), ((1, 3, 4), (1, 4, 5)), 3 * 4 * 5),
+    (lambda m, x, y: torch.einsum("...i,...i->...", x, y), ((1, 3, 4), (1, 3, 4)), 3 * 4),
+    (lambda m, x, y: torch.einsum("bij->bji", x).sum() + y, ((1, 3, 4), (1, 1)), 0),
+    (lambda m, x, y: m.bilinear(x, y), ((1, 3, 4), (1, 3, 5)), 3 * 6 * 4 * 5),
+])
+def test_products_of_any_shape_are_counted(function, inputs, macs, net):
+    model = net(function, bilinear=nn.Bilinear(4, 5, 6))
+    program = Program.capture(model, tuple(torch.zeros(shape) for shape in inputs))
+    assert (program.costs().macs, program.costs().uncounted) == (macs, {})
+
+
+def test_a_graph_deeper_than_the_stack_is_counted(net):
+    def deep(m, x):
+        for _ in range(1200):
+            x = x + 1
+        return m.a(x)
+
+    program = Program.capture(net(deep, a=nn.Linear(2, 3)), torch.zeros(1, 2))
+    assert program.costs().macs == 6
+
+
+@pytest.mark.parametrize(("cell", "gates"), [(nn.LSTMCell, 4), (nn.GRUCell, 3), (nn.RNNCell, 1)])
+def test_a_recurrent_cell_multiplies_its_input_and_its_state(cell, gates):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = cell(5, 7)
+
+        def forward(self, x):
+            result = self.cell(x)
+            return result[0] if isinstance(result, tuple) else result
+
+    program = Program.capture(Last(), torch.zeros(1, 5))
+    assert (program.costs().macs, program.costs().uncounted) == (gates * 7 * (5 + 7), {})

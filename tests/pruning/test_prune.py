@@ -12,7 +12,7 @@ from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
-from edgewright.search import smallest
+from edgewright.search import LatencyTable, LayerTimes, smallest
 from edgewright.training import LabelLoss, Training, train
 
 
@@ -35,7 +35,7 @@ def test_the_units_with_the_smallest_weights_go():
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
-@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("target", ["macs", "params"])
 def test_the_saving_is_real(mixed_program, mixed_task, criterion, allocation, target):
     before = mixed_program.costs()
@@ -128,7 +128,72 @@ def test_too_much_is_refused(mixed_program):
 
 def test_without_data_taylor_is_refused(mixed_program):
     with pytest.raises(UsageError, match="criterion='taylor' needs data"):
-        prune(mixed_program)
+        prune(mixed_program, None, ChannelPruning(round_to=1))
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
+def test_several_steps_end_at_the_ratio_of_the_original(mixed_program, mixed_task, steps,
+                                                        allocation):
+    before = mixed_program.costs().macs
+    seen = []
+
+    def between(program, step):
+        seen.append((step, program.costs().macs / before))
+        return program
+
+    config = ChannelPruning(criterion="magnitude", ratio=0.6, steps=steps, round_to=1,
+                            allocation=allocation)
+    pruned = prune(mixed_program, mixed_task, config, between=between)
+    assert [step for step, _ in seen] == list(range(1, steps))
+    left = [share for _, share in seen] + [pruned.costs().macs / before]
+    for step, share in enumerate(left, start=1):
+        assert share <= 1 - 0.6 * step / steps + 1e-9
+    assert left == sorted(left, reverse=True)
+    assert left[-1] > 0.2
+
+
+def test_a_step_scores_what_recovery_has_made_of_the_one_before():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    program = Program.capture(model, torch.zeros(1, 4))
+
+    def between(program, step):
+        """The first four of the six units left become worthless."""
+        state = program.state_dict()
+        state["0.weight"][:4] = 0.0
+        state["2.weight"][:, :4] = 0.0
+        return program.with_state(state)
+
+    config = magnitude(ratio=0.5, steps=2, target="channels")
+    pruned = prune(program, None, config, between=between).state_dict()
+    once = prune(program, None, magnitude(ratio=0.25, target="channels")).state_dict()
+    torch.testing.assert_close(pruned["0.weight"][-2:], once["0.weight"][-2:], rtol=0, atol=0)
+    assert pruned["0.weight"].shape == (4, 4)
+    assert float(pruned["0.weight"][:2].abs().sum()) == 0.0
+
+
+def test_a_ratio_out_of_reach_is_refused_before_the_first_step(mixed_program):
+    called = []
+    with pytest.raises(UsageError, match="cannot remove 99% of the macs"):
+        prune(mixed_program, None, magnitude(ratio=0.99, steps=4),
+              between=lambda program, step: called.append(step))
+    assert called == []
+
+
+def test_latency_is_removed_by_a_table(mixed_program):
+    sizes = (1, 5, 80)
+    line = LayerTimes(sizes, sizes, tuple(tuple(float(a * b) for b in sizes) for a in sizes))
+    table = LatencyTable("a clock", {"head.weight": line})
+    pruned = prune(mixed_program, None, magnitude(ratio=0.5, target="latency"), latency=table)
+    units, inputs = pruned.state_dict()["head.weight"].shape
+    assert 0.3 * 6 * 80 < units * inputs <= 0.5 * 6 * 80
+
+
+def test_peak_memory_goes_down(mixed_program):
+    before = mixed_program.costs().peak_activation_bytes
+    pruned = prune(mixed_program, None, magnitude(ratio=0.3, target="ram"))
+    assert pruned.costs().peak_activation_bytes <= 0.7 * before
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
@@ -139,9 +204,12 @@ def test_without_data_taylor_is_refused(mixed_program):
     ({"ratio": float("nan")}, "ratio: "),
     ({"round_to": 0}, "round_to: Input should be greater than or equal to 1, got 0"),
     ({"samples": 0}, "samples: Input should be greater than or equal to 1, got 0"),
-    ({"criterion": "luck"}, "criterion: Input should be 'magnitude', 'taylor' or 'random'"),
-    ({"target": "bytes"}, "target: Input should be 'macs', 'params' or 'channels'"),
-    ({"allocation": "fair"}, "allocation: Input should be 'uniform' or 'global'"),
+    ({"criterion": "luck"}, "criterion: Input should be 'l1', 'l2', 'magnitude', "),
+    ({"target": "bytes"}, "target: Input should be 'macs', 'params', 'channels', "
+                           "'ram' or 'latency', got 'bytes'"),
+    ({"allocation": "fair"}, "allocation: Input should be 'uniform', 'global' or "
+                              "'solved', got 'fair'"),
+    ({"steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
     ({"ration": 0.3}, "ration: Extra inputs are not permitted, got 0.3"),
 ])
 def test_a_setting_out_of_its_range_is_refused(wrong, message):

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, remove_channels
-from edgewright.search import allocate_channels, smallest
+from edgewright.search import Allocation, allocate_channels, require_reachable, smallest
 
 SLOW = settings(max_examples=40, deadline=None, derandomize=True,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -32,8 +32,8 @@ def drawn(groups, seed, ties=False):
 
 
 def allocate(program, groups, scores, **options):
-    return allocate_channels(groups, scores, **{
-        "target": "macs", "ratio": 0.4, "allocation": "global", "round_to": 4, **options})
+    return allocate_channels(program, groups, scores,
+                             Allocation(**{"ratio": 0.4, "round_to": 4, **options}))
 
 
 def left(groups, removed):
@@ -49,7 +49,8 @@ def cost(program, groups, removed, target):
 
 
 def legal(kept, width, step):
-    return width if width <= step else min(width, max(step, step * round(kept / step)))
+    choices = [n for n in range(1, width + 1) if n % step == 0 or n == width]
+    return min(choices, key=lambda n: (abs(n - kept), n))
 
 
 def lowest(group, scores, count):
@@ -96,16 +97,16 @@ def test_global_is_what_taking_them_one_by_one_gives(residual, residual_groups, 
 
 @SLOW
 @given(seed=st.integers(0, 999), step=st.sampled_from([1, 2, 3, 4, 8]),
-       ratio=st.floats(0.01, 0.99), allocation=st.sampled_from(["uniform", "global"]),
+       ratio=st.floats(0.01, 0.99), method=st.sampled_from(["uniform", "global"]),
        target=st.sampled_from(["macs", "params", "channels"]))
 def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_groups, seed, step,
-                                                             ratio, allocation, target):
+                                                             ratio, method, target):
     scores = drawn(residual_groups, seed)
     before = cost(residual, residual_groups, [], target)
     goal = before * (1 - ratio) + 1e-6
     try:
         removed = allocate(residual, residual_groups, scores, target=target, ratio=ratio,
-                           allocation=allocation, round_to=step)
+                           method=method, round_to=step)
     except UsageError:
         macs, parameters = smallest(residual_groups, step)
         assert target == "channels" or {"macs": macs, "params": parameters}[target] > goal
@@ -115,7 +116,7 @@ def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_
         assert 1 <= kept <= WIDTHS[name]
         assert kept % step == 0 or kept == WIDTHS[name]
     restored = [restore(group, removed, scores, step) for group in residual_groups.groups]
-    if allocation == "uniform":
+    if method == "uniform":
         restored = [set.intersection(*restored)]
     assert any(cost(residual, residual_groups, sorted(fewer), target) > goal for fewer in restored)
 
@@ -131,18 +132,17 @@ def restore(group, removed, scores, step):
 @pytest.mark.parametrize("ratio", [0.05, 0.3, 0.6])
 def test_uniform_takes_the_same_share_of_every_group(residual, residual_groups, ratio):
     removed = allocate(residual, residual_groups, drawn(residual_groups, 1), ratio=ratio,
-                       allocation="uniform", round_to=1, target="channels")
+                       method="uniform", round_to=1, target="channels")
     kept = left(residual_groups, removed)
     shares = [kept[name] / width for name, width in WIDTHS.items()]
     assert shares == pytest.approx([1 - ratio] * 3, abs=0.5 / 7 + 0.01)
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("round_to", [1, 4])
-def test_the_lowest_scores_of_a_group_go(residual, residual_groups, allocation, round_to):
+def test_the_lowest_scores_of_a_group_go(residual, residual_groups, method, round_to):
     scores = drawn(residual_groups, 3)
-    gone = set(allocate(residual, residual_groups, scores, allocation=allocation,
-                        round_to=round_to))
+    gone = set(allocate(residual, residual_groups, scores, method=method, round_to=round_to))
     assert gone
     for group in residual_groups.groups:
         stays = [scores[c] for c in group.channels if c not in gone]
@@ -204,13 +204,60 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
     assert len(removed) == width - 1
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "global"])
-def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, allocation):
+@pytest.mark.parametrize("method", ["uniform", "global", "solved"])
+def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, method):
     macs, _ = smallest(residual_groups, 4)
     keeps = macs / residual.costs().macs
     with pytest.raises(UsageError) as caught:
         allocate(residual, residual_groups, drawn(residual_groups, 7), ratio=0.97,
-                 allocation=allocation)
+                 method=method)
     assert str(caught.value) == (
-        f"cannot remove 97% of the macs: the smallest legal program keeps {keeps:.1%} (one step of "
-        "4 channels in every group); ask for less, or ignore fewer layers")
+        f"cannot remove 97% of the macs: the smallest legal program keeps {keeps:.1%} (widths in "
+        "steps of 4); ask for less, or ignore fewer layers")
+
+
+def test_without_normalising_scores_are_compared_as_they_are(residual, residual_groups):
+    first, second, _ = residual_groups.groups
+    scores = dict.fromkeys(channels_of(residual_groups), 1.0)
+    scores.update(dict.fromkeys(second.channels, 0.5))
+    removed = allocate(residual, residual_groups, scores, target="channels", ratio=10 / 37,
+                       round_to=1, normalize=False)
+    assert set(removed) < set(second.channels)
+    assert len(removed) == 10
+    assert first.name == "stem.weight"
+
+
+@pytest.mark.parametrize("method", ["uniform", "global", "solved"])
+def test_a_ratio_can_be_a_share_of_another_cost(residual, residual_groups, method):
+    scores = drawn(residual_groups, 8)
+    total = residual.costs().macs
+    removed = allocate(residual, residual_groups, scores, ratio=0.7, original=2.0 * total,
+                       method=method, round_to=1)
+    assert cost(residual, residual_groups, removed, "macs") <= 0.6 * total
+    assert allocate(residual, residual_groups, scores, ratio=0.4, original=2.0 * total,
+                    method=method) == []
+    with pytest.raises(UsageError, match=r"cannot remove 100% of the macs: .* keeps 1\.\d%"):
+        allocate(residual, residual_groups, scores, ratio=0.999, original=2.0 * total,
+                 method=method, round_to=1)
+
+
+@pytest.mark.parametrize("method", ["uniform", "global", "solved"])
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
+def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual, residual_groups, method,
+                                                             ratio):
+    removed = allocate(residual, residual_groups, drawn(residual_groups, 9), target="ram",
+                       ratio=ratio, method=method, round_to=1)
+    sliced = remove_channels(residual, residual_groups, removed)
+    before, after = (p.costs().peak_activation_bytes for p in (residual, sliced))
+    assert (1 - ratio) * before * 0.85 < after <= (1 - ratio) * before + 1e-6
+
+
+def test_require_reachable_returns_what_the_program_costs(residual, residual_groups):
+    costs = residual.costs()
+    known = {"macs": costs.macs, "params": costs.parameters, "channels": 37,
+             "ram": costs.peak_activation_bytes}
+    for target, value in known.items():
+        assert require_reachable(residual, residual_groups, Allocation(target, 0.1)) == value
+    with pytest.raises(UsageError, match=r"cannot remove 98% of the channels: the smallest legal "
+                                         r"program keeps 8\.1%"):
+        require_reachable(residual, residual_groups, Allocation("channels", 0.98))

@@ -12,6 +12,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Final
 
+from edgewright.bundle import _lzma
+
 MANIFEST: Final = "manifest.json"
 MAX_COMMENT_BYTES: Final = 65535
 
@@ -32,12 +34,16 @@ def seal(manifest: bytes) -> bytes:
 
 
 def pack(members: Mapping[str, bytes], comment: bytes = b"") -> bytes:
-    """Zip the members in the order given: equal members, equal bytes."""
+    """Zip the members in the order given: equal members, equal bytes.
+
+    Segments of many zeros are packed with LZMA, all else with deflate.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            is_sparse = name != MANIFEST and _lzma.AVAILABLE and _lzma.pays(data)
+            info.compress_type = zipfile.ZIP_LZMA if is_sparse else zipfile.ZIP_DEFLATED
             info.create_system = _UNIX
             info.external_attr = _READABLE
             archive.writestr(info, data, compresslevel=9)

@@ -14,14 +14,15 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from edgewright.bundle import _lzma
 from edgewright.bundle._archive import MANIFEST, seal, sha256
 from edgewright.core import FORMAT_VERSION, Manifest
 from edgewright.errors import BundleError, UsageError
 
 _MAX_MANIFEST_BYTES: Final = 1 << 26
 _MAX_SEGMENTS_BYTES: Final = 1 << 31   # an ONNX file cannot be larger
-_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
-                  KeyError, ValueError, OverflowError, OSError)
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, _lzma.FAULT, NotImplementedError, RuntimeError,
+                  EOFError, KeyError, ValueError, OverflowError, OSError)
 _FETCH: Final = "copy it again from where it was made"
 
 
@@ -127,8 +128,7 @@ def _read_segments(archive: zipfile.ZipFile, manifest: Manifest, path: Path) -> 
 def _read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int, path: Path) -> bytes:
     """Unpack one member, and never more than the limit, whatever its header says."""
     try:
-        if archive.getinfo(name).compress_type != zipfile.ZIP_DEFLATED:
-            raise zipfile.BadZipFile("unknown compression")
+        _check_packing(archive, archive.getinfo(name), path)
         with archive.open(name) as member:
             data = member.read(max(limit_bytes, 0) + 1)
     except _DAMAGE as error:
@@ -138,6 +138,19 @@ def _read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int, path: Pa
         raise BundleError(f"{path}: {_printable(name)} unpacks to more than its {limit_bytes} "
                           f"bytes: it was altered; {_FETCH}")
     return data
+
+
+def _check_packing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """See that a member is packed in a way that can be unpacked, within bounds."""
+    if member.compress_type == zipfile.ZIP_DEFLATED:
+        return
+    if member.compress_type != zipfile.ZIP_LZMA:
+        raise zipfile.BadZipFile("unknown compression")
+    if not _lzma.AVAILABLE:
+        raise BundleError(f"{path} holds a sparse model packed with LZMA, which this Python was "
+                          "built without; use one that has the module lzma")
+    if _lzma.dictionary_bytes(archive, member) > _lzma.MAX_DICTIONARY_BYTES:
+        raise zipfile.BadZipFile("it asks for too much memory")
 
 
 def _short(names: list[str]) -> str:

@@ -8,7 +8,7 @@ from edgewright.core import Budget, Figures, Measurement
 from edgewright.exits import possible_exits
 from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._recipe import Recipe
-from edgewright.program import Program, fold_batch_norm
+from edgewright.program import Program, find_branches, fold_batch_norm
 from edgewright.pruning import ChannelPruning
 from edgewright.search import plan_ratio
 
@@ -24,6 +24,7 @@ def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tup
     Raises:
         BudgetError: Even the smallest program of this model breaks a limit.
     """
+    recipe, blocks_note = _with_blocks(recipe, program)
     pruning, pruning_note = _pruning(recipe, program, budget)
     exits, exits_note = recipe.exits, ""
     if exits is not None and (places := possible_exits(program)) < exits.count:
@@ -31,18 +32,26 @@ def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tup
         exits = exits.model_copy(update={"count": places}) if places else None
     if exits is not None and budget.max_drop is not None:
         exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
-    left_out = recipe.prune is not None and pruning is None
+    left_out = recipe.prune is not None and pruning is None and recipe.blocks is None
     adapted = recipe.model_copy(update={
         "prune": pruning, "exits": exits, "recover": None if left_out else recipe.recover})
-    return adapted, tuple(filter(None, (pruning_note, exits_note)))
+    return adapted, tuple(filter(None, (pruning_note, blocks_note, exits_note)))
+
+
+def _with_blocks(recipe: Recipe, program: Program) -> tuple[Recipe, str]:
+    """The recipe without its block stage where the graph has no place for one."""
+    if recipe.blocks is None or find_branches(program):
+        return recipe, ""
+    return (recipe.model_copy(update={"blocks": None}),
+            "blocks left out: the graph has no residual branches")
 
 
 def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
     pruning = recipe.prune or ChannelPruning()
     groups = program.groups(pruning.ignore)
     modelled = _modelled(program)
-    plan = plan_ratio(groups, budget.limits(modelled), original_energy_mj=modelled["energy_mj"],
-                      round_to=pruning.round_to,
+    plan = plan_ratio(program, groups, budget.limits(modelled),
+                      original_energy_mj=modelled["energy_mj"], round_to=pruning.round_to,
                       weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
     if recipe.prune is None:
         return None, ""
@@ -51,7 +60,8 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     ratio = min(max(plan.ratio, pruning.ratio), plan.most)
     if ratio < _WORTHWHILE:
         reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
-        return None, (f"pruning and recovery left out: {plan.most:.1%} of the macs could go "
+        left_out = "pruning" if recipe.blocks is not None else "pruning and recovery"
+        return None, (f"{left_out} left out: {plan.most:.1%} of the macs could go "
                       f"({reasons})")
     changed = pruning.model_copy(update={"ratio": ratio, "target": "macs"})
     if ratio < pruning.ratio:

@@ -10,7 +10,7 @@ import yaml
 from edgewright.distill import Distillation
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits
-from edgewright.pruning import ChannelPruning
+from edgewright.pruning import BlockPruning, ChannelPruning, WeightPruning
 from edgewright.quantization import Quantization
 from edgewright.training import Settings, Training
 
@@ -22,7 +22,9 @@ class Recipe(Settings):
     Attributes:
         name: Shown in records.
         prune: Removes channels; a tight budget raises its ratio.
+        blocks: Removes residual branches, after the channels.
         recover: Training after pruning, with the original as teacher.
+        weights: Sets single weights to zero, which every later stage keeps.
         distillation: How the teacher's outputs weigh in every training of the run.
         exits: Adds early exits and trains them.
         quantize: To integers, calibrated or trained.
@@ -34,7 +36,9 @@ class Recipe(Settings):
 
     name: str = "custom"
     prune: ChannelPruning | None = None
+    blocks: BlockPruning | None = None
     recover: Training | None = None
+    weights: WeightPruning | None = None
     distillation: Distillation = Distillation()
     exits: EarlyExits | None = None
     quantize: Quantization | None = None

@@ -17,7 +17,7 @@ from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._seeded import seeded
 from edgewright.program import Program
-from edgewright.pruning import prune
+from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import Objective, evaluate_module
@@ -60,8 +60,14 @@ class Stages:
             note = (f"{recipe.prune.ratio:.0%} of the {recipe.prune.target} to go, "
                     f"by {recipe.prune.criterion}")
             yield "prune", self._prune, (note,)
+        if recipe.blocks is not None:
+            yield "blocks", self._blocks(recipe.blocks), (recipe.blocks.goal,)
         if recipe.recover is not None:
             yield "recover", self._recover, ()
+        if recipe.weights is not None:
+            note = (f"{recipe.weights.sparsity:.0%} of the weights to be zero, "
+                    f"{recipe.weights.pattern} by {recipe.weights.criterion}")
+            yield "weights", self._weights, (note,)
         if recipe.exits is not None:
             yield "exits", self._exits, ()
         if recipe.quantize is not None:
@@ -100,11 +106,20 @@ class Stages:
     def _prune(self, program: Program) -> Program:
         return prune(program, self.task, self.recipe.prune, seed=self.seed)
 
+    def _blocks(self, config: BlockPruning) -> Pass:
+        return lambda program: prune_blocks(program, self.task, config, seed=self.seed)
+
     def _recover(self, program: Program) -> Program:
         return fit(program, self.task, self.recipe.recover, teacher=self.original,
                    distillation=self.recipe.distillation, seed=self.seed,
                    checkpoint=self.directory.checkpoint("recover"),
                    progress=self.narrator.progress("recover"))
+
+    def _weights(self, program: Program) -> Program:
+        return prune_weights(program, self.task, self.recipe.weights,
+                             objective=self._objective(self.recipe.weights), seed=self.seed,
+                             checkpoint=self.directory.checkpoint("weights"),
+                             progress=self.narrator.progress("weights"))
 
     def _exits(self, program: Program) -> Program:
         return add_exits(program, self.task, self.recipe.exits,
@@ -118,7 +133,7 @@ class Stages:
                         checkpoint=self.directory.checkpoint("quantize"),
                         progress=self.narrator.progress("quantize"))
 
-    def _objective(self, config: EarlyExits | Quantization | None) -> Objective:
+    def _objective(self, config: WeightPruning | EarlyExits | Quantization | None) -> Objective:
         training = None if config is None else config.training
         return objective_for(self.original, self.recipe.distillation,
                              training.label_smoothing if training else 0.0)

@@ -1,35 +1,61 @@
 """The captured model: its graph, costs, channel groups, cuts; saved and loaded safely."""
 
+from edgewright.program._apply import Applied
+from edgewright.program._branches import Branch, find_branches, remove_branch
 from edgewright.program._capture import export_graph
-from edgewright.program._channels import ChannelGroup, ChannelGroups
-from edgewright.program._costs import Costs, NodeCost, count_macs, stored_tensors, weight_of
+from edgewright.program._channels import ChannelGroup, ChannelGroups, Contraction
+from edgewright.program._costs import (
+    Costs,
+    NodeCost,
+    bookkeeping,
+    count_macs,
+    stored_tensors,
+    weight_of,
+)
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._folding import fold_batch_norm
+from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, trainable
+from edgewright.program._parity import compare_outputs, random_inputs
+from edgewright.program._patterns import match_tensors
 from edgewright.program._program import Program
 from edgewright.program._shapes import refresh_shapes, shape_of
-from edgewright.program._slicing import random_inputs, remove_channels
+from edgewright.program._slicing import remove_and_measure, remove_channels
+from edgewright.program._sparsity import hold_sparse, sparse_tensors
 from edgewright.program._tidy import drop_unused_tensors
 
 __all__ = [
+    "Applied",
+    "Branch",
     "CapturedModule",
     "ChannelGroup",
     "ChannelGroups",
+    "Contraction",
     "Costs",
     "NodeCost",
     "Program",
+    "bookkeeping",
+    "compare_outputs",
     "count_macs",
     "drop_unused_tensors",
     "export_graph",
+    "find_branches",
     "find_cuts",
     "fold_batch_norm",
+    "hold_sparse",
+    "live_tensors",
+    "match_tensors",
     "outputs_of",
     "random_inputs",
     "refresh_shapes",
+    "remove_and_measure",
+    "remove_branch",
     "remove_channels",
     "set_outputs",
     "shape_of",
+    "sparse_tensors",
     "split_at_exits",
+    "stored_bytes",
     "stored_tensors",
     "trainable",
     "weight_of",

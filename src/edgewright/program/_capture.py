@@ -19,9 +19,9 @@ from edgewright.errors import ModelError
 from edgewright.program._tidy import tidy
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
-_TORCH_HOME: Final = str(Path(torch.__file__).parent)
-_FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
-                    AttributeError, NotImplementedError, ArithmeticError)
+_NOT_THE_USERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+FORWARD_FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
+                           AttributeError, NotImplementedError, ArithmeticError)
 
 
 def example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
@@ -58,7 +58,7 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
     try:
         with _plain_attention():
             exported = export_graph(model, example_inputs)
-    except _FAILURES as error:
+    except FORWARD_FAILURES as error:
         raise ModelError(_explain(model, error)) from error
     return graph_of(exported)
 
@@ -78,8 +78,19 @@ def graph_of(exported: ExportedProgram) -> GraphModule:
     """The exported program as a graph module, without dead nodes and counters."""
     module = exported.module(check_guards=False)
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
+    _register_constants(module)
     tidy(module)
     return module
+
+
+def _register_constants(module: GraphModule) -> None:
+    """Make buffers of tensors that are plain attributes, as every copy of the graph would."""
+    for owner in module.modules():
+        constants = {name: value for name, value in vars(owner).items()
+                     if isinstance(value, Tensor)}
+        for name, value in constants.items():
+            delattr(owner, name)
+            owner.register_buffer(name, value)
 
 
 def _give_momentum(model: nn.Module) -> None:
@@ -103,11 +114,16 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _explain(model: nn.Module, error: BaseException) -> str:
+def failing_line(error: BaseException) -> str:
+    """Where in the user's code a forward pass failed, as " at file:line (code)", and why."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()),
                   type(error).__name__)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if not frame.filename.startswith((_TORCH_HOME, "<")) and frame.filename != __file__]
+              if not frame.filename.startswith(_NOT_THE_USERS)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
-    return (f"{type(model).__name__} cannot be captured{where}: {reason}; "
+    return f"{where}: {reason}"
+
+
+def _explain(model: nn.Module, error: BaseException) -> str:
+    return (f"{type(model).__name__} cannot be captured{failing_line(error)}; "
             "torch.export must be able to trace the forward pass for any batch size")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from edgewright.program._einsum import letters_of
 from edgewright.program._memory import peak_activation_bytes
-from edgewright.program._nodes import calls, is_pointwise, op_name
-from edgewright.program._shapes import shape_of, tensor_of
+from edgewright.program._nodes import argument, calls, is_pointwise, op_name
+from edgewright.program._shapes import concrete, shape_of, tensor_of
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -131,13 +132,20 @@ def _layer_cost(node: Node) -> NodeCost:
     stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
                        for value in map(tensor_of, stored) if value is not None)
-    elements = sum(math.prod(shape_of(arg)) for arg in [*activations, node])
-    shape = shape_of(node)
+    shape = _first_shape(node)
+    elements = sum(math.prod(_first_shape(arg)) for arg in [*activations, node])
     axis = len(shape) - 1 if node.target in _LAST_AXIS else min(1, len(shape) - 1)
     return NodeCost(
         name=node.name, op=op_name(node), weight=str(weight.target) if weight else None,
         channels=shape[axis], macs=count_macs(node), bits=bits, weight_bytes=weight_bytes,
         traffic_bytes=elements * bits // 8 + weight_bytes)
+
+
+def _first_shape(node: Node) -> Shape:
+    """Of what a node computes, or of the first of several."""
+    value = node.meta["val"]
+    first = value[0] if isinstance(value, list | tuple) else value
+    return tuple(concrete(size) for size in first.shape)
 
 
 def _stored_source(node: Node) -> Node:
@@ -148,10 +156,16 @@ def _stored_source(node: Node) -> Node:
 
 def _is_stored(node: Node) -> bool:
     """Whether a value comes from stored tensors alone."""
-    if node.op == "get_attr":
-        return True
-    return (node.op == "call_function" and bool(node.all_input_nodes)
-            and all(map(_is_stored, node.all_input_nodes)))
+    pending, seen = [node], {node}  # a loop: a graph is deeper than Python's stack
+    while pending:
+        source = pending.pop()
+        if source.op == "get_attr":
+            continue
+        if source.op != "call_function" or not source.all_input_nodes:
+            return False
+        pending += [n for n in source.all_input_nodes if n not in seen]
+        seen.update(source.all_input_nodes)
+    return True
 
 
 def _input_shapes(node: Node, shape: ShapeOf, count: int = 2) -> list[Shape]:
@@ -185,6 +199,28 @@ def _attention_macs(node: Node, shape: ShapeOf) -> int:
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _bilinear_macs(node: Node, shape: ShapeOf) -> int:
+    first, second = _input_shapes(node, shape)
+    return math.prod(shape(node)) * first[-1] * second[-1]
+
+
+def _cell_macs(node: Node, shape: ShapeOf) -> int:
+    """One step of a recurrent cell: its input by one weight, its state by the other."""
+    inputs, weights = shape(argument(node, 0)), (argument(node, 2), argument(node, 3))
+    return math.prod(inputs[:-1]) * sum(math.prod(shape(weight)) for weight in weights)
+
+
+def _einsum_macs(node: Node, shape: ShapeOf) -> int:
+    """Every combination of indices once; nothing where one operand is only reordered or summed."""
+    equation: Any = node.args[0]
+    operands: Any = node.args[1]
+    shapes = [shape(operand) for operand in operands]
+    inputs, _ = letters_of(str(equation), [len(sizes) for sizes in shapes])
+    sizes = {letter: size for letters, part in zip(inputs, shapes, strict=True)
+             for letter, size in zip(letters, part, strict=True)}
+    return math.prod(sizes.values()) * (len(operands) - 1)
+
+
 _MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
     aten.conv1d.default: _conv_macs,
     aten.conv2d.default: _conv_macs,
@@ -202,10 +238,15 @@ _MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
     aten.addmm.default: _addmm_macs,
     aten.baddbmm.default: _addmm_macs,
     aten.scaled_dot_product_attention.default: _attention_macs,
+    aten.bilinear.default: _bilinear_macs,
+    aten.einsum.default: _einsum_macs,
+    **dict.fromkeys([aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
+                     aten.rnn_relu_cell.default], _cell_macs),
 }
 _LAST_AXIS: Final = frozenset({
     aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
     aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
+    aten.bilinear.default, aten.einsum.default,
 })
 
 # Operators that multiply nothing worth counting and are neither point-wise nor views.
@@ -218,7 +259,11 @@ _FREE: Final = frozenset("""
     channel_shuffle flatten reshape contiguous clone to _to_copy index index_select gather roll
     repeat flip zeros zeros_like ones ones_like full full_like arange empty eye sym_size
     scalar_tensor chunk unflatten matrix_transpose meshgrid one_hot tril triu
-    _assert_tensor_metadata _assert_scalar item type_as
+    _assert_tensor_metadata _assert_scalar item type_as glu var std var_mean std_mean norm
+    linalg_vector_norm prod logsumexp max_pool1d_with_indices max_pool2d_with_indices
+    max_pool3d_with_indices repeat_interleave im2col col2im sort topk argsort new_zeros new_ones
+    new_full upsample_nearest1d upsample_linear1d upsample_nearest3d upsample_trilinear3d
+    native_channel_shuffle sym_numel adaptive_max_pool1d adaptive_max_pool3d
 """.split())
 
 

@@ -27,6 +27,13 @@ def peak_activation_bytes(graph: Graph) -> int:
     A view shares its source's storage; so does a dequantised tensor, which no int8 runtime
     materialises, and a tensor that is only ever quantised counts at its quantised width.
     """
+    moments = live_tensors(graph)
+    sizes = {node: stored_bytes(node) for nodes in moments for node in nodes}
+    return max((sum(sizes[node] for node in nodes) for nodes in moments), default=0)
+
+
+def live_tensors(graph: Graph) -> list[tuple[Node, ...]]:
+    """The nodes whose results are in memory together, at every moment after which one is freed."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     storage: dict[Node, Node] = {}  # whose bytes a node's result lives in
     last_use: dict[Node, int] = {}
@@ -38,22 +45,24 @@ def peak_activation_bytes(graph: Graph) -> int:
         storage[node] = storage[owner] if shares and owner is not None else node
         uses = [order[user] for user in node.users] or [order[node]]
         last_use[storage[node]] = max(last_use.get(storage[node], 0), *uses)
-    return _sweep(graph, storage, last_use, order)
+    return _sweep(graph, storage, last_use)
 
 
-def _sweep(graph: Graph, storage: dict[Node, Node], last_use: dict[Node, int],
-           order: dict[Node, int]) -> int:
-    alive, peak = 0, 0
-    ending: dict[int, int] = {}
-    for node in graph.nodes:
+def _sweep(graph: Graph, storage: dict[Node, Node],
+           last_use: dict[Node, int]) -> list[tuple[Node, ...]]:
+    alive: dict[Node, None] = {}
+    moments = []
+    ending: dict[int, list[Node]] = {}
+    for index, node in enumerate(graph.nodes):
         is_own = node in storage and storage[node] is node
-        if is_own and node.op in ("placeholder", "call_function"):
-            size = 0 if _is_constant(node) else stored_bytes(node)
-            alive += size
-            ending[last_use[node]] = ending.get(last_use[node], 0) + size
-        peak = max(peak, alive)
-        alive -= ending.pop(order[node], 0)
-    return peak
+        if is_own and node.op in ("placeholder", "call_function") and not _is_constant(node):
+            alive[node] = None
+            ending.setdefault(last_use[node], []).append(node)
+        if index in ending:
+            moments.append(tuple(alive))
+            for freed in ending.pop(index):
+                del alive[freed]
+    return moments
 
 
 def stored_bytes(node: Node) -> int:

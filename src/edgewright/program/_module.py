@@ -42,11 +42,17 @@ class CapturedModule(GraphModule):
         return self
 
 
-def copy_graph(module: GraphModule) -> GraphModule:
-    """A deep copy, without the deprecation warning torch raises about itself on the way."""
+def copy_graph(module: GraphModule, *, share_tensors: bool = False) -> GraphModule:
+    """A deep copy, without the deprecation warning torch raises about itself on the way.
+
+    Args:
+        module: What to copy.
+        share_tensors: Leave the parameters and buffers those of ``module``, to be replaced.
+    """
+    tensors = [*module.parameters(), *module.buffers()] if share_tensors else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def trainable(graph_module: GraphModule) -> CapturedModule:

@@ -39,6 +39,32 @@ def argument(node: Node, position: int, name: str = "", default: Any = None) -> 
     return node.kwargs.get(name, default)
 
 
+def named(node: Node, name: str, default: Any = None) -> Any:
+    """An argument of a call by the name its operator's schema gives it."""
+    if name in node.kwargs:
+        return node.kwargs[name]
+    place = place_of(node, name)
+    return node.args[place] if place is not None and place < len(node.args) else default
+
+
+def place_of(node: Node, name: str) -> int | None:
+    """Where an operator's schema has the argument ``name``, or None."""
+    target: Any = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return None
+    names = [argument.name for argument in target._schema.arguments]
+    return names.index(name) if name in names else None
+
+
+def set_named(node: Node, name: str, value: Any) -> None:
+    """Write an argument where the call has it, or by keyword."""
+    place = place_of(node, name)
+    if place is not None and place < len(node.args):
+        node.update_arg(place, value)
+    else:
+        node.update_kwarg(name, value)
+
+
 def is_node(value: Any, target: Any) -> bool:
     """Whether a value is a call of ``target``."""
     return isinstance(value, Node) and value.target is target

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.errors import ModelError
+from edgewright.program._apply import Applied, apply_to
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._module import CapturedModule, copy_graph, trainable
 from edgewright.program._nodes import calls
+from edgewright.program._sparsity import hold_sparse, sparse_tensors
 
 
 @final
@@ -84,12 +86,19 @@ class Program:
         exits = metadata.get("exits", 0)
         if not isinstance(exits, int):
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
-        return cls(graph_of(exported), inputs[0], exits=exits)
+        program = cls(graph_of(exported), inputs[0], exits=exits)
+        sparse = metadata.get("sparse", [])
+        if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
+            raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
+                             "tensors")
+        hold_sparse(program.graph_module, sparse)
+        return program
 
     def save(self, path: str | Path) -> None:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
-        save_archive(exported, Path(path), {"exits": self.exits})
+        save_archive(exported, Path(path), {"exits": self.exits,
+                                            "sparse": list(sparse_tensors(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
@@ -101,13 +110,21 @@ class Program:
         """Whether any tensor is stored in a quantised type."""
         return any("quantize" in str(node.target) for node in self.calls())
 
+    @property
+    def sparsity(self) -> dict[str, float]:
+        """Share of zeros of each tensor that is held sparse: its zeros stay in every training."""
+        state = self.state_dict()
+        return {name: float((state[name] == 0).double().mean())
+                for name in sparse_tensors(self.graph_module)}
+
     def calls(self) -> Iterator[Node]:
         """The operator calls, in order."""
         return calls(self.graph)
 
-    def copy(self) -> Program:
-        """A program of its own graph and tensors."""
-        return Program(copy_graph(self.graph_module), self.example_inputs, self.exits)
+    def copy(self, *, share_tensors: bool = False) -> Program:
+        """A program of its own graph and tensors; or of its own graph alone."""
+        return Program(copy_graph(self.graph_module, share_tensors=share_tensors),
+                       self.example_inputs, self.exits)
 
     def module(self, train: bool = False) -> CapturedModule:
         """A module of its own parameters, trainable, in training or evaluation mode."""
@@ -143,3 +160,35 @@ class Program:
     def groups(self, ignore: tuple[str, ...] = ()) -> ChannelGroups:
         """What has to be sliced together; see `ChannelGroups`."""
         return find_groups(self.graph_module, ignore)
+
+    def apply_to(self, model: nn.Module) -> Applied:
+        """Put this program's weights and widths into the model it was captured from, in place.
+
+        Parameters and buffers are resized and overwritten, keeping their identity (so ties last,
+        but an optimiser has to be built anew), and the sizes that torch's own modules note down
+        are brought up to date. Then the model has to compute what the program does, on random
+        inputs, to a relative error of 1e-4.
+
+        Args:
+            model: The module the program was captured from, of any class, on any device.
+
+        Returns:
+            Which tensors were resized, and which the program does not hold.
+
+        Raises:
+            UsageError: The program is quantised or has early exits.
+            ModelError: The model is another one, has a size written into its code, or still runs
+                what the program lacks; it is named, and the model is as it was before.
+
+        Example:
+            >>> from edgewright.program import remove_channels
+            >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+            >>> program = Program.capture(model, torch.zeros(1, 4))
+            >>> groups = program.groups()
+            >>> half = remove_channels(program, groups, groups.groups[0].channels[:4])
+            >>> half.apply_to(model)
+            Applied(resized=('0.weight', '0.bias', '2.weight'), left=())
+            >>> model[0]
+            Linear(in_features=4, out_features=4, bias=True)
+        """
+        return apply_to(self, model)

@@ -8,7 +8,8 @@ from typing import Final
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.program._shapes import tensor_of
+from edgewright.program._inline import inline_plain_regions
+from edgewright.program._shapes import shape_of, tensor_of
 
 aten = torch.ops.aten
 _IDENTITIES: Final = frozenset({aten.alias.default,
@@ -17,12 +18,15 @@ _IDENTITIES: Final = frozenset({aten.alias.default,
 
 def tidy(module: GraphModule) -> None:
     """Drop what computes nothing, and let every call read the batch size off its own input."""
+    inline_plain_regions(module)
     for node in list(module.graph.nodes):
         if node.target in _IDENTITIES or _is_whole_slice(node):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif node.target is aten.sym_size.int:
             _localise(module, node)
+        elif node.target in (aten.squeeze.default, aten.squeeze_.default):
+            _name_squeezed(node)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     drop_unused_tensors(module)
@@ -48,6 +52,13 @@ def _is_whole_slice(node: Node) -> bool:
     end = node.args[3] if len(node.args) > 3 else None
     step = node.args[4] if len(node.args) > 4 else 1
     return (start, step) in ((None, 1), (0, 1)) and end in (None, sys.maxsize)
+
+
+def _name_squeezed(node: Node) -> None:
+    """Say which dimensions are squeezed, lest a batch or a channel of one goes with them."""
+    source = node.all_input_nodes[0]
+    node.target = aten.squeeze.dims
+    node.args = (source, [dim for dim, size in enumerate(shape_of(source, 2)) if size == 1])
 
 
 def _localise(module: GraphModule, size: Node) -> None:

@@ -1,6 +1,26 @@
-"""Pruning: fewer channels, for real."""
+"""Pruning: fewer channels and blocks, for real; and weights that are zero."""
 
+from edgewright.pruning._blocks import BlockPruning, prune_blocks
 from edgewright.pruning._config import ChannelPruning
+from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning._prune import prune
+from edgewright.pruning._regularize import (
+    StructureRegularization,
+    regularize,
+    remove_vanished,
+)
+from edgewright.pruning._weight_pruning import WeightPruning
+from edgewright.pruning._weights import prune_weights
 
-__all__ = ["ChannelPruning", "prune"]
+__all__ = [
+    "BlockPruning",
+    "ChannelPruning",
+    "StructureRegularization",
+    "WeightPruning",
+    "layer_latencies",
+    "prune",
+    "prune_blocks",
+    "prune_weights",
+    "regularize",
+    "remove_vanished",
+]

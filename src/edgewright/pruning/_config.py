@@ -14,17 +14,31 @@ class ChannelPruning(Settings):
     """Structured pruning of channels.
 
     Attributes:
-        criterion: ``magnitude`` (squared L2 norm of a channel's weights over its whole group; Li
-            2017, grouped as in Fang 2023), ``taylor`` (what removing it changes in the loss, to
-            first order; Molchanov 2019, eq. 8), or ``random``.
-        target: What ``ratio`` counts: multiply-accumulates, parameters or channels.
+        criterion: What a channel is worth, gathered over its whole group. By weights: ``l1``,
+            ``l2``, ``magnitude`` (squared L2; Li 2017, grouped as in Fang 2023), ``batch_norm``
+            (scales; Liu 2017), ``geometric_median`` (He 2019), ``lamp`` (Lee 2021). By what its
+            removal does to the loss: ``taylor`` (Molchanov 2019), ``fisher`` (Theis 2018, Liu
+            2021), ``obd`` (LeCun 1990); or to the logits: ``gauss_newton``. By what it puts out:
+            ``activation``, ``apoz`` (Hu 2016), ``redundancy`` (what the other channels can
+            reproduce). Or ``random``.
+        target: What ``ratio`` counts: multiply-accumulates, parameters, channels, ``ram`` (peak
+            bytes of activations) or ``latency`` (a table of layers, measured on ONNX Runtime).
         ratio: Share of the target to remove, above 0 and below 1.
         allocation: ``uniform`` takes the same share of every group, ``global`` the least important
-            channels wherever they are, scores divided by their group's mean.
-        round_to: Channels left in a group are a multiple of this, where the group is that large.
-            Integer kernels on x86 reward 16.
+            channels wherever they are, ``solved`` keeps the best summed score there is (integer
+            programming).
+        normalize: Divide scores by their group's mean before groups are compared. Without it,
+            groups are compared by the criterion's own scale.
+        steps: In how many equal steps the ratio is approached, scores taken anew after each.
+        round_to: Sizes of tensors that are cut are left a multiple of this, where they are that
+            large. Integer kernels on x86 reward 16.
         ignore: Names or patterns of layers whose output channels must stay.
-        samples: Training samples the data-driven criteria look at.
+        samples: Training samples the data-driven criteria, and ``compensate``, look at.
+        compensate: Fit the layers that read removed channels, by least squares, to put out what
+            they did (He 2017), and measure batch norms anew. Needs data; costs a few passes over
+            ``samples``.
+        prove_export: Translate what is left to ONNX and hold ONNX Runtime's outputs against it,
+            besides the proof of every slice.
 
     Raises:
         UsageError: A value out of its range.
@@ -36,10 +50,16 @@ class ChannelPruning(Settings):
         edgewright.errors.UsageError: ChannelPruning: ratio: Input should be less than 1, got 1.5
     """
 
-    criterion: Literal["magnitude", "taylor", "random"] = "taylor"
-    target: Literal["macs", "params", "channels"] = "macs"
+    criterion: Literal["l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp", "taylor",
+                       "fisher", "obd", "gauss_newton", "activation", "apoz", "redundancy",
+                       "random"] = "taylor"
+    target: Literal["macs", "params", "channels", "ram", "latency"] = "macs"
     ratio: float = Field(default=0.5, gt=0, lt=1)
-    allocation: Literal["uniform", "global"] = "global"
+    allocation: Literal["uniform", "global", "solved"] = "global"
+    normalize: bool = True
+    steps: int = Field(default=1, ge=1)
     round_to: int = Field(default=4, ge=1)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
+    compensate: bool = False
+    prove_export: bool = True

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from edgewright.errors import UsageError
-from edgewright.program import Program, remove_channels
+from edgewright.exporters import prove_export
+from edgewright.program import ChannelGroups, Program, remove_channels
+from edgewright.pruning._compensate import compensate
 from edgewright.pruning._config import ChannelPruning
-from edgewright.pruning._criteria import score_channels
-from edgewright.search import allocate_channels
-from edgewright.task import Task
+from edgewright.pruning._latency import layer_latencies
+from edgewright.pruning.criteria import score_channels
+from edgewright.search import (
+    Allocation,
+    LatencyTable,
+    allocate_channels,
+    require_reachable,
+)
+from edgewright.task import Split, Task
+
+Between = Callable[[Program, int], Program]
 
 
 def prune(program: Program, task: Task | None = None, config: ChannelPruning | None = None, *,
-          seed: int = 0) -> Program:
+          seed: int = 0, between: Between | None = None,
+          latency: LatencyTable | None = None) -> Program:
     """Remove the channels that matter least; what is left computes the same as if they were zero.
+
+    With ``compensate``, what is left takes over what they carried. With ``steps`` above 1 the
+    ratio, always of the program given, is approached in equal shares, and the scores are taken
+    anew on each smaller program.
 
     Args:
         program: In floating point; it is left as it is.
-        task: Data for the criteria that need it.
+        task: Data for the criteria that need it, and to compensate.
         config: What to remove; half of the multiply-accumulates if left out.
         seed: Of the samples looked at, and of ``random``.
+        between: Recovers the program between two steps, given it and the steps taken so far; it
+            may change weights, but no shape.
+        latency: The program's layers as measured, for that target; measured here if left out.
 
     Raises:
         UsageError: The program is quantised, nothing in it can be pruned, an ``ignore`` matches
             nothing, a criterion lacks data, or the ratio cannot be reached.
-        ParityError: Masked and sliced programs differ.
+        ModelError: What is left cannot be translated for its runtime.
+        ParityError: Masked and sliced programs differ, or the exported file from the program.
 
     Example:
         >>> import torch
@@ -35,13 +57,39 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         0.5
     """
     config = config or ChannelPruning()
+    groups = _prunable(program, config)
+    samples = _calibration(task, config, seed) if config.compensate else None
+    if config.target == "latency" and latency is None:
+        latency = layer_latencies(program, groups)
+    whole = Allocation(config.target, config.ratio, config.allocation, config.round_to,
+                       config.normalize, latency)
+    whole = replace(whole, original=require_reachable(program, groups, whole))
+    for step in range(1, config.steps + 1):
+        scores = score_channels(program, task, groups, config, seed)
+        share = replace(whole, ratio=config.ratio * step / config.steps)
+        removed = allocate_channels(program, groups, scores, share)
+        sliced = remove_channels(program, groups, removed)
+        program = sliced if samples is None else compensate(program, sliced, groups, removed,
+                                                            samples)
+        if step < config.steps:
+            program = between(program, step) if between is not None else program
+            groups = program.groups(config.ignore)
+    if config.prove_export:
+        prove_export(program)
+    return program
+
+
+def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split:
+    if task is None:
+        raise UsageError("compensate=True needs data; give a task, or set compensate=False")
+    return task.train.sample(config.samples, seed=seed)
+
+
+def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
     if program.is_quantized:
         raise UsageError("a quantised program cannot be pruned; prune before quantising")
     groups = program.groups(config.ignore)
     if not groups.groups:
         reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
         raise UsageError(f"no channel of this program can be pruned ({reasons or 'no layers'})")
-    scores = score_channels(program, task, groups, config, seed)
-    removed = allocate_channels(groups, scores, target=config.target, ratio=config.ratio,
-                                allocation=config.allocation, round_to=config.round_to)
-    return remove_channels(program, groups, removed)
+    return groups

@@ -3,102 +3,180 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroup, ChannelGroups
+from edgewright.program import ChannelGroups, Program
+from edgewright.search._cost_model import CostModel, Target
+from edgewright.search._latency_table import LatencyTable
+from edgewright.search._polynomial import Widths
+from edgewright.search._solve import Problem, solve_widths
+from edgewright.search._widths import GroupWidths, widths_of
 
-Target = Literal["macs", "params", "channels"]
+Method: TypeAlias = Literal["uniform", "global", "solved"]
 _STEPS: Final = 30
+_REPAIRS: Final = 10
 _ROUNDING: Final = 1e-12  # of a ratio that was computed from the very cost it asks for
 
 
-def allocate_channels(groups: ChannelGroups, scores: Mapping[int, float], *,
-                      target: Target, ratio: float, allocation: Literal["uniform", "global"],
-                      round_to: int) -> list[int]:
+@dataclass(frozen=True)
+class Allocation:
+    """How much goes, and by which rule.
+
+    Attributes:
+        target: What ``ratio`` counts: multiply-accumulates, parameters, channels, peak bytes of
+            activations, or measured latency.
+        ratio: Share of it to remove, between 0 and 1.
+        method: ``uniform`` takes the same share of every group, ``global`` the least important
+            channels wherever they are, ``solved`` keeps the best summed score there is.
+        round_to: What sizes of tensors are to be multiples of.
+        normalize: Divide scores by their group's mean before groups are compared.
+        latency: Measured latencies, for that target.
+        original: What the ratio is a share of; what the program costs if left out.
+    """
+
+    target: Target = "macs"
+    ratio: float = 0.5
+    method: Method = "global"
+    round_to: int = 1
+    normalize: bool = True
+    latency: LatencyTable | None = None
+    original: float | None = None
+
+    def goal(self, full: float) -> float:
+        """The most that may be left of a program that costs ``full``."""
+        return (full if self.original is None else self.original) * (1 - self.ratio + _ROUNDING)
+
+
+def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[int, float],
+                      allocation: Allocation) -> list[int]:
     """The channels to remove so that at least ``ratio`` of the target goes, and little more.
 
-    The strictness of the allocation (a share of every group, or a threshold on scores) is found
-    by bisection on the counted cost of what would be left.
+    ``uniform`` and ``global`` are as strict as bisection on the cost finds necessary; ``solved`` is
+    an integer program (see `solve_widths`). What is returned has been counted exactly.
+
+    Args:
+        program: What is to be pruned.
+        groups: Its channel groups.
+        scores: Importance of every channel of every group; the lowest go first.
+        allocation: How much, and by which rule.
 
     Raises:
         UsageError: Even the smallest legal program keeps too much.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> groups = program.groups()
+        >>> scores = {channel: float(channel) for channel in groups.groups[0].channels}
+        >>> removed = allocate_channels(program, groups, scores, Allocation(ratio=0.25))
+        >>> [groups.groups[0].channels.index(channel) for channel in removed]
+        [0, 1]
     """
-    before = _cost(groups, [], target)
-    goal = before * (1 - ratio + _ROUNDING)
+    cost = CostModel(program, groups, allocation.target, allocation.latency)
+    choices = widths_of(groups, allocation.round_to, scores, allocation.normalize)
+    _require_reachable(cost, choices, allocation)
+    goal = aim = allocation.goal(cost.full)
+    for _ in range(_REPAIRS):
+        widths = _bisected(Problem(choices, cost, aim), allocation.method)
+        removed = lowest(choices, widths)
+        excess = cost.without(removed) - goal
+        if excess <= 0:
+            return removed
+        aim -= excess
+    return lowest(choices, narrowest(choices))
 
-    def at(strictness: float) -> list[int]:
-        return _select(groups, scores, strictness, allocation, round_to)
 
-    least = _cost(groups, at(1.0), target)
-    if least > goal:
-        raise UsageError(f"cannot remove {ratio:.0%} of the {target}: the smallest legal program "
-                         f"keeps {least / before:.1%} (one step of {round_to} channels in every "
-                         "group); ask for less, or ignore fewer layers")
-    low, high = 0.0, 1.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _cost(groups, at(middle), target) <= goal:
-            high = middle
-        else:
-            low = middle
-    return at(high)
+def require_reachable(program: Program, groups: ChannelGroups, allocation: Allocation) -> float:
+    """Refuse a ratio that not even the smallest legal program reaches.
+
+    Returns:
+        What the program costs, in the target's unit.
+
+    Raises:
+        UsageError: It does not; what it keeps is named.
+    """
+    cost = CostModel(program, groups, allocation.target, allocation.latency)
+    _require_reachable(cost, widths_of(groups, allocation.round_to), allocation)
+    return cost.full
 
 
 def smallest(groups: ChannelGroups, round_to: int) -> tuple[int, int]:
     """Multiply-accumulates and parameters of the smallest legal program."""
-    return groups.costs_without(select_uniform(groups, 1.0, round_to))
+    widths = widths_of(groups, round_to)
+    return groups.costs_without(lowest(widths, narrowest(widths)))
 
 
 def select_uniform(groups: ChannelGroups, strictness: float, round_to: int) -> list[int]:
     """The channels that go when every group loses the same share, whatever they are worth."""
-    flat = {channel: 1.0 for group in groups.groups for channel in group.channels}
-    return _select(groups, flat, strictness, "uniform", round_to)
+    choices = widths_of(groups, round_to)
+    return lowest(choices, uniform(choices, strictness))
 
 
-def _cost(groups: ChannelGroups, removed: list[int], target: Target) -> float:
-    if target == "channels":
-        return sum(len(group.channels) for group in groups.groups) - len(removed)
-    macs, parameters = groups.costs_without(removed)
-    return macs if target == "macs" else parameters
+def uniform(choices: Sequence[GroupWidths], strictness: float) -> Widths:
+    """Widths with the same share of every dimension gone.
+
+    Of a dimension that is a product (heads times head width) the largest factor takes it all; the
+    others follow beyond a half.
+    """
+    shares = (strictness, max(0.0, 2 * strictness - 1))
+    return np.array([group.nearest(group.count * (1 - shares[not group.leads]))
+                     for group in choices], dtype=np.int64)
 
 
-def _select(groups: ChannelGroups, scores: Mapping[int, float], strictness: float,
-            allocation: str, round_to: int) -> list[int]:
-    removed: list[int] = []
-    relative = [_relative(group, scores) for group in groups.groups]
-    wanted: Sequence[float] = _lowest(relative, strictness) if allocation == "global" else [
-        strictness * len(values) for values in relative]
-    for group, values, share in zip(groups.groups, relative, wanted, strict=True):
-        count = len(values)
-        kept = _legal(count - share, count, round_to)
-        order = np.argsort(values, kind="stable")
-        removed.extend(group.channels[index] for index in order[: count - kept])
-    return removed
+def narrowest(choices: Sequence[GroupWidths]) -> Widths:
+    """The smallest legal widths."""
+    return np.array([group.legal[0] for group in choices], dtype=np.int64)
 
 
-def _lowest(relative: list[np.ndarray], share: float) -> list[int]:
-    """How many of the lowest ``share`` of all values lie in each group.
+def lowest(choices: Sequence[GroupWidths], widths: Widths) -> list[int]:
+    """The least important channels of every group, but for as many as its width."""
+    return [channel for group, width in zip(choices, widths.tolist(), strict=True)
+            for channel in group.ranked[: group.count - width]]
+
+
+def _require_reachable(cost: CostModel, choices: Sequence[GroupWidths],
+                       allocation: Allocation) -> None:
+    least = cost.without(lowest(choices, narrowest(choices)))
+    if least > allocation.goal(cost.full):
+        share = least / (allocation.original or cost.full)
+        raise UsageError(
+            f"cannot remove {allocation.ratio:.0%} of the {allocation.target}: the smallest legal "
+            f"program keeps {share:.1%} (widths in steps of {allocation.round_to}); "
+            "ask for less, or ignore fewer layers")
+
+
+def _bisected(problem: Problem, method: Method) -> Widths:
+    ranked = _ranked(problem.groups)
+
+    def at(strictness: float) -> Widths:
+        if method == "uniform":
+            return uniform(problem.groups, strictness)
+        gone = np.bincount(ranked[: int(strictness * len(ranked))], minlength=len(problem.groups))
+        return np.array([group.nearest(group.count - count) for group, count
+                         in zip(problem.groups, gone.tolist(), strict=True)], dtype=np.int64)
+
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if problem.cost.at(at(middle)) <= problem.goal:
+            high = middle
+        else:
+            low = middle
+    return at(high) if method != "solved" else solve_widths(problem, at(high))
+
+
+def _ranked(groups: Sequence[GroupWidths]) -> np.ndarray:
+    """The group of every channel, from the least important channel to the most.
 
     Of equal values those go first that are a smaller part of their own group.
     """
-    values = np.concatenate(relative)
-    owner = np.repeat(np.arange(len(relative)), [len(part) for part in relative])
-    rank = np.concatenate([part.argsort(kind="stable").argsort() / len(part) for part in relative])
-    lowest = np.lexsort((rank, values))[: int(share * len(values))]
-    return [int(number) for number in np.bincount(owner[lowest], minlength=len(relative))]
-
-
-def _relative(group: ChannelGroup, scores: Mapping[int, float]) -> np.ndarray:
-    values = np.array([scores[channel] for channel in group.channels], dtype=np.float64)
-    mean = values.mean()
-    return values / mean if mean > 0 else values
-
-
-def _legal(kept: float, count: int, round_to: int) -> int:
-    """The nearest multiple of ``round_to``; a group keeps one step, or all it has if smaller."""
-    if count <= round_to:
-        return count
-    return min(count, max(round_to, round_to * round(kept / round_to)))
+    values = np.concatenate([group.values for group in groups])
+    owner = np.repeat(np.arange(len(groups)), [group.count for group in groups])
+    rank = np.concatenate([np.arange(group.count) / group.count for group in groups])
+    order: np.ndarray = owner[np.lexsort((rank, values))]
+    return order

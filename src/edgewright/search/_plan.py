@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgewright.errors import BudgetError
-from edgewright.program import ChannelGroups
-from edgewright.search._allocate import select_uniform, smallest
+from edgewright.program import ChannelGroups, Program
+from edgewright.search._allocate import narrowest, smallest, uniform
+from edgewright.search._cost_model import CostModel, Target
+from edgewright.search._widths import widths_of
 
 # Share of a figure's limit that pruning aims at: the file's structure takes bytes of its own, and
 # heads of early exits come on top.
 _HEADROOM: Final = 0.9
 _PACKED: Final = 0.8  # the least that a bundle's compression leaves of integer weights
 _LEVELS: Final = 40
+_COUNTED: Final[tuple[Target, Target]] = ("macs", "params")
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Plan:
     most: float
 
 
-def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
+def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, float], *,
                original_energy_mj: float, weight_bits: int, round_to: int) -> Plan:
     """The least pruning that holds the budget's modelled figures (size, macs, energy).
 
     Args:
+        program: What is to be pruned.
         groups: Its channel groups.
         limits: From `Budget.limits`, in base units.
         original_energy_mj: Modelled energy of the original.
@@ -57,9 +61,11 @@ def plan_ratio(groups: ChannelGroups, limits: Mapping[str, float], *,
     shares = _shares(limits, before_macs, before_parameters * weight_bits / 8,
                      original_energy_mj * weight_bits / 32)
     needed = {name: share for name, share in shares.items() if share < 1.0}
+    most = 1 - macs / before_macs if before_macs else 0.0
     if not needed:
-        return Plan(0.0, None, 1 - macs / before_macs if before_macs else 0.0)
-    return _least(groups, needed, round_to)
+        return Plan(0.0, None, most)
+    binding = min(needed, key=lambda name: needed[name])
+    return Plan(_least(program, groups, needed, round_to) if before_macs else 0.0, binding, most)
 
 
 def _shares(limits: Mapping[str, float], macs: float, size: float,
@@ -70,19 +76,15 @@ def _shares(limits: Mapping[str, float], macs: float, size: float,
             if name in limits and value > 0}
 
 
-def _least(groups: ChannelGroups, needed: Mapping[str, float],
-           round_to: int) -> Plan:
-    binding = min(needed, key=lambda name: needed[name])
-    most_parameters = needed.get("size", 1.0)
-    most_macs = min(needed.get("macs", 1.0), needed.get("energy", 1.0))
-    before_macs, before_parameters = groups.costs_without([])
-    if before_macs == 0:
-        return Plan(0.0, binding, 0.0)
-    ratio = 0.0
-    for level in range(1, _LEVELS + 1):
-        removed = select_uniform(groups, level / _LEVELS, round_to)
-        macs, parameters = groups.costs_without(removed)
-        ratio = 1 - macs / before_macs
-        if macs <= most_macs * before_macs and parameters <= most_parameters * before_parameters:
-            break
-    return Plan(ratio, binding, 1 - smallest(groups, round_to)[0] / before_macs)
+def _least(program: Program, groups: ChannelGroups, needed: Mapping[str, float],
+           round_to: int) -> float:
+    """The share of the multiply-accumulates to remove; all that can go where that is too little."""
+    macs, parameters = (CostModel(program, groups, target) for target in _COUNTED)
+    most_parameters = needed.get("size", 1.0) * parameters.full
+    most_macs = min(needed.get("macs", 1.0), needed.get("energy", 1.0)) * macs.full
+    choices = widths_of(groups, round_to)
+    for level in range(1, _LEVELS):
+        widths = uniform(choices, level / _LEVELS)
+        if macs.at(widths) <= most_macs and parameters.at(widths) <= most_parameters:
+            return 1 - macs.at(widths) / macs.full
+    return 1 - macs.at(narrowest(choices)) / macs.full

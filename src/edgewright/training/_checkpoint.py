@@ -19,7 +19,7 @@ from edgewright.training._config import Training
 from edgewright.training._objective import Objective
 from edgewright.training._record import EpochRecord
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Checkpoint:
         best: Weights of the best epoch.
         optimizer: State of the optimiser.
         precision: State of the loss scaler, where there is one.
+        hooks: State of each of the objective's hooks.
         history: Every epoch so far.
     """
 
@@ -40,6 +41,7 @@ class Checkpoint:
     best: dict[str, Tensor]
     optimizer: dict[str, Any]
     precision: dict[str, Any]
+    hooks: list[dict[str, Tensor]]
     history: tuple[EpochRecord, ...]
 
     def save(self, path: Path) -> None:
@@ -50,7 +52,7 @@ class Checkpoint:
         """
         content = {"format": _FORMAT, "fingerprint": self.fingerprint, "module": self.module,
                    "best": self.best, "optimizer": self.optimizer, "precision": self.precision,
-                   "history": [asdict(record) for record in self.history]}
+                   "hooks": self.hooks, "history": [asdict(record) for record in self.history]}
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
                           "weights; training from the start")
         history = tuple(EpochRecord(**record) for record in content["history"])
         found = Checkpoint(fingerprint, content["module"], content["best"], content["optimizer"],
-                           content["precision"], history)
+                           content["precision"], content["hooks"], history)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
             ValueError, AttributeError) as error:
         return None, f"the checkpoint {path} cannot be read ({error}); training from the start"

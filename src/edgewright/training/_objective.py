@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.errors import ModelError
+from edgewright.training._step_hook import StepHook
 
 
 class Objective(ABC):
@@ -19,6 +20,11 @@ class Objective(ABC):
     def name(self) -> str:
         """Identifies the objective and its settings in a checkpoint."""
         return type(self).__name__
+
+    @property
+    def hooks(self) -> tuple[StepHook, ...]:
+        """What constrains the weights while the loss is minimised; by default nothing."""
+        return ()
 
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds to where the training is; by default nothing."""

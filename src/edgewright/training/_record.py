@@ -15,6 +15,7 @@ class EpochRecord:
         val_accuracy: Of the last output, on the validation split.
         lr: Learning rate of the last step.
         seconds: Training and validation together.
+        settled: Whether the weights may be kept: not where a constraint was still tightening.
     """
 
     epoch: int
@@ -22,6 +23,7 @@ class EpochRecord:
     val_accuracy: float
     lr: float
     seconds: float
+    settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class TrainingRecord:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch whose weights were kept, counted from 1; the latest of equals."""
-        return max(self.history, key=lambda record: (record.val_accuracy, record.epoch)).epoch
+        """The settled epoch whose weights were kept, counted from 1; the latest of equals."""
+        settled = [record for record in self.history if record.settled] or self.history
+        return max(settled, key=lambda record: (record.val_accuracy, record.epoch)).epoch
 
     @property
     def val_accuracy(self) -> float:
@@ -60,6 +63,6 @@ class TrainingRecord:
 
 
 def epochs_without_gain(history: tuple[EpochRecord, ...]) -> int:
-    """Epochs since the best validation accuracy was first reached."""
-    accuracies = [record.val_accuracy for record in history]
-    return len(accuracies) - 1 - accuracies.index(max(accuracies))
+    """Settled epochs since the best validation accuracy was first reached."""
+    accuracies = [record.val_accuracy for record in history if record.settled]
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0

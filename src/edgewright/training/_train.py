@@ -12,6 +12,7 @@ from typing import Final, final
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 
 from edgewright.errors import TrainingError, UsageError
@@ -23,12 +24,15 @@ from edgewright.training._checkpoint import (
     snapshot,
 )
 from edgewright.training._config import Training
+from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import device_of, evaluate_module, on_device
+from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._memory_format import fastest_format, formatted
 from edgewright.training._objective import Objective, as_outputs
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_gain
 from edgewright.training._schedule import learning_rate
+from edgewright.training._step_hook import Step
 
 _STEPS_A_CHECK: Final = 20  # reading a loss off an accelerator waits for it
 
@@ -38,14 +42,15 @@ def train(module: nn.Module, task: Task, config: Training, objective: Objective,
     """Train a module in place, and leave it with the weights of its best epoch.
 
     The best epoch is the one with the highest validation accuracy of the last output, the latest
-    of equals. The module ends in evaluation mode, on the device it came from. The same seed,
+    of equals, once the objective's hooks have settled. What a captured network holds sparse keeps
+    its zeros. The module ends in evaluation mode, on the device it came from. The same seed,
     machine and starting weights give the same weights, whether or not the run was interrupted.
 
     Args:
         module: Takes the task's inputs; returns logits, or a tuple of them (one an exit).
         task: Trained on ``train``, selected on ``val``.
         config: Optimiser, schedule, precision.
-        objective: What to minimise.
+        objective: What to minimise; its hooks act around every step.
         seed: Of the order of samples, their augmentation, and dropout.
         checkpoint: File written after every epoch, and resumed from where it is of this very run;
             one of another run is not used, and the record says so.
@@ -59,6 +64,7 @@ def train(module: nn.Module, task: Task, config: Training, objective: Objective,
         StorageError: The checkpoint cannot be written.
     """
     told: Progress = NoProgress() if progress is None else progress
+    objective = Constrained(objective, (KeepZeros(module),))
     home = device_of(module)
     sizes = (len(task.train), len(task.val))
     fingerprint = fingerprint_of(module, config, objective, seed, sizes) if checkpoint else ""
@@ -97,6 +103,8 @@ class _Loop:
             self.module, _optimizer(self.module, self.config))
         self.steps = _steps(len(self.task.train), self.config.batch_size)
         self.best = snapshot(self.module)
+        for hook in self.objective.hooks:
+            hook.start(self.module)
 
     def run(self, path: Path | None, fingerprint: str, progress: Progress) -> TrainingRecord:
         notes = [] if path is None else self._resume(path, fingerprint)
@@ -127,10 +135,13 @@ class _Loop:
         loss = self._train_epoch(epoch, progress)
         with self.fabric.autocast():
             accuracy = evaluate_module(self.module, self.task.val, device=self.fabric.device)[-1]
-        last = learning_rate(self.config, (epoch + 1) * self.steps - 1, self.steps)
-        record = EpochRecord(epoch + 1, loss, accuracy, last, time.perf_counter() - since)
+        last = self._step_at(epoch, self.steps - 1)
+        settled = epoch + 1 == self.config.epochs or all(
+            hook.settled(last) for hook in self.objective.hooks)
+        record = EpochRecord(epoch + 1, loss, accuracy, last.lr, time.perf_counter() - since,
+                             settled)
         self.history = (*self.history, record)
-        if TrainingRecord(self.history, stopped_early=False).best_epoch == record.epoch:
+        if settled and self._best_epoch() == record.epoch:
             self.best = snapshot(self.module)
         progress.epoch(record)
 
@@ -140,34 +151,47 @@ class _Loop:
         batches = self.task.train.batches(
             self.config.batch_size, shuffle_seed=_epoch_seed(self.seed, epoch),
             augment=self.config.augment)
-        for step, batch in zip(range(self.steps), batches, strict=False):
-            lr = learning_rate(self.config, epoch * self.steps + step, self.steps)
+        for index, batch in zip(range(self.steps), batches, strict=False):
+            step = self._step_at(epoch, index)
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            losses.add(self._step(batch), len(batch.targets))
+                group["lr"] = step.lr
+            losses.add(self._step(batch, step), len(batch.targets))
             progress.advance(len(batch.targets), losses.latest)
         mean = losses.mean()
         if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
             raise self.diverged(epoch, self.steps - 1, "the weights are no longer finite")
         return mean
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step_at(self, epoch: int, index: int) -> Step:
+        index += epoch * self.steps
+        return Step(index, self.config.epochs * self.steps,
+                    learning_rate(self.config, index, self.steps))
+
+    def _step(self, batch: Batch, step: Step) -> Tensor:
         inputs, targets = on_device(batch, self.fabric.device)
         inputs = formatted(inputs, self.memory_format)
         outputs = as_outputs(self.model(*inputs))
         with self.fabric.autocast():
             loss = self.objective.loss(outputs, inputs, targets)
         self.fabric.backward(loss)
-        if self.config.clip_norm is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip_norm,
-                                       error_if_nonfinite=False)
-        self.optimizer.step()
+        with torch.no_grad():
+            self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+            for hook in self.objective.hooks:
+                hook.before_step(step)
+            if self.config.clip_norm is not None:
+                clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            for hook in self.objective.hooks:
+                hook.after_step(step)
         self.optimizer.zero_grad()
         return loss.detach()
 
+    def _best_epoch(self) -> int:
+        return TrainingRecord(self.history, stopped_early=False).best_epoch
+
     def diverged(self, epoch: int, step: int, what: str) -> TrainingError:
-        kept = ("from before the training" if not self.history else
-                f"of epoch {TrainingRecord(self.history, stopped_early=False).best_epoch}")
+        kept = (f"of epoch {self._best_epoch()}" if any(r.settled for r in self.history) else
+                "from before the training")
         return TrainingError(
             f"training diverged in epoch {epoch + 1} of {self.config.epochs}, at step {step + 1} "
             f"of {self.steps}: {what}. Lower lr ({self.config.lr:g}), add warmup_epochs or set "
@@ -180,13 +204,15 @@ class _Loop:
         self.module.load_state_dict(found.module)
         self.optimizer.load_state_dict(found.optimizer)
         self.fabric.strategy.precision.load_state_dict(found.precision)
+        for hook, state in zip(self.objective.hooks, found.hooks, strict=True):
+            hook.load_state(state)
         self.best, self.history = found.best, found.history
         return [f"resumed after epoch {len(found.history)} from {path}"]
 
     def _checkpoint(self, fingerprint: str) -> Checkpoint:
         return Checkpoint(fingerprint, self.module.state_dict(), self.best,
                           self.optimizer.state_dict(), self.fabric.strategy.precision.state_dict(),
-                          self.history)
+                          [hook.state() for hook in self.objective.hooks], self.history)
 
 
 @final

@@ -1,0 +1,232 @@
+"""Channel pruning of CIFAR-10 ResNets against Torch-Pruning's group-norm and Taylor pruners.
+
+Every method starts from the same weights, has to leave at most the same share of the
+multiply-accumulates (by one counter, `Program.costs`), and is then trained by the same loop on the
+same labels, with the same schedule and seed; 0 epochs is the program as it comes out of pruning.
+5,000 of the training images are held out: they select the epoch, and the peer's best variant. The
+10,000 test images are only measured on, once in torch and once on the exported file in ONNX
+Runtime. The published weights have seen the held-out images too, so that accuracy on these is
+flattering, for every method alike. Latency is not judged here, so channels go one by one
+(``round_to=1``) on both sides.
+
+Rows are stored one by one, and one that is there is not run again, so the benchmark can be run in
+pieces. The peer is for this benchmark alone::
+
+    pip install torch-pruning==1.6.1
+
+Example:
+    python benchmarks/prune_cifar10.py --data DIR --weights DIR --only 'resnet20-4x-*'
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+import edgewright as ew
+from edgewright.core import write_atomically
+from edgewright.exporters import to_onnx
+from edgewright.measure import machine
+from edgewright.runtime import OnnxEngine
+from edgewright.task import Split, load_model, load_task
+from edgewright.training import evaluate_module
+from prune_cifar10_torch_pruning import PEERS, prune_with_peer
+
+HERE: Final = Path(__file__).parent
+MODELS: Final = HERE.parent / "examples" / "resnet.py"
+RESULTS: Final = HERE / "results" / "prune_cifar10.json"
+OURS: Final = "ours"
+SAMPLES: Final = 1024  # training images every data-driven criterion looks at, a step
+_PACKAGES: Final = ("edgewright", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
+_BATCH: Final = 500
+
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is asked of every method.
+
+    Attributes:
+        model: Factory in ``examples/resnet.py``.
+        reduction: Times fewer multiply-accumulates.
+        epochs: Lengths of the recovery, each a run of its own.
+    """
+
+    model: str
+    reduction: float
+    epochs: tuple[int, ...]
+
+    def key(self, method: str, epochs: int) -> str:
+        """Name of a row."""
+        return f"{self.model}-{self.reduction:g}x-{method}-{epochs}ep"
+
+
+POINTS: Final = (Point("resnet20", 4, (0, 1, 3)), Point("resnet20", 2, (0, 1, 3)),
+                 Point("resnet56", 4, (0, 1)), Point("resnet56", 2.6, (0, 1)))
+
+
+def main() -> None:
+    """Run the rows that are asked for and missing, then print the table."""
+    arguments = parse()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows = _stored(arguments.results)
+    todo = [(point, method, missing) for point in POINTS for method in (OURS, *PEERS)
+            if (missing := _missing(point, method, rows, arguments.only))]
+    if arguments.list:
+        print(*(point.key(method, epochs) for point, method, missing in todo
+                for epochs in missing), sep="\n")
+        return
+    for point, method, missing in todo:
+        for key, row in run(point, method, missing, arguments):
+            rows = {**_stored(arguments.results), key: row}
+            write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
+            print(key, json.dumps(row), flush=True)
+    print(table(rows))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
+    parser.add_argument("--weights", required=True, type=Path,
+                        help="folder of resnet20-cifar10.safetensors and its like")
+    parser.add_argument("--only", default="*", help="pattern of rows to run")
+    parser.add_argument("--list", action="store_true", help="name the rows that are missing")
+    parser.add_argument("--threads", type=int, help="of torch; all cores if left out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def _missing(point: Point, method: str, rows: Rows, only: str) -> tuple[int, ...]:
+    keys = {epochs: point.key(method, epochs) for epochs in point.epochs}
+    return tuple(epochs for epochs, key in keys.items()
+                 if key not in rows and fnmatchcase(key, only))
+
+
+def run(point: Point, method: str, lengths: tuple[int, ...],
+        arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Prune once, recover for each of the lengths, and yield the rows."""
+    task = load_task(f"cifar10:{arguments.data}", normalize="imagenet", seed=arguments.seed)
+    model = load_model(f"{MODELS}:{point.model}",
+                       arguments.weights / f"{point.model}-cifar10.safetensors")
+    whole = ew.Program.capture(model, task.train.example(1))
+    since = time.perf_counter()
+    if method == OURS:
+        pruned = ew.prune(whole, task, ours(point), seed=arguments.seed)
+    else:
+        pruned = prune_with_peer(method, model, task, 1 / point.reduction, samples=SAMPLES,
+                                 seed=arguments.seed)
+    seconds = time.perf_counter() - since
+    for epochs in lengths:
+        since = time.perf_counter()
+        training = schedule(epochs) if epochs else None
+        program = ew.fit(pruned, task, training, seed=arguments.seed) if training else pruned
+        yield point.key(method, epochs), {
+            **_cost(whole, program),
+            **_accuracy(program, task),
+            "prune_seconds": round(seconds, 1),
+            "fit_seconds": round(time.perf_counter() - since, 1),
+            "training": training.model_dump(exclude_defaults=True) if training else None,
+            **_provenance(arguments.seed),
+        }
+
+
+def ours(point: Point) -> ew.ChannelPruning:
+    """Our settings, chosen on the validation images.
+
+    On ResNet-20 at 4x and after a third of an epoch, one step in place of eight costs 2 points,
+    and ``global`` in place of ``solved`` 3.
+    """
+    return ew.ChannelPruning(
+        criterion="gauss_newton", normalize=False, allocation="solved", compensate=True, steps=8,
+        ratio=1 - 1 / point.reduction, round_to=1, samples=SAMPLES)
+
+
+def schedule(epochs: int) -> ew.Training:
+    """The recovery of every method, on the labels alone.
+
+    Of the peak rates 0.01, 0.02, 0.05 and 0.1, this is the best on the validation images for the
+    peer's best variant (ResNet-20 at 4x, a third of an epoch).
+    """
+    return ew.Training(epochs=epochs, lr=0.02)
+
+
+def _cost(whole: ew.Program, program: ew.Program) -> dict[str, Any]:
+    before, after = whole.costs(), program.costs()
+    return {"macs": after.macs, "macs_ratio": round(before.macs / after.macs, 3),
+            "parameters": after.parameters,
+            "channels": [layer.channels for layer in after.layers]}
+
+
+def _accuracy(program: ew.Program, task: ew.Task) -> dict[str, Any]:
+    """Shares of right answers, in torch and on the exported file."""
+    module = program.module()
+    file = to_onnx(program)
+    return {"val_accuracy": evaluate_module(module, task.val)[-1],
+            "test_accuracy": evaluate_module(module, task.test)[-1],
+            "test_accuracy_onnx": _accuracy_on_runtime(file, task.test),
+            "file_bytes": len(file), "file_sha256": hashlib.sha256(file).hexdigest()}
+
+
+def _accuracy_on_runtime(file: bytes, split: Split) -> float:
+    engine = OnnxEngine(file)
+    right = sum(int((engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(axis=1)
+                     == batch.targets.numpy()).sum()) for batch in split.batches(_BATCH))
+    return right / len(split)
+
+
+def _provenance(seed: int) -> dict[str, Any]:
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return {"command": " ".join(["python", "benchmarks/prune_cifar10.py", *words]),
+            "seed": seed, "threads": torch.get_num_threads(),
+            "machine": machine(), "versions": dict(_versions())}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def _stored(path: Path) -> Rows:
+    rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
+    return rows
+
+
+def table(rows: Rows) -> str:
+    """Test accuracy in percent, ours beside the peer's variant that is best on validation."""
+    lines = ["| model | MACs | epochs | ours | best peer | variant | points |",
+             "|---|---|---|---|---|---|---|"]
+    for point in POINTS:
+        for epochs in point.epochs:
+            mine = rows.get(point.key(OURS, epochs))
+            peers = {name: rows[key] for name in PEERS if (key := point.key(name, epochs)) in rows}
+            if mine is None or not peers:
+                continue
+            best = max(peers, key=lambda name: peers[name]["val_accuracy"])
+            a, b = (100 * row["test_accuracy"] for row in (mine, peers[best]))
+            lines.append(f"| {point.model} | {point.reduction:g}x fewer | {epochs} | {a:.2f} | "
+                         f"{b:.2f} | {best} | {a - b:+.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Back to the user's own code: a program's weights and widths, put into the module it came from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.program._capture import FORWARD_FAILURES, failing_line
+from edgewright.program._costs import stored_tensors
+from edgewright.program._parity import TOLERANCE, compare_outputs, random_inputs
+from edgewright.program._standard_modules import facts_of, written_sizes
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
+
+_COUNTER: Final = "num_batches_tracked"
+
+
+@final
+@dataclass(frozen=True)
+class Applied:
+    """What `Program.apply_to` did to a module.
+
+    Attributes:
+        resized: Names of the parameters and buffers that have another shape now.
+        left: Names of those the program does not hold, left as they were: nothing in the forward
+            pass of evaluation reads them.
+    """
+
+    resized: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def apply_to(program: Program, model: nn.Module) -> Applied:
+    """Put a program's weights and widths into ``model``; see `Program.apply_to`."""
+    if program.is_quantized or program.exits:
+        what = "is quantised" if program.is_quantized else f"has {program.exits} early exits"
+        raise UsageError(f"the program {what}, which the model's own code has no place for; apply "
+                         "the program from before that")
+    theirs, ours = _tensors_of(model), stored_tensors(program.graph_module)
+    _check_fits(ours, theirs, type(model).__name__)
+    new = {name: _source(name, theirs, ours) for name in theirs}
+    resized = tuple(name for name, value in new.items()
+                    if value is not None and value.shape != theirs[name].shape)
+    left = tuple(name for name, value in new.items()
+                 if value is None and not name.endswith(_COUNTER))
+    with contextlib.ExitStack() as undo:
+        _write(theirs, new, undo)
+        _note_sizes(program, model, undo)
+        _prove(program, model, left)
+        undo.pop_all()
+    return Applied(resized, left)
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer, under each of its names."""
+    return {**dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def _source(name: str, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor | None:
+    """The program's tensor for one of the model's, by any name it is tied to."""
+    if name in ours:
+        return ours[name]
+    return next((ours[other] for other, tensor in theirs.items()
+                 if tensor is theirs[name] and other in ours), None)
+
+
+def _check_fits(ours: dict[str, Tensor], theirs: dict[str, Tensor], model: str) -> None:
+    """Refuse a model the program cannot have come from."""
+    missing = [name for name, value in ours.items()
+               if isinstance(value, nn.Parameter) and name not in theirs]
+    if missing:
+        raise ModelError(f"{model} has no {_listed(missing)}, which the program holds; apply to "
+                         "the model it was captured from, and the program from before its batch "
+                         "norms are folded")
+    for name, value in ours.items():
+        old = theirs.get(name)
+        if old is None:
+            continue
+        if old.ndim != value.ndim or any(a < b for a, b in zip(old.shape, value.shape,
+                                                               strict=True)):
+            raise ModelError(f"{name} is {tuple(old.shape)} in {model} and {tuple(value.shape)} "
+                             "in the program, which can only be smaller; apply to the model it "
+                             "was captured from")
+        if old.dtype != value.dtype:
+            raise ModelError(f"{name} is {old.dtype} in {model} and {value.dtype} in the program; "
+                             "convert the model first")
+
+
+def _write(tensors: dict[str, Tensor], new: dict[str, Tensor | None],
+           undo: contextlib.ExitStack) -> None:
+    """Replace what the tensors hold, and not the tensors, so that ties and references last."""
+    for name, tensor in tensors.items():
+        value = new[name]
+        if value is None:
+            continue
+        undo.callback(_put_back, tensor, tensor.data, tensor.grad)
+        if tensor.shape != value.shape:
+            tensor.grad = None
+        tensor.data = value.detach().to(tensor.device, copy=True)
+
+
+def _put_back(tensor: Tensor, data: Tensor, gradient: Tensor | None) -> None:
+    tensor.data = data
+    tensor.grad = gradient
+
+
+def _note_sizes(program: Program, model: nn.Module, undo: contextlib.ExitStack) -> None:
+    """Bring the sizes that standard modules note down up to date."""
+    facts = facts_of(program.graph)
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        own: dict[str, int] = {}
+        for name in facts:
+            if name.startswith(prefix):
+                own = {**facts[name], **own}
+        for name, value in written_sizes(module, own).items():
+            undo.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+
+
+def _prove(program: Program, model: nn.Module, left: tuple[str, ...]) -> None:
+    """See that the model computes what the program does."""
+    refusal = f"the program cannot be applied to {type(model).__name__}, which was left as it was"
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    inputs = pytree.tree_map(lambda leaf: leaf.to(device),
+                             random_inputs(program.example_inputs, seed=0))
+    try:
+        with _evaluation(model), torch.no_grad():
+            have = model(*inputs)
+    except FORWARD_FAILURES as failure:
+        raise ModelError(f"{refusal}: the forward pass of {_failing_module(model, failure)} fails"
+                         f"{failing_line(failure)}; a size is written into its code: compute it "
+                         "from the tensors there, or name the layer in ignore when pruning"
+                         ) from failure
+    want = program.run(*random_inputs(program.example_inputs, seed=0))
+    error = compare_outputs(want, have)
+    if not error <= TOLERANCE:
+        unread = (f"the program does not read {_listed(left)}: take removed blocks out of its "
+                  "code; or " if left else "")
+        raise ModelError(f"{refusal}: it would compute something else (relative error "
+                         f"{error:.2e}, at most {TOLERANCE:g} is allowed); {unread}a size is "
+                         "written into its code: compute it from the tensors there")
+
+
+@contextlib.contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode in full float32, and afterwards for every module the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.backends.cudnn.flags(enabled=False):  # its TF32 would exceed the tolerance
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _failing_module(model: nn.Module, error: BaseException) -> str:
+    """The innermost module of the user's whose code was running."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and not type(module).__module__.startswith("torch."):
+            found = names.get(id(module), found)
+        trace = trace.tb_next
+    return found or type(model).__name__
+
+
+def _listed(names: list[str] | tuple[str, ...]) -> str:
+    shown = ", ".join(names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -1,0 +1,250 @@
+"""Compensation: what is left takes over what the removed channels carried, without training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, Final, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx import Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.program import ChannelGroups, Program, shape_of, stored_tensors
+from edgewright.task import Split
+
+aten = torch.ops.aten
+_CONVOLUTIONS: Final = frozenset({aten.conv1d.default, aten.conv2d.default})
+_NEUTRAL: Final = (1, 0, 1)  # stride, padding and dilation where none is given
+_RIDGE: Final = 1e-2  # of the regressors' mean variance, towards the weights as sliced
+_ROWS: Final = 2**17  # observations a layer is fitted to, at most
+_CHUNK: Final = 2**13  # of them at a time
+_MOST_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
+_BYTES: Final = 2**31  # of activations, of the two programs together
+
+
+def compensate(program: Program, sliced: Program, groups: ChannelGroups,
+               removed: Collection[int], samples: Split) -> Program:
+    """Fit the layers that read removed channels to put out what they did, from what is left.
+
+    Both programs run side by side on the samples. Wherever the sliced one reads something else
+    than the whole one, in order of computation::
+
+        min over W of |Y - X W|^2 + ridge |W - W_sliced|^2      (convolution, linear)
+
+    with X what the sliced and repaired program reads there, a row a position, and Y what the whole
+    program puts out there: He, Zhang & Sun 2017, "Channel pruning for accelerating very deep
+    neural networks", eq. 5, with errors of earlier layers seen by later ones (section 3.2). Means
+    are left to the bias or to the batch norm behind, whose running statistics are measured anew.
+    Departs from it by the ridge, 1e-2 of the mean variance of X, and by the last layer, fitted
+    too. Grouped, transposed, 3-d and shared layers, and those of more than 8,192 inputs (channels
+    times extent), are left as sliced.
+
+    Args:
+        program: The program as it was, in floating point.
+        sliced: What `remove_channels` made of it; it is left as it is.
+        groups: As found in ``program``.
+        removed: The channels that were removed.
+        samples: Inputs to fit to; fewer are taken where their activations exceed 2 GiB.
+
+    Example:
+        >>> from edgewright.program import remove_channels
+        >>> from edgewright.task import TensorSplit
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+        >>> for weight in model.parameters():  # two channels alike: one can stand for both
+        ...     _ = torch.nn.init.ones_(weight)
+        >>> program = Program.capture(model, torch.zeros(1, 2))
+        >>> groups = program.groups()
+        >>> gone = groups.groups[0].channels[:1]
+        >>> sliced = remove_channels(program, groups, gone)
+        >>> split = TensorSplit((torch.randn(64, 2),), torch.zeros(64, dtype=torch.long))
+        >>> repaired = compensate(program, sliced, groups, gone, split)
+        >>> [round(float(p.state_dict()["1.weight"].sum()), 1) for p in (sliced, repaired)]
+        [1.0, 2.0]
+    """
+    repaired = sliced.copy()
+    peak = max(1, 2 * program.costs().peak_activation_bytes)
+    count = max(2, min(len(samples), _BYTES // peak))
+    inputs = samples.select(torch.linspace(0, len(samples) - 1, count).long()).batches(count)
+    with torch.no_grad():
+        _SideBySide(program, repaired, groups, removed).run(pytree.tree_leaves(next(inputs).inputs))
+    return repaired
+
+
+@final
+class _SideBySide:
+    """The whole program and the sliced one, run in step, the sliced one repaired on the way."""
+
+    def __init__(self, program: Program, repaired: Program, groups: ChannelGroups,
+                 removed: Collection[int]) -> None:
+        self._whole = Interpreter(program.graph_module)
+        self._small = Interpreter(repaired.graph_module)
+        self._twins = dict(zip(program.graph.nodes, repaired.graph.nodes, strict=True))
+        self._groups = groups
+        self._gone = groups.removed_flags(removed)
+        self._changed: set[Node] = set()  # computes something else than before
+        self._tensors = stored_tensors(repaired.graph_module)
+        self._reads = Counter(id(self._tensors[str(node.target)])
+                              for node in repaired.graph.nodes
+                              if node.op == "get_attr" and str(node.target) in self._tensors
+                              for _ in node.users)
+
+    def run(self, inputs: list[Tensor]) -> None:
+        self._whole.args_iter = iter(inputs)
+        self._small.args_iter = iter([value.clone() for value in inputs])
+        for node, twin in self._twins.items():
+            if node.op == "output":
+                return
+            result = self._whole.env[node] = self._whole.run_node(node)
+            if self._is_changed(node):
+                self._changed.add(node)
+                self._repair(node, twin, result)
+            self._small.env[twin] = self._small.run_node(twin)
+            for used in self._whole.user_to_last_uses.get(node, []):
+                self._whole.env.pop(used, None)
+                self._small.env.pop(self._twins[used], None)
+
+    def _is_changed(self, node: Node) -> bool:
+        """Whether it reads something changed, or sums over fewer channels."""
+        if any(source in self._changed for source in node.all_input_nodes):
+            return True
+        if node in self._groups.wholes:
+            return any(self._is_smaller(source) for source in node.all_input_nodes)
+        return any(self._is_smaller(found.source, found.dim)
+                   for found in self._groups.contractions if found.node is node)
+
+    def _is_smaller(self, source: Node, dim: int | None = None) -> bool:
+        before, after = self._whole.env[source], self._small.env[self._twins[source]]
+        if not isinstance(before, Tensor):
+            return False
+        return bool(before.shape != after.shape if dim is None
+                    else before.shape[dim] != after.shape[dim])
+
+    def _repair(self, node: Node, twin: Node, result: Any) -> None:
+        if node.target is aten.batch_norm.default:
+            self._measure(twin)
+        elif node.target is aten.linear.default or (
+                node.target in _CONVOLUTIONS and _grouping(node) == 1):
+            weight = self._own(twin, 1)
+            if weight is not None and weight[0].numel() <= _MOST_REGRESSORS:
+                self._fit(node, twin, weight, result)
+
+    def _own(self, twin: Node, position: int) -> Tensor | None:
+        """The stored tensor an argument is, where nothing else reads it."""
+        source = twin.args[position] if len(twin.args) > position else None
+        tensor = self._tensors.get(str(source.target)) if isinstance(source, Node) else None
+        return tensor if tensor is not None and self._reads[id(tensor)] == 1 else None
+
+    def _read(self, twin: Node) -> Tensor:
+        """The activation a layer of the sliced program reads."""
+        value: Tensor = self._small.env[twin.all_input_nodes[0]]
+        return value
+
+    def _measure(self, twin: Node) -> None:
+        """Take a norm's running statistics from what it reads now."""
+        mean, variance = self._own(twin, 3), self._own(twin, 4)
+        if mean is not None and variance is not None:
+            value = self._read(twin).transpose(0, 1).flatten(1)
+            mean.copy_(value.mean(dim=1))
+            variance.copy_(value.var(dim=1))
+
+    def _fit(self, node: Node, twin: Node, weight: Tensor, result: Tensor) -> None:
+        bias = self._own(twin, 2)
+        if bias is None and len(twin.args) > 2 and twin.args[2] is not None:
+            return  # others read its bias too
+        value, wanted = _thinned(node, self._read(twin), result)
+        labels = self._groups.tensor(str(node.args[1].target))[0]  # type: ignore[union-attr]
+        if labels is not None:
+            kept = torch.from_numpy(~self._gone[labels]).nonzero().reshape(-1)
+            wanted = wanted.index_select(-1 if node.target is aten.linear.default else 1, kept)
+        moments = _Moments(weight[0].numel(), len(weight))
+        for part in zip(*(torch.split(t, _batch(node)) for t in (value, wanted)), strict=True):
+            moments.add(*_observations(twin, weight, *part))
+        fitted, offset = moments.solve(weight.flatten(1).T.double(),
+                                       centred=bias is not None or _is_normalised(node))
+        weight.copy_(fitted.T.reshape(weight.shape))
+        if bias is not None:
+            bias.copy_(offset)
+
+
+@final
+class _Moments:
+    """Sums of products of regressors (columns of X) and targets (columns of Y)."""
+
+    def __init__(self, regressors: int, targets: int) -> None:
+        self._count = 0
+        self._mean_x = torch.zeros(regressors, dtype=torch.float64)
+        self._mean_y = torch.zeros(targets, dtype=torch.float64)
+        self._xx = torch.zeros(regressors, regressors, dtype=torch.float64)
+        self._xy = torch.zeros(regressors, targets, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        self._count += len(x)
+        self._mean_x += x.sum(dim=0)
+        self._mean_y += y.sum(dim=0)
+        self._xx += x.T @ x
+        self._xy += x.T @ y
+
+    def solve(self, prior: Tensor, *, centred: bool) -> tuple[Tensor, Tensor]:
+        """Weights (regressors, targets) and the offset that is left, 0 unless centred."""
+        xx, xy = self._xx / self._count, self._xy / self._count
+        x, y = self._mean_x / self._count, self._mean_y / self._count
+        if centred:
+            xx, xy = xx - x.outer(x), xy - x.outer(y)
+        ridge = _RIDGE * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+        weights = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype),
+                                     xy + ridge * prior)
+        return weights, y - x @ weights if centred else torch.zeros_like(y)
+
+
+def _grouping(node: Node) -> Any:
+    return node.args[6] if len(node.args) > 6 else 1
+
+
+def _is_normalised(node: Node) -> bool:
+    """Whether everything that reads it is a batch norm, which takes the mean away."""
+    return all(user.target is aten.batch_norm.default for user in node.users)
+
+
+def _positions(node: Node) -> int:
+    """Observations one sample gives a layer."""
+    shape = shape_of(node)
+    spatial = shape[1:-1] if node.target is aten.linear.default else shape[2:]
+    return int(torch.Size(spatial).numel())
+
+
+def _batch(node: Node) -> int:
+    return max(1, _CHUNK // _positions(node))
+
+
+def _thinned(node: Node, value: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples at even distances, as many as give enough observations."""
+    step = max(1, len(value) * _positions(node) // _ROWS)
+    return value[::step], wanted[::step]
+
+
+def _observations(twin: Node, weight: Tensor, value: Tensor,
+                  wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Regressors (rows, inputs of one output) and targets (rows, outputs), float64."""
+    if twin.target is aten.linear.default:
+        return value.flatten(0, -2).double(), wanted.flatten(0, -2).double()
+    patches = _patches(twin, value, weight).double()
+    return patches, wanted.flatten(2).transpose(1, 2).flatten(0, 1).double()
+
+
+def _patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
+    """What each position of a convolution's output sees, (rows, channels times extent)."""
+    extents = [_pair(twin.args[place]) if len(twin.args) > place else (neutral, neutral)
+               for place, neutral in zip((3, 4, 5), _NEUTRAL, strict=True)]
+    if weight.ndim == 3:  # a signal is a picture of height one
+        value, weight = value.unsqueeze(2), weight.unsqueeze(2)
+        extents = [(neutral, size) for neutral, (_, size) in zip(_NEUTRAL, extents, strict=True)]
+    stride, padding, dilation = extents
+    patches = F.unfold(value, weight.shape[2:], dilation, padding, stride)
+    return patches.transpose(1, 2).flatten(0, 1)
+
+
+def _pair(sizes: Any) -> tuple[int, int]:
+    return sizes[0], sizes[-1]

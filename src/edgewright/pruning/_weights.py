@@ -1,0 +1,112 @@
+"""Pruning single weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from edgewright.errors import UsageError
+from edgewright.program import Program, hold_sparse, match_tensors, stored_tensors
+from edgewright.pruning._gradual import GradualMask, masks_for
+from edgewright.pruning._weight_pruning import WeightPruning
+from edgewright.task import Task
+from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
+
+aten = torch.ops.aten
+# Their weights are (out, in, *kernel).
+_LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+                            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+                            aten.linear.default})
+
+
+def prune_weights(program: Program, task: Task | None = None, config: WeightPruning | None = None,
+                  *, objective: Objective | None = None, seed: int = 0,
+                  checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
+    """Set the weights to zero that matter least, and hold them there in every later training.
+
+    The weights of convolutions and linear layers count. The zeros survive training, exits,
+    slicing, folding and quantisation, and are zeros in the exported file; `Program.sparsity` tells
+    their share. An N:M pattern is for layers whose input channels are a multiple of M; others
+    stay dense.
+
+    Args:
+        program: In floating point; it is left as it is.
+        task: Its data; None where the config has no training.
+        config: What to prune and how; half of the weights, gradually, if left out.
+        objective: What the training minimises; the label loss if left out.
+        seed: Of the training.
+        checkpoint: Where the training keeps its state, to be resumed from.
+        progress: Shows the training's progress.
+
+    Raises:
+        UsageError: The program is quantised, an ``ignore`` matches nothing, no layer can be pruned,
+            or there is a training without a task.
+        TrainingError: The loss is no longer finite.
+
+    Example:
+        >>> program = Program.capture(torch.nn.Linear(4, 4), torch.zeros(1, 4))
+        >>> config = WeightPruning(sparsity=0.75, schedule="one_shot", training=None)
+        >>> prune_weights(program, None, config).sparsity
+        {'weight': 0.75}
+    """
+    config = config or WeightPruning()
+    if program.is_quantized:
+        raise UsageError("the weights of a quantised program cannot be pruned; prune before "
+                         "quantising")
+    names = prunable_weights(program, config)
+    is_gradual = config.schedule == "gradual"
+    pruned = program if is_gradual else _pruned(program, names, config)
+    if config.training is None:
+        return pruned
+    if task is None:
+        raise UsageError("pruning weights trains what is left and needs data; give a task, or use "
+                         "schedule='one_shot' and training=None")
+    objective = objective or LabelLoss(config.training.label_smoothing)
+    if is_gradual:
+        objective = Constrained(objective, (GradualMask(names, config),))
+    module = pruned.module(train=True)
+    train(module, task, config.training, objective, seed=seed, checkpoint=checkpoint,
+          progress=progress)
+    result = pruned.with_state(module.state_dict())
+    hold_sparse(result.graph_module, names)
+    return result
+
+
+def prunable_weights(program: Program, config: WeightPruning) -> tuple[str, ...]:
+    """Names of the weights that the config prunes, tied ones once.
+
+    Raises:
+        UsageError: An ``ignore`` matches no layer, or there is no weight to prune.
+    """
+    tensors = stored_tensors(program.graph_module)
+    found: dict[int, str] = {}
+    for node in program.calls():
+        weight = node.args[1] if node.target in _LAYERS else None
+        if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
+            found.setdefault(id(tensors[str(weight.target)]), str(weight.target))
+    left_out = match_tensors(found.values(), config.ignore)
+    names = tuple(name for name in found.values() if name not in left_out)
+    if config.block is not None:
+        size = config.block[1]
+        names = tuple(name for name in names if tensors[name].shape[1] % size == 0)
+    if not names:
+        needs = ("" if config.block is None else
+                 f" whose input channels are a multiple of {config.block[1]}")
+        raise UsageError("there is no weight to prune: no convolution or linear layer is left"
+                         f"{needs}; ignore fewer layers or choose another pattern")
+    return names
+
+
+def _pruned(program: Program, names: tuple[str, ...], config: WeightPruning) -> Program:
+    """By magnitude, at once."""
+    result = program.copy()
+    tensors = stored_tensors(result.graph_module)
+    masks = masks_for({name: tensors[name].detach().abs() for name in names}, config.sparsity,
+                      config)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            tensors[name].masked_fill_(~mask, 0.0)
+    hold_sparse(result.graph_module, names)
+    return result

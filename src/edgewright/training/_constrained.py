@@ -1,0 +1,49 @@
+"""An objective under constraints."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from edgewright.training._objective import Objective
+from edgewright.training._step_hook import StepHook
+
+
+@final
+class Constrained(Objective):
+    """An objective that is minimised under constraints or penalties on the weights.
+
+    Args:
+        objective: The loss; what constrains it already still does, first.
+        hooks: What acts on gradients and weights around every step.
+
+    Example:
+        >>> from edgewright.training import LabelLoss
+        >>> Constrained(LabelLoss(), (StepHook(),)).name
+        'LabelLoss(0.0) under StepHook'
+    """
+
+    def __init__(self, objective: Objective, hooks: tuple[StepHook, ...]) -> None:
+        self._objective = objective
+        self._hooks = hooks
+
+    @property
+    def name(self) -> str:
+        """Identifies the objective, the hooks and their settings in a checkpoint."""
+        return " under ".join([self._objective.name, *(hook.name for hook in self._hooks)])
+
+    @property
+    def hooks(self) -> tuple[StepHook, ...]:
+        """The objective's own hooks, then these."""
+        return (*self._objective.hooks, *self._hooks)
+
+    def to(self, device: torch.device) -> None:
+        """Move whatever the objective holds."""
+        self._objective.to(device)
+
+    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
+             targets: Tensor) -> Tensor:
+        """The objective's loss."""
+        return self._objective.loss(outputs, inputs, targets)

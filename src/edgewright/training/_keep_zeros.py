@@ -1,0 +1,57 @@
+"""Weights that were pruned stay zero, whatever is trained."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from edgewright.program import sparse_tensors
+from edgewright.training._step_hook import Step, StepHook
+
+
+@final
+class KeepZeros(StepHook):
+    """Keeps the zeros of every tensor that a captured network inside the module holds sparse.
+
+    The gradient is masked too, so that it neither counts in the clipped norm nor builds momentum.
+
+    Args:
+        module: Is, or contains, captured networks; it may hold nothing sparse.
+
+    Example:
+        >>> import torch
+        >>> KeepZeros(torch.nn.Linear(2, 2)).name
+        'KeepZeros()'
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._names = tuple(
+            f"{prefix}.{name}".lstrip(".") for prefix, part in module.named_modules()
+            if isinstance(part, GraphModule) for name in sparse_tensors(part))
+        self._held: list[tuple[nn.Parameter, Tensor]] = []
+
+    @property
+    def name(self) -> str:
+        """Identifies the tensors in a checkpoint."""
+        return f"KeepZeros({', '.join(self._names)})"
+
+    def start(self, module: nn.Module) -> None:
+        """Note where the zeros are."""
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        self._held = [(parameter, parameter.detach() == 0) for name in self._names
+                      if (parameter := parameters.get(name)) is not None]
+
+    def before_step(self, step: Step) -> None:
+        """Mask the gradients."""
+        del step
+        for parameter, zeros in self._held:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(zeros, 0.0)
+
+    def after_step(self, step: Step) -> None:
+        """Mask the weights."""
+        del step
+        for parameter, zeros in self._held:
+            parameter.masked_fill_(zeros, 0.0)

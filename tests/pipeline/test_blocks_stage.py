@@ -1,0 +1,55 @@
+"""A recipe's block stage: run, recorded, and left out where there is nothing to remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import edgewright as ew
+from edgewright.core import Budget
+from edgewright.pipeline import Recipe
+from edgewright.pipeline._adapt import adapt
+from edgewright.program import Program
+from edgewright.task import Task
+from edgewright.training import Training
+
+SHORT = Training(epochs=1, batch_size=32, lr=0.02, augment=False)
+
+
+def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadrant_task: Task,
+                                                 tmp_path: Path) -> None:
+    recipe = Recipe(prune=ew.ChannelPruning(ratio=0.3), blocks=ew.BlockPruning(count=1),
+                    recover=SHORT)
+    result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
+                         quiet=True)
+    stages = {stage.name: stage for stage in result.manifest.stages}
+    assert list(stages) == ["capture", "prune", "blocks", "recover"]
+    assert stages["blocks"].notes == ("1 blocks to go",)
+    assert stages["blocks"].figures["macs"] < stages["prune"].figures["macs"]
+    assert not any(name.startswith("one.") for name in result.program.state_dict())
+
+
+def test_the_stage_is_left_out_with_a_note(quadrant_task: Task) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
+    program = Program.capture(model, torch.zeros(1, 1, 8, 8))
+    adapted, notes = adapt(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
+    assert adapted.blocks is None
+    assert notes == ("blocks left out: the graph has no residual branches",)
+
+
+def test_recovery_stays_where_blocks_go_and_channels_cannot(trained_net: nn.Module) -> None:
+    program = Program.capture(trained_net, torch.zeros(1, 1, 8, 8))
+    recipe = Recipe(prune=ew.ChannelPruning(ignore=("stem", "one", "two")),
+                    blocks=ew.BlockPruning(count=1), recover=SHORT)
+    adapted, (note,) = adapt(recipe, program, Budget())
+    assert adapted.prune is None
+    assert adapted.recover is SHORT
+    assert note.startswith("pruning left out: 0.0% of the macs could go")
+
+
+def test_a_recipe_with_blocks_is_read_back(tmp_path: Path) -> None:
+    recipe = Recipe(blocks=ew.BlockPruning(ratio=0.2, max_drop=0.01, ignore=("layer1",)))
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    assert Recipe.load(tmp_path / "r.yaml") == recipe

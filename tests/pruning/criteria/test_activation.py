@@ -1,0 +1,46 @@
+"""What channels put out, against hooks on the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.program import Program
+
+
+@pytest.fixture(scope="module")
+def outputs(mixed, mixed_task):
+    """What the layers of the mixed network read of each group, over all samples."""
+    x = next(mixed_task.train.batches(80)).inputs[0]
+    with torch.no_grad():
+        maps = mixed.deep(mixed.norm(mixed.first(x)).relu()).relu()
+        return {"first.weight": maps, "head.weight": mixed.head(maps.flatten(1)).relu()}
+
+
+def test_it_is_the_mean_size_where_a_channel_is_read(mixed_program, mixed_task, scores_of,
+                                                     outputs):
+    found = scores_of(mixed_program, mixed_task, criterion="activation")
+    for name, maps in outputs.items():
+        want = [float(maps[:, c].abs().mean()) for c in range(maps.shape[1])]
+        assert found[name] == pytest.approx(want, rel=1e-5)
+
+
+def test_apoz_counts_what_is_above_zero(mixed_program, mixed_task, scores_of, outputs):
+    found = scores_of(mixed_program, mixed_task, criterion="apoz")
+    for name, maps in outputs.items():
+        want = [float((maps[:, c] > 0).double().mean()) for c in range(maps.shape[1])]
+        assert found[name] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(4)])
+def test_apoz_looks_behind_an_average(mixed_task, scores_of, pool):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ZeroPad2d(1), pool, nn.Flatten(),
+                          nn.Dropout(), nn.Linear(6, 3)).eval()
+    program = Program.capture(model, torch.zeros(1, 2, 4, 4))
+    found = scores_of(program, mixed_task, criterion="apoz")["0.weight"]
+    with torch.no_grad():
+        maps = model[:3](next(mixed_task.train.batches(80)).inputs[0])
+    assert found == pytest.approx((maps > 0).double().mean((0, 2, 3)).tolist())
+    assert max(found) < 0.5  # the padding is zero

@@ -1,0 +1,23 @@
+"""Scales of batch norms, and what stands in for them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from edgewright.program import Program
+
+
+def test_it_is_the_scale_whatever_its_sign(mixed, scores_of):
+    model = copy.deepcopy(mixed)
+    with torch.no_grad():
+        model.norm.weight[3] *= -1
+    found = scores_of(Program.capture(model, torch.zeros(1, 2, 4, 4)), criterion="batch_norm")
+    assert found["first.weight"] == pytest.approx(mixed.norm.weight.tolist(), rel=1e-6)
+
+
+def test_a_group_without_a_norm_falls_back_to_l2(mixed_program, scores_of):
+    found = scores_of(mixed_program, criterion="batch_norm")["head.weight"]
+    assert found == scores_of(mixed_program, criterion="l2")["head.weight"]

@@ -1,0 +1,159 @@
+"""What every criterion must do, whatever it measures."""
+
+from __future__ import annotations
+
+import copy
+import typing
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import Program
+from edgewright.pruning import ChannelPruning
+from edgewright.pruning.criteria import CRITERIA, score_channels
+
+NEED_DATA = {"taylor", "fisher", "obd", "gauss_newton", "activation", "apoz", "redundancy"}
+every_criterion = pytest.mark.parametrize("criterion", CRITERIA)
+COUPLINGS = ["mixed", "residual", "twice", "grouped"]
+
+
+def test_the_config_knows_every_criterion():
+    field = ChannelPruning.model_fields["criterion"]
+    assert set(typing.get_args(field.annotation)) == set(CRITERIA)
+
+
+@every_criterion
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_every_channel_has_a_finite_score(coupled, mixed_task, criterion, coupling):
+    program = coupled[coupling]
+    groups = program.groups()
+    config = ChannelPruning(criterion=criterion)
+    scores = score_channels(program, mixed_task, groups, config, 0)
+    assert list(scores) == [channel for group in groups.groups for channel in group.channels]
+    assert all(isinstance(score, float) for score in scores.values())
+    assert min(scores.values()) >= 0
+    assert np.isfinite(list(scores.values())).all()
+    for group in groups.groups:  # it tells channels apart, but for a distance between two
+        assert len(group.channels) == 2 or len({scores[channel] for channel in group.channels}) > 1
+
+
+@every_criterion
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_the_program_is_left_as_it_is(coupled, mixed_task, scores_of, criterion, coupling):
+    program = coupled[coupling]
+    before = {name: value.clone() for name, value in program.state_dict().items()}
+    code = program.graph_module.code
+    first = scores_of(program, mixed_task, criterion=criterion)
+    assert scores_of(program, mixed_task, criterion=criterion) == first
+    torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
+    assert program.graph_module.code == code
+    assert all(parameter.grad is None for parameter in program.graph_module.parameters())
+
+
+@every_criterion
+def test_samples_are_the_seeds(mixed_program, mixed_task, scores_of, criterion):
+    few = scores_of(mixed_program, mixed_task, criterion=criterion, samples=10)
+    other = scores_of(mixed_program, mixed_task, criterion=criterion, samples=10, seed=1)
+    assert (few != other) == (criterion in NEED_DATA | {"random"})
+    more = scores_of(mixed_program, mixed_task, criterion=criterion, samples=20)
+    assert (few != more) == (criterion in NEED_DATA)
+    if criterion not in ("random", "gauss_newton"):  # these draw, whatever the samples
+        everything = scores_of(mixed_program, mixed_task, criterion=criterion, samples=10**6)
+        assert everything == scores_of(mixed_program, mixed_task, criterion=criterion, samples=80,
+                                       seed=1)
+
+
+@every_criterion
+def test_without_a_task_it_scores_or_says_what_it_lacks(mixed_program, scores_of, criterion):
+    if criterion not in NEED_DATA:
+        assert scores_of(mixed_program, criterion=criterion)
+        return
+    with pytest.raises(UsageError, match=f"^criterion='{criterion}' needs data; give a task, or "
+                                         "use 'magnitude'$"):
+        scores_of(mixed_program, criterion=criterion)
+
+
+@every_criterion
+def test_without_channels_there_are_no_scores(mixed_task, scores_of, criterion):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
+    assert scores_of(Program.capture(model, torch.zeros(1, 2, 4, 4)), mixed_task,
+                     criterion=criterion) == {}
+
+
+def altered(mixed, change):
+    model = copy.deepcopy(mixed)
+    with torch.no_grad():
+        change(model)
+    return Program.capture(model, torch.zeros(1, 2, 4, 4))
+
+
+def columns(channel):
+    return slice(16 * channel, 16 * channel + 16)
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
+def test_the_order_of_the_channels_does_not_matter(mixed, mixed_program, mixed_task, scores_of,
+                                                   criterion):
+    order = [3, 0, 4, 1, 2]
+
+    def permute(model):
+        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
+                       model.norm.bias, model.norm.running_mean, model.norm.running_var):
+            tensor.copy_(tensor[order])
+        head = model.head.weight.reshape(6, 5, 16)[:, order]
+        model.head.weight.copy_(head.reshape(6, 80))
+
+    found = scores_of(altered(mixed, permute), mixed_task, criterion=criterion)
+    want = scores_of(mixed_program, mixed_task, criterion=criterion)
+    assert found["first.weight"] == pytest.approx([want["first.weight"][i] for i in order],
+                                                  rel=1e-4)
+    assert found["head.weight"] == pytest.approx(want["head.weight"], rel=1e-4)
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "geometric_median"}))
+def test_a_channel_that_does_nothing_scores_nothing(mixed, mixed_task, scores_of, criterion):
+    def kill(model):
+        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
+                       model.norm.bias):
+            tensor[2] = 0
+        model.head.weight[:, columns(2)] = 0
+
+    scores = scores_of(altered(mixed, kill), mixed_task, criterion=criterion)["first.weight"]
+    assert scores[2] == 0
+    assert min(scores[:2] + scores[3:]) > 0
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "lamp", "redundancy"}))
+def test_channels_alike_score_alike(mixed, mixed_task, scores_of, criterion):
+    def twin(model):
+        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
+                       model.norm.bias, model.norm.running_mean, model.norm.running_var):
+            tensor[4] = tensor[1]
+        model.head.weight[:, columns(4)] = model.head.weight[:, columns(1)]
+
+    scores = scores_of(altered(mixed, twin), mixed_task, criterion=criterion)["first.weight"]
+    assert scores[4] == pytest.approx(scores[1], rel=1e-4)
+
+
+@every_criterion
+def test_where_all_channels_are_alike_it_still_scores(mixed, mixed_task, scores_of, criterion):
+    def flatten(model):
+        for tensor in (*model.parameters(), model.norm.running_mean, model.norm.running_var):
+            tensor.fill_(0.1)
+
+    for scores in scores_of(altered(mixed, flatten), mixed_task, criterion=criterion).values():
+        assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
+def test_what_is_not_finite_is_refused(mixed, mixed_task, scores_of, criterion):
+    def spoil(model):
+        model.first.weight[1, 0, 0, 0] = float("nan")
+        model.norm.weight[1] = float("nan")
+
+    with pytest.raises(ModelError, match=f"criterion='{criterion}' gives a score of nan in "
+                                         "first.weight; expected finite weights"):
+        scores_of(altered(mixed, spoil), mixed_task, criterion=criterion)

@@ -1,0 +1,113 @@
+"""Fisher information, against one sample and one gate at a time."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.program import Program
+
+
+def gated_mixed(model, x, gates):
+    """The mixed network with a factor on what each layer reads of its two groups."""
+    x = model.deep(model.norm(model.first(x)).relu()).relu() * gates["first.weight"][:, None, None]
+    return model.last(model.head(x.flatten(1)).relu() * gates["head.weight"])
+
+
+def gated_residual(model, x, gates):
+    """The residual network: the stream is read three times, the wide one by the head alone."""
+    state = model.state_dict()
+
+    def conv(name, value):
+        return F.conv2d(value, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    def norm(value):
+        return F.batch_norm(value, state["norm.running_mean"], state["norm.running_var"],
+                            state["norm.weight"], state["norm.bias"])
+
+    stream, inner, edge = (gates[name][:, None, None] for name in
+                           ("stem.weight", "one.weight", "wide.weight"))
+    x = conv("stem", x).relu()
+    x = (x + conv("two", norm(conv("one", x * stream)).relu() * inner)).relu()
+    x = (F.pad(x, (0, 0, 0, 0, 2, 2)) + conv("wide", x * stream)).relu()
+    read = x * torch.cat([edge[:2], stream * 1, edge[2:]])
+    return F.linear(read.mean((2, 3)), state["head.weight"], state["head.bias"])
+
+
+def information(forward, widths, task):
+    """Half the mean squared derivative of each sample's loss by each gate."""
+    gates = {name: torch.ones(width, dtype=torch.float64, requires_grad=True)
+             for name, width in widths.items()}
+    total = {name: torch.zeros(width, dtype=torch.float64) for name, width in widths.items()}
+    for batch in task.train.batches(1):
+        loss = F.cross_entropy(forward(batch.inputs[0].double(), gates), batch.targets)
+        for name, slope in zip(gates, torch.autograd.grad(loss, list(gates.values())),
+                               strict=True):
+            total[name] += slope ** 2 / (2 * len(task.train))
+    return {name: value.tolist() for name, value in total.items()}
+
+
+def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed, mixed_program, mixed_task,
+                                                         scores_of):
+    model = copy.deepcopy(mixed).double()
+    want = information(lambda x, gates: gated_mixed(model, x, gates),
+                       {"first.weight": 5, "head.weight": 6}, mixed_task)
+    found = scores_of(mixed_program, mixed_task, criterion="fisher")
+    assert found.keys() == want.keys()
+    for name, scores in want.items():
+        assert found[name] == pytest.approx(scores, rel=1e-4)
+
+
+def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled, mixed_task, scores_of):
+    program = coupled["residual"]
+    model = copy.deepcopy(program.module()).double()
+    want = information(lambda x, gates: gated_residual(model, x, gates),
+                       {"stem.weight": 4, "one.weight": 6, "wide.weight": 4}, mixed_task)
+    found = scores_of(program, mixed_task, criterion="fisher")
+    assert found["one.weight"] == pytest.approx(want["one.weight"], rel=1e-4)
+    assert found["stem.weight"] == pytest.approx(want["stem.weight"], rel=1e-4)
+
+
+def test_obd_is_the_saliency_of_every_weight(mixed, mixed_program, mixed_task, scores_of, places):
+    model = copy.deepcopy(mixed).double()
+    saliency = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for batch in mixed_task.train.batches(1):
+        model.zero_grad()
+        F.cross_entropy(model(batch.inputs[0].double()), batch.targets).backward()
+        for name, weight in model.named_parameters():
+            saliency[name] += (weight.grad * weight.detach()) ** 2 / (2 * len(mixed_task.train))
+    found = scores_of(mixed_program, mixed_task, criterion="obd")
+    for name, where in places.items():
+        want = [sum(float(saliency[tensor][index].sum()) for tensor, index in where(channel))
+                for channel in range(len(found[name]))]
+        assert found[name] == pytest.approx(want, rel=1e-4)
+
+
+class Tokens(nn.Module):
+    """Two linear layers over a picture's columns, which may be folded into the batch."""
+
+    def __init__(self, folds):
+        super().__init__()
+        self.up, self.down, self.folds = nn.Linear(8, 6), nn.Linear(6, 3), folds
+
+    def forward(self, x):
+        tokens = x.flatten(1, 2).transpose(1, 2)
+        if self.folds:
+            tokens = tokens.reshape(-1, 8)
+        return self.down(self.up(tokens).relu()).reshape(-1, 4, 3).mean(1)
+
+
+@pytest.mark.parametrize("criterion", ["fisher", "activation", "apoz", "redundancy"])
+def test_a_sample_may_fill_many_rows(mixed_task, scores_of, criterion):
+    torch.manual_seed(0)
+    model = Tokens(False)
+    apart = Program.capture(model, torch.zeros(1, 2, 4, 4))
+    model.folds = True
+    folded = Program.capture(model, torch.zeros(1, 2, 4, 4))
+    want = scores_of(apart, mixed_task, criterion=criterion)["up.weight"]
+    found = scores_of(folded, mixed_task, criterion=criterion)["up.weight"]
+    assert found == pytest.approx(want, rel=1e-5)

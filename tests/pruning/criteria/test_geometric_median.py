@@ -1,0 +1,16 @@
+"""Distances between filters, against loops over pairs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def test_it_is_the_distance_to_all_filters_of_the_group(mixed, mixed_program, scores_of):
+    found = scores_of(mixed_program, criterion="geometric_median")
+    rows = {"first.weight": ["first.weight", "deep.weight"], "head.weight": ["head.weight"]}
+    for group, names in rows.items():
+        filters = torch.cat([mixed.get_parameter(name).detach().flatten(1) for name in names],
+                            dim=1)
+        want = [sum(float((one - other).norm()) for other in filters) for one in filters]
+        assert found[group] == pytest.approx(want, rel=1e-4)

@@ -1,0 +1,13 @@
+"""LAMP, against its definition."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_it_is_the_share_among_those_no_smaller(mixed_program, scores_of):
+    found = scores_of(mixed_program, criterion="lamp")
+    for group, sizes in scores_of(mixed_program, criterion="magnitude").items():
+        want = [size / sum(other for other in sizes if other >= size) for size in sizes]
+        assert found[group] == pytest.approx(want, rel=1e-9)
+        assert max(found[group]) == 1

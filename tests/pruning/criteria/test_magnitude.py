@@ -1,0 +1,37 @@
+"""Sizes of weights, against loops over the model's own tensors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+NORMS = {
+    "magnitude": lambda slices: sum(w * w for part in slices for w in part),
+    "l1": lambda slices: sum(abs(w) for part in slices for w in part),
+    "l2": lambda slices: sum(math.sqrt(sum(w * w for w in part)) for part in slices),
+}
+
+
+@pytest.mark.parametrize("criterion", NORMS)
+def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed, mixed_program, scores_of, places,
+                                                      criterion):
+    found = scores_of(mixed_program, criterion=criterion)
+    state = mixed.state_dict()
+    assert found.keys() == places.keys()
+    for name, where in places.items():
+        want = [NORMS[criterion]([state[tensor][index].flatten().tolist()
+                                  for tensor, index in where(channel)])
+                for channel in range(len(found[name]))]
+        assert found[name] == pytest.approx(want, rel=1e-6)
+
+
+def test_a_layer_called_twice_counts_once(coupled, scores_of):
+    state = coupled["twice"].state_dict()
+    found = scores_of(coupled["twice"], criterion="l1")["first.weight"]
+    for channel, score in enumerate(found):
+        parts = [state["first.weight"][channel], state["first.bias"][channel],
+                 state["shared.weight"][channel], state["shared.bias"][channel],
+                 state["shared.weight"][:, channel],  # read and written: its diagonal twice
+                 state["last.weight"][:, channel], state["last.weight"][:, 5 + channel]]
+        assert score == pytest.approx(sum(float(part.abs().sum()) for part in parts), rel=1e-6)

@@ -1,0 +1,65 @@
+"""Where channels are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program
+from edgewright.pruning.criteria import Subject
+from edgewright.pruning.criteria._reads import distinct_operands, find_reads
+from edgewright.task import Task
+
+
+def reads_of(program):
+    return find_reads(Subject(program, program.groups(), "fisher", None, 0))
+
+
+def test_a_stream_is_read_by_every_layer_on_it(coupled):
+    reads = reads_of(coupled["residual"])
+    assert [str(read.node.args[1]) for read in reads] == ["one_weight", "two_weight",
+                                                          "wide_weight", "head_weight"]
+    assert [(read.dim, read.batch, read.size) for read in reads] == [
+        (1, 0, 4), (1, 0, 6), (1, 0, 4), (1, 0, 8)]
+
+
+def test_an_operand_that_two_layers_read_is_one_activation():
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.a(x) + self.b(x)
+
+    reads = reads_of(Program.capture(Fork(), torch.zeros(1, 4)))
+    assert len(reads) == 2
+    assert [read.operand.name for read in distinct_operands(reads)] == ["relu"]
+
+
+class Table(nn.Module):
+    """Weights that are read by a layer without any sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.rand(3, 5))
+        self.last = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return x + F.linear(self.table, self.last.weight).sum(0)
+
+
+@pytest.mark.parametrize("criterion", ["fisher", "activation", "apoz", "redundancy"])
+def test_a_group_that_no_activation_carries_is_refused(scores_of, criterion):
+    x, y = torch.rand(8, 4), torch.arange(8) % 4
+    program = Program.capture(Table(), torch.zeros(1, 4))
+    assert "table" in scores_of(program, criterion="magnitude")
+    with pytest.raises(UsageError, match=f"criterion='{criterion}' looks at activations, and no "
+                                         "layer reads those of table; use a criterion on "
+                                         "weights"):
+        scores_of(program, Task((x, y), val=(x[:4], y[:4]), test=(x[:3], y[:3])),
+                  criterion=criterion)

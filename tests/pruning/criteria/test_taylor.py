@@ -1,0 +1,55 @@
+"""First-order changes of the loss, against central differences."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.program import Program
+
+
+def slope(model, batch, tensor, index):
+    """How the loss changes as the slice shrinks."""
+    target = model.get_parameter(tensor)
+    original = target.detach().clone()
+    losses = []
+    for factor in (1 + 1e-5, 1 - 1e-5):
+        with torch.no_grad():
+            target[index] *= factor
+            losses.append(float(F.cross_entropy(model(batch[0]), batch[1])))
+            target.copy_(original)
+    return (losses[0] - losses[1]) / 2e-5
+
+
+def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed, mixed_program, mixed_task,
+                                                         scores_of, places):
+    found = scores_of(mixed_program, mixed_task, criterion="taylor")
+    model = copy.deepcopy(mixed).double()
+    batches = [(batch.inputs[0].double(), batch.targets) for batch in mixed_task.train.batches(64)]
+    assert [len(targets) for _, targets in batches] == [64, 16]
+    for name, where in places.items():
+        for channel, score in enumerate(found[name]):
+            want = sum(slope(model, batch, *place) ** 2
+                       for batch in batches for place in where(channel))
+            assert score == pytest.approx(want, rel=1e-3)
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "fisher", "obd"])
+def test_the_losses_of_all_outputs_are_averaged(mixed, mixed_task, scores_of, criterion):
+    class Two(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            logits = self.model(x)
+            return logits, logits
+
+    two, one = (Program.capture(model, torch.zeros(1, 2, 4, 4)) for model in (Two(mixed), mixed))
+    found = scores_of(two, mixed_task, criterion=criterion)
+    for name, scores in scores_of(one, mixed_task, criterion=criterion).items():
+        assert found[f"model.{name}"] == pytest.approx(scores, rel=1e-5)

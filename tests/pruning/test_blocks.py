@@ -1,0 +1,244 @@
+"""The block pass: the least harmful branch goes, again and again, until the goal is reached."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgewright.errors import UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.exporters import export
+from edgewright.program import Program, find_branches, remove_branch
+from edgewright.pruning import BlockPruning, ChannelPruning, _blocks, prune, prune_blocks
+from edgewright.quantization import quantize
+from edgewright.task import Task
+from edgewright.training import LabelLoss, Training, predict, train
+
+
+class Residual(nn.Module):
+    """Adds a linear layer's output, as a block does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layer(x).relu()
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """Three classes that no linear layer tells apart."""
+    x = torch.randn(1200, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.where(x[:, 0] * x[:, 1] < 0, 0, 1 + (x[:, 2] * x[:, 3] > 0).long())
+    return Task((x[:900], y[:900]), (x[900:1100], y[900:1100]), (x[1100:], y[1100:]))
+
+
+@pytest.fixture(scope="module")
+def program(task: Task) -> Program:
+    """Two trained residual blocks, one that adds a little noise, one that adds nothing."""
+    torch.manual_seed(0)
+    first, second, noise, nothing = (Residual() for _ in range(4))
+    head = nn.Linear(8, 3)
+    train(nn.Sequential(first, second, head), task,
+          Training(epochs=30, batch_size=32, lr=0.1, augment=False), LabelLoss())
+    with torch.no_grad():
+        noise.layer.weight.mul_(0.1)
+        nothing.layer.weight.zero_()
+        nothing.layer.bias.fill_(-1)
+    return Program.capture(nn.Sequential(first, second, noise, nothing, head), torch.zeros(1, 8))
+
+
+def loss_of(program: Program, task: Task) -> float:
+    outputs, targets = predict(program.module(), task.val)
+    return float(torch.stack([F.cross_entropy(logits, targets) for logits in outputs]).mean())
+
+
+def blocks_in(program: Program) -> list[str]:
+    return [branch.name for branch in find_branches(program)]
+
+
+def greedy(program: Program, task: Task, count: int) -> Program:
+    """The slow way: try every branch, every time."""
+    for _ in range(count):
+        program = min((remove_branch(program, branch) for branch in find_branches(program)),
+                      key=lambda shorter: loss_of(shorter, task))
+    return program
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_least_harmful_go(program, task, count):
+    short = prune_blocks(program, task, BlockPruning(count=count))
+    assert blocks_in(short) == blocks_in(greedy(program, task, count))
+    assert len(blocks_in(short)) == 4 - count
+    assert short.costs().macs == program.costs().macs - 64 * count
+    assert len(blocks_in(program)) == 4  # left as it was
+
+
+def test_what_adds_little_goes_first(program, task):
+    short = prune_blocks(program, task, BlockPruning(count=2))
+    assert blocks_in(short) == ["0.layer", "1.layer"]
+
+
+def test_the_ratio_is_of_the_macs(program, task):
+    total = program.costs().macs
+    short = prune_blocks(program, task, BlockPruning(ratio=65 / total))
+    assert short.costs().macs == total - 128  # one block has 64
+
+
+def test_accuracy_falls_no_further_than_allowed(program, task):
+    def accuracy(of):
+        outputs, targets = predict(of.module(), task.val)
+        return float((outputs[-1].argmax(1) == targets).double().mean())
+
+    chain = [greedy(program, task, count) for count in range(5)]
+    drops = [accuracy(program) - accuracy(short) for short in chain]
+    assert max(drops[:3]) < 0.03 < 0.1 < drops[3]
+    for allowed, kept in ((0.03, 2), (1.0, 4)):
+        short = prune_blocks(program, task, BlockPruning(max_drop=allowed))
+        assert blocks_in(short) == blocks_in(chain[kept])
+
+
+def test_a_drop_stops_short_of_the_count(program, task):
+    short = prune_blocks(program, task, BlockPruning(count=4, max_drop=0.03))
+    assert blocks_in(short) == ["0.layer", "1.layer"]
+
+
+def test_nothing_goes_where_everything_matters():
+    x = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
+    y = x[:, :3].argmax(1)
+    task = Task((x[:50], y[:50]), (x[50:80], y[50:80]), (x[80:], y[80:]))
+
+    class Negate(nn.Linear):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    turn = Negate(8, 8, bias=False)
+    head = nn.Linear(8, 3, bias=False)
+    with torch.no_grad():
+        turn.weight.copy_(-2 * torch.eye(8))  # turns every input round
+        head.weight.copy_(-torch.eye(8)[:3])
+    model = Program.capture(nn.Sequential(turn, head), torch.zeros(1, 8))
+    assert prune_blocks(model, task, BlockPruning(max_drop=0.01)) is model
+
+
+def test_later_rounds_try_only_the_best_of_the_round_before(program, task, monkeypatch):
+    tried = []
+
+    def counted(of, branch):
+        tried.append(branch.name)
+        return remove_branch(of, branch)
+
+    monkeypatch.setattr(_blocks, "remove_branch", counted)
+    prune_blocks(program, task, BlockPruning(count=3, rescore=1))
+    assert tried[:4] == ["0.layer", "1.layer", "2.layer", "3.layer"]
+    assert len(tried) == 4 + 1 + 1
+    assert set(tried[4:]) <= {"0.layer", "1.layer", "2.layer", "3.layer"}
+    assert {"2.layer", "3.layer"} & set(tried[4:])
+
+
+def test_only_validation_samples_are_looked_at_and_as_many_as_asked(program, task, monkeypatch):
+    looked = []
+
+    def counted(module, split):
+        looked.append((split.name, len(split)))
+        return predict(module, split)
+
+    monkeypatch.setattr(_blocks, "predict", counted)
+    prune_blocks(program, task, BlockPruning(count=1, samples=16, max_drop=1.0))
+    assert looked == [("val", 16)] * 5
+
+
+def test_ignored_layers_keep_their_branch(program, task):
+    short = prune_blocks(program, task, BlockPruning(count=1, ignore=("3", "2.layer")))
+    assert {"2.layer", "3.layer"} < set(blocks_in(short))
+    with pytest.raises(UsageError, match="ignore='9' matches no layer"):
+        prune_blocks(program, task, BlockPruning(count=1, ignore=("9",)))
+
+
+def test_a_program_with_exits_keeps_them(program, task):
+    staged = add_exits(program, task, EarlyExits(count=2, training=None))
+    short = prune_blocks(staged, task, BlockPruning(count=2))
+    assert short.exits == 2
+    assert blocks_in(short) == blocks_in(greedy(staged, task, 2))
+    assert len(short.run(torch.zeros(5, 8))) == 3
+
+
+def test_before_and_after_channels(task):
+    torch.manual_seed(0)
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(8, 24), nn.Linear(24, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.down(self.up(x).relu())
+
+    model = nn.Sequential(Wide(), Wide(), nn.Linear(8, 3))
+    whole = Program.capture(model, torch.zeros(1, 8))
+    channels, blocks = ChannelPruning(criterion="magnitude", ratio=0.4), BlockPruning(count=1)
+    first = prune(prune_blocks(whole, task, blocks), None, channels)
+    last = prune_blocks(prune(whole, None, channels), task, blocks)
+    for short in (first, last):
+        assert len(blocks_in(short)) == 1
+        assert short.costs().macs < whole.costs().macs / 2
+        assert short.run(torch.zeros(4, 8)).shape == (4, 3)
+
+
+def test_a_shortened_program_learns_and_is_exported(program, task, tmp_path):
+    short = prune_blocks(program, task, BlockPruning(count=3))
+    module = short.module(train=True)
+    record = train(module, task, Training(epochs=3, batch_size=32, lr=0.05, augment=False),
+                   LabelLoss())
+    assert record.history[-1].loss < record.history[0].loss
+    path = export(short.with_state(module.state_dict()), "onnx", tmp_path / "short.onnx")
+    assert path.stat().st_size > 0
+
+
+def test_without_branches_the_program_is_refused(task):
+    chain = Program.capture(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)), torch.zeros(1, 8))
+    with pytest.raises(UsageError, match="no residual branch of this program can be removed: "
+                                         "nowhere does it add two tensors of one shape"):
+        prune_blocks(chain, task, BlockPruning(count=1))
+    residual = Program.capture(nn.Sequential(Residual(), nn.Linear(8, 3)), torch.zeros(1, 8))
+    with pytest.raises(UsageError, match=r"apart from what ignore=\['0'\] keeps"):
+        prune_blocks(residual, task, BlockPruning(count=1, ignore=("0",)))
+
+
+def test_a_quantised_program_is_refused(program, task):
+    with pytest.raises(UsageError, match="no block of a quantised program can be removed; remove "
+                                         "blocks before quantising"):
+        prune_blocks(quantize(program, task), task, BlockPruning(count=1))
+
+
+def test_more_than_there_is_is_refused(program, task):
+    total = program.costs().macs
+    with pytest.raises(UsageError, match="this was asked for: 5 blocks to go; but with all 4 "
+                                         f"branches that can go, {256 / total:.0%} of the macs are gone"):
+        prune_blocks(program, task, BlockPruning(count=5))
+    with pytest.raises(UsageError, match="99% of the macs to go; but with all 4 branches"):
+        prune_blocks(program, task, BlockPruning(ratio=0.99))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"count": 2}, "2 blocks to go"),
+    ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
+     "2 blocks or 50% of the macs to go, accuracy to fall by 1.0% at most"),
+    ({"max_drop": 0.005}, "accuracy to fall by 0.5% at most")])
+def test_the_goal_in_words(options, words):
+    assert BlockPruning(**options).goal == words
+
+
+def test_a_config_without_a_goal_is_refused():
+    with pytest.raises(UsageError, match="BlockPruning needs a goal; give count, ratio or"):
+        BlockPruning()
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("count", 0), ("ratio", 0), ("ratio", 1), ("max_drop", -0.1), ("samples", 0), ("rescore", 0)])
+def test_values_out_of_range_are_refused(option, value):
+    with pytest.raises(UsageError, match=f"BlockPruning: {option}: Input should be"):
+        BlockPruning(**{"count": 1, option: value})

@@ -1,0 +1,232 @@
+"""Compensation, against least squares by `torch.linalg.lstsq` on rows gathered with loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program, remove_channels
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.pruning._compensate import compensate
+from edgewright.task import Task, TensorSplit
+
+SAMPLES = 200
+
+
+def split_of(*shape: int, seed: int = 0) -> TensorSplit:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(SAMPLES, *shape, generator=generator)
+    return TensorSplit((inputs,), torch.zeros(SAMPLES, dtype=torch.long))
+
+
+def inputs_of(split: TensorSplit) -> Tensor:
+    return next(split.batches(len(split))).inputs[0]
+
+
+def repair(model: nn.Module, split: TensorSplit, group: str, channels: list[int],
+           ) -> tuple[Program, Program, Program]:
+    """The whole, the sliced and the repaired program, without some channels of one group."""
+    program = Program.capture(model.eval(), inputs_of(split)[:1])
+    groups = program.groups()
+    labels = next(found.channels for found in groups.groups if found.name == group)
+    removed = [labels[channel] for channel in channels]
+    sliced = remove_channels(program, groups, removed)
+    return program, sliced, compensate(program, sliced, groups, removed, split)
+
+
+def seeded(model: nn.Module) -> nn.Module:
+    """Random weights, and random statistics of norms."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.5)
+                if "running_var" in name:
+                    tensor.copy_(tensor.abs() + 0.5)
+    return model
+
+
+def error(program: Program, whole: Program, x: Tensor) -> float:
+    return float((program.run(x) - whole.run(x)).square().mean())
+
+
+def test_a_linear_layer_is_the_ridge_regression_of_its_outputs():
+    model = seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
+    split = split_of(4)
+    _, sliced, repaired = repair(model, split, "0.weight", [1, 4])
+    kept = [0, 2, 3, 5]
+    hidden = model[1](model[0](inputs_of(split))).detach().double()
+    x = hidden[:, kept] - hidden[:, kept].mean(dim=0)
+    y = model[2](hidden.float()).detach().double()
+    ridge = 1e-2 * float(x.square().mean())
+    prior = sliced.state_dict()["2.weight"].double().T
+    rows = torch.cat([x, (ridge * SAMPLES) ** 0.5 * torch.eye(4, dtype=torch.float64)])
+    wanted = torch.cat([y - y.mean(dim=0), (ridge * SAMPLES) ** 0.5 * prior])
+    weight = torch.linalg.lstsq(rows, wanted).solution
+    bias = y.mean(dim=0) - hidden[:, kept].mean(dim=0) @ weight
+    state = repaired.state_dict()
+    torch.testing.assert_close(state["2.weight"], weight.T.float(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(state["2.bias"], bias.float(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(state["0.weight"], sliced.state_dict()["0.weight"])
+
+
+class Convolutions(nn.Module):
+    """A strided convolution without bias between two norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 5, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(5)
+        self.second = nn.Conv2d(5, 4, 3, stride=2, padding=1, dilation=1, bias=False)
+        self.last_norm = nn.BatchNorm2d(4)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return self.norm(self.first(x)).relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last_norm(self.second(self.hidden(x))).mean(dim=(2, 3))
+
+
+def patches(x: Tensor, stride: int) -> Tensor:
+    """Rows of 3 x 3 patches, gathered with loops."""
+    padded = F.pad(x, (1, 1, 1, 1))
+    return torch.stack([padded[n, :, i:i + 3, j:j + 3].flatten()
+                        for n in range(len(x))
+                        for i in range(0, x.shape[2], stride)
+                        for j in range(0, x.shape[3], stride)])
+
+
+def test_a_convolution_is_the_ridge_regression_over_its_patches():
+    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+    _, sliced, repaired = repair(model, split, "first.weight", [0, 3])
+    with torch.no_grad():
+        hidden = model.hidden(inputs_of(split))
+        y = model.second(hidden).permute(0, 2, 3, 1).flatten(0, 2).double()
+        x = patches(hidden[:, [1, 2, 4]], stride=2).double()
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    ridge = (1e-2 * float(x.square().mean()) * len(x)) ** 0.5
+    prior = sliced.state_dict()["second.weight"].flatten(1).double().T
+    rows = torch.cat([x, ridge * torch.eye(27, dtype=torch.float64)])
+    weight = torch.linalg.lstsq(rows, torch.cat([y, ridge * prior])).solution
+    got = repaired.state_dict()["second.weight"].flatten(1).T.double()
+    torch.testing.assert_close(got, weight, rtol=1e-3, atol=1e-5)
+
+
+def test_norms_behind_a_repair_are_measured_anew_and_those_before_are_left():
+    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+    _, sliced, repaired = repair(model, split, "first.weight", [2])
+    before, after = sliced.state_dict(), repaired.state_dict()
+    with torch.no_grad():
+        x = F.conv2d(inputs_of(split), after["first.weight"], padding=1)
+        x = F.batch_norm(x, after["norm.running_mean"], after["norm.running_var"],
+                         after["norm.weight"], after["norm.bias"]).relu()
+        x = F.conv2d(x, after["second.weight"], stride=2, padding=1).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(after["last_norm.running_mean"], x.mean(dim=1))
+    torch.testing.assert_close(after["last_norm.running_var"], x.var(dim=1))
+    torch.testing.assert_close(after["norm.running_mean"], before["norm.running_mean"])
+
+
+def signal_net() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(),
+                         nn.Conv1d(6, 3, 3, stride=2, padding=2, dilation=2))
+
+
+@pytest.mark.parametrize(("model", "shape"), [
+    (nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), (5, 4)),
+    (signal_net(), (2, 8)),
+    (nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3, stride=2)), (2, 6, 6)),
+], ids=["tokens", "signal", "picture"])
+def test_a_channel_with_a_double_is_lost_without_a_trace(model, shape):
+    """The double that stays takes over, whatever the layers are."""
+    seeded(model)
+    with torch.no_grad():
+        for tensor in model[0].parameters():
+            tensor[1] = tensor[0]
+    split = split_of(*shape)
+    whole, sliced, repaired = repair(model, split, "0.weight", [1])
+    x = inputs_of(split)
+    assert error(repaired, whole, x) < 0.01 * error(sliced, whole, x)
+
+
+def test_what_reads_nothing_else_is_left_alone():
+    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+    program = Program.capture(model.eval(), inputs_of(split)[:1])
+    same = compensate(program, program, program.groups(), [], split)
+    for name, tensor in program.state_dict().items():
+        torch.testing.assert_close(same.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+class Shared(nn.Module):
+    """One layer read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.twice = nn.Linear(6, 6)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.last(self.twice(self.twice(x).relu()).relu())
+
+
+def test_a_shared_layer_is_left_as_sliced_and_the_next_makes_up_for_it():
+    model, split = seeded(Shared()), split_of(4)
+    group = Program.capture(model.eval(), torch.zeros(1, 4)).groups().groups[0].name
+    whole, sliced, repaired = repair(model, split, group, [0])
+    before, after = sliced.state_dict(), repaired.state_dict()
+    torch.testing.assert_close(after["twice.weight"], before["twice.weight"], rtol=0, atol=0)
+    assert error(repaired, whole, inputs_of(split)) < error(sliced, whole, inputs_of(split))
+
+
+class SharedBias(nn.Module):
+    """Two layers of weights of their own and one bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.second = nn.Linear(6, 6, bias=False)
+        self.last = nn.Linear(6, 6, bias=False)
+        self.bias = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(self.first(x).relu(), self.second.weight, self.bias).relu()
+        return F.linear(x, self.last.weight, self.bias)
+
+
+def test_a_layer_whose_bias_is_read_elsewhere_is_left_as_sliced():
+    model, split = seeded(SharedBias()), split_of(4)
+    _, sliced, repaired = repair(model, split, "first.weight", [0])
+    for name, tensor in sliced.state_dict().items():
+        torch.testing.assert_close(repaired.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.MonkeyPatch):
+    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+    monkeypatch.setattr("edgewright.pruning._compensate._BYTES", 1)
+    _, _, repaired = repair(model, split, "first.weight", [0])
+    ends = inputs_of(split)[[0, -1]]
+    state = repaired.state_dict()
+    with torch.no_grad():
+        hidden = F.batch_norm(F.conv2d(ends, state["first.weight"], padding=1),
+                              state["norm.running_mean"], state["norm.running_var"],
+                              state["norm.weight"], state["norm.bias"]).relu()
+        x = F.conv2d(hidden, state["second.weight"], stride=2, padding=1)
+    torch.testing.assert_close(state["last_norm.running_mean"], x.mean(dim=(0, 2, 3)))
+
+
+def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task):
+    settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
+    x = next(mixed_task.train.batches(72)).inputs[0]
+    plain = prune(mixed_program, mixed_task, ChannelPruning(**settings))
+    repaired = prune(mixed_program, mixed_task, ChannelPruning(**settings, compensate=True))
+    assert repaired.costs().macs == plain.costs().macs
+    assert error(repaired, mixed_program, x) < 0.5 * error(plain, mixed_program, x)
+
+
+def test_compensation_needs_data(mixed_program: Program):
+    with pytest.raises(UsageError, match="compensate=True needs data; give a task"):
+        prune(mixed_program, None, ChannelPruning(criterion="magnitude", compensate=True))

@@ -1,0 +1,61 @@
+"""Which weights stay: counts, order, ties, blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.pruning._masks import block_mask, lowest_out
+
+SHAPES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=3)
+SHARES = st.floats(0, 1)
+
+
+def integers(shape, seed):
+    """Few values, so that many are equal."""
+    return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+@given(SHAPES, SHARES, st.integers(0, 99))
+def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes, sparsity, seed):
+    scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
+    masks = lowest_out(scores, sparsity, "layer")
+    for name, values in scores.items():
+        flat = values.flatten().tolist()
+        order = sorted(range(len(flat)), key=lambda i: (flat[i], i))
+        gone = set(order[: round(sparsity * len(flat))])
+        assert masks[name].flatten().tolist() == [i not in gone for i in range(len(flat))]
+
+
+@given(SHAPES, SHARES, st.integers(0, 99))
+def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes, sparsity, seed):
+    scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
+    masks = lowest_out(scores, sparsity, "global")
+    flat, safe = [], set()
+    for values in scores.values():
+        listed = values.flatten().tolist()
+        safe.add(len(flat) + listed.index(max(listed)))
+        flat += listed
+    order = sorted(range(len(flat)), key=lambda i: (i in safe, flat[i], i))
+    gone = set(order[: round(sparsity * len(flat))]) - safe
+    kept = torch.cat([mask.flatten() for mask in masks.values()]).tolist()
+    assert kept == [i not in gone for i in range(len(flat))]
+    assert all(bool(mask.any()) for mask in masks.values())
+
+
+@pytest.mark.parametrize(("keep", "block"), [(2, 4), (1, 4), (1, 2), (4, 8), (3, 4)])
+@pytest.mark.parametrize("kernel", [(), (3,), (3, 2)])
+def test_blocks_lie_along_the_input_channels_at_each_kernel_position(keep, block, kernel):
+    scores = integers((5, 3 * block, *kernel), seed=1)
+    mask = block_mask(scores, keep, block)
+    assert mask.shape == scores.shape
+    values, flags = (t.reshape(5, 3 * block, -1) for t in (scores, mask))
+    for out in range(5):
+        for place in range(values.shape[2]):
+            for start in range(0, 3 * block, block):
+                part = values[out, start:start + block, place].tolist()
+                order = sorted(range(block), key=lambda i: (part[i], i))
+                want = [i in order[block - keep:] for i in range(block)]
+                assert flags[out, start:start + block, place].tolist() == want

@@ -1,0 +1,269 @@
+"""Pruning weights: schedules, patterns, and zeros that last up to the exported file."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgewright.distill import fit
+from edgewright.errors import UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.exporters import to_onnx
+from edgewright.program import Program, fold_batch_norm, sparse_tensors
+from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weights
+from edgewright.pruning._gradual import GradualMask
+from edgewright.quantization import Quantization, quantize
+from edgewright.training import LabelLoss, Step, Training
+
+SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, accelerator="cpu")
+ONCE = WeightPruning(sparsity=0.8, schedule="one_shot", training=None)
+LAYERS = ("stem", "one", "two", "head")
+
+
+@pytest.fixture(scope="module")
+def net(trained_net, quadrant_task):
+    return Program.capture(trained_net, quadrant_task.train.example(2))
+
+
+@pytest.fixture(scope="module")
+def sparse(net):
+    return prune_weights(net, None, ONCE)
+
+
+def zeros(program):
+    """Where each pruned weight is zero."""
+    state = program.state_dict()
+    return {f"{name}.weight": state[f"{name}.weight"] == 0 for name in LAYERS}
+
+
+def share(flags):
+    return float(torch.cat([f.flatten() for f in flags.values()]).double().mean())
+
+
+def at_least(flags, of):
+    """Whether every zero of ``of`` is a zero of ``flags``."""
+    return all(bool((flags[name] | ~of[name]).all()) for name in of)
+
+
+def test_at_once_the_smallest_weights_of_all_layers_go(net, sparse):
+    before, after = net.state_dict(), sparse.state_dict()
+    names = [f"{name}.weight" for name in LAYERS]
+    cut = torch.cat([before[name].abs().flatten() for name in names]).quantile(0.8)
+    for name in names:
+        want = torch.where(before[name].abs() <= cut, 0.0, before[name])
+        assert torch.equal(after[name], want)
+    assert all(torch.equal(after[k], before[k]) for k in before if k not in names)
+    assert share(zeros(sparse)) == pytest.approx(0.8, abs=1e-3)
+    assert sparse.sparsity.keys() == set(names)
+    assert net.sparsity == {}
+    assert share(zeros(net)) == 0
+
+
+def test_layer_by_layer_each_loses_the_same_share(net):
+    pruned = prune_weights(net, None, ONCE.model_copy(update={"scope": "layer"}))
+    for name, value in pruned.sparsity.items():
+        assert value == pytest.approx(0.8, abs=1 / net.state_dict()[name].numel())
+
+
+def test_blocks_hold_and_layers_they_do_not_fit_stay_dense(net):
+    pruned = prune_weights(net, None, WeightPruning(pattern="2:4", schedule="one_shot",
+                                                    training=None))
+    assert pruned.sparsity == {"head.weight": 0.5, "one.weight": 0.5, "two.weight": 0.5}
+    one = pruned.state_dict()["one.weight"]
+    assert int((one.reshape(16, 4, 4, 9) != 0).sum(dim=2).max()) == 2
+
+
+def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    model[2].weight = model[1].weight
+    program = Program.capture(model, torch.zeros(1, 4))
+    pruned = prune_weights(program, None, ONCE.model_copy(update={"ignore": ("0",)}))
+    assert list(pruned.sparsity.values()) == [1 - 3 / 16]
+    state = pruned.state_dict()
+    assert not (state["0.weight"] == 0).any()
+    weight = state[next(iter(pruned.sparsity))]
+    x = torch.randn(5, 4)
+    hidden = nn.functional.linear(model[0](x), weight, model[1].bias)
+    assert torch.allclose(pruned.run(x), nn.functional.linear(hidden, weight, model[2].bias))
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "movement"])
+@pytest.mark.parametrize("pattern", ["unstructured", "1:4"])
+def test_gradually_the_full_sparsity_is_reached(net, quadrant_task, criterion, pattern):
+    sparsity = {"sparsity": 0.75} if pattern == "unstructured" else {}
+    config = WeightPruning(pattern=pattern, criterion=criterion, training=SHORT, every=2,
+                           **sparsity)
+    pruned = prune_weights(net, quadrant_task, config)
+    flags = {name: zeros(pruned)[name] for name in pruned.sparsity}
+    assert share(flags) == pytest.approx(0.75, abs=2e-3)
+    again = fit(pruned, quadrant_task, SHORT)
+    assert at_least({name: again.state_dict()[name] == 0 for name in flags}, of=flags)
+    assert not torch.equal(again.state_dict()["one.weight"], pruned.state_dict()["one.weight"])
+
+
+def test_the_schedule_is_cubic_and_ends_where_it_should():
+    layer = nn.Linear(10, 10, bias=False)
+    config = WeightPruning(sparsity=0.8, end=0.5, every=2)
+    hook = GradualMask(("weight",), config)
+    hook.start(layer)
+    found = []
+    with torch.no_grad():
+        for index in range(20):
+            layer.weight.add_(0.01)  # an optimiser that moves everything
+            step = Step(index, 20, 0.1)
+            hook.after_step(step)
+            found.append(int((layer.weight == 0).sum()))
+            assert hook.settled(step) == (index >= 9)
+    want = [round(100 * 0.8 * (1 - (1 - t / 10) ** 3)) for t in (2, 4, 6, 8, 10)]
+    assert found == [0, *(n for count in want[:-1] for n in (count, count)), *[want[-1]] * 11]
+
+
+def test_movement_keeps_what_training_moves_away_from_zero_and_lets_weights_return():
+    layer = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[4.0, -3.0, 2.0, -1.0]]))
+    hook = GradualMask(("weight",), WeightPruning(sparsity=0.5, criterion="movement", every=1,
+                                                  scope="layer"))
+    hook.start(layer)
+    masks = []
+    # Growing: a gradient against the sign. First the large two shrink, then the small two do.
+    for index, gradient in enumerate([[1.0, -1.0, -1.0, 1.0]] * 7 + [[-9.0, 9.0, 9.0, -9.0]]):
+        layer.weight.grad = torch.tensor([gradient])
+        with torch.no_grad():
+            hook.before_step(Step(index, 10, 0.1))
+            hook.after_step(Step(index, 10, 0.1))
+        masks.append((layer.weight != 0).tolist()[0])
+    assert masks[6] == masks[7] == [False, False, True, True]
+    moved = hook.state()["moved/weight"].tolist()[0]
+    assert moved == [-28 + 36, -21 + 27, 14 - 18, 7 - 9]
+    assert hook.state()["aside/weight"].tolist() == [[4.0, -3.0, 2.0, -1.0]]
+    with torch.no_grad():
+        hook.after_step(Step(6, 10, 0.1))  # the last update, with the scores as they are now
+    assert layer.weight.tolist() == [[4.0, -3.0, 0.0, 0.0]]
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+class StopInEpoch:
+    """Interrupts a run in the epoch after ``epochs`` whole ones."""
+
+    def __init__(self, epochs):
+        self.left = epochs
+
+    def advance(self, samples, loss):
+        if self.left == 0:
+            raise InterruptedRunError
+
+    def epoch(self, record):
+        self.left -= 1
+
+    def start(self, *told):
+        pass
+
+    note = stop = start
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "movement"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_run_ends_in_the_same_weights(net, quadrant_task, tmp_path, criterion,
+                                                     epochs):
+    config = WeightPruning(sparsity=0.7, criterion=criterion, every=3, training=SHORT)
+    whole = prune_weights(net, quadrant_task, config)
+    path = tmp_path / "weights.ckpt"
+    with pytest.raises(InterruptedRunError):
+        prune_weights(net, quadrant_task, config, checkpoint=path,
+                      progress=StopInEpoch(epochs))
+    resumed = prune_weights(net, quadrant_task, config, checkpoint=path)
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_path):
+    before = zeros(sparse)
+    with_exits = add_exits(sparse, quadrant_task, EarlyExits(count=1, training=SHORT))
+    assert at_least(zeros(with_exits), of=before)
+    sparse.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    assert loaded.sparsity == sparse.sparsity
+    adamw = SHORT.model_copy(update={"optimizer": "adamw", "clip_norm": 1.0})
+    assert at_least(zeros(fit(loaded, quadrant_task, adamw)), of=before)
+    assert at_least(zeros(fold_batch_norm(loaded)), of=before)
+    sliced = prune(sparse, None, ChannelPruning(criterion="magnitude", ratio=0.3))
+    assert sliced.sparsity.keys() == sparse.sparsity.keys()
+    assert at_least(zeros(fit(sliced, quadrant_task, SHORT)), of=zeros(sliced))
+    assert sparse_tensors(sparse.with_state(net.state_dict()).graph_module)
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_the_exported_file_holds_the_zeros(sparse, quadrant_task, method):
+    before = zeros(sparse)
+    tuned = fit(sparse, quadrant_task, SHORT)
+    config = Quantization(method=method, calibration_samples=64, training=SHORT)
+    quantized = quantize(tuned, quadrant_task, config)
+    assert at_least(zeros(quantized), of=before)
+    model = onnx.load_from_string(to_onnx(quantized))
+    stored = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    weights = [array for array in stored if array.dtype == np.int8 and array.ndim > 1]
+    assert sum(array.size for array in weights) == sum(f.numel() for f in before.values())
+    assert sum(int((array == 0).sum()) for array in weights) >= sum(
+        int(f.sum()) for f in before.values())
+
+
+def test_zeros_of_the_float_file_are_plain_zeros(sparse):
+    model = onnx.load_from_string(to_onnx(sparse))
+    stored = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    count = sum(int((array.view(np.uint32) == 0).sum()) for array in stored
+                if array.dtype == np.float32 and array.ndim > 1)
+    assert count == sum(int(f.sum()) for f in zeros(sparse).values())
+
+
+def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, quadrant_task):
+    before = net.state_dict()
+    with pytest.raises(UsageError, match="needs data; give a task, or use schedule='one_shot' and "
+                                         "training=None"):
+        prune_weights(net)
+    with pytest.raises(UsageError, match=r"ignore='x' matches no layer; there are: head, one, stem, two"):
+        prune_weights(net, None, ONCE.model_copy(update={"ignore": ("x",)}))
+    with pytest.raises(UsageError, match="no weight to prune: no convolution or linear layer is "
+                                         "left whose input channels are a multiple of 512"):
+        prune_weights(net, None, WeightPruning(pattern="2:512", schedule="one_shot",
+                                               training=None))
+    with pytest.raises(UsageError, match="a quantised program cannot be pruned; prune before"):
+        prune_weights(quantize(net, quadrant_task), None, ONCE)
+    assert all(torch.equal(net.state_dict()[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"pattern": "2:2"}, "pattern='2:2' is not understood; write 'unstructured', or N:M"),
+    ({"pattern": "half"}, "pattern='half' is not understood"),
+    ({"pattern": "2:4", "sparsity": 0.6}, "pattern='2:4' makes 0.5 of the weights zero, not "
+                                          "sparsity=0.6; leave sparsity out"),
+    ({"criterion": "movement", "schedule": "one_shot"}, "criterion='movement' looks at how "),
+    ({"training": None}, "schedule='gradual' prunes while it trains; give a training"),
+    ({"sparsity": 1.0}, "WeightPruning: sparsity: Input should be less than 1, got 1.0"),
+    ({"end": 0}, "WeightPruning: end: Input should be greater than 0, got 0"),
+    ({"every": 0}, "WeightPruning: every: Input should be greater than or equal to 1, got 0"),
+    ({"scope": "all"}, "WeightPruning: scope: Input should be 'global' or 'layer'"),
+])
+def test_a_setting_out_of_its_range_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        WeightPruning(**wrong)
+
+
+def test_settings_survive_being_written():
+    for config in (ONCE, WeightPruning(pattern="1:4"), WeightPruning(criterion="movement")):
+        assert WeightPruning.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_the_checkpoint_of_other_settings_is_not_taken():
+    names = {GradualMask(("w",), WeightPruning(**changed)).name
+             for changed in ({}, {"sparsity": 0.6}, {"end": 0.5}, {"criterion": "movement"})}
+    assert len(names) == 4
+    assert LabelLoss().hooks == ()

@@ -1,0 +1,174 @@
+"""Hooks around every step: order, what they see, what is kept, and how a run goes on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.program import Program, hold_sparse
+from edgewright.task import Task
+from edgewright.training import Constrained, LabelLoss, Step, StepHook, Training, train
+
+CPU = {"accelerator": "cpu", "augment": False}
+
+
+@pytest.fixture
+def task():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(48, 4, generator=generator)
+    y = (x[:, 0] > 0).long()
+    return Task((x[:32], y[:32]), val=(x[32:40], y[32:40]), test=(x[40:], y[40:]))
+
+
+def net():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+class Watch(StepHook):
+    """Notes what it sees; counts the steps in its state."""
+
+    def __init__(self, settles_at=0):
+        self.seen, self.settles_at, self.count = [], settles_at, torch.zeros(())
+
+    def start(self, module):
+        self.weight = module[0].weight
+
+    def before_step(self, step):
+        assert not torch.is_grad_enabled()
+        self.seen.append(("before", step, self.weight.grad.norm().item(),
+                          self.weight.detach().clone()))
+
+    def after_step(self, step):
+        self.seen.append(("after", step, None, self.weight.detach().clone()))
+        self.count += 1
+
+    def settled(self, step):
+        return step.index >= self.settles_at
+
+    def state(self):
+        return {"count": self.count}
+
+    def load_state(self, state):
+        self.count.copy_(state["count"])
+
+
+def run(task, *hooks, module=None, checkpoint=None, progress=None, **settings):
+    module = net() if module is None else module
+    config = Training(**{"epochs": 3, "batch_size": 8, **CPU, **settings})
+    record = train(module, task, config, Constrained(LabelLoss(), hooks), checkpoint=checkpoint,
+                   progress=progress)
+    return module, record
+
+
+def test_every_step_is_seen_from_both_sides(task):
+    hook = Watch()
+    run(task, hook, schedule="constant", clip_norm=1e-3)
+    assert [(side, step.index) for side, step, *_ in hook.seen] == [
+        (side, index) for index in range(12) for side in ("before", "after")]
+    assert hook.seen[0][1] == Step(index=0, total=12, lr=0.05)
+    assert hook.seen[-1][1].progress == 1
+    assert hook.seen[0][2] > 1e-3  # not clipped yet
+    assert not torch.equal(hook.seen[0][3], hook.seen[1][3])
+    assert torch.equal(hook.seen[1][3], hook.seen[2][3])
+
+
+def test_doing_nothing_changes_nothing(task):
+    with_hook, _ = run(task, StepHook())
+    without = net()
+    train(without, task, Training(epochs=3, batch_size=8, **CPU), LabelLoss())
+    torch.testing.assert_close(with_hook.state_dict(), without.state_dict(), rtol=0, atol=0)
+
+
+def test_only_settled_epochs_are_kept_and_counted(task):
+    _, free = run(task, Watch(), epochs=6, lr=0.3)
+    hook = Watch(settles_at=4 * 4)
+    module, record = run(task, hook, epochs=6, lr=0.3, patience=1)
+    assert [epoch.settled for epoch in record.history][:4] == [False] * 4
+    assert free.best_epoch <= 6
+    assert record.best_epoch >= 5
+    kept = hook.seen[2 * 4 * record.best_epoch - 1][3]
+    assert torch.equal(module[0].weight, kept)
+
+
+def test_the_last_epoch_counts_whatever_a_hook_says(task):
+    _, record = run(task, Watch(settles_at=10**9))
+    assert [epoch.settled for epoch in record.history] == [False, False, True]
+    assert record.best_epoch == 3
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+class StopInSecondEpoch:
+    def __init__(self):
+        self.steps = 0
+
+    def advance(self, samples, loss):
+        self.steps += 1
+        if self.steps == 6:
+            raise InterruptedRunError
+
+    def start(self, *told):
+        pass
+
+    epoch = note = stop = start
+
+
+def test_the_state_of_hooks_survives_an_interruption(task, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(InterruptedRunError):
+        run(task, Watch(), checkpoint=path, progress=StopInSecondEpoch())
+    hook = Watch()
+    resumed, record = run(task, hook, checkpoint=path)
+    assert record.notes == (f"resumed after epoch 1 from {path}",)
+    assert int(hook.count) == 12
+    whole, _ = run(task, Watch())
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_other_hooks_is_not_used(task, tmp_path):
+    run(task, checkpoint=tmp_path / "c")
+    _, record = run(task, Watch(), checkpoint=tmp_path / "c")
+    assert record.notes == (f"the checkpoint {tmp_path / 'c'} is of a run with other settings, seed, "
+                            "data or weights; training from the start",)
+
+
+def test_hooks_add_up():
+    first, second = StepHook(), Watch()
+    objective = Constrained(Constrained(LabelLoss(0.1), (first,)), (second,))
+    assert objective.hooks == (first, second)
+    assert objective.name == "LabelLoss(0.1) under StepHook under Watch"
+    logits, targets = torch.randn(3, 2), torch.tensor([0, 1, 1])
+    assert torch.equal(objective.loss((logits,), (), targets),
+                       LabelLoss(0.1).loss((logits,), (), targets))
+
+
+class Inside(nn.Module):
+    """A captured network within another module."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize("wrap", [Inside, lambda body: body])
+def test_what_is_held_sparse_keeps_its_zeros_and_nothing_else_does(task, settings, wrap):
+    program = Program.capture(net(), torch.zeros(1, 4))
+    with torch.no_grad():
+        for tensor in program.graph_module.parameters():
+            tensor.view(-1)[::2] = 0
+    hold_sparse(program.graph_module, ["0.weight"])
+    body = program.module(train=True)
+    run(task, module=wrap(body), **settings)
+    weights = dict(body.named_parameters())
+    assert (weights["0.weight"].view(-1)[::2] == 0).all()
+    assert (weights["0.weight"].view(-1)[1::2] != 0).all()
+    assert (weights["2.weight"].view(-1)[::2] != 0).any()
+    assert not torch.equal(weights["0.weight"], program.state_dict()["0.weight"])
