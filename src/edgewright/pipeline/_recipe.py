@@ -76,20 +76,20 @@ class Recipe(Settings):
 
 # What ONNX Runtime's int8 kernels reward: in steps of 4, 30 % fewer multiply-accumulates are
 # slower than none (benchmarks/channel_steps.py).
-_STEP: Final = 16
+_PRUNING: Final = {"allocation": "solved", "compensate": True, "round_to": 16}
 
 RECIPES: Final = {
     "fast": Recipe(name="fast", quantize=Quantization(method="ptq")),
     "balanced": Recipe(
         name="balanced",
-        prune=ChannelPruning(ratio=0.3, round_to=_STEP),
+        prune=ChannelPruning(ratio=0.3, **_PRUNING),
         recover=Training(epochs=6, lr=0.05),
         exits=EarlyExits(count=2, backbone="freeze", training=Training(epochs=3, lr=0.05)),
         quantize=Quantization(method="qat"),
     ),
     "thorough": Recipe(
         name="thorough",
-        prune=ChannelPruning(ratio=0.5, round_to=_STEP),
+        prune=ChannelPruning(ratio=0.5, **_PRUNING),
         recover=Training(epochs=60, lr=0.1, warmup_epochs=1),
         exits=EarlyExits(count=2, training=Training(epochs=20, lr=0.05)),
         quantize=Quantization(method="qat", training=Training(

@@ -174,17 +174,26 @@ class ChannelGroups:
         return {place: self._incidence[place].rows(column)
                 for place in self._group_of[channel].slices}
 
-    def incidence(self, labels: LabelArray) -> csr_array:
+    def incidence(self, labels: LabelArray) -> Incidence:
         """Which channels each index of a dimension goes with.
 
         Args:
             labels: Of that dimension, from `of` or `tensor`.
 
         Returns:
-            Sparse (indices, channels), its columns in the order of `channels`.
+            Pairs of an index and a position in `channels`.
         """
-        rows = csr_array(self._atoms[self._classes.root[labels]])
-        return csr_array(rows[:, np.searchsorted(self._free, self.channels)])
+        found = Incidence.of(self._atoms, self._classes.root[labels])
+        positions = self._positions[found.columns]
+        order = np.argsort(positions, kind="stable")
+        order = order[positions[order] >= 0]
+        return Incidence(found.indices[order], positions[order])
+
+    @cached_property
+    def _positions(self) -> NDArray[np.int64]:
+        positions = np.full(len(self._free), -1)
+        positions[np.searchsorted(self._free, self.channels)] = np.arange(len(self.channels))
+        return positions
 
     def gather(self, place: TensorDim, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum over the indices each channel occupies in one tensor dimension.

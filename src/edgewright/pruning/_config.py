@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Final, Literal, final
 
 from pydantic import Field
 
 from edgewright.training import Settings
+
+# Criteria whose scores are changes of the loss or the logits: they compare across layers.
+_ABSOLUTE: Final = frozenset({"taylor", "fisher", "obd", "gauss_newton"})
 
 
 @final
@@ -27,8 +30,9 @@ class ChannelPruning(Settings):
         allocation: ``uniform`` takes the same share of every group, ``global`` the least important
             channels wherever they are, ``solved`` keeps the best summed score there is (integer
             programming).
-        normalize: Divide scores by their group's mean before groups are compared. Without it,
-            groups are compared by the criterion's own scale.
+        normalize: Divide scores by their group's mean before groups are compared. Left out, it is
+            done for the criteria whose scale differs from layer to layer, and not for those that
+            estimate a change of the loss or of the logits.
         steps: In how many equal steps the ratio is approached, scores taken anew after each.
         round_to: Sizes of tensors that are cut are left a multiple of this, where they are that
             large. Integer kernels on x86 reward 16.
@@ -52,14 +56,21 @@ class ChannelPruning(Settings):
 
     criterion: Literal["l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp", "taylor",
                        "fisher", "obd", "gauss_newton", "activation", "apoz", "redundancy",
-                       "random"] = "taylor"
+                       "random"] = "gauss_newton"
     target: Literal["macs", "params", "channels", "ram", "latency"] = "macs"
     ratio: float = Field(default=0.5, gt=0, lt=1)
     allocation: Literal["uniform", "global", "solved"] = "global"
-    normalize: bool = True
+    normalize: bool | None = None
     steps: int = Field(default=1, ge=1)
     round_to: int = Field(default=4, ge=1)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
     compensate: bool = False
     prove_export: bool = True
+
+    @property
+    def normalizes(self) -> bool:
+        """What ``normalize`` comes to."""
+        if self.normalize is None:
+            return self.criterion not in _ABSOLUTE
+        return self.normalize

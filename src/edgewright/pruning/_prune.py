@@ -61,8 +61,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     samples = _calibration(task, config, seed) if config.compensate else None
     if config.target == "latency" and latency is None:
         latency = layer_latencies(program, groups)
-    whole = Allocation(config.target, config.ratio, config.allocation, config.round_to,
-                       config.normalize, latency)
+    whole = allocation_of(config, latency)
     whole = replace(whole, original=require_reachable(program, groups, whole))
     for step in range(1, config.steps + 1):
         scores = score_channels(program, task, groups, config, seed)
@@ -77,6 +76,12 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     if config.prove_export:
         prove_export(program)
     return program
+
+
+def allocation_of(config: ChannelPruning, latency: LatencyTable | None = None) -> Allocation:
+    """What a config asks of the allocation."""
+    return Allocation(config.target, config.ratio, config.allocation, config.round_to,
+                      config.normalizes, latency)
 
 
 def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split:

@@ -13,8 +13,9 @@ from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
+from edgewright.pruning._prune import allocation_of
 from edgewright.pruning.criteria import score_channels
-from edgewright.search import Allocation, allocate_channels
+from edgewright.search import allocate_channels
 from edgewright.task import Task
 from edgewright.training import (
     Constrained,
@@ -144,6 +145,5 @@ def _penalty(program: Program, task: Task, groups: ChannelGroups, config: Struct
     chosen = config.channels
     scores = score_channels(program, task, groups, chosen, seed)
     latency = layer_latencies(program, groups) if chosen.target == "latency" else None
-    removed = allocate_channels(program, groups, scores, Allocation(
-        chosen.target, chosen.ratio, chosen.allocation, chosen.round_to, chosen.normalize, latency))
+    removed = allocate_channels(program, groups, scores, allocation_of(chosen, latency))
     return GrowingDecay(groups, removed, config.strength, config.growth)

@@ -61,6 +61,5 @@ def label_incidence(groups: ChannelGroups, labels: NDArray[np.int64] | None) -> 
     count = len(groups.channels)
     if labels is None:
         return Incidence(np.zeros(0, np.int64), np.zeros(0, np.int64), count)
-    pairs = groups.incidence(labels).tocoo()
-    order = np.lexsort((pairs.row, pairs.col))
-    return Incidence(pairs.col[order].astype(np.int64), pairs.row[order].astype(np.int64), count)
+    pairs = groups.incidence(labels)
+    return Incidence(pairs.columns, pairs.indices, count)
