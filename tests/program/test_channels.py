@@ -240,3 +240,19 @@ def test_what_is_gathered_is_summed_over_each_channels_indices(net):
                     if place in found.slices(channel) else 0 for channel in found.channels]
         assert found.gather(place, values).tolist() == expected
     assert found.gather(("absent", 0), values).tolist() == [0.0] * len(found.channels)
+
+
+def test_factors_of_a_dimension_share_a_product_however_deep_it_nests():
+    found = groups_of(nn.Sequential(conv(3, 6), conv(6, 12, groups=6), conv(12, 24, groups=12),
+                                    conv(24, 2)))
+    sizes = sorted(len(group.channels) for group in found.groups)
+    assert sizes == [2, 2, 6]
+    widest = max(found.groups, key=lambda group: len(group.channels))
+    assert all(group.products & widest.products for group in found.groups)
+
+
+def test_incidence_pairs_indices_with_positions_of_channels(small_program):
+    found = small_program.groups()
+    pairs = found.incidence(found.tensor("0.weight")[0])
+    assert pairs.indices.tolist() == pairs.columns.tolist() == [0, 1, 2, 3]
+    assert found.channels[pairs.columns].tolist() == list(found.groups[0].channels)

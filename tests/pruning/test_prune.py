@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.errors import UsageError
+from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
@@ -216,3 +216,20 @@ def test_peak_memory_goes_down(mixed_program):
 def test_a_setting_out_of_its_range_is_refused(wrong, message):
     with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):
         ChannelPruning(**wrong)
+
+
+@pytest.mark.parametrize(("settings", "normalizes"), [
+    ({}, False), ({"criterion": "taylor"}, False), ({"criterion": "magnitude"}, True),
+    ({"criterion": "magnitude", "normalize": False}, False), ({"normalize": True}, True)])
+def test_scores_are_normalised_where_their_scale_differs_from_layer_to_layer(settings, normalizes):
+    assert ChannelPruning(**settings).normalizes is normalizes
+
+
+def test_an_export_that_cannot_be_is_told_unless_it_is_not_asked_for(mixed_program, monkeypatch):
+    def refuse(program):
+        raise ModelError("no translation")
+
+    monkeypatch.setattr("edgewright.pruning._prune.prove_export", refuse)
+    with pytest.raises(ModelError, match="no translation"):
+        prune(mixed_program, None, magnitude(ratio=0.3))
+    assert prune(mixed_program, None, magnitude(ratio=0.3, prove_export=False)).costs().macs

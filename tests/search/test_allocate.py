@@ -13,7 +13,13 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, remove_channels
-from edgewright.search import Allocation, allocate_channels, require_reachable, smallest
+from edgewright.search import (
+    Allocation,
+    allocate_channels,
+    require_reachable,
+    select_uniform,
+    smallest,
+)
 
 SLOW = settings(max_examples=40, deadline=None, derandomize=True,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -261,3 +267,18 @@ def test_require_reachable_returns_what_the_program_costs(residual, residual_gro
     with pytest.raises(UsageError, match=r"cannot remove 98% of the channels: the smallest legal "
                                          r"program keeps 8\.1%"):
         require_reachable(residual, residual_groups, Allocation("channels", 0.98))
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.25, (4, 6)), (0.5, (4, 4)), (0.75, (2, 2)),
+                                             (1.0, (1, 1))])
+def test_uniform_takes_a_share_of_a_product_once(share, kept):
+    """Four groups of eight channels: the larger factor goes first, the other beyond a half."""
+    program = Program.capture(nn.Sequential(
+        nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 1, groups=4), nn.Flatten(), nn.Linear(32, 2)),
+        torch.zeros(1, 3, 1, 1))
+    groups = program.groups()
+    removed = set(select_uniform(groups, share, 1))
+    left = {len(group.channels): len(group.channels) - len(removed & set(group.channels))
+            for group in groups.groups}
+    assert (left[4], left[8]) == kept
+    remove_channels(program, groups, removed)

@@ -88,7 +88,7 @@ class Classes:
         atoms: (labels, labels) boolean; a label's row, taken at its root, marks the atoms whose
             removal removes it: itself, or what its product is made of.
         reasons: For every root that must stay, why.
-        families: For every label of a product's factor, which (product, axis) pairs it is in;
+        families: For every atom of a product's factor, which (product, axis) pairs it is in;
             heads and head widths pass through the same tensors and are told apart by this.
     """
 
@@ -134,7 +134,8 @@ class _Solver:
                 self._break_cycles()
         else:
             self._give_up()
-        return Classes(self._root, self._atoms(), self._reasons(), self._families())
+        atoms = self._atoms()
+        return Classes(self._root, atoms, self._reasons(), self._families(atoms))
 
     def _update(self) -> None:
         if self._edges:
@@ -363,13 +364,13 @@ class _Solver:
                     found[root] = reason
         return found
 
-    def _families(self) -> dict[int, frozenset[tuple[int, int]]]:
+    def _families(self, atoms: csr_array) -> dict[int, frozenset[tuple[int, int]]]:
         found: dict[int, set[tuple[int, int]]] = {}
         for key, product in self._open.items():
             for axis, factor in enumerate(product.factors):
-                for root in np.unique(self._root[factor]).tolist():
-                    found.setdefault(root, set()).add((key, axis))
-        return {root: frozenset(pairs) for root, pairs in found.items()}
+                for atom in np.unique(atoms[self._root[factor]].indices).tolist():
+                    found.setdefault(atom, set()).add((key, axis))
+        return {atom: frozenset(pairs) for atom, pairs in found.items()}
 
 
 def _equal_neighbours(values: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
