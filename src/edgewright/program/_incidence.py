@@ -39,8 +39,8 @@ class Incidence:
 
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The columns there are, and how many indices each has."""
-        found = np.unique(self.columns, return_counts=True)
-        return found[0], found[1].astype(np.int64)
+        starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
+        return self.columns[starts], np.diff(starts, append=len(self.columns))
 
     def sums(self, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         """For each of ``count`` columns the sum over its indices."""
