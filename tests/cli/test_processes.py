@@ -70,7 +70,7 @@ def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.strip().splitlines()[-1] == (
         "error: interrupted; the same command goes on where this one stopped")
     assert "Traceback" not in err

@@ -15,6 +15,7 @@ from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
 from edgewright.cli._doctor import doctor
+from edgewright.cli._interrupt import insistent_interrupts
 from edgewright.cli._profile import profile
 from edgewright.cli._report import report
 from edgewright.cli._run import run
@@ -59,7 +60,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        code = app(standalone_mode=False)
+        with insistent_interrupts():
+            code = app(standalone_mode=False)
         sys.stdout.flush()
     except EdgewrightError as error:
         code = _say(str(error), error.exit_code)
