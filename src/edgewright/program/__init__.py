@@ -7,8 +7,8 @@ from edgewright.program._channels import ChannelGroup, ChannelGroups, Contractio
 from edgewright.program._costs import (
     Costs,
     NodeCost,
-    bookkeeping,
     count_macs,
+    parameter_nodes,
     stored_tensors,
     weight_of,
 )
@@ -34,7 +34,6 @@ __all__ = [
     "Costs",
     "NodeCost",
     "Program",
-    "bookkeeping",
     "compare_outputs",
     "count_macs",
     "drop_unused_tensors",
@@ -46,6 +45,7 @@ __all__ = [
     "live_tensors",
     "match_tensors",
     "outputs_of",
+    "parameter_nodes",
     "random_inputs",
     "refresh_shapes",
     "remove_and_measure",

@@ -26,7 +26,7 @@ from edgewright.program._axes import (
     pin,
     tracked,
 )
-from edgewright.program._costs import Shape, bookkeeping, count_macs, stored_tensors
+from edgewright.program._costs import Shape, count_macs, parameter_nodes, stored_tensors
 from edgewright.program._couplings import Couplings, LabelArray
 from edgewright.program._incidence import Incidence
 from edgewright.program._nodes import calls
@@ -230,11 +230,7 @@ class ChannelGroups:
             return tuple(math.prod(map(extent, dim)) for dim in self.dims(node))
 
         macs = sum(count_macs(node, shape) for node in calls(self._graph))
-        aside = bookkeeping(self._graph)
-        nodes = {str(node.target): node for node in self._graph.nodes
-                 if node.op == "get_attr" and tensor_of(node) is not None}
-        parameters = sum(math.prod(shape(node)) for name, node in nodes.items()
-                         if name not in aside)
+        parameters = sum(math.prod(shape(node)) for node in parameter_nodes(self._graph))
         return macs, parameters
 
     @cached_property

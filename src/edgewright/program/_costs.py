@@ -87,18 +87,24 @@ def count_costs(module: GraphModule) -> Costs:
     layers = tuple(_layer_cost(node) for node in calls(graph) if node.target in _MACS)
     tensors = {node.target: value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
-    aside = bookkeeping(graph)
     unknown = Counter(op_name(node) for node in calls(graph)
                       if node.target not in _MACS and not _is_free(node.target))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
-        parameters=sum(math.prod(value.shape) for name, value in tensors.items()
-                       if name not in aside),
+        parameters=sum(math.prod(shape_of(node)) for node in parameter_nodes(graph)),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
         peak_activation_bytes=peak_activation_bytes(graph),
         uncounted=dict(unknown),
     )
+
+
+def parameter_nodes(graph: Graph) -> list[Node]:
+    """One node for every stored tensor that counts as parameters, by name."""
+    aside = bookkeeping(graph)
+    nodes = {str(node.target): node for node in graph.nodes
+             if node.op == "get_attr" and tensor_of(node) is not None}
+    return [node for name, node in nodes.items() if name not in aside]
 
 
 def bookkeeping(graph: Graph) -> set[str]:

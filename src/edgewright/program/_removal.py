@@ -40,9 +40,9 @@ class RemovedChannels:
         """Indices that are left of a dimension."""
         return self._left(self._groups.dims(value)[dim])
 
-    def kept(self, value: Any, dim: int, batch: int = 1) -> NDArray[np.bool_]:
+    def kept(self, value: Any, dim: int) -> NDArray[np.bool_]:
         """A flag for every index of a dimension: whether it stays."""
-        return self.flags(self._groups.dims(value)[dim], batch)
+        return self.flags(self._groups.dims(value)[dim], batch=1)
 
     def flags(self, dim: Dim, batch: int) -> NDArray[np.bool_]:
         """A flag for every index of a product of axes: whether it stays."""

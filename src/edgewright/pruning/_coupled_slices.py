@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgewright.program import ChannelGroups
 
-Indices = list[NDArray[np.int64]]
 
 class _Place(NamedTuple):
     """One dimension of one weight: which of its indices belong to which channel."""
@@ -46,10 +43,10 @@ class CoupledSlices:
     def __init__(self, groups: ChannelGroups, module: nn.Module) -> None:
         parameters = dict(module.named_parameters(remove_duplicate=False))
         device = next(iter(parameters.values())).device
-        self.channels = tuple(c for group in groups.groups for c in group.channels)
+        self.channels: tuple[int, ...] = tuple(groups.channels.tolist())
         self.members = torch.tensor([i for i, group in enumerate(groups.groups)
                                      for _ in group.channels], device=device)
-        self._places = _places(groups, self.channels, parameters)
+        self._places = _places(groups, parameters)
         self.sizes = self._gather(torch.ones_like)
 
     def norms(self) -> Tensor:
@@ -81,18 +78,14 @@ class CoupledSlices:
         return total
 
 
-def _places(groups: ChannelGroups, channels: tuple[int, ...],
-            parameters: dict[str, nn.Parameter]) -> list[_Place]:
-    found: dict[tuple[int, int], tuple[nn.Parameter, Indices, Indices]] = {}
+def _places(groups: ChannelGroups, parameters: dict[str, nn.Parameter]) -> list[_Place]:
+    found: list[_Place] = []
     owner: dict[tuple[int, int], str] = {}  # a tied weight counts once, under its first name
-    for position, channel in enumerate(channels):
-        for (name, dim), indices in groups.slices(channel).items():
-            weight = parameters.get(name)
-            if weight is None or owner.setdefault((id(weight), dim), name) != name:
-                continue
-            _, rows, columns = found.setdefault((id(weight), dim), (weight, [], []))
-            rows.append(indices)
-            columns.append(np.full(len(indices), position))
-    return [_Place(weight, dim, torch.from_numpy(np.concatenate(rows)).to(weight.device),
-                   torch.from_numpy(np.concatenate(columns)).to(weight.device))
-            for (_, dim), (weight, rows, columns) in found.items()]
+    for name, dim in dict.fromkeys(place for group in groups.groups for place in group.slices):
+        weight, labels = parameters.get(name), groups.tensor(name)[dim]
+        if weight is None or labels is None or owner.setdefault((id(weight), dim), name) != name:
+            continue
+        pairs = groups.incidence(labels)
+        found.append(_Place(weight, dim, torch.from_numpy(pairs.indices).to(weight.device),
+                            torch.from_numpy(pairs.columns).to(weight.device)))
+    return found

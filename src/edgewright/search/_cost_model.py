@@ -16,9 +16,9 @@ from edgewright.errors import UsageError
 from edgewright.program import (
     ChannelGroups,
     Program,
-    bookkeeping,
     count_macs,
     live_tensors,
+    parameter_nodes,
     shape_of,
     stored_bytes,
 )
@@ -130,10 +130,7 @@ def _macs(program: Program, shape: Shape) -> Iterator[Any]:
 
 
 def _parameters(program: Program, shape: Shape) -> Iterator[Any]:
-    aside = bookkeeping(program.graph)
-    nodes = {str(node.target): node for node in program.graph.nodes
-             if node.op == "get_attr" and isinstance(node.meta.get("val"), Tensor)}
-    return (math.prod(shape(node)) for name, node in nodes.items() if name not in aside)
+    return (math.prod(shape(node)) for node in parameter_nodes(program.graph))
 
 
 def _live_bytes(program: Program, shape: Shape) -> list[Any]:

@@ -19,12 +19,17 @@ from edgewright.program._shapes import shape_of, tensor_of
 
 def _per_channel(tracker: Tracker, node: Node) -> Labels:
     """Batch and instance norm: a channel goes with its scale, shift and statistics."""
+    return _scaled_channels(tracker, node, node.args[1:5])
+
+
+def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) -> Dims:
+    """The second dimension goes with the parameters that are given; all others stay."""
     source = node.args[0]
-    for dim in range(len(tracker.dims(source))):
+    dims = tracker.dims(source)
+    for dim in range(len(dims)):
         if dim != 1:
             tracker.pin(source, dim, f"{node.name} normalises over it")
-    dims = tracker.dims(source)
-    for parameter in node.args[1:5]:
+    for parameter in parameters:
         if isinstance(parameter, Node):
             match(tracker.couplings, dims[1], tracker.dims(parameter)[0],
                   f"{node.name} normalises a fixed input")
@@ -57,21 +62,13 @@ def _resize_layer_norm(node: Node, twin: Node, removal: Removal) -> None:
 
 def _group_norm(tracker: Tracker, node: Node) -> Labels:
     """Channels are the product of groups and channels of a group; both may shrink."""
-    source = node.args[0]
-    for dim in range(len(tracker.dims(source))):
-        if dim != 1:
-            tracker.pin(source, dim, f"{node.name} normalises over it")
-    dims = tracker.dims(source)
+    dims = _scaled_channels(tracker, node, (named(node, "weight"), named(node, "bias")))
     count = argument(node, 1, "num_groups")
     group, _ = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
                        f"{node.name} normalises over groups of it")
     tracker.remember(node, group)
     if axes_of(dims[1]):
         tracker.take_whole(node)
-    for parameter in (named(node, "weight"), named(node, "bias")):
-        if isinstance(parameter, Node):
-            match(tracker.couplings, dims[1], tracker.dims(parameter)[0],
-                  f"{node.name} normalises a fixed input")
     return dims
 
 

@@ -52,7 +52,7 @@ class Removal(Protocol):
     def kept_size(self, value: Any, dim: int) -> int:
         """Indices that are left of a dimension."""
 
-    def kept(self, value: Any, dim: int, batch: int = 1) -> NDArray[np.bool_]:
+    def kept(self, value: Any, dim: int) -> NDArray[np.bool_]:
         """A flag for every index of a dimension: whether it stays."""
 
     def remembered_size(self, node: Node) -> int:
