@@ -60,8 +60,8 @@ class ZooModel:
         else:
             model = torchvision_models().get_model(self.name, weights=None, **self._options())
         model.eval()
-        _redraw_constants(model)
-        _settle_statistics(model, self.example(model).expand(_BATCH, -1, -1, -1))
+        redraw_constants(model)
+        settle_statistics(model, self.example(model).expand(_BATCH, -1, -1, -1))
         return model
 
     def example(self, model: nn.Module) -> Tensor:
@@ -77,7 +77,7 @@ class ZooModel:
         return {"init_weights": False} if self.name in ("googlenet", "inception_v3") else {}
 
 
-def _redraw_constants(model: nn.Module) -> None:
+def redraw_constants(model: nn.Module) -> None:
     """Draw anew what starts out as one value: scales of norms and layers, biases.
 
     A residual branch behind a scale of 0 or 1e-6 would else hide any fault from the proof.
@@ -90,10 +90,11 @@ def _redraw_constants(model: nn.Module) -> None:
                                 torch.randn_like(parameter) / 10)
 
 
-def _settle_statistics(model: nn.Module, images: Tensor) -> None:
+def settle_statistics(model: nn.Module, *inputs: Tensor) -> None:
     """Let batch norms take the statistics of noise, as training would have them do.
 
     With those they start with, a signal dies out on its way, and no output depends on an input.
+    Of ``inputs`` only the shapes count.
     """
     norms = [layer for layer in model.modules()
              if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -102,7 +103,7 @@ def _settle_statistics(model: nn.Module, images: Tensor) -> None:
         norm.train()
         norm.momentum = 1.0
     with torch.no_grad():
-        model(torch.randn_like(images))
+        model(*map(torch.randn_like, inputs))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum

@@ -6,7 +6,7 @@ from typing import Final
 
 from edgewright.errors import MissingExtraError
 
-_WORKSHOP: Final = frozenset({"torch", "torchao", "onnx", "onnx_ir", "onnxscript", "yaml",
+_WORKSHOP: Final = frozenset({"torch", "onnx", "onnx_ir", "onnxscript", "yaml",
                               "lightning_fabric", "safetensors", "datasets", "sklearn"})
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.bundle import read_bundle
+from edgewright.core import FORMAT_VERSION
 from edgewright.errors import BundleError
 
 Members = dict[str, bytes]
@@ -25,13 +26,13 @@ def _members(path: Path) -> Members:
 
 
 def _forge(path: Path, members: Members, *, resealed: bool = True,
-           compression: int = zipfile.ZIP_DEFLATED) -> None:
+           compression: int = zipfile.ZIP_DEFLATED, padding: int = 0) -> None:
     """Write the members as a tamperer would who knows the format."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
         digest = hashlib.sha256(members.get("manifest.json", b"")).hexdigest() if resealed else "0"
-        archive.comment = b"edgewright sha256 " + digest.encode()
+        archive.comment = b"edgewright sha256 " + digest.encode() + b" " * padding
 
 
 def _edit(path: Path, change: Callable[[dict], None]) -> None:
@@ -39,10 +40,10 @@ def _edit(path: Path, change: Callable[[dict], None]) -> None:
     fields = json.loads(members["manifest.json"])
     change(fields)
     size = next(m for m in fields["compressed"]["measurements"] if m["name"] == "size_bytes")
-    for _ in range(8):
-        members["manifest.json"] = json.dumps(fields).encode()
-        _forge(path, members)
-        size["value"] = path.stat().st_size
+    size["value"] = 2 * path.stat().st_size + 1000
+    members["manifest.json"] = json.dumps(fields).encode()
+    _forge(path, members)
+    _forge(path, members, padding=size["value"] - path.stat().st_size)
 
 
 def _error(path: Path) -> str:
@@ -121,11 +122,30 @@ def test_wrong_size_statement(bundle_path):
     assert re.search(r"is \d+ bytes, but its manifest states \d+", _error(bundle_path))
 
 
-def test_newer_format(bundle_path):
-    _edit(bundle_path, lambda fields: fields.update(format_version=2, novelty={"a": 1}))
+@pytest.mark.parametrize(("version", "remedy"), [
+    (FORMAT_VERSION + 1, "pip install --upgrade edgewright"),
+    (FORMAT_VERSION - 1, "make it again with edgewright compress"),
+])
+def test_another_format(bundle_path, version, remedy):
+    _edit(bundle_path, lambda fields: fields.update(format_version=version, novelty={"a": 1}))
     message = _error(bundle_path)
-    assert "is of format 2" in message
-    assert "pip install --upgrade edgewright" in message
+    assert f"is of format {version}, and this version of edgewright reads" in message
+    assert remedy in message
+
+
+def test_stored_bytes_are_what_the_members_take(bundle_path):
+    def change(fields: dict) -> None:
+        fields["segments"][0]["stored_bytes"] = 17
+
+    _edit(bundle_path, change)
+    assert re.search(r"segments/0.onnx takes \d+ bytes, but its manifest states 17",
+                     _error(bundle_path))
+
+
+def test_reading_tells_how_long_unpacking_took(bundle_path):
+    bundle = read_bundle(bundle_path)
+    assert bundle.unpacking_ms > 0
+    assert bundle == read_bundle(bundle_path)
 
 
 @pytest.mark.parametrize(("change", "found"), [

@@ -13,6 +13,7 @@ from edgewright.core import (
     Budget,
     Figures,
     LayerRecord,
+    LowBitTensor,
     Manifest,
     Measurement,
     Parity,
@@ -28,7 +29,8 @@ FIGURES = Figures.of(Measurement(name="accuracy", value=0.9173, kind="measured",
 
 def segment(index, threshold=None, share=1.0):
     return Segment(file=f"segments/{index}.onnx", sha256="ab" * 32, size_bytes=10, macs=1000,
-                   energy_mj=0.1 + 0.2, ram_bytes=64, threshold=threshold, exit_share=share)
+                   energy_mj=0.1 + 0.2, ram_bytes=64, threshold=threshold, exit_share=share, stored_bytes=7,
+                   low_bit=(LowBitTensor(offset=2, count=5, bits=1, low=-1, step=2),))
 
 
 @pytest.fixture
@@ -48,7 +50,8 @@ def manifest():
         parity=Parity(split="test", samples=9, relative_error=1e-3, top1_agreement=0.999),
         stages=(StageRecord(name="prune", seconds=1.5, figures=FIGURES, notes=("half",)),),
         layers=(LayerRecord(name="conv", op="conv2d", channels_before=16, channels=8,
-                            macs_before=100, macs=50, weight_bits=8, activation_bits=8),),
+                            macs_before=100, macs=50, weight_bits=4, activation_bits=8,
+                            compute_bits=8),),
         uncounted=("fft x 1",),
         breaches=(Breach(constraint="size", figure="size_bytes", value=None, limit=5.0),))
 
@@ -65,7 +68,7 @@ def test_thresholds_are_those_of_the_early_segments(manifest):
     assert manifest.thresholds == (0.875, 2.0)
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1.0", None])
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, FORMAT_VERSION - 1, 0, "1.0", None])
 def test_another_format_is_refused(manifest, version):
     content = json.loads(manifest.model_dump_json()) | {"format_version": version}
     with pytest.raises(ValidationError, match="format_version"):
@@ -82,3 +85,17 @@ def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, change):
 def test_a_manifest_is_frozen(manifest):
     with pytest.raises(ValidationError, match="frozen"):
         manifest.seed = 4
+
+
+@pytest.mark.parametrize(("bits", "count", "bytes_"), [
+    (4, 5, 3), (3, 4, 2), (2, 5, 2), (1, 8, 1), (1, 9, 2),
+])
+def test_packed_integers_take_whole_bytes(bits, count, bytes_):
+    assert LowBitTensor(offset=0, count=count, bits=bits, low=0).packed_bytes == bytes_
+
+
+@pytest.mark.parametrize("change", [{"bits": 0}, {"bits": 5}, {"count": 0}, {"offset": -1},
+                                    {"low": -129}, {"low": 128}, {"step": 0}, {"step": 256}])
+def test_a_low_bit_tensor_that_cannot_be_is_refused(change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        LowBitTensor(**{"offset": 0, "count": 8, "bits": 4, "low": -8, **change})

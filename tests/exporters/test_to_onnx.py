@@ -7,17 +7,13 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnx.parser
-import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import nn
 
 from edgewright.errors import ModelError
 from edgewright.exporters import to_onnx
-from edgewright.exporters._onnx import drop_fused_rectifiers
 from edgewright.program import Program
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
@@ -115,7 +111,7 @@ def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file):
     assert [value.name for value in model.graph.input] == ["x"]
     assert str(__file__).encode() not in model.SerializeToString()
     onnx.checker.check_model(model, full_check=True)
-    assert model.opset_import[0].version >= 20
+    assert model.opset_import[0].version == 21
 
 
 def test_the_batch_is_the_only_free_dimension(blocks_file):
@@ -165,54 +161,3 @@ def test_an_operator_without_translation_is_named(function, operator):
         to_onnx(program)
     assert "\x1b" not in str(caught.value)
     assert logger.level == level
-
-
-def rectified(zero_points, extra="", outputs="uint8[N] y0"):
-    """A graph whose Relu feeds a QuantizeLinear for each zero point."""
-    lines = [f"y{i} = QuantizeLinear(r, scale, zero{i})" for i in range(len(zero_points))]
-    parsed = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 20]> g (float[N] x) => ({outputs}) '
-        f"{{ h = Neg(x)  r = Relu(h)  {'  '.join(lines)}  {extra} }}")
-    constants = {"scale": np.float32(0.1),
-                 **{f"zero{i}": zero for i, zero in enumerate(zero_points)}}
-    parsed.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name)
-                                    for name, value in constants.items())
-    return parsed
-
-
-def rectifiers_left(parsed):
-    """Relus left by the pass, once it is seen that the outputs are the same."""
-    model = ir.from_proto(parsed)
-    drop_fused_rectifiers(model.graph)
-    after = ir.to_proto(model)
-    x = np.linspace(-20, 20, 41).astype(np.float32)
-    results = [OnnxEngine(proto.SerializeToString()).run((x,)) for proto in (parsed, after)]
-    for want, have in zip(*results, strict=True):
-        assert np.array_equal(want, have)
-    return sum(node.op_type == "Relu" for node in after.graph.node)
-
-
-TWO = "uint8[N] y0, uint8[N] y1"
-
-
-@pytest.mark.parametrize(("zero_points", "extra", "outputs", "left"), [
-    ([np.uint8(0)], "", "uint8[N] y0", 0),
-    ([np.int8(-128)], "", "int8[N] y0", 0),
-    ([np.uint8(0), np.uint8(0)], "", TWO, 0),
-    ([np.uint8(7)], "", "uint8[N] y0", 1),
-    ([np.int8(0)], "", "int8[N] y0", 1),
-    ([np.uint8(0), np.uint8(7)], "", TWO, 1),
-    ([np.uint8(0)], "z = Neg(r)", "uint8[N] y0, float[N] z", 1),
-    ([np.uint8(0)], "", "uint8[N] y0, float[N] r", 1),
-])
-def test_only_a_relu_that_the_grid_repeats_is_dropped(zero_points, extra, outputs, left):
-    assert rectifiers_left(rectified(zero_points, extra, outputs)) == left
-
-
-def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays():
-    parsed = rectified([np.uint8(0)])
-    del parsed.graph.node[-1].input[2]  # uint8 with zero 0 by default: left alone, to be safe
-    assert rectifiers_left(parsed) == 1
-    plain = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[N] x) => '
-                                    "(float[N] y) { y = Relu(x) }")
-    assert rectifiers_left(plain) == 1

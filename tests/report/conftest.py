@@ -68,25 +68,27 @@ def layers() -> tuple[LayerRecord, ...]:
     def conv(name: str, before: int, after: int, macs: int, bits: int = 8) -> LayerRecord:
         kept = macs * after * after // (before * before)
         return LayerRecord(name=name, op="conv2d", channels_before=before, channels=after,
-                           macs_before=macs, macs=kept, weight_bits=bits, activation_bits=8)
+                           macs_before=macs, macs=kept, weight_bits=bits, activation_bits=8,
+                           compute_bits=8)
 
     blocks = [conv(f"layer{s}.{b}.conv{c}", width, kept, 2_359_296, 4 if s == 3 else 8)
               for s, width, kept in ((1, 16, 12), (2, 32, 23), (3, 64, 40))
               for b in range(3) for c in (1, 2)]
     blocks[5] = LayerRecord(name="layer1.2.conv2", op="conv2d", channels_before=16, channels=0,
-                            macs_before=2_359_296, macs=0, weight_bits=32, activation_bits=32)
+                            macs_before=2_359_296, macs=0, weight_bits=32, activation_bits=32,
+                            compute_bits=32)
     return (
         conv("conv1", 16, 16, 442_368), *blocks,
         LayerRecord(name="exit1.head", op="linear", channels_before=0, channels=10, macs_before=0,
-                    macs=120, weight_bits=8, activation_bits=8),
+                    macs=120, weight_bits=8, activation_bits=8, compute_bits=8),
         LayerRecord(name="fc", op="linear", channels_before=10, channels=10, macs_before=640,
-                    macs=400, weight_bits=8, activation_bits=8))
+                    macs=400, weight_bits=8, activation_bits=8, compute_bits=8))
 
 
 def segment(index: int, size: int, macs: int, share: float, threshold: float | None) -> Segment:
     return Segment(file=f"segments/{index}.onnx", size_bytes=size, macs=macs, energy_mj=macs * 1e-9,
                    sha256=hashlib.sha256(bytes([index])).hexdigest(), ram_bytes=24_576,
-                   threshold=threshold, exit_share=share)
+                   threshold=threshold, exit_share=share, stored_bytes=size // 2)
 
 
 @pytest.fixture

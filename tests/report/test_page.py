@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgewright.core import Figures, Manifest, Measurement
+from edgewright.core import Figures, Manifest, Measurement, format_size
 from edgewright.report import render_html
 from edgewright.report._text import breach_words, format_exact, format_figure
 
@@ -167,6 +167,19 @@ def test_provenance_is_complete(manifest):
                   *(segment.sha256 for segment in manifest.segments),
                   json.dumps(manifest.recipe, indent=2), "float32, N x 3 x 32 x 32"):
         assert words in page.text
+
+
+def test_layers_tell_the_bits_they_compute_in_where_those_are_more(manifest):
+    page = render(manifest)
+    assert "4 (in 8) / 8" in page.text
+    assert "8 (in" not in page.text
+
+
+def test_files_tell_what_they_take_on_disk_and_unpacked(manifest):
+    page = render(manifest)
+    segment = manifest.segments[0]
+    assert "StoredUnpackedMACs" in page.text
+    assert f"{format_size(segment.stored_bytes)}{format_size(segment.size_bytes)}" in page.text
 
 
 def test_hostile_names_are_escaped(manifest):

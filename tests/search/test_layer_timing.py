@@ -17,7 +17,7 @@ from edgewright.program import Program, random_inputs
 from edgewright.runtime import OnnxEngine
 from edgewright.search import measure_layers
 from edgewright.search._latency_table import layers_of
-from edgewright.search._layer_timing import LayerShape, _layer_shape, layer_model, time_on_runtime
+from edgewright.search._layer_timing import LayerShape, layer_model, layer_shape, time_on_runtime
 
 
 class Clock:
@@ -119,7 +119,7 @@ def test_the_timed_file_puts_out_what_the_layer_puts_out(layer, size):
     node, = layers_of(program).values()
     widths = (layer.weight.shape[1], layer.weight.shape[0]) if isinstance(layer, nn.Linear) else (
         layer.in_channels, layer.out_channels)
-    model = layer_model(_layer_shape(node), *widths)
+    model = layer_model(layer_shape(node), *widths)
     weight = torch.from_numpy(_weights(model))
     layer.weight = nn.Parameter(weight.T if isinstance(layer, nn.Linear) else weight)
     x = random_inputs(program.example_inputs, seed=0)[0][:1]

@@ -10,9 +10,11 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from edgewright.bundle import _lzma
+from edgewright.core import Segment
 
 MANIFEST: Final = "manifest.json"
 MAX_COMMENT_BYTES: Final = 65535
@@ -21,6 +23,21 @@ _SEAL: Final = b"edgewright sha256 "
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _UNIX: Final = 3
 _READABLE: Final = 0o100644 << 16
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of the archive, and how it is compressed: a ``zipfile`` constant."""
+
+    data: bytes
+    codec: int = zipfile.ZIP_DEFLATED
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Bytes it takes in the archive, without headers."""
+        buffer = io.BytesIO(pack({"member": self}))
+        with zipfile.ZipFile(buffer) as archive:
+            return archive.getinfo("member").compress_size
 
 
 def sha256(data: bytes) -> str:
@@ -33,19 +50,21 @@ def seal(manifest: bytes) -> bytes:
     return _SEAL + sha256(manifest).encode()
 
 
-def pack(members: Mapping[str, bytes], comment: bytes = b"") -> bytes:
-    """Zip the members in the order given: equal members, equal bytes.
+def member_names(segment: Segment) -> tuple[str, ...]:
+    """The members a segment is stored as: its file, and its packed integers if it has any."""
+    packed = (f"{segment.file}.packed",) if segment.low_bit else ()
+    return (segment.file, *packed)
 
-    Segments of many zeros are packed with LZMA, all else with deflate.
-    """
+
+def pack(members: Mapping[str, Member], comment: bytes = b"") -> bytes:
+    """Zip the members in the order given: equal members, equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in members.items():
+        for name, member in members.items():
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            is_sparse = name != MANIFEST and _lzma.AVAILABLE and _lzma.pays(data)
-            info.compress_type = zipfile.ZIP_LZMA if is_sparse else zipfile.ZIP_DEFLATED
+            info.compress_type = member.codec
             info.create_system = _UNIX
             info.external_attr = _READABLE
-            archive.writestr(info, data, compresslevel=9)
+            archive.writestr(info, member.data, compresslevel=9)
         archive.comment = comment
     return buffer.getvalue()

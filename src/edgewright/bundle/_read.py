@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from edgewright.bundle import _lzma
-from edgewright.bundle._archive import MANIFEST, seal, sha256
-from edgewright.core import FORMAT_VERSION, Manifest
+from edgewright.bundle import _lzma, _packing
+from edgewright.bundle._archive import MANIFEST, member_names, seal, sha256
+from edgewright.core import FORMAT_VERSION, Manifest, Segment
 from edgewright.errors import BundleError, UsageError
 
 _MAX_MANIFEST_BYTES: Final = 1 << 26
@@ -34,11 +35,13 @@ class Bundle:
         path: Where it was read from.
         manifest: What it says of itself.
         segments: The bytes of each model file by its name, in the manifest's order.
+        unpacking_ms: How long unpacking and checking the segments took here.
     """
 
     path: Path
     manifest: Manifest
     segments: Mapping[str, bytes]
+    unpacking_ms: float = field(default=0.0, compare=False)
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -48,8 +51,8 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     whole file can make one that passes.
 
     Raises:
-        BundleError: The file is missing, is no bundle, is truncated or altered, or is of a format
-            that a newer version wrote.
+        BundleError: The file is missing, is no bundle, is truncated or altered, or is of another
+            format.
 
     Example:
         >>> read_bundle("missing.edge")
@@ -75,7 +78,9 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             if stated != size_bytes:
                 raise BundleError(f"{path} is {size_bytes} bytes, but its manifest states "
                                   f"{stated}: it was altered; {_FETCH}")
-            return Bundle(path, manifest, _read_segments(archive, manifest, path))
+            begun = time.perf_counter()
+            segments = _read_segments(archive, manifest, path)
+            return Bundle(path, manifest, segments, 1e3 * (time.perf_counter() - begun))
 
 
 def _read_manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
@@ -87,7 +92,7 @@ def _read_manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         raise BundleError(f"{path}: the manifest is not the one that was written (its sha256 "
                           f"differs): it was altered; {_FETCH}")
     try:
-        _refuse_newer(from_json(text), path)
+        _refuse_other(from_json(text), path)
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -98,15 +103,18 @@ def _read_manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         raise BundleError(f"{path}: the manifest cannot be read: {error}; {_FETCH}") from error
 
 
-def _refuse_newer(fields: object, path: Path) -> None:
+def _refuse_other(fields: object, path: Path) -> None:
     version = fields.get("format_version") if isinstance(fields, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise BundleError(f"{path} is of format {version}, and this version of edgewright reads up "
-                          f"to {FORMAT_VERSION}; run: pip install --upgrade edgewright")
+    if not isinstance(version, int) or version == FORMAT_VERSION or version < 1:
+        return
+    remedy = ("run: pip install --upgrade edgewright" if version > FORMAT_VERSION
+              else "make it again with edgewright compress")
+    raise BundleError(f"{path} is of format {version}, and this version of edgewright reads "
+                      f"format {FORMAT_VERSION}; {remedy}")
 
 
 def _read_segments(archive: zipfile.ZipFile, manifest: Manifest, path: Path) -> dict[str, bytes]:
-    names = [segment.file for segment in manifest.segments]
+    names = [name for segment in manifest.segments for name in member_names(segment)]
     present = sorted(name for name in archive.namelist() if name != MANIFEST)
     if not names or present != sorted(set(names)) or len(present) != len(names):
         raise BundleError(f"{path} holds the files {_short(present)}, but its manifest lists "
@@ -115,14 +123,35 @@ def _read_segments(archive: zipfile.ZipFile, manifest: Manifest, path: Path) -> 
     if total_bytes > _MAX_SEGMENTS_BYTES:
         raise BundleError(f"{path} would unpack to {total_bytes} bytes, more than the "
                           f"{_MAX_SEGMENTS_BYTES} a bundle may hold; refused")
-    found = {}
+    found = {segment.file: _read_segment(archive, segment, path) for segment in manifest.segments}
     for segment in manifest.segments:
-        data = _read_member(archive, segment.file, segment.size_bytes, path)
-        if len(data) != segment.size_bytes or sha256(data) != segment.sha256:
-            raise BundleError(f"{path}: {segment.file} is not the file that was written (its "
-                              f"sha256 differs): it was altered; {_FETCH}")
-        found[segment.file] = data
+        taken = sum(archive.getinfo(name).compress_size for name in member_names(segment))
+        if taken != segment.stored_bytes:
+            raise BundleError(f"{path}: {segment.file} takes {taken} bytes, but its manifest "
+                              f"states {segment.stored_bytes}: it was altered; {_FETCH}")
     return found
+
+
+def _read_segment(archive: zipfile.ZipFile, segment: Segment, path: Path) -> bytes:
+    try:
+        _packing.check_places(segment.low_bit, segment.size_bytes)
+    except ValueError as error:
+        raise BundleError(f"{path}: {segment.file} cannot be put together: {error}: it was "
+                          f"altered; {_FETCH}") from error
+    cut_bytes = sum(tensor.count for tensor in segment.low_bit)
+    packed_bytes = sum(tensor.packed_bytes for tensor in segment.low_bit)
+    limits = (segment.size_bytes - cut_bytes, packed_bytes)
+    parts = [_read_member(archive, name, limit_bytes, path)
+             for name, limit_bytes in zip(member_names(segment), limits, strict=False)]
+    if segment.low_bit and tuple(map(len, parts)) != limits:
+        raise BundleError(f"{path}: {segment.file} cannot be put together: its parts are "
+                          f"{_sizes(map(len, parts))} bytes, expected {_sizes(limits)}: it was "
+                          f"altered; {_FETCH}")
+    data = _packing.join(parts[0], b"".join(parts[1:]), segment.low_bit)
+    if len(data) != segment.size_bytes or sha256(data) != segment.sha256:
+        raise BundleError(f"{path}: {segment.file} is not the file that was written (its "
+                          f"sha256 differs): it was altered; {_FETCH}")
+    return data
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, limit_bytes: int, path: Path) -> bytes:
@@ -147,10 +176,14 @@ def _check_packing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
     if member.compress_type != zipfile.ZIP_LZMA:
         raise zipfile.BadZipFile("unknown compression")
     if not _lzma.AVAILABLE:
-        raise BundleError(f"{path} holds a sparse model packed with LZMA, which this Python was "
+        raise BundleError(f"{path} holds a model packed with LZMA, which this Python was "
                           "built without; use one that has the module lzma")
     if _lzma.dictionary_bytes(archive, member) > _lzma.MAX_DICTIONARY_BYTES:
         raise zipfile.BadZipFile("it asks for too much memory")
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return " and ".join(map(str, sizes))
 
 
 def _short(names: list[str]) -> str:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
-from edgewright.bundle._archive import MANIFEST, MAX_COMMENT_BYTES, pack, seal, sha256
-from edgewright.core import Manifest, Measurement, write_atomically
+from edgewright.bundle._archive import (
+    MANIFEST,
+    MAX_COMMENT_BYTES,
+    Member,
+    member_names,
+    pack,
+    seal,
+    sha256,
+)
+from edgewright.bundle._form import Form, smallest_form
+from edgewright.core import Manifest, Measurement, Segment, write_atomically
 from edgewright.errors import UsageError
 
 _ATTEMPTS: Final = 64
@@ -22,8 +31,9 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
                  *, finish: Callable[[Manifest], Manifest] | None = None) -> Manifest:
     """Write manifest and segments as one file, atomically; equal content gives equal bytes.
 
-    Checksum and size of every segment, and the bundle's own size (``size_bytes`` in
-    ``manifest.compressed``, in bytes, measured), are filled in.
+    Checksum and sizes of every segment, and the bundle's own size (``size_bytes`` in
+    ``manifest.compressed``, in bytes, measured), are filled in. The integers of a segment's
+    ``low_bit`` are stored packed where that is smaller; ``low_bit`` is empty where it is not.
 
     Args:
         path: The file to write; one that exists is replaced once the new one is complete.
@@ -36,7 +46,8 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
         The manifest as written, and as `read_bundle` gives it.
 
     Raises:
-        UsageError: Segments and manifest do not match, or the manifest cannot be stored.
+        UsageError: Segments and manifest do not match, a segment does not hold its ``low_bit``
+            integers, or the manifest cannot be stored.
         StorageError: The folder is missing or cannot be written, or the disk is full; nothing is
             left behind and a bundle that was there is untouched.
 
@@ -61,8 +72,15 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
         5
     """
     files = _in_order(manifest, segments)
-    final, text, comment = _settle(_checked_in(manifest, files), files, finish)
-    write_atomically(Path(path), pack({MANIFEST: text, **files}, comment))
+    forms = [_form(segment, files[segment.file]) for segment in manifest.segments]
+    manifest = _checked_in(manifest, files, forms)
+    members = {name: member for segment, form in zip(manifest.segments, forms, strict=True)
+               for name, member in zip(member_names(segment), form.members, strict=True)}
+    if len(members) != sum(len(form.members) for form in forms):
+        raise UsageError(f"a segment is named as another's packed integers are: {[*files]}; "
+                         "use a name that does not end in .packed")
+    final, text, comment = _settle(manifest, members, finish)
+    write_atomically(Path(path), pack({MANIFEST: Member(text), **members}, comment))
     return final
 
 
@@ -80,24 +98,33 @@ def _in_order(manifest: Manifest, segments: Mapping[str, bytes]) -> dict[str, by
     return {name: bytes(segments[name]) for name in names}
 
 
-def _checked_in(manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+def _form(segment: Segment, data: bytes) -> Form:
+    try:
+        return smallest_form(data, segment.low_bit)
+    except ValueError as error:
+        raise UsageError(f"{segment.file} cannot be packed: {error}; give low_bit as "
+                         "low_bit_tensor() describes this file") from error
+
+
+def _checked_in(manifest: Manifest, files: Mapping[str, bytes], forms: Sequence[Form]) -> Manifest:
     segments = tuple(
         segment.model_copy(update={"sha256": sha256(files[segment.file]),
-                                   "size_bytes": len(files[segment.file])})
-        for segment in manifest.segments)
+                                   "size_bytes": len(files[segment.file]),
+                                   "stored_bytes": form.stored_bytes, "low_bit": form.low_bit})
+        for segment, form in zip(manifest.segments, forms, strict=True))
     return manifest.model_copy(update={"segments": segments})
 
 
-def _settle(manifest: Manifest, files: Mapping[str, bytes],
+def _settle(manifest: Manifest, members: Mapping[str, Member],
             finish: Callable[[Manifest], Manifest] | None) -> tuple[Manifest, bytes, bytes]:
     """Find a size the file can have when its manifest states it; the comment pads it to that."""
-    rest_bytes = len(pack(files)) - len(pack({}))
+    rest_bytes = len(pack(members)) - len(pack({}))
     size_bytes = 0
     for attempt in range(_ATTEMPTS):
         candidate = _with_size(manifest, size_bytes)
         final, text = _stored(finish(candidate) if finish else candidate)
         comment = seal(text)
-        needed_bytes = rest_bytes + len(pack({MANIFEST: text}, comment))
+        needed_bytes = rest_bytes + len(pack({MANIFEST: Member(text)}, comment))
         padding_bytes = size_bytes - needed_bytes
         if 0 <= padding_bytes <= MAX_COMMENT_BYTES - len(comment):
             return final, text, comment + b" " * padding_bytes

@@ -15,9 +15,10 @@ from rich.table import Table
 
 _PACKAGES: Final = {
     "": ("numpy", "onnxruntime", "pydantic", "typer", "rich"),
-    "compress": ("torch", "torchao", "onnx", "onnxscript", "onnx-ir", "lightning-fabric",
+    "compress": ("torch", "onnx", "onnxscript", "onnx-ir", "lightning-fabric",
                  "safetensors", "datasets", "scikit-learn", "pyyaml"),
     "image": ("pillow",),
+    "openvino": ("openvino",),
     "timm": ("timm",),
     "torchvision": ("torchvision",),
     "device": ("fastapi", "uvicorn", "httpx", "python-multipart"),

@@ -36,13 +36,16 @@ def profile(
     if target.endswith(".edge"):
         from edgewright.bundle import read_bundle
 
-        _show_bundle(console, read_bundle(target).manifest)
+        bundle = read_bundle(target)
+        _show_bundle(console, bundle.manifest)
+        console.print(f"unpacked and checked in {bundle.unpacking_ms:.3g} ms here", highlight=False)
         return
     program = _capture(target, weights, data, shape)
     costs = program.costs()
     console.print(_layers(costs))
     console.print(f"{format_count(costs.macs)} MACs, {format_count(costs.parameters)} parameters, "
-                  f"{format_size(costs.weight_bytes)} of weights, peak activations "
+                  f"{format_size(costs.weight_bytes)} of weights "
+                  f"({format_size(costs.packed_bytes)} packed), peak activations "
                   f"{format_size(costs.peak_activation_bytes)} (modelled, one sample)",
                   highlight=False)
     for name, count in costs.uncounted.items():
@@ -73,13 +76,15 @@ def _capture(target: str, weights: Path | None, data: str | None, shape: str | N
 
 
 def _layers(costs: Costs) -> Table:
+    from edgewright.report import bits_words
+
     table = Table("layer", "operator", title="layers that multiply", title_justify="left")
     for name in ("channels", "MACs", "share", "bits", "weights"):
         table.add_column(name, justify="right")
     for layer in costs.layers:
         table.add_row(layer.weight or layer.name, layer.op, str(layer.channels),
                       format_count(layer.macs), f"{layer.macs / max(costs.macs, 1):.1%}",
-                      str(layer.bits), format_size(layer.weight_bytes))
+                      bits_words(layer.weight_bits, layer.bits), format_size(layer.weight_bytes))
     return table
 
 
@@ -95,11 +100,12 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
     from edgewright.report import summary_table
 
     console.print(summary_table(manifest))
-    table = Table("segment", "file", "MACs", "energy", "peak RAM", "threshold", "leave here",
-                  title="segments", title_justify="left")
+    table = Table("segment", "stored", "unpacked", "MACs", "energy", "peak RAM", "threshold",
+                  "leave here", title="segments", title_justify="left")
     for segment in manifest.segments:
         threshold = "" if segment.threshold is None else f"{segment.threshold:.4f}"
-        table.add_row(segment.file, format_size(segment.size_bytes), format_count(segment.macs),
+        table.add_row(segment.file, format_size(segment.stored_bytes),
+                      format_size(segment.size_bytes), format_count(segment.macs),
                       f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes), threshold,
                       f"{segment.exit_share:.1%}")
     console.print(table)

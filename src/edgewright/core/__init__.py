@@ -3,7 +3,9 @@
 from edgewright.core._budget import CONSTRAINTS, Breach, Budget, Limit
 from edgewright.core._manifest import (
     FORMAT_VERSION,
+    LayerLatency,
     LayerRecord,
+    LowBitTensor,
     Manifest,
     Parity,
     Segment,
@@ -23,8 +25,10 @@ __all__ = [
     "Budget",
     "FigureName",
     "Figures",
+    "LayerLatency",
     "LayerRecord",
     "Limit",
+    "LowBitTensor",
     "Manifest",
     "Measurement",
     "Parity",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgewright.core._budget import Breach, Budget
 from edgewright.core._measurement import Figures
 from edgewright.core._preprocessing import Preprocessing
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 class _Record(BaseModel):
@@ -25,13 +25,47 @@ class TensorSpec(_Record):
     shape: tuple[int | None, ...]
 
 
+class LowBitTensor(_Record):
+    """A stretch of a segment's file whose bytes, read as int8, are integers of few bits.
+
+    The bundle stores the stretch apart, several integers to a byte: the n-th integer of a byte,
+    from the lowest bits up, is ``low + step * digit``.
+
+    Attributes:
+        offset: Where the stretch begins in the file, in bytes.
+        count: Integers, and bytes, in it.
+        bits: Of a digit.
+        low: The lowest integer.
+        step: Between two neighbouring integers; 2 where they are -1 and 1.
+    """
+
+    offset: int = Field(ge=0)
+    count: int = Field(ge=1)
+    bits: int = Field(ge=1, le=4)
+    low: int = Field(ge=-128, le=127)
+    step: int = Field(default=1, ge=1, le=255)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed integers, before compression.
+
+        Example:
+            >>> LowBitTensor(offset=0, count=9, bits=2, low=-2).packed_bytes
+            3
+        """
+        return -(-self.count // (8 // self.bits))
+
+
 class Segment(_Record):
     """One model file of the bundle, run in order until an exit is confident enough.
 
     Attributes:
         file: Its path inside the bundle.
         sha256: Checksum of the file's bytes, in hex.
-        size_bytes: Of the file, before the bundle's compression.
+        size_bytes: Of the file once it is unpacked: what it takes in memory, beside the engine's
+            own copies.
+        stored_bytes: Of the file in the bundle, packed and compressed.
+        low_bit: What of the file is stored as packed integers, in the file's order.
         macs: Multiply-accumulates of this segment for one sample.
         energy_mj: Modelled energy of this segment for one sample.
         ram_bytes: Modelled peak activation memory of this segment for one sample.
@@ -48,6 +82,8 @@ class Segment(_Record):
     ram_bytes: int
     threshold: float | None = None
     exit_share: float = 1.0
+    stored_bytes: int = 0
+    low_bit: tuple[LowBitTensor, ...] = ()
 
 
 class StageRecord(_Record):
@@ -64,6 +100,12 @@ class LayerRecord(_Record):
 
     ``channels`` and ``macs`` are zero for a layer that is gone; ``channels_before`` and
     ``macs_before`` are zero for one that was added (an exit's head).
+
+    Attributes:
+        weight_bits: Bits of the integers that stand for the weights; 32 in floating point.
+        activation_bits: The same of what the layer reads.
+        compute_bits: What the engine's kernel multiplies in. Where it is more than the others,
+            they are stored in fewer bits but not computed in them.
     """
 
     name: str
@@ -74,6 +116,20 @@ class LayerRecord(_Record):
     macs: int
     weight_bits: int
     activation_bits: int
+    compute_bits: int
+
+
+class LayerLatency(_Record):
+    """Median latencies of one layer, measured alone on the manifest's machine.
+
+    Attributes:
+        float_ms: Weights and activations in floating point.
+        int8_ms: Both in 8 bits.
+    """
+
+    name: str
+    float_ms: float
+    int8_ms: float
 
 
 class Parity(_Record):
@@ -95,17 +151,21 @@ class Manifest(_Record):
     """The record a bundle carries, and the run directory's ``manifest.json``.
 
     Attributes:
-        format_version: Of this schema; a reader refuses a newer one.
+        format_version: Of this schema; a reader refuses another.
         versions: Package name to version, of everything that shaped the file.
         machine: Processor and core count the measured figures were taken on.
         runtime: Engine that runs the segments ("onnxruntime").
         original: Figures of the original model's file on the same runtime.
         compressed: Figures of this bundle.
         simulated: Figures of the same program in PyTorch, beside the measured ones.
+        unquantized: Latency of the same program before it was quantised, timed in turn with the
+            files; empty where nothing was.
+        slow_layers: Where a quantised file is slower than the original or than ``unquantized``,
+            the layers that are slower in 8 bits, the costliest first.
         breaches: Limits of the budget that are not held; empty when the budget is met.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     model: str
     data: str
     recipe: dict[str, Any]
@@ -122,6 +182,8 @@ class Manifest(_Record):
     original: Figures
     compressed: Figures
     simulated: Figures
+    unquantized: Figures = Figures()
+    slow_layers: tuple[LayerLatency, ...] = ()
     parity: Parity | None = None
     stages: tuple[StageRecord, ...] = ()
     layers: tuple[LayerRecord, ...] = ()

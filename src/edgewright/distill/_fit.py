@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from edgewright.distill._hinton import Distillation, HintonDistillation
+from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, Training, train
@@ -33,6 +34,7 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         A new program with the weights of the best epoch on the validation split.
 
     Raises:
+        UsageError: The program is quantised, so its weights are integers.
         TrainingError: The loss is no longer finite.
 
     Example:
@@ -44,6 +46,9 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         >>> trained is program
         False
     """
+    if program.is_quantized:
+        raise UsageError("a quantised program cannot be trained; train before quantising, or "
+                         "quantise with method='qat', which trains")
     config = Training() if training is None else training
     objective = objective_for(teacher, distillation, config.label_smoothing)
     module = program.module(train=True)

@@ -147,9 +147,11 @@ def _places(program: Program) -> dict[Node, int]:
 
 def _check(program: Program) -> None:
     if program.is_quantized:
-        raise UsageError("exits cannot be added to a quantised program; add them before")
+        raise UsageError("exits cannot be added to a quantised program; add them before "
+                         "quantising")
     if program.exits:
-        raise UsageError(f"the program has {program.exits} early exits already")
+        raise UsageError(f"the program has {program.exits} early exits already; give the program "
+                         "from before that, and the count of all of them")
     if not _returns_logits(program):
         shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "

@@ -74,7 +74,7 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
 def _modelled(program: Program) -> Figures:
     """What the original's figures will be, for limits that are a share of them."""
     costs = fold_batch_norm(program).costs()
-    figures = {"size_bytes": costs.weight_bytes, "macs": costs.macs,
+    figures = {"size_bytes": costs.packed_bytes, "macs": costs.macs,
                "energy_mj": modelled_energy_mj(costs), "ram_bytes": costs.peak_activation_bytes}
     return Figures.of(*(Measurement.model_validate({"name": name, "value": value,
                                                     "kind": "modelled"})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from edgewright.errors import ModelError, UsageError
+from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program, outputs_of, shape_of
+from edgewright.quantization import place
 from edgewright.task import Task
 
 
@@ -28,6 +30,21 @@ def admit(program: Program, task: Task) -> None:
             raise ModelError(f"the weight {name} holds NaN or infinity; load weights of a training "
                              "that did not diverge")
     _check_outputs(program, task)
+
+
+def admit_scheme(program: Program, recipe: Recipe) -> None:
+    """See that a recipe's quantisation fits a model, before anything is trained for it.
+
+    Raises:
+        UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches nothing.
+    """
+    scheme = recipe.quantize
+    if scheme is None:
+        return
+    added = "exits" if recipe.exits is not None else None  # layers that are still to come
+    layers = {pattern: precision for pattern, precision in scheme.layers.items()
+              if pattern.partition(".")[0] != added}
+    place(program, scheme.model_copy(update={"layers": layers}))
 
 
 def _check_outputs(program: Program, task: Task) -> None:

@@ -13,7 +13,6 @@ from edgewright.core import (
     Figures,
     Manifest,
     Measurement,
-    StageRecord,
     write_atomically,
 )
 from edgewright.exits import NEVER, EarlyExits
@@ -34,6 +33,8 @@ from edgewright.pipeline._judge import (
 )
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._slow_layers import slow_layers
+from edgewright.pipeline._stages import Staged
 from edgewright.program import Program
 from edgewright.report import render_html
 from edgewright.runtime import Session, load
@@ -80,37 +81,51 @@ class Assembly:
             "compressed": draft.manifest.compressed.with_(*figures.measurements)})
         return write_bundle(path, manifest, draft.segments)
 
-    def finish(self, original: Program, program: Program, stages: Sequence[StageRecord],
-               directory: RunDirectory, narrator: Narrator) -> Manifest:
+    def finish(self, original: Program, staged: Staged, directory: RunDirectory,
+               narrator: Narrator) -> Manifest:
         """Export, choose thresholds, compare, measure; write the bundle and the report.
 
         Raises:
             ParityError: The file does not compute what the program does; no bundle is written.
         """
         narrator.begin("export")
-        draft = self._with_thresholds(self.draft(program), narrator)
+        draft = self._with_thresholds(self.draft(staged.program), narrator)
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")
-        simulation = compare_with_program(program, session, self.task.test)
+        simulation = compare_with_program(staged.program, session, self.task.test)
         figures, shares = judge(session, self.task.test)
-        baseline = load(directory.baseline)
-        latencies = time_sessions({"original": baseline, "compressed": session}, self.task.test)
         manifest = draft.manifest.model_copy(update={
             "segments": tuple(segment.model_copy(update={"exit_share": share}) for segment, share
                               in zip(draft.manifest.segments, shares, strict=True)),
-            "original": baseline.manifest.compressed.with_(*latencies["original"]),
-            "compressed": draft.manifest.compressed.with_(*figures.measurements,
-                                                          *latencies["compressed"]),
+            "compressed": draft.manifest.compressed.with_(*figures.measurements),
             "simulated": Figures.of(simulation.accuracy),
             "parity": simulation.parity,
-            "stages": tuple(stages),
-            "layers": layer_records(original.costs(), program.costs()),
+            "stages": staged.records,
+            "layers": layer_records(original.costs(), staged.program.costs()),
         })
-        written = write_bundle(directory.bundle, manifest, draft.segments, finish=_judged)
+        timed = self._timed(manifest, session, staged, load(directory.baseline))
+        written = write_bundle(directory.bundle, timed, draft.segments, finish=_judged)
         write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
         write_atomically(directory.recipe, self.recipe.to_yaml().encode())
         write_atomically(directory.report, render_html(written).encode())
         return written
+
+    def _timed(self, manifest: Manifest, session: Session, staged: Staged,
+               baseline: Session) -> Manifest:
+        """The manifest with the latencies of all files, and what costs those that are slow."""
+        sessions = {"original": baseline, "compressed": session}
+        if staged.unquantized is not None:
+            draft = self.draft(staged.unquantized)
+            sessions["unquantized"] = Session(with_thresholds(draft, manifest.thresholds))
+        latencies = time_sessions(sessions, self.task.test)
+        slow = () if staged.unquantized is None else slow_layers(
+            staged.unquantized, staged.program, latencies)
+        return manifest.model_copy(update={
+            "original": baseline.manifest.compressed.with_(*latencies["original"]),
+            "compressed": manifest.compressed.with_(*latencies["compressed"]),
+            "unquantized": Figures.of(*latencies.get("unquantized", ())),
+            "slow_layers": slow,
+        })
 
     def _with_thresholds(self, draft: Bundle, narrator: Narrator) -> Bundle:
         if self.exits is None:
@@ -119,10 +134,14 @@ class Assembly:
         shares = ", ".join(f"{share:.0%}" for share in chosen.exit_shares)
         narrator.note(f"exits chosen on val: {shares} leave at each, accuracy "
                       f"{chosen.accuracy:.2%} ({chosen.full_accuracy:.2%} without)")
-        values = (*chosen.values, None)
-        segments = tuple(segment.model_copy(update={"threshold": value}) for segment, value
-                         in zip(draft.manifest.segments, values, strict=True))
-        return replace(draft, manifest=draft.manifest.model_copy(update={"segments": segments}))
+        return with_thresholds(draft, chosen.values)
+
+
+def with_thresholds(draft: Bundle, thresholds: Sequence[float]) -> Bundle:
+    """A bundle in memory whose segments, but for the last, are left at these confidences."""
+    segments = tuple(segment.model_copy(update={"threshold": value}) for segment, value
+                     in zip(draft.manifest.segments, (*thresholds, None), strict=True))
+    return replace(draft, manifest=draft.manifest.model_copy(update={"segments": segments}))
 
 
 def _judged(manifest: Manifest) -> Manifest:

@@ -6,15 +6,19 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+import onnx
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgewright.core import LayerRecord, Segment, TensorSpec
+from edgewright.bundle import low_bit_tensor
+from edgewright.core import LayerRecord, LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import to_onnx
 from edgewright.measure import energy_mj
 from edgewright.program import Costs, NodeCost, Program, outputs_of, split_at_exits
 
-_PACKAGES: Final = ("edgewright", "torch", "torchao", "onnx", "onnxscript", "onnxruntime", "numpy")
+_PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+_BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+_FEWEST: Final = 256  # integers worth packing
 
 
 def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
@@ -26,8 +30,28 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
         costs = part.costs()
         segments.append(Segment(file=name, sha256="", size_bytes=len(files[name]),
                                 macs=costs.macs, energy_mj=modelled_energy_mj(costs),
-                                ram_bytes=costs.peak_activation_bytes))
+                                ram_bytes=costs.peak_activation_bytes,
+                                low_bit=low_bit_tensors(files[name])))
     return tuple(segments), files
+
+
+def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
+    """Where an ONNX file holds tensors of bytes that need few bits, in the file's order.
+
+    A tensor is looked for behind the one before, by its bytes: wherever they are found is as good,
+    as they are the same bytes. Small tensors are not worth their line in the manifest.
+    """
+    found, end = [], 0
+    for tensor in onnx.load_from_string(model).graph.initializer:
+        content = tensor.raw_data
+        if tensor.data_type not in _BYTES or len(content) < _FEWEST:
+            continue
+        offset = model.find(content, end)
+        low_bit = low_bit_tensor(model, offset, len(content)) if offset >= 0 else None
+        if low_bit is not None:
+            found.append(low_bit)
+            end = offset + len(content)
+    return tuple(found)
 
 
 def modelled_energy_mj(costs: Costs) -> float:
@@ -70,12 +94,13 @@ def package_versions() -> dict[str, str]:
 def _layer(name: str, before: NodeCost | None, after: NodeCost | None) -> LayerRecord:
     known = after or before
     assert known is not None  # noqa: S101  (every name comes from one of the two)
-    bits = 32 if after is None else after.bits
     return LayerRecord(
         name=name, op=known.op,
         channels_before=before.channels if before else 0, channels=after.channels if after else 0,
         macs_before=before.macs if before else 0, macs=after.macs if after else 0,
-        weight_bits=bits, activation_bits=bits)
+        weight_bits=after.weight_bits if after else 32,
+        activation_bits=after.activation_bits if after else 32,
+        compute_bits=after.bits if after else 32)
 
 
 def _layer_name(layer: NodeCost) -> str:

@@ -13,7 +13,7 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.pipeline._adapt import adapt
-from edgewright.pipeline._admit import admit
+from edgewright.pipeline._admit import admit, admit_scheme
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
@@ -107,6 +107,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
             model, task.train.example(2))
     admit(original, task)
     adapted, notes = adapt(recipe, original, budget)
+    admit_scheme(original, adapted)
     run = RunDirectory.open(Path("runs", name.lower()) if out is None else Path(out),
                             identity_of(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
@@ -124,15 +125,15 @@ def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDire
             manifest = assembly.baseline(original, run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
-    program, records = stages.run()
+    staged = stages.run()
     if run.is_complete:
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
     else:
         with seeded(assembly.seed):
-            manifest = assembly.finish(original, program, records, run, narrator)
+            manifest = assembly.finish(original, staged, run, narrator)
     run.tidy()
-    return Result(run.bundle, run.report, manifest, program)
+    return Result(run.bundle, run.report, manifest, staged.program)
 
 
 def _budget(budget: Budget | None, rate: float | None) -> Budget:

@@ -15,6 +15,7 @@ from edgewright.exits import EarlyExits, add_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._scheme import precision_notes, scheme_note, without_gone
 from edgewright.pipeline._seeded import seeded
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
@@ -23,6 +24,44 @@ from edgewright.task import Task
 from edgewright.training import Objective, evaluate_module
 
 Pass = Callable[[Program], Program]
+
+
+def _nothing(before: Program, after: Program) -> tuple[str, ...]:  # noqa: ARG001 - as others do
+    return ()
+
+
+@final
+@dataclass(frozen=True)
+class _Step:
+    """A stage to be run.
+
+    Attributes:
+        name: As in the run directory.
+        rewrite: What it does.
+        notes: What it is going to do, in words.
+        findings: What it did, in words, from the program before and after.
+    """
+
+    name: str
+    rewrite: Pass
+    notes: tuple[str, ...] = ()
+    findings: Callable[[Program, Program], tuple[str, ...]] = _nothing
+
+
+@final
+@dataclass(frozen=True)
+class Staged:
+    """What a run's stages left behind.
+
+    Attributes:
+        program: The last stage's.
+        unquantized: The one before it was quantised; None where it never was.
+        records: Of every stage, the original's first.
+    """
+
+    program: Program
+    unquantized: Program | None
+    records: tuple[StageRecord, ...]
 
 
 @final
@@ -44,49 +83,55 @@ class Stages:
     directory: RunDirectory
     narrator: Narrator
 
-    def run(self) -> tuple[Program, tuple[StageRecord, ...]]:
-        """The last stage's program, and every stage's record, the original's first."""
-        program = self.original
+    def run(self) -> Staged:
+        """Every stage in order, or what an earlier run left of it."""
+        program, unquantized = self.original, None
         records: list[StageRecord] = []
-        for index, (name, rewrite, notes) in enumerate(self._plan()):
-            program, record = self._stage(f"{index}-{name}", name, rewrite, program, notes)
+        for index, step in enumerate(self._plan()):
+            if step.name == "quantize":
+                unquantized = program
+            program, record = self._stage(f"{index}-{step.name}", step, program)
             records.append(record)
-        return program, tuple(records)
+        return Staged(program, unquantized, tuple(records))
 
-    def _plan(self) -> Iterator[tuple[str, Pass, tuple[str, ...]]]:
-        yield "capture", lambda program: program, self.notes
+    def _plan(self) -> Iterator[_Step]:
+        yield _Step("capture", lambda program: program, self.notes)
         recipe = self.recipe
         if recipe.prune is not None:
             note = (f"{recipe.prune.ratio:.0%} of the {recipe.prune.target} to go, "
                     f"by {recipe.prune.criterion}")
-            yield "prune", self._prune, (note,)
+            yield _Step("prune", self._prune, (note,))
         if recipe.blocks is not None:
-            yield "blocks", self._blocks(recipe.blocks), (recipe.blocks.goal,)
+            yield _Step("blocks", self._blocks(recipe.blocks), (recipe.blocks.goal,))
         if recipe.recover is not None:
-            yield "recover", self._recover, ()
+            yield _Step("recover", self._recover)
         if recipe.weights is not None:
             note = (f"{recipe.weights.sparsity:.0%} of the weights to be zero, "
                     f"{recipe.weights.pattern} by {recipe.weights.criterion}")
-            yield "weights", self._weights, (note,)
+            yield _Step("weights", self._weights, (note,))
         if recipe.exits is not None:
-            yield "exits", self._exits, ()
-        if recipe.quantize is not None:
-            yield "quantize", self._quantize, (recipe.quantize.method,)
+            yield _Step("exits", self._exits)
+        if (scheme := recipe.quantize) is not None:
+            yield _Step("quantize", self._quantize(scheme), (scheme_note(scheme),),
+                        lambda before, after: precision_notes(
+                            before, after, without_gone(scheme, self.original, before)))
 
-    def _stage(self, key: str, name: str, rewrite: Pass, program: Program,
-               notes: tuple[str, ...]) -> tuple[Program, StageRecord]:
-        self.narrator.begin(name, "; ".join(notes))
+    def _stage(self, key: str, step: _Step, program: Program) -> tuple[Program, StageRecord]:
+        self.narrator.begin(step.name, "; ".join(step.notes))
         found = self.directory.find(key)
         if found is not None:
             self.narrator.end(found[1].seconds, found[1].figures, resumed=True)
             return found
         since = time.perf_counter()
         with seeded(self.seed):
-            result = self.directory.keep(key, rewrite(program))
+            result = self.directory.keep(key, step.rewrite(program))
             figures = self._figures(result)
-        record = StageRecord(name=name, seconds=time.perf_counter() - since, figures=figures,
-                             notes=notes)
+        findings = step.findings(program, result)
+        record = StageRecord(name=step.name, seconds=time.perf_counter() - since, figures=figures,
+                             notes=(*step.notes, *findings))
         self.directory.record(key, record)
+        for finding in findings:
+            self.narrator.note(finding)
         self.narrator.end(record.seconds, figures)
         return result, record
 
@@ -97,7 +142,7 @@ class Stages:
         return Figures.of(
             Measurement(name="accuracy", value=accuracy, kind="measured", split="val",
                         runtime=f"torch {torch.__version__}", samples=len(self.task.val)),
-            Measurement(name="size_bytes", value=costs.weight_bytes, kind="modelled",
+            Measurement(name="size_bytes", value=costs.packed_bytes, kind="modelled",
                         runtime=counted),
             Measurement(name="parameters", value=costs.parameters, kind="modelled",
                         runtime=counted),
@@ -127,11 +172,12 @@ class Stages:
                          checkpoint=self.directory.checkpoint("exits"),
                          progress=self.narrator.progress("exits"))
 
-    def _quantize(self, program: Program) -> Program:
-        return quantize(program, self.task, self.recipe.quantize,
-                        objective=self._objective(self.recipe.quantize), seed=self.seed,
-                        checkpoint=self.directory.checkpoint("quantize"),
-                        progress=self.narrator.progress("quantize"))
+    def _quantize(self, scheme: Quantization) -> Pass:
+        return lambda program: quantize(
+            program, self.task, without_gone(scheme, self.original, program),
+            objective=self._objective(scheme), seed=self.seed,
+            checkpoint=self.directory.checkpoint("quantize"),
+            progress=self.narrator.progress("quantize"))
 
     def _objective(self, config: WeightPruning | EarlyExits | Quantization | None) -> Objective:
         training = None if config is None else config.training

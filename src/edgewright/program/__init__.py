@@ -13,9 +13,9 @@ from edgewright.program._costs import (
     weight_of,
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
-from edgewright.program._folding import fold_batch_norm
+from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
 from edgewright.program._memory import live_tensors, stored_bytes
-from edgewright.program._module import CapturedModule, trainable
+from edgewright.program._module import CapturedModule, freeze_norms, trainable
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._patterns import match_tensors
 from edgewright.program._program import Program
@@ -41,9 +41,12 @@ __all__ = [
     "find_branches",
     "find_cuts",
     "fold_batch_norm",
+    "foldable_norm",
+    "freeze_norms",
     "hold_sparse",
     "live_tensors",
     "match_tensors",
+    "norm_as_affine",
     "outputs_of",
     "parameter_nodes",
     "random_inputs",

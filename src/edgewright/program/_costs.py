@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from edgewright.program._bits import FLOAT_BITS, bits_of, stored_bits, weight_bits_of
 from edgewright.program._einsum import letters_of
 from edgewright.program._memory import peak_activation_bytes
 from edgewright.program._nodes import argument, calls, is_pointwise, op_name
@@ -32,7 +33,10 @@ class NodeCost:
         weight: Name of the weight tensor it reads, or None.
         channels: Size of the output's channel dimension, the one its weight produces.
         macs: Multiply-accumulates.
-        bits: 8 where it computes on quantised tensors, else 32.
+        bits: What the engine computes it in: 8 where all it multiplies is quantised, else 32.
+        weight_bits: Of the integers that stand for its weight; 32 in floating point. Without a
+            weight those of its activations.
+        activation_bits: The same of the activations it reads.
         weight_bytes: Of the weight and bias it reads, as stored.
         traffic_bytes: Activations read and written, at their stored width, and weights read.
     """
@@ -43,6 +47,8 @@ class NodeCost:
     channels: int
     macs: int
     bits: int
+    weight_bits: int
+    activation_bits: int
     weight_bytes: int
     traffic_bytes: int
 
@@ -55,7 +61,8 @@ class Costs:
         layers: Every call that multiplies, in graph order.
         macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as none.
         parameters: Scalars in all tensors the graph reads, but for running statistics and scales.
-        weight_bytes: Bytes of these tensors as stored.
+        weight_bytes: Bytes of these tensors as stored; an integer of few bits takes a byte.
+        packed_bytes: The same with every integer at its bits, as a bundle stores it at most.
         peak_activation_bytes: Most bytes of activations alive at once, in graph order.
         uncounted: Operators about which nothing is known, with how often each is called;
             their MACs are *not* in ``macs``.
@@ -65,6 +72,7 @@ class Costs:
     macs: int
     parameters: int
     weight_bytes: int
+    packed_bytes: int
     peak_activation_bytes: int
     uncounted: dict[str, int]
 
@@ -84,8 +92,10 @@ class Costs:
 def count_costs(module: GraphModule) -> Costs:
     """Count what a program costs for one sample; see `Program.costs`."""
     graph = module.graph
-    layers = tuple(_layer_cost(node) for node in calls(graph) if node.target in _MACS)
-    tensors = {node.target: value for node in graph.nodes
+    stored = stored_tensors(module)
+    bits = stored_bits(graph, stored)
+    layers = tuple(_layer_cost(node, stored) for node in calls(graph) if node.target in _MACS)
+    tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
                       if node.target not in _MACS and not _is_free(node.target))
@@ -94,6 +104,8 @@ def count_costs(module: GraphModule) -> Costs:
         macs=sum(layer.macs for layer in layers),
         parameters=sum(math.prod(shape_of(node)) for node in parameter_nodes(graph)),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
+        packed_bytes=sum(-(-v.numel() * bits.get(name, 8 * v.element_size()) // 8)
+                         for name, v in tensors.items()),
         peak_activation_bytes=peak_activation_bytes(graph),
         uncounted=dict(unknown),
     )
@@ -109,8 +121,10 @@ def parameter_nodes(graph: Graph) -> list[Node]:
 
 def bookkeeping(graph: Graph) -> set[str]:
     """Names of tensors that are no parameters: running statistics, scales and zero points."""
-    dequantize = torch.ops.quantized_decomposed.dequantize_per_channel.default
-    places = {aten.batch_norm.default: slice(3, 5), dequantize: slice(1, 3)}
+    decomposed = torch.ops.quantized_decomposed
+    places = {aten.batch_norm.default: slice(3, 5),
+              decomposed.dequantize_per_channel.default: slice(1, 3),
+              decomposed.dequantize_per_channel_group.default: slice(1, 3)}
     return {str(arg.target) for node in calls(graph) if node.target in places
             for arg in node.args[places[node.target]] if isinstance(arg, Node)}
 
@@ -131,10 +145,12 @@ def weight_of(node: Node) -> Node | None:
     return source if source.op == "get_attr" else None
 
 
-def _layer_cost(node: Node) -> NodeCost:
+def _layer_cost(node: Node, tensors: Mapping[str, Tensor]) -> NodeCost:
     weight = weight_of(node)
     activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
-    bits = 8 if activations and all("dequantize" in str(arg.target) for arg in activations) else 32
+    activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
+    weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
+    bits = 8 if max(activation_bits, weight_bits) <= 8 else FLOAT_BITS
     stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
                        for value in map(tensor_of, stored) if value is not None)
@@ -143,7 +159,8 @@ def _layer_cost(node: Node) -> NodeCost:
     axis = len(shape) - 1 if node.target in _LAST_AXIS else min(1, len(shape) - 1)
     return NodeCost(
         name=node.name, op=op_name(node), weight=str(weight.target) if weight else None,
-        channels=shape[axis], macs=count_macs(node), bits=bits, weight_bytes=weight_bytes,
+        channels=shape[axis], macs=count_macs(node), bits=bits,
+        weight_bits=weight_bits, activation_bits=activation_bits, weight_bytes=weight_bytes,
         traffic_bytes=elements * bits // 8 + weight_bytes)
 
 

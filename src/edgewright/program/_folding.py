@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -30,13 +31,33 @@ def fold_batch_norm(program: Program) -> Program:
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
     for node in list(folded.calls()):
-        if node.target is aten.batch_norm.default and _can_fold(node):
-            _fold(folded.graph_module, node, tensors)
+        norm = foldable_norm(node)
+        if norm is not None:
+            _fold(folded.graph_module, norm, tensors)
     folded.graph.eliminate_dead_code()
     drop_unused_tensors(folded.graph_module)
     folded.graph_module.recompile()
     refresh_shapes(folded.graph_module)
     return folded
+
+
+def foldable_norm(layer: Node) -> Node | None:
+    """The batch norm that can be folded into ``layer``, if this is a layer and there is one."""
+    users = [user for user in layer.users if user.target is aten.batch_norm.default]
+    return users[0] if users and users[0].args[0] is layer and _can_fold(users[0]) else None
+
+
+def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Gain and offset, one each a channel, that a batch norm amounts to in evaluation mode."""
+    _, gamma, beta, mean, variance = norm.args[:5]
+
+    def read(node: object, default: float) -> Tensor | float:
+        return tensors[str(node.target)].detach() if isinstance(node, Node) else default
+
+    running = torch.as_tensor(read(variance, 1.0))
+    eps = float(norm.args[7])  # type: ignore[arg-type]
+    gain = read(gamma, 1.0) / torch.sqrt(running + eps)
+    return gain, read(beta, 0.0) - read(mean, 0.0) * gain
 
 
 def _can_fold(norm: Node) -> bool:
@@ -51,20 +72,15 @@ def _can_fold(norm: Node) -> bool:
 
 
 def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
-    layer, gamma, beta, mean, variance = norm.args[:5]
+    layer = norm.args[0]
     assert isinstance(layer, Node)  # noqa: S101  (checked by _can_fold)
     assert isinstance(layer.args[1], Node)  # noqa: S101
-
-    def read(node: object, default: Tensor) -> Tensor:
-        return tensors[str(node.target)].detach() if isinstance(node, Node) else default
-
     weight_name = str(layer.args[1].target)
     weight = tensors[weight_name].detach()
-    zeros = weight.new_zeros(weight.shape[0])
+    scale, bias = norm_as_affine(norm, tensors)
     bias_node = layer.args[2] if len(layer.args) > 2 else None
-    eps = float(norm.args[7])  # type: ignore[arg-type]
-    scale = read(gamma, zeros + 1) / torch.sqrt(read(variance, zeros) + eps)
-    bias = (read(bias_node, zeros) - read(mean, zeros)) * scale + read(beta, zeros)
+    if isinstance(bias_node, Node):
+        bias = bias + tensors[str(bias_node.target)].detach() * scale
 
     owner_name, _, leaf = weight_name.rpartition(".")
     owner = module.get_submodule(owner_name)

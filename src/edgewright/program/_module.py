@@ -24,6 +24,7 @@ _MODE_ARGUMENT: Final = {
     aten.feature_alpha_dropout.default: 2,
 }
 _NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
+_FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
 
 
 class CapturedModule(GraphModule):
@@ -77,8 +78,16 @@ def set_training(module: GraphModule, mode: bool) -> None:
     for node in module.graph.nodes:
         position = _MODE_ARGUMENT.get(node.target)
         if position is not None and not _always_batch_statistics(node):
-            node.update_arg(position, mode)
+            node.update_arg(position, mode and _FROZEN not in node.meta)
     module.recompile()
+
+
+def freeze_norms(module: GraphModule) -> None:
+    """Let every batch norm use its running statistics and keep them, in training too, in place."""
+    for node in module.graph.nodes:
+        if node.target in _NORMS and not _always_batch_statistics(node):
+            node.meta[_FROZEN] = True
+    set_training(module, module.training)
 
 
 def _always_batch_statistics(node: Node) -> bool:

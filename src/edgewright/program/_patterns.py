@@ -9,11 +9,17 @@ from collections.abc import Iterable
 from edgewright.errors import UsageError
 
 
-def match_tensors(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
+def match_tensors(names: Iterable[str], patterns: Iterable[str],
+                  option: str = "ignore") -> dict[str, str]:
     """The tensors that patterns mean, each with the first pattern that means it.
 
     A pattern is a tensor's name, its layer's, that of a module around it, or a shell pattern of
     the first two.
+
+    Args:
+        names: Of the tensors.
+        patterns: Looked at in order.
+        option: Where the user wrote them, for the message.
 
     Raises:
         UsageError: A pattern that matches nothing.
@@ -28,14 +34,14 @@ def match_tensors(names: Iterable[str], patterns: Iterable[str]) -> dict[str, st
                    or fnmatch.fnmatchcase(name, pattern)
                    or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)]
         if not matched:
-            raise UsageError(_no_layer(pattern, known))
+            raise UsageError(_no_layer(pattern, known, option))
         for name in matched:
             found.setdefault(name, pattern)
     return found
 
 
-def _no_layer(pattern: str, names: list[str]) -> str:
+def _no_layer(pattern: str, names: list[str], option: str) -> str:
     layers = sorted({name.rpartition(".")[0] for name in names})
     near = difflib.get_close_matches(pattern, [*layers, *names], n=5, cutoff=0.5)
     listed = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(layers)}"
-    return f"ignore={pattern!r} matches no layer; {listed}"
+    return f"{option}={pattern!r} matches no layer; {listed}"

@@ -1,112 +1,207 @@
-"""From PT2E's converted graph to a program: names restored, biases on the integer grid."""
+"""From fake quantisers to integers: a program whose weights and biases are stored as such."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.program import Program, drop_unused_tensors, refresh_shapes
-from edgewright.program import weight_of as stored_weight_of
+from edgewright.program import (
+    Program,
+    drop_unused_tensors,
+    foldable_norm,
+    norm_as_affine,
+    refresh_shapes,
+)
+from edgewright.quantization._dynamic import grid_arguments, write_dynamic
+from edgewright.quantization._fake_quantizer import FakeQuantizer
+from edgewright.quantization._placement import ActivationPoint, Placement, WeightPoint
+from edgewright.quantization._simulate import Insert, Simulation, insert_activations
 
+aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 _INT32: Final = torch.iinfo(torch.int32)
 
 
-def finish(module: GraphModule, original: Program) -> Program:
-    """A program out of what ``convert_pt2e`` returns for ``original``'s graph.
+def convert(program: Program, placement: Placement, simulation: Simulation) -> Program:
+    """The program that computes in integers what a simulation computes with fake quantisers.
 
-    Quantised weights get their original names back, and every layer's bias is stored as int32 on
-    the grid of its products (input scale times weight scale), where the runtime adds it. A tensor
-    that others read too, in float or on another grid, leaves them its name and is numbered.
+    Batch norms of quantised layers fold into the scales of the weights and into the biases, so
+    that no weight is rounded again. Every bias is stored as int32 on the grid of its products
+    (input scale times weight scale), where the runtime adds it. A tensor that others read in
+    floating point leaves them its name and is numbered.
+
+    Args:
+        program: What was simulated, in floating point.
+        placement: Where it was quantised.
+        simulation: Its quantisers' ranges and the weights they were trained with.
     """
-    names = {node.name: weight.target for node in original.calls()
-             if (weight := stored_weight_of(node)) is not None}
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and _is_quantized_layer(node):
-            _rename_weight(module, node, str(names[node.name]))
-            _quantize_bias(module, node)
+    result = program.with_state(simulation.state())
+    module = result.graph_module
+    nodes = {node.name: node for node in module.graph.nodes}
+    scales = _scales(nodes, placement, simulation)
+    insert_activations(nodes, placement, lambda point: partial(
+        write_dynamic, module.graph, grid=point.grid) if point.dynamic else _integers(
+            module, point, simulation.activations[point.name]))
+    floats = {name: value.clone() for name, value in result.state_dict().items()}
+    for point in placement.weights:
+        for name in point.layers:
+            _Layer(module, nodes[name], point, floats).store(
+                simulation.weights[point.tensor], scales.get(name))
     module.graph.eliminate_dead_code()
     drop_unused_tensors(module)
     module.recompile()
     refresh_shapes(module)
-    return Program(module, original.example_inputs, original.exits)
+    return result
 
 
-def _is_quantized_layer(node: Node) -> bool:
-    return (len(node.args) > 1 and isinstance(node.args[0], Node) and isinstance(node.args[1], Node)
-            and node.args[0].target is quantized.dequantize_per_tensor.default
-            and node.args[1].target is quantized.dequantize_per_channel.default)
+def _scales(nodes: dict[str, Node], placement: Placement, simulation: Simulation,
+            ) -> dict[str, float]:
+    """The scale of what every layer reads, by its call."""
+    for_all = {place.value: point.name for point in placement.activations
+               for place in point.places if place.readers is None}
+    own = {reader: point.name for point in placement.activations for place in point.places
+           for reader in place.readers or ()}
+    layers = [name for point in placement.weights for name in point.layers]
+    found = {name: own.get(name, for_all.get(str(nodes[name].args[0]))) for name in layers}
+    return {name: float(simulation.activations[point].used_scale()) for name, point in found.items()
+            if point is not None and point in simulation.activations}
 
 
-def _read(module: GraphModule, node: Any) -> Tensor:
-    value: Any = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    tensor: Tensor = value
-    return tensor.detach()
+def _integers(module: GraphModule, point: ActivationPoint, quantizer: FakeQuantizer) -> Insert:
+    """Writes a quantisation and its way back; of one bit, a comparison before them."""
+    scale = float(quantizer.used_scale())
+    grid = (scale, int(quantizer.used_zero_point()), *grid_arguments(point.grid))
+
+    def write(source: Node) -> Node:
+        with module.graph.inserting_before(source.next):
+            if quantizer.shift is not None:
+                above = module.graph.call_function(aten.ge.Scalar,
+                                                   (source, float(quantizer.shift)))
+                source = module.graph.call_function(aten.where.Scalar, (above, scale, -scale))
+            stored = module.graph.call_function(quantized.quantize_per_tensor.default,
+                                                (source, *grid))
+            return module.graph.call_function(quantized.dequantize_per_tensor.default,
+                                              (stored, *grid))
+    return write
 
 
-def _store(module: GraphModule, name: str, value: Tensor) -> None:
+@final
+@dataclass(frozen=True)
+class _Layer:
+    """A layer whose weight and bias are about to be stored as integers."""
+
+    module: GraphModule
+    node: Node
+    point: WeightPoint
+    floats: Mapping[str, Tensor]  # every tensor as it was
+
+    def store(self, quantizer: FakeQuantizer, input_scale: float | None) -> None:
+        """Replace weight and bias; ``input_scale`` is None where the input is floating."""
+        with torch.no_grad():
+            weight = self.floats[self.point.tensor]
+            integers = quantizer.integers(weight)
+            shape = quantizer.scale.shape or weight.shape[:1]
+            scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
+            if bias is not None and input_scale is not None:
+                integers, scale = _roomy(integers, scale, bias / input_scale)
+        *_, dtype = grid_arguments(quantizer.grid)
+        self._store_weight(integers.to(dtype), scale, quantizer)
+        if bias is not None:
+            self._store_bias(bias, scale, input_scale)
+
+    def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale of the weights and bias of the layer, with its batch norm in them."""
+        bias_node = self.node.args[2] if len(self.node.args) > 2 else None
+        bias = self.floats[str(bias_node.target)] if isinstance(bias_node, Node) else None
+        norm = foldable_norm(self.node)
+        if norm is None:
+            return scale, bias
+        gain, offset = norm_as_affine(norm, self.floats)
+        norm.replace_all_uses_with(self.node)
+        self.module.graph.erase_node(norm)
+        return scale * gain, offset if bias is None else bias * gain + offset
+
+    def _store_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer) -> None:
+        grid = quantizer.grid
+        zero_point = quantizer.used_zero_point().detach().to(torch.int64).expand(scale.shape)
+        kind = grid_arguments(grid)
+        names = self._put(self.point.tensor, self.point.layers, integers, scale,
+                          zero_point.contiguous())
+        with self.module.graph.inserting_before(self.node):
+            stored = [self.module.graph.get_attr(name) for name in names]
+            if grid.group is None:
+                weight = self.module.graph.call_function(
+                    quantized.dequantize_per_channel.default, (*stored, 0, *kind))
+            else:
+                weight = self.module.graph.call_function(
+                    quantized.dequantize_per_channel_group.default,
+                    (*stored, *kind, grid.group, torch.float32))
+        self.node.update_arg(1, weight)
+
+    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
+        node = self.node.args[2] if len(self.node.args) > 2 else None
+        name = (str(node.target) if isinstance(node, Node)
+                else self.point.tensor.removesuffix("weight") + "bias")
+        graph = self.module.graph
+        if input_scale is None:
+            (name,) = self._put(name, (self.node.name,), bias)
+            with graph.inserting_before(self.node):
+                read = graph.get_attr(name)
+        else:
+            products = (scale.double() * input_scale).float()
+            integers = torch.clamp(torch.round(bias.double() / products.double()),
+                                   _INT32.min, _INT32.max).to(torch.int32)
+            names = self._put(name, (self.node.name,), integers, products,
+                              torch.zeros(len(products), dtype=torch.int64))
+            with graph.inserting_before(self.node):
+                read = graph.call_function(
+                    quantized.dequantize_per_channel.default,
+                    (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
+                     torch.int32))
+        self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
+
+    def _put(self, name: str, mine: Collection[str], value: Tensor, *grid: Tensor,
+             ) -> tuple[str, ...]:
+        """Store a tensor for the calls ``mine``, with scale and zero point; the names it got."""
+        suffixes = ("", "_scale", "_zero_point")[:1 + len(grid)]
+        known = self.module.state_dict()
+        readers = [node for node in self.module.graph.nodes if node.op == "get_attr"
+                   and node.target == name and any(user.name not in mine for user in node.users)]
+        alike = name in known and known[name].dtype == value.dtype and torch.equal(
+            known[name], value)
+        if readers and not alike:
+            name = next(free for index in count(1) if (free := f"{name}_{index}") not in known)
+        for suffix, tensor in zip(suffixes, (value, *grid), strict=True):
+            _set(self.module, f"{name}{suffix}", tensor)
+        return tuple(f"{name}{suffix}" for suffix in suffixes)
+
+
+def _roomy(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Coarser weights where the bias, in steps of the products, does not fit into int32.
+
+    Only weights that are minute beside their bias are concerned; what they lose is far less than a
+    step of the result.
+    """
+    factor = (bias.abs() / (scale * _INT32.max / 2)).clamp(min=1)
+    by_row = factor.reshape(-1, *[1] * (integers.ndim - 1))
+    return torch.round(integers / by_row), scale * factor
+
+
+def _set(module: GraphModule, name: str, value: Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     if owner_name and owner_name not in dict(module.named_modules()):
         module.add_submodule(owner_name, nn.Module())
-    owner = module.get_submodule(owner_name)
+    owner: Any = module.get_submodule(owner_name)
     if hasattr(owner, leaf):
         delattr(owner, leaf)
-    owner.register_buffer(leaf, value)
-
-
-def _rename_weight(module: GraphModule, layer: Node, name: str) -> None:
-    dequantize = layer.args[1]
-    assert isinstance(dequantize, Node)  # noqa: S101  (checked by _is_quantized_layer)
-    weight = dequantize.args[0]
-    assert isinstance(weight, Node)  # noqa: S101
-    value = _read(module, weight)
-    for reader in _readers(module, name):
-        stored = _read(module, reader)
-        if stored.dtype != value.dtype or not torch.equal(stored, value):
-            name = _free_name(module, name)
-            break
-    _store(module, name, value)
-    weight.target = name
-
-
-def _readers(module: GraphModule, name: str) -> list[Node]:
-    return [node for node in module.graph.nodes
-            if node.op == "get_attr" and node.target == name and node.users]
-
-
-def _free_name(module: GraphModule, name: str) -> str:
-    taken = module.state_dict()
-    return next(free for index in count(1) if (free := f"{name}_{index}") not in taken)
-
-
-def _quantize_bias(module: GraphModule, layer: Node) -> None:
-    bias = layer.args[2] if len(layer.args) > 2 else None
-    if not isinstance(bias, Node) or bias.op != "get_attr":
-        return
-    source, weight = layer.args[:2]
-    assert isinstance(source, Node)  # noqa: S101  (checked by _is_quantized_layer)
-    assert isinstance(weight, Node)  # noqa: S101
-    scales = _read(module, weight.args[1]).double() * float(source.args[1])  # type: ignore[arg-type]
-    scales = scales.float()
-    value = _read(module, bias)
-    grid = torch.clamp(torch.round(value.double() / scales.double()), _INT32.min, _INT32.max)
-    name = str(bias.target)
-    if len(bias.users) > 1 or len(_readers(module, name)) > 1:
-        name = _free_name(module, name)
-    _store(module, name, grid.to(torch.int32))
-    _store(module, f"{name}_scale", scales)
-    _store(module, f"{name}_zero_point", torch.zeros(len(scales), dtype=torch.int64))
-    with module.graph.inserting_before(layer):
-        stored = [module.graph.get_attr(f"{name}{suffix}") for suffix in ("", "_scale",
-                                                                         "_zero_point")]
-        dequantized = module.graph.call_function(
-            quantized.dequantize_per_channel.default,
-            (*stored, 0, _INT32.min, _INT32.max, torch.int32))
-    layer.update_arg(2, dequantized)
-
+    if value.is_floating_point() and value.ndim and leaf.endswith("bias"):
+        owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+    else:
+        owner.register_buffer(leaf, value)

@@ -1,45 +1,61 @@
-"""Post-training and quantisation-aware quantisation, through torchao's PT2E."""
+"""`quantize`: a program in floating point to one in integers."""
 
 from __future__ import annotations
 
-import warnings
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Final, final
 
 import torch
-from torch import nn
-from torch.fx import GraphModule
+from torch import Tensor
 
 from edgewright.errors import UsageError
-from edgewright.program import Program, fold_batch_norm, trainable
+from edgewright.program import Program, fold_batch_norm, shape_of
+from edgewright.quantization._bias_correction import add_biases, correct_bias
 from edgewright.quantization._config import Quantization
-from edgewright.quantization._convert import finish
-from edgewright.quantization._quantizer import EdgeQuantizer
-from edgewright.quantization._torchao import (
-    convert_pt2e,
-    disable_observer,
-    enable_observer,
-    prepare_pt2e,
-    prepare_qat_pt2e,
+from edgewright.quantization._convert import convert
+from edgewright.quantization._equalize import equalize
+from edgewright.quantization._mixed import choose_precisions
+from edgewright.quantization._norm_freezing import (
+    FreezeNorms,
+    KeepGainsPositive,
+    gains_of_layers,
+    orient_norms,
+)
+from edgewright.quantization._placement import Placement, place
+from edgewright.quantization._rounding import learn_rounding
+from edgewright.quantization._simulate import Simulation, simulate
+from edgewright.quantization._targets import check
+from edgewright.quantization.calibration import (
+    calibrate,
+    make_observer,
+    synthetic_inputs,
+    training_inputs,
 )
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Objective, Progress, train
+from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
 
-_BATCH = 64
+_WHOLE: Final = 8  # bits; with fewer, training starts a weight's step from its mean, not its range
+_SYNTHETIC: Final = 256  # samples: each batch of them costs a hundred training steps
+_HELD_BYTES: Final = 1 << 28  # of the largest value, for all samples that rounding is learned from
+
+Batches = Callable[[], Iterable[tuple[Tensor, ...]]]
 
 
-def quantize(program: Program, task: Task, config: Quantization | None = None, *,
+def quantize(program: Program, task: Task | None, config: Quantization | None = None, *,
              objective: Objective | None = None, seed: int = 0,
              checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
     """Quantise a program's weights and activations.
 
-    Batch norm is folded first. Ranges come from the training split: by histogram (post-training)
-    or by moving average while training. What is not quantised stays in float: the logits, and
-    operators outside the runtime's integer kernels.
+    Ranges come from the training split. What is not quantised stays in floating point: the
+    model's outputs, and operators outside the runtime's integer kernels (`place` lists them).
 
     Args:
         program: In floating point.
-        task: Its data and loss.
+        task: Its data and loss; None calibrates on inputs made up from the statistics that the
+            program's batch norms keep, where nothing has to be trained.
         config: How; post-training int8 if left out.
         objective: What ``qat`` minimises; the label loss if left out.
         seed: Of the order of the samples.
@@ -47,7 +63,10 @@ def quantize(program: Program, task: Task, config: Quantization | None = None, *
         progress: Shows ``qat``'s progress.
 
     Raises:
-        UsageError: The program is quantised already.
+        UsageError: The program is quantised already, the scheme breaks a rule of its target or
+            fits no layer, a pattern matches nothing, or there is no task where one is needed.
+        DataError: The data does not fit the program or holds NaN.
+        ModelError: There is neither a task nor a batch norm.
 
     Example:
         >>> import edgewright as ew
@@ -59,50 +78,111 @@ def quantize(program: Program, task: Task, config: Quantization | None = None, *
         True
     """
     config = config or Quantization()
+    check(config)
     if program.is_quantized:
         raise UsageError("the program is quantised already; quantise the one in floating point")
+    batches = _batches(program, task, config, seed)
+    if config.mixed is not None and task is not None:
+        config = config.model_copy(update={"mixed": None, "layers": choose_precisions(
+            program, task, config, config.mixed, seed)})
+    program = _prepared(program, config)
+    placement = _placed(program, config)
+    quantized = _Quantized(program, placement, config, simulate(
+        program, placement, config.quantizer if config.method == "qat" else "nothing"))
+    quantized.calibrate(batches)
+    if config.method == "ptq":
+        quantized.correct(batches, seed)
+    elif task is not None:
+        wanted = Constrained(objective or LabelLoss(config.training.label_smoothing),
+                             (FreezeNorms(config.freeze_norms),
+                              KeepGainsPositive(gains_of_layers(program).values())))
+        train(quantized.simulation.module, task, config.training, wanted, seed=seed,
+              checkpoint=checkpoint, progress=progress)
+    return convert(program, placement, quantized.simulation)
+
+
+def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:
+    """What calibration looks at, as often as it looks."""
+    if task is not None:
+        return lambda: training_inputs(task, config.calibration_samples, seed)
+    if config.method == "qat" or config.mixed is not None:
+        what = "training" if config.method == "qat" else "mixed precision"
+        raise UsageError(f"{what} needs labelled data; give a task, or calibrate without one by "
+                         "method='ptq' and mixed=None")
+    if config.mode != "static" and config.rounding == "nearest" and not config.correct_bias:
+        return tuple  # nothing is looked at
+    made = list(synthetic_inputs(program, min(config.calibration_samples, _SYNTHETIC), seed))
+    return lambda: made
+
+
+def _prepared(program: Program, config: Quantization) -> Program:
+    """What is quantised: batch norms fold first, unless they are still to be trained."""
+    if config.method == "qat" and not config.power_of_two:
+        return orient_norms(program)
     folded = fold_batch_norm(program)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if config.method == "ptq":
-            prepared = prepare_pt2e(folded.copy().graph_module, EdgeQuantizer(train=False))
-            _calibrate(prepared, task, config.calibration_samples, seed)
-        else:
-            body = prepare_qat_pt2e(folded.copy().graph_module, EdgeQuantizer(train=True))
-            network = _FakeQuantized(body)
-            _calibrate(network.body, task, config.calibration_samples, seed)
-            train(network, task, config.training,
-                  objective or LabelLoss(config.training.label_smoothing), seed=seed,
-                  checkpoint=checkpoint, progress=progress)
-            prepared = network.eval().body.cpu()
-        return finish(convert_pt2e(prepared), folded)
+    if config.method == "qat":
+        return folded
+    folded = equalize(folded) if config.equalize else folded
+    return add_biases(folded) if config.correct_bias else folded
+
+
+def _placed(program: Program, config: Quantization) -> Placement:
+    placement = place(program, config)
+    if not placement.weights:
+        reasons = "; ".join(f"{name}: {why}" for name, why in placement.kept.items())
+        raise UsageError("the scheme fits no layer of the program, so there is nothing to "
+                         f"quantise ({reasons or 'it has no layer with weights'})")
+    return placement
 
 
 @final
-class _FakeQuantized(nn.Module):
-    """A network with fake quantisers whose ranges move in training and rest in evaluation."""
+@dataclass(frozen=True)
+class _Quantized:
+    """A program and its simulation on the way to integers."""
 
-    def __init__(self, prepared: GraphModule) -> None:
-        super().__init__()
-        self.body = trainable(prepared)
+    program: Program
+    placement: Placement
+    config: Quantization
+    simulation: Simulation
 
-    def forward(self, *inputs: Any) -> Any:
-        return self.body(*inputs)
+    def calibrate(self, batches: Batches) -> None:
+        """Set every range: the weights' from themselves, the activations' from the inputs."""
+        config, simulation = self.config, self.simulation
+        tensors = simulation.state()
+        for point in self.placement.weights:
+            quantizer, weight = simulation.weights[point.tensor], tensors[point.tensor]
+            observer = make_observer(config, point.grid)
+            observer.update(weight)
+            quantizer.set_range(*observer.range())
+            if config.method == "qat" and point.grid.bits < _WHOLE and point.grid.symmetric:
+                quantizer.set_from(weight)
+            quantizer.mode = "quantize"
+        for spot in self.placement.activations:
+            if not spot.dynamic:
+                quantizer = simulation.activations[spot.name]
+                quantizer.observer, quantizer.mode = make_observer(config, spot.grid), "observe"
+        calibrate(simulation.module, simulation.activations, batches())
 
-    def train(self, mode: bool = True) -> _FakeQuantized:
-        super().train(mode)
-        self.body.apply(enable_observer if mode else disable_observer)
-        return self
+    def correct(self, batches: Batches, seed: int) -> None:
+        """Choose roundings and biases by what comes out."""
+        config, simulation = self.config, self.simulation
+        simulation.module.requires_grad_(requires_grad=False)
+        if config.rounding != "nearest":
+            learn_rounding(self.program, self.placement, simulation, self._held(batches()),
+                           by_block=config.rounding == "brecq", steps=config.rounding_steps,
+                           seed=seed)
+        if config.correct_bias:
+            correct_bias(simulation.module, self.program.graph_module, batches())
 
-
-def _calibrate(module: GraphModule, task: Task, samples: int, seed: int) -> None:
-    """Show ``samples`` training samples to a network's observers."""
-    seen = 0
-    with torch.no_grad():
-        for batch in task.train.batches(_BATCH, shuffle_seed=seed):
-            room = samples - seen
-            module(*(tensor[:room] for tensor in batch.inputs))
-            seen += min(room, len(batch.targets))
-            if seen >= samples:
-                return
-
+    def _held(self, batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """As many samples as may be held at once."""
+        largest = max(math.prod(shape_of(node)) for node in self.program.calls()
+                      if isinstance(node.meta.get("val"), Tensor))
+        room = max(1, _HELD_BYTES // (4 * largest))
+        taken: list[tuple[Tensor, ...]] = []
+        for batch in batches:
+            taken.append(tuple(tensor[:room] for tensor in batch))
+            room -= len(batch[0])
+            if room <= 0:
+                break
+        return tuple(torch.cat(tensors) for tensors in zip(*taken, strict=True))

@@ -6,7 +6,7 @@ from typing import Final
 
 from edgewright.core import FigureName, Manifest
 from edgewright.report._html import Markup, el, join, typeset
-from edgewright.report._rows import Row, comparison_rows
+from edgewright.report._rows import Row, comparison_rows, rows_between
 from edgewright.report._tables import value
 from edgewright.report._text import breach_words, format_figure
 
@@ -29,7 +29,9 @@ def headline(manifest: Manifest) -> Markup:
         el("h1", el("bdi", manifest.model), " ", el("span", "on", class_="on"), " ",
            el("bdi", manifest.data)),
         el("p", join([el("span", fact) for fact in facts if fact], " "), class_="facts"),
-        _verdict(manifest), *(_slower(row) for row in rows.values()),
+        _verdict(manifest), *(_slower(row, "for the original") for row in rows.values()),
+        *(_slower(row, "for the same network in floating point")
+          for row in rows_between(manifest.unquantized, manifest.compressed)),
         el("ul", *_tiles(rows, len(manifest.segments) > 1), class_="tiles") if rows else "")
 
 
@@ -50,7 +52,7 @@ def _verdict(manifest: Manifest) -> Markup:
               el("ul", *breaches) if breaches else "", class_=class_)
 
 
-def _slower(row: Row) -> Markup:
+def _slower(row: Row, than: str) -> Markup:
     before, after = row.original, row.compressed
     if row.verdict != "worse" or before is None or after is None or (
             row.figure not in ("latency_ms", "mean_latency_ms")):
@@ -59,7 +61,7 @@ def _slower(row: Row) -> Markup:
     spread = " Each lies within the other's spread." if row.within_spread else ""
     return el("p", el("strong", typeset(row.change.capitalize()), "."),
               f" The {which} latency is {format_figure(row.figure, after.value)}, against "
-              f"{format_figure(row.figure, before.value)} for the original.{spread}",
+              f"{format_figure(row.figure, before.value)} {than}.{spread}",
               class_="notice")
 
 

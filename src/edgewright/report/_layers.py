@@ -9,6 +9,7 @@ from edgewright.core import LayerRecord, Manifest, format_count
 from edgewright.report._charts import bar
 from edgewright.report._html import Markup, el, join
 from edgewright.report._tables import row, section, table
+from edgewright.report._text import bits_words
 
 _ARROW: Final = "\u2192"
 
@@ -38,7 +39,8 @@ def _layer(layer: LayerRecord, widest: int, heaviest: int) -> Markup:
     state = _state(layer)
     name = join([el("bdi", layer.name), " ", el("small", layer.op, class_="op"),
                  *([" ", el("em", state, class_=f"badge {state}")] if state else [])])
-    bits = "\u2013" if state == "gone" else f"{layer.weight_bits} / {layer.activation_bits}"
+    bits = "\u2013" if state == "gone" else " / ".join(
+        bits_words(bits, layer.compute_bits) for bits in (layer.weight_bits, layer.activation_bits))
     return row(name, el("td", bits, data_name="bits"),
                _pair("channels", layer.channels_before, layer.channels, widest, "{:,}".format),
                _pair("MACs", layer.macs_before, layer.macs, heaviest, format_count),

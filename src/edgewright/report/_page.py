@@ -11,6 +11,7 @@ from edgewright.report._exits import exit_chart
 from edgewright.report._headline import headline
 from edgewright.report._html import Markup, el
 from edgewright.report._layers import layer_table, uncounted
+from edgewright.report._precision import integers
 from edgewright.report._provenance import provenance
 from edgewright.report._stages import stage_chart, stage_table
 
@@ -40,8 +41,8 @@ def render_html(manifest: Manifest) -> str:
         >>> "Budget held" in page, "smaller" in page, "<script" in page
         (True, True, False)
     """
-    parts = (comparison, budget, agreement, stage_chart, stage_table, exit_chart, layer_table,
-             uncounted)
+    parts = (comparison, integers, budget, agreement, stage_chart, stage_table, exit_chart,
+             layer_table, uncounted)
     body = el("body", headline(manifest), el("main", *(part(manifest) for part in parts)),
               provenance(manifest))
     return f"<!doctype html>\n{el('html', _head(manifest), body, lang='en')}\n"

@@ -58,12 +58,12 @@ def _classes(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _files(segments: tuple[Segment, ...]) -> Markup:
-    rows = [row(el("code", segment.file), format_size(segment.size_bytes),
-                format_count(segment.macs), format_figure("energy_mj", segment.energy_mj),
-                format_size(segment.ram_bytes),
+    rows = [row(el("code", segment.file), format_size(segment.stored_bytes),
+                format_size(segment.size_bytes), format_count(segment.macs),
+                format_figure("energy_mj", segment.energy_mj), format_size(segment.ram_bytes),
                 el("td", el("code", segment.sha256, class_="hash"))) for segment in segments]
-    return table(("File", "Size", "MACs", "Energy, modelled", "RAM, modelled", "SHA-256"), rows,
-                 "files")
+    return table(("File", "Stored", "Unpacked", "MACs", "Energy, modelled", "RAM, modelled",
+                  "SHA-256"), rows, "files")
 
 
 def _details(summary: str, content: dict[str, object]) -> Markup:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewright.core import Manifest, Measurement
+from edgewright.report._precision import slow_words
 from edgewright.report._rows import Verdict, comparison_rows
 from edgewright.report._text import breach_words, format_figure, printable
 
@@ -24,7 +25,8 @@ def summary_table(manifest: Manifest) -> Table:
 
     Returns:
         A table with the columns figure, original, compressed, change, and whether the figures are
-        measured or modelled; its caption says whether the budget is held.
+        measured or modelled; its caption says whether the budget is held, and warns of a file that
+        is slower than the original or than in floating point.
     """
     table = Table(title=Text(printable(f"{manifest.model} on {manifest.data}"), style="bold"),
                   caption=_caption(manifest), caption_justify="left", title_justify="left",
@@ -48,6 +50,11 @@ def _value(measurement: Measurement | None) -> Text:
 
 
 def _caption(manifest: Manifest) -> Text:
+    slow = slow_words(manifest)
+    return Text.assemble(_verdict(manifest), (f"\n{slow}" if slow else "", "yellow"))
+
+
+def _verdict(manifest: Manifest) -> Text:
     if manifest.breaches:
         words = "\n".join(f"  {breach_words(breach)}" for breach in manifest.breaches)
         return Text(f"Budget breached:\n{words}", style="red")

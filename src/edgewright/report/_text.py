@@ -72,6 +72,16 @@ def format_figure(name: FigureName, value: float) -> str:
     return format_count(value)
 
 
+def bits_words(bits: int, compute_bits: int) -> str:
+    """Say how many bits integers have, and what the engine computes in where that is more.
+
+    Example:
+        >>> bits_words(4, 8), bits_words(8, 8), bits_words(32, 32)
+        ('4 (in 8)', '8', '32')
+    """
+    return f"{bits} (in {compute_bits})" if bits < compute_bits else str(bits)
+
+
 def format_exact(name: FigureName, value: float) -> str:
     """Write a value in full, in its base unit; for the reader who wants every digit.
 

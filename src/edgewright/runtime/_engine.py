@@ -55,6 +55,8 @@ class OnnxEngine:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
+        # It would make one of two quantisations in a row, on another grid than either.
+        options.add_session_config_entry("session.disable_double_qdq_remover", "1")
         self._runtime = f"onnxruntime {ort.__version__}"
         self._refused: tuple[type[Exception], ...] = (ValueError, *_refusals(ort))
         try:

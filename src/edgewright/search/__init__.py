@@ -10,16 +10,32 @@ from edgewright.search._allocate import (
 from edgewright.search._latency_table import LatencyTable, LayerTimes
 from edgewright.search._layer_timing import measure_layers
 from edgewright.search._plan import Plan, plan_ratio
+from edgewright.search._precision import (
+    PrecisionLimits,
+    PrecisionOption,
+    Ties,
+    allocate_precisions,
+    total_cost,
+)
+from edgewright.search._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions
 
 __all__ = [
     "Allocation",
     "LatencyTable",
     "LayerTimes",
     "Plan",
+    "PrecisionLimits",
+    "PrecisionOption",
+    "PrecisionTimer",
+    "PrecisionTimes",
+    "Ties",
     "allocate_channels",
+    "allocate_precisions",
     "measure_layers",
+    "measure_precisions",
     "plan_ratio",
     "require_reachable",
     "select_uniform",
     "smallest",
+    "total_cost",
 ]

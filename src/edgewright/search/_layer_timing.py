@@ -26,8 +26,8 @@ from edgewright.search._sizes import SymbolicShapes
 
 _POINTS: Final = 4     # widths a dimension is timed at
 _MULTIPLE: Final = 8   # of which they are multiples
-_ROUNDS: Final = 15
-_WARMUP: Final = 3
+ROUNDS: Final = 15
+WARMUP: Final = 3
 _OPSET: Final = 20
 
 
@@ -100,7 +100,7 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
     found = {}
     for key, node in layers.items():
         varies = tuple(size.degree > 0 for size in channel_sizes(node, symbolic))
-        same = (_layer_shape(node), widths[key], varies)
+        same = (layer_shape(node), widths[key], varies)
         if same not in known:
             known[same] = _grid(*same, timer or time_on_runtime)
         found[key] = known[same]
@@ -146,7 +146,8 @@ def _points(width: int, varies: bool, unit: int) -> tuple[int, ...]:
     return tuple(sorted(inner | {unit, width}))
 
 
-def _layer_shape(node: Node) -> LayerShape:
+def layer_shape(node: Node) -> LayerShape:
+    """What the latency of a convolution or a linear layer depends on, but for its widths."""
     source = shape_of(_node(node.args[0]))
     if "linear" in str(node.target):
         return LayerShape("MatMul", source[1:-1])
@@ -186,11 +187,11 @@ def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list
     candidates: dict[str, Callable[[int], object]] = {}
     for index, (inputs, outputs) in enumerate(sizes):
         engine = OnnxEngine(layer_model(shape, inputs, outputs))
-        x = generator.standard_normal(_input_shape(shape, inputs), dtype=np.float32)
+        x = generator.standard_normal(input_shape(shape, inputs), dtype=np.float32)
         candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
             engine.run((x,)))
     with pinned():
-        found = compare_latency(candidates, rounds=_ROUNDS, warmup=_WARMUP)
+        found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
     return [found[str(index)].median_ms for index in range(len(sizes))]
 
 
@@ -203,7 +204,7 @@ def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
     attributes: dict[str, Any] = {} if shape.operator == "MatMul" else {
         "strides": shape.stride, "pads": shape.padding * 2, "dilations": shape.dilation,
         "group": groups, "kernel_shape": shape.kernel}
-    sizes = _input_shape(shape, inputs)
+    sizes = input_shape(shape, inputs)
     graph = helper.make_graph(
         [helper.make_node(shape.operator, ["x", "w"], ["y"], **attributes)], "layer",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
@@ -215,7 +216,8 @@ def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
     return content
 
 
-def _input_shape(shape: LayerShape, inputs: int) -> tuple[int, ...]:
+def input_shape(shape: LayerShape, inputs: int) -> tuple[int, ...]:
+    """Of one sample with so many channels."""
     if shape.operator == "MatMul":
         return (1, *shape.extent, inputs)
     return (1, inputs, *shape.extent)

@@ -20,7 +20,7 @@ Indices = NDArray[np.int64]
 class MixedInteger:
     """Maximise a linear function over rows ``low <= a x <= high`` and ``0 <= x <= 1``.
 
-    Solved by HiGHS (Huangfu & Hall 2018), to a relative gap of 1e-4.
+    Solved by HiGHS (Huangfu & Hall 2018), to a relative gap of 1e-4 unless told otherwise.
 
     Example:
         >>> program = MixedInteger()
@@ -53,8 +53,12 @@ class MixedInteger:
         self._low.append(low)
         self._high.append(high)
 
-    def solve(self) -> NDArray[np.float64] | None:
-        """The best point found, or None where none was found in time or none exists."""
+    def solve(self, gap: float = _GAP) -> NDArray[np.float64] | None:
+        """The best point found, or None where none was found in time or none exists.
+
+        Args:
+            gap: How far from the best it may be, relative.
+        """
         columns = np.concatenate([indices for indices, _ in self._rows])
         values = np.concatenate([coefficients for _, coefficients in self._rows])
         rows = np.repeat(np.arange(len(self._rows)), [len(indices) for indices, _ in self._rows])
@@ -62,5 +66,5 @@ class MixedInteger:
         found = milp(-np.concatenate(self._rewards), integrality=np.concatenate(self._integer),
                      bounds=Bounds(0.0, 1.0),
                      constraints=LinearConstraint(matrix, self._low, self._high),
-                     options={"mip_rel_gap": _GAP, "node_limit": _NODES, "time_limit": _SECONDS})
+                     options={"mip_rel_gap": gap, "node_limit": _NODES, "time_limit": _SECONDS})
         return None if found.x is None else np.asarray(found.x, dtype=np.float64)

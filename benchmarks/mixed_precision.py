@@ -1,0 +1,111 @@
+"""Mixed precision against uniform bits: ResNet-20 on CIFAR-10, post-training, on the runtime.
+
+Weights may take as many bytes as with 5 bits each; activations have 8 bits. Which layer gets how
+many comes from the training split alone; the test split is only measured on. Rows are stored one
+by one, and one that is there is not run again.
+
+Example:
+    python benchmarks/mixed_precision.py --data DIR --weights resnet20-cifar10.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+import edgewright as ew
+from edgewright.core import write_atomically
+from edgewright.exporters import to_onnx
+from edgewright.measure import machine
+from edgewright.program import stored_tensors
+from edgewright.quantization._config import Precision
+from edgewright.quantization._mixed import choose_precisions
+from edgewright.quantization._precision import MixedPrecision
+from edgewright.runtime import OnnxEngine
+from edgewright.task import load_model, load_task
+
+HERE: Final = Path(__file__).parent
+RESULTS: Final = HERE / "results" / "mixed_precision.json"
+AVERAGE: Final = 5
+UNIFORM: Final[dict[str, dict[str, Any]]] = {"uniform-8": {}, "uniform-4": {"weights": 4}}
+MIXED: Final = {"mixed-hessian": "hessian", "mixed-loss": "loss"}
+
+
+def main() -> None:
+    """Measure the rows that are missing, store each, print all."""
+    arguments = parse()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    torch.set_num_threads(1)
+    task = load_task(f"cifar10:{arguments.data}", normalize="imagenet", seed=arguments.seed)
+    model = load_model(f"{HERE.parent / 'examples' / 'resnet.py'}:resnet20", arguments.weights)
+    program = ew.Program.capture(model, task.train.example(1))
+    stored: dict[str, Any] = (json.loads(RESULTS.read_text()) if RESULTS.is_file() else {})
+    rows = stored.get("rows", {})
+    for name in (name for name in (*UNIFORM, *MIXED) if name not in rows):
+        rows[name] = measure(program, task, name, arguments.seed)
+        stored = {"command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}",
+                                       *(Path(word).name for word in sys.argv[1:])]),
+                  "seed": arguments.seed, "machine": machine(), "rows": rows,
+                  "versions": {"python": sys.version.split()[0], "torch": torch.__version__}}
+        write_atomically(RESULTS, json.dumps(stored, indent=1).encode() + b"\n")
+        print(name, json.dumps(rows[name]), flush=True)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with CIFAR-10")
+    parser.add_argument("--weights", type=Path, required=True, help="trained weights")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def measure(program: ew.Program, task: ew.Task, name: str, seed: int) -> dict[str, Any]:
+    """A row: which layer has how many bits, and what its file scores on the runtime."""
+    config = ew.Quantization(**UNIFORM.get(name, {}))
+    if name in MIXED:
+        mixed = MixedPrecision.model_validate({"size": size_limit(program), "method": MIXED[name]})
+        config = config.model_copy(update={
+            "layers": choose_precisions(program, task, config, mixed, seed)})
+    quantized = ew.quantize(program, task, config, seed=seed)
+    engine = OnnxEngine(to_onnx(quantized))
+    hits = [engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(1)
+            == batch.targets.numpy() for batch in task.test.batches(250)]
+    bits = {layer: precision.weights for layer, precision in config.layers.items()
+            if isinstance(precision, Precision)}
+    return {"test_accuracy": float(np.concatenate(hits).mean()), "bits": bits,
+            "average_bits": average(program, bits, config)}
+
+
+def size_limit(program: ew.Program) -> float:
+    """Bytes with `AVERAGE` bits a weight, and a scale and a bias for each output channel."""
+    weights = weights_of(program).values()
+    return sum(shape.numel() * AVERAGE / 8 + 8 * shape[0] for shape in weights)
+
+
+def average(program: ew.Program, bits: dict[str, Any], config: ew.Quantization) -> float:
+    """Bits a weight; the layers at either end have ``config.ends`` at least."""
+    shapes = weights_of(program)
+    ends = {next(iter(shapes)), next(reversed(shapes))}
+    had = {name: bits.get(name) or max(config.weights, (config.ends or 0) * (name in ends))
+           for name in shapes}
+    entries = sum(shape.numel() for shape in shapes.values())
+    return sum(had[name] * shape.numel() for name, shape in shapes.items()) / entries
+
+
+def weights_of(program: ew.Program) -> dict[str, torch.Size]:
+    """The shapes of the layers' weights, in order."""
+    return {name: tensor.shape for name, tensor in stored_tensors(program.graph_module).items()
+            if tensor.ndim > 1}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What the operators of a quantised program become in ONNX, where torch has no or another answer.
+
+A translation takes the operator's arguments; those of Python are constants. Passes over the whole
+graph then bring this into the form that the runtime fuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import onnx_ir as ir
+import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators
+from onnxscript import opset18, opset21
+
+_OPS: Final[Any] = opset18   # annotated as a script's operators, not as a trace's
+_BLOCKS: Final[Any] = opset21
+quantized = torch.ops.quantized_decomposed
+
+
+def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int,
+              dtype: ir.DataType) -> Any:
+    """ONNX saturates at the limits of the type; what is narrower is clamped as integers."""
+    integers = _OPS.QuantizeLinear(x, scale, _integer(zero_point, dtype))
+    lowest, highest = (-128, 127) if dtype == ir.DataType.INT8 else (0, 255)
+    if (low, high) == (lowest, highest):
+        return integers
+    return _OPS.Clip(integers, _integer(low, dtype) if low > lowest else None,
+                        _integer(high, dtype) if high < highest else None)
+
+
+def _integer(value: int, dtype: ir.DataType) -> Any:
+    return _OPS.Constant(value=ir.tensor(value, dtype=dtype))
+
+
+def _choose_range(x: Any, *_: Any) -> tuple[Any, Any]:
+    _, scale, zero_point = _OPS.DynamicQuantizeLinear(x)
+    return scale, zero_point
+
+
+def _quantize_chosen(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
+    return _OPS.QuantizeLinear(x, scale, zero_point)
+
+
+def _dequantize_chosen(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
+    return _OPS.DequantizeLinear(x, scale, zero_point)
+
+
+def _dequantize_groups(weight: Any, scales: Any, zero_points: Any, *grid: Any) -> Any:
+    _, _, dtype, group_size, *_ = grid
+    return _BLOCKS.DequantizeLinear(weight, scales, _OPS.Cast(zero_points, to=int(dtype)),
+                                    axis=1, block_size=group_size)
+
+
+TRANSLATIONS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {
+    quantized.quantize_per_tensor.default: _quantize,
+    quantized.choose_qparams.tensor: _choose_range,
+    quantized.quantize_per_tensor.tensor: _quantize_chosen,
+    quantized.dequantize_per_tensor.tensor: _dequantize_chosen,
+    quantized.dequantize_per_channel_group.default: _dequantize_groups,
+}

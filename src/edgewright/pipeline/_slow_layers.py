@@ -1,0 +1,39 @@
+"""Where a quantised file is slower than one in floating point: the layers that cost it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from edgewright.core import LayerLatency, Measurement
+from edgewright.program import Program
+from edgewright.search import PrecisionTimer, measure_precisions
+
+_FLOAT_BITS: Final = 32
+
+
+def slow_layers(unquantized: Program, quantized: Program,
+                latencies: Mapping[str, Sequence[Measurement]], *,
+                timer: PrecisionTimer | None = None) -> tuple[LayerLatency, ...]:
+    """The layers that are slower in 8 bits than in floating point, the costliest first.
+
+    They are timed, each alone, only where the quantised file's median latency is above that of
+    another; all the layers there are may then be faster, and what lies between them slower.
+
+    Args:
+        unquantized: The program before it was quantised.
+        quantized: What came of it.
+        latencies: Of the files timed in turn: ``compressed`` and others.
+        timer: Times of a layer with so many inputs and outputs; ONNX Runtime if left out.
+    """
+    medians = {name: measurement.value for name, measurements in latencies.items()
+               for measurement in measurements if measurement.name == "latency_ms"}
+    if medians["compressed"] <= min(medians.values()):
+        return ()
+    weights = [layer.weight for layer in quantized.costs().layers
+               if layer.weight is not None and layer.bits < _FLOAT_BITS]
+    times = measure_precisions(unquantized, weights, timer=timer)
+    slow = [LayerLatency(name=name.removesuffix(".weight"), float_ms=found.float_ms,
+                         int8_ms=found.int8_ms)
+            for name, found in times.items() if found.int8_ms > found.float_ms]
+    return tuple(sorted(slow, key=lambda layer: layer.float_ms - layer.int8_ms))

@@ -1,0 +1,180 @@
+"""Rounding to a grid in floating point, with gradients to the values and to the grid itself.
+
+The quantised value is ``scale * (clamp(round(x / scale) + zero_point) - zero_point)``, rounded half
+to even. It *divides* by the scale, as ONNX Runtime's QuantizeLinear does; the operators of
+``quantized_decomposed`` and ATen's fake quantisers multiply by the inverse, which rounds the other
+way where ``x / scale`` is within a rounding error of the middle between two integers. What the
+runtime does is what counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_OneGradientEach = tuple[Tensor | None, Tensor | None, Tensor | None, None, None]
+
+
+@final
+@dataclass(frozen=True)
+class GridGradients:
+    """What of the gradient reaches the scale and the zero point.
+
+    Attributes:
+        factor: Both gradients are multiplied with it.
+        rounding: The scale feels what rounding does to values within the range, as in LSQ, and not
+            only those that are clipped, as in PACT.
+
+    Example:
+        >>> GridGradients(factor=0.5).rounding
+        True
+    """
+
+    factor: float = 1.0
+    rounding: bool = True
+
+
+def quantized_integers(x: Tensor, scale: Tensor, zero_point: Tensor,
+                       limits: tuple[int, int]) -> Tensor:
+    """The integers that stand for ``x``, in floating point.
+
+    Args:
+        x: Real values, any shape, float32.
+        scale: Positive, broadcasts with ``x``.
+        zero_point: Whole numbers, shaped as ``scale``.
+        limits: The lowest and the highest integer.
+
+    Example:
+        >>> one, zero = torch.tensor(1.0), torch.tensor(0.0)
+        >>> quantized_integers(torch.tensor([-3.0, 0.5, 1.5, 200.0]), one, zero, (-2, 127))
+        tensor([ -2.,   0.,   2., 127.])
+    """
+    return torch.div(x, scale).round_().add_(zero_point).clamp_(*limits)
+
+
+def slow_fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
+                       gradients: GridGradients = GridGradients()) -> Tensor:
+    """Fake quantisation out of plain operations, to check `fake_quantize` against.
+
+    Args:
+        x: As in `fake_quantize`; so are the rest.
+        scale: Positive.
+        zero_point: Whole numbers.
+        limits: The lowest and the highest integer.
+        gradients: What the grid feels.
+
+    Example:
+        >>> x = torch.tensor([0.4, 1.3, 9.0], requires_grad=True)
+        >>> out = slow_fake_quantize(x, torch.tensor(0.5), torch.tensor(0.0), (0, 3))
+        >>> out.sum().backward()
+        >>> out.detach(), x.grad
+        (tensor([0.5000, 1.5000, 1.5000]), tensor([1., 1., 0.]))
+    """
+    low, high = _ends(scale.detach(), zero_point.detach(), limits)
+    inside = (x >= low) & (x <= high)
+    rounded = quantized_integers(x.detach(), scale.detach(), zero_point.detach(), limits)
+    scale = _with_gradient(scale, gradients.factor)
+    zero_point = _with_gradient(zero_point, gradients.factor / scale.detach()**2)
+    within_scale = scale if gradients.rounding else scale.detach()
+    ratio = x / within_scale
+    whole = (rounded - zero_point).detach()
+    within = (ratio + (whole - ratio).detach()) * within_scale
+    return torch.where(inside, within, (rounded - zero_point) * scale)
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
+                  gradients: GridGradients = GridGradients()) -> Tensor:
+    """The values of the grid that are nearest to ``x``; in few passes, saving in and output alone.
+
+    The gradient reaches ``x`` where it lies between the ends of the grid, both included; the scale
+    as in LSQ (Esser et al. 2020, eq. 3): ``round(x / scale) - x / scale`` there, and the clipped
+    integer less the zero point elsewhere. The zero point feels clipped values alone, so that a
+    step of descent moves ``-scale * zero_point`` as LSQ+ (Bhalgat et al. 2020, eq. 6) moves its
+    offset.
+
+    Args:
+        x: Real values, any shape, float32.
+        scale: Positive, broadcasts with ``x``.
+        zero_point: Whole numbers, shaped as ``scale``.
+        limits: The lowest and the highest integer.
+        gradients: What the scale and the zero point feel.
+
+    Example:
+        >>> scale = torch.tensor(0.5, requires_grad=True)
+        >>> x = torch.tensor([0.4, 1.3, 9.0])
+        >>> fake_quantize(x, scale, torch.tensor(0.0), (0, 3)).sum().backward()
+        >>> scale.grad  # (1 - 0.8) + (3 - 2.6) + 3
+        tensor(3.6000)
+    """
+    out: Tensor = _FakeQuantize.apply(  # type: ignore[no-untyped-call]
+        x, scale, zero_point, limits, gradients)
+    return out
+
+
+@final
+class _FakeQuantize(torch.autograd.Function):
+    """In place where it can be. ATen's fused operators are slower on a CPU: plain scalar loops.
+
+    The scale's gradient sums ``gradient * (out - x)`` and not the two products apart, whose
+    difference would keep few of float32's digits at 8 bits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
+                gradients: GridGradients) -> Tensor:
+        out = quantized_integers(x, scale, zero_point, limits).sub_(zero_point).mul_(scale)
+        learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.save_for_backward(x, scale, zero_point, *((out,) if learns else ()))
+        ctx.limits, ctx.gradients = limits, gradients
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> _OneGradientEach:
+        x, scale, zero_point, *outs = ctx.saved_tensors
+        of_x = _within(gradient, x, *_ends(scale, zero_point, ctx.limits))
+        if not outs:
+            return of_x, None, None, None, None
+        (out,) = outs
+        factor, of_scale, of_zero_point = ctx.gradients.factor / scale, None, None
+        difference = out - x
+        rounding = _dot(of_x, difference, scale) if ctx.gradients.rounding else 0.0
+        clipped = torch.sub(gradient, of_x, out=difference)
+        if ctx.needs_input_grad[1]:
+            of_scale = (rounding + _dot(clipped, out, scale)) * factor
+        if ctx.needs_input_grad[2]:
+            of_zero_point = -clipped.sum_to_size(scale.shape) * factor
+        return of_x, of_scale, of_zero_point, None, None
+
+
+def _ends(scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest real of the grid."""
+    return (limits[0] - zero_point) * scale, (limits[1] - zero_point) * scale
+
+
+def _within(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``gradient`` where ``low <= x <= high``, else 0."""
+    if low.ndim == 0 and x.device.type == "cpu":  # elsewhere reading a number waits for the device
+        infinity = torch.tensor(float("inf"))
+        below, above = torch.nextafter(low, -infinity), torch.nextafter(high, infinity)
+        inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, below.item(), above.item())
+        return inside
+    return torch.where((x >= low) & (x <= high), gradient, 0.0)
+
+
+def _dot(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+    """The sum of ``a * b`` over the values of each scale."""
+    if scale.ndim == 0:
+        for layout in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d):
+            if a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout):
+                return torch.dot(*(t.as_strided((t.numel(),), (1,)) for t in (a, b)))
+    return (a * b).sum_to_size(scale.shape)
+
+
+def _with_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
+    """``tensor``, its gradient multiplied with ``factor``."""
+    return tensor.detach() + (tensor - tensor.detach()) * factor

@@ -1,0 +1,120 @@
+"""A program with fake quantisers in its graph: what is calibrated, trained and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from edgewright.program import CapturedModule, Program, trainable
+from edgewright.quantization._dynamic import DynamicQuantizer
+from edgewright.quantization._fake_quantizer import FakeQuantizer, Learns
+from edgewright.quantization._placement import ActivationPoint, Placement
+
+PREFIX = "quantizers"
+
+
+@final
+@dataclass(frozen=True)
+class Simulation:
+    """A module of its own tensors, and its quantisers by the name of their point.
+
+    Attributes:
+        module: Trains and evaluates; layers and values have the program's names.
+        weights: By the name of the tensor.
+        activations: By the name of the point, those whose scale is fixed.
+    """
+
+    module: CapturedModule
+    weights: Mapping[str, FakeQuantizer]
+    activations: Mapping[str, FakeQuantizer]
+
+    @property
+    def quantizers(self) -> tuple[FakeQuantizer, ...]:
+        """All of them, the weights' first."""
+        return *self.weights.values(), *self.activations.values()
+
+    def state(self) -> dict[str, Tensor]:
+        """The program's own tensors, as they are now."""
+        return {name: value for name, value in self.module.state_dict().items()
+                if not name.startswith(f"{PREFIX}.")}
+
+
+def simulate(program: Program, placement: Placement, learns: Learns = "nothing") -> Simulation:
+    """Put a fake quantiser at every point of a copy of the program.
+
+    The quantisers pass values on as they are, until they are told otherwise.
+
+    Args:
+        program: In floating point; left as it is.
+        placement: Made from it.
+        learns: What training finds besides the weights.
+    """
+    module = trainable(program.graph_module)
+    weights = {point.tensor: FakeQuantizer(
+        point.grid, point.shape, learns="nothing" if learns == "nothing" else "lsq")
+        for point in placement.weights}
+    activations: dict[str, DynamicQuantizer | FakeQuantizer] = {
+        point.name: DynamicQuantizer(point.grid) if point.dynamic
+        else FakeQuantizer(point.grid, learns=learns) for point in placement.activations}
+    nodes = {node.name: node for node in module.graph.nodes}
+    for index, (point, quantizer) in enumerate(zip(placement.weights, weights.values(),
+                                                   strict=True)):
+        target = f"{PREFIX}.w{index}"
+        module.add_submodule(target, quantizer)
+        for layer in point.layers:
+            call = _call(module.graph, target)
+            nodes[layer].update_arg(1, call(nodes[layer].args[1], nodes[layer]))
+    targets = {}
+    for index, (name, stage) in enumerate(activations.items()):
+        targets[name] = f"{PREFIX}.a{index}"
+        module.add_submodule(targets[name], stage)
+    insert_activations(nodes, placement, lambda point: _after(_call(module.graph,
+                                                                    targets[point.name])))
+    module.recompile()
+    return Simulation(module, weights, {name: stage for name, stage in activations.items()
+                                        if isinstance(stage, FakeQuantizer)})
+
+
+Insert = Callable[[Node], Node]
+
+
+def insert_activations(nodes: Mapping[str, Node], placement: Placement,
+                       insert: Callable[[ActivationPoint], Insert]) -> dict[str, Node]:
+    """Rewire a graph so that values are read through what ``insert`` puts after them.
+
+    Args:
+        nodes: The graph's own, by name.
+        placement: Which points there are.
+        insert: For a point, a function that writes calls after a value and returns the last.
+
+    Returns:
+        For every value that everyone reads so, the last call.
+    """
+    now: dict[str, Node] = {}
+    for point in placement.activations:
+        write = insert(point)
+        for place in point.places:
+            source = now.get(place.value, nodes[place.value])
+            users = list(source.users) if place.readers is None else [
+                nodes[reader] for reader in place.readers]
+            result = write(source)
+            for user in users:
+                user.replace_input_with(source, result)
+            if place.readers is None:
+                now[place.value] = result
+    return now
+
+
+def _call(graph: Graph, target: str) -> Callable[[Node, Node], Node]:
+    def write(source: Node, before: Node) -> Node:
+        with graph.inserting_before(before):
+            return graph.call_module(target, (source,))
+    return write
+
+
+def _after(call: Callable[[Node, Node], Node]) -> Insert:
+    return lambda source: call(source, source.next)

@@ -1,0 +1,96 @@
+"""What a runtime computes as one: a layer or an addition, with its norm and its rectifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, final
+
+import torch
+from torch.fx import Graph, Node
+
+from edgewright.program import foldable_norm, weight_of
+
+aten = torch.ops.aten
+
+Kind = Literal["convolution", "linear", "elementwise"]
+
+_LAYERS: Final[dict[Any, Kind]] = {
+    aten.conv1d.default: "convolution", aten.conv2d.default: "convolution",
+    aten.conv1d.padding: "convolution", aten.conv2d.padding: "convolution",
+    aten.linear.default: "linear",
+}
+_ARITHMETIC: Final = frozenset({
+    aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor,
+})
+_RECTIFIERS: Final = frozenset({
+    aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default,
+    aten.relu6.default, aten.relu6_.default,
+})
+
+
+@final
+@dataclass(frozen=True)
+class Unit:
+    """A layer or an operation on two tensors, and what is computed with it.
+
+    Attributes:
+        node: The layer or the operation.
+        kind: Which of the two, and which layer.
+        norm: The batch norm that folds into the layer.
+        tail: The last call: the node itself, its norm, or the rectifier after it.
+    """
+
+    node: Node
+    kind: Kind
+    norm: Node | None
+    tail: Node
+
+    @property
+    def weight(self) -> Node | None:
+        """Where the layer reads its stored weight."""
+        return None if self.kind == "elementwise" else weight_of(self.node)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The values that are computed on."""
+        if self.kind == "elementwise":
+            return tuple(dict.fromkeys(self.node.all_input_nodes))
+        return (self.node.args[0],)  # type: ignore[return-value]
+
+    @property
+    def is_output(self) -> bool:
+        """Whether the result is an output of the model."""
+        return is_output(self.tail)
+
+
+def find_units(graph: Graph) -> tuple[Unit, ...]:
+    """Every unit of a graph in floating point, in order."""
+    return tuple(_unit(node, kind) for node in graph.nodes if (kind := _kind(node)) is not None)
+
+
+def is_output(node: Node) -> bool:
+    """Whether a value is an output of the model."""
+    return any(user.op == "output" for user in node.users)
+
+
+def _kind(node: Node) -> Kind | None:
+    kind = _LAYERS.get(node.target)
+    if kind is not None:
+        weight = node.args[1]
+        return kind if isinstance(weight, Node) and weight.op == "get_attr" else None
+    return "elementwise" if node.target in _ARITHMETIC and _has_two_tensors(node) else None
+
+
+def _unit(node: Node, kind: Kind) -> Unit:
+    norm = foldable_norm(node)
+    tail = norm or node
+    users = list(tail.users)
+    if len(users) == 1 and users[0].target in _RECTIFIERS:
+        tail = users[0]
+    return Unit(node, kind, norm, tail)
+
+
+def _has_two_tensors(node: Node) -> bool:
+    return all(isinstance(arg, Node) and arg.op != "get_attr"
+               and isinstance(arg.meta["val"], torch.Tensor)
+               and arg.meta["val"].is_floating_point() for arg in node.args[:2])

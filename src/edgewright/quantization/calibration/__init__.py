@@ -1,0 +1,7 @@
+"""Calibration: ranges of values and weights, from data that stream by, or from no data at all."""
+
+from edgewright.quantization.calibration._data_free import synthetic_inputs
+from edgewright.quantization.calibration._observer import Observer, make_observer
+from edgewright.quantization.calibration._stream import calibrate, training_inputs
+
+__all__ = ["Observer", "calibrate", "make_observer", "synthetic_inputs", "training_inputs"]

@@ -1,0 +1,114 @@
+"""Inputs for a calibration without data: such as a network's batch norms remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import CapturedModule, Program
+
+_NORM: Final = torch.ops.aten.batch_norm.default
+_BATCH: Final = 64
+_STEPS: Final = 100
+_RATE: Final = 0.5
+
+
+def synthetic_inputs(program: Program, samples: int,
+                     seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    """Inputs whose statistics before each batch norm are those it keeps, up to 64 at a time.
+
+    "Distilled data" of ZeroQ (Cai et al. 2020, eq. 3): from normal noise, inputs are optimised to
+    minimise the sum over batch norms of the squared differences of mean and standard deviation.
+    Departures: differences are in units of the kept standard deviation, so that every norm counts
+    the same, and the inputs themselves, whose statistics are unknown, are left free.
+
+    Args:
+        program: With its batch norms, not folded; in floating point.
+        samples: How many. One batch is enough for most: each is made to match by itself, which
+            costs a hundred training steps.
+        seed: Of the noise; the same seed gives the same inputs.
+
+    Yields:
+        The inputs of a batch, in the order of the program's.
+
+    Raises:
+        UsageError: ``samples`` is below 1.
+        ModelError: No batch norm keeps statistics, or an input holds no floating-point numbers.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1))
+        >>> net[1].running_mean.fill_(3.0)
+        tensor([3.])
+        >>> inputs, = synthetic_inputs(Program.capture(net, torch.zeros(1, 2)), samples=64)
+        >>> bool(abs(net[0](*inputs).mean() - 3) < 0.1)
+        True
+    """
+    if samples < 1:
+        raise UsageError(f"calibration needs 1 sample at least, got {samples}")
+    _check(program)
+    module = program.module().requires_grad_(requires_grad=False)
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, samples, _BATCH):
+        yield _distilled(module, program.example_inputs, min(_BATCH, samples - start), generator)
+
+
+def _check(program: Program) -> None:
+    if not any(_keeps_statistics(node) for node in program.calls()):
+        raise ModelError("no batch norm of the program keeps running statistics, so that nothing "
+                         "says what its data are like; give a task with training data, or quantise "
+                         "with mode='dynamic' or 'weight_only', which need none")
+    for leaf in pytree.tree_leaves(program.example_inputs):
+        if not leaf.is_floating_point():
+            raise ModelError(f"an input of the program holds {leaf.dtype}, which cannot be "
+                             "optimised; give a task with training data")
+
+
+def _keeps_statistics(node: Node) -> bool:
+    return node.target is _NORM and node.args[3] is not None
+
+
+@torch.enable_grad()
+def _distilled(module: CapturedModule, examples: tuple[Any, ...], count: int,
+               generator: torch.Generator) -> tuple[Tensor, ...]:
+    inputs = [torch.randn(count, *leaf.shape[1:], generator=generator).requires_grad_()
+              for leaf in pytree.tree_leaves(examples)]
+    optimizer = torch.optim.Adam(inputs, lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    for _ in range(_STEPS):
+        optimizer.zero_grad()
+        _mismatch(module, inputs).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return tuple(tensor.detach() for tensor in inputs)
+
+
+def _mismatch(module: CapturedModule, inputs: list[Tensor]) -> Tensor:
+    reader = _NormReader(module)
+    reader.run(*inputs, enable_io_processing=False)
+    return torch.stack(reader.mismatches).sum()
+
+
+@final
+class _NormReader(Interpreter):
+    """Runs a graph and notes how far the values before each batch norm are from its statistics."""
+
+    def __init__(self, module: CapturedModule) -> None:
+        super().__init__(module)
+        self.mismatches: list[Tensor] = []
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if target is _NORM and args[3] is not None:
+            value, mean, variance = args[0], args[3], args[4]
+            deviation = (variance + args[7]).sqrt()
+            others = [dimension for dimension in range(value.ndim) if dimension != 1]
+            spread, centre = torch.var_mean(value, others, correction=0)
+            self.mismatches.append(
+                ((centre - mean) / deviation).square().mean()
+                + ((spread + args[7]).sqrt() / deviation - 1).square().mean())
+        return super().call_function(target, args, dict(kwargs))

@@ -1,0 +1,56 @@
+"""Low-bit tensors are found where the file has them; a layer's bits are told as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgewright.pipeline._bundling import layer_records, low_bit_tensors
+from edgewright.program import Costs, NodeCost
+
+
+def model_of(*arrays):
+    tensors = [numpy_helper.from_array(array, str(index)) for index, array in enumerate(arrays)]
+    return helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
+
+
+def weights(high, count=400, seed=0):
+    return np.random.default_rng(seed).integers(-high, high, count, dtype=np.int8, endpoint=True)
+
+
+def test_every_tensor_of_few_bits_is_found_in_place():
+    arrays = [weights(7), np.ones(300, np.float32), weights(100), weights(1), weights(3, 20),
+              weights(7).view(np.uint8) & 15, weights(7)]
+    data = model_of(*arrays)
+    found = low_bit_tensors(data)
+    assert [tensor.bits for tensor in found] == [4, 2, 4, 4]
+    for tensor, index in zip(found, (0, 3, 5, 6), strict=True):
+        assert data[tensor.offset:tensor.offset + tensor.count] == arrays[index].tobytes()
+    ends = [tensor.offset + tensor.count for tensor in found]
+    assert all(end <= tensor.offset for end, tensor in zip(ends, found[1:], strict=False))
+
+
+def test_a_tensor_that_is_there_twice_is_found_twice():
+    found = low_bit_tensors(model_of(weights(1), weights(1)))
+    assert len(found) == 2
+    assert found[0].offset + found[0].count <= found[1].offset
+
+
+def test_a_file_of_floats_has_none():
+    assert low_bit_tensors(model_of(np.ones(999, np.float32))) == ()
+    assert low_bit_tensors(onnx.ModelProto().SerializeToString()) == ()
+
+
+def test_a_layers_record_tells_stored_bits_from_computed_ones():
+    def costs(**bits):
+        layer = NodeCost(name="conv", op="conv2d", weight="a.weight", channels=4, macs=9,
+                         weight_bytes=1, traffic_bytes=1, **bits)
+        return Costs(layers=(layer,), macs=9, parameters=1, weight_bytes=1, packed_bytes=1,
+                     peak_activation_bytes=1, uncounted={})
+
+    before = costs(bits=32, weight_bits=32, activation_bits=32)
+    (record,) = layer_records(before, costs(bits=8, weight_bits=4, activation_bits=6))
+    assert (record.weight_bits, record.activation_bits, record.compute_bits) == (4, 6, 8)
+    (kept,) = layer_records(before, before)
+    assert (kept.weight_bits, kept.activation_bits, kept.compute_bits) == (32, 32, 32)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import torch
+
+from edgewright.quantization import Quantization
+from edgewright.quantization._grid import Grid
+from edgewright.quantization.calibration import make_observer
+
+
+def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    observer = make_observer(Quantization(ranges="minmax"), grid)
+    for x in tensors:
+        observer.update(x)
+    return observer.range()
+
+
+def test_of_all_that_was_seen():
+    grid = Grid(8, signed=False, symmetric=False)
+    low, high = found(grid, torch.tensor([1.0, 2.0]), torch.tensor([-4.0]), torch.tensor([0.5]))
+    assert (low, high) == (-4, 2)
+
+
+def test_of_each_channel_and_of_each_group():
+    x = torch.tensor([[1.0, 2.0, -3.0, 5.0], [-1.0, -2.0, -3.0, -4.0]])
+    low, high = found(Grid(8, True, True, axis=0), x)
+    assert low.tolist() == [-3, -4]
+    assert high.tolist() == [5, 0]
+    low, high = found(Grid(8, True, True, axis=1), x)
+    assert low.tolist() == [-1, -2, -3, -4]
+    assert high.tolist() == [1, 2, 0, 5]
+    low, high = found(Grid(8, True, True, axis=0, group=2), x)
+    assert low.tolist() == [[0, -3], [-2, -4]]
+    assert high.tolist() == [[2, 5], [0, 0]]

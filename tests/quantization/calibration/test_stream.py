@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgewright.errors import DataError, UsageError
+from edgewright.quantization import Quantization
+from edgewright.quantization._fake_quantizer import FakeQuantizer
+from edgewright.quantization._grid import Grid
+from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
+from edgewright.task import Task
+
+MINMAX = Quantization(ranges="minmax")
+
+
+def task_of(train: int, shape: tuple[int, ...] = (3,)) -> Task:
+    x, y = torch.randn(train, *shape), torch.arange(train) % 2
+    return Task((x, y), (x[:1], y[:1]), (x[1:2], y[1:2]))
+
+
+def observing() -> FakeQuantizer:
+    quantizer = FakeQuantizer(Grid(8, signed=False, symmetric=False))
+    quantizer.observer, quantizer.mode = make_observer(MINMAX, quantizer.grid), "observe"
+    return quantizer
+
+
+class Watched(nn.Module):
+    """Quantisers before and after a layer, and one that nothing reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after, self.aside = observing(), observing(), observing()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.after(self.linear(self.before(x)))
+        return out
+
+
+def test_training_inputs_are_random_samples_once_each():
+    task = task_of(200)
+    parts = [inputs for inputs, in training_inputs(task, 150, seed=3)]
+    assert [len(part) for part in parts] == [64, 64, 22]
+    rows = {tuple(row) for row in torch.cat(parts).tolist()}
+    assert len(rows) == 150
+    assert rows <= {tuple(row) for row in task.train.example(200)[0].tolist()}
+    again = [inputs for inputs, in training_inputs(task, 150, seed=3)]
+    assert all(map(torch.equal, parts, again))
+    assert not torch.equal(parts[0], next(training_inputs(task, 150, seed=4))[0])
+
+
+@pytest.mark.parametrize("samples", [5, 6, 1000])
+def test_more_than_there_are_is_all_of_them_even_less_than_a_batch(samples):
+    assert [len(inputs) for inputs, in training_inputs(task_of(5), samples)] == [5]
+
+
+def test_no_sample_is_no_calibration():
+    with pytest.raises(UsageError, match="needs 1 sample at least, got 0"):
+        next(training_inputs(task_of(5), 0))
+    with pytest.raises(DataError, match=r"got no sample.*give training data"):
+        calibrate(nn.Identity(), {"x": observing()}, [])
+
+
+def test_ranges_are_those_of_all_samples():
+    task, net = task_of(200), Watched()
+    calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task, 200))
+    x, = task.train.example(200)
+    with torch.no_grad():
+        values = {net.before: x, net.after: net.linear(x)}
+    for quantizer, value in values.items():
+        assert quantizer.mode == "quantize"
+        assert quantizer.observer is None
+        assert quantizer.scale.item() == pytest.approx(
+            float(value.max() - value.min()) / 255, rel=1e-5)
+
+
+def test_a_quantiser_without_values_is_named():
+    net = Watched()
+    with pytest.raises(DataError, match=r"calibration of aside: .*no number was seen"):
+        calibrate(net, {"x": net.before, "aside": net.aside}, training_inputs(task_of(5), 5))
+
+
+def test_a_value_that_is_not_finite_is_named():
+    net = Watched()
+    with torch.no_grad():
+        net.linear.weight.fill_(float("inf"))
+    with pytest.raises(DataError, match=r"calibration of linear: .* are NaN or infinite.*remove"):
+        calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task_of(5), 5))
+
+
+def test_a_quantiser_has_to_observe():
+    quantizer = observing()
+    quantizer.mode = "pass"
+    with pytest.raises(UsageError, match="the quantiser of x is in mode 'pass'"):
+        calibrate(quantizer, {"x": quantizer}, [(torch.ones(2),)])
+
+
+def test_where_nothing_is_observed_no_data_are_read():
+    def never():
+        yield pytest.fail("a batch was read")
+
+    net = nn.Identity()
+    calibrate(net, {}, never())
+    assert list(net.children()) == []
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((3, 6, 6), r"have shape \(3, 6, 6\), but the program takes shape \(3, 8, 8\)"),
+    ((3, 8), r"have shape \(3, 8\), but the program takes"),
+])
+def test_samples_of_another_shape_are_refused_with_both(small, shape, message):
+    module = small.module()
+    with pytest.raises(DataError, match=message):
+        calibrate(module, {"x": observing()}, training_inputs(task_of(5, shape), 5))
+
+
+def test_another_number_of_inputs_is_refused(small):
+    two = [(torch.ones(2, 3, 8, 8), torch.ones(2, 4))]
+    with pytest.raises(DataError, match=r"have 2 inputs of shapes \(3, 8, 8\), \(4,\), but"):
+        calibrate(small.module(), {"x": observing()}, two)

@@ -1,0 +1,122 @@
+"""Which values and weights are quantised, on which grids, and which share one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program
+from edgewright.quantization import Precision, Quantization, place
+
+
+class Residual(nn.Module):
+    """Stem, a block with a shortcut, pooling, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.one = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.two = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = (x + self.two(self.norm(self.one(x)).relu())).relu()
+        return self.head(F.max_pool2d(x, 2).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def residual():
+    torch.manual_seed(0)
+    return Program.capture(Residual(), torch.zeros(2, 3, 8, 8))
+
+
+def bits_of(placement):
+    return {point.name: (point.grid.bits, [(p.value, p.readers) for p in point.places])
+            for point in placement.activations}
+
+
+def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier(residual):
+    placement = place(residual, Quantization())
+    assert bits_of(placement) == {
+        "relu": (8, [("relu", None)]), "relu_1": (8, [("relu_1", None)]),
+        "conv2d_2": (8, [("conv2d_2", None)]),
+        "relu_2": (8, [("relu_2", None), ("max_pool2d", None)]),
+        "x": (8, [("x", ("conv2d",))]), "mean": (8, [("mean", ("linear",))])}
+    assert [point.tensor for point in placement.weights] == [
+        "stem.weight", "one.weight", "two.weight", "head.weight"]
+    assert [point.shape for point in placement.weights] == [(4,), (4,), (4,), (3,)]
+    assert placement.kept == {}
+
+
+def test_layers_read_fewer_bits_where_sums_keep_eight(residual):
+    placement = place(residual, Quantization(weights=4, activations=4))
+    found = bits_of(placement)
+    assert found["relu"] == (8, [("relu", None)])  # the shortcut's
+    assert found["relu_4bit"] == (4, [("relu", ("conv2d_1",))])
+    assert found["relu_1"] == (4, [("relu_1", None)])
+    assert [point.grid.bits for point in placement.weights] == [8, 4, 4, 8]
+    every = place(residual, Quantization(weights=4, activations=4, ends=None))
+    assert [point.grid.bits for point in every.weights] == [4, 4, 4, 4]
+    assert bits_of(every)["x"][0] == 4
+
+
+def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual):
+    config = Quantization(layers={"two": Precision(weights=3, activations=2), "head": None})
+    placement = place(residual, config)
+    assert {p.tensor: p.grid.bits for p in placement.weights} == {
+        "stem.weight": 8, "one.weight": 8, "two.weight": 3}
+    assert bits_of(placement)["relu_1"][0] == 2
+    assert placement.kept == {"head.weight": "layers says so of 'head'"}
+    with pytest.raises(UsageError, match="layers='tow' matches no layer; near names: two"):
+        place(residual, Quantization(layers={"tow": None}))
+
+
+def test_operators_that_are_left_out_stay_floats(residual):
+    placement = place(residual, Quantization(operators=("linear",)))
+    assert [point.tensor for point in placement.weights] == ["head.weight"]
+    assert list(bits_of(placement)) == ["mean"]
+    assert placement.kept["stem.weight"] == "operators leaves out convolution"
+
+
+def test_weights_alone_and_ranges_taken_while_running(residual):
+    only = place(residual, Quantization(mode="weight_only", granularity="group", group_size=2))
+    assert only.activations == ()
+    assert {p.tensor: p.shape for p in only.weights} == {
+        "stem.weight": (4,), "one.weight": (4,), "two.weight": (4,), "head.weight": (3, 2)}
+    dynamic = place(residual, Quantization(mode="dynamic"))
+    assert bits_of(dynamic) == {"mean": (8, [("mean", ("linear",))])}
+    assert set(dynamic.kept) == {"stem.weight", "one.weight", "two.weight"}
+
+
+class Joined(nn.Module):
+    """Two branches, joined and read again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.c = nn.Conv2d(8, 3, 1)
+        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x):
+        joined = torch.cat([self.a(x).relu(), self.b(x)], 1)
+        return self.up(F.avg_pool2d(self.c(joined), 2)).mean((2, 3))
+
+
+def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
+    program = Program.capture(Joined(), torch.zeros(2, 3, 8, 8))
+    assert bits_of(place(program, Quantization())) == {
+        "relu": (8, [("relu", None)]), "conv2d_1": (8, [("conv2d_1", None)]),
+        "cat": (8, [("cat", None)]), "conv2d_2": (8, [("conv2d_2", None)]),
+        "x": (8, [("x", ("conv2d", "conv2d_1"))])}
+    shared = place(program, Quantization(target="litert"))
+    assert bits_of(shared)["relu"][1] == [("relu", None), ("conv2d_1", None), ("cat", None)]
+    assert bits_of(shared)["conv2d_2"][1] == [("conv2d_2", None), ("avg_pool2d", None)]
+    assert {point.grid.limits for point in shared.activations} == {(-128, 127)}
+    (name, reason), = shared.kept.items()
+    assert "conv_transpose2d" in name
+    assert "has no integer kernel" in reason
