@@ -18,13 +18,13 @@ _TRAINING: Final = {"epochs": 3, "weight_decay": 1e-5, "clip_norm": 1.0}
 # Below 8 bits the first and the last layer have 8, as in the papers that are compared with.
 OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w8a8-ptq": {},
-    "ours-w4a8-ptq": {"weights": 4, "ends": 8, "rounding": "adaround", "correct_bias": True},
+    "ours-w4a8-ptq": {"weights": 4, "rounding": "brecq"},
     "ours-w8a8-qat": {"method": "qat", "training": _TRAINING | {"lr": 0.001}},
-    "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4, "ends": 8,
+    "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4,
                       "training": _TRAINING | {"lr": 0.01}},
-    "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2, "ends": 8,
+    "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2,
                       "training": _TRAINING | {"lr": 0.01}},
-    "ours-binary-qat": {"method": "qat", "weights": 1, "activations": 1, "ends": 8,
+    "ours-binary-qat": {"method": "qat", "weights": 1, "activations": 1,
                         "training": _TRAINING | {"lr": 0.01}},
 }
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         regularize,
         remove_vanished,
     )
-    from edgewright.quantization import Quantization, quantize
+    from edgewright.quantization import MixedPrecision, Precision, Quantization, quantize
     from edgewright.runtime import Session, load
     from edgewright.task import Task
     from edgewright.training import Training
@@ -42,6 +42,8 @@ _HOME: Final[dict[str, str]] = {
     "Distillation": "edgewright.distill",
     "EarlyExits": "edgewright.exits",
     "Manifest": "edgewright.core",
+    "MixedPrecision": "edgewright.quantization",
+    "Precision": "edgewright.quantization",
     "Program": "edgewright.program",
     "Quantization": "edgewright.quantization",
     "Recipe": "edgewright.pipeline",
@@ -74,6 +76,8 @@ __all__ = [
     "EarlyExits",
     "EdgewrightError",
     "Manifest",
+    "MixedPrecision",
+    "Precision",
     "Program",
     "Quantization",
     "Recipe",

@@ -143,6 +143,46 @@ def test_bad_data_is_named(cli: Cli, tmp_path: Path, body: str, message: str) ->
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("recipe", "message"), [
+    ("quantize: {weights: 5}", "quantisation to 5 bits is not supported; weights and"),
+    ("quantize: {layers: {head: {weights: 7}}}", "Precision: weights: Input should be 8, 4, 3, 2"),
+    ("quantize: {layers: {haed: {weights: 4}}}", "layers='haed' matches no layer; near names: h"),
+    ("quantize: {ranges: middle}", "ranges: Input should be 'minmax', 'percentile', 'mse' or"),
+    ("quantize: {mixed: {}}", "mixed precision without a limit would leave every layer its most"),
+    ("quantize: {mixed: {size: 10 B}}", "10 B): the smallest that can be reached is size_bytes"),
+    ("quantize: {granularity: group}", "rule scheme/group-mode: granularity='group', mode="),
+])
+def test_a_scheme_that_cannot_be_is_one_line_of_usage(cli: Cli, tmp_path: Path, recipe: str,
+                                                      message: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe)
+    code, _, err = cli(*COMPRESS, "--recipe", file, "--out", tmp_path / "run")
+    assert code == 2, err
+    assert message in one_line(err)
+
+
+@pytest.mark.parametrize(("sample", "message"), [
+    ("x * float('nan') if index == 9 else x", "holds NaN or infinity"),
+    ("x[:, :7] if index == 9 else x", "do not form a batch: stack expects each tensor to be equal"),
+    ("x[:, :7]", "input 'x' has shape (7, 1, 8, 8), expected (N, 1, 7, 8)"),
+    ("x[:, :5]", "cannot be captured"),
+    ("x.numpy().astype(str)", "samples of the train split do not form a batch"),
+])
+def test_samples_read_one_by_one_that_do_not_fit_are_named(cli: Cli, tmp_path: Path, sample: str,
+                                                           message: str) -> None:
+    (tmp_path / "lazy.py").write_text(
+        "import torch\nfrom edgewright import Task\n\n\n"
+        "class Lazy(torch.utils.data.Dataset):\n"
+        "    def __len__(self):\n        return 40\n\n"
+        "    def __getitem__(self, index):\n        x = torch.ones(1, 8, 8)\n"
+        f"        return {sample}, index % 4\n\n\n"
+        "def task():\n    good = (torch.randn(8, 1, 8, 8), torch.arange(8) % 4)\n"
+        "    return Task(Lazy(), good, (good[0][1:], good[1][1:]))\n")
+    code, _, err = cli(*COMPRESS, "--data", f"{tmp_path}/lazy.py:task", "--out", tmp_path / "run")
+    assert code == 5, err
+    assert message in one_line(err)
+
+
 def test_a_model_that_cannot_be_captured_names_the_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(
         "import torch\n\n\nclass Odd(torch.nn.Module):\n    def forward(self, x):\n"

@@ -83,6 +83,20 @@ def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
     assert not (out / "checkpoints").exists()
 
 
+def test_samples_of_the_wrong_shape_are_one_line_with_no_log_of_torch(
+        command: list[str], project: Path, tmp_path: Path) -> None:
+    (project / "tall.py").write_text(
+        "import torch\nfrom edgewright import Task\n\n\ndef task():\n"
+        "    x, y = torch.randn(40, 1, 5, 8), torch.arange(40) % 4\n"
+        "    return Task((x, y), test=(x[:8], y[:8]))\n")
+    process = start([*command[:-1], "--data", "tall.py:task", command[-1]], tmp_path / "run",
+                    project)
+    _, err = process.communicate()
+    assert process.returncode == 5
+    line, = err.splitlines()
+    assert line.startswith("error: SmallNet cannot be captured")
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(command: list[str], project: Path,
                                                    tmp_path: Path) -> None:
     out = tmp_path / "run"

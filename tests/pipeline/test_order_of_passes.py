@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.distill import objective_for
 from edgewright.errors import UsageError
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
@@ -116,8 +117,6 @@ def test_training_keeps_its_teacher_in_integers(chain: Chain, quadrant_task: Tas
 
 
 def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> None:
-    from edgewright.distill import objective_for
-
     scheme = ew.Quantization(weights=4, activations=4, method="qat", training=BRIEF,
                              calibration_samples=64)
     program = ew.quantize(chain("exits", "prune"), quadrant_task, scheme,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -58,6 +59,7 @@ def main() -> None:
     """Run the command line; every expected failure is one line and its own exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
+    logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # it raises as well
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         with insistent_interrupts():

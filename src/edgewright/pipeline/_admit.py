@@ -7,7 +7,7 @@ import torch
 from edgewright.errors import ModelError, UsageError
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program, outputs_of, shape_of
-from edgewright.quantization import place
+from edgewright.quantization import check_scheme, place
 from edgewright.task import Task
 
 
@@ -41,6 +41,7 @@ def admit_scheme(program: Program, recipe: Recipe) -> None:
     scheme = recipe.quantize
     if scheme is None:
         return
+    check_scheme(scheme)
     added = "exits" if recipe.exits is not None else None  # layers that are still to come
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
               if pattern.partition(".")[0] != added}

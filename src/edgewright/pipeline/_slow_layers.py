@@ -10,6 +10,7 @@ from edgewright.program import Program
 from edgewright.search import PrecisionTimer, measure_precisions
 
 _FLOAT_BITS: Final = 32
+_NOISE: Final = 1.01  # a layer that takes this much longer may as well be as fast
 
 
 def slow_layers(unquantized: Program, quantized: Program,
@@ -35,5 +36,5 @@ def slow_layers(unquantized: Program, quantized: Program,
     times = measure_precisions(unquantized, weights, timer=timer)
     slow = [LayerLatency(name=name.removesuffix(".weight"), float_ms=found.float_ms,
                          int8_ms=found.int8_ms)
-            for name, found in times.items() if found.int8_ms > found.float_ms]
+            for name, found in times.items() if found.int8_ms > _NOISE * found.float_ms]
     return tuple(sorted(slow, key=lambda layer: layer.float_ms - layer.int8_ms))

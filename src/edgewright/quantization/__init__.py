@@ -2,8 +2,19 @@
 
 from edgewright.quantization._config import Precision, Quantization
 from edgewright.quantization._grid import Grid
-from edgewright.quantization._placement import Placement, place
+from edgewright.quantization._placement import place
+from edgewright.quantization._points import Placement
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._quantize import quantize
+from edgewright.quantization._targets import check as check_scheme
 
-__all__ = ["Grid", "MixedPrecision", "Placement", "Precision", "Quantization", "place", "quantize"]
+__all__ = [
+    "Grid",
+    "MixedPrecision",
+    "Placement",
+    "Precision",
+    "Quantization",
+    "check_scheme",
+    "place",
+    "quantize",
+]

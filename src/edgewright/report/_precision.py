@@ -11,9 +11,7 @@ from edgewright.report._tables import row, section, table
 from edgewright.report._text import change_words, format_figure, printable
 
 _NAMED: Final = 3  # slow layers a warning names
-_IN_BETWEEN: Final = ("Measured alone on this machine, no layer is slower in 8 bits: the time goes "
-                      "into quantising values between the layers, or into what is in floating "
-                      "point.")
+_FLOAT_BITS: Final = 32
 
 
 def slower_than(manifest: Manifest) -> tuple[tuple[str, Row], ...]:
@@ -54,11 +52,11 @@ def integers(manifest: Manifest) -> Markup:
     if median.original is None or median.compressed is None:
         return Markup("")
     lead = (f"Before it was quantised the same network takes "
-            f"{format_figure('latency_ms', median.original.value)}, in integers "
+            f"{format_figure('latency_ms', median.original.value)}, after it "
             f"{format_figure('latency_ms', median.compressed.value)} ({median.change}): medians, "
             "timed in turn.")
     if not manifest.slow_layers:
-        aside = el("p", _IN_BETWEEN) if slower_than(manifest) else ""
+        aside = el("p", _no_slow_layer(manifest)) if slower_than(manifest) else ""
         return section("Integers against floating point", el("p", typeset(lead)), aside)
     rows = [row(layer.name, _ms(layer.float_ms), _ms(layer.int8_ms),
                 el("td", typeset(_change(layer)), class_="change worse"))
@@ -79,11 +77,18 @@ def _costs(manifest: Manifest) -> str:
     layers = manifest.slow_layers
     if not layers:
         quantized = manifest.unquantized.find("latency_ms") is not None
-        return " Measured alone, no layer is slower in 8 bits." if quantized else ""
+        return f" {_no_slow_layer(manifest)}" if quantized else ""
     named = ", ".join(f"{printable(layer.name)} ({_ms(layer.int8_ms)} against "
                       f"{_ms(layer.float_ms)})" for layer in layers[:_NAMED])
     more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
     return f" Slower in 8 bits, each measured alone: {named}{more}."
+
+
+def _no_slow_layer(manifest: Manifest) -> str:
+    if all(layer.compute_bits == _FLOAT_BITS for layer in manifest.layers if layer.channels):
+        return "No layer computes in integers: the weights are only stored in them."
+    return ("Measured alone on this machine, no layer is slower in 8 bits: the time goes into "
+            "quantising values between layers, or into what is in floating point.")
 
 
 def _change(layer: LayerLatency) -> str:

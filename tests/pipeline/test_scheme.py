@@ -1,0 +1,145 @@
+"""The quantize stage tells its scheme, its bits and what stays; a scheme is refused early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import edgewright as ew
+from edgewright.errors import UsageError
+from edgewright.pipeline import Recipe, Result
+from edgewright.pipeline._scheme import precision_notes, scheme_note
+from edgewright.quantization import MixedPrecision, Precision
+from edgewright.task import Task
+from edgewright.training import Training
+
+ONCE = Training(epochs=1, batch_size=32, augment=False)
+
+
+def precision(weights: int | None, activations: int | None = 8) -> Precision:
+    return Precision(weights=weights, activations=activations)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({}, "static ptq, ranges by mse"),
+    ({"mode": "weight_only", "ranges": "minmax"}, "weight-only ptq, ranges by minmax"),
+    ({"rounding": "brecq"}, "static ptq (brecq), ranges by mse"),
+    ({"method": "qat", "quantizer": "pact", "ranges": "entropy"},
+     "static qat (pact), ranges by entropy"),
+    ({"ranges": "percentile", "percentile": 99.9}, "static ptq, ranges by percentile (99.9 %)"),
+    ({"mixed": MixedPrecision(size="1 kB")}, "static ptq, ranges by mse, bits chosen by loss"),
+])
+def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
+    assert scheme_note(ew.Quantization(**settings)) == words
+
+
+@pytest.fixture(scope="module")
+def program(trained_net: nn.Module, quadrant_task: Task) -> ew.Program:
+    return ew.Program.capture(trained_net, quadrant_task.train.example(2))
+
+
+@pytest.mark.parametrize(("settings", "notes"), [
+    ({}, ("W8A8 of 4 layers",)),
+    ({"weights": 4}, ("W8A8 of 2 layers, W4A8 of 2 layers",)),
+    ({"layers": {"one": precision(4), "two": None}},
+     ("W8A8 of 2 layers, W4A8 of 1 layer", "in floating point: two (layers says so of 'two')")),
+    ({"operators": ("linear",), "mode": "weight_only"},
+     ("W8A32 of 1 layer",
+      "in floating point: stem, one, two (operators leaves out convolution)")),
+])
+def test_bits_and_what_stays(settings: dict[str, object], notes: tuple[str, ...],
+                             program: ew.Program, quadrant_task: Task) -> None:
+    config = ew.Quantization(calibration_samples=32, **settings)
+    after = ew.quantize(program, quadrant_task, config)
+    assert precision_notes(program, after, config) == notes
+
+
+def test_of_many_layers_that_stay_the_first_are_named() -> None:
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+    x = torch.randn(64, 4)
+    program = ew.Program.capture(net, x[:2])
+    config = ew.Quantization(layers={"[0-4]": None}, calibration_samples=32)
+    after = ew.quantize(program, Task((x, x.argmax(1)), test=(x[:9], x[:9].argmax(1))), config)
+    assert precision_notes(program, after, config)[1] == (
+        "in floating point: 0, 1, 2 and 2 more (layers says so of '[0-4]')")
+
+
+def test_the_notes_are_in_the_record_and_on_stderr(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Recipe(quantize=ew.Quantization(layers={"one": precision(4), "two": None},
+                                             calibration_samples=32))
+    result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    notes = result.manifest.stages[-1].notes
+    assert len(notes) == 3
+    assert all(note in said for note in notes)
+    page = result.report.read_text()
+    assert "W8A8 of 2 layers, W4A8 of 1 layer" in page
+    assert "Integers against floating point" in page
+
+
+def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) -> None:
+    manifest = finished.manifest
+    assert set(manifest.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
+    assert all(m.kind == "measured" and m.value > 0 for m in manifest.unquantized.measurements)
+    slower = manifest.compressed["latency_ms"] > min(manifest.original["latency_ms"],
+                                                     manifest.unquantized["latency_ms"])
+    assert slower or not manifest.slow_layers
+
+
+def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadrant_task: Task,
+                                                  tmp_path: Path) -> None:
+    result = ew.compress(trained_net, quadrant_task, recipe=Recipe(), out=tmp_path / "run",
+                         quiet=True)
+    assert not result.manifest.unquantized.measurements
+    assert result.manifest.slow_layers == ()
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"layers": {"haed": precision(4)}}, "layers='haed' matches no layer; near names: head"),
+    ({"granularity": "group"}, "rule "),
+])
+def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
+        settings: dict[str, object], message: str, trained_net: nn.Module, quadrant_task: Task,
+        tmp_path: Path) -> None:
+    recipe = Recipe(recover=ONCE, quantize=ew.Quantization(**settings))
+    with pytest.raises(UsageError, match=message):
+        ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
+    recipe = Recipe(blocks=ew.BlockPruning(count=1, samples=40), recover=ONCE,
+                    exits=ew.EarlyExits(count=1, training=ONCE),
+                    quantize=ew.Quantization(layers={"one": precision(4), "exits": precision(4)},
+                                             calibration_samples=32))
+    result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
+                         quiet=True)
+    bits = {layer.name: layer.weight_bits for layer in result.manifest.layers if layer.channels}
+    assert "one" not in bits
+    assert bits["exits.0"] == 4
+    assert bits["head"] == 8
+
+
+def test_recipes_with_every_kind_of_scheme_survive_yaml(tmp_path: Path) -> None:
+    recipe = Recipe(quantize=ew.Quantization(
+        weights=4, layers={"stem": None, "block*": precision(2, 4), "head": precision(8, None)},
+        mixed=MixedPrecision(size="20 kB", bit_ops=0.5, weights=(8, 4, None)), ends=None,
+        operators=("linear",), method="qat", quantizer="lsq+", training=ONCE))
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert Recipe.load(file) == recipe
+    assert list(Recipe.load(file).quantize.layers) == ["stem", "block*", "head"]
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "thorough"])
+def test_the_recipes_that_come_along_survive_yaml(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(Recipe.named(name).to_yaml())
+    assert Recipe.load(file) == Recipe.named(name)
+    assert Recipe.named(name).quantize is not None
