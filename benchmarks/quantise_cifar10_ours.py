@@ -23,7 +23,7 @@ OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4,
                       "training": _TRAINING | {"lr": 0.01}},
     "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2,
-                      "training": _TRAINING | {"lr": 0.01}},
+                      "training": _TRAINING | {"lr": 0.02}},
     "ours-binary-qat": {"method": "qat", "weights": 1, "activations": 1,
                         "training": _TRAINING | {"lr": 0.01}},
 }

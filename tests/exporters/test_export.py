@@ -29,7 +29,8 @@ def test_the_file_is_the_translation(name, request, tmp_path, images):
 
 
 def test_an_unknown_target_is_refused(blocks, tmp_path):
-    with pytest.raises(UsageError, match="unknown export target 'tflite'; there is: 'onnx'"):
+    with pytest.raises(UsageError, match="unknown export target 'tflite'; there are: "
+                                         "'onnx', 'executorch', 'litert'"):
         export(blocks, "tflite", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 

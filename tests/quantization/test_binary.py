@@ -1,22 +1,18 @@
-"""Binarisation against its slow form, its published gradients, and what is deployed."""
+"""Binarisation against its slow form, and its published gradients."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers the operators
 
 from edgewright.errors import DataError
 from edgewright.quantization._binary import (
     BinaryLevels,
     Estimator,
     binarize,
-    binary_signs,
-    comparison_as_rounding,
     slow_binarize,
 )
 
@@ -79,20 +75,6 @@ def test_the_mean_magnitude_is_the_nearest_scale() -> None:
     errors = {share: (w - binarize(w, w.abs().mean() * share, zero, "weight")).square().sum().item()
               for share in (0.9, 1.0, 1.1)}
     assert min(errors, key=errors.__getitem__) == 1.0
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.3, -0.41])
-def test_quantise_operators_compare_as_the_signs_do(shift: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    scale = 0.37
-    x = torch.cat([torch.randn(10_000, generator=generator), torch.zeros(3).relu()])
-    offset, step = comparison_as_rounding(scale, shift)
-    integers = torch.ops.quantized_decomposed.quantize_per_tensor.default(
-        x - np.float32(offset), step, 1, 0, 2, torch.uint8)
-    values = torch.ops.quantized_decomposed.dequantize_per_tensor.default(
-        integers, scale, 1, 0, 2, torch.uint8)
-    torch.testing.assert_close(values, scale * binary_signs(x, torch.tensor(shift)))
-    assert set(integers.tolist()) == {0, 2}
 
 
 def test_levels_are_the_mean_and_its_distance() -> None:

@@ -120,3 +120,56 @@ def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
     (name, reason), = shared.kept.items()
     assert "conv_transpose2d" in name
     assert "has no integer kernel" in reason
+
+
+def two_readers(m, x):
+    y = m.a(x).relu()
+    return m.b(y) + F.gelu(y)
+
+
+def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net):
+    program = Program.capture(net(two_readers, a=nn.Linear(6, 6), b=nn.Linear(6, 6)),
+                              torch.zeros(2, 6))
+    config = Quantization(activations=2, ends=None)
+    found = bits_of(place(program, config))
+    assert found["relu"] == (8, [("relu", None)])  # GELU's
+    assert found["relu_2bit"] == (2, [("relu", ("linear_1",))])
+
+
+def heads(m, x):
+    y = m.a(x).relu()
+    return torch.cat([m.b(y).flatten(2), m.c(y).permute(0, 1, 3, 2).flatten(2)], 2), m.d(y)
+
+
+def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net):
+    layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 4, 1), "c": nn.Conv2d(4, 4, 1),
+              "d": nn.Conv2d(4, 4, 1)}
+    program = Program.capture(net(heads, **layers), torch.zeros(2, 3, 8, 8))
+    for target in ("onnxruntime", "litert"):
+        found = bits_of(place(program, Quantization(target=target)))
+        assert set(found) == {"inputs_0", "relu"}
+    four = place(program, Quantization(weights=4))
+    assert [point.grid.bits for point in four.weights] == [8, 8, 8, 8]  # all next to an end
+
+
+def same_padding(m, x):
+    y = F.pad(m.a(x), (0, 1, 0, 1), value=-float("inf"))
+    return m.b(F.max_pool2d(y, 2)).mean((2, 3))
+
+
+def test_a_padding_with_infinity_lies_on_no_grid(net):
+    program = Program.capture(net(same_padding, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
+                              torch.zeros(2, 3, 8, 8))
+    assert {name: places for name, (_, places) in bits_of(place(program, Quantization())).items()
+            } == {"conv2d": [("conv2d", None)], "conv2d_1": [("conv2d_1", None)],
+                  "inputs_0": [("inputs_0", ("conv2d",))],
+                  "max_pool2d": [("max_pool2d", ("conv2d_1",))]}
+
+
+def test_layers_without_a_kernel_are_named(net):
+    program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight * 2),
+                                  l=nn.LSTM(6, 3, batch_first=True), h=nn.Linear(6, 3)),
+                              torch.zeros(2, 5, 6))
+    reasons = place(program, Quantization()).kept.values()
+    assert "aten.lstm.input has no integer kernel in the runtimes" in reasons
+    assert "its weight is computed, not stored" in reasons

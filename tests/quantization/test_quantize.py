@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from edgewright.distill import fit
-from edgewright.errors import UsageError
+from edgewright.errors import DataError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.program import Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, prune
-from edgewright.quantization import Quantization, quantize
+from edgewright.quantization import MixedPrecision, Quantization, quantize
+from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
 
 LAYERS = ("stem", "one", "two", "hidden", "head")
@@ -172,3 +173,57 @@ def test_a_quantised_program_is_refused(small_quantized, colour_task):
 def test_a_setting_that_no_kernel_has_is_refused(wrong, message):
     with pytest.raises(UsageError, match=f"^{message}"):
         Quantization(**wrong)
+
+
+def task_of(x, y):
+    return Task((x, y), (x[:4], y[:4]), (x[4:9], y[4:9]))
+
+
+@pytest.mark.parametrize("config", [
+    Quantization(), Quantization(rounding="adaround", rounding_steps=2),
+    Quantization(correct_bias=True), Quantization(mode="weight_only", correct_bias=True),
+    Quantization(mode="weight_only", rounding="brecq", rounding_steps=2),
+    Quantization(mixed=MixedPrecision(size="9 kB", samples=16)),
+    Quantization(mode="weight_only", mixed=MixedPrecision(size="9 kB", samples=16)),
+    Quantization(method="qat")], ids=range(8))
+def test_data_that_do_not_fit_are_refused(small, config):
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    y = torch.arange(64) % 3
+    with pytest.raises(DataError, match=r"calibration samples have shape \(3, 7, 8\), but the "
+                                        r"program takes shape \(3, 8, 8\); give samples such"):
+        quantize(small, task_of(torch.randn(64, 3, 7, 8), y), config)
+    broken = torch.randn(64, 3, 8, 8)
+    broken[5, 0, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="sample 5 of the train split holds NaN or infinity; "
+                                        "remove it or repair it"):
+        quantize(small, task_of(broken, y), config)
+    with pytest.raises(DataError, match=r"calibration samples hold torch\.int64 for x, but "
+                                        r"the program takes torch\.float32"):
+        quantize(small, task_of(broken.nan_to_num().long(), y), config)
+    torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
+
+
+def test_fewer_samples_than_a_batch_are_enough(small, colour_task):
+    x, = colour_task.train.example(5)
+    few = Task((x, torch.arange(5) % 3), (x, torch.arange(5) % 3), colour_task.test)
+    quantized = quantize(small, few)
+    assert relative_error(small.run(x), quantized.run(x)) < 0.1
+    assert quantize(small, few, Quantization(method="qat", training=Training(
+        epochs=1, batch_size=64))).is_quantized
+
+
+def test_without_data_ranges_come_from_the_norms(small, colour_task):
+    x, = colour_task.test.example(200)
+    assert relative_error(small.run(x), quantize(small, None).run(x)) < 0.1
+    with pytest.raises(UsageError, match="training needs labelled data; give a task"):
+        quantize(small, None, Quantization(method="qat"))
+    with pytest.raises(UsageError, match="mixed precision needs labelled data"):
+        quantize(small, None, Quantization(mixed=MixedPrecision(size="9 kB")))
+
+
+def test_a_scheme_that_fits_nothing_says_why(small, colour_task):
+    with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
+                                         r"nothing to quantise \(stem\.weight: layers says so of"):
+        quantize(small, colour_task, Quantization(layers={"*": None}))
+    with pytest.raises(UsageError, match="layers='stm' matches no layer; near names: stem"):
+        quantize(small, colour_task, Quantization(layers={"stm": None}))

@@ -19,6 +19,8 @@ _PACKAGES: Final = {
                  "safetensors", "datasets", "scikit-learn", "pyyaml"),
     "image": ("pillow",),
     "openvino": ("openvino",),
+    "executorch": ("executorch",),
+    "litert": ("litert-torch", "ai-edge-litert"),
     "timm": ("timm",),
     "torchvision": ("torchvision",),
     "device": ("fastapi", "uvicorn", "httpx", "python-multipart"),

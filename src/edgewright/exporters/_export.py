@@ -10,24 +10,31 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import write_atomically
 from edgewright.errors import ParityError, UsageError
+from edgewright.exporters._executorch import to_executorch
+from edgewright.exporters._executorch_engine import ExecuTorchEngine
+from edgewright.exporters._litert import to_litert
 from edgewright.exporters._onnx import to_onnx
 from edgewright.program import Program, random_inputs
-from edgewright.runtime import OnnxEngine
+from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine
 
 # Relative error of the outputs. Integer kernels round sums differently by a step here and there.
 _TOLERANCE: Final = {False: 1e-4, True: 5e-2}
 
 
-def export(program: Program, target: Literal["onnx"], path: str | Path) -> Path:
+ExportTarget = Literal["onnx", "executorch", "litert"]
+
+
+def export(program: Program, target: ExportTarget, path: str | Path) -> Path:
     """Write a program as one file for a runtime, and run it there once.
 
     Args:
         program: In floating point or quantised.
-        target: Only "onnx" so far.
+        target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
         path: The file to write.
 
     Raises:
         UsageError: An unknown target.
+        MissingExtraError: The target's packages are not installed.
         ModelError: An operator has no translation; it is named.
         ParityError: The runtime's outputs are not the program's; no file is written.
         StorageError: The file cannot be written.
@@ -39,10 +46,8 @@ def export(program: Program, target: Literal["onnx"], path: str | Path) -> Path:
         ...     export(program, "onnx", f"{folder}/model.onnx").name
         'model.onnx'
     """
-    if target != "onnx":
-        raise UsageError(f"unknown export target {target!r}; there is: 'onnx'")
-    model = to_onnx(program)
-    _check(program, model)
+    model, engine = _translate(program, target)
+    _check(program, engine)
     path = Path(path)
     write_atomically(path, model)
     return path
@@ -58,13 +63,26 @@ def prove_export(program: Program) -> float:
         ModelError: An operator has no translation; it is named.
         ParityError: The runtime's outputs are not the program's.
     """
-    return _check(program, to_onnx(program))
+    return _check(program, OnnxEngine(to_onnx(program)))
 
 
-def _check(program: Program, model: bytes) -> float:
+def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
+    if target == "onnx":
+        model = to_onnx(program)
+        return model, OnnxEngine(model)
+    if target == "executorch":
+        model = to_executorch(program)
+        return model, ExecuTorchEngine(model)
+    if target == "litert":
+        model = to_litert(program)
+        return model, LiteRtEngine(model)
+    raise UsageError(f"unknown export target {target!r}; there are: 'onnx', 'executorch', 'litert'")
+
+
+def _check(program: Program, engine: Engine) -> float:
     inputs = random_inputs(program.example_inputs, seed=0)
     want = [leaf.numpy() for leaf in pytree.tree_leaves(program.run(*inputs))]
-    have = OnnxEngine(model).run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
+    have = engine.run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
     shapes = [[array.shape for array in arrays] for arrays in (want, have)]
     if shapes[0] != shapes[1]:
         raise ParityError(f"the exported file computes something else: outputs of shape "

@@ -14,6 +14,7 @@ from edgewright.program._costs import (
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
+from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, freeze_norms, trainable
 from edgewright.program._parity import compare_outputs, random_inputs
@@ -46,6 +47,7 @@ __all__ = [
     "hold_sparse",
     "live_tensors",
     "match_tensors",
+    "memory_of",
     "norm_as_affine",
     "outputs_of",
     "parameter_nodes",
@@ -62,4 +64,5 @@ __all__ = [
     "stored_tensors",
     "trainable",
     "weight_of",
+    "writes",
 ]

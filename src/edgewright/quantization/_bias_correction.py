@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import DataError
 from edgewright.program import Program, refresh_shapes, stored_tensors
 from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._units import find_units
+from edgewright.quantization._units import find_units, lacks_bias, stored_bias
 
 _BIAS: Final = 2  # its place among a layer's arguments
 
@@ -44,7 +44,7 @@ def add_biases(program: Program) -> Program:
         ['bias', 'weight']
     """
     bare = [unit.node.name for unit in find_units(program.graph)
-            if unit.weight is not None and _bias_of(unit.node) is None]
+            if unit.weight is not None and lacks_bias(unit.node)]
     if not bare:
         return program
     result = program.copy()
@@ -132,18 +132,13 @@ def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
     found = {}
     for node in simulated.graph.nodes:
         weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
-        bias = _bias_of(node)
+        bias = stored_bias(node)
         if (isinstance(weight, Node) and weight.op == "call_module" and bias is not None
                 and isinstance(modules[str(weight.target)], FakeQuantizer)):
             stored = weight.args[0]
             assert isinstance(stored, Node)  # noqa: S101  (a quantiser reads a stored weight)
             found[node.name] = _Layer(bias, 1 - tensors[str(stored.target)].ndim)
     return found
-
-
-def _bias_of(layer: Node) -> str | None:
-    bias = layer.args[_BIAS] if len(layer.args) > _BIAS else None
-    return str(bias.target) if isinstance(bias, Node) and bias.op == "get_attr" else None
 
 
 def _add_bias(module: GraphModule, layer: Node) -> None:

@@ -24,7 +24,6 @@ from edgewright.errors import DataError
 Estimator = Literal["weight", "activation"]
 
 _LARGEST_WEIGHT: Final = 1.0
-_FINEST_STEP: Final = 2.0**-22  # of the scale: what float32 can tell from a shift of its size
 
 
 def binary_signs(x: Tensor, shift: Tensor) -> Tensor:
@@ -85,30 +84,6 @@ class BinaryLevels:
             raise DataError("no value was seen; binary levels need one at least")
         mean, distance = self._sum / self._count, self._distance / self._count
         return torch.tensor(mean - distance), torch.tensor(mean + distance)
-
-
-def comparison_as_rounding(scale: float, shift: float) -> tuple[float, float]:
-    """How quantising can compare: the offset to subtract, and the scale to then quantise with.
-
-    ``clamp(round((x - offset) / step) + 1, 0, 2)`` is 2 where ``x >= shift`` and 0 where
-    ``x < shift``, but for an ``x`` that float32 hardly tells from ``shift`` (closer than
-    ``2**-21 * scale``), where it may be 1. At ``shift = 0`` it is exact from 0 upwards, so that
-    what a ReLU cuts off counts as positive.
-
-    Args:
-        scale: Of the two levels.
-        shift: Where they part.
-
-    Returns:
-        The offset and the step.
-
-    Example:
-        >>> offset, step = comparison_as_rounding(1.0, 0.0)
-        >>> [min(max(round((x - offset) / step) + 1, 0), 2) for x in (-0.001, 0.0, 0.001)]
-        [0, 2, 2]
-    """
-    step = scale * _FINEST_STEP
-    return shift - 0.75 * step, step
 
 
 def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,

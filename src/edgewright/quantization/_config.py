@@ -19,8 +19,8 @@ class Precision(Settings):
     """The bits of some layers.
 
     Attributes:
-        weights: Bits of the weights; None leaves them in floating point.
-        activations: Bits of what the layers read; None leaves it in floating point.
+        weights: Bits of the weights; None leaves them in floating point, and the activations too.
+        activations: Bits of what the layers read; None quantises it for others alone.
     """
 
     weights: Bits | None = 8
@@ -50,7 +50,8 @@ class Quantization(Settings):
             input while running), or ``weight_only`` (the activations stay in floating point).
         granularity: What shares a scale in the weights: ``tensor``, output ``channel``, or
             ``group``: ``group_size`` consecutive inputs of an output channel.
-        group_size: Inputs that share a scale with ``granularity="group"``.
+        group_size: Inputs that share a scale with ``granularity="group"``; where it does not
+            divide them, and in convolutions, a whole output channel does.
         affine_weights: Weights have zero points too, not only scales.
         symmetric: Activations have their zero point in the middle.
         power_of_two: Scales are powers of two, for targets that only shift.

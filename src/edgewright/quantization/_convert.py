@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any, Final, final
 
 import torch
@@ -18,24 +18,29 @@ from edgewright.program import (
     foldable_norm,
     norm_as_affine,
     refresh_shapes,
+    stored_tensors,
 )
+from edgewright.quantization._averages import average_integers
 from edgewright.quantization._dynamic import grid_arguments, write_dynamic
 from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._placement import ActivationPoint, Placement, WeightPoint
+from edgewright.quantization._points import ActivationPoint, Placement, WeightPoint
 from edgewright.quantization._simulate import Insert, Simulation, insert_activations
+from edgewright.quantization._units import stored_bias
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 _INT32: Final = torch.iinfo(torch.int32)
 
 
+@torch.no_grad()
 def convert(program: Program, placement: Placement, simulation: Simulation) -> Program:
     """The program that computes in integers what a simulation computes with fake quantisers.
 
     Batch norms of quantised layers fold into the scales of the weights and into the biases, so
     that no weight is rounded again. Every bias is stored as int32 on the grid of its products
-    (input scale times weight scale), where the runtime adds it. A tensor that others read in
-    floating point leaves them its name and is numbered.
+    (input scale times weight scale), where the runtime adds it; a bias that the program computes
+    stays as it is. A tensor that others read in floating point leaves them its name and is
+    numbered.
 
     Args:
         program: What was simulated, in floating point.
@@ -54,6 +59,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
         for name in point.layers:
             _Layer(module, nodes[name], point, floats).store(
                 simulation.weights[point.tensor], scales.get(name))
+    average_integers(module)
     module.graph.eliminate_dead_code()
     drop_unused_tensors(module)
     module.recompile()
@@ -104,13 +110,12 @@ class _Layer:
 
     def store(self, quantizer: FakeQuantizer, input_scale: float | None) -> None:
         """Replace weight and bias; ``input_scale`` is None where the input is floating."""
-        with torch.no_grad():
-            weight = self.floats[self.point.tensor]
-            integers = quantizer.integers(weight)
-            shape = quantizer.scale.shape or weight.shape[:1]
-            scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
-            if bias is not None and input_scale is not None:
-                integers, scale = _roomy(integers, scale, bias / input_scale)
+        weight = self.floats[self.point.tensor]
+        integers = quantizer.integers(weight)
+        shape = quantizer.scale.shape or weight.shape[:1]
+        scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
+        if bias is not None and input_scale is not None:
+            integers, scale = _roomy(integers, scale, bias / input_scale)
         *_, dtype = grid_arguments(quantizer.grid)
         self._store_weight(integers.to(dtype), scale, quantizer)
         if bias is not None:
@@ -118,8 +123,8 @@ class _Layer:
 
     def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale of the weights and bias of the layer, with its batch norm in them."""
-        bias_node = self.node.args[2] if len(self.node.args) > 2 else None
-        bias = self.floats[str(bias_node.target)] if isinstance(bias_node, Node) else None
+        name = stored_bias(self.node)
+        bias = None if name is None else self.floats[name]
         norm = foldable_norm(self.node)
         if norm is None:
             return scale, bias
@@ -130,7 +135,7 @@ class _Layer:
 
     def _store_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer) -> None:
         grid = quantizer.grid
-        zero_point = quantizer.used_zero_point().detach().to(torch.int64).expand(scale.shape)
+        zero_point = quantizer.used_zero_point().to(torch.int64).expand(scale.shape)
         kind = grid_arguments(grid)
         names = self._put(self.point.tensor, self.point.layers, integers, scale,
                           zero_point.contiguous())
@@ -146,9 +151,7 @@ class _Layer:
         self.node.update_arg(1, weight)
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
-        node = self.node.args[2] if len(self.node.args) > 2 else None
-        name = (str(node.target) if isinstance(node, Node)
-                else self.point.tensor.removesuffix("weight") + "bias")
+        name = stored_bias(self.node) or self.point.tensor.removesuffix("weight") + "bias"
         graph = self.module.graph
         if input_scale is None:
             (name,) = self._put(name, (self.node.name,), bias)
@@ -167,29 +170,32 @@ class _Layer:
                      torch.int32))
         self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
 
-    def _put(self, name: str, mine: Collection[str], value: Tensor, *grid: Tensor,
-             ) -> tuple[str, ...]:
-        """Store a tensor for the calls ``mine``, with scale and zero point; the names it got."""
-        suffixes = ("", "_scale", "_zero_point")[:1 + len(grid)]
-        known = self.module.state_dict()
-        readers = [node for node in self.module.graph.nodes if node.op == "get_attr"
-                   and node.target == name and any(user.name not in mine for user in node.users)]
-        alike = name in known and known[name].dtype == value.dtype and torch.equal(
-            known[name], value)
-        if readers and not alike:
-            name = next(free for index in count(1) if (free := f"{name}_{index}") not in known)
-        for suffix, tensor in zip(suffixes, (value, *grid), strict=True):
-            _set(self.module, f"{name}{suffix}", tensor)
-        return tuple(f"{name}{suffix}" for suffix in suffixes)
+    def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
+        """Store a tensor for the calls ``mine``, its scale and zero point; the names they got."""
+        known = stored_tensors(self.module)
+        taken = {node.target for node in self.module.graph.nodes if node.op == "get_attr"
+                 and any(user.name not in mine for user in node.users)}
+        stems = chain((name,), (f"{name}_{index}" for index in count(1)))
+        named = (dict(zip((stem, f"{stem}_scale", f"{stem}_zero_point"), values, strict=False))
+                 for stem in stems)
+        free = next(tensors for tensors in named if all(
+            name not in taken or _alike(known[name], value) for name, value in tensors.items()))
+        for stored, value in free.items():
+            _set(self.module, stored, value)
+        return tuple(free)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _roomy(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Coarser weights where the bias, in steps of the products, does not fit into int32.
 
     Only weights that are minute beside their bias are concerned; what they lose is far less than a
-    step of the result.
+    step of the result. Scales that are powers of two stay so.
     """
-    factor = (bias.abs() / (scale * _INT32.max / 2)).clamp(min=1)
+    factor = torch.exp2(torch.log2(bias.abs() / (scale * _INT32.max / 2)).clamp(min=0).ceil())
     by_row = factor.reshape(-1, *[1] * (integers.ndim - 1))
     return torch.round(integers / by_row), scale * factor
 

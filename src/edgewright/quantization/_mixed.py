@@ -16,10 +16,12 @@ from edgewright.program import (
     stored_tensors,
 )
 from edgewright.quantization._config import Precision, Quantization
-from edgewright.quantization._placement import WeightPoint, place
+from edgewright.quantization._placement import place
+from edgewright.quantization._points import WeightPoint
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._sensitivity import sensitivities
 from edgewright.quantization._targets import check
+from edgewright.quantization._units import stored_bias
 from edgewright.search import (
     PrecisionLimits,
     PrecisionOption,
@@ -171,8 +173,8 @@ def _layers(program: Program, config: Quantization, mixed: MixedPrecision) -> di
 
 
 def _biases(program: Program, point: WeightPoint) -> set[str]:
-    return {str(node.args[2].target) for node in program.calls()  # type: ignore[union-attr]
-            if node.name in point.layers and len(node.args) > 2 and node.args[2] is not None}
+    return {bias for node in program.calls()
+            if node.name in point.layers and (bias := stored_bias(node)) is not None}
 
 
 def _rest_bytes(program: Program, layers: Mapping[str, _Layer]) -> float:

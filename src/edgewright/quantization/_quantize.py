@@ -24,16 +24,12 @@ from edgewright.quantization._norm_freezing import (
     gains_of_layers,
     orient_norms,
 )
-from edgewright.quantization._placement import Placement, place
+from edgewright.quantization._placement import place
+from edgewright.quantization._points import Placement
 from edgewright.quantization._rounding import learn_rounding
 from edgewright.quantization._simulate import Simulation, simulate
 from edgewright.quantization._targets import check
-from edgewright.quantization.calibration import (
-    calibrate,
-    make_observer,
-    synthetic_inputs,
-    training_inputs,
-)
+from edgewright.quantization.calibration import fitting, synthetic_inputs, training_inputs
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
 
@@ -50,7 +46,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     """Quantise a program's weights and activations.
 
     Ranges come from the training split. What is not quantised stays in floating point: the
-    model's outputs, and operators outside the runtime's integer kernels (`place` lists them).
+    model's outputs, and operators outside the runtime's integer kernels (`place` lists them). The
+    program is left as it was.
 
     Args:
         program: In floating point.
@@ -74,7 +71,27 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         >>> task = ew.Task((torch.randn(64, 4), torch.arange(64) % 3),
         ...                test=(torch.randn(8, 4), torch.arange(8) % 3))
         >>> program = ew.Program.capture(torch.nn.Linear(4, 3), torch.zeros(1, 4))
-        >>> ew.quantize(program, task).is_quantized
+        >>> ew.quantize(program, task).state_dict()["weight"].dtype
+        torch.int8
+
+        Weights alone, in four bits at the model's ends too; or ranges taken while running. Neither
+        needs data:
+
+        >>> config = ew.Quantization(mode="weight_only", weights=4, ends=None)
+        >>> int(ew.quantize(program, None, config).state_dict()["weight"].abs().max()) <= 8
+        True
+        >>> ew.quantize(program, None, ew.Quantization(mode="dynamic")).is_quantized
+        True
+
+        One layer in three bits, rounded so that outputs stay close; or training in two bits:
+
+        >>> config = ew.Quantization(rounding="adaround", rounding_steps=9, layers={
+        ...     "weight": ew.Precision(weights=3)})
+        >>> ew.quantize(program, task, config).costs().layers[0].weight_bits
+        3
+        >>> training = ew.Training(epochs=1, batch_size=16)
+        >>> config = ew.Quantization(method="qat", weights=2, activations=2, training=training)
+        >>> ew.quantize(program, task, config).is_quantized
         True
     """
     config = config or Quantization()
@@ -104,7 +121,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
 def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:
     """What calibration looks at, as often as it looks."""
     if task is not None:
-        return lambda: training_inputs(task, config.calibration_samples, seed)
+        return lambda: fitting(program.graph_module, training_inputs(
+            task, config.calibration_samples, seed))
     if config.method == "qat" or config.mixed is not None:
         what = "training" if config.method == "qat" else "mixed precision"
         raise UsageError(f"{what} needs labelled data; give a task, or calibrate without one by "
@@ -148,20 +166,13 @@ class _Quantized:
     def calibrate(self, batches: Batches) -> None:
         """Set every range: the weights' from themselves, the activations' from the inputs."""
         config, simulation = self.config, self.simulation
-        tensors = simulation.state()
-        for point in self.placement.weights:
-            quantizer, weight = simulation.weights[point.tensor], tensors[point.tensor]
-            observer = make_observer(config, point.grid)
-            observer.update(weight)
-            quantizer.set_range(*observer.range())
-            if config.method == "qat" and point.grid.bits < _WHOLE and point.grid.symmetric:
-                quantizer.set_from(weight)
-            quantizer.mode = "quantize"
-        for spot in self.placement.activations:
-            if not spot.dynamic:
-                quantizer = simulation.activations[spot.name]
-                quantizer.observer, quantizer.mode = make_observer(config, spot.grid), "observe"
-        calibrate(simulation.module, simulation.activations, batches())
+        simulation.calibrate_weights(config)
+        if config.method == "qat":
+            tensors = simulation.state()
+            for name, quantizer in simulation.weights.items():
+                if quantizer.grid.bits < _WHOLE and quantizer.grid.symmetric:
+                    quantizer.set_from(tensors[name])
+        simulation.calibrate_activations(config, batches())
 
     def correct(self, batches: Batches, seed: int) -> None:
         """Choose roundings and biases by what comes out."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from edgewright.errors import DataError
 from edgewright.program import Program, find_cuts, outputs_of
 from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._placement import Placement
+from edgewright.quantization._points import Placement
 from edgewright.quantization._simulate import Simulation
 
 _STRETCH: Final = (-0.1, 1.1)  # gamma and zeta of AdaRound
@@ -44,6 +45,9 @@ def learn_rounding(program: Program, placement: Placement, simulation: Simulatio
         by_block: Learn blocks, not layers.
         steps: Gradient steps a layer or block.
         seed: Of the samples of each step.
+
+    Raises:
+        DataError: A layer puts out NaN or infinity.
     """
     generator = torch.Generator().manual_seed(seed)
     exact = {node.name: node for node in program.graph.nodes}
@@ -118,6 +122,10 @@ class _Block:
         calls = self.weights()
         if not calls:
             return
+        if not bool(torch.isfinite(target).all()):
+            raise DataError(f"{self.end.name} is NaN or infinite for some samples, so that no "
+                            "rounding brings it closer; look for such values in the data of the "
+                            "calibration and in the weights, or use rounding='nearest'")
         tensors = dict(self.module.named_parameters())
         roundings = [_Rounding(tensors[self.points.calls[call][0]], self.points.calls[call][1])
                      for call in calls]

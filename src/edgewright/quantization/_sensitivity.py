@@ -15,11 +15,12 @@ from edgewright.program import Program
 from edgewright.quantization._config import Precision, Quantization
 from edgewright.quantization._fake_quantizer import FakeQuantizer
 from edgewright.quantization._hessian import average_hessian_traces
-from edgewright.quantization._placement import ActivationPoint, Place, Placement, place
+from edgewright.quantization._placement import place
+from edgewright.quantization._points import ActivationPoint, Place, Placement
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._simulate import Simulation, simulate
 from edgewright.quantization._targets import activation_grid
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import fitting
 from edgewright.task import Split, Task
 from edgewright.training import LabelLoss, predict
 
@@ -52,7 +53,7 @@ def sensitivities(program: Program, task: Task, config: Quantization,
         The rise of the mean loss at each of ``layers``' precisions.
 
     Raises:
-        DataError: The training split has fewer than two samples.
+        DataError: The training split has fewer than two samples, or they do not fit the program.
         ModelError: ``hessian``, and an operator has no second derivative.
 
     Example:
@@ -65,6 +66,7 @@ def sensitivities(program: Program, task: Task, config: Quantization,
         (0.0, True)
     """
     shown, held_out = _halves(task.train.sample(2 * mixed.samples, seed=seed))
+    next(fitting(program.graph_module, (batch.inputs for batch in shown.batches(_BATCH))))
     weights: Rises = {}
     activations: Rises = {}
     for bits in sorted({bits for precisions in layers.values() for precision in precisions
@@ -159,21 +161,12 @@ def _read(call: Node) -> str:
 
 def _take_ranges(simulation: Simulation, config: Quantization, shown: Split) -> None:
     """Of the weights from themselves, of the activations from the samples."""
-    tensors = simulation.state()
-    for name, quantizer in simulation.weights.items():
-        observer = make_observer(config, quantizer.grid)
-        observer.update(tensors[name])
-        quantizer.set_range(*observer.range())
-    observers = {name: make_observer(config, quantizer.grid)
-                 for name, quantizer in simulation.activations.items()}
-    for name, quantizer in simulation.activations.items():
-        quantizer.observer, quantizer.mode = observers[name], "observe"
-    with torch.no_grad():
-        for batch in shown.batches(_BATCH) if observers else ():
-            simulation.module(*batch.inputs)
-    for name, quantizer in simulation.activations.items():
-        quantizer.set_range(*observers[name].range())
-        quantizer.observer, quantizer.mode = None, "pass"
+    simulation.calibrate_weights(config)
+    for quantizer in simulation.weights.values():
+        quantizer.mode = "pass"
+    simulation.calibrate_activations(config, (batch.inputs for batch in shown.batches(_BATCH)))
+    for quantizer in simulation.activations.values():
+        quantizer.mode = "pass"
 
 
 def _quantized(quantizer: FakeQuantizer, weight: Tensor) -> Tensor:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.program import CapturedModule, Program, trainable
+from edgewright.errors import DataError
+from edgewright.program import CapturedModule, Program, stored_tensors, trainable
+from edgewright.quantization._config import Quantization
 from edgewright.quantization._dynamic import DynamicQuantizer
 from edgewright.quantization._fake_quantizer import FakeQuantizer, Learns
-from edgewright.quantization._placement import ActivationPoint, Placement
+from edgewright.quantization._points import ActivationPoint, Placement
+from edgewright.quantization.calibration import calibrate, make_observer
 
-PREFIX = "quantizers"
+PREFIX: Final = "edgewright_quantizers"  # no submodule of a model has this name
 
 
 @final
@@ -36,6 +39,34 @@ class Simulation:
     def quantizers(self) -> tuple[FakeQuantizer, ...]:
         """All of them, the weights' first."""
         return *self.weights.values(), *self.activations.values()
+
+    def calibrate_weights(self, config: Quantization) -> None:
+        """Set the weights' ranges from themselves, and quantise them from now on.
+
+        Raises:
+            DataError: A weight is NaN or infinite; its tensor is named.
+        """
+        tensors = stored_tensors(self.module)
+        for name, quantizer in self.weights.items():
+            observer = make_observer(config, quantizer.grid)
+            try:
+                observer.update(tensors[name])
+            except DataError as error:
+                raise DataError(f"calibration of {name}: {error}") from error
+            quantizer.set_range(*observer.range())
+            quantizer.mode = "quantize"
+
+    def calibrate_activations(self, config: Quantization,
+                              batches: Iterable[tuple[Tensor, ...]]) -> None:
+        """Set the activations' ranges from what inputs give, and quantise them from now on.
+
+        Raises:
+            DataError: The inputs do not fit the program, or a value is NaN or infinite.
+        """
+        for quantizer in self.activations.values():
+            quantizer.observer = make_observer(config, quantizer.grid)
+            quantizer.mode = "observe"
+        calibrate(self.module, self.activations, batches)
 
     def state(self) -> dict[str, Tensor]:
         """The program's own tensors, as they are now."""

@@ -14,6 +14,7 @@ aten = torch.ops.aten
 
 Kind = Literal["convolution", "linear", "elementwise"]
 
+_BIAS: Final = 2  # its place among a layer's arguments
 _LAYERS: Final[dict[Any, Kind]] = {
     aten.conv1d.default: "convolution", aten.conv2d.default: "convolution",
     aten.conv1d.padding: "convolution", aten.conv2d.padding: "convolution",
@@ -57,20 +58,21 @@ class Unit:
             return tuple(dict.fromkeys(self.node.all_input_nodes))
         return (self.node.args[0],)  # type: ignore[return-value]
 
-    @property
-    def is_output(self) -> bool:
-        """Whether the result is an output of the model."""
-        return is_output(self.tail)
-
 
 def find_units(graph: Graph) -> tuple[Unit, ...]:
     """Every unit of a graph in floating point, in order."""
     return tuple(_unit(node, kind) for node in graph.nodes if (kind := _kind(node)) is not None)
 
 
-def is_output(node: Node) -> bool:
-    """Whether a value is an output of the model."""
-    return any(user.op == "output" for user in node.users)
+def stored_bias(layer: Node) -> str | None:
+    """Name of the bias that a layer reads; None where it has none, or a computed one."""
+    bias = layer.args[_BIAS] if len(layer.args) > _BIAS else None
+    return str(bias.target) if isinstance(bias, Node) and bias.op == "get_attr" else None
+
+
+def lacks_bias(layer: Node) -> bool:
+    """Whether a layer adds nothing, neither what is stored nor what is computed."""
+    return len(layer.args) <= _BIAS or layer.args[_BIAS] is None
 
 
 def _kind(node: Node) -> Kind | None:

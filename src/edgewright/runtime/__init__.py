@@ -3,6 +3,7 @@
 from edgewright.runtime._engine import Engine, OnnxEngine
 from edgewright.runtime._evaluate import Evaluation, evaluate
 from edgewright.runtime._inputs import read_image, read_input
+from edgewright.runtime._litert import LiteRtEngine
 from edgewright.runtime._openvino import OpenVinoEngine
 from edgewright.runtime._session import Prediction, Session, confidence, load
 from edgewright.runtime._stats import Stats
@@ -10,6 +11,7 @@ from edgewright.runtime._stats import Stats
 __all__ = [
     "Engine",
     "Evaluation",
+    "LiteRtEngine",
     "OnnxEngine",
     "OpenVinoEngine",
     "Prediction",

@@ -2,6 +2,13 @@
 
 from edgewright.quantization.calibration._data_free import synthetic_inputs
 from edgewright.quantization.calibration._observer import Observer, make_observer
-from edgewright.quantization.calibration._stream import calibrate, training_inputs
+from edgewright.quantization.calibration._stream import calibrate, fitting, training_inputs
 
-__all__ = ["Observer", "calibrate", "make_observer", "synthetic_inputs", "training_inputs"]
+__all__ = [
+    "Observer",
+    "calibrate",
+    "fitting",
+    "make_observer",
+    "synthetic_inputs",
+    "training_inputs",
+]

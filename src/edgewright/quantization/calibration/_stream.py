@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from edgewright.errors import DataError, UsageError
 from edgewright.program import shape_of
@@ -79,23 +79,41 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
         (2.0, 'quantize')
     """
     named = {name: _Named(name, quantizer) for name, quantizer in observed.items()}
-    if named:
-        _show(module, batches)
+    with torch.no_grad():
+        for inputs in fitting(module, batches) if named else ():
+            module(*inputs)
     for name, quantizer in observed.items():
         quantizer.set_range(*named[name].range())
         quantizer.observer = None
         quantizer.mode = "quantize"
 
 
-def _show(module: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
-    expected = _input_shapes(module)
+def fitting(module: nn.Module, batches: Iterable[tuple[Tensor, ...]],
+            ) -> Iterator[tuple[Tensor, ...]]:
+    """The same batches, once they are known to fit.
+
+    Args:
+        module: Of a graph, the inputs' shapes are checked, and whether they are integers.
+        batches: The inputs.
+
+    Raises:
+        DataError: A batch is not what the graph takes, or there is no sample.
+
+    Example:
+        >>> list(fitting(nn.ReLU(), []))
+        Traceback (most recent call last):
+            ...
+        edgewright.errors.DataError: calibration got no sample; expected one at least: give \
+training data
+    """
+    takes = module.graph.find_nodes(op="placeholder") if isinstance(module, GraphModule) else None
     shown = 0
     for inputs in batches:
-        if expected is not None:
-            _check_shapes(inputs, expected)
-        with torch.no_grad():
-            module(*inputs)
+        if takes is not None:
+            _check_shapes(inputs, takes)
+            _check_types(inputs, takes)
         shown += len(inputs[0])
+        yield inputs
     if shown == 0:
         raise DataError("calibration got no sample; expected one at least: give training data")
 
@@ -126,18 +144,20 @@ class _Named:
             raise DataError(f"calibration of {self._name}: {error}") from error
 
 
-def _input_shapes(module: nn.Module) -> list[tuple[int, ...]] | None:
-    """Shapes of a graph's inputs, the batch left out; None of a module that is no graph."""
-    if not isinstance(module, GraphModule):
-        return None
-    return [shape_of(node)[1:] for node in module.graph.find_nodes(op="placeholder")]
-
-
-def _check_shapes(inputs: tuple[Tensor, ...], expected: list[tuple[int, ...]]) -> None:
-    given = [tuple(tensor.shape[1:]) for tensor in inputs]
+def _check_shapes(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
+    given, expected = ([tuple(tensor.shape[1:]) for tensor in inputs],
+                       [shape_of(node)[1:] for node in takes])
     if given != expected:
         raise DataError(f"calibration samples have {_listed(given)}, but the program takes "
                         f"{_listed(expected)}; give samples such as it was captured with")
+
+
+def _check_types(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
+    for tensor, node in zip(inputs, takes, strict=True):
+        expected = node.meta["val"].dtype
+        if tensor.is_floating_point() != expected.is_floating_point:
+            raise DataError(f"calibration samples hold {tensor.dtype} for {node.name}, but the "
+                            f"program takes {expected}; give samples such as it was captured with")
 
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:

@@ -1,0 +1,139 @@
+"""Rewrites of a quantised graph into the forms that converters of edge runtimes read.
+
+They know graphs as PT2E writes them: biases in floating point, which the runtime puts on the grid
+of the products itself, and one dequantisation for each reader. The numbers stay the program's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.program import Program, drop_unused_tensors, refresh_shapes
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+_WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
+_CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
+                            aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
+
+_MEANS: Final = frozenset({aten.adaptive_avg_pool2d.default, aten.mean.dim})
+
+
+def one_sample(program: Program) -> tuple[Any, ...]:
+    """Example inputs of a batch of one: edge runtimes plan their memory ahead."""
+    inputs: tuple[Any, ...] = pytree.tree_map(lambda leaf: leaf[:1], program.example_inputs)
+    return inputs
+
+
+def float_biases(module: GraphModule) -> None:
+    """Store every bias of int32 in floating point; rounded to the grid, it is the same again."""
+    for node in list(module.graph.nodes):
+        if _is_constant(node) and node.args[-1] is torch.int32:
+            _to_float(module, node)
+
+
+def float_weights(module: GraphModule) -> None:
+    """Store weights in floating point where no kernel would read them as integers.
+
+    Kernels of integers want the layer's input quantised, and its result too unless the input was
+    quantised while running.
+    """
+    for node in list(module.graph.nodes):
+        if _is_constant(node) and not all(map(_computes_integers, node.users)):
+            _to_float(module, node)
+
+
+def requantize_weights(module: GraphModule) -> None:
+    """Store weights in floating point and quantise them in the graph, to the same integers."""
+    for node in list(module.graph.nodes):
+        if not _is_constant(node) or node.args[-1] is not torch.int8:
+            continue
+        grid = (*node.args[1:4], *_WEIGHT_LIMITS, torch.int8)
+        with module.graph.inserting_before(node):
+            stored = module.graph.call_function(quantized.quantize_per_channel.default,
+                                                (_float_of(module, node), *grid))
+        node.args = (stored, *grid)
+
+
+def average_on_the_grid(module: GraphModule) -> None:
+    """Put means of integers back on the grid their readers know, where the runtime has its kernel.
+
+    The program takes them off it, with scale 1 and zero point 0, to round as that kernel does.
+    """
+    for node in module.graph.nodes:
+        before: Any = node.args[0] if node.args else None
+        readers = list(node.users)
+        if (node.target not in _MEANS or len(readers) != 1 or not _is_unscaled(before)
+                or not _is_unscaled(readers[0])):
+            continue
+        grids = {reader.args[1:3] for reader in readers[0].users
+                 if reader.target is quantized.dequantize_per_tensor.default}
+        if len(grids) == len({grid for grid in grids if grid != (1.0, 0)}) == 1:
+            grid, = grids
+            for scaled in (before, readers[0]):
+                scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
+
+
+def _is_unscaled(node: Any) -> bool:
+    return (isinstance(node, Node) and node.args[1:3] == (1.0, 0)
+            and node.target in (quantized.dequantize_per_tensor.default,
+                                quantized.quantize_per_tensor.default))
+
+
+def own_dequantizations(module: GraphModule) -> None:
+    """Give each reader of a dequantised value a dequantisation of its own."""
+    for node in list(module.graph.nodes):
+        if node.target is not quantized.dequantize_per_tensor.default:
+            continue
+        for reader in list(node.users)[1:]:
+            with module.graph.inserting_before(reader):
+                reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
+
+
+def settle(module: GraphModule) -> None:
+    """Drop what nothing reads any more, and bring the module in line with its graph."""
+    module.graph.eliminate_dead_code()
+    drop_unused_tensors(module)
+    module.recompile()
+    refresh_shapes(module)
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether a node dequantises a stored tensor."""
+    return node.target is quantized.dequantize_per_channel.default and all(
+        isinstance(arg, Node) and arg.op == "get_attr" for arg in node.args[:3])
+
+
+def _computes_integers(layer: Node) -> bool:
+    source = layer.args[0]
+    if not isinstance(source, Node):
+        return False
+    if source.target is quantized.dequantize_per_tensor.tensor:
+        return True
+    readers = list(layer.users)
+    while len(readers) == 1 and readers[0].target in _CLAMPS:
+        readers = list(readers[0].users)
+    return source.target is quantized.dequantize_per_tensor.default and all(
+        reader.target is quantized.quantize_per_tensor.default for reader in readers)
+
+
+def _to_float(module: GraphModule, node: Node) -> None:
+    with module.graph.inserting_before(node):
+        value = _float_of(module, node)
+    node.replace_all_uses_with(value)
+    module.graph.erase_node(node)
+
+
+def _float_of(module: GraphModule, node: Node) -> Node:
+    """A stored tensor of the numbers that a dequantisation gives, read before it."""
+    state = module.state_dict()
+    stored = [state[str(arg.target)] for arg in node.args[:3] if isinstance(arg, Node)]
+    value = quantized.dequantize_per_channel.default(*stored, *node.args[3:])
+    name = f"{node.name}_float"
+    module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    return module.graph.get_attr(name)

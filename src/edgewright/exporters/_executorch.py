@@ -1,0 +1,84 @@
+"""To ExecuTorch: one file whose operators XNNPACK runs; the numbers are the program's."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections import Counter
+from typing import Any, Final
+
+import torch
+from torch.fx import GraphModule
+
+from edgewright.errors import MissingExtraError, ModelError
+from edgewright.exporters._edge_graph import (
+    average_on_the_grid,
+    float_biases,
+    float_weights,
+    one_sample,
+    own_dequantizations,
+    settle,
+)
+from edgewright.exporters._strided_slices import convolve_slices
+from edgewright.program import Program
+
+_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError,
+                    AssertionError)
+
+_POOLINGS: Final = frozenset({torch.ops.aten.max_pool2d.default, torch.ops.aten.avg_pool2d.default})
+
+
+def to_executorch(program: Program) -> bytes:
+    """Translate a program into the bytes of a ``.pte`` file for a batch of one.
+
+    XNNPACK computes a layer in integers if its input and its result are quantised; the weights of
+    other layers are stored in floating point. Operators that XNNPACK does not take run in
+    ExecuTorch's portable kernels, about 200 times slower; a warning counts them by name.
+
+    Raises:
+        MissingExtraError: ExecuTorch is not installed.
+        ModelError: An operator has no translation.
+    """
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # noqa: PLC0415
+            XnnpackPartitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
+    module = program.copy().graph_module
+    for rewrite in (average_on_the_grid, float_biases, convolve_slices, float_weights,
+                    own_dequantizations, _write_out_strides, settle):
+        rewrite(module)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, one_sample(program))
+            lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+            slow = _outside_the_delegate(lowered.exported_program().graph_module)
+            content = bytes(lowered.to_executorch().buffer)
+    except _FAILURES as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"the program has no ExecuTorch translation: {reason}; replace the "
+                         "operator in the model") from error
+    if slow:
+        counts = ", ".join(f"{count} {name}" for name, count in slow.items())
+        warnings.warn(f"XNNPACK does not take {counts}; ExecuTorch runs them about 200 times "
+                      "slower; replace them in the model", stacklevel=2)
+    return content
+
+
+def _write_out_strides(module: GraphModule) -> None:
+    """Say how far a pooling goes on where that is left out, as the partitioner reads it."""
+    for node in module.graph.nodes:
+        if node.target in _POOLINGS and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])
+
+
+def _outside_the_delegate(module: GraphModule) -> Counter[str]:
+    def name(target: Any) -> str:
+        return str(getattr(target, "_name", target)).removeprefix("aten::")
+
+    names = (name(node.target) for node in module.graph.nodes
+             if node.op == "call_function" and node.target is not operator.getitem)
+    return Counter(found for found in names if "executorch_call_delegate" not in found)

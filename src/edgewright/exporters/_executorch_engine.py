@@ -1,0 +1,90 @@
+"""The ExecuTorch engine: ``.pte`` files on the kernels of XNNPACK.
+
+It is no part of the edge wing, since ExecuTorch's Python binding takes tensors of torch.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgewright.errors import BundleError, MissingExtraError
+from edgewright.runtime._engine import Arrays
+
+
+class ExecuTorchEngine:
+    """A file of `to_executorch` on ExecuTorch; a `runtime.Engine`.
+
+    The file is for one sample, so that those of a batch run one after another.
+
+    Args:
+        model: The bytes of a ``.pte`` file.
+        threads: Threads in all, of every such engine in the process: the last one made counts.
+
+    Raises:
+        MissingExtraError: ExecuTorch is not installed.
+        BundleError: ExecuTorch refuses the model.
+
+    Example:
+        >>> engine = ExecuTorchEngine(content)                        # doctest: +SKIP
+        >>> engine.run((np.zeros((1, 3, 32, 32), np.float32),))       # doctest: +SKIP
+    """
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        try:
+            from executorch import version  # noqa: PLC0415
+            from executorch.extension.pybindings import portable_lib  # noqa: PLC0415
+            from executorch.runtime import Runtime  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError("running a model on ExecuTorch", "executorch") from error
+        self._runtime = f"executorch {version.__version__.partition('+')[0]}"
+        self._lock = Lock()  # a method has one plan of its memory
+        portable_lib._unsafe_reset_threadpool(threads)
+        try:
+            self._program: Any = Runtime.get().load_program(model)
+            self._method: Any = self._program.load_method("forward")
+            meta = self._method.metadata
+            count = meta.num_inputs()
+            specs = [meta.input_tensor_meta(index) for index in range(count)]
+            self._shapes = [tuple(spec.sizes()) for spec in specs]
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleError(f"{self._runtime} cannot load the model: {_reason(error)}; export "
+                              "it again, or upgrade executorch") from error
+
+    @property
+    def runtime(self) -> str:
+        """Name and version, as in ``executorch 1.4.1``."""
+        return self._runtime
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Compute all outputs of the model, from its inputs in their order.
+
+        Raises:
+            BundleError: The model does not take inputs of this number, type or shape.
+        """
+        try:
+            self._check(inputs)
+            rows = [self._run_one(tuple(array[index:index + 1] for array in inputs))
+                    for index in range(len(inputs[0]))]
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleError(f"the model does not take these inputs: {_reason(error)}; the "
+                              "bundle's manifest and its model disagree") from error
+        return tuple(map(np.concatenate, zip(*rows, strict=True)))
+
+    def _run_one(self, inputs: Arrays) -> Arrays:
+        tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]
+        with self._lock:
+            return tuple(np.array(output.numpy()) for output in self._method.execute(tensors))
+
+    def _check(self, inputs: Arrays) -> None:
+        have = [array.shape for array in inputs]
+        if (not have or [shape[1:] for shape in have] != [shape[1:] for shape in self._shapes]
+                or len({len(array) for array in inputs}) != 1 or not len(inputs[0])):
+            raise ValueError(f"given shapes {have}, expected {self._shapes} with any batch")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:]

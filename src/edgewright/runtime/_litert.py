@@ -1,0 +1,108 @@
+"""The LiteRT engine: ``.tflite`` files."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import BundleError, MissingExtraError
+from edgewright.runtime._engine import Arrays
+
+
+class LiteRtEngine:
+    """A file of `to_litert` on LiteRT's CPU kernels (XNNPACK's where it has them).
+
+    Tensors of rank 4 are given and returned with the channels before the rows, though the file
+    has them last. What the file takes or returns as integers is given and returned in floating
+    point. The file is for one sample, so that those of a batch run one after another.
+
+    Args:
+        model: The bytes of a ``.tflite`` file.
+        threads: Threads inside an operator.
+
+    Raises:
+        MissingExtraError: LiteRT is not installed.
+        BundleError: LiteRT refuses the model.
+
+    Example:
+        >>> engine = LiteRtEngine(content)                            # doctest: +SKIP
+        >>> engine.run((np.zeros((1, 3, 32, 32), np.float32),))       # doctest: +SKIP
+    """
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        try:
+            import ai_edge_litert  # noqa: PLC0415
+            from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError("running a model on LiteRT", "litert") from error
+        self._runtime = f"litert {ai_edge_litert.__version__}"
+        self._lock = Lock()  # an interpreter has one set of tensors
+        try:
+            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleError(f"{self._runtime} cannot load the model: {_reason(error)}; export "
+                              "it again, or upgrade ai-edge-litert") from error
+        self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+
+    @property
+    def runtime(self) -> str:
+        """Name and version, as in ``litert 2.3.0``."""
+        return self._runtime
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Compute all outputs of the model, from its inputs in their order.
+
+        Raises:
+            BundleError: The model does not take inputs of this number, type or shape.
+        """
+        try:
+            stored = [_stored(array, spec)
+                      for array, spec in zip(inputs, self._inputs, strict=True)]
+            batch, = {len(array) for array in stored} - {0}
+            rows = [self._run_one([array[index:index + 1] for array in stored])
+                    for index in range(batch)]
+            return tuple(map(np.concatenate, zip(*rows, strict=True)))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BundleError(f"the model does not take these inputs: {_reason(error)}; the "
+                              "bundle's manifest and its model disagree") from error
+
+    def _run_one(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        with self._lock:
+            for array, spec in zip(inputs, self._inputs, strict=True):
+                self._interpreter.set_tensor(spec["index"], array)
+            self._interpreter.invoke()
+            return [_given(self._interpreter.get_tensor(spec["index"]), spec)
+                    for spec in self._outputs]
+
+
+def _stored(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
+    """A batch as the file has it: channels last, as integers where the file says so."""
+    if array.ndim == 4:
+        array = np.moveaxis(array, 1, -1)
+    scale, zero_point = spec["quantization"]
+    kind = np.dtype(np.float32 if scale else spec["dtype"])
+    if array.shape[1:] != tuple(spec["shape"][1:]) or array.dtype != kind:
+        raise ValueError(f"given {array.dtype} {array.shape}, expected {kind} "
+                         f"{tuple(spec['shape'])} with any batch, channels last")
+    if not scale:
+        return array
+    limits = np.iinfo(spec["dtype"])
+    steps = np.rint(array * np.float32(1 / scale)) + zero_point  # as a program rounds them
+    integers: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
+    return integers
+
+
+def _given(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
+    scale, zero_point = spec["quantization"]
+    if scale:
+        array = (array.astype(np.float32) - zero_point) * np.float32(scale)
+    return np.moveaxis(array, -1, 1) if array.ndim == 4 else array
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:]

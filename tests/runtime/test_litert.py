@@ -1,0 +1,76 @@
+"""The LiteRT engine on files of our own; skipped where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import BundleError, MissingExtraError
+from edgewright.exporters import to_litert
+from edgewright.program import Program
+from edgewright.runtime import LiteRtEngine
+
+installed = pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None
+                               or importlib.util.find_spec("litert_torch") is None,
+                               reason="litert is not installed: pip install 'edgewright[litert]'")
+
+
+class Two(nn.Module):
+    def forward(self, z, a):
+        return z - a[:, :, :1, :1].flatten(1), -a
+
+
+@pytest.fixture(scope="module")
+def engine() -> LiteRtEngine:
+    inputs = torch.zeros(1, 3), torch.zeros(1, 3, 2, 4)
+    return LiteRtEngine(to_litert(Program.capture(Two(), inputs)))
+
+
+def test_the_extra_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(MissingExtraError, match=r"running a model on LiteRT needs .*"
+                                                r"pip install 'edgewright\[litert\]'"):
+        LiteRtEngine(b"")
+
+
+@installed
+def test_inputs_outputs_channels_and_samples_keep_their_order(engine):
+    z, a = np.arange(15, dtype="f4").reshape(5, 3), np.arange(120, dtype="f4").reshape(5, 3, 2, 4)
+    difference, negated = engine.run((z, a))
+    assert np.array_equal(difference, z - a[:, :, 0, 0])
+    assert np.array_equal(negated, -a)
+    assert engine.runtime.startswith("litert 2")
+
+
+@installed
+@pytest.mark.parametrize("content", [b"", b"\x00" * 40])
+def test_a_model_that_cannot_be_loaded(content):
+    with pytest.raises(BundleError, match="cannot load the model") as caught:
+        LiteRtEngine(content)
+    assert "\n" not in str(caught.value)
+
+
+@installed
+@pytest.mark.parametrize("inputs", [
+    (np.zeros((1, 3), "f4"),),
+    (np.zeros((1, 3), "f8"), np.zeros((1, 3, 2, 4), "f4")),
+    (np.zeros((1, 3), "f4"), np.zeros((1, 2, 4, 3), "f4")),
+    (np.zeros((1, 3), "f4"), np.zeros((2, 3, 2, 4), "f4")),
+    (np.zeros((0, 3), "f4"), np.zeros((0, 3, 2, 4), "f4"))])
+def test_inputs_that_do_not_fit(engine, inputs):
+    with pytest.raises(BundleError, match="the model does not take these inputs"):
+        engine.run(inputs)
+
+
+@installed
+def test_several_threads_may_run_at_once(engine):
+    a = np.zeros((1, 3, 2, 4), "f4")
+    with ThreadPoolExecutor(4) as pool:
+        runs = pool.map(lambda i: engine.run((np.full((1, 3), i, "f4"), a))[0], range(32))
+    assert [set(run.ravel().tolist()) for run in runs] == [{float(i)} for i in range(32)]
