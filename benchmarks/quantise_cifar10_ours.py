@@ -19,7 +19,7 @@ _TRAINING: Final = {"epochs": 3, "weight_decay": 1e-5, "clip_norm": 1.0}
 OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w8a8-ptq": {},
     "ours-w4a8-ptq": {"weights": 4, "rounding": "brecq"},
-    "ours-w8a8-qat": {"method": "qat", "training": _TRAINING | {"lr": 0.001}},
+    "ours-w8a8-qat": {"method": "qat", "training": _TRAINING | {"epochs": 1, "lr": 0.001}},
     "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4,
                       "training": _TRAINING | {"lr": 0.01}},
     "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2,

@@ -29,19 +29,18 @@ def low_bit_tensor(data: bytes, offset: int, count: int) -> LowBitTensor | None:
     Example:
         >>> low_bit_tensor(bytes([9, 1, 255, 255, 1]), offset=1, count=4)
         LowBitTensor(offset=1, count=4, bits=1, low=-1, step=2)
-        >>> low_bit_tensor(bytes(range(16)), offset=0, count=16).bits
-        4
+        >>> low_bit_tensor(bytes(range(0, 128, 8)), offset=0, count=16)
+        LowBitTensor(offset=0, count=16, bits=4, low=0, step=8)
         >>> low_bit_tensor(bytes(range(17)), offset=0, count=17) is None
         True
     """
     values = np.frombuffer(data, dtype=np.int8, count=count, offset=offset)
     low, high = int(values.min()), int(values.max())
-    if high > low and bool(((values == low) | (values == high)).all()):
-        return LowBitTensor(offset=offset, count=count, bits=1, low=low, step=high - low)
-    bits = max(1, (high - low).bit_length())
+    step = max(1, int(np.gcd.reduce(values.astype(np.int16) - low)))
+    bits = max(1, ((high - low) // step).bit_length())
     if bits > _MOST_BITS:
         return None
-    return LowBitTensor(offset=offset, count=count, bits=bits, low=low)
+    return LowBitTensor(offset=offset, count=count, bits=bits, low=low, step=step)
 
 
 def cut(data: bytes, tensors: Sequence[LowBitTensor]) -> tuple[bytes, bytes]:

@@ -19,6 +19,7 @@ from edgewright.exporters._edge_graph import (
     own_dequantizations,
     settle,
 )
+from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._strided_slices import convolve_slices
 from edgewright.program import Program
 
@@ -46,7 +47,7 @@ def to_executorch(program: Program) -> bytes:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
-    module = program.copy().graph_module
+    module = on_the_grid_of_products(program).copy().graph_module
     for rewrite in (average_on_the_grid, float_biases, convolve_slices, float_weights,
                     own_dequantizations, _write_out_strides, settle):
         rewrite(module)

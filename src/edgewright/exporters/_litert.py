@@ -21,6 +21,7 @@ from edgewright.exporters._edge_graph import (
     requantize_weights,
     settle,
 )
+from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.program import Program
 
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
@@ -41,7 +42,7 @@ def to_litert(program: Program) -> bytes:
         import litert_torch  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("exporting to LiteRT", "litert") from error
-    copy = program.copy()
+    copy = on_the_grid_of_products(program).copy()
     for rewrite in (average_on_the_grid, float_biases, requantize_weights, settle):
         rewrite(copy.graph_module)
     inputs = pytree.tree_map(_channels_last, one_sample(program))

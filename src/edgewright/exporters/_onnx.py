@@ -14,6 +14,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from edgewright.errors import ModelError
 from edgewright.exporters._clamps import clamp_integers
+from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._integer_products import multiply_integers
 from edgewright.exporters._stored_weights import store_weights
 from edgewright.exporters._translations import TRANSLATIONS
@@ -38,7 +39,8 @@ def to_onnx(program: Program) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = export_graph(program.graph_module, program.example_inputs)
+            exported = export_graph(on_the_grid_of_products(program).graph_module,
+                                    program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
                                            custom_translation_table=TRANSLATIONS)

@@ -23,6 +23,7 @@ from edgewright.program import (
 from edgewright.quantization._averages import average_integers
 from edgewright.quantization._dynamic import grid_arguments, write_dynamic
 from edgewright.quantization._fake_quantizer import FakeQuantizer
+from edgewright.quantization._grid import Grid
 from edgewright.quantization._points import ActivationPoint, Placement, WeightPoint
 from edgewright.quantization._simulate import Insert, Simulation, insert_activations
 from edgewright.quantization._units import stored_bias
@@ -30,6 +31,7 @@ from edgewright.quantization._units import stored_bias
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 _INT32: Final = torch.iinfo(torch.int32)
+_FAR: Final = 64
 
 
 @torch.no_grad()
@@ -38,7 +40,8 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
 
     Batch norms of quantised layers fold into the scales of the weights and into the biases, so
     that no weight is rounded again. Every bias is stored as int32 on the grid of its products
-    (input scale times weight scale), where the runtime adds it; a bias that the program computes
+    (input scale times weight scale), where the runtime adds it; with fewer than 8 bits it is finer
+    by as much as the weights can be multiplied in a byte, which exporters do. A bias that the program computes
     stays as it is. A tensor that others read in floating point leaves them its name and is
     numbered.
 
@@ -115,11 +118,11 @@ class _Layer:
         shape = quantizer.scale.shape or weight.shape[:1]
         scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
         if bias is not None and input_scale is not None:
-            integers, scale = _roomy(integers, scale, bias / input_scale)
+            integers, scale = _roomy(integers, scale, bias / input_scale * _room(quantizer.grid))
         *_, dtype = grid_arguments(quantizer.grid)
         self._store_weight(integers.to(dtype), scale, quantizer)
         if bias is not None:
-            self._store_bias(bias, scale, input_scale)
+            self._store_bias(bias, scale / _room(quantizer.grid), input_scale)
 
     def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale of the weights and bias of the layer, with its batch norm in them."""
@@ -151,6 +154,7 @@ class _Layer:
         self.node.update_arg(1, weight)
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
+        """Store the bias, in steps of ``scale`` times that of the input."""
         name = stored_bias(self.node) or self.point.tensor.removesuffix("weight") + "bias"
         graph = self.module.graph
         if input_scale is None:
@@ -187,6 +191,14 @@ class _Layer:
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _room(grid: Grid) -> int:
+    """By how much weights can be multiplied, as a power of two, and stay within 64 of 0.
+
+    Twice that, and sums of two products with a byte would leave int16 in older x86 kernels.
+    """
+    return 1 << max(0, (_FAR // max(map(abs, grid.limits))).bit_length() - 1)
 
 
 def _roomy(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
