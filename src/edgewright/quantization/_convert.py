@@ -41,9 +41,9 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
     Batch norms of quantised layers fold into the scales of the weights and into the biases, so
     that no weight is rounded again. Every bias is stored as int32 on the grid of its products
     (input scale times weight scale), where the runtime adds it; with fewer than 8 bits it is finer
-    by as much as the weights can be multiplied in a byte, which exporters do. A bias that the program computes
-    stays as it is. A tensor that others read in floating point leaves them its name and is
-    numbered.
+    by as much as the weights can be multiplied in a byte, which exporters do. A bias that the
+    program computes stays as it is. A tensor that others read in floating point leaves them its
+    name and is numbered.
 
     Args:
         program: What was simulated, in floating point.
