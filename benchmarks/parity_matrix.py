@@ -120,7 +120,6 @@ def run(model: str, target: Target, arguments: argparse.Namespace) -> dict[str, 
         "relative_error": float(np.linalg.norm((want - have).astype(np.float64))
                                 / np.linalg.norm(want)),
         "agreement": float((want.argmax(1) == have.argmax(1)).mean()),
-        "equal_logits": float((want == have).all(1).mean()),
         "accuracy_simulated": _accuracy(want, task.test),
         "accuracy": _accuracy(have, task.test),
         "samples": len(want),

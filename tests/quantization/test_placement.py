@@ -173,3 +173,55 @@ def test_layers_without_a_kernel_are_named(net):
     reasons = place(program, Quantization()).kept.values()
     assert "aten.lstm.input has no integer kernel in the runtimes" in reasons
     assert "its weight is computed, not stored" in reasons
+
+
+def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual):
+    apart = bits_of(place(residual, Quantization()))
+    fused = bits_of(place(residual, Quantization(target="openvino")))
+    assert set(apart) - set(fused) == {"conv2d_2"}
+    assert {name: apart[name] for name in fused} == fused
+
+
+def branches(m, x):
+    y = m.stem(x).relu()
+    return m.last((m.a(y).relu() + m.b(y)).relu())
+
+
+@pytest.mark.parametrize(("layers", "floats"), [
+    ({}, "relu_1"), ({"b": None}, "relu_1"), ({"a": None}, "conv2d_2"),
+    ({"a": None, "b": None}, "relu_1")])
+def test_of_two_convolutions_the_first_of_integers_stays_floats(net, layers, floats):
+    program = Program.capture(net(branches, stem=nn.Conv2d(3, 4, 1), a=nn.Conv2d(4, 4, 1),
+                                  b=nn.Conv2d(4, 4, 1), last=nn.Conv2d(4, 3, 1)),
+                              torch.zeros(2, 3, 8, 8))
+    apart = bits_of(place(program, Quantization(layers=layers)))
+    fused = bits_of(place(program, Quantization(layers=layers, target="openvino")))
+    assert set(apart) - set(fused) == {floats}
+
+
+def read_twice(m, x):
+    y = m.a(x)
+    return m.last(y + m.l(y.mean((2, 3)))[..., None, None] + y * 2)
+
+
+def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net):
+    program = Program.capture(net(read_twice, a=nn.Conv2d(3, 4, 1), l=nn.Linear(4, 4),
+                                  last=nn.Conv2d(4, 3, 1)), torch.zeros(2, 3, 8, 8))
+    found = bits_of(place(program, Quantization(target="openvino")))
+    assert found == bits_of(place(program, Quantization()))
+    assert found["conv2d"] == (8, [("conv2d", None)])
+
+
+@pytest.mark.parametrize(("value", "places"), [
+    (0.0, [("relu", None), ("pad", None)]), (0.5, [("relu", None), ("pad", None)]),
+    (-float("inf"), [("relu", ("conv2d_1",))])])
+def test_what_is_padded_off_the_grid_is_quantised_for_its_layers_alone(net, value, places):
+    def padded(m, x):
+        y = m.a(x).relu()
+        return m.b(y) + m.c(F.max_pool2d(F.pad(y, (1, 0, 1, 0), value=value), 2, 1))
+
+    program = Program.capture(net(padded, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1),
+                                  c=nn.Conv2d(4, 4, 1)), torch.zeros(2, 3, 8, 8))
+    found = bits_of(place(program, Quantization(target="openvino")))["relu"]
+    assert found[1][:2] == places
+    assert bits_of(place(program, Quantization()))["relu"][1][0] == ("relu", None)

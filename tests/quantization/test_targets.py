@@ -142,6 +142,9 @@ def test_there_are_rules_for_every_target():
         "executorch", "litert"}
     assert {target for target, rules in RULES.items() if rules.one_grid} == {
         "executorch", "litert"}
+    assert {target for target, rules in RULES.items() if rules.fuses_sums} == {"openvino"}
+    assert {target for target, rules in RULES.items() if not rules.pads_with_infinity} == {
+        "openvino"}
 
 
 @pytest.mark.parametrize("settings", [

@@ -9,9 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnx.parser
 import pytest
+import torch
+import torch.nn.functional as F
 from onnx import numpy_helper
+from torch import nn
 
+import edgewright as ew
 from edgewright.errors import BundleError, MissingExtraError
+from edgewright.exporters import to_onnx
 from edgewright.runtime import OnnxEngine, OpenVinoEngine
 
 installed = pytest.mark.skipif(importlib.util.find_spec("openvino") is None,
@@ -85,3 +90,92 @@ def test_several_threads_may_run_at_once():
     with ThreadPoolExecutor(4) as pool:
         runs = pool.map(lambda i: engine.run((np.full(9, i, "f4"), np.zeros(9, "f4")))[0], range(32))
     assert [set(run.tolist()) for run in runs] == [{float(i)} for i in range(32)]
+
+
+class Net(nn.Module):
+    """What is tested, between two convolutions."""
+
+    def __init__(self, between) -> None:
+        super().__init__()
+        self.first, self.a, self.b, self.last = (
+            nn.Conv2d(inputs, 16, 3, padding=1) for inputs in (3, 16, 16, 16))
+        self.between = between
+
+    def forward(self, x):
+        return self.last(self.between(self, self.first(x)))
+
+
+def identity(m, x):
+    x = x.relu()
+    return (m.b(m.a(x).relu()) + x).relu()
+
+
+def projection(m, x):
+    x = x.relu()
+    return (m.a(x) + m.b(x)).relu()
+
+
+def rectified(m, x):
+    x = x.relu()
+    return m.a(x).relu() + m.b(x).relu()
+
+
+def in_place(m, x):
+    y = m.b(m.a(x).relu())
+    y += x
+    return y.relu()
+
+
+def quantized(between, **settings):
+    torch.manual_seed(0)
+    x = torch.randn(64, 3, 16, 16) + torch.tensor([1.0, 0, 0])[:, None, None]
+    task = ew.Task((x, torch.arange(64) % 8), test=(x[:16], torch.arange(16) % 8))
+    program = ew.Program.capture(Net(between).eval(), x[:2])
+    config = ew.Quantization(target="openvino", calibration_samples=64, **settings)
+    return ew.quantize(program, task, config), x[:16]
+
+
+def share_that_differs(program, x):
+    """Of the outputs; a sum in the middle of two integers, one in thousands, may round apart."""
+    want = program.module()(x).detach().numpy()
+    have, = OpenVinoEngine(to_onnx(program)).run((x.numpy(),))
+    return (np.abs(want - have) > 1e-4 * np.abs(want).max()).mean()
+
+
+@installed
+@pytest.mark.parametrize(("between", "layers"), [
+    (identity, {}), (rectified, {}), (in_place, {}),
+    (projection, {}), (projection, {"a": None}), (projection, {"b": None})])
+def test_sums_are_computed_as_the_program_says(between, layers):
+    assert share_that_differs(*quantized(between, layers=layers)) < 0.01
+
+
+@installed
+@pytest.mark.parametrize("between", [identity, projection])
+def test_sums_run_within_integer_convolutions(between):
+    program, _ = quantized(between)
+    operators = OpenVinoEngine(to_onnx(program))._model.get_runtime_model().get_ops()
+    facts = [{key: str(value.value) for key, value in operator.get_rt_info().items()
+              if key in ("layerType", "runtimePrecision")} for operator in operators]
+    layers = [fact for fact in facts if fact["layerType"] == "Convolution"]
+    assert [fact["runtimePrecision"] for fact in layers] == ["u8"] * 4
+    assert "Eltwise" not in {fact["layerType"] for fact in facts}
+
+
+@installed
+@pytest.mark.parametrize(("value", "sizes", "bits"), [
+    (0.0, (0, 0, 0, 0, 2, 2), 8), (0.3, (0, 0, 0, 0, 2, 2), 8), (0.3, (1, 0, 1, 0, 0, 4), 4),
+    (0.3, (1, 2, 0, 1), 8)])
+def test_pads_are_computed_as_the_program_says(value, sizes, bits):
+    def padded(m, x):
+        return F.pad(x[:, :12] if len(sizes) > 4 else x, sizes, value=value)
+
+    assert share_that_differs(*quantized(padded, activations=bits)) < 0.01
+
+
+@installed
+def test_a_pad_with_infinity_is_loaded_and_computed():
+    def padded(m, x):
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-float("inf")), 2)
+
+    assert share_that_differs(*quantized(padded)) < 0.01

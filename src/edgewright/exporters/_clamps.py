@@ -26,12 +26,12 @@ def clamp_integers(graph: ir.Graph) -> None:
         readers = [use.node for use in result.uses()]
         if source is None or limits is None or not readers or result.is_graph_output():
             continue
-        if limits.dtype != np.float32 or not all(map(_is_constant_grid, readers)):
+        if limits.dtype != np.float32 or not all(map(is_constant_grid, readers)):
             continue
         result.replace_all_uses_with(source)
         graph.remove(node, safe=True)
         for reader in readers:
-            _clamp(graph, reader, _quantize(reader, limits))
+            _clamp(graph, reader, quantize_reals(reader, limits))
 
 
 def _limits(node: ir.Node) -> NDArray[Any] | None:
@@ -53,17 +53,18 @@ def _limits(node: ir.Node) -> NDArray[Any] | None:
     return np.array([low, high], kinds[0]) if low <= high else None
 
 
-def _is_constant_grid(node: ir.Node) -> bool:
+def is_constant_grid(node: ir.Node) -> bool:
+    """Whether a node is a QuantizeLinear of one stored scale and zero point."""
     if node.op_type != "QuantizeLinear" or len(node.inputs) < 3:
         return False
     scale, zero_point = map(array_of, node.inputs[1:])
     return scale is not None and zero_point is not None and scale.size == zero_point.size == 1
 
 
-def _quantize(node: ir.Node, reals: NDArray[Any]) -> NDArray[Any]:
+def quantize_reals(node: ir.Node, reals: NDArray[Any]) -> NDArray[Any]:
     """What a QuantizeLinear of a constant grid makes of these numbers."""
     scale, zero_point = map(array_of, node.inputs[1:])
-    assert scale is not None and zero_point is not None  # noqa: S101, PT018  (_is_constant_grid)
+    assert scale is not None and zero_point is not None  # noqa: S101, PT018  (is_constant_grid)
     kind = np.iinfo(zero_point.dtype)
     steps = np.rint(reals / scale.reshape(())) + zero_point.item()
     integers: NDArray[Any] = np.clip(steps, kind.min, kind.max).astype(zero_point.dtype)

@@ -41,7 +41,8 @@ def on_the_grid_of_products(program: Program) -> Program:
 
 def _factor(layer: Node, tensors: dict[str, Tensor]) -> int:
     """How much finer than the products a layer's bias is stored; 1 where it has none."""
-    source, weight, bias = (*layer.args[:3], None, None, None)[:3]
+    operands: Any = (*layer.args[:3], None, None, None)[:3]
+    source, weight, bias = operands
     if not (_is(source, quantized.dequantize_per_tensor.default)
             and _is(weight, quantized.dequantize_per_channel.default)
             and _is(bias, quantized.dequantize_per_channel.default)
@@ -58,11 +59,10 @@ def _is(node: Any, target: Any) -> bool:
 def _multiply(module: GraphModule, layer: Node, factor: int, tensors: dict[str, Tensor]) -> None:
     weight: Any = layer.args[1]
     integers, scale, zero_point, axis, low, high, dtype = weight.args
-    changed = {integers: lambda t: t * factor, scale: lambda t: t / factor,
-               zero_point: lambda t: t * factor}
+    changed = [(node.target, tensors[str(node.target)] * by)
+               for node, by in ((integers, factor), (scale, 1 / factor), (zero_point, factor))]
     with module.graph.inserting_before(weight):
-        stored = [_stored(module, f"{node.target}_x{factor}", change(tensors[str(node.target)]))
-                  for node, change in changed.items()]
+        stored = [_stored(module, f"{name}_x{factor}", value) for name, value in changed]
         multiplied = module.graph.call_function(
             weight.target, (*stored, axis, low * factor, high * factor, dtype))
     layer.update_arg(1, multiplied)

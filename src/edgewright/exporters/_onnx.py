@@ -15,6 +15,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from edgewright.errors import ModelError
 from edgewright.exporters._clamps import clamp_integers
 from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._float_layers import keep_float_layers
+from edgewright.exporters._integer_pads import pad_integers
 from edgewright.exporters._integer_products import multiply_integers
 from edgewright.exporters._stored_weights import store_weights
 from edgewright.exporters._translations import TRANSLATIONS
@@ -51,7 +53,8 @@ def to_onnx(program: Program) -> bytes:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
     model = translated.model
-    for rewrite in (clamp_integers, multiply_integers, store_weights):
+    for rewrite in (clamp_integers, pad_integers, multiply_integers, store_weights,
+                    keep_float_layers):
         rewrite(model.graph)
     ClearMetadataAndDocStringPass()(model)
     names = [node.name for node in program.graph.nodes if node.op == "placeholder"]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch.fx import Node
 
 from edgewright.program import Program, match_tensors, shape_of
-from edgewright.quantization._config import Precision, Quantization
+from edgewright.quantization._config import Precision, Quantization, Target
 from edgewright.quantization._grid import Grid
 from edgewright.quantization._points import Placement, WeightPoint
-from edgewright.quantization._shared_grids import FULL, SharedGrids, is_output, moves
-from edgewright.quantization._targets import weight_grid
+from edgewright.quantization._shared_grids import (
+    FULL,
+    SharedGrids,
+    is_output,
+    moves,
+    pads_with_infinity,
+)
+from edgewright.quantization._targets import RULES, weight_grid
 from edgewright.quantization._units import Unit, find_units
 
 aten = torch.ops.aten
@@ -26,7 +32,8 @@ def place(program: Program, config: Quantization) -> Placement:
     that go with it, for everyone who reads it; other values only for the layers that read them.
     What moves numbers without computing keeps their grid. A value that layers read with fewer
     bits than others is put on a coarser grid for these alone. The model's outputs stay in
-    floating point, and so do values that are written into after they were computed.
+    floating point, and so do values that are written into after they were computed, and those
+    that the target computes with a sum or cannot pad on a grid.
 
     Args:
         program: In floating point.
@@ -68,6 +75,7 @@ def _precisions(program: Program, units: Iterable[Unit], config: Quantization,
     return chosen, kept | _without_kernel(program, layers)
 
 
+_SUMS: Final = frozenset({aten.add.Tensor, aten.add_.Tensor})
 _WEIGHTED: Final = frozenset({
     aten.conv3d.default, aten.conv3d.padding, aten.conv_transpose1d.default,
     aten.conv_transpose2d.input, aten.conv_transpose3d.input, aten.lstm.input, aten.gru.input,
@@ -98,9 +106,10 @@ def _ends(layers: Iterable[Unit]) -> set[str]:
             if origin(unit.inputs[0]).op == "placeholder" or is_output(unit.tail)}
 
 
-def _ask(units: Iterable[Unit], chosen: Mapping[str, Precision], config: Quantization,
+def _ask(units: Sequence[Unit], chosen: Mapping[str, Precision], config: Quantization,
          grids: SharedGrids) -> None:
     """Collect who reads which value with how many bits, and what is quantised for everyone."""
+    floats = _floats(units, chosen, config.target)
     for unit in units:
         if unit.kind != "elementwise":
             precision = chosen.get(unit.node.name)
@@ -111,9 +120,45 @@ def _ask(units: Iterable[Unit], chosen: Mapping[str, Precision], config: Quantiz
         if bits is None:
             continue
         for value in unit.inputs:
-            grids.ask(value, unit.node, bits)
-        if config.mode == "static":
+            if floats.get(value) != unit.node:
+                grids.ask(value, unit.node, bits)
+        if config.mode == "static" and unit.tail not in floats:
             grids.quantize_for_all(unit.tail)
+
+
+def _floats(units: Sequence[Unit], chosen: Collection[str], target: Target) -> dict[Node, Node]:
+    """Results that a target cannot quantise for everyone, and who has to read them as they are."""
+    rules = RULES[target]
+    sums = _fused_sums(units, chosen) if rules.fuses_sums else {}
+    return sums if rules.pads_with_infinity else sums | _padded(units)
+
+
+def _fused_sums(units: Sequence[Unit], chosen: Collection[str]) -> dict[Node, Node]:
+    """Results of convolutions that a sum alone reads, each with the sum.
+
+    The runtime computes the sum with that convolution, whose result is never on a grid. Of two
+    it is one of integers, or the first.
+    """
+    alone = {unit.tail: unit.node.name not in chosen for unit in units
+             if unit.kind == "convolution" and len(unit.tail.users) == 1}
+    firsts = {unit.node: min(filter(alone.__contains__, unit.inputs), key=alone.__getitem__,
+                             default=None) for unit in units if unit.node.target in _SUMS}
+    return {first: node for node, first in firsts.items() if first is not None}
+
+
+def _padded(units: Sequence[Unit]) -> dict[Node, Node]:
+    """Results that are padded with infinity, with the pads."""
+    tails = {unit.tail for unit in units}
+    pads = filter(pads_with_infinity, units[0].node.graph.nodes if units else ())
+    return {origin: pad for pad in pads for origin in _origins(pad.all_input_nodes[0])
+            if origin in tails}
+
+
+def _origins(value: Node) -> set[Node]:
+    """Where numbers were computed that have only been moved and joined since."""
+    if moves(value) or value.target is aten.cat.default:
+        return set().union(*map(_origins, value.all_input_nodes))
+    return {value}
 
 
 def _weight_points(units: Iterable[Unit], chosen: Mapping[str, Precision], config: Quantization,

@@ -26,6 +26,7 @@ _MOVERS: Final = frozenset({
     aten.unsqueeze.default, aten.contiguous.default, aten.clone.default, aten.dropout.default,
     aten.select.int,
 })
+_PADS: Final = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 _AVERAGES: Final = frozenset({
     aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim,
 })
@@ -38,6 +39,11 @@ def moves(node: Node) -> bool:
     """
     return node.target in _MOVERS and not any(
         isinstance(arg, float) and math.isinf(arg) for arg in node.args)
+
+
+def pads_with_infinity(node: Node) -> bool:
+    """Whether a call pads with what lies on no grid."""
+    return node.target in _PADS and not moves(node)
 
 
 def is_output(value: Node) -> bool:

@@ -41,6 +41,10 @@ class TargetRules:
         granularities: What may share a scale in the weights.
         one_grid: What averages or joins values has its result and its inputs on one grid; else
             the result has its own, and no more is rounded away than there.
+        fuses_sums: A sum is computed with a convolution that it adds, in floating point: the
+            convolution's result is on no grid in between, whatever the file says.
+        pads_with_infinity: What was quantised may be padded with infinity; else it stays in
+            floating point there.
         reasons: Why, by rule; what has none is not limited.
     """
 
@@ -51,6 +55,8 @@ class TargetRules:
     affine_weights: bool = True
     granularities: tuple[Granularity, ...] = ("tensor", "channel", "group")
     one_grid: bool = False
+    fuses_sums: bool = False
+    pads_with_infinity: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,6 +72,7 @@ RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
         "openvino", signed_activations=False, modes=("static", "weight_only"),
+        fuses_sums=True, pads_with_infinity=False,
         reasons={
             "mode": "its integer kernels take ranges that are constants of the file",
             "group-size": _GROUP_KERNEL}),
