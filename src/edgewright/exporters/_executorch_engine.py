@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgewright.errors import BundleError, MissingExtraError
+from edgewright.errors import MissingExtraError
 from edgewright.runtime._engine import Arrays
+from edgewright.runtime._failures import input_failure, load_failure
 
 
 class ExecuTorchEngine:
@@ -51,8 +52,7 @@ class ExecuTorchEngine:
             specs = [meta.input_tensor_meta(index) for index in range(count)]
             self._shapes = [tuple(spec.sizes()) for spec in specs]
         except (RuntimeError, ValueError, TypeError) as error:
-            raise BundleError(f"{self._runtime} cannot load the model: {_reason(error)}; export "
-                              "it again, or upgrade executorch") from error
+            raise load_failure(self._runtime, "executorch", error) from error
 
     @property
     def runtime(self) -> str:
@@ -70,8 +70,7 @@ class ExecuTorchEngine:
             rows = [self._run_one(tuple(array[index:index + 1] for array in inputs))
                     for index in range(len(inputs[0]))]
         except (RuntimeError, ValueError, TypeError) as error:
-            raise BundleError(f"the model does not take these inputs: {_reason(error)}; the "
-                              "bundle's manifest and its model disagree") from error
+            raise input_failure(error) from error
         return tuple(map(np.concatenate, zip(*rows, strict=True)))
 
     def _run_one(self, inputs: Arrays) -> Arrays:
@@ -84,7 +83,3 @@ class ExecuTorchEngine:
         if (not have or [shape[1:] for shape in have] != [shape[1:] for shape in self._shapes]
                 or len({len(array) for array in inputs}) != 1 or not len(inputs[0])):
             raise ValueError(f"given shapes {have}, expected {self._shapes} with any batch")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:]

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
 
-from edgewright.errors import BundleError
+from edgewright.runtime._failures import input_failure, load_failure
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -63,9 +63,7 @@ class OnnxEngine:
             self._session = ort.InferenceSession(model, options,
                                                  providers=["CPUExecutionProvider"])
         except self._refused as error:
-            reason = " ".join(str(error).split())[:300]
-            raise BundleError(f"{self._runtime} cannot load the model: {reason}; export it again, "
-                              "or upgrade onnxruntime") from error
+            raise load_failure(self._runtime, "onnxruntime", error) from error
         self._names = tuple(node.name for node in self._session.get_inputs())
 
     @property
@@ -82,9 +80,7 @@ class OnnxEngine:
         try:
             return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
         except self._refused as error:
-            reason = " ".join(str(error).split())[:300]
-            raise BundleError(f"the model does not take these inputs: {reason}; the bundle's "
-                              "manifest and its model disagree") from error
+            raise input_failure(error) from error
 
 
 def _onnxruntime() -> ModuleType:

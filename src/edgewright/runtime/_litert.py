@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.errors import BundleError, MissingExtraError
+from edgewright.errors import MissingExtraError
 from edgewright.runtime._engine import Arrays
+from edgewright.runtime._failures import input_failure, load_failure
 
 
 class LiteRtEngine:
@@ -44,8 +45,7 @@ class LiteRtEngine:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError, TypeError) as error:
-            raise BundleError(f"{self._runtime} cannot load the model: {_reason(error)}; export "
-                              "it again, or upgrade ai-edge-litert") from error
+            raise load_failure(self._runtime, "ai-edge-litert", error) from error
         self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
@@ -68,8 +68,7 @@ class LiteRtEngine:
                     for index in range(batch)]
             return tuple(map(np.concatenate, zip(*rows, strict=True)))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise BundleError(f"the model does not take these inputs: {_reason(error)}; the "
-                              "bundle's manifest and its model disagree") from error
+            raise input_failure(error) from error
 
     def _run_one(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         with self._lock:
@@ -102,7 +101,3 @@ def _given(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
     if scale:
         array = (array.astype(np.float32) - zero_point) * np.float32(scale)
     return np.moveaxis(array, -1, 1) if array.ndim == 4 else array
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:]

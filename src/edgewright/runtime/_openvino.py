@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.errors import BundleError, MissingExtraError
+from edgewright.errors import MissingExtraError
 from edgewright.runtime._engine import Arrays
+from edgewright.runtime._failures import input_failure, load_failure
 
 
 class OpenVinoEngine:
@@ -41,8 +42,7 @@ class OpenVinoEngine:
         try:
             self._model: Any = core.compile_model(core.read_model(model), "CPU", settings)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise BundleError(f"{self._runtime} cannot load the model: {_reason(error)}; export "
-                              "it again, or upgrade openvino") from error
+            raise load_failure(self._runtime, "openvino", error) from error
 
     @property
     def runtime(self) -> str:
@@ -60,8 +60,7 @@ class OpenVinoEngine:
             results = self._model.create_infer_request().infer(list(inputs))  # one a thread
             return tuple(np.array(results[output]) for output in self._model.outputs)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise BundleError(f"the model does not take these inputs: {_reason(error)}; the "
-                              "bundle's manifest and its model disagree") from error
+            raise input_failure(error) from error
 
     def _check(self, inputs: Arrays) -> None:
         """OpenVINO itself casts inputs of another type and any shape it can compute with."""
@@ -74,7 +73,3 @@ class OpenVinoEngine:
         if not fits:
             raise ValueError(f"given {[f'{array.dtype} {array.shape}' for array in inputs]}, "
                              f"expected {expected}")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:]
