@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from textwrap import dedent
 
@@ -51,6 +52,12 @@ class SmallNet(nn.Module):
 def one_thread() -> None:
     """Threads that wait for each other cost small networks more than they save."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """A Ctrl-C is heard, by subprocesses too, though the tests were started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
