@@ -19,7 +19,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -31,10 +30,10 @@ import edgewright as ew
 from edgewright.core import write_atomically
 from edgewright.errors import MissingExtraError
 from edgewright.exporters import ExecuTorchEngine, to_executorch, to_litert, to_onnx
-from edgewright.measure import machine
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine, OpenVinoEngine
 from edgewright.task import Split, load_model, load_task
 from edgewright.training import predict
+from stored_rows import provenance, stored
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results" / "parity_matrix.json"
@@ -70,9 +69,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", category=FutureWarning)
     for key, row in rows(arguments):
-        stored = {**_stored(arguments.results), key: row}
-        write_atomically(arguments.results, json.dumps(stored, indent=1).encode() + b"\n")
-    print(table(_stored(arguments.results)))
+        merged = {**stored(arguments.results), key: row}
+        write_atomically(arguments.results, json.dumps(merged, indent=1).encode() + b"\n")
+    print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:
@@ -94,10 +93,11 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for model in MODELS:
         for target in RUNTIMES:
             key = f"{model}-{target}"
-            if key in _stored(arguments.results) or not fnmatchcase(key, arguments.only):
+            if key in stored(arguments.results) or not fnmatchcase(key, arguments.only):
                 continue
             try:
-                yield key, run(model, target, arguments) | _provenance(arguments)
+                yield key, run(model, target, arguments) | provenance(
+                    _PACKAGES, seed=arguments.seed, threads=arguments.threads)
             except MissingExtraError as error:
                 print(f"{key} is left out: {error}", file=sys.stderr)
 
@@ -140,34 +140,14 @@ def _accuracy(logits: Logits, split: Split) -> float:
     return float((logits.argmax(1) == targets).mean())
 
 
-def table(stored: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[str, dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [f"{'row':24}{'rel. error':>12}{'agreement':>11}{'simulated':>11}{'on runtime':>12}"
              f"{'bytes':>11}"]
     lines += [f"{key:24}{row['relative_error']:12.2e}{row['agreement']:11.2%}"
               f"{row['accuracy_simulated']:11.2%}{row['accuracy']:12.2%}{row['file_bytes']:11,}"
-              for key, row in stored.items()]
+              for key, row in found.items()]
     return "\n".join(lines)
-
-
-def _stored(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-    return found
-
-
-def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return {"command": " ".join(["python", "benchmarks/parity_matrix.py", *words]),
-            "seed": arguments.seed, "threads": arguments.threads, "machine": machine(),
-            "versions": dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _PACKAGES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue
 
 
 if __name__ == "__main__":

@@ -23,13 +23,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,11 +36,11 @@ import torch
 import edgewright as ew
 from edgewright.core import write_atomically
 from edgewright.exporters import to_onnx
-from edgewright.measure import machine
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Split, load_model, load_task
 from edgewright.training import evaluate_module
 from prune_cifar10_torch_pruning import PEERS, prune_with_peer
+from stored_rows import Rows, provenance, stored
 
 HERE: Final = Path(__file__).parent
 MODELS: Final = HERE.parent / "examples" / "resnet.py"
@@ -54,7 +52,6 @@ SAMPLES: Final = 1024  # training images every data-driven criterion looks at, a
 _PACKAGES: Final = ("edgewright", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 _BATCH: Final = 500
 
-Rows = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    rows = _stored(arguments.results)
+    rows = stored(arguments.results)
     todo = [(point, method, missing) for point in POINTS for method in (*OURS, *PEERS)
             if (missing := _missing(point, method, rows, arguments.only))]
     if arguments.list:
@@ -95,7 +92,7 @@ def main() -> None:
         return
     for point, method, missing in todo:
         for key, row in run(point, method, missing, arguments):
-            rows = {**_stored(arguments.results), key: row}
+            rows = {**stored(arguments.results), key: row}
             write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
             print(key, json.dumps(row), flush=True)
     print(table(rows))
@@ -145,7 +142,7 @@ def run(point: Point, method: str, lengths: tuple[int, ...],
             "prune_seconds": round(seconds, 1),
             "fit_seconds": round(time.perf_counter() - since, 1),
             "training": training.model_dump(exclude_defaults=True) if training else None,
-            **_provenance(arguments.seed),
+            **provenance(_PACKAGES, seed=arguments.seed, threads=torch.get_num_threads()),
         }
 
 
@@ -191,26 +188,6 @@ def _accuracy_on_runtime(file: bytes, split: Split) -> float:
     right = sum(int((engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(axis=1)
                      == batch.targets.numpy()).sum()) for batch in split.batches(_BATCH))
     return right / len(split)
-
-
-def _provenance(seed: int) -> dict[str, Any]:
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return {"command": " ".join(["python", "benchmarks/prune_cifar10.py", *words]),
-            "seed": seed, "threads": torch.get_num_threads(),
-            "machine": machine(), "versions": dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for package in _PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            continue
-
-
-def _stored(path: Path) -> Rows:
-    rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
-    return rows
 
 
 def table(rows: Rows) -> str:

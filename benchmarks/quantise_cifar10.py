@@ -22,19 +22,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
 
 from edgewright.core import write_atomically
-from edgewright.measure import machine
 from edgewright.task import load_task
 from quantise_cifar10_latency import time_files
 from quantise_cifar10_ours import OURS, quantize_ours
@@ -43,6 +40,7 @@ from quantise_operators import UnfusedEngine
 from quantise_peers_nncf import quantize_nncf
 from quantise_peers_onnxruntime import quantize_static
 from quantise_peers_torchao import QUANTIZERS, export_onnx, quantize_pt2e
+from stored_rows import Rows, provenance, stored
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results" / "quantise_cifar10.json"
@@ -53,7 +51,6 @@ MODELS: Final = {"resnet20": ("float", *PEERS, *OURS),
 _PACKAGES: Final = ("edgewright", "torch", "torchao", "nncf", "openvino", "onnx", "onnxscript",
                     "onnxruntime", "numpy")
 
-Rows = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
 
@@ -70,10 +67,11 @@ def main() -> None:
         return
     found = latencies(arguments) if arguments.latency else rows_of(todo, arguments)
     for key, row in found:
-        rows = {**_stored(arguments.results), key: {**row, **provenance(arguments)}}
+        rows = {**stored(arguments.results), key: {**row, **provenance(
+            _PACKAGES, seed=arguments.seed, threads=arguments.threads)}}
         write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
         print(key, json.dumps(rows[key]), flush=True)
-    print(table(_stored(arguments.results)))
+    print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:
@@ -95,7 +93,7 @@ def parse() -> argparse.Namespace:
 
 
 def _missing(model: str, methods: tuple[str, ...], arguments: argparse.Namespace) -> list[str]:
-    rows = _stored(arguments.results)
+    rows = stored(arguments.results)
     return [method for method in methods if (key := f"{model}-{method}") not in rows
             and fnmatchcase(key, arguments.only)]
 
@@ -143,27 +141,6 @@ def latencies(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, An
                  if (path := arguments.files / f"{model}-{method}{suffix}").is_file()}
         if found and fnmatchcase(f"{model}-latency", arguments.only):
             yield f"{model}-latency", {"files": time_files(found, images, arguments.rounds)}
-
-
-def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All that is needed to take a row again."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return {"command": " ".join(["python", "benchmarks/quantise_cifar10.py", *words]),
-            "seed": arguments.seed, "threads": arguments.threads, "machine": machine(),
-            "versions": dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for package in _PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            continue
-
-
-def _stored(path: Path) -> Rows:
-    rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
-    return rows
 
 
 def table(rows: Rows) -> str:

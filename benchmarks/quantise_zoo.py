@@ -19,17 +19,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from edgewright.core import write_atomically
-from edgewright.measure import machine
 from quantise_zoo_models import MODELS
 from quantise_zoo_row import ZooRow, run_model
+from stored_rows import Rows, provenance, stored
 from zoo_rows import last_error
 
 HERE: Final = Path(__file__).parent
@@ -38,7 +36,6 @@ _PACKAGES: Final = ("edgewright", "torch", "torchvision", "timm", "onnx", "onnxs
                     "onnxruntime", "numpy")
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
-Rows = dict[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -48,17 +45,18 @@ def main() -> None:
         run_model(arguments.child, arguments.samples, arguments.seed)
         return
     todo = [name for name in MODELS if fnmatchcase(name, arguments.only)
-            and (arguments.redo or name not in _stored(arguments.results))]
+            and (arguments.redo or name not in stored(arguments.results))]
     if arguments.list:
         print(*todo, sep="\n")
         return
     for name in todo:
-        row = asdict(take(name, arguments)) | provenance(arguments)
-        rows = {**_stored(arguments.results), name: row}
+        row = asdict(take(name, arguments)) | provenance(
+            _PACKAGES, seed=arguments.seed, samples=arguments.samples, threads=1)
+        rows = {**stored(arguments.results), name: row}
         ordered = {known: rows[known] for known in MODELS if known in rows}
         write_atomically(arguments.results, json.dumps(ordered, indent=1).encode() + b"\n")
         print(name, json.dumps(row), flush=True)
-    print(table(_stored(arguments.results)))
+    print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:
@@ -92,27 +90,6 @@ def take(name: str, arguments: argparse.Namespace) -> ZooRow:
     rows = [line for line in output.decode().splitlines() if line.startswith('{"parameters"')]
     found: dict[str, Any] = json.loads(rows[-1]) if rows else {}
     return ZooRow(**{**found, "failure": failure})
-
-
-def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All that is needed to take a row again."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return {"command": " ".join(["python", "benchmarks/quantise_zoo.py", *words]),
-            "seed": arguments.seed, "samples": arguments.samples, "threads": 1,
-            "machine": machine(), "versions": dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for package in _PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            continue
-
-
-def _stored(path: Path) -> Rows:
-    rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
-    return rows
 
 
 def table(rows: Rows) -> str:

@@ -18,16 +18,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from edgewright.core import write_atomically
 from edgewright.measure import machine
+from stored_rows import versions
 from zoo_models import LARGEST, ZooModel, all_models
 from zoo_ours import run_ours
 from zoo_peer import run_peer
@@ -134,17 +133,8 @@ def _is_complete(row: dict[str, Any], arguments: argparse.Namespace) -> bool:
 def _head(arguments: argparse.Namespace, too_large: dict[str, int]) -> dict[str, Any]:
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return {"command": " ".join(["python benchmarks/zoo.py", *words]), "seed": arguments.seed,
-            "machine": machine(), "versions": dict(_versions()),
+            "machine": machine(), "versions": versions(_PACKAGES),
             "most_parameters": LARGEST, "left_out": too_large}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "python", sys.version.split()[0]
-    for package in _PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            yield package, "not installed"
 
 
 if __name__ == "__main__":

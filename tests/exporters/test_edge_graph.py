@@ -10,7 +10,7 @@ from torch import nn
 
 from edgewright.exporters import _edge_graph as forms
 from edgewright.exporters._strided_slices import convolve_slices
-from edgewright.program import Program
+from edgewright.program import Program, settle
 from edgewright.quantization import Quantization, quantize
 
 quantized = torch.ops.quantized_decomposed
@@ -31,7 +31,7 @@ def test_a_rewrite_changes_no_number(signed, rewrite, images):
     module = copy.deepcopy(signed.graph_module)
     before = targets(module)
     rewrite(module)
-    forms.settle(module)
+    settle(module)
     assert targets(module) != before
     assert torch.equal(module(images), signed.run(images))
 
@@ -41,7 +41,7 @@ def test_means_go_back_on_the_grid_of_their_input(signed, images):
     mean, = (node for node in module.graph.nodes if node.target is torch.ops.aten.mean.dim)
     assert mean.args[0].args[1:3] == (1.0, 0)
     forms.average_on_the_grid(module)
-    forms.settle(module)
+    settle(module)
     result, = mean.users
     reader, = result.users
     assert mean.args[0].args[1:3] == result.args[1:3] == reader.args[1:3] != (1.0, 0)
@@ -87,7 +87,7 @@ def test_slices_with_a_step_become_convolutions(step, dim, size):
     module = Program.capture(Steps(), x[:1]).graph_module
     want = module(x)
     convolve_slices(module)
-    forms.settle(module)
+    settle(module)
     assert torch.ops.aten.conv2d.default in targets(module)
     assert torch.ops.aten.slice.Tensor not in targets(module)
     assert torch.equal(module(x), want)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from edgewright.program import Program, drop_unused_tensors, refresh_shapes
+from edgewright.program import Program
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -93,14 +93,6 @@ def own_dequantizations(module: GraphModule) -> None:
         for reader in list(node.users)[1:]:
             with module.graph.inserting_before(reader):
                 reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
-
-
-def settle(module: GraphModule) -> None:
-    """Drop what nothing reads any more, and bring the module in line with its graph."""
-    module.graph.eliminate_dead_code()
-    drop_unused_tensors(module)
-    module.recompile()
-    refresh_shapes(module)
 
 
 def _is_constant(node: Node) -> bool:

@@ -10,21 +10,20 @@ from typing import Any, Final
 import torch
 from torch.fx import GraphModule
 
-from edgewright.errors import MissingExtraError, ModelError
+from edgewright.errors import MissingExtraError
 from edgewright.exporters._edge_graph import (
     average_on_the_grid,
     float_biases,
     float_weights,
     one_sample,
     own_dequantizations,
-    settle,
 )
+from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
 from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._strided_slices import convolve_slices
-from edgewright.program import Program
+from edgewright.program import Program, settle
 
-_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError,
-                    AssertionError)
+_FAILURES: Final = (*FAILURES, AssertionError)
 
 _POOLINGS: Final = frozenset({torch.ops.aten.max_pool2d.default, torch.ops.aten.avg_pool2d.default})
 
@@ -59,9 +58,7 @@ def to_executorch(program: Program) -> bytes:
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)
     except _FAILURES as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"the program has no ExecuTorch translation: {reason}; replace the "
-                         "operator in the model") from error
+        raise no_translation("ExecuTorch", on_one_line(error)) from error
     if slow:
         counts = ", ".join(f"{count} {name}" for name, count in slow.items())
         warnings.warn(f"XNNPACK does not take {counts}; ExecuTorch runs them about 200 times "

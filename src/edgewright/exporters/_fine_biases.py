@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.program import Program, drop_unused_tensors, refresh_shapes, stored_tensors
+from edgewright.program import Program, settle, stored_tensors
 
 quantized = torch.ops.quantized_decomposed
 
@@ -33,9 +33,7 @@ def on_the_grid_of_products(program: Program) -> Program:
         return program
     for layer, factor in layers:
         _multiply(result.graph_module, layer, factor, tensors)
-    drop_unused_tensors(result.graph_module)
-    result.graph_module.recompile()
-    refresh_shapes(result.graph_module)
+    settle(result.graph_module)
     return result
 
 
@@ -66,10 +64,6 @@ def _multiply(module: GraphModule, layer: Node, factor: int, tensors: dict[str, 
         multiplied = module.graph.call_function(
             weight.target, (*stored, axis, low * factor, high * factor, dtype))
     layer.update_arg(1, multiplied)
-    if not weight.users:
-        for node in (weight, *weight.all_input_nodes):
-            if not node.users:
-                module.graph.erase_node(node)
 
 
 def _stored(module: GraphModule, name: str, value: Tensor) -> Node:

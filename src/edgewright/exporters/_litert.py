@@ -7,24 +7,22 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewright.errors import MissingExtraError, ModelError
+from edgewright.errors import MissingExtraError
 from edgewright.exporters._edge_graph import (
     average_on_the_grid,
     float_biases,
     one_sample,
     requantize_weights,
-    settle,
 )
+from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
 from edgewright.exporters._fine_biases import on_the_grid_of_products
-from edgewright.program import Program
-
-_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
+from edgewright.program import Program, settle
 
 
 def to_litert(program: Program) -> bytes:
@@ -52,10 +50,8 @@ def to_litert(program: Program) -> bytes:
             model = litert_torch.convert(_ChannelsLast(copy.module()).eval(), inputs,
                                          quant_config=config)
             return bytes(model.model_content())
-    except _FAILURES as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"the program has no LiteRT translation: {reason}; replace the operator "
-                         "in the model") from error
+    except FAILURES as error:
+        raise no_translation("LiteRT", on_one_line(error)) from error
 
 
 @final

@@ -12,8 +12,8 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from edgewright.errors import ModelError
 from edgewright.exporters._clamps import clamp_integers
+from edgewright.exporters._failures import FAILURES, no_translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._float_layers import keep_float_layers
 from edgewright.exporters._integer_pads import pad_integers
@@ -24,7 +24,6 @@ from edgewright.program import Program, export_graph
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
 _OPSET: Final = 21       # the first with four bits and with groups
-_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
 
 
 def to_onnx(program: Program) -> bytes:
@@ -46,9 +45,8 @@ def to_onnx(program: Program) -> bytes:
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
                                            custom_translation_table=TRANSLATIONS)
-    except _FAILURES as error:
-        raise ModelError(f"the program has no ONNX translation: {_reason(error)}; "
-                         "replace the operator in the model") from error
+    except FAILURES as error:
+        raise no_translation("ONNX", _reason(error)) from error
     finally:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)

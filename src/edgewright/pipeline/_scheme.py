@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from edgewright.errors import UsageError
-from edgewright.program import Program, match_tensors
+from edgewright.program import FLOAT_BITS, Program, match_tensors
 from edgewright.quantization import Quantization, place
 
-_FLOAT_BITS: Final = 32
 _NAMED: Final = 3  # layers a reason is given for by name
 
 
@@ -47,7 +46,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
         config: The scheme.
     """
     bits = Counter((layer.weight_bits, layer.activation_bits) for layer in after.costs().layers
-                   if layer.weight is not None and layer.weight_bits < _FLOAT_BITS)
+                   if layer.weight is not None and layer.weight_bits < FLOAT_BITS)
     counted = ", ".join(f"W{weights}A{activations} of {_layers(count)}"
                         for (weights, activations), count in bits.most_common())
     kept = place(before, config).kept

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edgewright.core import LayerLatency, Measurement
-from edgewright.program import Program
+from edgewright.program import FLOAT_BITS, Program
 from edgewright.search import PrecisionTimer, measure_precisions
 
-_FLOAT_BITS: Final = 32
 _NOISE: Final = 1.01  # a layer that takes this much longer may as well be as fast
 
 
@@ -32,7 +31,7 @@ def slow_layers(unquantized: Program, quantized: Program,
     if medians["compressed"] <= min(medians.values()):
         return ()
     weights = [layer.weight for layer in quantized.costs().layers
-               if layer.weight is not None and layer.bits < _FLOAT_BITS]
+               if layer.weight is not None and layer.bits < FLOAT_BITS]
     times = measure_precisions(unquantized, weights, timer=timer)
     slow = [LayerLatency(name=name.removesuffix(".weight"), float_ms=found.float_ms,
                          int8_ms=found.int8_ms)

@@ -1,6 +1,7 @@
 """The captured model: its graph, costs, channel groups, cuts; saved and loaded safely."""
 
 from edgewright.program._apply import Applied
+from edgewright.program._bits import FLOAT_BITS
 from edgewright.program._branches import Branch, find_branches, remove_branch
 from edgewright.program._capture import export_graph
 from edgewright.program._channels import ChannelGroup, ChannelGroups, Contraction
@@ -23,9 +24,10 @@ from edgewright.program._program import Program
 from edgewright.program._shapes import refresh_shapes, shape_of
 from edgewright.program._slicing import remove_and_measure, remove_channels
 from edgewright.program._sparsity import hold_sparse, sparse_tensors
-from edgewright.program._tidy import drop_unused_tensors
+from edgewright.program._tidy import drop_unused_tensors, settle
 
 __all__ = [
+    "FLOAT_BITS",
     "Applied",
     "Branch",
     "CapturedModule",
@@ -57,6 +59,7 @@ __all__ = [
     "remove_branch",
     "remove_channels",
     "set_outputs",
+    "settle",
     "shape_of",
     "sparse_tensors",
     "split_at_exits",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.program._costs import stored_tensors
-from edgewright.program._shapes import refresh_shapes, shape_of
-from edgewright.program._tidy import drop_unused_tensors
+from edgewright.program._shapes import shape_of
+from edgewright.program._tidy import settle
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -34,10 +34,7 @@ def fold_batch_norm(program: Program) -> Program:
         norm = foldable_norm(node)
         if norm is not None:
             _fold(folded.graph_module, norm, tensors)
-    folded.graph.eliminate_dead_code()
-    drop_unused_tensors(folded.graph_module)
-    folded.graph_module.recompile()
-    refresh_shapes(folded.graph_module)
+    settle(folded.graph_module)
     return folded
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.program._inline import inline_plain_regions
-from edgewright.program._shapes import shape_of, tensor_of
+from edgewright.program._shapes import refresh_shapes, shape_of, tensor_of
 
 aten = torch.ops.aten
 _IDENTITIES: Final = frozenset({aten.alias.default,
@@ -31,6 +31,14 @@ def tidy(module: GraphModule) -> None:
     module.delete_all_unused_submodules()
     drop_unused_tensors(module)
     module.recompile()
+
+
+def settle(module: GraphModule) -> None:
+    """After a rewrite: drop what nothing reads, and bring module and shapes in line, in place."""
+    module.graph.eliminate_dead_code()
+    drop_unused_tensors(module)
+    module.recompile()
+    refresh_shapes(module)
 
 
 def drop_unused_tensors(module: GraphModule) -> None:

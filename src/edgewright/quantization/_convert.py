@@ -14,10 +14,9 @@ from torch.fx import GraphModule, Node
 
 from edgewright.program import (
     Program,
-    drop_unused_tensors,
     foldable_norm,
     norm_as_affine,
-    refresh_shapes,
+    settle,
     stored_tensors,
 )
 from edgewright.quantization._averages import average_integers
@@ -63,10 +62,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
             _Layer(module, nodes[name], point, floats).store(
                 simulation.weights[point.tensor], scales.get(name))
     average_integers(module)
-    module.graph.eliminate_dead_code()
-    drop_unused_tensors(module)
-    module.recompile()
-    refresh_shapes(module)
+    settle(module)
     return result
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from edgewright.errors import UsageError
 from edgewright.program import (
+    FLOAT_BITS,
     Program,
     count_macs,
     fold_batch_norm,
@@ -32,7 +33,6 @@ from edgewright.search import (
 )
 from edgewright.task import Task
 
-_FLOAT_BITS: Final = 32
 _FLOAT_BYTES: Final = 4
 _REST: Final = ""  # the name, among the layers, of what is no layer
 
@@ -127,7 +127,7 @@ class _Layer:
             taken = times.float_ms if stored is None or read is None else times.int8_ms
         return PrecisionOption(
             stored, precision.activations, loss, size_bytes=self.size_bytes(stored),
-            bit_ops=float(self.macs * (stored or _FLOAT_BITS) * (read or _FLOAT_BITS)),
+            bit_ops=float(self.macs * (stored or FLOAT_BITS) * (read or FLOAT_BITS)),
             latency_ms=taken)
 
 
@@ -168,7 +168,7 @@ def _layers(program: Program, config: Quantization, mixed: MixedPrecision) -> di
             precisions, point.tensor in patterns, tensors[point.tensor].numel(),
             math.prod(point.shape), sum(tensors[name].numel() for name in _biases(program, point)),
             sum(count_macs(nodes[call]) for call in point.layers),
-            _FLOAT_BITS if config.mode == "weight_only" else None)
+            FLOAT_BITS if config.mode == "weight_only" else None)
     return found
 
 

@@ -20,7 +20,7 @@ from edgewright.quantization._shared_grids import (
     pads_with_infinity,
 )
 from edgewright.quantization._targets import RULES, weight_grid
-from edgewright.quantization._units import Unit, find_units
+from edgewright.quantization._units import LAYERS, Unit, find_units
 
 aten = torch.ops.aten
 
@@ -89,8 +89,7 @@ def _without_kernel(program: Program, layers: Mapping[str, Unit]) -> dict[str, s
     for node in program.calls():
         if node.target in _WEIGHTED:
             kept[node.name] = f"{node.target} has no integer kernel in the runtimes"
-        elif (node.target in (aten.linear.default, aten.conv2d.default, aten.conv1d.default)
-              and node.name not in layers):
+        elif node.target in LAYERS and node.name not in layers:
             kept[node.name] = "its weight is computed, not stored"
     return kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 from torch import Tensor
 from torch.fx import Graph, Node
@@ -97,14 +97,14 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         target = f"{PREFIX}.w{index}"
         module.add_submodule(target, quantizer)
         for layer in point.layers:
-            call = _call(module.graph, target)
-            nodes[layer].update_arg(1, call(nodes[layer].args[1], nodes[layer]))
+            nodes[layer].update_arg(1, _call(module.graph, target, nodes[layer].args[1],
+                                             before=nodes[layer]))
     targets = {}
     for index, (name, stage) in enumerate(activations.items()):
         targets[name] = f"{PREFIX}.a{index}"
         module.add_submodule(targets[name], stage)
-    insert_activations(nodes, placement, lambda point: _after(_call(module.graph,
-                                                                    targets[point.name])))
+    insert_activations(nodes, placement, lambda point: lambda value: _call(
+        module.graph, targets[point.name], value, before=value.next))
     module.recompile()
     return Simulation(module, weights, {name: stage for name, stage in activations.items()
                                         if isinstance(stage, FakeQuantizer)})
@@ -114,16 +114,13 @@ Insert = Callable[[Node], Node]
 
 
 def insert_activations(nodes: Mapping[str, Node], placement: Placement,
-                       insert: Callable[[ActivationPoint], Insert]) -> dict[str, Node]:
+                       insert: Callable[[ActivationPoint], Insert]) -> None:
     """Rewire a graph so that values are read through what ``insert`` puts after them.
 
     Args:
         nodes: The graph's own, by name.
         placement: Which points there are.
         insert: For a point, a function that writes calls after a value and returns the last.
-
-    Returns:
-        For every value that everyone reads so, the last call.
     """
     now: dict[str, Node] = {}
     for point in placement.activations:
@@ -137,15 +134,8 @@ def insert_activations(nodes: Mapping[str, Node], placement: Placement,
                 user.replace_input_with(source, result)
             if place.readers is None:
                 now[place.value] = result
-    return now
 
 
-def _call(graph: Graph, target: str) -> Callable[[Node, Node], Node]:
-    def write(source: Node, before: Node) -> Node:
-        with graph.inserting_before(before):
-            return graph.call_module(target, (source,))
-    return write
-
-
-def _after(call: Callable[[Node, Node], Node]) -> Insert:
-    return lambda source: call(source, source.next)
+def _call(graph: Graph, target: str, source: Any, before: Node) -> Node:
+    with graph.inserting_before(before):
+        return graph.call_module(target, (source,))

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 Kind = Literal["convolution", "linear", "elementwise"]
 
 _BIAS: Final = 2  # its place among a layer's arguments
-_LAYERS: Final[dict[Any, Kind]] = {
+LAYERS: Final[dict[Any, Kind]] = {
     aten.conv1d.default: "convolution", aten.conv2d.default: "convolution",
     aten.conv1d.padding: "convolution", aten.conv2d.padding: "convolution",
     aten.linear.default: "linear",
@@ -76,7 +76,7 @@ def lacks_bias(layer: Node) -> bool:
 
 
 def _kind(node: Node) -> Kind | None:
-    kind = _LAYERS.get(node.target)
+    kind = LAYERS.get(node.target)
     if kind is not None:
         weight = node.args[1]
         return kind if isinstance(weight, Node) and weight.op == "get_attr" else None

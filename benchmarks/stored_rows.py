@@ -1,0 +1,38 @@
+"""Rows in a JSON file: those that are there, and what is needed to take one again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgewright.measure import machine
+
+Rows = dict[str, dict[str, Any]]
+
+
+def stored(path: Path) -> Rows:
+    """The rows of a file; none where there is no file yet."""
+    rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
+    return rows
+
+
+def provenance(packages: Iterable[str], **settings: int) -> dict[str, Any]:
+    """The command that runs, without the folders of its paths, its settings, machine, versions."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return {"command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+            **settings, "machine": machine(), "versions": versions(packages)}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
