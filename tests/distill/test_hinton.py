@@ -8,7 +8,7 @@ from torch import nn
 
 from edgewright.distill import Distillation, HintonDistillation, objective_for
 from edgewright.errors import ModelError, UsageError
-from edgewright.task import Task
+from edgewright.task import Batch, Task
 from edgewright.training import LabelLoss, Training, train
 
 
@@ -22,6 +22,10 @@ class Fixed(nn.Module):
 
     def forward(self, *inputs):
         return self.logits * 0 + 7, self.dropout(self.logits)
+
+
+def labelled(targets):
+    return Batch((), targets, torch.arange(len(targets)))
 
 
 def softmax(row, temperature):
@@ -48,7 +52,7 @@ def test_the_loss_equals_the_definition(temperature, alpha, exits):
     outputs = tuple(3 * torch.randn(5, 4) for _ in range(exits))
     taught, targets = 3 * torch.randn(5, 4), torch.tensor([0, 3, 1, 2, 2])
     settings = Distillation(temperature=temperature, alpha=alpha)
-    found = HintonDistillation(Fixed(taught), settings).loss(outputs, (), targets)
+    found = HintonDistillation(Fixed(taught), settings).loss(outputs, labelled(targets))
     assert float(found.detach()) == pytest.approx(by_hand(outputs, taught, targets, temperature, alpha),
                                          rel=1e-5)
 
@@ -59,7 +63,7 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits():
     student = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
     taught = torch.randn(2, 5, dtype=torch.float64)
     objective = HintonDistillation(Fixed(taught), Distillation(temperature=1e4, alpha=1.0))
-    objective.loss((student,), (), torch.tensor([0, 1])).backward()
+    objective.loss((student,), labelled(torch.tensor([0, 1]))).backward()
     centred = (student - student.mean(1, keepdim=True)) - (taught - taught.mean(1, keepdim=True))
     torch.testing.assert_close(student.grad, (centred / 5 / 2).detach(), rtol=1e-3, atol=1e-4)
 
@@ -68,7 +72,7 @@ def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode():
     teacher = Fixed(torch.randn(2, 3)).train()
     student = torch.randn(2, 3, requires_grad=True)
     objective = HintonDistillation(teacher)
-    objective.loss((student,), (), torch.tensor([0, 1])).backward()
+    objective.loss((student,), labelled(torch.tensor([0, 1]))).backward()
     assert not teacher.training
     assert teacher.logits.grad is None
     assert student.grad is not None
@@ -95,15 +99,15 @@ def test_label_smoothing_reaches_the_labels_share():
     outputs, targets = (torch.randn(4, 3),), torch.tensor([0, 1, 2, 0])
     settings = Distillation(alpha=0.0)
     objective = HintonDistillation(Fixed(torch.randn(4, 3)), settings, label_smoothing=0.2)
-    expected = LabelLoss(0.2).loss(outputs, (), targets)
-    torch.testing.assert_close(objective.loss(outputs, (), targets), expected)
+    expected = LabelLoss(0.2).loss(outputs, labelled(targets))
+    torch.testing.assert_close(objective.loss(outputs, labelled(targets)), expected)
 
 
 def test_other_classes_are_refused():
     objective = HintonDistillation(Fixed(torch.zeros(2, 4)))
     with pytest.raises(ModelError, match=r"teacher's output has shape \(2, 4\), the student's "
                                          r"\(2, 3\); they must have the same classes"):
-        objective.loss((torch.zeros(2, 3),), (), torch.tensor([0, 1]))
+        objective.loss((torch.zeros(2, 3),), labelled(torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize("arguments", [{"temperature": 0}, {"alpha": 1.1}, {"alpha": -0.1}])

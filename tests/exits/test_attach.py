@@ -190,7 +190,7 @@ def test_the_objective_is_what_training_minimises(mlp):
         def to(self, device):
             """Holds nothing."""
 
-        def loss(self, outputs, inputs, targets):
+        def loss(self, outputs, batch):
             assert len(outputs) == 2
             raise Nothing
 

@@ -98,7 +98,7 @@ def test_an_exact_trace_where_the_hessian_is_diagonal():
         def forward(self, x):
             return torch.stack([x * self.weight, torch.zeros_like(x)], 1)[:, :, 0]
 
-    batch = Batch((torch.tensor([[1.0], [2.0]]),), torch.tensor([0, 1]))
+    batch = Batch((torch.tensor([[1.0], [2.0]]),), torch.tensor([0, 1]), torch.arange(2))
     found = average_hessian_traces(First(), ["weight"], [batch], probes=1)
     assert found["weight"] == pytest.approx(0.25 * (1 + 4) / 2)
 
@@ -112,7 +112,7 @@ def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature():
         def forward(self, x):
             return self.used(x)
 
-    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]))
+    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
     found = average_hessian_traces(Idle(), ["used.weight", "idle.weight"], [batch])
     assert found["idle.weight"] == 0
     assert found["used.weight"] > 0
@@ -137,7 +137,7 @@ def test_an_operator_without_a_second_derivative_is_named():
         def forward(self, x):
             return Rare.apply(super().forward(x))
 
-    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]))
+    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
     with pytest.raises(ModelError, match=(
             r"the loss has no second derivative for the Hessian's trace: derivative for "
             r"aten::rare_backward is not implemented; measure the loss instead "

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, UsageError
-from edgewright.task import DatasetSplit, ImageSplit, TensorSplit
+from edgewright.task import DatasetSplit, ImageSplit, TensorSplit, View
 
 COUNT = 11
 RECIPE = Preprocessing(channels=3, height=8, width=6, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -125,6 +125,19 @@ def test_a_label_too_large_is_named_with_its_original_index(split):
     assert len(list(split.batches(4))) == 3
 
 
+def test_starting_later_leaves_out_whole_batches(split):
+    batches = list(split.batches(4, shuffle_seed=1, view=View(1)))
+    later = list(split.batches(4, shuffle_seed=1, view=View(1), start=1))
+    assert len(later) == len(batches) - 1
+    assert all(torch.equal(one.inputs[0], other.inputs[0])
+               for one, other in zip(batches[1:], later, strict=True))
+
+
+def test_rows_are_those_of_the_data_whatever_was_selected(split):
+    part = split.select([4, 1, 3]).select([2, 0])
+    assert [batch.rows.tolist() for batch in part.batches(1)] == [[3], [4]]
+
+
 def test_images_are_normalised_by_the_recipe():
     expected = (PIXELS.double() / 255 - torch.tensor(RECIPE.mean).double().view(1, 3, 1, 1))
     expected /= torch.tensor(RECIPE.std).double().view(1, 3, 1, 1)
@@ -133,12 +146,22 @@ def test_images_are_normalised_by_the_recipe():
 
 def test_augmentation_varies_by_seed_and_only_when_asked():
     split = image_split()
-    one, same, other = (collect(split, shuffle_seed=s, augment=True)[0] for s in (0, 0, 1))
+    one, same, other = (collect(split, view=View(number))[0] for number in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    plain, targets = collect(split, shuffle_seed=0)
+    plain, targets = collect(split)
     assert not torch.equal(one, plain)
-    assert torch.equal(targets, collect(split, shuffle_seed=0, augment=True)[1])
+    assert torch.equal(targets, collect(split, view=View(0))[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_view_of_a_sample_is_the_same_in_any_batch_and_order(batch_size):
+    split = image_split()
+    whole = next(split.batches(len(split), view=View(7)))
+    for batch in split.batches(batch_size, shuffle_seed=3, view=View(7)):
+        assert batch.view == View(7)
+        assert torch.equal(batch.inputs[0], whole.inputs[0][batch.rows])
+        assert torch.equal(batch.targets, whole.targets[batch.rows])
 
 
 def test_several_inputs_reach_the_model_in_order():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgewright.program import Program, hold_sparse
-from edgewright.task import Task
+from edgewright.task import Batch, Task
 from edgewright.training import Constrained, LabelLoss, Step, StepHook, Training, train
 
 CPU = {"accelerator": "cpu", "augment": False}
@@ -141,9 +141,8 @@ def test_hooks_add_up():
     objective = Constrained(Constrained(LabelLoss(0.1), (first,)), (second,))
     assert objective.hooks == (first, second)
     assert objective.name == "LabelLoss(0.1) under StepHook under Watch"
-    logits, targets = torch.randn(3, 2), torch.tensor([0, 1, 1])
-    assert torch.equal(objective.loss((logits,), (), targets),
-                       LabelLoss(0.1).loss((logits,), (), targets))
+    logits, batch = torch.randn(3, 2), Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
+    assert torch.equal(objective.loss((logits,), batch), LabelLoss(0.1).loss((logits,), batch))
 
 
 class Inside(nn.Module):

@@ -9,7 +9,14 @@ from torch import nn
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, ModelError, StorageError, TrainingError, UsageError
 from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
-from edgewright.training import LabelLoss, Objective, Training, evaluate_module, train
+from edgewright.training import (
+    LabelLoss,
+    Objective,
+    Training,
+    evaluate_module,
+    label_loss,
+    train,
+)
 
 CPU = {"accelerator": "cpu"}
 
@@ -199,7 +206,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
 class Scripted(Objective):
     """Leaves the weights alone, so that the script alone decides the accuracy."""
 
-    def loss(self, outputs, inputs, targets):
+    def loss(self, outputs, batch):
         return outputs[-1].sum() * 0 + 1
 
 
@@ -260,9 +267,9 @@ class Explodes(Objective):
     def __init__(self, at, value):
         self.calls, self.at, self.value = 0, at, value
 
-    def loss(self, outputs, inputs, targets):
+    def loss(self, outputs, batch):
         self.calls += 1
-        loss = LabelLoss().loss(outputs, inputs, targets)
+        loss = LabelLoss().loss(outputs, batch)
         return loss * self.value if self.calls == self.at else loss
 
 
@@ -278,7 +285,7 @@ def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, val
 
 def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
     class Poison(Objective):
-        def loss(self, outputs, inputs, targets):
+        def loss(self, outputs, batch):
             return (outputs[-1].sum() * 0).sqrt()  # finite, with a gradient that is not
 
     with pytest.raises(TrainingError, match=r"the weights are no longer finite|the loss is nan"):
@@ -408,7 +415,7 @@ def test_label_loss_is_the_mean_over_outputs():
     soft = torch.full((5, 3), 0.1 / 3).double()
     soft[torch.arange(5), targets] += 0.9
     expected = sum(-(soft * log).sum(1).mean() for log in logs) / 2
-    assert float(LabelLoss(0.1).loss(outputs, (), targets)) == pytest.approx(float(expected))
+    assert float(label_loss(outputs, targets, 0.1)) == pytest.approx(float(expected))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

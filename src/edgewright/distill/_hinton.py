@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgewright.errors import ModelError
+from edgewright.task import Batch
 from edgewright.training import Objective, Settings, as_outputs
 
 
@@ -56,7 +57,8 @@ class HintonDistillation(Objective):
         >>> teacher = torch.nn.Identity()
         >>> objective = HintonDistillation(teacher, Distillation(alpha=1.0))
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-        >>> float(objective.loss((logits,), (logits,), torch.tensor([0, 1])))
+        >>> batch = Batch((logits,), torch.tensor([0, 1]), torch.arange(2))
+        >>> float(objective.loss((logits,), batch))
         0.0
     """
 
@@ -76,19 +78,18 @@ class HintonDistillation(Objective):
         """Move the teacher, in place."""
         self._teacher.to(device)
 
-    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
-             targets: Tensor) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The loss above.
 
         Raises:
             ModelError: Teacher and student have different numbers of classes.
         """
         with torch.no_grad():
-            taught = as_outputs(self._teacher(*inputs))[-1].detach()
+            taught = as_outputs(self._teacher(*batch.inputs))[-1].detach()
         if taught.shape != outputs[-1].shape:
             raise ModelError(f"the teacher's output has shape {tuple(taught.shape)}, the student's "
                              f"{tuple(outputs[-1].shape)}; they must have the same classes")
-        return torch.stack([self._one(logits, taught, targets) for logits in outputs]).mean()
+        return torch.stack([self._one(logits, taught, batch.targets) for logits in outputs]).mean()
 
     def _one(self, logits: Tensor, taught: Tensor, targets: Tensor) -> Tensor:
         temperature, alpha = self._settings.temperature, self._settings.alpha

@@ -26,7 +26,13 @@ from edgewright.program._axes import (
     pin,
     tracked,
 )
-from edgewright.program._costs import Shape, count_macs, parameter_nodes, stored_tensors
+from edgewright.program._costs import (
+    Shape,
+    ShapeOf,
+    count_macs,
+    parameter_nodes,
+    stored_tensors,
+)
 from edgewright.program._couplings import Couplings, LabelArray
 from edgewright.program._incidence import Incidence
 from edgewright.program._nodes import calls
@@ -214,8 +220,8 @@ class ChannelGroups:
         """A flag for every label: whether it goes when ``channels`` are removed."""
         return self._classes.removed(list(channels))
 
-    def costs_without(self, channels: Iterable[int]) -> tuple[int, int]:
-        """Multiply-accumulates and parameters that would be left, without slicing anything."""
+    def shapes_without(self, channels: Iterable[int]) -> ShapeOf:
+        """The shapes that nodes would be left with, for one sample, without slicing anything."""
         gone = self.removed_flags(channels)
         counts: dict[int, int] = {}
 
@@ -229,6 +235,11 @@ class ChannelGroups:
         def shape(node: Node) -> Shape:
             return tuple(math.prod(map(extent, dim)) for dim in self.dims(node))
 
+        return shape
+
+    def costs_without(self, channels: Iterable[int]) -> tuple[int, int]:
+        """Multiply-accumulates and parameters that would be left, without slicing anything."""
+        shape = self.shapes_without(channels)
         macs = sum(count_macs(node, shape) for node in calls(self._graph))
         parameters = sum(math.prod(shape(node)) for node in parameter_nodes(self._graph))
         return macs, parameters

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import torch
@@ -303,12 +304,6 @@ def _is_free(target: Any) -> bool:
 
 def stored_tensors(module: GraphModule) -> dict[str, Tensor]:
     """Every tensor the graph reads, by name."""
-    values = {str(node.target): _attribute(module, str(node.target))
+    values = {str(node.target): attrgetter(str(node.target))(module)
               for node in module.graph.nodes if node.op == "get_attr"}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _attribute(module: Any, path: str) -> Any:
-    for part in path.split("."):
-        module = getattr(module, part)
-    return module

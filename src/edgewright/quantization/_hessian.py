@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edgewright.errors import ModelError
 from edgewright.task import Batch
-from edgewright.training import LabelLoss, as_outputs
+from edgewright.training import as_outputs, label_loss
 
 
 def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Iterable[Batch], *,
@@ -40,7 +40,7 @@ def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Ite
     Example:
         >>> module = nn.Linear(1, 2, bias=False)
         >>> _ = nn.init.zeros_(module.weight)
-        >>> batch = Batch((torch.ones(4, 1),), torch.tensor([0, 1, 1, 1]))
+        >>> batch = Batch((torch.ones(4, 1),), torch.tensor([0, 1, 1, 1]), torch.arange(4))
         >>> found = average_hessian_traces(module, ["weight"], [batch], probes=64)
         >>> abs(found["weight"] - 0.25) < 0.1  # of a softmax: p (1 - p)
         True
@@ -61,7 +61,7 @@ def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, probes: int,
             generator: torch.Generator) -> Tensor:
     try:
         with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
-            loss = LabelLoss().loss(as_outputs(module(*batch.inputs)), batch.inputs, batch.targets)
+            loss = label_loss(as_outputs(module(*batch.inputs)), batch.targets)
             slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
             found = [_probe(slopes, weights, generator) for _ in range(probes)]
     except RuntimeError as error:

@@ -22,7 +22,7 @@ from edgewright.quantization._simulate import Simulation, simulate
 from edgewright.quantization._targets import activation_grid
 from edgewright.quantization.calibration import fitting
 from edgewright.task import Split, Task
-from edgewright.training import LabelLoss, predict
+from edgewright.training import label_loss, predict
 
 _BATCH: Final = 64
 
@@ -180,7 +180,7 @@ def _quantized(quantizer: FakeQuantizer, weight: Tensor) -> Tensor:
 def _loss(simulation: Simulation, split: Split) -> float:
     """The mean cross-entropy of the samples, over all outputs."""
     found = predict(simulation.module, split, batch_size=4 * _BATCH)
-    return float(LabelLoss().loss(found.outputs, (), found.targets))
+    return float(label_loss(found.outputs, found.targets))
 
 
 def _halves(split: Split) -> tuple[Split, Split]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 from torch import Tensor
@@ -24,7 +24,7 @@ from edgewright.program import (
 )
 from edgewright.search._latency_table import LatencyTable, LayerTimes
 from edgewright.search._polynomial import Polynomial, PolynomialStack, Widths
-from edgewright.search._sizes import SymbolicShapes, shapes_without
+from edgewright.search._sizes import SymbolicShapes
 
 Target: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
 
@@ -97,14 +97,13 @@ class CostModel:
         """The cost without these very channels, counted on every tensor's own indices."""
         if self.target == "channels":
             return sum(len(group.channels) for group in self._groups.groups) - len(removed)
-        if self.target in ("macs", "params"):
-            macs, parameters = self._groups.costs_without(removed)
-            return macs if self.target == "macs" else parameters
-        shape = shapes_without(self._groups, removed)
-        if self.target == "ram" or self._latency is None:
+        shape = self._groups.shapes_without(removed)
+        if self.target == "ram":
             return float(max(_live_bytes(self._program, shape)))
-        return sum(times.at(inputs, outputs) for times, inputs, outputs
-                   in self._latency.layers_of(self._program, shape))
+        if self.target == "latency" and self._latency is not None:
+            return sum(times.at(inputs, outputs) for times, inputs, outputs
+                       in self._latency.layers_of(self._program, shape))
+        return float(sum(_COUNTS[self.target](self._program, shape)))
 
     def _symbolic(self) -> tuple[Bound, ...]:
         if self.target == "channels":
@@ -118,8 +117,7 @@ class CostModel:
             return (Bound(Polynomial({}), tuple(
                 Lookup(times, inputs, outputs) for times, inputs, outputs
                 in self._latency.layers_of(self._program, shape))),)
-        count = _macs if self.target == "macs" else _parameters
-        return (Bound(sum(count(self._program, shape), Polynomial({}))),)
+        return (Bound(sum(_COUNTS[self.target](self._program, shape), Polynomial({}))),)
 
 
 Shape: TypeAlias = Callable[[Node], tuple[Any, ...]]
@@ -131,6 +129,10 @@ def _macs(program: Program, shape: Shape) -> Iterator[Any]:
 
 def _parameters(program: Program, shape: Shape) -> Iterator[Any]:
     return (math.prod(shape(node)) for node in parameter_nodes(program.graph))
+
+
+_COUNTS: Final[dict[Target, Callable[[Program, Shape], Iterator[Any]]]] = {
+    "macs": _macs, "params": _parameters}
 
 
 def _live_bytes(program: Program, shape: Shape) -> list[Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from typing import TypeVar, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,6 @@ from torch.fx import Node
 
 from edgewright.program import ChannelGroups, shape_of
 from edgewright.search._polynomial import Monomial, Polynomial
-
-Size = TypeVar("Size", int, Polynomial)
-Shapes = Callable[[Node], tuple[Size, ...]]
 
 
 @final
@@ -71,14 +67,3 @@ class SymbolicShapes:
             code, digit = divmod(code, self._base)
             owners.append(digit - 1)
         return tuple(sorted(owners))
-
-
-def shapes_without(groups: ChannelGroups, removed: Collection[int]) -> Shapes[int]:
-    """The very shapes that would be left without these channels."""
-    gone = groups.removed_flags(removed)
-
-    def shape(node: Node) -> tuple[int, ...]:
-        return tuple(size if labels is None else int((~gone[labels]).sum())
-                     for size, labels in zip(shape_of(node), groups.of(node), strict=True))
-
-    return shape

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from edgewright.task._view import View
 
 
 def crop_padding(height: int) -> int:
@@ -18,15 +19,16 @@ def crop_padding(height: int) -> int:
     return 4 if height >= 32 else max(1, height // 8)
 
 
-def augment_batch(images: NDArray[np.uint8], generator: torch.Generator, *,
+def augment_batch(images: NDArray[np.uint8], rows: NDArray[np.int64], view: View, *,
                   flip: bool) -> NDArray[np.uint8]:
-    """Shift every image by its own random offset, and mirror a random half of them.
+    """Shift every image by its own random offset, and mirror about half of them.
 
     The shift is a random crop of the image with a black border (He et al. 2016, section 4.2).
 
     Args:
         images: (N, C, H, W).
-        generator: Draws the vertical offsets, the horizontal ones, then the flips.
+        rows: Which samples they are, (N,).
+        view: Which variation of these.
         flip: Mirror left to right, with probability one half.
 
     Returns:
@@ -34,11 +36,13 @@ def augment_batch(images: NDArray[np.uint8], generator: torch.Generator, *,
     """
     count, _, height, width = images.shape
     pad = crop_padding(height)
-    top, left = torch.randint(2 * pad + 1, (2, count), generator=generator).numpy()
+    vertical, horizontal, side = view.draws(rows, 3).T
+    top, left = (np.floor(drawn * (2 * pad + 1)).astype(np.int64)
+                 for drawn in (vertical, horizontal))
     padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     windows = sliding_window_view(padded, (height, width), axis=(2, 3))
     shifted: NDArray[np.uint8] = windows[np.arange(count), :, top, left]
     if flip:
-        mirrored = (torch.rand(count, generator=generator) < 0.5).numpy()
+        mirrored = side < 0.5
         shifted[mirrored] = shifted[mirrored, ..., ::-1]
     return shifted

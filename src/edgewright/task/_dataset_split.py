@@ -19,6 +19,7 @@ from edgewright.task._split import (
     check_range,
     class_indices,
 )
+from edgewright.task._view import View
 
 
 class Indexable(Protocol):
@@ -64,19 +65,17 @@ class DatasetSplit(Split):
         """From now on, refuse a label outside 0..num_classes-1 as its batch is read."""
         self._num_classes = num_classes
 
-    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
-                seed: int) -> Iterator[Batch]:
-        del augment
+    def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         rows = [self._indices[chunk] for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
             _Named(self._source, self.name),
             batch_sampler=[indices.tolist() for indices in rows],
             collate_fn=_Collate(self.name), num_workers=self._workers,
-            generator=torch.Generator().manual_seed(seed))
+            generator=torch.Generator().manual_seed(0 if view is None else view.number % 2**63))
         for indices, (inputs, targets) in zip(rows, loader, strict=True):
-            yield self._checked(inputs, targets, indices)
+            yield self._checked(inputs, targets, indices, view)
 
-    def _checked(self, inputs: Any, targets: Any, indices: Tensor) -> Batch:
+    def _checked(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         if not all(isinstance(tensor, Tensor) for tensor in (*tensors, targets)):
             found = ", ".join(type(part).__name__ for part in (*tensors, targets))
@@ -87,7 +86,7 @@ class DatasetSplit(Split):
         targets = class_indices(targets, self.name, indices)
         check_range(targets, self._num_classes, self.name, indices)
         check_finite(tensors, self.name, indices)
-        return Batch(tensors, targets)
+        return Batch(tensors, targets, indices, view)
 
 
 class _Named(Dataset[Any]):

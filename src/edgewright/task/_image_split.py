@@ -14,6 +14,7 @@ from edgewright.core import Preprocessing
 from edgewright.errors import DataError
 from edgewright.task._augment import augment_batch
 from edgewright.task._split import Batch, Split, class_indices
+from edgewright.task._view import View
 
 
 class Images(Protocol):
@@ -59,18 +60,16 @@ class ImageSplit(Split):
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
-    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
-                seed: int) -> Iterator[Batch]:
-        del seed
+    def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
         assert targets is not None  # noqa: S101  (given to the base)
         for chunk in chunks:
             rows = self._indices[chunk]
             pixels = self._images.rows(rows.numpy())
-            if augment is not None:
-                pixels = augment_batch(pixels, augment, flip=self._flip)
+            if view is not None:
+                pixels = augment_batch(pixels, rows.numpy(), view, flip=self._flip)
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
-            yield Batch((inputs,), targets[chunk])
+            yield Batch((inputs,), targets[chunk], rows, view)
 
 
 @final

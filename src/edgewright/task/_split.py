@@ -11,15 +11,25 @@ import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
+from edgewright.task._view import View
 
 _NOT_INDICES = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Batch(NamedTuple):
-    """Inputs, each of shape (N, ...), in the order of the model's arguments; targets (N,) int64."""
+    """Samples, as a model takes them.
+
+    Attributes:
+        inputs: Each of shape (N, ...), in the order of the model's arguments.
+        targets: Class indices, (N,) int64.
+        rows: Which samples of the data they are, (N,) int64.
+        view: Which variation of these; None for the samples as they are.
+    """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
+    rows: Tensor
+    view: View | None = None
 
 
 class Split(ABC):
@@ -62,19 +72,20 @@ class Split(ABC):
             check_range(labels, num_classes, self.name, self._indices)
 
     @abstractmethod
-    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
-                seed: int) -> Iterator[Batch]:
+    def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         """A batch for each chunk of sample positions."""
 
     @final
     def batches(self, batch_size: int, *, shuffle_seed: int | None = None,
-                augment: bool = False) -> Iterator[Batch]:
+                view: View | None = None, start: int = 0) -> Iterator[Batch]:
         """Every sample once, ``batch_size`` at a time; the last batch may be smaller.
 
         Args:
             batch_size: Samples in a batch, at least 1.
-            shuffle_seed: Seed of the order and of the augmentation; None keeps the order.
-            augment: Vary the inputs at random, where the split knows how.
+            shuffle_seed: Seed of the order; None keeps it.
+            view: Which random variation of the inputs, where the split knows how to vary them;
+                None leaves them as they are.
+            start: Batches to leave out at the beginning.
 
         Raises:
             UsageError: ``batch_size`` is below 1.
@@ -84,11 +95,9 @@ class Split(ABC):
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         if len(self) == 0:
             raise DataError(f"the {self.name} split is empty")
-        seed = 0 if shuffle_seed is None else shuffle_seed
-        generator = torch.Generator().manual_seed(seed)
-        order = (torch.arange(len(self)) if shuffle_seed is None
-                 else torch.randperm(len(self), generator=generator))
-        return self._stream(torch.split(order, batch_size), generator if augment else None, seed)
+        order = (torch.arange(len(self)) if shuffle_seed is None else torch.randperm(
+            len(self), generator=torch.Generator().manual_seed(shuffle_seed)))
+        return self._stream(torch.split(order, batch_size)[start:], view)
 
     @final
     def example(self, n: int = 1) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from edgewright.task._split import (
     check_lengths,
     class_indices,
 )
+from edgewright.task._view import View
 
 
 @final
@@ -44,11 +45,9 @@ class TensorSplit(Split):
         check_finite(self._inputs, name)
         super().__init__(name, len(targets), class_indices(targets, name))
 
-    def _stream(self, chunks: Sequence[Tensor], augment: torch.Generator | None,
-                seed: int) -> Iterator[Batch]:
-        del augment, seed
+    def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
         assert targets is not None  # noqa: S101  (given to the base)
         for chunk in chunks:
             rows = self._indices[chunk]
-            yield Batch(tuple(t[rows] for t in self._inputs), targets[chunk])
+            yield Batch(tuple(t[rows] for t in self._inputs), targets[chunk], rows, view)

@@ -3,7 +3,7 @@
 from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import Predictions, evaluate_module, predict
-from edgewright.training._objective import LabelLoss, Objective, as_outputs
+from edgewright.training._objective import LabelLoss, Objective, as_outputs, label_loss
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._settings import Settings
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingRecord",
     "as_outputs",
     "evaluate_module",
+    "label_loss",
     "predict",
     "train",
 ]

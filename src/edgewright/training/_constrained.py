@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from edgewright.task import Batch
 from edgewright.training._objective import Objective
 from edgewright.training._step_hook import StepHook
 
@@ -43,7 +44,6 @@ class Constrained(Objective):
         """Move whatever the objective holds."""
         self._objective.to(device)
 
-    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
-             targets: Tensor) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The objective's loss."""
-        return self._objective.loss(outputs, inputs, targets)
+        return self._objective.loss(outputs, batch)

@@ -78,8 +78,9 @@ def device_of(module: nn.Module) -> torch.device:
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on a device."""
-    return Batch(tuple(tensor.to(device, non_blocking=True) for tensor in batch.inputs),
-                 batch.targets.to(device, non_blocking=True))
+    return batch._replace(
+        inputs=tuple(tensor.to(device, non_blocking=True) for tensor in batch.inputs),
+        targets=batch.targets.to(device, non_blocking=True))
 
 
 def _run(module: nn.Module, split: Split, batch_size: int,
@@ -89,9 +90,9 @@ def _run(module: nn.Module, split: Split, batch_size: int,
     module.eval()
     try:
         for batch in split.batches(batch_size):
-            inputs, targets = on_device(batch, where)
+            there = on_device(batch, where)
             with torch.inference_mode():
-                outputs = as_outputs(module(*inputs))
-            yield outputs, targets
+                outputs = as_outputs(module(*there.inputs))
+            yield outputs, there.targets
     finally:
         module.train(was_training)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.errors import ModelError
+from edgewright.task import Batch
 from edgewright.training._step_hook import StepHook
 
 
@@ -31,14 +32,12 @@ class Objective(ABC):
         del device
 
     @abstractmethod
-    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
-             targets: Tensor) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The scalar to minimise.
 
         Args:
             outputs: Logits (N, classes), one tensor an exit, the final one last.
-            inputs: What the model was given, after augmentation.
-            targets: Class indices, (N,) int64.
+            batch: What the model was given, after augmentation, and the targets.
         """
 
 
@@ -50,8 +49,9 @@ class LabelLoss(Objective):
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
 
     Example:
-        >>> logits, targets = torch.zeros(3, 2), torch.tensor([0, 1, 1])
-        >>> round(float(LabelLoss().loss((logits, logits), (), targets)), 4)
+        >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
+        >>> logits = torch.zeros(3, 2)
+        >>> round(float(LabelLoss().loss((logits, logits), batch)), 4)
         0.6931
     """
 
@@ -63,13 +63,22 @@ class LabelLoss(Objective):
         """Identifies the objective and its settings in a checkpoint."""
         return f"LabelLoss({self._label_smoothing})"
 
-    def loss(self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...],
-             targets: Tensor) -> Tensor:
+    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """Mean over the outputs of the mean cross-entropy."""
-        del inputs
-        losses = [F.cross_entropy(logits, targets, label_smoothing=self._label_smoothing)
-                  for logits in outputs]
-        return torch.stack(losses).mean()
+        return label_loss(outputs, batch.targets, self._label_smoothing)
+
+
+def label_loss(outputs: tuple[Tensor, ...], targets: Tensor,
+               label_smoothing: float = 0.0) -> Tensor:
+    """Mean over the outputs of the mean cross-entropy with the labels.
+
+    Example:
+        >>> logits = torch.zeros(3, 2)
+        >>> round(float(label_loss((logits, logits), torch.tensor([0, 1, 1]))), 4)
+        0.6931
+    """
+    return torch.stack([F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+                        for logits in outputs]).mean()
 
 
 def as_outputs(result: Any) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 
 from edgewright.errors import TrainingError, UsageError
-from edgewright.task import Batch, Task
+from edgewright.task import Batch, Task, View
 from edgewright.training._checkpoint import (
     Checkpoint,
     fingerprint_of,
@@ -150,7 +150,7 @@ class _Loop:
         losses = _Losses(self, epoch)
         batches = self.task.train.batches(
             self.config.batch_size, shuffle_seed=_epoch_seed(self.seed, epoch),
-            augment=self.config.augment)
+            view=View(_epoch_seed(self.seed, epoch)) if self.config.augment else None)
         for index, batch in zip(range(self.steps), batches, strict=False):
             step = self._step_at(epoch, index)
             for group in self.optimizer.param_groups:
@@ -168,11 +168,11 @@ class _Loop:
                     learning_rate(self.config, index, self.steps))
 
     def _step(self, batch: Batch, step: Step) -> Tensor:
-        inputs, targets = on_device(batch, self.fabric.device)
-        inputs = formatted(inputs, self.memory_format)
-        outputs = as_outputs(self.model(*inputs))
+        batch = on_device(batch, self.fabric.device)
+        batch = batch._replace(inputs=formatted(batch.inputs, self.memory_format))
+        outputs = as_outputs(self.model(*batch.inputs))
         with self.fabric.autocast():
-            loss = self.objective.loss(outputs, inputs, targets)
+            loss = self.objective.loss(outputs, batch)
         self.fabric.backward(loss)
         with torch.no_grad():
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
