@@ -11,7 +11,7 @@ demo: $(STAMP)  ## run the main job on the embedded digits and print the table
 	$(BIN)/python examples/demo.py --out runs/demo
 
 test: $(STAMP)  ## run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMP)  ## lint, types, layers
 	$(BIN)/ruff check .

@@ -1,8 +1,10 @@
 """Mixed precision against uniform bits: ResNet-20 on CIFAR-10, post-training, on the runtime.
 
-Weights may take as many bytes as with 5 bits each; activations have 8 bits. Which layer gets how
-many comes from the training split alone; the test split is only measured on. Rows are stored one
-by one, and one that is there is not run again.
+Weights may take as many bytes as with 5 bits each, or as many bit operations, or the layers, some
+of them in floating point, as long as between the two; activations have 8 bits. Which layer gets
+how many comes from the training split alone; the test split is only measured on. The row
+"sensitivity" holds the predicted rise of the loss by layer and bits. Rows are stored one by one,
+and one that is there is not run again.
 
 Example:
     python benchmarks/mixed_precision.py --data DIR --weights resnet20-cifar10.safetensors
@@ -14,6 +16,8 @@ import argparse
 import json
 import sys
 import warnings
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +28,11 @@ import edgewright as ew
 from edgewright.core import write_atomically
 from edgewright.exporters import to_onnx
 from edgewright.measure import machine
-from edgewright.program import stored_tensors
+from edgewright.program import FLOAT_BITS, fold_batch_norm, stored_tensors
 from edgewright.quantization._config import Precision
 from edgewright.quantization._mixed import choose_precisions
 from edgewright.quantization._precision import MixedPrecision
+from edgewright.quantization._sensitivity import sensitivities
 from edgewright.runtime import OnnxEngine
 from edgewright.task import load_model, load_task
 
@@ -35,7 +40,13 @@ HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results" / "mixed_precision.json"
 AVERAGE: Final = 5
 UNIFORM: Final[dict[str, dict[str, Any]]] = {"uniform-8": {}, "uniform-4": {"weights": 4}}
-MIXED: Final = {"mixed-hessian": "hessian", "mixed-loss": "loss"}
+MIXED: Final[dict[str, dict[str, Any]]] = {
+    "mixed-hessian": {"size": "average", "method": "hessian"},
+    "mixed-loss": {"size": "average"},
+    "mixed-bit-operations": {"bit_ops": AVERAGE / 8},
+    "mixed-latency": {"latency": 0.75, "weights": (None, 8)},
+}
+SENSITIVITY: Final = "sensitivity"
 
 
 def main() -> None:
@@ -48,8 +59,10 @@ def main() -> None:
     program = ew.Program.capture(model, task.train.example(1))
     stored: dict[str, Any] = (json.loads(RESULTS.read_text()) if RESULTS.is_file() else {})
     rows = stored.get("rows", {})
-    for name in (name for name in (*UNIFORM, *MIXED) if name not in rows):
-        rows[name] = measure(program, task, name, arguments.seed)
+    for name in (name for name in (*UNIFORM, SENSITIVITY, *MIXED)
+                 if name not in rows and fnmatchcase(name, arguments.only)):
+        row = sensitivity if name == SENSITIVITY else partial(measure, name=name)
+        rows[name] = row(program, task, seed=arguments.seed)
         stored = {"command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}",
                                        *(Path(word).name for word in sys.argv[1:])]),
                   "seed": arguments.seed, "machine": machine(), "rows": rows,
@@ -64,15 +77,28 @@ def parse() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with CIFAR-10")
     parser.add_argument("--weights", type=Path, required=True, help="trained weights")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="such as 'uniform-*'")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
-def measure(program: ew.Program, task: ew.Task, name: str, seed: int) -> dict[str, Any]:
+def sensitivity(program: ew.Program, task: ew.Task, *, seed: int) -> dict[str, Any]:
+    """By how much the loss rises with one layer at so many bits, everything else as it was."""
+    mixed = MixedPrecision(size=size_limit(program))
+    precisions = [Precision(weights=bits) for bits in mixed.weights]
+    rises = sensitivities(fold_batch_norm(program), task, ew.Quantization(),
+                          dict.fromkeys(weights_of(program), precisions), mixed, seed)
+    return {layer: {str(precision.weights): rise for precision, rise in by_bits.items()}
+            for layer, by_bits in rises.items()}
+
+
+def measure(program: ew.Program, task: ew.Task, *, name: str, seed: int) -> dict[str, Any]:
     """A row: which layer has how many bits, and what its file scores on the runtime."""
     config = ew.Quantization(**UNIFORM.get(name, {}))
     if name in MIXED:
-        mixed = MixedPrecision.model_validate({"size": size_limit(program), "method": MIXED[name]})
+        limits = {key: size_limit(program) if value == "average" else value
+                  for key, value in MIXED[name].items()}
+        mixed = MixedPrecision.model_validate(limits)
         config = config.model_copy(update={
             "layers": choose_precisions(program, task, config, mixed, seed)})
     quantized = ew.quantize(program, task, config, seed=seed)
@@ -95,8 +121,8 @@ def average(program: ew.Program, bits: dict[str, Any], config: ew.Quantization) 
     """Bits a weight; the layers at either end have ``config.ends`` at least."""
     shapes = weights_of(program)
     ends = {next(iter(shapes)), next(reversed(shapes))}
-    had = {name: bits.get(name) or max(config.weights, (config.ends or 0) * (name in ends))
-           for name in shapes}
+    usual = {name: max(config.weights, (config.ends or 0) * (name in ends)) for name in shapes}
+    had = {name: bits.get(name, usual[name]) or FLOAT_BITS for name in shapes}
     entries = sum(shape.numel() for shape in shapes.values())
     return sum(had[name] * shape.numel() for name, shape in shapes.items()) / entries
 

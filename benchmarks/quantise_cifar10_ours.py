@@ -15,6 +15,9 @@ from edgewright.pipeline._assemble import Assembly
 from quantise_cifar10_rows import SAMPLES, Candidate, Subject, in_torch
 
 _TRAINING: Final = {"epochs": 3, "weight_decay": 1e-5, "clip_norm": 1.0}
+# Far from the original, SGD needs longer: of SGD at 0.05 and AdamW at 0.001 and 0.0025 this is the
+# best on the validation images after one epoch at 2 bits, by 5 points over SGD.
+_ADAM: Final = {"optimizer": "adamw", "lr": 0.0025}
 # Below 8 bits the first and the last layer have 8, as in the papers that are compared with.
 OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w8a8-ptq": {},
@@ -23,9 +26,9 @@ OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4,
                       "training": _TRAINING | {"lr": 0.01}},
     "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2,
-                      "training": _TRAINING | {"lr": 0.02}},
+                      "training": _TRAINING | _ADAM},
     "ours-binary-qat": {"method": "qat", "weights": 1, "activations": 1,
-                        "training": _TRAINING | {"lr": 0.01}},
+                        "training": _TRAINING | _ADAM},
 }
 
 

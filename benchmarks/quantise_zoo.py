@@ -3,8 +3,10 @@
 Every one has random weights and settled batch norms, is calibrated on noise with Edgewright's
 defaults, and runs in a process of its own, on one thread. A row says which layers stayed in
 floating point and why, which of the file's layers ONNX Runtime runs on integers, and how far its
-outputs are from the program's. Rows are stored one by one; a model that has one is skipped. The
-models' sources are for this benchmark alone::
+outputs are from the program's: beside that, how far they move when every number the program
+computes is moved by its last bit, which no file can be nearer than, and how many integers single
+operators compute otherwise from the program's own. Rows are stored one by one; a model that has
+one is skipped. The models' sources are for this benchmark alone::
 
     pip install --no-deps torchvision==0.28.0 timm==1.0.31
 
@@ -95,13 +97,16 @@ def take(name: str, arguments: argparse.Namespace) -> ZooRow:
 def table(rows: Rows) -> str:
     """The rows, then why layers stayed in floating point, and every failure, by name."""
     lines = ["| model | layers | on integers | fused | error | agree | classes | operator by "
-             "operator | bytes / float |", "|---|---|---|---|---|---|---|---|---|"]
+             "operator | bytes / float | nudged error | agree | integers off |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
         bytes_left = row["bytes"] and row["bytes"] / row["float_bytes"]
         cells = (row["layers"], row["integer_layers"], _short(row["fused_share"], ".0%"),
                  _short(row["relative_error"], ".1e"), _short(row["agreement"], ".1%"),
                  row["classes"], _short(row["single_operator_error"], ".1e"),
-                 _short(bytes_left, ".2f"))
+                 _short(bytes_left, ".2f"), _short(row.get("nudged_error"), ".1e"),
+                 _short(row.get("nudged_agreement"), ".1%"),
+                 _short(row.get("integers_off"), ".1e"))
         lines.append(f"| {name} | {' | '.join('' if c is None else str(c) for c in cells)} |")
     for name, row in rows.items():
         lines += [f"{name}: {len(layers)} in floating point: {reason}"

@@ -20,6 +20,7 @@ from edgewright.quantization import place
 from edgewright.runtime import OnnxEngine
 from quantise_operators import UnfusedEngine, count_operators, fused_share
 from quantise_zoo_models import Inputs, build, noise
+from quantise_zoo_steps import Nudged, compare_steps
 
 _CALIBRATION: Final = 64
 _BATCH: Final = 8
@@ -43,6 +44,12 @@ class ZooRow:
         fused_share: Share of its layers, by count, that are integer operators.
         relative_error: Of the file's outputs, held against the program's, over all samples.
         agreement: Share of the samples with the same top class.
+        nudged_error: As ``relative_error``, of the program against itself with every number it
+            computes moved to the next float, up or down: what any other order of summation does.
+        nudged_agreement: As ``agreement``, of these two.
+        integers_off: Share of the integers that ONNX Runtime's operators compute otherwise than
+            the program's, each from the program's integers; None where they cannot be paired.
+        farthest_integer: Steps between the two, at most.
         single_operator_error: As ``relative_error``, with the file run operator by operator:
             what is left is the translation's, the rest the integer kernels' rounding.
         classes: Different top classes among the samples; with one, agreement says little.
@@ -61,6 +68,10 @@ class ZooRow:
     fused_share: float | None = None
     relative_error: float | None = None
     agreement: float | None = None
+    nudged_error: float | None = None
+    nudged_agreement: float | None = None
+    integers_off: float | None = None
+    farthest_integer: int | None = None
     single_operator_error: float | None = None
     classes: int | None = None
     float_error: float | None = None
@@ -89,7 +100,11 @@ def _rows(name: str, samples: int, seed: int) -> Iterator[ZooRow]:
     row = replace(row, bytes=len(file), operators=operators, fused_share=fused_share(operators))
     yield row
     inputs = _inputs(program, samples, seed + 1)
-    yield replace(row, **_compare(program, quantised, file, inputs))
+    steps = compare_steps(quantised, file, tuple(leaf[:_BATCH] for leaf in inputs))
+    if steps is not None:
+        row = replace(row, integers_off=steps.share, farthest_integer=steps.farthest)
+    yield row
+    yield replace(row, **_compare(program, quantised, file, inputs, seed))
 
 
 def _inputs(program: ew.Program, samples: int, seed: int) -> Inputs:
@@ -123,15 +138,19 @@ def _layers(program: ew.Program, quantised: ew.Program, config: ew.Quantization)
 
 
 def _compare(program: ew.Program, quantised: ew.Program, file: bytes,
-             inputs: Inputs) -> dict[str, Any]:
+             inputs: Inputs, seed: int) -> dict[str, Any]:
     module, original = quantised.module(), program.module()
     have = _outputs(_on(OnnxEngine(file)), inputs)
     with torch.inference_mode():
         want = _outputs(lambda *batch: module(*batch).numpy(), inputs)
         exact = _outputs(lambda *batch: original(*batch).numpy(), inputs)
+        wobble = Nudged(quantised, seed)
+        nudged = _outputs(lambda *batch: wobble.run(*batch).numpy(), inputs)
     unfused = _outputs(_on(UnfusedEngine(file)), tuple(leaf[:_UNFUSED] for leaf in inputs))
     return {"relative_error": _error(want, have),
-            "agreement": float((want.argmax(axis=1) == have.argmax(axis=1)).mean()),
+            "agreement": _agreement(want, have),
+            "nudged_error": _error(want, nudged),
+            "nudged_agreement": _agreement(want, nudged),
             "classes": len(np.unique(want.argmax(axis=1))),
             "float_error": _error(exact, have),
             "single_operator_error": _error(want[:_UNFUSED], unfused)}
@@ -148,6 +167,10 @@ def _on(engine: OnnxEngine | UnfusedEngine) -> Callable[..., Logits]:
 def _outputs(run: Callable[..., Logits], inputs: Inputs) -> Logits:
     batches = zip(*(torch.split(leaf, _BATCH) for leaf in inputs), strict=True)
     return np.concatenate([run(*batch) for batch in batches])
+
+
+def _agreement(want: Logits, have: Logits) -> float:
+    return float((want.argmax(axis=1) == have.argmax(axis=1)).mean())
 
 
 def _error(want: Logits, have: Logits) -> float:

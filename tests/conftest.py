@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgewright.core import Preprocessing
+from edgewright.core import Budget, Figures, Manifest, Preprocessing
+from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 
@@ -73,6 +75,24 @@ def trained_net(quadrant_task: Task) -> nn.Module:
     net = SmallNet()
     train(net, quadrant_task, Training(epochs=4, batch_size=32, augment=False), LabelLoss())
     return net
+
+
+@pytest.fixture(scope="session")
+def trained_program(trained_net: nn.Module, quadrant_task: Task) -> Program:
+    """Read only."""
+    return Program.capture(trained_net, quadrant_task.train.example(2))
+
+
+@pytest.fixture(scope="session")
+def manifest_of() -> Callable[..., Manifest]:
+    """A manifest of these fields; of all others as little as it can hold."""
+    def make(**fields: object) -> Manifest:
+        return Manifest(**{
+            "model": "m", "data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
+            "machine": "any", "inputs": (), "outputs": (), "segments": (),
+            "original": Figures(), "compressed": Figures(), "simulated": Figures(), **fields})
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from edgewright.errors import EdgewrightError
 
 if TYPE_CHECKING:
     from edgewright.core import Budget, Manifest
-    from edgewright.distill import Distillation, fit
+    from edgewright.distill import Distillation, fit, student
     from edgewright.exits import EarlyExits, add_exits
     from edgewright.exporters import export
     from edgewright.pipeline import Recipe, Result, compress, verify
@@ -64,6 +64,7 @@ _HOME: Final[dict[str, str]] = {
     "quantize": "edgewright.quantization",
     "regularize": "edgewright.pruning",
     "remove_vanished": "edgewright.pruning",
+    "student": "edgewright.distill",
     "verify": "edgewright.pipeline",
 }
 __version__: Final = "0.1.0"
@@ -98,6 +99,7 @@ __all__ = [
     "quantize",
     "regularize",
     "remove_vanished",
+    "student",
     "verify",
 ]
 

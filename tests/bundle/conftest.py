@@ -23,18 +23,16 @@ def segments() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def make_manifest() -> Callable[..., Manifest]:
+def make_manifest(manifest_of: Callable[..., Manifest]) -> Callable[..., Manifest]:
     def make(names: tuple[str, ...] = tuple(SEGMENTS), **fields: object) -> Manifest:
         spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
         parts = tuple(Segment(file=name, sha256="", size_bytes=0, macs=10, energy_mj=0.1,
                               ram_bytes=8) for name in names)
         accuracy = Measurement(name="accuracy", value=0.9, kind="measured", split="test")
-        return Manifest(**{
-            "model": "m", "data": "d", "recipe": {"passes": ["prune"], "none": None}, "seed": 0,
-            "budget": Budget(size="1 kB"), "versions": {"numpy": "2"}, "machine": "any",
-            "inputs": (spec,), "outputs": (spec,), "segments": parts,
-            "original": Figures.of(accuracy), "compressed": Figures.of(accuracy),
-            "simulated": Figures(), **fields})
+        return manifest_of(**{
+            "recipe": {"passes": ["prune"], "none": None}, "budget": Budget(size="1 kB"),
+            "versions": {"numpy": "2"}, "inputs": (spec,), "outputs": (spec,), "segments": parts,
+            "original": Figures.of(accuracy), "compressed": Figures.of(accuracy), **fields})
 
     return make
 

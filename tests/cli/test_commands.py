@@ -183,6 +183,20 @@ def test_samples_read_one_by_one_that_do_not_fit_are_named(cli: Cli, tmp_path: P
     assert message in one_line(err)
 
 
+@pytest.mark.parametrize(("tracker", "expected", "message"), [
+    ("wandb", 2, "there is no tracker 'wandb'; there are tensorboard, mlflow"),
+    ("mlflow", 6, "tracking with mlflow needs an extra that is not installed; run: pip install"),
+])
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(
+        cli: Cli, tmp_path: Path, tracker: str, expected: int, message: str,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    code, _, err = cli(*COMPRESS, "--out", tmp_path / "run", "--track", tracker)
+    assert code == expected
+    assert message in one_line(err)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_cannot_be_captured_names_the_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(
         "import torch\n\n\nclass Odd(torch.nn.Module):\n    def forward(self, x):\n"

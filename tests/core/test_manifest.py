@@ -34,9 +34,9 @@ def segment(index, threshold=None, share=1.0):
 
 
 @pytest.fixture
-def manifest():
-    """With every field set."""
-    return Manifest(
+def manifest(manifest_of):
+    """With every field set to what is not its default."""
+    return manifest_of(
         model="resnet", data="cifar10", recipe={"prune": {"ratio": 0.5}, "exits": None}, seed=3,
         budget=Budget(size="25 %", max_drop="0.5 %"), versions={"torch": "2.13.0"},
         machine="a box, 2 cores",

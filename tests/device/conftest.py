@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 
 from edgewright.bundle import write_bundle
-from edgewright.core import Budget, Figures, Manifest, Segment, TensorSpec
+from edgewright.core import Manifest, Segment, TensorSpec
 from edgewright.device import create_app
 
 TOKEN = "right-token"  # noqa: S105
@@ -39,17 +39,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+def make_bundle(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> Callable[..., Path]:
     """Write a bundle of one model in ONNX's text form; the manifest states these inputs."""
     def make(name: str, graph: str, *inputs: TensorSpec, **fields: object) -> Path:
         model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 17]>' + graph)
         segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4, energy_mj=0.1,
                           ram_bytes=8)
-        manifest = Manifest(**{
-            "model": "m", "data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
-            "machine": "any", "inputs": inputs, "outputs": (spec("y", None, 4),),
-            "segments": (segment,), "original": Figures(), "compressed": Figures(),
-            "simulated": Figures(), **fields})
+        manifest = manifest_of(inputs=inputs, outputs=(spec("y", None, 4),), segments=(segment,),
+                               **fields)
         path = tmp_path / name
         write_bundle(path, manifest, {"segments/0.onnx": model.SerializeToString()})
         return path

@@ -4,10 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill import Distillation, fit
-from edgewright.program import Program
+from edgewright.distill import (
+    Distillation,
+    Distilling,
+    SelfDistilling,
+    as_teacher,
+    cache_teacher,
+    fit,
+    objective_for,
+)
+from edgewright.errors import ModelError, StorageError, UsageError
+from edgewright.program import Program, hold_sparse
 from edgewright.task import Task, load_task
-from edgewright.training import Training, evaluate_module
+from edgewright.training import LabelLoss, Training, evaluate_module
 
 CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, accelerator="cpu")
 
@@ -75,3 +84,98 @@ def test_without_settings_the_defaults_serve():
     program = Program.capture(nn.Linear(4, 2), x[:2])
     trained = fit(program, Task((x, y), test=(x, y)))
     assert not torch.equal(trained.state_dict()["weight"], program.state_dict()["weight"])
+
+
+def weights_of(program):
+    return nn.utils.parameters_to_vector(program.module().parameters())
+
+
+@pytest.mark.parametrize("features", ["hints", "attention", "relational", "similarity"])
+def test_features_teach_beside_the_outputs(program, task, features):
+    teacher = Program.capture(net(24), task.train.example(2))
+    config = Training(epochs=1, batch_size=64, lr=0.01, accelerator="cpu")
+    plain = fit(program, task, config, teacher)
+    found = fit(program, task, config, teacher, distillation=Distillation(features=features))
+    assert found.state_dict().keys() == program.state_dict().keys()
+    assert not torch.equal(weights_of(found), weights_of(plain))
+
+
+def test_the_features_of_a_module_are_those_of_its_program(program, task):
+    module = net(24)
+    settings = Distillation(features="hints", pairs=(("relu_1", "relu"),))
+    config = Training(epochs=1, batch_size=256, accelerator="cpu")
+    found = [weights_of(fit(program, task, config, teacher, distillation=settings))
+             for teacher in (module, Program.capture(module, task.train.example(2)))]
+    torch.testing.assert_close(*found)
+
+
+def test_zeros_held_sparse_stay_where_features_teach(program, task):
+    sparse = program.copy()
+    sparse.graph_module.get_parameter("3.weight").data[::2] = 0
+    hold_sparse(sparse.graph_module, ["3.weight"])
+    trained = fit(sparse, task, Training(epochs=1, batch_size=256, accelerator="cpu"), net(24),
+                  distillation=Distillation(features="attention"))
+    assert trained.sparsity == {"3.weight": 0.5}
+
+
+def test_a_cache_is_made_and_then_used(program, task, tmp_path):
+    teacher, path = Program.capture(net(24), task.train.example(2)), tmp_path / "cache"
+    config = Training(epochs=3, batch_size=64, lr=0.05, accelerator="cpu")
+    first = fit(program, task, config, teacher, cache=path, views=2)
+    made = path.stat().st_mtime_ns
+    second = fit(program, task, config, teacher, cache=path, views=2)
+    cached = cache_teacher(as_teacher(teacher), task, path, views=2)
+    third = fit(program, task, config, cached)
+    assert path.stat().st_mtime_ns == made
+    assert torch.equal(weights_of(first), weights_of(second))
+    assert torch.equal(weights_of(first), weights_of(third))
+    with pytest.raises(StorageError, match="of 2 views, not 3 views; delete it, or give another path"):
+        fit(program, task, config, teacher, cache=path, views=3)
+
+
+def test_without_augmentation_the_samples_as_they_are_are_kept(program, task, tmp_path):
+    teacher = net(24)
+    config = CONFIG.model_copy(update={"epochs": 2})
+    kept = fit(program, task, config, teacher, cache=tmp_path / "cache")
+    live = fit(program, task, config, teacher)
+    start = weights_of(program)
+    assert (weights_of(kept) - weights_of(live)).norm() < 0.02 * (weights_of(live) - start).norm()
+
+
+def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
+    path = tmp_path / "cache"
+    with pytest.raises(UsageError, match="is to keep what a teacher says, but there is no teacher"):
+        fit(program, task, cache=path)
+    with pytest.raises(UsageError, match="features='hints' cannot be learnt from a teacher cache"):
+        fit(program, task, teacher=net(24), cache=path,
+            distillation=Distillation(features="hints"))
+    for mixing in ({"mixup": 0.2}, {"cutmix": 1.0}):
+        with pytest.raises(UsageError, match=f"{next(iter(mixing))} cannot be used with a teacher "
+                                             "cache"):
+            fit(program, task, Training(accelerator="cpu", **mixing), net(24), cache=path)
+    assert not path.exists()
+
+
+def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_path):
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+    with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
+                                         r"student \(10,\); they must have the same classes"):
+        fit(program, task, CONFIG, teacher, cache=tmp_path / "cache")
+    with pytest.raises(ModelError, match=r"the teacher's output has shape \(64, 7\)"):
+        fit(program, task, CONFIG, teacher)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_teachers_teach_as_one(program, task):
+    teachers = [net(24), Program.capture(net(20), task.train.example(2))]
+    config = Training(epochs=1, batch_size=256, accelerator="cpu")
+    both = fit(program, task, config, teachers)
+    assert not torch.equal(weights_of(both), weights_of(fit(program, task, config, teachers[0])))
+
+
+def test_the_objective_is_of_what_teaches():
+    assert objective_for(None, label_smoothing=0.1).name == LabelLoss(0.1).name
+    assert isinstance(objective_for(nn.Identity()), Distilling)
+    alone = objective_for(None, Distillation(self_weight=0.3))
+    assert isinstance(alone, SelfDistilling)
+    assert alone.name.startswith("SelfDistilling(LabelLoss(0.0)")

@@ -63,14 +63,14 @@ def test_exits_share_the_work_equally(mlp, count, behind):
     assert all("relu" in place.name for place in places)
 
 
-def test_exits_hang_only_where_one_finished_tensor_lives(chain_program):
-    places = place_exits(chain_program, 3)
-    assert [layers_of(chain_program, place) for place in places] == [
-        {"stem", "norm"}, {"stem", "norm", "one", "two"}, {"stem", "norm", "one", "two", "down"}]
+def test_exits_hang_only_where_one_finished_tensor_lives(trained_program):
+    places = place_exits(trained_program, 3)
+    assert [layers_of(trained_program, place) for place in places] == [
+        {"stem", "norm"}, {"stem", "norm", "one"}, {"stem", "norm", "one", "two"}]
     assert [place.name.rstrip("_0123456789") for place in places] == ["relu", "relu", "flatten"]
     with pytest.raises(ModelError, match="4 early exits were asked for, but the graph has 3"):
-        place_exits(chain_program, 4)
-    assert possible_exits(chain_program) == 3
+        place_exits(trained_program, 4)
+    assert possible_exits(trained_program) == 3
 
 
 def test_more_exits_than_places_are_refused(mlp):
@@ -149,16 +149,16 @@ def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp):
     assert set(first.state_dict()) - set(mlp.state_dict()) == {"exits.0.weight", "exits.0.bias"}
 
 
-def test_a_staged_program_survives_being_saved(staged, cloud_task, tmp_path):
+def test_a_staged_program_survives_being_saved(staged, quadrant_task, tmp_path):
     staged.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
-    x = cloud_task.test.example(5)[0]
+    x = quadrant_task.test.example(5)[0]
     assert loaded.exits == 2
     assert all(torch.equal(a, b) for a, b in zip(loaded.run(x), staged.run(x), strict=True))
 
 
-def test_the_segments_compose_to_the_whole(staged, cloud_task):
-    x = cloud_task.test.example(7)[0]
+def test_the_segments_compose_to_the_whole(staged, quadrant_task):
+    x = quadrant_task.test.example(7)[0]
     segments = split_at_exits(staged)
     assert len(segments) == 3
     live, logits = x, []
@@ -170,11 +170,11 @@ def test_the_segments_compose_to_the_whole(staged, cloud_task):
     assert sum(segment.costs().macs for segment in segments) == staged.costs().macs
 
 
-def test_training_makes_the_exits_useful(chain_program, staged, cloud_task):
-    untrained = add_exits(chain_program, cloud_task, EarlyExits(count=2, training=None))
-    before = evaluate_module(untrained.module(), cloud_task.val)
-    after = evaluate_module(staged.module(), cloud_task.val)
-    assert before[-1] == evaluate_module(chain_program.module(), cloud_task.val)[-1]
+def test_training_makes_the_exits_useful(trained_program, staged, quadrant_task):
+    untrained = add_exits(trained_program, quadrant_task, EarlyExits(count=2, training=None))
+    before = evaluate_module(untrained.module(), quadrant_task.val)
+    after = evaluate_module(staged.module(), quadrant_task.val)
+    assert before[-1] == evaluate_module(trained_program.module(), quadrant_task.val)[-1]
     assert all(new > old + 0.2 for old, new in zip(before[:-1], after[:-1], strict=True))
     assert after[-1] > before[-1] - 0.05
 
@@ -184,7 +184,7 @@ def test_the_objective_is_what_training_minimises(mlp):
         pass
 
     class Objective:
-        name = "mine"
+        name, views = "mine", None
         hooks = ()
 
         def to(self, device):
@@ -206,9 +206,9 @@ def test_a_quantised_program_is_refused(mlp):
         add_exits(quantize(mlp, task), task)
 
 
-def test_a_program_with_exits_is_refused(staged, cloud_task):
+def test_a_program_with_exits_is_refused(staged, quadrant_task):
     with pytest.raises(UsageError, match="the program has 2 early exits already"):
-        add_exits(staged, cloud_task)
+        add_exits(staged, quadrant_task)
 
 
 @pytest.mark.parametrize(("forward", "shapes"), [
@@ -236,10 +236,10 @@ def test_a_setting_out_of_its_range_is_refused(wrong, message):
         EarlyExits(**wrong)
 
 
-def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(chain_program, cloud_task):
-    program, task = chain_program, cloud_task
+def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, quadrant_task):
+    program, task = trained_program, quadrant_task
     config = EarlyExits(count=1, backbone="freeze", training=Training(
-        epochs=3, batch_size=32, lr=0.1, accelerator="cpu"))
+        epochs=3, batch_size=32, lr=0.1, augment=False, accelerator="cpu"))
     trained = add_exits(program, task, config)
     before, after = program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -127,16 +127,16 @@ def test_exits_and_segments_must_agree():
 
 
 @pytest.fixture(scope="module")
-def draft(staged, cloud_task):
+def draft(staged, quadrant_task):
     """The staged program as a bundle that nobody leaves early."""
-    return Assembly(task=cloud_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
-                    model="chain").draft(staged)
+    return Assembly(task=quadrant_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
+                    model="small").draft(staged)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.02, 0.3])
-def test_a_session_does_what_was_chosen(draft, staged, cloud_task, drop):
+def test_a_session_does_what_was_chosen(draft, staged, quadrant_task, drop):
     (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
-                          for batch in cloud_task.val.batches(1000)]
+                          for batch in quadrant_task.val.batches(1000)]
     logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
     macs = [segment.macs for segment in draft.manifest.segments]
     assert sum(macs) == staged.costs().macs

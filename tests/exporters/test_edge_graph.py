@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from edgewright.exporters import _edge_graph as forms
-from edgewright.exporters._strided_slices import convolve_slices
+from edgewright.exporters._convolutions_of_ones import (
+    convolve_pools,
+    convolve_slices,
+    write_out_pools,
+)
+from edgewright.exporters._xnnpack_linears import split_biases
 from edgewright.program import Program, settle
 from edgewright.quantization import Quantization, quantize
 
@@ -26,7 +31,7 @@ def targets(module):
 
 
 @pytest.mark.parametrize("rewrite", [
-    forms.float_biases, forms.float_weights, forms.requantize_weights, forms.own_dequantizations])
+    forms.float_biases, forms.requantize_weights, forms.own_dequantizations])
 def test_a_rewrite_changes_no_number(signed, rewrite, images):
     module = copy.deepcopy(signed.graph_module)
     before = targets(module)
@@ -60,12 +65,45 @@ def test_biases_are_the_same_integers_again(signed):
         assert torch.equal(torch.round(integers.float() * scales / scales).int(), integers)
 
 
-def test_weights_that_no_kernel_of_integers_reads_become_floats(signed):
-    module = copy.deepcopy(signed.graph_module)
+class Ends(nn.Module):
+    """A convolution between quantised values, and one and a linear layer that end in floats."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.map = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.body(x).relu()
+        return self.head(x.mean((2, 3))), self.map(x)
+
+
+@pytest.fixture(scope="module")
+def ends(images, as_task) -> Program:
+    program = Program.capture(Ends().eval(), images[:2])
+    return quantize(program, as_task(images), Quantization(target="executorch"))
+
+
+def test_weights_that_no_kernel_reads_as_integers_become_floats(ends, images):
+    module = copy.deepcopy(ends.graph_module)
     forms.float_biases(module)
-    weights = targets(module).count(quantized.dequantize_per_channel.default)
     forms.float_weights(module)
-    assert targets(module).count(quantized.dequantize_per_channel.default) == weights - 1  # head
+    settle(module)
+    left = [node.args[0].target for node in module.graph.nodes
+            if node.target is quantized.dequantize_per_channel.default]
+    assert left == ["body.weight", "head.weight"]
+    assert all(map(torch.equal, module(images), ends.run(images)))
+
+
+def test_a_bias_is_added_after_a_linear_layer_with_a_float_result(signed, images):
+    module = copy.deepcopy(signed.graph_module)
+    split_biases(module)
+    settle(module)
+    layers = [node for node in module.graph.nodes if node.target is torch.ops.aten.linear.default]
+    assert [len(layer.args) for layer in layers] == [3, 2]  # hidden, head
+    addition, = layers[1].users
+    assert addition.target is torch.ops.aten.add.Tensor
+    assert torch.allclose(module(images), signed.run(images), rtol=1e-6, atol=1e-6)
 
 
 def test_every_reader_has_a_dequantisation_of_its_own(signed):
@@ -104,3 +142,72 @@ def test_other_slices_stay(part):
     convolve_slices(module)
     assert torch.ops.aten.conv2d.default not in targets(module)
     assert torch.ops.aten.slice.Tensor in targets(module)
+
+
+def pooled(pool, images, as_task, target):
+    """A quantised program in which a pooling lies between two convolutions."""
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.before, self.after = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x):
+            return self.after(pool(self.before(x))).mean((2, 3))
+
+    program = Program.capture(Pooled().eval(), images[:2])
+    return quantize(program, as_task(images), Quantization(target=target))
+
+
+POOLS = {
+    "2": lambda x: nn.functional.avg_pool2d(x, 2),
+    "3 by 2": lambda x: nn.functional.avg_pool2d(x, 3, 2),
+    "padded": lambda x: nn.functional.avg_pool2d(x, 2, 2, padding=1),
+    "adaptive": lambda x: nn.functional.adaptive_avg_pool2d(x, 2),
+    "one after another": lambda x: nn.functional.avg_pool2d(nn.functional.avg_pool2d(x, 2), 2)}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("target", ["litert", "executorch"])
+def test_pools_go_back_on_the_grid_that_is_read(pool, target, images, as_task):
+    program = pooled(POOLS[pool], images, as_task, target)
+    module = copy.deepcopy(program.graph_module)
+    grids = {node.args[1:3] for node in module.graph.nodes
+             if node.target is quantized.dequantize_per_tensor.default}
+    forms.average_on_the_grid(module)
+    settle(module)
+    back = {node.args[1:3] for node in module.graph.nodes
+            if node.target is quantized.dequantize_per_tensor.default}
+    assert len(back) == len({grid for grid in grids if grid[0] != 1}) < len(grids)
+    want = program.run(images)
+    assert torch.linalg.norm(module(images) - want) < 0.05 * torch.linalg.norm(want)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_become_convolutions_of_ones(pool, images, as_task):
+    program = pooled(POOLS[pool], images, as_task, "executorch")
+    module = copy.deepcopy(program.graph_module)
+    for rewrite in (forms.average_on_the_grid, write_out_pools, convolve_pools, settle):
+        rewrite(module)
+    assert not {torch.ops.aten.avg_pool2d.default,
+                torch.ops.aten.adaptive_avg_pool2d.default} & set(targets(module))
+    want = program.run(images)
+    assert torch.linalg.norm(module(images) - want) < 0.05 * torch.linalg.norm(want)
+
+
+@pytest.mark.parametrize("pool", [
+    *POOLS.values(), lambda x: nn.functional.max_pool2d(x, 2),
+    lambda x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
+    lambda x: nn.functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)])
+def test_pools_in_floating_point_are_written_out(pool):
+    class Pool(nn.Module):
+        def forward(self, x):
+            return pool(x)
+
+    x = torch.randn(2, 4, 8, 8)
+    module = Program.capture(Pool(), x).graph_module
+    want = module(x)
+    write_out_pools(module)
+    convolve_pools(module)
+    settle(module)
+    assert all(len(node.args) >= 3 for node in module.graph.nodes if node.op == "call_function")
+    assert torch.allclose(module(x), want)

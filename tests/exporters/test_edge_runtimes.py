@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -59,6 +60,72 @@ def test_the_file_computes_what_the_program_does(target, translate, engine, bloc
     want = program.run(images).numpy()
     assert np.linalg.norm(have - want) < 0.02 * np.linalg.norm(want)
     assert translate(program) == content
+
+
+class Shown(nn.Module):
+    """A pooling whose every integer is seen in the outputs."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool, self.before, self.after = pool, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        nn.init.dirac_(self.after.weight)
+        nn.init.zeros_(self.after.bias)
+
+    def forward(self, x):
+        return self.after(self.pool(self.before(x))).flatten(1)
+
+
+@pytest.mark.parametrize("pool", [
+    nn.AvgPool2d(2), nn.AvgPool2d(3, 2), nn.AvgPool2d((2, 3)), nn.AvgPool2d(2, 2, padding=1),
+    nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
+    nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2))], ids=str)
+@pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
+def test_pools_agree_in_every_integer(target, translate, engine, pool, images, as_task):
+    torch.manual_seed(0)
+    program = Program.capture(Shown(pool).eval(), images[:2])
+    program = quantize(program, as_task(images), Quantization(target=target))
+    step = min(node.args[1] for node in program.calls()
+               if "dequantize_per_tensor" in str(node.target))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # nothing is slow
+        have, = engine(translate(program)).run((images.numpy(),))
+    assert np.abs(have - program.run(images).numpy()).max() < step / 100
+
+
+class Floats(nn.Module):
+    """Linear layers of which the first reads, and the last gives, what is not quantised."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.body, self.head = nn.Linear(192, 64, bias=bias), nn.Linear(64, 100, bias=bias)
+
+    def forward(self, x):
+        return self.head(nn.functional.gelu(self.body(x.flatten(1))))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
+def test_linear_layers_among_floats_are_stored_as_integers(target, translate, engine, bits, bias,
+                                                           images, as_task):
+    torch.manual_seed(0)
+    program = Program.capture(Floats(bias).eval(), images[:2])
+    scheme = Quantization(target=target, weights=bits, ends=None)
+    program = quantize(program, as_task(images), scheme)
+    content = translate(program)
+    weights = 192 * 64 + 64 * 100
+    assert len(content) < weights + 12_000 < 4 * weights
+    have, = engine(content).run((images.numpy(),))
+    want = program.run(images).numpy()
+    assert np.linalg.norm(have - want) < 1e-5 * np.linalg.norm(want)
+    assert (have.argmax(1) == want.argmax(1)).all()
+
+
+@needs("litert")
+def test_weights_alone_are_stored_as_integers_for_litert(blocks, images):
+    program = quantize(blocks, None, Quantization(target="litert", mode="weight_only"))
+    have, = LiteRtEngine(to_litert(program)).run((images.numpy(),))
+    assert np.allclose(have, program.run(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @needs("executorch")

@@ -326,7 +326,8 @@ def test_what_a_model_has_no_place_for_is_left_out_and_said(
                          quiet=True)
     first, *others = result.manifest.stages
     assert [stage.name for stage in others] == ["quantize"]
-    assert first.notes[0].startswith("pruning and recovery left out: 0.0% of the macs could go (")
+    assert first.notes[0].startswith("pruning and recovery left out: 0.0% of the macs could go; "
+                                     "kept whole: ")
     assert "lstm (lstm) has no slicing rule" in first.notes[0]
     assert first.notes[1] == "0 of 1 early exits: the graph has no place for more"
     assert result.manifest.uncounted == ("lstm x 1",)

@@ -11,6 +11,8 @@ from torch import nn
 import edgewright as ew
 from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result
+from edgewright.pipeline import _assemble as assemble_module
+from edgewright.pipeline._bundling import to_segments
 from edgewright.pipeline._scheme import precision_notes, scheme_note
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
@@ -36,11 +38,6 @@ def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
     assert scheme_note(ew.Quantization(**settings)) == words
 
 
-@pytest.fixture(scope="module")
-def program(trained_net: nn.Module, quadrant_task: Task) -> ew.Program:
-    return ew.Program.capture(trained_net, quadrant_task.train.example(2))
-
-
 @pytest.mark.parametrize(("settings", "notes"), [
     ({}, ("W8A8 of 4 layers",)),
     ({"weights": 4}, ("W8A8 of 2 layers, W4A8 of 2 layers",)),
@@ -51,10 +48,10 @@ def program(trained_net: nn.Module, quadrant_task: Task) -> ew.Program:
       "in floating point: stem, one, two (operators leaves out convolution)")),
 ])
 def test_bits_and_what_stays(settings: dict[str, object], notes: tuple[str, ...],
-                             program: ew.Program, quadrant_task: Task) -> None:
+                             trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **settings)
-    after = ew.quantize(program, quadrant_task, config)
-    assert precision_notes(program, after, config) == notes
+    after = ew.quantize(trained_program, quadrant_task, config)
+    assert precision_notes(trained_program, after, config) == notes
 
 
 def test_of_many_layers_that_stay_the_first_are_named() -> None:
@@ -89,6 +86,23 @@ def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) ->
     slower = manifest.compressed["latency_ms"] > min(manifest.original["latency_ms"],
                                                      manifest.unquantized["latency_ms"])
     assert slower or not manifest.slow_layers
+
+
+def test_an_original_that_nothing_changed_is_exported_and_timed_once(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = []
+
+    def counted(program: ew.Program):
+        exported.append(program.is_quantized)
+        return to_segments(program)
+
+    monkeypatch.setattr(assemble_module, "to_segments", counted)
+    manifest = ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path / "run",
+                           quiet=True).manifest
+    assert exported == [False, True]
+    assert set(manifest.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
+    assert set(manifest.unquantized.measurements) <= set(manifest.original.measurements)
 
 
 def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadrant_task: Task,

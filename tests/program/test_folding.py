@@ -113,7 +113,7 @@ def test_a_bias_of_another_use_is_not_overwritten(randomise):
 
     _, folded = fold(Shifted(), IMAGE, randomise)
     assert norms(folded) == 0
-    assert sorted(folded.state_dict()) == ["bias", "weight", "weight_folded_bias"]
+    assert sorted(folded.state_dict()) == ["bias", "bias_1", "weight"]
 
 
 def test_a_folded_program_trains(small_program):

@@ -28,8 +28,8 @@ LONG = Training(epochs=12, batch_size=16, lr=0.05, augment=False, accelerator="c
 
 
 @pytest.fixture(scope="module")
-def net(trained_net, quadrant_task):
-    return Program.capture(trained_net, quadrant_task.train.example(2))
+def net(trained_program):
+    return trained_program
 
 
 def slices_of(groups, module, channel):
@@ -158,7 +158,7 @@ def test_what_cannot_vanish_is_refused(net, mixed_program, quadrant_task):
     with pytest.raises(UsageError, match="the channels of a quantised program cannot vanish"):
         regularize(quantize(net, quadrant_task), quadrant_task)
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
-    message = "no channel of this program can vanish (weight: it is an output)"
+    message = "no channel of this program can vanish: weight (it is an output)"
     with pytest.raises(UsageError, match=re.escape(message)):
         remove_vanished(program)
 

@@ -27,8 +27,8 @@ LAYERS = ("stem", "one", "two", "head")
 
 
 @pytest.fixture(scope="module")
-def net(trained_net, quadrant_task):
-    return Program.capture(trained_net, quadrant_task.train.example(2))
+def net(trained_program):
+    return trained_program
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgewright.errors import DataError
-from edgewright.quantization._binary import (
-    BinaryLevels,
-    Estimator,
-    binarize,
-    slow_binarize,
-)
+from edgewright.quantization._binary import BinaryLevels, Estimator, binarize
+
+
+def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
+                  factor: float) -> Tensor:
+    """Out of plain operations, whose gradients autograd finds."""
+    scale, shift = (t.detach() + (t - t.detach()) * factor for t in (scale, shift))
+    signs = torch.where(x >= shift, 1.0, -1.0)
+    if estimator == "weight":
+        smooth = x.clamp(-1, 1)
+        return signs * scale + (smooth - smooth.detach())
+    unit = scale.detach()
+    ratio = ((x - x.detach()) - (shift - shift.detach()) + (x - shift).detach()) / unit
+    parabola = torch.where(ratio >= 0, 2 * ratio - ratio**2, 2 * ratio + ratio**2)
+    smooth = torch.where(ratio.abs() < 1, parabola, torch.sign(ratio)) * unit
+    return signs * scale + (smooth - smooth.detach())
 
 
 def gradients_of(function, estimator: Estimator, leaves: list[Tensor]) -> list[Tensor]:

@@ -16,10 +16,28 @@ from edgewright.quantization._fake_quantize import (
     GridGradients,
     fake_quantize,
     quantized_integers,
-    slow_fake_quantize,
 )
 
 Case = tuple[Tensor, Tensor, Tensor, tuple[int, int]]
+
+
+def slow_fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
+                       gradients: GridGradients) -> Tensor:
+    """Out of plain operations, whose gradients autograd finds."""
+    low, high = ((limit - zero_point.detach()) * scale.detach() for limit in limits)
+    rounded = (torch.round(x / scale) + zero_point).clamp(*limits).detach()
+    zero_point = with_gradient(zero_point, gradients.factor / scale.detach()**2)
+    scale = with_gradient(scale, gradients.factor)
+    within_scale = scale if gradients.rounding else scale.detach()
+    ratio = x / within_scale
+    whole = (rounded - zero_point).detach()
+    within = (ratio + (whole - ratio).detach()) * within_scale
+    return torch.where((x >= low) & (x <= high), within, (rounded - zero_point) * scale)
+
+
+def with_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
+    """``tensor``, its gradient multiplied with ``factor``."""
+    return tensor.detach() + (tensor - tensor.detach()) * factor
 
 
 @st.composite

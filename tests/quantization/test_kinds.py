@@ -53,6 +53,10 @@ KINDS = {
     "pooling": (lambda m, x: m.h(F.avg_pool2d(F.pad(F.adaptive_avg_pool2d(m.a(x), 4),
                                                     (1, 1, 1, 1), value=5.0), 2).flatten(1)), IMAGE,
                 lambda: {"a": conv(3, 4), "h": nn.Linear(36, 3)}),
+    "shuffled halves": (
+        lambda m, x: m.h(pooled(m.b(torch.cat((y := F.channel_shuffle(m.a(x).relu(), 2).chunk(
+            2, 1))[::-1], 1) + torch.cat(y, 1)))), IMAGE,
+        lambda: {"a": conv(3, 8), "b": conv(8, 4), "h": nn.Linear(4, 3)}),
     "a layer twice": (lambda m, x: m.h(pooled(m.a(m.a(x).relu()))), IMAGE,
                       lambda: {"a": conv(3, 3), "h": nn.Linear(3, 3)}),
     "tied layers": (lambda m, x: m.h(m.b(m.a(x).relu()).relu().mean(1)), TOKENS, tied),
@@ -110,6 +114,33 @@ def test_every_layer_is_quantised_and_the_runtime_agrees(kind, net, tmp_path):
             assert relative_error(want, have) < 0.03
         assert all(torch.equal(a, b) for a, b in zip(
             simulated, leaves(loaded.run(batch)), strict=True))
+
+
+def test_what_is_written_into_a_copy_is_there(net):
+    def patched(m, x):
+        y = m.a(x).relu().clone()
+        y[:, 0] = 5 * x[:, 0].sigmoid()
+        return m.h(pooled(m.b(y)))
+
+    torch.manual_seed(0)
+    x, y = torch.randn(64, *IMAGE), torch.arange(64) % 3
+    program = Program.capture(net(patched, a=conv(3, 4), b=conv(4, 4), h=nn.Linear(4, 3)), x[:2])
+    assert relative_error(program.run(x), quantize(program, task_of(x, y)).run(x)) < 0.03
+
+
+def test_an_attention_computes_in_floats_what_it_reads_quantised(net):
+    def attention(m, x):
+        parts = m.a(x).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4).unbind(0)
+        return m.h(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2).mean(1))
+
+    torch.manual_seed(0)
+    x, y = torch.randn(64, *TOKENS), torch.arange(64) % 3
+    program = Program.capture(net(attention, a=nn.Linear(6, 18), h=nn.Linear(6, 3)), x[:2])
+    quantized = quantize(program, task_of(x, y))
+    assert [(layer.op, layer.bits) for layer in quantized.costs().layers] == [
+        ("linear", 8), ("scaled_dot_product_attention", 32), ("linear", 8)]
+    have, = on_runtime(quantized)(x)
+    assert relative_error(quantized.run(x), have) < 0.01
 
 
 def test_a_weight_shared_with_an_embedding_stays_a_float_there(net):

@@ -152,6 +152,34 @@ def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net):
     assert [point.grid.bits for point in four.weights] == [8, 8, 8, 8]  # all next to an end
 
 
+def parts(m, x):
+    one, two = m.a(x).relu().chunk(2, dim=1)
+    return m.c(torch.cat([one, m.b(two).relu()], 1)).mean((2, 3))
+
+
+@pytest.mark.parametrize(("target", "joined"), [("onnxruntime", "cat"), ("litert", "relu")])
+def test_the_parts_of_a_value_lie_on_its_grid(net, target, joined):
+    program = Program.capture(net(parts, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 4, 1),
+                                  c=nn.Conv2d(6, 4, 1)), torch.zeros(2, 3, 8, 8))
+    found = bits_of(place(program, Quantization(target=target)))
+    on_grid = dict.fromkeys(("relu", "getitem", "getitem_1"), "relu") | {"cat": joined}
+    assert {value: name for name, (_, places) in found.items() for value, _ in places
+            if value in on_grid} == on_grid
+
+
+def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net):
+    def patched(m, x):
+        y = m.a(x).relu().clone()
+        y[:, 0] = x[:, 0].sigmoid()
+        return m.b(y).mean((2, 3))
+
+    program = Program.capture(net(patched, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
+                              torch.zeros(2, 3, 8, 8))
+    found = bits_of(place(program, Quantization()))
+    assert {value for _, places in found.values() for value, _ in places} == {
+        "relu", "conv2d_1", "inputs_0"}
+
+
 def same_padding(m, x):
     y = F.pad(m.a(x), (0, 1, 0, 1), value=-float("inf"))
     return m.b(F.max_pool2d(y, 2)).mean((2, 3))

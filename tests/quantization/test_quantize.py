@@ -223,7 +223,8 @@ def test_without_data_ranges_come_from_the_norms(small, colour_task):
 
 def test_a_scheme_that_fits_nothing_says_why(small, colour_task):
     with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
-                                         r"nothing to quantise \(stem\.weight: layers says so of"):
+                                         r"nothing to quantise: stem, one, two and 2 more "
+                                         r"\(layers says so of"):
         quantize(small, colour_task, Quantization(layers={"*": None}))
     with pytest.raises(UsageError, match="layers='stm' matches no layer; near names: stem"):
         quantize(small, colour_task, Quantization(layers={"stm": None}))

@@ -1,6 +1,7 @@
 """Manifests as a run would write them."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,8 +93,8 @@ def segment(index: int, size: int, macs: int, share: float, threshold: float | N
 
 
 @pytest.fixture
-def manifest() -> Manifest:
-    return Manifest(
+def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
+    return manifest_of(
         model="torchvision:resnet20", data="cifar10", seed=7,
         recipe={"name": "balanced", "prune": {"criterion": "taylor", "ratio": 0.5},
                 "quantize": {"method": "qat", "weights": 8, "ignore": ["fc"]}},
@@ -135,8 +136,6 @@ def breached(manifest: Manifest) -> Manifest:
 
 
 @pytest.fixture
-def bare() -> Manifest:
+def bare(manifest_of: Callable[..., Manifest]) -> Manifest:
     """As little as a manifest can hold."""
-    return Manifest(model="net", data="digits", recipe={}, seed=0, budget=Budget(), versions={},
-                    machine="", inputs=(), outputs=(), segments=(), original=Figures(),
-                    compressed=Figures(), simulated=Figures())
+    return manifest_of(model="net", data="digits", machine="")

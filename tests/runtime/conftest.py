@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
-from edgewright.core import Budget, Figures, Manifest, Segment, TensorSpec
+from edgewright.core import Manifest, Segment, TensorSpec
 
 IN, WIDTH, CLASSES = 4, 6, 3
 THRESHOLDS = (0.8, 0.6)
@@ -41,7 +41,7 @@ def weights() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
+def make_bundle(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> Callable[..., Bundle]:
     """Write and read back a bundle of these models; keywords replace the manifest's fields."""
     def make(models: list[bytes], inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...],
              thresholds: tuple[float, ...] = (), **fields: object) -> Bundle:
@@ -49,10 +49,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
             Segment(file=f"segments/{i}.onnx", sha256="", size_bytes=0, macs=MACS[i],
                     energy_mj=ENERGY[i], ram_bytes=8, threshold=threshold)
             for i, threshold in enumerate([*thresholds, None]))
-        manifest = Manifest(**{
-            "model": "m", "data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
-            "machine": "any", "inputs": inputs, "outputs": outputs, "segments": segments,
-            "original": Figures(), "compressed": Figures(), "simulated": Figures(), **fields})
+        manifest = manifest_of(inputs=inputs, outputs=outputs, segments=segments, **fields)
         path = tmp_path / "model.edge"
         write_bundle(path, manifest, {s.file: m for s, m in zip(segments, models, strict=False)})
         return read_bundle(path)

@@ -14,6 +14,7 @@ import pytest
 
 from edgewright.errors import BundleError
 from edgewright.runtime import OnnxEngine
+from edgewright.runtime._engine import FileEngine, one_by_one
 
 WORKSHOP = {"torch", "torchao", "onnx", "onnxscript", "onnx_ir", "datasets", "sklearn", "scipy",
             "lightning_fabric", "PIL", "rich", "typer"}
@@ -48,6 +49,45 @@ def test_model_that_cannot_be_loaded(model):
     with pytest.raises(BundleError, match="cannot load the model") as caught:
         OnnxEngine(model)
     assert "\n" not in str(caught.value)
+
+
+class Failing(FileEngine):
+    """Raises what it was given."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("a runtime 1.0", (ValueError,))
+        self._error = error
+
+    def _compute(self, inputs):
+        raise self._error
+
+
+def test_only_what_a_runtime_refuses_is_told_as_a_refusal():
+    assert Failing(ValueError()).runtime == "a runtime 1.0"
+    with pytest.raises(BundleError, match="the model does not take these inputs: two are too many"):
+        Failing(ValueError("two are too many")).run(())
+    with pytest.raises(KeyError):
+        Failing(KeyError()).run(())
+
+
+def test_samples_run_one_after_another_and_keep_their_order():
+    sizes = []
+
+    def run(inputs):
+        sizes.append([array.shape for array in inputs])
+        return inputs[0] - inputs[1], inputs[1].sum(1)
+
+    a, b = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
+    difference, total = one_by_one((a, b), run)
+    assert np.array_equal(difference, a - 1)
+    assert total.tolist() == [2, 2, 2]
+    assert sizes == [[(1, 2), (1, 2)]] * 3
+
+
+@pytest.mark.parametrize("counts", [(), (0,), (0, 0), (1, 2)])
+def test_samples_that_are_none_or_differ_in_number_are_refused(counts):
+    with pytest.raises(ValueError, match="expected as many in each input, one at least"):
+        one_by_one(tuple(np.zeros((count, 2)) for count in counts), lambda inputs: inputs)
 
 
 def test_importing_edgewright_loads_none_of_its_dependencies():

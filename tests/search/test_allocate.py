@@ -15,6 +15,7 @@ from edgewright.errors import UsageError
 from edgewright.program import Program, remove_channels
 from edgewright.search import (
     Allocation,
+    CostModel,
     allocate_channels,
     require_reachable,
     select_uniform,
@@ -37,8 +38,8 @@ def drawn(groups, seed, ties=False):
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def allocate(program, groups, scores, **options):
-    return allocate_channels(program, groups, scores,
+def allocate(program, groups, scores, target="macs", **options):
+    return allocate_channels(CostModel(program, groups, target), scores,
                              Allocation(**{"ratio": 0.4, "round_to": 4, **options}))
 
 
@@ -114,7 +115,7 @@ def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_
         removed = allocate(residual, residual_groups, scores, target=target, ratio=ratio,
                            method=method, round_to=step)
     except UsageError:
-        macs, parameters = smallest(residual_groups, step)
+        macs, parameters = residual_groups.costs_without(smallest(residual_groups, step))
         assert target == "channels" or {"macs": macs, "params": parameters}[target] > goal
         return
     assert cost(residual, residual_groups, removed, target) <= goal
@@ -191,7 +192,7 @@ def test_the_same_scores_give_the_same_channels(residual, residual_groups):
 @pytest.mark.parametrize(("step", "kept"), [(1, {1}), (4, {4}), (7, {7}), (8, {8, 7}),
                                             (16, {16, 12, 7})])
 def test_the_smallest_program_keeps_a_step_of_every_group(residual, residual_groups, step, kept):
-    macs, parameters = smallest(residual_groups, step)
+    macs, parameters = residual_groups.costs_without(smallest(residual_groups, step))
     removed = allocate(residual, residual_groups, drawn(residual_groups, 6), round_to=step,
                        ratio=1 - macs / residual.costs().macs)
     assert set(left(residual_groups, removed).values()) == kept
@@ -204,7 +205,7 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
     program = Program.capture(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)),
                               torch.zeros(1, 3))
     groups = program.groups()
-    macs, _ = smallest(groups, 1)
+    macs, _ = groups.costs_without(smallest(groups, 1))
     removed = allocate(program, groups, drawn(groups, 0), round_to=1,
                        ratio=1 - macs / program.costs().macs)
     assert len(removed) == width - 1
@@ -212,7 +213,7 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, method):
-    macs, _ = smallest(residual_groups, 4)
+    macs, _ = residual_groups.costs_without(smallest(residual_groups, 4))
     keeps = macs / residual.costs().macs
     with pytest.raises(UsageError) as caught:
         allocate(residual, residual_groups, drawn(residual_groups, 7), ratio=0.97,
@@ -258,15 +259,12 @@ def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual, residual_
     assert (1 - ratio) * before * 0.85 < after <= (1 - ratio) * before + 1e-6
 
 
-def test_require_reachable_returns_what_the_program_costs(residual, residual_groups):
-    costs = residual.costs()
-    known = {"macs": costs.macs, "params": costs.parameters, "channels": 37,
-             "ram": costs.peak_activation_bytes}
-    for target, value in known.items():
-        assert require_reachable(residual, residual_groups, Allocation(target, 0.1)) == value
+def test_what_cannot_be_reached_is_refused_before_anything_is_scored(residual, residual_groups):
+    cost = CostModel(residual, residual_groups, "channels")
+    require_reachable(cost, Allocation(0.9))
     with pytest.raises(UsageError, match=r"cannot remove 98% of the channels: the smallest legal "
                                          r"program keeps 8\.1%"):
-        require_reachable(residual, residual_groups, Allocation("channels", 0.98))
+        require_reachable(cost, Allocation(0.98))
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.25, (4, 6)), (0.5, (4, 4)), (0.75, (2, 2)),

@@ -10,13 +10,26 @@ import torch
 
 from edgewright.errors import BudgetError
 from edgewright.program import Program, remove_channels
-from edgewright.search import Allocation, Plan, allocate_channels, plan_ratio
+from edgewright.search import (
+    Allocation,
+    CostModel,
+    Plan,
+    StoredBits,
+    allocate_channels,
+    plan_ratio,
+)
 
 ENERGY = 3.0
 
 
+def alike(program, bits):
+    """Every tensor at the same bits."""
+    return dict.fromkeys(program.state_dict(), float(bits))
+
+
 def plan(program, groups, limits, bits=8, round_to=1):
-    return plan_ratio(program, groups, limits, original_energy_mj=ENERGY, weight_bits=bits,
+    bits = alike(program, bits)
+    return plan_ratio(program, groups, limits, energy_mj=ENERGY, stored=StoredBits(bits, bits),
                       round_to=round_to)
 
 
@@ -59,7 +72,7 @@ LIMITS = [
 def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, shares, round_to,
                                                   bits):
     costs = residual.costs()
-    full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY * bits / 32}
+    full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY}
     limits = {name: share * full[name] for name, share in shares.items()}
     found = plan(residual, residual_groups, limits, bits, round_to)
 
@@ -106,8 +119,8 @@ def test_what_is_planned_can_be_allocated(residual, residual_groups, method, sha
     total = residual.costs().macs
     found = plan(residual, residual_groups, {"macs": share * total})
     scores = {c: float(c) for group in residual_groups.groups for c in group.channels}
-    removed = allocate_channels(residual, residual_groups, scores,
-                                Allocation("macs", found.ratio, method))
+    removed = allocate_channels(CostModel(residual, residual_groups, "macs"), scores,
+                                Allocation(found.ratio, method))
     assert residual_groups.costs_without(removed)[0] <= 0.9 * share * total
 
 
@@ -126,3 +139,38 @@ def test_a_program_that_multiplies_nothing_is_planned_for_too():
     groups = program.groups()
     assert plan(program, groups, {"size": 7}) == Plan(0.0, "size", 0.0)
     assert plan(program, groups, {"size": 9}) == Plan(0.0, None, 0.0)
+
+
+def by_tensor(**bits):
+    return {f"{name}.weight": float(value) for name, value in bits.items()}
+
+
+def test_every_tensor_is_priced_at_its_own_bits(residual, residual_groups):
+    bits = by_tensor(stem=8, wide=2, back=4)
+    stored = StoredBits(bits, bits)
+    state = residual.state_dict()
+    whole = sum(tensor.numel() * bits.get(name, 32) / 8 for name, tensor in state.items())
+
+    def needs(limit):
+        return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
+                          stored=stored, round_to=1).ratio
+
+    assert needs(whole / 0.9 + 1) == 0.0
+    assert needs(whole / 0.9 - 1) > 0.0
+
+
+def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual, residual_groups):
+    most, fewest = alike(residual, 8), alike(residual, 2)
+    count = residual.costs().parameters
+
+    def planned(limit, **limits):
+        return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
+                          stored=StoredBits(most, fewest, **limits), round_to=1)
+
+    assert planned(count).ratio > 0.0
+    assert planned(count, most_bytes=0.9 * count) == Plan(0.0, None, planned(count).most)
+    assert planned(count, most_bytes=0.95 * count).ratio == planned(count).ratio
+    least = 0.8 * at_level(40, 1).parameters * 2 / 8
+    assert planned(least).binding == "size"
+    with pytest.raises(BudgetError, match="size is limited to"):
+        planned(least - 0.1)

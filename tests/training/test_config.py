@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgewright.errors import UsageError
-from edgewright.training import Training
+from edgewright.training import EpochRecord, Training
 from edgewright.training._schedule import learning_rate
 
 
@@ -19,6 +22,9 @@ from edgewright.training._schedule import learning_rate
     ({"momentum": 1.0}, "momentum: Input should be less than 1"),
     ({"precision": "int8"}, "precision: .* got 'int8'"),
     ({"clip_norm": -1}, "clip_norm: Input should be greater than 0"),
+    ({"ema": 1.0}, "ema: Input should be less than 1"),
+    ({"mixup": -1}, "mixup: Input should be greater than or equal to 0"),
+    ({"accumulate": 0, "devices": 0}, "accumulate: .* or equal to 1, got 0; devices: "),
     ({"epoch": 3, "batch_size": 0}, "batch_size: .*; epoch: Extra inputs are not permitted, got 3"),
 ])
 def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments, message):
@@ -73,3 +79,34 @@ def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing():
 
 def test_constant_is_constant():
     assert set(rates(epochs=2, schedule="constant")) == {1.0}
+
+
+def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup():
+    cycle = rates(epochs=10, schedule="one_cycle", warmup_epochs=5)
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert cycle.index(max(cycle)) == 50
+    assert max(rates(epochs=2, schedule="one_cycle", warmup_epochs=4)) < 1
+
+
+@given(accuracies=st.lists(st.integers(0, 5), max_size=30), wait=st.integers(1, 4))
+def test_plateau_is_torchs(accuracies, wait):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.1, patience=wait - 1, threshold=0, eps=0)
+    config = Training(epochs=40, lr=0.5, schedule="plateau", plateau_epochs=wait)
+    history = ()
+    for epoch, accuracy in enumerate(accuracies):
+        history = (*history, EpochRecord(epoch + 1, 1.0, accuracy / 5, 0.5, 1.0))
+        reference.step(accuracy / 5)
+        assert learning_rate(config, 7 * (epoch + 1), 7, history) == pytest.approx(
+            optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+def test_plateau_warms_up_and_waits_for_hooks_to_settle():
+    config = Training(epochs=9, lr=1.0, schedule="plateau", plateau_epochs=2, warmup_epochs=1)
+    assert [learning_rate(config, step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    falling = tuple(EpochRecord(n + 1, 1.0, 0.9 - n / 10, 1.0, 1.0, settled=False)
+                    for n in range(5))
+    assert learning_rate(config, 20, 4, falling) == 1.0
+    settled = tuple(replace(record, settled=True) for record in falling)
+    assert learning_rate(config, 20, 4, settled) == pytest.approx(0.01)

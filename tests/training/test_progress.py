@@ -34,6 +34,15 @@ def test_a_terminal_gets_a_bar_with_the_figures():
         assert part in text
 
 
+def test_the_bar_of_a_resumed_epoch_is_full_at_its_end():
+    progress = RichProgress(console=Console(file=io.StringIO(), force_terminal=True, _environ={}))
+    progress.start(epochs=2, steps=3, done=0)
+    progress.advance(samples=4, loss=0.25)  # the others were done before
+    progress.epoch(RECORD)
+    assert progress._bar.tasks[0].completed == 3
+    progress.stop()
+
+
 def test_elsewhere_it_is_silent_unless_asked():
     assert written(terminal=False, lines=False) == ""
     assert written(terminal=False, lines=True) == (

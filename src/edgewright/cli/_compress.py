@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
 
 from edgewright.cli._refs import load_reference
 from edgewright.core import Budget
+
+if TYPE_CHECKING:
+    from edgewright.training import Tracker
 
 
 def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -31,6 +34,8 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
     ignore: Annotated[list[str] | None, typer.Option(
         help="A layer (or pattern) whose output channels must stay; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+    track: Annotated[str | None, typer.Option(
+        help="Keep every training's figures: tensorboard (in OUT/tensorboard) or mlflow.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the table.")] = False,
 ) -> None:
     """Compress a trained model to one file that meets a budget.
@@ -53,7 +58,8 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
     loaded = load_reference(model, weights)
     task = load_task(data, normalize=normalize, seed=seed)
     result = run_pipeline(loaded, task, limits, recipe, out, ignore=ignore or (), seed=seed,
-                          name=model, quiet=quiet)
+                          name=model, quiet=quiet,
+                          track=cast("Tracker | None", track))  # which refuses other names
     console = Console()
     console.print(summary_table(result.manifest))
     console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
-
-from edgewright.distill._hinton import Distillation, HintonDistillation
-from edgewright.errors import UsageError
-from edgewright.program import Program
+from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
+from edgewright.distill._cache import cache_teacher
+from edgewright.distill._config import Distillation
+from edgewright.distill._distilling import Distilling
+from edgewright.distill._feature_losses import FEATURE_LOSSES
+from edgewright.distill._features import FeatureStudent
+from edgewright.distill._pairs import find_pairs
+from edgewright.distill._self_distilling import SelfDistilling
+from edgewright.distill._teacher import ModuleTeacher, Teacher
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import Program, outputs_of, shape_of
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Objective, Progress, Training, train
+from edgewright.training import (
+    LabelLoss,
+    Objective,
+    Progress,
+    Training,
+    on_device,
+    one_device,
+    train,
+)
 
 
 def fit(program: Program, task: Task, training: Training | None = None,  # noqa: PLR0913 - public
-        teacher: Program | nn.Module | None = None, *, distillation: Distillation | None = None,
-        seed: int = 0, checkpoint: Path | None = None,
-        progress: Progress | None = None) -> Program:
-    """Train a program on the labels, and on a teacher's outputs where there is one.
+        teacher: TeacherLike | None = None, *, distillation: Distillation | None = None,
+        cache: str | Path | None = None, views: int = 4, seed: int = 0,
+        checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
+    """Train a program on the labels, and on a teacher where there is one.
 
     Args:
         program: The program to train; it is left as it is.
         task: Its data.
         training: Optimiser, schedule, precision; None for the defaults.
-        teacher: A program or a module with the same inputs and classes; None learns from the
-            labels alone.
-        distillation: Temperature and alpha; None for the defaults.
+        teacher: A program, a module, a file (``.pt2``, ``.onnx``, ``.edge``), a model reference,
+            a `Teacher`, or several of these, of which the average teaches; it has the same inputs
+            and classes. None learns from the labels alone.
+        distillation: What is learnt from the teacher; None for the defaults. Features are paired
+            by their names in both, or by depth; see `find_pairs`.
+        cache: File in which the teacher's words are kept, so that it is asked once; see
+            `cache_teacher`. None asks it at every step.
+        views: How many views of every sample are kept; the epochs take them in turn.
         seed: Of the order of samples, their augmentation, and dropout.
         checkpoint: Written after every epoch, and resumed from.
         progress: Is told of every step.
@@ -34,14 +53,16 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         A new program with the weights of the best epoch on the validation split.
 
     Raises:
-        UsageError: The program is quantised, so its weights are integers.
+        UsageError: The program is quantised, so its weights are integers; the teacher cannot
+            teach; or a cache is asked for with what it does not hold: features, mixed samples.
+        ModelError: Teacher and student have different classes, or no features to compare.
+        StorageError: The cache is of another teacher, of other data or views, or damaged.
         TrainingError: The loss is no longer finite.
 
     Example:
         >>> import torch
-        >>> from edgewright.program import Program
         >>> x, y = torch.randn(64, 4), torch.arange(64) % 2
-        >>> program = Program.capture(nn.Linear(4, 2), x[:2])
+        >>> program = Program.capture(torch.nn.Linear(4, 2), x[:2])
         >>> trained = fit(program, Task((x, y), test=(x, y)), Training(epochs=1))
         >>> trained is program
         False
@@ -50,21 +71,75 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         raise UsageError("a quantised program cannot be trained; train before quantising, or "
                          "quantise with method='qat', which trains")
     config = Training() if training is None else training
-    objective = objective_for(teacher, distillation, config.label_smoothing)
+    settings = Distillation() if distillation is None else distillation
+    if cache is not None:
+        teacher = _cacheable(teacher, config, settings, cache)
+        teacher = _kept(teacher, program, task, config, Path(cache), views, progress)
+    if teacher is not None and settings.features is not None:
+        student, objective = _with_features(program, teacher, task, config, settings, seed)
+        train(student, task, config, objective, seed=seed, checkpoint=checkpoint,
+              progress=progress)
+        return program.with_state(student.network_state())
     module = program.module(train=True)
-    train(module, task, config, objective, seed=seed, checkpoint=checkpoint, progress=progress)
+    train(module, task, config, objective_for(teacher, settings, config.label_smoothing),
+          seed=seed, checkpoint=checkpoint, progress=progress)
     return program.with_state(module.state_dict())
 
 
-def objective_for(teacher: Program | nn.Module | None, distillation: Distillation | None = None,
+def objective_for(teacher: TeacherLike | None, distillation: Distillation | None = None,
                   label_smoothing: float = 0.0) -> Objective:
-    """Distillation where there is a teacher, else the labels alone.
+    """Distillation where there is a teacher, else the labels alone; without features.
 
     Example:
         >>> objective_for(None).name
         'LabelLoss(0.0)'
     """
+    settings = Distillation() if distillation is None else distillation
+    told = (LabelLoss(label_smoothing) if teacher is None else
+            Distilling(as_teacher(teacher), settings, label_smoothing=label_smoothing))
+    return SelfDistilling(told, settings) if settings.self_weight else told
+
+
+def _with_features(program: Program, teacher: TeacherLike, task: Task, config: Training,
+                   settings: Distillation, seed: int) -> tuple[FeatureStudent, Objective]:
+    source = as_program(teacher, task.train.example(2))
+    pairs = find_pairs(program, source, settings.pairs)
+    method = FEATURE_LOSSES[str(settings.features)]
+    student = FeatureStudent(program, pairs, projected=method.projected, seed=seed).train()
+    told = Distilling(ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
+                      label_smoothing=config.label_smoothing, features=len(pairs))
+    if settings.self_weight:
+        return student, SelfDistilling(told, settings, features=len(pairs))
+    return student, told
+
+
+def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
+               path: str | Path) -> TeacherLike:
+    """The teacher, once it is seen that a cache can stand in for it."""
     if teacher is None:
-        return LabelLoss(label_smoothing)
-    module = teacher.module() if isinstance(teacher, Program) else teacher
-    return HintonDistillation(module, distillation, label_smoothing=label_smoothing)
+        raise UsageError(f"the cache {path} is to keep what a teacher says, but there is no "
+                         "teacher; give one, or leave cache out")
+    if settings.features is not None:
+        raise UsageError(f"features={settings.features!r} cannot be learnt from a teacher cache, "
+                         "which keeps logits alone; set features=None, or leave cache out")
+    if mixed := [name for name in ("mixup", "cutmix") if getattr(config, name)]:
+        raise UsageError(f"{' and '.join(mixed)} cannot be used with a teacher cache, which keeps "
+                         "what was said of single samples; leave it at 0, or leave cache out")
+    return teacher
+
+
+def _kept(teacher: TeacherLike, program: Program, task: Task, config: Training, path: Path,
+          views: int, progress: Progress | None) -> Teacher:
+    """What the teacher says, from a file; made now where it is not there."""
+    asked, device = as_teacher(teacher), one_device(config).device
+    sample = on_device(next(task.train.select(range(1)).batches(1)), device)
+    asked.to(device)
+    told = tuple(asked.teach(sample).logits.shape[1:])
+    expected = tuple(shape_of(outputs_of(program)[-1])[1:])
+    if told != expected:
+        raise ModelError(f"the teacher {asked.name} puts out {told} logits a sample, the student "
+                         f"{expected}; they must have the same classes")
+    first = config.view(0)
+    return cache_teacher(asked, task, path, views=None if first is None else views,
+                         policy="standard" if first is None else first.policy, device=device,
+                         progress=progress)

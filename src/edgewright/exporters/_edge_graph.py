@@ -21,7 +21,9 @@ _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
 _CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
                             aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
 
-_MEANS: Final = frozenset({aten.adaptive_avg_pool2d.default, aten.mean.dim})
+_AVERAGES: Final = frozenset({
+    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
+_HAIR: Final = 1e-6  # by which a step of 1 may be less, to round halves away from 0
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
@@ -33,7 +35,7 @@ def one_sample(program: Program) -> tuple[Any, ...]:
 def float_biases(module: GraphModule) -> None:
     """Store every bias of int32 in floating point; rounded to the grid, it is the same again."""
     for node in list(module.graph.nodes):
-        if _is_constant(node) and node.args[-1] is torch.int32:
+        if is_constant(node) and node.args[-1] is torch.int32:
             _to_float(module, node)
 
 
@@ -41,17 +43,19 @@ def float_weights(module: GraphModule) -> None:
     """Store weights in floating point where no kernel would read them as integers.
 
     Kernels of integers want the layer's input quantised, and its result too unless the input was
-    quantised while running.
+    quantised while running. Those of linear layers read floats with integer weights as well.
     """
     for node in list(module.graph.nodes):
-        if _is_constant(node) and not all(map(_computes_integers, node.users)):
+        if is_constant(node) and not all(
+                reader.target is aten.linear.default or computes_integers(reader)
+                for reader in node.users):
             _to_float(module, node)
 
 
 def requantize_weights(module: GraphModule) -> None:
     """Store weights in floating point and quantise them in the graph, to the same integers."""
     for node in list(module.graph.nodes):
-        if not _is_constant(node) or node.args[-1] is not torch.int8:
+        if not is_constant(node) or node.args[-1] is not torch.int8:
             continue
         grid = (*node.args[1:4], *_WEIGHT_LIMITS, torch.int8)
         with module.graph.inserting_before(node):
@@ -61,28 +65,30 @@ def requantize_weights(module: GraphModule) -> None:
 
 
 def average_on_the_grid(module: GraphModule) -> None:
-    """Put means of integers back on the grid their readers know, where the runtime has its kernel.
+    """Put averages of integers back on the grid their readers know, as the runtime's kernels are.
 
-    The program takes them off it, with scale 1 and zero point 0, to round as that kernel does.
+    The program takes them off it, with scale 1, to round as those kernels do. Of one after another
+    the last knows the grid.
     """
-    for node in module.graph.nodes:
+    for node in reversed(module.graph.nodes):
         before: Any = node.args[0] if node.args else None
         readers = list(node.users)
-        if (node.target not in _MEANS or len(readers) != 1 or not _is_unscaled(before)
+        if (node.target not in _AVERAGES or len(readers) != 1 or not _is_unscaled(before)
                 or not _is_unscaled(readers[0])):
             continue
         grids = {reader.args[1:3] for reader in readers[0].users
                  if reader.target is quantized.dequantize_per_tensor.default}
-        if len(grids) == len({grid for grid in grids if grid != (1.0, 0)}) == 1:
+        if len(grids) == 1:
             grid, = grids
             for scaled in (before, readers[0]):
                 scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
 
 
 def _is_unscaled(node: Any) -> bool:
-    return (isinstance(node, Node) and node.args[1:3] == (1.0, 0)
+    return (isinstance(node, Node)
             and node.target in (quantized.dequantize_per_tensor.default,
-                                quantized.quantize_per_tensor.default))
+                                quantized.quantize_per_tensor.default)
+            and abs(float(node.args[1]) - 1) < _HAIR)  # type: ignore[arg-type]
 
 
 def own_dequantizations(module: GraphModule) -> None:
@@ -95,13 +101,15 @@ def own_dequantizations(module: GraphModule) -> None:
                 reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
 
 
-def _is_constant(node: Node) -> bool:
+def is_constant(node: Any) -> bool:
     """Whether a node dequantises a stored tensor."""
-    return node.target is quantized.dequantize_per_channel.default and all(
-        isinstance(arg, Node) and arg.op == "get_attr" for arg in node.args[:3])
+    return (isinstance(node, Node)
+            and node.target is quantized.dequantize_per_channel.default
+            and all(isinstance(arg, Node) and arg.op == "get_attr" for arg in node.args[:3]))
 
 
-def _computes_integers(layer: Node) -> bool:
+def computes_integers(layer: Node) -> bool:
+    """Whether a layer's input is quantised, and its result too unless the input is dynamically."""
     source = layer.args[0]
     if not isinstance(source, Node):
         return False

@@ -11,6 +11,11 @@ import torch
 from torch.fx import GraphModule
 
 from edgewright.errors import MissingExtraError
+from edgewright.exporters._convolutions_of_ones import (
+    convolve_pools,
+    convolve_slices,
+    write_out_pools,
+)
 from edgewright.exporters._edge_graph import (
     average_on_the_grid,
     float_biases,
@@ -20,19 +25,18 @@ from edgewright.exporters._edge_graph import (
 )
 from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
 from edgewright.exporters._fine_biases import on_the_grid_of_products
-from edgewright.exporters._strided_slices import convolve_slices
+from edgewright.exporters._xnnpack_linears import partitioner, split_biases
 from edgewright.program import Program, settle
 
 _FAILURES: Final = (*FAILURES, AssertionError)
-
-_POOLINGS: Final = frozenset({torch.ops.aten.max_pool2d.default, torch.ops.aten.avg_pool2d.default})
 
 
 def to_executorch(program: Program) -> bytes:
     """Translate a program into the bytes of a ``.pte`` file for a batch of one.
 
-    XNNPACK computes a layer in integers if its input and its result are quantised; the weights of
-    other layers are stored in floating point. Operators that XNNPACK does not take run in
+    XNNPACK computes a layer in integers if its input and its result are quantised. Of other layers
+    the linear ones multiply floats by integer weights; the weights of convolutions are stored in
+    floating point. Operators that XNNPACK does not take run in
     ExecuTorch's portable kernels, about 200 times slower; a warning counts them by name.
 
     Raises:
@@ -40,21 +44,20 @@ def to_executorch(program: Program) -> bytes:
         ModelError: An operator has no translation.
     """
     try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # noqa: PLC0415
-            XnnpackPartitioner,
-        )
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
+
+        xnnpack = partitioner()
     except ImportError as error:
         raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
     module = on_the_grid_of_products(program).copy().graph_module
-    for rewrite in (average_on_the_grid, float_biases, convolve_slices, float_weights,
-                    own_dequantizations, _write_out_strides, settle):
+    for rewrite in (average_on_the_grid, float_biases, write_out_pools, convolve_slices,
+                    convolve_pools, float_weights, split_biases, own_dequantizations, settle):
         rewrite(module)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exported = torch.export.export(module, one_sample(program))
-            lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+            lowered = to_edge_transform_and_lower(exported, partitioner=[xnnpack])
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)
     except _FAILURES as error:
@@ -64,13 +67,6 @@ def to_executorch(program: Program) -> bytes:
         warnings.warn(f"XNNPACK does not take {counts}; ExecuTorch runs them about 200 times "
                       "slower; replace them in the model", stacklevel=2)
     return content
-
-
-def _write_out_strides(module: GraphModule) -> None:
-    """Say how far a pooling goes on where that is left out, as the partitioner reads it."""
-    for node in module.graph.nodes:
-        if node.target in _POOLINGS and len(node.args) == 2:
-            node.args = (*node.args, node.args[1])
 
 
 def _outside_the_delegate(module: GraphModule) -> Counter[str]:

@@ -22,6 +22,7 @@ from edgewright.exporters._edge_graph import (
 )
 from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
 from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._litert_weights import store_integers, stored_weights
 from edgewright.program import Program, settle
 
 
@@ -29,7 +30,8 @@ def to_litert(program: Program) -> bytes:
     """Translate a program into the bytes of a ``.tflite`` file for a batch of one.
 
     Images (tensors of rank 4) go in and out with channels last, as the runtime's kernels read
-    them. An input that is quantised first thing is taken as integers.
+    them. An input that is quantised first thing is taken as integers. Layers whose input and result
+    are quantised compute in integers; the weights of others are integers in the file alone.
 
     Raises:
         MissingExtraError: The converter is not installed.
@@ -41,6 +43,7 @@ def to_litert(program: Program) -> bytes:
     except ImportError as error:
         raise MissingExtraError("exporting to LiteRT", "litert") from error
     copy = on_the_grid_of_products(program).copy()
+    weights = stored_weights(copy.graph_module)
     for rewrite in (average_on_the_grid, float_biases, requantize_weights, settle):
         rewrite(copy.graph_module)
     inputs = pytree.tree_map(_channels_last, one_sample(program))
@@ -49,7 +52,7 @@ def to_litert(program: Program) -> bytes:
         with _quiet():
             model = litert_torch.convert(_ChannelsLast(copy.module()).eval(), inputs,
                                          quant_config=config)
-            return bytes(model.model_content())
+            return store_integers(bytes(model.model_content()), weights)
     except FAILURES as error:
         raise no_translation("LiteRT", on_one_line(error)) from error
 

@@ -6,9 +6,12 @@ from typing import Final
 
 from edgewright.core import Budget, Figures, Measurement
 from edgewright.exits import possible_exits
+from edgewright.pipeline._admit import admit_scheme
 from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._recipe import Recipe
-from edgewright.program import Program, find_branches, fold_batch_norm
+from edgewright.pipeline._scheme import scheme_at_first
+from edgewright.pipeline._stored_bits import computed_costs, stored_bits
+from edgewright.program import Costs, Program, find_branches, fold_batch_norm, kept_words
 from edgewright.pruning import ChannelPruning
 from edgewright.search import plan_ratio
 
@@ -23,18 +26,15 @@ def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tup
 
     Raises:
         BudgetError: Even the smallest program of this model breaks a limit.
+        UsageError: The scheme of the quantisation breaks a rule, or does not fit the model.
     """
     recipe, blocks_note = _with_blocks(recipe, program)
+    recipe, exits_note = _with_exits(recipe, program, budget)
+    admit_scheme(program, recipe)
     pruning, pruning_note = _pruning(recipe, program, budget)
-    exits, exits_note = recipe.exits, ""
-    if exits is not None and (places := possible_exits(program)) < exits.count:
-        exits_note = f"{places} of {exits.count} early exits: the graph has no place for more"
-        exits = exits.model_copy(update={"count": places}) if places else None
-    if exits is not None and budget.max_drop is not None:
-        exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
     left_out = recipe.prune is not None and pruning is None and recipe.blocks is None
     adapted = recipe.model_copy(update={
-        "prune": pruning, "exits": exits, "recover": None if left_out else recipe.recover})
+        "prune": pruning, "recover": None if left_out else recipe.recover})
     return adapted, tuple(filter(None, (pruning_note, blocks_note, exits_note)))
 
 
@@ -46,23 +46,34 @@ def _with_blocks(recipe: Recipe, program: Program) -> tuple[Recipe, str]:
             "blocks left out: the graph has no residual branches")
 
 
+def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, str]:
+    """The recipe with as many exits as the graph has places for, no less exact than allowed."""
+    exits, note = recipe.exits, ""
+    if exits is not None and (places := possible_exits(program)) < exits.count:
+        note = f"{places} of {exits.count} early exits: the graph has no place for more"
+        exits = exits.model_copy(update={"count": places}) if places else None
+    if exits is not None and budget.max_drop is not None:
+        exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
+    return recipe.model_copy(update={"exits": exits}), note
+
+
 def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
     pruning = recipe.prune or ChannelPruning()
     groups = program.groups(pruning.ignore)
-    modelled = _modelled(program)
-    plan = plan_ratio(program, groups, budget.limits(modelled),
-                      original_energy_mj=modelled["energy_mj"], round_to=pruning.round_to,
-                      weight_bits=32 if recipe.quantize is None else recipe.quantize.weights)
+    costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe)
+    stored = stored_bits(program, scheme)
+    plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
+                      energy_mj=modelled_energy_mj(computed_costs(costs, scheme, stored)),
+                      round_to=pruning.round_to)
     if recipe.prune is None:
         return None, ""
     if pruning.target != "macs" and groups.groups and not plan.ratio:
         return pruning, ""
     ratio = min(max(plan.ratio, pruning.ratio), plan.most)
     if ratio < _WORTHWHILE:
-        reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
         left_out = "pruning" if recipe.blocks is not None else "pruning and recovery"
-        return None, (f"{left_out} left out: {plan.most:.1%} of the macs could go "
-                      f"({reasons})")
+        return None, (f"{left_out} left out: {plan.most:.1%} of the macs could go; kept whole: "
+                      f"{kept_words(groups.kept)}")
     changed = pruning.model_copy(update={"ratio": ratio, "target": "macs"})
     if ratio < pruning.ratio:
         return changed, f"pruning lowered to {ratio:.0%} of the macs: no more can go"
@@ -71,9 +82,8 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     return pruning, ""
 
 
-def _modelled(program: Program) -> Figures:
+def _modelled(costs: Costs) -> Figures:
     """What the original's figures will be, for limits that are a share of them."""
-    costs = fold_batch_norm(program).costs()
     figures = {"size_bytes": costs.packed_bytes, "macs": costs.macs,
                "energy_mj": modelled_energy_mj(costs), "ram_bytes": costs.peak_activation_bytes}
     return Figures.of(*(Measurement.model_validate({"name": name, "value": value,

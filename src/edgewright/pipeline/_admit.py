@@ -6,6 +6,7 @@ import torch
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._scheme import scheme_at_first
 from edgewright.program import Program, outputs_of, shape_of
 from edgewright.quantization import check_scheme, place
 from edgewright.task import Task
@@ -38,14 +39,10 @@ def admit_scheme(program: Program, recipe: Recipe) -> None:
     Raises:
         UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches nothing.
     """
-    scheme = recipe.quantize
-    if scheme is None:
-        return
-    check_scheme(scheme)
-    added = "exits" if recipe.exits is not None else None  # layers that are still to come
-    layers = {pattern: precision for pattern, precision in scheme.layers.items()
-              if pattern.partition(".")[0] != added}
-    place(program, scheme.model_copy(update={"layers": layers}))
+    scheme = scheme_at_first(recipe)
+    if scheme is not None:
+        check_scheme(scheme)
+        place(program, scheme)
 
 
 def _check_outputs(program: Program, task: Task) -> None:

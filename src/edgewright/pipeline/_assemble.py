@@ -103,29 +103,29 @@ class Assembly:
             "stages": staged.records,
             "layers": layer_records(original.costs(), staged.program.costs()),
         })
-        timed = self._timed(manifest, session, staged, load(directory.baseline))
+        sessions = {"original": load(directory.baseline), "compressed": session}
+        if staged.unquantized is not None and staged.unquantized is not original:
+            sessions["unquantized"] = Session(with_thresholds(
+                self.draft(staged.unquantized), manifest.thresholds))
+        timed = self._timed(manifest, sessions, staged)
         written = write_bundle(directory.bundle, timed, draft.segments, finish=_judged)
         write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
         write_atomically(directory.recipe, self.recipe.to_yaml().encode())
         write_atomically(directory.report, render_html(written).encode())
         return written
 
-    def _timed(self, manifest: Manifest, session: Session, staged: Staged,
-               baseline: Session) -> Manifest:
+    def _timed(self, manifest: Manifest, sessions: dict[str, Session], staged: Staged) -> Manifest:
         """The manifest with the latencies of all files, and what costs those that are slow."""
-        sessions = {"original": baseline, "compressed": session}
-        if staged.unquantized is not None:
-            draft = self.draft(staged.unquantized)
-            sessions["unquantized"] = Session(with_thresholds(draft, manifest.thresholds))
         latencies = time_sessions(sessions, self.task.test)
-        slow = () if staged.unquantized is None else slow_layers(
-            staged.unquantized, staged.program, latencies)
-        return manifest.model_copy(update={
-            "original": baseline.manifest.compressed.with_(*latencies["original"]),
-            "compressed": manifest.compressed.with_(*latencies["compressed"]),
-            "unquantized": Figures.of(*latencies.get("unquantized", ())),
-            "slow_layers": slow,
-        })
+        timed = {
+            "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
+            "compressed": manifest.compressed.with_(*latencies["compressed"])}
+        if staged.unquantized is None:
+            return manifest.model_copy(update=timed)
+        unquantized = latencies.get("unquantized", latencies["original"])
+        return manifest.model_copy(update=timed | {
+            "unquantized": Figures.of(*unquantized),
+            "slow_layers": slow_layers(staged.unquantized, staged.program, latencies)})
 
     def _with_thresholds(self, draft: Bundle, narrator: Narrator) -> Bundle:
         if self.exits is None:

@@ -13,7 +13,7 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.pipeline._adapt import adapt
-from edgewright.pipeline._admit import admit, admit_scheme
+from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
@@ -23,6 +23,7 @@ from edgewright.pipeline._seeded import seeded
 from edgewright.pipeline._stages import Stages
 from edgewright.program import Program
 from edgewright.task import Task
+from edgewright.training import Tracker, tracker
 
 
 @final
@@ -57,7 +58,8 @@ class Result:
 def compress(model: nn.Module | Program, task: Task, budget: Budget | None = None,  # noqa: PLR0913
              recipe: Recipe | str = "balanced", out: str | Path | None = None, *,
              rate: float | None = None, ignore: Sequence[str] = (), seed: int = 0,
-             name: str | None = None, quiet: bool = False) -> Result:
+             name: str | None = None, quiet: bool = False,
+             track: Tracker | None = None) -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     The run directory keeps every stage; the same call again resumes an interrupted run, and ends
@@ -74,6 +76,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         seed: Of everything random.
         name: What records call the model; its class name if left out.
         quiet: Print nothing.
+        track: Keep every training's loss, accuracy and learning rate with ``tensorboard`` (in
+            ``out``/tensorboard) or ``mlflow`` (where its own environment variables say).
 
     Returns:
         The result, also where the budget is not met: see ``result.manifest.breaches`` and
@@ -86,6 +90,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         BudgetError: A limit below what the smallest program of this model needs.
         ParityError: The file does not compute what the program does.
         StorageError: The directory holds another run, or the disk is full.
+        MissingExtraError: The tracker is not installed.
 
     Example:
         >>> import tempfile, torch
@@ -102,16 +107,15 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     budget = _budget(budget, rate)
     recipe = _ignoring(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
     name = name or type(model).__name__
+    folder = Path("runs", name.lower()) if out is None else Path(out)
+    narrator = Narrator(quiet, None if track is None else tracker(track, folder))
     with seeded(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
     admit(original, task)
     adapted, notes = adapt(recipe, original, budget)
-    admit_scheme(original, adapted)
-    run = RunDirectory.open(Path("runs", name.lower()) if out is None else Path(out),
-                            identity_of(original, task, budget, recipe, seed))
+    run = RunDirectory.open(folder, identity_of(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
-    narrator = Narrator(quiet)
     stages = Stages(original, task, adapted, notes, seed, run, narrator)
     return _execute(original, assembly, stages, run, narrator)
 

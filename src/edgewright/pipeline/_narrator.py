@@ -7,7 +7,7 @@ from typing import final
 from rich.console import Console
 
 from edgewright.core import Figures, format_count, format_size
-from edgewright.training import NoProgress, Progress, RichProgress
+from edgewright.training import NoProgress, OpenLog, Progress, RichProgress, Tracked
 
 
 @final
@@ -16,10 +16,11 @@ class Narrator:
 
     Args:
         quiet: Say nothing.
+        open_log: Keeps every training's figures; see `edgewright.training.tracker`.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool = False, open_log: OpenLog | None = None) -> None:
+        self._quiet, self._open_log = quiet, open_log
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def begin(self, stage: str, what: str = "") -> None:
@@ -44,5 +45,6 @@ class Narrator:
         self.note(", ".join(parts))
 
     def progress(self, stage: str) -> Progress:
-        """Shows a training."""
-        return NoProgress() if self._quiet else RichProgress(stage, lines=True)
+        """Shows a training, and keeps its figures where that was asked for."""
+        shown = NoProgress() if self._quiet else RichProgress(stage, lines=True)
+        return shown if self._open_log is None else Tracked(shown, self._open_log, stage)

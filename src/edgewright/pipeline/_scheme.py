@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final
 
 from edgewright.errors import UsageError
-from edgewright.program import FLOAT_BITS, Program, match_tensors
+from edgewright.pipeline._recipe import Recipe
+from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors
 from edgewright.quantization import Quantization, place
-
-_NAMED: Final = 3  # layers a reason is given for by name
 
 
 def scheme_note(config: Quantization) -> str:
@@ -28,6 +25,16 @@ def scheme_note(config: Quantization) -> str:
     chosen = "" if config.mixed is None else f", bits chosen by {config.mixed.method}"
     return (f"{config.mode.replace('_', '-')} {config.method}{detail}, "
             f"ranges by {config.ranges}{share}{chosen}")
+
+
+def scheme_at_first(recipe: Recipe) -> Quantization | None:
+    """A recipe's scheme without the patterns whose layers are still to be added, the exits'."""
+    scheme = recipe.quantize
+    if scheme is None or recipe.exits is None:
+        return scheme
+    layers = {pattern: precision for pattern, precision in scheme.layers.items()
+              if pattern.partition(".")[0] != "exits"}
+    return scheme.model_copy(update={"layers": layers})
 
 
 def without_gone(config: Quantization, original: Program, program: Program) -> Quantization:
@@ -50,7 +57,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     counted = ", ".join(f"W{weights}A{activations} of {_layers(count)}"
                         for (weights, activations), count in bits.most_common())
     kept = place(before, config).kept
-    return (counted, f"in floating point: {_reasons(kept)}") if kept else (counted,)
+    return (counted, f"in floating point: {kept_words(kept)}") if kept else (counted,)
 
 
 def _matches(program: Program, pattern: str) -> bool:
@@ -58,19 +65,6 @@ def _matches(program: Program, pattern: str) -> bool:
         return bool(match_tensors(program.state_dict(), [pattern]))
     except UsageError:
         return False
-
-
-def _reasons(kept: Mapping[str, str]) -> str:
-    """Layers by the reason they stay for; of many only the first ones by name."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in kept.items():
-        by_reason.setdefault(reason, []).append(name.removesuffix(".weight"))
-    return "; ".join(f"{', '.join(names[:_NAMED])}{_more(len(names) - _NAMED)} ({reason})"
-                     for reason, names in by_reason.items())
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
 
 
 def _layers(count: int) -> str:

@@ -55,7 +55,8 @@ class Staged:
 
     Attributes:
         program: The last stage's.
-        unquantized: The one before it was quantised; None where it never was.
+        unquantized: The one before it was quantised, the original itself where no stage had
+            changed it; None where it never was.
         records: Of every stage, the original's first.
     """
 
@@ -89,7 +90,7 @@ class Stages:
         records: list[StageRecord] = []
         for index, step in enumerate(self._plan()):
             if step.name == "quantize":
-                unquantized = program
+                unquantized = program if index > 1 else self.original  # only captured till now
             program, record = self._stage(f"{index}-{step.name}", step, program)
             records.append(record)
         return Staged(program, unquantized, tuple(records))

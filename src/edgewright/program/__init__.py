@@ -1,6 +1,7 @@
 """The captured model: its graph, costs, channel groups, cuts; saved and loaded safely."""
 
 from edgewright.program._apply import Applied
+from edgewright.program._bias_name import free_bias_name
 from edgewright.program._bits import FLOAT_BITS
 from edgewright.program._branches import Branch, find_branches, remove_branch
 from edgewright.program._capture import export_graph
@@ -15,6 +16,7 @@ from edgewright.program._costs import (
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
+from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, freeze_norms, trainable
@@ -45,8 +47,10 @@ __all__ = [
     "find_cuts",
     "fold_batch_norm",
     "foldable_norm",
+    "free_bias_name",
     "freeze_norms",
     "hold_sparse",
+    "kept_words",
     "live_tensors",
     "match_tensors",
     "memory_of",

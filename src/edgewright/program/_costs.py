@@ -20,6 +20,7 @@ from edgewright.program._nodes import argument, calls, is_pointwise, op_name
 from edgewright.program._shapes import concrete, shape_of, tensor_of
 
 aten = torch.ops.aten
+_ATTENTION: Final = aten.scaled_dot_product_attention.default
 Shape = tuple[int, ...]
 ShapeOf = Callable[[Node], Shape]
 
@@ -34,7 +35,8 @@ class NodeCost:
         weight: Name of the weight tensor it reads, or None.
         channels: Size of the output's channel dimension, the one its weight produces.
         macs: Multiply-accumulates.
-        bits: What the engine computes it in: 8 where all it multiplies is quantised, else 32.
+        bits: What the engine computes it in: 8 where all it multiplies is quantised, else 32; an
+            attention multiplies the result of its softmax, which is not.
         weight_bits: Of the integers that stand for its weight; 32 in floating point. Without a
             weight those of its activations.
         activation_bits: The same of the activations it reads.
@@ -151,7 +153,8 @@ def _layer_cost(node: Node, tensors: Mapping[str, Tensor]) -> NodeCost:
     activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
     activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
     weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
-    bits = 8 if max(activation_bits, weight_bits) <= 8 else FLOAT_BITS
+    integers = max(activation_bits, weight_bits) <= 8 and node.target is not _ATTENTION
+    bits = 8 if integers else FLOAT_BITS
     stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
                        for value in map(tensor_of, stored) if value is not None)
@@ -261,7 +264,7 @@ _MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
     aten.bmm.default: _matmul_macs,
     aten.addmm.default: _addmm_macs,
     aten.baddbmm.default: _addmm_macs,
-    aten.scaled_dot_product_attention.default: _attention_macs,
+    _ATTENTION: _attention_macs,
     aten.bilinear.default: _bilinear_macs,
     aten.einsum.default: _einsum_macs,
     **dict.fromkeys([aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
@@ -269,8 +272,8 @@ _MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
 }
 _LAST_AXIS: Final = frozenset({
     aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
-    aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
-    aten.bilinear.default, aten.einsum.default,
+    aten.addmm.default, aten.baddbmm.default, _ATTENTION, aten.bilinear.default,
+    aten.einsum.default,
 })
 
 # Operators that multiply nothing worth counting and are neither point-wise nor views.

@@ -11,6 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
+from edgewright.program._liveness import is_size
 from edgewright.program._shapes import tensor_of
 from edgewright.program._tidy import drop_unused_tensors
 
@@ -24,12 +25,17 @@ def outputs_of(program: Program) -> tuple[Node, ...]:
     return tuple(leaf for leaf in pytree.tree_leaves(output.args) if isinstance(leaf, Node))
 
 
-def find_cuts(program: Program) -> tuple[Node, ...]:
+def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
     """Calls after which their result is the only live tensor, in order, outputs excluded.
 
     Everything computed later depends on the inputs through that one tensor. Stored tensors and
     what is computed from them alone do not count as live. A program that writes into a part of a
     tensor (``x[...] = y``) has no cuts.
+
+    Args:
+        program: It is read only.
+        sizes: Whether a size that was read off an earlier tensor counts as live too: a program
+            cannot be split there.
     """
     if _hidden_writes(program.graph):
         return ()  # what they change is not to be read off the graph
@@ -44,7 +50,8 @@ def find_cuts(program: Program) -> tuple[Node, ...]:
         last_use[node] = len(order)
     cuts = []
     for index, node in enumerate(order[:-1]):
-        live = [other for other in order[: index + 1] if last_use[other] > index]
+        live = [other for other in order[: index + 1]
+                if last_use[other] > index and (sizes or not is_size(other))]
         is_tensor = tensor_of(node) is not None and node.op == "call_function"
         if live == [node] and is_tensor and node not in outputs:
             cuts.append(node)
@@ -156,7 +163,7 @@ def _needed(returned: list[Node], start: Node | None) -> set[Node]:
 
 def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:
     """The graph's own input structure, returning one tensor or a flat tuple of ``count``."""
-    codegen = copy.deepcopy(graph._codegen)
+    codegen = copy.copy(graph._codegen)
     example: Tensor | tuple[int, ...] | int = 0 if count == 1 else tuple(range(count))
     if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
         structure = pytree.tree_flatten(example)[1]

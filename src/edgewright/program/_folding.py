@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edgewright.program._bias_name import free_bias_name
 from edgewright.program._costs import stored_tensors
 from edgewright.program._shapes import shape_of
 from edgewright.program._tidy import settle
@@ -76,20 +77,19 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     weight = tensors[weight_name].detach()
     scale, bias = norm_as_affine(norm, tensors)
     bias_node = layer.args[2] if len(layer.args) > 2 else None
+    bias_name = free_bias_name(module, weight_name)
     if isinstance(bias_node, Node):
-        bias = bias + tensors[str(bias_node.target)].detach() * scale
-
-    owner_name, _, leaf = weight_name.rpartition(".")
-    owner = module.get_submodule(owner_name)
-    setattr(owner, leaf, nn.Parameter(weight * scale.reshape(-1, *[1] * (weight.ndim - 1))))
-    bias_leaf = str(bias_node.target).rpartition(".")[2] if isinstance(bias_node, Node) \
-        else leaf.replace("weight", "bias") if "weight" in leaf else f"{leaf}_bias"
-    own = bias_node.target if isinstance(bias_node, Node) else None
-    if getattr(owner, bias_leaf, None) is not None and own != f"{owner_name}.{bias_leaf}":
-        bias_leaf = f"{leaf}_folded_bias"  # the name is taken by another tensor
-    setattr(owner, bias_leaf, nn.Parameter(bias))
+        bias_name = str(bias_node.target)
+        bias = bias + tensors[bias_name].detach() * scale
+    _store(module, weight_name, weight * scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    _store(module, bias_name, bias)
     with module.graph.inserting_before(layer):
-        new_bias = module.graph.get_attr(f"{owner_name}.{bias_leaf}".lstrip("."))
+        new_bias = module.graph.get_attr(bias_name)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
+
+
+def _store(module: GraphModule, name: str, value: Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(value))

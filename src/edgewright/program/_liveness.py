@@ -74,7 +74,7 @@ def _ancestors(nodes: Iterable[Node], swap: Swap | None, by_value: bool = False)
     found, pending = set(nodes), list(nodes)
     while pending:
         node = pending.pop()
-        if by_value and _is_size(node):
+        if by_value and is_size(node):
             continue
         sources = [swap[1]] if swap is not None and node is swap[0] else node.all_input_nodes
         fresh = [source for source in sources if source not in found]
@@ -83,7 +83,8 @@ def _ancestors(nodes: Iterable[Node], swap: Swap | None, by_value: bool = False)
     return found
 
 
-def _is_size(node: Node) -> bool:
+def is_size(node: Node) -> bool:
+    """Whether a node computes a number, and no tensor."""
     value: Any = node.meta.get("val")
     return tensor_of(node) is None and isinstance(
         value, int | float | torch.SymInt | torch.SymFloat | torch.SymBool)

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from edgewright.errors import UsageError
 from edgewright.exporters import prove_export
-from edgewright.program import ChannelGroups, Program, remove_channels
+from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
 from edgewright.pruning._compensate import compensate
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning.criteria import score_channels
 from edgewright.search import (
     Allocation,
+    CostModel,
     LatencyTable,
     allocate_channels,
     require_reachable,
@@ -61,27 +62,28 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     samples = _calibration(task, config, seed) if config.compensate else None
     if config.target == "latency" and latency is None:
         latency = layer_latencies(program, groups)
-    whole = allocation_of(config, latency)
-    whole = replace(whole, original=require_reachable(program, groups, whole))
+    cost = CostModel(program, groups, config.target, latency)
+    whole = replace(allocation_of(config), original=cost.full)
+    require_reachable(cost, whole)
     for step in range(1, config.steps + 1):
         scores = score_channels(program, task, groups, config, seed)
         share = replace(whole, ratio=config.ratio * step / config.steps)
-        removed = allocate_channels(program, groups, scores, share)
+        removed = allocate_channels(cost, scores, share)
         sliced = remove_channels(program, groups, removed)
         program = sliced if samples is None else compensate(program, sliced, groups, removed,
                                                             samples)
         if step < config.steps:
             program = between(program, step) if between is not None else program
             groups = program.groups(config.ignore)
+            cost = CostModel(program, groups, config.target, latency)
     if config.prove_export:
         prove_export(program)
     return program
 
 
-def allocation_of(config: ChannelPruning, latency: LatencyTable | None = None) -> Allocation:
+def allocation_of(config: ChannelPruning) -> Allocation:
     """What a config asks of the allocation."""
-    return Allocation(config.target, config.ratio, config.allocation, config.round_to,
-                      config.normalizes, latency)
+    return Allocation(config.ratio, config.allocation, config.round_to, config.normalizes)
 
 
 def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split:
@@ -95,6 +97,5 @@ def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
         raise UsageError("a quantised program cannot be pruned; prune before quantising")
     groups = program.groups(config.ignore)
     if not groups.groups:
-        reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
-        raise UsageError(f"no channel of this program can be pruned ({reasons or 'no layers'})")
+        raise UsageError(f"no channel of this program can be pruned: {kept_words(groups.kept)}")
     return groups

@@ -8,14 +8,14 @@ from typing import Literal, final
 from pydantic import Field
 
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroups, Program, remove_channels
+from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import allocation_of
 from edgewright.pruning.criteria import score_channels
-from edgewright.search import allocate_channels
+from edgewright.search import CostModel, allocate_channels
 from edgewright.task import Task
 from edgewright.training import (
     Constrained,
@@ -133,8 +133,7 @@ def _groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
                          "quantising")
     groups = program.groups(ignore)
     if not groups.groups:
-        reasons = "; ".join(f"{name}: {why}" for name, why in groups.kept.items())
-        raise UsageError(f"no channel of this program can vanish ({reasons or 'no layers'})")
+        raise UsageError(f"no channel of this program can vanish: {kept_words(groups.kept)}")
     return groups
 
 
@@ -145,5 +144,6 @@ def _penalty(program: Program, task: Task, groups: ChannelGroups, config: Struct
     chosen = config.channels
     scores = score_channels(program, task, groups, chosen, seed)
     latency = layer_latencies(program, groups) if chosen.target == "latency" else None
-    removed = allocate_channels(program, groups, scores, allocation_of(chosen, latency))
+    cost = CostModel(program, groups, chosen.target, latency)
+    removed = allocate_channels(cost, scores, allocation_of(chosen))
     return GrowingDecay(groups, removed, config.strength, config.growth)

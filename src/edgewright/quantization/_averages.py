@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch.fx import GraphModule, Node
 
+from edgewright.program import shape_of
+
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
-_MEANS: Final = frozenset({aten.adaptive_avg_pool2d.default, aten.mean.dim})
+
+PoolRounding = Literal["away", "even"]
+
+_AVERAGES: Final = frozenset({
+    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
+
+_AWAY: Final = 1 - 2.0 ** -22
+"""A step so little below 1 that it moves halves alone, of windows of up to 16384 bytes."""
 
 
-def average_integers(module: GraphModule) -> None:
-    """Take the means over whole images of the integers, where result and input share a grid.
+def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> None:
+    """Take averages of the integers themselves, where result and input share a grid.
 
-    Runtimes sum the integers and round halves to even. Half of a step is a frequent result (one in
-    64 of an image of 8 x 8), and sums of scaled numbers come out beside it, on either side. With
-    scale 1 and zero point 0 between, the sums are exact and so are the halves.
+    Runtimes sum the integers and round the quotient. Half of a step is a frequent one (in one of
+    four windows of 2 x 2, in one of 64 images of 8 x 8), and sums of scaled numbers come out beside
+    it, on either side. With scale 1 between, the sums are exact and so are the halves. Those of
+    whole images are rounded to even. Windows that lack a part of the image, and those that divide
+    by another number than theirs, stay as they are.
+
+    Args:
+        module: With quantisers; it is changed.
+        pools: How averages over windows round: the stored integers with halves ``away`` from 0, or
+            what they are above the zero point with halves to ``even``; None leaves them.
     """
-    for node in module.graph.nodes:
-        if node.target not in _MEANS:
+    for node in list(module.graph.nodes):
+        if node.target not in _AVERAGES or len(node.users) != 1:
             continue
         before, after = node.args[0], next(iter(node.users))
-        if _same_grid(before, after) and len(node.users) == 1:
-            with module.graph.inserting_before(node):
-                integers = module.graph.call_function(
-                    before.target, (before.args[0], *_unscaled(before)))
-            node.update_arg(0, integers)
-            after.args = (node, *_unscaled(after))
+        if not _same_grid(before, after):
+            continue
+        if not _is_pool(node):
+            _unscale(node, 1.0, 0)
+        elif pools is not None and _has_equal_windows(node):
+            if pools == "away":
+                _pad_first(node)
+            _unscale(node, *((_AWAY, 0) if pools == "away" else (1.0, before.args[2])))
 
 
 def _same_grid(before: Any, after: Node) -> bool:
@@ -38,5 +56,72 @@ def _same_grid(before: Any, after: Node) -> bool:
             and before.args[1:] == after.args[1:])
 
 
-def _unscaled(node: Node) -> tuple[Any, ...]:
-    return (1.0, 0, *node.args[3:])
+def _is_pool(node: Node) -> bool:
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return shape_of(node)[-2:] != (1, 1)
+    return node.target is aten.avg_pool2d.default
+
+
+def _unscale(node: Node, step: float, zero_point: int) -> None:
+    """Let an average read integers, and take its result for integers in steps of ``step``."""
+    before: Any = node.args[0]
+    after = next(iter(node.users))
+    with node.graph.inserting_before(node):
+        integers = node.graph.call_function(
+            before.target, (before.args[0], 1.0, zero_point, *before.args[3:]))
+    node.update_arg(0, integers)
+    after.args = (node, step, zero_point, *after.args[3:])
+
+
+class _Window(NamedTuple):
+    """The arguments of ``avg_pool2d`` after its input."""
+
+    size: list[int]
+    step: list[int]
+    padding: list[int]
+    ceil_mode: bool
+    counts_padding: bool
+    divisor: int | None
+
+
+def _window(node: Node) -> _Window:
+    given: Any = node.args[1:]
+    size = given[0]
+    usual = size, size, [0, 0], False, True, None
+    window = _Window(*given, *usual[len(given):])
+    return window if window.step else window._replace(step=size)
+
+
+def _has_equal_windows(node: Node) -> bool:
+    """Whether a call averages what it reads and nothing else, and no window lacks a part."""
+    source: Any = node.args[0]
+    while "val" not in source.meta:  # a quantiser just written
+        source = source.args[0]
+    image = shape_of(source)[-2:]
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return not any(a % b for a, b in zip(image, shape_of(node)[-2:], strict=True))
+    window = _window(node)
+    rest = [(sides + 2 * padding - size) % step for sides, padding, size, step in zip(
+        image, window.padding, window.size, window.step, strict=True)]
+    if window.ceil_mode and not any(rest):
+        node.args = (node.args[0], *window._replace(ceil_mode=False))
+        window = _window(node)
+    return window.divisor is None and not window.ceil_mode
+
+
+def _pad_first(node: Node) -> None:
+    """Quantise zeros that are counted, as a kernel that rounds stored integers reads them."""
+    if node.target is not aten.avg_pool2d.default:
+        return
+    before: Any = node.args[0]
+    after: Any = next(iter(node.users))
+    window = _window(node)
+    if not window.counts_padding or not any(window.padding):
+        return
+    rows, columns = window.padding
+    with node.graph.inserting_before(node):
+        padded = node.graph.call_function(
+            aten.pad.default, (before, [columns, columns, rows, rows], "constant", 0.0))
+        stored = node.graph.call_function(after.target, (padded, *after.args[1:]))
+        value = node.graph.call_function(before.target, (stored, *before.args[1:]))
+    node.args = (value, *window._replace(padding=[0, 0]))

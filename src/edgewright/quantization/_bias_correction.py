@@ -22,7 +22,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError
-from edgewright.program import Program, refresh_shapes, stored_tensors
+from edgewright.program import Program, free_bias_name, refresh_shapes, stored_tensors
 from edgewright.quantization._fake_quantizer import FakeQuantizer
 from edgewright.quantization._units import find_units, lacks_bias, stored_bias
 
@@ -144,15 +144,12 @@ def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
 def _add_bias(module: GraphModule, layer: Node) -> None:
     weight = layer.args[1]
     assert isinstance(weight, Node)  # noqa: S101  (a layer reads a stored weight)
-    owner_name, _, leaf = str(weight.target).rpartition(".")
-    owner = module.get_submodule(owner_name)
-    name = leaf.replace("weight", "bias") if "weight" in leaf else f"{leaf}_bias"
-    while hasattr(owner, name):
-        name = f"{name}_"
+    name = free_bias_name(module, str(weight.target))
+    owner, _, leaf = name.rpartition(".")
     tensor = stored_tensors(module)[str(weight.target)]
-    setattr(owner, name, nn.Parameter(tensor.new_zeros(tensor.shape[0])))
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor.new_zeros(tensor.shape[0])))
     with module.graph.inserting_before(layer):
-        bias = module.graph.get_attr(f"{owner_name}.{name}".lstrip("."))
+        bias = module.graph.get_attr(name)
     layer.args = (*layer.args[:_BIAS], bias, *layer.args[_BIAS + 1:])
 
 

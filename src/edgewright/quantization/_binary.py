@@ -86,33 +86,6 @@ class BinaryLevels:
         return torch.tensor(mean - distance), torch.tensor(mean + distance)
 
 
-def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
-                  factor: float = 1.0) -> Tensor:
-    """Binarisation out of plain operations, to check `binarize` against.
-
-    Args:
-        x: As in `binarize`; so are the rest.
-        scale: Positive.
-        shift: Where the levels part.
-        estimator: Whose gradient.
-        factor: Of the gradients of ``scale`` and ``shift``.
-
-    Example:
-        >>> slow_binarize(torch.tensor([-0.5, 2.0]), torch.tensor(3.0), torch.tensor(0.0), "weight")
-        tensor([-3.,  3.])
-    """
-    scale, shift = (t.detach() + (t - t.detach()) * factor for t in (scale, shift))
-    signs = binary_signs(x.detach(), shift.detach())
-    if estimator == "weight":
-        smooth = x.clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT)
-        return signs * scale + (smooth - smooth.detach())
-    unit = scale.detach()
-    ratio = ((x - x.detach()) - (shift - shift.detach()) + (x - shift).detach()) / unit
-    parabola = torch.where(ratio >= 0, 2 * ratio - ratio**2, 2 * ratio + ratio**2)
-    smooth = torch.where(ratio.abs() < 1, parabola, torch.sign(ratio)) * unit
-    return signs * scale + (smooth - smooth.detach())
-
-
 def binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
              factor: float = 1.0) -> Tensor:
     """``scale`` where ``x >= shift``, else ``-scale``.

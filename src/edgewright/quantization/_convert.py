@@ -15,11 +15,12 @@ from torch.fx import GraphModule, Node
 from edgewright.program import (
     Program,
     foldable_norm,
+    free_bias_name,
     norm_as_affine,
     settle,
     stored_tensors,
 )
-from edgewright.quantization._averages import average_integers
+from edgewright.quantization._averages import PoolRounding, average_integers
 from edgewright.quantization._dynamic import grid_arguments, write_dynamic
 from edgewright.quantization._fake_quantizer import FakeQuantizer
 from edgewright.quantization._grid import Grid
@@ -34,7 +35,8 @@ _FAR: Final = 64
 
 
 @torch.no_grad()
-def convert(program: Program, placement: Placement, simulation: Simulation) -> Program:
+def convert(program: Program, placement: Placement, simulation: Simulation, *,
+            pool_rounding: PoolRounding | None = None) -> Program:
     """The program that computes in integers what a simulation computes with fake quantisers.
 
     Batch norms of quantised layers fold into the scales of the weights and into the biases, so
@@ -48,6 +50,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
         program: What was simulated, in floating point.
         placement: Where it was quantised.
         simulation: Its quantisers' ranges and the weights they were trained with.
+        pool_rounding: Of `TargetRules`.
     """
     result = program.with_state(simulation.state())
     module = result.graph_module
@@ -61,7 +64,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation) -> P
         for name in point.layers:
             _Layer(module, nodes[name], point, floats).store(
                 simulation.weights[point.tensor], scales.get(name))
-    average_integers(module)
+    average_integers(module, pool_rounding)
     settle(module)
     return result
 
@@ -151,7 +154,7 @@ class _Layer:
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
         """Store the bias, in steps of ``scale`` times that of the input."""
-        name = stored_bias(self.node) or self.point.tensor.removesuffix("weight") + "bias"
+        name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
             (name,) = self._put(name, (self.node.name,), bias)

@@ -56,36 +56,6 @@ def quantized_integers(x: Tensor, scale: Tensor, zero_point: Tensor,
     return torch.div(x, scale).round_().add_(zero_point).clamp_(*limits)
 
 
-def slow_fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
-                       gradients: GridGradients = GridGradients()) -> Tensor:
-    """Fake quantisation out of plain operations, to check `fake_quantize` against.
-
-    Args:
-        x: As in `fake_quantize`; so are the rest.
-        scale: Positive.
-        zero_point: Whole numbers.
-        limits: The lowest and the highest integer.
-        gradients: What the grid feels.
-
-    Example:
-        >>> x = torch.tensor([0.4, 1.3, 9.0], requires_grad=True)
-        >>> out = slow_fake_quantize(x, torch.tensor(0.5), torch.tensor(0.0), (0, 3))
-        >>> out.sum().backward()
-        >>> out.detach(), x.grad
-        (tensor([0.5000, 1.5000, 1.5000]), tensor([1., 1., 0.]))
-    """
-    low, high = _ends(scale.detach(), zero_point.detach(), limits)
-    inside = (x >= low) & (x <= high)
-    rounded = quantized_integers(x.detach(), scale.detach(), zero_point.detach(), limits)
-    scale = _with_gradient(scale, gradients.factor)
-    zero_point = _with_gradient(zero_point, gradients.factor / scale.detach()**2)
-    within_scale = scale if gradients.rounding else scale.detach()
-    ratio = x / within_scale
-    whole = (rounded - zero_point).detach()
-    within = (ratio + (whole - ratio).detach()) * within_scale
-    return torch.where(inside, within, (rounded - zero_point) * scale)
-
-
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
                   gradients: GridGradients = GridGradients()) -> Tensor:
     """The values of the grid that are nearest to ``x``; in few passes, saving in and output alone.
@@ -173,8 +143,3 @@ def _dot(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
             if a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout):
                 return torch.dot(*(t.as_strided((t.numel(),), (1,)) for t in (a, b)))
     return (a * b).sum_to_size(scale.shape)
-
-
-def _with_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
-    """``tensor``, its gradient multiplied with ``factor``."""
-    return tensor.detach() + (tensor - tensor.detach()) * factor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgewright.errors import UsageError
-from edgewright.program import Program, fold_batch_norm, shape_of
+from edgewright.program import Program, fold_batch_norm, kept_words, shape_of
 from edgewright.quantization._bias_correction import add_biases, correct_bias
 from edgewright.quantization._config import Quantization
 from edgewright.quantization._convert import convert
@@ -28,7 +28,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import Placement
 from edgewright.quantization._rounding import learn_rounding
 from edgewright.quantization._simulate import Simulation, simulate
-from edgewright.quantization._targets import check
+from edgewright.quantization._targets import RULES, check
 from edgewright.quantization.calibration import fitting, synthetic_inputs, training_inputs
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
@@ -115,7 +115,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
                               KeepGainsPositive(gains_of_layers(program).values())))
         train(quantized.simulation.module, task, config.training, wanted, seed=seed,
               checkpoint=checkpoint, progress=progress)
-    return convert(program, placement, quantized.simulation)
+    return convert(program, placement, quantized.simulation,
+                   pool_rounding=RULES[config.target].pool_rounding)
 
 
 def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:
@@ -147,9 +148,8 @@ def _prepared(program: Program, config: Quantization) -> Program:
 def _placed(program: Program, config: Quantization) -> Placement:
     placement = place(program, config)
     if not placement.weights:
-        reasons = "; ".join(f"{name}: {why}" for name, why in placement.kept.items())
         raise UsageError("the scheme fits no layer of the program, so there is nothing to "
-                         f"quantise ({reasons or 'it has no layer with weights'})")
+                         f"quantise: {kept_words(placement.kept)}")
     return placement
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final, final
 
 import torch
+from torch import Tensor
 from torch.fx import Graph, Node
 
 from edgewright.program import memory_of, writes
@@ -24,7 +26,8 @@ _MOVERS: Final = frozenset({
     aten.reshape.default, aten.permute.default, aten.transpose.int, aten.slice.Tensor,
     aten.pad.default, aten.constant_pad_nd.default, aten.squeeze.dim, aten.squeeze.dims,
     aten.unsqueeze.default, aten.contiguous.default, aten.clone.default, aten.dropout.default,
-    aten.select.int,
+    aten.select.int, aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default,
+    aten.unbind.int, aten.unflatten.int, operator.getitem,
 })
 _PADS: Final = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 _AVERAGES: Final = frozenset({
@@ -102,7 +105,8 @@ class SharedGrids:
         bits = {root: max(chain.from_iterable(map(self._bits_read, members)), default=FULL)
                 for root, members in classes.items()}
         found = [ActivationPoint(root.name, activation_grid(self._config, bits[root]),
-                                 tuple(Place(value.name, None) for value in members))
+                                 tuple(Place(value.name, None) for value in members
+                                       if isinstance(value.meta["val"], Tensor)))
                  for root, members in classes.items()]
         return (*found, *self._coarser(bits))
 
@@ -110,7 +114,8 @@ class SharedGrids:
         """Let what only moves values, and joins of them, pass their grids on."""
         for node in self._graph.nodes:
             sources = self._sources(node)
-            if not sources or is_output(node) or not all(s in self._for_all for s in sources):
+            if (not sources or node in self._patched or is_output(node)
+                    or not all(s in self._for_all for s in sources)):
                 continue
             if node.target is aten.cat.default and not self._one_grid:
                 self._for_all[node] = node

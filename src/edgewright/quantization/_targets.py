@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, final
 
 from edgewright.errors import UsageError
+from edgewright.quantization._averages import PoolRounding
 from edgewright.quantization._config import Quantization, Target
 from edgewright.quantization._grid import Grid
 from edgewright.quantization._precision import BITS
@@ -45,6 +46,7 @@ class TargetRules:
             convolution's result is on no grid in between, whatever the file says.
         pads_with_infinity: What was quantised may be padded with infinity; else it stays in
             floating point there.
+        pool_rounding: How averages over windows round on one grid, as `average_integers` says.
         reasons: Why, by rule; what has none is not limited.
     """
 
@@ -57,6 +59,7 @@ class TargetRules:
     one_grid: bool = False
     fuses_sums: bool = False
     pads_with_infinity: bool = True
+    pool_rounding: PoolRounding | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,6 +82,7 @@ RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules
     TargetRules(
         "executorch", signed_activations=True, modes=("static", "dynamic"), activation_bits=(8,),
         affine_weights=False, granularities=("tensor", "channel"), one_grid=True,
+        pool_rounding="even",
         reasons={
             "mode": "XNNPACK does not run integer weights with floating-point activations",
             "activation-bits": _NO_CLAMP,
@@ -88,6 +92,7 @@ RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules
     TargetRules(
         "litert", signed_activations=True, modes=("static", "weight_only"), activation_bits=(8,),
         affine_weights=False, granularities=("tensor", "channel"), one_grid=True,
+        pool_rounding="away",
         reasons={
             "mode": "its dynamic kernels choose a grid of their own for each row, so the file "
                     "would not compute what the program does",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from types import ModuleType
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.runtime._failures import input_failure, load_failure
+from edgewright.runtime._failures import input_failure
 
 Arrays = tuple[NDArray[Any], ...]
 
-_ERRORS_ONLY: Final = 3
+REFUSALS: Final = (RuntimeError, TypeError, ValueError)
 
 
 class Engine(Protocol):
@@ -26,49 +27,30 @@ class Engine(Protocol):
         """Compute the outputs, in the file's order, from the inputs, in the file's order."""
 
 
-class OnnxEngine:
-    """An ONNX model on ONNX Runtime's CPU provider, with its telemetry off.
+class FileEngine(ABC):
+    """An `Engine` that tells in one way what its runtime refuses.
 
     Args:
-        model: The bytes of an ``.onnx`` file without external data.
-        threads: Threads inside an operator; operators run one after another.
-
-    Raises:
-        BundleError: ONNX Runtime refuses the model.
+        runtime: Name and version of what computes, as in ``onnxruntime 1.31.1``.
+        refusals: What the runtime raises where it does not take a model or its inputs.
 
     Example:
-        >>> import numpy as np
-        >>> import onnx.parser
-        >>> model = onnx.parser.parse_model('''
-        ...     <ir_version: 8, opset_import: ["": 17]>
-        ...     relu (float[N, 2] x) => (float[N, 2] y) { y = Relu(x) }''')
-        >>> engine = OnnxEngine(model.SerializeToString())
-        >>> engine.run((np.array([[-1, 2]], dtype=np.float32),))[0].tolist()
-        [[0.0, 2.0]]
+        >>> class Adder(FileEngine):
+        ...     def _compute(self, inputs):
+        ...         return (inputs[0] + inputs[1],)
+        >>> Adder("numpy 2").run((np.zeros(2), np.zeros(3)))
+        Traceback (most recent call last):
+            ...
+        edgewright.errors.BundleError: the model does not take these inputs: operands could not \
+be broadcast together with shapes (2,) (3,); the bundle's manifest and its model disagree
     """
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
-        ort = _onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = _ERRORS_ONLY
-        # It would make one of two quantisations in a row, on another grid than either.
-        options.add_session_config_entry("session.disable_double_qdq_remover", "1")
-        self._runtime = f"onnxruntime {ort.__version__}"
-        self._refused: tuple[type[Exception], ...] = (ValueError, *_refusals(ort))
-        try:
-            self._session = ort.InferenceSession(model, options,
-                                                 providers=["CPUExecutionProvider"])
-        except self._refused as error:
-            raise load_failure(self._runtime, "onnxruntime", error) from error
-        self._names = tuple(node.name for node in self._session.get_inputs())
+    def __init__(self, runtime: str, refusals: tuple[type[Exception], ...] = REFUSALS) -> None:
+        self._runtime, self._refusals = runtime, refusals
 
     @property
     def runtime(self) -> str:
-        """Name and version, as in ``onnxruntime 1.31.1``."""
+        """Name and version of what computes."""
         return self._runtime
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -78,20 +60,32 @@ class OnnxEngine:
             BundleError: The model does not take inputs of this number, type or shape.
         """
         try:
-            return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
-        except self._refused as error:
+            return self._compute(inputs)
+        except self._refusals as error:
             raise input_failure(error) from error
 
-
-def _onnxruntime() -> ModuleType:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")   # read once, by the import below
-    import onnxruntime  # noqa: PLC0415
-
-    return onnxruntime  # type: ignore[no-any-return]
+    @abstractmethod
+    def _compute(self, inputs: Arrays) -> Arrays:
+        """What `run` gives, or one of the refusals."""
 
 
-def _refusals(ort: ModuleType) -> tuple[type[Exception], ...]:
-    errors = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented",
-             "RuntimeException")
-    return tuple(getattr(errors, name) for name in names)
+def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
+    """Run the samples of a batch one after another, for files that take a single one.
+
+    Args:
+        inputs: Each of shape (N, ...).
+        run: From inputs to outputs of shape (1, ...).
+
+    Raises:
+        ValueError: There is no sample, or one input has more of them than another.
+
+    Example:
+        >>> one_by_one((np.array([[1.0], [2.0]]),), lambda inputs: (inputs[0].sum(1),))
+        (array([1., 2.]),)
+    """
+    counts = {len(array) for array in inputs}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(f"given {[len(array) for array in inputs]} samples, expected as many in "
+                         "each input, one at least")
+    rows = [run(tuple(array[index:index + 1] for array in inputs)) for index in range(*counts)]
+    return tuple(map(np.concatenate, zip(*rows, strict=True)))

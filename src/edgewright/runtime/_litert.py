@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import Arrays
-from edgewright.runtime._failures import input_failure, load_failure
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
+from edgewright.runtime._failures import load_failure
 
 
-class LiteRtEngine:
+class LiteRtEngine(FileEngine):
     """A file of `to_litert` on LiteRT's CPU kernels (XNNPACK's where it has them).
 
     Tensors of rank 4 are given and returned with the channels before the rows, though the file
@@ -39,44 +39,28 @@ class LiteRtEngine:
             from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("running a model on LiteRT", "litert") from error
-        self._runtime = f"litert {ai_edge_litert.__version__}"
+        super().__init__(f"litert {ai_edge_litert.__version__}")
         self._lock = Lock()  # an interpreter has one set of tensors
         try:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise load_failure(self._runtime, "ai-edge-litert", error) from error
+        except REFUSALS as error:
+            raise load_failure(self.runtime, "ai-edge-litert", error) from error
         self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
-    @property
-    def runtime(self) -> str:
-        """Name and version, as in ``litert 2.3.0``."""
-        return self._runtime
+    def _compute(self, inputs: Arrays) -> Arrays:
+        stored = tuple(_stored(array, spec)
+                       for array, spec in zip(inputs, self._inputs, strict=True))
+        return one_by_one(stored, self._compute_one)
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """Compute all outputs of the model, from its inputs in their order.
-
-        Raises:
-            BundleError: The model does not take inputs of this number, type or shape.
-        """
-        try:
-            stored = [_stored(array, spec)
-                      for array, spec in zip(inputs, self._inputs, strict=True)]
-            batch, = {len(array) for array in stored} - {0}
-            rows = [self._run_one([array[index:index + 1] for array in stored])
-                    for index in range(batch)]
-            return tuple(map(np.concatenate, zip(*rows, strict=True)))
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise input_failure(error) from error
-
-    def _run_one(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _compute_one(self, inputs: Arrays) -> Arrays:
         with self._lock:
             for array, spec in zip(inputs, self._inputs, strict=True):
                 self._interpreter.set_tensor(spec["index"], array)
             self._interpreter.invoke()
-            return [_given(self._interpreter.get_tensor(spec["index"]), spec)
-                    for spec in self._outputs]
+            return tuple(_given(self._interpreter.get_tensor(spec["index"]), spec)
+                         for spec in self._outputs)
 
 
 def _stored(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import Arrays
-from edgewright.runtime._failures import input_failure, load_failure
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine
+from edgewright.runtime._failures import load_failure
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(FileEngine):
     """An ONNX model on OpenVINO's CPU plugin, which computes what the file says.
 
     Its own roundings are off: parts in floating point stay in float32, and the inputs of layers
@@ -35,32 +35,19 @@ class OpenVinoEngine:
             import openvino  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("running a model on OpenVINO", "openvino") from error
-        self._runtime = f"openvino {openvino.__version__.partition('-')[0]}"
+        super().__init__(f"openvino {openvino.__version__.partition('-')[0]}")
         settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
                     "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         core = openvino.Core()
         try:
             self._model: Any = core.compile_model(core.read_model(model), "CPU", settings)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise load_failure(self._runtime, "openvino", error) from error
+        except REFUSALS as error:
+            raise load_failure(self.runtime, "openvino", error) from error
 
-    @property
-    def runtime(self) -> str:
-        """Name and version, as in ``openvino 2026.4.1``."""
-        return self._runtime
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """Compute all outputs of the model, from its inputs in their order.
-
-        Raises:
-            BundleError: The model does not take inputs of this number, type or shape.
-        """
-        try:
-            self._check(inputs)
-            results = self._model.create_infer_request().infer(list(inputs))  # one a thread
-            return tuple(np.array(results[output]) for output in self._model.outputs)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise input_failure(error) from error
+    def _compute(self, inputs: Arrays) -> Arrays:
+        self._check(inputs)
+        results = self._model.create_infer_request().infer(list(inputs))  # one a thread
+        return tuple(np.array(results[output]) for output in self._model.outputs)
 
     def _check(self, inputs: Arrays) -> None:
         """OpenVINO itself casts inputs of another type and any shape it can compute with."""

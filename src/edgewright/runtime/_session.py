@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from edgewright.bundle import Bundle, read_bundle
 from edgewright.core import Manifest
 from edgewright.errors import BundleError, DataError, UsageError
-from edgewright.runtime._engine import Arrays, Engine, OnnxEngine
+from edgewright.runtime._engine import Arrays, Engine
 from edgewright.runtime._inputs import check_inputs
+from edgewright.runtime._onnxruntime import OnnxEngine
 from edgewright.runtime._stats import Counters, Stats
 
 _RUNTIME: Final = "onnxruntime"

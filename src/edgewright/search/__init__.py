@@ -7,9 +7,10 @@ from edgewright.search._allocate import (
     select_uniform,
     smallest,
 )
+from edgewright.search._cost_model import CostModel
 from edgewright.search._latency_table import LatencyTable, LayerTimes
 from edgewright.search._layer_timing import measure_layers
-from edgewright.search._plan import Plan, plan_ratio
+from edgewright.search._plan import Plan, StoredBits, plan_ratio
 from edgewright.search._precision import (
     PrecisionLimits,
     PrecisionOption,
@@ -21,6 +22,7 @@ from edgewright.search._precision_timing import PrecisionTimer, PrecisionTimes, 
 
 __all__ = [
     "Allocation",
+    "CostModel",
     "LatencyTable",
     "LayerTimes",
     "Plan",
@@ -28,6 +30,7 @@ __all__ = [
     "PrecisionOption",
     "PrecisionTimer",
     "PrecisionTimes",
+    "StoredBits",
     "Ties",
     "allocate_channels",
     "allocate_precisions",

@@ -9,9 +9,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroups, Program
-from edgewright.search._cost_model import CostModel, Target
-from edgewright.search._latency_table import LatencyTable
+from edgewright.program import ChannelGroups
+from edgewright.search._cost_model import CostModel
 from edgewright.search._polynomial import Widths
 from edgewright.search._solve import Problem, solve_widths
 from edgewright.search._widths import GroupWidths, widths_of
@@ -27,23 +26,18 @@ class Allocation:
     """How much goes, and by which rule.
 
     Attributes:
-        target: What ``ratio`` counts: multiply-accumulates, parameters, channels, peak bytes of
-            activations, or measured latency.
-        ratio: Share of it to remove, between 0 and 1.
+        ratio: Share of the cost to remove, between 0 and 1.
         method: ``uniform`` takes the same share of every group, ``global`` the least important
             channels wherever they are, ``solved`` keeps the best summed score there is.
         round_to: What sizes of tensors are to be multiples of.
         normalize: Divide scores by their group's mean before groups are compared.
-        latency: Measured latencies, for that target.
         original: What the ratio is a share of; what the program costs if left out.
     """
 
-    target: Target = "macs"
     ratio: float = 0.5
     method: Method = "global"
     round_to: int = 1
     normalize: bool = True
-    latency: LatencyTable | None = None
     original: float | None = None
 
     def goal(self, full: float) -> float:
@@ -51,16 +45,15 @@ class Allocation:
         return (full if self.original is None else self.original) * (1 - self.ratio + _ROUNDING)
 
 
-def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[int, float],
+def allocate_channels(cost: CostModel, scores: Mapping[int, float],
                       allocation: Allocation) -> list[int]:
-    """The channels to remove so that at least ``ratio`` of the target goes, and little more.
+    """The channels to remove so that at least ``ratio`` of the cost goes, and little more.
 
     ``uniform`` and ``global`` are as strict as bisection on the cost finds necessary; ``solved`` is
     an integer program (see `solve_widths`). What is returned has been counted exactly.
 
     Args:
-        program: What is to be pruned.
-        groups: Its channel groups.
+        cost: Of the program that is to be pruned.
         scores: Importance of every channel of every group; the lowest go first.
         allocation: How much, and by which rule.
 
@@ -69,17 +62,18 @@ def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[i
 
     Example:
         >>> import torch
+        >>> from edgewright.program import Program
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
         >>> program = Program.capture(model, torch.zeros(1, 4))
         >>> groups = program.groups()
         >>> scores = {channel: float(channel) for channel in groups.groups[0].channels}
-        >>> removed = allocate_channels(program, groups, scores, Allocation(ratio=0.25))
+        >>> cost = CostModel(program, groups, "macs")
+        >>> removed = allocate_channels(cost, scores, Allocation(ratio=0.25))
         >>> [groups.groups[0].channels.index(channel) for channel in removed]
         [0, 1]
     """
-    cost = CostModel(program, groups, allocation.target, allocation.latency)
-    choices = widths_of(groups, allocation.round_to, scores, allocation.normalize)
-    _require_reachable(cost, choices, allocation)
+    require_reachable(cost, allocation)
+    choices = widths_of(cost.groups, allocation.round_to, scores, allocation.normalize)
     goal = aim = allocation.goal(cost.full)
     for _ in range(_REPAIRS):
         widths = _bisected(Problem(choices, cost, aim), allocation.method)
@@ -91,24 +85,25 @@ def allocate_channels(program: Program, groups: ChannelGroups, scores: Mapping[i
     return lowest(choices, narrowest(choices))
 
 
-def require_reachable(program: Program, groups: ChannelGroups, allocation: Allocation) -> float:
+def require_reachable(cost: CostModel, allocation: Allocation) -> None:
     """Refuse a ratio that not even the smallest legal program reaches.
-
-    Returns:
-        What the program costs, in the target's unit.
 
     Raises:
         UsageError: It does not; what it keeps is named.
     """
-    cost = CostModel(program, groups, allocation.target, allocation.latency)
-    _require_reachable(cost, widths_of(groups, allocation.round_to), allocation)
-    return cost.full
+    least = cost.without(smallest(cost.groups, allocation.round_to))
+    if least > allocation.goal(cost.full):
+        share = least / (allocation.original or cost.full)
+        raise UsageError(
+            f"cannot remove {allocation.ratio:.0%} of the {cost.target}: the smallest legal "
+            f"program keeps {share:.1%} (widths in steps of {allocation.round_to}); "
+            "ask for less, or ignore fewer layers")
 
 
-def smallest(groups: ChannelGroups, round_to: int) -> tuple[int, int]:
-    """Multiply-accumulates and parameters of the smallest legal program."""
-    widths = widths_of(groups, round_to)
-    return groups.costs_without(lowest(widths, narrowest(widths)))
+def smallest(groups: ChannelGroups, round_to: int) -> list[int]:
+    """The channels that go where the smallest legal program is left, all worth the same."""
+    choices = widths_of(groups, round_to)
+    return lowest(choices, narrowest(choices))
 
 
 def select_uniform(groups: ChannelGroups, strictness: float, round_to: int) -> list[int]:
@@ -137,17 +132,6 @@ def lowest(choices: Sequence[GroupWidths], widths: Widths) -> list[int]:
     """The least important channels of every group, but for as many as its width."""
     return [channel for group, width in zip(choices, widths.tolist(), strict=True)
             for channel in group.ranked[: group.count - width]]
-
-
-def _require_reachable(cost: CostModel, choices: Sequence[GroupWidths],
-                       allocation: Allocation) -> None:
-    least = cost.without(lowest(choices, narrowest(choices)))
-    if least > allocation.goal(cost.full):
-        share = least / (allocation.original or cost.full)
-        raise UsageError(
-            f"cannot remove {allocation.ratio:.0%} of the {allocation.target}: the smallest legal "
-            f"program keeps {share:.1%} (widths in steps of {allocation.round_to}); "
-            "ask for less, or ignore fewer layers")
 
 
 def _bisected(problem: Problem, method: Method) -> Widths:

@@ -58,7 +58,9 @@ class CostModel:
     tensors alive then, as in `Costs.peak_activation_bytes`.
 
     Attributes:
-        target: What is counted.
+        target: What is counted: multiply-accumulates, parameters, channels, peak bytes of
+            activations, or measured latency.
+        groups: The program's channel groups.
         bounds: Each is a function of the widths.
         full: The cost with every channel.
 
@@ -81,7 +83,7 @@ class CostModel:
                              "give one from measure_layers")
         self.target = target
         self._program = program
-        self._groups = groups
+        self.groups = groups
         self._latency = latency
         self.bounds = self._symbolic()
         self._stack = PolynomialStack([bound.polynomial for bound in self.bounds])
@@ -96,8 +98,8 @@ class CostModel:
     def without(self, removed: Collection[int]) -> float:
         """The cost without these very channels, counted on every tensor's own indices."""
         if self.target == "channels":
-            return sum(len(group.channels) for group in self._groups.groups) - len(removed)
-        shape = self._groups.shapes_without(removed)
+            return sum(len(group.channels) for group in self.groups.groups) - len(removed)
+        shape = self.groups.shapes_without(removed)
         if self.target == "ram":
             return float(max(_live_bytes(self._program, shape)))
         if self.target == "latency" and self._latency is not None:
@@ -108,8 +110,8 @@ class CostModel:
     def _symbolic(self) -> tuple[Bound, ...]:
         if self.target == "channels":
             return (Bound(sum((Polynomial.width(index)
-                               for index in range(len(self._groups.groups))), Polynomial({}))),)
-        shape = SymbolicShapes(self._groups)
+                               for index in range(len(self.groups.groups))), Polynomial({}))),)
+        shape = SymbolicShapes(self.groups)
         if self.target == "ram":
             totals = [Polynomial({}) + total for total in _live_bytes(self._program, shape)]
             return tuple(map(Bound, undominated(totals)))

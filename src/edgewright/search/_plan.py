@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from torch.fx import Node
 
 from edgewright.errors import BudgetError
-from edgewright.program import ChannelGroups, Program
+from edgewright.program import FLOAT_BITS, ChannelGroups, Program, parameter_nodes
 from edgewright.search._allocate import narrowest, smallest, uniform
-from edgewright.search._cost_model import CostModel, Target
-from edgewright.search._widths import widths_of
+from edgewright.search._cost_model import CostModel
+from edgewright.search._polynomial import Polynomial, Widths
+from edgewright.search._sizes import SymbolicShapes
+from edgewright.search._widths import GroupWidths, widths_of
 
 # Share of a figure's limit that pruning aims at: the file's structure takes bytes of its own, and
 # heads of early exits come on top.
 _HEADROOM: Final = 0.9
 _PACKED: Final = 0.8  # the least that a bundle's compression leaves of integer weights
+_LEAST_FLOAT: Final = 8  # bits that a float is taken to need at least: many zeros pack well
 _LEVELS: Final = 40
-_COUNTED: Final[tuple[Target, Target]] = ("macs", "params")
+
+
+@dataclass(frozen=True)
+class StoredBits:
+    """How a file stores a program's tensors: in floating point, but for those that are named.
+
+    Attributes:
+        most: Bits of an entry of a tensor, at most.
+        fewest: The same at least, where the bits are still to be chosen.
+        most_bytes: Of all tensors together, whatever ``most`` comes to.
+
+    Example:
+        >>> StoredBits({"fc.weight": 8.0}, {"fc.weight": 2.0}, most_bytes=1e5).fewest
+        {'fc.weight': 2.0}
+    """
+
+    most: Mapping[str, float] = field(default_factory=dict)
+    fewest: Mapping[str, float] = field(default_factory=dict)
+    most_bytes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -36,55 +60,65 @@ class Plan:
 
 
 def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, float], *,
-               original_energy_mj: float, weight_bits: int, round_to: int) -> Plan:
+               energy_mj: float, stored: StoredBits, round_to: int) -> Plan:
     """The least pruning that holds the budget's modelled figures (size, macs, energy).
 
     Args:
         program: What is to be pruned.
         groups: Its channel groups.
         limits: From `Budget.limits`, in base units.
-        original_energy_mj: Modelled energy of the original.
-        weight_bits: Bits a weight has in the file.
+        energy_mj: Modelled energy of the program as the file will compute it, nothing pruned.
+        stored: The bits that its tensors will have in the file.
         round_to: As in the pruning.
 
     Raises:
         BudgetError: The smallest legal program breaks a limit already; it is named.
     """
-    before_macs, before_parameters = groups.costs_without([])
-    macs, parameters = smallest(groups, round_to)
-    floor = {"size": _PACKED * parameters * min(weight_bits, 8) / 8, "macs": float(macs)}
+    removed = smallest(groups, round_to)
+    least_macs, _ = groups.costs_without(removed)
+    least_bytes = sum(_bytes(program, groups.shapes_without(removed), stored.fewest, _LEAST_FLOAT))
+    _require(limits, {"size": _PACKED * least_bytes, "macs": least_macs})
+    choices = widths_of(groups, round_to)
+    macs = CostModel(program, groups, "macs")
+    size = sum(_bytes(program, SymbolicShapes(groups), stored.most), Polynomial({}))
+    modelled = {"macs": macs.full, "energy": energy_mj,
+                "size": min(size.at(uniform(choices, 0.0)), stored.most_bytes)}
+    needed = _needed(limits, modelled)
+    most = 1 - least_macs / macs.full if macs.full else 0.0
+    binding = min(needed, key=lambda name: needed[name], default=None)
+    if not needed or not macs.full:
+        return Plan(0.0, binding, most)
+    most_macs = macs.full * min(needed.get("macs", 1.0), needed.get("energy", 1.0))
+    most_bytes = modelled["size"] * needed["size"] if "size" in needed else math.inf
+    widths = _widest(choices, lambda widths: (macs.at(widths) <= most_macs
+                                              and size.at(widths) <= most_bytes))
+    return Plan(1 - macs.at(widths) / macs.full, binding, most)
+
+
+def _bytes(program: Program, shape: Callable[[Node], tuple[Any, ...]], bits: Mapping[str, float],
+           otherwise: float = FLOAT_BITS) -> Iterator[Any]:
+    """Bytes of each stored tensor with its shape from ``shape``."""
+    return (math.prod(shape(node)) * (bits.get(str(node.target), otherwise) / 8)
+            for node in parameter_nodes(program.graph))
+
+
+def _require(limits: Mapping[str, float], floor: Mapping[str, float]) -> None:
+    """Refuse limits that the smallest legal program breaks."""
     for name, value in floor.items():
         if name in limits and value > limits[name]:
             raise BudgetError(f"the budget cannot be met: {name} is limited to {limits[name]:.6g}, "
                               f"but the smallest program this model can be pruned to needs "
                               f"{value:.6g}; raise the limit or start from a smaller model")
-    shares = _shares(limits, before_macs, before_parameters * weight_bits / 8,
-                     original_energy_mj * weight_bits / 32)
-    needed = {name: share for name, share in shares.items() if share < 1.0}
-    most = 1 - macs / before_macs if before_macs else 0.0
-    if not needed:
-        return Plan(0.0, None, most)
-    binding = min(needed, key=lambda name: needed[name])
-    return Plan(_least(program, groups, needed, round_to) if before_macs else 0.0, binding, most)
 
 
-def _shares(limits: Mapping[str, float], macs: float, size: float,
-            energy: float) -> dict[str, float]:
-    """The share of each figure that may be left."""
-    modelled = {"macs": macs, "size": size, "energy": energy}
-    return {name: _HEADROOM * limits[name] / value for name, value in modelled.items()
-            if name in limits and value > 0}
+def _needed(limits: Mapping[str, float], modelled: Mapping[str, float]) -> dict[str, float]:
+    """The share that may be left of each figure that is above its limit."""
+    shares = {name: _HEADROOM * limits[name] / value for name, value in modelled.items()
+              if name in limits and value > 0}
+    return {name: share for name, share in shares.items() if share < 1.0}
 
 
-def _least(program: Program, groups: ChannelGroups, needed: Mapping[str, float],
-           round_to: int) -> float:
-    """The share of the multiply-accumulates to remove; all that can go where that is too little."""
-    macs, parameters = (CostModel(program, groups, target) for target in _COUNTED)
-    most_parameters = needed.get("size", 1.0) * parameters.full
-    most_macs = min(needed.get("macs", 1.0), needed.get("energy", 1.0)) * macs.full
-    choices = widths_of(groups, round_to)
-    for level in range(1, _LEVELS):
-        widths = uniform(choices, level / _LEVELS)
-        if macs.at(widths) <= most_macs and parameters.at(widths) <= most_parameters:
-            return 1 - macs.at(widths) / macs.full
-    return 1 - macs.at(narrowest(choices)) / macs.full
+def _widest(choices: Sequence[GroupWidths], holds: Callable[[Widths], bool]) -> Widths:
+    """The first widths that hold; the narrowest where that is too little."""
+    levels = (uniform(choices, level / _LEVELS) for level in range(1, _LEVELS))
+    return next(filter(holds, levels), narrowest(choices))

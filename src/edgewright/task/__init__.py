@@ -8,7 +8,7 @@ from edgewright.task._load_task import load_task
 from edgewright.task._split import Batch, Split
 from edgewright.task._task import SplitLike, Task
 from edgewright.task._tensor_split import TensorSplit
-from edgewright.task._view import View
+from edgewright.task._view import Policy, View
 from edgewright.task._weights import load_weights
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DatasetSplit",
     "ImageSplit",
     "Images",
+    "Policy",
     "Split",
     "SplitLike",
     "Task",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError
+from edgewright.task._ahead import one_ahead
 from edgewright.task._augment import augment_batch
 from edgewright.task._split import Batch, Split, class_indices
-from edgewright.task._view import View
+from edgewright.task._view import Policy, View
 
 
 class Images(Protocol):
@@ -31,6 +32,8 @@ class Images(Protocol):
 @final
 class ImageSplit(Split):
     """Images as uint8 (N, C, H, W), normalised a batch at a time by the bundle's own formula.
+
+    The next batch is made in a thread of its own while one is in use.
 
     Args:
         images: A uint8 tensor, or anything that yields images by row.
@@ -52,6 +55,8 @@ class ImageSplit(Split):
         [1.0, 1.0, 1.0, 1.0]
     """
 
+    policies: ClassVar[frozenset[Policy]] = frozenset({"standard", "rand_augment"})
+
     def __init__(self, images: Tensor | Images, labels: Tensor, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:
         self.preprocessing = preprocessing
@@ -63,13 +68,16 @@ class ImageSplit(Split):
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
         assert targets is not None  # noqa: S101  (given to the base)
-        for chunk in chunks:
+
+        def batch(chunk: Tensor) -> Batch:
             rows = self._indices[chunk]
             pixels = self._images.rows(rows.numpy())
             if view is not None:
                 pixels = augment_batch(pixels, rows.numpy(), view, flip=self._flip)
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
-            yield Batch((inputs,), targets[chunk], rows, view)
+            return Batch((inputs,), targets[chunk], rows, view)
+
+        return one_ahead(batch, chunks)
 
 
 @final

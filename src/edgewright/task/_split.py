@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self, final
+from typing import ClassVar, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
-from edgewright.task._view import View
+from edgewright.task._view import Policy, View
 
 _NOT_INDICES = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -21,8 +21,10 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: Each of shape (N, ...), in the order of the model's arguments.
-        targets: Class indices, (N,) int64.
-        rows: Which samples of the data they are, (N,) int64.
+        targets: Class indices, (N,) int64; of mixed samples (mixup, CutMix) probabilities of the
+            classes, (N, classes) float32.
+        rows: Which samples of the data they are, (N,) int64; of mixed ones, the first of each
+            mixture, so that rows and view do not tell the inputs.
         view: Which variation of these; None for the samples as they are.
     """
 
@@ -41,6 +43,8 @@ class Split(ABC):
         targets: The rows' class indices, where they are at hand; None where they stream.
     """
 
+    policies: ClassVar[frozenset[Policy]] = frozenset({"standard"})
+
     def __init__(self, name: str, count: int, targets: Tensor | None = None) -> None:
         self.name = name
         self._indices = torch.arange(count)
@@ -55,6 +59,12 @@ class Split(ABC):
         part = copy.copy(self)
         part._indices = self._indices[torch.as_tensor(indices, dtype=torch.long)]
         return part
+
+    @final
+    @property
+    def rows(self) -> Tensor:
+        """Which rows of the data behind it the samples are, (N,) int64."""
+        return self._indices
 
     @final
     def labels(self) -> Tensor | None:
@@ -88,13 +98,19 @@ class Split(ABC):
             start: Batches to leave out at the beginning.
 
         Raises:
-            UsageError: ``batch_size`` is below 1.
+            UsageError: ``batch_size`` is below 1, or samples of this kind cannot be varied by the
+                view's policy.
             DataError: The split is empty, or a sample cannot be used.
         """
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         if len(self) == 0:
             raise DataError(f"the {self.name} split is empty")
+        if view is not None and view.policy not in self.policies:
+            raise UsageError(f"the {self.name} split is a {type(self).__name__}, which cannot be "
+                             f"varied by {view.policy!r}: that distorts uint8 images; give an "
+                             "ImageSplit, vary the samples in the dataset itself, or set "
+                             "augment='standard'")
         order = (torch.arange(len(self)) if shuffle_seed is None else torch.randperm(
             len(self), generator=torch.Generator().manual_seed(shuffle_seed)))
         return self._stream(torch.split(order, batch_size)[start:], view)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Policy = Literal["standard", "rand_augment"]
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MASK: Final = 2**64 - 1
@@ -21,6 +23,8 @@ class View:
 
     Attributes:
         number: Which variation; any integer.
+        policy: How far samples are varied: ``standard`` crops and mirrors images,
+            ``rand_augment`` (Cubuk et al. 2020) distorts them before that.
 
     Example:
         >>> rows = np.array([3, 7])
@@ -30,6 +34,7 @@ class View:
     """
 
     number: int
+    policy: Policy = "standard"
 
     def draws(self, rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
         """Random numbers, ``count`` a sample, each a function of view, sample and position.
@@ -44,7 +49,7 @@ class View:
         Returns:
             Uniform in [0, 1), (N, count).
         """
-        view = _mixed(np.uint64(self.number & _MASK) + _GOLDEN)
+        view = _mixed(np.uint64((self.number + int(_GOLDEN)) & _MASK))
         streams = _mixed(rows.astype(np.uint64) ^ view)
         positions = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
         bits = _mixed(streams[:, None] + positions[None, :])

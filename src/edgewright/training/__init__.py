@@ -2,12 +2,14 @@
 
 from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
-from edgewright.training._evaluate import Predictions, evaluate_module, predict
+from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
+from edgewright.training._fit import one_device
 from edgewright.training._objective import LabelLoss, Objective, as_outputs, label_loss
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._settings import Settings
 from edgewright.training._step_hook import Step, StepHook
+from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
 from edgewright.training._train import train
 
 __all__ = [
@@ -16,17 +18,23 @@ __all__ = [
     "LabelLoss",
     "NoProgress",
     "Objective",
+    "OpenLog",
     "Predictions",
     "Progress",
     "RichProgress",
     "Settings",
     "Step",
     "StepHook",
+    "Tracked",
+    "Tracker",
     "Training",
     "TrainingRecord",
     "as_outputs",
     "evaluate_module",
     "label_loss",
+    "on_device",
+    "one_device",
     "predict",
+    "tracker",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""The state of a run after an epoch, written so that it is whole or not there."""
+"""The state of a run, written so that it is whole or not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,34 +15,38 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.errors import StorageError
-from edgewright.training._config import Training
-from edgewright.training._objective import Objective
+from edgewright.training._losses import PartialEpoch
 from edgewright.training._record import EpochRecord
+from edgewright.training._run import Run
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that the next epoch depends on; its random numbers come from seed and epoch.
+    """Everything that the next step depends on; its random numbers come from seed and step.
 
     Attributes:
         fingerprint: Of the run it belongs to; see `fingerprint_of`.
-        module: Weights after the last epoch.
+        module: Weights after the last step.
         best: Weights of the best epoch.
+        average: State of the moving average, where there is one.
         optimizer: State of the optimiser.
         precision: State of the loss scaler, where there is one.
         hooks: State of each of the objective's hooks.
         history: Every epoch so far.
+        partial: What is done of the next one.
     """
 
     fingerprint: str
     module: dict[str, Tensor]
     best: dict[str, Tensor]
+    average: dict[str, Any]
     optimizer: dict[str, Any]
     precision: dict[str, Any]
     hooks: list[dict[str, Tensor]]
     history: tuple[EpochRecord, ...]
+    partial: PartialEpoch
 
     def save(self, path: Path) -> None:
         """Write to a temporary file beside ``path``, then move it there.
@@ -50,20 +54,20 @@ class Checkpoint:
         Raises:
             StorageError: The disk cannot take it.
         """
-        content = {"format": _FORMAT, "fingerprint": self.fingerprint, "module": self.module,
-                   "best": self.best, "optimizer": self.optimizer, "precision": self.precision,
-                   "hooks": self.hooks, "history": [asdict(record) for record in self.history]}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
+                    "partial": asdict(self.partial)}
+        draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with draft.open("wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
+            draft.replace(path)
         except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
             with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+                draft.unlink(missing_ok=True)
             raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
 
 
@@ -81,21 +85,23 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
         if content["fingerprint"] != fingerprint:
             return None, (f"the checkpoint {path} is of a run with other settings, seed, data or "
                           "weights; training from the start")
-        history = tuple(EpochRecord(**record) for record in content["history"])
-        found = Checkpoint(fingerprint, content["module"], content["best"], content["optimizer"],
-                           content["precision"], content["hooks"], history)
+        del content["format"]
+        content["history"] = tuple(EpochRecord(**record) for record in content["history"])
+        content["partial"] = PartialEpoch(**content["partial"])
+        found = Checkpoint(**content)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
             ValueError, AttributeError) as error:
         return None, f"the checkpoint {path} cannot be read ({error}); training from the start"
     return found, ""
 
 
-def fingerprint_of(module: nn.Module, config: Training, objective: Objective, seed: int,
-                   samples: tuple[int, int]) -> str:
+def fingerprint_of(run: Run) -> str:
     """A digest of all that shapes a run: settings, objective, seed, split sizes, first weights."""
+    samples = (len(run.task.train), len(run.task.val))
     digest = hashlib.sha256(json.dumps(
-        [config.model_dump(), objective.name, seed, samples], sort_keys=True).encode())
-    for name, tensor in module.state_dict().items():
+        [run.config.model_dump(), run.objective.name, run.seed, samples],
+        sort_keys=True).encode())
+    for name, tensor in run.module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(memoryview(flat.view(torch.uint8).numpy()))

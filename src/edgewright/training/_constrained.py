@@ -40,6 +40,11 @@ class Constrained(Objective):
         """The objective's own hooks, then these."""
         return (*self._objective.hooks, *self._hooks)
 
+    @property
+    def views(self) -> int | None:
+        """The objective's views."""
+        return self._objective.views
+
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds."""
         self._objective.to(device)

@@ -27,6 +27,11 @@ class Objective(ABC):
         """What constrains the weights while the loss is minimised; by default nothing."""
         return ()
 
+    @property
+    def views(self) -> int | None:
+        """How many views of the samples the epochs take in turn; None, and each has its own."""
+        return None
+
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds to where the training is; by default nothing."""
         del device
@@ -43,7 +48,7 @@ class Objective(ABC):
 
 @final
 class LabelLoss(Objective):
-    """Cross-entropy with the labels, averaged over all outputs.
+    """Cross-entropy with the labels or their probabilities, averaged over all outputs.
 
     Args:
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
@@ -71,6 +76,11 @@ class LabelLoss(Objective):
 def label_loss(outputs: tuple[Tensor, ...], targets: Tensor,
                label_smoothing: float = 0.0) -> Tensor:
     """Mean over the outputs of the mean cross-entropy with the labels.
+
+    Args:
+        outputs: Logits (N, classes), each.
+        targets: Class indices (N,), or probabilities (N, classes).
+        label_smoothing: Share of the target spread over all classes.
 
     Example:
         >>> logits = torch.zeros(3, 2)

@@ -17,7 +17,10 @@ class Progress(Protocol):
     """Is told of every step; `train` calls ``stop`` whatever happens."""
 
     def start(self, epochs: int, steps: int, done: int) -> None:
-        """A run of so many epochs of so many steps begins; ``done`` epochs were done before."""
+        """A run of so many epochs of so many steps begins; ``done`` epochs were done before.
+
+        Of an epoch that an interrupted run had begun, only the remaining steps are told.
+        """
 
     def advance(self, samples: int, loss: float) -> None:
         """One step is done; ``loss`` is the latest that is known."""
@@ -70,7 +73,7 @@ class RichProgress:
         self._label = label
         self._lines = lines
         self._bar: Bar | None = None
-        self._epochs = 0
+        self._epochs = self._steps = 0
         self._done = 0
         self._samples = 0
         self._since = 0.0
@@ -78,7 +81,7 @@ class RichProgress:
 
     def start(self, epochs: int, steps: int, done: int) -> None:
         """Show the bar, where there is a terminal."""
-        self._epochs, self._done, self._accuracy = epochs, done, "-"
+        self._epochs, self._steps, self._done, self._accuracy = epochs, steps, done, "-"
         self._start_clock()
         if self._console.is_terminal:
             self._bar = _bar(self._console)
@@ -100,6 +103,8 @@ class RichProgress:
     def epoch(self, record: EpochRecord) -> None:
         """Note the accuracy; write a line where lines were asked for."""
         self._done = record.epoch
+        if self._bar is not None:  # of a resumed epoch, only the steps since then were told
+            self._bar.update(self._bar.task_ids[0], completed=record.epoch * self._steps)
         self._accuracy = f"{record.val_accuracy:.2%}"
         self._start_clock()
         if self._lines and self._bar is None:

@@ -59,7 +59,8 @@ class StepHook:
     def settled(self, step: Step) -> bool:
         """Whether weights as they are after ``step`` may be the training's result.
 
-        An epoch that ends unsettled is never the best one; the last epoch always counts.
+        An epoch that ends unsettled is never the best one; the last epoch always counts. A hook
+        that is not settled after the first step is refused where weights are averaged.
         """
         del step
         return True

@@ -1,0 +1,26 @@
+"""What tells weights and samples apart in few letters."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def digest_of(*parts: Tensor | str) -> str:
+    """Twelve hexadecimal digits of texts, and of the types, shapes and values of tensors.
+
+    Example:
+        >>> digest_of("a", "bc") == digest_of("ab", "c")
+        False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(f"{part.dtype} {tuple(part.shape)} ".encode())
+            flat = part.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().data)
+        else:
+            digest.update(f"{len(part)} {part} ".encode())
+    return digest.hexdigest()[:12]

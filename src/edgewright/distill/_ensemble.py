@@ -1,0 +1,109 @@
+"""Several teachers that speak as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgewright.distill._teacher import Taught, Teacher
+from edgewright.errors import ModelError, UsageError
+from edgewright.task import Batch
+
+
+@final
+class Ensemble(Teacher):
+    """The weighted mean of several teachers' logits; their features one after the other.
+
+    A mean of logits is the geometric mean of the distributions (Hinton, Vinyals & Dean 2015,
+    section 1), at every temperature. ``average`` weighs all alike. ``confidence`` weighs each
+    anew on every sample, by how sure it is of the right class (Zhang, Chen & Wang 2022,
+    "Confidence-aware multi-teacher knowledge distillation", equation 4): of K teachers with
+    cross-entropies L_k on the sample's label, teacher k weighs ::
+
+        (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)
+
+    The paper weighs the teachers' losses; here it is their logits, so that every loss can be had
+    from them. On a sequence every position has weights of its own.
+
+    Args:
+        teachers: Two or more, of the same classes.
+        weights: How much each one counts.
+
+    Raises:
+        UsageError: Fewer than two teachers, or unknown weights.
+
+    Example:
+        >>> from edgewright.distill._teacher import ModuleTeacher
+        >>> teachers = [ModuleTeacher(torch.nn.Linear(4, 3)) for _ in range(2)]
+        >>> batch = Batch((torch.ones(5, 4),), torch.arange(5) % 3, torch.arange(5))
+        >>> Ensemble(teachers, weights="confidence").teach(batch).logits.shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, teachers: Sequence[Teacher],
+                 weights: Literal["average", "confidence"] = "average") -> None:
+        if len(teachers) < 2:
+            raise UsageError(f"an ensemble needs two teachers or more, got {len(teachers)}")
+        if weights not in {"average", "confidence"}:
+            raise UsageError(f"weights {weights!r} of an ensemble are not known; expected "
+                             "'average' or 'confidence'")
+        self._teachers = tuple(teachers)
+        self._weights = weights
+        self.name = f"{weights} of ({', '.join(teacher.name for teacher in teachers)})"
+        self.views = min((teacher.views for teacher in teachers if teacher.views is not None),
+                         default=None)
+
+    def to(self, device: torch.device) -> None:
+        """Move every teacher."""
+        for teacher in self._teachers:
+            teacher.to(device)
+
+    def teach(self, batch: Batch) -> Taught:
+        """The weighted mean of what the teachers say.
+
+        Raises:
+            ModelError: The teachers have different classes.
+        """
+        taught = [teacher.teach(batch) for teacher in self._teachers]
+        self._check(taught)
+        logits = torch.stack([one.logits.float() for one in taught])
+        if self._weights == "average":
+            mean = logits.mean(dim=0)
+        else:
+            mean = (confidence_weights(logits, batch.targets)[..., None] * logits).sum(dim=0)
+        return Taught(mean, tuple(feature for one in taught for feature in one.features))
+
+    def _check(self, taught: Sequence[Taught]) -> None:
+        shapes = [tuple(one.logits.shape) for one in taught]
+        if len(set(shapes)) > 1:
+            found = ", ".join(f"{teacher.name}: {shape}"
+                              for teacher, shape in zip(self._teachers, shapes, strict=True))
+            raise ModelError(f"the teachers of an ensemble put out logits of different shapes "
+                             f"({found}); they must have the same classes")
+
+
+def confidence_weights(logits: Tensor, targets: Tensor) -> Tensor:
+    """The weights of `Ensemble`'s equation; over the teachers they sum to 1.
+
+    Args:
+        logits: (teachers, N, ..., classes), of two teachers or more.
+        targets: Class indices (N, ...), or probabilities (N, ..., classes).
+
+    Returns:
+        (teachers, N, ...).
+
+    Example:
+        >>> logits = torch.tensor([[[9.0, 0.0]], [[0.0, 9.0]]])
+        >>> confidence_weights(logits, torch.tensor([0])).flatten().round(decimals=3).tolist()
+        [1.0, 0.0]
+    """
+    if targets.is_floating_point():
+        losses = -(F.log_softmax(logits, dim=-1) * targets).sum(dim=-1)
+    else:
+        losses = torch.stack([F.cross_entropy(one.movedim(-1, 1), targets, reduction="none")
+                              for one in logits])
+    return (1 - losses.softmax(dim=0)) / (len(logits) - 1)

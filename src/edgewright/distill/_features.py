@@ -1,0 +1,77 @@
+"""A student that shows its features while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from edgewright.distill._pairs import FeaturePair
+from edgewright.distill._tapping import tapped
+from edgewright.program import Program
+from edgewright.training import as_outputs
+
+
+@final
+class FeatureStudent(nn.Module):
+    """A program that returns (features, logits) in training mode, and its logits in evaluation.
+
+    So the loop that trains a network trains this one too, and the objective takes its features
+    from the front of its outputs. Where features are compared channel by channel and the
+    teacher's are of another width, a 1 x 1 convolution (a linear layer for tokens and vectors)
+    brings the student's to it; these learn with the network and are no part of it.
+
+    Args:
+        program: The student; it is left as it is.
+        pairs: Its features, and the teacher's; see `find_pairs`.
+        projected: Whether to bring the student's features to the teacher's width.
+        seed: Of the projections' initial weights.
+
+    Example:
+        >>> from edgewright.distill import find_pairs
+        >>> def mlp(width):
+        ...     model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
+        ...     return Program.capture(model, torch.zeros(1, 4))
+        >>> pairs = find_pairs(mlp(4), mlp(16))
+        >>> student = FeatureStudent(mlp(4), pairs, projected=True).train()
+        >>> [tuple(output.shape) for output in student(torch.zeros(2, 4))]
+        [(2, 16), (2, 3)]
+        >>> [tuple(output.shape) for output in student.eval()(torch.zeros(2, 4))]
+        [(2, 3)]
+        >>> sorted(student.network_state())
+        ['0.bias', '0.weight', '2.bias', '2.weight']
+    """
+
+    def __init__(self, program: Program, pairs: Sequence[FeaturePair], *, projected: bool,
+                 seed: int = 0) -> None:
+        super().__init__()
+        self.body = tapped(program, [pair.student for pair in pairs])
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.projections = nn.ModuleList(
+                _projection(pair) if projected else nn.Identity() for pair in pairs)
+        self.eval()
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """Features, projected, then logits; in evaluation mode the logits alone."""
+        outputs = as_outputs(self.body(*inputs))
+        count = len(self.projections)
+        if not self.training:
+            return outputs[count:]
+        features = (project(feature) for project, feature
+                    in zip(self.projections, outputs[:count], strict=True))
+        return (*features, *outputs[count:])
+
+    def network_state(self) -> dict[str, Tensor]:
+        """The program's own tensors as they are now, for `Program.with_state`."""
+        return self.body.state_dict()
+
+
+def _projection(pair: FeaturePair) -> nn.Module:
+    axis = 1 if len(pair.student_shape) == 4 else -1
+    mine, theirs = pair.student_shape[axis], pair.teacher_shape[axis]
+    if mine == theirs:
+        return nn.Identity()
+    return nn.Conv2d(mine, theirs, 1) if axis == 1 else nn.Linear(mine, theirs)

@@ -1,0 +1,122 @@
+"""Weights drawn anew, as torch's own layers draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from edgewright.program import Program
+
+aten = torch.ops.aten
+Tensors: TypeAlias = Mapping[str, Tensor]  # by the name of the operator's argument
+_RECURRENT: Final = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input,
+                               aten.rnn_relu.input})
+
+
+def initialize(program: Program, seed: int = 0) -> Program:
+    """The program with the weights that torch's layers start with.
+
+    Convolutions and linear layers are drawn uniformly (He et al. 2015, with a = sqrt(5)), norms
+    start as the identity with fresh running statistics, embeddings are normal, recurrent layers
+    uniform, a PReLU's slope is 0.25: what `reset_parameters` of each does. What no such layer
+    reads, such as positions, class tokens and layer scales, keeps its values.
+
+    Args:
+        program: In floating point; it is left as it is.
+        seed: The same gives the same weights.
+
+    Example:
+        >>> program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
+        >>> one, again = initialize(program, 1), initialize(program, 1)
+        >>> torch.equal(one.state_dict()["weight"], again.state_dict()["weight"])
+        True
+    """
+    drawn = program.copy()
+    state, done = drawn.state_dict(), set[int]()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for node in drawn.calls():
+            reset = _reset_of(node)
+            if reset is None:
+                continue
+            tensors = {name: state[source] for name, source in _stored(node).items()}
+            settled = [(tensor, tensor.clone()) for tensor in tensors.values()
+                       if tensor.data_ptr() in done]
+            reset(tensors)
+            for tensor, value in settled:  # tied to one that an earlier layer has drawn
+                tensor.copy_(value)
+            done.update(tensor.data_ptr() for tensor in tensors.values())
+    return program.with_state(state)
+
+
+def _reset_of(node: Node) -> Callable[[Tensors], None] | None:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    if node.target in _RECURRENT:
+        return _reset_recurrent
+    name = node.target._schema.name.removeprefix("aten::")
+    return next((reset for start, reset in _RESETS.items() if name.startswith(start)), None)
+
+
+def _stored(node: Node) -> dict[str, str]:
+    """Names of the stored tensors a call reads, by the argument; of a list by its positions."""
+    target: Any = node.target
+    names = [argument.name for argument in target._schema.arguments]
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    flat = {f"{name}.{place}" if isinstance(value, list | tuple) else name: item
+            for name, value in given.items()
+            for place, item in enumerate(value if isinstance(value, list | tuple) else [value])}
+    return {name: str(value.target) for name, value in flat.items()
+            if isinstance(value, Node) and value.op == "get_attr"}
+
+
+def _reset_layer(tensors: Tensors) -> None:
+    """Of a convolution or a linear layer."""
+    weight, bias = tensors.get("weight"), tensors.get("bias")
+    if weight is None:
+        return
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        fan_in = weight[0].numel()
+        nn.init.uniform_(bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+
+def _reset_norm(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        nn.init.constant_(tensor, float(name in {"weight", "running_var"}))
+
+
+def _reset_embedding(tensors: Tensors) -> None:
+    for tensor in tensors.values():
+        nn.init.normal_(tensor)
+
+
+def _reset_prelu(tensors: Tensors) -> None:
+    for tensor in tensors.values():
+        nn.init.constant_(tensor, 0.25)
+
+
+def _reset_recurrent(tensors: Tensors) -> None:
+    """Of all layers and directions; every second matrix is square in the hidden size."""
+    weights = [tensor for name, tensor in tensors.items() if name.startswith("params.")]
+    hidden = weights[1].shape[1] if len(weights) > 1 else 1
+    for weight in weights:
+        nn.init.uniform_(weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
+
+
+_RESETS: Final[dict[str, Callable[[Tensors], None]]] = {
+    "conv": _reset_layer,
+    "linear": _reset_layer,
+    "batch_norm": _reset_norm,
+    "instance_norm": _reset_norm,
+    "group_norm": _reset_norm,
+    "layer_norm": _reset_norm,
+    "rms_norm": _reset_norm,
+    "embedding": _reset_embedding,
+    "prelu": _reset_prelu,
+}

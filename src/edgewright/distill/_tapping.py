@@ -1,0 +1,129 @@
+"""Tensors inside a program, handed out beside its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgewright.program import (
+    CapturedModule,
+    Program,
+    memory_of,
+    outputs_of,
+    set_outputs,
+    shape_of,
+    trainable,
+    writes,
+)
+
+aten = torch.ops.aten
+_CHANNELS_FIRST: Final = ("conv", "batch_norm", "group_norm", "instance_norm", "max_pool",
+                          "avg_pool", "adaptive_")
+_CHANNELS_LAST: Final = ("linear", "layer_norm", "rms_norm")
+
+
+def tapped(program: Program, names: Sequence[str]) -> CapturedModule:
+    """The program as a trainable module that returns features first, then its outputs.
+
+    A feature has the layout `feature_shape` tells, whatever it has in the program, and is as it
+    was computed though the program may overwrite it later.
+
+    Args:
+        program: It is left as it is.
+        names: Of nodes of its graph that compute features.
+
+    Returns:
+        A module in evaluation mode, with parameters of its own under the program's names.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> module = tapped(Program.capture(model, torch.zeros(1, 4)), ["relu"])
+        >>> [tuple(tensor.shape) for tensor in module(torch.zeros(5, 4))]
+        [(5, 8), (5, 3)]
+    """
+    if not names:
+        return program.module()
+    copy = program.copy(share_tensors=True)
+    module = copy.graph_module
+    nodes = {node.name: node for node in module.graph.nodes}
+    features = tuple(_tap(module, nodes[name]) for name in names)
+    set_outputs(module, (*features, *outputs_of(copy)))
+    module.recompile()
+    return trainable(module)
+
+
+def is_feature(node: Node) -> bool:
+    """Whether a node computes a floating-point tensor of two to four dimensions."""
+    value = node.meta.get("val")
+    return (node.op == "call_function" and isinstance(value, torch.Tensor)
+            and value.is_floating_point() and 2 <= value.ndim <= 4)
+
+
+def feature_shape(node: Node) -> tuple[int, ...]:
+    """Shape of a feature for one sample: (1, C), (1, tokens, C) or (1, C, H, W).
+
+    What convolutions, their norms or poolings read or make is (N, C, ...) in the graph; what
+    linear layers or layer norms do is (N, ..., C).
+    """
+    shape = shape_of(node)
+    order = _order(node)
+    return shape if order is None else tuple(shape[place] for place in order)
+
+
+def _tap(module: GraphModule, node: Node) -> Node:
+    """A node's tensor as a feature: safe from later writes, in the layout of features."""
+    graph, memory, source = module.graph, memory_of(node), node
+    if any(writes(other) and other > node and memory_of(other) is memory
+           for other in graph.nodes):
+        with graph.inserting_after(node):
+            source = graph.call_function(aten.clone.default, (node,))
+    order = _order(node)
+    if order is None:
+        return source
+    with graph.inserting_after(source):
+        return graph.call_function(aten.permute.default, (source, list(order)))
+
+
+def _order(node: Node) -> tuple[int, ...] | None:
+    """The permutation that gives a tensor the layout of features; None where it has it."""
+    rank = len(shape_of(node))
+    if rank == 3 and _channels_last(node) is False:
+        return (0, 2, 1)
+    if rank == 4 and _channels_last(node) is True:
+        return (0, 3, 1, 2)
+    return None
+
+
+def _channels_last(node: Node) -> bool | None:
+    """Whether the nearest layer after a node, or else before it, has channels last."""
+    after = _nearest(node, forward=True)
+    return _nearest(node, forward=False) if after is None else after
+
+
+def _nearest(start: Node, *, forward: bool) -> bool | None:
+    shape, seen, pending = shape_of(start), {start}, [start]
+    while pending:
+        node = pending.pop(0)
+        kind = None if forward and node is start else _kind(node)
+        if kind is not None:
+            return kind
+        for other in node.users if forward else node.all_input_nodes:
+            same = isinstance(other.meta.get("val"), torch.Tensor) and shape_of(node) == shape
+            if same and other not in seen:
+                seen.add(other)
+                pending.append(other)
+    return None
+
+
+def _kind(node: Node) -> bool | None:
+    """Whether a layer has channels last; None for what is no such layer."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    name = node.target._schema.name.removeprefix("aten::")
+    if name.startswith(_CHANNELS_FIRST):
+        return False
+    return True if name.startswith(_CHANNELS_LAST) else None

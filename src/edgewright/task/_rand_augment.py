@@ -1,0 +1,120 @@
+"""RandAugment: a few random distortions, all of one strength, one after the other."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgewright.errors import MissingExtraError, UsageError
+from edgewright.task._view import View
+
+ROUNDS: Final = 2  # distortions an image
+MAGNITUDE: Final = 9
+BINS: Final = 31  # magnitudes there are, from 0
+
+Distortion = Callable[[Tensor, float], Tensor]
+
+
+def rand_augment(images: NDArray[np.uint8], rows: NDArray[np.int64], view: View, *,
+                 first_draw: int) -> NDArray[np.uint8]:
+    """Distort every image by two operations drawn for it, as torchvision's ``RandAugment`` does.
+
+    Cubuk et al. 2020, section 3: 14 operations, each as likely, at magnitude 9 of 0 to 30, to
+    either side where an operation has two. Images that drew the same are distorted together.
+
+    Args:
+        images: (N, 1 or 3, H, W).
+        rows: Which samples they are, (N,).
+        view: Which variation of these.
+        first_draw: How many of the view's random numbers are used for something else.
+
+    Returns:
+        New images, (N, C, H, W).
+
+    Raises:
+        MissingExtraError: torchvision is not installed.
+        UsageError: torchvision does not go with this torch; images of other than 1 or 3 channels.
+    """
+    channels, height, width = images.shape[1:]
+    if channels not in (1, 3):
+        raise UsageError(f"rand_augment distorts images of 1 or 3 channels, these have {channels};"
+                         " set augment='standard'")
+    choices = distortions(_functional(), height, width)
+    drawn = view.draws(rows, first_draw + 2 * ROUNDS)[:, first_draw:]
+    result = images.copy()
+    for chosen, side in zip(drawn[:, ::2].T, drawn[:, 1::2].T, strict=True):
+        groups = 2 * np.floor(chosen * len(choices)).astype(np.int64) + (side <= 0.5)
+        for group in np.unique(groups):
+            alike = np.flatnonzero(groups == group)
+            distort, sign = choices[group // 2], -1.0 if group % 2 else 1.0
+            result[alike] = distort(torch.from_numpy(result[alike]), sign).numpy()
+    return result
+
+
+def distortions(functional: Any, height: int, width: int) -> tuple[Distortion, ...]:
+    """The operations at their magnitude; each takes images (N, C, H, W) and a side, 1 or -1.
+
+    Args:
+        functional: ``torchvision.transforms.v2.functional``.
+        height: Of the images, pixels.
+        width: Likewise.
+    """
+    move = partial(_affine, functional)
+    slope, degrees = _strength(0.0, 0.3), _strength(0.0, 30.0)
+    right, down = _strength(0.0, 150 / 331 * width), _strength(0.0, 150 / 331 * height)
+
+    def enhance(name: str) -> Distortion:
+        adjust, factor = getattr(functional, f"adjust_{name}"), _strength(0.0, 0.9)
+        return lambda images, sign: adjust(images, 1.0 + sign * factor)
+
+    return (
+        lambda images, _: images,
+        lambda images, sign: move(images, shear=(sign * slope, 0.0)),
+        lambda images, sign: move(images, shear=(0.0, sign * slope)),
+        lambda images, sign: move(images, translate=(int(sign * right), 0)),
+        lambda images, sign: move(images, translate=(0, int(sign * down))),
+        lambda images, sign: functional.rotate(images, angle=sign * degrees),
+        enhance("brightness"),
+        enhance("saturation"),
+        enhance("contrast"),
+        enhance("sharpness"),
+        lambda images, _: functional.posterize(images, bits=round(_strength(8.0, 4.0))),
+        lambda images, _: functional.solarize(images, threshold=255 * _strength(1.0, 0.0)),
+        lambda images, _: functional.autocontrast(images),
+        lambda images, _: functional.equalize(images),
+    )
+
+
+def _strength(weakest: float, strongest: float) -> float:
+    """Of the magnitude; in float32, as torchvision has it, for the same pixels."""
+    return float(torch.linspace(weakest, strongest, BINS)[MAGNITUDE])
+
+
+def _affine(functional: Any, images: Tensor, *, translate: tuple[int, int] = (0, 0),
+            shear: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Shifted by pixels about the middle, or sheared (a slope) about the top left corner."""
+    degrees = [math.degrees(math.atan(slope)) for slope in shear]
+    moved: Tensor = functional.affine(images, angle=0.0, translate=list(translate), scale=1.0,
+                                      shear=degrees, center=[0, 0] if any(shear) else None)
+    return moved
+
+
+def _functional() -> Any:
+    try:
+        return importlib.import_module("torchvision.transforms.v2.functional")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "torchvision":
+            raise
+        raise MissingExtraError("augment='rand_augment'", "torchvision") from error
+    except RuntimeError as error:
+        raise UsageError(f"augment='rand_augment' needs torchvision, which is installed but cannot "
+                         f"be imported ({error}); install the build that matches this torch"
+                         ) from error

@@ -1,0 +1,177 @@
+"""Training on several devices of one machine, a process each, by DDP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from queue import Empty
+from typing import Any, Final, NamedTuple, final
+
+import torch
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
+from torch.multiprocessing.spawn import (
+    ProcessContext,
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
+
+from edgewright.errors import EdgewrightError, TrainingError, UsageError
+from edgewright.training._checkpoint import snapshot
+from edgewright.training._constrained import Constrained
+from edgewright.training._fit import fabric_on, fit
+from edgewright.training._progress import NoProgress, Progress
+from edgewright.training._record import EpochRecord, TrainingRecord
+from edgewright.training._run import Run
+from edgewright.training._sending import packed, unpacked
+from edgewright.training._step_hook import Step, StepHook
+
+_POLL_SECONDS: Final = 0.1
+_PATIENCE: Final = timedelta(days=1)  # of the others, while the first device validates
+
+
+def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
+    """Train a run's module on as many devices as its config says; see `edgewright.training.train`.
+
+    The first device tells of its progress and writes the checkpoint. However this ends, the
+    processes do too.
+
+    Raises:
+        UsageError: A part of the run cannot be sent to other processes, or a device is not there.
+        TrainingError: The training diverged, or a process ended before its time.
+    """
+    sent = packed(run, _named_parts(run))
+    count = run.config.devices
+    place = _Place(count, find_free_network_port(), max(1, torch.get_num_threads() // count))
+    told: Queue[Any] = get_context("spawn").Queue()
+    processes: ProcessContext = start_processes(  # type: ignore[no-untyped-call]
+        _work, (place, sent, told), nprocs=count, join=False, start_method="spawn")
+    try:
+        for message in _messages(told, processes):
+            if isinstance(message, _End):
+                run.module.load_state_dict(pickle.loads(message.weights))  # noqa: S301 - ours
+                run.module.eval()
+                return message.result()
+            method, arguments = message
+            getattr(progress, method)(*arguments)
+        raise TrainingError(f"the {count} processes of the training ended without a result")
+    finally:
+        for process in processes.processes:
+            process.terminate()
+            process.join()
+
+
+class _Place(NamedTuple):
+    """Where processes find each other, and how many threads each has on the CPU."""
+
+    world: int
+    port: int
+    threads: int
+
+
+@final
+@dataclass(frozen=True)
+class _End:
+    """What a process leaves: a record or an error, and the weights, pickled by value."""
+
+    outcome: TrainingRecord | EdgewrightError
+    weights: bytes
+
+    def result(self) -> TrainingRecord:
+        if isinstance(self.outcome, EdgewrightError):
+            raise self.outcome
+        return self.outcome
+
+
+def _named_parts(run: Run) -> dict[str, object]:
+    return {f"module {type(run.module).__name__}": run.module, f"task {run.task.name}": run.task,
+            **{f"hook {type(hook).__name__}": hook for hook in run.objective.hooks},
+            f"objective {run.objective.name}": run.objective}
+
+
+def _messages(told: Queue[Any], processes: ProcessContext) -> Iterator[Any]:
+    """All that the processes say, until they have ended."""
+    ended = False
+    while True:
+        try:
+            yield told.get(timeout=_POLL_SECONDS)
+        except Empty:
+            if ended:
+                return
+            try:
+                ended = processes.join(timeout=0)
+            except (ProcessRaisedException, ProcessExitedException) as error:
+                raise TrainingError(f"process {error.error_index + 1} of the training's "
+                                    f"{len(processes.processes)} ended before its time: {error}"
+                                    ) from error
+
+
+def _work(rank: int, place: _Place, sent: bytes, told: Queue[Any]) -> None:
+    """One process; its name is sent to it, so that it is at the top of the module."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is the parent's to answer
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port),
+                   "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    torch.set_num_threads(place.threads)
+    run: Run = unpacked(sent)
+    run = replace(run, objective=Constrained(run.objective, (AllTakePart(),)))
+    outcome: TrainingRecord | EdgewrightError
+    try:
+        fabric = fabric_on(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
+        fabric.launch()
+        outcome = fit(run, fabric, NoProgress() if rank else _Telling(told))
+    except EdgewrightError as error:
+        outcome = error
+    if rank == 0 or not isinstance(outcome, TrainingRecord | TrainingError):
+        told.put(_End(outcome, pickle.dumps(snapshot(run.module))))
+
+
+@final
+class AllTakePart(StepHook):
+    """Refuses parameters without a gradient: DDP would wait for them, and share none nearby."""
+
+    def start(self, module: nn.Module) -> None:
+        self._unseen = {name: parameter for name, parameter in module.named_parameters()
+                        if parameter.requires_grad}
+
+    def before_step(self, step: Step) -> None:
+        """At the first step; the others have the same graph."""
+        del step
+        idle = [name for name, parameter in self._unseen.items() if parameter.grad is None]
+        self._unseen = {}
+        if idle:
+            raise UsageError(f"several devices cannot train parameters that take no part in the "
+                             f"loss: {', '.join(idle)}; freeze them (requires_grad_(False)), or "
+                             "use one device")
+
+
+@final
+class _Telling:
+    """A `Progress` that passes on what it is told."""
+
+    def __init__(self, told: Queue[Any]) -> None:
+        self._told = told
+
+    def start(self, epochs: int, steps: int, done: int) -> None:
+        self._told.put(("start", (epochs, steps, done)))
+
+    def advance(self, samples: int, loss: float) -> None:
+        self._told.put(("advance", (samples, loss)))
+
+    def epoch(self, record: EpochRecord) -> None:
+        self._told.put(("epoch", (record,)))
+
+    def note(self, text: str) -> None:
+        self._told.put(("note", (text,)))
+
+    def stop(self) -> None:
+        """Nothing: the parent says so itself."""

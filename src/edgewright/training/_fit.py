@@ -1,0 +1,84 @@
+"""Training on the device that is here: what is made ready for the loop, and put back after it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.strategy import Strategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from edgewright.errors import UsageError
+from edgewright.training._checkpoint import fingerprint_of
+from edgewright.training._compiled import compiled_passes
+from edgewright.training._config import Training
+from edgewright.training._evaluate import device_of
+from edgewright.training._loop import Loop
+from edgewright.training._memory_format import fastest_format
+from edgewright.training._mixing import check_mixing
+from edgewright.training._objective import Objective, as_outputs
+from edgewright.training._progress import Progress
+from edgewright.training._record import TrainingRecord
+from edgewright.training._run import Run
+from edgewright.training._updates import Updates
+
+
+def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
+    """Train a run's module in place; see `edgewright.training.train`."""
+    module, config, device = run.module, run.config, fabric.device
+    home = device_of(module)
+    fingerprint = fingerprint_of(run) if run.checkpoint else ""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
+        stack.callback(_move, module, run.objective, home)
+        _move(module, run.objective, device)
+        example = tuple(tensor.to(device) for tensor in run.task.train.example(2))
+        check_mixing(config, example, run.objective)
+        classes = _classes(module, example)
+        run.task.check(classes)
+        memory_format = stack.enter_context(
+            fastest_format(module, example, channels_last=config.channels_last))
+        passes = compiled_passes(run, fabric, memory_format)
+        updates = Updates(run, fabric, memory_format, classes, passes.module)
+        return Loop(run, fabric, updates, fingerprint, passes.notes).train(progress)
+
+
+def one_device(config: Training) -> Fabric:
+    """A device of the kind that a config asks for, and the precision there.
+
+    Raises:
+        UsageError: There is none, or it has no such precision.
+
+    Example:
+        >>> one_device(Training(accelerator="cpu")).device
+        device(type='cpu')
+    """
+    return fabric_on(config, 1, "auto")
+
+
+def fabric_on(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
+    """So many devices, which work together as the strategy says; see `one_device`."""
+    try:
+        return Fabric(accelerator=config.accelerator, devices=devices, strategy=strategy,
+                      precision=config.resolved_precision())
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise UsageError(f"cannot train with accelerator={config.accelerator!r}, devices="
+                         f"{devices} and precision={config.precision!r} on this machine: {error}"
+                         ) from error
+
+
+def _classes(module: nn.Module, example: tuple[Tensor, ...]) -> int:
+    """How many the module tells apart."""
+    was_training = module.training
+    module.eval()
+    with torch.inference_mode():
+        outputs = as_outputs(module(*example))
+    module.train(was_training)
+    return outputs[-1].shape[-1]
+
+
+def _move(module: nn.Module, objective: Objective, device: torch.device) -> None:
+    module.to(device)
+    objective.to(device)

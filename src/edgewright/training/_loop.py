@@ -1,0 +1,190 @@
+"""The loop: epochs of steps, the best epoch's weights, and where to go on from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Final, final
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from edgewright.errors import TrainingError
+from edgewright.training._average import check_hooks
+from edgewright.training._checkpoint import Checkpoint, load_checkpoint, snapshot
+from edgewright.training._evaluate import evaluate_module
+from edgewright.training._losses import Losses, PartialEpoch
+from edgewright.training._progress import Progress
+from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_gain
+from edgewright.training._run import Run
+from edgewright.training._schedule import learning_rate
+from edgewright.training._seeds import reseed, step_seed
+from edgewright.training._shares import Share
+from edgewright.training._step_hook import Step
+from edgewright.training._updates import Updates
+
+CHECKPOINT_SECONDS: Final = 60.0  # within an epoch, that an interruption may cost
+
+
+@final
+@dataclass
+class Loop:
+    """The state of one run: weights, optimiser, and what is known of the epochs so far.
+
+    Attributes:
+        run: What is trained, and how.
+        fabric: Where.
+        updates: Moves the weights.
+        fingerprint: Of the run, for its checkpoint.
+        notes: What the record shall say of how it runs.
+        history: The epochs that are done.
+        partial: Where an interrupted run left the next one.
+        best: Weights of the best of them.
+    """
+
+    run: Run
+    fabric: Fabric
+    updates: Updates
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    history: tuple[EpochRecord, ...] = ()
+    partial: PartialEpoch = field(default_factory=PartialEpoch)
+    best: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.share = Share(self.run.task.train, self.run.config, self.run.seed,
+                           self.run.objective.views, self.fabric.global_rank,
+                           self.fabric.world_size)
+        self.best = snapshot(self.run.module)
+        self._saved = time.perf_counter()
+        if self.updates.average is not None:
+            check_hooks(self.run.objective.hooks, self._step_at(0))
+        for hook in self.run.objective.hooks:
+            hook.start(self.run.module)
+
+    def train(self, progress: Progress) -> TrainingRecord:
+        """All epochs, or those that an interrupted run has left."""
+        notes = [*self.notes, *self._resume()]
+        for note in notes:
+            progress.note(note)
+        progress.start(self.run.config.epochs, self.share.steps, len(self.history))
+        try:
+            while not self._is_over():
+                self._epoch(progress)
+        finally:
+            self.run.module.load_state_dict(self.best)
+            self.run.module.eval()
+        return TrainingRecord(self.history, len(self.history) < self.run.config.epochs,
+                              tuple(notes))
+
+    def _is_over(self) -> bool:
+        if len(self.history) == self.run.config.epochs:
+            return True
+        patience = self.run.config.patience
+        return bool(self.history) and patience is not None and (
+            epochs_without_gain(self.history) >= patience)
+
+    def _epoch(self, progress: Progress) -> None:
+        since = time.perf_counter() - self.partial.seconds
+        loss = self._train_epoch(progress)
+        accuracy = self._validate()
+        last = self._step_at(self.share.steps - 1)
+        number = len(self.history) + 1
+        settled = number == self.run.config.epochs or all(
+            hook.settled(last) for hook in self.run.objective.hooks)
+        record = EpochRecord(number, loss, accuracy, last.lr, time.perf_counter() - since, settled)
+        self.history, self.partial = (*self.history, record), PartialEpoch()
+        if settled and self._best_epoch() == number:
+            self.best = snapshot(self._result)
+        progress.epoch(record)
+        self._save()
+
+    def _train_epoch(self, progress: Progress) -> float:
+        self.run.module.train()
+        rank, began = self.fabric.global_rank, time.perf_counter() - self.partial.seconds
+        losses = Losses(self.partial, self.fabric.device, self._diverged)
+        batches = self.share.batches(len(self.history), self.partial.steps)
+        for index in range(self.partial.steps, self.share.steps):
+            step, samples = self._step_at(index), self.share.samples(index)
+            reseed(self.fabric.device, step_seed(self.run.seed, step.index, rank))
+            losses.add(self.updates(next(batches), step, samples), samples)
+            progress.advance(samples, losses.latest)
+            now = time.perf_counter()
+            if now - self._saved >= CHECKPOINT_SECONDS and index + 1 < self.share.steps:
+                self.partial = replace(losses.so_far(), seconds=now - began)
+                self._check_weights(index)
+                self._save()
+        mean = losses.mean()
+        self._check_weights(self.share.steps - 1)
+        return mean
+
+    def _validate(self) -> float:
+        """By the first device; the others' batch norms have seen other samples."""
+        accuracy = 0.0
+        if self.fabric.is_global_zero:
+            with self.fabric.autocast():
+                accuracy = evaluate_module(self._result, self.run.task.val,
+                                           device=self.fabric.device)[-1]
+        return self.fabric.broadcast(accuracy)
+
+    @property
+    def _result(self) -> nn.Module:
+        average = self.updates.average
+        return self.run.module if average is None else average.module
+
+    def _step_at(self, index: int) -> Step:
+        """A step of the epoch that is to be done or in progress."""
+        steps, config = self.share.steps, self.run.config
+        index += len(self.history) * steps
+        return Step(index, config.epochs * steps,
+                    learning_rate(config, index, steps, self.history))
+
+    def _best_epoch(self) -> int:
+        return TrainingRecord(self.history, stopped_early=False).best_epoch
+
+    def _check_weights(self, index: int) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.run.module.parameters()):
+            raise self._diverged(index, "the weights are no longer finite")
+
+    def _diverged(self, index: int, what: str) -> TrainingError:
+        config = self.run.config
+        kept = (f"of epoch {self._best_epoch()}" if any(r.settled for r in self.history) else
+                "from before the training")
+        return TrainingError(
+            f"training diverged in epoch {len(self.history) + 1} of {config.epochs}, at step "
+            f"{index + 1} of {self.share.steps}: {what}. Lower lr ({config.lr:g}), add "
+            f"warmup_epochs or set clip_norm. The model holds the weights {kept}")
+
+    def _resume(self) -> list[str]:
+        path = self.run.checkpoint
+        if path is None:
+            return []
+        found, reason = load_checkpoint(path, self.fingerprint)
+        if found is None:
+            return [reason] if reason else []
+        self.run.module.load_state_dict(found.module)
+        if self.updates.average is not None:
+            self.updates.average.load_state_dict(found.average)
+        self.updates.optimizer.load_state_dict(found.optimizer)
+        self.fabric.strategy.precision.load_state_dict(found.precision)
+        for hook, state in zip(self.run.objective.hooks, found.hooks, strict=True):
+            hook.load_state(state)
+        self.best, self.history, self.partial = found.best, found.history, found.partial
+        place = f"epoch {len(self.history)}"
+        if self.partial.steps:
+            place = f"step {self.partial.steps} of epoch {len(self.history) + 1}"
+        return [f"resumed after {place} from {path}"]
+
+    def _save(self) -> None:
+        self._saved = time.perf_counter()
+        if self.run.checkpoint is None or not self.fabric.is_global_zero:
+            return
+        average = self.updates.average
+        Checkpoint(
+            fingerprint=self.fingerprint, module=self.run.module.state_dict(), best=self.best,
+            average={} if average is None else average.state_dict(),
+            optimizer=self.updates.optimizer.state_dict(),
+            precision=self.fabric.strategy.precision.state_dict(),
+            hooks=[hook.state() for hook in self.run.objective.hooks],
+            history=self.history, partial=self.partial).save(self.run.checkpoint)

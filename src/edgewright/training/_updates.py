@@ -1,0 +1,96 @@
+"""One step of the optimiser."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import final
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from edgewright.task import Batch
+from edgewright.training._average import moving_average
+from edgewright.training._evaluate import on_device
+from edgewright.training._memory_format import formatted
+from edgewright.training._mixing import mixed
+from edgewright.training._objective import as_outputs
+from edgewright.training._optimizer import optimizer_for
+from edgewright.training._run import Run
+from edgewright.training._seeds import step_seed
+from edgewright.training._shares import parts
+from edgewright.training._step_hook import Step
+
+
+@final
+class Updates:
+    """Moves a module's weights, and their average where there is one, a step at a time.
+
+    Args:
+        run: The module, on the fabric's device.
+        fabric: Device, precision, and the other devices' gradients.
+        memory_format: Of 4-d inputs.
+        classes: That the module tells apart.
+        passes: Runs the module: itself, or compiled.
+    """
+
+    def __init__(self, run: Run, fabric: Fabric, memory_format: torch.memory_format,
+                 classes: int, passes: nn.Module) -> None:
+        self._run, self._fabric = run, fabric
+        self._memory_format, self._classes = memory_format, classes
+        self.average = (None if run.config.ema is None else
+                        moving_average(run.module, run.config.ema))
+        self.model, self.optimizer = fabric.setup(
+            passes, optimizer_for(run.module, run.config))
+
+    def __call__(self, batch: Batch, step: Step, samples: int) -> Tensor:
+        """Take one step.
+
+        Args:
+            batch: This device's share of the step's samples.
+            step: Which one it is.
+            samples: How many the step has on all devices.
+
+        Returns:
+            The mean loss of all these samples, a scalar.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.lr
+        loss = self._gradients(self._prepared(batch, step), samples)
+        hooks = self._run.objective.hooks
+        with torch.no_grad():
+            self._fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+            for hook in hooks:
+                hook.before_step(step)
+            if self._run.config.clip_norm is not None:
+                clip_grad_norm_(self._run.module.parameters(), self._run.config.clip_norm)
+            self.optimizer.step()
+            for hook in hooks:
+                hook.after_step(step)
+            if self.average is not None:
+                self.average.update_parameters(self._run.module)
+        self.optimizer.zero_grad()
+        return loss
+
+    def _prepared(self, batch: Batch, step: Step) -> Batch:
+        batch = mixed(on_device(batch, self._fabric.device), self._run.config, self._classes,
+                      step_seed(self._run.seed, step.index, self._fabric.global_rank))
+        return batch._replace(inputs=formatted(batch.inputs, self._memory_format))
+
+    def _gradients(self, batch: Batch, samples: int) -> Tensor:
+        """Those of the mean over all samples: each part counts by its size on every device.
+
+        Devices' gradients are averaged, so that each gives its own as many times as there are.
+        """
+        losses, batches = [], parts(batch, self._run.config.accumulate)
+        for part in batches:
+            with self._fabric.no_backward_sync(self.model, enabled=part is not batches[-1]):
+                outputs = as_outputs(self.model(*part.inputs))
+                with self._fabric.autocast():
+                    loss = self._run.objective.loss(outputs, part)
+                share = len(part.targets) / samples
+                self._fabric.backward(loss, gradient=torch.full_like(
+                    loss, share * self._fabric.world_size))
+            losses.append(loss.detach() * share)
+        return self._fabric.strategy.all_reduce(reduce(torch.add, losses), reduce_op="sum")

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from edgewright.core import Preprocessing
+from edgewright.distill import Distillation, Distilling, ModuleTeacher, Taught, Teacher, fit
+from edgewright.distill._cache import cache_teacher
+from edgewright.errors import DataError, ModelError, StorageError, UsageError
+from edgewright.program import Program
+from edgewright.task import Batch, DatasetSplit, ImageSplit, Split, Task, View
+from edgewright.training import Training, train
+
+SAMPLES = 600
+RECIPE = Preprocessing(channels=1, height=8, width=8, mean=(0.5,), std=(0.25,))
+
+
+def images(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8),
+            torch.randint(0, 4, (count,), generator=generator))
+
+
+def task_of(pixels, labels, *, flip=True):
+    splits = [ImageSplit(*part, RECIPE, flip=flip)
+              for part in ((pixels, labels), images(20, 1), images(20, 2))]
+    return Task(*splits)
+
+
+def net(classes=4, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Flatten(),
+                         nn.Linear(72, classes))
+
+
+@pytest.fixture
+def task():
+    return task_of(*images(SAMPLES, 0))
+
+
+class Counting(Teacher):
+    """A teacher that counts what it is asked, and may be stopped, and speaks of some views."""
+
+    def __init__(self, module, views=None, stop_at=None):
+        self.inner = ModuleTeacher(module)
+        self.name = self.inner.name
+        self.views = views
+        self.stop_at = stop_at
+        self.asked = 0
+
+    def teach(self, batch):
+        if self.stop_at is not None and self.asked >= self.stop_at:
+            raise KeyboardInterrupt
+        self.asked += len(batch.rows)
+        return self.inner.teach(batch)
+
+
+@pytest.mark.parametrize("classes", [4, 40])
+def test_it_says_what_the_teacher_says_in_every_view(task, tmp_path, classes):
+    teacher = ModuleTeacher(net(classes))
+    cached = cache_teacher(teacher, task, tmp_path / "c", views=3)
+    for number in range(3):
+        for batch in task.train.batches(100, shuffle_seed=number, view=View(number)):
+            live, kept = teacher.teach(batch).logits, cached.teach(batch).logits
+            if classes == 4:
+                assert torch.equal(kept, live.half().float())
+            else:
+                largest = live.topk(16).indices
+                torch.testing.assert_close(kept.softmax(1).gather(1, largest),
+                                           live.softmax(1).gather(1, largest), rtol=0.01, atol=1e-3)
+    assert cached.bytes_per_sample == 3 * (8 if classes == 4 else 66)
+    assert cached.views == 3
+
+
+def test_a_part_of_the_data_is_found_by_its_rows(tmp_path):
+    pixels, labels = images(80, 0)
+    whole = ImageSplit(pixels, labels, RECIPE)
+    task = Task(whole.select(torch.arange(79, 0, -2)), whole.select(range(0, 80, 2)),
+                ImageSplit(*images(9, 3), RECIPE))
+    teacher = ModuleTeacher(net())
+    cached = cache_teacher(teacher, task, tmp_path / "c", views=None)
+    batch = next(task.train.batches(40, shuffle_seed=0))
+    assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
+    for split in (task.val, whole.select([78])):
+        with pytest.raises(DataError, match=r"nothing of sample \d+: it is of the training split"):
+            cached.teach(next(split.batches(4)))
+
+
+def test_the_teacher_is_asked_once(task, tmp_path):
+    teacher = Counting(net())
+    cache_teacher(teacher, task, tmp_path / "c", views=2)
+    assert teacher.asked == 2 * SAMPLES + 32  # and once more about a few of them
+    again = Counting(net())
+    cache_teacher(again, task, tmp_path / "c", views=2)
+    assert again.asked == 32
+
+
+@pytest.mark.parametrize("stop_at", [300, 700, 1300])
+def test_an_interrupted_making_goes_on_to_the_same_file(task, tmp_path, stop_at):
+    cache_teacher(Counting(net()), task, tmp_path / "whole", views=3)
+    path = tmp_path / "c"
+    with pytest.raises(KeyboardInterrupt):
+        cache_teacher(Counting(net(), stop_at=stop_at), task, path, views=3)
+    assert not path.exists()
+    (partial,) = tmp_path.glob("c.*.partial")
+    with partial.open("ab") as file:
+        file.write(b"a torn record")
+    teacher = Counting(net())
+    cache_teacher(teacher, task, path, views=3)
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+    assert teacher.asked < 3 * SAMPLES
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["c", "whole"]
+
+
+def test_what_was_begun_with_another_first_line_is_begun_anew(task, tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(KeyboardInterrupt):
+        cache_teacher(Counting(net(), stop_at=400), task, path, views=1)
+    (partial,) = tmp_path.glob("c.*.partial")
+    partial.write_bytes(b"something else\n" + partial.read_bytes())
+    teacher = Counting(net())
+    cache_teacher(teacher, task, path, views=1)
+    assert teacher.asked == SAMPLES + 32
+
+
+def changed_labels():
+    pixels, labels = images(SAMPLES, 0)
+    labels[-1] = (labels[-1] + 1) % 4
+    return task_of(pixels, labels)
+
+
+STALE = {
+    "weights": ({"teacher": net(seed=1)}, r"of what another teacher said \(Sequential \w+, not"),
+    "fewer samples": ({"task": task_of(*images(599, 0))}, "of 600 samples, not 599"),
+    "labels": ({"task": changed_labels()}, "of other training samples"),
+    "images": ({"task": task_of(images(SAMPLES, 7)[0], images(SAMPLES, 0)[1])},
+               "of other training samples"),
+    "views": ({"views": 3}, "of 2 views, not 3"),
+    "no views": ({"views": None}, "of 2 views, not the samples as they are"),
+    "augmentation": ({"task": task_of(*images(SAMPLES, 0), flip=False)},
+                     "of samples augmented in another way"),
+}
+
+
+@pytest.mark.parametrize("change", STALE)
+def test_a_stale_cache_is_refused_and_says_why(task, tmp_path, change):
+    cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
+    before = (tmp_path / "c").read_bytes()
+    arguments, message = STALE[change]
+    teacher = ModuleTeacher(arguments.get("teacher", net()))
+    with pytest.raises(StorageError, match=rf"{message}.*; delete it, or give another path"):
+        cache_teacher(teacher, arguments.get("task", task), tmp_path / "c",
+                      views=arguments.get("views", 2))
+    assert (tmp_path / "c").read_bytes() == before
+
+
+class Shifted(Split):
+    """Images that every policy shifts by another number."""
+
+    policies = ("standard", "rand_augment")
+
+    def __init__(self):
+        super().__init__("train", 40, torch.arange(40) % 4)
+
+    def _stream(self, chunks, view):
+        for chunk in chunks:
+            shift = 0.0 if view is None else view.number + len(view.policy)
+            yield Batch((chunk.float().reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8) + shift,),
+                        self.labels()[chunk], chunk, view)
+
+
+def test_the_views_of_another_policy_are_other_views(tmp_path):
+    task, teacher = Task(Shifted(), images_float(8), images_float(9)), ModuleTeacher(net())
+    cached = cache_teacher(teacher, task, tmp_path / "c", views=2, policy="rand_augment")
+    batch = next(task.train.batches(9, view=View(1, "rand_augment")))
+    assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
+    with pytest.raises(UsageError, match=r"view 1 \(standard\) was asked for"):
+        cached.teach(next(task.train.batches(9, view=View(1))))
+    with pytest.raises(StorageError, match="of samples varied by 'rand_augment', not 'standard'"):
+        cache_teacher(teacher, task, tmp_path / "c", views=2)
+
+
+def test_fit_keeps_the_views_that_it_trains_on(tmp_path):
+    task = Task(Shifted(), images_float(8), images_float(9))
+    program = Program.capture(net(), task.train.example(2))
+    config = Training(epochs=3, augment="rand_augment", accelerator="cpu")
+    fit(program, task, config, program, cache=tmp_path / "c", views=2)
+    kept = cache_teacher(ModuleTeacher(program), task, tmp_path / "c", views=2,
+                         policy="rand_augment")
+    batch = next(task.train.batches(8, view=config.view(0)))
+    assert torch.equal(kept.teach(batch).logits, program.run(*batch.inputs).half().float())
+
+
+class Scaled(nn.Module):
+    """Code that changes, with the same weights and the same looks."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.net = net()
+        self.scale = scale
+
+    def forward(self, x):
+        return self.scale * self.net(x)
+
+
+def test_a_teacher_whose_code_has_changed_is_found_out(task, tmp_path):
+    cache_teacher(ModuleTeacher(Scaled(1.0)), task, tmp_path / "c", views=1)
+    with pytest.raises(StorageError, match=r"Scaled \w+ no longer says what is kept in .*: its "
+                                           "code has changed, or the file is damaged"):
+        cache_teacher(ModuleTeacher(Scaled(1.2)), task, tmp_path / "c", views=1)
+
+
+def test_a_damaged_file_is_refused(task, tmp_path):
+    path = tmp_path / "c"
+    cache_teacher(ModuleTeacher(net()), task, path, views=2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with pytest.raises(StorageError, match=rf"has {len(whole) - 5} bytes, and {len(whole)} were "
+                                           "expected: it is cut short or damaged; delete it"):
+        cache_teacher(ModuleTeacher(net()), task, path, views=2)
+    for content in (b"", b"{}\n", whole[1:], b"\xff" * 100):
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match="is no teacher cache, is damaged, or is of another"):
+            cache_teacher(ModuleTeacher(net()), task, path, views=2)
+
+
+def test_a_folder_cannot_be_a_cache(task, tmp_path):
+    with pytest.raises(StorageError, match=r"cannot read the teacher cache .*: Is a directory"):
+        cache_teacher(ModuleTeacher(net()), task, tmp_path, views=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cannot write the teacher cache .*: .*; name a file"):
+        cache_teacher(ModuleTeacher(net()), task, tmp_path / "file" / "c", views=1)
+
+
+class Drawn(Dataset):
+    """Draws its own augmentation, afresh each time."""
+
+    def __init__(self, spread):
+        self.spread = spread
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        noise = self.spread * torch.randn(1, 8, 8)
+        return torch.full((1, 8, 8), index / 50) + noise, index % 4
+
+
+def test_a_dataset_that_draws_afresh_is_refused(tmp_path):
+    def drawn(spread):
+        return Task(DatasetSplit(Drawn(spread)), images_float(8), images_float(9))
+
+    cached = cache_teacher(ModuleTeacher(net()), drawn(0.0), tmp_path / "c", views=1)
+    assert cached.bytes_per_sample == 8
+    with pytest.raises(DataError, match=r"sample 0 of the train split is another one each time "
+                                        r"it is read.*draws its augmentation afresh"):
+        cache_teacher(ModuleTeacher(net()), drawn(0.1), tmp_path / "d", views=1)
+
+
+def images_float(count):
+    return torch.randn(count, 1, 8, 8), torch.arange(count) % 4
+
+
+def test_other_views_than_those_kept_are_refused(task, tmp_path):
+    cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
+    for view, name in ((View(2), r"view 2 \(standard\)"), (None, "the samples as they are")):
+        with pytest.raises(UsageError, match=rf"holds view 0 \(standard\), view 1 \(standard\), "
+                                             f"and {name} was asked for"):
+            cached.teach(next(task.train.batches(4, view=view)))
+    plain = cache_teacher(ModuleTeacher(net()), task, tmp_path / "d", views=None)
+    with pytest.raises(UsageError, match="holds the samples as they are, and view 0"):
+        plain.teach(next(task.train.batches(4, view=View(0))))
+
+
+def test_what_cannot_be_kept_is_refused(task, tmp_path):
+    class WithFeatures(Teacher):
+        name = "features"
+
+        def teach(self, batch):
+            return Taught(torch.zeros(len(batch.rows), 4), (torch.zeros(len(batch.rows), 2),))
+
+    with pytest.raises(UsageError, match="needs one view or more, got 0"):
+        cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=0)
+    with pytest.raises(UsageError, match="teacher features hands out 1 features"):
+        cache_teacher(WithFeatures(), task, tmp_path / "c")
+    broken = net()
+    broken[3].bias.data[2] = float("nan")
+    with pytest.raises(ModelError, match="logits hold NaN"):
+        cache_teacher(ModuleTeacher(broken), task, tmp_path / "c")
+
+
+def test_it_tells_how_far_it_is(task, tmp_path):
+    told = []
+
+    class Telling:
+        def start(self, epochs, steps, done):
+            told.append((epochs, steps, done))
+
+        def advance(self, samples, loss):
+            told.append(samples)
+
+        def note(self, text):
+            told.append(text)
+
+        def stop(self):
+            told.append("stop")
+
+    cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=1, progress=Telling())
+    assert told == [f"asking the teacher about 1 x 600 samples, 8 bytes each, for {tmp_path / 'c'}",
+                    (1, 3, 0), 256, 256, 88, "stop"]
+
+
+def test_another_process_maps_the_file_itself(task, tmp_path):
+    cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=1)
+    sent = pickle.dumps(cached)
+    batch = next(task.train.batches(9, view=View(0)))
+    assert len(sent) < 8 * SAMPLES + 4000  # the rows; not the logits
+    again = pickle.loads(sent)  # noqa: S301 - of this very test
+    assert torch.equal(again.teach(batch).logits, cached.teach(batch).logits)
+
+
+def test_training_from_a_cache_is_training_with_the_teacher_on_these_views(task, tmp_path):
+    cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
+    config = Training(epochs=3, batch_size=64, lr=0.02, accelerator="cpu")
+    students = {}
+    for name, teacher in (("live", Counting(net(), views=2)), ("kept", cached),
+                          ("every view", Counting(net()))):
+        students[name] = net(seed=5)
+        train(students[name], task, config, Distilling(teacher, Distillation(alpha=1.0)), seed=3)
+    live, kept, other = (nn.utils.parameters_to_vector(student.parameters())
+                         for student in students.values())
+    step = (live - nn.utils.parameters_to_vector(net(seed=5).parameters())).norm()
+    assert (live - kept).norm() < 0.01 * step
+    assert (live - other).norm() > 0.05 * step

@@ -1,0 +1,93 @@
+"""What every distillation objective must do, whatever it compares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation, Distilling
+from edgewright.task import Batch
+
+OBJECTIVES = {**{name: {"logits": name} for name in LOGIT_LOSSES},
+              **{name: {"features": name} for name in FEATURE_LOSSES}}
+LABELS = {"indices": torch.tensor([0, 2, 1, 1]),
+          "mixed": torch.tensor([[0.8, 0.0, 0.2], [0.3, 0.1, 0.6], [0, 1.0, 0], [0.1, 0.7, 0.2]])}
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def parts(count=4):
+    """Features and logits, of the student and of the teacher."""
+    return [(torch.randn(count, 5, 3, 3), torch.randn(count, 3)) for _ in range(2)]
+
+
+def objective(saying, name, teacher, alpha=1.0):
+    settings = Distillation(alpha=alpha, **OBJECTIVES[name])
+    return Distilling(saying(teacher[1], teacher[0]), settings,
+                      features=int(settings.features is not None))
+
+
+def outputs(name, student):
+    return student if name in FEATURE_LOSSES else student[1:]
+
+
+def batch(labels, count=4):
+    return Batch((), labels[:count], torch.arange(count))
+
+
+@every_objective
+@pytest.mark.parametrize("labels", LABELS)
+def test_it_is_zero_where_the_student_is_the_teacher(saying, name, labels):
+    student, _ = parts()
+    found = objective(saying, name, student).loss(outputs(name, student), batch(LABELS[labels]))
+    assert found.shape == ()
+    assert float(found) == pytest.approx(0, abs=1e-6)
+
+
+@every_objective
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_it_is_finite_and_its_gradient_is_the_students_alone(saying, name, labels, count):
+    student, teacher = parts(count)
+    for tensor in (*student, *teacher):
+        tensor.requires_grad_()
+    given = outputs(name, student)
+    loss = objective(saying, name, teacher, alpha=0.5).loss(given, batch(LABELS[labels], count))
+    loss.backward()
+    assert float(loss.detach()) > 0
+    assert all(torch.isfinite(tensor.grad).all() for tensor in given)
+    assert all(tensor.grad is None for tensor in teacher)
+    assert bool((student[1].grad != 0).any())
+    if name in FEATURE_LOSSES and (count > 2 or name != "relational") \
+            and (count > 1 or name != "similarity"):
+        assert bool((student[0].grad != 0).any())
+
+
+@every_objective
+def test_a_step_against_its_gradient_lowers_it(saying, name):
+    student, teacher = parts()
+    told = objective(saying, name, teacher)
+    given = tuple(tensor.requires_grad_() for tensor in outputs(name, student))
+    loss = told.loss(given, batch(LABELS["indices"]))
+    grads = torch.autograd.grad(loss, given)
+    size = 1e-3 / sum(float(grad.square().sum()) for grad in grads)
+    moved = tuple(tensor.detach() - size * grad for tensor, grad in zip(given, grads, strict=True))
+    assert float(told.loss(moved, batch(LABELS["indices"]))) < float(loss.detach())
+
+
+@every_objective
+def test_half_precision_gives_what_single_precision_does(saying, name):
+    student, teacher = parts()
+    given = tuple(tensor.bfloat16() for tensor in outputs(name, student))
+    told = objective(saying, name, teacher, alpha=0.5)
+    found = told.loss(given, batch(LABELS["indices"]))
+    want = told.loss(tuple(tensor.float() for tensor in given), batch(LABELS["indices"]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, want)
+
+
+@every_objective
+def test_its_name_tells_its_settings(saying, name):
+    student, _ = parts()
+    names = {objective(saying, name, student).name, objective(saying, name, student, 0.5).name}
+    assert len(names) == 2
+    assert all(f'"{name}"' in one for one in names)

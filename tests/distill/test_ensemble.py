@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.distill._ensemble import Ensemble, confidence_weights
+from edgewright.distill._teacher import Taught, Teacher
+from edgewright.errors import ModelError, UsageError
+from edgewright.task import Batch
+
+
+class Fixed(Teacher):
+    def __init__(self, logits, features=(), views=None):
+        self.name = f"fixed {float(logits.sum()):.3f}"
+        self.taught = Taught(logits, features)
+        self.views = views
+        self.device = None
+
+    def to(self, device):
+        self.device = device
+
+    def teach(self, batch):
+        return self.taught
+
+
+def batch_of(targets):
+    return Batch((), torch.as_tensor(targets), torch.arange(len(targets)))
+
+
+def by_hand(losses):
+    """Zhang, Chen & Wang 2022, equation 4."""
+    whole = sum(math.exp(loss) for loss in losses)
+    return [(1 - math.exp(loss) / whole) / (len(losses) - 1) for loss in losses]
+
+
+def test_the_average_is_the_mean_of_the_logits():
+    one, other = torch.randn(4, 3), torch.randn(4, 3)
+    taught = Ensemble([Fixed(one), Fixed(other)]).teach(batch_of([0, 1, 2, 0]))
+    torch.testing.assert_close(taught.logits, (one + other) / 2)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_confidence_weighs_every_sample_by_the_papers_equation(count):
+    torch.manual_seed(0)
+    logits, targets = 3 * torch.randn(count, 5, 4), [0, 3, 1, 2, 2]
+    taught = Ensemble([Fixed(one) for one in logits], "confidence").teach(batch_of(targets))
+    for sample, label in enumerate(targets):
+        losses = [-math.log(one[sample].softmax(0)[label]) for one in logits]
+        expected = sum(weight * one[sample]
+                       for weight, one in zip(by_hand(losses), logits, strict=True))
+        torch.testing.assert_close(taught.logits[sample], expected)
+
+
+def test_certain_labels_may_be_given_as_probabilities():
+    logits, targets = torch.randn(3, 6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    certain = torch.nn.functional.one_hot(targets, 4).float()
+    torch.testing.assert_close(confidence_weights(logits, targets),
+                               confidence_weights(logits, certain))
+
+
+def test_every_position_of_a_sequence_has_its_own_weights():
+    logits, targets = torch.randn(2, 6, 5, 4), torch.randint(0, 4, (6, 5))
+    found = confidence_weights(logits, targets)
+    assert found.shape == (2, 6, 5)
+    torch.testing.assert_close(found.flatten(1), confidence_weights(logits.flatten(1, 2),
+                                                                    targets.flatten()))
+
+
+@given(st.integers(2, 4), st.integers(0, 1000))
+def test_weights_sum_to_one_and_favour_the_surer(count, seed):
+    logits = 4 * torch.randn(count, 3, 5, generator=torch.Generator().manual_seed(seed))
+    targets = torch.tensor([0, 4, 2])
+    weights = confidence_weights(logits, targets)
+    surest = logits.softmax(-1)[:, torch.arange(3), targets].argmax(0)
+    torch.testing.assert_close(weights.sum(0), torch.ones(3))
+    torch.testing.assert_close(weights.gather(0, surest[None])[0], weights.amax(0))
+
+
+def test_features_follow_one_another_and_all_move_together():
+    logits = torch.zeros(2, 3)
+    teachers = [Fixed(logits, (torch.ones(2, 1),)), Fixed(logits, (torch.ones(2, 2),))]
+    ensemble = Ensemble(teachers)
+    ensemble.to(torch.device("meta"))
+    assert [f.shape[1] for f in ensemble.teach(batch_of([0, 0])).features] == [1, 2]
+    assert {teacher.device for teacher in teachers} == {torch.device("meta")}
+
+
+def test_it_knows_the_views_that_all_of_them_know():
+    logits = torch.zeros(2, 3)
+    assert Ensemble([Fixed(logits), Fixed(logits)]).views is None
+    assert Ensemble([Fixed(logits, views=4), Fixed(logits), Fixed(logits, views=2)]).views == 2
+
+
+def test_the_name_tells_weights_and_teachers_apart():
+    one, other = Fixed(torch.zeros(2, 3)), Fixed(torch.ones(2, 3))
+    names = {Ensemble(pair, weights).name for pair in ([one, other], [one, one])
+             for weights in ("average", "confidence")}
+    assert len(names) == 4
+
+
+def test_what_is_no_ensemble_is_refused():
+    with pytest.raises(UsageError, match="needs two teachers or more, got 1"):
+        Ensemble([Fixed(torch.zeros(2, 3))])
+    with pytest.raises(UsageError, match="weights 'loudest' of an ensemble are not known"):
+        Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")
+
+
+def test_teachers_of_other_classes_are_named():
+    ensemble = Ensemble([Fixed(torch.zeros(2, 3)), Fixed(torch.zeros(2, 4))])
+    with pytest.raises(ModelError, match=r"\(fixed 0.000: \(2, 3\), fixed 0.000: \(2, 4\)\)"):
+        ensemble.teach(batch_of([0, 0]))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from edgewright.distill._soft_labels import SoftLabels
+from edgewright.errors import ModelError
+
+
+@pytest.mark.parametrize("shape", [(2,), (32,), (5, 10)])
+def test_few_classes_are_kept_whole(shape):
+    labels, logits = SoftLabels(shape), 5 * torch.randn(7, *shape)
+    found = labels.unpack(labels.pack(logits))
+    assert torch.equal(found, logits.half().float())
+    assert labels.bytes == 2 * math.prod(shape)
+
+
+@pytest.mark.parametrize("shape", [(33,), (3, 100), (70_000,)])
+def test_of_many_the_largest_and_the_rests_probability_are_kept(shape):
+    torch.manual_seed(0)
+    labels, logits = SoftLabels(shape), 4 * torch.randn(6, *shape)
+    found = labels.unpack(labels.pack(logits))
+    largest = logits.topk(16, dim=-1).indices
+    assert found.shape == logits.shape
+    assert torch.equal(found.gather(-1, largest), logits.gather(-1, largest).half().float())
+    exact, kept = logits.softmax(-1), found.softmax(-1)
+    torch.testing.assert_close(kept.gather(-1, largest), exact.gather(-1, largest), rtol=2e-2,
+                               atol=1e-4)
+    others = kept.scatter(-1, largest, 0.0)
+    assert torch.equal(others.amax(-1), others.masked_fill(others == 0, 2).amin(-1))
+
+
+def test_the_bytes_are_as_stated():
+    assert SoftLabels((10,)).bytes == 20
+    assert SoftLabels((1000,)).bytes == 16 * (2 + 2) + 2
+    assert SoftLabels((100_000,)).bytes == 16 * (2 + 4) + 2
+    assert SoftLabels((8, 1000)).bytes == 8 * 66
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 7e4])
+@pytest.mark.parametrize("classes", [10, 40])
+def test_what_a_float16_cannot_hold_is_refused(value, classes):
+    logits = torch.zeros(3, classes)
+    logits[1, 4] = value
+    with pytest.raises(ModelError, match="hold NaN, or a value beyond the 65504 that a cache"):
+        SoftLabels((classes,)).pack(logits)

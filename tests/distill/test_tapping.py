@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.distill import tapped
+from edgewright.distill._tapping import feature_shape, is_feature
+from edgewright.program import Program
+
+
+class Function(nn.Module):
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def node(program, name):
+    return next(node for node in program.graph.nodes if node.name == name)
+
+
+def test_features_come_first_and_the_outputs_stay(pyramid):
+    x = torch.randn(3, 1, 8, 8)
+    module = tapped(pyramid, ["relu_4", "relu"])
+    deep, early, logits = module(x)
+    assert (deep.shape, early.shape) == ((3, 8, 8, 8), (3, 8, 8, 8))
+    torch.testing.assert_close(logits, pyramid.run(x))
+    stem = pyramid.module()
+    want = nn.functional.conv2d(x, stem.stem.weight, stem.stem.bias, padding=1).relu()
+    torch.testing.assert_close(early, want)
+    assert module.state_dict().keys() == pyramid.state_dict().keys()
+
+
+def test_without_names_it_is_the_program_itself(pyramid):
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(tapped(pyramid, [])(x), pyramid.run(x))
+
+
+def test_the_program_is_left_as_it_was(pyramid):
+    before = str(pyramid.graph)
+    module = tapped(pyramid, ["relu"])
+    with torch.no_grad():
+        next(module.parameters()).zero_()
+    assert str(pyramid.graph) == before
+    assert bool(pyramid.state_dict()["stem.weight"].any())
+
+
+def test_it_trains_in_training_mode(pyramid):
+    module = tapped(pyramid, ["relu"]).train()
+    before = module.state_dict()["stages.0.0.norm.running_mean"].clone()
+    feature, _ = module(torch.randn(4, 1, 8, 8))
+    feature.sum().backward()
+    assert module.stem.weight.grad is not None
+    assert not torch.equal(before, module.state_dict()["stages.0.0.norm.running_mean"])
+
+
+def test_a_tensor_is_as_it_was_computed_though_it_is_overwritten():
+    def forward(self, x):
+        x = self.a(x)
+        return self.b(x.relu_())
+
+    program = Program.capture(Function(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 2)),
+                              torch.zeros(2, 4))
+    x = torch.randn(5, 4)
+    feature, logits = tapped(program, ["linear"])(x)
+    assert bool((feature < 0).any())
+    torch.testing.assert_close(logits, program.run(x))
+
+
+LAYOUTS = {
+    "convolution": (Function(lambda m, x: m.b(m.a(x).relu()).mean((2, 3)),
+                             a=nn.Conv2d(3, 5, 1), b=nn.Conv2d(5, 2, 1)),
+                    (3, 4, 6), (1, 5, 4, 6), lambda t: t),
+    "channels last": (Function(lambda m, x: m.b(m.a(x).relu()).mean((1, 2)),
+                               a=nn.Linear(3, 5), b=nn.Linear(5, 2)),
+                      (4, 6, 3), (1, 5, 4, 6), lambda t: t.permute(0, 3, 1, 2)),
+    "last layer in front": (Function(lambda m, x: m.a(x).relu().mean((2, 3)), a=nn.Conv2d(3, 5, 1)),
+                            (3, 4, 6), (1, 5, 4, 6), lambda t: t),
+    "tokens": (Function(lambda m, x: m.b(m.a(x).relu()).mean(1), a=nn.Linear(3, 5),
+                        b=nn.LayerNorm(5)), (6, 3), (1, 6, 5), lambda t: t),
+    "a signal": (Function(lambda m, x: m.b(m.a(x).relu()).mean(2), a=nn.Conv1d(3, 5, 1),
+                          b=nn.BatchNorm1d(5)), (3, 6), (1, 6, 5), lambda t: t.transpose(1, 2)),
+    "vectors": (Function(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(3, 5), b=nn.Linear(5, 2)),
+                (3,), (1, 5), lambda t: t),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_becomes_that_of_features(layout):
+    model, shape, want, order = LAYOUTS[layout]
+    program = Program.capture(model, torch.zeros(2, *shape))
+    assert feature_shape(node(program, "relu")) == want
+    x = torch.randn(2, *shape)
+    feature = tapped(program, ["relu"])(x)[0]
+    assert feature.shape[1:] == want[1:]
+    torch.testing.assert_close(feature, order(model.a(x).relu()))
+
+
+def test_a_feature_is_a_floating_point_call_of_few_dimensions(pyramid):
+    names = {one.name for one in pyramid.graph.nodes if is_feature(one)}
+    assert {"relu", "linear", "mean"} <= names
+    assert not names & {"x", "stem_weight", "output"}

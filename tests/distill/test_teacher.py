@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.distill._teacher import ModuleTeacher, Taught, Teacher
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import Program
+from edgewright.task import Batch
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5),
+                         nn.Linear(8, 3))
+
+
+def batch_of(count=6):
+    return Batch((torch.randn(count, 4),), torch.arange(count) % 3, torch.arange(count))
+
+
+def test_a_module_teaches_in_evaluation_mode_and_without_gradients():
+    module, batch = net().train(), batch_of()
+    taught = ModuleTeacher(module).teach(batch)
+    torch.testing.assert_close(taught.logits, module.eval()(*batch.inputs).detach())
+    assert not taught.logits.requires_grad
+    assert taught.features == ()
+
+
+def test_the_last_output_of_several_teaches():
+    class Exits(nn.Module):
+        def forward(self, x):
+            return x[:, :2] * 0, x[:, :2]
+
+    batch = batch_of()
+    assert torch.equal(ModuleTeacher(Exits()).teach(batch).logits, batch.inputs[0][:, :2])
+
+
+def test_taps_hand_out_the_tensors_of_their_nodes_in_order():
+    module, batch = net().eval(), batch_of()
+    program = Program.capture(module, batch.inputs[0])
+    taught = ModuleTeacher(program, taps=("relu", "linear")).teach(batch)
+    first = module[0](*batch.inputs)
+    torch.testing.assert_close(taught.logits, module(*batch.inputs).detach())
+    torch.testing.assert_close(taught.features[0], module[2](module[1](first)).detach())
+    torch.testing.assert_close(taught.features[1], first.detach())
+    assert not any(feature.requires_grad for feature in taught.features)
+
+
+def test_a_program_is_left_as_it_was():
+    program = Program.capture(net(), torch.zeros(2, 4))
+    before = str(program.graph)
+    ModuleTeacher(program, taps=("relu",))
+    assert str(program.graph) == before
+
+
+def test_the_name_is_of_the_weights_and_of_the_structure():
+    same = {ModuleTeacher(net(0)).name, ModuleTeacher(net(0)).name}
+    other = {ModuleTeacher(net(1)).name, ModuleTeacher(net(0)[:3]).name,
+             ModuleTeacher(Program.capture(net(0), torch.zeros(2, 4))).name}
+    assert len(same) == 1
+    assert len(same | other) == 4
+
+
+def test_taps_that_are_not_there_are_named():
+    program = Program.capture(net(), torch.zeros(2, 4))
+    with pytest.raises(UsageError, match=r"no node relu_7 that computes a feature; it has .*relu"):
+        ModuleTeacher(program, taps=("relu", "relu_7"))
+    with pytest.raises(UsageError, match="features relu were asked of a Sequential; only a program"):
+        ModuleTeacher(net(), taps=("relu",))
+
+
+def test_a_module_without_logits_is_refused():
+    class Words(nn.Module):
+        def forward(self, x):
+            return "cat"
+
+    with pytest.raises(ModelError, match="the model returned a str"):
+        ModuleTeacher(Words()).teach(batch_of())
+
+
+def test_a_teacher_need_only_teach():
+    class Constant(Teacher):
+        name = "constant"
+
+        def teach(self, batch):
+            return Taught(torch.ones(len(batch.targets), 2))
+
+    teacher = Constant()
+    teacher.to(torch.device("cpu"))
+    assert teacher.views is None
+    assert teacher.teach(batch_of()).logits.shape == (6, 2)

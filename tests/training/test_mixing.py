@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.task import Batch, Task, View
+from edgewright.training import LabelLoss, Objective, Training, label_loss, train
+from edgewright.training._mixing import mixed
+
+
+def batch(count=16, size=(3, 6, 10), classes=4):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(count, *size, generator=generator)
+    return Batch((inputs,), torch.arange(count) % classes, torch.arange(count), View(0))
+
+
+def drawn(seed, alpha, count):
+    """What mixup draws where it stands alone."""
+    random = np.random.default_rng(seed)
+    return random.beta(alpha, alpha), random.permutation(count)
+
+
+def test_mixup_by_hand():
+    given = batch()
+    found = mixed(given, Training(mixup=0.7), 4, seed=5)
+    share, other = drawn(5, 0.7, 16)
+    for index in range(16):
+        torch.testing.assert_close(found.inputs[0][index], (
+            share * given.inputs[0][index] + (1 - share) * given.inputs[0][other[index]]))
+        expected = torch.zeros(4)
+        expected[given.targets[index]] += share
+        expected[given.targets[other[index]]] += 1 - share
+        torch.testing.assert_close(found.targets[index], expected)
+    assert torch.equal(found.rows, given.rows)
+    assert found.targets.dtype == torch.float32
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_cutmix_pastes_a_box_and_counts_its_pixels(seed):
+    given = batch()
+    found = mixed(given, Training(cutmix=1.0), 4, seed)
+    share, other = drawn(seed, 1.0, 16)
+    pasted = (found.inputs[0] != given.inputs[0]).any(dim=1)
+    moved = torch.from_numpy(other) != torch.arange(16)
+    assert not pasted[~moved].any()
+    for index in moved.nonzero().flatten().tolist():
+        rows, columns = pasted[index].any(dim=1), pasted[index].any(dim=0)
+        assert torch.equal(pasted[index], rows[:, None] & columns[None, :])  # a box
+        assert int(rows.sum()) <= 6 * (1 - share) ** 0.5 + 1
+        assert int(columns.sum()) <= 10 * (1 - share) ** 0.5 + 1
+        theirs = torch.where(pasted[index], given.inputs[0][other[index]], given.inputs[0][index])
+        assert torch.equal(found.inputs[0][index], theirs)
+        kept = 1 - pasted[index].float().mean()
+        expected = torch.zeros(4)
+        expected[given.targets[index]] += kept
+        expected[given.targets[other[index]]] += 1 - kept
+        torch.testing.assert_close(found.targets[index], expected)
+
+
+def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be():
+    given = batch(8, (1, 32, 32))
+    config, covered, shares = Training(cutmix=1.0), torch.zeros(32, 32), []
+    for seed in range(400):
+        pasted = (mixed(given, config, 4, seed).inputs[0] != given.inputs[0]).any(0).any(0)
+        covered += pasted
+        shares.append(float(pasted.float().mean()))
+    assert (covered > 0).all()
+    # Beta(1, 1) has mean 1/2; a box around a uniform centre loses what lies beyond the border:
+    # E[(side - side^2 / 4)^2] with side = sqrt(u), u uniform, is 1/2 - 1/5 + 1/48.
+    assert np.mean(shares) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.03)
+
+
+def test_each_batch_draws_one_of_both():
+    given, config = batch(), Training(mixup=1.0, cutmix=1.0)
+    is_cut = [bool(torch.isin(mixed(given, config, 4, seed).inputs[0], given.inputs[0]).all())
+              for seed in range(200)]
+    assert 70 < sum(is_cut) < 130
+
+
+def test_nothing_is_drawn_where_nothing_is_wanted():
+    given = batch()
+    assert mixed(given, Training(), 4, seed=0) is given
+
+
+def test_several_inputs_are_mixed_alike():
+    one = batch()
+    pair = one._replace(inputs=(one.inputs[0], 2 * one.inputs[0]))
+    for config in (Training(mixup=1.0), Training(cutmix=1.0)):
+        first, second = mixed(pair, config, 4, seed=3).inputs
+        assert torch.equal(2 * first, second)
+
+
+def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
+    logits, given = torch.randn(16, 4), batch()
+    found = mixed(given, Training(mixup=1.0), 4, seed=2)
+    logs = torch.log_softmax(logits.double(), dim=1)
+    for smoothing in (0.0, 0.2):
+        targets = (1 - smoothing) * found.targets + smoothing / 4
+        expected = -(targets * logs).sum(1).mean()
+        assert float(label_loss((logits, logits), found.targets, smoothing)) == pytest.approx(
+            float(expected), rel=1e-5)
+    hard = nn.functional.one_hot(given.targets, 4).float()
+    torch.testing.assert_close(label_loss((logits,), hard), label_loss((logits,), given.targets))
+
+
+class Seen(Objective):
+    def __init__(self, views=None):
+        self.batches, self.kept = [], views
+
+    @property
+    def views(self):
+        return self.kept
+
+    def loss(self, outputs, batch):
+        self.batches.append(batch)
+        return LabelLoss().loss(outputs, batch)
+
+
+def run(x, module, objective=None, **settings):
+    y = torch.arange(len(x)) % 2
+    seen = objective or Seen()
+    train(module, Task((x, y), (x, y), (x[1:], y[1:])),
+          Training(epochs=2, batch_size=8, accelerator="cpu", **settings), seen)
+    return seen.batches
+
+
+def test_training_mixes_every_step_in_its_own_way():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    x = torch.randn(16, 1, 4, 4)
+    batches = run(x, module, mixup=1.0)
+    shares = [float(b.targets.max(1).values.min()) for b in batches]
+    assert len(set(shares)) == 4
+    assert all(torch.allclose(b.targets.sum(1), torch.ones(8)) for b in batches)
+    again = run(x, module, mixup=1.0)
+    assert all(torch.equal(a.inputs[0], b.inputs[0]) and torch.equal(a.targets, b.targets)
+               for a, b in zip(batches, again, strict=True))
+
+
+def test_what_cannot_be_mixed_is_refused_by_name():
+    flat, words = torch.randn(16, 4), torch.randint(0, 5, (16, 3))
+    embedding = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(UsageError, match=r"mixup cannot mix input 0 .* which is int64; expected "
+                                         r"floating point"):
+        run(words, embedding, mixup=0.2)
+    with pytest.raises(UsageError, match=r"cutmix cannot cut input 0 .* of shape \(2, 4\); expected "
+                                         r"images \(N, C, H, W\)"):
+        run(flat, nn.Linear(4, 2), cutmix=1.0)
+    with pytest.raises(UsageError, match=r"mixup cannot be used with an objective that knows 3 "
+                                         r"views of the samples and no mixtures"):
+        run(flat, nn.Linear(4, 2), Seen(views=3), mixup=0.2)

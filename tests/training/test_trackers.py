@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import pytest
+from torch import nn
+
+from edgewright.errors import MissingExtraError, UsageError
+from edgewright.training import (
+    EpochRecord,
+    LabelLoss,
+    NoProgress,
+    Tracked,
+    Training,
+    tracker,
+    train,
+)
+from edgewright.training._trackers import EVERY
+
+STEPS = 60
+
+
+def record(epoch):
+    return EpochRecord(epoch, loss=1 / epoch, val_accuracy=0.5 + epoch / 10, lr=0.1, seconds=2.0)
+
+
+def play(progress, first=0, epochs=2):
+    progress.start(epochs, STEPS, first)
+    for epoch in range(first, epochs):
+        for step in range(STEPS):
+            progress.advance(4, float(epoch * STEPS + step + 1))
+        progress.epoch(record(epoch + 1))
+    progress.stop()
+
+
+class Spy:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *args: self.told.append((name, *args))
+
+
+class Memory:
+    """A log that fails where it is told to."""
+
+    def __init__(self, failing=None):
+        self.failing, self.names, self.written, self.closed = failing, [], [], 0
+
+    def __call__(self, name, done):
+        self._fail("open")
+        self.names.append((name, done))
+        return self
+
+    def write(self, values, step):
+        self._fail("write")
+        self.written += [(name, value, step) for name, value in values.items()]
+
+    def close(self):
+        self._fail("close")
+        self.closed += 1
+
+    def _fail(self, where):
+        if where == self.failing:
+            raise OSError("the server is gone")
+
+
+EXPECTED = {
+    "loss": [(50, 50.0), (100, 100.0)],
+    "epoch/loss": [(60, 1.0), (120, 0.5)],
+    "epoch/val_accuracy": [(60, 0.6), (120, 0.7)],
+    "epoch/lr": [(60, 0.1), (120, 0.1)],
+    "epoch/seconds": [(60, 2.0), (120, 2.0)],
+}
+
+
+def by_name(written):
+    found = {}
+    for name, value, step in written:
+        found.setdefault(name, []).append((step, value))
+    return found
+
+
+def test_figures_are_written_by_step_and_everything_is_passed_on():
+    log, told, plain = Memory(), Spy(), Spy()
+    play(Tracked(told, log, "recover"))
+    play(plain)
+    assert by_name(log.written) == EXPECTED
+    assert (log.names, log.closed) == ([("recover", 0)], 1)
+    assert told.told == plain.told
+
+
+def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log():
+    log = Memory()
+    progress = Tracked(NoProgress(), log, "recover")
+    play(progress, first=1)
+    assert by_name(log.written)["loss"] == [(100, 100.0)]
+    assert by_name(log.written)["epoch/loss"] == [(120, 0.5)]
+    play(progress)
+    assert log.names == [("recover", STEPS), ("recover-2", 0)]
+
+
+def test_a_loss_that_is_not_known_yet_is_left_out():
+    log = Memory()
+    progress = Tracked(NoProgress(), log)
+    progress.start(1, EVERY, 0)
+    for _ in range(EVERY):
+        progress.advance(4, float("nan"))
+    assert log.written == []
+
+
+@pytest.mark.parametrize("failing", ["open", "write", "close"])
+def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing):
+    told = Spy()
+    play(Tracked(told, Memory(failing), "recover"))
+    assert [what for what in told.told if what[0] == "note"] == [
+        ("note", "no longer tracked: the server is gone")]
+    assert told.told[-1] == ("stop",)
+    assert sum(what[0] == "advance" for what in told.told) == 2 * STEPS
+
+
+def test_a_training_is_tracked(quadrant_task):
+    log = Memory()
+    config = Training(epochs=2, batch_size=32, accelerator="cpu")
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    found = train(module, quadrant_task, config, LabelLoss(),
+                  progress=Tracked(NoProgress(), log, "recover"))
+    accuracies = [value for name, value, _ in log.written if name == "epoch/val_accuracy"]
+    assert accuracies == [epoch.val_accuracy for epoch in found.history]
+    assert log.closed == 1
+
+
+@pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
+def test_without_the_package_the_install_line_is_given(kind, monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.split(".")[0] == kind]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.setitem(sys.modules, kind, None)
+    with pytest.raises(MissingExtraError, match=rf"tracking with {kind} needs an extra .*"
+                                                rf"pip install 'edgewright\[{kind}\]'"):
+        tracker(kind, tmp_path)
+
+
+def test_another_tracker_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="there is no tracker 'x'; there are tensorboard, mlflow"):
+        tracker("x", tmp_path)
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
+    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == set(EXPECTED)
+    for name, expected in EXPECTED.items():
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(step, pytest.approx(value)) for step, value in expected]
+
+
+def test_tensorboard_shows_steps_that_were_taken_again_once(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
+    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
+    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"), first=1)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [50, 100]
+    assert [event.step for event in events.Scalars("epoch/loss")] == [60, 120]
+
+
+@pytest.fixture
+def mlflow(monkeypatch, tmp_path):
+    found = pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    return found
+
+
+@pytest.mark.parametrize("experiment", [None, "mine"])
+def test_mlflow_reads_what_was_written(mlflow, monkeypatch, tmp_path, experiment):
+    if experiment is not None:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+    for _ in range(2):
+        play(Tracked(NoProgress(), tracker("mlflow", tmp_path / "run"), "recover"))
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(experiment or "edgewright")
+    runs = client.search_runs([found.experiment_id])
+    assert [(run.info.run_name, run.info.status) for run in runs] == [
+        ("run/recover", "FINISHED")] * 2
+    for name, expected in EXPECTED.items():
+        history = client.get_metric_history(runs[0].info.run_id, name)
+        assert [(metric.step, metric.value) for metric in history] == expected
+
+
+def test_an_mlflow_that_cannot_be_reached_is_noted(mlflow, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
+    told = Spy()
+    play(Tracked(told, tracker("mlflow", tmp_path), "recover"))
+    (note,) = [what[1] for what in told.told if what[0] == "note"]
+    assert note.startswith("no longer tracked: MLflow: ")
