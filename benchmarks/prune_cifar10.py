@@ -21,7 +21,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 import warnings
@@ -35,12 +34,10 @@ import torch
 
 import edgewright as ew
 from edgewright.core import write_atomically
-from edgewright.exporters import to_onnx
-from edgewright.runtime import OnnxEngine
-from edgewright.task import Split, load_model, load_task
-from edgewright.training import evaluate_module
+from edgewright.task import load_model, load_task
 from prune_cifar10_torch_pruning import PEERS, prune_with_peer
 from stored_rows import Rows, provenance, stored
+from torch_and_file import accuracies
 
 HERE: Final = Path(__file__).parent
 MODELS: Final = HERE.parent / "examples" / "resnet.py"
@@ -59,8 +56,6 @@ OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-l2": {"criterion": "l2", "allocation": "global", "samples": 4 * SAMPLES} | _WHOLE_STREAM,
 }
 _PACKAGES: Final = ("edgewright", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
-_BATCH: Final = 500
-
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,7 @@ def run(point: Point, method: str, lengths: tuple[int, ...],
         program = ew.fit(pruned, task, training, seed=arguments.seed) if training else pruned
         yield point.key(method, epochs), {
             **_cost(whole, program),
-            **_accuracy(program, task),
+            **accuracies(program, task),
             "prune_seconds": round(seconds, 1),
             "fit_seconds": round(time.perf_counter() - since, 1),
             "training": training.model_dump(exclude_defaults=True) if training else None,
@@ -179,23 +174,6 @@ def _cost(whole: ew.Program, program: ew.Program) -> dict[str, Any]:
     return {"macs": after.macs, "macs_ratio": round(before.macs / after.macs, 3),
             "parameters": after.parameters,
             "channels": [layer.channels for layer in after.layers]}
-
-
-def _accuracy(program: ew.Program, task: ew.Task) -> dict[str, Any]:
-    """Shares of right answers, in torch and on the exported file."""
-    module = program.module()
-    file = to_onnx(program)
-    return {"val_accuracy": evaluate_module(module, task.val)[-1],
-            "test_accuracy": evaluate_module(module, task.test)[-1],
-            "test_accuracy_onnx": _accuracy_on_runtime(file, task.test),
-            "file_bytes": len(file), "file_sha256": hashlib.sha256(file).hexdigest()}
-
-
-def _accuracy_on_runtime(file: bytes, split: Split) -> float:
-    engine = OnnxEngine(file)
-    right = sum(int((engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(axis=1)
-                     == batch.targets.numpy()).sum()) for batch in split.batches(_BATCH))
-    return right / len(split)
 
 
 def table(rows: Rows) -> str:

@@ -99,7 +99,7 @@ def patches(x: Tensor, stride: int) -> Tensor:
                         for j in range(0, x.shape[3], stride)])
 
 
-def test_a_convolution_is_the_ridge_regression_over_its_patches():
+def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_was():
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     _, sliced, repaired = repair(model, split, "first.weight", [0, 3])
     with torch.no_grad():
@@ -111,6 +111,7 @@ def test_a_convolution_is_the_ridge_regression_over_its_patches():
     prior = sliced.state_dict()["second.weight"].flatten(1).double().T
     rows = torch.cat([x, ridge * torch.eye(27, dtype=torch.float64)])
     weight = torch.linalg.lstsq(rows, torch.cat([y, ridge * prior])).solution
+    weight *= prior.norm(dim=0) / weight.norm(dim=0)
     got = repaired.state_dict()["second.weight"].flatten(1).T.double()
     torch.testing.assert_close(got, weight, rtol=1e-3, atol=1e-5)
 
@@ -157,6 +158,37 @@ def test_what_reads_nothing_else_is_left_alone():
     same = compensate(program, program, program.groups(), [], split)
     for name, tensor in program.state_dict().items():
         torch.testing.assert_close(same.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyPatch):
+    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+    if zero:
+        model.second.weight.data[1] = 0.0
+    x, (_, sliced, repaired) = inputs_of(split), repair(model, split, "first.weight", [2])
+    lengths = [program.state_dict()["second.weight"].flatten(1).norm(dim=1)
+               for program in (sliced, repaired)]
+    torch.testing.assert_close(lengths[0][[0, 2, 3]], lengths[1][[0, 2, 3]])
+    monkeypatch.setattr("edgewright.pruning._compensate._as_long_as", lambda prior, weights: weights)
+    longer = repair(model, split, "first.weight", [2])[2]
+    assert not torch.allclose(longer.state_dict()["second.weight"],
+                              repaired.state_dict()["second.weight"])
+    torch.testing.assert_close(repaired.run(x), longer.run(x), rtol=1e-3, atol=1e-3)
+
+
+def test_lengths_stay_fitted_where_the_norm_behind_cannot_be_measured():
+    class TwoNorms(Convolutions):
+        """One set of statistics for two norms."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.second(self.hidden(x))
+            statistics = (self.last_norm.running_mean, self.last_norm.running_var)
+            return (F.batch_norm(y, *statistics) + 2 * F.batch_norm(y, *statistics)).mean((2, 3))
+
+    split = split_of(2, 4, 4)
+    whole, sliced, repaired = repair(seeded(TwoNorms()), split, "first.weight", [2])
+    x = inputs_of(split)
+    assert error(repaired, whole, x) < error(sliced, whole, x)
 
 
 class Shared(nn.Module):

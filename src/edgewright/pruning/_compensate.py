@@ -38,9 +38,12 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
     program puts out there: He, Zhang & Sun 2017, "Channel pruning for accelerating very deep
     neural networks", eq. 5, with errors of earlier layers seen by later ones (section 3.2). Means
     are left to the bias or to the batch norm behind, whose running statistics are measured anew.
-    Departs from it by the ridge, 1e-2 of the mean variance of X, and by the last layer, fitted
-    too. Grouped, transposed, 3-d and shared layers, and those of more than 8,192 inputs (channels
-    times extent), are left as sliced.
+    Weights in front of a batch norm keep the length they had, which the norm undoes: least
+    squares lengthen them, and the longer, the shorter a step of a later training is to them (van
+    Laarhoven 2017, "L2 regularization versus batch and weight normalization").
+    Departs from it by that, by the ridge, 1e-2 of the mean variance of X, and by the last layer,
+    fitted too. Grouped, transposed, 3-d and shared layers, and those of more than 8,192 inputs
+    (channels times extent), are left as sliced.
 
     Args:
         program: The program as it was, in floating point.
@@ -150,6 +153,12 @@ class _SideBySide:
             mean.copy_(value.mean(dim=1))
             variance.copy_(value.var(dim=1))
 
+    def _is_measured_behind(self, twin: Node) -> bool:
+        """Whether all that reads it are batch norms whose statistics will be measured anew."""
+        return _is_normalised(twin) and all(
+            self._own(user, 3) is not None and self._own(user, 4) is not None
+            for user in twin.users)
+
     def _fit(self, node: Node, twin: Node, weight: Tensor, result: Tensor) -> None:
         bias = self._own(twin, 2)
         if bias is None and len(twin.args) > 2 and twin.args[2] is not None:
@@ -162,8 +171,10 @@ class _SideBySide:
         moments = _Moments(weight[0].numel(), len(weight))
         for part in zip(*(torch.split(t, _batch(node)) for t in (value, wanted)), strict=True):
             moments.add(*_observations(twin, weight, *part))
-        fitted, offset = moments.solve(weight.flatten(1).T.double(),
-                                       centred=bias is not None or _is_normalised(node))
+        sliced = weight.flatten(1).T.double()
+        fitted, offset = moments.solve(sliced, centred=bias is not None or _is_normalised(node))
+        if self._is_measured_behind(twin):
+            fitted = _as_long_as(sliced, fitted)
         weight.copy_(fitted.T.reshape(weight.shape))
         if bias is not None:
             bias.copy_(offset)
@@ -197,6 +208,12 @@ class _Moments:
         weights = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype),
                                      xy + ridge * prior)
         return weights, y - x @ weights if centred else torch.zeros_like(y)
+
+
+def _as_long_as(prior: Tensor, weights: Tensor) -> Tensor:
+    """Weights (regressors, targets), every column as long as it was; one that was 0 as it is."""
+    before, after = prior.norm(dim=0), weights.norm(dim=0)
+    return weights * torch.where((before > 0) & (after > 0), before / after, 1.0)
 
 
 def _grouping(node: Node) -> Any:
