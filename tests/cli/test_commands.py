@@ -321,7 +321,7 @@ def test_report_writes_the_page_again(cli: Cli, bundle: Path, tmp_path: Path) ->
     code, out, _ = cli("report", bundle.parent, "--out", tmp_path / "page.html")
     assert code == 0
     assert (tmp_path / "page.html").read_bytes() == (bundle.parent / "report.html").read_bytes()
-    assert "page.html" in out
+    assert "page.html" in out.replace("\n", "")  # a long path is wrapped
 
 
 def test_report_of_an_unfinished_run_says_so(cli: Cli, tmp_path: Path) -> None:
