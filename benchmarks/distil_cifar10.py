@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 import warnings
@@ -32,10 +31,9 @@ from typing import Any, Final
 import torch
 
 import edgewright as ew
-from edgewright.core import write_atomically
 from edgewright.distill import as_teacher, cache_teacher, student
 from edgewright.task import load_model, load_task
-from stored_rows import Rows, provenance, stored
+from stored_rows import Rows, keep, provenance, stored
 from torch_and_file import accuracies
 
 HERE: Final = Path(__file__).parent
@@ -90,11 +88,8 @@ def main() -> None:
         print(*todo, sep="\n")
         return
     for key, (lesson, seed) in todo.items():
-        row = run(lesson, seed, arguments)
-        rows = {**stored(arguments.results), key: row}
-        write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
-        print(key, json.dumps(row), flush=True)
-    print(table(rows))
+        keep(arguments.results, key, run(lesson, seed, arguments))
+    print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:

@@ -21,7 +21,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -33,10 +32,9 @@ from typing import Any, Final
 import torch
 
 import edgewright as ew
-from edgewright.core import write_atomically
 from edgewright.task import load_model, load_task
 from prune_cifar10_torch_pruning import PEERS, prune_with_peer
-from stored_rows import Rows, provenance, stored
+from stored_rows import Rows, keep, provenance, stored
 from torch_and_file import accuracies
 
 HERE: Final = Path(__file__).parent
@@ -96,10 +94,8 @@ def main() -> None:
         return
     for point, method, missing in todo:
         for key, row in run(point, method, missing, arguments):
-            rows = {**stored(arguments.results), key: row}
-            write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
-            print(key, json.dumps(row), flush=True)
-    print(table(rows))
+            keep(arguments.results, key, row)
+    print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:

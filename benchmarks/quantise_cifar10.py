@@ -21,7 +21,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from edgewright.core import write_atomically
 from edgewright.task import load_task
 from quantise_cifar10_latency import time_files
 from quantise_cifar10_ours import OURS, quantize_ours
@@ -40,7 +38,7 @@ from quantise_operators import UnfusedEngine
 from quantise_peers_nncf import quantize_nncf
 from quantise_peers_onnxruntime import quantize_static
 from quantise_peers_torchao import QUANTIZERS, export_onnx, quantize_pt2e
-from stored_rows import Rows, provenance, stored
+from stored_rows import Rows, keep, provenance, stored
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results" / "quantise_cifar10.json"
@@ -67,10 +65,8 @@ def main() -> None:
         return
     found = latencies(arguments) if arguments.latency else rows_of(todo, arguments)
     for key, row in found:
-        rows = {**stored(arguments.results), key: {**row, **provenance(
-            _PACKAGES, seed=arguments.seed, threads=arguments.threads)}}
-        write_atomically(arguments.results, json.dumps(rows, indent=1).encode() + b"\n")
-        print(key, json.dumps(rows[key]), flush=True)
+        keep(arguments.results, key, {**row, **provenance(
+            _PACKAGES, seed=arguments.seed, threads=arguments.threads)})
     print(table(stored(arguments.results)))
 
 

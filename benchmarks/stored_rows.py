@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from edgewright.core import write_atomically
 from edgewright.measure import machine
 
 Rows = dict[str, dict[str, Any]]
@@ -18,6 +19,13 @@ def stored(path: Path) -> Rows:
     """The rows of a file; none where there is no file yet."""
     rows: Rows = json.loads(path.read_text()) if path.is_file() else {}
     return rows
+
+
+def keep(path: Path, key: str, row: dict[str, Any]) -> None:
+    """Add a row to those of a file, or put it in the place of another, and print it."""
+    rows = {**stored(path), key: row}
+    write_atomically(path, json.dumps(rows, indent=1).encode() + b"\n")
+    print(key, json.dumps(row), flush=True)
 
 
 def provenance(packages: Iterable[str], **settings: int) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from edgewright.distill._config import Distillation
 from edgewright.distill._distilling import precise
 from edgewright.distill._logit_losses import LOGIT_LOSSES
 from edgewright.task import Batch
-from edgewright.training import Objective, StepHook
+from edgewright.training import Objective, WrappedObjective
 
 
 @final
-class SelfDistilling(Objective):
+class SelfDistilling(WrappedObjective):
     """An objective, and beside it the last exit as a teacher of the earlier ones.
 
     Zhang et al. 2019, "Be your own teacher", section 3: every early exit's logits are told by the
@@ -43,7 +43,7 @@ class SelfDistilling(Objective):
     """
 
     def __init__(self, objective: Objective, settings: Distillation, *, features: int = 0) -> None:
-        self._objective = objective
+        super().__init__(objective)
         self._settings = settings
         self._features = features
 
@@ -52,20 +52,6 @@ class SelfDistilling(Objective):
         """Identifies both objectives and their settings in a checkpoint."""
         return (f"SelfDistilling({self._objective.name}, {self._settings.model_dump_json()}, "
                 f"{self._features})")
-
-    @property
-    def hooks(self) -> tuple[StepHook, ...]:
-        """The objective's own."""
-        return self._objective.hooks
-
-    @property
-    def views(self) -> int | None:
-        """The objective's own."""
-        return self._objective.views
-
-    def to(self, device: torch.device) -> None:
-        """Move whatever the objective holds."""
-        self._objective.to(device)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """Both losses."""

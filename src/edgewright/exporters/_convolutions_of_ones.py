@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.program import shape_of
+from edgewright.program import pool_window, shape_of
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -41,9 +41,10 @@ def convolve_pools(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target is not aten.avg_pool2d.default or not _on_one_grid(node):
             continue
-        size, step, padding, ceil_mode, counts_padding, divisor = _arguments(node)
-        if divisor is None and not ceil_mode and (counts_padding or not any(padding)):
-            _convolve(module, node, _Window(size, step, padding))
+        window = pool_window(node)
+        if window.divisor is None and not window.ceil_mode and (
+                window.counts_padding or not any(window.padding)):
+            _convolve(module, node, _Window(*window[:3]))
 
 
 def write_out_pools(module: GraphModule) -> None:
@@ -57,10 +58,10 @@ def write_out_pools(module: GraphModule) -> None:
         if node.target is aten.max_pool2d.default and len(node.args) == 2:
             node.args = (*node.args, node.args[1])
         if node.target is aten.avg_pool2d.default:
-            size, step, padding, ceil_mode, counts_padding, *divisor = _arguments(node)
-            if not ceil_mode:
-                counts_padding = counts_padding and any(padding)
-            node.args = (node.args[0], size, step, padding, ceil_mode, counts_padding, *divisor)
+            window = pool_window(node)
+            if not window.ceil_mode and not any(window.padding):
+                window = window._replace(counts_padding=False)
+            node.args = (node.args[0], *window)
 
 
 def _name_windows(node: Node) -> None:
@@ -68,15 +69,6 @@ def _name_windows(node: Node) -> None:
     if parts != (1, 1) and not any(a % b for a, b in zip(image, parts, strict=True)):
         size = [a // b for a, b in zip(image, parts, strict=True)]
         node.target, node.args = aten.avg_pool2d.default, (node.args[0], size)
-
-
-def _arguments(node: Node) -> tuple[Any, ...]:
-    """The arguments of ``avg_pool2d`` after its input."""
-    given: list[Any] = list(node.args[1:])
-    usual = given[0], given[0], [0, 0], False, True, None
-    given += usual[len(given):]
-    given[1] = given[1] or given[0]
-    return tuple(given)
 
 
 def _on_one_grid(node: Node) -> bool:

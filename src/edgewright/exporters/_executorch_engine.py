@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import Arrays
-from edgewright.runtime._failures import input_failure, load_failure
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
+from edgewright.runtime._failures import load_failure
 
 
-class ExecuTorchEngine:
+class ExecuTorchEngine(FileEngine):
     """A file of `to_executorch` on ExecuTorch; a `runtime.Engine`.
 
     The file is for one sample, so that those of a batch run one after another.
@@ -41,7 +41,7 @@ class ExecuTorchEngine:
             from executorch.runtime import Runtime  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("running a model on ExecuTorch", "executorch") from error
-        self._runtime = f"executorch {version.__version__.partition('+')[0]}"
+        super().__init__(f"executorch {version.__version__.partition('+')[0]}")
         self._lock = Lock()  # a method has one plan of its memory
         portable_lib._unsafe_reset_threadpool(threads)
         try:
@@ -51,27 +51,12 @@ class ExecuTorchEngine:
             count = meta.num_inputs()
             specs = [meta.input_tensor_meta(index) for index in range(count)]
             self._shapes = [tuple(spec.sizes()) for spec in specs]
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise load_failure(self._runtime, "executorch", error) from error
+        except REFUSALS as error:
+            raise load_failure(self.runtime, "executorch", error) from error
 
-    @property
-    def runtime(self) -> str:
-        """Name and version, as in ``executorch 1.4.1``."""
-        return self._runtime
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """Compute all outputs of the model, from its inputs in their order.
-
-        Raises:
-            BundleError: The model does not take inputs of this number, type or shape.
-        """
-        try:
-            self._check(inputs)
-            rows = [self._run_one(tuple(array[index:index + 1] for array in inputs))
-                    for index in range(len(inputs[0]))]
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise input_failure(error) from error
-        return tuple(map(np.concatenate, zip(*rows, strict=True)))
+    def _compute(self, inputs: Arrays) -> Arrays:
+        self._check(inputs)
+        return one_by_one(inputs, self._run_one)
 
     def _run_one(self, inputs: Arrays) -> Arrays:
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]

@@ -22,6 +22,7 @@ from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, freeze_norms, trainable
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._patterns import match_tensors
+from edgewright.program._pooling import PoolWindow, pool_window
 from edgewright.program._program import Program
 from edgewright.program._shapes import refresh_shapes, shape_of
 from edgewright.program._slicing import remove_and_measure, remove_channels
@@ -38,6 +39,7 @@ __all__ = [
     "Contraction",
     "Costs",
     "NodeCost",
+    "PoolWindow",
     "Program",
     "compare_outputs",
     "count_macs",
@@ -57,6 +59,7 @@ __all__ = [
     "norm_as_affine",
     "outputs_of",
     "parameter_nodes",
+    "pool_window",
     "random_inputs",
     "refresh_shapes",
     "remove_and_measure",

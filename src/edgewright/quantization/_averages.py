@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.program import shape_of
+from edgewright.program import pool_window, shape_of
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -73,25 +73,6 @@ def _unscale(node: Node, step: float, zero_point: int) -> None:
     after.args = (node, step, zero_point, *after.args[3:])
 
 
-class _Window(NamedTuple):
-    """The arguments of ``avg_pool2d`` after its input."""
-
-    size: list[int]
-    step: list[int]
-    padding: list[int]
-    ceil_mode: bool
-    counts_padding: bool
-    divisor: int | None
-
-
-def _window(node: Node) -> _Window:
-    given: Any = node.args[1:]
-    size = given[0]
-    usual = size, size, [0, 0], False, True, None
-    window = _Window(*given, *usual[len(given):])
-    return window if window.step else window._replace(step=size)
-
-
 def _has_equal_windows(node: Node) -> bool:
     """Whether a call averages what it reads and nothing else, and no window lacks a part."""
     source: Any = node.args[0]
@@ -100,12 +81,12 @@ def _has_equal_windows(node: Node) -> bool:
     image = shape_of(source)[-2:]
     if node.target is aten.adaptive_avg_pool2d.default:
         return not any(a % b for a, b in zip(image, shape_of(node)[-2:], strict=True))
-    window = _window(node)
+    window = pool_window(node)
     rest = [(sides + 2 * padding - size) % step for sides, padding, size, step in zip(
         image, window.padding, window.size, window.step, strict=True)]
     if window.ceil_mode and not any(rest):
         node.args = (node.args[0], *window._replace(ceil_mode=False))
-        window = _window(node)
+        window = pool_window(node)
     return window.divisor is None and not window.ceil_mode
 
 
@@ -115,7 +96,7 @@ def _pad_first(node: Node) -> None:
         return
     before: Any = node.args[0]
     after: Any = next(iter(node.users))
-    window = _window(node)
+    window = pool_window(node)
     if not window.counts_padding or not any(window.padding):
         return
     rows, columns = window.padding

@@ -67,6 +67,11 @@ class Split(ABC):
         return self._indices
 
     @final
+    def order(self, seed: int) -> Tensor:
+        """A random order of the samples' positions, the same for the same seed, (N,) int64."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+
+    @final
     def labels(self) -> Tensor | None:
         """Every sample's class index in order, where that takes no pass over the data."""
         return None if self._targets is None else self._targets[self._indices]
@@ -111,8 +116,7 @@ class Split(ABC):
                              f"varied by {view.policy!r}: that distorts uint8 images; give an "
                              "ImageSplit, vary the samples in the dataset itself, or set "
                              "augment='standard'")
-        order = (torch.arange(len(self)) if shuffle_seed is None else torch.randperm(
-            len(self), generator=torch.Generator().manual_seed(shuffle_seed)))
+        order = torch.arange(len(self)) if shuffle_seed is None else self.order(shuffle_seed)
         return self._stream(torch.split(order, batch_size)[start:], view)
 
     @final
@@ -123,8 +127,7 @@ class Split(ABC):
     @final
     def sample(self, n: int, *, seed: int = 0) -> Self:
         """A random subset of ``n`` samples (all of them where there are fewer), kept in order."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.select(order[:n].sort().values)
+        return self.select(self.order(seed)[:n].sort().values)
 
     @final
     def named(self, name: str) -> Self:

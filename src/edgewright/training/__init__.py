@@ -4,7 +4,13 @@ from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
 from edgewright.training._fit import one_device
-from edgewright.training._objective import LabelLoss, Objective, as_outputs, label_loss
+from edgewright.training._objective import (
+    LabelLoss,
+    Objective,
+    WrappedObjective,
+    as_outputs,
+    label_loss,
+)
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._settings import Settings
@@ -29,6 +35,7 @@ __all__ = [
     "Tracker",
     "Training",
     "TrainingRecord",
+    "WrappedObjective",
     "as_outputs",
     "evaluate_module",
     "label_loss",

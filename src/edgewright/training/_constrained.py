@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 
 from edgewright.task import Batch
-from edgewright.training._objective import Objective
+from edgewright.training._objective import Objective, WrappedObjective
 from edgewright.training._step_hook import StepHook
 
 
 @final
-class Constrained(Objective):
+class Constrained(WrappedObjective):
     """An objective that is minimised under constraints or penalties on the weights.
 
     Args:
@@ -27,7 +26,7 @@ class Constrained(Objective):
     """
 
     def __init__(self, objective: Objective, hooks: tuple[StepHook, ...]) -> None:
-        self._objective = objective
+        super().__init__(objective)
         self._hooks = hooks
 
     @property
@@ -38,16 +37,7 @@ class Constrained(Objective):
     @property
     def hooks(self) -> tuple[StepHook, ...]:
         """The objective's own hooks, then these."""
-        return (*self._objective.hooks, *self._hooks)
-
-    @property
-    def views(self) -> int | None:
-        """The objective's views."""
-        return self._objective.views
-
-    def to(self, device: torch.device) -> None:
-        """Move whatever the objective holds."""
-        self._objective.to(device)
+        return (*super().hooks, *self._hooks)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The objective's loss."""

@@ -46,6 +46,31 @@ class Objective(ABC):
         """
 
 
+class WrappedObjective(Objective):
+    """An objective around another one, whose hooks, views and device are its own.
+
+    Args:
+        objective: The other one.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+
+    @property
+    def hooks(self) -> tuple[StepHook, ...]:
+        """The objective's own."""
+        return self._objective.hooks
+
+    @property
+    def views(self) -> int | None:
+        """The objective's own."""
+        return self._objective.views
+
+    def to(self, device: torch.device) -> None:
+        """Move whatever the objective holds."""
+        self._objective.to(device)
+
+
 @final
 class LabelLoss(Objective):
     """Cross-entropy with the labels or their probabilities, averaged over all outputs.

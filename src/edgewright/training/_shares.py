@@ -54,10 +54,8 @@ class Share:
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """This device's share of an epoch's batches, from a step on."""
         number = epoch_seed(self.seed, epoch)
-        generator = torch.Generator().manual_seed(number)
-        order = torch.randperm(len(self.split), generator=generator)
-        share = torch.cat([whole[self.rank::self.world]
-                           for whole in torch.split(order, self.config.batch_size)])
+        batches = torch.split(self.split.order(number), self.config.batch_size)
+        share = torch.cat([whole[self.rank::self.world] for whole in batches])
         return self.split.select(share).batches(
             self.config.batch_size // self.world, start=start,
             view=self.config.view(number if self.views is None else epoch % self.views))
