@@ -276,6 +276,17 @@ def test_other_views_than_those_kept_are_refused(task, tmp_path):
         plain.teach(next(task.train.batches(4, view=View(0))))
 
 
+@pytest.mark.parametrize("views", [None, 2])
+def test_mixtures_of_samples_are_refused_however_the_cache_comes(task, tmp_path, views):
+    cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=views)
+    program = Program.capture(net(seed=1), task.train.example(2))
+    config = Training(epochs=1, accelerator="cpu", mixup=0.2,
+                      augment=views is not None)
+    for teacher in (cached, [cached, net(seed=2)]):
+        with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which"):
+            fit(program, task, config, teacher)
+
+
 def test_what_cannot_be_kept_is_refused(task, tmp_path):
     class WithFeatures(Teacher):
         name = "features"

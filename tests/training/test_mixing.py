@@ -107,12 +107,12 @@ def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
 
 
 class Seen(Objective):
-    def __init__(self, views=None):
-        self.batches, self.kept = [], views
+    def __init__(self, recalls=False):
+        self.batches, self.by_row = [], recalls
 
     @property
-    def views(self):
-        return self.kept
+    def recalls(self):
+        return self.by_row
 
     def loss(self, outputs, batch):
         self.batches.append(batch)
@@ -148,6 +148,6 @@ def test_what_cannot_be_mixed_is_refused_by_name():
     with pytest.raises(UsageError, match=r"cutmix cannot cut input 0 .* of shape \(2, 4\); expected "
                                          r"images \(N, C, H, W\)"):
         run(flat, nn.Linear(4, 2), cutmix=1.0)
-    with pytest.raises(UsageError, match=r"mixup cannot be used with an objective that knows 3 "
-                                         r"views of the samples and no mixtures"):
-        run(flat, nn.Linear(4, 2), Seen(views=3), mixup=0.2)
+    with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which "
+                                         "keeps what was said of single samples"):
+        run(flat, nn.Linear(4, 2), Seen(recalls=True), mixup=0.2)

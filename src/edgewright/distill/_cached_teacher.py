@@ -20,7 +20,7 @@ class CachedTeacher(Teacher):
     """Says of the views of the training samples what a teacher once said; `cache_teacher` has it.
 
     Looks the samples up by their rows and their view, whatever the inputs; the file is mapped, not
-    read. There are no features.
+    read. There are no features, and no mixtures of samples.
 
     Args:
         path: The cache.
@@ -30,6 +30,8 @@ class CachedTeacher(Teacher):
     Raises:
         StorageError: The cache is of something else, or is damaged.
     """
+
+    recalls = True
 
     def __init__(self, path: Path, contents: Contents, rows: torch.Tensor) -> None:
         contents.check(path)

@@ -60,6 +60,11 @@ class Distilling(Objective):
         """How many views of the samples the teacher can speak of; None of any."""
         return self._teacher.views
 
+    @property
+    def recalls(self) -> bool:
+        """Whether the teacher looks samples up by their rows."""
+        return self._teacher.recalls
+
     def to(self, device: torch.device) -> None:
         """Move the teacher."""
         self._teacher.to(device)

@@ -21,8 +21,8 @@ class Ensemble(Teacher):
     A mean of logits is the geometric mean of the distributions (Hinton, Vinyals & Dean 2015,
     section 1), at every temperature. ``average`` weighs all alike. ``confidence`` weighs each
     anew on every sample, by how sure it is of the right class (Zhang, Chen & Wang 2022,
-    "Confidence-aware multi-teacher knowledge distillation", equation 4): of K teachers with
-    cross-entropies L_k on the sample's label, teacher k weighs ::
+    "Confidence-aware multi-teacher knowledge distillation", its weights of the logits): of K
+    teachers with cross-entropies L_k on the sample's label, teacher k weighs ::
 
         (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)
 
@@ -54,6 +54,7 @@ class Ensemble(Teacher):
         self._teachers = tuple(teachers)
         self._weights = weights
         self.name = f"{weights} of ({', '.join(teacher.name for teacher in teachers)})"
+        self.recalls = any(teacher.recalls for teacher in teachers)
         self.views = min((teacher.views for teacher in teachers if teacher.views is not None),
                          default=None)
 

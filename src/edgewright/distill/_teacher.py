@@ -42,10 +42,12 @@ class Teacher(ABC):
         name: Identifies the teacher, its weights included, in a checkpoint and in a cache.
         views: How many views of the samples it can speak of, from number 0 on; None of any. An
             objective that uses it has the same ``views``.
+        recalls: It looks samples up by their rows, so that it knows nothing of their mixtures.
     """
 
     name: str
     views: int | None = None
+    recalls: bool = False
 
     def to(self, device: torch.device) -> None:
         """Move whatever the teacher holds to where the training is; by default nothing."""

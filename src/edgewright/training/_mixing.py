@@ -60,10 +60,10 @@ def check_mixing(config: Training, inputs: tuple[Tensor, ...], objective: Object
         UsageError: Names the setting, and the input that it cannot be used with.
     """
     wanted = [name for name in ("mixup", "cutmix") if getattr(config, name)]
-    if wanted and objective.views is not None:
-        raise UsageError(f"{' and '.join(wanted)} cannot be used with an objective that knows "
-                         f"{objective.views} views of the samples and no mixtures of them: leave "
-                         "it at 0, or learn from a live teacher")
+    if wanted and objective.recalls:
+        raise UsageError(f"{' and '.join(wanted)} cannot be used with a teacher cache, which keeps "
+                         "what was said of single samples: leave it at 0, or learn from a live "
+                         "teacher")
     for number, tensor in enumerate(inputs):
         if wanted and not tensor.is_floating_point():
             dtype = str(tensor.dtype).removeprefix("torch.")

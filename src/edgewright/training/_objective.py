@@ -32,6 +32,11 @@ class Objective(ABC):
         """How many views of the samples the epochs take in turn; None, and each has its own."""
         return None
 
+    @property
+    def recalls(self) -> bool:
+        """Whether it looks samples up by their rows, and so knows nothing of their mixtures."""
+        return False
+
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds to where the training is; by default nothing."""
         del device
@@ -47,7 +52,7 @@ class Objective(ABC):
 
 
 class WrappedObjective(Objective):
-    """An objective around another one, whose hooks, views and device are its own.
+    """An objective around another one, whose hooks, samples and device are its own.
 
     Args:
         objective: The other one.
@@ -65,6 +70,11 @@ class WrappedObjective(Objective):
     def views(self) -> int | None:
         """The objective's own."""
         return self._objective.views
+
+    @property
+    def recalls(self) -> bool:
+        """The objective's own."""
+        return self._objective.recalls
 
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds."""
