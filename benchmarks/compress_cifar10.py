@@ -73,7 +73,7 @@ def to_row(manifest: ew.Manifest) -> dict[str, Any]:
                    for name in manifest.original.names() if manifest.compressed.get(name)},
         "drop_points": round(100 * (manifest.original["accuracy"]
                                     - manifest.compressed["accuracy"]), 3),
-        "exit_shares": [segment.exit_share for segment in manifest.segments],
+        "exit_shares": manifest.point.tested.shares if manifest.point.tested else (),
         "parity": manifest.parity.model_dump() if manifest.parity else None,
         "breaches": [str(breach) for breach in manifest.breaches],
     }

@@ -15,9 +15,9 @@ from edgewright.errors import EdgewrightError
 if TYPE_CHECKING:
     from edgewright.core import Budget, Manifest
     from edgewright.distill import Distillation, fit, student
-    from edgewright.exits import EarlyExits, add_exits
+    from edgewright.exits import AtResolution, EarlyExits, add_exits
     from edgewright.exporters import export
-    from edgewright.pipeline import Recipe, Result, compress, verify
+    from edgewright.pipeline import Recipe, Result, cascade, combine, compress, verify
     from edgewright.program import Program
     from edgewright.pruning import (
         BlockPruning,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgewright.training import Training
 
 _HOME: Final[dict[str, str]] = {
+    "AtResolution": "edgewright.exits",
     "BlockPruning": "edgewright.pruning",
     "Budget": "edgewright.core",
     "ChannelPruning": "edgewright.pruning",
@@ -54,6 +55,8 @@ _HOME: Final[dict[str, str]] = {
     "Training": "edgewright.training",
     "WeightPruning": "edgewright.pruning",
     "add_exits": "edgewright.exits",
+    "cascade": "edgewright.pipeline",
+    "combine": "edgewright.pipeline",
     "compress": "edgewright.pipeline",
     "export": "edgewright.exporters",
     "fit": "edgewright.distill",
@@ -70,6 +73,7 @@ _HOME: Final[dict[str, str]] = {
 __version__: Final = "0.1.0"
 
 __all__ = [
+    "AtResolution",
     "BlockPruning",
     "Budget",
     "ChannelPruning",
@@ -89,6 +93,8 @@ __all__ = [
     "Training",
     "WeightPruning",
     "add_exits",
+    "cascade",
+    "combine",
     "compress",
     "export",
     "fit",

@@ -9,6 +9,7 @@ EdgewrightError                 1
 │   ├── DataError                   a dataset, a split, a sample
 │   ├── TrainingError               a training run that diverged
 │   ├── BundleError                 a bundle that is truncated, altered or too new
+│   ├── SensorError                 a sensor of the device that gives no reading
 │   └── StorageError                a run directory or a disk that cannot take the result
 └── MissingExtraError           6   an optional dependency is not installed
 """
@@ -65,6 +66,10 @@ class TrainingError(InputError):
 
 class BundleError(InputError):
     """A bundle that is truncated, altered, or of a format this version cannot read."""
+
+
+class SensorError(InputError):
+    """A sensor of the device that gives no reading."""
 
 
 class StorageError(InputError):

@@ -11,11 +11,15 @@ from edgewright.core import (
     FORMAT_VERSION,
     Breach,
     Budget,
+    ExitProfile,
+    ExitRule,
     Figures,
+    Guarantee,
     LayerRecord,
     LowBitTensor,
     Manifest,
     Measurement,
+    OperatingPoint,
     Parity,
     Preprocessing,
     Segment,
@@ -27,9 +31,17 @@ FIGURES = Figures.of(Measurement(name="accuracy", value=0.9173, kind="measured",
                      Measurement(name="size_bytes", value=98496, kind="measured"))
 
 
-def segment(index, threshold=None, share=1.0):
+POINT = OperatingPoint(
+    name="default", path=(0, 1, 2), policy="gate",
+    rules=(ExitRule(threshold=0.875, temperature=1.5, gate=(0.1, 2.0, 3.0, 4.0)),
+           ExitRule(threshold=2.0, gate=(0.0, 1.0, 1.0, 1.0))), figures=FIGURES,
+    calibrated=ExitProfile(split="val", samples=9, shares=(0.25, 0.5, 0.25), deciles=(0.5,)),
+    guarantee=Guarantee(epsilon=0.01, delta=0.05, samples=9, split="val", p_value=0.01))
+
+
+def segment(index):
     return Segment(file=f"segments/{index}.onnx", sha256="ab" * 32, size_bytes=10, macs=1000,
-                   energy_mj=0.1 + 0.2, ram_bytes=64, threshold=threshold, exit_share=share, stored_bytes=7,
+                   energy_mj=0.1 + 0.2, ram_bytes=64, stored_bytes=7,
                    low_bit=(LowBitTensor(offset=2, count=5, bits=1, low=-1, step=2),))
 
 
@@ -45,7 +57,7 @@ def manifest(manifest_of):
         classes=("cat", "dög"),
         preprocessing=Preprocessing(channels=3, height=32, width=32, mean=(0.4, 0.5, 0.6),
                                     std=(0.2, 0.25, 0.3), resample="bicubic"),
-        segments=(segment(0, 0.875, 0.25), segment(1, 2.0, 0.5), segment(2, None, 0.25)),
+        segments=(segment(0), segment(1), segment(2)), points=(POINT,),
         original=FIGURES, compressed=FIGURES, simulated=Figures(),
         parity=Parity(split="test", samples=9, relative_error=1e-3, top1_agreement=0.999),
         stages=(StageRecord(name="prune", seconds=1.5, figures=FIGURES, notes=("half",)),),
@@ -64,8 +76,34 @@ def test_a_full_manifest_survives_json(manifest):
     assert again.model_dump_json() == manifest.model_dump_json()
 
 
-def test_thresholds_are_those_of_the_early_segments(manifest):
-    assert manifest.thresholds == (0.875, 2.0)
+def test_the_default_point_is_the_first_or_all_segments(manifest):
+    assert manifest.point.thresholds == (0.875, 2.0)
+    alone = manifest.model_copy(update={"points": (), "segments": (segment(0),)})
+    assert (alone.point.path, alone.point.rules) == ((0,), ())
+
+
+@pytest.mark.parametrize(("points", "message"), [
+    ((POINT, POINT), r"operating points of one name: \['default', 'default'\]"),
+    ((POINT.model_copy(update={"path": (0, 1, 3)}),), r"runs the segments \(0, 1, 3\), and there "
+                                                      "are 3: one is missing"),
+])
+def test_points_that_do_not_fit_are_refused(manifest, points, message):
+    content = json.loads(manifest.model_dump_json())
+    content["points"] = [json.loads(point.model_dump_json()) for point in points]
+    with pytest.raises(ValidationError, match=message):
+        Manifest.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rules": []}, "0 rules for a path of 3 segments"),
+    ({"path": []}, "at least 1"),
+    ({"rules": [{"threshold": 0.5}] * 2}, "needs 4 weights at every exit"),
+    ({"policy": "luck"}, "'confidence', 'margin', 'entropy', 'patience' or 'gate'"),
+])
+def test_a_point_that_cannot_be_walked_is_refused(change, message):
+    content = json.loads(POINT.model_dump_json()) | change
+    with pytest.raises(ValidationError, match=message):
+        OperatingPoint.model_validate_json(json.dumps(content))
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, FORMAT_VERSION - 1, 0, "1.0", None])

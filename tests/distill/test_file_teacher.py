@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from edgewright.bundle import write_bundle
-from edgewright.core import Budget, Figures, Manifest, Segment, TensorSpec
+from edgewright.core import (
+    Budget,
+    ExitRule,
+    Figures,
+    Manifest,
+    OperatingPoint,
+    Segment,
+    TensorSpec,
+)
 from edgewright.distill._file_teacher import FileTeacher
 from edgewright.distill._teacher import ModuleTeacher
 from edgewright.errors import BundleError, ModelError
@@ -35,17 +43,18 @@ def batch():
     return Batch((inputs,), torch.arange(5) % 3, torch.arange(5))
 
 
-def bundle_of(files, path, threshold=None):
+def bundle_of(files, path):
     """A bundle whose early segments every sample would leave at."""
     spec = {"dtype": "float32"}
     segments = tuple(Segment(file=f"segments/{index}.onnx", sha256="", size_bytes=0, macs=1,
-                             energy_mj=0.1, ram_bytes=8,
-                             threshold=None if index == len(files) - 1 else 0.0)
+                             energy_mj=0.1, ram_bytes=8)
                      for index in range(len(files)))
     manifest = Manifest(
         model="tiny", data="none", recipe={}, seed=0, budget=Budget(), versions={}, machine="any",
         inputs=(TensorSpec(name="x", shape=(None, 2, 4, 4), **spec),),
         outputs=(TensorSpec(name="y", shape=(None, 3), **spec),), segments=segments,
+        points=(OperatingPoint(name="default", path=range(len(files)),
+                               rules=(ExitRule(threshold=0.0),) * (len(files) - 1)),),
         original=Figures(), compressed=Figures(), simulated=Figures())
     write_bundle(path, manifest, {segment.file: file
                                   for segment, file in zip(segments, files, strict=True)})

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
+from edgewright.distill import Distillation, objective_for
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits import EarlyExits, add_exits, possible_exits
-from edgewright.exits._attach import place_exits
+from edgewright.exits import EarlyExits, add_exits, plan_exits, possible_exits
+from edgewright.exporters import to_onnx
 from edgewright.program import Program, split_at_exits
-from edgewright.quantization import quantize
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
 
 UNTRAINED = EarlyExits(count=1, training=None)
+BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, accelerator="cpu")
 
 
 class Net(nn.Module):
@@ -56,20 +61,26 @@ def mlp():
         nn.Linear(8, 3)), torch.zeros(1, 4))
 
 
-@pytest.mark.parametrize(("count", "behind"), [(1, [2]), (2, [0, 2]), (3, [0, 2, 4])])
-def test_exits_share_the_work_equally(mlp, count, behind):
-    places = place_exits(mlp, count)
+def cuts_of(program, count):
+    """The nodes that so many exits hang on."""
+    names = [place.name for place in plan_exits(program, EarlyExits(count=count)).places]
+    return [node for node in program.graph.nodes if node.name in names]
+
+
+@pytest.mark.parametrize(("count", "behind"), [(1, [2]), (2, [2, 4]), (3, [0, 2, 4])])
+def test_exits_lie_where_they_promise_most(mlp, count, behind):
+    places = cuts_of(mlp, count)
     assert [max(int(name) for name in layers_of(mlp, place)) for place in places] == behind
     assert all("relu" in place.name for place in places)
 
 
 def test_exits_hang_only_where_one_finished_tensor_lives(trained_program):
-    places = place_exits(trained_program, 3)
+    places = cuts_of(trained_program, 3)
     assert [layers_of(trained_program, place) for place in places] == [
         {"stem", "norm"}, {"stem", "norm", "one"}, {"stem", "norm", "one", "two"}]
     assert [place.name.rstrip("_0123456789") for place in places] == ["relu", "relu", "flatten"]
     with pytest.raises(ModelError, match="4 early exits were asked for, but the graph has 3"):
-        place_exits(trained_program, 4)
+        cuts_of(trained_program, 4)
     assert possible_exits(trained_program) == 3
 
 
@@ -113,7 +124,7 @@ CASES = {
                       (4, 6, 5), {"a": nn.Linear(5, 7), "b": nn.Linear(7, 3)}, 2, token_means),
     "3d": (lambda m, x: m.b(m.a(x).relu()).mean((2, 3, 4)), lambda m, x: m.a(x).relu(),
            (2, 5, 4, 6), {"a": nn.Conv3d(2, 4, 3), "b": nn.Conv3d(4, 3, 1)}, 2,
-           lambda v: grid_means(v, (2, 2, 2))),
+           lambda v: grid_means(v, (1, 1, 1))),
 }
 
 
@@ -123,7 +134,8 @@ def test_a_head_pools_and_is_linear_from_there(case):
     model = Net(forward, **layers).eval()
     x = torch.randn(4, *shape)
     program = Program.capture(model, x[:2])
-    staged = add_exits(program, task_for(x), EarlyExits(count=1, pool=pool, training=None))
+    staged = add_exits(program, task_for(x), EarlyExits(
+        count=1, head="pooled", pool=pool, training=None))
     early, final = staged.run(x)
     assert torch.equal(final, program.run(x))
     state = staged.state_dict()
@@ -199,11 +211,66 @@ def test_the_objective_is_what_training_minimises(mlp):
             count=1, training=Training(epochs=1)), objective=Objective())
 
 
-def test_a_quantised_program_is_refused(mlp):
+def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
     task = task_for(torch.randn(6, 4))
-    with pytest.raises(UsageError, match="exits cannot be added to a quantised program; add them "
-                                         "before"):
+    message = ("exits cannot be added to a quantised program; add them before quantising, or with "
+               "backbone='freeze', which trains the heads alone")
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         add_exits(quantize(mlp, task), task)
+
+
+def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_program, quadrant_task):
+    integers = quantize(trained_program, quadrant_task, Quantization(
+        method="ptq", calibration_samples=32))
+    config = EarlyExits(count=1, backbone="freeze", training=BRIEF)
+    trained = add_exits(integers, quadrant_task, config)
+    before, after = integers.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    x = quadrant_task.test.example(40)[0]
+    assert torch.equal(trained.run(x)[-1], integers.run(x))
+    early, final = evaluate_module(trained.module(), quadrant_task.val)
+    assert final - 0.1 < early
+    assert agrees_in_files(trained, x)
+
+
+def agrees_in_files(program, x, tolerance=1e-4):
+    """Whether the segments' files, one after the other, compute what the program does."""
+    live, logits = [x.numpy()], []
+    for segment in split_at_exits(program):
+        session = onnxruntime.InferenceSession(to_onnx(segment),
+                                               providers=["CPUExecutionProvider"])
+        first, *live = session.run(None, {session.get_inputs()[0].name: live[0]})
+        logits.append(first)
+    wanted = [tensor.numpy() for tensor in program.run(x)]
+    return len(logits) == len(wanted) and all(
+        np.abs(a - b).max() <= tolerance * np.abs(b).max()
+        for a, b in zip(logits, wanted, strict=True))
+
+
+@pytest.mark.parametrize("head", ["pooled", "convolutional"])
+def test_exits_are_quantised_with_their_program(trained_program, quadrant_task, head):
+    staged = add_exits(trained_program, quadrant_task, EarlyExits(
+        at=("relu_1",), head=head, training=None))
+    integers = quantize(staged, quadrant_task, Quantization(method="ptq", calibration_samples=32))
+    x = quadrant_task.test.example(8)[0]
+    assert integers.state_dict()["exits.0.weight"].dtype == torch.int8
+    assert agrees_in_files(staged, x)
+    assert agrees_in_files(integers, x, tolerance=0.03)
+
+
+def test_a_pruned_program_gets_exits(trained_program, quadrant_task):
+    pruned = prune(trained_program, quadrant_task, ChannelPruning(
+        ratio=0.4, criterion="magnitude"))
+    staged = add_exits(pruned, quadrant_task, EarlyExits(count=2, training=None))
+    x = quadrant_task.test.example(8)[0]
+    assert torch.equal(staged.run(x)[-1], pruned.run(x))
+    assert agrees_in_files(staged, x)
+
+
+def test_a_network_too_small_for_any_exit_says_so(mlp):
+    message = "no early exit promises to save more than it costs on this network"
+    with pytest.raises(ModelError, match=message):
+        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(overhead=1.0, training=None))
 
 
 def test_a_program_with_exits_is_refused(staged, quadrant_task):
@@ -224,7 +291,13 @@ def test_outputs_that_are_no_logits_are_refused(forward, shapes):
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"count": 0}, "count: Input should be greater than or equal to 1, got 0"),
+    ({"count": 0}, "count: expected a whole number from 1, or 'auto', got 0"),
+    ({"count": "many"}, "count: expected a whole number from 1, or 'auto', got 'many'"),
+    ({"at": ("a", "b"), "count": 1}, r"count=1 and 2 places in at \(a, b\) do not match; leave "),
+    ({"at": ("a", "a")}, "at names a place twice: a, a"),
+    ({"promise": 0}, "promise: Input should be greater than 0, got 0"),
+    ({"overhead": -1}, "overhead: Input should be greater than or equal to 0, got -1"),
+    ({"shares": {"relu": 1.5}}, "shares.relu: Input should be less than or equal to 1, got 1.5"),
     ({"pool": 0}, "pool: Input should be greater than or equal to 1, got 0"),
     ({"max_drop": -0.1}, "max_drop: Input should be greater than or equal to 0, got -0.1"),
     ({"max_drop": 1}, "max_drop: Input should be less than 1, got 1"),
@@ -248,3 +321,21 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, q
     early, final = evaluate_module(trained.module(), task.val)
     assert early > evaluate_module(untrained.module(), task.val)[0]
     assert final == evaluate_module(program.module(), task.val)[0]
+
+
+def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadrant_task):
+    config = EarlyExits(count=1, head="convolutional", backbone="freeze", training=BRIEF)
+    trained = add_exits(trained_program, quadrant_task, config)
+    before, after = trained_program.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert after["exits.0.norm.running_mean"].abs().max() > 0
+    assert not torch.equal(after["exits.0.norm.weight"],
+                           torch.ones_like(after["exits.0.norm.weight"]))
+
+
+def test_the_last_exit_teaches_the_others_through_the_objective(trained_program, quadrant_task):
+    objective = objective_for(None, Distillation(self_weight=1.0))
+    alone, taught = (add_exits(trained_program, quadrant_task, EarlyExits(
+        count=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
+    assert not torch.equal(alone.state_dict()["exits.0.weight"],
+                           taught.state_dict()["exits.0.weight"])

@@ -1,154 +1,146 @@
-"""Thresholds: within the accuracy allowed, cheap, and what the runtime then does."""
+"""The path of thresholds: strict to loose, cheap first, and the point within a drop."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.core import Budget
-from edgewright.errors import UsageError
-from edgewright.exits import NEVER, choose_thresholds
-from edgewright.pipeline import Recipe
-from edgewright.pipeline._assemble import Assembly
-from edgewright.runtime import Session, confidence
-
-
-def sureness(rows):
-    """Top softmax probability of each row, as the runtime takes it."""
-    found = confidence(rows).tolist()
-    for row, value in zip(rows.tolist(), found, strict=True):
-        assert value == pytest.approx(1 / sum(math.exp(other - max(row)) for other in row))
-    return found
-
-
-def walk(logits, targets, macs, values):
-    """Share at each exit, accuracy and mean MACs, one sample at a time."""
-    sure = [sureness(rows) for rows in logits[:-1]]
-    counts, hits, spent = [0] * len(logits), 0, 0
-    for sample, target in enumerate(targets):
-        for index, rows in enumerate(logits):
-            spent += macs[index]
-            if index == len(logits) - 1 or sure[index][sample] >= values[index]:
-                counts[index] += 1
-                row = rows[sample].tolist()
-                hits += row.index(max(row)) == target
-                break
-    total = len(targets)
-    return [count / total for count in counts], hits / total, spent / total
-
-
-def cases(exits, samples=(1, 8)):
-    @st.composite
-    def draw(draw):
-        count, seed = draw(st.integers(*samples)), draw(st.integers(0, 10_000))
-        rng = np.random.default_rng(seed)
-        targets = rng.integers(0, 3, count)
-        signal = np.eye(3)[targets] * 2
-        logits = [(signal * (i + 1) / exits + rng.normal(size=(count, 3)) * 2).round(draw(
-            st.sampled_from([0, 3]))).astype(np.float32) for i in range(exits + 1)]
-        macs = [draw(st.integers(1, 50)) for _ in range(exits + 1)]
-        return logits, targets, macs, draw(st.sampled_from([0.0, 0.01, 0.1, 0.5]))
-    return draw()
-
+from edgewright.exits import NEVER
+from edgewright.exits._thresholds import Answers, cheapest_within, threshold_path
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-@FEW
-@given(st.integers(0, 3).flatmap(lambda exits: cases(exits, (1, 40)) if exits else cases(1)))
-def test_the_outcome_is_as_told_and_as_allowed(case):
-    logits, targets, macs, drop = case
-    chosen = choose_thresholds(logits, targets, macs, max_drop=drop)
-    shares, accuracy, mean_macs = walk(logits, targets, macs, chosen.values)
-    assert chosen.exit_shares == pytest.approx(shares)
-    assert chosen.accuracy == pytest.approx(accuracy)
-    assert chosen.mean_macs == pytest.approx(mean_macs)
-    never = walk(logits, targets, macs, [NEVER] * (len(logits) - 1))
-    assert chosen.full_accuracy == pytest.approx(never[1])
-    assert chosen.accuracy >= chosen.full_accuracy - drop - 1e-9
-    assert chosen.mean_macs <= never[2] + 1e-9
-    assert sum(chosen.exit_shares) == pytest.approx(1)
+def walk(answers, macs, values):
+    """Share at each exit, accuracy and mean MACs, one sample at a time."""
+    exits, total = answers.correct.shape
+    counts, hits, spent = [0] * exits, 0, 0
+    for sample in range(total):
+        for index in range(exits):
+            spent += macs[index]
+            if index == exits - 1 or answers.scores[index, sample] >= values[index]:
+                counts[index] += 1
+                hits += bool(answers.correct[index, sample])
+                break
+    return [count / total for count in counts], hits / total, spent / total
+
+
+def outcome(answers, macs, values):
+    left_at = answers.left_at(values)
+    shares = np.bincount(left_at, minlength=len(macs)) / len(left_at)
+    return shares.tolist(), answers.hits(values).mean(), np.cumsum(macs)[left_at].mean()
+
+
+def drawn(seed, count, exits, decimals=6):
+    """Answers that are right more often the surer they are, and the later."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random((exits, count)).round(decimals)
+    skill = np.concatenate([scores, np.ones((1, count))])
+    later = np.linspace(0.5, 0.95, exits + 1)[:, None]
+    return Answers(scores, rng.random((exits + 1, count)) < later * (0.3 + 0.7 * skill))
+
+
+@st.composite
+def cases(draw, samples=(1, 40), exits=(1, 3)):
+    count, early = draw(st.integers(*samples)), draw(st.integers(*exits))
+    answers = drawn(draw(st.integers(0, 10_000)), count, early, draw(st.sampled_from([1, 6])))
+    return answers, [draw(st.integers(1, 50)) for _ in range(early + 1)]
 
 
 @FEW
-@given(st.integers(1, 2).flatmap(lambda exits: cases(exits, (1, 6))))
-def test_no_legal_choice_is_cheaper_than_the_best_of_all(case):
-    logits, targets, macs, drop = case
-    grids = [sorted({*sureness(rows), NEVER}) for rows in logits[:-1]]
-    outcomes = [walk(logits, targets, macs, values) for values in itertools.product(*grids)]
-    full = walk(logits, targets, macs, [NEVER] * len(grids))[1]
-    best = min(cost for _, accuracy, cost in outcomes if accuracy >= full - drop - 1e-9)
-    chosen = choose_thresholds(logits, targets, macs, max_drop=drop)
-    assert best - 1e-9 <= chosen.mean_macs
-    if drop == 0.5 and all(accuracy >= full - drop for _, accuracy, _ in outcomes):
-        assert chosen.mean_macs == pytest.approx(best)  # nothing stands in the way
+@given(cases())
+def test_the_path_goes_from_nobody_to_everybody_and_only_down(case):
+    answers, macs = case
+    path = threshold_path(answers, macs)
+    assert (path[0] == NEVER).all()
+    assert (path[-1] == answers.scores.min(axis=1)).all()
+    assert ((path[1:] < path[:-1]).sum(axis=1) == 1).all()
+    assert (path[1:] <= path[:-1]).all()
+    costs = [outcome(answers, macs, values)[2] for values in path]
+    assert costs[0] == sum(macs)
+    assert costs[-1] == macs[0]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(costs))
 
 
 @FEW
-@given(cases(1, (1, 40)))
-def test_one_exit_takes_the_surest_until_the_next_would_cost_too_much(case):
-    logits, targets, macs, drop = case
-    full = walk(logits, targets, macs, [NEVER])[1]
-    want = walk(logits, targets, macs, [NEVER])
-    for value in sorted(set(sureness(logits[0])), reverse=True):
-        outcome = walk(logits, targets, macs, [value])
-        if outcome[1] < full - drop - 1e-9:
-            break
-        want = outcome
-    chosen = choose_thresholds(logits, targets, macs, max_drop=drop)
-    assert chosen.exit_shares == pytest.approx(want[0])
-    assert chosen.mean_macs == pytest.approx(want[2])
+@given(cases(), st.integers(0, 10_000))
+def test_answers_are_those_of_a_slow_walk(case, seed):
+    answers, macs = case
+    path = threshold_path(answers, macs)
+    values = path[seed % len(path)]
+    shares, accuracy, mean_macs = walk(answers, macs, values)
+    have = outcome(answers, macs, values)
+    assert have[0] == pytest.approx(shares)
+    assert have[1:] == pytest.approx((accuracy, mean_macs))
+    full = answers.correct[-1].mean()
+    assert answers.losses(values).mean() == pytest.approx(full - accuracy)
+
+
+@FEW
+@given(cases(), st.sampled_from([0.0, 0.02, 0.1, 0.5]))
+def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case, drop):
+    answers, macs = case
+    path = threshold_path(answers, macs)
+    chosen = walk(answers, macs, cheapest_within(answers, path, drop))
+    walks = [walk(answers, macs, values) for values in path]
+    allowed = [cost for _, accuracy, cost in walks if accuracy >= walks[0][1] - drop - 1e-9]
+    assert chosen[1] >= walks[0][1] - drop - 1e-9
+    assert chosen[2] == pytest.approx(min(allowed))
+
+
+@FEW
+@given(cases(samples=(1, 6), exits=(1, 2)))
+def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_allowed(case):
+    answers, macs = case
+    grids = [sorted({*scores.tolist(), NEVER}) for scores in answers.scores]
+    best = min(walk(answers, macs, values)[2] for values in itertools.product(*grids))
+    chosen = cheapest_within(answers, threshold_path(answers, macs), 1.0)
+    assert walk(answers, macs, chosen)[2] == pytest.approx(best)
+
+
+def test_what_costs_nothing_is_taken_before_what_costs_something():
+    """The second exit is always right, the first is wrong where it is least sure."""
+    scores = np.array([[0.9, 0.8, 0.2, 0.1]] * 2)
+    answers = Answers(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
+    chosen = cheapest_within(answers, threshold_path(answers, [1, 1, 8]), 0.0)
+    assert answers.left_at(chosen).tolist() == [0, 0, 1, 1]
 
 
 def test_an_exit_that_is_always_wrong_is_never_taken():
-    good = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]] * 9
-    chosen = choose_thresholds([-good, good], np.array([0, 1, 2, 0]), [1, 99], max_drop=0.0)
-    assert (chosen.values, chosen.exit_shares) == ((NEVER,), (0.0, 1.0))
-    assert (chosen.accuracy, chosen.mean_macs) == (1.0, 100.0)
+    answers = Answers(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
+    path = threshold_path(answers, [1, 99])
+    assert cheapest_within(answers, path, 0.0).tolist() == [NEVER]
+    assert answers.left_at(path[-1]).tolist() == [0, 0]
 
 
 def test_without_exits_there_is_nothing_to_choose():
-    logits = np.eye(2, dtype=np.float32)
-    chosen = choose_thresholds([logits], np.array([0, 0]), [7], max_drop=0.1)
-    assert (chosen.values, chosen.accuracy, chosen.mean_macs) == ((), 0.5, 7.0)
-    assert chosen.exit_shares == (1.0,)
+    answers = Answers(np.empty((0, 2)), np.array([[True, False]]))
+    path = threshold_path(answers, [7])
+    assert path.shape == (1, 0)
+    assert cheapest_within(answers, path, 0.0).tolist() == []
+    assert answers.left_at([]).tolist() == [0, 0]
 
 
-def test_exits_and_segments_must_agree():
-    with pytest.raises(UsageError, match="2 exits and 3 segments do not match"):
-        choose_thresholds([np.zeros((1, 2), np.float32)] * 2, np.array([0]), [1, 2, 3],
-                          max_drop=0.1)
+def test_streaks_are_whole_and_two_at_least():
+    scores = np.array([[1, 1, 1], [1, 2, 2], [1, 3, 1]], dtype=float)
+    answers = Answers(scores, np.ones((4, 3), dtype=bool))
+    path = threshold_path(answers, [1, 1, 1, 1], streaks=True)
+    assert path.tolist() == [[NEVER] * 3, [NEVER, 2, NEVER], [NEVER, 2, 3]]
 
 
-@pytest.fixture(scope="module")
-def draft(staged, quadrant_task):
-    """The staged program as a bundle that nobody leaves early."""
-    return Assembly(task=quadrant_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
-                    model="small").draft(staged)
+def test_a_long_path_is_of_a_step_a_quantile():
+    answers = drawn(0, 10_000, 3)
+    path = threshold_path(answers, [10, 10, 10, 10])
+    assert path.shape == (3 * 64 + 1, 3)
+    quantiles = np.quantile(answers.scores[0], np.arange(64) / 64)
+    assert set(path[1:, 0]) <= {NEVER, *quantiles}
 
 
-@pytest.mark.parametrize("drop", [0.0, 0.02, 0.3])
-def test_a_session_does_what_was_chosen(draft, staged, quadrant_task, drop):
-    (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
-                          for batch in quadrant_task.val.batches(1000)]
-    logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
-    macs = [segment.macs for segment in draft.manifest.segments]
-    assert sum(macs) == staged.costs().macs
-    chosen = choose_thresholds(logits, targets, macs, max_drop=drop)
-    segments = tuple(segment.model_copy(update={"threshold": value}) for segment, value in zip(
-        draft.manifest.segments, (*chosen.values, None), strict=True))
-    manifest = draft.manifest.model_copy(update={"segments": segments})
-    session = Session(replace(draft, manifest=manifest))
-    found = session(inputs)
-    shares = np.bincount(found.exit, minlength=3) / len(targets)
-    assert shares.tolist() == list(chosen.exit_shares)
-    assert (found.output.argmax(1) == targets).mean() == chosen.accuracy
-    assert np.cumsum(macs)[found.exit].mean() == chosen.mean_macs
-    if drop > 0.1:
-        assert chosen.exit_shares[0] > 0.3
+def test_a_part_of_the_answers_is_as_if_alone():
+    answers = drawn(1, 20, 2)
+    rows = np.array([3, 5, 7])
+    assert answers.of(rows).left_at([0.5, 0.4]).tolist() == answers.left_at([0.5, 0.4])[rows].tolist()

@@ -55,7 +55,9 @@ def test_the_manifest_says_what_the_files_are(finished: Result) -> None:
     assert [stage.name for stage in manifest.stages] == ["capture", "prune", "recover", "exits",
                                                          "quantize"]
     assert len(manifest.segments) == 2
-    assert sum(segment.exit_share for segment in manifest.segments) == pytest.approx(1)
+    assert sum(manifest.point.tested.shares) == pytest.approx(1)
+    assert manifest.point.figures["accuracy"] == manifest.compressed["accuracy"]
+    assert manifest.point.figures["mean_latency_ms"] == manifest.compressed["mean_latency_ms"]
     assert not manifest.breaches
     kinds = {m.name: m.kind for m in manifest.compressed.measurements}
     assert kinds["accuracy"] == kinds["latency_ms"] == kinds["size_bytes"] == "measured"
@@ -85,7 +87,7 @@ def test_staged_answers_are_the_sessions(finished: Result, quadrant_task: Task) 
     session = load(finished.bundle)
     inputs = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
     logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
-    assert np.array_equal(staged_answers(logits, session.manifest),
+    assert np.array_equal(staged_answers(logits, session.points[0]),
                           session(inputs).output.argmax(axis=1))
 
 
@@ -102,7 +104,7 @@ def test_the_same_seed_gives_the_same_model_files(
     other = run_whole(tmp_path / "run")
     assert [s.sha256 for s in other.manifest.segments] == [
         s.sha256 for s in finished.manifest.segments]
-    assert other.manifest.thresholds == finished.manifest.thresholds
+    assert other.manifest.point.rules == finished.manifest.point.rules
 
 
 @pytest.mark.parametrize("stage", ["capture", "prune", "recover", "exits", "quantize"])

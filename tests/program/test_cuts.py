@@ -14,6 +14,8 @@ from edgewright.program import (
     set_outputs,
     split_at_exits,
 )
+from edgewright.quantization import Quantization, quantize
+from edgewright.task import Task
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 
@@ -164,6 +166,16 @@ def test_resnet20_with_exits_composes(resnet20_program):
     program = add_exit(fold_batch_norm(resnet20_program), "relu_6", mean)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run_segments(split_at_exits(program), x), tuple(program.run(x)))
+
+
+def test_quantised_segments_hand_on_integers(two_exits):
+    images = torch.randn(64, 3, 8, 8)
+    labels = torch.arange(64) % 4
+    program = quantize(two_exits, Task((images, labels), test=(images, labels)), Quantization())
+    parts = split_at_exits(program)
+    assert [part.example_inputs[0].dtype for part in parts[1:]] == [torch.uint8, torch.uint8]
+    for mine, whole in zip(run_segments(parts, images), program.run(images), strict=True):
+        assert torch.equal(mine, whole)
 
 
 def test_without_exits_there_is_one_segment(chain):

@@ -9,10 +9,13 @@ import pytest
 from edgewright.core import (
     Breach,
     Budget,
+    ExitProfile,
+    ExitRule,
     Figures,
     LayerRecord,
     Manifest,
     Measurement,
+    OperatingPoint,
     Parity,
     Preprocessing,
     Segment,
@@ -86,10 +89,10 @@ def layers() -> tuple[LayerRecord, ...]:
                     macs=400, weight_bits=8, activation_bits=8, compute_bits=8))
 
 
-def segment(index: int, size: int, macs: int, share: float, threshold: float | None) -> Segment:
+def segment(index: int, size: int, macs: int) -> Segment:
     return Segment(file=f"segments/{index}.onnx", size_bytes=size, macs=macs, energy_mj=macs * 1e-9,
                    sha256=hashlib.sha256(bytes([index])).hexdigest(), ram_bytes=24_576,
-                   threshold=threshold, exit_share=share, stored_bytes=size // 2)
+                   stored_bytes=size // 2)
 
 
 @pytest.fixture
@@ -108,9 +111,12 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
                  "truck"),
         preprocessing=Preprocessing(channels=3, height=32, width=32, mean=(0.4914, 0.4822, 0.4465),
                                     std=(0.247, 0.2435, 0.2616)),
-        segments=(segment(0, 41_200, 6_200_000, 0.5234, 0.92),
-                  segment(1, 52_300, 7_100_000, 0.3111, 0.885),
-                  segment(2, 59_600, 7_400_000, 0.1655, None)),
+        segments=(segment(0, 41_200, 6_200_000), segment(1, 52_300, 7_100_000),
+                  segment(2, 59_600, 7_400_000)),
+        points=(OperatingPoint(
+            name="default", path=(0, 1, 2),
+            rules=(ExitRule(threshold=0.92), ExitRule(threshold=0.885)),
+            tested=ExitProfile(split="test", samples=10_000, shares=(0.5234, 0.3111, 0.1655))),),
         original=file_figures(0.9173, 1_092_437, 272_474, 4.12, 4.15, 40_813_184, 0.188, 131_072),
         compressed=file_figures(0.9143, 153_127, 139_120, 2.04, 1.31, 12_700_000, 0.0091, 49_152),
         simulated=Figures.of(

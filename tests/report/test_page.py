@@ -5,7 +5,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgewright.core import Figures, Manifest, Measurement, format_size
+from edgewright.core import (
+    Figures,
+    Guarantee,
+    Manifest,
+    Measurement,
+    OperatingPoint,
+    format_size,
+)
 from edgewright.report import render_html
 from edgewright.report._text import breach_words, format_exact, format_figure
 
@@ -154,6 +161,19 @@ def test_stages_layers_exits_and_uncounted_appear(manifest):
     assert "aten.grid_sampler" in page.text
 
 
+def test_operating_points_and_their_promise_appear(manifest):
+    promise = Guarantee(epsilon=0.005, delta=0.05, samples=3750, split="val", p_value=0.03)
+    figures = Figures.of(Measurement(name="accuracy", value=0.8811, kind="measured"),
+                         Measurement(name="macs", value=2.5e6, kind="modelled"))
+    points = (manifest.points[0].model_copy(update={"guarantee": promise}),
+              OperatingPoint(name="saver", path=(0,), figures=figures))
+    text = render(manifest.model_copy(update={"points": points})).text
+    assert ("With probability 0.95, on data like the 3,750 val samples it was tested on, leaving "
+            "early costs at most 0.5 points of accuracy.") in text
+    for word in ("saver", "88.11 %", "2.5 M", "not known"):
+        assert word in text
+
+
 def test_chart_axes_carry_units(manifest):
     html = render_html(manifest)
     assert html.count(">Accuracy (%)</text>") == 2
@@ -187,6 +207,7 @@ def test_hostile_names_are_escaped(manifest):
     stage = manifest.stages[0].model_copy(update={"name": HOSTILE, "notes": (HOSTILE,)})
     segment = manifest.segments[0].model_copy(update={"file": HOSTILE})
     spec = manifest.inputs[0].model_copy(update={"name": HOSTILE})
+    point = manifest.points[0]
     figure = Measurement(name="accuracy", value=0.9, kind="measured", runtime=HOSTILE,
                          split=HOSTILE)
     breach = {"constraint": HOSTILE, "figure": "size_bytes", "value": 2.0, "limit": 1.0}
@@ -194,7 +215,8 @@ def test_hostile_names_are_escaped(manifest):
         "model": HOSTILE, "data": HOSTILE, "machine": HOSTILE, "runtime": HOSTILE,
         "recipe": {HOSTILE: HOSTILE + "\ud800"}, "versions": {HOSTILE: HOSTILE},
         "classes": (HOSTILE,), "uncounted": (HOSTILE,), "layers": (layer,), "stages": (stage,),
-        "segments": (segment,), "inputs": (spec,), "compressed": Figures.of(figure),
+        "segments": (segment, *manifest.segments[1:]),
+        "points": (point, OperatingPoint(name=HOSTILE, path=(0,))), "inputs": (spec,), "compressed": Figures.of(figure),
         "breaches": (breach,)}))
     assert "script" not in page.tags
     assert "<script>alert('x')</script>" in page.text

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
-from edgewright.core import Manifest, Segment, TensorSpec
+from edgewright.core import ExitRule, Manifest, OperatingPoint, Segment, TensorSpec
 
 IN, WIDTH, CLASSES = 4, 6, 3
 THRESHOLDS = (0.8, 0.6)
@@ -47,8 +47,11 @@ def make_bundle(tmp_path: Path, manifest_of: Callable[..., Manifest]) -> Callabl
              thresholds: tuple[float, ...] = (), **fields: object) -> Bundle:
         segments = tuple(
             Segment(file=f"segments/{i}.onnx", sha256="", size_bytes=0, macs=MACS[i],
-                    energy_mj=ENERGY[i], ram_bytes=8, threshold=threshold)
-            for i, threshold in enumerate([*thresholds, None]))
+                    energy_mj=ENERGY[i], ram_bytes=8)
+            for i in range(len(models)))
+        rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
+        fields = {"points": (OperatingPoint(name="default", path=range(len(models)), rules=rules),)
+                  if rules else (), **fields}
         manifest = manifest_of(inputs=inputs, outputs=outputs, segments=segments, **fields)
         path = tmp_path / "model.edge"
         write_bundle(path, manifest, {s.file: m for s, m in zip(segments, models, strict=False)})

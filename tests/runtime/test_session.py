@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, OperatingPoint
 from edgewright.errors import BundleError, DataError, UsageError
-from edgewright.runtime import Session, Stats, load
-from edgewright.runtime._session import confidence
+from edgewright.runtime import CallableSensor, Session, Stats, confidence, load
 
+NEVER = 2.0
 THRESHOLDS = (0.8, 0.6)
 
 
@@ -148,7 +151,8 @@ def test_arrays_need_not_be_contiguous(staged_bundle):
 
 def test_stats_are_the_sums_over_the_samples(staged_bundle):
     session = Session(staged_bundle)
-    assert session.stats() == Stats(calls=0, samples=0, exits=(0, 0, 0), macs=None, energy_mj=None)
+    assert session.stats() == Stats(calls=0, samples=0, exits=(0, 0, 0), macs=None,
+                                    energy_mj=None, points={"default": 0})
     exits = [session(_samples(30, seed)).exit for seed in range(3)]
     macs = {0: 100, 1: 1100, 2: 11100}
     energy = {0: 0.5, 1: 0.75, 2: 8.75}
@@ -246,10 +250,10 @@ def test_bundle_whose_model_the_runtime_refuses(make_bundle, staged_bundle):
         Session(bundle)
 
 
-def test_bundle_without_a_threshold_where_one_is_needed(make_bundle, staged_bundle):
+def test_bundle_of_several_segments_that_does_not_say_when_to_leave(make_bundle, staged_bundle):
     manifest = staged_bundle.manifest
-    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs, thresholds=(None,))
-    with pytest.raises(BundleError, match=r"needs a threshold, got \[None, None\]"):
+    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs)
+    with pytest.raises(BundleError, match="2 segments and no operating point that says when"):
         Session(bundle)
 
 
@@ -258,3 +262,113 @@ def test_bundle_with_exits_and_several_outputs(make_bundle, whole_bundle):
     bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs, thresholds=(0.5,))
     with pytest.raises(BundleError, match="only a model with one output can leave early"):
         Session(bundle)
+
+
+def test_a_point_is_chosen_by_its_name(staged_bundle, weights):
+    session = Session(with_point(staged_bundle, "whole", (0, 1, 2), (NEVER, NEVER)))
+    samples = _samples(50)
+    assert session.point == "default"
+    session.point = "whole"
+    found = session(samples)
+    assert (found.point, set(found.exit.tolist())) == ("whole", {2})
+    for output, sample in zip(found.output, samples, strict=True):
+        np.testing.assert_allclose(output, _all_exits(sample, weights)[2], rtol=1e-4, atol=1e-5)
+    session.point = "default"
+    assert set(session(samples).exit.tolist()) == {0, 1, 2}
+    assert session.stats().points == {"default": 50, "whole": 50}
+    with pytest.raises(UsageError, match="no operating point 'best'; it has default, whole"):
+        session.point = "best"
+
+
+def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
+    session = Session(with_point(staged_bundle, "last", (2,), ()))
+    session.point = "last"
+    features = np.ones((4, 4), dtype=np.float32)
+    with pytest.raises(BundleError, match="does not take these inputs"):
+        session(features)  # the last segment takes six features: its path is of another model
+    session.point = "default"
+    session(features)
+    assert session.stats().samples == 4
+
+
+def test_a_deadline_that_the_first_segment_cannot_meet_is_refused(staged_bundle):
+    session = Session(staged_bundle)
+    with pytest.raises(UsageError, match=r"a deadline of 1e-06 ms cannot be met: the first segment "
+                                         r".* takes .* ms here"):
+        session.deadline_ms = 1e-6
+    assert session.deadline_ms is None
+    assert session.point == "default"
+
+
+def slow(seconds, outputs):
+    def run(inputs):
+        time.sleep(seconds)
+        return outputs(inputs)
+    return Counting(run)
+
+
+def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bundle):
+    def unsure(inputs):
+        return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
+
+    pending = iter([Counting(unsure), Counting(unsure),
+                    slow(0.05, lambda inputs: (np.ones((len(inputs[0]), 3), np.float32),))])
+    session = Session(staged_bundle, engine=lambda model, threads: next(pending))
+    session.deadline_ms = 20.0
+    first = session(_samples(1))  # how long the last segment takes is not known yet
+    assert (first.exit.tolist(), first.cut_short.tolist()) == ([2], [False])
+    second = session(_samples(1))
+    assert (second.exit.tolist(), second.cut_short.tolist()) == ([1], [True])
+    np.testing.assert_array_equal(second.output, np.float32([[0.1, 0, 0]]))
+    session.deadline_ms = None
+    assert session(_samples(1)).exit.tolist() == [2]
+    stats = session.stats()
+    assert (stats.cut_short, stats.late, stats.latency.calls) == (1, 1, 3)
+
+
+def test_an_empty_battery_asks_for_the_cheapest_point(staged_bundle):
+    charge = [1.0]
+    battery = CallableSensor(lambda: charge[0], "charge", "battery")
+    bundle = with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0))
+    session = Session(bundle, sensors=[battery])
+    assert session.point is None
+    assert session(_samples(9)).point == "default"
+    charge[0] = 0.05
+    deadline = time.monotonic() + 5
+    while session(_samples(9)).point != "cheap" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session(_samples(9)).point == "cheap"
+    session.power = "high"
+    assert session(_samples(9)).point == "default"
+    with pytest.raises(UsageError, match="'auto', 'high', 'balanced', 'low'"):
+        session.power = "full"
+
+
+def test_drift_is_said_when_other_samples_come(staged_bundle):
+    session = Session(staged_bundle)
+    assert session.drift() is None
+    seen = session(_samples(4000, seed=3))
+    profile = ExitProfile(
+        split="val", samples=4000, shares=tuple(np.bincount(seen.exit, minlength=3) / 4000),
+        deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0][0]),
+                                  np.arange(1, 10) / 10)))
+    default = staged_bundle.manifest.points[0].model_copy(update={"calibrated": profile})
+    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.model_copy(
+        update={"points": (default,)})))
+    for seed in range(10, 14):
+        session(_samples(500, seed))
+    assert not session.drift().drifted
+    for seed in range(20, 24):
+        session(0.1 * _samples(500, seed))
+    assert session.drift().drifted
+    assert "guarantee no longer applies" in session.drift().words
+
+
+def with_point(bundle, name, path, thresholds):
+    """The bundle with one operating point more, which costs less."""
+    rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
+    macs = Measurement(name="macs", value=50, kind="modelled")
+    default = bundle.manifest.points[0].model_copy(update={
+        "figures": Figures.of(macs.model_copy(update={"value": 5000}))})
+    point = OperatingPoint(name=name, path=path, rules=rules, figures=Figures.of(macs))
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"points": (default, point)}))

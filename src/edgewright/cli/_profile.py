@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.core import Manifest, format_count, format_size
+from edgewright.core import Manifest, OperatingPoint, format_count, format_size
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,12 +100,27 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
     from edgewright.report import summary_table
 
     console.print(summary_table(manifest))
-    table = Table("segment", "stored", "unpacked", "MACs", "energy", "peak RAM", "threshold",
-                  "leave here", title="segments", title_justify="left")
+    table = Table("segment", "stored", "unpacked", "MACs", "energy", "peak RAM",
+                  title="segments", title_justify="left")
     for segment in manifest.segments:
-        threshold = "" if segment.threshold is None else f"{segment.threshold:.4f}"
         table.add_row(segment.file, format_size(segment.stored_bytes),
                       format_size(segment.size_bytes), format_count(segment.macs),
-                      f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes), threshold,
-                      f"{segment.exit_share:.1%}")
+                      f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes))
     console.print(table)
+    if any(point.rules for point in manifest.points):
+        console.print(_points_table(manifest.points))
+
+
+def _points_table(points: tuple[OperatingPoint, ...]) -> Table:
+    """Ways through the bundle: how sure each exit has to be, and how many leave there."""
+    table = Table("point", "policy", "segments", "thresholds", "leave there", "accuracy",
+                  "mean MACs", title="operating points", title_justify="left")
+    for point in points:
+        accuracy, macs = point.figures.get("accuracy"), point.figures.get("macs")
+        table.add_row(point.name, point.policy, " ".join(map(str, point.path)),
+                      " ".join(f"{value:.4f}" for value in point.thresholds),
+                      " ".join(f"{share:.1%}" for share in point.tested.shares)
+                      if point.tested else "",
+                      "" if accuracy is None else f"{accuracy:.2%}",
+                      "" if macs is None else format_count(round(macs)))
+    return table

@@ -13,6 +13,15 @@ from edgewright.core._manifest import (
     TensorSpec,
 )
 from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
+from edgewright.core._operating_point import (
+    GATE_INPUTS,
+    POLICIES,
+    ExitProfile,
+    ExitRule,
+    Guarantee,
+    OperatingPoint,
+    Policy,
+)
 from edgewright.core._preprocessing import Preprocessing, image_pixels
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_size, parse_quantity
@@ -20,18 +29,25 @@ from edgewright.core._units import format_count, format_size, parse_quantity
 __all__ = [
     "CONSTRAINTS",
     "FORMAT_VERSION",
+    "GATE_INPUTS",
+    "POLICIES",
     "UNITS",
     "Breach",
     "Budget",
+    "ExitProfile",
+    "ExitRule",
     "FigureName",
     "Figures",
+    "Guarantee",
     "LayerLatency",
     "LayerRecord",
     "Limit",
     "LowBitTensor",
     "Manifest",
     "Measurement",
+    "OperatingPoint",
     "Parity",
+    "Policy",
     "Preprocessing",
     "Segment",
     "StageRecord",

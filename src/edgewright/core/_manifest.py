@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgewright.core._budget import Breach, Budget
 from edgewright.core._measurement import Figures
+from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
 class _Record(BaseModel):
@@ -57,7 +58,10 @@ class LowBitTensor(_Record):
 
 
 class Segment(_Record):
-    """One model file of the bundle, run in order until an exit is confident enough.
+    """One model file of the bundle.
+
+    The first segment of an operating point takes the model's inputs, and so does one that ``reads``
+    them; any other takes the last output of the segment before.
 
     Attributes:
         file: Its path inside the bundle.
@@ -69,9 +73,8 @@ class Segment(_Record):
         macs: Multiply-accumulates of this segment for one sample.
         energy_mj: Modelled energy of this segment for one sample.
         ram_bytes: Modelled peak activation memory of this segment for one sample.
-        threshold: Leave after this segment when the top softmax probability of its first output
-            reaches this; None for the last segment, and for models without exits.
-        exit_share: Share of the test samples that left here.
+        reads: What it takes where it is not the first: the features of the segment before, or
+            the model's ``inputs`` again, as the larger model of a cascade does.
     """
 
     file: str
@@ -80,8 +83,7 @@ class Segment(_Record):
     macs: int
     energy_mj: float
     ram_bytes: int
-    threshold: float | None = None
-    exit_share: float = 1.0
+    reads: Literal["features", "inputs"] = "features"
     stored_bytes: int = 0
     low_bit: tuple[LowBitTensor, ...] = ()
 
@@ -155,6 +157,8 @@ class Manifest(_Record):
         versions: Package name to version, of everything that shaped the file.
         machine: Processor and core count the measured figures were taken on.
         runtime: Engine that runs the segments ("onnxruntime").
+        points: Ways through the segments, the default first; empty for the segments in order,
+            none of which is left early.
         original: Figures of the original model's file on the same runtime.
         compressed: Figures of this bundle.
         simulated: Figures of the same program in PyTorch, beside the measured ones.
@@ -165,7 +169,7 @@ class Manifest(_Record):
         breaches: Limits of the budget that are not held; empty when the budget is met.
     """
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     model: str
     data: str
     recipe: dict[str, Any]
@@ -179,6 +183,7 @@ class Manifest(_Record):
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     segments: tuple[Segment, ...]
+    points: tuple[OperatingPoint, ...] = ()
     original: Figures
     compressed: Figures
     simulated: Figures
@@ -190,7 +195,24 @@ class Manifest(_Record):
     uncounted: tuple[str, ...] = ()
     breaches: tuple[Breach, ...] = ()
 
+    @model_validator(mode="after")
+    def _points_fit(self) -> Self:
+        names = [point.name for point in self.points]
+        if len(set(names)) != len(names):
+            raise ValueError(f"operating points of one name: {names}")
+        for point in self.points:
+            if not all(0 <= number < len(self.segments) for number in point.path):
+                raise ValueError(f"operating point {point.name!r} runs the segments {point.path}, "
+                                 f"and there are {len(self.segments)}: one is missing")
+        return self
+
     @property
-    def thresholds(self) -> tuple[float, ...]:
-        """Confidence needed to leave at each early exit, in order."""
-        return tuple(s.threshold for s in self.segments if s.threshold is not None)
+    def point(self) -> OperatingPoint:
+        """The default operating point.
+
+        Raises:
+            ValueError: There is none, and several segments.
+        """
+        if self.points:
+            return self.points[0]
+        return OperatingPoint(name="default", path=tuple(range(len(self.segments))))

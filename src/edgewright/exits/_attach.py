@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
 import torch
 from torch import nn
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 
 from edgewright.errors import ModelError, UsageError
+from edgewright.exits._balance import Equilibrium, in_equilibrium
 from edgewright.exits._config import EarlyExits
+from edgewright.exits._heads import make_head
+from edgewright.exits._placement import plan_exits
+from edgewright.exits._places import ExitPlace
 from edgewright.program import (
     CapturedModule,
     Program,
-    count_macs,
-    find_cuts,
     outputs_of,
     refresh_shapes,
     set_outputs,
@@ -27,13 +28,7 @@ from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, train
 
 aten = torch.ops.aten
-_CONVOLUTIONS: Final = frozenset({
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-})
-_LAYERS: Final = _CONVOLUTIONS | {aten.linear.default}
-_POOLINGS: Final = {3: aten.adaptive_avg_pool1d.default, 4: aten.adaptive_avg_pool2d.default,
-                    5: aten.adaptive_avg_pool3d.default}
+_TRAINING: Final = 5  # a batch norm's argument
 
 
 def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
@@ -41,22 +36,28 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
               progress: Progress | None = None) -> Program:
     """Add early exits at cuts of the graph, and train them together with the network.
 
-    A head pools its tensor over space (or over tokens, where a linear layer reads it) and is a
-    linear layer from there; its parameters are called ``exits.N.weight`` and ``exits.N.bias``. The
-    program then returns one logits tensor per exit, the final one last.
+    Places are chosen by `plan_exits`. The tensors of the N-th head are called ``exits.N.*``, its
+    last layer's ``exits.N.weight`` and ``exits.N.bias``. The program then returns one logits tensor
+    per exit, the final one last.
+
+    Training is the one loop's, with any objective: one that distils the last exit into the others
+    too, which `edgewright.distill.Distillation` asks for with its ``self_weight``.
 
     Args:
-        program: In floating point, with one output of logits (N, classes).
+        program: With one output of logits (N, classes); pruned or not. One that is quantised gets
+            heads in floating point on what its layers read, and has to be frozen.
         task: Its data.
-        config: How many exits, and how they are trained.
+        config: How many exits, of which kind, and how they are trained.
         objective: What the training minimises; the label loss if left out.
         seed: Of the heads' initial weights and of the training.
         checkpoint: Where the training keeps its state, to be resumed from.
         progress: Shows the training's progress.
 
     Raises:
-        UsageError: The program is quantised or has exits already.
-        ModelError: It has not one logits output, or fewer cuts than exits were asked for.
+        UsageError: The program is quantised and not frozen, has exits already, or a name in the
+            config is that of no place.
+        ModelError: It has not one logits output, fewer cuts than exits were asked for, a named one
+            that cannot feed a head, or, with ``auto``, none that promises to save anything.
 
     Example:
         >>> import torch
@@ -70,16 +71,25 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
         [(32, 3), (32, 3)]
     """
     config = config or EarlyExits()
-    _check(program)
-    cuts = place_exits(program, config.count)
-    attached = _attach(program, [cut.name for cut in cuts], config.pool, seed)
+    _check(program, config)
+    places = plan_exits(program, config).places
+    if not places:
+        raise ModelError("no early exit promises to save more than it costs on this network; "
+                         "give their count or their places to have them anyway")
+    attached = _attach(program, places, config.pool, seed)
     if config.training is None:
         return attached
-    module = attached.module(train=True)
-    network = _HeadsOnly(module) if config.backbone == "freeze" else module
-    train(network, task, config.training,
-          objective or LabelLoss(config.training.label_smoothing), seed=seed,
-          checkpoint=checkpoint, progress=progress)
+    objective = objective or LabelLoss(config.training.label_smoothing)
+    if config.backbone == "freeze":
+        module = attached.module()
+        network: nn.Module = _HeadsOnly(module)
+    elif config.balance == "equilibrium":
+        network = module = in_equilibrium(attached).module(train=True)
+        objective = Equilibrium(objective)
+    else:
+        network = module = attached.module(train=True)
+    train(network, task, config.training, objective, seed=seed, checkpoint=checkpoint,
+          progress=progress)
     return attached.with_state(module.state_dict())
 
 
@@ -99,121 +109,71 @@ class _HeadsOnly(nn.Module):
     def train(self, mode: bool = True) -> _HeadsOnly:
         super().train(mode)
         self.body.eval()
+        for node in self.body.graph.nodes:
+            if node.target is aten.batch_norm.default and _is_of_a_head(node):
+                node.update_arg(_TRAINING, mode)
+        self.body.recompile()
         return self
 
 
-def place_exits(program: Program, count: int) -> tuple[Node, ...]:
-    """The cuts nearest to equal shares of the multiply-accumulates, in order.
-
-    Only a tensor that the next layer reads as it is counts, not one between a layer and its norm
-    or activation.
-
-    Raises:
-        ModelError: There are fewer such cuts than exits.
-    """
-    spent = _places(program)
-    candidates = list(spent)
-    total = program.costs().macs
-    if len(candidates) < count:
-        raise ModelError(f"{count} early exits were asked for, but the graph has "
-                         f"{len(candidates)} places where a single tensor lives and a head fits; "
-                         "ask for fewer exits")
-    chosen: list[Node] = []
-    for rank in range(1, count + 1):
-        goal = total * rank / (count + 1)
-        free = [cut for cut in candidates if cut not in chosen]
-        chosen.append(min(free, key=lambda cut: abs(spent[cut] - goal)))
-    return tuple(sorted(chosen, key=lambda cut: spent[cut]))
+def _is_of_a_head(norm: Node) -> bool:
+    weight = norm.args[1]
+    return isinstance(weight, Node) and str(weight.target).startswith("exits.")
 
 
-def possible_exits(program: Program) -> int:
-    """How many early exits a program has places for; none without one output of logits."""
-    return len(_places(program)) if _returns_logits(program) else 0
-
-
-def _returns_logits(program: Program) -> bool:
-    """Whether a program has one output, of shape (N, classes)."""
-    outputs = outputs_of(program)
-    return len(outputs) == 1 and len(shape_of(outputs[0])) == 2
-
-
-def _places(program: Program) -> dict[Node, int]:
-    """Cuts a head fits on, with the multiply-accumulates spent up to each."""
-    candidates = [cut for cut in find_cuts(program) if _can_feed_head(cut)]
-    spent = _macs_up_to(program, candidates)
-    total = program.costs().macs
-    return {cut: spent[cut] for cut in candidates if 0 < spent[cut] < total}
-
-
-def _check(program: Program) -> None:
-    if program.is_quantized:
+def _check(program: Program, config: EarlyExits) -> None:
+    if program.is_quantized and config.backbone != "freeze":
         raise UsageError("exits cannot be added to a quantised program; add them before "
-                         "quantising")
+                         "quantising, or with backbone='freeze', which trains the heads alone")
     if program.exits:
         raise UsageError(f"the program has {program.exits} early exits already; give the program "
                          "from before that, and the count of all of them")
-    if not _returns_logits(program):
-        shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
-        raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
-                         f"{shapes} for one sample")
 
 
-def _can_feed_head(cut: Node) -> bool:
-    is_float = cut.meta["val"].is_floating_point()
-    read_by_layer = any(user.target in _LAYERS for user in cut.users)
-    return is_float and read_by_layer and 2 <= len(shape_of(cut)) <= 5
-
-
-def _macs_up_to(program: Program, cuts: Sequence[Node]) -> dict[Node, int]:
-    spent, total = {}, 0
-    for node in program.calls():
-        total += count_macs(node)
-        if node in cuts:
-            spent[node] = total
-    return spent
-
-
-def _attach(program: Program, cuts: list[str], pool: int, seed: int) -> Program:
+def _attach(program: Program, places: Sequence[ExitPlace], pool: int, seed: int) -> Program:
     attached = program.copy()
     module = attached.graph_module
     final = outputs_of(attached)[0]
     classes = shape_of(final)[-1]
-    nodes = {node.name: node for node in module.graph.nodes}
+    cuts = {node.name: node for node in module.graph.nodes}
     module.add_submodule("exits", nn.Module())
+    logits = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        logits = [_head(module, nodes[name], index, classes, pool)
-                  for index, name in enumerate(cuts)]
+        for index, place in enumerate(places):
+            cut = cuts[place.name]
+            head = make_head(place.head, place.features, classes, pool)
+            example = torch.zeros(2, *place.features.shape, dtype=cut.meta["val"].dtype)
+            captured = Program.capture(head.to(example.dtype), example)
+            logits.append(_hang(module, cut, captured, f"exits.{index}"))
     set_outputs(module, (*logits, final))
     module.recompile()
     refresh_shapes(module)
-    return Program(module, attached.example_inputs, exits=len(cuts))
+    return Program(module, attached.example_inputs, exits=len(places))
 
 
-def _head(module: GraphModule, cut: Node, index: int, classes: int, pool: int) -> Node:
-    """Pool, flatten, linear; placed right behind the cut."""
-    features, width = _pool(module.graph, cut, pool)
-    module.add_submodule(f"exits.{index}", nn.Linear(width, classes))
-    graph = module.graph
-    with graph.inserting_after(features):
-        weight = graph.get_attr(f"exits.{index}.weight")
-    with graph.inserting_after(weight):
-        bias = graph.get_attr(f"exits.{index}.bias")
-    with graph.inserting_after(bias):
-        return graph.call_function(aten.linear.default, (features, weight, bias))
+def _hang(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
+    """A head's graph and its tensors, placed right behind the cut; its logits."""
+    module.add_submodule(name, _tensors_of(head.graph_module))
+    twins = {node: cut for node in head.graph.nodes if node.op == "placeholder"}
+    last = cut
+    for node in head.graph.nodes:
+        if node.op not in {"get_attr", "call_function"}:
+            continue
+        with module.graph.inserting_after(last):
+            last = twins[node] = (module.graph.get_attr(f"{name}.{node.target}")
+                                  if node.op == "get_attr"
+                                  else module.graph.node_copy(node, twins.__getitem__))
+    return twins[outputs_of(head)[0]]
 
 
-def _pool(graph: Graph, cut: Node, pool: int) -> tuple[Node, int]:
-    """The features a head reads, (N, width), and their width."""
-    shape = shape_of(cut)
-    if len(shape) == 2:
-        return cut, shape[1]
-    with graph.inserting_after(cut):
-        if not any(user.target in _CONVOLUTIONS for user in cut.users):  # (N, tokens, width)
-            places = list(range(1, len(shape) - 1))
-            return graph.call_function(aten.mean.dim, (cut, places)), shape[-1]
-        sides = [min(pool, side) for side in shape[2:]]
-        pooled = graph.call_function(_POOLINGS[len(shape)], (cut, sides))
-    with graph.inserting_after(pooled):
-        flat = graph.call_function(aten.flatten.using_ints, (pooled, 1))
-    return flat, shape[1] * math.prod(sides)
+def _tensors_of(module: nn.Module) -> nn.Module:
+    """A module of the same parameters and buffers, under the same names, that does nothing."""
+    plain = nn.Module()
+    for name, parameter in module.named_parameters(recurse=False):
+        plain.register_parameter(name, nn.Parameter(parameter.detach()))
+    for name, buffer in module.named_buffers(recurse=False):
+        plain.register_buffer(name, buffer)
+    for name, child in module.named_children():
+        plain.add_module(name, _tensors_of(child))
+    return plain

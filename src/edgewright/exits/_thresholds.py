@@ -1,103 +1,151 @@
-"""How sure an exit must be: the cheapest thresholds that keep the accuracy, on validation data."""
+"""The way from nobody leaving early to everybody: which threshold is lowered when."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.errors import UsageError
-from edgewright.runtime import confidence
-
-NEVER: Final = 2.0  # above any probability
+NEVER: Final = 1000.0  # above any probability and any number of exits
 _CANDIDATES: Final = 64
+_SHORTEST_STREAK: Final = 2
+
+Floats = NDArray[np.float64]
+Exits = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """Chosen thresholds and what they do on the split they were chosen on.
+class Answers:
+    """What every exit made of every sample.
 
     Attributes:
-        values: Top softmax probability needed to leave at each early exit.
-        accuracy: With these thresholds.
-        full_accuracy: Of the last exit alone.
-        mean_macs: Multiply-accumulates a sample, on average.
-        exit_shares: Share of the samples that leave at each exit, the last included.
-    """
-
-    values: tuple[float, ...]
-    accuracy: float
-    full_accuracy: float
-    mean_macs: float
-    exit_shares: tuple[float, ...]
-
-
-def choose_thresholds(logits: Sequence[NDArray[np.float32]], targets: NDArray[np.int64],
-                      segment_macs: Sequence[int], *, max_drop: float) -> Thresholds:
-    """Choose one confidence threshold per early exit.
-
-    Starting with no sample leaving early, the threshold that saves most multiply-accumulates is
-    lowered, one step of a quantile at a time, as long as the accuracy stays within ``max_drop`` of
-    the last exit's.
-
-    Args:
-        logits: One array (N, classes) per exit, the last included.
-        targets: Class indices (N,).
-        segment_macs: Multiply-accumulates of each segment.
-        max_drop: As a fraction.
-
-    Raises:
-        UsageError: Exits and segments disagree in number.
+        scores: How sure each early exit is, (early exits, N).
+        correct: Whether each exit, the last included, is right, (exits, N) bool.
 
     Example:
-        >>> import numpy as np
-        >>> sure = np.array([[9.0, 0.0], [0.0, 9.0]], dtype=np.float32)
-        >>> chosen = choose_thresholds([sure, sure], np.array([0, 1]), [10, 90], max_drop=0.0)
-        >>> chosen.exit_shares, chosen.mean_macs
-        ((1.0, 0.0), 10.0)
+        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
+        >>> answers.left_at([0.5]).tolist()
+        [0, 1]
+        >>> answers.losses([0.1]).tolist()
+        [0, 1]
     """
-    if len(logits) != len(segment_macs):
-        raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match")
-    sureness = [confidence(values) for values in logits[:-1]]
-    correct = [values.argmax(axis=1) == targets for values in logits]
-    reached = np.cumsum(segment_macs)
-    full = float(correct[-1].mean())
-    grids = [_grid(values) for values in sureness]
-    steps = [0] * len(grids)
 
-    def outcome(at: Sequence[int]) -> tuple[float, float, NDArray[np.int64]]:
-        values = [grid[step] for grid, step in zip(grids, at, strict=True)]
-        left_at = _exit_of(sureness, values, len(targets))
-        hits = np.choose(left_at, correct)
-        return float(hits.mean()), float(reached[left_at].mean()), left_at
+    scores: Floats
+    correct: NDArray[np.bool_]
 
-    while True:
-        moves = [[step + (index == moved) for index, step in enumerate(steps)]
-                 for moved in range(len(steps)) if steps[moved] + 1 < len(grids[moved])]
-        tried = [(*outcome(move)[:2], move) for move in moves]
-        legal = [(macs, move) for accuracy, macs, move in tried
-                 if accuracy >= full - max_drop - 1e-12]
-        if not legal:
-            break
-        steps = min(legal)[1]
-    accuracy, mean_macs, left_at = outcome(steps)
-    values = tuple(float(grid[step]) for grid, step in zip(grids, steps, strict=True))
-    shares = np.bincount(left_at, minlength=len(logits)) / len(targets)
-    return Thresholds(values, accuracy, full, mean_macs, tuple(shares.tolist()))
+    def of(self, rows: NDArray[Any]) -> Self:
+        """Those of some of the samples."""
+        return type(self)(self.scores[:, rows], self.correct[:, rows])
+
+    def left_at(self, thresholds: Sequence[float] | Floats) -> Exits:
+        """The exit each sample leaves at, (N,)."""
+        left_at = np.full(self.correct.shape[1], len(self.scores))
+        for index in reversed(range(len(self.scores))):
+            left_at[self.scores[index] >= thresholds[index]] = index
+        return left_at
+
+    def hits(self, thresholds: Sequence[float] | Floats) -> NDArray[np.bool_]:
+        """Whether each sample's answer is right where it leaves, (N,)."""
+        left_at = self.left_at(thresholds)
+        found: NDArray[np.bool_] = self.correct[left_at, np.arange(len(left_at))]
+        return found
+
+    def losses(self, thresholds: Sequence[float] | Floats) -> Exits:
+        """What leaving costs each sample: 1 a right answer lost, -1 one gained, or 0, (N,)."""
+        found: Exits = self.correct[-1].astype(np.int64) - self.hits(thresholds)
+        return found
 
 
-def _grid(sureness: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Thresholds to try, strictest first: never, then quantiles of what was seen."""
-    quantiles = np.quantile(sureness, np.linspace(1, 0, _CANDIDATES))
-    return np.concatenate([[NEVER], quantiles])
+def threshold_path(answers: Answers, segment_macs: Sequence[int], *,
+                   streaks: bool = False) -> Floats:
+    """Every threshold vector on the way from nobody leaving early to everybody.
+
+    Each step lowers one threshold to its next candidate: the one that loses fewest right answers
+    for the multiply-accumulates it saves, and of equals the one that saves most. The candidates are
+    64 quantiles of the scores seen. Lowering a threshold only ever lets samples leave earlier, so
+    along the path the cost falls.
+
+    Args:
+        answers: On the samples to find the path on.
+        segment_macs: Multiply-accumulates of each segment.
+        streaks: The scores are lengths of streaks; the candidates are the whole numbers seen, from
+            2, since a single exit always agrees with itself.
+
+    Returns:
+        (steps, early exits), the strictest first: all `NEVER`.
+
+    Example:
+        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
+        >>> path = threshold_path(answers, [10, 90])
+        >>> path[0].tolist(), path[-1].round(6).tolist(), len(path)
+        ([1000.0], [0.2], 65)
+    """
+    grids = [_grid(scores, streaks) for scores in answers.scores]
+    at = [0] * len(grids)
+    left_at = np.full(answers.correct.shape[1], len(grids))
+    path = [[NEVER] * len(grids)]
+    reached_macs = np.cumsum(segment_macs, dtype=np.float64)
+    while movable := [index for index, grid in enumerate(grids) if at[index] + 1 < len(grid)]:
+        moves = [_move(answers, left_at, index, grids[index][at[index] + 1], reached_macs)
+                 for index in movable]
+        best = min(moves, key=lambda move: (move.price, -move.saved))
+        at[best.index] += 1
+        left_at[best.joining] = best.index
+        path.append([float(grid[step]) for grid, step in zip(grids, at, strict=True)])
+    return np.array(path)
 
 
-def _exit_of(sureness: Sequence[NDArray[np.float64]], thresholds: Sequence[float],
-             count: int) -> NDArray[np.int64]:
-    left_at = np.full(count, len(sureness))
-    for index in reversed(range(len(sureness))):
-        left_at[sureness[index] >= thresholds[index]] = index
-    return left_at
+def cheapest_within(answers: Answers, path: Floats, max_drop: float) -> Floats:
+    """The last point of a path that keeps the accuracy on these samples.
+
+    It is tuned to the very samples that judge it: on others the loss may well be larger.
+
+    Args:
+        answers: On the samples to judge it by.
+        path: Of `threshold_path`, (steps, early exits).
+        max_drop: Accuracy it may lose against the last exit, as a fraction.
+
+    Returns:
+        The thresholds, (early exits,).
+
+    Example:
+        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
+        >>> cheapest_within(answers, np.array([[1000.0], [0.9], [0.2]]), 0.0).tolist()
+        [0.9]
+    """
+    step = len(path) - 1
+    while step and answers.losses(path[step]).mean() > max_drop + 1e-12:
+        step -= 1
+    thresholds: Floats = path[step]
+    return thresholds
+
+
+@dataclass(frozen=True)
+class _Move:
+    index: int
+    joining: Exits
+    saved: float
+    price: float
+
+
+def _move(answers: Answers, left_at: Exits, index: int, threshold: float,
+          reached_macs: Floats) -> _Move:
+    """What it would bring to lower one exit's threshold."""
+    joining = np.flatnonzero((answers.scores[index] >= threshold) & (left_at > index))
+    moved_from = left_at[joining]
+    saved = float((reached_macs[moved_from] - reached_macs[index]).sum())
+    lost = float(np.count_nonzero(answers.correct[moved_from, joining])
+                 - np.count_nonzero(answers.correct[index, joining]))
+    return _Move(index, joining, saved, price=max(0.0, lost) / max(saved, 1e-12))
+
+
+def _grid(scores: Floats, streaks: bool) -> Floats:
+    """Thresholds to try, strictest first: never, then what was seen."""
+    if streaks:
+        seen = np.unique(scores[scores >= _SHORTEST_STREAK])
+    else:
+        seen = np.unique(np.quantile(scores, np.arange(_CANDIDATES) / _CANDIDATES))
+    return np.concatenate([[NEVER], seen[::-1]])

@@ -1,5 +1,6 @@
 """One file a target; an exporter translates and never changes numbers."""
 
+from edgewright.exporters._conditional import to_conditional_onnx
 from edgewright.exporters._executorch import to_executorch
 from edgewright.exporters._executorch_engine import ExecuTorchEngine
 from edgewright.exporters._export import export, prove_export
@@ -10,6 +11,7 @@ __all__ = [
     "ExecuTorchEngine",
     "export",
     "prove_export",
+    "to_conditional_onnx",
     "to_executorch",
     "to_litert",
     "to_onnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,6 +11,8 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import write_atomically
 from edgewright.errors import ParityError, UsageError
+from edgewright.exporters._conditional import to_conditional_onnx
+from edgewright.exporters._conditional_engine import EveryExitEngine
 from edgewright.exporters._executorch import to_executorch
 from edgewright.exporters._executorch_engine import ExecuTorchEngine
 from edgewright.exporters._litert import to_litert
@@ -24,16 +27,25 @@ _TOLERANCE: Final = {False: 1e-4, True: 5e-2}
 ExportTarget = Literal["onnx", "executorch", "litert"]
 
 
-def export(program: Program, target: ExportTarget, path: str | Path) -> Path:
+def export(program: Program, target: ExportTarget, path: str | Path, *,
+           thresholds: Sequence[float] | None = None,
+           temperatures: Sequence[float] | None = None) -> Path:
     """Write a program as one file for a runtime, and run it there once.
+
+    A program with early exits gives a file that returns the logits of all of them; with thresholds
+    one that takes a single sample and leaves early, every branch of which is run.
 
     Args:
         program: In floating point or quantised.
         target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
         path: The file to write.
+        thresholds: For "onnx": top softmax probability needed to leave, one per early exit; see
+            `to_conditional_onnx`.
+        temperatures: They divide the logits first, one per early exit; 1 if left out.
 
     Raises:
-        UsageError: An unknown target.
+        UsageError: An unknown target, or thresholds or temperatures that do not fit the target or
+            the early exits.
         MissingExtraError: The target's packages are not installed.
         ModelError: An operator has no translation; it is named.
         ParityError: The runtime's outputs are not the program's; no file is written.
@@ -46,7 +58,8 @@ def export(program: Program, target: ExportTarget, path: str | Path) -> Path:
         ...     export(program, "onnx", f"{folder}/model.onnx").name
         'model.onnx'
     """
-    model, engine = _translate(program, target)
+    model, engine = (_translate(program, target) if thresholds is None and temperatures is None
+                     else _translate_conditional(program, target, thresholds, temperatures))
     _check(program, engine)
     path = Path(path)
     write_atomically(path, model)
@@ -77,6 +90,19 @@ def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
         model = to_litert(program)
         return model, LiteRtEngine(model)
     raise UsageError(f"unknown export target {target!r}; there are: 'onnx', 'executorch', 'litert'")
+
+
+def _translate_conditional(program: Program, target: ExportTarget,
+                           thresholds: Sequence[float] | None,
+                           temperatures: Sequence[float] | None) -> tuple[bytes, Engine]:
+    if target != "onnx":
+        raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' has files "
+                         "that leave early: export without thresholds")
+    if thresholds is None:
+        raise UsageError("temperatures were given without thresholds; give both, one per early "
+                         "exit")
+    model = to_conditional_onnx(program, thresholds, temperatures=temperatures)
+    return model, EveryExitEngine(model, program.exits)
 
 
 def _check(program: Program, engine: Engine) -> float:

@@ -1,7 +1,9 @@
 """The only composer: capture, baseline, stages, export, verify, bundle, report."""
 
+from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._compress import Result, compress
 from edgewright.pipeline._recipe import RECIPES, Recipe
 from edgewright.pipeline._verify import Check, verify
 
-__all__ = ["RECIPES", "Check", "Recipe", "Result", "compress", "verify"]
+__all__ = ["RECIPES", "Check", "Recipe", "Result", "cascade", "combine", "compress",
+           "verify"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgewright.core import Budget, Figures, Measurement
-from edgewright.exits import possible_exits
+from edgewright.exits import fitting_exits
 from edgewright.pipeline._admit import admit_scheme
 from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._recipe import Recipe
@@ -49,9 +49,8 @@ def _with_blocks(recipe: Recipe, program: Program) -> tuple[Recipe, str]:
 def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, str]:
     """The recipe with as many exits as the graph has places for, no less exact than allowed."""
     exits, note = recipe.exits, ""
-    if exits is not None and (places := possible_exits(program)) < exits.count:
-        note = f"{places} of {exits.count} early exits: the graph has no place for more"
-        exits = exits.model_copy(update={"count": places}) if places else None
+    if exits is not None:
+        exits, note = fitting_exits(program, exits)
     if exits is not None and budget.max_drop is not None:
         exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
     return recipe.model_copy(update={"exits": exits}), note

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from edgewright.bundle import Bundle, write_bundle
 from edgewright.core import (
     Budget,
+    ExitRule,
     Figures,
     Manifest,
     Measurement,
+    OperatingPoint,
     write_atomically,
 )
-from edgewright.exits import NEVER, EarlyExits
+from edgewright.exits import DEFAULT_POINT, NEVER, EarlyExits
 from edgewright.measure import machine
 from edgewright.pipeline._bundling import (
     input_specs,
@@ -29,9 +30,9 @@ from edgewright.pipeline._judge import (
     compare_with_program,
     judge,
     time_sessions,
-    tune_thresholds,
 )
 from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._points import calibrated, judged, with_points
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._slow_layers import slow_layers
 from edgewright.pipeline._stages import Staged
@@ -58,17 +59,16 @@ class Assembly:
     def draft(self, program: Program) -> Bundle:
         """A bundle in memory, with no figures yet; nobody leaves it early."""
         segments, files = to_segments(program)
-        last = len(segments) - 1
-        segments = tuple(segment.model_copy(update={"threshold": NEVER if i < last else None})
-                         for i, segment in enumerate(segments))
+        point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
+                               rules=(ExitRule(threshold=NEVER),) * (len(segments) - 1))
         costs = program.costs()
         manifest = Manifest(
             model=self.model, data=self.task.name, recipe=self.recipe.model_dump(mode="json"),
             seed=self.seed, budget=self.budget, versions=package_versions(), machine=machine(),
             inputs=input_specs(program), outputs=output_specs(program),
             classes=self.task.classes, preprocessing=self.task.preprocessing, segments=segments,
-            original=Figures(), compressed=Figures.of(_parameters(costs.parameters)),
-            simulated=Figures(),
+            points=(point,) if point.rules else (), original=Figures(),
+            compressed=Figures.of(_parameters(costs.parameters)), simulated=Figures(),
             uncounted=tuple(f"{name} x {count}" for name, count in costs.uncounted.items()))
         return Bundle(Path("draft.edge"), manifest, files)
 
@@ -89,14 +89,14 @@ class Assembly:
             ParityError: The file does not compute what the program does; no bundle is written.
         """
         narrator.begin("export")
-        draft = self._with_thresholds(self.draft(staged.program), narrator)
+        draft = self.draft(staged.program)
+        if self.exits is not None:
+            draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
-        figures, shares = judge(session, self.task.test)
-        manifest = draft.manifest.model_copy(update={
-            "segments": tuple(segment.model_copy(update={"exit_share": share}) for segment, share
-                              in zip(draft.manifest.segments, shares, strict=True)),
+        figures, manifest = judged(draft, self.task)
+        manifest = manifest.model_copy(update={
             "compressed": draft.manifest.compressed.with_(*figures.measurements),
             "simulated": Figures.of(simulation.accuracy),
             "parity": simulation.parity,
@@ -105,10 +105,10 @@ class Assembly:
         })
         sessions = {"original": load(directory.baseline), "compressed": session}
         if staged.unquantized is not None and staged.unquantized is not original:
-            sessions["unquantized"] = Session(with_thresholds(
-                self.draft(staged.unquantized), manifest.thresholds))
+            sessions["unquantized"] = Session(with_points(
+                self.draft(staged.unquantized), manifest.points))
         timed = self._timed(manifest, sessions, staged)
-        written = write_bundle(directory.bundle, timed, draft.segments, finish=_judged)
+        written = write_bundle(directory.bundle, timed, draft.segments, finish=_with_breaches)
         write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
         write_atomically(directory.recipe, self.recipe.to_yaml().encode())
         write_atomically(directory.report, render_html(written).encode())
@@ -119,7 +119,10 @@ class Assembly:
         latencies = time_sessions(sessions, self.task.test)
         timed = {
             "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
-            "compressed": manifest.compressed.with_(*latencies["compressed"])}
+            "compressed": manifest.compressed.with_(*latencies["compressed"]),
+            "points": tuple(point.model_copy(update={"figures": point.figures.with_(
+                *latencies["compressed"])}) if index == 0 else point
+                for index, point in enumerate(manifest.points))}
         if staged.unquantized is None:
             return manifest.model_copy(update=timed)
         unquantized = latencies.get("unquantized", latencies["original"])
@@ -127,24 +130,8 @@ class Assembly:
             "unquantized": Figures.of(*unquantized),
             "slow_layers": slow_layers(staged.unquantized, staged.program, latencies)})
 
-    def _with_thresholds(self, draft: Bundle, narrator: Narrator) -> Bundle:
-        if self.exits is None:
-            return draft
-        chosen = tune_thresholds(Session(draft), self.task.val, self.exits.max_drop)
-        shares = ", ".join(f"{share:.0%}" for share in chosen.exit_shares)
-        narrator.note(f"exits chosen on val: {shares} leave at each, accuracy "
-                      f"{chosen.accuracy:.2%} ({chosen.full_accuracy:.2%} without)")
-        return with_thresholds(draft, chosen.values)
 
-
-def with_thresholds(draft: Bundle, thresholds: Sequence[float]) -> Bundle:
-    """A bundle in memory whose segments, but for the last, are left at these confidences."""
-    segments = tuple(segment.model_copy(update={"threshold": value}) for segment, value
-                     in zip(draft.manifest.segments, (*thresholds, None), strict=True))
-    return replace(draft, manifest=draft.manifest.model_copy(update={"segments": segments}))
-
-
-def _judged(manifest: Manifest) -> Manifest:
+def _with_breaches(manifest: Manifest) -> Manifest:
     """The manifest with every limit that its figures break."""
     breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
     return manifest.model_copy(update={"breaches": breaches})

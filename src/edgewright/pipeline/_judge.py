@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from edgewright.core import Figures, Manifest, Measurement, Parity
+from edgewright.core import ExitProfile, Figures, Measurement, OperatingPoint, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import Thresholds, choose_thresholds
+from edgewright.exits import Calibration, EarlyExits, calibrate_exits
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
 from edgewright.program import Program
-from edgewright.runtime import Session, confidence, evaluate
+from edgewright.runtime import Session, Streaks, evaluate, exit_scores
 from edgewright.task import Split
 from edgewright.training import as_outputs
 
@@ -36,21 +36,23 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
 
 
-def tune_thresholds(session: Session, split: Split, max_drop: float) -> Thresholds:
-    """Choose a session's thresholds on a split, from what the real file puts out there."""
+def calibrate(session: Session, split: Split, config: EarlyExits,
+              seed: int) -> tuple[Calibration, ...]:
+    """Choose a session's operating points on a split, from what the real file puts out there."""
     parts: list[list[NDArray[Any]]] = []
     targets = []
     for inputs, labels in numpy_batches(split):
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
         targets.append(labels)
-    logits = _joined(parts)
-    macs = [segment.macs for segment in session.manifest.segments]
-    return choose_thresholds(logits, np.concatenate(targets), macs, max_drop=max_drop)
+    macs = [session.manifest.segments[number].macs for number in session.points[0].path]
+    return calibrate_exits(_joined(parts), np.concatenate(targets), macs, config,
+                           split=split.name, seed=seed)
 
 
-def judge(session: Session, split: Split) -> tuple[Figures, tuple[float, ...]]:
-    """Accuracy, costs and energy of a file on a split, and the share that leaves at each exit."""
+def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
+    """Accuracy, costs and energy of a session's point on a split, and where its samples leave."""
     found = evaluate(session, numpy_batches(split))
+    path = next(point.path for point in session.points if point.name == session.point)
     figures = Figures.of(
         Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
                     runtime=session.runtime, samples=found.samples),
@@ -58,9 +60,10 @@ def judge(session: Session, split: Split) -> tuple[Figures, tuple[float, ...]]:
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
         Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
-                    value=max(segment.ram_bytes for segment in session.manifest.segments)),
+                    value=max(session.manifest.segments[number].ram_bytes for number in path)),
     )
-    return figures, found.exit_shares
+    return figures, ExitProfile(split=split.name, samples=found.samples,
+                                shares=tuple(found.exit_shares[number] for number in path))
 
 
 def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple[Measurement, ...]]:
@@ -104,7 +107,7 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Si
         raise ParityError(f"the file on {session.runtime} and the simulated program disagree on "
                           f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
                           f"are allowed (relative error {parity.relative_error:.2e})")
-    hits = staged_answers(logits, session.manifest) == targets
+    hits = staged_answers(logits, session.points[0]) == targets
     accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
                            split=split.name, runtime=f"torch {torch.__version__}",
                            samples=len(hits))
@@ -133,12 +136,16 @@ def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def staged_answers(logits: list[NDArray[Any]], manifest: Manifest) -> NDArray[np.int64]:
-    """The class each sample leaves with, given every exit's logits and the thresholds."""
+def staged_answers(logits: list[NDArray[Any]], point: OperatingPoint) -> NDArray[np.int64]:
+    """The class each sample leaves with, given every exit's logits and the point's rules."""
     answers: NDArray[np.int64] = logits[-1].argmax(axis=1)
-    for values, threshold in reversed(list(zip(logits, manifest.thresholds, strict=False))):
-        leaves = confidence(values) >= threshold
+    inside = np.ones(len(answers), dtype=np.bool_)
+    streaks: Streaks | None = None
+    for values, rule in zip(logits, point.rules, strict=False):
+        streaks = Streaks.begin(values) if streaks is None else streaks.then(values)
+        leaves = inside & (exit_scores(point.policy, rule, values, streaks) >= rule.threshold)
         answers[leaves] = values.argmax(axis=1)[leaves]
+        inside &= ~leaves
     return answers
 
 

@@ -61,7 +61,9 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
 def split_at_exits(program: Program) -> tuple[Program, ...]:
     """One program a segment: each but the last returns its exit's logits and the live tensor.
 
-    The first takes the program's inputs, every other the tensor its predecessor returns.
+    The first takes the program's inputs, every other the tensor its predecessor returns. Of a
+    quantised program that tensor is handed on in integers: they are fewer bytes, and the layers
+    that read them stay in integers too.
 
     Raises:
         ModelError: The tensor an exit hangs on is not the only one that lives there.
@@ -79,7 +81,7 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
     inputs = program.example_inputs
     for index, logits in enumerate([*early, final]):
         head = _ancestors([logits]) - trunk
-        cut = None if logits is final else _attachment(head, trunk, logits)
+        cut = None if logits is final else _in_integers(_attachment(head, trunk, logits))
         returned = [logits] if cut is None else [logits, cut]
         segments.append(_segment(program, start, returned, inputs, index))
         if cut is not None:
@@ -122,6 +124,15 @@ def _attachment(head: set[Node], trunk: set[Node], logits: Node) -> Node:
         raise ModelError(f"the exit {logits.name} reads several tensors ({names}); "
                          "an exit must hang on a cut")
     return read.pop()
+
+
+def _in_integers(cut: Node) -> Node:
+    """What a tensor is dequantised from; itself where it is in floating point."""
+    if cut.target is not torch.ops.quantized_decomposed.dequantize_per_tensor.default:
+        return cut
+    source = cut.args[0]
+    assert isinstance(source, Node)  # noqa: S101 - the operator's first argument is a tensor
+    return source
 
 
 def _segment(program: Program, start: Node | None, returned: list[Node],

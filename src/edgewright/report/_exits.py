@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 
-from edgewright.core import Manifest, Segment, format_count
+from edgewright.core import Manifest, OperatingPoint, format_count
 from edgewright.report._charts import bar
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
@@ -13,38 +14,59 @@ from edgewright.report._text import significant
 
 def exit_chart(manifest: Manifest) -> Markup:
     """Draw the share of samples that leave at each exit; nothing for a model without exits."""
-    segments = manifest.segments
-    if len(segments) < 2:
+    if len(manifest.segments) < 2 or not manifest.points:
         return Markup("")
-    costs = list(accumulate(segment.macs for segment in segments))
-    samples = _samples(manifest)
-    rows = [_exit(index, segment, cost, segments, samples)
-            for index, (segment, cost) in enumerate(zip(segments, costs, strict=True))]
-    head = ("Exit", "Leave here", "Confidence asked", "MACs to here")
-    return section("Exits", table(head, rows, "exits"), lead=_summary(segments, costs))
+    point = manifest.points[0]
+    costs = list(accumulate(manifest.segments[number].macs for number in point.path))
+    shares = point.tested.shares if point.tested else (0.0,) * len(costs)
+    asked = [*(f"{threshold:.4g}" for threshold in point.thresholds), "none"]
+    samples = point.tested.samples if point.tested else 0
+    rows = [_exit("Final" if step == len(costs) - 1 else f"Exit {step + 1}", share, samples,
+                  limit, cost)
+            for step, (share, limit, cost) in enumerate(zip(shares, asked, costs, strict=True))]
+    head = ("Exit", "Leave here", f"{point.policy.capitalize()} asked", "MACs to here")
+    parts = [table(head, rows, "exits")]
+    if len(manifest.points) > 1:
+        parts.append(_points(manifest.points))
+    return section("Exits", *parts, lead=f"{_summary(shares, costs)} {_promise(point)}".strip())
 
 
-def _exit(index: int, segment: Segment, cost: int, segments: tuple[Segment, ...],
-          samples: int) -> Markup:
-    last = index == len(segments) - 1
-    share = f"{100 * segment.exit_share:.1f} %"
-    count = f"{round(segment.exit_share * samples):,} of {samples:,} samples" if samples else ""
-    asked = "none" if segment.threshold is None else f"{segment.threshold:.4g}"
-    return row("Final" if last else f"Exit {index + 1}",
-               el("td", el("div", bar(segment.exit_share, 0, 1), el("span", share), class_="meter"),
-                  el("small", count) if count else ""), asked, format_count(cost))
+def _exit(name: str, share: float, samples: int, asked: str, cost: int) -> Markup:
+    count = f"{round(share * samples):,} of {samples:,} samples" if samples else ""
+    return row(name, el("td", el("div", bar(share, 0, 1), el("span", f"{100 * share:.1f} %"),
+                                 class_="meter"), el("small", count) if count else ""),
+               asked, format_count(cost))
 
 
-def _samples(manifest: Manifest) -> int:
-    accuracy = manifest.compressed.find("accuracy")
-    return 0 if accuracy is None else accuracy.samples
+def _points(points: tuple[OperatingPoint, ...]) -> Markup:
+    """The ways through the bundle, dearest first, with what each costs and is worth."""
+    def cells(point: OperatingPoint) -> tuple[str, ...]:
+        found = point.figures
+        return (_or_none(found.get("accuracy"), lambda value: f"{100 * value:.2f} %"),
+                _or_none(found.get("macs"), lambda value: format_count(round(value))),
+                _or_none(found.get("mean_latency_ms"), lambda value: f"{value:.3g} ms"))
+
+    rows = [row(point.name, *cells(point)) for point in points]
+    return table(("Operating point", "Accuracy", "Mean MACs", "Mean latency"), rows, "points")
 
 
-def _summary(segments: tuple[Segment, ...], costs: list[int]) -> str:
-    early = 1 - segments[-1].exit_share
-    words = f"{100 * early:.1f} % of the test samples leave before the end"
+def _or_none(value: float | None, words: Callable[[float], str]) -> str:
+    return "not known" if value is None else words(value)
+
+
+def _promise(point: OperatingPoint) -> str:
+    kept = point.guarantee
+    if kept is None:
+        return ""
+    return (f"With probability {1 - kept.delta:.3g}, on data like the {kept.samples:,} "
+            f"{kept.split} samples it was tested on, leaving early costs at most "
+            f"{100 * kept.epsilon:.3g} points of accuracy.")
+
+
+def _summary(shares: tuple[float, ...], costs: list[int]) -> str:
+    words = f"{100 * (1 - shares[-1]):.1f} % of the test samples leave before the end"
     if costs[-1] <= 0:
         return f"{words}."
-    mean = sum(segment.exit_share * cost for segment, cost in zip(segments, costs, strict=True))
+    mean = sum(share * cost for share, cost in zip(shares, costs, strict=True))
     return (f"{words}; the mean sample needs {significant(100 * mean / costs[-1])} % "
             "of the MACs of the full path.")

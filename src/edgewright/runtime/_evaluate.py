@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgewright.errors import DataError
 from edgewright.runtime._engine import Arrays
 from edgewright.runtime._session import Session
-from edgewright.runtime._stats import tally
+from edgewright.runtime._stats import Counters
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evaluation:
     Attributes:
         accuracy: Share of targets that are the top class of the first output.
         samples: Samples evaluated.
-        exit_shares: Share of the samples that left after each segment.
+        exit_shares: Share of the samples that left after each segment, by its number.
         macs: Mean multiply-accumulates of a sample.
         energy_mj: Mean modelled energy of a sample.
 
@@ -68,14 +68,15 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
         >>> evaluate(session, [((images,), labels)]).accuracy
         0.5
     """
-    exits = np.zeros(len(session.manifest.segments), dtype=np.int64)
-    correct = total = calls = 0
+    counters = Counters(session.manifest.segments, session.points)
+    numbers = {point.name: number for number, point in enumerate(session.points)}
+    correct = total = 0
     for inputs, targets in batches:
         prediction = session(*inputs)
         hits = _top_class(prediction.output) == _fitting(targets, prediction.output)
-        correct, total, calls = correct + int(hits.sum()), total + hits.size, calls + 1
-        exits += np.bincount(prediction.exit, minlength=len(exits))
-    cost = tally(session.manifest.segments, calls, exits)
+        correct, total = correct + int(hits.sum()), total + hits.size
+        counters.add(numbers[prediction.point], prediction.exit, prediction.latency_ms)
+    cost = counters.stats()
     if cost.macs is None or cost.energy_mj is None:
         raise DataError("there is nothing to evaluate: no batch was given; check the split")
     return Evaluation(accuracy=correct / total, samples=cost.samples, macs=cost.macs,

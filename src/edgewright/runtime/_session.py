@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
-from edgewright.core import Manifest
-from edgewright.errors import BundleError, DataError, UsageError
+from edgewright.core import Manifest, OperatingPoint
+from edgewright.errors import BundleError, UsageError
+from edgewright.runtime._controller import Controller, Power
+from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._engine import Arrays, Engine
 from edgewright.runtime._inputs import check_inputs
 from edgewright.runtime._onnxruntime import OnnxEngine
+from edgewright.runtime._policies import confidence
+from edgewright.runtime._segment_times import SegmentTimes
+from edgewright.runtime._senses import Senses
+from edgewright.runtime._sensors import Sensor
 from edgewright.runtime._stats import Counters, Stats
+from edgewright.runtime._walk import Walked, walk
 
 _RUNTIME: Final = "onnxruntime"
+_PROBES: Final = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,18 +37,24 @@ class Prediction:
 
     Attributes:
         outputs: The model's outputs, in the manifest's order, each of shape (N, ...).
-        exit: Index of the segment after which each sample left, shape (N,).
+        exit: Step of the operating point's path after which each sample left, shape (N,).
         latency_ms: Wall time of the whole call.
+        point: Name of the operating point.
+        cut_short: Whether a sample left because its deadline was near, with the best answer so
+            far, shape (N,).
 
     Example:
         >>> logits = np.zeros((1, 10), dtype=np.float32)
-        >>> Prediction((logits,), exit=np.zeros(1, dtype=np.int64), latency_ms=0.2).output.shape
+        >>> Prediction((logits,), np.zeros(1, dtype=np.int64), 0.2, "default",
+        ...            np.zeros(1, dtype=np.bool_)).output.shape
         (1, 10)
     """
 
     outputs: Arrays
     exit: NDArray[np.int64]
     latency_ms: float
+    point: str
+    cut_short: NDArray[np.bool_]
 
     @property
     def output(self) -> NDArray[Any]:
@@ -48,20 +63,27 @@ class Prediction:
 
 
 class Session:
-    """Runs a bundle's segments in order; safe to call from several threads at once.
+    """Runs the segments of an operating point in order; safe to call from several threads at once.
 
-    Segment 0 takes the model's inputs, each later one the last output of the segment before. Of a
-    segment that is not the last, the first output is an exit's logits, shape (N, classes). Samples
-    whose top softmax probability there reaches the segment's threshold leave with these logits;
-    only the others are computed on.
+    The first segment takes the model's inputs, each later one the last output of the segment
+    before, or the inputs again where the manifest says so. Of a segment that is not the last, the
+    first output is an exit's logits, shape (N, classes). Samples whose score there (see
+    `exit_scores`) reaches the exit's threshold leave with these logits; only the others are
+    computed on.
+
+    Left alone, every call goes through the manifest's default point. Set ``deadline_ms``,
+    ``power`` or ``sensors`` to adapt: a controller then picks a point for every call, see
+    `Controller`; set ``point`` to pick one yourself.
 
     Args:
         bundle: A verified bundle.
         threads: Threads inside an operator.
         engine: Makes the engine of one segment from its bytes and ``threads``.
+        sensors: Of the device's battery and temperature, read about once a second.
 
     Attributes:
         manifest: What the bundle says of itself.
+        points: Its operating points, the default first.
         runtime: Name and version of the engine.
 
     Raises:
@@ -74,14 +96,24 @@ class Session:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1,
-                 engine: Callable[[bytes, int], Engine] = OnnxEngine) -> None:
+                 engine: Callable[[bytes, int], Engine] = OnnxEngine,
+                 sensors: Iterable[Sensor] = ()) -> None:
         if threads < 1:
             raise UsageError(f"threads must be at least 1, got {threads}")
-        _check_runnable(bundle)
+        self.points: Final = _runnable_points(bundle)
         self.manifest: Final[Manifest] = bundle.manifest
         self._engines = tuple(engine(model, threads) for model in bundle.segments.values())
-        self._thresholds = bundle.manifest.thresholds
-        self._counters = Counters(bundle.manifest.segments)
+        self._takes_inputs = frozenset(
+            {point.path[0] for point in self.points}
+            | {number for number, segment in enumerate(bundle.manifest.segments)
+               if segment.reads == "inputs"})
+        self._counters = Counters(bundle.manifest.segments, self.points)
+        self._times = SegmentTimes(len(self._engines))
+        self._senses = Senses(tuple(sensors)) if sensors else None
+        self._controller = Controller(self.points, senses=self._senses)
+        self._chosen: int | None = 0 if self._senses is None else None
+        self._monitors = tuple(DriftMonitor(point.calibrated) if point.rules and point.calibrated
+                               else None for point in self.points)
         self.runtime: Final[str] = self._engines[0].runtime
 
     def __call__(self, *inputs: NDArray[Any]) -> Prediction:
@@ -91,57 +123,147 @@ class Session:
             DataError: The arrays are not what the manifest says the model takes.
         """
         start = time.perf_counter_ns()
-        samples = check_inputs(self.manifest.inputs, inputs)
-        if self._thresholds:
-            outputs, exits = self._run_staged(inputs, samples)
-        else:
-            outputs, exits = self._engines[0].run(inputs), np.zeros(samples, dtype=np.int64)
-        self._counters.add(exits)
-        return Prediction(outputs, exits, (time.perf_counter_ns() - start) / 1e6)
+        check_inputs(self.manifest.inputs, inputs)
+        number = self._controller.choose() if self._chosen is None else self._chosen
+        deadline_ms = self._controller.deadline_ms
+        walked = self._walk(self.points[number], inputs, start, deadline_ms)
+        latency_ms = _since_ms(start)
+        self._note(number, walked, latency_ms, deadline_ms)
+        return Prediction(walked.outputs, walked.exits, latency_ms, self.points[number].name,
+                          walked.cut_short)
+
+    @property
+    def point(self) -> str | None:
+        """Name of the operating point every call goes through; None where the controller picks.
+
+        Raises:
+            UsageError: Set to a name that the bundle does not have.
+        """
+        return None if self._chosen is None else self.points[self._chosen].name
+
+    @point.setter
+    def point(self, name: str | None) -> None:
+        names = [point.name for point in self.points]
+        if name is not None and name not in names:
+            raise UsageError(f"the bundle has no operating point {name!r}; it has "
+                             f"{', '.join(names)}")
+        self._chosen = None if name is None else names.index(name)
+
+    @property
+    def deadline_ms(self) -> float | None:
+        """How long a call may take; cheaper points are picked to stay below, None for any time.
+
+        A sample whose next segment would end too late leaves with the best answer so far.
+
+        Raises:
+            UsageError: Set below what the cheapest point's first segment takes here, which is
+                timed on one sample.
+        """
+        return self._controller.deadline_ms
+
+    @deadline_ms.setter
+    def deadline_ms(self, value: float | None) -> None:
+        if value is not None:
+            self._check_deadline(value)
+        self._controller.deadline_ms = value
+        self._chosen = None
+
+    @property
+    def power(self) -> Power:
+        """How much energy to spend: ``high``, ``balanced``, ``low``, or ``auto`` by the sensors.
+
+        Raises:
+            UsageError: Set to anything else.
+        """
+        return self._controller.power
+
+    @power.setter
+    def power(self, value: Power) -> None:
+        self._controller.power = value
+        self._chosen = None
 
     def run_all_exits(self, *inputs: NDArray[Any]) -> list[Arrays]:
-        """Run every segment on every sample, whatever the thresholds; it is not counted.
+        """Run the default point's whole path on every sample; it is not counted.
 
         Returns:
-            For each segment the model's outputs as a sample that leaves there gets them.
+            For each step the model's outputs as a sample that leaves there gets them.
 
         Raises:
             DataError: The arrays are not what the manifest says the model takes.
         """
         check_inputs(self.manifest.inputs, inputs)
+        path = self.points[0].path
         found: list[Arrays] = []
         current: Arrays = inputs
-        for engine in self._engines[:-1]:
-            results = engine.run(current)
+        for segment, after in pairwise(path):
+            results = self._engines[segment].run(current)
             found.append(results[:1])
-            current = results[-1:]
-        return [*found, self._engines[-1].run(current)]
+            current = inputs if after in self._takes_inputs else results[-1:]
+        return [*found, self._engines[path[-1]].run(current)]
 
     def stats(self) -> Stats:
-        """Calls, samples and exits so far, with the mean cost of a sample."""
+        """Calls, samples and exits so far, what they cost, and how long calls take."""
         return self._counters.stats()
 
-    def _run_staged(self, inputs: Arrays, samples: int) -> tuple[Arrays, NDArray[np.int64]]:
-        exits = np.full(samples, len(self._thresholds), dtype=np.int64)
-        left: list[tuple[NDArray[np.intp], NDArray[Any]]] = []
-        staying = np.arange(samples)
-        current = inputs
-        for index, threshold in enumerate(self._thresholds):
-            logits, *_, features = self._engines[index].run(current)
-            leaves = confidence(logits) >= threshold
-            if leaves.any():
-                left.append((staying[leaves], logits[leaves]))
-                exits[staying[leaves]] = index
-                staying, features = staying[~leaves], features[~leaves]
-            if not staying.size:
-                break
-            current = (features,)
-        if staying.size:
-            left.append((staying, self._engines[-1].run(current)[0]))
-        return (_merge(left, samples),), exits
+    def drift(self) -> Drift | None:
+        """Whether the samples still leave as at calibration; None where that is not known.
+
+        Of several operating points the first that has drifted, else the default one.
+        """
+        verdicts = [monitor.verdict for monitor in self._monitors if monitor is not None]
+        return next((one for one in verdicts if one.drifted), verdicts[0] if verdicts else None)
+
+    @property
+    def controller(self) -> Controller:
+        """What picks the points; its ``trace`` tells every change and the reason."""
+        return self._controller
+
+    def _walk(self, point: OperatingPoint, inputs: Arrays, start: int,
+              deadline_ms: float | None) -> Walked:
+        def has_time(segment: int, samples: int) -> bool:
+            if deadline_ms is None:
+                return True
+            expected = self._times.expect(segment, samples)
+            return expected is None or _since_ms(start) + expected < deadline_ms
+
+        run = self._run if deadline_ms is None else self._run_timed
+        return walk(point, self._takes_inputs, inputs, run, has_time)
+
+    def _run(self, segment: int, inputs: Arrays) -> Arrays:
+        return self._engines[segment].run(inputs)
+
+    def _run_timed(self, segment: int, inputs: Arrays) -> Arrays:
+        since = time.perf_counter_ns()
+        outputs = self._engines[segment].run(inputs)
+        self._times.add(segment, len(inputs[0]), _since_ms(since))
+        return outputs
+
+    def _note(self, number: int, walked: Walked, latency_ms: float,
+              deadline_ms: float | None) -> None:
+        late = deadline_ms is not None and latency_ms > deadline_ms
+        self._counters.add(number, walked.exits, latency_ms, late=late,
+                           cut_short=int(walked.cut_short.sum()))
+        if self._chosen is None:
+            self._controller.record(number, latency_ms)
+        monitor = self._monitors[number]
+        if monitor is not None and walked.first_logits is not None:
+            temperature = self.points[number].rules[0].temperature
+            monitor.add(confidence(walked.first_logits, temperature), walked.exits)
+
+    def _check_deadline(self, value: float) -> None:
+        first = min((point.path[0] for point in self.points),
+                    key=lambda number: self.manifest.segments[number].macs)
+        zeros = tuple(np.zeros((1, *(size or 1 for size in spec.shape[1:])), dtype=spec.dtype)
+                      for spec in self.manifest.inputs)
+        least = min(_timed_ms(self._engines[first], zeros) for _ in range(_PROBES))
+        if not value > least:
+            raise UsageError(f"a deadline of {value:g} ms cannot be met: the first segment of the "
+                             f"cheapest operating point alone takes {least:.3g} ms here; set a "
+                             "later one, or compress further")
 
 
-def load(path: str | os.PathLike[str], *, threads: int = 1) -> Session:
+def load(path: str | os.PathLike[str], *, threads: int = 1,
+         sensors: Iterable[Sensor] = ()) -> Session:
     """Read and verify a bundle, and make it ready to run.
 
     Raises:
@@ -170,39 +292,29 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Session:
         >>> session.stats().samples
         2
     """
-    return Session(read_bundle(path), threads=threads)
+    return Session(read_bundle(path), threads=threads, sensors=sensors)
 
 
-def confidence(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Top softmax probability of each row of logits (N, classes), shape (N,)."""
-    if logits.ndim != 2:
-        raise DataError(f"an exit gave logits of shape {logits.shape}, expected (N, classes); only "
-                        "classifiers can leave early")
-    below_top = logits.astype(np.float64)
-    below_top -= below_top.max(axis=1, keepdims=True)
-    found: NDArray[np.float64] = 1.0 / np.exp(below_top).sum(axis=1)
-    return found
+def _since_ms(start_ns: int) -> float:
+    return (time.perf_counter_ns() - start_ns) / 1e6
 
 
-def _merge(left: list[tuple[NDArray[np.intp], NDArray[Any]]], samples: int) -> NDArray[Any]:
-    if len(left) == 1:
-        return left[0][1]   # all left together, in their order
-    logits = left[0][1]
-    merged = np.empty((samples, *logits.shape[1:]), dtype=logits.dtype)
-    for rows, values in left:
-        merged[rows] = values
-    return merged
+def _timed_ms(engine: Engine, inputs: Arrays) -> float:
+    since = time.perf_counter_ns()
+    engine.run(inputs)
+    return _since_ms(since)
 
 
-def _check_runnable(bundle: Bundle) -> None:
+def _runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
     manifest = bundle.manifest
     if manifest.runtime != _RUNTIME:
         raise BundleError(f"{bundle.path} is for the runtime {manifest.runtime!r}, and a session "
                           f"runs {_RUNTIME!r}; compress for that target")
-    early, last = manifest.segments[:-1], manifest.segments[-1]
-    if any(segment.threshold is None for segment in early) or last.threshold is not None:
-        raise BundleError(f"{bundle.path}: every segment but the last needs a threshold, got "
-                          f"{[s.threshold for s in manifest.segments]}; compress it again")
-    if early and len(manifest.outputs) != 1:
+    if len(manifest.segments) > 1 and not manifest.points:
+        raise BundleError(f"{bundle.path} has {len(manifest.segments)} segments and no operating "
+                          "point that says when to leave them; compress it again")
+    points = manifest.points or (manifest.point,)
+    if len(manifest.outputs) != 1 and any(point.rules for point in points):
         raise BundleError(f"{bundle.path} has early exits and {len(manifest.outputs)} outputs; "
                           "only a model with one output can leave early")
+    return points

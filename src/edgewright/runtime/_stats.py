@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import Segment
+from edgewright.core import OperatingPoint, Segment
+from edgewright.runtime._percentiles import Latencies, Percentiles
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,13 @@ class Stats:
     Attributes:
         calls: Calls of the session.
         samples: Samples in these calls.
-        exits: Samples that left after each segment.
+        exits: Samples that left after each segment, by its number in the manifest.
         macs: Mean multiply-accumulates of a sample; None before the first.
-        energy_mj: Mean modelled energy of a sample; None before the first.
+        energy_mj: Mean energy of a sample, modelled from counts; None before the first.
+        points: Samples that went through each operating point, by its name.
+        cut_short: Samples that left because time was up, surer or not.
+        late: Calls that took longer than their deadline.
+        latency: Of the last calls; None before the first.
 
     Example:
         >>> Stats(calls=1, samples=4, exits=(3, 1), macs=175.0, energy_mj=0.2).exit_shares
@@ -34,6 +39,10 @@ class Stats:
     exits: tuple[int, ...]
     macs: float | None
     energy_mj: float | None
+    points: Mapping[str, int] = field(default_factory=dict)
+    cut_short: int = 0
+    late: int = 0
+    latency: Percentiles | None = None
 
     @property
     def exit_shares(self) -> tuple[float, ...]:
@@ -41,36 +50,57 @@ class Stats:
         return tuple(count / max(self.samples, 1) for count in self.exits)
 
 
-def tally(segments: Sequence[Segment], calls: int, exits: NDArray[np.int64]) -> Stats:
-    """Cost of samples that left after each segment: all segments up to there were computed."""
-    samples = int(exits.sum())
-
-    def mean(costs: list[float]) -> float | None:
-        return float(np.cumsum(costs) @ exits) / samples if samples else None
-
-    return Stats(calls=calls, samples=samples, exits=tuple(exits.tolist()),
-                 macs=mean([float(segment.macs) for segment in segments]),
-                 energy_mj=mean([segment.energy_mj for segment in segments]))
-
-
+@final
 class Counters:
-    """Counts calls and exits; safe to use from several threads."""
+    """Counts calls and exits; safe to use from several threads.
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    Args:
+        segments: Of the manifest.
+        points: Of the manifest.
+    """
+
+    def __init__(self, segments: Sequence[Segment], points: Sequence[OperatingPoint]) -> None:
         self._segments = segments
+        self._points = points
         self._lock = threading.Lock()
-        self._calls = 0
-        self._exits = np.zeros(len(segments), dtype=np.int64)
+        self._calls = self._cut_short = self._late = 0
+        self._left = [np.zeros(len(point.path), dtype=np.int64) for point in points]
+        self._latencies = Latencies()
 
-    def add(self, exits: NDArray[Any]) -> None:
-        """Count one call whose samples left after these segments."""
-        counts = np.bincount(exits, minlength=len(self._segments))
+    def add(self, point: int, exits: NDArray[Any], latency_ms: float, *, cut_short: int = 0,
+            late: bool = False) -> None:
+        """Count one call whose samples left at these steps of a point's path."""
+        counts = np.bincount(exits, minlength=len(self._left[point]))
+        self._latencies.add(latency_ms)
         with self._lock:
             self._calls += 1
-            self._exits += counts
+            self._cut_short += cut_short
+            self._late += late
+            self._left[point] += counts
 
     def stats(self) -> Stats:
         """The counters at this moment."""
         with self._lock:
-            calls, exits = self._calls, self._exits.copy()
-        return tally(self._segments, calls, exits)
+            left = [counts.copy() for counts in self._left]
+            calls, cut_short, late = self._calls, self._cut_short, self._late
+        exits = np.zeros(len(self._segments), dtype=np.int64)
+        for point, counts in zip(self._points, left, strict=True):
+            np.add.at(exits, list(point.path), counts)
+        samples = int(exits.sum())
+        passed = self._passed(left)
+        macs = np.array([segment.macs for segment in self._segments], dtype=np.float64)
+        energy = np.array([segment.energy_mj for segment in self._segments])
+        return Stats(
+            calls=calls, samples=samples, exits=tuple(exits.tolist()),
+            macs=float(macs @ passed) / samples if samples else None,
+            energy_mj=float(energy @ passed) / samples if samples else None,
+            points={point.name: int(counts.sum())
+                    for point, counts in zip(self._points, left, strict=True)},
+            cut_short=cut_short, late=late, latency=self._latencies.percentiles())
+
+    def _passed(self, left: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """How many samples each segment computed: those that left there or further on."""
+        passed = np.zeros(len(self._segments), dtype=np.int64)
+        for point, counts in zip(self._points, left, strict=True):
+            np.add.at(passed, list(point.path), counts[::-1].cumsum()[::-1])
+        return passed

@@ -1,0 +1,133 @@
+"""Gradients of several exits, balanced where they meet."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from edgewright.program import Program, outputs_of
+from edgewright.task import Batch
+from edgewright.training import Objective, WrappedObjective
+
+
+@final
+class Equilibrium(WrappedObjective):
+    """The sum over the exits of an objective that is their mean; for a network `in_equilibrium`.
+
+    Li et al. 2019, "Improved techniques for training adaptive deep networks", section 3.1
+    (gradient equilibrium). Where the exit ``i`` of ``K`` hangs, the last one counted, the network
+    goes on to ``K - i`` others. There the gradient of its head is scaled by ``1 / (K - i + 1)``
+    and that of what follows by ``(K - i) / (K - i + 1)``, so that before it the gradient is ::
+
+        g_i = 1 / (K - i + 1) * sum of dL_j / dx_i over the exits j >= i
+
+    the mean of the exits to come, and does not grow with their number, while each head, and the
+    last part of the network, learn from the whole of their own loss.
+
+    Args:
+        objective: A mean over the outputs, as all are here.
+
+    Example:
+        >>> from edgewright.training import LabelLoss
+        >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
+        >>> logits = torch.zeros(3, 2)
+        >>> round(float(Equilibrium(LabelLoss()).loss((logits, logits), batch)), 4)
+        1.3863
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(objective)
+
+    @property
+    def name(self) -> str:
+        """Identifies the balance and the objective in a checkpoint."""
+        return f"Equilibrium({self._objective.name})"
+
+    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
+        """As many times the objective's loss as there are exits."""
+        return self._objective.loss(outputs, batch) * len(outputs)
+
+
+def in_equilibrium(program: Program) -> Program:
+    """A program that computes the same, whose gradients are scaled where its exits hang.
+
+    It is there to be trained: the scaling has no tensors of its own, and is in no file.
+
+    Args:
+        program: With exits; it is left as it is.
+
+    Example:
+        >>> from edgewright.exits import EarlyExits, add_exits
+        >>> from edgewright.task import Task
+        >>> x, y = torch.randn(8, 4), torch.arange(8) % 3
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
+        ...                     EarlyExits(count=1, training=None))
+        >>> balanced = in_equilibrium(program)
+        >>> all(map(torch.equal, balanced.run(x), program.run(x)))
+        True
+    """
+    balanced = program.copy()
+    *early, final = outputs_of(balanced)
+    trunk = _behind(final)
+    for index, cut in enumerate([_junction(logits, trunk) for logits in early]):
+        to_come = len(early) - index
+        readers = list(cut.users)
+        _scale(cut, [user for user in readers if user in trunk], to_come / (to_come + 1))
+        _scale(cut, [user for user in readers if user not in trunk], 1 / (to_come + 1))
+    balanced.graph_module.recompile()
+    return balanced
+
+
+def scaled_gradient(x: Tensor, factor: float) -> Tensor:
+    """The tensor itself, whose gradient is ``factor`` times that of what is returned.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> scaled_gradient(x, 0.25).sum().backward()
+        >>> x.grad
+        tensor([0.2500, 0.2500])
+    """
+    scaled: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+@final
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None
+
+
+def _scale(cut: Node, readers: list[Node], factor: float) -> None:
+    """Let readers of a tensor hand back so much of their gradient."""
+    with cut.graph.inserting_after(cut):
+        scaled = cut.graph.call_function(scaled_gradient, (cut, factor))
+    scaled.meta["val"] = cut.meta["val"]
+    for reader in readers:
+        reader.replace_input_with(cut, scaled)
+
+
+def _behind(last: Node) -> set[Node]:
+    """A node and all it is computed from."""
+    found, pending = {last}, [last]
+    while pending:
+        fresh = [node for node in pending.pop().all_input_nodes if node not in found]
+        found.update(fresh)
+        pending.extend(fresh)
+    return found
+
+
+def _junction(logits: Node, trunk: set[Node]) -> Node:
+    """Where a head hangs: the one tensor of the network that it reads."""
+    head = _behind(logits) - trunk
+    return next(source for node in head for source in node.all_input_nodes if source in trunk)

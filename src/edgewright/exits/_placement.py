@@ -1,0 +1,192 @@
+"""Which places get an exit: those that save most of what a sample is expected to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.exits._config import EarlyExits
+from edgewright.exits._places import (
+    ExitPlace,
+    exit_places,
+    named_places,
+    near_names,
+    possible_exits,
+)
+from edgewright.program import Program
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExitPlan:
+    """Where exits are going to hang, and what is expected of them.
+
+    Attributes:
+        places: In order.
+        mean_macs: Modelled multiply-accumulates of a sample on average, heads and overheads
+            included.
+        macs: Of the program without exits.
+    """
+
+    places: tuple[ExitPlace, ...]
+    mean_macs: float
+    macs: int
+
+
+class Chain(NamedTuple):
+    """Chosen places, by their indices, and the cost expected with exits there."""
+
+    chosen: tuple[int, ...]
+    cost: float
+
+
+def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
+    """Place exits where the expected multiply-accumulates of a sample are fewest.
+
+    With exits ``1..k`` at shares ``c_i`` of the network's work, heads of ``h_i`` and an overhead
+    ``o`` each, all as shares of that work, and ``p(c)`` the share of the samples that can leave
+    by ``c``, a sample is expected to cost ::
+
+        E = sum_i (1 - p(c_(i-1))) (c_i - c_(i-1) + h_i + o)  +  (1 - p(c_k)) (1 - c_k)
+
+    with ``c_0 = p(c_0) = 0``: whoever has not left computes the next part and its head. A term
+    depends on two exits in a row alone, so the best chain of each length is found exactly, by
+    dynamic programming; ``auto`` takes the cheapest of all lengths, the shortest of equals.
+
+    What share can leave is known only once the exits are trained. Until then it is *modelled*:
+    ``p(c) = c ** promise``. With a ``promise`` of 1 and heads that cost nothing, a given number
+    of exits lies at equal shares of the work, the usual rule. Measured shares take the model's
+    place where they are given.
+
+    Args:
+        program: With one output of logits (N, classes).
+        config: How many, of which kind, or where.
+
+    Raises:
+        ModelError: There are fewer places than exits, a named tensor cannot feed a head, or the
+            program has another output.
+        UsageError: A name in ``at`` or ``shares`` is that of no place, or a share falls along the
+            network.
+
+    Example:
+        >>> import torch
+        >>> layers = [torch.nn.Linear(64, 64), torch.nn.ReLU()] * 8
+        >>> program = Program.capture(torch.nn.Sequential(*layers, torch.nn.Linear(64, 2)),
+        ...                           torch.zeros(1, 64))
+        >>> plan = plan_exits(program, EarlyExits(count=1))
+        >>> plan.places[0].macs / plan.macs, round(plan.mean_macs / plan.macs, 2)
+        (0.49..., 0.8)
+    """
+    config = config or EarlyExits()
+    places = named_places(program, config) if config.at else exit_places(program, config)
+    count: int | None = len(config.at) if config.at else (
+        None if config.count == "auto" else config.count)
+    if count is not None and len(places) < count:
+        raise ModelError(f"{count} early exits were asked for, but the graph has "
+                         f"{len(places)} places where a single tensor lives and a head fits; "
+                         "ask for fewer exits")
+    total = program.costs().macs
+    depths = np.array([place.macs / total for place in places])
+    heads = np.array([place.head_macs / total for place in places])
+    found = cheapest_chain(depths, heads + config.overhead,
+                           leaving_shares(program, depths, config), count)
+    return ExitPlan(tuple(places[index] for index in found.chosen), found.cost * total, total)
+
+
+def fitting_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None, str]:
+    """The config with as many exits as a program has places for, and the change in words.
+
+    Raises:
+        ModelError: A named tensor cannot feed a head.
+        UsageError: A name in ``at`` or ``shares`` is that of no place, or a share falls along the
+            network.
+
+    Example:
+        >>> import torch
+        >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
+        >>> fitting_exits(program, EarlyExits(count=2))
+        (None, '0 of 2 early exits: the graph has no place for more')
+    """
+    places = possible_exits(program)
+    if config.at or (config.count == "auto" and places):
+        return ((config, "") if plan_exits(program, config).places else
+                (None, "early exits left out: none promises to save more than it costs"))
+    if config.count == "auto":
+        return None, "early exits left out: the graph has no place for one"
+    if places >= config.count:
+        return config, ""
+    note = f"{places} of {config.count} early exits: the graph has no place for more"
+    return config.model_copy(update={"count": places}) if places else None, note
+
+
+def leaving_shares(program: Program, depths: Vector, config: EarlyExits) -> Vector:
+    """The share of the samples that can leave by each depth, modelled or measured.
+
+    Measured shares are joined by straight lines, from (0, 0) and to (1, 1).
+
+    Raises:
+        UsageError: A measured share is of no place, or smaller than one before it.
+    """
+    if not config.shares:
+        return np.asarray(depths ** config.promise, dtype=np.float64)
+    places = {place.name: place for place in exit_places(program)}
+    for name in config.shares:
+        if name not in places:
+            raise UsageError(f"shares[{name!r}] is of no place for an exit; "
+                             f"{near_names(name, places)}")
+    total = program.costs().macs
+    known = sorted((places[name].macs / total, share) for name, share in config.shares.items())
+    shares = [0.0, *(share for _, share in known), 1.0]
+    if shares != sorted(shares):
+        listed = ", ".join(f"{share:g}" for share in shares[1:-1])
+        raise UsageError(f"shares fall along the network: {listed}; each is of all samples that "
+                         "can leave by there, and so no smaller than the one before")
+    return np.interp(depths, [0.0, *(depth for depth, _ in known), 1.0], shares)
+
+
+def cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Vector,
+                   leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
+    """The places, in order, with the least expected cost; see `plan_exits` for the equation.
+
+    Args:
+        depths: Share of the network's work up to each place, not falling.
+        heads: What an exit there costs whoever reaches it, as a share of that work.
+        leaving: Share of the samples that can leave by there, not falling.
+        count: How many places; None for as many as are cheapest.
+
+    Raises:
+        UsageError: There are fewer places.
+
+    Example:
+        >>> cheapest_chain([0.25, 0.5, 0.75], [0.0] * 3, [0.25, 0.5, 0.75], 1)
+        Chain(chosen=(1,), cost=0.75)
+        >>> cheapest_chain([0.25, 0.5, 0.75], [0.3] * 3, [0.25, 0.5, 0.75])
+        Chain(chosen=(), cost=1.0)
+    """
+    if count is not None and count > len(depths):
+        raise UsageError(f"{count} places were asked for, of {len(depths)}")
+    depth = np.concatenate([[0.0], depths])
+    stay = 1 - np.concatenate([[0.0], leaving])
+    head = np.concatenate([[0.0], heads])
+    steps = stay[:, None] * (depth - depth[:, None] + head)
+    steps[np.tril_indices(len(depth))] = np.inf
+    reached = np.where(np.arange(len(depth)) == 0, 0.0, np.inf)
+    ends, parents = [reached + stay * (1 - depth)], []
+    for _ in range(len(depths) if count is None else count):
+        costs = reached[:, None] + steps
+        parents.append(costs.argmin(axis=0))
+        reached = costs.min(axis=0)
+        ends.append(reached + stay * (1 - depth))
+    length = int(np.argmin([end.min() for end in ends])) if count is None else count
+    at = int(ends[length].argmin())
+    cost, chosen = float(ends[length][at]), []
+    for before in reversed(parents[:length]):
+        chosen.append(at - 1)
+        at = int(before[at])
+    return Chain(tuple(reversed(chosen)), cost)

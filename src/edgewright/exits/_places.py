@@ -1,0 +1,191 @@
+"""Where exits may hang: the cuts of a program whose tensor can feed a head."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.exits._config import EarlyExits
+from edgewright.exits._heads import Features, HeadKind, choose_head, head_macs, misfit
+from edgewright.program import (
+    Program,
+    count_macs,
+    find_cuts,
+    memory_of,
+    outputs_of,
+    shape_of,
+    writes,
+)
+
+aten = torch.ops.aten
+_CONVOLUTIONS: Final = frozenset({
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+})
+_LAYERS: Final = _CONVOLUTIONS | {aten.linear.default}
+_CHANNEL_NORMS: Final = frozenset({
+    aten.batch_norm.default, aten.group_norm.default, aten.instance_norm.default,
+})
+_NORMS: Final = _CHANNEL_NORMS | {aten.layer_norm.default, aten.rms_norm.default}
+_MOST_DIMENSIONS: Final = 5
+
+
+@dataclass(frozen=True)
+class ExitPlace:
+    """A cut that an exit can hang on.
+
+    Attributes:
+        name: Of the call in the graph.
+        features: The tensor there.
+        macs: Multiply-accumulates of one sample up to it.
+        head: What would compute the exit's logits.
+        head_macs: Of the head.
+    """
+
+    name: str
+    features: Features
+    macs: int
+    head: HeadKind
+    head_macs: int
+
+
+def exit_places(program: Program, config: EarlyExits | None = None) -> tuple[ExitPlace, ...]:
+    """Every cut that an exit can hang on, in order.
+
+    That is a call after which its result is the only tensor alive, which the next layer reads as
+    it is, or which is a residual stream that a norm and others read. A tensor between a layer and
+    its norm or activation is none: a runtime computes them as one.
+
+    Args:
+        program: With one output of logits (N, classes).
+        config: The head that is wanted; cuts that cannot feed it are left out.
+
+    Raises:
+        ModelError: The program has another output.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> place, = exit_places(Program.capture(model, torch.zeros(1, 4)))
+        >>> place.name, place.macs, place.head, place.head_macs
+        ('relu', 32, 'pooled', 24)
+    """
+    config = config or EarlyExits()
+    return tuple(place for cut, place in _judged(program, config).items()
+                 if isinstance(place, ExitPlace))
+
+
+def named_places(program: Program, config: EarlyExits) -> tuple[ExitPlace, ...]:
+    """The places that ``config.at`` names, in the graph's order.
+
+    Raises:
+        UsageError: A name is that of no cut; near names are listed.
+        ModelError: The tensor there cannot feed a head, and why.
+    """
+    judged = _judged(program, config)
+    usable = [name for name, place in judged.items() if isinstance(place, ExitPlace)]
+    for name in config.at:
+        found = judged.get(name)
+        if found is None:
+            raise UsageError(f"at={name!r} is no cut of the graph, where a single tensor lives; "
+                             f"{near_names(name, usable)}")
+        if isinstance(found, str):
+            raise ModelError(f"the tensor {name} cannot feed an exit: {found}; "
+                             f"{near_names(name, usable)}")
+    return tuple(place for name, place in judged.items()
+                 if name in config.at and isinstance(place, ExitPlace))
+
+
+def possible_exits(program: Program) -> int:
+    """How many early exits a program has places for; none without one output of logits."""
+    return len(exit_places(program)) if _returns_logits(program) else 0
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Names of places like a wrong one, or all of them, in words."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    return f"near places: {', '.join(near)}" if near else f"places: {', '.join(names) or 'none'}"
+
+
+def _returns_logits(program: Program) -> bool:
+    """Whether a program has one output, of shape (N, classes)."""
+    outputs = outputs_of(program)
+    return len(outputs) == 1 and len(shape_of(outputs[0])) == 2
+
+
+def _judged(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
+    """Every cut by its name, in order: the place it is, or why it is none."""
+    if not _returns_logits(program):
+        shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
+        raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
+                         f"{shapes} for one sample")
+    writers = {memory_of(node): node for node in program.calls() if writes(node)}
+    classes, spent = shape_of(outputs_of(program)[0])[-1], _macs_up_to(program)
+    total = max(spent.values())
+    judged: dict[str, ExitPlace | str] = {}
+    for cut in find_cuts(program):
+        reason = _obstacle(cut, writers.get(memory_of(cut))) or _no_gain(spent[cut], total)
+        judged[cut.name] = reason or _place(cut, spent[cut], total, classes, config)
+    return judged
+
+
+def _place(cut: Node, macs: int, total: int, classes: int,
+           config: EarlyExits) -> ExitPlace | str:
+    readers = {user.target for user in cut.users}
+    shape = shape_of(cut)[1:]
+    channels_last = len(shape) > 1 and readers.isdisjoint(_CONVOLUTIONS | _CHANNEL_NORMS)
+    features = Features(shape, channels_last)
+    kind = choose_head(config.head, features, classes, config.pool, total)
+    return misfit(kind, features) or ExitPlace(
+        cut.name, features, macs, kind, head_macs(kind, features, classes, config.pool))
+
+
+def _obstacle(cut: Node, writer: Node | None) -> str:
+    """Why no head can read a cut's tensor; empty where one can.
+
+    Args:
+        cut: What computes it.
+        writer: The last call that writes into its memory.
+    """
+    value: Tensor = cut.meta["val"]
+    shape = shape_of(cut)
+    if not value.is_floating_point():
+        return f"it holds {str(value.dtype).removeprefix('torch.')}, no floating point"
+    if not shape or shape_of(cut, 2) != (2 * shape[0], *shape[1:]) or shape[0] != 1:
+        return f"the first dimension of its shape {shape} for one sample is not the batch"
+    if not 2 <= len(shape) <= _MOST_DIMENSIONS:
+        return f"its shape {shape} for one sample has {len(shape)} dimensions"
+    if writer is not None and cut < writer:
+        return f"{writer.name} writes into it later"
+    if not _is_finished(cut):
+        readers = ", ".join(user.name for user in cut.users)
+        return f"no layer reads it as it is, only {readers}"
+    return ""
+
+
+def _is_finished(cut: Node) -> bool:
+    """Whether layers read a tensor as it is, or it is a residual stream."""
+    readers: list[Any] = [user.target for user in cut.users]
+    return not _LAYERS.isdisjoint(readers) or (len(readers) > 1 and not _NORMS.isdisjoint(readers))
+
+
+def _no_gain(spent: int, total: int) -> str:
+    if spent == 0:
+        return "nothing is computed before it"
+    return "everything is computed by then" if spent == total else ""
+
+
+def _macs_up_to(program: Program) -> dict[Node, int]:
+    spent, total = {}, 0
+    for node in program.calls():
+        total += count_macs(node)
+        spent[node] = total
+    return spent

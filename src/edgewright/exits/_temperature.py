@@ -1,0 +1,78 @@
+"""How far an exit's probabilities may be believed, and the temperature that mends them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from edgewright.runtime import confidence
+
+_COLDEST: Final = 0.1
+_HOTTEST: Final = 10.0
+
+
+def fit_temperature(logits: NDArray[Any], targets: NDArray[np.integer[Any]]) -> float:
+    """Find the temperature that makes an exit's probabilities fit its targets best.
+
+    It minimises the negative log-likelihood (Guo et al. 2017, "On calibration of modern neural
+    networks", section 4.2), which is convex in 1/T, by Brent's method on log T in [0.1, 10].
+
+    Args:
+        logits: (N, classes).
+        targets: Class indices (N,).
+
+    Returns:
+        What the logits are divided by; 1 where every answer is right, since the likelihood then
+        rises for ever as T falls, and says nothing of how sure to be.
+
+    Example:
+        >>> logits = np.array([[4.0, 0.0]] * 4)
+        >>> found = fit_temperature(logits, np.array([0, 0, 0, 1]))
+        >>> round(float(confidence(logits, found)[0]), 2)
+        0.75
+    """
+    below_top = logits.astype(np.float64)
+    below_top -= below_top.max(axis=1, keepdims=True)
+    of_target = below_top[np.arange(len(targets)), targets]
+    if not of_target.any():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = below_top / np.exp(log_temperature)
+        return float((np.log(np.exp(scaled).sum(axis=1))
+                      - of_target / np.exp(log_temperature)).mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded",
+                            options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def expected_calibration_error(logits: NDArray[Any], targets: NDArray[np.integer[Any]],
+                               temperature: float = 1.0, bins: int = 15) -> float:
+    """How far confidence and accuracy lie apart, on average over bins of confidence.
+
+    Guo et al. 2017, equation 3: the bins are (0, 1/bins], ..., (1 - 1/bins, 1], each weighed by
+    the samples in it, so that an empty one counts for nothing.
+
+    Args:
+        logits: (N, classes).
+        targets: Class indices (N,).
+        temperature: Divides the logits.
+        bins: How many.
+
+    Returns:
+        From 0, perfectly calibrated, to 1.
+
+    Example:
+        >>> sure = np.array([[9.0, -9.0]] * 4)
+        >>> round(expected_calibration_error(sure, np.array([0, 0, 0, 1])), 3)
+        0.25
+    """
+    sure = confidence(logits, temperature)
+    right = logits.argmax(axis=1) == targets
+    bin_of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(targets))

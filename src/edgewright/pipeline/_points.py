@@ -1,0 +1,54 @@
+"""The ways through a bundle: chosen on the validation split, judged on the test split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgewright.bundle import Bundle
+from edgewright.core import Figures, Manifest, OperatingPoint
+from edgewright.exits import EarlyExits
+from edgewright.pipeline._judge import calibrate, judge, time_sessions
+from edgewright.pipeline._narrator import Narrator
+from edgewright.runtime import Session
+from edgewright.task import Task
+
+
+def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
+               narrator: Narrator) -> Bundle:
+    """The bundle with its operating points, chosen on the validation split."""
+    found = calibrate(Session(draft), task.val, exits, seed)
+    for calibration in found:
+        narrator.note(calibration.words)
+    return with_points(draft, tuple(calibration.point for calibration in found))
+
+
+def judged(draft: Bundle, task: Task) -> tuple[Figures, Manifest]:
+    """The default point's figures on the test split, and the manifest with every point's.
+
+    All but the default have their latencies too, timed in turn; the default's is timed with the
+    other files of its run.
+    """
+    figures, tested = judge(Session(draft), task.test)
+    if not draft.manifest.points:
+        return figures, draft.manifest
+    default, *others = draft.manifest.points
+    points = [default.model_copy(update={"figures": figures, "tested": tested})]
+    sessions = {point.name: at_point(draft, point.name) for point in others}
+    latencies = time_sessions(sessions, task.test) if sessions else {}
+    for point in others:
+        found, tested = judge(sessions[point.name], task.test)
+        points.append(point.model_copy(update={
+            "figures": found.with_(*latencies[point.name]), "tested": tested}))
+    return figures, draft.manifest.model_copy(update={"points": tuple(points)})
+
+
+def at_point(draft: Bundle, name: str) -> Session:
+    """A session that goes one way through the bundle."""
+    session = Session(draft)
+    session.point = name
+    return session
+
+
+def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
+    """A bundle in memory with these ways through it."""
+    return replace(draft, manifest=draft.manifest.model_copy(update={"points": points}))

@@ -1,0 +1,74 @@
+"""How long the latest calls took."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from edgewright.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Latency of the latest calls, interpolated linearly between calls.
+
+    Attributes:
+        p50_ms: Half of the calls took no longer.
+        p95_ms: 95 % of them.
+        p99_ms: 99 % of them.
+        calls: How many calls they are of.
+
+    Example:
+        >>> Percentiles(p50_ms=2.0, p95_ms=4.5, p99_ms=9.0, calls=1024).p95_ms
+        4.5
+    """
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    calls: int
+
+
+@final
+class Latencies:
+    """Keeps what the latest calls took; safe to use from several threads.
+
+    Args:
+        keep: How many calls; older ones are forgotten.
+
+    Raises:
+        UsageError: ``keep`` is below 1.
+
+    Example:
+        >>> latencies = Latencies(keep=3)
+        >>> for ms in (50.0, 1.0, 2.0, 3.0):
+        ...     latencies.add(ms)
+        >>> latencies.percentiles()
+        Percentiles(p50_ms=2.0, p95_ms=2.9, p99_ms=2.98, calls=3)
+    """
+
+    def __init__(self, keep: int = 1024) -> None:
+        if keep < 1:
+            raise UsageError(f"keep must be at least 1 call, got {keep}")
+        self._lock = threading.Lock()
+        self._ring = np.zeros(keep)
+        self._added = 0
+
+    def add(self, ms: float) -> None:
+        """One call more, which took that many milliseconds."""
+        with self._lock:
+            self._ring[self._added % len(self._ring)] = ms
+            self._added += 1
+
+    def percentiles(self) -> Percentiles | None:
+        """Of the calls that are kept; None before the first."""
+        with self._lock:
+            calls = min(self._added, len(self._ring))
+            kept = self._ring[:calls].copy()
+        if not calls:
+            return None
+        p50, p95, p99 = np.percentile(kept, (50, 95, 99)).tolist()
+        return Percentiles(p50_ms=p50, p95_ms=p95, p99_ms=p99, calls=calls)

@@ -1,0 +1,121 @@
+"""How sure an exit is of its answer: the scores that thresholds are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.core import ExitRule, Policy
+from edgewright.errors import DataError
+
+Scores = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True)
+class Streaks:
+    """For how many exits in a row each sample has been given the same class.
+
+    Attributes:
+        classes: Named last, (N,).
+        lengths: Exits in a row that named it, 1 at least, (N,).
+
+    Example:
+        >>> one = Streaks.begin(np.array([[2.0, 0.0], [2.0, 0.0]]))
+        >>> one.then(np.array([[3.0, 0.0], [0.0, 3.0]])).lengths
+        array([2, 1])
+    """
+
+    classes: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+
+    @classmethod
+    def begin(cls, logits: NDArray[Any]) -> Self:
+        """After the first exit."""
+        _check(logits)
+        classes = logits.argmax(axis=1)
+        return cls(classes, np.ones_like(classes))
+
+    def then(self, logits: NDArray[Any]) -> Streaks:
+        """After one exit more."""
+        _check(logits)
+        classes = logits.argmax(axis=1)
+        return Streaks(classes, np.where(classes == self.classes, self.lengths + 1, 1))
+
+    def of(self, rows: NDArray[Any]) -> Streaks:
+        """Those of some of the samples."""
+        return Streaks(self.classes[rows], self.lengths[rows])
+
+
+def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: Streaks) -> Scores:
+    """How sure an exit is, higher for surer; a sample leaves where this reaches the threshold.
+
+    With p the softmax of the logits over the temperature, largest first:
+
+    - ``confidence``: ``p_1`` (Kaya, Hong & Dumitras 2019, "Shallow-deep networks");
+    - ``margin``: ``p_1 - p_2``;
+    - ``entropy``: ``1 - H(p) / log(classes)``, 1 where all is on one class (Teerapittayanon,
+      McDanel & Kung 2016, "BranchyNet", whose entropy it turns round);
+    - ``patience``: for how many exits in a row the class has been the same, this one included (Zhou
+      et al. 2020, "BERT loses patience");
+    - ``gate``: what a learned gate makes of the first three, see `gate_inputs`.
+
+    Args:
+        policy: Which of them.
+        rule: Has the temperature, and the gate's weights.
+        logits: (N, classes).
+        streaks: Up to and with this exit.
+
+    Returns:
+        (N,) float64; not a number, which reaches no threshold, where a logit is none.
+
+    Raises:
+        DataError: The logits have another shape.
+
+    Example:
+        >>> logits = np.log(np.array([[0.7, 0.2, 0.1]]))
+        >>> rule, streaks = ExitRule(threshold=0.5), Streaks.begin(logits)
+        >>> [round(float(exit_scores(policy, rule, logits, streaks)[0]), 3)
+        ...  for policy in ("confidence", "margin", "entropy", "patience")]
+        [0.7, 0.5, 0.27, 1.0]
+    """
+    if policy == "patience":
+        return np.where(np.isnan(logits).any(axis=1), np.nan, streaks.lengths)
+    if policy == "confidence":
+        return confidence(logits, rule.temperature)
+    inputs = gate_inputs(logits, rule.temperature)
+    if policy == "gate":
+        found: Scores = 1 / (1 + np.exp(-inputs @ np.asarray(rule.gate)))
+        return found
+    return inputs[:, 2 if policy == "margin" else 3]
+
+
+def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
+    """What a learned gate sees: 1, and the scores of confidence, margin and entropy, (N, 4)."""
+    _check(logits)
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    total = np.exp(scaled).sum(axis=1, keepdims=True)
+    chances = np.exp(scaled) / total
+    entropy = -(chances * (scaled - np.log(total))).sum(axis=1)
+    second, first = np.partition(chances, -2, axis=1)[:, -2:].T
+    return np.stack([np.ones(len(logits)), first, first - second,
+                     1 - entropy / np.log(logits.shape[1])], axis=1)
+
+
+def confidence(logits: NDArray[Any], temperature: float = 1.0) -> Scores:
+    """Top softmax probability of each row of logits (N, classes) over a temperature, (N,)."""
+    _check(logits)
+    below_top = logits.astype(np.float64)
+    below_top -= below_top.max(axis=1, keepdims=True)
+    found: Scores = 1.0 / np.exp(below_top / temperature).sum(axis=1)
+    return found
+
+
+def _check(logits: NDArray[Any]) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise DataError(f"an exit gave logits of shape {logits.shape}, expected (N, classes) of "
+                        "two classes or more; only classifiers can leave early")

@@ -1,0 +1,89 @@
+"""Gradients of exits in equilibrium: the mean of the exits to come, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.exits._balance import Equilibrium, in_equilibrium, scaled_gradient
+from edgewright.program import Program
+from edgewright.task import Batch, Task
+from edgewright.training import LabelLoss, Training
+
+LAYERS = (0, 2, 4)  # the body's, each with an exit behind it
+
+
+@pytest.fixture(scope="module")
+def samples():
+    torch.manual_seed(1)
+    return torch.randn(12, 4), torch.arange(12) % 3
+
+
+@pytest.fixture(scope="module")
+def staged(samples):
+    torch.manual_seed(0)
+    x, y = samples
+    body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8),
+                         nn.ReLU(), nn.Linear(8, 3))
+    return add_exits(Program.capture(body, x[:2]), Task((x, y), (x + 1, y), (x[:2], y[:2])),
+                     EarlyExits(count=3, training=None))
+
+
+def gradients(program, samples, weigh):
+    """Of every parameter, for a loss on the outputs."""
+    x, y = samples
+    module = program.module(train=True)
+    weigh(module(x), y).backward()
+    return {name: value.grad for name, value in module.named_parameters()}
+
+
+def balanced_gradients(staged, samples):
+    loss = Equilibrium(LabelLoss())
+    return gradients(in_equilibrium(staged), samples,
+                     lambda outputs, y: loss.loss(outputs, Batch((), y, torch.arange(len(y)))))
+
+
+def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged, samples):
+    found = balanced_gradients(staged, samples)
+    each = [gradients(staged, samples, lambda outputs, y, i=i: F.cross_entropy(outputs[i], y))
+            for i in range(4)]
+    for index, layer in enumerate((*LAYERS, 6)):
+        to_come = [grads[f"{layer}.weight"] for grads in each[index:]]
+        torch.testing.assert_close(found[f"{layer}.weight"], sum(to_come) / len(to_come))
+    for index in range(3):
+        torch.testing.assert_close(found[f"exits.{index}.weight"],
+                                   each[index][f"exits.{index}.weight"])
+
+
+def test_it_computes_the_same_under_the_same_names(staged, samples):
+    balanced = in_equilibrium(staged)
+    assert all(map(torch.equal, balanced.run(samples[0]), staged.run(samples[0])))
+    assert balanced.state_dict().keys() == staged.state_dict().keys()
+    assert not any(node.target is scaled_gradient for node in staged.graph.nodes)
+    assert sum(node.target is scaled_gradient for node in balanced.graph.nodes) == 6
+
+
+def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own():
+    objective = Equilibrium(LabelLoss(0.1))
+    batch = Batch((), torch.tensor([0, 1]), torch.arange(2))
+    outputs = (torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3))
+    each = [LabelLoss(0.1).loss((logits,), batch) for logits in outputs]
+    torch.testing.assert_close(objective.loss(outputs, batch), sum(each))
+    assert objective.name == "Equilibrium(LabelLoss(0.1))"
+
+
+@pytest.mark.parametrize("balance", ["equilibrium", "none"])
+def test_a_trained_program_holds_nothing_of_the_balance(balance, samples):
+    x, y = samples
+    body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    config = EarlyExits(count=1, balance=balance, training=Training(
+        epochs=2, batch_size=4, lr=0.1, augment=False, accelerator="cpu"))
+    program = Program.capture(body, x[:2])
+    trained = add_exits(program, Task((x, y), (x + 1, y), (x[:2], y[:2])), config)
+    assert not any(node.target is scaled_gradient for node in trained.graph.nodes)
+    assert not torch.equal(trained.state_dict()["0.weight"], program.state_dict()["0.weight"])
+    assert set(trained.state_dict()) - set(program.state_dict()) == {
+        "exits.0.weight", "exits.0.bias"}

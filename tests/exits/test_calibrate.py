@@ -1,0 +1,277 @@
+"""Operating points: what they say of the split is so, and what they promise holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgewright.core import POLICIES, Budget
+from edgewright.errors import DataError, UsageError
+from edgewright.exits import NEVER, EarlyExits, calibrate_exits
+from edgewright.exits._temperature import expected_calibration_error
+from edgewright.pipeline import Recipe
+from edgewright.pipeline._assemble import Assembly
+from edgewright.pipeline._points import at_point, with_points
+from edgewright.runtime import Session, Streaks, confidence, exit_scores
+
+MACS = [10, 20, 70]
+CLASSES = 4
+
+
+def simulated(count, seed=0, *, exits=3, skill=(1.2, 2.0, 3.2), overconfident=1.0):
+    """Logits of classifiers that all find hard samples hard, the later ones less so."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, CLASSES, count)
+    ease = rng.gamma(1.5, 1.0, size=(count, 1))
+    shared = rng.normal(size=(count, CLASSES))
+    logits = [overconfident * (np.eye(CLASSES)[targets] * ease * strength
+                               + 0.8 * shared + 0.6 * rng.normal(size=(count, CLASSES)))
+              for strength in skill[:exits]]
+    return [values.astype(np.float32) for values in logits], targets
+
+
+def route(point, logits):
+    """The exit each sample leaves at, by the runtime's own scores."""
+    left_at = np.full(len(logits[0]), len(logits) - 1)
+    streaks = Streaks.begin(logits[0])
+    gone = np.zeros(len(left_at), dtype=bool)
+    for index, rule in enumerate(point.rules):
+        streaks = streaks.then(logits[index]) if index else streaks
+        leaves = exit_scores(point.policy, rule, logits[index], streaks) >= rule.threshold
+        left_at[leaves & ~gone] = index
+        gone |= leaves
+    return left_at
+
+
+def hits_of(point, logits, targets):
+    correct = np.stack([values.argmax(axis=1) == targets for values in logits])
+    return correct[route(point, logits), np.arange(len(targets))]
+
+
+@pytest.mark.parametrize("certainty", [None, 0.9])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
+    logits, targets = simulated(2000)
+    config = EarlyExits(policy=policy, confidence=certainty, max_drop=0.02, points={"fast": 0.1})
+    default, fast = calibrate_exits(logits, targets, MACS, config, split="held out")
+    assert (default.point.name, fast.point.name) == ("default", "fast")
+    for found in (default, fast):
+        left_at = route(found.point, logits)
+        shares = np.bincount(left_at, minlength=3) / len(targets)
+        assert found.point.calibrated.shares == pytest.approx(shares.tolist())
+        assert found.accuracy == hits_of(found.point, logits, targets).mean()
+        assert found.full_accuracy == (logits[-1].argmax(axis=1) == targets).mean()
+        assert found.mean_macs == pytest.approx(np.cumsum(MACS)[left_at].mean())
+        assert (found.point.calibrated.split, found.point.calibrated.samples) == ("held out", 2000)
+        assert (found.point.path, found.point.policy) == ((0, 1, 2), policy)
+    assert fast.mean_macs <= default.mean_macs
+    assert (fast if policy == "patience" else default).mean_macs < 100
+    assert default.accuracy >= default.full_accuracy - (0.02 if certainty is None else 0.04)
+    assert all(len(rule.gate) == (4 if policy == "gate" else 0) for rule in default.point.rules)
+
+
+def test_the_deciles_are_of_the_first_exit_at_its_temperature():
+    logits, targets = simulated(500, overconfident=3.0)
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits(policy="entropy"))
+    sure = confidence(logits[0], found.point.rules[0].temperature)
+    assert found.point.calibrated.deciles == pytest.approx(
+        [np.quantile(sure, tenths / 10) for tenths in range(1, 10)])
+
+
+@pytest.mark.parametrize("certainty", [None, 0.9])
+def test_temperatures_mend_exits_that_are_too_sure(certainty):
+    logits, targets = simulated(4000, overconfident=3.0)
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=certainty))
+    assert all(after < before / 2 for before, after
+               in zip(found.errors_before, found.errors_after, strict=True))
+    new, labels = simulated(4000, seed=1, overconfident=3.0)
+    for index, rule in enumerate(found.point.rules):
+        error = expected_calibration_error(new[index], labels, rule.temperature)
+        assert error < 0.03 < expected_calibration_error(new[index], labels)
+    if certainty is None:
+        assert found.errors_before[0] == expected_calibration_error(logits[0], targets)
+
+
+def test_without_a_confidence_nothing_is_promised():
+    logits, targets = simulated(500)
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits())
+    assert (found.point.guarantee, found.samples_needed) == (None, None)
+    assert "confidence" not in found.words
+
+
+def test_a_guarantee_says_what_it_was_tested_on():
+    logits, targets = simulated(4000)
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.9, max_drop=0.02))
+    known = found.point.guarantee
+    assert (known.epsilon, known.delta, known.samples, known.split) == (0.02, 0.1, 3000, "val")
+    assert 0 < known.p_value <= 0.1
+    assert found.point.calibrated.shares[-1] < 0.95
+    assert found.words.startswith("default: ")
+    assert found.words.endswith("; with confidence 0.9 leaving early costs at most 2.00%")
+
+
+def test_the_seed_divides_the_samples():
+    logits, targets = simulated(2000)
+    config = EarlyExits(confidence=0.9, max_drop=0.02)
+    first, again, other = (calibrate_exits(logits, targets, MACS, config, seed=seed)
+                           for seed in (0, 0, 1))
+    assert first == again
+    assert first[0].point.thresholds != other[0].point.thresholds
+
+
+def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do():
+    logits, targets = simulated(200)
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.95, max_drop=0.005))
+    assert found.point.thresholds == (NEVER, NEVER)
+    assert found.point.calibrated.shares == (0.0, 0.0, 1.0)
+    assert found.accuracy == found.full_accuracy
+    assert found.point.guarantee.p_value == 0.0  # nobody leaves: nothing is lost
+    assert found.samples_needed >= math.log(20) / 0.005 / 0.75
+    assert found.words.endswith(
+        "nobody leaves early; accuracy 90.00% against 90.00%, 100 MACs on average; 150 samples "
+        "cannot show that with confidence 0.95 leaving early costs at most 0.50%: a val split of "
+        f"about {found.samples_needed} would")
+    many, labels = simulated(2 * found.samples_needed)
+    later, = calibrate_exits(many, labels, MACS, EarlyExits(confidence=0.95, max_drop=0.005))
+    assert later.point.calibrated.shares[-1] < 1
+
+
+def test_exits_that_lose_too_much_are_said_to():
+    logits, targets = simulated(2000)
+    logits[:2] = [-values for values in logits[:2]]
+    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.9, max_drop=0.005))
+    assert (found.point.thresholds, found.samples_needed) == ((NEVER, NEVER), None)
+    assert found.words.endswith("costs at most 0.50%: those surest of all already lose too much")
+
+
+def test_a_file_without_early_exits_has_one_way_through():
+    logits, targets = simulated(100)
+    found, = calibrate_exits(logits[-1:], targets, [7], EarlyExits(confidence=0.9, max_drop=0.01))
+    assert (found.point.path, found.point.rules, found.mean_macs) == ((0,), (), 7)
+    assert (found.point.calibrated.shares, found.point.calibrated.deciles) == ((1.0,), ())
+    assert found.words == (f"default: nobody leaves early; accuracy {found.accuracy:.2%} against "
+                           f"{found.accuracy:.2%}, 7 MACs on average")
+
+
+def test_exits_and_segments_must_agree():
+    logits, targets = simulated(100)
+    with pytest.raises(UsageError, match="3 exits and 2 segments do not match"):
+        calibrate_exits(logits, targets, [1, 2], EarlyExits())
+
+
+def test_ten_samples_are_too_few():
+    logits, targets = simulated(10)
+    with pytest.raises(DataError, match="the val split has 10 samples, early exits need 50 or more"):
+        calibrate_exits(logits, targets, MACS, EarlyExits())
+
+
+def test_patience_needs_two_early_exits():
+    logits, targets = simulated(100)
+    with pytest.raises(UsageError, match=r"two exits in a row .* this file has one early exit"):
+        calibrate_exits(logits[1:], targets, MACS[1:], EarlyExits(policy="patience"))
+    with pytest.raises(UsageError, match=r"patience waits for two exits .* and there is one"):
+        EarlyExits(policy="patience", count=1)
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda logits, targets: ([*logits[:2], logits[2][:-1]], targets),
+     r"exit 3 gave logits of shape \(99, 4\) for 100 targets"),
+    (lambda logits, targets: ([logits[0].ravel(), *logits[1:]], targets),
+     r"exit 1 gave logits of shape \(400,\) for 100 targets"),
+    (lambda logits, targets: (logits, targets + 3), "targets go from 3 to 6, exit 1 has 4 classes"),
+    (lambda logits, targets: (logits, targets - 1), "targets go from -1 to 2"),
+    (lambda logits, targets: ([logits[0], logits[1] * np.nan, logits[2]], targets),
+     "exit 2 gave logits that are not finite for 100 of 100 samples")])
+def test_outputs_that_cannot_be_are_refused(spoil, message):
+    logits, targets = spoil(*simulated(100))
+    with pytest.raises(DataError, match=message):
+        calibrate_exits(logits, targets, MACS, EarlyExits())
+
+
+@pytest.mark.parametrize("certainty", [0.5, 1.0, -1, 2])
+def test_a_confidence_is_above_a_half_and_below_one(certainty):
+    with pytest.raises(UsageError, match=r"confidence: Input should be (greater|less) than"):
+        EarlyExits(confidence=certainty)
+
+
+def test_a_drop_of_nothing_cannot_be_guaranteed():
+    with pytest.raises(UsageError, match=r"max_drop: no number of samples can show .* costs 0"):
+        EarlyExits(confidence=0.9, max_drop=0)
+    with pytest.raises(UsageError, match=r"exact: no number of samples"):
+        EarlyExits(confidence=0.9, points={"exact": 0.0})
+    assert EarlyExits(max_drop=0, points={"exact": 0.0}).max_drop == 0
+
+
+def test_points_have_names_of_their_own_and_drops_in_range():
+    with pytest.raises(UsageError, match="the point 'default' is the one of max_drop"):
+        EarlyExits(points={"default": 0.1})
+    with pytest.raises(UsageError, match=r"points\.fast: Input should be less than 1"):
+        EarlyExits(points={"fast": 1.5})
+
+
+@pytest.fixture(scope="module")
+def draft(staged, quadrant_task):
+    """The staged program as a bundle that nobody leaves early."""
+    return Assembly(task=quadrant_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
+                    model="small").draft(staged)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_session_does_what_was_calibrated(draft, quadrant_task, policy):
+    (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
+                          for batch in quadrant_task.val.batches(1000)]
+    logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
+    macs = [segment.macs for segment in draft.manifest.segments]
+    found = calibrate_exits(logits, targets, macs,
+                            EarlyExits(policy=policy, max_drop=0.02, points={"fast": 0.3}))
+    file = with_points(draft, tuple(calibration.point for calibration in found))
+    for calibration in found:
+        went = at_point(file, calibration.point.name)(inputs)
+        shares = np.bincount(went.exit, minlength=3) / len(targets)
+        assert shares.tolist() == list(calibration.point.calibrated.shares)
+        assert (went.output.argmax(axis=1) == targets).mean() == calibration.accuracy
+        assert np.cumsum(macs)[went.exit].mean() == calibration.mean_macs
+    assert found[1].point.calibrated.shares[-1] < 0.9
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Of many calibrations: the true loss of each, and whether anybody was let out."""
+
+    losses: np.ndarray
+    leaving: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def population():
+    """All there is: a draw with replacement is then i.i.d., and true losses are exact means."""
+    return simulated(6_000, seed=7)
+
+
+def draws(population, config, *, times=200, samples=1000):
+    logits, targets = population
+    full = (logits[-1].argmax(axis=1) == targets).mean()
+    losses, leaving = [], []
+    for seed in range(times):
+        rows = np.random.default_rng(seed).integers(0, len(targets), samples)
+        found, = calibrate_exits([values[rows] for values in logits], targets[rows], MACS, config,
+                                 seed=seed)
+        losses.append(full - hits_of(found.point, logits, targets).mean())
+        leaving.append(1 - found.point.calibrated.shares[-1])
+    return Draws(np.array(losses), np.array(leaving))
+
+
+def test_the_bound_is_broken_in_no_more_than_delta_of_200_draws(population):
+    epsilon, delta = 0.01, 0.1
+    certified = draws(population, EarlyExits(confidence=1 - delta, max_drop=epsilon))
+    tuned = draws(population, EarlyExits(max_drop=epsilon))
+    margin = 3 * math.sqrt(200 * delta * (1 - delta))
+    broken, broken_by_tuning = ((found.losses > epsilon).sum() for found in (certified, tuned))
+    assert broken <= 200 * delta + margin
+    assert broken_by_tuning > 200 * delta + margin
+    assert broken_by_tuning > 2 * broken
+    assert (certified.leaving > 0).mean() > 0.9  # it is not kept by letting nobody out
+    assert certified.leaving.mean() > 0.1

@@ -1,0 +1,87 @@
+"""Several bundles in one: a cascade, and variants to choose among."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import edgewright as ew
+from edgewright.bundle import read_bundle, write_bundle
+from edgewright.errors import UsageError
+from edgewright.runtime import confidence
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, quadrant_task):
+    """A bundle of a network that looks at its pictures from further away."""
+    torch.manual_seed(3)
+    model = ew.AtResolution(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+                                          nn.Flatten(), nn.Linear(16, 4)), 2)
+    program = ew.Program.capture(model, quadrant_task.train.example(2))
+    trained = ew.fit(program, quadrant_task, ew.Training(epochs=6, lr=0.05, augment=False))
+    recipe = ew.Recipe(name="as-it-is")
+    return ew.compress(trained, quadrant_task, None, recipe, tmp_path_factory.mktemp("small") / "r",
+                       quiet=True).bundle
+
+
+def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
+        small, finished, quadrant_task, tmp_path):
+    config = ew.EarlyExits(max_drop=0.02, points={"cheap": 0.2})
+    manifest = ew.cascade(small, finished.bundle, quadrant_task, tmp_path / "both.edge",
+                          config=config, quiet=True)
+    session, alone = ew.load(tmp_path / "both.edge"), ew.load(small)
+    assert [segment.reads for segment in manifest.segments] == ["features", "inputs", "features"]
+    assert [point.name for point in manifest.points] == ["default", "cheap"]
+    images = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
+    first = alone(images).output
+    rule = session.points[0].rules[0]
+    leaves = confidence(first, rule.temperature) >= rule.threshold
+    found = session(images)
+    np.testing.assert_array_equal(found.exit == 0, leaves)
+    np.testing.assert_allclose(found.output[leaves], first[leaves], rtol=1e-5, atol=1e-6)
+    every = session.run_all_exits(images)
+    expected = ew.load(finished.bundle).run_all_exits(images)
+    for mine, theirs in zip(every[1:], expected, strict=True):
+        np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-4, atol=1e-5)
+    cheap = manifest.points[1].figures
+    assert cheap["macs"] <= manifest.compressed["macs"]
+    assert manifest.compressed["accuracy"] >= manifest.original["accuracy"] - 0.1
+    assert {m.name for m in manifest.compressed.measurements} >= {
+        "accuracy", "macs", "energy_mj", "latency_ms", "mean_latency_ms", "size_bytes"}
+
+
+def test_variants_are_points_and_equal_files_are_stored_once(small, finished, quadrant_task,
+                                                             tmp_path):
+    manifest = ew.combine({"full": finished.bundle, "saver": small, "again": finished.bundle},
+                          tmp_path / "all.edge")
+    assert [point.name for point in manifest.points] == ["full", "saver", "again"]
+    assert len(manifest.segments) == 3
+    assert manifest.points[2].path == manifest.points[0].path == (0, 1)
+    session = ew.load(tmp_path / "all.edge")
+    images = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
+    for name, path in (("full", finished.bundle), ("saver", small)):
+        session.point = name
+        np.testing.assert_array_equal(session(images).output, ew.load(path)(images).output)
+    session.power = "low"
+    assert session(images).point == "saver"
+    size = (tmp_path / "all.edge").stat().st_size
+    assert size < small.stat().st_size + finished.bundle.stat().st_size
+
+
+def test_what_does_not_go_together_is_refused_by_name(small, finished, quadrant_task, tmp_path):
+    other = tmp_path / "other.edge"
+    bundle = read_bundle(small)
+    spec = bundle.manifest.inputs[0]
+    for change, message in (
+            ({"inputs": (spec.model_copy(update={"shape": (None, 1, 9, 9)}),)},
+             "'full' and 'other' have different inputs"),
+            ({"classes": ("a", "b", "c", "d")}, "'full' and 'other' have different classes"),
+            ({"outputs": bundle.manifest.outputs * 2}, "'full' and 'other' have different outputs")):
+        write_bundle(other, bundle.manifest.model_copy(update=change), bundle.segments)
+        with pytest.raises(UsageError, match=message):
+            ew.combine({"full": finished.bundle, "other": other}, tmp_path / "all.edge")
+    with pytest.raises(UsageError, match="1 bundles cannot be combined"):
+        ew.combine({"full": small}, tmp_path / "all.edge")
+    assert not (tmp_path / "all.edge").exists()
