@@ -26,15 +26,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import edgewright as ew
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, Policy
 from edgewright.distill import objective_for
+from edgewright.exits import calibrate_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._judge import calibrate, judge, time_sessions
+from edgewright.pipeline._judge import every_exit, judge, left_at, staged_answers, time_sessions
 from edgewright.pipeline._points import at_point, with_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
@@ -45,6 +48,7 @@ MODELS: Final = HERE.parent / "examples" / "resnet.py"
 RESULTS: Final = HERE / "results" / "dynamic_cifar10.json"
 DROPS: Final = {"0": 0.0, "0.25": 0.0025, "0.5": 0.005, "1": 0.01, "2": 0.02, "4": 0.04}
 ALLOWED: Final = 0.005  # points below the full model, on test, of the table
+Said = tuple[list[NDArray[Any]], NDArray[Any]]
 _PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -125,10 +129,11 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
     assembly = Assembly(task, Budget(), Recipe(name="exits"), config, arguments.seed, point.model)
     full, draft = assembly.draft(whole), assembly.draft(dynamic)
     figures, _ = judge(Session(full), task.test)
+    said = every_exit(Session(draft), task.val), every_exit(Session(draft), task.test)
     return {
         "full": {"accuracy": figures["accuracy"], "macs": figures["macs"]},
         "segment_macs": [segment.macs for segment in draft.manifest.segments],
-        "curves": {policy: curve(policy, draft, full, task, config, arguments.seed)
+        "curves": {policy: curve(policy, draft, full, task, config, said, arguments.seed)
                    for policy in POLICIES if not (policy == "patience" and dynamic.exits < 2)},
         "training": config.training.model_dump(exclude_defaults=True) if config.training else None,
         "fit_seconds": seconds,
@@ -159,23 +164,31 @@ def trained(whole: ew.Program, task: ew.Task, config: ew.EarlyExits, point: Poin
 
 
 def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew.EarlyExits,
-          seed: int) -> list[dict[str, Any]]:
-    """Every operating point of one policy, judged on the test split."""
+          logits: tuple[Said, Said], seed: int) -> list[dict[str, Any]]:
+    """Every operating point of one policy, judged on what the file's exits said of the test split.
+
+    A session gives the very same answers, which its tests show.
+    """
     settings = config.model_copy(update={"policy": policy, "max_drop": 0.0,
                                          "points": {k: v for k, v in DROPS.items() if v}})
-    found = calibrate(Session(draft), task.val, settings, seed)
+    val, test = logits
+    macs = [segment.macs for segment in draft.manifest.segments]
+    found = calibrate_exits(*val, macs, settings, seed=seed)
     bundle = with_points(draft, tuple(one.point for one in found))
     sessions = {point.name: at_point(bundle, point.name) for point in bundle.manifest.points}
     latencies = time_sessions({"full": Session(full), **sessions}, task.test)
     full_ms = latencies["full"][1].value
     rows = []
     for name, calibration in zip(DROPS, found, strict=True):
-        session = sessions[calibration.point.name]
-        figures, tested = judge(session, task.test)
+        left = left_at(test[0], calibration.point)
         mean = latencies[calibration.point.name][1]
-        rows.append({"drop_allowed": DROPS[name], "accuracy": figures["accuracy"],
-                     "macs": figures["macs"], "latency_ratio": round(mean.value / full_ms, 4),
-                     "mean_latency_ms": mean.value, "shares": tested.shares,
+        rows.append({"drop_allowed": DROPS[name],
+                     "accuracy": float((staged_answers(test[0], calibration.point)
+                                        == test[1]).mean()),
+                     "macs": float(np.cumsum(macs)[left].mean()),
+                     "latency_ratio": round(mean.value / full_ms, 4),
+                     "mean_latency_ms": mean.value,
+                     "shares": (np.bincount(left, minlength=len(macs)) / len(left)).tolist(),
                      "thresholds": calibration.point.thresholds,
                      "errors_before": calibration.errors_before,
                      "errors_after": calibration.errors_after})

@@ -39,14 +39,19 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
 def calibrate(session: Session, split: Split, config: EarlyExits,
               seed: int) -> tuple[Calibration, ...]:
     """Choose a session's operating points on a split, from what the real file puts out there."""
+    logits, targets = every_exit(session, split)
+    macs = [session.manifest.segments[number].macs for number in session.points[0].path]
+    return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
+
+
+def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    """What every exit of a file says of every sample of a split, (N, classes) each; the targets."""
     parts: list[list[NDArray[Any]]] = []
     targets = []
     for inputs, labels in numpy_batches(split):
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
         targets.append(labels)
-    macs = [session.manifest.segments[number].macs for number in session.points[0].path]
-    return calibrate_exits(_joined(parts), np.concatenate(targets), macs, config,
-                           split=split.name, seed=seed)
+    return _joined(parts), np.concatenate(targets)
 
 
 def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
@@ -138,15 +143,20 @@ def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
 
 def staged_answers(logits: list[NDArray[Any]], point: OperatingPoint) -> NDArray[np.int64]:
     """The class each sample leaves with, given every exit's logits and the point's rules."""
-    answers: NDArray[np.int64] = logits[-1].argmax(axis=1)
-    inside = np.ones(len(answers), dtype=np.bool_)
-    streaks: Streaks | None = None
-    for values, rule in zip(logits, point.rules, strict=False):
-        streaks = Streaks.begin(values) if streaks is None else streaks.then(values)
-        leaves = inside & (exit_scores(point.policy, rule, values, streaks) >= rule.threshold)
-        answers[leaves] = values.argmax(axis=1)[leaves]
-        inside &= ~leaves
+    classes = np.stack([values.argmax(axis=1) for values in logits])
+    answers: NDArray[np.int64] = classes[left_at(logits, point), np.arange(classes.shape[1])]
     return answers
+
+
+def left_at(logits: list[NDArray[Any]], point: OperatingPoint) -> NDArray[np.int64]:
+    """The step of the point's path after which each sample leaves."""
+    found = np.full(len(logits[-1]), len(point.rules))
+    streaks: Streaks | None = None
+    for step, (values, rule) in enumerate(zip(logits, point.rules, strict=False)):
+        streaks = Streaks.begin(values) if streaks is None else streaks.then(values)
+        leaves = exit_scores(point.policy, rule, values, streaks) >= rule.threshold
+        found[leaves & (found == len(point.rules))] = step
+    return found
 
 
 def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> Parity:
