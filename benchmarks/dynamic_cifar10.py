@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 import edgewright as ew
 from edgewright.bundle import Bundle
-from edgewright.core import POLICIES, Budget, Policy
+from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
 from edgewright.distill import objective_for
 from edgewright.exits import calibrate_exits
 from edgewright.pipeline import Recipe
@@ -190,9 +190,14 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
                      "mean_latency_ms": mean.value,
                      "shares": (np.bincount(left, minlength=len(macs)) / len(left)).tolist(),
                      "thresholds": calibration.point.thresholds,
-                     "errors_before": calibration.errors_before,
-                     "errors_after": calibration.errors_after})
+                     "calibration_errors": _errors(calibration.point)})
     return rows
+
+
+def _errors(point: OperatingPoint) -> dict[str, tuple[float, ...]]:
+    """Of every early exit, before and after its temperature."""
+    known = point.calibrated
+    return {} if known is None else {"before": known.errors_before, "after": known.errors_after}
 
 
 def table(rows: Rows) -> str:

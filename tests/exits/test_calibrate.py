@@ -86,13 +86,13 @@ def test_temperatures_mend_exits_that_are_too_sure(certainty):
     logits, targets = simulated(4000, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=certainty))
     assert all(after < before / 2 for before, after
-               in zip(found.errors_before, found.errors_after, strict=True))
+               in zip(found.point.calibrated.errors_before, found.point.calibrated.errors_after, strict=True))
     new, labels = simulated(4000, seed=1, overconfident=3.0)
     for index, rule in enumerate(found.point.rules):
         error = expected_calibration_error(new[index], labels, rule.temperature)
         assert error < 0.03 < expected_calibration_error(new[index], labels)
     if certainty is None:
-        assert found.errors_before[0] == expected_calibration_error(logits[0], targets)
+        assert found.point.calibrated.errors_before[0] == expected_calibration_error(logits[0], targets)
 
 
 def test_without_a_confidence_nothing_is_promised():

@@ -116,6 +116,8 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
         points=(OperatingPoint(
             name="default", path=(0, 1, 2),
             rules=(ExitRule(threshold=0.92), ExitRule(threshold=0.885)),
+            calibrated=ExitProfile(split="val", samples=5_000, shares=(0.52, 0.31, 0.17),
+                                   errors_before=(0.041, 0.02), errors_after=(0.012, 0.011)),
             tested=ExitProfile(split="test", samples=10_000, shares=(0.5234, 0.3111, 0.1655))),),
         original=file_figures(0.9173, 1_092_437, 272_474, 4.12, 4.15, 40_813_184, 0.188, 131_072),
         compressed=file_figures(0.9143, 153_127, 139_120, 2.04, 1.31, 12_700_000, 0.0091, 49_152),

@@ -155,6 +155,7 @@ def test_stages_layers_exits_and_uncounted_appear(manifest):
     assert "52.3 %" in page.text
     assert "5,234 of 10,000 samples" in page.text
     assert "0.885" in page.text
+    assert "4.1 % to 1.2 %" in page.text
     assert "13.3 M" in page.text  # 6.2 M + 7.1 M
     # (0.5234 * 6.2 + 0.3111 * 13.3 + 0.1655 * 20.7) / 20.7
     assert "the mean sample needs 52.2 % of the MACs" in page.text

@@ -61,12 +61,17 @@ class ExitProfile(_Record):
         shares: Share that left after each segment, the last included.
         deciles: Of the top softmax probability after the first segment, by which drift is seen;
             empty without exits.
+        errors_before: Expected calibration error of each early exit without its temperature (Guo
+            et al. 2017): how far its confidence is from its accuracy; empty where not known.
+        errors_after: The same with its temperature.
     """
 
     split: str
     samples: int
     shares: tuple[float, ...]
     deciles: tuple[float, ...] = ()
+    errors_before: tuple[float, ...] = ()
+    errors_after: tuple[float, ...] = ()
 
 
 class OperatingPoint(_Record):

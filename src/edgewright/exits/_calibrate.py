@@ -37,8 +37,6 @@ class Calibration:
         accuracy: With early exits, on all samples of the split.
         full_accuracy: Of the last exit alone.
         mean_macs: Multiply-accumulates a sample, on average.
-        errors_before: Expected calibration error of each early exit, without its temperature.
-        errors_after: With it; both on samples it was not fitted on, where a guarantee is asked for.
         samples_needed: Where a guarantee was asked for and no sample could be let out, about how
             many samples would do; None otherwise, and where the losses seen are too large for it.
         words: All this in one line.
@@ -48,8 +46,6 @@ class Calibration:
     accuracy: float
     full_accuracy: float
     mean_macs: float
-    errors_before: tuple[float, ...]
-    errors_after: tuple[float, ...]
     samples_needed: int | None
     words: str
 
@@ -62,8 +58,8 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
     Each early exit gets its temperature (and its gate); then thresholds are lowered along one path
     (`threshold_path`). Without ``config.confidence`` the cheapest point within the drop allowed on
     this split is taken. With it, a quarter of the samples, drawn by the seed, serves to find all of
-    that, and the rest to test the path (`certify`): with that probability the loss on data like
-    these is at most the drop. It holds for each point by itself.
+    that, and the rest to test the path (`certify`) and to take the calibration errors on: with that
+    probability the loss on data like these is at most the drop. It holds for each point by itself.
 
     Args:
         logits: One array (N, classes) per exit, the last included.
@@ -178,7 +174,8 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
         rules=tuple(rule.model_copy(update={"threshold": float(threshold)})
                     for rule, threshold in zip(fitted.rules, thresholds, strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
-                               deciles=fitted.deciles),
+                               deciles=fitted.deciles, errors_before=fitted.errors[0],
+                               errors_after=fitted.errors[1]),
         guarantee=None if certificate is None else Guarantee(
             epsilon=drop, delta=_delta(config), samples=certificate.samples, split=split,
             p_value=certificate.p_value))
@@ -188,7 +185,7 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
     words = (f"{name}: {_words_on_leaving(point)}; accuracy {accuracy:.2%} against "
              f"{full_accuracy:.2%}, {format_count(mean_macs)} MACs on average"
              f"{_words_on_certainty(point, certificate)}")
-    return Calibration(point, accuracy, full_accuracy, mean_macs, *fitted.errors,
+    return Calibration(point, accuracy, full_accuracy, mean_macs,
                        certificate.samples_needed if certificate else None, words)
 
 

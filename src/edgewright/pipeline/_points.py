@@ -19,7 +19,8 @@ def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
     found = calibrate(Session(draft), task.val, exits, seed)
     for calibration in found:
         narrator.note(calibration.words)
-    return with_points(draft, tuple(calibration.point for calibration in found))
+    return with_points(draft, tuple(calibration.point.model_copy(update={
+        "path": draft.manifest.point.path}) for calibration in found))
 
 
 def judged(draft: Bundle, task: Task) -> tuple[Figures, Manifest]:

@@ -21,21 +21,33 @@ def exit_chart(manifest: Manifest) -> Markup:
     shares = point.tested.shares if point.tested else (0.0,) * len(costs)
     asked = [*(f"{threshold:.4g}" for threshold in point.thresholds), "none"]
     samples = point.tested.samples if point.tested else 0
+    errors = [*_calibration_errors(point), "none"]
     rows = [_exit("Final" if step == len(costs) - 1 else f"Exit {step + 1}", share, samples,
-                  limit, cost)
-            for step, (share, limit, cost) in enumerate(zip(shares, asked, costs, strict=True))]
-    head = ("Exit", "Leave here", f"{point.policy.capitalize()} asked", "MACs to here")
+                  cells, cost)
+            for step, (share, *cells, cost)
+            in enumerate(zip(shares, asked, errors, costs, strict=True))]
+    head = ("Exit", "Leave here", f"{point.policy.capitalize()} asked", "Calibration error",
+            "MACs to here")
     parts = [table(head, rows, "exits")]
     if len(manifest.points) > 1:
         parts.append(_points(manifest.points))
     return section("Exits", *parts, lead=f"{_summary(shares, costs)} {_promise(point)}".strip())
 
 
-def _exit(name: str, share: float, samples: int, asked: str, cost: int) -> Markup:
+def _calibration_errors(point: OperatingPoint) -> list[str]:
+    """Of each early exit: how far its confidence is from its accuracy, before and after."""
+    known = point.calibrated
+    if known is None or not known.errors_before:
+        return ["not known"] * len(point.rules)
+    return [f"{100 * before:.1f} % to {100 * after:.1f} %" for before, after
+            in zip(known.errors_before, known.errors_after, strict=True)]
+
+
+def _exit(name: str, share: float, samples: int, cells: list[str], cost: int) -> Markup:
     count = f"{round(share * samples):,} of {samples:,} samples" if samples else ""
     return row(name, el("td", el("div", bar(share, 0, 1), el("span", f"{100 * share:.1f} %"),
                                  class_="meter"), el("small", count) if count else ""),
-               asked, format_count(cost))
+               *cells, format_count(cost))
 
 
 def _points(points: tuple[OperatingPoint, ...]) -> Markup:
