@@ -164,6 +164,14 @@ def test_dear_exits_are_fewer(residual):
     assert counts[0] > counts[2] > counts[3] == 0
 
 
+def test_patience_gets_two_exits_or_none(residual):
+    one = plan_exits(residual, EarlyExits(overhead=0.2))
+    two = plan_exits(residual, EarlyExits(overhead=0.2, policy="patience"))
+    assert (len(one.places), len(two.places)) == (1, 2)
+    assert two.mean_macs >= one.mean_macs
+    assert plan_exits(residual, EarlyExits(overhead=1.0, policy="patience")).places == ()
+
+
 def test_measured_shares_move_the_exit(residual):
     early, *_, before, late, _ = exit_places(residual)
     for place in (early, late):

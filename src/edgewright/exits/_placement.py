@@ -62,7 +62,7 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     What share can leave is known only once the exits are trained. Until then it is *modelled*:
     ``p(c) = c ** promise``. With a ``promise`` of 1 and heads that cost nothing, a given number
     of exits lies at equal shares of the work, the usual rule. Measured shares take the model's
-    place where they are given.
+    place where they are given. Patience gets two exits where one would do, or none.
 
     Args:
         program: With one output of logits (N, classes).
@@ -94,8 +94,11 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     total = program.costs().macs
     depths = np.array([place.macs / total for place in places])
     heads = np.array([place.head_macs / total for place in places])
-    found = cheapest_chain(depths, heads + config.overhead,
-                           leaving_shares(program, depths, config), count)
+    shares = leaving_shares(program, depths, config)
+    found = cheapest_chain(depths, heads + config.overhead, shares, count)
+    if len(found.chosen) == 1 and config.policy == "patience":  # it waits for two that agree
+        found = (cheapest_chain(depths, heads + config.overhead, shares, 2) if len(places) > 1
+                 else Chain((), 1.0))
     return ExitPlan(tuple(places[index] for index in found.chosen), found.cost * total, total)
 
 

@@ -90,7 +90,7 @@ class Assembly:
         """
         narrator.begin("export")
         draft = self.draft(staged.program)
-        if self.exits is not None:
+        if self.exits is not None and draft.manifest.points:
             draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")

@@ -11,7 +11,7 @@ import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
 from edgewright.distill import fit, objective_for
-from edgewright.exits import EarlyExits, add_exits
+from edgewright.exits import EarlyExits, add_exits, fitting_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
@@ -168,7 +168,13 @@ class Stages:
                              progress=self.narrator.progress("weights"))
 
     def _exits(self, program: Program) -> Program:
-        return add_exits(program, self.task, self.recipe.exits,
+        asked = self.recipe.exits or EarlyExits()
+        exits, note = fitting_exits(program, asked)  # which may pay no more, now that it is small
+        if note:
+            self.narrator.note(note)
+        if exits is None:
+            return program
+        return add_exits(program, self.task, exits,
                          objective=self._objective(self.recipe.exits), seed=self.seed,
                          checkpoint=self.directory.checkpoint("exits"),
                          progress=self.narrator.progress("exits"))
