@@ -8,6 +8,8 @@ from pydantic import Field
 
 from edgewright.training import Settings
 
+_BY_WEIGHTS: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp",
+                                "random"})
 # Criteria whose scores are changes of the loss or the logits: they compare across layers.
 _ABSOLUTE: Final = frozenset({"taylor", "fisher", "obd", "gauss_newton"})
 
@@ -40,7 +42,8 @@ class ChannelPruning(Settings):
         samples: Training samples the data-driven criteria, and ``compensate``, look at.
         compensate: Fit the layers that read removed channels, by least squares, to put out what
             they did (He 2017), and measure batch norms anew. Needs data; costs a few passes over
-            ``samples``.
+            ``samples``. Done after every step where the next one's scores look at data, and else
+            once, after the last: norms are those of the weights that training left.
         prove_export: Translate what is left to ONNX and hold ONNX Runtime's outputs against it,
             besides the proof of every slice.
 
@@ -67,6 +70,11 @@ class ChannelPruning(Settings):
     samples: int = Field(default=1024, ge=1)
     compensate: bool = False
     prove_export: bool = True
+
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether the criterion needs samples."""
+        return self.criterion not in _BY_WEIGHTS
 
     @property
     def normalizes(self) -> bool:

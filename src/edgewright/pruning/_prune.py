@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from edgewright.errors import UsageError
@@ -11,6 +11,7 @@ from edgewright.program import ChannelGroups, Program, kept_words, remove_channe
 from edgewright.pruning._compensate import compensate
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._latency import layer_latencies
+from edgewright.pruning._survivors import Survivors
 from edgewright.pruning.criteria import score_channels
 from edgewright.search import (
     Allocation,
@@ -65,20 +66,33 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     cost = CostModel(program, groups, config.target, latency)
     whole = replace(allocation_of(config), original=cost.full)
     require_reachable(cost, whole)
+    once = between is None and not config.looks_at_data
+    original, survivors = (program, groups), Survivors(groups)
     for step in range(1, config.steps + 1):
         scores = score_channels(program, task, groups, config, seed)
         share = replace(whole, ratio=config.ratio * step / config.steps)
         removed = allocate_channels(cost, scores, share)
-        sliced = remove_channels(program, groups, removed)
-        program = sliced if samples is None else compensate(program, sliced, groups, removed,
-                                                            samples)
+        if once:
+            survivors.remove(groups, removed)
+        program = _without(program, groups, removed, None if once else samples)
         if step < config.steps:
             program = between(program, step) if between is not None else program
             groups = program.groups(config.ignore)
             cost = CostModel(program, groups, config.target, latency)
+    if once and samples is not None:
+        program = _without(*original, survivors.gone, samples)
     if config.prove_export:
         prove_export(program)
     return program
+
+
+def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
+             samples: Split | None) -> Program:
+    """The program without these channels, whose part others take over where there are samples."""
+    sliced = remove_channels(program, groups, removed)
+    if samples is None:
+        return sliced
+    return compensate(program, sliced, groups, removed, samples)
 
 
 def allocation_of(config: ChannelPruning) -> Allocation:

@@ -1,0 +1,77 @@
+"""Removals in a row are one removal of what is gone in the end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgewright.program import Program, remove_channels
+from edgewright.pruning import ChannelPruning, prune
+from edgewright.pruning._survivors import Survivors
+
+
+class Attention(nn.Module):
+    """Heads and their width are pruned apart, and the tokens' channels through a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(6, 12), nn.LayerNorm(12)
+        self.attend = nn.MultiheadAttention(12, 4, batch_first=True)
+        self.last = nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        y = self.norm(x)
+        return self.last(x + self.attend(y, y, y, need_weights=False)[0])
+
+
+@pytest.fixture(scope="module")
+def attention():
+    torch.manual_seed(0)
+    return Program.capture(Attention().eval(), torch.zeros(2, 5, 6))
+
+
+@pytest.mark.parametrize("name", ["mixed_program", "attention"])
+@pytest.mark.parametrize("seed", range(4))
+def test_removals_in_a_row_are_one_removal(name, seed, request):
+    program = request.getfixturevalue(name)
+    random, groups = np.random.default_rng(seed), program.groups()
+    survivors, left = Survivors(groups), program
+    for _ in range(4):
+        step = left.groups()
+        roomy = [group.channels for group in step.groups if len(group.channels) > 1]
+        gone = [int(random.choice(channels)) for channels in roomy if random.random() < 0.7]
+        survivors.remove(step, gone)
+        left = remove_channels(left, step, gone)
+    at_once = remove_channels(program, groups, survivors.gone)
+    assert survivors.gone
+    assert all(torch.equal(tensor, at_once.state_dict()[name])
+               for name, tensor in left.state_dict().items())
+
+
+def test_many_steps_are_compensated_once_by_criteria_of_weights(
+        mixed_program, mixed_task, monkeypatch):
+    from edgewright.pruning import _prune  # noqa: PLC0415
+
+    calls = []
+    compensate = _prune.compensate
+    monkeypatch.setattr(_prune, "compensate",
+                        lambda *given: calls.append(given) or compensate(*given))
+    settings = {"ratio": 0.5, "round_to": 1, "steps": 4, "compensate": True}
+    plain = prune(mixed_program, None, ChannelPruning(
+        criterion="magnitude", **settings | {"compensate": False}))
+    repaired = prune(mixed_program, mixed_task, ChannelPruning(criterion="magnitude", **settings))
+    assert len(calls) == 1
+    assert calls[0][0] is mixed_program
+    assert {name: tensor.shape for name, tensor in repaired.state_dict().items()} == {
+        name: tensor.shape for name, tensor in plain.state_dict().items()}
+    x = next(mixed_task.train.batches(72)).inputs[0]
+    errors = [(one.run(x) - mixed_program.run(x)).norm() for one in (repaired, plain)]
+    assert errors[0] < 0.7 * errors[1]
+    prune(mixed_program, mixed_task, ChannelPruning(criterion="taylor", **settings))
+    assert len(calls) == 1 + 4
+    prune(mixed_program, mixed_task, ChannelPruning(criterion="magnitude", **settings),
+          between=lambda program, step: program)
+    assert len(calls) == 1 + 4 + 4
