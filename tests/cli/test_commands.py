@@ -21,6 +21,7 @@ from edgewright import __version__
 from edgewright.bundle import read_bundle, write_bundle
 from edgewright.cli import main
 from edgewright.core import Measurement
+from edgewright.pipeline import combine
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -279,6 +280,22 @@ def test_run_takes_an_array(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     code, out, _ = cli("run", bundle, "--input", tmp_path / "x.npy", "--top", 1)
     assert code == 0
     assert len(out.splitlines()) == 4
+
+
+def test_run_goes_through_the_point_that_is_named(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both.edge"
+    combine({"whole": bundle, "again": bundle}, both)
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 8, 8), dtype=np.float32))
+    for words, name in (((), "whole"), (("--point", "again"), "again")):
+        code, out, _ = cli("run", both, "--input", tmp_path / "x.npy", *words)
+        assert code == 0
+        assert out.splitlines()[-1].startswith(f"exit 1 of 1 of {name}, ")
+    code, _, err = cli("run", both, "--input", tmp_path / "x.npy", "--point", "best")
+    assert code == 2
+    assert "has no operating point 'best'; it has whole, again" in one_line(err)
+    code, out, _ = cli("profile", both)
+    assert code == 0
+    assert "whole" in out
 
 
 def test_profile_shows_layers_groups_and_what_stays(cli: Cli) -> None:

@@ -107,7 +107,7 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
                       format_size(segment.size_bytes), format_count(segment.macs),
                       f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes))
     console.print(table)
-    if any(point.rules for point in manifest.points):
+    if manifest.points:
         console.print(_points_table(manifest.points))
 
 

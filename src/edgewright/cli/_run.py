@@ -16,25 +16,32 @@ def run(
     bundle: Annotated[Path, typer.Argument(help="A bundle (.edge).")],
     input_file: Annotated[Path, typer.Option("--input", help="An image, a .npy array, or a .npz "
                                                              "with one array an input.")],
+    point: Annotated[str | None, typer.Option(help="Operating point; the bundle's default if left "
+                                                   "out.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
 ) -> None:
     """Run a bundle on one input and print what it sees. Never imports torch.
 
-    Example:
+    Examples:
       edgewright run runs/r20/model.edge --input cat.png
+
+      edgewright run runs/r20/model.edge --input cat.png --point saver
     """
     from edgewright.runtime import load, read_input
 
     session = load(bundle)
+    if point is not None:
+        session.point = point
     inputs = read_input(input_file, session.manifest)
     session(*inputs)  # the first call pays for the engine's set-up
     prediction = session(*inputs)
-    exits = len(session.manifest.segments)
+    taken = next(one for one in session.points if one.name == prediction.point)
     for index, output in enumerate(prediction.outputs):
         for line in _describe(output, session.manifest, top):
             typer.echo(line if len(prediction.outputs) == 1 else f"output {index}: {line}")
-    typer.echo(f"exit {prediction.exit[0] + 1} of {exits}, {prediction.latency_ms:.3f} ms "
-               f"on {session.runtime}")
+    where = f" of {taken.name}" if len(session.points) > 1 else ""
+    typer.echo(f"exit {prediction.exit[0] + 1} of {len(taken.path)}{where}, "
+               f"{prediction.latency_ms:.3f} ms on {session.runtime}")
 
 
 def _describe(output: NDArray[np.float32], manifest: Manifest, top: int) -> list[str]:
