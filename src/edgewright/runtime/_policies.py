@@ -35,13 +35,13 @@ class Streaks:
     @classmethod
     def begin(cls, logits: NDArray[Any]) -> Self:
         """After the first exit."""
-        _check(logits)
+        check_logits(logits)
         classes = logits.argmax(axis=1)
         return cls(classes, np.ones_like(classes))
 
     def then(self, logits: NDArray[Any]) -> Streaks:
         """After one exit more."""
-        _check(logits)
+        check_logits(logits)
         classes = logits.argmax(axis=1)
         return Streaks(classes, np.where(classes == self.classes, self.lengths + 1, 1))
 
@@ -95,7 +95,7 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
 
 def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
     """What a learned gate sees: 1, and the scores of confidence, margin and entropy, (N, 4)."""
-    _check(logits)
+    check_logits(logits)
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     total = np.exp(scaled).sum(axis=1, keepdims=True)
@@ -108,14 +108,19 @@ def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
 
 def confidence(logits: NDArray[Any], temperature: float = 1.0) -> Scores:
     """Top softmax probability of each row of logits (N, classes) over a temperature, (N,)."""
-    _check(logits)
+    check_logits(logits)
     below_top = logits.astype(np.float64)
     below_top -= below_top.max(axis=1, keepdims=True)
     found: Scores = 1.0 / np.exp(below_top / temperature).sum(axis=1)
     return found
 
 
-def _check(logits: NDArray[Any]) -> None:
+def check_logits(logits: NDArray[Any]) -> None:
+    """See that an exit gave logits.
+
+    Raises:
+        DataError: They are not (N, classes) of two classes or more.
+    """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise DataError(f"an exit gave logits of shape {logits.shape}, expected (N, classes) of "
                         "two classes or more; only classifiers can leave early")

@@ -20,12 +20,12 @@ from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._engine import Arrays, Engine
 from edgewright.runtime._inputs import check_inputs
 from edgewright.runtime._onnxruntime import OnnxEngine
-from edgewright.runtime._policies import confidence
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._senses import Senses
 from edgewright.runtime._sensors import Sensor
 from edgewright.runtime._stats import Counters, Stats
 from edgewright.runtime._walk import Walked, walk
+from edgewright.runtime._walk_one import MOST_CLASSES, walk_one
 
 _RUNTIME: Final = "onnxruntime"
 _PROBES: Final = 5
@@ -107,6 +107,7 @@ class Session:
             {point.path[0] for point in self.points}
             | {number for number, segment in enumerate(bundle.manifest.segments)
                if segment.reads == "inputs"})
+        self._classes = bundle.manifest.outputs[0].shape[-1] or 0
         self._counters = Counters(bundle.manifest.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         self._senses = Senses(tuple(sensors)) if sensors else None
@@ -227,7 +228,8 @@ class Session:
             return expected is None or _since_ms(start) + expected < deadline_ms
 
         run = self._run if deadline_ms is None else self._run_timed
-        return walk(point, self._takes_inputs, inputs, run, has_time)
+        few = len(inputs[0]) == 1 and self._classes <= MOST_CLASSES and point.rules
+        return (walk_one if few else walk)(point, self._takes_inputs, inputs, run, has_time)
 
     def _run(self, segment: int, inputs: Arrays) -> Arrays:
         return self._engines[segment].run(inputs)
@@ -246,9 +248,8 @@ class Session:
         if self._chosen is None:
             self._controller.record(number, latency_ms)
         monitor = self._monitors[number]
-        if monitor is not None and walked.first_logits is not None:
-            temperature = self.points[number].rules[0].temperature
-            monitor.add(confidence(walked.first_logits, temperature), walked.exits)
+        if monitor is not None and walked.first is not None:
+            monitor.add(walked.first, walked.exits)
 
     def _check_deadline(self, value: float) -> None:
         first = min((point.path[0] for point in self.points),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.core import OperatingPoint
 from edgewright.runtime._engine import Arrays
-from edgewright.runtime._policies import Streaks, exit_scores
+from edgewright.runtime._policies import Scores, Streaks, confidence, exit_scores
 
 RunSegment = Callable[[int, Arrays], Arrays]
 HasTime = Callable[[int, int], bool]
@@ -26,13 +26,13 @@ class Walked:
         outputs: Of the model, (N, ...) each.
         exits: Step of the path after which each sample left, (N,) int64.
         cut_short: Whether it left because time was up, (N,) bool.
-        first_logits: What the first exit said of all of them, (N, classes); None without exits.
+        first: Top softmax probability at the first exit, (N,) float64; None without exits.
     """
 
     outputs: Arrays
     exits: NDArray[np.int64]
     cut_short: NDArray[np.bool_]
-    first_logits: NDArray[Any] | None
+    first: Scores | None
 
 
 def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, run: RunSegment,
@@ -55,11 +55,13 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
     if not point.rules:
         return Walked(run(point.path[0], inputs), exits, cut_short, None)
     left: list[tuple[NDArray[np.intp], NDArray[Any]]] = []
-    staying, current, streaks, first = np.arange(samples), inputs, None, None
+    staying, current, streaks = np.arange(samples), inputs, None
+    first: Scores | None = None
     for step, rule in enumerate(point.rules):
         outputs = run(point.path[step], current)
         logits, features = outputs[0], outputs[-1]
-        first = logits if first is None else first
+        if first is None:
+            first = confidence(logits, rule.temperature)
         streaks = Streaks.begin(logits) if streaks is None else streaks.then(logits)
         leaves = exit_scores(point.policy, rule, logits, streaks) >= rule.threshold
         after = point.path[step + 1]
