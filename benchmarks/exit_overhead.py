@@ -2,8 +2,8 @@
 
 ResNet-20 in 8 bits with automatic exits: every sample goes through all segments, all exits are
 asked, and none is left. In turn with it run the same network without exits, as one file through the
-same `Session` and through ONNX Runtime alone. What the heads compute is stated beside; what is left
-of the difference is the controller's: the calls, the decisions, the counting.
+same `Session` and through ONNX Runtime alone; the segments without a session; and the one file with
+`If`, in which ONNX Runtime itself decides. What the heads compute is stated beside.
 
 Example:
     python benchmarks/exit_overhead.py --data DIR --weights DIR
@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import edgewright as ew
 from edgewright.core import Budget
+from edgewright.exits import NEVER
+from edgewright.exporters import to_conditional_onnx
 from edgewright.measure import compare_latency, pinned
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -42,10 +44,11 @@ def main() -> None:
                        for one in (whole, ew.add_exits(whole, task, config)))
     assembly = Assembly(task, Budget(), Recipe(name="overhead"), config, 0, "resnet20")
     full, staged = assembly.draft(single), assembly.draft(dynamic)
+    nested = OnnxEngine(to_conditional_onnx(dynamic, [NEVER] * dynamic.exits))
     record = {"exits": dynamic.exits,
               "heads_macs_share": round(sum(s.macs for s in staged.manifest.segments)
                                         / full.manifest.segments[0].macs - 1, 4),
-              **timed(full, staged, task, given.rounds),
+              **timed(full, staged, nested, task, given.rounds),
               **provenance(_PACKAGES, rounds=given.rounds)}
     given.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
@@ -61,8 +64,9 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def timed(full: Any, staged: Any, task: ew.Task, rounds: int) -> dict[str, Any]:
-    """Medians of all three, in turn on one core; ratios to the file alone."""
+def timed(full: Any, staged: Any, nested: OnnxEngine, task: ew.Task,
+          rounds: int) -> dict[str, Any]:
+    """Medians of all five, in turn on one core; ratios to the file alone."""
     samples = [batch.inputs[0].numpy() for batch in task.test.sample(200).batches(1)]
     engine = OnnxEngine(next(iter(full.segments.values())))
     engines = [OnnxEngine(content) for content in staged.segments.values()]
@@ -78,6 +82,7 @@ def timed(full: Any, staged: Any, task: ew.Task, rounds: int) -> dict[str, Any]:
             "file": lambda index: engine.run((samples[index % 200],)),
             "session": lambda index: whole(samples[index % 200]),
             "segments": segments,
+            "one_file_with_if": lambda index: nested.run((samples[index % 200],)),
             "staged": lambda index: steps(samples[index % 200])}, rounds=rounds, warmup=50)
     base = found["file"].median_ms
     return {"core": core, **{f"{name}_ms": round(one.median_ms, 4) for name, one in found.items()},
