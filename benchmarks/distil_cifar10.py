@@ -31,6 +31,7 @@ from typing import Any, Final
 import torch
 
 import edgewright as ew
+from cifar10_arguments import row_arguments
 from edgewright.distill import as_teacher, cache_teacher, student
 from edgewright.task import load_model, load_task
 from stored_rows import Rows, keep, provenance, stored
@@ -94,16 +95,10 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
-    parser.add_argument("--weights", required=True, type=Path,
-                        help="folder of resnet56-cifar10.safetensors and its like")
-    parser.add_argument("--only", default="*", help="pattern of rows to run")
-    parser.add_argument("--list", action="store_true", help="name the rows that are missing")
+    parser = row_arguments(__doc__, RESULTS)
     parser.add_argument("--threads", type=int, help="of torch; all cores if left out")
     parser.add_argument("--caches", type=Path, help="folder of the teachers' caches",
                         default=Path(tempfile.gettempdir(), "edgewright-distil-cifar10"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--samples", type=int, help=argparse.SUPPRESS)  # to see that it runs
     return parser.parse_args()
 

@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 import edgewright as ew
+from cifar10_arguments import row_arguments
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
 from edgewright.distill import objective_for
@@ -99,17 +100,11 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
-    parser.add_argument("--weights", required=True, type=Path,
-                        help="folder of resnet56-cifar10.safetensors and its like")
-    parser.add_argument("--only", default="*", help="pattern of rows to run")
-    parser.add_argument("--list", action="store_true", help="name the rows that are missing")
+    parser = row_arguments(__doc__, RESULTS)
     parser.add_argument("--threads", type=int, help="of torch; all cores if left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--programs", type=Path, help="folder to keep trained programs in, which "
                         "rows of another precision then begin from")
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 

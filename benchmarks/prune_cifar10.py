@@ -32,6 +32,7 @@ from typing import Any, Final
 import torch
 
 import edgewright as ew
+from cifar10_arguments import row_arguments
 from edgewright.task import load_model, load_task
 from prune_cifar10_torch_pruning import PEERS, prune_with_peer
 from stored_rows import Rows, keep, provenance, stored
@@ -52,6 +53,8 @@ OURS: Final[dict[str, dict[str, Any]]] = {
     "ours": _SOLVED | {"samples": SAMPLES},
     "ours-stream": _SOLVED | _WHOLE_STREAM | {"samples": SAMPLES},
     "ours-l2": {"criterion": "l2", "allocation": "global", "samples": 4 * SAMPLES} | _WHOLE_STREAM,
+    "ours-norms": {"criterion": "magnitude", "allocation": "global", "samples": 4 * SAMPLES,
+                   "steps": 64, "ridge": 1.0} | _WHOLE_STREAM,
 }
 _PACKAGES: Final = ("edgewright", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
@@ -100,15 +103,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
-    parser.add_argument("--weights", required=True, type=Path,
-                        help="folder of resnet20-cifar10.safetensors and its like")
-    parser.add_argument("--only", default="*", help="pattern of rows to run")
-    parser.add_argument("--list", action="store_true", help="name the rows that are missing")
+    parser = row_arguments(__doc__, RESULTS)
     parser.add_argument("--threads", type=int, help="of torch; all cores if left out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 
@@ -152,8 +149,8 @@ def ours(point: Point, method: str) -> ew.ChannelPruning:
     On ResNet-20 at 4x and after a third of an epoch, one step in place of eight costs 2 points,
     and ``global`` in place of ``solved`` 3 with the scores of ``ours``.
     """
-    return ew.ChannelPruning(compensate=True, steps=8, ratio=1 - 1 / point.reduction, round_to=1,
-                             **OURS[method])
+    return ew.ChannelPruning(**{"compensate": True, "steps": 8, "ratio": 1 - 1 / point.reduction,
+                                "round_to": 1} | OURS[method])
 
 
 def schedule(epochs: int) -> ew.Training:

@@ -30,6 +30,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 
+from cifar10_arguments import row_arguments
 from edgewright.task import load_task
 from quantise_cifar10_latency import time_files
 from quantise_cifar10_ours import OURS, quantize_ours
@@ -72,19 +73,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
-    parser.add_argument("--weights", required=True, type=Path,
-                        help="folder of resnet20-cifar10.safetensors and its like")
-    parser.add_argument("--only", default="*", help="pattern of rows to run")
-    parser.add_argument("--list", action="store_true", help="name the rows that are missing")
+    parser = row_arguments(__doc__, RESULTS)
     parser.add_argument("--latency", action="store_true", help="only time the files that are kept")
     parser.add_argument("--rounds", type=int, default=400, help="runs of each file, to be timed")
     parser.add_argument("--files", type=Path, default=FILES, help="folder that keeps the files")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 

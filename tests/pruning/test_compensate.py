@@ -259,6 +259,19 @@ def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task):
     assert error(repaired, mixed_program, x) < 0.5 * error(plain, mixed_program, x)
 
 
+def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program: Program,
+                                                                  mixed_task: Task):
+    settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
+    plain = prune(mixed_program, mixed_task, ChannelPruning(**settings)).state_dict()["last.weight"]
+    moved = [float((prune(mixed_program, mixed_task, ChannelPruning(
+        **settings, compensate=True, ridge=ridge)).state_dict()["last.weight"] - plain).norm())
+        for ridge in (0.001, 0.1, 10.0, 1e6)]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] < 1e-4 < moved[0]
+    with pytest.raises(UsageError, match="ridge: Input should be greater than 0"):
+        ChannelPruning(ridge=0)
+
+
 def test_compensation_needs_data(mixed_program: Program):
     with pytest.raises(UsageError, match="compensate=True needs data; give a task"):
         prune(mixed_program, None, ChannelPruning(criterion="magnitude", compensate=True))

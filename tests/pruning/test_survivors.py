@@ -58,7 +58,7 @@ def test_many_steps_are_compensated_once_by_criteria_of_weights(
     calls = []
     compensate = _prune.compensate
     monkeypatch.setattr(_prune, "compensate",
-                        lambda *given: calls.append(given) or compensate(*given))
+                        lambda *given, **how: calls.append(given) or compensate(*given, **how))
     settings = {"ratio": 0.5, "round_to": 1, "steps": 4, "compensate": True}
     plain = prune(mixed_program, None, ChannelPruning(
         criterion="magnitude", **settings | {"compensate": False}))

@@ -18,7 +18,6 @@ from edgewright.task import Split
 aten = torch.ops.aten
 _CONVOLUTIONS: Final = frozenset({aten.conv1d.default, aten.conv2d.default})
 _NEUTRAL: Final = (1, 0, 1)  # stride, padding and dilation where none is given
-_RIDGE: Final = 1e-2  # of the regressors' mean variance, towards the weights as sliced
 _ROWS: Final = 2**17  # observations a layer is fitted to, at most
 _CHUNK: Final = 2**13  # of them at a time
 _MOST_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
@@ -26,7 +25,8 @@ _BYTES: Final = 2**31  # of activations, of the two programs together
 
 
 def compensate(program: Program, sliced: Program, groups: ChannelGroups,
-               removed: Collection[int], samples: Split) -> Program:
+               removed: Collection[int], samples: Split, *,
+               ridge: float = 0.01) -> Program:
     """Fit the layers that read removed channels to put out what they did, from what is left.
 
     Both programs run side by side on the samples. Wherever the sliced one reads something else
@@ -41,9 +41,9 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
     Weights in front of a batch norm keep the length they had, which the norm undoes: least
     squares lengthen them, and the longer, the shorter a step of a later training is to them (van
     Laarhoven 2017, "L2 regularization versus batch and weight normalization").
-    Departs from it by that, by the ridge, 1e-2 of the mean variance of X, and by the last layer,
-    fitted too. Grouped, transposed, 3-d and shared layers, and those of more than 8,192 inputs
-    (channels times extent), are left as sliced.
+    Departs from it by that, by the ridge, and by the last layer, fitted too. Grouped, transposed,
+    3-d and shared layers, and those of more than 8,192 inputs (channels times extent), are left as
+    sliced.
 
     Args:
         program: The program as it was, in floating point.
@@ -51,6 +51,7 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
         groups: As found in ``program``.
         removed: The channels that were removed.
         samples: Inputs to fit to; fewer are taken where their activations exceed 2 GiB.
+        ridge: As a multiple of the mean variance of X.
 
     Example:
         >>> from edgewright.program import remove_channels
@@ -72,7 +73,8 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
     count = max(2, min(len(samples), _BYTES // peak))
     inputs = samples.select(torch.linspace(0, len(samples) - 1, count).long()).batches(count)
     with torch.no_grad():
-        _SideBySide(program, repaired, groups, removed).run(pytree.tree_leaves(next(inputs).inputs))
+        _SideBySide(program, repaired, groups, removed, ridge).run(
+            pytree.tree_leaves(next(inputs).inputs))
     return repaired
 
 
@@ -81,7 +83,8 @@ class _SideBySide:
     """The whole program and the sliced one, run in step, the sliced one repaired on the way."""
 
     def __init__(self, program: Program, repaired: Program, groups: ChannelGroups,
-                 removed: Collection[int]) -> None:
+                 removed: Collection[int], ridge: float) -> None:
+        self._ridge = ridge
         self._whole = Interpreter(program.graph_module)
         self._small = Interpreter(repaired.graph_module)
         self._twins = dict(zip(program.graph.nodes, repaired.graph.nodes, strict=True))
@@ -172,7 +175,8 @@ class _SideBySide:
         for part in zip(*(torch.split(t, _batch(node)) for t in (value, wanted)), strict=True):
             moments.add(*_observations(twin, weight, *part))
         sliced = weight.flatten(1).T.double()
-        fitted, offset = moments.solve(sliced, centred=bias is not None or _is_normalised(node))
+        fitted, offset = moments.solve(sliced, self._ridge,
+                                       centred=bias is not None or _is_normalised(node))
         if self._is_measured_behind(twin):
             fitted = _as_long_as(sliced, fitted)
         weight.copy_(fitted.T.reshape(weight.shape))
@@ -198,15 +202,15 @@ class _Moments:
         self._xx += x.T @ x
         self._xy += x.T @ y
 
-    def solve(self, prior: Tensor, *, centred: bool) -> tuple[Tensor, Tensor]:
+    def solve(self, prior: Tensor, ridge: float, *, centred: bool) -> tuple[Tensor, Tensor]:
         """Weights (regressors, targets) and the offset that is left, 0 unless centred."""
         xx, xy = self._xx / self._count, self._xy / self._count
         x, y = self._mean_x / self._count, self._mean_y / self._count
         if centred:
             xx, xy = xx - x.outer(x), xy - x.outer(y)
-        ridge = _RIDGE * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-        weights = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype),
-                                     xy + ridge * prior)
+        held = ridge * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+        weights = torch.linalg.solve(xx + held * torch.eye(len(xx), dtype=xx.dtype),
+                                     xy + held * prior)
         return weights, y - x @ weights if centred else torch.zeros_like(y)
 
 

@@ -44,6 +44,9 @@ class ChannelPruning(Settings):
             they did (He 2017), and measure batch norms anew. Needs data; costs a few passes over
             ``samples``. Done after every step where the next one's scores look at data, and else
             once, after the last: norms are those of the weights that training left.
+        ridge: How strongly ``compensate`` holds weights to those that training left, as a multiple
+            of the mean variance of what they read: 0.01 where no training follows, 1 where one
+            does (of a far fit it makes less).
         prove_export: Translate what is left to ONNX and hold ONNX Runtime's outputs against it,
             besides the proof of every slice.
 
@@ -69,6 +72,7 @@ class ChannelPruning(Settings):
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
     compensate: bool = False
+    ridge: float = Field(default=0.01, gt=0, allow_inf_nan=False)
     prove_export: bool = True
 
     @property

@@ -74,25 +74,25 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         removed = allocate_channels(cost, scores, share)
         if once:
             survivors.remove(groups, removed)
-        program = _without(program, groups, removed, None if once else samples)
+        program = _without(program, groups, removed, None if once else samples, config.ridge)
         if step < config.steps:
             program = between(program, step) if between is not None else program
             groups = program.groups(config.ignore)
             cost = CostModel(program, groups, config.target, latency)
     if once and samples is not None:
-        program = _without(*original, survivors.gone, samples)
+        program = _without(*original, survivors.gone, samples, config.ridge)
     if config.prove_export:
         prove_export(program)
     return program
 
 
 def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
-             samples: Split | None) -> Program:
+             samples: Split | None, ridge: float) -> Program:
     """The program without these channels, whose part others take over where there are samples."""
     sliced = remove_channels(program, groups, removed)
     if samples is None:
         return sliced
-    return compensate(program, sliced, groups, removed, samples)
+    return compensate(program, sliced, groups, removed, samples, ridge=ridge)
 
 
 def allocation_of(config: ChannelPruning) -> Allocation:
