@@ -51,6 +51,20 @@ def test_removals_in_a_row_are_one_removal(name, seed, request):
                for name, tensor in left.state_dict().items())
 
 
+def test_a_group_that_is_down_to_one_channel_stays_so(mixed_program):
+    groups = mixed_program.groups()
+    survivors, left = Survivors(groups), mixed_program
+    for _ in range(6):
+        step = left.groups()
+        gone = [group.channels[0] for group in step.groups if len(group.channels) > 1]
+        survivors.remove(step, gone)
+        left = remove_channels(left, step, gone)
+    at_once = remove_channels(mixed_program, groups, survivors.gone)
+    assert [len(left.state_dict()[name]) for name in ("first.weight", "head.weight")] == [1, 1]
+    assert all(torch.equal(tensor, at_once.state_dict()[name])
+               for name, tensor in left.state_dict().items())
+
+
 def test_many_steps_are_compensated_once_by_criteria_of_weights(
         mixed_program, mixed_task, monkeypatch):
     from edgewright.pruning import _prune  # noqa: PLC0415

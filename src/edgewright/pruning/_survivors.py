@@ -40,14 +40,17 @@ class Survivors:
     def __init__(self, groups: ChannelGroups) -> None:
         self._groups = groups
         self._kept: dict[tuple[str, int], NDArray[np.int64]] = {
-            place: np.arange(len(_labels(groups, place)))
-            for group in groups.groups for place in group.slices}
+            (name, dim): np.arange(len(labels))
+            for group in groups.groups for name, dim in group.slices
+            if (labels := groups.tensor(name)[dim]) is not None}
 
     def remove(self, groups: ChannelGroups, channels: Collection[int]) -> None:
         """Note that these channels go, of the program that is left so far."""
         gone = groups.removed_flags(channels)
-        for place, kept in self._kept.items():
-            self._kept[place] = kept[~gone[_labels(groups, place)]]
+        for (name, dim), kept in self._kept.items():
+            labels = groups.tensor(name)[dim]
+            if labels is not None:  # one that is left alone has no label, and stays
+                self._kept[name, dim] = kept[~gone[labels]]
 
     @property
     def gone(self) -> set[int]:
@@ -56,10 +59,3 @@ class Survivors:
         return {channel for channel in self._groups.channels.tolist()
                 if all(left[place].isdisjoint(indices.tolist())
                        for place, indices in self._groups.slices(channel).items())}
-
-
-def _labels(groups: ChannelGroups, place: tuple[str, int]) -> NDArray[np.int64]:
-    name, dim = place
-    labels = groups.tensor(name)[dim]
-    assert labels is not None  # noqa: S101 - a channel is sliced from it
-    return labels
