@@ -34,7 +34,7 @@ def pool_window(node: Node) -> PoolWindow:
         >>> import torch
         >>> from edgewright.program import Program
         >>> program = Program.capture(torch.nn.AvgPool2d(2), torch.zeros(1, 1, 4, 4))
-        >>> pool_window(program.calls()[0])[:3]
+        >>> pool_window(next(program.calls()))[:3]
         ([2, 2], [2, 2], [0, 0])
     """
     given: Any = node.args[1:]
