@@ -31,6 +31,7 @@ from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._points import calibrated, judged
+from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
 from stored_rows import provenance
 
@@ -81,7 +82,7 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(calibration_samples=512)))
     if exits is not None:
         draft = calibrated(draft, task, exits, 0, Narrator(quiet=True))
-    figures, manifest = judged(draft, task)
+    figures, manifest = judged(Session(draft), draft, task)
     write_bundle(folder / f"{name}.edge", manifest.model_copy(update={"compressed": figures}),
                  draft.segments)
     return folder / f"{name}.edge"

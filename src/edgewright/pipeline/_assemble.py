@@ -95,7 +95,7 @@ class Assembly:
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
-        figures, manifest = judged(draft, self.task)
+        figures, manifest = judged(session, draft, self.task)
         manifest = manifest.model_copy(update={
             "compressed": draft.manifest.compressed.with_(*figures.measurements),
             "simulated": Figures.of(simulation.accuracy),

@@ -58,8 +58,9 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     draft = pool.bundle(second, (point,), {"cascade": [first.manifest.recipe,
                                                        second.manifest.recipe]})
     chosen = calibrated(draft, task, config or EarlyExits(), seed, Narrator(quiet=quiet))
-    figures, manifest = judged(chosen, task)
-    latencies = time_sessions({"large": Session(second), "cascade": Session(chosen)}, task.test)
+    session = Session(chosen)
+    figures, manifest = judged(session, chosen, task)
+    latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)
     default = manifest.points[0]
     return write_bundle(out, manifest.model_copy(update={
         "seed": seed, "data": task.name,

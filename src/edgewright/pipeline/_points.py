@@ -23,13 +23,14 @@ def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
         "path": draft.manifest.point.path}) for calibration in found))
 
 
-def judged(draft: Bundle, task: Task) -> tuple[Figures, Manifest]:
+def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manifest]:
     """The default point's figures on the test split, and the manifest with every point's.
 
+    The session runs the draft at its default point.
     All but the default have their latencies too, timed in turn; the default's is timed with the
     other files of its run.
     """
-    figures, tested = judge(Session(draft), task.test)
+    figures, tested = judge(session, task.test)
     if not draft.manifest.points:
         return figures, draft.manifest
     default, *others = draft.manifest.points

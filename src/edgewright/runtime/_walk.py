@@ -60,10 +60,12 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
     for step, rule in enumerate(point.rules):
         outputs = run(point.path[step], current)
         logits, features = outputs[0], outputs[-1]
-        if first is None:
-            first = confidence(logits, rule.temperature)
         streaks = Streaks.begin(logits) if streaks is None else streaks.then(logits)
-        leaves = exit_scores(point.policy, rule, logits, streaks) >= rule.threshold
+        scores = exit_scores(point.policy, rule, logits, streaks)
+        if first is None:
+            first = (scores if point.policy == "confidence"
+                     else confidence(logits, rule.temperature))
+        leaves = scores >= rule.threshold
         after = point.path[step + 1]
         if not (leaves.all() or has_time(after, int(np.count_nonzero(~leaves)))):
             cut_short[staying[~leaves]] = True
