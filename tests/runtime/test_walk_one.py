@@ -58,11 +58,11 @@ def test_every_sample_goes_where_it_goes_in_a_batch(policy, takes_inputs, timely
 
     inputs = np.arange(60.0)[:, None]
     together = walk(point, takes_inputs, (inputs,), run, has_time)
-    assert len(set(together.exits.tolist())) > 1 or not timely
+    assert len(set(together.exits)) > 1 or not timely
     for sample in range(60):
         alone = walk_one(point, takes_inputs, (inputs[[sample]],), run, has_time)
-        assert alone.exits[0] == together.exits[sample]
-        assert alone.cut_short[0] == together.cut_short[sample]
+        assert alone.exits == [together.exits[sample]]
+        assert alone.cut_short == [together.cut_short[sample]]
         np.testing.assert_array_equal(alone.outputs[0][0], together.outputs[0][sample])
         assert alone.first[0] == pytest.approx(together.first[sample])
 

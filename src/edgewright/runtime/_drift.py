@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class DriftMonitor:
     Example:
         >>> profile = ExitProfile(split="val", samples=5000, shares=(0.8, 0.2))
         >>> monitor = DriftMonitor(profile, window=100)
-        >>> monitor.add(np.full(100, 0.9), np.repeat([0, 1], [20, 80]))
+        >>> monitor.add([0.9] * 100, [0] * 20 + [1] * 80)
         >>> monitor.verdict.words
         'the guarantee no longer applies: since sample 0, 20.0 % of the samples leave at exit 1, \
 80.0 % at calibration (p at most 8e-37); calibrate on samples like the present ones'
@@ -91,7 +92,8 @@ class DriftMonitor:
         self._alpha = alpha
         self._lock = threading.Lock()
         self._windows = 0
-        self._seen = _Window(profile)
+        self._sure: list[float] = []   # of samples in no whole window yet
+        self._exits: list[int] = []
         self._verdict = Drift(False, None, None, f"no whole window of {window} samples yet")
 
     @property
@@ -99,37 +101,37 @@ class DriftMonitor:
         """What is known now."""
         return self._verdict
 
-    def add(self, confidence: NDArray[Any], exits: NDArray[Any]) -> None:
-        """Watch the samples of a call.
+    def add(self, confidence: Sequence[float], exits: Sequence[int]) -> None:
+        """Watch the samples of a call, in plain numbers: all but one call in many only keep them.
 
         Args:
             confidence: Top softmax probability after the first segment, as the profile's deciles
-                were taken, (N,); not a number counts as none at all.
-            exits: Place in the operating point's path after which each sample left, (N,).
+                were taken; not a number counts as none at all.
+            exits: Place in the operating point's path after which each sample left.
 
         Raises:
-            UsageError: The arrays do not fit each other or the profile.
+            UsageError: The two do not fit each other or the profile.
         """
         places = len(self._profile.shares)
-        if confidence.shape != exits.shape or exits.ndim != 1:
-            raise UsageError(f"a confidence and an exit are needed of every sample, got shapes "
-                             f"{confidence.shape} and {exits.shape}")
-        if exits.size and not 0 <= exits.min() <= exits.max() < places:
-            raise UsageError(f"exits from {exits.min()} to {exits.max()}; the profile is of "
+        if len(confidence) != len(exits):
+            raise UsageError("a confidence and an exit are needed of every sample, got "
+                             f"{len(confidence)} and {len(exits)}")
+        if len(exits) and not 0 <= min(exits) <= max(exits) < places:
+            raise UsageError(f"exits from {min(exits)} to {max(exits)}; the profile is of "
                              f"{places}, counted from 0")
         with self._lock:
-            start = 0
-            while start < len(exits) and not self._verdict.drifted:
-                taken = slice(start, start + self._window - self._seen.samples)
-                self._seen.add(confidence[taken], exits[taken])
-                start = taken.stop
-                if self._seen.samples == self._window:
-                    self._close_window()
+            if self._verdict.drifted:
+                return
+            self._sure.extend(confidence)
+            self._exits.extend(exits)
+            while len(self._exits) >= self._window and not self._verdict.drifted:
+                self._close_window()
 
     def _close_window(self) -> None:
         self._windows += 1
-        seen, self._seen = self._seen, _Window(self._profile)
-        found = seen.compare(self._profile)
+        sure, self._sure = self._sure[:self._window], self._sure[self._window:]
+        exits, self._exits = self._exits[:self._window], self._exits[self._window:]
+        found = _compare(np.nan_to_num(sure, nan=0.0), np.array(exits), self._profile)
         if not found:
             self._verdict = Drift(False, None, None, "the profile tells nothing to compare with")
             return
@@ -146,33 +148,21 @@ class DriftMonitor:
             f"{max(p_value, 1e-99):.0e}); calibrate on samples like the present ones"))
 
 
-class _Window:
-    """Counts of the samples of one window."""
-
-    def __init__(self, profile: ExitProfile) -> None:
-        self.samples = 0
-        self._deciles = np.asarray(profile.deciles)
-        self._exits = np.zeros(len(profile.shares))
-        self._below = np.zeros(len(self._deciles))
-        self._up_to = np.zeros(len(self._deciles))
-
-    def add(self, confidence: NDArray[Any], exits: NDArray[Any]) -> None:
-        sure = np.nan_to_num(confidence.astype(np.float64), nan=0.0)[:, None]
-        self._below += (sure < self._deciles - _TIE).sum(axis=0)
-        self._up_to += (sure <= self._deciles + _TIE).sum(axis=0)
-        self._exits += np.bincount(exits.astype(np.intp), minlength=len(self._exits))
-        self.samples += len(exits)
-
-    def compare(self, profile: ExitProfile) -> list[tuple[float, str]]:
-        """Each test's p-value, and in words what differs most."""
-        shares, bins = np.asarray(profile.shares), len(self._deciles) + 1
-        confidences = _evenest(self._below, self._up_to, self.samples)
-        even = np.full(bins, 1 / bins)
-        found = [(homogeneity_p_value(self._exits, shares * profile.samples),
-                  _exits_in_words(self._exits / self.samples, shares)),
-                 (homogeneity_p_value(confidences, even * profile.samples),
-                  _confidences_in_words(confidences / self.samples, even))]
-        return [(p_value, words) for p_value, words in found if p_value is not None]
+def _compare(sure: NDArray[np.float64], exits: NDArray[np.int64],
+             profile: ExitProfile) -> list[tuple[float, str]]:
+    """Each test's p-value of a window's samples, and in words what differs most."""
+    samples, shares = len(exits), np.asarray(profile.shares)
+    deciles = np.asarray(profile.deciles)
+    below = (sure[:, None] < deciles - _TIE).sum(axis=0).astype(np.float64)
+    up_to = (sure[:, None] <= deciles + _TIE).sum(axis=0).astype(np.float64)
+    left = np.bincount(exits, minlength=len(shares)).astype(np.float64)
+    confidences = _evenest(below, up_to, samples)
+    even = np.full(len(deciles) + 1, 1 / (len(deciles) + 1))
+    found = [(homogeneity_p_value(left, shares * profile.samples),
+              _exits_in_words(left / samples, shares)),
+             (homogeneity_p_value(confidences, even * profile.samples),
+              _confidences_in_words(confidences / samples, even))]
+    return [(p_value, words) for p_value, words in found if p_value is not None]
 
 
 def homogeneity_p_value(first: _Counts, second: _Counts) -> float | None:

@@ -75,7 +75,7 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
         prediction = session(*inputs)
         hits = _top_class(prediction.output) == _fitting(targets, prediction.output)
         correct, total = correct + int(hits.sum()), total + hits.size
-        counters.add(numbers[prediction.point], prediction.exit, prediction.latency_ms)
+        counters.add(numbers[prediction.point], prediction.exit.tolist(), prediction.latency_ms)
     cost = counters.stats()
     if cost.macs is None or cost.energy_mj is None:
         raise DataError("there is nothing to evaluate: no batch was given; check the split")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import final
 
@@ -53,22 +53,16 @@ class Latencies:
     def __init__(self, keep: int = 1024) -> None:
         if keep < 1:
             raise UsageError(f"keep must be at least 1 call, got {keep}")
-        self._lock = threading.Lock()
-        self._ring = np.zeros(keep)
-        self._added = 0
+        self._kept: deque[float] = deque(maxlen=keep)
 
     def add(self, ms: float) -> None:
         """One call more, which took that many milliseconds."""
-        with self._lock:
-            self._ring[self._added % len(self._ring)] = ms
-            self._added += 1
+        self._kept.append(ms)
 
     def percentiles(self) -> Percentiles | None:
         """Of the calls that are kept; None before the first."""
-        with self._lock:
-            calls = min(self._added, len(self._ring))
-            kept = self._ring[:calls].copy()
-        if not calls:
+        kept = list(self._kept.copy())
+        if not kept:
             return None
         p50, p95, p99 = np.percentile(kept, (50, 95, 99)).tolist()
-        return Percentiles(p50_ms=p50, p95_ms=p95, p99_ms=p99, calls=calls)
+        return Percentiles(p50_ms=p50, p95_ms=p95, p99_ms=p99, calls=len(kept))

@@ -130,8 +130,8 @@ class Session:
         walked = self._walk(self.points[number], inputs, start, deadline_ms)
         latency_ms = _since_ms(start)
         self._note(number, walked, latency_ms, deadline_ms)
-        return Prediction(walked.outputs, walked.exits, latency_ms, self.points[number].name,
-                          walked.cut_short)
+        return Prediction(walked.outputs, np.array(walked.exits), latency_ms,
+                          self.points[number].name, np.array(walked.cut_short))
 
     @property
     def point(self) -> str | None:
@@ -244,11 +244,11 @@ class Session:
               deadline_ms: float | None) -> None:
         late = deadline_ms is not None and latency_ms > deadline_ms
         self._counters.add(number, walked.exits, latency_ms, late=late,
-                           cut_short=int(walked.cut_short.sum()))
+                           cut_short=sum(walked.cut_short))
         if self._chosen is None:
             self._controller.record(number, latency_ms)
         monitor = self._monitors[number]
-        if monitor is not None and walked.first is not None:
+        if monitor is not None:
             monitor.add(walked.first, walked.exits)
 
     def _check_deadline(self, value: float) -> None:

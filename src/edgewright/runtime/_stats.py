@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,24 +64,25 @@ class Counters:
         self._points = points
         self._lock = threading.Lock()
         self._calls = self._cut_short = self._late = 0
-        self._left = [np.zeros(len(point.path), dtype=np.int64) for point in points]
+        self._left = [[0] * len(point.path) for point in points]
         self._latencies = Latencies()
 
-    def add(self, point: int, exits: NDArray[Any], latency_ms: float, *, cut_short: int = 0,
+    def add(self, point: int, exits: Sequence[int], latency_ms: float, *, cut_short: int = 0,
             late: bool = False) -> None:
         """Count one call whose samples left at these steps of a point's path."""
-        counts = np.bincount(exits, minlength=len(self._left[point]))
         self._latencies.add(latency_ms)
+        counts = self._left[point]
         with self._lock:
             self._calls += 1
             self._cut_short += cut_short
             self._late += late
-            self._left[point] += counts
+            for step in exits:
+                counts[step] += 1
 
     def stats(self) -> Stats:
         """The counters at this moment."""
         with self._lock:
-            left = [counts.copy() for counts in self._left]
+            left = [np.array(counts) for counts in self._left]
             calls, cut_short, late = self._calls, self._cut_short, self._late
         exits = np.zeros(len(self._segments), dtype=np.int64)
         for point, counts in zip(self._points, left, strict=True):

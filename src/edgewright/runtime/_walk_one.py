@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import ExitRule, OperatingPoint, Policy
@@ -89,4 +88,4 @@ def _scores(policy: Policy, rule: ExitRule, logits: Sequence[float],
 
 
 def _left(logits: NDArray[Any], step: int, cut_short: bool, first: float) -> Walked:
-    return Walked((logits,), np.array([step]), np.array([cut_short]), np.array([first]))
+    return Walked((logits,), [step], [cut_short], [first])
