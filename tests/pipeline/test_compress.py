@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.bundle import read_bundle
 from edgewright.errors import (
     BudgetError,
     DataError,
@@ -24,7 +26,8 @@ from edgewright.errors import (
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.pipeline import _assemble as assemble_module
 from edgewright.pipeline._judge import staged_answers
-from edgewright.runtime import load
+from edgewright.pipeline._points import with_points
+from edgewright.runtime import Session, load
 from edgewright.task import Task
 from edgewright.training import Training
 
@@ -89,6 +92,23 @@ def test_staged_answers_are_the_sessions(finished: Result, quadrant_task: Task) 
     logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
     assert np.array_equal(staged_answers(logits, session.points[0]),
                           session(inputs).output.argmax(axis=1))
+
+
+def test_the_curve_is_what_sessions_with_its_thresholds_do(finished: Result,
+                                                           quadrant_task: Task) -> None:
+    bundle = read_bundle(finished.bundle)
+    curve, point = bundle.manifest.curve, bundle.manifest.points[0]
+    assert curve[0].macs == sum(segment.macs for segment in bundle.manifest.segments)
+    assert all(after.macs <= before.macs for before, after in pairwise(curve))
+    there = point.model_copy(update={"rules": tuple(
+        rule.model_copy(update={"threshold": threshold})
+        for rule, threshold in zip(point.rules, curve[len(curve) // 2].thresholds, strict=True))})
+    session = Session(with_points(bundle, (there,)))
+    batch = next(quadrant_task.test.batches(1000))
+    answers = session(batch.inputs[0].numpy()).output.argmax(axis=1)
+    assert curve[len(curve) // 2].accuracy == pytest.approx(
+        (answers == batch.targets.numpy()).mean())
+    assert curve[len(curve) // 2].macs == pytest.approx(session.stats().macs)
 
 
 def test_the_same_call_again_finds_the_finished_run(

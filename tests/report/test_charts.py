@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.report._axis import Axis, accuracy_axis, size_axis
-from edgewright.report._charts import Point, accuracy_size_chart, bar
+from edgewright.report._axis import Axis, accuracy_axis, cost_axis
+from edgewright.report._charts import MACS, Point, accuracy_chart, bar
 from edgewright.report._labels import Box, place_labels
 
 FRAME = Box(0, 0, 700, 400)
@@ -33,7 +33,7 @@ def test_linear_ticks_are_inside_and_evenly_spaced(low, width):
 
 @given(st.lists(st.floats(1, 1e10), min_size=1, max_size=6))
 def test_sizes_fall_inside_their_axis(sizes):
-    axis = size_axis(sizes, 10, 110)
+    axis = cost_axis(sizes, 10, 110)
     assert all(10 <= axis.place(size) <= 110 for size in sizes)
     assert axis.log == (max(sizes) / min(sizes) > 12)
     assert axis.ticks(5)
@@ -62,29 +62,38 @@ def test_labels_stay_in_the_frame(corner):
 
 def test_points_on_one_spot_share_a_label():
     points = [Point("baseline", 1e6, 0.9), Point("export", 1e5, 0.88), Point("verify", 1e5, 0.88)]
-    assert texts(accuracy_size_chart(points, 760, 380), "label") == ["baseline", "export, verify"]
+    assert texts(accuracy_chart("t", points, 760, 380), "label") == ["baseline", "export, verify"]
 
 
 def test_long_labels_are_shortened_in_the_drawing_only():
-    svg = accuracy_size_chart([Point("x" * 80, 1e6, 0.9)], 760, 380)
+    svg = accuracy_chart("t", [Point("x" * 80, 1e6, 0.9)], 760, 380)
     assert texts(svg, "label") == ["x" * 29 + "\u2026"]
     assert "x" * 80 in svg
     many = [Point(f"stage number {i}", 1e6, 0.9) for i in range(5)]
-    assert texts(accuracy_size_chart(many, 760, 380), "label") == ["stage number 0 +4"]
+    assert texts(accuracy_chart("t", many, 760, 380), "label") == ["stage number 0 +4"]
 
 
 def test_a_wide_span_of_sizes_takes_a_log_scale():
     points = [Point("a", 45e6, 0.9), Point("b", 0.5e6, 0.8)]
-    assert "Size (MB, log scale)" in texts(accuracy_size_chart(points, 760, 380), "name")
+    assert "Size (MB, log scale)" in texts(accuracy_chart("t", points, 760, 380), "name")
+
+
+def test_points_on_the_way_have_a_dot_and_no_label():
+    points = [Point("full", 4e6, 0.9), Point("", 3e6, 0.89), Point("default", 2e6, 0.88)]
+    svg = accuracy_chart("t", points, 760, 380, cost=MACS)
+    assert texts(svg, "label") == ["full", "default"]
+    assert texts(svg, "name") == ["Accuracy (%)", "Mean MACs of a sample (M)"]
+    assert [circle.get("class") for circle in elements(svg, "circle")] == [
+        "dot first", "dot", "dot last"]
 
 
 def test_a_limit_of_zero_is_not_drawn():
-    assert "budget" not in accuracy_size_chart([Point("a", 0.0, 0.0)], 360, 320, 0.0)
+    assert "budget" not in accuracy_chart("t", [Point("a", 0.0, 0.0)], 360, 320, limit=0.0)
 
 
 def test_no_points_are_refused():
     with pytest.raises(ValueError, match="at least one point, got none"):
-        accuracy_size_chart([], 760, 380)
+        accuracy_chart("t", [], 760, 380)
 
 
 @pytest.mark.parametrize(("after", "before", "whole", "widths"), [

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from edgewright.core import (
+    CurvePoint,
     Figures,
     Guarantee,
     Manifest,
@@ -173,6 +174,22 @@ def test_operating_points_and_their_promise_appear(manifest):
             "early costs at most 0.5 points of accuracy.") in text
     for word in ("saver", "88.11 %", "2.5 M", "not known"):
         assert word in text
+
+
+def test_the_curve_of_the_exits_is_drawn_and_listed(manifest):
+    steps = ((1000.0, 1000.0), 20.7e6, 0.9173), ((0.95, 1000.0), 14e6, 0.916), ((0, 0), 6.2e6, 0.8)
+    curve = tuple(CurvePoint(thresholds=thresholds, macs=macs, accuracy=accuracy)
+                  for thresholds, macs, accuracy in steps)
+    figures = Figures.of(Measurement(name="accuracy", value=0.91, kind="measured"),
+                         Measurement(name="macs", value=10.8e6, kind="modelled"))
+    points = (manifest.points[0].model_copy(update={"figures": figures}),)
+    known = manifest.model_copy(update={"curve": curve, "points": points})
+    html = render_html(known)
+    assert html.count(">nobody leaves early</text>") == html.count(">default</text>") == 2
+    text = render(known).text
+    for words in ("67.6 %", "91.60 %", "never, never", "0.95, never", "0, 0"):
+        assert words in text
+    assert "The curve in numbers" not in render(manifest).text
 
 
 def test_chart_axes_carry_units(manifest):

@@ -16,6 +16,7 @@ from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
 from edgewright.core._operating_point import (
     GATE_INPUTS,
     POLICIES,
+    CurvePoint,
     ExitProfile,
     ExitRule,
     Guarantee,
@@ -34,6 +35,7 @@ __all__ = [
     "UNITS",
     "Breach",
     "Budget",
+    "CurvePoint",
     "ExitProfile",
     "ExitRule",
     "FigureName",

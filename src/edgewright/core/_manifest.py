@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgewright.core._budget import Breach, Budget
 from edgewright.core._measurement import Figures
-from edgewright.core._operating_point import OperatingPoint
+from edgewright.core._operating_point import CurvePoint, OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 
 FORMAT_VERSION: Final = 3
@@ -159,6 +159,8 @@ class Manifest(_Record):
         runtime: Engine that runs the segments ("onnxruntime").
         points: Ways through the segments, the default first; empty for the segments in order,
             none of which is left early.
+        curve: What the default point would cost and be worth with other thresholds, from nobody
+            leaving early to everybody; empty without exits.
         original: Figures of the original model's file on the same runtime.
         compressed: Figures of this bundle.
         simulated: Figures of the same program in PyTorch, beside the measured ones.
@@ -184,6 +186,7 @@ class Manifest(_Record):
     preprocessing: Preprocessing | None = None
     segments: tuple[Segment, ...]
     points: tuple[OperatingPoint, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
     original: Figures
     compressed: Figures
     simulated: Figures

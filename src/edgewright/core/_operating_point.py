@@ -74,6 +74,20 @@ class ExitProfile(_Record):
     errors_after: tuple[float, ...] = ()
 
 
+class CurvePoint(_Record):
+    """What leaving so early, and no earlier, costs and is worth on the test split.
+
+    Attributes:
+        thresholds: Of every early exit, in order.
+        macs: Mean multiply-accumulates of a sample.
+        accuracy: Measured, as a fraction.
+    """
+
+    thresholds: tuple[float, ...]
+    macs: float
+    accuracy: float
+
+
 class OperatingPoint(_Record):
     """One way through a bundle, with what it costs and is worth.
 

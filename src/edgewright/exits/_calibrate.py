@@ -21,6 +21,7 @@ from edgewright.runtime import Streaks, confidence, exit_scores, gate_inputs
 
 FEWEST_SAMPLES: Final = 50
 _FITTED_SHARE: Final = 0.25
+_STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "those surest of all already lose too much"
 
 Logits = Sequence[NDArray[Any]]
@@ -39,6 +40,8 @@ class Calibration:
         mean_macs: Multiply-accumulates a sample, on average.
         samples_needed: Where a guarantee was asked for and no sample could be let out, about how
             many samples would do; None otherwise, and where the losses seen are too large for it.
+        steps: Thresholds on the way from nobody leaving early to everybody, of which the point's
+            are one step, evenly spread in cost on the split.
         words: All this in one line.
     """
 
@@ -47,6 +50,7 @@ class Calibration:
     full_accuracy: float
     mean_macs: float
     samples_needed: int | None
+    steps: tuple[tuple[float, ...], ...]
     words: str
 
 
@@ -105,6 +109,7 @@ class _Fitted:
     reached_macs: Floats
     errors: tuple[tuple[float, ...], tuple[float, ...]]
     deciles: tuple[float, ...]
+    steps: tuple[tuple[float, ...], ...]
 
 
 def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: EarlyExits,
@@ -119,9 +124,10 @@ def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: 
         return tuple(expected_calibration_error(values[judged], targets[judged], temperature)
                      for values, temperature in zip(logits[:-1], temperatures, strict=True))
 
-    return _Fitted(rules, answers, path, judged, np.cumsum(segment_macs, dtype=np.float64),
+    reached_macs = np.cumsum(segment_macs, dtype=np.float64)
+    return _Fitted(rules, answers, path, judged, reached_macs,
                    (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
-                   _deciles(logits, rules))
+                   _deciles(logits, rules), _spread(answers, path, reached_macs))
 
 
 def _parts(count: int, config: EarlyExits, seed: int) -> tuple[Rows, Rows]:
@@ -163,6 +169,14 @@ def _deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
     return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
 
 
+def _spread(answers: Answers, path: Floats, reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
+    """Some steps of a path, about as far from each other in mean cost."""
+    costs = np.array([reached_macs[answers.left_at(thresholds)].mean() for thresholds in path])
+    wanted = np.linspace(costs[0], costs[-1], _STEPS)
+    chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
+    return tuple(tuple(thresholds) for thresholds in path[chosen].tolist())
+
+
 def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
                  split: str) -> Calibration:
     answers = fitted.answers
@@ -186,7 +200,7 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
              f"{full_accuracy:.2%}, {format_count(mean_macs)} MACs on average"
              f"{_words_on_certainty(point, certificate)}")
     return Calibration(point, accuracy, full_accuracy, mean_macs,
-                       certificate.samples_needed if certificate else None, words)
+                       certificate.samples_needed if certificate else None, fitted.steps, words)
 
 
 def _choose(fitted: _Fitted, drop: float, config: EarlyExits) -> tuple[Floats, Certificate | None]:

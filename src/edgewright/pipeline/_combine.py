@@ -147,7 +147,7 @@ class _Pool:
                recipe: dict[str, object]) -> Bundle:
         """All that was taken in, as one bundle in memory; what it says is the base's."""
         manifest = base.manifest.model_copy(update={
-            "segments": tuple(self._segments), "points": points, "recipe": recipe,
+            "segments": tuple(self._segments), "points": points, "curve": (), "recipe": recipe,
             "simulated": Figures(), "parity": None, "stages": (), "layers": (), "breaches": ()})
         return Bundle(base.path, manifest, dict(self._files))
 

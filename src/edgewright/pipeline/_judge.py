@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from edgewright.core import ExitProfile, Figures, Measurement, OperatingPoint, Parity
+from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import Calibration, EarlyExits, calibrate_exits
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
@@ -52,6 +52,25 @@ def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDAr
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
         targets.append(labels)
     return _joined(parts), np.concatenate(targets)
+
+
+def curve_of(point: OperatingPoint, steps: Sequence[tuple[float, ...]], session: Session,
+             split: Split) -> tuple[CurvePoint, ...]:
+    """What a point would cost and be worth with each of these thresholds.
+
+    The session's default point takes the same path.
+    """
+    logits, targets = every_exit(session, split)
+    macs = np.cumsum([session.manifest.segments[number].macs for number in point.path])
+    curve = []
+    for thresholds in steps:
+        there = point.model_copy(update={"rules": tuple(
+            rule.model_copy(update={"threshold": threshold})
+            for rule, threshold in zip(point.rules, thresholds, strict=True))})
+        curve.append(CurvePoint(
+            thresholds=thresholds, macs=float(macs[left_at(logits, there)].mean()),
+            accuracy=float((staged_answers(logits, there) == targets).mean())))
+    return tuple(curve)
 
 
 def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:

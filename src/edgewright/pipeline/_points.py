@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, OperatingPoint
 from edgewright.exits import EarlyExits
-from edgewright.pipeline._judge import calibrate, judge, time_sessions
+from edgewright.pipeline._judge import calibrate, curve_of, judge, time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -15,12 +15,19 @@ from edgewright.task import Task
 
 def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
                narrator: Narrator) -> Bundle:
-    """The bundle with its operating points, chosen on the validation split."""
-    found = calibrate(Session(draft), task.val, exits, seed)
+    """The bundle with its operating points, chosen on the validation split.
+
+    The curve that the default is a point of is taken on the test split.
+    """
+    session = Session(draft)
+    found = calibrate(session, task.val, exits, seed)
     for calibration in found:
         narrator.note(calibration.words)
-    return with_points(draft, tuple(calibration.point.model_copy(update={
-        "path": draft.manifest.point.path}) for calibration in found))
+    points = tuple(calibration.point.model_copy(update={"path": draft.manifest.point.path})
+                   for calibration in found)
+    curve = curve_of(points[0], found[0].steps, session, task.test)
+    chosen = with_points(draft, points)
+    return replace(chosen, manifest=chosen.manifest.model_copy(update={"curve": curve}))
 
 
 def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manifest]:

@@ -47,9 +47,9 @@ class Axis:
         return tuple(float(f"{index * step:.9g}") for index in range(first, last + 1))
 
 
-def size_axis(sizes: Sequence[float], start: float, end: float) -> Axis:
-    """An axis from zero, or a logarithmic one where the sizes span more than a factor of 12."""
-    low, high = min(sizes), max(sizes)
+def cost_axis(costs: Sequence[float], start: float, end: float) -> Axis:
+    """An axis from zero, or a logarithmic one where the costs span more than a factor of 12."""
+    low, high = min(costs), max(costs)
     if low > 0 and high / low > _LOG_FROM:
         return Axis(low / 1.4, high * 1.4, start, end, log=True)
     return Axis(0.0, 1.08 * high if high > 0 else 1.0, start, end)

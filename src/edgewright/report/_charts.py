@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from edgewright.report._axis import Axis, accuracy_axis, size_axis
+from edgewright.core import FigureName
+from edgewright.report._axis import Axis, accuracy_axis, cost_axis
 from edgewright.report._html import Markup, el, join
 from edgewright.report._labels import Box, Label, place_labels
 from edgewright.report._text import format_figure, printable
@@ -16,15 +17,37 @@ from edgewright.report._text import format_figure, printable
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 16.0, 30.0, 44.0
 _SAME_PIXEL: Final = 5.0
 _LONGEST_LABEL: Final = 30
-_UNITS: Final = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a chart has on its horizontal axis.
+
+    Attributes:
+        figure: Which of a manifest's figures.
+        name: On the axis.
+        units: With their sizes, largest first.
+    """
+
+    figure: FigureName
+    name: str
+    units: tuple[tuple[str, float], ...]
+
+
+SIZE: Final = Cost("size_bytes", "Size", (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)))
+MACS: Final = Cost("macs", "Mean MACs of a sample",
+                   (("G", 1e9), ("M", 1e6), ("k", 1e3), ("1", 1.0)))
 
 
 @dataclass(frozen=True)
 class Point:
-    """One stage on the chart: size in bytes, accuracy as a fraction."""
+    """One dot on the chart: its cost in the base unit, accuracy as a fraction.
+
+    Without a label it is a small dot on the way.
+    """
 
     label: str
-    size_bytes: float
+    cost: float
     accuracy: float
 
 
@@ -34,35 +57,51 @@ class _Frame:
     height: float
     x: Axis
     y: Axis
+    cost: Cost
     unit: str
     scale: float
     pixels: tuple[tuple[float, float], ...] = field(default=())
 
 
-def accuracy_size_chart(points: Sequence[Point], width: float, height: float,
-                        size_limit: float | None = None) -> Markup:
-    """Draw accuracy (percent) against size (bytes), the stages joined in their order.
+def accuracy_chart(title: str, points: Sequence[Point], width: float, height: float, *,
+                   cost: Cost = SIZE, limit: float | None = None) -> Markup:
+    """Draw accuracy (percent) against a cost, the points joined in their order.
 
     Args:
-        points: At least one, in the order of the run.
+        title: For those who cannot see the drawing.
+        points: At least one, in order; the last stands out.
         width: Of the drawing's coordinates, in pixels; it scales to the page.
         height: Likewise.
-        size_limit: The budget's, in bytes, drawn as a line.
+        cost: What the points' cost is.
+        limit: The budget's, in the base unit, drawn as a line.
 
     Raises:
         ValueError: There is no point to draw.
     """
     if not points:
-        raise ValueError("a chart of accuracy against size needs at least one point, got none")
-    frame = _frame(points, width, height, size_limit)
+        raise ValueError(f"{title}: a chart needs at least one point, got none")
+    frame = _frame(points, width, height, cost, limit)
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in frame.pixels)
-    summary = "; ".join(f"{point.label}: {format_figure('accuracy', point.accuracy)} at "
-                        f"{format_figure('size_bytes', point.size_bytes)}" for point in points)
-    return el("svg", el("title", "Accuracy against size, stage by stage"), el("desc", summary),
-              _grid(frame), _limit(frame, size_limit),
+    summary = "; ".join(f"{point.label}: {_where(point, cost, ' at ')}" for point in points
+                        if point.label)
+    return el("svg", el("title", title), el("desc", summary),
+              _grid(frame), _limit(frame, limit),
               el("path", d=path, class_="path"), _dots(points, frame),
-              _labels(points, frame, size_limit),
+              _labels(points, frame, limit),
               viewBox=f"0 0 {width:g} {height:g}", role="img", class_="chart")
+
+
+def _where(point: Point, cost: Cost, between: str) -> str:
+    return between.join((format_figure("accuracy", point.accuracy),
+                         format_figure(cost.figure, point.cost)))
+
+
+def wide_and_narrow(title: str, points: Sequence[Point], *, cost: Cost = SIZE,
+                    limit: float | None = None) -> tuple[Markup, Markup]:
+    """The same chart for a wide page and for a narrow one; the style sheet shows one of them."""
+    wide, narrow = (accuracy_chart(title, points, width, height, cost=cost, limit=limit)
+                    for width, height in ((760, 380), (360, 320)))
+    return el("div", wide, class_="wide"), el("div", narrow, class_="narrow")
 
 
 def bar(after: float, before: float, whole: float) -> Markup:
@@ -82,15 +121,14 @@ def bar(after: float, before: float, whole: float) -> Markup:
               viewBox="0 0 100 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
-def _frame(points: Sequence[Point], width: float, height: float,
-           size_limit: float | None) -> _Frame:
-    sizes = [point.size_bytes for point in points]
-    shown = sizes if size_limit is None or size_limit <= 0 else [*sizes, size_limit]
-    x = size_axis(shown, _LEFT, width - _RIGHT)
+def _frame(points: Sequence[Point], width: float, height: float, cost: Cost,
+           limit: float | None) -> _Frame:
+    costs = [point.cost for point in points]
+    x = cost_axis(costs if limit is None or limit <= 0 else [*costs, limit], _LEFT, width - _RIGHT)
     y = accuracy_axis([100 * point.accuracy for point in points], height - _BOTTOM, _TOP)
-    unit, scale = next((u for u in _UNITS if x.high >= 1.2 * u[1]), _UNITS[-1])
-    pixels = tuple((x.place(point.size_bytes), y.place(100 * point.accuracy)) for point in points)
-    return _Frame(width, height, x, y, unit, scale, pixels)
+    unit, scale = next((u for u in cost.units if x.high >= 1.2 * u[1]), cost.units[-1])
+    pixels = tuple((x.place(point.cost), y.place(100 * point.accuracy)) for point in points)
+    return _Frame(width, height, x, y, cost, unit, scale, pixels)
 
 
 def _grid(frame: _Frame) -> Markup:
@@ -109,39 +147,41 @@ def _grid(frame: _Frame) -> Markup:
     scale = ", log scale" if frame.x.log else ""
     parts += [el("line", x1=_LEFT, x2=right, y1=foot, y2=foot, class_="axis"),
               el("text", "Accuracy (%)", x=4, y=12, class_="name"),
-              el("text", f"Size ({frame.unit}{scale})", x=right, y=frame.height - 6, class_="name",
-                 text_anchor="end")]
+              el("text", f"{frame.cost.name} ({frame.unit}{scale})", x=right, y=frame.height - 6,
+                 class_="name", text_anchor="end")]
     return join(parts)
 
 
-def _limit(frame: _Frame, size_limit: float | None) -> Markup:
-    if size_limit is None or size_limit <= 0:
+def _limit(frame: _Frame, limit: float | None) -> Markup:
+    if limit is None or limit <= 0:
         return Markup("")
-    x = frame.x.place(size_limit)
+    x = frame.x.place(limit)
     middle = (_LEFT + frame.width) / 2
     side, anchor = (6, "start") if x < middle else (-6, "end")
     return join([
         el("line", x1=x, x2=x, y1=_TOP - 8, y2=frame.height - _BOTTOM, class_="limit"),
-        el("text", f"budget: {format_figure('size_bytes', size_limit)}", x=x + side, y=_TOP - 2,
+        el("text", f"budget: {format_figure(frame.cost.figure, limit)}", x=x + side, y=_TOP - 2,
            class_="limit-name", text_anchor=anchor)])
 
 
 def _dots(points: Sequence[Point], frame: _Frame) -> Markup:
-    last = len(points) - 1
+    named = [index for index, point in enumerate(points) if point.label]
+    first, last = (named[0], named[-1]) if named else (-1, -1)
     return join(
-        el("circle", el("title", f"{point.label}: {format_figure('accuracy', point.accuracy)}, "
-                                 f"{format_figure('size_bytes', point.size_bytes)}"),
-           cx=x, cy=y, r=5.5 if index == last else 4.5,
-           class_="dot last" if index == last else "dot first" if index == 0 else "dot")
+        el("circle", el("title", ": ".join(filter(None, (point.label,
+                                                         _where(point, frame.cost, ", "))))),
+           cx=x, cy=y, r=5.5 if index == last else 4.5 if point.label else 2.5,
+           class_="dot last" if index == last else "dot first" if index == first else "dot")
         for index, (point, (x, y)) in enumerate(zip(points, frame.pixels, strict=True)))
 
 
-def _labels(points: Sequence[Point], frame: _Frame, size_limit: float | None) -> Markup:
-    groups = _groups(frame.pixels)
+def _labels(points: Sequence[Point], frame: _Frame, limit: float | None) -> Markup:
+    groups = _groups({index: pixel for index, pixel in enumerate(frame.pixels)
+                      if points[index].label})
     texts = [_shorten([points[index].label for index in group]) for group in groups]
     anchors = [frame.pixels[group[0]] for group in groups]
     inside = Box(_LEFT + 2, _TOP + 2, frame.width - 2, frame.height - _BOTTOM - 2)
-    placed = place_labels(texts, anchors, _obstacles(frame, size_limit), inside)
+    placed = place_labels(texts, anchors, _obstacles(frame, limit), inside)
     return join(_label(label, anchor) for label, anchor in zip(placed, anchors, strict=True))
 
 
@@ -154,10 +194,10 @@ def _label(label: Label, anchor: tuple[float, float]) -> Markup:
                  text])
 
 
-def _groups(pixels: Sequence[tuple[float, float]]) -> list[list[int]]:
+def _groups(pixels: Mapping[int, tuple[float, float]]) -> list[list[int]]:
     """Indices of points that fall on the same spot, which share one label."""
     groups: list[list[int]] = []
-    for index, pixel in enumerate(pixels):
+    for index, pixel in pixels.items():
         near = (g for g in groups if math.dist(pixels[g[0]], pixel) < _SAME_PIXEL)
         group = next(near, None)
         if group is None:
@@ -176,13 +216,13 @@ def _shorten(labels: Sequence[str]) -> str:
     return text[:_LONGEST_LABEL - 1] + "\u2026"
 
 
-def _obstacles(frame: _Frame, size_limit: float | None) -> list[tuple[float, float]]:
+def _obstacles(frame: _Frame, limit: float | None) -> list[tuple[float, float]]:
     """Points along the path and the budget's line, which labels should not cover."""
     steps = [i / 24 for i in range(25)]
     pixels = frame.pixels
     along = [*pixels, *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))
                         for (x0, y0), (x1, y1) in pairwise(pixels) for t in steps)]
-    if size_limit is None or size_limit <= 0:
+    if limit is None or limit <= 0:
         return along
-    x, height = frame.x.place(size_limit), frame.height - _BOTTOM - _TOP
+    x, height = frame.x.place(limit), frame.height - _BOTTOM - _TOP
     return [*along, *((x, _TOP + t * height) for t in steps)]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from edgewright.core import Manifest, OperatingPoint, format_count
-from edgewright.report._charts import bar
+from edgewright.report._charts import MACS, Point, bar, wide_and_narrow
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
 from edgewright.report._text import significant
@@ -31,6 +31,8 @@ def exit_chart(manifest: Manifest) -> Markup:
     parts = [table(head, rows, "exits")]
     if len(manifest.points) > 1:
         parts.append(_points(manifest.points))
+    if manifest.curve:
+        parts += [*_curve(manifest), _curve_table(manifest)]
     return section("Exits", *parts, lead=f"{_summary(shares, costs)} {_promise(point)}".strip())
 
 
@@ -60,6 +62,31 @@ def _points(points: tuple[OperatingPoint, ...]) -> Markup:
 
     rows = [row(point.name, *cells(point)) for point in points]
     return table(("Operating point", "Accuracy", "Mean MACs", "Mean latency"), rows, "points")
+
+
+def _curve(manifest: Manifest) -> tuple[Markup, Markup]:
+    """Accuracy against mean cost, dearest first, with the points that follow the default's path."""
+    default = manifest.points[0]
+    shown = [Point("", point.macs, point.accuracy) for point in manifest.curve[1:]]
+    shown += [Point(point.name, macs, accuracy) for point in manifest.points
+              if (point.path, point.policy) == (default.path, default.policy)
+              and (macs := point.figures.get("macs")) is not None
+              and (accuracy := point.figures.get("accuracy")) is not None]
+    full = Point("nobody leaves early", manifest.curve[0].macs, manifest.curve[0].accuracy)
+    ordered = sorted(shown, key=lambda point: -point.cost)
+    return wide_and_narrow("Accuracy against mean multiply-accumulates", [full, *ordered],
+                           cost=MACS)
+
+
+def _curve_table(manifest: Manifest) -> Markup:
+    """The same in numbers, for those who choose thresholds of their own."""
+    full = manifest.curve[0].macs
+    rows = [row(format_count(round(point.macs)), f"{significant(100 * point.macs / full)} %",
+                f"{100 * point.accuracy:.2f} %",
+                ", ".join("never" if threshold >= 100 else f"{threshold:.4g}"
+                          for threshold in point.thresholds)) for point in manifest.curve]
+    head = ("Mean MACs", "Of the full path", "Accuracy", "Thresholds")
+    return el("details", el("summary", "The curve in numbers"), table(head, rows, "curve"))
 
 
 def _or_none(value: float | None, words: Callable[[float], str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgewright.core import FigureName, Manifest, Measurement, StageRecord
-from edgewright.report._charts import Point, accuracy_size_chart
+from edgewright.report._charts import Point, wide_and_narrow
 from edgewright.report._html import Markup, el, join
 from edgewright.report._tables import row, section, table, value
 from edgewright.report._text import LABELS, format_duration, origin_words
@@ -23,8 +23,7 @@ def stage_chart(manifest: Manifest) -> Markup:
     origins = _origins(manifest.stages, ("accuracy", "size_bytes"))
     return section(
         "Accuracy against size",
-        el("div", accuracy_size_chart(points, 760, 380, limit), class_="wide"),
-        el("div", accuracy_size_chart(points, 360, 320, limit), class_="narrow"),
+        *wide_and_narrow("Accuracy against size, stage by stage", points, limit=limit),
         lead="Each point is the program that a stage left behind, joined in the order of the run. "
              + origins)
 
