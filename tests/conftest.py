@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from edgewright.core import Budget, Figures, Manifest, Preprocessing
 from edgewright.program import Program
@@ -60,6 +62,22 @@ def one_thread() -> None:
 def interrupts() -> None:
     """A Ctrl-C is heard, by subprocesses too, though the tests were started in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def translations_are_read_once() -> Iterator[None]:
+    """Torch makes its table of translations anew for every export: half of a small one's time."""
+    make = cache(ONNXRegistry.from_torchlib)
+
+    def copy(opset_version: int) -> ONNXRegistry:
+        table, made = ONNXRegistry(), make(opset_version)
+        table._opset_version = made.opset_version
+        table.functions = {name: list(found) for name, found in made.functions.items()}
+        return table
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(copy))
+        yield
 
 
 @pytest.fixture(scope="session")
