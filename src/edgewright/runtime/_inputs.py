@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +17,42 @@ from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime._engine import Arrays
 
 _IMAGE_CHANNELS = (1, 3)
+_FREE = (None,)
 
 
-def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
-    """Refuse arrays that the model does not take; give the batch size."""
+def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> None:
+    """Refuse arrays that the model does not take."""
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise DataError(f"the model takes {len(specs)} inputs ({names}), got {len(inputs)}")
-    shapes = [_check_input(spec, array) for spec, array in zip(specs, inputs, strict=True)]
-    batches = {shape[0] for spec, shape in zip(specs, shapes, strict=True)
-               if spec.shape[:1] == (None,)}
-    if len(batches) > 1:
-        raise DataError(f"the inputs have different batch sizes: {sorted(batches)}; give as many "
-                        "samples in each")
-    return batches.pop() if batches else (*shapes[0], 1)[0]
+    found = {_check_input(spec, array) for spec, array in zip(specs, inputs, strict=True)}
+    if len(found) > 1 and len(batches := sorted(size for size in found if size is not None)) > 1:
+        raise DataError(f"the inputs have different batch sizes: {batches}; give as many samples "
+                        "in each")
 
 
-def _check_input(spec: TensorSpec, array: object) -> tuple[int, ...]:
+_dtype = cache(np.dtype)
+
+
+def _check_input(spec: TensorSpec, array: object) -> int | None:
+    """The batch size; None where it is not free."""
     if not isinstance(array, np.ndarray):
         raise DataError(f"input {spec.name!r} is a {type(array).__name__}, expected a numpy array; "
                         "use numpy.asarray")
-    if array.dtype != spec.dtype:
+    if array.dtype != _dtype(spec.dtype):
         raise DataError(f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}; use "
                         f".astype({spec.dtype!r}) if the values are meant so")
-    shape: tuple[int, ...] = array.shape
-    fits = len(shape) == len(spec.shape) and all(
-        want is None or have == want for have, want in zip(shape, spec.shape, strict=True))
-    if not fits:
+    shape, wanted = array.shape, spec.shape
+    free = wanted[:1] == _FREE
+    if len(shape) != len(wanted) or not (shape[free:] == wanted[free:] or _fits(shape, wanted)):
         raise DataError(f"input {spec.name!r} has shape {shape}, expected {shape_text(spec)}")
     if not array.size:
         raise DataError(f"input {spec.name!r} is empty (shape {shape}); give at least one sample")
-    return shape
+    return shape[0] if free else None
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return all(want is None or have == want for have, want in zip(shape, wanted, strict=True))
 
 
 def shape_text(spec: TensorSpec) -> str:

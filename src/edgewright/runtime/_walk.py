@@ -50,10 +50,10 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
         has_time: Whether a segment may still be run on so many samples; the first always is.
     """
     samples = len(inputs[0])
+    if not point.rules:
+        return Walked(run(point.path[0], inputs), [0] * samples, [False] * samples, [])
     exits = np.full(samples, len(point.rules), dtype=np.int64)
     cut_short = np.zeros(samples, dtype=np.bool_)
-    if not point.rules:
-        return Walked(run(point.path[0], inputs), exits.tolist(), cut_short.tolist(), [])
     left: list[tuple[NDArray[np.intp], NDArray[Any]]] = []
     staying, current, streaks = np.arange(samples), inputs, None
     first: list[float] | None = None
