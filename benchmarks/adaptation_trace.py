@@ -73,7 +73,7 @@ def parse() -> argparse.Namespace:
 
 def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) -> Path:
     """A network's bundle in 8 bits: with the exits that were trained before, or without any."""
-    path = given.programs / f"{name}-freeze-0.pt2"
+    path = given.programs / f"{name}-train-0.pt2"
     weights = given.weights / f"{name}-cifar10.safetensors"
     program = (ew.Program.load(path) if path.is_file() else
                ew.Program.capture(load_model(f"{MODELS}:{name}", weights), task.train.example(2)))

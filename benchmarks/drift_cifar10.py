@@ -44,7 +44,7 @@ def main() -> None:
     """Measure, print and store."""
     given = parse()
     task = load_task(f"cifar10:{given.data}", normalize="imagenet")
-    program = ew.Program.load(given.programs / "resnet56-freeze-0.pt2")
+    program = ew.Program.load(given.programs / "resnet56-train-0.pt2")
     config = ew.EarlyExits(max_drop=EPSILON, confidence=CONFIDENCE)
     assembly = Assembly(task, Budget(), Recipe(name="drift"), config, SEED, "resnet56")
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(), seed=SEED))

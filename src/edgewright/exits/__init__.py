@@ -1,13 +1,13 @@
 """Early exits: easy inputs leave the network before its end."""
 
 from edgewright.exits._attach import add_exits
-from edgewright.exits._calibrate import FEWEST_SAMPLES, Calibration, calibrate_exits
+from edgewright.exits._calibrate import Calibration, calibrate_exits
 from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._placement import ExitPlan, fitting_exits, plan_exits
 from edgewright.exits._places import ExitPlace, exit_places, possible_exits
 from edgewright.exits._resolution import AtResolution
 from edgewright.exits._thresholds import NEVER
 
-__all__ = ["DEFAULT_POINT", "FEWEST_SAMPLES", "NEVER", "AtResolution", "Calibration",
+__all__ = ["DEFAULT_POINT", "NEVER", "AtResolution", "Calibration",
            "EarlyExits", "ExitPlace", "ExitPlan", "add_exits", "calibrate_exits", "exit_places",
            "fitting_exits", "plan_exits", "possible_exits"]

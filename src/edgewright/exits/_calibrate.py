@@ -19,7 +19,7 @@ from edgewright.exits._temperature import expected_calibration_error, fit_temper
 from edgewright.exits._thresholds import NEVER, Answers, Floats, cheapest_within, threshold_path
 from edgewright.runtime import Streaks, confidence, exit_scores, gate_inputs
 
-FEWEST_SAMPLES: Final = 50
+_FEWEST_SAMPLES: Final = 50
 _FITTED_SHARE: Final = 0.25
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "those surest of all already lose too much"
@@ -242,9 +242,9 @@ def _check(logits: Logits, targets: Targets, segment_macs: Sequence[int], split:
     if len(logits) != len(segment_macs):
         raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match; "
                          "hand in the logits of every segment of the file, the last included")
-    if len(targets) < FEWEST_SAMPLES:
+    if len(targets) < _FEWEST_SAMPLES:
         raise DataError(f"the {split} split has {len(targets)} samples, early exits need "
-                        f"{FEWEST_SAMPLES} or more to be calibrated on; make it larger")
+                        f"{_FEWEST_SAMPLES} or more to be calibrated on; make it larger")
     for index, values in enumerate(logits, 1):
         _check_exit(index, values, targets)
 
