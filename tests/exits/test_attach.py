@@ -328,9 +328,9 @@ def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadr
     trained = add_exits(trained_program, quadrant_task, config)
     before, after = trained_program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert after["exits.0.norm.running_mean"].abs().max() > 0
-    assert not torch.equal(after["exits.0.norm.weight"],
-                           torch.ones_like(after["exits.0.norm.weight"]))
+    assert after["exits.0.convolutions.2.running_mean"].abs().max() > 0
+    assert not torch.equal(after["exits.0.convolutions.2.weight"],
+                           torch.ones_like(after["exits.0.convolutions.2.weight"]))
 
 
 def test_the_last_exit_teaches_the_others_through_the_objective(trained_program, quadrant_task):

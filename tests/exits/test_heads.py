@@ -8,54 +8,63 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.exits._heads import Features, choose_head, head_macs, make_head, misfit
+from edgewright.exits._heads import Features, Head, choose_head, misfit
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 
+
+def head_of(kind, shape, pool=2, halvings=0, *, channels_last=False):
+    return Head(kind, Features(shape, channels_last), 3, pool, halvings)
+
+
 HEADS = {
-    "width": ("pooled", Features((6,), channels_last=False)),
-    "grid": ("pooled", Features((6, 7, 5), channels_last=False)),
-    "tokens": ("pooled", Features((5, 6), channels_last=True)),
-    "volume": ("pooled", Features((3, 4, 2, 5), channels_last=False)),
-    "picture": ("convolutional", Features((6, 7, 5), channels_last=False)),
-    "row": ("convolutional", Features((6, 9), channels_last=False)),
-    "sequence": ("token", Features((5, 6), channels_last=True)),
-    "windows": ("token", Features((3, 4, 6), channels_last=True)),
-    "time": ("temporal", Features((6, 9), channels_last=False)),
+    "width": head_of("pooled", (6,)),
+    "grid": head_of("pooled", (6, 7, 5)),
+    "tokens": head_of("pooled", (5, 6), channels_last=True),
+    "volume": head_of("pooled", (3, 4, 2, 5)),
+    "picture": head_of("convolutional", (6, 7, 5), halvings=1),
+    "large picture": head_of("convolutional", (3, 15, 14), halvings=2),
+    "row": head_of("convolutional", (6, 9), halvings=1),
+    "sequence": head_of("token", (5, 6), channels_last=True),
+    "windows": head_of("token", (3, 4, 6), channels_last=True),
+    "time": head_of("temporal", (6, 9)),
 }
 
 
 @pytest.fixture(scope="module", params=HEADS)
 def case(request):
-    kind, features = HEADS[request.param]
+    head = HEADS[request.param]
     torch.manual_seed(0)
-    head = make_head(kind, features, 3, 2).eval()
-    x = torch.randn(8, *features.shape)
-    return kind, features, head, x, Program.capture(head, x[:2])
+    module = head.make().eval()
+    x = torch.randn(8, *head.features.shape)
+    return head, module, x, Program.capture(module, x[:2])
 
 
-def test_macs_are_those_of_the_graph(case):
-    kind, features, _, _, program = case
-    assert not misfit(kind, features)
-    assert head_macs(kind, features, 3, 2) == program.costs().macs
+def test_costs_are_those_of_the_graph(case):
+    head, module, _, program = case
+    assert not misfit(head.kind, head.features)
+    assert head.macs == program.costs().macs
     assert program.costs().uncounted == {}
+    norms = sum(parameter.numel() for layer in module.modules() for parameter in
+                layer.parameters(recurse=False) if "Norm" in type(layer).__name__)
+    assert head.parameters == sum(p.numel() for p in module.parameters()) - norms
 
 
 def test_a_file_computes_what_the_head_does(case):
-    _, _, head, x, program = case
+    _, module, x, program = case
     session = onnxruntime.InferenceSession(to_onnx(program), providers=["CPUExecutionProvider"])
     found, = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        wanted = head(x).numpy()
+        wanted = module(x).numpy()
     assert found.shape == (8, 3)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_integers_compute_nearly_the_same_and_so_does_their_file(case):
-    _, features, head, x, program = case
-    if len(features.shape) == 4:
+    head, module, x, program = case
+    if len(head.features.shape) == 4:
         pytest.skip("the runtimes pool no volumes of integers")
     y = torch.arange(8) % 3
     integers = quantize(program, Task((x, y), (x + 1, y), (x[:2], y[:2])), Quantization(
@@ -65,11 +74,11 @@ def test_integers_compute_nearly_the_same_and_so_does_their_file(case):
     wanted = integers.run(x)
     assert (torch.from_numpy(found) - wanted).abs().max() < 0.03 * wanted.abs().max()
     with torch.no_grad():
-        assert (wanted - head(x)).abs().max() < 0.1 * head(x).abs().max()
+        assert (wanted - module(x)).abs().max() < 0.1 * module(x).abs().max()
 
 
 def test_statistics_are_means_and_deviations_of_time():
-    head = make_head("temporal", Features((4, 9), channels_last=False), 3, 1)
+    head = head_of("temporal", (4, 9)).make()
     x = torch.randn(5, 4, 9)
     statistics = torch.cat([x.mean(2), x.std(2, correction=0)], 1)
     torch.testing.assert_close(head(x), nn.functional.linear(statistics, head.weight, head.bias),
@@ -80,7 +89,7 @@ def test_statistics_are_means_and_deviations_of_time():
 
 
 def test_tokens_are_averaged_then_normed():
-    head = make_head("token", Features((5, 6), channels_last=True), 3, 1)
+    head = head_of("token", (5, 6), channels_last=True).make()
     x = torch.randn(2, 5, 6)
     mean = sum(x[:, token] for token in range(5)) / 5
     apart = mean - mean.mean(1, keepdim=True)
@@ -88,27 +97,42 @@ def test_tokens_are_averaged_then_normed():
     torch.testing.assert_close(head(x), normed @ head.weight.T + head.bias)
 
 
-def test_a_picture_is_convolved_normed_and_pooled():
-    head = make_head("convolutional", Features((4, 6, 6), channels_last=False), 3, 1).eval()
-    x = torch.randn(2, 4, 6, 6)
-    each = torch.cat([nn.functional.conv2d(x[:, [i]], head.depthwise.weight[[i]], stride=2,
-                                           padding=1) for i in range(4)], 1)
-    mixed = torch.einsum("oi,nihw->nohw", head.pointwise.weight[:, :, 0, 0], each)
-    means = (mixed / (1 + 1e-5) ** 0.5).clamp(min=0).mean((2, 3))
-    torch.testing.assert_close(head(x), means @ head.weight.T + head.bias)
+def test_a_picture_is_halved_until_it_is_small_and_pooled():
+    head = head_of("convolutional", (4, 12, 12), pool=1, halvings=2).make().eval()
+    given = x = torch.randn(2, 4, 12, 12)
+    for depthwise, pointwise in (head.convolutions[0:2], head.convolutions[4:6]):
+        each = torch.cat([nn.functional.conv2d(x[:, [i]], depthwise.weight[[i]], stride=2,
+                                               padding=1) for i in range(x.shape[1])], 1)
+        mixed = torch.einsum("oi,nihw->nohw", pointwise.weight[:, :, 0, 0], each)
+        x = (mixed / (1 + 1e-5) ** 0.5).clamp(min=0)
+    assert x.shape == (2, 16, 3, 3)
+    torch.testing.assert_close(head(given), x.mean((2, 3)) @ head.weight.T + head.bias)
 
 
-@pytest.mark.parametrize(("shape", "channels_last", "macs", "kind"), [
+@pytest.mark.parametrize(("shape", "channels_last", "size", "kind"), [
     ((8,), False, 10**6, "pooled"), ((8, 6, 6), False, 10**6, "convolutional"),
     ((8, 6, 6), False, 10**3, "pooled"), ((8, 20), False, 10**6, "temporal"),
     ((20, 8), True, 10**6, "token"), ((4, 4, 8), True, 10**6, "token"),
     ((2, 3, 3, 3), False, 10**6, "pooled"),
 ])
-def test_the_head_fits_the_tensor(shape, channels_last, macs, kind):
+def test_the_head_fits_the_tensor(shape, channels_last, size, kind):
     features = Features(shape, channels_last)
-    assert choose_head("auto", features, 10, 2, macs) == kind
+    assert choose_head("auto", features, 10, 2, (size, size)).kind == kind
     assert not misfit(kind, features)
-    assert choose_head("token", features, 10, 2, macs) == "token"
+    assert choose_head("token", features, 10, 2, (size, size)).kind == "token"
+
+
+@pytest.mark.parametrize(("network", "halvings"), [
+    ((10**9, 10**9), 3), ((10**9, 2 * 10**5), 2), ((5 * 10**6, 10**9), 0), ((0, 0), 0),
+    ((9 * 10**6, 10**9), 1),
+])
+def test_a_convolutional_head_is_as_deep_as_it_is_light(network, halvings):
+    features = Features((16, 32, 32), channels_last=False)
+    head = choose_head("auto", features, 10, 2, network)
+    assert (head.kind, head.halvings) == ("convolutional" if halvings else "pooled", halvings)
+    assert not halvings or (head.macs <= 0.02 * network[0]
+                            and head.parameters <= 0.05 * network[1])
+    assert choose_head("convolutional", features, 10, 2, network).halvings == max(halvings, 1)
 
 
 @pytest.mark.parametrize(("kind", "shape", "channels_last", "message"), [

@@ -13,7 +13,6 @@ from torch.fx import GraphModule, Node
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._balance import Equilibrium, in_equilibrium
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._heads import make_head
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
 from edgewright.program import (
@@ -22,7 +21,6 @@ from edgewright.program import (
     outputs_of,
     refresh_shapes,
     set_outputs,
-    shape_of,
 )
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Objective, Progress, train
@@ -76,7 +74,7 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if not places:
         raise ModelError("no early exit promises to save more than it costs on this network; "
                          "give their count or their places to have them anyway")
-    attached = _attach(program, places, config.pool, seed)
+    attached = _attach(program, places, seed)
     if config.training is None:
         return attached
     objective = objective or LabelLoss(config.training.label_smoothing)
@@ -130,11 +128,10 @@ def _check(program: Program, config: EarlyExits) -> None:
                          "from before that, and the count of all of them")
 
 
-def _attach(program: Program, places: Sequence[ExitPlace], pool: int, seed: int) -> Program:
+def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program:
     attached = program.copy()
     module = attached.graph_module
     final = outputs_of(attached)[0]
-    classes = shape_of(final)[-1]
     cuts = {node.name: node for node in module.graph.nodes}
     module.add_submodule("exits", nn.Module())
     logits = []
@@ -142,8 +139,8 @@ def _attach(program: Program, places: Sequence[ExitPlace], pool: int, seed: int)
         torch.manual_seed(seed)
         for index, place in enumerate(places):
             cut = cuts[place.name]
-            head = make_head(place.head, place.features, classes, pool)
-            example = torch.zeros(2, *place.features.shape, dtype=cut.meta["val"].dtype)
+            head = place.head.make()
+            example = torch.zeros(2, *place.head.features.shape, dtype=cut.meta["val"].dtype)
             captured = Program.capture(head.to(example.dtype), example)
             logits.append(_hang(module, cut, captured, f"exits.{index}"))
     set_outputs(module, (*logits, final))

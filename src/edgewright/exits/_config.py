@@ -28,11 +28,12 @@ class EarlyExits(Settings):
         at: Names of the graph's calls to hang exits on, in place of a choice by cost;
             `exit_places` lists them.
         head: What computes an exit's logits: ``pooled``, means over a grid and a linear layer;
-            ``convolutional``, a separable convolution of stride two before that; ``token``, the
-            mean over the tokens, a layer norm and a linear layer; ``temporal``, means and
-            deviations over time and a linear layer. ``auto`` takes, for each tensor, what fits it:
-            ``convolutional`` for pictures while that costs little of the network, ``temporal``
-            for (N, channels, time), ``token`` where the channels are last, else ``pooled``.
+            ``convolutional``, separable convolutions of stride two before that, each twice as
+            deep, as many as cost little of the network; ``token``, the mean over the tokens, a
+            layer norm and a linear layer; ``temporal``, means and deviations over time and a
+            linear layer. ``auto`` takes, for each tensor, what fits it: ``convolutional`` for
+            pictures while one costs little, ``temporal`` for (N, channels, time), ``token`` where
+            the channels are last, else ``pooled``.
         pool: Side of the grid a head pools a picture to; 1 forgets where things are.
         promise: Modelled share of the samples that can leave by an exit behind the share ``c`` of
             the work: ``c ** promise``. The greater, the harder the samples are held to be.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 HeadKind = Literal["pooled", "convolutional", "token", "temporal"]
 
-_LIGHT: Final = 0.02  # share of the network's multiply-accumulates that a head may take unasked
+_LIGHT_MACS: Final = 0.02  # share of the network's that a head may take unasked
+_LIGHT_PARAMETERS: Final = 0.05
+_FEW_PLACES: Final = 4  # a side
 _KERNEL: Final = 3
 _CONVOLUTIONS: Final[dict[int, type[nn.Conv1d | nn.Conv2d]]] = {2: nn.Conv1d, 3: nn.Conv2d}
 _POOLINGS: Final[dict[int, Callable[[Tensor, Any], Tensor]]] = {
@@ -50,8 +52,86 @@ class Features:
         return self.shape[:-1] if self.channels_last else self.shape[1:]
 
 
+@dataclass(frozen=True)
+class Head:
+    """What computes an exit's logits.
+
+    Attributes:
+        kind: One that fits the tensor.
+        features: The tensor it reads.
+        classes: Of the logits.
+        pool: Side of a pooling head's grid.
+        halvings: Convolutions of stride two that a convolutional head has.
+
+    Example:
+        >>> pooled = Head("pooled", Features((16, 8, 8), channels_last=False), 10, pool=2)
+        >>> pooled.macs, pooled.parameters
+        (640, 650)
+    """
+
+    kind: HeadKind
+    features: Features
+    classes: int
+    pool: int
+    halvings: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one sample."""
+        return self.width * self.classes + sum(
+            math.prod(after.places) * weights for after, weights in self._convolutions())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers it is trained in; those of its norms are left out."""
+        return (self.width + 1) * self.classes + sum(
+            weights for _, weights in self._convolutions())
+
+    def make(self) -> nn.Module:
+        """A module with fresh weights, from (N, *shape) to logits (N, classes).
+
+        Example:
+            >>> head = Head("token", Features((5, 8), channels_last=True), 3, pool=2).make()
+            >>> head(torch.zeros(2, 5, 8)).shape
+            torch.Size([2, 3])
+        """
+        return _MODULES[self.kind](self)
+
+    def halved(self) -> Iterator[tuple[Features, Features]]:
+        """What each convolution of stride two reads and gives: half as large, twice as deep."""
+        before = self.features
+        for _ in range(self.halvings):
+            sides = (-(-side // 2) for side in before.places)
+            after = Features((2 * before.channels, *sides), channels_last=False)
+            yield before, after
+            before = after
+
+    @property
+    def width(self) -> int:
+        """Numbers a sample that the linear layer reads."""
+        channels = self.features.channels << self.halvings
+        if self.kind == "temporal":
+            return 2 * channels
+        return channels * (1 if self.kind == "token" else math.prod(self.grid))
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The grid that places are pooled to; tokens have none."""
+        *_, (_, last) = (None, self.features), *self.halved()
+        if last.channels_last:
+            return ()
+        side = self.pool if len(last.places) in _POOLINGS else 1
+        return tuple(min(side, size) for size in last.places)
+
+    def _convolutions(self) -> Iterator[tuple[Features, int]]:
+        """What each separable convolution gives, and how many weights it has."""
+        window = math.prod([_KERNEL] * len(self.features.places))
+        for before, after in self.halved():
+            yield after, before.channels * (window + after.channels)
+
+
 def choose_head(wanted: Literal["auto"] | HeadKind, features: Features, classes: int, pool: int,
-                network_macs: int) -> HeadKind:
+                network: tuple[int, int]) -> Head:
     """The head that fits a tensor, or the one that is wanted.
 
     Args:
@@ -59,23 +139,33 @@ def choose_head(wanted: Literal["auto"] | HeadKind, features: Features, classes:
         features: The tensor.
         classes: Of the logits.
         pool: Side of a pooling head's grid.
-        network_macs: A convolutional head is chosen where it takes little of these.
+        network: Its multiply-accumulates and its parameters. A convolutional head is chosen where
+            it takes little of both, and halves the tensor as often as it does so.
 
     Example:
-        >>> choose_head("auto", Features((16, 8, 8), channels_last=False), 10, 2, 10**6)
-        'convolutional'
+        >>> head = choose_head("auto", Features((16, 8, 8), False), 10, 2, (10**6, 10**5))
+        >>> head.kind, head.halvings
+        ('convolutional', 1)
     """
+    if wanted in ("auto", "convolutional") and not misfit("convolutional", features):
+        deepest = _halvings(min(features.places))
+        heads = [Head("convolutional", features, classes, pool, halvings)
+                 for halvings in range(deepest, 0, -1)]
+        light = [head for head in heads if head.macs <= _LIGHT_MACS * network[0]
+                 and head.parameters <= _LIGHT_PARAMETERS * network[1]]
+        if light and (wanted != "auto" or misfit("temporal", features)):
+            return light[0]
+        if wanted != "auto":
+            return heads[-1]
     if wanted != "auto":
-        return wanted
-    if not misfit("temporal", features):
-        return "temporal"
-    if not misfit("token", features):
-        return "token"
-    light = _LIGHT * network_macs
-    if (not misfit("convolutional", features)
-            and head_macs("convolutional", features, classes, pool) <= light):
-        return "convolutional"
-    return "pooled"
+        return Head(wanted, features, classes, pool)
+    kinds: tuple[HeadKind, ...] = ("temporal", "token", "pooled")
+    return Head(next(kind for kind in kinds if not misfit(kind, features)), features, classes, pool)
+
+
+def _halvings(side: int) -> int:
+    """How often to halve until a few places are left; once at least."""
+    return max(1, math.ceil(math.log2(side / _FEW_PLACES)))
 
 
 def misfit(kind: HeadKind, features: Features) -> str:
@@ -100,55 +190,15 @@ def misfit(kind: HeadKind, features: Features) -> str:
             f"(N, {', '.join(map(str, features.shape))}){last}")
 
 
-def make_head(kind: HeadKind, features: Features, classes: int, pool: int) -> nn.Module:
-    """A head with fresh weights, from (N, *shape) to logits (N, classes).
-
-    Args:
-        kind: One that fits.
-        features: The tensor it will read.
-        classes: Of the logits.
-        pool: Side of a pooling head's grid.
-
-    Example:
-        >>> head = make_head("token", Features((5, 8), channels_last=True), 3, 2)
-        >>> head(torch.zeros(2, 5, 8)).shape
-        torch.Size([2, 3])
-    """
-    if kind == "convolutional":
-        return _Convolutional(features, classes, pool)
-    if kind == "temporal":
-        return _Temporal(features, classes)
-    if kind == "token":
-        return _Token(features, classes)
-    return _Pooled(features, classes, pool)
-
-
-def head_macs(kind: HeadKind, features: Features, classes: int, pool: int) -> int:
-    """Multiply-accumulates of a head for one sample.
-
-    Example:
-        >>> head_macs("pooled", Features((16, 8, 8), channels_last=False), 10, 2)
-        640
-    """
-    channels = features.channels
-    if kind == "convolutional":
-        halved = _halved(features)
-        window = math.prod([_KERNEL] * len(features.places))
-        separable = math.prod(halved.places) * channels * (window + channels)
-        return separable + math.prod(halved.shape[:1] + _grid(halved, pool)) * classes
-    if kind == "temporal":
-        return 2 * channels * classes
-    return channels * (1 if kind == "token" else math.prod(_grid(features, pool))) * classes
-
-
 @final
 class _Pooled(nn.Linear):
     """Means over the cells of a grid, or over all tokens; then a linear layer."""
 
-    def __init__(self, features: Features, classes: int, pool: int) -> None:
-        self._grid = _grid(features, pool)
-        super().__init__(features.channels * math.prod(self._grid), classes)
-        self._tokens = list(range(1, len(features.shape))) if features.channels_last else []
+    def __init__(self, head: Head) -> None:
+        super().__init__(head.width, head.classes)
+        self._grid = head.grid
+        self._tokens = (list(range(1, len(head.features.shape))) if head.features.channels_last
+                        else [])
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean(self._tokens) if self._tokens else _pooled(x, self._grid)
@@ -157,24 +207,32 @@ class _Pooled(nn.Linear):
 
 @final
 class _Convolutional(nn.Linear):
-    """A separable convolution of stride two, batch norm, ReLU; then pooled, and a linear layer.
+    """Separable convolutions of stride two, each with batch norm and ReLU; pooled; a linear layer.
 
-    A light form of the convolutions before the exits of MSDNet (Huang et al. 2018, section 4).
+    What follows in the network, in small: features near the input are too fine to tell classes
+    from. A light form of the convolutions before the exits of MSDNet (Huang et al. 2018, section
+    4).
     """
 
-    def __init__(self, features: Features, classes: int, pool: int) -> None:
-        halved, channels = _halved(features), features.channels
-        self._grid = _grid(halved, pool)
-        super().__init__(channels * math.prod(self._grid), classes)
-        convolution = _CONVOLUTIONS[len(features.shape)]
-        self.depthwise = convolution(channels, channels, _KERNEL, stride=2, padding=1,
-                                     groups=channels, bias=False)
-        self.pointwise = convolution(channels, channels, 1, bias=False)
-        self.norm = (nn.BatchNorm1d if len(features.shape) == 2 else nn.BatchNorm2d)(channels)
+    def __init__(self, head: Head) -> None:
+        super().__init__(head.width, head.classes)
+        self._grid = head.grid
+        self.convolutions = nn.Sequential(*(layer for before, after in head.halved()
+                                            for layer in _separable(before, after)))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.pointwise(self.depthwise(x))))
-        return super().forward(_pooled(x, self._grid))
+        return super().forward(_pooled(self.convolutions(x), self._grid))
+
+
+def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
+    """Depthwise of stride two, pointwise, norm, rectifier."""
+    dimensions = len(before.shape)
+    convolution = _CONVOLUTIONS[dimensions]
+    yield convolution(before.channels, before.channels, _KERNEL, stride=2, padding=1,
+                      groups=before.channels, bias=False)
+    yield convolution(before.channels, after.channels, 1, bias=False)
+    yield (nn.BatchNorm1d if dimensions == 2 else nn.BatchNorm2d)(after.channels)
+    yield nn.ReLU()
 
 
 @final
@@ -184,10 +242,10 @@ class _Token(nn.Linear):
     Which token stands for the class, if one does, cannot be read off a graph.
     """
 
-    def __init__(self, features: Features, classes: int) -> None:
-        super().__init__(features.channels, classes)
-        self.norm = nn.LayerNorm(features.channels)
-        self._tokens = list(range(1, len(features.shape)))
+    def __init__(self, head: Head) -> None:
+        super().__init__(head.width, head.classes)
+        self.norm = nn.LayerNorm(head.features.channels)
+        self._tokens = list(range(1, len(head.features.shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(self.norm(x.mean(self._tokens)))
@@ -203,12 +261,17 @@ class _Temporal(nn.Linear):
 
     _FLOOR: Final = 1e-5
 
-    def __init__(self, features: Features, classes: int) -> None:
-        super().__init__(2 * features.channels, classes)
+    def __init__(self, head: Head) -> None:
+        super().__init__(head.width, head.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         deviations = (x.var(2, correction=0) + self._FLOOR).sqrt()
         return super().forward(torch.cat([x.mean(2), deviations], dim=1))
+
+
+_MODULES: Final[dict[HeadKind, Callable[[Head], nn.Module]]] = {
+    "pooled": _Pooled, "convolutional": _Convolutional, "token": _Token, "temporal": _Temporal,
+}
 
 
 def _pooled(x: Tensor, grid: tuple[int, ...]) -> Tensor:
@@ -216,17 +279,3 @@ def _pooled(x: Tensor, grid: tuple[int, ...]) -> Tensor:
     if len(grid) in _POOLINGS:
         return _POOLINGS[len(grid)](x, grid).flatten(1)
     return x.mean(list(range(2, x.ndim))) if grid else x
-
-
-def _grid(features: Features, pool: int) -> tuple[int, ...]:
-    """The grid that places are pooled to; tokens have none."""
-    if features.channels_last:
-        return ()
-    side = pool if len(features.places) in _POOLINGS else 1
-    return tuple(min(side, size) for size in features.places)
-
-
-def _halved(features: Features) -> Features:
-    """What the convolution of stride two makes of a tensor."""
-    return Features((features.channels, *(-(-side // 2) for side in features.places)),
-                    channels_last=False)

@@ -93,7 +93,7 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
                          "ask for fewer exits")
     total = program.costs().macs
     depths = np.array([place.macs / total for place in places])
-    heads = np.array([place.head_macs / total for place in places])
+    heads = np.array([place.head.macs / total for place in places])
     shares = leaving_shares(program, depths, config)
     found = cheapest_chain(depths, heads + config.overhead, shares, count)
     if len(found.chosen) == 1 and config.policy == "patience":  # it waits for two that agree

@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._heads import Features, HeadKind, choose_head, head_macs, misfit
+from edgewright.exits._heads import Features, Head, choose_head, misfit
 from edgewright.program import (
     Program,
     count_macs,
@@ -43,17 +43,13 @@ class ExitPlace:
 
     Attributes:
         name: Of the call in the graph.
-        features: The tensor there.
         macs: Multiply-accumulates of one sample up to it.
         head: What would compute the exit's logits.
-        head_macs: Of the head.
     """
 
     name: str
-    features: Features
     macs: int
-    head: HeadKind
-    head_macs: int
+    head: Head
 
 
 def exit_places(program: Program, config: EarlyExits | None = None) -> tuple[ExitPlace, ...]:
@@ -74,7 +70,7 @@ def exit_places(program: Program, config: EarlyExits | None = None) -> tuple[Exi
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
         >>> place, = exit_places(Program.capture(model, torch.zeros(1, 4)))
-        >>> place.name, place.macs, place.head, place.head_macs
+        >>> place.name, place.macs, place.head.kind, place.head.macs
         ('relu', 32, 'pooled', 24)
     """
     config = config or EarlyExits()
@@ -130,22 +126,22 @@ def _judged(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
     writers = {memory_of(node): node for node in program.calls() if writes(node)}
     classes, spent = shape_of(outputs_of(program)[0])[-1], _macs_up_to(program)
     total = max(spent.values())
+    network = total, program.costs().parameters
     judged: dict[str, ExitPlace | str] = {}
     for cut in find_cuts(program):
         reason = _obstacle(cut, writers.get(memory_of(cut))) or _no_gain(spent[cut], total)
-        judged[cut.name] = reason or _place(cut, spent[cut], total, classes, config)
+        judged[cut.name] = reason or _place(cut, spent[cut], network, classes, config)
     return judged
 
 
-def _place(cut: Node, macs: int, total: int, classes: int,
+def _place(cut: Node, macs: int, network: tuple[int, int], classes: int,
            config: EarlyExits) -> ExitPlace | str:
     readers = {user.target for user in cut.users}
     shape = shape_of(cut)[1:]
     channels_last = len(shape) > 1 and readers.isdisjoint(_CONVOLUTIONS | _CHANNEL_NORMS)
     features = Features(shape, channels_last)
-    kind = choose_head(config.head, features, classes, config.pool, total)
-    return misfit(kind, features) or ExitPlace(
-        cut.name, features, macs, kind, head_macs(kind, features, classes, config.pool))
+    head = choose_head(config.head, features, classes, config.pool, network)
+    return misfit(head.kind, features) or ExitPlace(cut.name, macs, head)
 
 
 def _obstacle(cut: Node, writer: Node | None) -> str:
