@@ -1,9 +1,10 @@
 """What a training step costs, and whether the data keep up: ResNet-20 and ResNet-56, CIFAR-10.
 
 Steps (forward, backward, SGD) of the eager module and of the captured program, contiguous and
-channels-last, compiled too, are timed in turn on one core; the loader alone on one; and the share
-of its time that a training on all cores waits for its next batch. RandAugment is left out where
-torchvision is not installed.
+channels-last, compiled too, are timed in turn on one core, and so are steps on labels alone, with a
+teacher of the same size, and with what it said in a cache; the loader alone on one core; and the
+share of its time that a training on all cores waits for its next batch. RandAugment is left out
+where torchvision is not installed.
 
 Example:
     python benchmarks/training_step.py --data ../shared/data/cifar10
@@ -16,6 +17,7 @@ import copy
 import importlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,9 +32,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import edgewright as ew
+from edgewright.distill import as_teacher, cache_teacher, objective_for
 from edgewright.measure import compare_latency, pinned
 from edgewright.program import trainable
-from edgewright.task import Policy, Split, View, load_model, load_task
+from edgewright.task import Batch, Policy, Split, View, load_model, load_task
+from edgewright.training import Objective
 from edgewright.training._compiled import compiled
 from stored_rows import provenance
 from zoo_models import torchvision_models
@@ -48,7 +52,8 @@ def main() -> None:
     given = arguments()
     warnings.simplefilter("ignore")
     torch.manual_seed(SEED)
-    train = load_task(f"cifar10:{given.data}", normalize="imagenet").train
+    task = load_task(f"cifar10:{given.data}", normalize="imagenet")
+    train = task.train
     split = train.select(range(min(given.images, len(train))))
     record = provenance(["torch", "numpy", "torchvision"], seed=SEED, batch=given.batch,
                         rounds=given.rounds, images=len(split)) | {
@@ -56,6 +61,7 @@ def main() -> None:
         "loader_images_per_s": on_one_core(partial(loader_rates, split, given.batch)),
         "step_one_core": {name: on_one_core(partial(steps, name, given))
                           for name in given.models},
+        "taught_step_one_core": on_one_core(partial(taught_steps, given.models[0], task, given)),
         "waiting_all_cores": waiting(given.models[0], split, given.batch)}
     given.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
@@ -138,6 +144,33 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
             for key, latency in found.items()}
 
 
+def taught_steps(name: str, task: ew.Task, given: argparse.Namespace) -> dict[str, Any]:
+    """Steps by what teaches, in turn; ratios to the labels alone."""
+    model = load_model(f"{HERE.parent / 'examples' / 'resnet.py'}:{name}")
+    train = task.train.select(range(4 * given.batch))
+    few = ew.Task(train, task.val, task.test)
+    batches = list(train.batches(given.batch, shuffle_seed=SEED, view=View(0, "standard")))
+    program = ew.Program.capture(model, batches[0].inputs[0][:2])
+    with tempfile.TemporaryDirectory() as folder:
+        cached = cache_teacher(as_teacher(model), few, Path(folder, "cache"), views=1)
+        objectives = {"labels": objective_for(None), "cached": objective_for(cached),
+                      "live": objective_for(model)}
+        kinds = {kind: in_turn(step_with(objective, laid_out(
+            trainable(program.graph_module), torch.channels_last)), batches)
+                 for kind, objective in objectives.items()}
+        found = compare_latency(kinds, rounds=given.rounds, warmup=1)
+    base = found["labels"].median_ms
+    return {kind: {"median_ms": round(latency.median_ms, 1),
+                   "images_per_s": round(1e3 * given.batch / latency.median_ms),
+                   "ratio_to_labels": round(latency.median_ms / base, 3)}
+            for kind, latency in found.items()}
+
+
+def in_turn(step: Callable[[Batch], None], batches: list[Batch]) -> Callable[[int], None]:
+    """The step on one batch after another."""
+    return lambda index: step(batches[index % len(batches)])
+
+
 def repeated(step: Step, images: torch.Tensor, labels: torch.Tensor) -> Callable[[int], None]:
     """The step on one batch, whatever the round."""
     return lambda _: step(images, labels)
@@ -171,6 +204,19 @@ def laid_out(module: nn.Module, memory_format: torch.memory_format) -> nn.Module
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=memory_format)
     return module.train()
+
+
+def step_with(objective: Objective, module: nn.Module) -> Callable[[Batch], None]:
+    """One whole step of stochastic gradient descent on an objective."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
+
+    def run(batch: Batch) -> None:
+        images = batch.inputs[0].contiguous(memory_format=torch.channels_last)
+        objective.loss((module(images),), batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
 
 
 def step_of(passes: nn.Module, module: nn.Module) -> Step:
