@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,13 +26,13 @@ import torch
 from numpy.typing import NDArray
 
 import edgewright as ew
-from edgewright.core import write_atomically
+from cifar10_arguments import row_arguments
 from edgewright.errors import MissingExtraError
 from edgewright.exporters import ExecuTorchEngine, to_executorch, to_litert, to_onnx
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine, OpenVinoEngine
 from edgewright.task import Split, load_model, load_task
 from edgewright.training import predict
-from stored_rows import provenance, stored
+from stored_rows import keep, provenance, stored
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results" / "parity_matrix.json"
@@ -68,38 +67,37 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if arguments.list:
+        print(*missing(arguments), sep="\n")
+        return
     for key, row in rows(arguments):
-        merged = {**stored(arguments.results), key: row}
-        write_atomically(arguments.results, json.dumps(merged, indent=1).encode() + b"\n")
+        keep(arguments.results, key, row)
     print(table(stored(arguments.results)))
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
-    parser.add_argument("--weights", required=True, type=Path,
-                        help="folder of resnet20-cifar10.safetensors and its like")
-    parser.add_argument("--only", default="*", help="pattern of rows, as in 'resnet20-*'")
+    parser = row_arguments(__doc__, RESULTS)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
+
+
+def missing(arguments: argparse.Namespace) -> dict[str, tuple[str, Target]]:
+    """The rows that are asked for and not there: model and target by their keys."""
+    there = stored(arguments.results)
+    return {key: (model, target) for model in MODELS for target in RUNTIMES
+            if (key := f"{model}-{target}") not in there and fnmatchcase(key, arguments.only)}
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row that is missing and can be run here."""
-    for model in MODELS:
-        for target in RUNTIMES:
-            key = f"{model}-{target}"
-            if key in stored(arguments.results) or not fnmatchcase(key, arguments.only):
-                continue
-            try:
-                yield key, run(model, target, arguments) | provenance(
-                    _PACKAGES, seed=arguments.seed, threads=arguments.threads)
-            except MissingExtraError as error:
-                print(f"{key} is left out: {error}", file=sys.stderr)
+    for key, (model, target) in missing(arguments).items():
+        try:
+            yield key, run(model, target, arguments) | provenance(
+                _PACKAGES, seed=arguments.seed, threads=arguments.threads)
+        except MissingExtraError as error:
+            print(f"{key} is left out: {error}", file=sys.stderr)
 
 
 def run(model: str, target: Target, arguments: argparse.Namespace) -> dict[str, Any]:
