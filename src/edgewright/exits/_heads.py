@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal, final
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 HeadKind = Literal["pooled", "convolutional", "token", "temporal"]
 
+_PREFERRED: Final[tuple[HeadKind, ...]] = ("temporal", "token", "convolutional", "pooled")
 _LIGHT_MACS: Final = 0.02  # share of the network's that a head may take unasked
 _LIGHT_PARAMETERS: Final = 0.05
 _FEW_PLACES: Final = 4  # a side
@@ -97,19 +99,19 @@ class Head:
         """
         return _MODULES[self.kind](self)
 
-    def halved(self) -> Iterator[tuple[Features, Features]]:
-        """What each convolution of stride two reads and gives: half as large, twice as deep."""
-        before = self.features
+    @property
+    def scales(self) -> tuple[Features, ...]:
+        """What each convolution reads, half as large and twice as deep; last, what is pooled."""
+        scales = [self.features]
         for _ in range(self.halvings):
-            sides = (-(-side // 2) for side in before.places)
-            after = Features((2 * before.channels, *sides), channels_last=False)
-            yield before, after
-            before = after
+            sides = (-(-side // 2) for side in scales[-1].places)
+            scales.append(Features((2 * scales[-1].channels, *sides), channels_last=False))
+        return tuple(scales)
 
     @property
     def width(self) -> int:
         """Numbers a sample that the linear layer reads."""
-        channels = self.features.channels << self.halvings
+        channels = self.scales[-1].channels
         if self.kind == "temporal":
             return 2 * channels
         return channels * (1 if self.kind == "token" else math.prod(self.grid))
@@ -117,7 +119,7 @@ class Head:
     @property
     def grid(self) -> tuple[int, ...]:
         """The grid that places are pooled to; tokens have none."""
-        *_, (_, last) = (None, self.features), *self.halved()
+        last = self.scales[-1]
         if last.channels_last:
             return ()
         side = self.pool if len(last.places) in _POOLINGS else 1
@@ -126,7 +128,7 @@ class Head:
     def _convolutions(self) -> Iterator[tuple[Features, int]]:
         """What each separable convolution gives, and how many weights it has."""
         window = math.prod([_KERNEL] * len(self.features.places))
-        for before, after in self.halved():
+        for before, after in pairwise(self.scales):
             yield after, before.channels * (window + after.channels)
 
 
@@ -147,20 +149,15 @@ def choose_head(wanted: Literal["auto"] | HeadKind, features: Features, classes:
         >>> head.kind, head.halvings
         ('convolutional', 1)
     """
-    if wanted in ("auto", "convolutional") and not misfit("convolutional", features):
-        deepest = _halvings(min(features.places))
-        heads = [Head("convolutional", features, classes, pool, halvings)
-                 for halvings in range(deepest, 0, -1)]
-        light = [head for head in heads if head.macs <= _LIGHT_MACS * network[0]
-                 and head.parameters <= _LIGHT_PARAMETERS * network[1]]
-        if light and (wanted != "auto" or misfit("temporal", features)):
-            return light[0]
-        if wanted != "auto":
-            return heads[-1]
-    if wanted != "auto":
-        return Head(wanted, features, classes, pool)
-    kinds: tuple[HeadKind, ...] = ("temporal", "token", "pooled")
-    return Head(next(kind for kind in kinds if not misfit(kind, features)), features, classes, pool)
+    kind = wanted if wanted != "auto" else next(
+        kind for kind in _PREFERRED if not misfit(kind, features))
+    if kind != "convolutional" or misfit(kind, features):
+        return Head(kind, features, classes, pool)
+    heads = [Head(kind, features, classes, pool, halvings)
+             for halvings in range(_halvings(min(features.places)), 0, -1)]
+    light = (head for head in heads if head.macs <= _LIGHT_MACS * network[0]
+             and head.parameters <= _LIGHT_PARAMETERS * network[1])
+    return next(light, Head("pooled", features, classes, pool) if wanted == "auto" else heads[-1])
 
 
 def _halvings(side: int) -> int:
@@ -217,7 +214,7 @@ class _Convolutional(nn.Linear):
     def __init__(self, head: Head) -> None:
         super().__init__(head.width, head.classes)
         self._grid = head.grid
-        self.convolutions = nn.Sequential(*(layer for before, after in head.halved()
+        self.convolutions = nn.Sequential(*(layer for before, after in pairwise(head.scales)
                                             for layer in _separable(before, after)))
 
     def forward(self, x: Tensor) -> Tensor:
