@@ -49,10 +49,11 @@ class OnnxEngine(FileEngine):
                                                  providers=["CPUExecutionProvider"])
         except self._refusals as error:
             raise load_failure(self.runtime, "onnxruntime", error) from error
-        self._names = tuple(node.name for node in self._session.get_inputs())
+        self._inputs = tuple(node.name for node in self._session.get_inputs())
+        self._outputs = [node.name for node in self._session.get_outputs()]
 
     def _compute(self, inputs: Arrays) -> Arrays:
-        return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
+        return tuple(self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True))))
 
 
 def _onnxruntime() -> ModuleType:
