@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.bundle import low_bit_tensor
 from edgewright.core import LayerRecord, LowBitTensor, Segment, TensorSpec
-from edgewright.exporters import to_onnx
+from edgewright.exporters import features_last, to_onnx
 from edgewright.measure import energy_mj
 from edgewright.program import Costs, NodeCost, Program, outputs_of, split_at_exits
 
@@ -24,10 +24,11 @@ _FEWEST: Final = 256  # integers worth packing
 def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
     """Translate a program, one file per exit; thresholds and shares are still to be chosen."""
     segments, files = [], {}
-    for index, part in enumerate(split_at_exits(program)):
+    parts = split_at_exits(program)
+    for index, model in enumerate(features_last([to_onnx(part) for part in parts])):
         name = f"segments/{index}.onnx"
-        files[name] = to_onnx(part)
-        costs = part.costs()
+        files[name] = model
+        costs = parts[index].costs()
         segments.append(Segment(file=name, sha256="", size_bytes=len(files[name]),
                                 macs=costs.macs, energy_mj=modelled_energy_mj(costs),
                                 ram_bytes=costs.peak_activation_bytes,
