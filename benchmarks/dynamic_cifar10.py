@@ -37,10 +37,10 @@ from cifar10_arguments import row_arguments
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
 from edgewright.distill import as_teacher, cache_teacher, objective_for
-from edgewright.exits import calibrate_exits
+from edgewright.exits import answers_of, calibrate_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._judge import every_exit, judge, left_at, staged_answers, time_sessions
+from edgewright.pipeline._judge import every_exit, judge, time_sessions
 from edgewright.pipeline._points import at_point, with_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
@@ -181,11 +181,11 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
     full_ms = latencies["full"][1].value
     rows = []
     for name, calibration in zip(DROPS, found, strict=True):
-        left = left_at(test[0], calibration.point)
+        answers = answers_of(*test, calibration.point.rules, policy)
+        left = answers.left_at(calibration.point.thresholds)
         mean = latencies[calibration.point.name][1]
         rows.append({"drop_allowed": DROPS[name],
-                     "accuracy": float((staged_answers(test[0], calibration.point)
-                                        == test[1]).mean()),
+                     "accuracy": float(answers.hits(calibration.point.thresholds).mean()),
                      "macs": float(np.cumsum(macs)[left].mean()),
                      "latency_ratio": round(mean.value / full_ms, 4),
                      "mean_latency_ms": mean.value,

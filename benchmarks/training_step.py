@@ -28,7 +28,6 @@ from statistics import median
 from typing import Any, Final, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import edgewright as ew
@@ -44,7 +43,7 @@ from zoo_models import torchvision_models
 HERE: Final = Path(__file__).parent
 SEED, PASSES = 0, 3
 FORMATS: Final = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-Step = Callable[[torch.Tensor, torch.Tensor], None]
+Step = Callable[[Batch], None]
 
 
 def main() -> None:
@@ -121,12 +120,13 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Every kind of step of one network, in turn; ratios to the eager contiguous one."""
     model = load_model(f"{HERE.parent / 'examples' / 'resnet.py'}:{name}")
     images = torch.randn(given.batch, 3, 32, 32)
-    labels = torch.arange(given.batch) % 10
     program = ew.Program.capture(model, images[:2])
     kinds: dict[str, Callable[[int], None]] = {}
     compile_s = {}
     for layout, memory_format in FORMATS.items():
         laid = images.contiguous(memory_format=memory_format)
+        rows = torch.arange(given.batch)
+        batch = Batch((laid,), rows % 10, rows)
         for kind, module in (("eager", copy.deepcopy(model)),
                              ("captured", trainable(program.graph_module)),
                              ("captured, compiled", trainable(program.graph_module))):
@@ -135,7 +135,7 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
                 since = time.perf_counter()
                 passes = compiled(module, (laid,), True, 1, nullcontext).module
                 compile_s[key] = round(time.perf_counter() - since, 1)
-            kinds[key] = repeated(step_of(passes, module), laid, labels)
+            kinds[key] = in_turn(step_of(passes, module, objective_for(None)), [batch])
     found = compare_latency(kinds, rounds=given.rounds, warmup=1)
     base = found["eager, contiguous"].median_ms
     return {key: {"median_ms": round(latency.median_ms, 1),
@@ -155,9 +155,11 @@ def taught_steps(name: str, task: ew.Task, given: argparse.Namespace) -> dict[st
         cached = cache_teacher(as_teacher(model), few, Path(folder, "cache"), views=1)
         objectives = {"labels": objective_for(None), "cached": objective_for(cached),
                       "live": objective_for(model)}
-        kinds = {kind: in_turn(step_with(objective, laid_out(
-            trainable(program.graph_module), torch.channels_last)), batches)
-                 for kind, objective in objectives.items()}
+        batches = [channels_last(batch) for batch in batches]
+        kinds = {}
+        for kind, objective in objectives.items():
+            module = laid_out(trainable(program.graph_module), torch.channels_last)
+            kinds[kind] = in_turn(step_of(module, module, objective), batches)
         found = compare_latency(kinds, rounds=given.rounds, warmup=1)
     base = found["labels"].median_ms
     return {kind: {"median_ms": round(latency.median_ms, 1),
@@ -166,14 +168,9 @@ def taught_steps(name: str, task: ew.Task, given: argparse.Namespace) -> dict[st
             for kind, latency in found.items()}
 
 
-def in_turn(step: Callable[[Batch], None], batches: list[Batch]) -> Callable[[int], None]:
+def in_turn(step: Step, batches: list[Batch]) -> Callable[[int], None]:
     """The step on one batch after another."""
     return lambda index: step(batches[index % len(batches)])
-
-
-def repeated(step: Step, images: torch.Tensor, labels: torch.Tensor) -> Callable[[int], None]:
-    """The step on one batch, whatever the round."""
-    return lambda _: step(images, labels)
 
 
 def waiting(name: str, split: Split, batch: int) -> dict[str, Any]:
@@ -183,7 +180,7 @@ def waiting(name: str, split: Split, batch: int) -> dict[str, Any]:
     model = load_model(f"{HERE.parent / 'examples' / 'resnet.py'}:{name}")
     program = ew.Program.capture(model, split.example(2))
     module = laid_out(trainable(program.graph_module), torch.channels_last)
-    step = step_of(module, module)
+    step = step_of(module, module, objective_for(None))
     for policy in policies():
         began, waited = time.perf_counter(), 0.0
         batches = split.batches(batch, shuffle_seed=SEED, view=View(SEED, policy))
@@ -193,7 +190,7 @@ def waiting(name: str, split: Split, batch: int) -> dict[str, Any]:
             waited += time.perf_counter() - since
             if ready is None:
                 break
-            step(ready.inputs[0].contiguous(memory_format=torch.channels_last), ready.targets)
+            step(channels_last(ready))
         found[policy] = round(waited / (time.perf_counter() - began), 4)
     return found
 
@@ -206,26 +203,18 @@ def laid_out(module: nn.Module, memory_format: torch.memory_format) -> nn.Module
     return module.train()
 
 
-def step_with(objective: Objective, module: nn.Module) -> Callable[[Batch], None]:
+def channels_last(batch: Batch) -> Batch:
+    """The batch, its images with channels last in memory."""
+    images, = batch.inputs
+    return batch._replace(inputs=(images.contiguous(memory_format=torch.channels_last),))
+
+
+def step_of(passes: nn.Module, module: nn.Module, objective: Objective) -> Step:
     """One whole step of stochastic gradient descent on an objective."""
-    optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
-
-    def run(batch: Batch) -> None:
-        images = batch.inputs[0].contiguous(memory_format=torch.channels_last)
-        objective.loss((module(images),), batch).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
-
-
-def step_of(passes: nn.Module, module: nn.Module) -> Step:
-    """One whole step of stochastic gradient descent."""
     optimizer = torch.optim.SGD(module.train().parameters(), lr=1e-4, momentum=0.9)
 
-    def run(images: torch.Tensor, labels: torch.Tensor) -> None:
-        loss = F.cross_entropy(passes(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def run(batch: Batch) -> None:
+        objective.loss((passes(*batch.inputs),), batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
+from edgewright.exits._answers import Answers
 from edgewright.exits._risk import _lower_tail, certify, p_value, samples_needed
-from edgewright.exits._thresholds import Answers
 
 NOBODY = 1000.0
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.exits import NEVER
-from edgewright.exits._thresholds import Answers, cheapest_within, threshold_path
+from edgewright.exits._answers import Answers
+from edgewright.exits._thresholds import cheapest_within, threshold_path
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 

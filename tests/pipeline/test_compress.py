@@ -23,9 +23,9 @@ from edgewright.errors import (
     TrainingError,
     UsageError,
 )
+from edgewright.exits import answers_of
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.pipeline import _assemble as assemble_module
-from edgewright.pipeline._judge import staged_answers
 from edgewright.pipeline._points import with_points
 from edgewright.runtime import Session, load
 from edgewright.task import Task
@@ -86,12 +86,17 @@ def test_accuracy_is_that_of_the_file(finished: Result, quadrant_task: Task) -> 
     assert hits.mean() > 0.8
 
 
-def test_staged_answers_are_the_sessions(finished: Result, quadrant_task: Task) -> None:
+def test_answers_told_from_every_exit_are_the_sessions(finished: Result,
+                                                       quadrant_task: Task) -> None:
     session = load(finished.bundle)
-    inputs = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
+    point = session.points[0]
+    batch = next(quadrant_task.test.batches(1000))
+    inputs, targets = batch.inputs[0].numpy(), batch.targets.numpy()
     logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
-    assert np.array_equal(staged_answers(logits, session.points[0]),
-                          session(inputs).output.argmax(axis=1))
+    told = answers_of(logits, targets, point.rules, point.policy)
+    prediction = session(inputs)
+    assert np.array_equal(told.left_at(point.thresholds), prediction.exit)
+    assert np.array_equal(told.hits(point.thresholds), prediction.output.argmax(axis=1) == targets)
 
 
 def test_the_curve_is_what_sessions_with_its_thresholds_do(finished: Result,

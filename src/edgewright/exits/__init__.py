@@ -1,5 +1,6 @@
 """Early exits: easy inputs leave the network before its end."""
 
+from edgewright.exits._answers import answers_of, exit_curve
 from edgewright.exits._attach import add_exits
 from edgewright.exits._calibrate import Calibration, calibrate_exits
 from edgewright.exits._config import DEFAULT_POINT, EarlyExits
@@ -8,6 +9,6 @@ from edgewright.exits._places import ExitPlace, exit_places, possible_exits
 from edgewright.exits._resolution import AtResolution
 from edgewright.exits._thresholds import NEVER
 
-__all__ = ["DEFAULT_POINT", "NEVER", "AtResolution", "Calibration",
-           "EarlyExits", "ExitPlace", "ExitPlan", "add_exits", "calibrate_exits", "exit_places",
+__all__ = ["DEFAULT_POINT", "NEVER", "AtResolution", "Calibration", "EarlyExits", "ExitPlace",
+           "ExitPlan", "add_exits", "answers_of", "calibrate_exits", "exit_curve", "exit_places",
            "fitting_exits", "plan_exits", "possible_exits"]

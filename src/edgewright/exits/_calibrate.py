@@ -12,20 +12,19 @@ from numpy.typing import NDArray
 
 from edgewright.core import ExitProfile, ExitRule, Guarantee, OperatingPoint, Policy, format_count
 from edgewright.errors import DataError, UsageError
+from edgewright.exits._answers import Answers, Floats, Logits, Targets, answers_of
 from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._gate import fit_gate
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import NEVER, Answers, Floats, cheapest_within, threshold_path
-from edgewright.runtime import Streaks, confidence, exit_scores, gate_inputs
+from edgewright.exits._thresholds import NEVER, cheapest_within, threshold_path
+from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50
 _FITTED_SHARE: Final = 0.25
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "those surest of all already lose too much"
 
-Logits = Sequence[NDArray[Any]]
-Targets = NDArray[np.integer[Any]]
 Rows = NDArray[np.int64]
 
 
@@ -116,8 +115,7 @@ def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: 
          seed: int) -> _Fitted:
     rows, judged = _parts(len(targets), config, seed)
     rules = _rules([values[rows] for values in logits], targets[rows], config.policy)
-    answers = Answers(_scores(logits, rules, config.policy),
-                      np.stack([values.argmax(axis=1) == targets for values in logits]))
+    answers = answers_of(logits, targets, rules, config.policy)
     path = threshold_path(answers.of(rows), segment_macs, streaks=config.policy == "patience")
 
     def errors(temperatures: Sequence[float]) -> tuple[float, ...]:
@@ -151,15 +149,6 @@ def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, 
             gate = fit_gate(gate_inputs(values, temperature), right | ~last_right)
         rules.append(ExitRule(threshold=NEVER, temperature=temperature, gate=gate))
     return tuple(rules)
-
-
-def _scores(logits: Logits, rules: Sequence[ExitRule], policy: Policy) -> Floats:
-    scores = np.empty((len(rules), len(logits[0])))
-    streaks = Streaks.begin(logits[0])
-    for index, rule in enumerate(rules):
-        streaks = streaks.then(logits[index]) if index else streaks
-        scores[index] = exit_scores(policy, rule, logits[index], streaks)
-    return scores
 
 
 def _deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
-from edgewright.exits._thresholds import Answers, Floats
+from edgewright.exits._answers import Answers, Floats
 
 _NUISANCE: Final = 0.1  # of delta, spent on not knowing how often the exits disagree
 _MOST_SAMPLES: Final = 10**9

@@ -4,59 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from edgewright.exits._answers import Answers, Exits, Floats
 
 NEVER: Final = 1000.0  # above any probability and any number of exits
 _CANDIDATES: Final = 64
 _SHORTEST_STREAK: Final = 2
-
-Floats = NDArray[np.float64]
-Exits = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What every exit made of every sample.
-
-    Attributes:
-        scores: How sure each early exit is, (early exits, N).
-        correct: Whether each exit, the last included, is right, (exits, N) bool.
-
-    Example:
-        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
-        >>> answers.left_at([0.5]).tolist()
-        [0, 1]
-        >>> answers.losses([0.1]).tolist()
-        [0, 1]
-    """
-
-    scores: Floats
-    correct: NDArray[np.bool_]
-
-    def of(self, rows: NDArray[Any]) -> Self:
-        """Those of some of the samples."""
-        return type(self)(self.scores[:, rows], self.correct[:, rows])
-
-    def left_at(self, thresholds: Sequence[float] | Floats) -> Exits:
-        """The exit each sample leaves at, (N,)."""
-        left_at = np.full(self.correct.shape[1], len(self.scores))
-        for index in reversed(range(len(self.scores))):
-            left_at[self.scores[index] >= thresholds[index]] = index
-        return left_at
-
-    def hits(self, thresholds: Sequence[float] | Floats) -> NDArray[np.bool_]:
-        """Whether each sample's answer is right where it leaves, (N,)."""
-        left_at = self.left_at(thresholds)
-        found: NDArray[np.bool_] = self.correct[left_at, np.arange(len(left_at))]
-        return found
-
-    def losses(self, thresholds: Sequence[float] | Floats) -> Exits:
-        """What leaving costs each sample: 1 a right answer lost, -1 one gained, or 0, (N,)."""
-        found: Exits = self.correct[-1].astype(np.int64) - self.hits(thresholds)
-        return found
 
 
 def threshold_path(answers: Answers, segment_macs: Sequence[int], *,

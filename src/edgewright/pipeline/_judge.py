@@ -13,10 +13,16 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import Calibration, EarlyExits, calibrate_exits
+from edgewright.exits import (
+    Calibration,
+    EarlyExits,
+    answers_of,
+    calibrate_exits,
+    exit_curve,
+)
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
 from edgewright.program import Program
-from edgewright.runtime import Session, Streaks, evaluate, exit_scores
+from edgewright.runtime import Session, evaluate
 from edgewright.task import Split
 from edgewright.training import as_outputs
 
@@ -54,23 +60,15 @@ def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDAr
     return _joined(parts), np.concatenate(targets)
 
 
-def curve_of(point: OperatingPoint, steps: Sequence[tuple[float, ...]], session: Session,
-             split: Split) -> tuple[CurvePoint, ...]:
-    """What a point would cost and be worth with each of these thresholds.
+def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, ...]],
+             session: Session) -> tuple[CurvePoint, ...]:
+    """What a point would cost and be worth on a split with each of these thresholds.
 
     The session's default point takes the same path.
     """
-    logits, targets = every_exit(session, split)
-    macs = np.cumsum([session.manifest.segments[number].macs for number in point.path])
-    curve = []
-    for thresholds in steps:
-        there = point.model_copy(update={"rules": tuple(
-            rule.model_copy(update={"threshold": threshold})
-            for rule, threshold in zip(point.rules, thresholds, strict=True))})
-        curve.append(CurvePoint(
-            thresholds=thresholds, macs=float(macs[left_at(logits, there)].mean()),
-            accuracy=float((staged_answers(logits, there) == targets).mean())))
-    return tuple(curve)
+    answers = answers_of(*every_exit(session, split), point.rules, point.policy)
+    return exit_curve(answers, steps,
+                      [session.manifest.segments[number].macs for number in point.path])
 
 
 def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
@@ -131,7 +129,8 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Si
         raise ParityError(f"the file on {session.runtime} and the simulated program disagree on "
                           f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
                           f"are allowed (relative error {parity.relative_error:.2e})")
-    hits = staged_answers(logits, session.points[0]) == targets
+    point = session.points[0]
+    hits = answers_of(logits, targets, point.rules, point.policy).hits(point.thresholds)
     accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
                            split=split.name, runtime=f"torch {torch.__version__}",
                            samples=len(hits))
@@ -158,24 +157,6 @@ def _both(program: Program, session: Session, split: Split) -> tuple[
 def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
     """One array an exit, out of one list of exits a batch."""
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def staged_answers(logits: list[NDArray[Any]], point: OperatingPoint) -> NDArray[np.int64]:
-    """The class each sample leaves with, given every exit's logits and the point's rules."""
-    classes = np.stack([values.argmax(axis=1) for values in logits])
-    answers: NDArray[np.int64] = classes[left_at(logits, point), np.arange(classes.shape[1])]
-    return answers
-
-
-def left_at(logits: list[NDArray[Any]], point: OperatingPoint) -> NDArray[np.int64]:
-    """The step of the point's path after which each sample leaves."""
-    found = np.full(len(logits[-1]), len(point.rules))
-    streaks: Streaks | None = None
-    for step, (values, rule) in enumerate(zip(logits, point.rules, strict=False)):
-        streaks = Streaks.begin(values) if streaks is None else streaks.then(values)
-        leaves = exit_scores(point.policy, rule, values, streaks) >= rule.threshold
-        found[leaves & (found == len(point.rules))] = step
-    return found
 
 
 def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> Parity:

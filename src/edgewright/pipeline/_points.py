@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, OperatingPoint
 from edgewright.exits import EarlyExits
-from edgewright.pipeline._judge import calibrate, curve_of, judge, time_sessions
+from edgewright.pipeline._judge import calibrate, curve_on, judge, time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -25,7 +25,7 @@ def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
         narrator.note(calibration.words)
     points = tuple(calibration.point.model_copy(update={"path": draft.manifest.point.path})
                    for calibration in found)
-    curve = curve_of(points[0], found[0].steps, session, task.test)
+    curve = curve_on(task.test, points[0], found[0].steps, session)
     chosen = with_points(draft, points)
     return replace(chosen, manifest=chosen.manifest.model_copy(update={"curve": curve}))
 

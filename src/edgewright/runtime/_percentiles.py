@@ -61,7 +61,7 @@ class Latencies:
 
     def percentiles(self) -> Percentiles | None:
         """Of the calls that are kept; None before the first."""
-        kept = list(self._kept.copy())
+        kept = list(self._kept.copy())  # in one step: other threads add meanwhile
         if not kept:
             return None
         p50, p95, p99 = np.percentile(kept, (50, 95, 99)).tolist()
