@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import edgewright as ew
-from edgewright.core import Budget
-from edgewright.exits import NEVER
+from edgewright.core import NEVER, Budget
 from edgewright.exporters import to_conditional_onnx
 from edgewright.measure import compare_latency, pinned
 from edgewright.pipeline import Recipe

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgewright.core import POLICIES, Budget
+from edgewright.core import NEVER, POLICIES, Budget
 from edgewright.errors import DataError, UsageError
-from edgewright.exits import NEVER, EarlyExits, calibrate_exits
+from edgewright.exits import EarlyExits, calibrate_exits
 from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.exits import NEVER
+from edgewright.core import NEVER
 from edgewright.exits._answers import Answers
 from edgewright.exits._thresholds import cheapest_within, threshold_path
 

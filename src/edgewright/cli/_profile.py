@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.core import Manifest, OperatingPoint, format_count, format_size
+from edgewright.core import Manifest, OperatingPoint, format_count, format_size, format_threshold
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _points_table(points: tuple[OperatingPoint, ...]) -> Table:
     for point in points:
         accuracy, macs = point.figures.get("accuracy"), point.figures.get("macs")
         table.add_row(point.name, point.policy, " ".join(map(str, point.path)),
-                      " ".join(f"{value:.4f}" for value in point.thresholds),
+                      " ".join(map(format_threshold, point.thresholds)),
                       " ".join(f"{share:.1%}" for share in point.tested.shares)
                       if point.tested else "",
                       "" if accuracy is None else f"{accuracy:.2%}",

@@ -15,6 +15,7 @@ from edgewright.core._manifest import (
 from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
 from edgewright.core._operating_point import (
     GATE_INPUTS,
+    NEVER,
     POLICIES,
     CurvePoint,
     ExitProfile,
@@ -22,6 +23,7 @@ from edgewright.core._operating_point import (
     Guarantee,
     OperatingPoint,
     Policy,
+    format_threshold,
 )
 from edgewright.core._preprocessing import Preprocessing, image_pixels
 from edgewright.core._storage import write_atomically
@@ -31,6 +33,7 @@ __all__ = [
     "CONSTRAINTS",
     "FORMAT_VERSION",
     "GATE_INPUTS",
+    "NEVER",
     "POLICIES",
     "UNITS",
     "Breach",
@@ -56,6 +59,7 @@ __all__ = [
     "TensorSpec",
     "format_count",
     "format_size",
+    "format_threshold",
     "image_pixels",
     "parse_quantity",
     "write_atomically",

@@ -11,6 +11,17 @@ from edgewright.core._measurement import Figures
 Policy = Literal["confidence", "margin", "entropy", "patience", "gate"]
 POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
 GATE_INPUTS: Final = 4
+NEVER: Final = 1000.0  # a threshold above any probability and any number of exits
+
+
+def format_threshold(threshold: float) -> str:
+    """Write an exit's threshold as people read it.
+
+    Example:
+        >>> format_threshold(0.98765), format_threshold(NEVER)
+        ('0.9877', 'never')
+    """
+    return "never" if threshold >= NEVER else f"{threshold:.4g}"
 
 
 class _Record(BaseModel):

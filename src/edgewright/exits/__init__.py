@@ -7,8 +7,7 @@ from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._placement import ExitPlan, fitting_exits, plan_exits
 from edgewright.exits._places import ExitPlace, exit_places, possible_exits
 from edgewright.exits._resolution import AtResolution
-from edgewright.exits._thresholds import NEVER
 
-__all__ = ["DEFAULT_POINT", "NEVER", "AtResolution", "Calibration", "EarlyExits", "ExitPlace",
+__all__ = ["DEFAULT_POINT", "AtResolution", "Calibration", "EarlyExits", "ExitPlace",
            "ExitPlan", "add_exits", "answers_of", "calibrate_exits", "exit_curve", "exit_places",
            "fitting_exits", "plan_exits", "possible_exits"]

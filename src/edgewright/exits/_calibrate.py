@@ -10,14 +10,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import ExitProfile, ExitRule, Guarantee, OperatingPoint, Policy, format_count
+from edgewright.core import (
+    NEVER,
+    ExitProfile,
+    ExitRule,
+    Guarantee,
+    OperatingPoint,
+    Policy,
+    format_count,
+)
 from edgewright.errors import DataError, UsageError
 from edgewright.exits._answers import Answers, Floats, Logits, Targets, answers_of
 from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._gate import fit_gate
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import NEVER, cheapest_within, threshold_path
+from edgewright.exits._thresholds import cheapest_within, threshold_path
 from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50

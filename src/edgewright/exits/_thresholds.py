@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from edgewright.core import NEVER
 from edgewright.exits._answers import Answers, Exits, Floats
 
-NEVER: Final = 1000.0  # above any probability and any number of exits
 _CANDIDATES: Final = 64
 _SHORTEST_STREAK: Final = 2
 

@@ -8,6 +8,7 @@ from typing import Final, final
 
 from edgewright.bundle import Bundle, write_bundle
 from edgewright.core import (
+    NEVER,
     Budget,
     ExitRule,
     Figures,
@@ -16,7 +17,7 @@ from edgewright.core import (
     OperatingPoint,
     write_atomically,
 )
-from edgewright.exits import DEFAULT_POINT, NEVER, EarlyExits
+from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.measure import machine
 from edgewright.pipeline._bundling import (
     input_specs,

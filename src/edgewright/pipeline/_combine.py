@@ -7,9 +7,9 @@ from os import PathLike
 from typing import Final, final
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
-from edgewright.core import ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
+from edgewright.core import NEVER, ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
 from edgewright.errors import UsageError
-from edgewright.exits import DEFAULT_POINT, NEVER, EarlyExits
+from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.pipeline._judge import time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._points import calibrated, judged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import accumulate
 
-from edgewright.core import Manifest, OperatingPoint, format_count
+from edgewright.core import Manifest, OperatingPoint, format_count, format_threshold
 from edgewright.report._charts import MACS, Point, bar, wide_and_narrow
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
@@ -19,7 +19,7 @@ def exit_chart(manifest: Manifest) -> Markup:
     point = manifest.points[0]
     costs = list(accumulate(manifest.segments[number].macs for number in point.path))
     shares = point.tested.shares if point.tested else (0.0,) * len(costs)
-    asked = [*(f"{threshold:.4g}" for threshold in point.thresholds), "none"]
+    asked = [*map(format_threshold, point.thresholds), "none"]
     samples = point.tested.samples if point.tested else 0
     errors = [*_calibration_errors(point), "none"]
     rows = [_exit("Final" if step == len(costs) - 1 else f"Exit {step + 1}", share, samples,
@@ -83,8 +83,7 @@ def _curve_table(manifest: Manifest) -> Markup:
     full = manifest.curve[0].macs
     rows = [row(format_count(round(point.macs)), f"{significant(100 * point.macs / full)} %",
                 f"{100 * point.accuracy:.2f} %",
-                ", ".join("never" if threshold >= 100 else f"{threshold:.4g}"
-                          for threshold in point.thresholds)) for point in manifest.curve]
+                ", ".join(map(format_threshold, point.thresholds))) for point in manifest.curve]
     head = ("Mean MACs", "Of the full path", "Accuracy", "Thresholds")
     return el("details", el("summary", "The curve in numbers"), table(head, rows, "curve"))
 
