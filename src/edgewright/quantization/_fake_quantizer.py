@@ -97,6 +97,15 @@ class FakeQuantizer(nn.Module):
         rounded = torch.round(self.zero_point.detach()).clamp_(*self.grid.limits)
         return _straight_through(self.zero_point, rounded)
 
+    def relative_steps(self) -> dict[str, float]:
+        """AdamW's steps of scale and shift are relative to the scale, as it is now.
+
+        A scale may be a hundred times smaller than the learning rate, and steps of that size would
+        throw it from one of its bounds to the other.
+        """
+        size = float(self.used_scale().detach().mean())
+        return {"scale": size} if self.shift is None else {"scale": size, "shift": size}
+
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Take the scale and the zero point from a range of reals, widened to contain 0.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -9,19 +13,47 @@ from edgewright.errors import UsageError
 from edgewright.training._config import Training
 
 
+@runtime_checkable
+class StepsRelatively(Protocol):
+    """A module whose own parameters AdamW should move in steps relative to their size."""
+
+    def relative_steps(self) -> Mapping[str, float]:
+        """By the parameter's name, what the learning rate is multiplied with; positive."""
+        ...
+
+
 def optimizer_for(module: nn.Module, config: Training) -> Optimizer:
     """SGD or AdamW over all that requires a gradient; vectors and scalars do not decay.
+
+    Nor does what a module in ``module`` names (`StepsRelatively`). AdamW moves a parameter by about
+    the learning rate, however small its gradient and however small it is; but what is named by the
+    learning rate times its size, rounded to a power of two so that few groups do (relative steps:
+    Shazeer & Stern 2018, "Adafactor", section 8). Each group says by ``size`` what its learning
+    rate is to be multiplied with.
 
     Raises:
         UsageError: Nothing requires a gradient.
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    if not trainable:
+    relative = _relative_steps(module)
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and id(parameter) not in relative
+            size = relative.get(id(parameter), 1.0) if config.optimizer == "adamw" else 1.0
+            group = groups.setdefault((decays, size), {
+                "params": [], "size": size,
+                "weight_decay": config.weight_decay if decays else 0.0})
+            group["params"].append(parameter)
+    if not groups:
         raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient; "
                          "there is nothing to train")
-    groups = [{"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-              {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.lr)
-    return SGD(groups, lr=config.lr, momentum=config.momentum)
+        return AdamW(groups.values(), lr=config.lr)
+    return SGD(groups.values(), lr=config.lr, momentum=config.momentum)
+
+
+def _relative_steps(module: nn.Module) -> dict[int, float]:
+    """Of the parameters that are named, by their identity."""
+    return {id(part.get_parameter(name)): 2.0 ** round(math.log2(size))
+            for part in module.modules() if isinstance(part, StepsRelatively)
+            for name, size in part.relative_steps().items()}

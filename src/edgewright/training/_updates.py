@@ -56,7 +56,7 @@ class Updates:
             The mean loss of all these samples, a scalar.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = step.lr
+            group["lr"] = step.lr * group["size"]
         loss = self._gradients(self._prepared(batch, step), samples)
         hooks = self._run.objective.hooks
         with torch.no_grad():

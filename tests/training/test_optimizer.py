@@ -1,0 +1,85 @@
+"""Which parameters decay, and how far a step moves each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.quantization._fake_quantizer import FakeQuantizer
+from edgewright.quantization._grid import Grid
+from edgewright.training import Training
+from edgewright.training._optimizer import optimizer_for
+
+WEIGHT = Grid(4, signed=True, symmetric=True, axis=0, narrow=True)
+BINARY = Grid(1, signed=False, symmetric=True)
+
+
+def quantizer(grid: Grid, scale: float, shape: tuple[int, ...] = ()) -> FakeQuantizer:
+    made = FakeQuantizer(grid, shape, learns="lsq")
+    made.scale.data.fill_(scale)
+    made.least_scale.fill_(scale / 1024)
+    return made
+
+
+def step(module: nn.Module, config: Training) -> dict[str, float]:
+    """How far one step with gradients of 1 moves each parameter, without its decay."""
+    optimizer = optimizer_for(module, config.model_copy(update={"weight_decay": 0.0}))
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * group["size"]
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return {name: float((before[name] - value.detach()).abs().max())
+            for name, value in module.named_parameters() if value.requires_grad}
+
+
+def test_adamw_moves_scales_by_a_share_of_themselves():
+    module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,)),
+                            "binary": quantizer(BINARY, 0.5)})
+    moved = step(module, Training(optimizer="adamw", lr=0.01))
+    assert moved["linear.weight"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["small.scale"] == pytest.approx(0.01 / 256, rel=1e-3)
+    assert moved["binary.scale"] == pytest.approx(0.005, rel=1e-3)
+    assert moved["binary.shift"] == pytest.approx(0.005, rel=1e-3)
+
+
+def test_sgd_moves_scales_by_their_gradient():
+    module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,))})
+    moved = step(module, Training(lr=0.01))
+    assert list(moved.values()) == [pytest.approx(0.01, rel=1e-3)] * 3
+
+
+def test_adamw_cannot_throw_a_small_scale_to_its_bound():
+    module = quantizer(BINARY, 0.004)
+    optimizer = optimizer_for(module, Training(optimizer="adamw", lr=0.01))
+    for _ in range(50):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * group["size"]
+            for parameter in group["params"]:
+                parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert 0.001 < float(module.used_scale().detach()) < 0.003
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
+    grid = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, group=2)
+    module = nn.ModuleDict({"linear": nn.Linear(4, 3), "grouped": quantizer(grid, 0.1, (3, 2))})
+    found = optimizer_for(module, Training(optimizer=optimizer, weight_decay=0.25))
+    decays = {id(p): group["weight_decay"] for group in found.param_groups
+              for p in group["params"]}
+    assert decays[id(module["linear"].weight)] == 0.25
+    assert decays[id(module["linear"].bias)] == 0.0
+    assert decays[id(module["grouped"].scale)] == 0.0
+
+
+def test_what_is_frozen_is_left_out():
+    module = nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    found = optimizer_for(module, Training())
+    assert [p for group in found.param_groups for p in group["params"]] == [module.weight]
+    with pytest.raises(UsageError, match="no parameter that requires a gradient"):
+        optimizer_for(module.requires_grad_(False), Training())
