@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from edgewright.errors import UsageError
 from edgewright.quantization._fake_quantizer import FakeQuantizer
@@ -23,15 +24,20 @@ def quantizer(grid: Grid, scale: float, shape: tuple[int, ...] = ()) -> FakeQuan
     return made
 
 
+def take_step(optimizer: Optimizer, rate: float) -> None:
+    """With gradients of 1, at the rate that the loop would give each group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["size"]
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
 def step(module: nn.Module, config: Training) -> dict[str, float]:
     """How far one step with gradients of 1 moves each parameter, without its decay."""
     optimizer = optimizer_for(module, config.model_copy(update={"weight_decay": 0.0}))
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
-    for group in optimizer.param_groups:
-        group["lr"] = config.lr * group["size"]
-        for parameter in group["params"]:
-            parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
+    take_step(optimizer, config.lr)
     return {name: float((before[name] - value.detach()).abs().max())
             for name, value in module.named_parameters() if value.requires_grad}
 
@@ -56,11 +62,7 @@ def test_adamw_cannot_throw_a_small_scale_to_its_bound():
     module = quantizer(BINARY, 0.004)
     optimizer = optimizer_for(module, Training(optimizer="adamw", lr=0.01))
     for _ in range(50):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.01 * group["size"]
-            for parameter in group["params"]:
-                parameter.grad = torch.ones_like(parameter)
-        optimizer.step()
+        take_step(optimizer, 0.01)
     assert 0.001 < float(module.used_scale().detach()) < 0.003
 
 
