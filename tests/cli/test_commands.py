@@ -216,8 +216,8 @@ def test_verify_holds(cli: Cli, bundle: Path) -> None:
 
 def test_verify_exits_4_and_names_the_figure(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     honest = read_bundle(bundle)
-    boast = honest.manifest.model_copy(update={"compressed": honest.manifest.compressed.with_(
-        Measurement(name="accuracy", value=0.5, kind="measured"))})
+    boast = honest.manifest.replace(compressed=honest.manifest.compressed.with_(
+        Measurement(name="accuracy", value=0.5, kind="measured")))
     write_bundle(tmp_path / "boast.edge", boast, honest.segments)
     code, _, err = cli("verify", tmp_path / "boast.edge", "--data", "data.py:task")
     assert code == 4

@@ -135,7 +135,7 @@ def test_a_cache_is_made_and_then_used(program, task, tmp_path):
 
 def test_without_augmentation_the_samples_as_they_are_are_kept(program, task, tmp_path):
     teacher = net(24)
-    config = CONFIG.model_copy(update={"epochs": 2})
+    config = CONFIG.replace(epochs=2)
     kept = fit(program, task, config, teacher, cache=tmp_path / "cache")
     live = fit(program, task, config, teacher)
     start = weights_of(program)

@@ -316,7 +316,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, q
     trained = add_exits(program, task, config)
     before, after = program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    untrained = add_exits(program, task, config.model_copy(update={"training": None}))
+    untrained = add_exits(program, task, config.replace(training=None))
     assert not torch.equal(untrained.state_dict()["exits.0.weight"], after["exits.0.weight"])
     early, final = evaluate_module(trained.module(), task.val)
     assert early > evaluate_module(untrained.module(), task.val)[0]

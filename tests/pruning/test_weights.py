@@ -66,7 +66,7 @@ def test_at_once_the_smallest_weights_of_all_layers_go(net, sparse):
 
 
 def test_layer_by_layer_each_loses_the_same_share(net):
-    pruned = prune_weights(net, None, ONCE.model_copy(update={"scope": "layer"}))
+    pruned = prune_weights(net, None, ONCE.replace(scope="layer"))
     for name, value in pruned.sparsity.items():
         assert value == pytest.approx(0.8, abs=1 / net.state_dict()[name].numel())
 
@@ -83,7 +83,7 @@ def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
-    pruned = prune_weights(program, None, ONCE.model_copy(update={"ignore": ("0",)}))
+    pruned = prune_weights(program, None, ONCE.replace(ignore=("0",)))
     assert list(pruned.sparsity.values()) == [1 - 3 / 16]
     state = pruned.state_dict()
     assert not (state["0.weight"] == 0).any()
@@ -192,7 +192,7 @@ def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_pat
     sparse.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
     assert loaded.sparsity == sparse.sparsity
-    adamw = SHORT.model_copy(update={"optimizer": "adamw", "clip_norm": 1.0})
+    adamw = SHORT.replace(optimizer="adamw", clip_norm=1.0)
     assert at_least(zeros(fit(loaded, quadrant_task, adamw)), of=before)
     assert at_least(zeros(fold_batch_norm(loaded)), of=before)
     sliced = prune(sparse, None, ChannelPruning(criterion="magnitude", ratio=0.3))
@@ -230,7 +230,7 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, qu
                                          "training=None"):
         prune_weights(net)
     with pytest.raises(UsageError, match=r"ignore='x' matches no layer; there are: head, one, stem, two"):
-        prune_weights(net, None, ONCE.model_copy(update={"ignore": ("x",)}))
+        prune_weights(net, None, ONCE.replace(ignore=("x",)))
     with pytest.raises(UsageError, match="no weight to prune: no convolution or linear layer is "
                                          "left whose input channels are a multiple of 512"):
         prune_weights(net, None, WeightPruning(pattern="2:512", schedule="one_shot",

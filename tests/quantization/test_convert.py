@@ -125,7 +125,7 @@ def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net):
 def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
         small, colour_task, trained_quantization):
     for config in (Quantization(), trained_quantization):
-        quantized = quantize(small, colour_task, config.model_copy(update={"power_of_two": True}))
+        quantized = quantize(small, colour_task, config.replace(power_of_two=True))
         scales = [scale for name, value in quantized.state_dict().items()
                   if name.endswith("_scale") for scale in value.tolist()]
         scales += [node.args[1] for node in quantized.calls()

@@ -352,9 +352,8 @@ def test_drift_is_said_when_other_samples_come(staged_bundle):
         split="val", samples=4000, shares=tuple(np.bincount(seen.exit, minlength=3) / 4000),
         deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0][0]),
                                   np.arange(1, 10) / 10)))
-    default = staged_bundle.manifest.points[0].model_copy(update={"calibrated": profile})
-    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.model_copy(
-        update={"points": (default,)})))
+    default = staged_bundle.manifest.points[0].replace(calibrated=profile)
+    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.replace(points=(default,))))
     for seed in range(10, 14):
         session(_samples(500, seed))
     assert not session.drift().drifted
@@ -368,7 +367,6 @@ def with_point(bundle, name, path, thresholds):
     """The bundle with one operating point more, which costs less."""
     rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
     macs = Measurement(name="macs", value=50, kind="modelled")
-    default = bundle.manifest.points[0].model_copy(update={
-        "figures": Figures.of(macs.model_copy(update={"value": 5000}))})
+    default = bundle.manifest.points[0].replace(figures=Figures.of(macs.replace(value=5000)))
     point = OperatingPoint(name=name, path=path, rules=rules, figures=Figures.of(macs))
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"points": (default, point)}))
+    return replace(bundle, manifest=bundle.manifest.replace(points=(default, point)))

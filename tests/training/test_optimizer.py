@@ -35,7 +35,7 @@ def take_step(optimizer: Optimizer, rate: float) -> None:
 
 def step(module: nn.Module, config: Training) -> dict[str, float]:
     """How far one step with gradients of 1 moves each parameter, without its decay."""
-    optimizer = optimizer_for(module, config.model_copy(update={"weight_decay": 0.0}))
+    optimizer = optimizer_for(module, config.replace(weight_decay=0.0))
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     take_step(optimizer, config.lr)
     return {name: float((before[name] - value.detach()).abs().max())

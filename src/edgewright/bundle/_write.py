@@ -71,6 +71,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
         >>> written.segments[0].size_bytes
         5
     """
+    manifest, _ = _stored(manifest)
     files = _in_order(manifest, segments)
     forms = [_form(segment, files[segment.file]) for segment in manifest.segments]
     manifest = _checked_in(manifest, files, forms)
@@ -108,11 +109,10 @@ def _form(segment: Segment, data: bytes) -> Form:
 
 def _checked_in(manifest: Manifest, files: Mapping[str, bytes], forms: Sequence[Form]) -> Manifest:
     segments = tuple(
-        segment.model_copy(update={"sha256": sha256(files[segment.file]),
-                                   "size_bytes": len(files[segment.file]),
-                                   "stored_bytes": form.stored_bytes, "low_bit": form.low_bit})
+        segment.replace(sha256=sha256(files[segment.file]), size_bytes=len(files[segment.file]),
+                        stored_bytes=form.stored_bytes, low_bit=form.low_bit)
         for segment, form in zip(manifest.segments, forms, strict=True))
-    return manifest.model_copy(update={"segments": segments})
+    return manifest.replace(segments=segments)
 
 
 def _settle(manifest: Manifest, members: Mapping[str, Member],
@@ -135,7 +135,7 @@ def _settle(manifest: Manifest, members: Mapping[str, Member],
 
 def _with_size(manifest: Manifest, size_bytes: int) -> Manifest:
     size = Measurement(name="size_bytes", value=size_bytes, kind="measured")
-    return manifest.model_copy(update={"compressed": manifest.compressed.with_(size)})
+    return manifest.replace(compressed=manifest.compressed.with_(size))
 
 
 def _stored(manifest: Manifest) -> tuple[Manifest, bytes]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
+from edgewright.core import Value
 from edgewright.distill._digest import digest_of
 from edgewright.errors import DataError, StorageError
 from edgewright.task import Batch, Policy, Split, View
@@ -18,7 +19,7 @@ _LONGEST: Final = 1 << 20
 _ANOTHER: Final = "delete it, or give another path"
 
 
-class Contents(BaseModel):
+class Contents(Value):
     """The first line of a cache; one that differs in anything is not used.
 
     Attributes:
@@ -31,8 +32,6 @@ class Contents(BaseModel):
         augmentation: Digest of the same inputs in every view.
         shape: Of one sample's logits.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     teacher: str

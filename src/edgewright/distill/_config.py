@@ -6,8 +6,8 @@ from typing import Literal, Self, final
 
 from pydantic import Field, model_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.training import Settings
 
 
 @final

@@ -77,9 +77,9 @@ class Assembly:
         """Export and measure the original, the denominator of every ratio."""
         draft = self.draft(program)
         figures, _ = judge(Session(draft), self.task.test)
-        manifest = draft.manifest.model_copy(update={
-            "recipe": {}, "budget": Budget(),
-            "compressed": draft.manifest.compressed.with_(*figures.measurements)})
+        manifest = draft.manifest.replace(
+            recipe={}, budget=Budget(),
+            compressed=draft.manifest.compressed.with_(*figures.measurements))
         return write_bundle(path, manifest, draft.segments)
 
     def finish(self, original: Program, staged: Staged, directory: RunDirectory,
@@ -97,13 +97,12 @@ class Assembly:
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
         figures, manifest = judged(session, draft, self.task)
-        manifest = manifest.model_copy(update={
-            "compressed": draft.manifest.compressed.with_(*figures.measurements),
-            "simulated": Figures.of(simulation.accuracy),
-            "parity": simulation.parity,
-            "stages": staged.records,
-            "layers": layer_records(original.costs(), staged.program.costs()),
-        })
+        manifest = manifest.replace(
+            compressed=draft.manifest.compressed.with_(*figures.measurements),
+            simulated=Figures.of(simulation.accuracy),
+            parity=simulation.parity,
+            stages=staged.records,
+            layers=layer_records(original.costs(), staged.program.costs()))
         sessions = {"original": load(directory.baseline), "compressed": session}
         if staged.unquantized is not None and staged.unquantized is not original:
             sessions["unquantized"] = Session(with_points(
@@ -121,21 +120,21 @@ class Assembly:
         timed = {
             "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
             "compressed": manifest.compressed.with_(*latencies["compressed"]),
-            "points": tuple(point.model_copy(update={"figures": point.figures.with_(
-                *latencies["compressed"])}) if index == 0 else point
+            "points": tuple(point.replace(figures=point.figures.with_(
+                *latencies["compressed"])) if index == 0 else point
                 for index, point in enumerate(manifest.points))}
         if staged.unquantized is None:
-            return manifest.model_copy(update=timed)
+            return manifest.replace(**timed)
         unquantized = latencies.get("unquantized", latencies["original"])
-        return manifest.model_copy(update=timed | {
-            "unquantized": Figures.of(*unquantized),
-            "slow_layers": slow_layers(staged.unquantized, staged.program, latencies)})
+        return manifest.replace(
+            **timed, unquantized=Figures.of(*unquantized),
+            slow_layers=slow_layers(staged.unquantized, staged.program, latencies))
 
 
 def _with_breaches(manifest: Manifest) -> Manifest:
     """The manifest with every limit that its figures break."""
     breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
-    return manifest.model_copy(update={"breaches": breaches})
+    return manifest.replace(breaches=breaches)
 
 
 def _parameters(count: int) -> Measurement:

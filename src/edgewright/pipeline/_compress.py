@@ -148,7 +148,7 @@ def _budget(budget: Budget | None, rate: float | None) -> Budget:
         raise UsageError(f"rate={rate} and a budget on size say the same thing twice; give one")
     if not 0 < rate < 1:
         raise UsageError(f"rate must be above 0 and below 1, got {rate}")
-    return budget.model_copy(update={"size": Limit(value=1 - rate, relative=True)})
+    return budget.replace(size=Limit(value=1 - rate, relative=True))
 
 
 def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
@@ -158,5 +158,4 @@ def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
         raise UsageError(f"ignore={list(ignore)} is about pruning, and the recipe {recipe.name!r} "
                          "does not prune; leave it out or choose another recipe")
     patterns = (*recipe.prune.ignore, *ignore)
-    return recipe.model_copy(update={"prune": recipe.prune.model_copy(
-        update={"ignore": patterns})})
+    return recipe.replace(prune=recipe.prune.replace(ignore=patterns))

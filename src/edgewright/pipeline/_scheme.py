@@ -34,14 +34,14 @@ def scheme_at_first(recipe: Recipe) -> Quantization | None:
         return scheme
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
               if pattern.partition(".")[0] != "exits"}
-    return scheme.model_copy(update={"layers": layers})
+    return scheme.replace(layers=layers)
 
 
 def without_gone(config: Quantization, original: Program, program: Program) -> Quantization:
     """The scheme without the patterns whose layers an earlier stage removed."""
     layers = {pattern: precision for pattern, precision in config.layers.items()
               if _matches(program, pattern) or not _matches(original, pattern)}
-    return config.model_copy(update={"layers": layers})
+    return config.replace(layers=layers)
 
 
 def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:

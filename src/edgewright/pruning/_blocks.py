@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self, final
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.program import (
     Branch,
@@ -18,7 +19,7 @@ from edgewright.program import (
     stored_tensors,
 )
 from edgewright.task import Split, Task
-from edgewright.training import Settings, predict
+from edgewright.training import predict
 
 _ROUNDING: Final = 1e-9
 _Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals

@@ -6,7 +6,7 @@ from typing import Final, Literal, final
 
 from pydantic import Field
 
-from edgewright.training import Settings
+from edgewright.core import Settings
 
 _BY_WEIGHTS: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp",
                                 "random"})

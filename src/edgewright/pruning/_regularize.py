@@ -7,6 +7,7 @@ from typing import Literal, final
 
 from pydantic import Field
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
 from edgewright.pruning._config import ChannelPruning
@@ -22,7 +23,6 @@ from edgewright.training import (
     LabelLoss,
     Objective,
     Progress,
-    Settings,
     StepHook,
     Training,
     train,

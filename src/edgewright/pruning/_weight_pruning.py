@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, Self, final
 
 from pydantic import Field, model_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.training import Settings, Training
+from edgewright.training import Training
 
 _BLOCK: Final = re.compile(r"([1-9]\d*):([1-9]\d*)", re.ASCII)
 _ROUNDING: Final = 1e-6  # of a sparsity that was written to a file
@@ -81,6 +82,8 @@ class WeightPruning(Settings):
         if own is not None and abs(self.sparsity - own) > _ROUNDING:
             raise UsageError(f"pattern={self.pattern!r} makes {own:g} of the weights zero, not "
                              f"sparsity={self.sparsity:g}; leave sparsity out")
+        if own is not None:
+            self.model_fields_set.discard("sparsity")   # it goes with the pattern, if that changes
         if self.criterion == "movement" and self.schedule == "one_shot":
             raise UsageError("criterion='movement' looks at how training moves the weights; use it "
                              "with schedule='gradual'")

@@ -134,7 +134,7 @@ class _Layer:
 def _check(config: Quantization, mixed: MixedPrecision) -> None:
     """Refuse what the scheme or its target cannot have, before anything is measured."""
     candidates = {str(index): precision for index, precision in enumerate(_candidates(mixed))}
-    check(config.model_copy(update={"layers": {**config.layers, **candidates}}))
+    check(config.replace(layers={**config.layers, **candidates}))
     if mixed.latency is not None and (config.mode != "static"
                                       or not config.target.startswith("onnxruntime")):
         raise UsageError(f"latency={mixed.latency:g} is measured with static ranges on ONNX "
@@ -156,7 +156,7 @@ def _layers(program: Program, config: Quantization, mixed: MixedPrecision) -> di
     tensors = stored_tensors(program.graph_module)
     patterns = match_tensors(tensors, config.layers, option="layers")
     nodes = {node.name: node for node in program.calls()}
-    least = place(program, config.model_copy(update={"weights": 1, "activations": 1}))
+    least = place(program, config.replace(weights=1, activations=1))
     found = {}
     for point in least.weights:
         if point.tensor in patterns:

@@ -173,7 +173,7 @@ def _weight_points(units: Iterable[Unit], chosen: Mapping[str, Precision], confi
         shape = shape_of(layers[0].weight)  # type: ignore[arg-type]  # a layer has one
         grid = weight_grid(config, bits)
         if grid.group is not None and (len(shape) != 2 or shape[1] % grid.group):
-            grid = weight_grid(config.model_copy(update={"granularity": "channel"}), bits)
+            grid = weight_grid(config.replace(granularity="channel"), bits)
         points.append(WeightPoint(tensor, tuple(unit.node.name for unit in layers), grid,
                                   _scale_shape(grid, shape)))
     return tuple(points)

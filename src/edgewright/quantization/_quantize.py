@@ -100,8 +100,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         raise UsageError("the program is quantised already; quantise the one in floating point")
     batches = _batches(program, task, config, seed)
     if config.mixed is not None and task is not None:
-        config = config.model_copy(update={"mixed": None, "layers": choose_precisions(
-            program, task, config, config.mixed, seed)})
+        config = config.replace(mixed=None, layers=choose_precisions(
+            program, task, config, config.mixed, seed))
     program = _prepared(program, config)
     placement = _placed(program, config)
     quantized = _Quantized(program, placement, config, simulate(

@@ -13,7 +13,6 @@ from edgewright.training._objective import (
 )
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
-from edgewright.training._settings import Settings
 from edgewright.training._step_hook import Step, StepHook
 from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
 from edgewright.training._train import train
@@ -28,7 +27,6 @@ __all__ = [
     "Predictions",
     "Progress",
     "RichProgress",
-    "Settings",
     "Step",
     "StepHook",
     "Tracked",

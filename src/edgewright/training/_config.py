@@ -7,8 +7,8 @@ from typing import Literal, final
 import torch
 from pydantic import Field
 
+from edgewright.core import Settings
 from edgewright.task import Policy, View
-from edgewright.training._settings import Settings
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
