@@ -19,6 +19,7 @@ from edgewright.bundle._archive import (
     seal,
     sha256,
 )
+from edgewright.bundle._external_data import takes_from_elsewhere
 from edgewright.bundle._form import Form, smallest_form
 from edgewright.core import Manifest, Measurement, Segment, write_atomically
 from edgewright.errors import UsageError
@@ -47,7 +48,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
 
     Raises:
         UsageError: Segments and manifest do not match, a segment does not hold its ``low_bit``
-            integers, or the manifest cannot be stored.
+            integers or takes tensors from another file, or the manifest cannot be stored.
         StorageError: The folder is missing or cannot be written, or the disk is full; nothing is
             left behind and a bundle that was there is untouched.
 
@@ -96,6 +97,9 @@ def _in_order(manifest: Manifest, segments: Mapping[str, bytes]) -> dict[str, by
         if _SEGMENT_NAME.fullmatch(name) is None or name == MANIFEST:
             raise UsageError(f"{name!r} cannot name a segment; use a plain relative path such as "
                              "segments/0.onnx")
+        if takes_from_elsewhere(segments[name]):
+            raise UsageError(f"{name} takes tensors from another file (external data), and a "
+                             "bundle holds all it needs; save the model as one file first")
     return {name: bytes(segments[name]) for name in names}
 
 
