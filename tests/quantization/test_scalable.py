@@ -21,6 +21,11 @@ def own_relu(x: torch.Tensor) -> torch.Tensor:
 
 own_relu.register_fake(torch.empty_like)
 
+
+def called_relu(x):
+    return own_relu(x)
+
+
 THROUGH = {
     "nothing": lambda x: x, "relu": torch.relu, "leaky relu": F.leaky_relu, "negation": operator.neg,
     "max pool": lambda x: F.max_pool2d(x, 2), "average pool": lambda x: F.avg_pool2d(x, 2),
@@ -32,7 +37,7 @@ THROUGH = {
     "space sliced": lambda x: x[:, :, 1:], "maximum": lambda x: torch.maximum(x, x.relu()),
 }
 BARRED = {
-    "an operator of the model's own that is called relu": own_relu,
+    "an operator of the model's own that is called relu": called_relu,
     "relu6": F.relu6, "sigmoid": torch.sigmoid, "hard-swish": F.hardswish, "gelu": F.gelu,
     "a number added": lambda x: x + 1, "a number divided": lambda x: 1 / (x + 9),
     "square": lambda x: x * x, "gate": lambda x: x * torch.sigmoid(x), "softmax": lambda x: x.softmax(1),
