@@ -51,3 +51,28 @@ def test_dead_code_is_gone(net):
     model = net(lambda m, x: (m.b(x), m.a(x))[1], a=nn.Linear(4, 2), b=nn.Linear(4, 3))
     program = Program.capture(model, torch.zeros(1, 4))
     assert sorted(program.state_dict()) == ["a.bias", "a.weight"]
+
+
+@torch.library.custom_op("edgewright_program_tests::dequantize_x", mutates_args=())
+def own_operator(x: torch.Tensor) -> torch.Tensor:
+    """Quantises nothing, whatever its name says."""
+    return x * 2
+
+
+own_operator.register_fake(torch.empty_like)
+
+
+def test_names_of_a_models_own_make_no_program_quantised(net):
+    model = net(lambda m, x: m.quantize(own_operator(m.dequantize_per_tensor(x))),
+                quantize=nn.Linear(4, 3), dequantize_per_tensor=nn.Linear(4, 4))
+    program = Program.capture(model, torch.zeros(2, 4))
+    assert not program.is_quantized
+    assert [layer.weight_bits for layer in program.costs().layers] == [32, 32]
+
+
+def test_operators_that_quantize_make_a_program_quantised(net):
+    quantized = torch.ops.quantized_decomposed
+    grid = 0.1, 0, -128, 127, torch.int8
+    model = net(lambda m, x: m.a(quantized.dequantize_per_tensor.default(
+        quantized.quantize_per_tensor.default(x, *grid), *grid)), a=nn.Linear(4, 3))
+    assert Program.capture(model, torch.zeros(2, 4)).is_quantized

@@ -175,28 +175,31 @@ def test_activations_with_weight_only_are_not_looked_at():
 
 
 @pytest.mark.parametrize(("settings", "bits", "want"), [
-    ({}, 8, Grid(8, signed=False, symmetric=False)),
-    ({}, 1, Grid(1, signed=False, symmetric=True)),
-    ({"symmetric": True}, 4, Grid(4, signed=False, symmetric=True)),
-    ({"power_of_two": True}, 2, Grid(2, signed=False, symmetric=False, power_of_two=True)),
-    ({"target": "litert"}, 8, Grid(8, signed=True, symmetric=False)),
-    ({"target": "executorch", "symmetric": True}, 8, Grid(8, signed=True, symmetric=True)),
+    ({}, 8, Grid(8, signed=False, symmetric=False, role="activation")),
+    ({}, 1, Grid(1, signed=False, symmetric=True, role="activation")),
+    ({"symmetric": True}, 4, Grid(4, signed=False, symmetric=True, role="activation")),
+    ({"power_of_two": True}, 2,
+     Grid(2, signed=False, symmetric=False, power_of_two=True, role="activation")),
+    ({"target": "litert"}, 8, Grid(8, signed=True, symmetric=False, role="activation")),
+    ({"target": "executorch", "symmetric": True}, 8,
+     Grid(8, signed=True, symmetric=True, role="activation")),
 ])
 def test_activation_grids(settings, bits, want):
     assert activation_grid(Quantization(**settings), bits) == want
 
 
 @pytest.mark.parametrize(("settings", "bits", "want"), [
-    ({}, 8, Grid(8, signed=True, symmetric=True, axis=0, narrow=True)),
-    ({}, 4, Grid(4, signed=True, symmetric=True, axis=0)),
-    ({"granularity": "tensor"}, 8, Grid(8, signed=True, symmetric=True, narrow=True)),
-    ({"affine_weights": True}, 8, Grid(8, signed=True, symmetric=False, axis=0)),
-    ({"affine_weights": True}, 1, Grid(1, signed=True, symmetric=True, axis=0)),
-    (GROUPED, 4, Grid(4, signed=True, symmetric=True, axis=0, group=32)),
+    ({}, 8, Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight")),
+    ({}, 4, Grid(4, signed=True, symmetric=True, axis=0, role="weight")),
+    ({"granularity": "tensor"}, 8,
+     Grid(8, signed=True, symmetric=True, narrow=True, role="weight")),
+    ({"affine_weights": True}, 8, Grid(8, signed=True, symmetric=False, axis=0, role="weight")),
+    ({"affine_weights": True}, 1, Grid(1, signed=True, symmetric=True, axis=0, role="weight")),
+    (GROUPED, 4, Grid(4, signed=True, symmetric=True, axis=0, group=32, role="weight")),
     (GROUPED | {"affine_weights": True, "group_size": 64}, 2,
-     Grid(2, signed=True, symmetric=False, axis=0, group=64)),
+     Grid(2, signed=True, symmetric=False, axis=0, group=64, role="weight")),
     ({"power_of_two": True}, 8,
-     Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True)),
+     Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True, role="weight")),
 ])
 def test_weight_grids(settings, bits, want):
     assert weight_grid(Quantization(**settings), bits) == want

@@ -58,7 +58,7 @@ def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recip
 def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
     pruning = recipe.prune or ChannelPruning()
     groups = program.groups(pruning.ignore)
-    costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe)
+    costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe, program)
     stored = stored_bits(program, scheme)
     plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
                       energy_mj=modelled_energy_mj(computed_costs(costs, scheme, stored)),

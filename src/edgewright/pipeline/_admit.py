@@ -39,7 +39,7 @@ def admit_scheme(program: Program, recipe: Recipe) -> None:
     Raises:
         UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches nothing.
     """
-    scheme = scheme_at_first(recipe)
+    scheme = scheme_at_first(recipe, program)
     if scheme is not None:
         check_scheme(scheme)
         place(program, scheme)

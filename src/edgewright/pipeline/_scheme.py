@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from edgewright.errors import UsageError
+from edgewright.exits import head_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors
 from edgewright.quantization import Quantization, place
@@ -27,20 +29,27 @@ def scheme_note(config: Quantization) -> str:
             f"ranges by {config.ranges}{share}{chosen}")
 
 
-def scheme_at_first(recipe: Recipe) -> Quantization | None:
-    """A recipe's scheme without the patterns whose layers are still to be added, the exits'."""
+def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
+    """A recipe's scheme without the patterns whose layers are still to be added, the exits'.
+
+    Args:
+        recipe: With the scheme.
+        program: Without exits.
+    """
     scheme = recipe.quantize
     if scheme is None or recipe.exits is None:
         return scheme
+    own, added = program.state_dict(), head_tensors(program, recipe.exits)
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
-              if pattern.partition(".")[0] != "exits"}
+              if _matches(own, pattern) or not _matches(added, pattern)}
     return scheme.replace(layers=layers)
 
 
 def without_gone(config: Quantization, original: Program, program: Program) -> Quantization:
     """The scheme without the patterns whose layers an earlier stage removed."""
     layers = {pattern: precision for pattern, precision in config.layers.items()
-              if _matches(program, pattern) or not _matches(original, pattern)}
+              if _matches(program.state_dict(), pattern)
+              or not _matches(original.state_dict(), pattern)}
     return config.replace(layers=layers)
 
 
@@ -60,9 +69,9 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     return (counted, f"in floating point: {kept_words(kept)}") if kept else (counted,)
 
 
-def _matches(program: Program, pattern: str) -> bool:
+def _matches(tensors: Iterable[str], pattern: str) -> bool:
     try:
-        return bool(match_tensors(program.state_dict(), [pattern]))
+        return bool(match_tensors(tensors, [pattern]))
     except UsageError:
         return False
 

@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
+from edgewright.program._prepared_models import check_unprepared
 from edgewright.program._tidy import tidy
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
@@ -53,6 +54,7 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
     Raises:
         ModelError: The model cannot be captured; the message names the user's line.
     """
+    check_unprepared(model)
     model = copy.deepcopy(model).cpu().eval()
     _give_momentum(model)
     try:

@@ -32,6 +32,25 @@ def is_pointwise(target: Any) -> bool:
         or target._schema.name.removeprefix("aten::").rstrip("_") in _POINTWISE)
 
 
+_QUANTIZATION: Final = "quantized_decomposed"  # the namespace of a quantized program's operators
+_DEQUANTIZERS: Final = frozenset({
+    "dequantize_per_tensor", "dequantize_per_channel", "dequantize_per_channel_group",
+    "dequantize_per_token",
+})
+
+
+def is_quantization(node: Node) -> bool:
+    """Whether a call puts values on a grid, chooses one, or leads back to real numbers."""
+    target: Any = node.target
+    return isinstance(target, torch._ops.OpOverload) and target.namespace == _QUANTIZATION
+
+
+def dequantizes(node: Node) -> bool:
+    """Whether a call computes the real numbers that integers stand for."""
+    target: Any = node.target
+    return is_quantization(node) and target.overloadpacket.__name__ in _DEQUANTIZERS
+
+
 def argument(node: Node, position: int, name: str = "", default: Any = None) -> Any:
     """An argument of a call, by position or by name."""
     if len(node.args) > position:

@@ -18,7 +18,7 @@ from edgewright.program._capture import capture_graph, example_batch, export_gra
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._module import CapturedModule, copy_graph, trainable
-from edgewright.program._nodes import calls
+from edgewright.program._nodes import calls, is_quantization
 from edgewright.program._sparsity import hold_sparse, sparse_tensors
 
 
@@ -108,7 +108,7 @@ class Program:
     @property
     def is_quantized(self) -> bool:
         """Whether any tensor is stored in a quantised type."""
-        return any("quantize" in str(node.target) for node in self.calls())
+        return any(map(is_quantization, self.calls()))
 
     @property
     def sparsity(self) -> dict[str, float]:

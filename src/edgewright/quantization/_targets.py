@@ -112,7 +112,8 @@ def activation_grid(config: Quantization, bits: int) -> Grid:
         (-128, 127)
     """
     return Grid(bits, signed=RULES[config.target].signed_activations,
-                symmetric=config.symmetric or bits == 1, power_of_two=config.power_of_two)
+                symmetric=config.symmetric or bits == 1, power_of_two=config.power_of_two,
+                role="activation")
 
 
 def weight_grid(config: Quantization, bits: int) -> Grid:
@@ -130,7 +131,7 @@ def weight_grid(config: Quantization, bits: int) -> Grid:
     return Grid(bits, signed=True, symmetric=symmetric,
                 axis=None if config.granularity == "tensor" else 0,
                 group=config.group_size if config.granularity == "group" else None,
-                power_of_two=config.power_of_two, narrow=symmetric and bits == 8)
+                power_of_two=config.power_of_two, narrow=symmetric and bits == 8, role="weight")
 
 
 def check(config: Quantization) -> None:
