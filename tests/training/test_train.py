@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -201,6 +205,38 @@ def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
         train(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
               checkpoint=tmp_path / "file" / "c")
+
+
+FULL_DISK = """
+import resource, sys, torch
+from pathlib import Path
+import edgewright as ew
+from edgewright.errors import StorageError
+x, y = torch.randn(40, 64), torch.arange(40) % 2
+program = ew.Program.capture(torch.nn.Linear(64, 2), x)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    ew.fit(program, ew.Task((x, y), test=(x, y)), ew.Training(epochs=1, accelerator="cpu"),
+           checkpoint=Path(sys.argv[1]))
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(tmp_path):
+    """torch's own file writer would end the process with "terminate called", exit code 134."""
+    path = tmp_path / "c"
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == StorageError.exit_code
+    assert "terminate called" not in done.stderr
+    assert re.fullmatch(rf"cannot write {path}: File too large; free \d+ bytes there or write to "
+                        r"another disk\n", done.stdout)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class Scripted(Objective):

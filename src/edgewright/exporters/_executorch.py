@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import tempfile
 import warnings
 from collections import Counter
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch.fx import GraphModule
 
-from edgewright.errors import MissingExtraError
+from edgewright.errors import MissingExtraError, StorageError
 from edgewright.exporters._convolutions_of_ones import (
     convolve_pools,
     convolve_slices,
@@ -42,6 +43,7 @@ def to_executorch(program: Program) -> bytes:
     Raises:
         MissingExtraError: ExecuTorch is not installed.
         ModelError: An operator has no translation.
+        StorageError: ExecuTorch's temporary files cannot be written.
     """
     try:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
@@ -60,6 +62,10 @@ def to_executorch(program: Program) -> bytes:
             lowered = to_edge_transform_and_lower(exported, partitioner=[xnnpack])
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)
+    except OSError as error:
+        raise StorageError("ExecuTorch cannot write its temporary files to "
+                           f"{tempfile.gettempdir()}: {error.strerror or error}; free some space "
+                           "there, or set TMPDIR") from error
     except _FAILURES as error:
         raise no_translation("ExecuTorch", on_one_line(error)) from error
     if slow:

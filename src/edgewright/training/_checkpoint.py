@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import json
-import os
 import pickle
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from edgewright.core import write_atomically
 from edgewright.errors import StorageError
 from edgewright.training._losses import PartialEpoch
 from edgewright.training._record import EpochRecord
@@ -49,7 +49,9 @@ class Checkpoint:
     partial: PartialEpoch
 
     def save(self, path: Path) -> None:
-        """Write to a temporary file beside ``path``, then move it there.
+        """Write to ``path``, atomically.
+
+        torch writes to memory alone: on a disk that is full, its writer ends the whole process.
 
         Raises:
             StorageError: The disk cannot take it.
@@ -57,18 +59,14 @@ class Checkpoint:
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
                     "partial": asdict(self.partial)}
-        draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        stream = io.BytesIO()
+        torch.save(content, stream)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
+        except OSError as error:
+            raise StorageError(f"cannot write the checkpoint {path}: {error.strerror or error}; "
+                               "name a file in a folder that can be written") from error
+        write_atomically(path, stream.getbuffer())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, str]:
