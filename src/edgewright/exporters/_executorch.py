@@ -58,7 +58,7 @@ def to_executorch(program: Program) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module, one_sample(program))
+            exported = torch.export.export(module.requires_grad_(False), one_sample(program))
             lowered = to_edge_transform_and_lower(exported, partitioner=[xnnpack])
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)

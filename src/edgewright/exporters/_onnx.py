@@ -40,8 +40,8 @@ def to_onnx(program: Program) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = export_graph(on_the_grid_of_products(program).graph_module,
-                                    program.example_inputs)
+            module = on_the_grid_of_products(program).copy().graph_module
+            exported = export_graph(module.requires_grad_(False), program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
                                            custom_translation_table=TRANSLATIONS)
