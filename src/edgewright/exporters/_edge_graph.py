@@ -13,17 +13,13 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from edgewright.program import Program
+from edgewright.program import Program, fact_of
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
 _CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
                             aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
-
-_AVERAGES: Final = frozenset({
-    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
-_HAIR: Final = 1e-6  # by which a step of 1 may be less, to round halves away from 0
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
@@ -65,30 +61,14 @@ def requantize_weights(module: GraphModule) -> None:
 
 
 def average_on_the_grid(module: GraphModule) -> None:
-    """Put averages of integers back on the grid their readers know, as the runtime's kernels are.
+    """Put averages of integers back on the grid they note, as the runtime's kernels are.
 
-    The program takes them off it, with scale 1, to round as those kernels do. Of one after another
-    the last knows the grid.
+    The program takes them off it to round as those kernels do.
     """
-    for node in reversed(module.graph.nodes):
-        before: Any = node.args[0] if node.args else None
-        readers = list(node.users)
-        if (node.target not in _AVERAGES or len(readers) != 1 or not _is_unscaled(before)
-                or not _is_unscaled(readers[0])):
-            continue
-        grids = {reader.args[1:3] for reader in readers[0].users
-                 if reader.target is quantized.dequantize_per_tensor.default}
-        if len(grids) == 1:
-            grid, = grids
-            for scaled in (before, readers[0]):
-                scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
-
-
-def _is_unscaled(node: Any) -> bool:
-    return (isinstance(node, Node)
-            and node.target in (quantized.dequantize_per_tensor.default,
-                                quantized.quantize_per_tensor.default)
-            and abs(float(node.args[1]) - 1) < _HAIR)  # type: ignore[arg-type]
+    for node in module.graph.nodes:
+        grid = fact_of(node, "average_grid")
+        for scaled in () if grid is None else (*node.all_input_nodes, *node.users):
+            scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
 
 
 def own_dequantizations(module: GraphModule) -> None:

@@ -15,6 +15,7 @@ from edgewright.program._costs import (
     weight_of,
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
+from edgewright.program._facts import fact_of, note_fact
 from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
@@ -45,6 +46,7 @@ __all__ = [
     "count_macs",
     "drop_unused_tensors",
     "export_graph",
+    "fact_of",
     "find_branches",
     "find_cuts",
     "fold_batch_norm",
@@ -57,6 +59,7 @@ __all__ = [
     "match_tensors",
     "memory_of",
     "norm_as_affine",
+    "note_fact",
     "outputs_of",
     "parameter_nodes",
     "pool_window",

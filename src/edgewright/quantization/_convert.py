@@ -17,6 +17,7 @@ from edgewright.program import (
     foldable_norm,
     free_bias_name,
     norm_as_affine,
+    note_fact,
     settle,
     stored_tensors,
 )
@@ -121,7 +122,7 @@ class _Layer:
         *_, dtype = grid_arguments(quantizer.grid)
         self._store_weight(integers.to(dtype), scale, quantizer)
         if bias is not None:
-            self._store_bias(bias, scale / _room(quantizer.grid), input_scale)
+            self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
 
     def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale of the weights and bias of the layer, with its batch norm in them."""
@@ -152,8 +153,9 @@ class _Layer:
                     (*stored, *kind, grid.group, torch.float32))
         self.node.update_arg(1, weight)
 
-    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
-        """Store the bias, in steps of ``scale`` times that of the input."""
+    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
+                    finer_by: int) -> None:
+        """Store the bias, ``finer_by`` steps to one of ``scale`` times that of the input."""
         name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
@@ -161,7 +163,7 @@ class _Layer:
             with graph.inserting_before(self.node):
                 read = graph.get_attr(name)
         else:
-            products = (scale.double() * input_scale).float()
+            products = (scale.double() / finer_by * input_scale).float()
             integers = torch.clamp(torch.round(bias.double() / products.double()),
                                    _INT32.min, _INT32.max).to(torch.int32)
             names = self._put(name, (self.node.name,), integers, products,
@@ -171,6 +173,8 @@ class _Layer:
                     quantized.dequantize_per_channel.default,
                     (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
                      torch.int32))
+            if finer_by > 1:
+                note_fact(read, "finer_by", finer_by)
         self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
 
     def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
