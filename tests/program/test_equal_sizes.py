@@ -23,7 +23,7 @@ class Windows(nn.Module):
         self.head = nn.Conv2d(width, 5, 1)
 
     def attend(self, x):
-        count, length, width = x.shape
+        count, length, _ = x.shape
         q, k, v = (layer(x).view(count, length, self.heads, -1).transpose(1, 2)
                    for layer in (self.q, self.k, self.v))
         bias = self.table[self.places].view(length, length, -1).permute(2, 0, 1)[None].contiguous()
