@@ -84,7 +84,7 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         placement: Made from it.
         learns: What training finds besides the weights.
     """
-    module = trainable(program.graph_module)
+    module = trainable(program.graph_module, program.exits)
     weights = {point.tensor: FakeQuantizer(
         point.grid, point.shape, learns="nothing" if learns == "nothing" else "lsq")
         for point in placement.weights}
