@@ -19,7 +19,7 @@ from edgewright.program import Program, split_at_exits
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
-from edgewright.training import Training, evaluate_module
+from edgewright.training import Objective, Training, evaluate_module
 
 UNTRAINED = EarlyExits(count=1, training=None)
 BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, accelerator="cpu")
@@ -195,20 +195,14 @@ def test_the_objective_is_what_training_minimises(mlp):
     class Nothing(Exception):  # noqa: N818
         pass
 
-    class Objective:
-        name, views = "mine", None
-        hooks = ()
-
-        def to(self, device):
-            """Holds nothing."""
-
+    class Mine(Objective):
         def loss(self, outputs, batch):
             assert len(outputs) == 2
             raise Nothing
 
     with pytest.raises(Nothing):
         add_exits(mlp, task_for(torch.randn(6, 4)), EarlyExits(
-            count=1, training=Training(epochs=1)), objective=Objective())
+            count=1, training=Training(epochs=1)), objective=Mine())
 
 
 def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):

@@ -24,7 +24,15 @@ from edgewright.program import (
     set_outputs,
 )
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Objective, Progress, train
+from edgewright.training import (
+    Constrained,
+    LabelLoss,
+    Objective,
+    Progress,
+    StepHook,
+    check_program,
+    train,
+)
 
 aten = torch.ops.aten
 _TRAINING: Final = 5  # a batch norm's argument
@@ -56,8 +64,9 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     Raises:
         UsageError: The program is quantised and not frozen, has exits already, or a name in the
             config is that of no place.
-        ModelError: It has not one logits output, fewer cuts than exits were asked for, a named one
-            that cannot feed a head, or, with ``auto``, none that promises to save anything.
+        ModelError: It has not one output of logits (N, classes), fewer cuts than exits were asked
+            for, a named one that cannot feed a head, or, with ``auto``, none that promises to save
+            anything.
 
     Example:
         >>> import torch
@@ -73,13 +82,15 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     config = config or EarlyExits()
     _check(program, config)
     places = plan_exits(program, config).places
+    check_program(program, task)
     if not places:
         raise ModelError("no early exit promises to save more than it costs on this network; "
                          "give their count or their places to have them anyway")
     attached = _attach(program, places, seed)
     if config.training is None:
         return attached
-    objective = objective or LabelLoss(config.training.label_smoothing)
+    objective = Constrained(objective or LabelLoss(config.training.label_smoothing),
+                            (UntrainedHeads(),))
     if config.backbone == "freeze":
         module = attached.module()
         heads = attached.state_dict().keys() - program.state_dict().keys()
@@ -92,6 +103,16 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     train(network, task, config.training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)
     return attached.with_state(module.state_dict())
+
+
+@final
+class UntrainedHeads(StepHook):
+    """Heads that are drawn at random are no result, whatever the last exit scores with them."""
+
+    @property
+    def admits_start(self) -> bool:
+        """Never."""
+        return False
 
 
 @final

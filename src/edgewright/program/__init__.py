@@ -20,7 +20,7 @@ from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
-from edgewright.program._module import CapturedModule, freeze_norms, trainable
+from edgewright.program._module import CapturedModule, exits_of, freeze_norms, trainable
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._patterns import match_tensors
 from edgewright.program._pooling import PoolWindow, pool_window
@@ -45,6 +45,7 @@ __all__ = [
     "compare_outputs",
     "count_macs",
     "drop_unused_tensors",
+    "exits_of",
     "export_graph",
     "fact_of",
     "find_branches",

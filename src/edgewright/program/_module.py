@@ -25,6 +25,7 @@ _MODE_ARGUMENT: Final = {
 }
 _NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
 _FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
+_EXITS: Final = "edgewright.exits"  # in the meta of a captured module
 
 
 class CapturedModule(GraphModule):
@@ -56,16 +57,29 @@ def copy_graph(module: GraphModule, *, share_tensors: bool = False) -> GraphModu
         return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
-def trainable(graph_module: GraphModule) -> CapturedModule:
+def exits_of(module: nn.Module) -> int:
+    """How many early exits the one captured network has that a module is or contains; else 0.
+
+    Example:
+        >>> exits_of(nn.Linear(2, 2))
+        0
+    """
+    found = [part for part in module.modules() if isinstance(part, CapturedModule)]
+    return int(found[0].meta.get(_EXITS, 0)) if len(found) == 1 else 0
+
+
+def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
     """A module of its own graph and parameters, in evaluation mode, ready to be trained.
 
     Args:
         graph_module: In evaluation form, as captured; it is copied.
+        exits: How many of its outputs are early exits.
     """
     source = copy_graph(graph_module)
     source.training = False
     module = CapturedModule(source, source.graph, class_name="CapturedModule")
     module.meta.update(source.meta)
+    module.meta[_EXITS] = exits
     for parameter in module.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)

@@ -130,7 +130,7 @@ class Program:
 
     def module(self, train: bool = False) -> CapturedModule:
         """A module of its own parameters, trainable, in training or evaluation mode."""
-        return trainable(self.graph_module).train(train)
+        return trainable(self.graph_module, self.exits).train(train)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and buffer, detached, under its original name."""

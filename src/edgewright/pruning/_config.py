@@ -81,6 +81,11 @@ class ChannelPruning(Settings):
         return self.criterion not in _BY_WEIGHTS
 
     @property
+    def looks_at_logits(self) -> bool:
+        """Whether the criterion asks what happens to a classifier's loss or logits."""
+        return self.criterion in _ABSOLUTE
+
+    @property
     def normalizes(self) -> bool:
         """What ``normalize`` comes to."""
         if self.normalize is None:

@@ -25,6 +25,7 @@ from edgewright.training import (
     Progress,
     StepHook,
     Training,
+    check_program,
     train,
 )
 
@@ -88,6 +89,7 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
     config = config or StructureRegularization()
     groups = _groups(program, config.channels.ignore)
     objective = objective or LabelLoss(config.training.label_smoothing)
+    check_program(program, task, objective)
     hook = _penalty(program, task, groups, config, seed)
     module = program.module(train=True)
     train(module, task, config.training, Constrained(objective, (hook,)), seed=seed,

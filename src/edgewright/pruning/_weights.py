@@ -12,7 +12,7 @@ from edgewright.program import Program, hold_sparse, match_tensors, stored_tenso
 from edgewright.pruning._gradual import GradualMask, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
+from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
 
 aten = torch.ops.aten
 # Their weights are (out, in, *kernel).
@@ -55,6 +55,10 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     if program.is_quantized:
         raise UsageError("the weights of a quantised program cannot be pruned; prune before "
                          "quantising")
+    objective = objective or LabelLoss(
+        0.0 if config.training is None else config.training.label_smoothing)
+    if config.training is not None and task is not None:
+        check_program(program, task, objective)
     names = prunable_weights(program, config)
     is_gradual = config.schedule == "gradual"
     pruned = program if is_gradual else _pruned(program, names, config)
@@ -63,7 +67,6 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     if task is None:
         raise UsageError("pruning weights trains what is left and needs data; give a task, or use "
                          "schedule='one_shot' and training=None")
-    objective = objective or LabelLoss(config.training.label_smoothing)
     if is_gradual:
         objective = Constrained(objective, (GradualMask(names, config),))
     module = pruned.module(train=True)

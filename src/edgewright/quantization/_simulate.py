@@ -86,7 +86,7 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         placement: Made from it.
         learns: What training finds besides the weights.
     """
-    module = trainable(program.graph_module)
+    module = trainable(program.graph_module, program.exits)
     own = frozenset(module.state_dict())
     owner = _free_name(module)
     weights = {point.tensor: FakeQuantizer(

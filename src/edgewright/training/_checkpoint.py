@@ -18,8 +18,9 @@ from edgewright.errors import StorageError
 from edgewright.training._losses import PartialEpoch
 from edgewright.training._record import EpochRecord
 from edgewright.training._run import Run
+from edgewright.training._score import Score
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Checkpoint:
         hooks: State of each of the objective's hooks.
         history: Every epoch so far.
         partial: What is done of the next one.
+        start: Score of the weights that the run was given, where they may be its result.
     """
 
     fingerprint: str
@@ -47,6 +49,7 @@ class Checkpoint:
     hooks: list[dict[str, Tensor]]
     history: tuple[EpochRecord, ...]
     partial: PartialEpoch
+    start: Score | None
 
     def save(self, path: Path) -> None:
         """Write to ``path``, atomically.
@@ -58,7 +61,8 @@ class Checkpoint:
         """
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
-                    "partial": asdict(self.partial)}
+                    "partial": asdict(self.partial),
+                    "start": None if self.start is None else asdict(self.start)}
         stream = io.BytesIO()
         torch.save(content, stream)
         try:
@@ -84,8 +88,11 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
             return None, (f"the checkpoint {path} is of a run with other settings, seed, data or "
                           "weights; training from the start")
         del content["format"]
-        content["history"] = tuple(EpochRecord(**record) for record in content["history"])
+        content["history"] = tuple(
+            EpochRecord(**record | {"score": Score(**record["score"])})
+            for record in content["history"])
         content["partial"] = PartialEpoch(**content["partial"])
+        content["start"] = None if content["start"] is None else Score(**content["start"])
         found = Checkpoint(**content)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
             ValueError, AttributeError) as error:

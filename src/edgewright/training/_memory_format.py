@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from edgewright.training._objective import as_outputs
+from edgewright.training._outputs import as_outputs
 
 
 def formatted(inputs: tuple[Tensor, ...], memory_format: torch.memory_format) -> tuple[Tensor, ...]:

@@ -21,6 +21,7 @@ from edgewright.pruning.criteria._redundancy import redundancy
 from edgewright.pruning.criteria._subject import Criterion, Subject, Vector
 from edgewright.pruning.criteria._taylor import taylor
 from edgewright.task import Task
+from edgewright.training import check_program
 
 CRITERIA: Final[dict[str, Criterion]] = {
     "l1": l1,
@@ -56,7 +57,8 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
     Raises:
         UsageError: The criterion looks at data and there is no task, or at activations and a
             group's are read by no layer; or it tells no channel from another.
-        ModelError: A score is not finite.
+        ModelError: A score is not finite; or the criterion looks at the loss or the logits, and
+            the program's outputs are no logits, one tensor per exit.
 
     Example:
         >>> import torch
@@ -72,6 +74,8 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
     """
     if not groups.groups:
         return {}
+    if task is not None and config.looks_at_logits:
+        _check_outputs(program, task, config.criterion)
     split = None if task is None else task.train.sample(min(config.samples, len(task.train)),
                                                         seed=seed)
     subject = Subject(program, groups, config.criterion, split, seed)
@@ -95,3 +99,12 @@ def _refuse_alike(scores: Vector, subject: Subject) -> None:
                          f"same ({scores[0]:.3g} in {subject.groups.groups[0].name}) and cannot "
                          "say which matter least; use another criterion ('magnitude'), and look "
                          "whether the model is trained and its outputs depend on the inputs")
+
+
+def _check_outputs(program: Program, task: Task, criterion: str) -> None:
+    try:
+        check_program(program, task)
+    except ModelError as error:
+        raise ModelError(f"criterion={criterion!r} asks what happens to a classifier's logits: "
+                         f"{error}. For other outputs use a criterion on weights ('magnitude') or "
+                         "on activations ('redundancy')") from error
