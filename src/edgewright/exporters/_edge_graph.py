@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node
+from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
 from edgewright.program import Program
@@ -23,6 +24,7 @@ _CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.de
 
 _AVERAGES: Final = frozenset({
     aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
+_DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
 _HAIR: Final = 1e-6  # by which a step of 1 may be less, to round halves away from 0
 
 
@@ -91,14 +93,24 @@ def _is_unscaled(node: Any) -> bool:
             and abs(float(node.args[1]) - 1) < _HAIR)  # type: ignore[arg-type]
 
 
-def own_dequantizations(module: GraphModule) -> None:
-    """Give each reader of a dequantised value a dequantisation of its own."""
+def own_dequantizations(module: GraphModule) -> PassResult:
+    """Give each reader of a dequantised value a dequantisation of its own, in place.
+
+    XNNPACK's partitioner chooses an order of the channels for the value, and would write it anew
+    for one reader without telling the others.
+
+    Args:
+        module: Of torch's operators, or ExecuTorch's, to which this is a pass.
+    """
     for node in list(module.graph.nodes):
-        if node.target is not quantized.dequantize_per_tensor.default:
+        if _DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
             continue
         for reader in list(node.users)[1:]:
             with module.graph.inserting_before(reader):
-                reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
+                own = module.graph.call_function(node.target, node.args)
+            own.meta = dict(node.meta)
+            reader.replace_input_with(node, own)
+    return PassResult(module, modified=True)
 
 
 def is_constant(node: Any) -> bool:
