@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node
+from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
 from edgewright.program import Program, fact_of
@@ -20,6 +21,8 @@ quantized = torch.ops.quantized_decomposed
 _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
 _CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
                             aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
+
+_DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
@@ -71,14 +74,24 @@ def average_on_the_grid(module: GraphModule) -> None:
             scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
 
 
-def own_dequantizations(module: GraphModule) -> None:
-    """Give each reader of a dequantised value a dequantisation of its own."""
+def own_dequantizations(module: GraphModule) -> PassResult:
+    """Give each reader of a dequantised value a dequantisation of its own, in place.
+
+    XNNPACK's partitioner chooses an order of the channels for the value, and would write it anew
+    for one reader without telling the others.
+
+    Args:
+        module: Of torch's operators, or ExecuTorch's, to which this is a pass.
+    """
     for node in list(module.graph.nodes):
-        if node.target is not quantized.dequantize_per_tensor.default:
+        if _DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
             continue
         for reader in list(node.users)[1:]:
             with module.graph.inserting_before(reader):
-                reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
+                own = module.graph.call_function(node.target, node.args)
+            own.meta = dict(node.meta)
+            reader.replace_input_with(node, own)
+    return PassResult(module, modified=True)
 
 
 def is_constant(node: Any) -> bool:

@@ -6,14 +6,17 @@ It is no part of the edge wing, since ExecuTorch's Python binding takes tensors 
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, fitted, one_by_one
 from edgewright.runtime._failures import load_failure
+
+_KINDS: Final = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16",
+                 6: "float32", 7: "float64", 11: "bool"}  # by the number that a file has for it
 
 
 class ExecuTorchEngine(FileEngine):
@@ -51,12 +54,15 @@ class ExecuTorchEngine(FileEngine):
             count = meta.num_inputs()
             specs = [meta.input_tensor_meta(index) for index in range(count)]
             self._shapes = [tuple(spec.sizes()) for spec in specs]
+            self._kinds = [np.dtype(_KINDS[spec.dtype()]) for spec in specs]
         except REFUSALS as error:
             raise load_failure(self.runtime, "executorch", error) from error
 
     def _compute(self, inputs: Arrays) -> Arrays:
         self._check(inputs)
-        return one_by_one(inputs, self._run_one)
+        stored = tuple(fitted(array, kind, f"input {index}")
+                       for index, (array, kind) in enumerate(zip(inputs, self._kinds, strict=True)))
+        return one_by_one(stored, self._run_one)
 
     def _run_one(self, inputs: Arrays) -> Arrays:
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]

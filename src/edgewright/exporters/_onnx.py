@@ -13,7 +13,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from edgewright.exporters._clamps import clamp_integers
-from edgewright.exporters._failures import FAILURES, no_translation
+from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._float_layers import keep_float_layers
 from edgewright.exporters._integer_pads import pad_integers
@@ -38,15 +38,13 @@ def to_onnx(program: Program) -> bytes:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with Translation("ONNX", _reason), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = on_the_grid_of_products(program).copy().graph_module
             exported = export_graph(module.requires_grad_(False), program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
                                            custom_translation_table=TRANSLATIONS)
-    except FAILURES as error:
-        raise no_translation("ONNX", _reason(error)) from error
     finally:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)

@@ -21,9 +21,16 @@ from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, exits_of, freeze_norms, trainable
-from edgewright.program._parity import compare_outputs, random_inputs
+from edgewright.program._nodes import named
+from edgewright.program._parity import (
+    compare_outputs,
+    output_errors,
+    random_inputs,
+    tolerance_of,
+)
 from edgewright.program._patterns import match_tensors
 from edgewright.program._pooling import PoolWindow, pool_window
+from edgewright.program._probes import probe_inputs
 from edgewright.program._program import Program
 from edgewright.program._shapes import refresh_shapes, shape_of
 from edgewright.program._slicing import remove_and_measure, remove_channels
@@ -59,11 +66,14 @@ __all__ = [
     "live_tensors",
     "match_tensors",
     "memory_of",
+    "named",
     "norm_as_affine",
     "note_fact",
+    "output_errors",
     "outputs_of",
     "parameter_nodes",
     "pool_window",
+    "probe_inputs",
     "random_inputs",
     "refresh_shapes",
     "remove_and_measure",
@@ -76,6 +86,7 @@ __all__ = [
     "split_at_exits",
     "stored_bytes",
     "stored_tensors",
+    "tolerance_of",
     "trainable",
     "weight_of",
     "writes",

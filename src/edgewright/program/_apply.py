@@ -14,7 +14,8 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import ModelError, UsageError
 from edgewright.program._capture import FORWARD_FAILURES, failing_line
 from edgewright.program._costs import stored_tensors
-from edgewright.program._parity import TOLERANCE, compare_outputs, random_inputs
+from edgewright.program._parity import compare_outputs, tolerance_of
+from edgewright.program._probes import probe_inputs
 from edgewright.program._standard_modules import facts_of, written_sizes
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def _prove(program: Program, model: nn.Module, left: tuple[str, ...]) -> None:
     """See that the model computes what the program does."""
     refusal = f"the program cannot be applied to {type(model).__name__}, which was left as it was"
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    inputs = pytree.tree_map(lambda leaf: leaf.to(device),
-                             random_inputs(program.example_inputs, seed=0))
+    probes = probe_inputs(program)
+    inputs = pytree.tree_map(lambda leaf: leaf.to(device), probes)
     try:
         with _evaluation(model), torch.no_grad():
             have = model(*inputs)
@@ -141,13 +142,12 @@ def _prove(program: Program, model: nn.Module, left: tuple[str, ...]) -> None:
                          f"{failing_line(failure)}; a size is written into its code: compute it "
                          "from the tensors there, or name the layer in ignore when pruning"
                          ) from failure
-    want = program.run(*random_inputs(program.example_inputs, seed=0))
-    error = compare_outputs(want, have)
-    if not error <= TOLERANCE:
+    error, limit = compare_outputs(program.run(*probes), have), tolerance_of(program.graph_module)
+    if not error <= limit:
         unread = (f"the program does not read {_listed(left)}: take removed blocks out of its "
                   "code; or " if left else "")
         raise ModelError(f"{refusal}: it would compute something else (relative error "
-                         f"{error:.2e}, at most {TOLERANCE:g} is allowed); {unread}a size is "
+                         f"{error:.2e}, at most {limit:g} is allowed); {unread}a size is "
                          "written into its code: compute it from the tensors there")
 
 

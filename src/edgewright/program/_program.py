@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +17,7 @@ from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
+from edgewright.program._examples import examples_of
 from edgewright.program._facts import check_facts
 from edgewright.program._module import CapturedModule, copy_graph, trainable
 from edgewright.program._nodes import calls, is_quantization
@@ -32,7 +33,8 @@ class Program:
 
     Attributes:
         graph_module: The graph and its tensors. Read it; rewrite a `copy`.
-        example_inputs: Inputs of two samples.
+        example_inputs: Inputs of two samples. Those that it was captured with; of a program that a
+            pass had a task for, two samples of its data, on which its files are checked.
         exits: Number of early exits. With ``exits > 0`` the outputs are one logits tensor per
             exit, early ones first, then the final one.
 
@@ -128,6 +130,25 @@ class Program:
         return Program(copy_graph(self.graph_module, share_tensors=share_tensors),
                        self.example_inputs, self.exits)
 
+    def with_examples(self, samples: Sequence[Tensor]) -> Program:
+        """This program with real samples as its example inputs: the first and the last of these.
+
+        Proofs and exports check it on them. The graph is shared.
+
+        Args:
+            samples: A batch of each input, in their order.
+
+        Raises:
+            DataError: They are not what the program takes.
+
+        Example:
+            >>> program = Program.capture(nn.ReLU(), torch.zeros(1, 3))
+            >>> program.with_examples([torch.ones(5, 3)]).example_inputs
+            (tensor([[1., 1., 1.],
+                    [1., 1., 1.]]),)
+        """
+        return Program(self.graph_module, examples_of(samples, self.example_inputs), self.exits)
+
     def module(self, train: bool = False) -> CapturedModule:
         """A module of its own parameters, trainable, in training or evaluation mode."""
         return trainable(self.graph_module, self.exits).train(train)
@@ -168,8 +189,8 @@ class Program:
 
         Parameters and buffers are resized and overwritten, keeping their identity (so ties last,
         but an optimiser has to be built anew), and the sizes that torch's own modules note down
-        are brought up to date. Then the model has to compute what the program does, on random
-        inputs, to a relative error of 1e-4.
+        are brought up to date. Then the model has to compute what the program does, on
+        `probe_inputs`, to a relative error of 1e-4 (in float32).
 
         Args:
             model: The module the program was captured from, of any class, on any device.

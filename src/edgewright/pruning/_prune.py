@@ -60,6 +60,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     """
     config = config or ChannelPruning()
     groups = _prunable(program, config)
+    program = program if task is None else program.with_examples(task.train.example(2))
     samples = _calibration(task, config, seed) if config.compensate else None
     if config.target == "latency" and latency is None:
         latency = layer_latencies(program, groups)

@@ -47,7 +47,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
 
     Ranges come from the training split. What is not quantised stays in floating point: the
     model's outputs, and operators outside the runtime's integer kernels (`place` lists them). The
-    program is left as it was.
+    program is left as it was. Two samples that ranges come from are the result's example inputs.
 
     Args:
         program: In floating point.
@@ -118,8 +118,10 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
                               KeepGainsPositive(gains_of_layers(program).values())))
         train(quantized.simulation.module, task, config.training, wanted, seed=seed,
               checkpoint=checkpoint, progress=progress)
-    return convert(program, placement, quantized.simulation,
-                   pool_rounding=RULES[config.target].pool_rounding)
+    converted = convert(program, placement, quantized.simulation,
+                        pool_rounding=RULES[config.target].pool_rounding)
+    shown = next(iter(batches()), None)
+    return converted if shown is None else converted.with_examples(shown)
 
 
 def _check_outputs(program: Program, task: Task | None, config: Quantization,

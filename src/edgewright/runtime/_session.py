@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -197,10 +198,10 @@ class Session:
         found: list[Arrays] = []
         current: Arrays = inputs
         for segment, after in pairwise(path):
-            results = self._engines[segment].run(current)
+            results = self._run(segment, current)
             found.append(results[:1])
             current = inputs if after in self._takes_inputs else results[-1:]
-        return [*found, self._engines[path[-1]].run(current)]
+        return [*found, self._run(path[-1], current)]
 
     def stats(self) -> Stats:
         """Calls, samples and exits so far, what they cost, and how long calls take."""
@@ -232,11 +233,15 @@ class Session:
         return (walk_one if few else walk)(point, self._takes_inputs, inputs, run, has_time)
 
     def _run(self, segment: int, inputs: Arrays) -> Arrays:
-        return self._engines[segment].run(inputs)
+        """What a segment gives; its inputs fit the manifest, so that they fit the model too."""
+        try:
+            return self._engines[segment].run(inputs)
+        except BundleError as error:
+            raise BundleError(f"{error}; the bundle's manifest and its model disagree") from error
 
     def _run_timed(self, segment: int, inputs: Arrays) -> Arrays:
         since = time.perf_counter_ns()
-        outputs = self._engines[segment].run(inputs)
+        outputs = self._run(segment, inputs)
         self._times.add(segment, len(inputs[0]), _since_ms(since))
         return outputs
 
@@ -256,7 +261,7 @@ class Session:
                     key=lambda number: self.manifest.segments[number].macs)
         zeros = tuple(np.zeros((1, *(size or 1 for size in spec.shape[1:])), dtype=spec.dtype)
                       for spec in self.manifest.inputs)
-        least = min(_timed_ms(self._engines[first], zeros) for _ in range(_PROBES))
+        least = min(_timed_ms(partial(self._run, first), zeros) for _ in range(_PROBES))
         if not value > least:
             raise UsageError(f"a deadline of {value:g} ms cannot be met: the first segment of the "
                              f"cheapest operating point alone takes {least:.3g} ms here; set a "
@@ -300,9 +305,9 @@ def _since_ms(start_ns: int) -> float:
     return (time.perf_counter_ns() - start_ns) / 1e6
 
 
-def _timed_ms(engine: Engine, inputs: Arrays) -> float:
+def _timed_ms(run: Callable[[Arrays], Arrays], inputs: Arrays) -> float:
     since = time.perf_counter_ns()
-    engine.run(inputs)
+    run(inputs)
     return _since_ms(since)
 
 
