@@ -64,6 +64,7 @@ def test_variants_are_points_and_equal_files_are_stored_once(small, finished, qu
     for name, path in (("full", finished.bundle), ("saver", small)):
         session.point = name
         np.testing.assert_array_equal(session(images).output, ew.load(path)(images).output)
+    session.point = None
     session.power = "low"
     assert session(images).point == "saver"
     size = (tmp_path / "all.edge").stat().st_size

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, OperatingPoint
 from edgewright.errors import BundleError, DataError, UsageError
-from edgewright.runtime import CallableSensor, Session, Stats, confidence, load
+from edgewright.runtime import CallableSensor, OnnxEngine, Session, Stats, confidence, load
 
 NEVER = 2.0
 THRESHOLDS = (0.8, 0.6)
@@ -201,7 +201,9 @@ def test_confidence_of_huge_logits_does_not_overflow():
 
 def test_a_sample_whose_logits_are_not_a_number_never_leaves_early(staged_bundle):
     nan = np.full((1, 4), np.nan, dtype=np.float32)
-    assert Session(staged_bundle)(nan).exit.tolist() == [2]
+    session = Session(staged_bundle, validate=False)
+    assert session(nan).exit.tolist() == [2]
+    assert session(np.concatenate([nan, nan])).exit.tolist() == [2, 2]
 
 
 def test_exit_that_is_no_classifier(staged_bundle):
@@ -291,13 +293,102 @@ def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
     assert session.stats().samples == 4
 
 
-def test_a_deadline_that_the_first_segment_cannot_meet_is_refused(staged_bundle):
+def test_a_deadline_that_the_first_segment_cannot_meet_is_refused_by_the_next_call(staged_bundle):
     session = Session(staged_bundle)
-    with pytest.raises(UsageError, match=r"a deadline of 1e-06 ms cannot be met: the first segment "
-                                         r".* takes .* ms here"):
-        session.deadline_ms = 1e-6
-    assert session.deadline_ms is None
+    session.deadline_ms = 1e-6
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"a deadline of 1e-06 ms cannot be met: the first "
+                                             r"segment .* takes .* ms here"):
+            session(_samples(3))
+    assert session.stats().calls == 0
+    session.deadline_ms = 1e6
+    assert len(session(_samples(3)).output) == 3
+
+
+def counting_session(bundle, **settings):
+    """A session, and the engines it made: what they ran, each."""
+    engines = []
+
+    def make(model, threads):
+        inner = OnnxEngine(model, threads)
+        engines.append(Counting(inner.run))
+        return engines[-1]
+
+    return Session(bundle, engine=make, **settings), engines
+
+
+def test_settings_run_nothing(staged_bundle):
+    session, engines = counting_session(with_point(staged_bundle, "whole", (0, 1, 2), (NEVER, 1.0)))
+    session.deadline_ms = 1000.0
+    session.power = "low"
+    session.point = "whole"
+    session.deadline_ms = 1e-9
+    session.deadline_ms = None
+    session.point = None
+    session.validate = False
+    assert [engine.seen for engine in engines] == [[], [], []]
+
+
+def test_a_new_deadline_is_tried_once_on_the_samples_given(staged_bundle):
+    session, engines = counting_session(staged_bundle)
+    session.deadline_ms = 1000.0
+    session(_samples(7))
+    assert engines[0].seen == [1] * 5 + [7]
+    session(_samples(7))
+    assert engines[0].seen == [1] * 5 + [7, 7]
+
+
+def test_a_point_that_was_set_stays(staged_bundle):
+    session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
+    session.power = "low"
+    assert session.point is None
+    assert session(_samples(3)).point == "cheap"
+    session.point = "default"
+    session.deadline_ms = 1000.0
     assert session.point == "default"
+    with pytest.raises(UsageError, match=r"power='high' would change nothing while every call goes "
+                                         r"through the operating point 'default'; set point = "
+                                         "None first"):
+        session.power = "high"
+    assert (session.power, session.point) == ("low", "default")
+    assert session(_samples(3)).point == "default"
+    session.deadline_ms = None
+    assert session.point == "default"
+    session.point = None
+    assert session(_samples(3)).point == "cheap"
+
+
+def test_a_deadline_cuts_short_at_a_point_that_was_set(staged_bundle):
+    pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
+    session = Session(staged_bundle, engine=lambda model, threads: next(pending))
+    session.point = "default"
+    session.deadline_ms = 20.0
+    session(_samples(1))
+    again = session(_samples(1))
+    assert (again.point, again.exit.tolist(), again.cut_short.tolist()) == ("default", [1], [True])
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, [5.0],
+                                   np.array([5.0])])
+def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle, value):
+    session = Session(staged_bundle)
+    with pytest.raises(UsageError, match="deadline_ms must be above 0"):
+        session.deadline_ms = value
+    assert (session.deadline_ms, session.point) == (None, "default")
+
+
+@pytest.mark.parametrize("name", ["deadline", "pont", "Power", "validat", "thread"])
+def test_a_misspelt_setting_is_an_error(staged_bundle, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(Session(staged_bundle), name, 1)
+
+
+def unsure(inputs):
+    return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
+
+
+def sure(inputs):
+    return (np.ones((len(inputs[0]), 3), np.float32),)
 
 
 def slow(seconds, outputs):
@@ -308,11 +399,7 @@ def slow(seconds, outputs):
 
 
 def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bundle):
-    def unsure(inputs):
-        return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
-
-    pending = iter([Counting(unsure), Counting(unsure),
-                    slow(0.05, lambda inputs: (np.ones((len(inputs[0]), 3), np.float32),))])
+    pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
     session = Session(staged_bundle, engine=lambda model, threads: next(pending))
     session.deadline_ms = 20.0
     first = session(_samples(1))  # how long the last segment takes is not known yet

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgewright.core import Manifest, Preprocessing, TensorSpec, image_pixels
 from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime._engine import Arrays
+from edgewright.runtime._finite import check_finite
 
 _IMAGE_CHANNELS = (1, 3)
 _FREE = (None,)
@@ -92,12 +93,9 @@ def read_input(path: str | os.PathLike[str], manifest: Manifest) -> Arrays:
                         ".npy or .npz file of preprocessed values")
     else:
         arrays = (read_image(path, manifest.preprocessing),)
-    for spec, array in zip(manifest.inputs, arrays, strict=False):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{path}: input {spec.name!r} holds NaN or infinite values; remove "
-                            "them")
     try:
         check_inputs(manifest.inputs, arrays)
+        check_finite(manifest.inputs, arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return arrays
