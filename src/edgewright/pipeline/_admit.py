@@ -10,13 +10,14 @@ from edgewright.pipeline._scheme import scheme_at_first
 from edgewright.program import Program, outputs_of, shape_of
 from edgewright.quantization import check_scheme, place
 from edgewright.task import Task
+from edgewright.training import check_trainable
 
 
-def admit(program: Program, task: Task) -> None:
+def admit(program: Program, task: Task, recipe: Recipe) -> None:
     """See that a model is a float32 classifier of the task's classes, with sound weights.
 
     Raises:
-        UsageError: A program that is compressed already.
+        UsageError: A program that is compressed already, or wholly frozen where the recipe trains.
         ModelError: Weights that are no finite float32, or outputs other than one of logits.
         DataError: A label that is none of the model's classes.
     """
@@ -31,6 +32,8 @@ def admit(program: Program, task: Task) -> None:
             raise ModelError(f"the weight {name} holds NaN or infinity; load weights of a training "
                              "that did not diverge")
     _check_outputs(program, task)
+    if recipe.recover is not None or (recipe.weights is not None and recipe.weights.training):
+        check_trainable(program.graph_module)
 
 
 def admit_scheme(program: Program, recipe: Recipe) -> None:

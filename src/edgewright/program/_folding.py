@@ -27,7 +27,8 @@ def fold_batch_norm(program: Program) -> Program:
     """The program with every batch norm that follows a layer of its own folded into it.
 
     Computes the same function in evaluation mode. A batch norm stays where its layer is read by
-    others too, shares its weight, or where it has no running statistics.
+    others too, shares its weight, or where it has no running statistics. A folded layer is frozen
+    where the layer and the norm were.
     """
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
@@ -81,8 +82,10 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
         bias = bias + tensors[bias_name].detach() * scale
-    _store(module, weight_name, weight * scale.reshape(-1, *[1] * (weight.ndim - 1)))
-    _store(module, bias_name, bias)
+    is_trained = any(tensors[str(node.target)].requires_grad
+                     for node in (*layer.all_input_nodes[1:], *norm.all_input_nodes[1:]))
+    _store(module, weight_name, weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), is_trained)
+    _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
@@ -90,6 +93,6 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     module.graph.erase_node(norm)
 
 
-def _store(module: GraphModule, name: str, value: Tensor) -> None:
+def _store(module: GraphModule, name: str, value: Tensor, is_trained: bool) -> None:
     owner, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(owner), leaf, nn.Parameter(value))
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=is_trained))

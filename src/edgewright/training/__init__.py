@@ -11,6 +11,7 @@ from edgewright.training._objective import (
     as_outputs,
     label_loss,
 )
+from edgewright.training._optimizer import check_trainable
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._settings import Settings
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingRecord",
     "WrappedObjective",
     "as_outputs",
+    "check_trainable",
     "evaluate_module",
     "label_loss",
     "on_device",

@@ -13,6 +13,7 @@ from edgewright.training._devices import fit_on_devices
 from edgewright.training._fit import fit, one_device
 from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._objective import Objective
+from edgewright.training._optimizer import check_trainable
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
@@ -22,6 +23,9 @@ from edgewright.training._shares import check_shares
 def train(module: nn.Module, task: Task, config: Training, objective: Objective, *, seed: int = 0,
           checkpoint: Path | None = None, progress: Progress | None = None) -> TrainingRecord:
     """Train a module in place, and leave it with the weights of its best epoch.
+
+    Parameters that require no gradient stay as they are, in the weights' moving average too; batch
+    norms in front of them go on gathering statistics, as torch's do.
 
     The best epoch is the one with the highest validation accuracy of the last output, the latest
     of equals, once the objective's hooks have settled. What a captured network holds sparse keeps
@@ -50,6 +54,7 @@ def train(module: nn.Module, task: Task, config: Training, objective: Objective,
         StorageError: The checkpoint cannot be written.
     """
     told: Progress = NoProgress() if progress is None else progress
+    check_trainable(module)
     check_shares(config, len(task.train))
     run = Run(module, task, config, Constrained(objective, (KeepZeros(module),)), seed, checkpoint)
     try:
