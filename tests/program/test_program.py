@@ -26,14 +26,14 @@ def test_with_state_takes_other_weights_and_leaves_its_own(small_program):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda state: state.pop("5.bias"), 'Missing key.*"5.bias"'),
-    (lambda state: state.update({"9.weight": torch.zeros(1)}), 'Unexpected key.*"9.weight"'),
-    (lambda state: state.update({"5.bias": torch.zeros(6)}), "size mismatch for 5.bias"),
+    (lambda state: state.pop("5.bias"), "5.bias is missing"),
+    (lambda state: state.update({"9.weight": torch.zeros(1)}), "9.weight is unknown"),
+    (lambda state: state.update({"5.bias": torch.zeros(6)}), r"5.bias has shape \(6,\), expected \(5,\)"),
 ])
 def test_with_state_names_what_does_not_fit(small_program, change, message):
     state = small_program.state_dict()
     change(state)
-    with pytest.raises(ModelError, match=r"(?s)the weights do not fit the program:.*" + message):
+    with pytest.raises(ModelError, match="the weights do not fit the program: " + message):
         small_program.with_state(state)
 
 

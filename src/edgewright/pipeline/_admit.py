@@ -10,14 +10,14 @@ from edgewright.pipeline._scheme import scheme_at_first
 from edgewright.program import Program
 from edgewright.quantization import check_scheme, place
 from edgewright.task import Task
-from edgewright.training import check_program
+from edgewright.training import check_program, check_trainable
 
 
-def admit(program: Program, task: Task) -> None:
+def admit(program: Program, task: Task, recipe: Recipe) -> None:
     """See that a model is a float32 classifier of the task's classes, with sound weights.
 
     Raises:
-        UsageError: A program that is compressed already.
+        UsageError: A program that is compressed already, or wholly frozen where the recipe trains.
         ModelError: Weights that are no finite float32, or outputs other than one of logits.
         DataError: A label that is none of the model's classes.
     """
@@ -35,6 +35,8 @@ def admit(program: Program, task: Task) -> None:
     if task.num_classes is not None and task.num_classes != classes:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must agree")
+    if recipe.recover is not None or (recipe.weights is not None and recipe.weights.training):
+        check_trainable(program.graph_module)
 
 
 def admit_scheme(program: Program, recipe: Recipe) -> None:

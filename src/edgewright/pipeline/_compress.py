@@ -112,7 +112,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     with seeded(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
-    admit(original, task)
+    admit(original, task, recipe)
     adapted, notes = adapt(recipe, original, budget)
     run = RunDirectory.open(folder, identity_of(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)

@@ -17,6 +17,7 @@ from edgewright.program._costs import (
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._facts import fact_of, note_fact
 from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
+from edgewright.program._input_checks import InputSpec
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
@@ -46,6 +47,7 @@ __all__ = [
     "ChannelGroups",
     "Contraction",
     "Costs",
+    "InputSpec",
     "NodeCost",
     "PoolWindow",
     "Program",

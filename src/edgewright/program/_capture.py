@@ -16,8 +16,12 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
+from edgewright.program._model_state import model_state_of, note_model_state
+from edgewright.program._mutations import settle_writes
 from edgewright.program._prepared_models import check_unprepared
+from edgewright.program._repeats import repeatable
 from edgewright.program._tidy import tidy
+from edgewright.program._training_intent import tell_lost_training
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 _NOT_THE_USERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
@@ -59,10 +63,15 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
     _give_momentum(model)
     try:
         with _plain_attention():
+            model = repeatable(model, example_inputs, FORWARD_FAILURES)
             exported = export_graph(model, example_inputs)
     except FORWARD_FAILURES as error:
         raise ModelError(_explain(model, error)) from error
-    return graph_of(exported)
+    module = graph_of(exported)
+    note_model_state(module, model_state_of(exported))
+    with _plain_attention():
+        tell_lost_training(model, module, example_inputs, FORWARD_FAILURES)
+    return module
 
 
 def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
@@ -80,18 +89,24 @@ def graph_of(exported: ExportedProgram) -> GraphModule:
     """The exported program as a graph module, without dead nodes and counters."""
     module = exported.module(check_guards=False)
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
-    _register_constants(module)
+    _register_tensors(module)
+    settle_writes(module)
     tidy(module)
     return module
 
 
-def _register_constants(module: GraphModule) -> None:
-    """Make buffers of tensors that are plain attributes, as every copy of the graph would."""
+def _register_tensors(module: GraphModule) -> None:
+    """Make every tensor that is no parameter a persistent buffer, in place.
+
+    A model may keep one out of its state dict, or as a plain attribute. A program is a value that
+    is copied and stored, with all of its tensors under the same names.
+    """
     for owner in module.modules():
-        constants = {name: value for name, value in vars(owner).items()
-                     if isinstance(value, Tensor)}
-        for name, value in constants.items():
+        plain = {name: value for name, value in vars(owner).items() if isinstance(value, Tensor)}
+        for name in plain:
             delattr(owner, name)
+        for name, value in (*owner.named_buffers(recurse=False, remove_duplicate=False),
+                            *plain.items()):
             owner.register_buffer(name, value)
 
 

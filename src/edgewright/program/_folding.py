@@ -30,7 +30,8 @@ def fold_batch_norm(program: Program) -> Program:
     """The program with every batch norm that follows a layer of its own folded into it.
 
     Computes the same function in evaluation mode. A batch norm stays where its layer is read by
-    others too, shares its weight, or where it has no running statistics.
+    others too, shares its weight, or where it has no running statistics. A folded layer is frozen
+    where the layer and the norm were.
     """
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
@@ -93,8 +94,10 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
         bias = bias + tensors[bias_name].detach() * scale
-    _store(module, weight_name, _scaled(layer, weight, scale))
-    _store(module, bias_name, bias)
+    is_trained = any(tensors[str(node.target)].requires_grad
+                     for node in (*layer.all_input_nodes[1:], *norm.all_input_nodes[1:]))
+    _store(module, weight_name, _scaled(layer, weight, scale), is_trained)
+    _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
@@ -112,6 +115,6 @@ def _scaled(layer: Node, weight: Tensor, scale: Tensor) -> Tensor:
     return (by_group * scales).reshape(weight.shape)
 
 
-def _store(module: GraphModule, name: str, value: Tensor) -> None:
+def _store(module: GraphModule, name: str, value: Tensor, is_trained: bool) -> None:
     owner, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(owner), leaf, nn.Parameter(value))
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=is_trained))

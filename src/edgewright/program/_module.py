@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
+
+from edgewright.program._input_checks import check_inputs, note_inputs
+from edgewright.program._training_switches import is_switched_on, switch
 
 aten = torch.ops.aten
 
-# Where an operator says whether it is training, and the two values of that argument.
-_MODE_ARGUMENT: Final = {
-    aten.batch_norm.default: 5,
-    aten.instance_norm.default: 5,
-    aten.dropout.default: 2,
-    aten.dropout_.default: 2,
-    aten.feature_dropout.default: 2,
-    aten.feature_dropout_.default: 2,
-    aten.alpha_dropout.default: 2,
-    aten.feature_alpha_dropout.default: 2,
-}
 _NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
 _FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
 _EXITS: Final = "edgewright.exits"  # in the meta of a captured module
+_ALWAYS: Final = "always_training"  # in the meta of a call that computes so in deployment too
 
 
 class CapturedModule(GraphModule):
     """A trainable module over a captured graph.
 
-    ``train()`` and ``eval()`` switch batch norm and dropout, which a plain exported graph cannot.
-    State dict keys are the original model's. A batch norm without running statistics normalises
-    by the batch in both modes, as in the original.
+    ``train()`` and ``eval()`` switch what an operator says of itself: batch norm, dropout, that
+    between the layers of an LSTM or GRU, rrelu; a plain exported graph cannot. State dict keys are
+    the original model's. What the model computes in both modes as in training, such as a batch norm
+    without running statistics, does so here. Parameters that do not require a gradient in the model
+    do not here, and no training moves them; the running statistics of a batch norm go on in
+    training, as in torch, whether or not its parameters require one.
     """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph, on inputs like those it was captured with in all but the batch.
+
+        Raises:
+            DataError: Another number of inputs, another type or size; the input is named.
+        """
+        check_inputs(self, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def train(self, mode: bool = True) -> CapturedModule:
         """Switch the graph and every submodule to training (or, with False, to evaluation)."""
@@ -80,9 +85,10 @@ def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
     module = CapturedModule(source, source.graph, class_name="CapturedModule")
     module.meta.update(source.meta)
     module.meta[_EXITS] = exits
-    for parameter in module.parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(True)
+    note_inputs(module)
+    for node in module.graph.nodes:
+        if is_switched_on(node):
+            node.meta[_ALWAYS] = True
     nn.Module.train(module, False)
     return module
 
@@ -90,19 +96,14 @@ def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
 def set_training(module: GraphModule, mode: bool) -> None:
     """Write the mode into every mode-dependent node of ``module`` and recompile it, in place."""
     for node in module.graph.nodes:
-        position = _MODE_ARGUMENT.get(node.target)
-        if position is not None and not _always_batch_statistics(node):
-            node.update_arg(position, mode and _FROZEN not in node.meta)
+        if _ALWAYS not in node.meta:
+            switch(node, mode and _FROZEN not in node.meta)
     module.recompile()
 
 
 def freeze_norms(module: GraphModule) -> None:
     """Let every batch norm use its running statistics and keep them, in training too, in place."""
     for node in module.graph.nodes:
-        if node.target in _NORMS and not _always_batch_statistics(node):
+        if node.target in _NORMS and _ALWAYS not in node.meta:
             node.meta[_FROZEN] = True
     set_training(module, module.training)
-
-
-def _always_batch_statistics(node: Node) -> bool:
-    return node.target in _NORMS and node.args[3] is None

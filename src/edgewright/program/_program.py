@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -19,6 +20,12 @@ from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._examples import examples_of
 from edgewright.program._facts import check_facts
+from edgewright.program._model_state import (
+    load_state,
+    note_model_state,
+    noted_model_state,
+    read_model_state,
+)
 from edgewright.program._module import CapturedModule, copy_graph, trainable
 from edgewright.program._nodes import calls, is_quantization
 from edgewright.program._sparsity import hold_sparse, sparse_tensors
@@ -96,13 +103,16 @@ class Program:
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
                              "tensors")
         hold_sparse(program.graph_module, sparse)
+        if "model_state" in metadata:
+            note_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
 
     def save(self, path: str | Path) -> None:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
-        save_archive(exported, Path(path), {"exits": self.exits,
-                                            "sparse": list(sparse_tensors(self.graph_module))})
+        save_archive(exported, Path(path), {
+            "exits": self.exits, "sparse": list(sparse_tensors(self.graph_module)),
+            "model_state": asdict(noted_model_state(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
@@ -154,25 +164,41 @@ class Program:
         return trainable(self.graph_module, self.exits).train(train)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer, detached, under its original name."""
+        """Every parameter and buffer, detached, under its original name.
+
+        Buffers that the model keeps out of its own state dict are there too.
+        """
         return dict(self.graph_module.state_dict())
 
     def with_state(self, state: Mapping[str, Tensor]) -> Program:
         """This program with other weights.
 
+        Args:
+            state: As `state_dict` gives it, or as the model that was captured does: what that
+                state dict lacks stays as it is, and what the forward pass does not read is left
+                out.
+
         Raises:
             ModelError: Names or shapes do not fit.
+
+        Example:
+            >>> norm = nn.BatchNorm1d(4)
+            >>> program = Program.capture(norm, torch.zeros(1, 4))
+            >>> _ = norm.bias.data.fill_(1.5)
+            >>> program.with_state(norm.state_dict()).state_dict()["bias"].tolist()
+            [1.5, 1.5, 1.5, 1.5]
         """
         program = self.copy()
-        try:
-            program.graph_module.load_state_dict(
-                {name: value.detach().cpu() for name, value in state.items()})
-        except RuntimeError as error:
-            raise ModelError(f"the weights do not fit the program: {error}") from error
+        load_state(program.graph_module, state)
         return program
 
     def run(self, *inputs: Any) -> Any:
-        """Evaluate without gradients; outputs are nested as the model's were."""
+        """Evaluate without gradients; outputs are nested as the model's were.
+
+        Raises:
+            DataError: The inputs are other than the example inputs in number, type or size; the
+                batch may be any.
+        """
         with torch.no_grad():
             return self.module()(*inputs)
 

@@ -28,8 +28,9 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
 
     The weights of convolutions and linear layers count. The zeros survive training, exits,
     slicing, folding and quantisation, and are zeros in the exported file; `Program.sparsity` tells
-    their share. An N:M pattern is for layers whose input channels are a multiple of M; others
-    stay dense.
+    their share. A frozen weight (``requires_grad=False``) is pruned like the others, and what is
+    left of it stays as it is; ``ignore`` keeps fixed constants whole. An N:M pattern is for layers
+    whose input channels are a multiple of M; others stay dense.
 
     Args:
         program: In floating point; it is left as it is.
@@ -42,7 +43,7 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
 
     Raises:
         UsageError: The program is quantised, an ``ignore`` matches nothing, no layer can be pruned,
-            or there is a training without a task.
+            there is a training without a task, or a movement is asked of frozen weights.
         TrainingError: The loss is no longer finite.
 
     Example:
@@ -60,6 +61,7 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     if config.training is not None and task is not None:
         check_program(program, task, objective)
     names = prunable_weights(program, config)
+    _check_movement(program, names, config)
     is_gradual = config.schedule == "gradual"
     pruned = program if is_gradual else _pruned(program, names, config)
     if config.training is None:
@@ -75,6 +77,15 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     result = pruned.with_state(module.state_dict())
     hold_sparse(result.graph_module, names)
     return result
+
+
+def _check_movement(program: Program, names: tuple[str, ...], config: WeightPruning) -> None:
+    tensors = stored_tensors(program.graph_module)
+    still = [name for name in names if not tensors[name].requires_grad]
+    if config.criterion == "movement" and still:
+        raise UsageError(f"criterion='movement' looks at how training moves the weights, and "
+                         f"{', '.join(still)} are frozen (requires_grad=False); name them in "
+                         "ignore, or use criterion='magnitude'")
 
 
 def prunable_weights(program: Program, config: WeightPruning) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
 from edgewright.core import Manifest, OperatingPoint
-from edgewright.errors import UsageError
+from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._controller import Controller, Power
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._engine import Arrays, Engine

@@ -11,6 +11,7 @@ from edgewright.training._objective import (
     WrappedObjective,
     label_loss,
 )
+from edgewright.training._optimizer import check_trainable
 from edgewright.training._outputs import as_outputs, check_count, check_logits
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
@@ -41,6 +42,7 @@ __all__ = [
     "check_count",
     "check_logits",
     "check_program",
+    "check_trainable",
     "evaluate_module",
     "label_loss",
     "on_device",

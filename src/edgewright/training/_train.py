@@ -14,6 +14,7 @@ from edgewright.training._devices import fit_on_devices
 from edgewright.training._fit import fit, one_device
 from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._objective import Objective
+from edgewright.training._optimizer import check_trainable
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
@@ -24,6 +25,9 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
           objective: Objective, *, seed: int = 0, checkpoint: Path | None = None,
           progress: Progress | None = None, exits: int | None = None) -> TrainingRecord:
     """Train a module in place, and leave it with the best weights that it had.
+
+    Parameters that require no gradient stay as they are, in the weights' moving average too; batch
+    norms in front of them go on gathering statistics, as torch's do.
 
     Epochs are compared on the validation split by what the objective says: the accuracy of the
     last output where it classifies, else its own mean loss. The best one's weights are kept, the
@@ -58,6 +62,7 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
         StorageError: The checkpoint cannot be written.
     """
     told: Progress = NoProgress() if progress is None else progress
+    check_trainable(module)
     check_shares(config, len(task.train))
     run = Run(module, task, config, Constrained(objective, (KeepZeros(module),)), seed, checkpoint,
               exits_of(module) if exits is None else exits)
