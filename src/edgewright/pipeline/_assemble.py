@@ -109,10 +109,19 @@ class Assembly:
                 self.draft(staged.unquantized), manifest.points))
         timed = self._timed(manifest, sessions, staged)
         written = write_bundle(directory.bundle, timed, draft.segments, finish=_with_breaches)
-        write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
-        write_atomically(directory.recipe, self.recipe.to_yaml().encode())
-        write_atomically(directory.report, render_html(written).encode())
+        self.write_beside(written, directory)
+        directory.seal(directory.bundle, program=staged.checksum)
         return written
+
+    def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
+        """Write manifest, recipe and report, where they are not there as this run left them."""
+        contents = {directory.manifest: manifest.model_dump_json(indent=1),
+                    directory.recipe: self.recipe.to_yaml(),
+                    directory.report: render_html(manifest)}
+        for file, text in contents.items():
+            content = text.encode()
+            if not file.is_file() or file.read_bytes() != content:
+                write_atomically(file, content)
 
     def _timed(self, manifest: Manifest, sessions: dict[str, Session], staged: Staged) -> Manifest:
         """The manifest with the latencies of all files, and what costs those that are slow."""

@@ -19,10 +19,9 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
-from edgewright.pipeline._seeded import seeded
 from edgewright.pipeline._stages import Stages
 from edgewright.program import Program
-from edgewright.task import Task
+from edgewright.task import Task, seeded
 from edgewright.training import Tracker, tracker
 
 
@@ -123,16 +122,18 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
 def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDirectory,
              narrator: Narrator) -> Result:
     """Baseline, stages, bundle; whatever is there from before is kept."""
-    if not run.baseline.is_file():
+    if not run.is_sealed(run.baseline):
         narrator.begin("baseline", "the original on its runtime")
         with seeded(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
+        run.seal(run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
     staged = stages.run()
-    if run.is_complete:
+    if run.is_sealed(run.bundle, staged.checksum):
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
+        assembly.write_beside(manifest, run)
     else:
         with seeded(assembly.seed):
             manifest = assembly.finish(original, staged, run, narrator)

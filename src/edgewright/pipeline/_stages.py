@@ -16,11 +16,10 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._scheme import precision_notes, scheme_note, without_gone
-from edgewright.pipeline._seeded import seeded
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
 from edgewright.quantization import Quantization, quantize
-from edgewright.task import Task
+from edgewright.task import Task, seeded
 from edgewright.training import Objective, evaluate_module
 
 Pass = Callable[[Program], Program]
@@ -58,11 +57,13 @@ class Staged:
         unquantized: The one before it was quantised, the original itself where no stage had
             changed it; None where it never was.
         records: Of every stage, the original's first.
+        checksum: Of the program's file.
     """
 
     program: Program
     unquantized: Program | None
     records: tuple[StageRecord, ...]
+    checksum: str
 
 
 @final
@@ -88,12 +89,15 @@ class Stages:
         """Every stage in order, or what an earlier run left of it."""
         program, unquantized = self.original, None
         records: list[StageRecord] = []
+        given = self.directory.identity
         for index, step in enumerate(self._plan()):
             if step.name == "quantize":
                 unquantized = program if index > 1 else self.original  # only captured till now
-            program, record = self._stage(f"{index}-{step.name}", step, program)
+            key = f"{index}-{step.name}"
+            program, record = self._stage(key, step, program, given)
+            given = self.directory.checksum_of(key)
             records.append(record)
-        return Staged(program, unquantized, tuple(records))
+        return Staged(program, unquantized, tuple(records), given)
 
     def _plan(self) -> Iterator[_Step]:
         yield _Step("capture", lambda program: program, self.notes)
@@ -117,12 +121,15 @@ class Stages:
                         lambda before, after: precision_notes(
                             before, after, without_gone(scheme, self.original, before)))
 
-    def _stage(self, key: str, step: _Step, program: Program) -> tuple[Program, StageRecord]:
+    def _stage(self, key: str, step: _Step, program: Program,
+               given: str) -> tuple[Program, StageRecord]:
         self.narrator.begin(step.name, "; ".join(step.notes))
-        found = self.directory.find(key)
-        if found is not None:
+        found = self.directory.find(key, given)
+        if not isinstance(found, str):
             self.narrator.end(found[1].seconds, found[1].figures, resumed=True)
             return found
+        if found:
+            self.narrator.note(f"runs again: {found}")
         since = time.perf_counter()
         with seeded(self.seed):
             result = self.directory.keep(key, step.rewrite(program))
@@ -130,7 +137,7 @@ class Stages:
         findings = step.findings(program, result)
         record = StageRecord(name=step.name, seconds=time.perf_counter() - since, figures=figures,
                              notes=(*step.notes, *findings))
-        self.directory.record(key, record)
+        self.directory.record(key, record, given)
         for finding in findings:
             self.narrator.note(finding)
         self.narrator.end(record.seconds, figures)
