@@ -179,6 +179,14 @@ def test_weight_norm(net, choose):
     assert (model.a.in_features, model.a.out_features) == (4, 8)
 
 
+def test_counters_of_norms_alone_are_left_without_a_word(net):
+    """A buffer of the model's own that evaluation does not read is named, whatever it is called."""
+    model = net(lambda m, x: m.n(m.a(x)), a=nn.Linear(4, 3), n=nn.BatchNorm1d(3)).eval()
+    model.a.register_buffer("my_num_batches_tracked", torch.zeros(3))
+    applied = Program.capture(model, torch.zeros(2, 4)).apply_to(model)
+    assert applied.left == ("a.my_num_batches_tracked",)
+
+
 def test_what_evaluation_does_not_read_is_left_and_named(net, choose):
     model = net(lambda m, x: m.b(m.a(x).relu()) + (m.aux(x) if m.training else 0),
                 a=nn.Linear(4, 8), b=nn.Linear(8, 3), aux=nn.Linear(4, 3), n=nn.BatchNorm1d(8))

@@ -134,6 +134,18 @@ def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
         assert all(math.frexp(scale)[0] == 0.5 for scale in scales)
 
 
+def test_a_bias_stays_a_parameter_whatever_it_is_called(net):
+    torch.manual_seed(0)
+    layer = nn.Module()
+    layer.kernel, layer.offset = (nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)))
+    model = net(lambda m, x: nn.functional.linear(x, m.layer.kernel, m.layer.offset), layer=layer)
+    program = quantize(Program.capture(model, torch.zeros(2, 6)), None,
+                       Quantization(mode="weight_only"))
+    assert [name for name, _ in program.graph_module.named_parameters()] == ["layer.offset"]
+    assert {name for name, _ in program.graph_module.named_buffers()} == {
+        "layer.kernel", "layer.kernel_scale", "layer.kernel_zero_point"}
+
+
 def test_weights_alone_in_one_layer_of_a_static_program(net):
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.b(F.gelu(m.a(x))).relu()), a=nn.Linear(6, 8),

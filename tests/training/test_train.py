@@ -398,6 +398,20 @@ def test_channels_last_reaches_the_model():
         assert {layout for training, layout in seen if training} == {wanted}
 
 
+def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contiguous():
+    class Strict(nn.Conv2d):
+        def forward(self, x):
+            if not x.is_contiguous():
+                raise RuntimeError("this kernel reads rows")
+            return super().forward(x).mean((2, 3))
+
+    x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
+    task = Task((x, y), (x, y), (x[1:], y[1:]))
+    record = train(Strict(3, 4, 3), task, Training(epochs=1, channels_last=True, **CPU),
+                   LabelLoss())
+    assert math.isfinite(record.history[0].loss)
+
+
 def test_a_last_batch_of_one_is_left_out_for_batch_norm():
     x, y = torch.randn(9, 4), torch.arange(9) % 2
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))

@@ -50,8 +50,9 @@ def apply_to(program: Program, model: nn.Module) -> Applied:
     new = {name: _source(name, theirs, ours) for name in theirs}
     resized = tuple(name for name, value in new.items()
                     if value is not None and value.shape != theirs[name].shape)
+    counters = _counters_of(model)
     left = tuple(name for name, value in new.items()
-                 if value is None and not name.endswith(_COUNTER))
+                 if value is None and name not in counters)
     with contextlib.ExitStack() as undo:
         _write(theirs, new, undo)
         _note_sizes(program, model, undo)
@@ -64,6 +65,13 @@ def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer, under each of its names."""
     return {**dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def _counters_of(model: nn.Module) -> set[str]:
+    """Names of the buffers in which norms count their batches; no program has them."""
+    return {f"{path}.{_COUNTER}".lstrip(".")
+            for path, module in model.named_modules(remove_duplicate=False)
+            if isinstance(module, nn.modules.batchnorm._NormBase)}
 
 
 def _source(name: str, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch.fx import GraphModule, Node
 
 
@@ -14,7 +15,7 @@ def inline_plain_regions(module: GraphModule) -> None:
     A program computes in the types its graph says, so that such a region is its content.
     """
     for node in list(module.graph.nodes):
-        if getattr(node.target, "__name__", "") == "wrap_with_autocast" and not node.args[2]:
+        if node.target is torch.ops.higher_order.wrap_with_autocast and not node.args[2]:
             _inline(module, node)
 
 

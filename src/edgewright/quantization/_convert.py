@@ -159,7 +159,8 @@ class _Layer:
         name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
-            (name,) = self._put(name, (self.node.name,), bias)
+            (name,) = self._put(name, (self.node.name,),
+                                nn.Parameter(bias, requires_grad=False))
             with graph.inserting_before(self.node):
                 read = graph.get_attr(name)
         else:
@@ -222,7 +223,7 @@ def _set(module: GraphModule, name: str, value: Tensor) -> None:
     owner: Any = module.get_submodule(owner_name)
     if hasattr(owner, leaf):
         delattr(owner, leaf)
-    if value.is_floating_point() and value.ndim and leaf.endswith("bias"):
-        owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(leaf, value)
     else:
         owner.register_buffer(leaf, value)

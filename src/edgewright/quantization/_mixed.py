@@ -21,7 +21,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import WeightPoint
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._sensitivity import sensitivities
-from edgewright.quantization._targets import check
+from edgewright.quantization._targets import RULES, check
 from edgewright.quantization._units import stored_bias
 from edgewright.search import (
     PrecisionLimits,
@@ -136,7 +136,7 @@ def _check(config: Quantization, mixed: MixedPrecision) -> None:
     candidates = {str(index): precision for index, precision in enumerate(_candidates(mixed))}
     check(config.replace(layers={**config.layers, **candidates}))
     if mixed.latency is not None and (config.mode != "static"
-                                      or not config.target.startswith("onnxruntime")):
+                                      or not RULES[config.target].timed):
         raise UsageError(f"latency={mixed.latency:g} is measured with static ranges on ONNX "
                          f"Runtime; with mode={config.mode!r} and target={config.target!r} limit "
                          "size or bit_ops")

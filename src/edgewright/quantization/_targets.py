@@ -47,6 +47,8 @@ class TargetRules:
         pads_with_infinity: What was quantised may be padded with infinity; else it stays in
             floating point there.
         pool_rounding: How averages over windows round on one grid, as `average_integers` says.
+        timed: Layers can be timed one by one for a limit on latency: it is ONNX Runtime, which
+            `measure_precisions` runs.
         reasons: Why, by rule; what has none is not limited.
     """
 
@@ -60,6 +62,7 @@ class TargetRules:
     fuses_sums: bool = False
     pads_with_infinity: bool = True
     pool_rounding: PoolRounding | None = None
+    timed: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,10 +71,10 @@ _GROUP_KERNEL: Final = "MatMulNBits, which reads grouped weights, has no others"
 
 RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules for rules in (
     TargetRules(
-        "onnxruntime", signed_activations=False,
+        "onnxruntime", signed_activations=False, timed=True,
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
-        "onnxruntime-arm", signed_activations=False,
+        "onnxruntime-arm", signed_activations=False, timed=True,
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
         "openvino", signed_activations=False, modes=("static", "weight_only"),

@@ -57,9 +57,7 @@ def _runs(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     try:
         with torch.inference_mode():
             as_outputs(module(*inputs))
-    except RuntimeError as error:
-        if "view size is not compatible" not in str(error):
-            raise
+    except RuntimeError:  # of the layout; what fails in any other fails in the first step too
         return False
     finally:
         module.train(was_training)
