@@ -15,11 +15,18 @@ from edgewright.program._costs import (
     weight_of,
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
-from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
+from edgewright.program._folding import (
+    fold_batch_norm,
+    foldable_norm,
+    foldable_outputs,
+    norm_as_affine,
+    per_output,
+)
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, freeze_norms, trainable
+from edgewright.program._nodes import is_pointwise, named, read_tensor, set_named
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._patterns import match_tensors
 from edgewright.program._pooling import PoolWindow, pool_window
@@ -49,22 +56,28 @@ __all__ = [
     "find_cuts",
     "fold_batch_norm",
     "foldable_norm",
+    "foldable_outputs",
     "free_bias_name",
     "freeze_norms",
     "hold_sparse",
+    "is_pointwise",
     "kept_words",
     "live_tensors",
     "match_tensors",
     "memory_of",
+    "named",
     "norm_as_affine",
     "outputs_of",
     "parameter_nodes",
+    "per_output",
     "pool_window",
     "random_inputs",
+    "read_tensor",
     "refresh_shapes",
     "remove_and_measure",
     "remove_branch",
     "remove_channels",
+    "set_named",
     "set_outputs",
     "settle",
     "shape_of",

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 
 from edgewright.program._bias_name import free_bias_name
 from edgewright.program._costs import stored_tensors
+from edgewright.program._nodes import argument
 from edgewright.program._shapes import shape_of
 from edgewright.program._tidy import settle
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from edgewright.program._program import Program
 
 aten = torch.ops.aten
-_LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-                            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-                            aten.linear.default})
+_TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
+                                aten.conv_transpose3d.input})
+_LAYERS: Final = _TRANSPOSED | {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+                                aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+                                aten.linear.default}
+_GROUPS: Final = 6  # their place among a convolution's arguments
 
 
 def fold_batch_norm(program: Program) -> Program:
@@ -45,6 +49,17 @@ def foldable_norm(layer: Node) -> Node | None:
     return users[0] if users and users[0].args[0] is layer and _can_fold(users[0]) else None
 
 
+def foldable_outputs(layer: Node, weight: Tensor) -> int | None:
+    """Dimension of a layer's weight along which its batch norm amounts to one factor per entry.
+
+    None where the layer has no batch norm of its own, or one of more channels than the dimension
+    has entries, as after a transposed convolution in groups.
+    """
+    norm = foldable_norm(layer)
+    dim = 1 if layer.target in _TRANSPOSED else 0
+    return None if norm is None or weight.shape[dim] != shape_of(norm)[1] else dim
+
+
 def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Gain and offset, one each a channel, that a batch norm amounts to in evaluation mode."""
     _, gamma, beta, mean, variance = norm.args[:5]
@@ -56,6 +71,22 @@ def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, T
     eps = float(norm.args[7])  # type: ignore[arg-type]
     gain = read(gamma, 1.0) / torch.sqrt(running + eps)
     return gain, read(beta, 0.0) - read(mean, 0.0) * gain
+
+
+def per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
+    """Numbers of a layer's outputs, shaped to multiply its weight.
+
+    Args:
+        layer: Its weight is (outputs, ...), or (inputs, outputs / groups, ...) of a transposed
+            convolution.
+        values: One per output, (outputs,).
+        weight: The layer's.
+    """
+    if layer.target not in _TRANSPOSED:
+        return values.reshape(-1, *[1] * (weight.ndim - 1))
+    groups = argument(layer, _GROUPS, "groups", 1)
+    rows = values.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1)
+    return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
 
 
 def _can_fold(norm: Node) -> bool:
@@ -81,7 +112,7 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
         bias = bias + tensors[bias_name].detach() * scale
-    _store(module, weight_name, weight * scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    _store(module, weight_name, weight * per_output(layer, scale, weight))
     _store(module, bias_name, bias)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)

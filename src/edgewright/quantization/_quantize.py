@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgewright.quantization._bias_correction import add_biases, correct_bias
 from edgewright.quantization._config import Quantization
 from edgewright.quantization._convert import convert
 from edgewright.quantization._equalize import equalize
+from edgewright.quantization._float_share import float_share
 from edgewright.quantization._mixed import choose_precisions
 from edgewright.quantization._norm_freezing import (
     FreezeNorms,
@@ -46,8 +48,9 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     """Quantise a program's weights and activations.
 
     Ranges come from the training split. What is not quantised stays in floating point: the
-    model's outputs, and operators outside the runtime's integer kernels (`place` lists them). The
-    program is left as it was.
+    model's outputs, and operators outside the runtime's integer kernels, whose weights are
+    integers in the file alone. Where a twentieth of the stored bytes or more stays in floating
+    point, a warning says which tensors and why. The program is left as it was.
 
     Args:
         program: In floating point.
@@ -115,8 +118,12 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
                               KeepGainsPositive(gains_of_layers(program).values())))
         train(quantized.simulation.module, task, config.training, wanted, seed=seed,
               checkpoint=checkpoint, progress=progress)
-    return convert(program, placement, quantized.simulation,
-                   pool_rounding=RULES[config.target].pool_rounding)
+    result = convert(program, placement, quantized.simulation,
+                     pool_rounding=RULES[config.target].pool_rounding)
+    share = float_share(result, placement.kept)
+    if share.is_real:
+        warnings.warn(f"after quantizing, {share}", stacklevel=2)
+    return result
 
 
 def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:
