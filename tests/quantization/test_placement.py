@@ -90,7 +90,10 @@ def test_weights_alone_and_ranges_taken_while_running(residual):
         "stem.weight": (4,), "one.weight": (4,), "two.weight": (4,), "head.weight": (3, 2)}
     dynamic = place(residual, Quantization(mode="dynamic"))
     assert bits_of(dynamic) == {"mean": (8, [("mean", ("linear",))])}
-    assert set(dynamic.kept) == {"stem.weight", "one.weight", "two.weight"}
+    assert dynamic.kept == {}
+    assert {p.tensor: (p.layers, p.readers) for p in dynamic.weights} == {
+        "stem.weight": ((), ("conv2d",)), "one.weight": ((), ("conv2d_1",)),
+        "two.weight": ((), ("conv2d_2",)), "head.weight": (("linear",), ())}
 
 
 class Joined(nn.Module):
@@ -100,7 +103,7 @@ class Joined(nn.Module):
         super().__init__()
         self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
         self.c = nn.Conv2d(8, 3, 1)
-        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
+        self.up = nn.ConvTranspose2d(3, 32, 2, stride=2)
 
     def forward(self, x):
         joined = torch.cat([self.a(x).relu(), self.b(x)], 1)
@@ -117,9 +120,8 @@ def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
     assert bits_of(shared)["relu"][1] == [("relu", None), ("conv2d_1", None), ("cat", None)]
     assert bits_of(shared)["conv2d_2"][1] == [("conv2d_2", None), ("avg_pool2d", None)]
     assert {point.grid.limits for point in shared.activations} == {(-128, 127)}
-    (name, reason), = shared.kept.items()
-    assert "conv_transpose2d" in name
-    assert "has no integer kernel" in reason
+    assert shared.kept == {"up.weight": "its converter computes what is not a kernel's weight and "
+                                        "writes floating point"}
 
 
 def two_readers(m, x):
@@ -194,13 +196,21 @@ def test_a_padding_with_infinity_lies_on_no_grid(net):
                   "max_pool2d": [("max_pool2d", ("conv2d_1",))]}
 
 
-def test_layers_without_a_kernel_are_named(net):
+def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers(net):
     program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight * 2),
-                                  l=nn.LSTM(6, 3, batch_first=True), h=nn.Linear(6, 3)),
-                              torch.zeros(2, 5, 6))
-    reasons = place(program, Quantization()).kept.values()
-    assert "aten.lstm.input has no integer kernel in the runtimes" in reasons
-    assert "its weight is computed, not stored" in reasons
+                                  l=nn.LSTM(16, 8, batch_first=True), h=nn.Linear(16, 8)),
+                              torch.zeros(2, 5, 16))
+    placement = place(program, Quantization())
+    assert {p.tensor: (p.readers, p.shape) for p in placement.weights if not p.layers} == {
+        "l.weight_ih_l0": (("lstm",), (32,)), "l.weight_hh_l0": (("lstm",), (32,)),
+        "h.weight": (("mul",), (8,))}
+    assert placement.kept == {}
+    excepted = place(program, Quantization(layers={"l": None}, target="executorch"))
+    assert excepted.kept["l.weight_hh_l0"] == "layers says so of 'l'"
+    assert excepted.kept["h.weight"].startswith("XNNPACK reads integer weights in kernels")
+    none = place(program, Quantization(operators=("elementwise",)))
+    assert none.weights == ()
+    assert set(none.kept.values()) == {"operators leaves out other"}
 
 
 def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual):

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from edgewright.exporters._constants import add_constant, array_of
+from edgewright.exporters._constants import add_constant, is_constant
 
 _LAYERS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _LOWEST: Final = np.finfo(np.float32).min
@@ -24,7 +24,7 @@ def keep_float_layers(graph: ir.Graph) -> None:
         source = node.inputs[0] if node.inputs else None
         producer = None if source is None else source.producer()
         if (source is None or producer is None or producer.op_type != "DequantizeLinear"
-                or node.op_type not in _LAYERS or array_of(node.inputs[1]) is None):
+                or node.op_type not in _LAYERS or not is_constant(node.inputs[1])):
             continue
         lowest = add_constant(graph, ir.tensor(np.array(_LOWEST, np.float32)), "lowest")
         same = ir.node("Max", [source, lowest])

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+from edgewright.exporters._attention_ranks import attend_in_four_dimensions
 from edgewright.exporters._clamps import clamp_integers
 from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
@@ -41,6 +42,7 @@ def to_onnx(program: Program) -> bytes:
         with Translation("ONNX", _reason), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = on_the_grid_of_products(program).copy().graph_module
+            attend_in_four_dimensions(module)
             exported = export_graph(module.requires_grad_(False), program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,

@@ -54,6 +54,11 @@ def quantized_layers(graph: ir.Graph) -> Iterator[QuantizedLayer]:
             yield layer
 
 
+def _axis(dequantize: ir.Node) -> int:
+    """The dimension that scales of a layer's outputs, or of groups of its inputs, are along."""
+    return 1 if dequantize.attributes.get_int("block_size", 0) else 0
+
+
 def _read(node: ir.Node) -> QuantizedLayer | None:
     dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
     if node.op_type == "MatMul":     # of the transposed weight
@@ -66,6 +71,8 @@ def _read(node: ir.Node) -> QuantizedLayer | None:
         return None
     weight, scales, zero_points = (array_of(value) for value in (*dequantize.inputs, None)[:3])
     if weight is None or scales is None or weight.dtype != np.int8:
+        return None
+    if scales.ndim and dequantize.attributes.get_int("axis", 1) != _axis(dequantize):
         return None
     if zero_points is not None and not zero_points.any():
         zero_points = None

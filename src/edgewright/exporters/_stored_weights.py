@@ -1,4 +1,4 @@
-"""Layers that read real inputs: their weights are integers in the file alone."""
+"""Weights that are integers in the file alone: what reads them computes with real numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgewright.exporters._constants import add_constant, drop_unread
+from edgewright.exporters._moved_integers import (
+    Integers,
+    is_lookup,
+    moved_integers,
+    without_repeats,
+)
 from edgewright.exporters._quantized_layers import QuantizedLayer, quantized_layers
 
 _PACKED_BITS: Final = (2, 4, 8)
@@ -17,20 +23,29 @@ _LEAST_GROUP: Final = 16
 
 
 def store_weights(graph: ir.Graph) -> None:
-    """Write the weights of layers with real inputs so that the runtime reads them best.
+    """Write the weights that are read as real numbers so that the runtime reads them best.
 
     Scales of whole outputs become a product that the runtime folds when it loads the file, to
     compute in floats at full speed (it would keep a DequantizeLinear and run it on every call);
-    integers of up to four bits are stored two to a byte. Scales of groups become a matrix product
-    of packed weights, which saves memory too, where a group is a power of two from 16 on.
+    what cuts, turns and joins such weights is done here, to the integers. Integers of up to four
+    bits are stored two to a byte. Of tables the rows that are looked up become real numbers, not
+    the table. Scales of groups become a matrix product of packed weights, which saves memory too,
+    where a group is a power of two from 16 on.
     """
     for layer in quantized_layers(graph):
-        if _is_quantized(layer.source):
-            continue
-        if layer.group is None:
-            _fold(graph, layer)
-        elif _is_packable(layer.group):
+        if layer.group and _is_packable(layer.group) and not _is_quantized(layer.source):
             _multiply_groups(graph, layer, layer.group)
+    computed = {layer.node for layer in quantized_layers(graph) if _is_quantized(layer.source)}
+    for value, integers in moved_integers(graph).items():
+        uses = [use for use in value.uses() if use.node not in computed]
+        lookups = [use.node for use in uses if use.idx == 0 and is_lookup(use.node)]
+        for lookup in lookups:
+            _look_up(graph, lookup, integers)
+        readers = [use for use in uses if use.node not in lookups]
+        if readers:
+            real = _real(graph, value, integers, shared=bool(lookups))
+            for reader, place in readers:
+                reader.replace_input_with(place, real)
     drop_unread(graph)
 
 
@@ -43,10 +58,9 @@ def _is_packable(group: int) -> bool:
     return group >= _LEAST_GROUP and group & (group - 1) == 0
 
 
-def _packed(integers: NDArray[Any], fits: bool) -> ir.TensorProtocol:
-    """A tensor of int8, or of int4 where all fits."""
-    kind = ir.DataType.INT4 if fits else ir.DataType.INT8
-    return ir.tensor(np.ascontiguousarray(integers, dtype=kind.numpy()))
+def _fits_four_bits(integers: Integers) -> bool:
+    tensors = [integers.values] + ([] if integers.zero_points is None else [integers.zero_points])
+    return all(array.min() >= -8 and array.max() <= 7 for array in tensors)
 
 
 def _fits(layer: QuantizedLayer, bits: int) -> bool:
@@ -86,21 +100,54 @@ def _unsigned(graph: ir.Graph, integers: NDArray[Any], bits: int) -> ir.Value:
     return add_constant(graph, ir.tensor(parts.sum(-1).astype(np.uint8)), "packed")
 
 
-def _fold(graph: ir.Graph, layer: QuantizedLayer) -> None:
-    """Cast, less the zero points, times the scales."""
-    shape, fits = (-1, *[1] * (layer.weight.ndim - 1)), _fits(layer, 4)
-    weight = add_constant(graph, _packed(_turned(layer, layer.weight), fits), "weight")
+def _real(graph: ir.Graph, value: ir.Value, integers: Integers, *, shared: bool) -> ir.Value:
+    """Cast, less the zero points, times the scales.
+
+    Args:
+        graph: Where it is written, after what ``value`` is computed by.
+        value: The numbers as they are computed now.
+        integers: What stands for them.
+        shared: The file needs the integers a byte each anyway.
+    """
+    weight = integers.source
+    if weight is None or (not shared and _fits_four_bits(integers)):
+        kind = ir.DataType.INT4 if _fits_four_bits(integers) and not shared else ir.DataType.INT8
+        weight = add_constant(graph, ir.tensor(
+            np.ascontiguousarray(integers.values, dtype=kind.numpy())), "weight")
     nodes = [ir.node("Cast", [weight], {"to": int(ir.DataType.FLOAT)})]
-    if layer.zero_points is not None:
-        zeros = _turned(layer, layer.zero_points.reshape(shape).astype(np.float32))
+    if integers.zero_points is not None:
+        zeros = without_repeats(integers.zero_points).astype(np.float32)
         nodes.append(ir.node("Sub", [*nodes[-1].outputs,
                                      add_constant(graph, ir.tensor(zeros), "zero_points")]))
-    scales = add_constant(graph, ir.tensor(_turned(layer, layer.scales.reshape(shape))), "scales")
+    scales = add_constant(graph, ir.tensor(without_repeats(integers.scales)), "scales")
     nodes.append(ir.node("Mul", [*nodes[-1].outputs, scales]))
-    graph.insert_before(layer.node, nodes)
-    layer.node.replace_input_with(1, nodes[-1].outputs[0])
+    producer = value.producer()
+    assert producer is not None  # noqa: S101  (it is dequantized or moved)
+    graph.insert_after(producer, nodes)
+    return nodes[-1].outputs[0]
 
 
-def _turned(layer: QuantizedLayer, array: NDArray[Any]) -> NDArray[Any]:
-    """An array as the layer reads it: a MatMul takes (inputs, outputs)."""
-    return np.ascontiguousarray(array.T if layer.node.op_type == "MatMul" else array)
+def _look_up(graph: ir.Graph, lookup: ir.Node, integers: Integers) -> None:
+    """Rows of integers, less their zero points, times their scales."""
+    table = integers.source
+    if table is None:
+        table = add_constant(graph, ir.tensor(integers.values), "table")
+    rows = lookup.inputs[1]
+    nodes = [ir.node("Gather", [table, rows], {"axis": 0})]
+    nodes.append(ir.node("Cast", nodes[-1].outputs, {"to": int(ir.DataType.FLOAT)}))
+    beside = {"Mul": integers.scales}
+    if integers.zero_points is not None:
+        beside = {"Sub": integers.zero_points.astype(np.float32), **beside}
+    for operator, array in beside.items():
+        real = nodes[-1].outputs[0]
+        found = without_repeats(array)
+        operand = add_constant(graph, ir.tensor(found if len(found) > 1 else found[0]), "rows")
+        if len(found) > 1:
+            nodes.append(ir.node("Gather", [operand, rows], {"axis": 0}))
+            operand = nodes[-1].outputs[0]
+        nodes.append(ir.node(operator, [real, operand]))
+    graph.insert_before(lookup, nodes)
+    result, last = lookup.outputs[0], nodes[-1].outputs[0]
+    last.type, last.shape = result.type, result.shape
+    result.replace_all_uses_with(last, replace_graph_outputs=True)
+    graph.remove(lookup, safe=True)

@@ -61,7 +61,7 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe, program)
     stored = stored_bits(program, scheme)
     plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
-                      energy_mj=modelled_energy_mj(computed_costs(costs, scheme, stored)),
+                      energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
                       round_to=pruning.round_to)
     if recipe.prune is None:
         return None, ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import torch
+
 from edgewright.errors import UsageError
 from edgewright.exits import head_tensors
 from edgewright.pipeline._recipe import Recipe
-from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors
-from edgewright.quantization import Quantization, place
+from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors, stored_tensors
+from edgewright.quantization import Quantization, float_share, place
 
 
 def scheme_note(config: Quantization) -> str:
@@ -65,8 +67,22 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
                    if layer.weight is not None and layer.weight_bits < FLOAT_BITS)
     counted = ", ".join(f"W{weights}A{activations} of {_layers(count)}"
                         for (weights, activations), count in bits.most_common())
+    tensors = _only_stored(after)
+    if tensors:
+        counted = ", ".join(filter(None, [counted, f"{tensors} only stored as integers"]))
     kept = place(before, config).kept
+    share = float_share(after, kept)
+    if share.is_real:
+        return counted, str(share)
     return (counted, f"in floating point: {kept_words(kept)}") if kept else (counted,)
+
+
+def _only_stored(program: Program) -> str:
+    """How many tensors of integers are the weight of no layer, in words."""
+    layers = {layer.weight for layer in program.costs().layers}
+    stored = stored_tensors(program.graph_module).items()
+    count = sum(tensor.dtype is torch.int8 and name not in layers for name, tensor in stored)
+    return "" if not count else f"{count} tensor" + ("" if count == 1 else "s")
 
 
 def _matches(tensors: Iterable[str], pattern: str) -> bool:

@@ -36,7 +36,8 @@ def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
                       math.inf if mixed.size is None else mixed.size)
 
 
-def computed_costs(costs: Costs, scheme: Quantization | None, stored: StoredBits) -> Costs:
+def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
+                   stored: StoredBits) -> Costs:
     """Costs of a program in floating point with its layers counted in integers, where they will be.
 
     What such a layer reads and writes takes bytes instead of floats.
@@ -44,9 +45,11 @@ def computed_costs(costs: Costs, scheme: Quantization | None, stored: StoredBits
     if scheme is None or scheme.mode == "weight_only":
         return costs
     share = FLOAT_BITS // _INTEGER_BITS
+    computed = stored.most.keys() & {
+        point.tensor for point in place(program, scheme).weights if point.layers}
     return replace(costs, layers=tuple(
         replace(layer, bits=_INTEGER_BITS, traffic_bytes=layer.traffic_bytes // share)
-        if layer.weight in stored.most else layer for layer in costs.layers))
+        if layer.weight in computed else layer for layer in costs.layers))
 
 
 def _bits(program: Program, scheme: Quantization) -> dict[str, float]:

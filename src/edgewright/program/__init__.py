@@ -16,13 +16,19 @@ from edgewright.program._costs import (
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._facts import fact_of, note_fact
-from edgewright.program._folding import fold_batch_norm, foldable_norm, norm_as_affine
+from edgewright.program._folding import (
+    fold_batch_norm,
+    foldable_norm,
+    foldable_outputs,
+    norm_as_affine,
+    per_output,
+)
 from edgewright.program._input_checks import InputSpec
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._module import CapturedModule, exits_of, freeze_norms, trainable
-from edgewright.program._nodes import named
+from edgewright.program._nodes import is_pointwise, named, read_tensor, set_named
 from edgewright.program._parity import (
     compare_outputs,
     output_errors,
@@ -61,9 +67,11 @@ __all__ = [
     "find_cuts",
     "fold_batch_norm",
     "foldable_norm",
+    "foldable_outputs",
     "free_bias_name",
     "freeze_norms",
     "hold_sparse",
+    "is_pointwise",
     "kept_words",
     "live_tensors",
     "match_tensors",
@@ -74,13 +82,16 @@ __all__ = [
     "output_errors",
     "outputs_of",
     "parameter_nodes",
+    "per_output",
     "pool_window",
     "probe_inputs",
     "random_inputs",
+    "read_tensor",
     "refresh_shapes",
     "remove_and_measure",
     "remove_branch",
     "remove_channels",
+    "set_named",
     "set_outputs",
     "settle",
     "shape_of",

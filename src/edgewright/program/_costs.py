@@ -21,6 +21,10 @@ from edgewright.program._shapes import concrete, shape_of, tensor_of
 
 aten = torch.ops.aten
 _ATTENTION: Final = aten.scaled_dot_product_attention.default
+_IN_FLOATS: Final = frozenset({
+    _ATTENTION, aten.conv3d.default, aten.conv3d.padding, aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input, aten.conv_transpose3d.input, aten.bilinear.default,
+    aten.einsum.default})
 Shape = tuple[int, ...]
 ShapeOf = Callable[[Node], Shape]
 
@@ -36,7 +40,8 @@ class NodeCost:
         channels: Size of the output's channel dimension, the one its weight produces.
         macs: Multiply-accumulates.
         bits: What the engine computes it in: 8 where all it multiplies is quantised, else 32; an
-            attention multiplies the result of its softmax, which is not.
+            attention multiplies the result of its softmax, which is not, and transposed and 3-D
+            convolutions have no kernels of integers.
         weight_bits: Of the integers that stand for its weight; 32 in floating point. Without a
             weight those of its activations.
         activation_bits: The same of the activations it reads.
@@ -153,7 +158,7 @@ def _layer_cost(node: Node, tensors: Mapping[str, Tensor]) -> NodeCost:
     activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
     activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
     weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
-    integers = max(activation_bits, weight_bits) <= 8 and node.target is not _ATTENTION
+    integers = max(activation_bits, weight_bits) <= 8 and node.target not in _IN_FLOATS
     bits = 8 if integers else FLOAT_BITS
     stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()

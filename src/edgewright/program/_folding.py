@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from edgewright.program._program import Program
 
 aten = torch.ops.aten
-_LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-                            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-                            aten.linear.default})
 _TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
                                 aten.conv_transpose3d.input})
+_LAYERS: Final = _TRANSPOSED | {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+                                aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
+                                aten.linear.default}
 
 
 def fold_batch_norm(program: Program) -> Program:
@@ -36,7 +36,7 @@ def fold_batch_norm(program: Program) -> Program:
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
     for node in list(folded.calls()):
-        norm = _norm_after(node, _LAYERS | _TRANSPOSED)
+        norm = foldable_norm(node)
         if norm is not None:
             _fold(folded.graph_module, norm, tensors)
     settle(folded.graph_module)
@@ -44,11 +44,20 @@ def fold_batch_norm(program: Program) -> Program:
 
 
 def foldable_norm(layer: Node) -> Node | None:
-    """The batch norm that can be folded into ``layer``, if this is a layer and there is one.
+    """The batch norm that can be folded into ``layer``, if this is a layer and there is one."""
+    users = [user for user in layer.users if user.target is aten.batch_norm.default]
+    return users[0] if users and users[0].args[0] is layer and _can_fold(users[0]) else None
 
-    The scales of such a layer's weight are by its dimension 0, so that it is no transposed one.
+
+def foldable_outputs(layer: Node, weight: Tensor) -> int | None:
+    """Dimension of a layer's weight along which its batch norm amounts to one factor per entry.
+
+    None where the layer has no batch norm of its own, or one of more channels than the dimension
+    has entries, as after a transposed convolution in groups.
     """
-    return _norm_after(layer, _LAYERS)
+    norm = foldable_norm(layer)
+    dim = 1 if layer.target in _TRANSPOSED else 0
+    return None if norm is None or weight.shape[dim] != shape_of(norm)[1] else dim
 
 
 def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -64,17 +73,26 @@ def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, T
     return gain, read(beta, 0.0) - read(mean, 0.0) * gain
 
 
-def _norm_after(layer: Node, layers: frozenset[Any]) -> Node | None:
-    """The batch norm that reads a layer of one of these kinds, alone, and can go into it."""
-    users = list(layer.users)
-    if layer.target not in layers or len(users) != 1:
-        return None
-    norm = users[0]
-    reads = norm.target is aten.batch_norm.default and norm.args[0] is layer
-    return norm if reads and _can_fold(norm, layer) else None
+def per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
+    """Numbers of a layer's outputs, shaped to multiply its weight.
+
+    Args:
+        layer: Its weight is (outputs, ...), or (inputs, outputs / groups, ...) of a transposed
+            convolution.
+        values: One per output, (outputs,).
+        weight: The layer's.
+    """
+    if layer.target not in _TRANSPOSED:
+        return values.reshape(-1, *[1] * (weight.ndim - 1))
+    groups = int(named(layer, "groups", 1))
+    rows = values.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1)
+    return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
 
 
-def _can_fold(norm: Node, layer: Node) -> bool:
+def _can_fold(norm: Node) -> bool:
+    layer = norm.args[0]
+    if not isinstance(layer, Node) or layer.target not in _LAYERS or len(layer.users) != 1:
+        return False
     if layer.target is aten.linear.default and len(shape_of(layer)) != 2:
         return False  # the norm is over another dimension than the layer's outputs
     stored = [arg for arg in (*layer.args[1:3], *norm.args[1:5]) if isinstance(arg, Node)]
@@ -96,23 +114,13 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
         bias = bias + tensors[bias_name].detach() * scale
     is_trained = any(tensors[str(node.target)].requires_grad
                      for node in (*layer.all_input_nodes[1:], *norm.all_input_nodes[1:]))
-    _store(module, weight_name, _scaled(layer, weight, scale), is_trained)
+    _store(module, weight_name, weight * per_output(layer, scale, weight), is_trained)
     _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
-
-
-def _scaled(layer: Node, weight: Tensor, scale: Tensor) -> Tensor:
-    """A layer's weight times a number for each of its outputs."""
-    if layer.target not in _TRANSPOSED:
-        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    groups = int(named(layer, "groups", 1))
-    by_group = weight.reshape(groups, -1, *weight.shape[1:])
-    scales = scale.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
-    return (by_group * scales).reshape(weight.shape)
 
 
 def _store(module: GraphModule, name: str, value: Tensor, is_trained: bool) -> None:

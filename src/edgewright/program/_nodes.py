@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, Final
 
 import torch
@@ -82,6 +83,12 @@ def set_named(node: Node, name: str, value: Any) -> None:
         node.update_arg(place, value)
     else:
         node.update_kwarg(name, value)
+
+
+def read_tensor(node: Node) -> torch.Tensor | None:
+    """The tensor that a ``get_attr`` node reads from the module its graph belongs to."""
+    value = attrgetter(str(node.target))(node.graph.owning_module)
+    return value if isinstance(value, torch.Tensor) else None
 
 
 def is_node(value: Any, target: Any) -> bool:

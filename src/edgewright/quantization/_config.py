@@ -12,7 +12,7 @@ from edgewright.quantization._precision import BITS, Bits, MixedPrecision
 from edgewright.training import Training
 
 Target = Literal["onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert"]
-Operators = Literal["convolution", "linear", "elementwise"]
+Operators = Literal["convolution", "linear", "elementwise", "other"]
 
 
 @final
@@ -56,7 +56,11 @@ class Quantization(Settings):
         affine_weights: Weights have zero points too, not only scales.
         symmetric: Activations have their zero point in the middle.
         power_of_two: Scales are powers of two, for targets that only shift.
-        operators: What is quantised.
+        operators: What is quantised: convolutions, linear layers, sums and products of two
+            values, and with ``other`` the weights of everything else (embeddings, recurrent
+            layers, transposed and 3-D convolutions, products with parameters), which are integers
+            in the file and computed with in floating point. With ``dynamic`` so are those of
+            convolutions.
         target: The runtime whose rules the scheme has to keep.
         method: ``ptq`` takes no gradient step through the network; ``qat`` trains it with fake
             quantisers, after a calibration to start from.
@@ -93,7 +97,7 @@ class Quantization(Settings):
     affine_weights: bool = False
     symmetric: bool = False
     power_of_two: bool = False
-    operators: tuple[Operators, ...] = ("convolution", "linear", "elementwise")
+    operators: tuple[Operators, ...] = ("convolution", "linear", "elementwise", "other")
     target: Target = "onnxruntime"
     method: Literal["ptq", "qat"] = "ptq"
     ranges: Literal["minmax", "percentile", "mse", "entropy"] = "mse"

@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 from edgewright.program import (
     Program,
     foldable_norm,
+    foldable_outputs,
     free_bias_name,
     norm_as_affine,
     note_fact,
@@ -65,6 +66,9 @@ def convert(program: Program, placement: Placement, simulation: Simulation, *,
         for name in point.layers:
             _Layer(module, nodes[name], point, floats).store(
                 simulation.weights[point.tensor], scales.get(name))
+        for name in point.readers:
+            _Layer(module, nodes[name], point, floats).store_as_read(
+                simulation.weights[point.tensor])
     average_integers(module, pool_rounding)
     settle(module)
     return result
@@ -120,9 +124,25 @@ class _Layer:
         if bias is not None and input_scale is not None:
             integers, scale = _roomy(integers, scale, bias / input_scale * _room(quantizer.grid))
         *_, dtype = grid_arguments(quantizer.grid)
-        self._store_weight(integers.to(dtype), scale, quantizer)
+        self.node.update_arg(1, self._stored_weight(integers.to(dtype), scale, quantizer, 0))
         if bias is not None:
             self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
+
+    def store_as_read(self, quantizer: FakeQuantizer) -> None:
+        """Replace the weight of a call that reads real numbers and computes with them."""
+        weight, axis = self.floats[self.point.tensor], quantizer.grid.axis
+        scale, bias = quantizer.used_scale(), None
+        outputs = foldable_outputs(self.node, weight)
+        if outputs is not None:
+            axis = outputs
+            scale, bias = self._folded(scale.expand(weight.shape[axis]).contiguous())
+        *_, dtype = grid_arguments(quantizer.grid)
+        read = self._stored_weight(quantizer.integers(weight).to(dtype), scale, quantizer, axis)
+        for value in self.node.all_input_nodes:
+            if value.op == "get_attr" and value.target == self.point.tensor:
+                self.node.replace_input_with(value, read)
+        if bias is not None:
+            self._store_bias(bias, scale, None, 1)
 
     def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale of the weights and bias of the layer, with its batch norm in them."""
@@ -136,22 +156,25 @@ class _Layer:
         self.module.graph.erase_node(norm)
         return scale * gain, offset if bias is None else bias * gain + offset
 
-    def _store_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer) -> None:
-        grid = quantizer.grid
+    def _stored_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer,
+                       axis: int | None) -> Node:
+        """Store integers, their scales along ``axis`` and zero points; what reads them as reals."""
+        grid, graph = quantizer.grid, self.module.graph
         zero_point = quantizer.used_zero_point().to(torch.int64).expand(scale.shape)
         kind = grid_arguments(grid)
-        names = self._put(self.point.tensor, self.point.layers, integers, scale,
-                          zero_point.contiguous())
-        with self.module.graph.inserting_before(self.node):
-            stored = [self.module.graph.get_attr(name) for name in names]
+        beside = () if axis is None else (scale, zero_point.contiguous())
+        names = self._put(self.point.tensor, (*self.point.layers, *self.point.readers), integers,
+                          *beside)
+        with graph.inserting_before(self.node):
+            stored = [graph.get_attr(name) for name in names]
+            if axis is None:
+                return graph.call_function(quantized.dequantize_per_tensor.default, (
+                    *stored, float(scale), int(zero_point), *kind))
             if grid.group is None:
-                weight = self.module.graph.call_function(
-                    quantized.dequantize_per_channel.default, (*stored, 0, *kind))
-            else:
-                weight = self.module.graph.call_function(
-                    quantized.dequantize_per_channel_group.default,
-                    (*stored, *kind, grid.group, torch.float32))
-        self.node.update_arg(1, weight)
+                return graph.call_function(quantized.dequantize_per_channel.default,
+                                           (*stored, axis, *kind))
+            return graph.call_function(quantized.dequantize_per_channel_group.default,
+                                       (*stored, *kind, grid.group, torch.float32))
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
                     finer_by: int) -> None:

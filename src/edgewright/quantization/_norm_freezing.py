@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.program import CapturedModule, Program, foldable_norm, freeze_norms, stored_tensors
+from edgewright.program import (
+    CapturedModule,
+    Program,
+    foldable_norm,
+    freeze_norms,
+    per_output,
+    stored_tensors,
+)
 from edgewright.training import Step, StepHook
 
 _LEAST_GAIN: Final = 2.0**-14
@@ -156,7 +163,7 @@ def orient_norms(program: Program) -> Program:
             for node in (*layer.args[1:3], norm.args[1], norm.args[3]):
                 if isinstance(node, Node):
                     tensor = tensors[str(node.target)]
-                    tensor.mul_(signs.reshape(-1, *[1] * (tensor.ndim - 1)))
+                    tensor.mul_(signs if tensor.ndim == 1 else per_output(layer, signs, tensor))
     return oriented
 
 

@@ -8,19 +8,19 @@ from typing import Final
 import torch
 from torch.fx import Node
 
-from edgewright.program import Program, match_tensors, shape_of
+from edgewright.program import Program, shape_of
+from edgewright.quantization._choice import Choice
 from edgewright.quantization._config import Precision, Quantization, Target
 from edgewright.quantization._grid import Grid
 from edgewright.quantization._points import Placement, WeightPoint
 from edgewright.quantization._shared_grids import (
     FULL,
     SharedGrids,
-    is_output,
     moves,
     pads_with_infinity,
 )
 from edgewright.quantization._targets import RULES, weight_grid
-from edgewright.quantization._units import LAYERS, Unit, find_units
+from edgewright.quantization._units import Unit, find_units
 
 aten = torch.ops.aten
 
@@ -32,8 +32,10 @@ def place(program: Program, config: Quantization) -> Placement:
     that go with it, for everyone who reads it; other values only for the layers that read them.
     What moves numbers without computing keeps their grid. A value that layers read with fewer
     bits than others is put on a coarser grid for these alone. The model's outputs stay in
-    floating point, and so do values that are written into after they were computed, and those
-    that the target computes with a sum or cannot pad on a grid.
+    floating point, and so do values that are written into after they were computed, those that
+    the target computes with a sum or cannot pad on a grid, masks, and what only a softmax or its
+    like reads. Weights that no kernel of integers reads are stored as integers and computed with
+    as real numbers, where the target's file has them so.
 
     Args:
         program: In floating point.
@@ -43,66 +45,14 @@ def place(program: Program, config: Quantization) -> Placement:
         UsageError: A pattern of ``config.layers`` matches no layer; near names are listed.
     """
     units = find_units(program.graph)
-    chosen, kept = _precisions(program, units, config)
+    choice = Choice.of(program, units, config)
     grids = SharedGrids(program.graph, config)
     if config.mode != "weight_only":
-        _ask(units, chosen, config, grids)
-    return Placement(_weight_points(units, chosen, config), grids.points(), kept)
-
-
-def _precisions(program: Program, units: Iterable[Unit], config: Quantization,
-                ) -> tuple[dict[str, Precision], dict[str, str]]:
-    """The precision of every layer that is quantised, by its call; why others are not."""
-    layers = {unit.node.name: unit for unit in units if unit.weight is not None}
-    names = {str(unit.weight.target) for unit in layers.values() if unit.weight is not None}
-    patterns = match_tensors(names, config.layers, option="layers")
-    ends = set() if config.ends is None else _ends(layers.values())
-    usual = Precision(weights=config.weights, activations=config.activations)
-    chosen: dict[str, Precision] = {}
-    kept: dict[str, str] = {}
-    for name, unit in layers.items():
-        tensor = str(unit.weight.target)  # type: ignore[union-attr]  # a layer has one
-        precision = usual.at_least(config.ends or 0) if name in ends else usual
-        own = config.layers[patterns[tensor]] if tensor in patterns else precision
-        if unit.kind not in config.operators:
-            kept[tensor] = f"operators leaves out {unit.kind}"
-        elif config.mode == "dynamic" and unit.kind != "linear":
-            kept[tensor] = "the runtime has no fast dynamic convolution"
-        elif own is None or own.weights is None:
-            kept[tensor] = f"layers says so of {patterns[tensor]!r}"
-        else:
-            chosen[name] = own
-    return chosen, kept | _without_kernel(program, layers)
+        _ask(units, choice.layers, config, grids)
+    return Placement(_weight_points(units, choice, config), grids.points(), choice.kept)
 
 
 _SUMS: Final = frozenset({aten.add.Tensor, aten.add_.Tensor})
-_WEIGHTED: Final = frozenset({
-    aten.conv3d.default, aten.conv3d.padding, aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input, aten.conv_transpose3d.input, aten.lstm.input, aten.gru.input,
-    aten.rnn_tanh.input, aten.rnn_relu.input, aten.bilinear.default,
-})
-
-
-def _without_kernel(program: Program, layers: Mapping[str, Unit]) -> dict[str, str]:
-    """Operators with weights that no unit covers, and why."""
-    kept = {}
-    for node in program.calls():
-        if node.target in _WEIGHTED:
-            kept[node.name] = f"{node.target} has no integer kernel in the runtimes"
-        elif node.target in LAYERS and node.name not in layers:
-            kept[node.name] = "its weight is computed, not stored"
-    return kept
-
-
-def _ends(layers: Iterable[Unit]) -> set[str]:
-    """The layers that read an input of the model or give an output, directly or moved only."""
-    def origin(value: Node) -> Node:
-        while moves(value):
-            value = value.all_input_nodes[0]
-        return value
-
-    return {unit.node.name for unit in layers
-            if origin(unit.inputs[0]).op == "placeholder" or is_output(unit.tail)}
 
 
 def _ask(units: Sequence[Unit], chosen: Mapping[str, Precision], config: Quantization,
@@ -160,23 +110,34 @@ def _origins(value: Node) -> set[Node]:
     return {value}
 
 
-def _weight_points(units: Iterable[Unit], chosen: Mapping[str, Precision], config: Quantization,
+def _weight_points(units: Iterable[Unit], choice: Choice, config: Quantization,
                    ) -> tuple[WeightPoint, ...]:
-    """One point a tensor; layers that share it get the most bits any of them asks for."""
-    readers: dict[str, list[Unit]] = {}
+    """One point a tensor; what shares it gets the most bits any of them asks for."""
+    layers: dict[str, list[Unit]] = {}
     for unit in units:
-        if unit.node.name in chosen and unit.weight is not None:
-            readers.setdefault(str(unit.weight.target), []).append(unit)
-    points = []
-    for tensor, layers in readers.items():
-        bits = max(chosen[unit.node.name].weights or FULL for unit in layers)
-        shape = shape_of(layers[0].weight)  # type: ignore[arg-type]  # a layer has one
-        grid = weight_grid(config, bits)
-        if grid.group is not None and (len(shape) != 2 or shape[1] % grid.group):
-            grid = weight_grid(config.replace(granularity="channel"), bits)
-        points.append(WeightPoint(tensor, tuple(unit.node.name for unit in layers), grid,
-                                  _scale_shape(grid, shape)))
-    return tuple(points)
+        if unit.node.name in choice.layers and unit.weight is not None:
+            layers.setdefault(str(unit.weight.target), []).append(unit)
+    return tuple(_weight_point(tensor, layers.get(tensor, ()), choice, config)
+                 for tensor in dict.fromkeys([*layers, *choice.stored]))
+
+
+def _weight_point(tensor: str, layers: Sequence[Unit], choice: Choice, config: Quantization,
+                  ) -> WeightPoint:
+    asked: list[int] = [choice.layers[unit.node.name].weights or FULL for unit in layers]
+    shape = next((shape_of(unit.weight) for unit in layers if unit.weight is not None), ())
+    axis: int | None = 0
+    readers: tuple[str, ...] = ()
+    if tensor in choice.stored:
+        bits, weight = choice.stored[tensor]
+        asked.append(bits)
+        shape, readers = weight.shape, tuple(node.name for node in weight.readers)
+        axis = 0 if layers else weight.axis
+    is_grouped = not readers and len(shape) == 2 and shape[1] % config.group_size == 0
+    if config.granularity == "group" and not is_grouped:
+        config = config.replace(granularity="channel")
+    grid = weight_grid(config, max(asked), axis)
+    return WeightPoint(tensor, tuple(unit.node.name for unit in layers), grid,
+                       _scale_shape(grid, shape), readers)
 
 
 def _scale_shape(grid: Grid, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,15 +16,18 @@ class WeightPoint:
 
     Attributes:
         tensor: Its name.
-        layers: Names of the calls that read it so.
+        layers: Names of the layers whose kernels of integers read it.
         grid: Its integers.
         shape: Of the scale.
+        readers: Names of the calls that read the numbers which the integers stand for, and compute
+            in floating point.
     """
 
     tensor: str
     layers: tuple[str, ...]
     grid: Grid
     shape: tuple[int, ...]
+    readers: tuple[str, ...] = ()
 
 
 @final
@@ -62,7 +65,7 @@ class Placement:
     Attributes:
         weights: By name, in the program's order.
         activations: What everyone reads first; then what some read with fewer bits from there.
-        kept: Layers that stay in floating point, by the name of their weight, and why.
+        kept: Weights that stay in floating point, by name, and why.
 
     Example:
         >>> import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgewright.quantization._bias_correction import add_biases, correct_bias
 from edgewright.quantization._config import Quantization
 from edgewright.quantization._convert import convert
 from edgewright.quantization._equalize import equalize
+from edgewright.quantization._float_share import float_share
 from edgewright.quantization._mixed import choose_precisions
 from edgewright.quantization._norm_freezing import (
     FreezeNorms,
@@ -46,8 +48,10 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     """Quantise a program's weights and activations.
 
     Ranges come from the training split. What is not quantised stays in floating point: the
-    model's outputs, and operators outside the runtime's integer kernels (`place` lists them). The
-    program is left as it was. Two samples that ranges come from are the result's example inputs.
+    model's outputs, and operators outside the runtime's integer kernels, whose weights are
+    integers in the file alone. Where a twentieth of the stored bytes or more stays in floating
+    point, a warning says which tensors and why. The program is left as it was. Two samples that
+    ranges come from are the result's example inputs.
 
     Args:
         program: In floating point.
@@ -120,6 +124,9 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
               checkpoint=checkpoint, progress=progress)
     converted = convert(program, placement, quantized.simulation,
                         pool_rounding=RULES[config.target].pool_rounding)
+    share = float_share(converted, placement.kept)
+    if share.is_real:
+        warnings.warn(f"after quantizing, {share}", stacklevel=2)
     shown = next(iter(batches()), None)
     return converted if shown is None else converted.with_examples(shown)
 

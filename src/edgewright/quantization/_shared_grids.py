@@ -55,6 +55,13 @@ def is_output(value: Node) -> bool:
                                        and is_output(user)) for user in value.users)
 
 
+def origin(value: Node) -> Node:
+    """Where a value was computed that has only been moved since."""
+    while moves(value):
+        value = value.all_input_nodes[0]
+    return value
+
+
 def patched(graph: Graph) -> set[Node]:
     """Values that change after they were computed: ``x[:, 0] = y`` writes into ``x``.
 

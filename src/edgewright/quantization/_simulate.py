@@ -103,6 +103,11 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         for layer in point.layers:
             nodes[layer].update_arg(1, _call(module.graph, target, (nodes[layer].args[1],),
                                              before=nodes[layer]))
+        for reader in map(nodes.__getitem__, point.readers):
+            for value in reader.all_input_nodes:
+                if value.op == "get_attr" and value.target == point.tensor:
+                    reader.replace_input_with(
+                        value, _call(module.graph, target, (value,), before=reader))
     writers = {}
     for index, (name, stage) in enumerate(activations.items()):
         target = f"{owner}.a{index}"

@@ -49,6 +49,8 @@ class TargetRules:
         pool_rounding: How averages over windows round on one grid, as `average_integers` says.
         timed: Layers can be timed one by one for a limit on latency: it is ONNX Runtime, which
             `measure_precisions` runs.
+        stores_weights: Weights that no kernel of integers reads may be integers in the file; else
+            they stay in floating point.
         reasons: Why, by rule; what has none is not limited.
     """
 
@@ -63,6 +65,7 @@ class TargetRules:
     pads_with_infinity: bool = True
     pool_rounding: PoolRounding | None = None
     timed: bool = False
+    stores_weights: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,8 +88,10 @@ RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules
     TargetRules(
         "executorch", signed_activations=True, modes=("static", "dynamic"), activation_bits=(8,),
         affine_weights=False, granularities=("tensor", "channel"), one_grid=True,
-        pool_rounding="even",
+        pool_rounding="even", stores_weights=False,
         reasons={
+            "stores-weights": "XNNPACK reads integer weights in kernels of integers and in linear "
+                              "layers alone",
             "mode": "XNNPACK does not run integer weights with floating-point activations",
             "activation-bits": _NO_CLAMP,
             "affine-weights": "XNNPACK's quantised kernels take symmetric weights",
@@ -95,8 +100,10 @@ RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules
     TargetRules(
         "litert", signed_activations=True, modes=("static", "weight_only"), activation_bits=(8,),
         affine_weights=False, granularities=("tensor", "channel"), one_grid=True,
-        pool_rounding="away",
+        pool_rounding="away", stores_weights=False,
         reasons={
+            "stores-weights": "its converter computes what is not a kernel's weight and writes "
+                              "floating point",
             "mode": "its dynamic kernels choose a grid of their own for each row, so the file "
                     "would not compute what the program does",
             "activation-bits": _NO_CLAMP,
@@ -119,8 +126,9 @@ def activation_grid(config: Quantization, bits: int) -> Grid:
                 role="activation")
 
 
-def weight_grid(config: Quantization, bits: int) -> Grid:
-    """The grid of weights of ``bits`` bits whose output channels lie along dimension 0.
+def weight_grid(config: Quantization, bits: int, axis: int | None = 0) -> Grid:
+    """The grid of weights of ``bits`` bits whose output channels lie along dimension ``axis``;
+    None for one scale in all.
 
     Symmetric 8-bit weights leave out -128, which LiteRT's specification demands and the others
     do too; with fewer bits every integer counts, and none comes near the type's end. One bit is
@@ -132,7 +140,7 @@ def weight_grid(config: Quantization, bits: int) -> Grid:
     """
     symmetric = bits == 1 or not config.affine_weights
     return Grid(bits, signed=True, symmetric=symmetric,
-                axis=None if config.granularity == "tensor" else 0,
+                axis=None if config.granularity == "tensor" else axis,
                 group=config.group_size if config.granularity == "group" else None,
                 power_of_two=config.power_of_two, narrow=symmetric and bits == 8, role="weight")
 
@@ -243,17 +251,17 @@ def _trains(config: Quantization) -> bool:
 
 
 _RUNNING: Final = {
-    "static": {"convolution", "linear", "elementwise"},
-    "dynamic": {"linear"},
-    "weight_only": {"convolution", "linear"},
+    "static": {"convolution", "linear", "elementwise", "other"},
+    "dynamic": {"convolution", "linear", "other"},
+    "weight_only": {"convolution", "linear", "other"},
 }
 
 
 _SCHEME: Final = (
     Rule("scheme/operators", ("operators", "mode"),
          lambda c: not _RUNNING[c.mode] & set(c.operators),
-         "that quantises nothing: weight_only is for convolution and linear, dynamic for linear "
-         "alone; name one of these, or use mode='static'"),
+         "that quantizes nothing: only static ranges have integers for sums and products of two "
+         "values; name 'convolution', 'linear' or 'other', or use mode='static'"),
     Rule("scheme/binary-training", ("weights", "activations", "layers", "method"),
          lambda c: not _trains(c) and 1 in _weight_bits(c) | _activation_bits(c),
          "one bit leaves two levels, which only a network that was trained with them gets on "

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Graph, Node
 
 from edgewright.program import foldable_norm, weight_of
+from edgewright.quantization._masks import masks
 
 aten = torch.ops.aten
 
@@ -80,7 +81,8 @@ def _kind(node: Node) -> Kind | None:
     if kind is not None:
         weight = node.args[1]
         return kind if isinstance(weight, Node) and weight.op == "get_attr" else None
-    return "elementwise" if node.target in _ARITHMETIC and _has_two_tensors(node) else None
+    is_unit = node.target in _ARITHMETIC and _has_two_tensors(node) and not masks(node)
+    return "elementwise" if is_unit else None
 
 
 def _unit(node: Node, kind: Kind) -> Unit:

@@ -116,7 +116,7 @@ class StoredImages:
     def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
         """The pixels, some images at a time."""
         for start in range(0, len(indices), _STORED):
-            yield memoryview(self._pixels[indices[start:start + _STORED]].reshape(-1))
+            yield self._pixels[indices[start:start + _STORED]].reshape(-1).data
 
 
 def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,

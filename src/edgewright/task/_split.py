@@ -180,7 +180,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
         b'\\x01\\x02'
     """
     flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
