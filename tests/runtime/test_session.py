@@ -15,6 +15,8 @@ from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, Operati
 from edgewright.errors import BundleError, DataError, UsageError
 from edgewright.runtime import CallableSensor, OnnxEngine, Session, Stats, confidence, load
 
+from .conftest import parse, spec
+
 NEVER = 2.0
 THRESHOLDS = (0.8, 0.6)
 
@@ -232,10 +234,73 @@ def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
     assert session.stats().calls == 0
 
 
-@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True, float("nan"), 10**9, None])
 def test_threads_below_one(staged_bundle, threads):
     with pytest.raises(UsageError, match="threads must be at least 1"):
         load(staged_bundle.path, threads=threads)
+
+
+def test_what_is_no_sensor(staged_bundle):
+    for sensors in ([1], "ab"):
+        with pytest.raises(UsageError, match="is no sensor: one has a name, a quantity and read"):
+            Session(staged_bundle, sensors=sensors)
+
+
+@pytest.mark.parametrize(("graph", "shapes", "arrays", "samples"), [
+    ("float[4] x) => (float[4] y) { y = Neg(x) }", [(4,)], [np.ones(4, "f4")], 1),
+    ("float x) => (float y) { y = Neg(x) }", [()], [np.ones((), "f4")], 1),
+    ("float[N, 4] x) => (float y) { y = ReduceSum <keepdims = 0> (x) }", [(None, 4)],
+     [np.ones((5, 4), "f4")], 5),
+    ("float[3, 4] t, float[N, 4] x) => (float[N, 4] y) { m = ReduceSum <keepdims = 0> (t) "
+     "y = Add(x, m) }", [(3, 4), (None, 4)], [np.ones((3, 4), "f4"), np.ones((7, 4), "f4")], 7),
+])
+def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle, graph, shapes,
+                                                                   arrays, samples):
+    inputs = tuple(spec(f"i{i}", *shape) for i, shape in enumerate(shapes))
+    session = Session(make_bundle([parse(f"g ({graph}")], inputs, (spec("y"),)))
+    session.deadline_ms = 1e6
+    assert session(*arrays).exit.tolist() == [0] * samples
+    assert session.stats().samples == samples
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"outputs": ()}, "states 1 inputs and 0 outputs"),
+    ({"inputs": ()}, "states 0 inputs and 1 outputs"),
+    ({"inputs": (spec("x", None, 4, dtype="float31"),)}, "'x' is of the type 'float31', which"),
+    ({"outputs": (spec("y", None, 4, dtype="("),)}, r"'y' is of the type '\(', which numpy"),
+])
+def test_a_bundle_that_states_what_cannot_be(make_bundle, fields, message):
+    given = {"inputs": (spec("x", None, 4),), "outputs": (spec("y", None, 4),), **fields}
+    bundle = make_bundle([parse("g (float[N, 4] x) => (float[N, 4] y) { y = Neg(x) }")], **given)
+    with pytest.raises(BundleError, match=message):
+        Session(bundle)
+
+
+def test_a_model_that_does_not_give_tensors(make_bundle):
+    model = parse("g (float[N, 4] x) => (seq(float[N, 4]) y) { y = SequenceConstruct(x) }")
+    bundle = make_bundle([model], (spec("x", None, 4),), (spec("y", None, 4),))
+    with pytest.raises(BundleError, match=r"'y' is a seq\(tensor\(float\)\), and only tensors"):
+        Session(bundle)
+
+
+def test_settings_may_change_while_others_call(staged_bundle):
+    session = Session(with_point(staged_bundle, "whole", (0, 1, 2), THRESHOLDS))
+    samples = _samples(32)
+    expected = session(samples)
+
+    def call(worker: int) -> bool:
+        if worker % 5 == 0:
+            session.point = ("default", "whole", None)[worker // 5 % 3]
+            session.deadline_ms = None if worker % 2 else 1e6
+            session.validate = not session.validate
+        rows = np.arange(worker % 31, worker % 31 + 1 + worker % 2)
+        found = session(samples[rows])
+        return bool(np.allclose(found.output, expected.output[rows], atol=1e-5)
+                    and (found.exit == expected.exit[rows]).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(200)))
+    assert session.stats().calls == 201
 
 
 def test_bundle_for_another_runtime(make_bundle, staged_bundle):

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from edgewright import __version__
-from edgewright._extras import missing_workshop
+from edgewright._extras import missing_extra
 from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
@@ -75,7 +75,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except ModuleNotFoundError as error:
-        missing = missing_workshop(error, f"this command ({error.name})")
+        missing = missing_extra(error, f"this command ({error.name})")
         if missing is None:
             raise
         code = _say(str(missing), missing.exit_code)

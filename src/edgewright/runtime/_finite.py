@@ -62,7 +62,8 @@ with validate=False returns such outputs
     for name, array in zip(names, outputs, strict=False):
         if _all_finite(array):
             continue
-        bad = (np.isnan(array) | (array == np.inf)).reshape(len(array), -1).any(axis=1)
+        rows = np.atleast_1d(array)
+        bad = (np.isnan(rows) | (rows == np.inf)).reshape(len(rows), -1).any(axis=1)
         if bad.any():
             raise DataError(f"{segment} makes NaN or infinite values of finite inputs: its output "
                             f"{name!r} for {np.count_nonzero(bad)} of {len(bad)} samples; check "

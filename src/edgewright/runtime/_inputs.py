@@ -21,15 +21,17 @@ _IMAGE_CHANNELS = (1, 3)
 _FREE = (None,)
 
 
-def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> None:
-    """Refuse arrays that the model does not take."""
+def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
+    """Refuse arrays that the model does not take; the batch size, 1 where it is not free."""
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise DataError(f"the model takes {len(specs)} inputs ({names}), got {len(inputs)}")
     found = {_check_input(spec, array) for spec, array in zip(specs, inputs, strict=True)}
-    if len(found) > 1 and len(batches := sorted(size for size in found if size is not None)) > 1:
-        raise DataError(f"the inputs have different batch sizes: {batches}; give as many samples "
-                        "in each")
+    batches = [size for size in found if size is not None]
+    if len(batches) > 1:
+        raise DataError(f"the inputs have different batch sizes: {sorted(batches)}; give as many "
+                        "samples in each")
+    return batches[0] if batches else 1
 
 
 _dtype = cache(np.dtype)

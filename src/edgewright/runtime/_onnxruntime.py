@@ -56,6 +56,10 @@ class OnnxEngine(FileEngine):
                                                  providers=["CPUExecutionProvider"])
         except self._refusals as error:
             raise load_failure(self.runtime, "onnxruntime", error) from error
+        for node in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if not node.type.startswith("tensor("):
+                raise load_failure(self.runtime, "onnxruntime", ValueError(
+                    f"{node.name!r} is a {node.type}, and only tensors go in and out"))
         self._inputs = tuple(node.name for node in self._session.get_inputs())
         self._outputs = [node.name for node in self._session.get_outputs()]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from edgewright.bundle import Bundle
-from edgewright.core import Manifest, OperatingPoint
+from edgewright.core import Manifest, OperatingPoint, TensorSpec
 from edgewright.errors import BundleError
 
 _RUNTIME: Final = "onnxruntime"
@@ -22,6 +24,12 @@ def runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
     if manifest.runtime != _RUNTIME:
         raise BundleError(f"{bundle.path} is for the runtime {manifest.runtime!r}, and a session "
                           f"runs {_RUNTIME!r}; compress for that target")
+    if not (manifest.inputs and manifest.outputs):
+        raise BundleError(f"{bundle.path} states {len(manifest.inputs)} inputs and "
+                          f"{len(manifest.outputs)} outputs, and a model has one of each at least; "
+                          "compress it again")
+    for spec in (*manifest.inputs, *manifest.outputs):
+        _check_dtype(spec, bundle)
     if len(manifest.segments) > 1 and not manifest.points:
         raise BundleError(f"{bundle.path} has {len(manifest.segments)} segments and no operating "
                           "point that says when to leave them; compress it again")
@@ -30,6 +38,15 @@ def runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
         raise BundleError(f"{bundle.path} has early exits and {len(manifest.outputs)} outputs; "
                           "only a model with one output can leave early")
     return points
+
+
+def _check_dtype(spec: TensorSpec, bundle: Bundle) -> None:
+    try:
+        np.dtype(spec.dtype)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise BundleError(f"{bundle.path} states that {spec.name!r} is of the type "
+                          f"{spec.dtype!r}, which numpy does not know ({error}); compress it again"
+                          ) from error
 
 
 def output_names(manifest: Manifest, points: Sequence[OperatingPoint]) -> list[tuple[str, ...]]:

@@ -27,10 +27,11 @@ from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._senses import Senses
 from edgewright.runtime._sensors import Sensor
 from edgewright.runtime._stats import Counters, Stats
-from edgewright.runtime._walk import Walked, walk
+from edgewright.runtime._walk import Walked, walk, walk_whole
 from edgewright.runtime._walk_one import MOST_CLASSES, walk_one
 
 _PROBES: Final = 5
+_MOST_THREADS: Final = 1024
 
 
 class Session:
@@ -65,7 +66,7 @@ class Session:
     Raises:
         BundleError: The bundle is for another runtime, its segments do not fit together, or the
             runtime refuses one.
-        UsageError: ``threads`` is below 1.
+        UsageError: ``threads`` is not from 1 to 1024, or a sensor is none.
 
     Example:
         See `load`.
@@ -80,8 +81,9 @@ class Session:
     def __init__(self, bundle: Bundle, *, threads: int = 1,
                  engine: Callable[[bytes, int], Engine] = OnnxEngine,
                  sensors: Iterable[Sensor] = (), validate: bool = True) -> None:
-        if threads < 1:
-            raise UsageError(f"threads must be at least 1, got {threads}")
+        if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+            raise UsageError(f"threads must be at least 1 and a whole number up to "
+                             f"{_MOST_THREADS}, got {threads!r}")
         self.points: Final = runnable_points(bundle)
         self.manifest: Final[Manifest] = bundle.manifest
         self._engines = tuple(engine(model, threads) for model in bundle.segments.values())
@@ -89,7 +91,7 @@ class Session:
             {point.path[0] for point in self.points}
             | {number for number, segment in enumerate(bundle.manifest.segments)
                if segment.reads == "inputs"})
-        self._classes = bundle.manifest.outputs[0].shape[-1] or 0
+        self._classes = next(reversed(bundle.manifest.outputs[0].shape), None) or 0
         self._counters = Counters(bundle.manifest.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         self._senses = Senses(tuple(sensors)) if sensors else None
@@ -113,13 +115,13 @@ class Session:
                 here, which the first call after that times on its first sample.
         """
         start = time.perf_counter_ns()
-        self._check(inputs)
+        samples = self._check(inputs)
         if self._deadline_is_new:
             self._check_deadline(inputs)
             start = time.perf_counter_ns()
         number = self._number()
         deadline_ms = self._controller.deadline_ms
-        walked = self._walk(self.points[number], inputs, start, deadline_ms)
+        walked = self._walk(self.points[number], inputs, samples, start, deadline_ms)
         latency_ms = _since_ms(start)
         self._note(number, walked, latency_ms, deadline_ms)
         return Prediction(walked.outputs, np.array(walked.exits), latency_ms,
@@ -219,17 +221,18 @@ class Session:
         """What picks the points; its ``trace`` tells every change and the reason."""
         return self._controller
 
-    def _check(self, inputs: Arrays) -> None:
-        check_inputs(self.manifest.inputs, inputs)
+    def _check(self, inputs: Arrays) -> int:
+        samples = check_inputs(self.manifest.inputs, inputs)
         if self.validate:
             check_finite(self.manifest.inputs, inputs)
+        return samples
 
     def _number(self) -> int:
         if self._pinned is not None:
             return self._pinned
         return self._controller.choose() if self._adapts else 0
 
-    def _walk(self, point: OperatingPoint, inputs: Arrays, start: int,
+    def _walk(self, point: OperatingPoint, inputs: Arrays, samples: int, start: int,
               deadline_ms: float | None) -> Walked:
         def has_time(segment: int, samples: int) -> bool:
             if deadline_ms is None:
@@ -238,7 +241,9 @@ class Session:
             return expected is None or _since_ms(start) + expected < deadline_ms
 
         run = self._run if deadline_ms is None else self._run_timed
-        few = len(inputs[0]) == 1 and self._classes <= MOST_CLASSES and point.rules
+        if not point.rules:
+            return walk_whole(point, inputs, run, samples)
+        few = samples == 1 and self._classes <= MOST_CLASSES
         return (walk_one if few else walk)(point, self._takes_inputs, inputs, run, has_time)
 
     def _run(self, segment: int, inputs: Arrays) -> Arrays:
@@ -254,7 +259,7 @@ class Session:
     def _run_timed(self, segment: int, inputs: Arrays) -> Arrays:
         since = time.perf_counter_ns()
         outputs = self._compute(segment, inputs)
-        self._times.add(segment, len(inputs[0]), _since_ms(since))
+        self._times.add(segment, len(inputs[0]) if inputs[0].ndim else 1, _since_ms(since))
         return self._checked(segment, outputs)
 
     def _checked(self, segment: int, outputs: Arrays) -> Arrays:
@@ -294,7 +299,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1,
 
     Raises:
         BundleError: The file is no bundle, is altered, or cannot run here.
-        UsageError: ``threads`` is below 1.
+        UsageError: ``threads`` is not from 1 to 1024, or a sensor is none.
 
     Example:
         >>> import tempfile, onnx.parser
