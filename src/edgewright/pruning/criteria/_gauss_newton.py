@@ -16,9 +16,9 @@ def gauss_newton(subject: Subject) -> Vector:
 
     ``1 / 2N * sum over n of |d z_n / d m_c|^2``, z_n a sample's logits less their mean over the
     classes, which the softmax does not see; a single number is taken as it is, for a sigmoid or a
-    regression sees all of it. The mean over the outputs, where there are several. The gate is that of
-    `fisher`, and so is the Hessian's approximation (Schraudolph 2002), with a squared distance of
-    logits for the loss: no labels are needed, and samples that the network is sure of, on which
+    regression sees all of it. The mean over the outputs, where there are several. The gate is that
+    of `fisher`, and so is the Hessian's approximation (Schraudolph 2002), with a squared distance
+    of logits for the loss: no labels are needed, and samples that the network is sure of, on which
     the gradient of cross-entropy vanishes, tell as much as the others. The norm is estimated by
     one product with random signs a sample (Hutchinson 1990), which is without bias.
     """
