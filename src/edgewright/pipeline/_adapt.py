@@ -62,7 +62,7 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     stored = stored_bits(program, scheme)
     plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
                       energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
-                      round_to=pruning.round_to)
+                      legal=pruning.legal_widths)
     if recipe.prune is None:
         return None, ""
     if pruning.target != "macs" and groups.groups and not plan.ratio:

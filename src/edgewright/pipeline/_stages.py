@@ -111,7 +111,7 @@ class Stages:
         if recipe.recover is not None:
             yield _Step("recover", self._recover)
         if recipe.weights is not None:
-            note = (f"{recipe.weights.sparsity:.0%} of the weights to be zero, "
+            note = (f"{recipe.weights.goal} to be zero, "
                     f"{recipe.weights.pattern} by {recipe.weights.criterion}")
             yield _Step("weights", self._weights, (note,))
         if recipe.exits is not None:
