@@ -298,6 +298,17 @@ def test_what_no_exporter_writes_is_not_judged(model):
         has_external_data(model)
 
 
+def test_a_file_of_endless_fields_is_refused_in_bounded_time(monkeypatch):
+    """Packed it would be a few kilobytes, and walking it would take hours."""
+    monkeypatch.setattr(walker, "_MOST_FIELDS", 10_000)
+    endless = b"\x08\x00" * 10_001
+    with pytest.raises(ValueError, match="it has more than 10000 fields"):
+        has_external_data(endless)
+    with pytest.raises(BundleError, match="cannot load the model: it has more than 10000 fields"):
+        OnnxEngine(endless)
+    assert not has_external_data(endless[2:])
+
+
 def _any_external(message: object) -> bool:
     """The slow, obvious way, of a message that protobuf itself has read."""
     if isinstance(message, TensorProto):
