@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from edgewright.errors import ModelError, StorageError
 
 METADATA: Final = "edgewright.json"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 # The files of an archive; torch would unpickle or run several others that it also looks for.
 _FOLDER: Final = "program/"

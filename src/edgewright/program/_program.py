@@ -17,7 +17,7 @@ from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
-from edgewright.program._facts import check_facts
+from edgewright.program._facts import check_facts, count_facts
 from edgewright.program._module import CapturedModule, copy_graph, trainable
 from edgewright.program._nodes import calls, is_quantization
 from edgewright.program._sparsity import hold_sparse, sparse_tensors
@@ -88,7 +88,7 @@ class Program:
         if not isinstance(exits, int):
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
         program = cls(graph_of(exported), inputs[0], exits=exits)
-        check_facts(program.graph, path)
+        check_facts(program.graph, path, metadata.get("facts"))
         sparse = metadata.get("sparse", [])
         if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
@@ -100,6 +100,7 @@ class Program:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
         save_archive(exported, Path(path), {"exits": self.exits,
+                                            "facts": count_facts(self.graph),
                                             "sparse": list(sparse_tensors(self.graph_module))})
 
     @property
