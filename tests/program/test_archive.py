@@ -348,8 +348,8 @@ def test_a_damaged_archive_is_refused(member, change, attack, tmp_path):
 
 
 @pytest.mark.parametrize(("content", "says"), [
-    ('{"format_version": 2}', "2"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
+    ('{"format_version": 1}', "1"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
 ])
 def test_another_format_is_refused(content, says, attack, tmp_path):
     path = attack({"extra/edgewright.json": lambda _: content})
-    refuse(path, tmp_path, f"is no Edgewright program of format 1: it says {says}")
+    refuse(path, tmp_path, f"is no Edgewright program of format 2: it says {says}")

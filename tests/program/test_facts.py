@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 
 import pytest
 import torch
@@ -79,6 +80,36 @@ def test_facts_stay(noted, way):
 
 def test_facts_are_in_files_and_in_files_of_files(noted, tmp_path):
     assert facts_of(saved(saved(noted, tmp_path), tmp_path)) == FACTS
+
+
+def rewritten(path, old, new):
+    """The archive with something else in its graph."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name, = (name for name in members if name.endswith("models/model.json"))
+    assert old in members[name]
+    members[name] = members[name].replace(old, new)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+@pytest.mark.parametrize("content", [rb"[1, 2]", rb"7", rb"{\"edgewright\": [8]}"])
+def test_a_file_with_something_else_in_the_place_of_facts_is_refused(noted, tmp_path, content):
+    call = pool_of(noted)
+    call.meta["custom"] = {"edgewright": {"finer_by": 8}}
+    noted.save(tmp_path / "p.pt2")
+    rewritten(tmp_path / "p.pt2", rb'{\"edgewright\": {\"finer_by\": 8}}', content)
+    with pytest.raises(ModelError, match=r"p\.pt2 (notes|cannot load)|cannot load the program"):
+        Program.load(tmp_path / "p.pt2")
+
+
+def test_a_file_whose_facts_are_lost_is_refused(noted, tmp_path):
+    """As by a version of torch that drops what it does not know."""
+    noted.save(tmp_path / "p.pt2")
+    rewritten(tmp_path / "p.pt2", b"edgewright", b"EDGEWRIGHT")
+    with pytest.raises(ModelError, match=r"p\.pt2 says that it notes 2 facts about its calls, and 0"):
+        Program.load(tmp_path / "p.pt2")
 
 
 def test_facts_stay_in_the_segment_of_their_call(noted):

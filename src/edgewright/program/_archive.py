@@ -19,7 +19,7 @@ from edgewright.core import write_atomically
 from edgewright.errors import ModelError
 
 METADATA: Final = "edgewright.json"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 # The files of an archive; torch would unpickle or run several others that it also looks for.
 _FOLDER: Final = "program/"

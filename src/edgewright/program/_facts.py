@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+import torch
 from torch.fx import Graph, Node
 
 from edgewright.errors import ModelError
@@ -48,28 +49,35 @@ def fact_of(call: Node, name: FactName) -> Any:
     return call.meta.get(_PLACE, {}).get(_OURS, {}).get(name)
 
 
-def has_facts(graph: Graph) -> bool:
-    """Whether a fact was noted about any call of a graph."""
-    return any(_OURS in call.meta.get(_PLACE, {}) for call in calls(graph))
+def count_facts(graph: Graph) -> int:
+    """How many facts were noted about the calls of a graph."""
+    return sum(len(call.meta.get(_PLACE, {}).get(_OURS, {})) for call in calls(graph))
 
 
-def check_facts(graph: Graph, source: object) -> None:
-    """See that a graph from a file holds no facts but those there are.
+def check_facts(graph: Graph, source: object, written: object) -> None:
+    """See that a graph from a file holds the facts that it was written with, and sound ones.
 
     Args:
         graph: As it was read.
         source: The file, for the message.
+        written: How many facts the file says it was written with.
 
     Raises:
-        ModelError: One is unknown, or not what it has to be.
+        ModelError: One is unknown, or not what it has to be; or some are missing.
     """
     for call in calls(graph):
-        facts = (call.meta.get(_PLACE) or {}).get(_OURS, {})
+        custom = call.meta.get(_PLACE, {})
+        facts = custom.get(_OURS, {}) if isinstance(custom, dict) else custom
         known = isinstance(facts, dict) and all(
             name in _VALID and _VALID[name](value) for name, value in facts.items())
         if not known:
             raise ModelError(f"{source} notes {facts!r} about {call.name}; expected "
                              f"{' or '.join(_VALID)} with what belongs to them")
+    found = count_facts(graph)
+    if found != written:
+        raise ModelError(f"{source} says that it notes {written!r} facts about its calls, and "
+                         f"{found} were read; it is damaged, or torch {torch.__version__} drops "
+                         "them, and another version reads it")
 
 
 def _is_grid(value: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgewright.errors import ModelError
-from edgewright.program._facts import has_facts
+from edgewright.program._facts import count_facts
 
 _TORCHAO: Final = "torchao.quantization.pt2e"
 
@@ -31,7 +31,7 @@ def check_unprepared(model: nn.Module) -> None:
             raise ModelError(f"{name or 'the model'} is a {type(module).__name__}, which another "
                              "tool put in to quantize the model; give the model from before it was "
                              "prepared, with its trained weights, and let `quantize` do it")
-        if name and isinstance(module, GraphModule) and has_facts(module.graph):
+        if name and isinstance(module, GraphModule) and count_facts(module.graph):
             raise ModelError(f"{name} is a quantized program within another model; capture the "
                              "model with that part in floating point, and quantize the whole")
 

@@ -19,7 +19,7 @@ from edgewright.program._capture import capture_graph, example_batch, export_gra
 from edgewright.program._channels import ChannelGroups, find_groups
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._examples import examples_of
-from edgewright.program._facts import check_facts
+from edgewright.program._facts import check_facts, count_facts
 from edgewright.program._model_state import (
     load_state,
     note_model_state,
@@ -97,7 +97,7 @@ class Program:
         if not isinstance(exits, int):
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
         program = cls(graph_of(exported), inputs[0], exits=exits)
-        check_facts(program.graph, path)
+        check_facts(program.graph, path, metadata.get("facts"))
         sparse = metadata.get("sparse", [])
         if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
@@ -111,7 +111,8 @@ class Program:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
         save_archive(exported, Path(path), {
-            "exits": self.exits, "sparse": list(sparse_tensors(self.graph_module)),
+            "exits": self.exits, "facts": count_facts(self.graph),
+            "sparse": list(sparse_tensors(self.graph_module)),
             "model_state": asdict(noted_model_state(self.graph_module))})
 
     @property
