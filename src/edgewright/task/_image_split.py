@@ -70,10 +70,15 @@ class ImageSplit(Split):
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
+    @property
+    def variation(self) -> str:
+        """Policies, and whether images are mirrored."""
+        return f"{super().variation}, mirrored" if self._flip else super().variation
+
     def _contents(self) -> Iterator[bytes | memoryview]:
         labels = self.labels()
         assert labels is not None  # noqa: S101  (given to the base)
-        yield f"{self.preprocessing.model_dump_json()} {self._flip}".encode()
+        yield self.preprocessing.model_dump_json().encode()
         yield bytes_of(labels)
         yield from self._images.stored(self._indices.numpy())
 
@@ -116,7 +121,7 @@ class StoredImages:
     def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
         """The pixels, some images at a time."""
         for start in range(0, len(indices), _STORED):
-            yield memoryview(self._pixels[indices[start:start + _STORED]].reshape(-1))
+            yield self._pixels[indices[start:start + _STORED]].reshape(-1).data
 
 
 def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,

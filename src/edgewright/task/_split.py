@@ -89,6 +89,11 @@ class Split(ABC):
         if labels is not None:
             check_range(labels, num_classes, self.name, self._indices)
 
+    @property
+    def variation(self) -> str:
+        """How a view may vary the inputs, in words."""
+        return ", ".join(sorted(self.policies))
+
     @final
     def digest(self) -> str:
         """A checksum of every sample in order, input and label, as it is without augmentation.
@@ -180,7 +185,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
         b'\\x01\\x02'
     """
     flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
