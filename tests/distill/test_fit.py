@@ -161,7 +161,7 @@ def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_pa
     with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
                                          r"student \(10,\); they must have the same classes"):
         fit(program, task, CONFIG, teacher, cache=tmp_path / "cache")
-    with pytest.raises(ModelError, match=r"the teacher's output has shape \(3, 7\)"):
+    with pytest.raises(ModelError, match=r"the teacher's output has shape \(7, 7\)"):
         fit(program, task, CONFIG, teacher)
     assert not list(tmp_path.iterdir())
 

@@ -87,7 +87,7 @@ class Distilling(Objective):
         """
         super().check(outputs, batch, exits)
         check_count(outputs, len(batch.targets), exits)
-        if not self.recalls:
+        if self.views is None and not self.recalls:
             self._check((), outputs, self._teacher.teach(batch))
         elif not self.classifies:
             raise UsageError(f"logits={self._settings.logits!r} with alpha=1 looks at no label, so "

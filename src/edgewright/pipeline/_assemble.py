@@ -33,7 +33,7 @@ from edgewright.pipeline._judge import (
     time_sessions,
 )
 from edgewright.pipeline._narrator import Narrator
-from edgewright.pipeline._points import calibrated, judged, with_points
+from edgewright.pipeline._points import any_leaves_early, calibrated, judged, with_points
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._slow_layers import slow_layers
 from edgewright.pipeline._stages import Staged
@@ -42,6 +42,8 @@ from edgewright.report import render_html
 from edgewright.runtime import Session, load
 from edgewright.task import Task
 
+UNUSED_EXITS: Final = ("exits taken off again: no validation sample would leave by one within the "
+                       "drop allowed, so they would only cost")
 _COUNTED: Final = "counted on the graph"
 
 
@@ -90,9 +92,7 @@ class Assembly:
             ParityError: The file does not compute what the program does; no bundle is written.
         """
         narrator.begin("export")
-        draft = self.draft(staged.program)
-        if self.exits is not None and draft.manifest.points:
-            draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
+        staged, draft = self._exported(staged, narrator)
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
@@ -112,6 +112,18 @@ class Assembly:
         self.write_beside(written, directory)
         directory.seal(directory.bundle, program=staged.checksum)
         return written
+
+    def _exported(self, staged: Staged, narrator: Narrator) -> tuple[Staged, Bundle]:
+        """The bundle with its operating points; exits that no sample leaves by are taken off."""
+        draft = self.draft(staged.program)
+        if self.exits is None or not draft.manifest.points:
+            return staged, draft
+        draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
+        if any_leaves_early(draft.manifest.points):
+            return staged, draft
+        narrator.note(UNUSED_EXITS)
+        staged = staged.without_exits(UNUSED_EXITS)
+        return staged, self.draft(staged.program)
 
     def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
         """Write manifest, recipe and report, where they are not there as this run left them."""

@@ -12,6 +12,7 @@ from torch import nn
 from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
+from edgewright.exits import remove_exits
 from edgewright.pipeline._adapt import adapt
 from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
@@ -138,7 +139,9 @@ def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDire
         with seeded(assembly.seed):
             manifest = assembly.finish(original, staged, run, narrator)
     run.tidy()
-    return Result(run.bundle, run.report, manifest, staged.program)
+    has_exits = len(manifest.segments) > 1
+    return Result(run.bundle, run.report, manifest,
+                  staged.program if has_exits else remove_exits(staged.program))
 
 
 def _budget(budget: Budget | None, rate: float | None) -> Budget:

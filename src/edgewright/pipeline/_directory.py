@@ -39,7 +39,7 @@ class _Kept(BaseModel):
 class RunDirectory:
     """One run's files.
 
-    ``run.json`` says which run it is, and holds a checksum of each result; ``stages/`` holds a
+    ``run.json`` says which run it is, and holds checksums of both bundles; ``stages/`` holds a
     program and a record for each finished stage, ``checkpoints/`` the state of a training that is
     under way. Results lie beside them: ``model.edge``, ``baseline.edge``, ``manifest.json``,
     ``recipe.yaml``, ``report.html``. What is not as this run left it counts as missing.

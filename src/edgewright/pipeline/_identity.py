@@ -21,7 +21,7 @@ def identity_of(program: Program, task: Task, budget: Budget, recipe: Recipe,
     The data is hashed whole, every sample of every split; see `Split.digest` for what that costs.
     """
     preprocessing = task.preprocessing
-    data = [task.name, task.classes, *(split.digest() for split in
+    data = [task.name, task.classes, task.train.variation, *(split.digest() for split in
                                        (task.train, task.val, task.test)),
             None if preprocessing is None else preprocessing.model_dump_json()]
     return {

@@ -50,6 +50,12 @@ def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manife
     return figures, draft.manifest.replace(points=tuple(points))
 
 
+def any_leaves_early(points: tuple[OperatingPoint, ...]) -> bool:
+    """Whether at any of these points a sample left early, of those they were chosen on."""
+    return any(share > 0 for point in points if point.calibrated is not None
+               for share in point.calibrated.shares[:-1])
+
+
 def at_point(draft: Bundle, name: str) -> Session:
     """A session that goes one way through the bundle."""
     session = Session(draft)

@@ -31,6 +31,27 @@ def scheme_note(config: Quantization) -> str:
             f"ranges by {config.ranges}{share}{chosen}")
 
 
+def refinements(config: Quantization) -> str:
+    """What a scheme does so that post-training quantization loses less, in words; may be empty.
+
+    Example:
+        >>> refinements(Quantization(equalize=True, rounding="adaround"))
+        'equalize and rounding by adaround'
+    """
+    if config.method == "qat":
+        return ""
+    found = [name for name in ("equalize", "correct_bias") if getattr(config, name)]
+    found += [f"rounding by {config.rounding}"] * (config.rounding != "nearest")
+    return " and ".join(found)
+
+
+def without_refinements(config: Quantization) -> Quantization | None:
+    """The scheme without them; None where it has none."""
+    if not refinements(config):
+        return None
+    return config.replace(equalize=False, correct_bias=False, rounding="nearest")
+
+
 def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
     """A recipe's scheme without the patterns whose layers are still to be added, the exits'.
 

@@ -49,12 +49,13 @@ def parse_data_ref(ref: str) -> DataRef:
         return DataRef(ref, "")
     if scheme in _WITH_PLACE and separator:
         if not place:
-            wanted = f"{scheme}:{_WITH_PLACE[scheme]}"
-            raise UsageError(f"{ref!r} does not say which data; write {wanted}")
+            raise _unknown(ref, f"; write {scheme}:{_WITH_PLACE[scheme]}")
         return DataRef(scheme, place)
     if is_factory(ref):
         return DataRef(FACTORY, ref)
-    hint = ""
-    if Path(ref).is_dir():
-        hint = f"; for a folder write imagefolder:{ref} or parquet:{ref}"
-    raise UsageError(f"{ref!r} is not a data reference; expected {DATA_FORMS}{hint}")
+    is_folder = bool(ref) and Path(ref).is_dir()
+    raise _unknown(ref, f"; for a folder write imagefolder:{ref} or parquet:{ref}" * is_folder)
+
+
+def _unknown(ref: str, hint: str) -> UsageError:
+    return UsageError(f"{ref!r} is not a data reference; expected {DATA_FORMS}{hint}")

@@ -70,10 +70,15 @@ class ImageSplit(Split):
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
+    @property
+    def variation(self) -> str:
+        """Policies, and whether images are mirrored."""
+        return f"{super().variation}, mirrored" if self._flip else super().variation
+
     def _contents(self) -> Iterator[bytes | memoryview]:
         labels = self.labels()
         assert labels is not None  # noqa: S101  (given to the base)
-        yield f"{self.preprocessing.model_dump_json()} {self._flip}".encode()
+        yield self.preprocessing.model_dump_json().encode()
         yield bytes_of(labels)
         yield from self._images.stored(self._indices.numpy())
 

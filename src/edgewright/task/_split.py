@@ -89,6 +89,11 @@ class Split(ABC):
         if labels is not None:
             check_range(labels, num_classes, self.name, self._indices)
 
+    @property
+    def variation(self) -> str:
+        """How a view may vary the inputs, in words."""
+        return ", ".join(sorted(self.policies))
+
     @final
     def digest(self) -> str:
         """A checksum of every sample in order, input and label, as it is without augmentation.

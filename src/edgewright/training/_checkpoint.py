@@ -101,10 +101,13 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
 
 
 def fingerprint_of(run: Run) -> str:
-    """A digest of all that shapes a run: settings, objective, seed, split sizes, first weights."""
-    samples = (len(run.task.train), len(run.task.val))
+    """A digest of all that shapes a run: settings, objective, seed, data, first weights.
+
+    Every training and validation sample counts; see `Split.digest` for what that costs.
+    """
+    samples = (run.task.train.variation, run.task.train.digest(), run.task.val.digest())
     digest = hashlib.sha256(json.dumps(
-        [run.config.model_dump(), run.objective.name, run.seed, samples],
+        [run.config.model_dump(), run.objective.name, run.seed, run.exits, samples],
         sort_keys=True).encode())
     for name, tensor in run.module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -1,0 +1,116 @@
+"""A directory's files count only as this very run left them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import edgewright as ew
+from edgewright.bundle import read_bundle
+from edgewright.errors import StorageError
+from edgewright.pipeline import Result
+from edgewright.task import Task
+from edgewright.training import LabelLoss, Training, train
+
+COUNT = 900  # of which every third was once looked at
+
+
+def data(changed: int | None = None) -> Task:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(COUNT, 6, generator=generator), torch.arange(COUNT) % 3
+    x[torch.arange(COUNT), y] += 3
+    test = x.clone()
+    if changed is not None:
+        test[changed] *= -1
+    return Task((x[:100], y[:100]), (x[100:200], y[100:200]), (test[200:], y[200:]))
+
+
+def model(nudge: float = 0.0) -> nn.Module:
+    net = nn.Linear(6, 3)
+    with torch.no_grad():
+        net.weight.copy_(torch.eye(3, 6))
+        net.bias.zero_()
+        net.weight[0, 0] += nudge
+    return net
+
+
+def run(out: Path, task: Task, net: nn.Module | None = None) -> Result:
+    return ew.compress(net or model(), task, recipe="fast", out=out, quiet=True)
+
+
+def test_one_sample_of_the_test_split_makes_another_run(tmp_path: Path) -> None:
+    run(tmp_path / "run", data())
+    for row in (201, 500, COUNT - 1):
+        with pytest.raises(StorageError, match=r"another run \(it differs in: data\)"):
+            run(tmp_path / "run", data(row))
+
+
+def test_one_weight_by_one_bit_makes_another_run(tmp_path: Path) -> None:
+    run(tmp_path / "run", data())
+    with pytest.raises(StorageError, match=r"another run \(it differs in: model\)"):
+        run(tmp_path / "run", data(), model(nudge=2**-23))
+
+
+@pytest.mark.parametrize("name", ["model.edge", "baseline.edge", "manifest.json", "report.html",
+                                  "recipe.yaml"])
+@pytest.mark.parametrize("harm", ["foreign", "missing"])
+def test_results_that_are_not_as_they_were_left_are_written_anew(name: str, harm: str,
+                                                                 tmp_path: Path) -> None:
+    done = run(tmp_path / "run", data())
+    before = [segment.sha256 for segment in done.manifest.segments]
+    file = tmp_path / "run" / name
+    foreign = run(tmp_path / "other", data(300), model(nudge=0.25)).bundle.parent / name
+    if harm == "foreign":
+        shutil.copy(foreign, file)
+    else:
+        file.unlink()
+    again = run(tmp_path / "run", data())
+    assert file.read_bytes() != foreign.read_bytes()
+    assert [segment.sha256 for segment in again.manifest.segments] == before
+    assert read_bundle(again.bundle).manifest == again.manifest
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text()) == json.loads(
+        again.manifest.model_dump_json())
+
+
+@pytest.mark.parametrize("harm", ["foreign pair", "foreign", "truncated", "missing", "record"])
+def test_a_stage_that_is_not_as_it_was_left_runs_again(
+        harm: str, finished: Result, run_whole: Callable[[Path], Result], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.bundle.parent, folder)
+    program, record = (folder / "stages" / f"2-recover.{end}" for end in ("pt2", "json"))
+    if harm.startswith("foreign"):
+        shutil.copy(folder / "stages" / "1-prune.pt2", program)
+    if harm == "foreign pair":
+        shutil.copy(folder / "stages" / "1-prune.json", record)
+    if harm == "truncated":
+        program.write_bytes(program.read_bytes()[:100])
+    if harm == "missing":
+        program.unlink()
+    if harm == "record":
+        record.write_text("{}")
+    again = run_whole(folder)
+    assert [s.sha256 for s in again.manifest.segments] == [
+        s.sha256 for s in finished.manifest.segments]
+    assert again.manifest.stages[2].name == "recover"
+    want, have = (ew.Program.load(place / "stages" / "2-recover.pt2").state_dict()
+                  for place in (finished.bundle.parent, folder))
+    assert all(torch.equal(want[name], have[name]) for name in want)
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
+    config = Training(epochs=2, accelerator="cpu")
+    parts = [next(split.batches(10_000)) for split in (data().train, data().val, data().test)]
+    train(model(), data(), config, LabelLoss(), checkpoint=tmp_path / "c")
+    x = parts[0].inputs[0].clone()
+    x[57, 2] += 1e-4
+    other = Task((x, parts[0].targets), (parts[1].inputs[0], parts[1].targets),
+                 (parts[2].inputs[0], parts[2].targets))
+    record = train(model(), other, config, LabelLoss(), checkpoint=tmp_path / "c")
+    assert any("of a run with other settings, seed, data or weights" in note
+               for note in record.notes)
