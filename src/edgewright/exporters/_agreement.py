@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import Interpreter
 from torch.utils import _pytree as pytree
 
-from edgewright.errors import ParityError
+from edgewright.errors import BundleError, ModelError, ParityError
 from edgewright.program import Program, output_errors, probe_inputs, tolerance_of
 from edgewright.runtime import Engine
 
@@ -39,13 +39,13 @@ def check_agreement(program: Program, engine: Engine) -> float:
         The largest relative error of any output.
 
     Raises:
+        ModelError: The file does not run.
         ParityError: They differ by more; the worst output is named.
     """
     inputs = probe_inputs(program)
     outputs = program.run(*inputs)
     want = pytree.tree_leaves(outputs)
-    arrays = engine.run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
-    have = [torch.from_numpy(array) for array in arrays]
+    have = _outputs(engine, inputs)
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (want, have)]
     if shapes[0] != shapes[1]:
         raise ParityError(f"the exported file computes something else: outputs of shape "
@@ -60,6 +60,32 @@ def check_agreement(program: Program, engine: Engine) -> float:
         raise ParityError(f"the exported file computes something else: {found}; no file was "
                           f"written; {_cause(program)}")
     return max(errors)
+
+
+def load_file(engine: Callable[[bytes], Engine], model: bytes) -> Engine:
+    """The engine of a file that was just written.
+
+    Raises:
+        ModelError: The runtime does not take the file.
+    """
+    try:
+        return engine(model)
+    except BundleError as error:
+        raise _does_not_run(f"the exported file does not load: {error}") from error
+
+
+def _does_not_run(what: str) -> ModelError:
+    return ModelError(f"{what}; no file was written; the runtime has no kernel for an operator, or "
+                      "not for values of this kind: replace it in the model")
+
+
+def _outputs(engine: Engine, inputs: tuple[Any, ...]) -> list[Tensor]:
+    try:
+        arrays = engine.run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
+    except BundleError as error:
+        raise _does_not_run(f"the exported file does not run on {engine.runtime}: {error}"
+                            ) from error
+    return [torch.from_numpy(array) for array in arrays]
 
 
 def _limits(program: Program, inputs: tuple[Any, ...], want: list[Tensor]) -> tuple[float, ...]:

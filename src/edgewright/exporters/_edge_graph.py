@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
+from edgewright.errors import ModelError
 from edgewright.program import Program, fact_of
 
 aten = torch.ops.aten
@@ -26,7 +27,16 @@ _DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
-    """Example inputs of a batch of one: edge runtimes plan their memory ahead."""
+    """Example inputs of a batch of one: edge runtimes plan their memory ahead.
+
+    Raises:
+        ModelError: A batch norm has no running statistics, so that samples depend on each other.
+    """
+    for node in program.calls():
+        if node.target is aten.batch_norm.default and node.args[3] is None:
+            raise ModelError(f"{node.name} is a batch norm without running statistics: it "
+                             "normalizes by the batch, and the file takes one sample at a time; "
+                             "use track_running_stats=True, or an instance norm")
     inputs: tuple[Any, ...] = pytree.tree_map(lambda leaf: leaf[:1], program.example_inputs)
     return inputs
 

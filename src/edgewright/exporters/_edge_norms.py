@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.errors import ModelError
 from edgewright.program import (
     Program,
     fold_batch_norm,
@@ -22,19 +21,12 @@ def without_norms(program: Program) -> Program:
     """The program with its batch norms folded into the layers before them, or written out.
 
     Those that follow no layer of their own become a product and a sum by channel.
-
-    Raises:
-        ModelError: A batch norm keeps no running statistics, so that samples depend on each other.
     """
     result = fold_batch_norm(program)
     tensors = stored_tensors(result.graph_module)
     for node in list(result.calls()):
-        if node.target is not aten.batch_norm.default:
+        if node.target is not aten.batch_norm.default or node.args[3] is None:
             continue
-        if node.args[3] is None:
-            raise ModelError(f"{node.name} is a batch norm without running statistics: it "
-                             "normalises by the batch, and the file takes one sample at a time; "
-                             "use track_running_stats=True, or an instance norm")
         gain, offset = norm_as_affine(node, tensors)
         shape = (-1, *[1] * (len(shape_of(node)) - 2))
         with result.graph.inserting_before(node):

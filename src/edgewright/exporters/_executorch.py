@@ -27,6 +27,7 @@ from edgewright.exporters._edge_graph import (
 from edgewright.exporters._edge_norms import without_norms
 from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._plain_activations import write_out_prelu
 from edgewright.exporters._plain_convolutions import float_rows_as_images, write_out_padding
 from edgewright.exporters._plain_tensors import store_plainly
 from edgewright.exporters._xnnpack_linears import partitioner, split_biases
@@ -46,6 +47,7 @@ def to_executorch(program: Program) -> bytes:
         ModelError: An operator has no translation.
         StorageError: ExecuTorch's temporary files cannot be written.
     """
+    inputs = one_sample(program)
     try:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
 
@@ -54,13 +56,13 @@ def to_executorch(program: Program) -> bytes:
         raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
     module = without_norms(on_the_grid_of_products(program)).graph_module
     for rewrite in (average_on_the_grid, float_biases, write_out_pools, write_out_padding,
-                    convolve_slices, convolve_pools, float_weights, float_rows_as_images,
-                    split_biases, store_plainly, settle):
+                    write_out_prelu, convolve_slices, convolve_pools, float_weights,
+                    float_rows_as_images, split_biases, store_plainly, settle):
         rewrite(module)
     try:
         with Translation("ExecuTorch"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module.requires_grad_(False), one_sample(program))
+            exported = torch.export.export(module.requires_grad_(False), inputs)
             lowered = to_edge_transform_and_lower(exported, [own_dequantizations], [xnnpack])
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, fitted, one_by_one
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
 from edgewright.runtime._failures import load_failure
 
 _KINDS: Final = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16",
@@ -60,9 +60,7 @@ class ExecuTorchEngine(FileEngine):
 
     def _compute(self, inputs: Arrays) -> Arrays:
         self._check(inputs)
-        stored = tuple(fitted(array, kind, f"input {index}")
-                       for index, (array, kind) in enumerate(zip(inputs, self._kinds, strict=True)))
-        return one_by_one(stored, self._run_one)
+        return one_by_one(inputs, self._run_one)
 
     def _run_one(self, inputs: Arrays) -> Arrays:
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]
@@ -74,3 +72,7 @@ class ExecuTorchEngine(FileEngine):
         if (not have or [shape[1:] for shape in have] != [shape[1:] for shape in self._shapes]
                 or len({len(array) for array in inputs}) != 1 or not len(inputs[0])):
             raise ValueError(f"given shapes {have}, expected {self._shapes} with any batch")
+        kinds = [array.dtype for array in inputs]
+        if kinds != self._kinds:  # the runtime would read the bytes as they are
+            raise ValueError(f"given {', '.join(map(str, kinds))}, expected "
+                             f"{', '.join(map(str, self._kinds))}")

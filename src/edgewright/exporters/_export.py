@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgewright.core import write_atomically
 from edgewright.errors import UsageError
-from edgewright.exporters._agreement import check_agreement
+from edgewright.exporters._agreement import check_agreement, load_file
 from edgewright.exporters._conditional import to_conditional_onnx
 from edgewright.exporters._conditional_engine import EveryExitEngine
 from edgewright.exporters._executorch import to_executorch
@@ -79,19 +79,19 @@ def prove_export(program: Program) -> float:
         ModelError: An operator has no translation; it is named.
         ParityError: The runtime's outputs are not the program's.
     """
-    return check_agreement(program, OnnxEngine(to_onnx(program)))
+    return check_agreement(program, load_file(OnnxEngine, to_onnx(program)))
 
 
 def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
     if target == "onnx":
         model = to_onnx(program)
-        return model, OnnxEngine(model)
+        return model, load_file(OnnxEngine, model)
     if target == "executorch":
         model = to_executorch(program)
-        return model, ExecuTorchEngine(model)
+        return model, load_file(ExecuTorchEngine, model)
     if target == "litert":
         model = to_litert(program)
-        return model, LiteRtEngine(model)
+        return model, load_file(LiteRtEngine, model)
     raise UsageError(f"unknown export target {target!r}; there are: 'onnx', 'executorch', 'litert'")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import keyword
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
         ModelError: The model cannot be captured; the message names the user's line.
     """
     check_unprepared(model)
+    _refuse_keywords(model)
     model = copy.deepcopy(model).cpu().eval()
     _give_momentum(model)
     try:
@@ -108,6 +110,15 @@ def _register_tensors(module: GraphModule) -> None:
         for name, value in (*owner.named_buffers(recurse=False, remove_duplicate=False),
                             *plain.items()):
             owner.register_buffer(name, value)
+
+
+def _refuse_keywords(model: nn.Module) -> None:
+    """A graph is run as Python code, which reads every tensor by its name."""
+    tensors = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    for name in tensors:
+        for part in filter(keyword.iskeyword, name.split(".")):
+            raise ModelError(f"{name} cannot be captured: {part!r} is a keyword of Python, and "
+                             "torch.export writes the name into code; call it otherwise")
 
 
 def _give_momentum(model: nn.Module) -> None:

@@ -92,10 +92,10 @@ def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
 
 
 def fitted(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
-    """An array in the type that a file has: converters write integers in fewer bits.
+    """An array in the type that a file has: converters write numbers in fewer bits.
 
     Raises:
-        ValueError: It is of another kind, or an integer does not fit.
+        ValueError: It is of another kind, or a number lies outside of the type's range.
 
     Example:
         >>> fitted(np.array([1, 2]), np.dtype("int32"), "ids").dtype
@@ -107,10 +107,12 @@ def fitted(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
     """
     if array.dtype == kind:
         return array
-    if not (np.issubdtype(array.dtype, np.integer) and np.issubdtype(kind, np.integer)):
+    same = any(np.issubdtype(array.dtype, family) and np.issubdtype(kind, family)
+               for family in (np.integer, np.floating))
+    if not same:
         raise ValueError(f"{name} is {array.dtype}, expected {kind}")
-    limits = np.iinfo(kind)
-    outside = array[(array < limits.min) | (array > limits.max)]
+    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+    outside = array[np.isfinite(array) & ((array < limits.min) | (array > limits.max))]
     if outside.size:
         raise ValueError(f"{name} holds {outside.flat[0]}, and the file takes {kind}, from "
                          f"{limits.min} to {limits.max}")

@@ -18,8 +18,8 @@ class LiteRtEngine(FileEngine):
 
     Tensors of rank 4 are given and returned with the channels before the rows, though the file
     has them last. What the file takes or returns as quantized integers is given and returned in
-    floating point; other integers may be given in any width that holds them. The file is for one
-    sample, so that those of a batch run one after another.
+    floating point; other numbers may be given in any width of their kind, and have to fit into the
+    file's. The file is for one sample, so that those of a batch run one after another.
 
     Args:
         model: The bytes of a ``.tflite`` file.
@@ -77,10 +77,9 @@ def _stored(array: NDArray[Any], spec: dict[str, Any], name: str) -> NDArray[Any
     if list(array.shape[1:]) != sizes[1:] or array.ndim != len(sizes):
         raise ValueError(f"{name} has shape {array.shape}, expected {tuple(sizes)} with any batch"
                          f"{', channels last' if array.ndim == 4 else ''}")
+    array = fitted(array, kind, name)
     if not scale:
-        return fitted(array, kind, name)
-    if array.dtype != kind:
-        raise ValueError(f"{name} is {array.dtype}, expected {kind}")
+        return array
     limits = np.iinfo(spec["dtype"])
     steps = np.rint(array * np.float32(1 / scale)) + zero_point  # as a program rounds them
     integers: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
