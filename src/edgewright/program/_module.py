@@ -76,9 +76,8 @@ def trainable(graph_module: GraphModule) -> CapturedModule:
 def set_training(module: GraphModule, mode: bool) -> None:
     """Write the mode into every mode-dependent node of ``module`` and recompile it, in place."""
     for node in module.graph.nodes:
-        position = _MODE_ARGUMENT.get(node.target)
-        if position is not None and not _always_batch_statistics(node):
-            node.update_arg(position, mode and _FROZEN not in node.meta)
+        if depends_on_mode(node):
+            node.update_arg(_MODE_ARGUMENT[node.target], mode and _FROZEN not in node.meta)
     module.recompile()
 
 
@@ -88,6 +87,11 @@ def freeze_norms(module: GraphModule) -> None:
         if node.target in _NORMS and not _always_batch_statistics(node):
             node.meta[_FROZEN] = True
     set_training(module, module.training)
+
+
+def depends_on_mode(node: Node) -> bool:
+    """Whether a call computes something else in training than in evaluation."""
+    return node.target in _MODE_ARGUMENT and not _always_batch_statistics(node)
 
 
 def _always_batch_statistics(node: Node) -> bool:

@@ -16,6 +16,7 @@ from edgewright.program._apply import Applied, apply_to
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
+from edgewright.program._constant_folding import folded_tensors, note_folded
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._module import CapturedModule, copy_graph, trainable
 from edgewright.program._nodes import calls
@@ -87,18 +88,25 @@ class Program:
         if not isinstance(exits, int):
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
         program = cls(graph_of(exported), inputs[0], exits=exits)
-        sparse = metadata.get("sparse", [])
-        if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
+        sparse, names = metadata.get("sparse", []), program.state_dict().keys()
+        if not isinstance(sparse, list) or not set(map(str, sparse)) <= names:
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
                              "tensors")
         hold_sparse(program.graph_module, sparse)
+        folded = metadata.get("folded", {})
+        if not isinstance(folded, dict) or not folded.keys() <= names:
+            raise ModelError(f"{path} says capture computed {folded!r}; expected names of its "
+                             "tensors")
+        note_folded(program.graph_module,
+                    {name: tuple(map(str, sources)) for name, sources in folded.items()})
         return program
 
     def save(self, path: str | Path) -> None:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
         save_archive(exported, Path(path), {"exits": self.exits,
-                                            "sparse": list(sparse_tensors(self.graph_module))})
+                                            "sparse": list(sparse_tensors(self.graph_module)),
+                                            "folded": folded_tensors(self.graph_module)})
 
     @property
     def graph(self) -> Graph:
