@@ -99,17 +99,17 @@ def cast(x, dtype):
 
 def autocast(x):
     with torch.autocast("cpu", torch.bfloat16):
-        return (x @ x.transpose(0, 1)[:, :4].new_ones(4, 4)).float()
+        return (x @ torch.ones(4, 4)).float()
 
 
 @pytest.mark.parametrize(("function", "message"), [
-    (functools.partial(cast, dtype=torch.float16), r"computes in float16 \(to at .*test_admission"),
+    (functools.partial(cast, dtype=torch.float16), r"computes in float16 \(to at .*conftest"),
     (functools.partial(cast, dtype=torch.bfloat16), "computes in bfloat16"),
     (autocast, "take half.. and torch.autocast out of the forward pass"),
-    (lambda x: x + torch.rand(4), r"draws random numbers in evaluation mode \(rand at .*test_adm"),
+    (lambda x: x + torch.rand(4), r"draws random numbers in evaluation mode \(rand at .*conftest"),
     (lambda x: x + torch.randn_like(x), "draws random numbers"),
     (lambda x: nn.functional.dropout(x, 0.5), "draws random numbers"),
-    (lambda x: x[x > 0].sum() + x, r"from the values of its input \(index at .*test_admission"),
+    (lambda x: x[x > 0].sum() + x, r"from the values of its input \(index at .*conftest"),
     (lambda x: x * x.max().item(), "from the values of its input"),
 ])
 def test_forward_passes_that_no_file_can_hold_are_refused(net, function, message):
@@ -121,7 +121,7 @@ def test_a_branch_on_the_batch_size_is_refused(net):
     other_for_one = net(lambda _, x: x * 3 if x.shape[0] == 1 else x * 2)
     with pytest.raises(ModelError, match=r"for 1 sample\(s\) it computes something else"):
         Program.capture(other_for_one, torch.ones(1, 4))
-    with pytest.raises(ModelError, match=r"does not take every batch size.*<= 4"):
+    with pytest.raises(ModelError, match=r"does not take every batch size .2 <= batch and batch <= 4"):
         Program.capture(net(lambda _, x: x * 3 if x.shape[0] > 4 else x * 2), ROW)
     with pytest.raises(ModelError, match=r"specialized it to be a constant \(2\)\)"):
         Program.capture(net(lambda _, x: x.reshape(2, 4)), ROW)

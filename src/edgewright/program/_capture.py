@@ -34,9 +34,11 @@ from edgewright.program._value_reads import (
 )
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
-# What torch.export says of a batch size that a forward pass fixes or branches on.
-_VIOLATION: Final = re.compile(r"Constraints violated.*?\n\s*- (?:You marked batch as dynamic but "
-                               r"your code |Not all values of )?([^\n]*?)(?:\. If [^\n]*)?\n", re.S)
+# What torch.export says of a batch size that a forward pass fixes or branches on, and its name.
+_VIOLATION: Final = re.compile(
+    r"Constraints violated.*?\n\s*- (?:[^\n]*?(?:generated guard|your code) )?"
+    r"([^\n]*?)\.?(?: If [^\n]*)?\n", re.S)
+_BATCH_SIZE: Final = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[0\]")
 FORWARD_FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
                            AttributeError, NotImplementedError, ArithmeticError)
 
@@ -182,8 +184,9 @@ def _explain(model: nn.Module, error: BaseException) -> str:
                 "model")
     found = _VIOLATION.search(str(error))
     if found is not None:
-        return (f"{refusal}: its forward pass does not take every batch size ("
-                f"{found[1].strip()}); read sizes from the tensors (x.shape[0]) in place of "
-                "numbers, and branch on none of them")
+        condition = _BATCH_SIZE.sub("batch", found[1])
+        return (f"{refusal}: its forward pass does not take every batch size ({condition}); read "
+                "sizes from the tensors (x.shape[0]) in place of numbers, and branch on none of "
+                "them")
     return (f"{refusal}{failing_line(error)}; "
             "torch.export must be able to trace the forward pass for any batch size")
