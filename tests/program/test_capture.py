@@ -161,7 +161,7 @@ def test_a_failure_names_the_users_line():
     assert message.startswith("DataDependent cannot be captured at ")
     assert f"{__file__}:" in message
     assert "(if x.sum() > 0:" in message
-    assert "trace the forward pass for any batch size" in message
+    assert "branches on a value that depends on the input" in message
 
 
 def test_a_fixed_batch_size_is_refused(net):
@@ -174,7 +174,7 @@ def test_a_fixed_batch_size_is_refused(net):
     ((), "must be tensors with a batch dimension, got nothing"),
     ((3,), "must be tensors with a batch dimension, got int"),
     ((torch.zeros(2, 4), "x"), "got Tensor, str"),
-    (torch.tensor(1.0), "must be tensors with a batch dimension, got Tensor"),
+    (torch.tensor(1.0), "must be tensors with a batch dimension, got a number as Tensor"),
     ((torch.zeros(2, 4), torch.zeros(3, 4)), r"disagree on the batch size: \(2, 4\), \(3, 4\)"),
     (torch.zeros(0, 4), "hold no sample"),
     ((torch.zeros(2, 4), torch.zeros(2, 4)), "Linear cannot be captured.*positional argument"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import keyword
+import re
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -17,15 +16,35 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.program._model_state import model_state_of, note_model_state
+from edgewright.program._admission import (
+    check_inputs,
+    check_signature,
+    check_tensors,
+    unwrapped,
+)
+from edgewright.program._capture_check import check_operators, check_outputs
+from edgewright.program._constant_folding import fold_constants, folded_tensors
+from edgewright.program._model_copy import copy_model
+from edgewright.program._model_state import note_model_state, state_after_folding
 from edgewright.program._mutations import settle_writes
 from edgewright.program._prepared_models import check_unprepared
+from edgewright.program._quiet_export import quiet_export
 from edgewright.program._repeats import repeatable
 from edgewright.program._tidy import tidy
 from edgewright.program._training_intent import tell_lost_training
+from edgewright.program._value_reads import (
+    NOT_THE_USERS,
+    ReplayReads,
+    ValueOfInputError,
+    record_reads,
+)
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
-_NOT_THE_USERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+# What torch.export says of a batch size that a forward pass fixes or branches on, and its name.
+_VIOLATION: Final = re.compile(
+    r"Constraints violated.*?\n\s*- (?:[^\n]*?(?:generated guard|your code) )?"
+    r"([^\n]*?)\.?(?: If [^\n]*)?\n", re.S)
+_BATCH_SIZE: Final = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[0\]")
 FORWARD_FAILURES: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
                            AttributeError, NotImplementedError, ArithmeticError)
 
@@ -38,19 +57,29 @@ def example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     leaves = pytree.tree_leaves(inputs)
     if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
-        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
+        kinds = ", ".join(sorted({_kind(leaf) for leaf in leaves})) or "nothing"
         raise ModelError(f"example inputs must be tensors with a batch dimension, got {kinds}")
+    check_inputs(inputs)
     if len({leaf.shape[0] for leaf in leaves}) > 1:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
-        raise ModelError(f"example inputs disagree on the batch size: {shapes}")
+        raise ModelError(f"example inputs disagree on the batch size: {shapes}; the batch comes "
+                         "first in every input (transpose within the model what has it elsewhere, "
+                         "such as a state of (layers, N, width))")
     if leaves[0].shape[0] == 0:
         raise ModelError("example inputs hold no sample; one is enough, its values do not matter")
 
     def two(leaf: Tensor) -> Tensor:
         return torch.cat([leaf[:1], leaf[-1:]]).detach().cpu().contiguous()
 
-    batch: tuple[Any, ...] = pytree.tree_map(two, inputs)
+    with torch.inference_mode(False):
+        batch: tuple[Any, ...] = pytree.tree_map(two, inputs)
     return batch
+
+
+def _kind(leaf: object) -> str:
+    if isinstance(leaf, Tensor):
+        return "a number as Tensor" if not leaf.ndim else "Tensor"
+    return f"{type(leaf).__name__}{' (torch.from_numpy)' if hasattr(leaf, '__array__') else ''}"
 
 
 def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
@@ -59,21 +88,39 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
     Raises:
         ModelError: The model cannot be captured; the message names the user's line.
     """
+    model = unwrapped(model)
     check_unprepared(model)
     _refuse_keywords(model)
-    model = copy.deepcopy(model).cpu().eval()
+    check_tensors(model)
+    check_signature(model, example_inputs)
+    model = copy_model(model)
     _give_momentum(model)
-    try:
-        with _plain_attention():
-            model = repeatable(model, example_inputs, FORWARD_FAILURES)
-            exported = export_graph(model, example_inputs)
-    except FORWARD_FAILURES as error:
-        raise ModelError(_explain(model, error)) from error
-    module = graph_of(exported)
-    note_model_state(module, model_state_of(exported))
-    with _plain_attention():
+    with torch.inference_mode(False), torch.enable_grad(), _plain_operators():
+        model = repeatable(model, example_inputs, FORWARD_FAILURES)
+        exported = _exported(model, example_inputs)
+        module = graph_of(exported)
+        fold_constants(module, model)
+        note_model_state(module, state_after_folding(exported, folded_tensors(module)))
+        check_operators(module, type(model).__name__)
+        check_outputs(module, model, example_inputs)
         tell_lost_training(model, module, example_inputs, FORWARD_FAILURES)
     return module
+
+
+def _exported(model: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
+    """Export; where a value is read that depends on no input, once more with that value."""
+    try:
+        with quiet_export():
+            return export_graph(model, example_inputs)
+    except FORWARD_FAILURES as error:
+        try:
+            reads = record_reads(model, example_inputs)
+            if not reads.known:
+                raise ModelError(_explain(model, error)) from error
+            with quiet_export(), ReplayReads(reads):
+                return export_graph(model, example_inputs)
+        except (*FORWARD_FAILURES, ValueOfInputError) as again:
+            raise ModelError(_explain(model, again)) from error
 
 
 def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
@@ -132,12 +179,16 @@ def _give_momentum(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Keep evaluation-mode attention out of its fused, untrainable fast path."""
+def _plain_operators() -> Iterator[None]:
+    """Keep attention out of its fused, untrainable fast path, and products out of planned orders.
+
+    A plan for `einsum` (where opt_einsum is installed) compares sizes, and so fixes the batch.
+    """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with torch.backends.opt_einsum.flags(enabled=False):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
@@ -147,11 +198,22 @@ def failing_line(error: BaseException) -> str:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()),
                   type(error).__name__)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if not frame.filename.startswith(_NOT_THE_USERS)]
+              if not frame.filename.startswith(NOT_THE_USERS)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else ""
     return f"{where}: {reason}"
 
 
 def _explain(model: nn.Module, error: BaseException) -> str:
-    return (f"{type(model).__name__} cannot be captured{failing_line(error)}; "
+    refusal = f"{type(model).__name__} cannot be captured"
+    if isinstance(error, ValueOfInputError):
+        return (f"{refusal}{failing_line(error)} a value that depends on the input, which a graph "
+                "cannot; compute both ways and choose with torch.where, or do it outside of the "
+                "model")
+    found = _VIOLATION.search(str(error))
+    if found is not None:
+        condition = _BATCH_SIZE.sub("batch", found[1])
+        return (f"{refusal}: its forward pass does not take every batch size ({condition}); read "
+                "sizes from the tensors (x.shape[0]) in place of numbers, and branch on none of "
+                "them")
+    return (f"{refusal}{failing_line(error)}; "
             "torch.export must be able to trace the forward pass for any batch size")

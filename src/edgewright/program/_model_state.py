@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -47,6 +47,19 @@ def model_state_of(exported: ExportedProgram) -> ModelState:
         (*signature.non_persistent_buffers, *signature.lifted_tensor_constants),
         tuple(name for name in unread if id(state[name]) not in kept),
         {name: kept[id(state[name])] for name in unread if id(state[name]) in kept})
+
+
+def state_after_folding(exported: ExportedProgram,
+                        folded: Mapping[str, tuple[str, ...]]) -> ModelState:
+    """The difference once capture has stored what the model computes from constants.
+
+    Args:
+        exported: What the model was exported to.
+        folded: Tensors that capture computed, each with the stored tensors it was computed from.
+    """
+    found = model_state_of(exported)
+    of_numbers = (name for name, sources in folded.items() if not sources)
+    return replace(found, unlisted=(*found.unlisted, *of_numbers))
 
 
 def note_model_state(module: GraphModule, noted: ModelState) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
 import torch
 from torch.fx import Graph, Node
+
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def calls(graph: Graph) -> Iterator[Node]:
@@ -20,6 +23,12 @@ def op_name(node: Node) -> str:
     target: Any = node.target
     name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
     return str(name).removeprefix("aten::")
+
+
+def line_of(node: Node) -> str:
+    """Where the user's code makes a call, as " at file:line"; empty where torch does not say."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
 
 
 # Element-wise, but not tagged so by torch.

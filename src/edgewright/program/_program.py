@@ -17,6 +17,7 @@ from edgewright.program._apply import Applied, apply_to
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
+from edgewright.program._constant_folding import folded_tensors, note_folded
 from edgewright.program._costs import Costs, count_costs
 from edgewright.program._examples import examples_of
 from edgewright.program._facts import check_facts, count_facts
@@ -98,11 +99,17 @@ class Program:
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
         program = cls(graph_of(exported), inputs[0], exits=exits)
         check_facts(program.graph, path, metadata.get("facts"))
-        sparse = metadata.get("sparse", [])
-        if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
+        sparse, names = metadata.get("sparse", []), program.state_dict().keys()
+        if not isinstance(sparse, list) or not set(map(str, sparse)) <= names:
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
                              "tensors")
         hold_sparse(program.graph_module, sparse)
+        folded = metadata.get("folded", {})
+        if not isinstance(folded, dict) or not folded.keys() <= names:
+            raise ModelError(f"{path} says capture computed {folded!r}; expected names of its "
+                             "tensors")
+        note_folded(program.graph_module,
+                    {name: tuple(map(str, sources)) for name, sources in folded.items()})
         if "model_state" in metadata:
             note_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
@@ -113,6 +120,7 @@ class Program:
         save_archive(exported, Path(path), {
             "exits": self.exits, "facts": count_facts(self.graph),
             "sparse": list(sparse_tensors(self.graph_module)),
+            "folded": folded_tensors(self.graph_module),
             "model_state": asdict(noted_model_state(self.graph_module))})
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
+from edgewright.program._model_copy import copy_model
 from edgewright.program._mutations import WAY_OUT
 from edgewright.program._parity import random_inputs
 
@@ -39,7 +40,7 @@ def repeatable(model: nn.Module, example: tuple[Any, ...],
     for earlier, later in ((random_inputs(example, 0), random_inputs(_reversed(example), 1)),
                            (example, _reversed(example)), (example, example)):
         try:
-            tried = copy.deepcopy(model)
+            tried = copy_model(model)
             first = _call(tried, later)
             before = _attributes(tried)
             _call(tried, earlier)

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewright.errors import EdgewrightWarning
+from edgewright.program._model_copy import copy_model
 from edgewright.program._module import trainable
 from edgewright.program._nodes import calls
 from edgewright.program._parity import compare_outputs, random_inputs
@@ -44,7 +45,7 @@ def tell_lost_training(model: nn.Module, captured: GraphModule, example: tuple[A
         failures: What a forward pass may raise; then nothing is said.
     """
     inputs = random_inputs(example, _SEED)
-    own, draws = copy.deepcopy(model).train(), _Draws()
+    own, draws = copy_model(model).train(), _Draws()
     try:
         with draws.inside(own):
             wanted = _forward(own, inputs)

@@ -36,6 +36,11 @@ def is_switched_on(node: Node) -> bool:
     return name is not None and bool(named(node, name, default=False))
 
 
+def depends_on_mode(node: Node) -> bool:
+    """Whether a call of a graph in evaluation form computes something else in training."""
+    return switch_of(node) is not None and not is_switched_on(node)
+
+
 def switch(node: Node, on: bool) -> None:
     """Let a call compute as in training, or as in evaluation, in place."""
     name = switch_of(node)

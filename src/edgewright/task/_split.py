@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
+from edgewright.task._arrays import plain
 from edgewright.task._seeded import seeded
 from edgewright.task._view import Policy, View
 
 _DIGESTED = 256  # samples at a time
-_NOT_INDICES = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Batch(NamedTuple):
@@ -194,14 +194,16 @@ def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> 
     Raises:
         DataError: They are no integers, no vector, or one is negative.
     """
-    if targets.dtype in _NOT_INDICES or targets.is_complex():
-        raise DataError(f"the targets of the {name} split are {_plain(targets.dtype)}; expected "
-                        "integers, the index of each sample's class")
+    if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
+        raise DataError(f"the targets of the {name} split are {plain(targets.dtype)}; expected "
+                        "integers, the index of each sample's class (argmax(1) of one-hot rows, "
+                        "long() of whole numbers)")
     if targets.ndim != 1:
         raise DataError(f"the targets of the {name} split have shape {tuple(targets.shape)}; "
                         "expected one class index a sample, shape (N,)")
+    targets = targets.long()
     check_range(targets, None, name, indices)
-    return targets.long()
+    return targets
 
 
 def check_range(targets: Tensor, num_classes: int | None, name: str,
@@ -234,11 +236,31 @@ def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None =
 def check_lengths(inputs: tuple[Tensor, ...], targets: Tensor, name: str) -> None:
     """Refuse inputs and targets of different lengths."""
     lengths = {len(tensor) if tensor.ndim else 0 for tensor in (*inputs, targets)}
-    if len(lengths) != 1:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
-                        f"{tuple(targets.shape)}; their lengths must agree")
+    if len(lengths) == 1:
+        return
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+    count = len(targets) if targets.ndim else 0
+    turned = [tensor for tensor in inputs
+              if tensor.ndim > 1 and len(tensor) != count and count in tensor.shape]
+    remedy = (f"; samples come first: transpose the one of shape {tuple(turned[0].shape)}, and "
+              "back within the model" if turned else "")
+    raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
+                    f"{tuple(targets.shape)}; their lengths must agree{remedy}")
 
 
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def check_alike(reference: Split, other: Split) -> None:
+    """Refuse a split whose samples another model would take than another split's.
+
+    Raises:
+        DataError: Names both splits, shapes and types.
+    """
+    first, second = _form(reference), _form(other)
+    if first != second:
+        raise DataError(f"a sample of the {other.name} split is {second}, one of the "
+                        f"{reference.name} split {first}; a model takes one form: prepare both "
+                        "in the same way")
+
+
+def _form(split: Split) -> str:
+    return " and ".join(f"{plain(tensor.dtype)} {tuple(tensor.shape[1:])}"
+                        for tensor in split.example())
