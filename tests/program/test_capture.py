@@ -183,3 +183,10 @@ def test_a_fixed_batch_size_is_refused(net):
 def test_wrong_example_inputs_say_what_is_wrong(inputs, message):
     with pytest.raises(ModelError, match=message):
         Program.capture(nn.Linear(4, 2), inputs)
+
+
+def test_a_name_that_python_keeps_for_itself_is_refused():
+    model = nn.ModuleDict({"class": nn.Linear(2, 2)})
+    with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a keyword of "
+                                         "Python, .*; call it otherwise"):
+        Program.capture(model, torch.zeros(1, 2))
