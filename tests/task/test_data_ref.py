@@ -43,7 +43,7 @@ def test_what_is_none_is_refused(ref, message):
 
 
 def test_a_bare_folder_is_told_how_it_is_written(tmp_path):
-    with pytest.raises(UsageError, match="for a folder write imagefolder:.* or parquet:"):
+    with pytest.raises(UsageError, match=r"for a folder write imagefolder:.* or parquet:"):
         parse_data_ref(str(tmp_path))
 
 
