@@ -44,38 +44,45 @@ def run(out: Path, task: Task, net: nn.Module | None = None) -> Result:
     return ew.compress(net or model(), task, recipe="fast", out=out, quiet=True)
 
 
-def test_one_sample_of_the_test_split_makes_another_run(tmp_path: Path) -> None:
-    run(tmp_path / "run", data())
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("intact") / "run", data()).bundle.parent
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of another model on other data."""
+    return run(tmp_path_factory.mktemp("foreign") / "run", data(300), model(0.25)).bundle.parent
+
+
+def test_one_sample_of_the_test_split_makes_another_run(done: Path) -> None:
     for row in (201, 500, COUNT - 1):
         with pytest.raises(StorageError, match=r"another run \(it differs in: data\)"):
-            run(tmp_path / "run", data(row))
+            run(done, data(row))
 
 
-def test_one_weight_by_one_bit_makes_another_run(tmp_path: Path) -> None:
-    run(tmp_path / "run", data())
+def test_one_weight_by_one_bit_makes_another_run(done: Path) -> None:
     with pytest.raises(StorageError, match=r"another run \(it differs in: model\)"):
-        run(tmp_path / "run", data(), model(nudge=2**-23))
+        run(done, data(), model(nudge=2**-23))
 
 
 @pytest.mark.parametrize("name", ["model.edge", "baseline.edge", "manifest.json", "report.html",
                                   "recipe.yaml"])
-@pytest.mark.parametrize("harm", ["foreign", "missing"])
-def test_results_that_are_not_as_they_were_left_are_written_anew(name: str, harm: str,
-                                                                 tmp_path: Path) -> None:
-    done = run(tmp_path / "run", data())
-    before = [segment.sha256 for segment in done.manifest.segments]
-    file = tmp_path / "run" / name
-    foreign = run(tmp_path / "other", data(300), model(nudge=0.25)).bundle.parent / name
-    if harm == "foreign":
-        shutil.copy(foreign, file)
-    else:
-        file.unlink()
-    again = run(tmp_path / "run", data())
-    assert file.read_bytes() != foreign.read_bytes()
-    assert [segment.sha256 for segment in again.manifest.segments] == before
-    assert read_bundle(again.bundle).manifest == again.manifest
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text()) == json.loads(
-        again.manifest.model_dump_json())
+def test_results_that_are_not_as_they_were_left_are_written_anew(
+        name: str, done: Path, other: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    foreign = b"" if name == "recipe.yaml" else (other / name).read_bytes()
+    (folder / name).write_bytes(foreign)
+    again = run(folder, data())
+    assert (folder / name).read_bytes() != foreign
+    want, have = (read_bundle(place / "model.edge").manifest for place in (done, folder))
+    assert [s.sha256 for s in have.segments] == [s.sha256 for s in want.segments]
+    assert again.manifest == have
+    assert json.loads((folder / "manifest.json").read_text()) == json.loads(have.model_dump_json())
+    (folder / name).unlink()
+    run(folder, data())
+    assert (folder / name).is_file()
 
 
 @pytest.mark.parametrize("harm", ["foreign pair", "foreign", "truncated", "missing", "record"])

@@ -86,7 +86,8 @@ def test_a_dataset_that_draws_from_the_global_generators_has_one_digest():
             return 9
 
         def __getitem__(self, index):
-            return torch.rand(2) + random.random() + float(np.random.rand()), index % 2  # noqa: S311
+            noise = random.random() + float(np.random.rand())  # noqa: S311 - of a dataset
+            return torch.rand(2) + noise, index % 2
 
     state = torch.get_rng_state()
     first = DatasetSplit(Noisy()).digest()

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple, Self, final
+from typing import ClassVar, Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from edgewright.task._arrays import plain
 from edgewright.task._seeded import seeded
 from edgewright.task._view import Policy, View
 
-_DIGESTED = 256  # samples at a time
+_DIGESTED: Final = 256  # samples at a time
 
 
 class Batch(NamedTuple):

@@ -74,8 +74,9 @@ def check_count(outputs: Sequence[Tensor], samples: int, exits: int) -> None:
         return
     listed = ", ".join(_form(output, samples) for output in outputs)
     expected = ("one tensor of logits (N, classes)" if exits == 0 else
-                f"{exits + 1} tensors of logits, of {exits} early exits and of the final output")
-    raise ModelError(f"the model returns {len(outputs)} outputs ({listed}); expected {expected}. "
+                f"{exits + 1} of them, of {exits} early exits and of the final output")
+    raise ModelError(f"the model returns {len(outputs)} outputs ({listed}), and this takes a "
+                     f"classifier that returns {expected}. "
                      "Several outputs are not taken for exits: wrap the model so that it returns "
                      "the logits alone (early exits are what add_exits adds; for an objective on "
                      "several outputs, give train your own Objective)")
