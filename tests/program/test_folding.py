@@ -37,6 +37,11 @@ def fold(model, inputs, randomise):
     (nn.Sequential(conv(3, 4, padding="same", bias=False), nn.BatchNorm2d(4)), IMAGE),
     (nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4)), torch.zeros(1, 3, 9)),
     (nn.Sequential(nn.Conv3d(2, 4, 2), nn.BatchNorm3d(4)), torch.zeros(1, 2, 3, 3, 3)),
+    (nn.Sequential(nn.ConvTranspose1d(3, 4, 3), nn.BatchNorm1d(4)), torch.zeros(1, 3, 9)),
+    (nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2, bias=False), nn.BatchNorm2d(4)), IMAGE),
+    (nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), nn.BatchNorm2d(6)),
+     torch.zeros(1, 4, 8, 8)),
+    (nn.Sequential(nn.ConvTranspose3d(2, 4, 2), nn.BatchNorm3d(4)), torch.zeros(1, 2, 3, 3, 3)),
     (nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), torch.zeros(1, 4)),
     (nn.Sequential(conv(3, 4), nn.BatchNorm2d(4)).double(), IMAGE.double()),
 ])
