@@ -20,6 +20,7 @@ from edgewright.exporters._quantized_layers import QuantizedLayer, quantized_lay
 _PACKED_BITS: Final = (2, 4, 8)
 _FLOAT_ACTIVATIONS: Final = 1   # else the runtime rounds what the layer reads to eight bits
 _LEAST_GROUP: Final = 16
+_CONSTANT_ONLY: Final = frozenset({"GRU", "LSTM", "RNN", "ConvTranspose"})
 
 
 def store_weights(graph: ir.Graph) -> None:
@@ -43,7 +44,8 @@ def store_weights(graph: ir.Graph) -> None:
             _look_up(graph, lookup, integers)
         readers = [use for use in uses if use.node not in lookups]
         if readers:
-            real = _real(graph, value, integers, shared=bool(lookups))
+            real = _real(graph, value, integers, shared=bool(lookups), constant=any(
+                reader.op_type in _CONSTANT_ONLY for reader, _ in readers))
             for reader, place in readers:
                 reader.replace_input_with(place, real)
     drop_unread(graph)
@@ -100,7 +102,8 @@ def _unsigned(graph: ir.Graph, integers: NDArray[Any], bits: int) -> ir.Value:
     return add_constant(graph, ir.tensor(parts.sum(-1).astype(np.uint8)), "packed")
 
 
-def _real(graph: ir.Graph, value: ir.Value, integers: Integers, *, shared: bool) -> ir.Value:
+def _real(graph: ir.Graph, value: ir.Value, integers: Integers, *, shared: bool,
+          constant: bool) -> ir.Value:
     """Cast, less the zero points, times the scales.
 
     Args:
@@ -108,13 +111,18 @@ def _real(graph: ir.Graph, value: ir.Value, integers: Integers, *, shared: bool)
         value: The numbers as they are computed now.
         integers: What stands for them.
         shared: The file needs the integers a byte each anyway.
+        constant: OpenVINO is to compute it when it loads the file. It keeps a cast from bytes and
+            a product as they are, for kernels that read such weights.
     """
     weight = integers.source
     if weight is None or (not shared and _fits_four_bits(integers)):
         kind = ir.DataType.INT4 if _fits_four_bits(integers) and not shared else ir.DataType.INT8
         weight = add_constant(graph, ir.tensor(
             np.ascontiguousarray(integers.values, dtype=kind.numpy())), "weight")
-    nodes = [ir.node("Cast", [weight], {"to": int(ir.DataType.FLOAT)})]
+    kinds = (ir.DataType.INT32, ir.DataType.FLOAT) if constant else (ir.DataType.FLOAT,)
+    nodes: list[ir.Node] = []
+    for kind in kinds:
+        nodes.append(ir.node("Cast", nodes[-1].outputs if nodes else [weight], {"to": int(kind)}))
     if integers.zero_points is not None:
         zeros = without_repeats(integers.zero_points).astype(np.float32)
         nodes.append(ir.node("Sub", [*nodes[-1].outputs,
