@@ -104,9 +104,10 @@ def test_what_does_not_is_taken(function):
         assert torch.equal(x, before)
 
 
-def test_random_numbers_are_no_state():
+def test_random_numbers_are_refused_as_such_and_not_as_state():
     model = Remembering(lambda m, x: m.layer(x) + torch.randn(4)).eval()
-    assert Program.capture(model, torch.zeros(1, 4)).run(torch.zeros(2, 4)).shape == (2, 4)
+    with pytest.raises(ModelError, match="draws random numbers in evaluation mode"):
+        Program.capture(model, torch.zeros(1, 4))
 
 
 def test_outputs_that_are_not_finite_are_no_state():

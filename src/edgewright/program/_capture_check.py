@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Final
 
 import torch
@@ -57,7 +58,7 @@ def check_outputs(module: GraphModule, model: nn.Module, example_inputs: tuple[A
         inputs = pytree.tree_map(lambda leaf, count=batch: leaf[:count].clone(), example_inputs)
         with torch.no_grad():
             try:
-                want = model(*inputs)
+                want = model(*copy.deepcopy(inputs))
             except (RuntimeError, ValueError, TypeError, LookupError):
                 continue  # a model that cannot take one sample by itself
             have = module(*inputs)
@@ -90,6 +91,8 @@ def _draws(node: Node) -> bool:
     """Whether a call draws random numbers in evaluation mode."""
     target: Any = node.target
     if not isinstance(target, torch._ops.OpOverload):
+        return False
+    if named(node, "p", 1.0) == 0:  # a dropout of nothing
         return False
     if named(node, "train", False) is True or named(node, "dropout_p", 0.0):
         return True

@@ -88,12 +88,17 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def _attributes(model: nn.Module) -> dict[str, Any]:
-    """Every attribute and tensor, with what tells whether it was changed."""
-    return {f"{path}.{name}".lstrip("."): (value, _mark(value))
+    """Every attribute and tensor, kept alive with its memory, and what tells whether it changed."""
+    return {f"{path}.{name}".lstrip("."): (_held(value), _mark(value))
             for path, module in model.named_modules()
             for name, value in (*vars(module).items(), *module.named_buffers(recurse=False),
                                 *module.named_parameters(recurse=False))
             if name not in _TORCHS}
+
+
+def _held(value: Any) -> Any:
+    """The value and, of a tensor, its memory, so that no other is found at the same address."""
+    return (value, value.detach()) if isinstance(value, Tensor) else value
 
 
 def _mark(value: Any) -> Any:
