@@ -97,15 +97,21 @@ def _attributes(model: nn.Module) -> dict[str, Any]:
 
 
 def _held(value: Any) -> Any:
-    """The value and, of a tensor, its memory, so that no other is found at the same address."""
-    return (value, value.detach()) if isinstance(value, Tensor) else value
+    """The value with what it holds, so that nothing new is found at the same address."""
+    if isinstance(value, Tensor):
+        return value, value.detach()
+    return (value, _contents(value)) if isinstance(value, _CONTAINERS) else value
+
+
+def _contents(container: Any) -> tuple[Any, ...]:
+    return tuple(container.values() if isinstance(container, dict) else container)
 
 
 def _mark(value: Any) -> Any:
     if isinstance(value, Tensor):
         return id(value), value.data_ptr(), value._version
     if isinstance(value, _CONTAINERS):
-        return tuple(map(id, value.values() if isinstance(value, dict) else value))
+        return tuple(map(id, _contents(value)))
     return value if isinstance(value, bool | int | float | str) else id(value)
 
 
