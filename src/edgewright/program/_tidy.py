@@ -20,7 +20,7 @@ def tidy(module: GraphModule) -> None:
     """Drop what computes nothing, and let every call read the batch size off its own input."""
     inline_plain_regions(module)
     for node in list(module.graph.nodes):
-        if node.target in _IDENTITIES or _is_whole_slice(node):
+        if node.target in _IDENTITIES or _is_whole_slice(node) or _detaches_a_constant(node):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif node.target is aten.sym_size.int:
@@ -50,6 +50,12 @@ def drop_unused_tensors(module: GraphModule) -> None:
         if name not in used:
             owner, _, leaf = name.rpartition(".")
             delattr(module.get_submodule(owner), leaf)
+
+
+def _detaches_a_constant(node: Node) -> bool:
+    """Whether a call detaches what has no history, as ``torch.tensor`` does of its number."""
+    return (node.target is aten.detach_.default and isinstance(node.args[0], Node)
+            and node.args[0].op == "get_attr")
 
 
 def _is_whole_slice(node: Node) -> bool:

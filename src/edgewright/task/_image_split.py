@@ -65,6 +65,11 @@ class ImageSplit(Split):
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
+    def form(self) -> tuple[str, ...]:
+        """Type and shape of an image, without decoding one."""
+        recipe = self.preprocessing
+        return (f"float32 {(recipe.channels, recipe.height, recipe.width)}",)
+
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
         assert targets is not None  # noqa: S101  (given to the base)
