@@ -195,7 +195,7 @@ def test_a_padding_with_infinity_lies_on_no_grid(net):
 
 
 def test_layers_without_a_kernel_are_named(net):
-    program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight * 2),
+    program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight.flip(0)),
                                   l=nn.LSTM(6, 3, batch_first=True), h=nn.Linear(6, 3)),
                               torch.zeros(2, 5, 6))
     reasons = place(program, Quantization()).kept.values()
