@@ -24,7 +24,8 @@ def tidy(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target is _COPY and node in written:
             node.target = aten.clone.default
-        elif node.target in _IDENTITIES or _is_whole_slice(node):
+        elif (node.target in _IDENTITIES or _is_whole_slice(node)
+                or _detaches_a_constant(node)):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif node.target is aten.sym_size.int:
@@ -54,6 +55,12 @@ def drop_unused_tensors(module: GraphModule) -> None:
         if name not in used:
             owner, _, leaf = name.rpartition(".")
             delattr(module.get_submodule(owner), leaf)
+
+
+def _detaches_a_constant(node: Node) -> bool:
+    """Whether a call detaches what has no history, as ``torch.tensor`` does of its number."""
+    return (node.target is aten.detach_.default and isinstance(node.args[0], Node)
+            and node.args[0].op == "get_attr")
 
 
 def _is_whole_slice(node: Node) -> bool:

@@ -75,6 +75,11 @@ class ImageSplit(Split):
         """Policies, and whether images are mirrored."""
         return f"{super().variation}, mirrored" if self._flip else super().variation
 
+    def form(self) -> tuple[str, ...]:
+        """Type and shape of an image, without decoding one."""
+        recipe = self.preprocessing
+        return (f"float32 {(recipe.channels, recipe.height, recipe.width)}",)
+
     def _contents(self) -> Iterator[bytes | memoryview]:
         labels = self.labels()
         assert labels is not None  # noqa: S101  (given to the base)

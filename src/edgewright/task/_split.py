@@ -164,6 +164,11 @@ class Split(ABC):
         """The inputs of the first ``n`` samples (fewer where there are fewer), as one batch."""
         return next(self.select(range(min(n, len(self)))).batches(max(n, 1))).inputs
 
+    def form(self) -> tuple[str, ...]:
+        """Type and shape of each input of a sample; where a split cannot say, of its first."""
+        return tuple(f"{plain(tensor.dtype)} {tuple(tensor.shape[1:])}"
+                     for tensor in self.example())
+
     @final
     def sample(self, n: int, *, seed: int = 0) -> Self:
         """A random subset of ``n`` samples (all of them where there are fewer), kept in order."""
@@ -254,13 +259,8 @@ def check_alike(reference: Split, other: Split) -> None:
     Raises:
         DataError: Names both splits, shapes and types.
     """
-    first, second = _form(reference), _form(other)
+    first, second = reference.form(), other.form()
     if first != second:
-        raise DataError(f"a sample of the {other.name} split is {second}, one of the "
-                        f"{reference.name} split {first}; a model takes one form: prepare both "
-                        "in the same way")
-
-
-def _form(split: Split) -> str:
-    return " and ".join(f"{plain(tensor.dtype)} {tuple(tensor.shape[1:])}"
-                        for tensor in split.example())
+        raise DataError(f"a sample of the {other.name} split is {' and '.join(second)}, one of "
+                        f"the {reference.name} split {' and '.join(first)}; a model takes one "
+                        "form: prepare both in the same way")
