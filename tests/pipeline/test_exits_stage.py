@@ -49,7 +49,8 @@ def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
         optimizer.step()
     model.zero_grad()
     task = Task((x[:100], y[:100]), (x[100:200], y[100:200]), (x[200:], y[200:]))
-    ruinous = Training(epochs=1, lr=50.0, schedule="constant", accelerator="cpu")
+    ruinous = Training(epochs=1, lr=50.0, weight_decay=0.04, schedule="constant",  # w <- -w
+                       accelerator="cpu")
     recipe = Recipe(recover=ruinous, exits=ew.EarlyExits(
         count=1, max_drop=1e-4, confidence=0.999, backbone="freeze",
         training=Training(epochs=1, accelerator="cpu")))
