@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,28 +85,38 @@ def test_results_that_are_not_as_they_were_left_are_written_anew(
 
 
 @pytest.mark.parametrize("harm", ["foreign pair", "foreign", "truncated", "missing", "record"])
-def test_a_stage_that_is_not_as_it_was_left_runs_again(
-        harm: str, finished: Result, run_whole: Callable[[Path], Result], tmp_path: Path) -> None:
+def test_a_stage_that_is_not_as_it_was_left_runs_again(harm: str, done: Path, other: Path,
+                                                       tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(finished.bundle.parent, folder)
-    program, record = (folder / "stages" / f"2-recover.{end}" for end in ("pt2", "json"))
+    shutil.copytree(done, folder)
+    program, record = (folder / "stages" / f"1-quantize.{end}" for end in ("pt2", "json"))
     if harm.startswith("foreign"):
-        shutil.copy(folder / "stages" / "1-prune.pt2", program)
+        shutil.copy(other / "stages" / program.name, program)
     if harm == "foreign pair":
-        shutil.copy(folder / "stages" / "1-prune.json", record)
+        shutil.copy(other / "stages" / record.name, record)
     if harm == "truncated":
         program.write_bytes(program.read_bytes()[:100])
     if harm == "missing":
         program.unlink()
     if harm == "record":
         record.write_text("{}")
-    again = run_whole(folder)
-    assert [s.sha256 for s in again.manifest.segments] == [
-        s.sha256 for s in finished.manifest.segments]
-    assert again.manifest.stages[2].name == "recover"
-    want, have = (ew.Program.load(place / "stages" / "2-recover.pt2").state_dict()
-                  for place in (finished.bundle.parent, folder))
+    again = run(folder, data())
+    want = ew.Program.load(done / "stages" / program.name).state_dict()
+    have = ew.Program.load(program).state_dict()
     assert all(torch.equal(want[name], have[name]) for name in want)
+    assert all(torch.equal(want[name], value)
+               for name, value in again.program.state_dict().items())
+
+
+def test_a_stage_made_anew_makes_those_after_it_anew(done: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    first = folder / "stages" / "0-capture.pt2"
+    first.write_bytes(b"")
+    before = (folder / "stages" / "1-quantize.json").read_bytes()
+    run(folder, data())
+    assert first.stat().st_size
+    assert (folder / "stages" / "1-quantize.json").read_bytes() != before
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
