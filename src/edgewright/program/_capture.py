@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
@@ -105,13 +106,25 @@ def _give_momentum(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Keep evaluation-mode attention out of its fused, untrainable fast path."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
+    """Keep evaluation-mode attention out of its fused, untrainable fast path.
+
+    Transformers look at a mask's numbers for whether it is causal, as a hint for that path; no
+    graph can be captured through the question, and the mask is applied whatever the answer.
+    """
+    enabled, looks = torch.backends.mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
     torch.backends.mha.set_fastpath_enabled(False)
+    transformer._detect_is_causal_mask = _told_to_be_causal
     try:
         yield
     finally:
+        transformer._detect_is_causal_mask = looks
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _told_to_be_causal(mask: Tensor | None, is_causal: bool | None = None,
+                       size: int | None = None) -> bool:
+    del mask, size
+    return bool(is_causal)
 
 
 def failing_line(error: BaseException) -> str:
