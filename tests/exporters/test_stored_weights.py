@@ -44,16 +44,17 @@ class Tied(nn.Module):
         return F.linear(self.norm(self.table(ids)), self.table.weight)
 
 
-class Reader(nn.Module):
-    """One function of one weight and an input."""
+class Readers(nn.Module):
+    """Functions of a weight each and of one input."""
 
-    def __init__(self, function, shape):
+    def __init__(self, readers):
         super().__init__()
-        self.function = function
-        self.w = nn.Parameter(torch.randn(shape))
+        self.functions = [function for function, _ in readers]
+        self.weights = nn.ParameterList(torch.randn(shape) for _, shape in readers)
 
     def forward(self, x):
-        return self.function(self.w, x)
+        return [function(weight, x)
+                for function, weight in zip(self.functions, self.weights, strict=True)]
 
 
 IDS = torch.arange(100).reshape(10, 10)
@@ -88,9 +89,10 @@ def test_a_recurrent_network_is_a_third_in_every_mode(kind, mode):
     program = Program.capture(Words(kind), IDS[:2])
     quantized = quantize(program, TASK, Quantization(mode=mode))
     model = to_onnx(quantized)
-    assert len(model) < 0.36 * len(to_onnx(program))
-    nodes = Counter(node.op_type for node in onnx.load_from_string(model).graph.node)
-    assert nodes[kind.__name__] == 2
+    assert len(model) < 0.43 * program.costs().weight_bytes
+    if kind is not nn.RNN:  # whose steps torch writes one by one
+        nodes = Counter(node.op_type for node in onnx.load_from_string(model).graph.node)
+        assert nodes[kind.__name__] == 2
     torch.testing.assert_close(run(model, IDS), quantized.run(IDS), rtol=1e-4, atol=1e-5)
 
 
@@ -126,27 +128,26 @@ READERS = [
     (lambda w, x: F.linear(x, w.t().chunk(2)[1]), (16, 64)),
     (lambda w, x: F.linear(x, w.view(64, 16)), (64, 16, 1)),
     (lambda w, x: torch.einsum("bij,jk->bik", x, w), (16, 64)),
-    (lambda w, x: torch.cat([w.expand(len(x), -1, -1), x], 1), (1, 40, 16)),
+    (lambda w, x: torch.cat([w.expand(x.shape[0], -1, -1), x], 1), (1, 40, 16)),
     (lambda w, x: F.embedding(x.argmax(-1), w), (64, 16)),
     (lambda w, x: w[x.argmax(-1)], (64, 16)),
 ]
 SETTINGS = [
-    {"weights": 4, "ends": None}, {"affine_weights": True}, {"granularity": "tensor"},
+    {}, {"weights": 4, "ends": None}, {"affine_weights": True}, {"granularity": "tensor"},
     {"granularity": "group", "group_size": 16}]
 
 
-@pytest.mark.parametrize(("function", "shape", "settings"), [
-    *((*reader, {}) for reader in READERS),
-    *((*READERS[index], settings) for index in (0, 4, 8) for settings in SETTINGS)])
-def test_what_reads_a_weight_computes_the_program_s_numbers(function, shape, settings):
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_what_reads_a_weight_computes_the_program_s_numbers(settings):
     torch.manual_seed(0)
     x = torch.randn(4, 16, 16)
-    program = Program.capture(Reader(function, shape), x[:2])
+    program = Program.capture(Readers(READERS), x[:2])
     quantized = quantize(program, None, Quantization(mode="weight_only", **settings))
-    file = to_onnx(quantized)
-    assert stored(file)["FLOAT"] < 2 * torch.Size(shape).numel()
-    torch.testing.assert_close(run(file, x), quantized.run(x), rtol=1e-4, atol=1e-4)
-    assert len(file) < len(to_onnx(program))
+    model = to_onnx(quantized)
+    assert stored(model)["FLOAT"] < program.costs().weight_bytes / 8
+    found = OnnxEngine(model).run((x.numpy(),))
+    for have, want in zip(found, quantized.run(x), strict=True):
+        torch.testing.assert_close(torch.from_numpy(have), want, rtol=1e-4, atol=1e-4)
 
 
 def test_a_transposed_convolution_reads_quantised_values_as_they_are(tmp_path):

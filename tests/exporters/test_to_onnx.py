@@ -161,3 +161,17 @@ def test_an_operator_without_translation_is_named(function, operator):
         to_onnx(program)
     assert "\x1b" not in str(caught.value)
     assert logger.level == level
+
+
+def test_a_projected_lstm_is_refused_by_name():
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = nn.LSTM(4, 6, proj_size=3, batch_first=True, bidirectional=True)
+
+        def forward(self, x):
+            return self.cells(x)[0]
+
+    program = Program.capture(Projected(), torch.randn(2, 5, 4))
+    with pytest.raises(ModelError, match="lstm is an LSTM with proj_size, which ONNX's has not"):
+        to_onnx(program)

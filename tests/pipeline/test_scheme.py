@@ -56,10 +56,16 @@ def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
     ({}, ("W8A8 of 4 layers",)),
     ({"weights": 4}, ("W8A8 of 2 layers, W4A8 of 2 layers",)),
     ({"layers": {"one": precision(4), "two": None}},
-     ("W8A8 of 2 layers, W4A8 of 1 layer", "in floating point: two (layers says so of 'two')")),
+     ("W8A8 of 2 layers, W4A8 of 1 layer",
+      "9.28 kB of the 13.8 kB stored (67%) stay in floating point: two (9.22 kB: layers says so of "
+      "'two'); two.bias (64 B: a bias, or a vector that is added or multiplied in floating point)")),
     ({"operators": ("linear",), "mode": "weight_only"},
      ("W8A32 of 1 layer",
-      "in floating point: stem, one, two (operators leaves out convolution)")),
+      "19.2 kB of the 20.3 kB stored (95%) stay in floating point: one, two, stem (19 kB: operators "
+      "leaves out convolution); one.bias, two.bias, stem.bias and 1 more (208 B: a bias, or a vector "
+      "that is added or multiplied in floating point)")),
+    ({"layers": {"stem": None}},
+     ("W8A8 of 3 layers", "in floating point: stem (layers says so of 'stem')")),
 ])
 def test_bits_and_what_stays(settings: dict[str, object], notes: tuple[str, ...],
                              trained_program: ew.Program, quadrant_task: Task) -> None:

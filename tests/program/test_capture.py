@@ -190,3 +190,21 @@ def test_a_name_that_python_keeps_for_itself_is_refused():
     with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a keyword of "
                                          "Python, .*; call it otherwise"):
         Program.capture(model, torch.zeros(1, 2))
+
+
+def test_a_transformer_with_a_causal_mask_made_in_forward_is_captured():
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+        def forward(self, x):
+            return self.layers(x, mask=nn.Transformer.generate_square_subsequent_mask(5))
+
+    torch.manual_seed(0)
+    model, x = Causal().eval(), torch.randn(3, 5, 8)
+    program = Program.capture(model, x[:1])
+    torch.testing.assert_close(program.run(x), model(x))
+    later = torch.cat([x[:, :4], x[:, 4:] + 1], 1)  # the last position is seen by itself alone
+    torch.testing.assert_close(program.run(later)[:, :4], program.run(x)[:, :4])

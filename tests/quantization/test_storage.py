@@ -136,7 +136,7 @@ def test_small_tensors_and_buffers_stay_as_they_are(net):
     placement = place(Program.capture(model, torch.randn(2, 6, 6)), ALONE)
     assert placement.weights == ()
     assert placement.kept == {
-        "small": "it is so small that its scales would take what is saved"}
+        "small": "it is so small that integers would save no bytes"}
 
 
 @pytest.mark.parametrize("layer", [

@@ -52,12 +52,26 @@ def _chosen(value: ir.Value) -> Chosen | None:
     return integers, scale, zero_point
 
 
+def _weight(graph: ir.Graph, layer: QuantizedLayer) -> ir.Value:
+    """A layer's integers as the product reads them.
+
+    What is read elsewhere too stays as it is, and the runtime turns it when it loads the file.
+    """
+    if not layer.is_linear:
+        return add_constant(graph, ir.tensor(layer.weight), "weight")
+    readers = [use for dequantize in layer.stored.uses()
+               for use in dequantize.node.outputs[0].uses()]
+    if len(readers) == 1:
+        return add_constant(graph, ir.tensor(np.ascontiguousarray(layer.weight.T)), "weight")
+    turned = ir.node("Transpose", [layer.stored], {"perm": [1, 0]})
+    graph.insert_before(layer.node, turned)
+    return turned.outputs[0]
+
+
 def _multiply(graph: ir.Graph, layer: QuantizedLayer, chosen: Chosen) -> None:
     integers, scale, zero_point = chosen
-    weight, shape = layer.weight, (-1, *[1] * (layer.weight.ndim - 2))
-    if layer.is_linear:
-        weight, shape = np.ascontiguousarray(weight.T), (-1,)
-    inputs = [integers, add_constant(graph, ir.tensor(weight), "weight"), zero_point]
+    shape = (-1,) if layer.is_linear else (-1, *[1] * (layer.weight.ndim - 2))
+    inputs = [integers, _weight(graph, layer), zero_point]
     if layer.zero_points is not None:
         inputs.append(add_constant(graph, ir.tensor(layer.zero_points), "zero_points"))
     attributes = () if layer.is_linear else layer.node.attributes.values()

@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import onnx_ir as ir
 import torch
@@ -35,6 +35,7 @@ def to_onnx(program: Program) -> bytes:
     Raises:
         ModelError: An operator has no translation; it is named.
     """
+    _refuse_projections(program)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -59,6 +60,19 @@ def to_onnx(program: Program) -> bytes:
     _name_values(model.graph, names)
     content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return content
+
+
+def _refuse_projections(program: Program) -> None:
+    """ONNX's LSTM has none, and torch writes one that does not run."""
+    for node in program.calls():
+        if node.target is not torch.ops.aten.lstm.input:
+            continue
+        arguments: Any = node.args
+        weights, has_biases, layers = arguments[2:5]
+        directions = 2 if arguments[7] else 1
+        if len(weights) != (4 if has_biases else 2) * layers * directions:
+            raise no_translation("ONNX", f"{node.name} is an LSTM with proj_size, which ONNX's "
+                                         "has not")
 
 
 def _reason(error: BaseException) -> str:

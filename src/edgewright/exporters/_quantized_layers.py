@@ -22,6 +22,7 @@ class QuantizedLayer:
 
     Attributes:
         node: The layer.
+        stored: The constant that holds the weight.
         weight: int8, (outputs, inputs, ...).
         scales: float32, one an output or (outputs, groups).
         zero_points: int8, as the scales; None if all are zero.
@@ -29,6 +30,7 @@ class QuantizedLayer:
     """
 
     node: ir.Node
+    stored: ir.Value
     weight: NDArray[Any]
     scales: NDArray[Any]
     zero_points: NDArray[Any] | None
@@ -69,12 +71,13 @@ def _read(node: ir.Node) -> QuantizedLayer | None:
         return None
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return None
+    stored = dequantize.inputs[0]
     weight, scales, zero_points = (array_of(value) for value in (*dequantize.inputs, None)[:3])
-    if weight is None or scales is None or weight.dtype != np.int8:
+    if stored is None or weight is None or scales is None or weight.dtype != np.int8:
         return None
     if scales.ndim and dequantize.attributes.get_int("axis", 1) != _axis(dequantize):
         return None
     if zero_points is not None and not zero_points.any():
         zero_points = None
     group = dequantize.attributes.get_int("block_size", 0) or None
-    return QuantizedLayer(node, weight, scales, zero_points, group)
+    return QuantizedLayer(node, stored, weight, scales, zero_points, group)

@@ -70,7 +70,7 @@ class Choice:
         if reason is None and not rules.stores_weights:
             reason = rules.reasons["stores-weights"]
         if reason is None and not weight.is_worthwhile:
-            reason = "it is so small that its scales would take what is saved"
+            reason = "it is so small that integers would save no bytes"
         if reason is not None:
             self.kept[name] = reason
         elif own is not None and own.weights is not None:
