@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+from edgewright.errors import ModelError
 from edgewright.exporters._attention_ranks import attend_in_four_dimensions
 from edgewright.exporters._clamps import clamp_integers
 from edgewright.exporters._failures import Translation
@@ -71,8 +72,8 @@ def _refuse_projections(program: Program) -> None:
         weights, has_biases, layers = arguments[2:5]
         directions = 2 if arguments[7] else 1
         if len(weights) != (4 if has_biases else 2) * layers * directions:
-            raise no_translation("ONNX", f"{node.name} is an LSTM with proj_size, which ONNX's "
-                                         "has not")
+            raise ModelError(f"the program has no ONNX translation: {node.name} is an LSTM with "
+                             "proj_size, which ONNX's has not; replace the operator in the model")
 
 
 def _reason(error: BaseException) -> str:
