@@ -51,7 +51,15 @@ def said(model):
             if issubclass(warning.category, EdgewrightWarning)]
 
 
+class Eager(nn.Module):
+    """A share that is nought in evaluation, as transformers' eager attention hands it on."""
+
+    def forward(self, x):
+        return F.dropout(x, 0.3 if self.training else 0.0, training=self.training)
+
+
 @pytest.mark.parametrize(("model", "name"), [
+    (nn.Sequential(nn.Dropout(0.1), Eager(), nn.Linear(8, 8)), "1"),
     (nn.Sequential(Residual(0.1), Residual(0.2)), "0.path, 1.path"),
     (nn.Sequential(nn.Linear(8, 8), Attention(0.1)), "1"),
     (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), "0.self_attn"),

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgewright.errors import EdgewrightWarning
 from edgewright.program._model_copy import copy_model
 from edgewright.program._module import trainable
-from edgewright.program._nodes import calls
+from edgewright.program._nodes import calls, named
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._training_switches import switch_of
 
@@ -138,8 +138,9 @@ def _draws_random_numbers(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _switched_modules(captured: GraphModule) -> set[str]:
-    """The modules whose dropout or the like is in the graph."""
-    return {_module_of(node) for node in calls(captured.graph) if switch_of(node)}
+    """The modules whose dropout or the like is in the graph, and does something there."""
+    return {_module_of(node) for node in calls(captured.graph)
+            if switch_of(node) and named(node, "p", 1.0) != 0}
 
 
 def _module_of(node: Node) -> str:
