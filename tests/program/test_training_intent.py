@@ -70,6 +70,20 @@ def test_random_numbers_that_are_lost_are_said_once_by_module(model, name):
     assert message.startswith("training the program leaves out what Sequential does in training")
 
 
+def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net):
+    model = net(lambda m, x: m.norm(m.layer(x.flatten(1))), layer=nn.Linear(SEQUENCE[0].numel(), 8),
+                norm=nn.BatchNorm1d(8))
+    class Resting(type(model)):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    model.__class__ = Resting
+    (message,) = said(model)
+    assert "(norm: the model's own train() leaves it in evaluation mode)" in message
+
+
 @pytest.mark.parametrize(("forward", "what"), [
     (lambda m, x: m.layer(x) + torch.randn_like(x) if m.training else m.layer(x), "draws random"),
     (lambda m, x: F.dropout(m.layer(x), 0.3 if m.training else 0.0), "draws random numbers"),
