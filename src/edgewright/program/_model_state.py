@@ -98,7 +98,8 @@ def load_state(module: GraphModule, state: Mapping[str, Tensor]) -> None:
     """Overwrite a graph module's tensors with others of their names, in place.
 
     Raises:
-        ModelError: Names, shapes or kinds of numbers do not fit; all that do not are named.
+        ModelError: Names, shapes or kinds of numbers do not fit, and all that do not are named; or
+            they are of a model whose code computes from them what the module holds.
     """
     own, noted = module.state_dict(), noted_model_state(module)
     folded = folded_tensors(module)
