@@ -142,3 +142,33 @@ def test_applying_back_leaves_the_models_state_dict_its_own(program, model):
     program.with_state(state).apply_to(model)
     assert list(model.state_dict()) == names
     assert torch.equal(model.rotary[0].cos, state["rotary.0.cos"])
+
+
+class Standardized(nn.Linear):
+    """Weight standardization: what is stored goes by the name of what it is computed from."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean(1, keepdim=True)
+        return nn.functional.linear(x, weight / weight.std(1, keepdim=True), self.bias)
+
+
+@pytest.mark.parametrize("layer", [
+    lambda: Standardized(8, 4),
+    lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)),
+])
+def test_weights_of_before_they_were_computed_are_refused(layer, tmp_path):
+    model, x = nn.Sequential(nn.Linear(8, 8), layer()).eval(), torch.randn(5, 8)
+    program = Program.capture(model, x)
+    program.save(tmp_path / "p.pt2")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    stored = torch.load(tmp_path / "weights.pt", weights_only=True)
+    for held in (program, Program.load(tmp_path / "p.pt2")):
+        for state in (model.state_dict(), stored):
+            with pytest.raises(ModelError, match=r"it holds 1\.weight as the model's code computed "
+                                                 r"it from .*load them into the model and capture"):
+                held.with_state(state)
+    module = program.module()
+    torch.save(module.state_dict(), tmp_path / "own.pt")
+    for state in (program.state_dict(), module.state_dict(),
+                  torch.load(tmp_path / "own.pt", weights_only=True)):
+        torch.testing.assert_close(program.with_state(state).run(x), model(x).detach())

@@ -51,7 +51,15 @@ def said(model):
             if issubclass(warning.category, EdgewrightWarning)]
 
 
+class Eager(nn.Module):
+    """A share that is nought in evaluation, as transformers' eager attention hands it on."""
+
+    def forward(self, x):
+        return F.dropout(x, 0.3 if self.training else 0.0, training=self.training)
+
+
 @pytest.mark.parametrize(("model", "name"), [
+    (nn.Sequential(nn.Dropout(0.1), Eager(), nn.Linear(8, 8)), "1"),
     (nn.Sequential(Residual(0.1), Residual(0.2)), "0.path, 1.path"),
     (nn.Sequential(nn.Linear(8, 8), Attention(0.1)), "1"),
     (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), "0.self_attn"),
@@ -60,6 +68,20 @@ def test_random_numbers_that_are_lost_are_said_once_by_module(model, name):
     (message,) = said(model)
     assert f"({name}: it draws random numbers in training" in message
     assert message.startswith("training the program leaves out what Sequential does in training")
+
+
+def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net):
+    model = net(lambda m, x: m.norm(m.layer(x.flatten(1))), layer=nn.Linear(SEQUENCE[0].numel(), 8),
+                norm=nn.BatchNorm1d(8))
+    class Resting(type(model)):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    model.__class__ = Resting
+    (message,) = said(model)
+    assert "(norm: the model's own train() leaves it in evaluation mode)" in message
 
 
 @pytest.mark.parametrize(("forward", "what"), [

@@ -92,6 +92,15 @@ def test_a_value_of_an_input_is_refused_in_one_line(net, function, line, capfd, 
     assert not caplog.records
 
 
+def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net, capfd, caplog):
+    model = net(lambda m, x: m.layer(x[:, :5]), layer=nn.Linear(8, 4)).eval()
+    with (caplog.at_level(logging.WARNING),
+          pytest.raises(ModelError, match=r"cannot be captured at .*mat1 and mat2 shapes")):
+        Program.capture(model, torch.zeros(1, 8))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
 def test_what_forward_prints_is_still_printed(net, capfd):
     import sys  # noqa: PLC0415
 

@@ -457,7 +457,7 @@ def test_a_module_that_does_not_serve_is_refused():
     task = Task((x, y), (x, y), (x[1:], y[1:]))
     with pytest.raises(ModelError, match="the model returned a dict"):
         train(Wrong(4, 2), task, Training(**CPU), LabelLoss())
-    with pytest.raises(UsageError, match="Linear has no parameter that requires a gradient"):
+    with pytest.raises(UsageError, match="the model has no parameter that requires a gradient"):
         train(nn.Linear(4, 2).requires_grad_(False), task, Training(**CPU), LabelLoss())
 
 

@@ -13,8 +13,10 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgewright.errors import ModelError
+from edgewright.program._constant_folding import folded_tensors
 
 _KEY: Final = "edgewright.model_state"
+_OF_PROGRAM: Final = "edgewright.program"  # in the metadata that torch gives a state dict
 
 
 @final
@@ -96,9 +98,13 @@ def load_state(module: GraphModule, state: Mapping[str, Tensor]) -> None:
     """Overwrite a graph module's tensors with others of their names, in place.
 
     Raises:
-        ModelError: Names, shapes or kinds of numbers do not fit; all that do not are named.
+        ModelError: Names, shapes or kinds of numbers do not fit, and all that do not are named; or
+            they are of a model whose code computes from them what the module holds.
     """
     own, noted = module.state_dict(), noted_model_state(module)
+    folded = folded_tensors(module)
+    if _is_a_models(state):
+        _refuse_sources({name: sources for name, sources in folded.items() if name in sources})
     given = _untied(state, noted.ties, own)
     faults = [f"{name} is missing" for name in own
               if name not in given and name not in noted.unlisted]
@@ -107,11 +113,32 @@ def load_state(module: GraphModule, state: Mapping[str, Tensor]) -> None:
     faults += [f"{name} {fault}" for name in own if name in given
                and (fault := _misfit(given[name], own[name]))]
     if faults:
+        _refuse_sources({name: sources for name, sources in folded.items()
+                         if not given.keys().isdisjoint({*sources} - own.keys())})
         raise ModelError(f"the weights do not fit the program: {_listed(faults)}; give what its "
                          "own state_dict() returns, or that of the very model it was captured "
                          "from")
     for name in own.keys() & given.keys():
         own[name].copy_(given[name])
+
+
+def mark_state(_module: object, _state: object, _prefix: str, metadata: dict[str, Any]) -> None:
+    """Say in a state dict's metadata that it is a program's; a hook of torch's `state_dict`."""
+    metadata[_OF_PROGRAM] = True
+
+
+def _is_a_models(state: Mapping[str, Tensor]) -> bool:
+    """Whether a module's own `state_dict` returned it, and no program's module."""
+    metadata = getattr(state, "_metadata", None)
+    return metadata is not None and _OF_PROGRAM not in metadata.get("", {})
+
+
+def _refuse_sources(folded: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse what the program holds the results of; of nothing, nothing."""
+    for name, sources in folded.items():
+        raise ModelError(f"the weights do not fit the program: it holds {name} as the model's code "
+                         f"computed it from {', '.join(sources[:4])}, and these weights are of "
+                         "before that; load them into the model and capture it again")
 
 
 def _untied(state: Mapping[str, Tensor], ties: Mapping[str, str],

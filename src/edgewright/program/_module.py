@@ -11,6 +11,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgewright.program._input_checks import check_inputs, note_inputs
+from edgewright.program._model_state import mark_state
 from edgewright.program._training_switches import is_switched_on, switch
 
 aten = torch.ops.aten
@@ -86,6 +87,7 @@ def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
     module.meta.update(source.meta)
     module.meta[_EXITS] = exits
     note_inputs(module)
+    module._register_state_dict_hook(mark_state)  # type: ignore[no-untyped-call]
     for node in module.graph.nodes:
         if is_switched_on(node):
             node.meta[_ALWAYS] = True

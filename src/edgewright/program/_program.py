@@ -188,7 +188,8 @@ class Program:
                 out.
 
         Raises:
-            ModelError: Names or shapes do not fit.
+            ModelError: Names or shapes do not fit, or the program holds what the model's code
+                computed of them.
 
         Example:
             >>> norm = nn.BatchNorm1d(4)

@@ -8,19 +8,16 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Final
-
-_LOGGERS: Final = ("torch.export", "torch.export._trace", "torch._export.non_strict_utils",
-                   "torch.fx.experimental.symbolic_shapes", "torch._dynamo.exc")
 
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Drop torch's warnings and its print of the graph so far; whatever else is written, stays.
+    """Drop torch's log and its print of the graph so far; whatever else is written, stays.
 
     What failed is in the exception, and an error of one line says it.
     """
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in sorted(logging.root.manager.loggerDict)
+               if name.partition(".")[0] == "torch"]  # a filter is not asked about those below
     written = io.StringIO()
     for logger in loggers:
         logger.addFilter(_is_no_warning)

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgewright.errors import EdgewrightWarning
 from edgewright.program._model_copy import copy_model
 from edgewright.program._module import trainable
-from edgewright.program._nodes import calls
+from edgewright.program._nodes import calls, named
 from edgewright.program._parity import compare_outputs, random_inputs
 from edgewright.program._training_switches import switch_of
 
@@ -63,7 +63,7 @@ def tell_lost_training(model: nn.Module, captured: GraphModule, example: tuple[A
         lost = (f"{len(pytree.tree_leaves(wanted))} outputs in training, where it has "
                 f"{len(pytree.tree_leaves(found))} in evaluation")
     elif draws.total == graph_draws.total and _differ(found, wanted):
-        lost = f"{_listed(_readers_of_mode(own))}: it computes something else in training"
+        lost = _differing(own)
     if lost:
         warnings.warn(f"training the program leaves out what {type(model).__name__} does in "
                       f"training alone ({lost}); a program is the graph of evaluation, whose "
@@ -138,13 +138,22 @@ def _draws_random_numbers(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _switched_modules(captured: GraphModule) -> set[str]:
-    """The modules whose dropout or the like is in the graph."""
-    return {_module_of(node) for node in calls(captured.graph) if switch_of(node)}
+    """The modules whose dropout or the like is in the graph, and does something there."""
+    return {_module_of(node) for node in calls(captured.graph)
+            if switch_of(node) and named(node, "p", 1.0) != 0}
 
 
 def _module_of(node: Node) -> str:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]).partition("@")[0] if stack else ""
+
+
+def _differing(own: nn.Module) -> str:
+    """Why a model in training computes something else than its graph does."""
+    resting = [name for name, module in own.named_modules() if not module.training]
+    if resting:
+        return f"{_listed(resting)}: the model's own train() leaves it in evaluation mode"
+    return f"{_listed(_readers_of_mode(own))}: it computes something else in training"
 
 
 def _readers_of_mode(model: nn.Module) -> list[str]:

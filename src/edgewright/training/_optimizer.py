@@ -57,7 +57,7 @@ def check_trainable(module: nn.Module) -> None:
         UsageError: Nothing requires a gradient.
     """
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient; "
+        raise UsageError("the model has no parameter that requires a gradient; "
                          "there is nothing to train: call requires_grad_(True) on what may change "
                          "in the model, and capture it then")
 
