@@ -1,0 +1,38 @@
+"""Which quantized activations an edge runtime takes, told before anything is translated."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import torch
+
+from edgewright.errors import ModelError
+from edgewright.program import Program
+
+quantized = torch.ops.quantized_decomposed
+_MADE_FOR: Final = {"executorch": "XNNPACK", "litert": "LiteRT"}
+
+
+def check_activations(program: Program, target: Literal["executorch", "litert"]) -> None:
+    """Refuse activations that the runtime has no kernels for: a program quantized for another.
+
+    Both compute with int8 activations, where ONNX Runtime and OpenVINO take uint8 (and int8 too);
+    ranges that are taken from each input run in ExecuTorch alone.
+
+    Raises:
+        ModelError: Activations are of another type, or their ranges are not fixed.
+    """
+    for node in program.calls():
+        if node.target is quantized.quantize_per_tensor.default and node.args[5] is not torch.int8:
+            dtype = str(node.args[5]).removeprefix("torch.")
+            raise _for_another(target, f"its activations are {dtype} (as {node.name})",
+                               "int8 ones")
+        if target == "litert" and node.target is quantized.choose_qparams.tensor:
+            raise _for_another(target, "the ranges of its activations are taken from "
+                               f"each input (as {node.name})", "fixed ones")
+
+
+def _for_another(target: str, found: str, taken: str) -> ModelError:
+    return ModelError(f"the program was quantized for another target than {target!r}: {found}, and "
+                      f"{_MADE_FOR[target]} takes {taken}; quantize the program in floating point "
+                      f"with target={target!r}, or export to 'onnx'")
