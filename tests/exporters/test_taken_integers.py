@@ -1,4 +1,4 @@
-"""A program goes to the runtimes whose kernels take its activations, and to no other."""
+"""A program goes to the runtimes whose kernels take its integers, and to no other."""
 
 from pathlib import Path
 from typing import Literal
@@ -45,3 +45,12 @@ def test_ranges_of_each_input_are_refused_by_name(made_for: str, tmp_path: Path)
 @pytest.mark.parametrize("made_for", EDGE)
 def test_signed_activations_go_to_onnx(made_for: str, tmp_path: Path) -> None:
     assert ew.export(quantized(made_for, "static"), "onnx", tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("target", EDGE)
+def test_weights_in_groups_are_refused_by_name(target: Literal["executorch", "litert"],
+                                               tmp_path: Path) -> None:
+    program = ew.Program.capture(nn.Linear(64, 3).eval(), torch.zeros(1, 64))
+    groups = ew.quantize(program, None, Quantization(mode="weight_only", granularity="group"))
+    with pytest.raises(ModelError, match=r"groups of its weights have scales .* per tensor or ch"):
+        ew.export(groups, target, tmp_path / "model")

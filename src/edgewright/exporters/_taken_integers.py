@@ -1,4 +1,4 @@
-"""Which quantized activations an edge runtime takes, told before anything is translated."""
+"""Which quantized values an edge runtime takes, told before anything is translated."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ quantized = torch.ops.quantized_decomposed
 _MADE_FOR: Final = {"executorch": "XNNPACK", "litert": "LiteRT"}
 
 
-def check_activations(program: Program, target: Literal["executorch", "litert"]) -> None:
-    """Refuse activations that the runtime has no kernels for: a program quantized for another.
+def check_integers(program: Program, target: Literal["executorch", "litert"]) -> None:
+    """Refuse integers that the runtime has no kernels for: a program quantized for another.
 
     Both compute with int8 activations, where ONNX Runtime and OpenVINO take uint8 (and int8 too);
-    ranges that are taken from each input run in ExecuTorch alone.
+    ranges that are taken from each input run in ExecuTorch alone. Neither reads
+    weights whose groups have scales.
 
     Raises:
-        ModelError: Activations are of another type, or their ranges are not fixed.
+        ModelError: Activations are of another type, their ranges are not fixed, or weights have
+            groups.
     """
     for node in program.calls():
         if node.target is quantized.quantize_per_tensor.default and node.args[5] is not torch.int8:
@@ -30,6 +32,9 @@ def check_activations(program: Program, target: Literal["executorch", "litert"])
         if target == "litert" and node.target is quantized.choose_qparams.tensor:
             raise _for_another(target, "the ranges of its activations are taken from "
                                f"each input (as {node.name})", "fixed ones")
+        if node.target is quantized.dequantize_per_channel_group.default:
+            raise _for_another(target, f"groups of its weights have scales (as {node.name})",
+                               "a scale per tensor or channel")
 
 
 def _for_another(target: str, found: str, taken: str) -> ModelError:
