@@ -30,6 +30,7 @@ from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._plain_activations import write_out_prelu
 from edgewright.exporters._plain_convolutions import float_rows_as_images, write_out_padding
 from edgewright.exporters._plain_tensors import store_plainly
+from edgewright.exporters._taken_integers import check_integers
 from edgewright.exporters._xnnpack_linears import partitioner, split_biases
 from edgewright.program import Program, settle
 
@@ -44,9 +45,10 @@ def to_executorch(program: Program) -> bytes:
 
     Raises:
         MissingExtraError: ExecuTorch is not installed.
-        ModelError: An operator has no translation.
+        ModelError: It was quantized for another target, or an operator has no translation.
         StorageError: ExecuTorch's temporary files cannot be written.
     """
+    check_integers(program, "executorch")
     inputs = one_sample(program)
     try:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415

@@ -47,7 +47,8 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         UsageError: An unknown target, or thresholds or temperatures that do not fit the target or
             the early exits.
         MissingExtraError: The target's packages are not installed.
-        ModelError: An operator has no translation; it is named.
+        ModelError: The program was quantized for another target, or an operator has no
+            translation; it is named.
         DataError: The task's samples do not fit the program.
         ParityError: The runtime's outputs are not the program's; no file is written.
         StorageError: The file cannot be written.

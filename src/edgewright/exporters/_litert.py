@@ -27,6 +27,7 @@ from edgewright.exporters._plain_convolutions import (
     split_transposed_groups,
     write_out_padding,
 )
+from edgewright.exporters._taken_integers import check_integers
 from edgewright.program import Program, settle
 
 
@@ -39,8 +40,9 @@ def to_litert(program: Program) -> bytes:
 
     Raises:
         MissingExtraError: The converter is not installed.
-        ModelError: An operator has no translation.
+        ModelError: It was quantized for another target, or an operator has no translation.
     """
+    check_integers(program, "litert")
     inputs = pytree.tree_map(_channels_last, one_sample(program))
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     try:
