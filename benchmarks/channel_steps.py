@@ -36,7 +36,7 @@ def main() -> None:
     programs = {"whole": whole}
     for step in (4, 8, 16):
         programs[f"step {step}"] = ew.prune(whole, None, ew.ChannelPruning(
-            criterion="magnitude", ratio=RATIO, round_to=step))
+            criterion="magnitude", ratio=RATIO, allocation="global", least_width=0, round_to=step))
     engines = {name: OnnxEngine(to_onnx(ew.quantize(program, task, ew.Quantization(
         calibration_samples=32)))) for name, program in programs.items()}
     inputs = (images[:1].numpy(),)

@@ -170,8 +170,8 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
 
     A session gives the very same answers, which its tests show.
     """
-    settings = config.model_copy(update={"policy": policy, "max_drop": 0.0,
-                                         "points": {k: v for k, v in DROPS.items() if v}})
+    settings = config.replace(policy=policy, max_drop=0.0,
+                              points={k: v for k, v in DROPS.items() if v})
     val, test = logits
     macs = [segment.macs for segment in draft.manifest.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)

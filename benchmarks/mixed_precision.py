@@ -99,8 +99,7 @@ def measure(program: ew.Program, task: ew.Task, *, name: str, seed: int) -> dict
         limits = {key: size_limit(program) if value == "average" else value
                   for key, value in MIXED[name].items()}
         mixed = MixedPrecision.model_validate(limits)
-        config = config.model_copy(update={
-            "layers": choose_precisions(program, task, config, mixed, seed)})
+        config = config.replace(layers=choose_precisions(program, task, config, mixed, seed))
     quantized = ew.quantize(program, task, config, seed=seed)
     engine = OnnxEngine(to_onnx(quantized))
     hits = [engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(1)

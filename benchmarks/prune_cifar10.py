@@ -162,7 +162,7 @@ def ours(point: Point, method: str) -> ew.ChannelPruning:
     and ``global`` in place of ``solved`` 3 with the scores of ``ours``.
     """
     return ew.ChannelPruning(**{"compensate": True, "steps": 8, "ratio": 1 - 1 / point.reduction,
-                                "round_to": 1} | OURS[method])
+                                "round_to": 1, "least_width": 0} | OURS[method])
 
 
 def schedule(epochs: int) -> ew.Training:

@@ -24,7 +24,8 @@ from zoo_models import ZooModel
 from zoo_rows import Ours, emit
 
 Stage = Literal["capture", "prune", "onnx"]
-_CONFIG: Final = ew.ChannelPruning(criterion="magnitude", ratio=0.5, round_to=8)
+_CONFIG: Final = ew.ChannelPruning(criterion="magnitude", ratio=0.5, round_to=8,
+                                   least_width=0)
 _NODE: Final = re.compile(r"\b(\w+?)(?:_\d+|__\w+)\b")  # add_3 is as good as add
 _REASONS: Final = 5
 
@@ -78,7 +79,7 @@ def _prune(row: Ours, program: ew.Program, seed: int) -> tuple[Ours, ew.Program]
 def _weakest_half(program: ew.Program, groups: ChannelGroups, seed: int) -> list[int]:
     """Half of every group that is large enough for a multiple of 8, by magnitude."""
     scores = score_channels(program, None, groups, _CONFIG, seed)
-    counted = set(select_uniform(groups, _CONFIG.ratio, _CONFIG.round_to))
+    counted = set(select_uniform(groups, _CONFIG.ratio, _CONFIG.legal_widths))
     removed: list[int] = []
     for group in groups.groups:
         count = len(counted.intersection(group.channels))

@@ -21,7 +21,8 @@ SEED = 0
 BUDGET = ew.Budget(size="30 %", macs="33 %", energy="50 %", max_drop="1 %", accuracy="90 %")
 RECIPE = ew.Recipe(
     name="demo",
-    prune=ew.ChannelPruning(criterion="taylor", ratio=0.5, round_to=16),
+    prune=ew.ChannelPruning(criterion="taylor", ratio=0.5, allocation="global", round_to=16,
+                            compensate=False),
     recover=ew.Training(epochs=40, batch_size=64, lr=0.05, augment=False),
     exits=ew.EarlyExits(count=2, max_drop=0.0, training=ew.Training(
         epochs=15, batch_size=64, lr=0.02, augment=False)),

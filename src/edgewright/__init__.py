@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from edgewright._extras import missing_workshop
+from edgewright._extras import missing_extra
 from edgewright.errors import EdgewrightError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module(_HOME[name]), name)
     except ModuleNotFoundError as error:
-        missing = missing_workshop(error, f"edgewright.{name}")
+        missing = missing_extra(error, f"edgewright.{name}")
         if missing is None:
             raise
         raise missing from error

@@ -12,6 +12,8 @@ EdgewrightError                 1
 │   ├── SensorError                 a sensor of the device that gives no reading
 │   └── StorageError                a run directory or a disk that cannot take the result
 └── MissingExtraError           6   an optional dependency is not installed
+
+EdgewrightWarning is what `warnings` tells of besides.
 """
 
 from __future__ import annotations
@@ -84,3 +86,7 @@ class MissingExtraError(EdgewrightError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an extra that is not installed; run: "
                          f"pip install 'edgewright[{extra}]'")
+
+
+class EdgewrightWarning(UserWarning):
+    """What the caller should know though nothing has failed."""

@@ -110,8 +110,8 @@ def low_bit_path(tmp_path, make_manifest):
 def write(path, make_manifest, data, count=3000):
     manifest = make_manifest((NAME,))
     places = tuple(found for found in [low_bit_tensor(data, len(HEAD), count)] if found)
-    segment = manifest.segments[0].model_copy(update={"low_bit": places})
-    manifest = manifest.model_copy(update={"segments": (segment,)})
+    segment = manifest.segments[0].replace(low_bit=places)
+    manifest = manifest.replace(segments=(segment,))
     return path, write_bundle(path, manifest, {NAME: data})
 
 
@@ -163,9 +163,9 @@ def test_without_lzma_deflate_packs_them(tmp_path, make_manifest, monkeypatch):
 def test_a_description_of_another_file_is_refused(low_bit_path, change, words):
     bundle = read_bundle(low_bit_path)
     segment = bundle.manifest.segments[0]
-    places = (segment.low_bit[0].model_copy(update=change),)
-    segments = (segment.model_copy(update={"low_bit": places}),)
-    manifest = bundle.manifest.model_copy(update={"segments": segments})
+    places = (segment.low_bit[0].replace(**change),)
+    segments = (segment.replace(low_bit=places),)
+    manifest = bundle.manifest.replace(segments=segments)
     with pytest.raises(UsageError, match=f"{NAME} cannot be packed: .*{words}"):
         write_bundle(low_bit_path, manifest, bundle.segments)
 
@@ -174,8 +174,8 @@ def test_no_segment_may_be_named_as_anothers_packed_integers(tmp_path, make_mani
     names = (NAME, f"{NAME}.packed")
     data = integers(2, 3000)
     manifest = make_manifest(names)
-    first = manifest.segments[0].model_copy(update={"low_bit": (low_bit_tensor(data, 0, 3000),)})
-    manifest = manifest.model_copy(update={"segments": (first, manifest.segments[1])})
+    first = manifest.segments[0].replace(low_bit=(low_bit_tensor(data, 0, 3000),))
+    manifest = manifest.replace(segments=(first, manifest.segments[1]))
     with pytest.raises(UsageError, match=r"use a name that does not end in \.packed"):
         write_bundle(tmp_path / "a.edge", manifest, {NAME: data, names[1]: b"x"})
 

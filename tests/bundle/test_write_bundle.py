@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.bundle import read_bundle, write_bundle
-from edgewright.core import Budget, Figures, Manifest
+from edgewright.core import Budget, Figures, Manifest, Measurement
 from edgewright.errors import StorageError, UsageError
 
 
@@ -78,7 +78,7 @@ def test_rewriting_a_bundle_that_was_read_changes_nothing(bundle_path, tmp_path)
 
 def _with_breaches(manifest: Manifest) -> Manifest:
     breaches = manifest.budget.breaches(manifest.compressed, Figures())
-    return manifest.model_copy(update={"breaches": breaches})
+    return manifest.replace(breaches=breaches)
 
 
 def test_finish_sees_the_final_size_for_every_limit_near_it(tmp_path, make_manifest, segments):
@@ -100,7 +100,7 @@ def test_finish_that_shrinks_the_manifest_is_padded_to_the_exact_size(tmp_path, 
                                                                       segments):
     def finish(manifest: Manifest) -> Manifest:
         notes = () if manifest.compressed["size_bytes"] > 1000 else ("x" * 5000 + "y",)
-        return manifest.model_copy(update={"uncounted": notes})
+        return manifest.replace(uncounted=notes)
 
     path = tmp_path / "model.edge"
     written = write_bundle(path, make_manifest(), segments, finish=finish)
@@ -113,7 +113,7 @@ def test_finish_that_never_settles_is_refused(tmp_path, make_manifest, segments)
     def finish(manifest: Manifest) -> Manifest:
         calls.append(0)
         noise = random.Random(0).randbytes(100 * len(calls)).hex()  # noqa: S311
-        return manifest.model_copy(update={"uncounted": (noise,)})
+        return manifest.replace(uncounted=(noise,))
 
     with pytest.raises(UsageError, match="size does not settle"):
         write_bundle(tmp_path / "model.edge", make_manifest(), segments, finish=finish)
@@ -138,9 +138,12 @@ def test_manifest_without_segments_is_refused(tmp_path, make_manifest):
 
 
 def test_manifest_that_would_not_read_back_is_refused(tmp_path, make_manifest, segments):
-    manifest = make_manifest().model_copy(update={"machine": None})
+    incomplete = Manifest.model_construct(**dict(make_manifest()) | {"machine": None})
     with pytest.raises(UsageError, match="the manifest cannot be stored: machine: Field required"):
-        write_bundle(tmp_path / "model.edge", manifest, segments)
+        write_bundle(tmp_path / "model.edge", incomplete, segments)
+    unknown = Measurement(name="macs", value=float("nan"), kind="modelled")
+    with pytest.raises(UsageError, match=r"cannot be stored: original.measurements.0.value: "):
+        write_bundle(tmp_path / "model.edge", make_manifest(original=Figures.of(unknown)), segments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +167,7 @@ bundle = read_bundle(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 for path in sys.argv[1:]:
     try:
-        write_bundle(path, bundle.manifest.model_copy(update={"seed": 1}), bundle.segments)
+        write_bundle(path, bundle.manifest.replace(seed=1), bundle.segments)
     except StorageError as error:
         print(error)
 """

@@ -78,13 +78,13 @@ def test_a_full_manifest_survives_json(manifest):
 
 def test_the_default_point_is_the_first_or_all_segments(manifest):
     assert manifest.point.thresholds == (0.875, 2.0)
-    alone = manifest.model_copy(update={"points": (), "segments": (segment(0),)})
+    alone = manifest.replace(points=(), segments=(segment(0),))
     assert (alone.point.path, alone.point.rules) == ((0,), ())
 
 
 @pytest.mark.parametrize(("points", "message"), [
     ((POINT, POINT), r"operating points of one name: \['default', 'default'\]"),
-    ((POINT.model_copy(update={"path": (0, 1, 3)}),), r"runs the segments \(0, 1, 3\), and there "
+    ((POINT.replace(path=(0, 1, 3)),), r"runs the segments \(0, 1, 3\), and there "
                                                       "are 3: one is missing"),
 ])
 def test_points_that_do_not_fit_are_refused(manifest, points, message):

@@ -116,6 +116,23 @@ def test_an_interrupted_making_goes_on_to_the_same_file(task, tmp_path, stop_at)
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["c", "whole"]
 
 
+def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task, tmp_path):
+    resource = pytest.importorskip("resource", reason="file size limits are POSIX")
+    cache_teacher(ModuleTeacher(net()), task, tmp_path / "whole", views=3)
+    path, before = tmp_path / "c", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6001, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write the teacher cache .*c: File too large"):
+            cache_teacher(ModuleTeacher(net()), task, path, views=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    teacher = Counting(net())
+    cache_teacher(teacher, task, path, views=3)
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+    assert teacher.asked < 3 * SAMPLES
+
+
 def test_what_was_begun_with_another_first_line_is_begun_anew(task, tmp_path):
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):

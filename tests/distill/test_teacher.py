@@ -28,13 +28,21 @@ def test_a_module_teaches_in_evaluation_mode_and_without_gradients():
     assert taught.features == ()
 
 
-def test_the_last_output_of_several_teaches():
+def test_the_final_exit_teaches_and_several_heads_are_refused():
     class Exits(nn.Module):
         def forward(self, x):
             return x[:, :2] * 0, x[:, :2]
 
     batch = batch_of()
-    assert torch.equal(ModuleTeacher(Exits()).teach(batch).logits, batch.inputs[0][:, :2])
+    assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).logits, batch.inputs[0][:, :2])
+    with pytest.raises(ModelError, match=r"the teacher Exits \w+ returns 2 outputs; expected 1, one "
+                                         r"per exit.* is not guessed"):
+        ModuleTeacher(Exits()).teach(batch)
+    program = Program.capture(Exits(), batch.inputs[0])
+    with pytest.raises(ModelError, match="returns 2 outputs; expected 1"):
+        ModuleTeacher(program).teach(batch)
+    staged = Program(program.graph_module, program.example_inputs, exits=1)
+    assert torch.equal(ModuleTeacher(staged).teach(batch).logits, batch.inputs[0][:, :2])
 
 
 def test_taps_hand_out_the_tensors_of_their_nodes_in_order():

@@ -13,13 +13,13 @@ from torch import nn
 
 from edgewright.distill import Distillation, objective_for
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits import EarlyExits, add_exits, plan_exits, possible_exits
+from edgewright.exits import EarlyExits, add_exits, head_tensors, plan_exits, possible_exits
 from edgewright.exporters import to_onnx
 from edgewright.program import Program, split_at_exits
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
-from edgewright.training import Training, evaluate_module
+from edgewright.training import Objective, Training, evaluate_module
 
 UNTRAINED = EarlyExits(count=1, training=None)
 BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, accelerator="cpu")
@@ -195,20 +195,14 @@ def test_the_objective_is_what_training_minimises(mlp):
     class Nothing(Exception):  # noqa: N818
         pass
 
-    class Objective:
-        name, views = "mine", None
-        hooks = ()
-
-        def to(self, device):
-            """Holds nothing."""
-
+    class Mine(Objective):
         def loss(self, outputs, batch):
             assert len(outputs) == 2
             raise Nothing
 
     with pytest.raises(Nothing):
         add_exits(mlp, task_for(torch.randn(6, 4)), EarlyExits(
-            count=1, training=Training(epochs=1)), objective=Objective())
+            count=1, training=Training(epochs=1)), objective=Mine())
 
 
 def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
@@ -316,7 +310,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, q
     trained = add_exits(program, task, config)
     before, after = program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    untrained = add_exits(program, task, config.model_copy(update={"training": None}))
+    untrained = add_exits(program, task, config.replace(training=None))
     assert not torch.equal(untrained.state_dict()["exits.0.weight"], after["exits.0.weight"])
     early, final = evaluate_module(trained.module(), task.val)
     assert early > evaluate_module(untrained.module(), task.val)[0]
@@ -339,3 +333,49 @@ def test_the_last_exit_teaches_the_others_through_the_objective(trained_program,
         count=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
     assert not torch.equal(alone.state_dict()["exits.0.weight"],
                            taught.state_dict()["exits.0.weight"])
+
+
+def _with_own_exits():
+    """A network whose own layers are called exits, as those that users train with exits are."""
+    torch.manual_seed(0)
+    return Net(lambda m, x: m.head(m.exits[1](m.exits[0](m.stem(x).relu())).relu().flatten(1)),
+               stem=nn.Conv2d(1, 8, 3, padding=1),
+               exits=nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8)]),
+               head=nn.Linear(8 * 16, 4))
+
+
+@pytest.mark.parametrize("head", ["pooled", "convolutional"])
+def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task, head, tmp_path):
+    program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
+    trained = add_exits(program, quadrant_task, EarlyExits(
+        at=("relu",), head=head, backbone="freeze", training=BRIEF))
+    before, after = program.state_dict(), trained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    heads = after.keys() - before.keys()
+    assert {name.partition(".")[0] for name in heads} == {"exits_1"}
+    untrained = add_exits(program, quadrant_task, EarlyExits(
+        at=("relu",), head=head, training=None)).state_dict()
+    assert not any(torch.equal(untrained[name], after[name]) for name in heads)
+    trained.save(tmp_path / "p.pt2")
+    x = quadrant_task.test.example(5)[0]
+    assert torch.equal(trained.run(x)[-1], program.run(x))
+    assert all(torch.equal(a, b) for a, b in zip(
+        Program.load(tmp_path / "p.pt2").run(x), trained.run(x), strict=True))
+
+
+def test_a_models_own_exits_learn_with_the_network(quadrant_task):
+    program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
+    after = add_exits(program, quadrant_task, EarlyExits(
+        at=("relu",), training=BRIEF)).state_dict()
+    before = program.state_dict()
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_heads_say_what_they_will_be_called(trained_program, quadrant_task):
+    own = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
+    for program, config in ((trained_program, EarlyExits(count=2, training=None)),
+                            (own, EarlyExits(at=("relu",), training=None))):
+        added = add_exits(program, quadrant_task, config)
+        names = added.state_dict().keys() - program.state_dict().keys()
+        assert names <= head_tensors(program, config)
+        assert not head_tensors(program, config) & program.state_dict().keys()

@@ -183,6 +183,38 @@ def test_pools_go_back_on_the_grid_that_is_read(pool, target, images, as_task):
 
 
 @pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("target", ["litert", "executorch"])
+def test_a_program_from_a_file_takes_the_same_form(pool, target, images, as_task, tmp_path):
+    program = pooled(POOLS[pool], images, as_task, target)
+    program.save(tmp_path / "p.pt2")
+    grids = []
+    for each in (program, Program.load(tmp_path / "p.pt2")):
+        forms.average_on_the_grid(each.graph_module)
+        grids.append([node.args[1:3] for node in each.calls() if node.target in (
+            quantized.dequantize_per_tensor.default, quantized.quantize_per_tensor.default)])
+    assert grids[0] == grids[1]
+    assert all(scale < 0.99 for scale, _ in grids[0])
+
+
+def test_an_average_whose_scale_is_one_is_on_its_grid_already():
+    """A scale is a number of its own, and no sign that a pass has been there."""
+    class Average(nn.Module):
+        def forward(self, x):
+            first, second = ((1.0, zero, -128, 127, torch.int8) for zero in (-3, 5))
+            x = quantized.dequantize_per_tensor.default(
+                quantized.quantize_per_tensor.default(x, *first), *first)
+            return quantized.dequantize_per_tensor.default(quantized.quantize_per_tensor.default(
+                nn.functional.avg_pool2d(x, 2), *second), *second)
+
+    x = 40 * torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    module = Program.capture(Average(), x).graph_module
+    want = module(x)
+    forms.average_on_the_grid(module)
+    settle(module)
+    assert torch.equal(module(x), want)
+
+
+@pytest.mark.parametrize("pool", POOLS)
 def test_pools_become_convolutions_of_ones(pool, images, as_task):
     program = pooled(POOLS[pool], images, as_task, "executorch")
     module = copy.deepcopy(program.graph_module)

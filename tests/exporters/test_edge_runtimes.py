@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.errors import MissingExtraError
+from edgewright.errors import MissingExtraError, ModelError
 from edgewright.exporters import ExecuTorchEngine, export, to_executorch, to_litert
-from edgewright.program import Program
+from edgewright.program import Program, output_errors
 from edgewright.quantization import Quantization, quantize
 from edgewright.runtime import LiteRtEngine
 
@@ -146,3 +146,93 @@ def test_of_a_quantised_network_only_the_mean_without_its_axes_is_slow(blocks, i
     slow = " ".join(str(warning.message) for warning in caught)
     assert "mean" in slow
     assert not any(name in slow for name in ("conv", "addmm", "linear", "add.", "max_pool"))
+
+
+class Stumbles(nn.Module):
+    """What ExecuTorch's passes raise bare exceptions for, or compute wrongly."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.ConvTranspose2d(8, 8, 2, 2, groups=4), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1),
+            nn.Mish(), nn.Conv2d(8, 8, 1))
+        self.norm, self.slopes = nn.BatchNorm2d(8), nn.PReLU(4)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        y = self.body(x)
+        y = nn.functional.softplus(y) + self.norm(y)
+        return self.slopes(self.head(y.mean((2, 3)))), y
+
+
+@pytest.fixture(scope="module")
+def stumbles(images):
+    torch.manual_seed(0)
+    model = Stumbles().to(memory_format=torch.channels_last)
+    model(images)
+    return Program.capture(model.eval(), images[:2])
+
+
+@pytest.mark.parametrize("scheme", [None, "executorch"])
+@needs("executorch")
+def test_executorch_gets_what_its_passes_take(scheme, stumbles, images, as_task):
+    program = stumbles if scheme is None else quantize(stumbles, as_task(images),
+                                                       Quantization(target=scheme))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # softplus and the mean are slow
+        have = ExecuTorchEngine(to_executorch(program)).run((images[:8].numpy(),))
+    errors = output_errors(program.run(images[:8]), [torch.from_numpy(array) for array in have])
+    assert max(errors) < (1e-5 if scheme is None else 1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
+def test_rows_of_even_kernels_agree_to_the_last_layer(target, translate, engine, as_task):
+    torch.manual_seed(0)
+    x = torch.randn(32, 2, 16)
+    model = nn.Sequential(nn.Conv1d(2, 8, 4, padding="same"), nn.PReLU(8),
+                          nn.Conv1d(8, 8, 6, padding="same"), nn.ReLU(),
+                          nn.Conv1d(8, 4, 3, stride=2, groups=2))
+    program = quantize(Program.capture(model.eval(), x), as_task(x), Quantization(target=target))
+    have, = engine(translate(program)).run((x.numpy(),))
+    assert output_errors(program.run(x), torch.from_numpy(have))[0] < 1e-2
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
+
+    def forward(self, ids):
+        logits = self.head(self.words(ids).mean(1))
+        return logits, logits.argmax(1)
+
+
+@pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
+def test_ids_of_int64_are_taken(target, translate, engine, tmp_path):
+    torch.manual_seed(0)
+    program = Program.capture(Tokens(), torch.zeros(1, 10, dtype=torch.long))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an embedding is no product
+        path = export(program, target, tmp_path / "model")
+    ids = torch.randint(0, 50, (5, 10))
+    logits, index = engine(path.read_bytes()).run((ids.numpy(),))
+    want = program.run(ids)
+    assert np.allclose(logits, want[0].numpy(), atol=1e-6)
+    assert index.tolist() == want[1].tolist()
+
+
+@needs("executorch")
+def test_a_pass_that_fails_is_told_with_its_cause(monkeypatch, blocks):
+    from executorch.backends.xnnpack._passes import FuseActivationPass  # noqa: PLC0415
+
+    def fail(self, module):
+        raise KeyError("val")
+
+    monkeypatch.setattr(FuseActivationPass, "call", fail)
+    with pytest.raises(ModelError, match=r"the program has no ExecuTorch translation: An error "
+                                         "occurred when running the 'FuseActivationPass' pass .*: "
+                                         "KeyError: 'val'; replace the operator") as caught:
+        to_executorch(blocks)
+    assert "\n" not in str(caught.value)

@@ -59,6 +59,7 @@ def test_a_model_that_cannot_be_loaded(content):
 @pytest.mark.parametrize("inputs", [
     (np.zeros((1, 3), "f4"),),
     (np.zeros((1, 3), "f8"), np.zeros((1, 3), "f4")),
+    (np.zeros((1, 3), "f4"), np.zeros((1, 3), "i4")),
     (np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4")),
     (np.zeros((1, 3), "f4"), np.zeros((2, 3), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3), "f4"))])

@@ -56,3 +56,46 @@ def test_the_file_is_the_program_and_biases_are_finer_than_products(made, bits, 
 def test_a_program_of_eight_bits_is_left_alone(made):
     program = quantized(made, 8)
     assert on_the_grid_of_products(program) is program
+
+
+def test_a_program_from_a_file_is_exported_to_the_same_bytes(made, tmp_path):
+    program = quantized(made, 4)
+    program.save(tmp_path / "p.pt2")
+    assert to_onnx(ew.Program.load(tmp_path / "p.pt2")) == to_onnx(program)
+
+
+@pytest.mark.parametrize("size", [1e-24, 1e12])
+def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made, size):
+    """Products of minute weights and inputs underflow; of one channel there is no median."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 3)).eval()
+    x = torch.randn(64, 4) * size
+    with torch.no_grad():
+        net[0].weight.mul_(size)
+    task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
+    config = ew.Quantization(weights=4, ends=None)
+    program = ew.quantize(ew.Program.capture(net, x[:2]), task, config)
+    stored = on_the_grid_of_products(program).state_dict()
+    assert {name for name, value in stored.items() if value.dtype == torch.int8} == {
+        "0.weight_x8", "1.weight_x8"}
+
+
+def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made):
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+            self.layer.weight_x8 = nn.Parameter(torch.randn(3))
+
+        def forward(self, x):
+            return self.layer(x) + self.layer.weight_x8
+
+    x = torch.randn(64, 4)
+    task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
+    program = ew.quantize(ew.Program.capture(Net(), x[:2]), task, ew.Quantization(
+        weights=4, ends=None))
+    fine = on_the_grid_of_products(program)
+    assert fine.state_dict()["layer.weight_x8"].shape == (3,)
+    assert torch.equal(fine.run(x), program.run(x))

@@ -64,6 +64,7 @@ def test_variants_are_points_and_equal_files_are_stored_once(small, finished, qu
     for name, path in (("full", finished.bundle), ("saver", small)):
         session.point = name
         np.testing.assert_array_equal(session(images).output, ew.load(path)(images).output)
+    session.point = None
     session.power = "low"
     assert session(images).point == "saver"
     size = (tmp_path / "all.edge").stat().st_size
@@ -75,11 +76,11 @@ def test_what_does_not_go_together_is_refused_by_name(small, finished, quadrant_
     bundle = read_bundle(small)
     spec = bundle.manifest.inputs[0]
     for change, message in (
-            ({"inputs": (spec.model_copy(update={"shape": (None, 1, 9, 9)}),)},
+            ({"inputs": (spec.replace(shape=(None, 1, 9, 9)),)},
              "'full' and 'other' have different inputs"),
             ({"classes": ("a", "b", "c", "d")}, "'full' and 'other' have different classes"),
             ({"outputs": bundle.manifest.outputs * 2}, "'full' and 'other' have different outputs")):
-        write_bundle(other, bundle.manifest.model_copy(update=change), bundle.segments)
+        write_bundle(other, bundle.manifest.replace(**change), bundle.segments)
         with pytest.raises(UsageError, match=message):
             ew.combine({"full": finished.bundle, "other": other}, tmp_path / "all.edge")
     with pytest.raises(UsageError, match="1 bundles cannot be combined"):

@@ -105,9 +105,9 @@ def test_the_curve_is_what_sessions_with_its_thresholds_do(finished: Result,
     curve, point = bundle.manifest.curve, bundle.manifest.points[0]
     assert curve[0].macs == sum(segment.macs for segment in bundle.manifest.segments)
     assert all(after.macs <= before.macs for before, after in pairwise(curve))
-    there = point.model_copy(update={"rules": tuple(
-        rule.model_copy(update={"threshold": threshold})
-        for rule, threshold in zip(point.rules, curve[len(curve) // 2].thresholds, strict=True))})
+    there = point.replace(rules=tuple(
+        rule.replace(threshold=threshold)
+        for rule, threshold in zip(point.rules, curve[len(curve) // 2].thresholds, strict=True)))
     session = Session(with_points(bundle, (there,)))
     batch = next(quadrant_task.test.batches(1000))
     answers = session(batch.inputs[0].numpy()).output.argmax(axis=1)
@@ -206,7 +206,7 @@ def test_rate_and_size_contradict(trained_net: nn.Module, quadrant_task: Task) -
 
 def test_a_tight_budget_raises_the_pruning(trained_net: nn.Module, quadrant_task: Task,
                                            whole_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = whole_recipe.model_copy(update={"exits": None, "quantize": None, "recover": None})
+    recipe = whole_recipe.replace(exits=None, quantize=None, recover=None)
     result = ew.compress(trained_net, quadrant_task, ew.Budget(macs="30 %"), recipe,
                          tmp_path / "run", quiet=True)
     assert result.manifest.compressed["macs"] <= 0.3 * result.manifest.original["macs"]
@@ -214,7 +214,7 @@ def test_a_tight_budget_raises_the_pruning(trained_net: nn.Module, quadrant_task
 
 def test_ignored_layers_keep_their_channels(trained_net: nn.Module, quadrant_task: Task,
                                             whole_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = whole_recipe.model_copy(update={"exits": None, "quantize": None, "recover": None})
+    recipe = whole_recipe.replace(exits=None, quantize=None, recover=None)
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
                          ignore=["two"], quiet=True)
     channels = {layer.name: layer.channels for layer in result.manifest.layers}
@@ -233,7 +233,7 @@ def test_labels_out_of_range_are_named(trained_net: nn.Module, tmp_path: Path) -
 def test_a_loss_that_diverges_leaves_the_stages_before_it(
         trained_net: nn.Module, quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
     wild = Training(epochs=1, batch_size=32, lr=1e30, augment=False)
-    recipe = whole_recipe.model_copy(update={"recover": wild})
+    recipe = whole_recipe.replace(recover=wild)
     with pytest.raises(TrainingError, match=r"diverged in epoch 1 of 1, at step \d+"):
         ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)
     kept = sorted(p.name for p in (tmp_path / "run" / "stages").iterdir())

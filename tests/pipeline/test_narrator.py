@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgewright.pipeline._narrator import Narrator
-from edgewright.training import EpochRecord, NoProgress, RichProgress
+from edgewright.training import EpochRecord, NoProgress, RichProgress, Score
 
 
 class Memory:
@@ -31,7 +31,7 @@ def test_each_stage_is_tracked_under_its_name_quiet_or_not() -> None:
         log = Memory()
         progress = Narrator(quiet, log).progress("recover")
         progress.start(1, 3, 0)
-        progress.epoch(EpochRecord(1, 0.5, 0.5, 0.1, 1.0))
+        progress.epoch(EpochRecord(1, 0.5, Score("accuracy", 0.5), 0.1, 1.0))
         progress.stop()
         assert log.written == ["recover after 0", "epoch/loss at 3", "epoch/val_accuracy at 3",
                                "epoch/lr at 3", "epoch/seconds at 3", "closed"]

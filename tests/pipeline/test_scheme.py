@@ -13,7 +13,7 @@ from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result
 from edgewright.pipeline import _assemble as assemble_module
 from edgewright.pipeline._bundling import to_segments
-from edgewright.pipeline._scheme import precision_notes, scheme_note
+from edgewright.pipeline._scheme import precision_notes, scheme_at_first, scheme_note
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
 from edgewright.training import Training
@@ -23,6 +23,20 @@ ONCE = Training(epochs=1, batch_size=32, augment=False)
 
 def precision(weights: int | None, activations: int | None = 8) -> Precision:
     return Precision(weights=weights, activations=activations)
+
+
+class Chain(nn.Module):
+    """Layers one after the other, under names of the caller's choice."""
+
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
 
 
 @pytest.mark.parametrize(("settings", "words"), [
@@ -121,6 +135,7 @@ def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadra
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"layers": {"haed": precision(4)}}, "layers='haed' matches no layer; near names: head"),
+    ({"layers": {"exits.0": precision(4)}}, "layers='exits.0' matches no layer"),
     ({"granularity": "group"}, "rule "),
 ])
 def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
@@ -130,6 +145,22 @@ def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
     with pytest.raises(UsageError, match=message):
         ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
+    """Not by a name that begins with exits: the model may have an ``exits`` of its own."""
+    def at_first(first: str, *patterns: str) -> set[str]:
+        layers = {first: nn.Linear(4, 8), "relu": nn.ReLU(), "last": nn.Linear(8, 3)}
+        program = ew.Program.capture(Chain(layers), torch.zeros(1, 4))
+        recipe = Recipe(exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
+            layers={pattern: precision(4) for pattern in patterns}))
+        scheme = scheme_at_first(recipe, program)
+        assert scheme is not None
+        return set(scheme.layers)
+
+    assert at_first("stem", "exits", "exits.0", "last", "exits.1", "exist.0") == {
+        "last", "exits.1", "exist.0"}
+    assert at_first("exits", "exits", "exits_1", "exits.0", "last") == {"exits", "exits.0", "last"}
 
 
 def test_bits_may_be_named_for_what_a_stage_adds_or_removes(

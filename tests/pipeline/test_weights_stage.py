@@ -56,7 +56,7 @@ def test_the_bundle_holds_the_zeros(result: Result) -> None:
 def test_zeros_are_fewer_bytes(result: Result, trained_net: nn.Module, quadrant_task: Task,
                                tmp_path: Path) -> None:
     dense = compress(trained_net, quadrant_task, tmp_path / "run",
-                     RECIPE.model_copy(update={"weights": None}))
+                     RECIPE.replace(weights=None))
     assert result.manifest.compressed["size_bytes"] == result.bundle.stat().st_size
     packed = [r.manifest.compressed["size_bytes"] for r in (result, dense)]
     assert packed[0] < 0.8 * packed[1]

@@ -168,15 +168,29 @@ def test_it_can_be_applied_step_by_step(choose):
         assert model[0].out_channels == expected
 
 
-def test_weight_norm(net, choose):
+def test_weight_norm_is_taken_off_first(net, choose):
     model = net(lambda m, x: m.b(m.a(x).relu()), b=nn.Linear(8, 3),
                 a=nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)))
     program = Program.capture(model.eval(), torch.zeros(1, 4))
     trained = program.with_state({name: value * 2 for name, value in program.state_dict().items()})
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=(
+            r"its code computes a\.weight from a\.parametrizations.*remove_parametrizations")):
+        trained.apply_to(model)
+    assert_unchanged(model, before)
+    nn.utils.parametrize.remove_parametrizations(model.a, "weight")
     trained.apply_to(model)
     x = torch.randn(3, 4)
     torch.testing.assert_close(model(x), trained.run(x))
     assert (model.a.in_features, model.a.out_features) == (4, 8)
+
+
+def test_counters_of_norms_alone_are_left_without_a_word(net):
+    """A buffer of the model's own that evaluation does not read is named, whatever it is called."""
+    model = net(lambda m, x: m.n(m.a(x)), a=nn.Linear(4, 3), n=nn.BatchNorm1d(3)).eval()
+    model.a.register_buffer("my_num_batches_tracked", torch.zeros(3))
+    applied = Program.capture(model, torch.zeros(2, 4)).apply_to(model)
+    assert applied.left == ("a.my_num_batches_tracked",)
 
 
 def test_what_evaluation_does_not_read_is_left_and_named(net, choose):
@@ -289,3 +303,29 @@ def test_the_module_can_be_captured_and_saved_again(choose, tmp_path):
     again.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(F.relu(again(x)), F.relu(small.run(x)), rtol=1e-4, atol=1e-5)
+
+
+class Halves(nn.Module):
+    """Layers of their own read the halves, so that pruning may cut one more than the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 32)
+        self.left, self.right = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        left, right = self.first(x).relu().chunk(2, 1)
+        return torch.cat([self.left(left), self.right(right)], 1)
+
+
+def test_an_unequal_cut_of_chunk_is_named_as_the_cause():
+    model = Halves()
+    program = Program.capture(model, torch.zeros(1, 8))
+    groups = program.groups()
+    left = next(group for group in groups.groups if group.name == "first.weight").channels[:4]
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=(
+            r"its chunk at .*test_apply\.py:\d+ cuts into equal pieces \(\d+, \d+\) what the "
+            r"program cuts into \d+, \d+: name the layer before it in ignore")):
+        remove_channels(program, groups, left).apply_to(model)
+    assert_unchanged(model, before)

@@ -7,7 +7,10 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -152,19 +155,49 @@ def test_saving_leaves_no_drafts(good):
     assert [path.name for path in good.parent.iterdir()] == ["good.pt2"]
 
 
+def test_the_same_program_gives_the_same_bytes(good, small_program, tmp_path):
+    small_program.save(tmp_path / "other_name.pt2")
+    assert (tmp_path / "other_name.pt2").read_bytes() == good.read_bytes()
+
+
 def test_a_place_that_cannot_be_written_is_named(small_program, tmp_path):
-    with pytest.raises(StorageError, match=r"cannot write .*nowhere.*choose another place"):
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere.*name a file in a folder"):
         small_program.save(tmp_path / "nowhere" / "p.pt2")
 
 
-def test_saving_refuses_what_it_would_not_load(net, tmp_path):
-    def forward(model, x):
-        with torch.no_grad():
-            y = model.a(x)
-        return model.b(y)
+FULL_DISK = """
+import resource, sys, torch
+from edgewright import Program
+from edgewright.errors import StorageError
+program = Program.capture(torch.nn.Linear(64, 64), torch.zeros(1, 64))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    program.save(sys.argv[1])
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
 
-    program = Program.capture(net(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), torch.zeros(1, 4))
-    with pytest.raises(ModelError, match=r"refused to save .*p.pt2: .*wrap_with_set_grad_enabled"):
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_is_an_error_and_leaves_the_old_file(saved):
+    """torch's own file writer would end the process with "terminate called", exit code 134."""
+    before = saved.read_bytes()
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(saved)], capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stderr) == (StorageError.exit_code, "")
+    assert re.fullmatch(rf"cannot write {saved}: File too large; free \d+ bytes there or write to "
+                        r"another disk\n", done.stdout)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_saving_refuses_what_it_would_not_load(net, tmp_path):
+    program = Program.capture(net(lambda m, x: m.a(x), a=nn.Linear(4, 4)), torch.zeros(1, 4))
+    call = next(program.calls())
+    call.target, call.args = torch.ops.prims.sin.default, call.args[:1]
+    program.graph_module.recompile()
+    with pytest.raises(ModelError, match=r"refused to save .*p.pt2: .*prims"):
         program.save(tmp_path / "p.pt2")
     assert list(tmp_path.iterdir()) == []
 
@@ -313,8 +346,8 @@ def test_a_damaged_archive_is_refused(member, change, attack, tmp_path):
 
 
 @pytest.mark.parametrize(("content", "says"), [
-    ('{"format_version": 2}', "2"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
+    ('{"format_version": 1}', "1"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
 ])
 def test_another_format_is_refused(content, says, attack, tmp_path):
     path = attack({"extra/edgewright.json": lambda _: content})
-    refuse(path, tmp_path, f"is no Edgewright program of format 1: it says {says}")
+    refuse(path, tmp_path, f"is no Edgewright program of format 2: it says {says}")

@@ -161,7 +161,7 @@ def test_a_failure_names_the_users_line():
     assert message.startswith("DataDependent cannot be captured at ")
     assert f"{__file__}:" in message
     assert "(if x.sum() > 0:" in message
-    assert "trace the forward pass for any batch size" in message
+    assert "branches on a value that depends on the input" in message
 
 
 def test_a_fixed_batch_size_is_refused(net):
@@ -174,7 +174,7 @@ def test_a_fixed_batch_size_is_refused(net):
     ((), "must be tensors with a batch dimension, got nothing"),
     ((3,), "must be tensors with a batch dimension, got int"),
     ((torch.zeros(2, 4), "x"), "got Tensor, str"),
-    (torch.tensor(1.0), "must be tensors with a batch dimension, got Tensor"),
+    (torch.tensor(1.0), "must be tensors with a batch dimension, got a number as Tensor"),
     ((torch.zeros(2, 4), torch.zeros(3, 4)), r"disagree on the batch size: \(2, 4\), \(3, 4\)"),
     (torch.zeros(0, 4), "hold no sample"),
     ((torch.zeros(2, 4), torch.zeros(2, 4)), "Linear cannot be captured.*positional argument"),
@@ -201,3 +201,10 @@ def test_a_transformer_with_a_causal_mask_made_in_forward_is_captured():
     torch.testing.assert_close(program.run(x), model(x))
     later = torch.cat([x[:, :4], x[:, 4:] + 1], 1)  # the last position is seen by itself alone
     torch.testing.assert_close(program.run(later)[:, :4], program.run(x)[:, :4])
+
+
+def test_a_name_that_python_keeps_for_itself_is_refused():
+    model = nn.ModuleDict({"class": nn.Linear(2, 2)})
+    with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a keyword of "
+                                         "Python, .*; call it otherwise"):
+        Program.capture(model, torch.zeros(1, 2))

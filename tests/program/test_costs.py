@@ -92,11 +92,12 @@ def test_channels_are_what_the_weight_produces():
     assert [layer.channels for layer in layers] == [4, 7]
 
 
-def test_a_computed_weight_is_float_and_has_no_name(net):
+def test_a_computed_weight_counts_as_a_stored_one(net):
     model = net(lambda m, x: x @ (m.a @ m.b), a=nn.Parameter(torch.zeros(4, 2)),
                 b=nn.Parameter(torch.zeros(2, 3)))
     costs = Program.capture(model, torch.zeros(1, 4)).costs()
-    assert costs.macs_by_bits() == {32: 4 * 2 * 3 + 4 * 3}
+    assert costs.macs_by_bits() == {32: 4 * 3}
+    assert costs.layers[0].weight == "weight"
 
 
 def test_what_cannot_be_counted_is_named(net):

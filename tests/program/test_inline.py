@@ -1,8 +1,10 @@
 """Regions without automatic precision are part of the graph like everything else."""
 
+import pytest
 import torch
 from torch import nn
 
+from edgewright.errors import ModelError
 from edgewright.program import Program
 
 
@@ -23,13 +25,11 @@ def test_a_region_without_automatic_precision_is_inlined_saved_and_pruned(net, t
     assert [(g.name, len(g.channels)) for g in program.groups().groups] == [("a.weight", 8)]
 
 
-def test_a_region_in_lower_precision_is_not_inlined(net):
+def test_a_region_in_lower_precision_is_refused(net):
     def forward(m, x):
         with torch.autocast(device_type="cpu", dtype=torch.bfloat16):
             y = m.a(x)
         return m.b(y.float())
 
-    program = Program.capture(net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 2)),
-                              torch.zeros(1, 4))
-    assert any("autocast" in str(node.target) for node in program.calls())
-    assert "wrap_with_autocast" in program.groups().kept["a.weight"]
+    with pytest.raises(ModelError, match=r"computes in .*take half\(\) and torch.autocast out"):
+        Program.capture(net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 2)), torch.zeros(1, 4))

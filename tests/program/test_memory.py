@@ -89,5 +89,5 @@ def test_what_is_computed_from_weights_alone_takes_no_memory(net):
 
 
 def test_bytes_follow_the_type(net):
-    program = Program.capture(net(lambda m, x: x + x), torch.zeros(1, 10, dtype=torch.float64))
+    program = Program.capture(net(lambda m, x: x + x), torch.zeros(1, 10, dtype=torch.int64))
     assert program.costs().peak_activation_bytes == 8 * 20

@@ -82,11 +82,47 @@ def test_a_module_does_not_share_with_its_program(small_program):
     assert all(float(value.abs().sum()) > 0 for value in small_program.state_dict().values())
 
 
-def test_frozen_parameters_become_trainable():
-    model = nn.Linear(4, 2).requires_grad_(False)
-    module = Program.capture(model, torch.zeros(1, 4)).module()
-    assert all(parameter.requires_grad for parameter in module.parameters())
-    assert not any(parameter.requires_grad for parameter in model.parameters())
+def test_frozen_parameters_stay_frozen(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    program = Program.capture(model, torch.zeros(1, 4))
+    program.save(tmp_path / "p.pt2")
+    for found in (program, program.copy(), Program.load(tmp_path / "p.pt2"),
+                  program.with_state(program.state_dict())):
+        module = found.module(train=True)
+        frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+        assert frozen == {"0.weight", "0.bias"}
+        assert copy.deepcopy(module).get_parameter("2.weight").requires_grad
+    assert model[2].weight.requires_grad
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_dropout_between_recurrent_layers_is_switched(layer):
+    model = layer(4, 8, num_layers=3, dropout=0.5, batch_first=True)
+    module = Program.capture(model, torch.zeros(1, 5, 4)).module()
+    x = torch.randn(2, 5, 4)
+    assert torch.equal(module(x)[0], module(x)[0])
+    torch.testing.assert_close(module(x)[0], model.eval()(x)[0])
+    torch.manual_seed(3)
+    found = module.train()(x)[0]
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, model.train()(x)[0])
+    assert not torch.equal(found, module(x)[0])
+    assert torch.equal(module.eval()(x)[0], module(x)[0])
+
+
+def test_a_random_slope_is_switched():
+    model, x = nn.RReLU(0.1, 0.9), -torch.ones(2, 100)
+    module = Program.capture(model, torch.zeros(1, 100)).module()
+    torch.testing.assert_close(module(x), torch.full((2, 100), -0.5))
+    assert len(module.train()(x).unique()) > 50
+
+
+def test_dropout_that_is_always_on_stays_on(net):
+    model = net(lambda m, x: nn.functional.dropout(x, 0.5, training=True))
+    module, ones = Program.capture(model, torch.zeros(1, 100)).module(), torch.ones(1, 100)
+    for mode in (False, True, False):
+        assert set(module.train(mode)(ones).unique().tolist()) == {0.0, 2.0}
 
 
 def test_training_returns_the_module_and_is_idempotent(small_program):

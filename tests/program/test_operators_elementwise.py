@@ -87,7 +87,7 @@ CASES = {
     "standardised_weights": (
         lambda m, x: m.b(F.conv2d(m.a(x), m.w - m.w.mean((1, 2, 3), keepdim=True)).relu()),
         lambda: {"a": conv(3, 8), "b": conv(6, 4), "w": nn.Parameter(torch.randn(6, 8, 1, 1))},
-        (IMAGE,), {"a.weight": 8, "w": 6}),
+        (IMAGE,), {"a.weight": 8, "weight": 6}),
 }
 
 

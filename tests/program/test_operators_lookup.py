@@ -33,7 +33,7 @@ CASES = {
         TOKENS, {"a.weight": 8}),
     "sliced_positions": (lambda m, x: m.b(m.a(x) + m.p[:, :4]), lambda: {
         "a": nn.Linear(4, 8), "b": nn.Linear(8, 2), "p": nn.Parameter(torch.randn(1, 9, 8))},
-        TOKENS, {"p": 5, "a.weight": 8}),
+        TOKENS, {"a.weight": 8}),  # the five that nothing reads are no channels
     "embedded_positions": (lambda m, x: m.b(m.e(x) + m.p(torch.arange(3))), lambda: {
         "e": nn.Embedding(7, 8), "p": nn.Embedding(5, 8), "b": nn.Linear(8, 2)}, WORDS,
         {"e.weight": 8}),

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.program._parity import compare_outputs, random_inputs
+from edgewright.program._parity import (
+    compare_outputs,
+    output_errors,
+    random_inputs,
+    tolerance_of,
+)
+from edgewright.program._program import Program
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=6), st.floats(0.5, 2))
@@ -28,6 +34,38 @@ def test_the_worst_output_counts_however_nested():
                                   torch.tensor([1.0, 1.0, 1.0, math.nan])])
 def test_what_cannot_be_compared_is_infinitely_far(have):
     assert compare_outputs(torch.ones(4), have) == math.inf
+
+
+def test_nan_and_infinity_are_the_same_in_the_same_places_only():
+    want = torch.tensor([3.0, math.nan, math.inf, -math.inf])
+    near = torch.tensor([3.3, math.nan, math.inf, -math.inf])
+    assert output_errors(want, near) == pytest.approx((0.1,), rel=1e-5)
+    others = [torch.tensor([3.0, math.nan, math.inf, math.inf]),
+              torch.tensor([3.0, 0.0, math.inf, -math.inf]),
+              torch.tensor([math.nan, math.nan, math.inf, -math.inf])]
+    assert all(compare_outputs(want, other) == math.inf for other in others)
+    nothing = torch.full((4,), math.nan)
+    assert compare_outputs(nothing, nothing) == math.inf
+
+
+def test_of_integers_the_share_that_differs_counts():
+    assert output_errors([torch.arange(8), torch.tensor([True, False])],
+                         [torch.arange(8).clamp(max=5), torch.tensor([True, True])]) == (0.25, 0.5)
+    large = torch.tensor([2**53, 1])
+    assert output_errors(large, large + torch.tensor([1, 0])) == (0.5,)
+    assert output_errors(torch.zeros(2, 0), torch.zeros(2, 0)) == (0.0,)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [
+    (torch.float64, 1e-4), (torch.float32, 1e-4), (torch.float16, 10 * 2.0**-10),
+    (torch.bfloat16, 10 * 2.0**-7)])
+def test_the_tolerance_is_that_of_the_least_precise_type(kind, limit):
+    class Narrow(torch.nn.Module):
+        def forward(self, x):
+            return x.to(kind).relu().float()
+
+    program = Program.capture(Narrow(), torch.zeros(1, 2))
+    assert tolerance_of(program.graph_module) == pytest.approx(limit)
 
 
 def test_small_outputs_are_compared_absolutely():

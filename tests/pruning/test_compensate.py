@@ -253,16 +253,19 @@ def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.M
 def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task):
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
     x = next(mixed_task.train.batches(72)).inputs[0]
-    plain = prune(mixed_program, mixed_task, ChannelPruning(**settings))
+    plain = prune(mixed_program, mixed_task, ChannelPruning(**settings, compensate=False))
     repaired = prune(mixed_program, mixed_task, ChannelPruning(**settings, compensate=True))
     assert repaired.costs().macs == plain.costs().macs
+    by_default = prune(mixed_program, mixed_task, ChannelPruning(**settings))
+    torch.testing.assert_close(by_default.state_dict(), repaired.state_dict(), rtol=0, atol=0)
     assert error(repaired, mixed_program, x) < 0.5 * error(plain, mixed_program, x)
 
 
 def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program: Program,
                                                                   mixed_task: Task):
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
-    plain = prune(mixed_program, mixed_task, ChannelPruning(**settings)).state_dict()["last.weight"]
+    plain = prune(mixed_program, mixed_task, ChannelPruning(
+        **settings, compensate=False)).state_dict()["last.weight"]
     moved = [float((prune(mixed_program, mixed_task, ChannelPruning(
         **settings, compensate=True, ridge=ridge)).state_dict()["last.weight"] - plain).norm())
         for ridge in (0.001, 0.1, 10.0, 1e6)]

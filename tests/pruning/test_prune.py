@@ -12,7 +12,7 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
-from edgewright.search import LatencyTable, LayerTimes, smallest
+from edgewright.search import LatencyTable, LayerTimes, LegalWidths, smallest
 from edgewright.training import LabelLoss, Training, train
 
 
@@ -84,8 +84,8 @@ def test_the_same_seed_prunes_the_same(mixed_program, mixed_task):
 
 def test_without_a_config_half_of_the_macs_go(mixed_task):
     config = ChannelPruning()
-    assert (config.ratio, config.target, config.criterion, config.round_to) == (
-        0.5, "macs", "gauss_newton", 4)
+    assert (config.ratio, config.target, config.criterion, config.round_to, config.allocation) == (
+        0.5, "macs", "gauss_newton", "auto", "solved")
     program = Program.capture(nn.Sequential(nn.Flatten(), nn.Linear(32, 24), nn.ReLU(),
                                             nn.Linear(24, 3)), torch.zeros(1, 2, 4, 4))
     assert prune(program, mixed_task).costs().macs / program.costs().macs == 0.5
@@ -121,7 +121,7 @@ def test_a_quantised_program_is_refused(mixed_program, mixed_task):
 
 def test_too_much_is_refused(mixed_program):
     groups = mixed_program.groups()
-    macs, _ = groups.costs_without(smallest(groups, 1))
+    macs, _ = groups.costs_without(smallest(groups, LegalWidths()))
     keeps = macs / mixed_program.costs().macs
     with pytest.raises(UsageError, match=f"cannot remove 99% of the macs: the smallest legal "
                                          f"program keeps {keeps:.1%}"):
@@ -204,7 +204,7 @@ def test_peak_memory_goes_down(mixed_program):
     ({"ratio": -0.5}, "ratio: Input should be greater than 0, got -0.5"),
     ({"ratio": 1.5}, "ratio: Input should be less than 1, got 1.5"),
     ({"ratio": float("nan")}, "ratio: "),
-    ({"round_to": 0}, "round_to: Input should be greater than or equal to 1, got 0"),
+    ({"round_to": 0}, "round_to: Input should be greater than or equal to 1 or 'auto', got 0"),
     ({"samples": 0}, "samples: Input should be greater than or equal to 1, got 0"),
     ({"criterion": "luck"}, "criterion: Input should be 'l1', 'l2', 'magnitude', "),
     ({"target": "bytes"}, "target: Input should be 'macs', 'params', 'channels', "

@@ -138,7 +138,7 @@ def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net, quadrant_task):
 
 
 def test_layers_that_are_to_stay_are_not_penalised(net, quadrant_task):
-    channels = CHANNELS.model_copy(update={"ignore": ("two",), "ratio": 0.1})
+    channels = CHANNELS.replace(ignore=("two",), ratio=0.1)
     config = StructureRegularization(strength=2.0, channels=channels, training=LONG)
     regular = regularize(net, quadrant_task, config)
     assert remove_vanished(regular).state_dict()["two.weight"].shape[0] == 16
@@ -146,7 +146,7 @@ def test_layers_that_are_to_stay_are_not_penalised(net, quadrant_task):
 
 @pytest.mark.parametrize("method", ["growing", "group_lasso"])
 def test_the_same_run_resumed_ends_in_the_same_weights(net, quadrant_task, tmp_path, method):
-    training = LONG.model_copy(update={"epochs": 2})
+    training = LONG.replace(epochs=2)
     config = StructureRegularization(method=method, channels=CHANNELS, training=training)
     path = tmp_path / "r.ckpt"
     first = regularize(net, quadrant_task, config, checkpoint=path)

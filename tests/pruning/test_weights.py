@@ -15,6 +15,7 @@ from edgewright.distill import fit
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import to_onnx
+from edgewright.pipeline import Recipe
 from edgewright.program import Program, fold_batch_norm, sparse_tensors
 from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weights
 from edgewright.pruning._gradual import GradualMask
@@ -66,7 +67,7 @@ def test_at_once_the_smallest_weights_of_all_layers_go(net, sparse):
 
 
 def test_layer_by_layer_each_loses_the_same_share(net):
-    pruned = prune_weights(net, None, ONCE.model_copy(update={"scope": "layer"}))
+    pruned = prune_weights(net, None, ONCE.replace(scope="layer"))
     for name, value in pruned.sparsity.items():
         assert value == pytest.approx(0.8, abs=1 / net.state_dict()[name].numel())
 
@@ -83,7 +84,7 @@ def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
-    pruned = prune_weights(program, None, ONCE.model_copy(update={"ignore": ("0",)}))
+    pruned = prune_weights(program, None, ONCE.replace(ignore=("0",)))
     assert list(pruned.sparsity.values()) == [1 - 3 / 16]
     state = pruned.state_dict()
     assert not (state["0.weight"] == 0).any()
@@ -110,7 +111,7 @@ def test_gradually_the_full_sparsity_is_reached(net, quadrant_task, criterion, p
 def test_the_schedule_is_cubic_and_ends_where_it_should():
     layer = nn.Linear(10, 10, bias=False)
     config = WeightPruning(sparsity=0.8, end=0.5, every=2)
-    hook = GradualMask(("weight",), config)
+    hook = GradualMask({"weight": None}, config)
     hook.start(layer)
     found = []
     with torch.no_grad():
@@ -128,7 +129,7 @@ def test_movement_keeps_what_training_moves_away_from_zero_and_lets_weights_retu
     layer = nn.Linear(4, 1, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[4.0, -3.0, 2.0, -1.0]]))
-    hook = GradualMask(("weight",), WeightPruning(sparsity=0.5, criterion="movement", every=1,
+    hook = GradualMask({"weight": None}, WeightPruning(sparsity=0.5, criterion="movement", every=1,
                                                   scope="layer"))
     hook.start(layer)
     masks = []
@@ -192,7 +193,7 @@ def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_pat
     sparse.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
     assert loaded.sparsity == sparse.sparsity
-    adamw = SHORT.model_copy(update={"optimizer": "adamw", "clip_norm": 1.0})
+    adamw = SHORT.replace(optimizer="adamw", clip_norm=1.0)
     assert at_least(zeros(fit(loaded, quadrant_task, adamw)), of=before)
     assert at_least(zeros(fold_batch_norm(loaded)), of=before)
     sliced = prune(sparse, None, ChannelPruning(criterion="magnitude", ratio=0.3))
@@ -230,7 +231,7 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, qu
                                          "training=None"):
         prune_weights(net)
     with pytest.raises(UsageError, match=r"ignore='x' matches no layer; there are: head, one, stem, two"):
-        prune_weights(net, None, ONCE.model_copy(update={"ignore": ("x",)}))
+        prune_weights(net, None, ONCE.replace(ignore=("x",)))
     with pytest.raises(UsageError, match="no weight to prune: no convolution or linear layer is "
                                          "left whose input channels are a multiple of 512"):
         prune_weights(net, None, WeightPruning(pattern="2:512", schedule="one_shot",
@@ -250,6 +251,13 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, qu
     ({"sparsity": 1.0}, "WeightPruning: sparsity: Input should be less than 1, got 1.0"),
     ({"end": 0}, "WeightPruning: end: Input should be greater than 0, got 0"),
     ({"every": 0}, "WeightPruning: every: Input should be greater than or equal to 1, got 0"),
+    ({"layers": {"one": 1.0}}, "layers: 'one' is given 1; write the share of its weights that "
+                               "become zero, above 0 and below 1, or None to leave it whole"),
+    ({"layers": {"one": 0}}, "layers: 'one' is given 0; write the share"),
+    ({"layers": {"one": 0.5}, "pattern": "2:4"}, "layers=['one'] have a sparsity of their own, and "
+                                                 "pattern='2:4' makes it the same everywhere"),
+    ({"layers": {"one": None}}, "sparsity=None prunes the layers in layers alone, and none is "),
+    ({"sparsity": None}, "sparsity=None prunes the layers in layers alone, and none is there"),
     ({"scope": "all"}, "WeightPruning: scope: Input should be 'global' or 'layer'"),
 ])
 def test_a_setting_out_of_its_range_is_refused(wrong, message):
@@ -258,12 +266,101 @@ def test_a_setting_out_of_its_range_is_refused(wrong, message):
 
 
 def test_settings_survive_being_written():
-    for config in (ONCE, WeightPruning(pattern="1:4"), WeightPruning(criterion="movement")):
+    for config in (ONCE, WeightPruning(pattern="1:4"), WeightPruning(criterion="movement"),
+                   WeightPruning(criterion="random", layers={"one": 0.3, "two": None}),
+                   WeightPruning(sparsity=0.6, layers={"one": 0.3})):
         assert WeightPruning.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_the_checkpoint_of_other_settings_is_not_taken():
-    names = {GradualMask(("w",), WeightPruning(**changed)).name
+    names = {GradualMask({"w": None}, WeightPruning(**changed)).name
              for changed in ({}, {"sparsity": 0.6}, {"end": 0.5}, {"criterion": "movement"})}
     assert len(names) == 4
     assert LabelLoss().hooks == ()
+
+
+def at_once(**settings):
+    return WeightPruning(schedule="one_shot", training=None, **settings)
+
+
+def counted(program):
+    return {name.removesuffix(".weight"): int(flags.sum()) for name, flags in zeros(program).items()}
+
+
+def sizes(program):
+    return {name.removesuffix(".weight"): flags.numel() for name, flags in zeros(program).items()}
+
+
+@pytest.mark.parametrize("criterion", ["random", "magnitude"])
+def test_a_layer_has_a_sparsity_of_its_own_and_the_others_stay_whole(net, criterion):
+    pruned = prune_weights(net, None, at_once(criterion=criterion, layers={"one": 0.3}))
+    count = sizes(net)["one"]
+    assert counted(pruned) == dict.fromkeys(LAYERS, 0) | {"one": round(0.3 * count)}
+    assert pruned.sparsity == {"one.weight": round(0.3 * count) / count}
+
+
+def test_the_others_follow_the_sparsity_where_one_is_given(net):
+    config = at_once(criterion="random", sparsity=0.5, scope="layer",
+                     layers={"one": 0.25, "hea*": None, "two": 0.75})
+    want = {"stem": 0.5, "one": 0.25, "two": 0.75, "head": 0}
+    assert counted(prune_weights(net, None, config)) == {
+        name: round(share * sizes(net)[name]) for name, share in want.items()}
+    everywhere = counted(prune_weights(net, None, at_once(sparsity=0.5, layers={"one": 0.25})))
+    others = [name for name in LAYERS if name != "one"]
+    assert everywhere["one"] == round(0.25 * sizes(net)["one"])
+    assert sum(everywhere[name] for name in others) == round(
+        0.5 * sum(sizes(net)[name] for name in others))
+
+
+def test_of_several_patterns_the_first_holds(net):
+    config = at_once(layers={"one": 0.25, "*": 0.5})
+    assert counted(prune_weights(net, None, config)) == {
+        name: round((0.25 if name == "one" else 0.5) * count)
+        for name, count in sizes(net).items()}
+
+
+def test_a_draw_is_the_seeds_and_not_of_the_values(net):
+    config = at_once(criterion="random", sparsity=0.5)
+    first, again, other = (zeros(prune_weights(net, None, config, seed=seed))
+                           for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    flat = torch.cat([value.abs().flatten() for name, value in net.state_dict().items()
+                      if name in first])
+    gone = flat[torch.cat([flags.flatten() for flags in first.values()])]
+    assert float(gone.mean()) == pytest.approx(float(flat.mean()), rel=0.15)  # not the smallest
+
+
+def test_a_name_that_matches_no_layer_is_refused_with_those_near(net):
+    with pytest.raises(UsageError, match=r"layers='hed' matches no layer; near names: head"):
+        prune_weights(net, None, at_once(layers={"hed": 0.5}))
+
+
+@pytest.mark.parametrize("criterion", ["random", "magnitude", "movement"])
+def test_layers_are_honoured_gradually_and_zeros_last(net, quadrant_task, criterion):
+    config = WeightPruning(criterion=criterion, layers={"one": 0.3, "two": 0.6}, training=SHORT,
+                           every=2)
+    pruned = prune_weights(net, quadrant_task, config, seed=3)
+    want = {"one.weight": 0.3, "two.weight": 0.6}
+    state = pruned.state_dict()
+    assert {name: int((state[name] == 0).sum()) for name in want} == {
+        name: round(share * state[name].numel()) for name, share in want.items()}
+    assert pruned.sparsity.keys() == want.keys()
+    trained = fit(pruned, quadrant_task, SHORT)
+    assert at_least({name: trained.state_dict()[name] == 0 for name in want},
+                    {name: state[name] == 0 for name in want})
+
+
+def test_the_draw_of_another_seed_is_another_checkpoint():
+    config = WeightPruning(criterion="random")
+    assert GradualMask({"w": None}, config, 0).name != GradualMask({"w": None}, config, 1).name
+
+
+def test_a_recipe_says_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("weights: {criterion: random, layers: {conv1: 0.3, fc: null}}")
+    weights = Recipe.load(path).weights
+    assert weights == WeightPruning(criterion="random", layers={"conv1": 0.3, "fc": None})
+    assert weights.goal == "30% of conv1"
+    (tmp_path / "again.yaml").write_text(Recipe.load(path).to_yaml())
+    assert Recipe.load(tmp_path / "again.yaml").weights == weights

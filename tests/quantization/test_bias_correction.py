@@ -253,3 +253,20 @@ def test_inputs_that_are_not_finite_are_refused(folded, data):
     with pytest.raises(DataError, match=r"^the outputs of the layer of 'stem.bias' are not finite; "
                                         "the inputs, or the weights, hold NaN"):
         correct_bias(module, folded.module(), [(broken,)])
+
+
+def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net):
+    """lerp reads its second value quantised and its third from a buffer, as a layer would."""
+    torch.manual_seed(0)
+    model = net(lambda m, x: m.h(torch.lerp(x, m.a(x).relu(), m.share)),
+                a=nn.Linear(6, 6), h=nn.Linear(6, 3))
+    model.register_buffer("share", torch.rand(6))
+    x = torch.randn(64, 6)
+    program = Program.capture(model.eval(), x[:2])
+    module, layers = quantised(program, x)
+    before = {name: bias.clone() for name, bias in biases_of(module, layers).items()}
+    correct_bias(module, program.graph_module, [x])
+    after = biases_of(module, layers)
+    assert set(layers) == {"linear", "linear_1"}
+    assert not any(torch.equal(before[name], after[name]) for name in layers)
+    assert torch.equal(dict(module.named_buffers())["share"], model.share)

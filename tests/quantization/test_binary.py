@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgewright.errors import DataError
-from edgewright.quantization._binary import BinaryLevels, Estimator, binarize
+from edgewright.quantization._binary import BinaryLevels, binarize
+from edgewright.quantization._grid import Role
 
 
-def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
+def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, role: Role,
                   factor: float) -> Tensor:
     """Out of plain operations, whose gradients autograd finds."""
     scale, shift = (t.detach() + (t - t.detach()) * factor for t in (scale, shift))
     signs = torch.where(x >= shift, 1.0, -1.0)
-    if estimator == "weight":
+    if role == "weight":
         smooth = x.clamp(-1, 1)
         return signs * scale + (smooth - smooth.detach())
     unit = scale.detach()
@@ -27,9 +28,9 @@ def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
     return signs * scale + (smooth - smooth.detach())
 
 
-def gradients_of(function, estimator: Estimator, leaves: list[Tensor]) -> list[Tensor]:
+def gradients_of(function, role: Role, leaves: list[Tensor]) -> list[Tensor]:
     leaves = [t.clone().requires_grad_() for t in leaves]
-    out = function(*leaves, estimator, 0.3)
+    out = function(*leaves, role, 0.3)
     out.backward(torch.sin(torch.arange(out.numel()) + 1.0).reshape(out.shape))
     return [out.detach(), *(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves)]
 

@@ -85,14 +85,14 @@ def test_a_norm_folds_into_scales_and_leaves_the_integers(net, affine):
 
 def test_a_bias_that_is_computed_stays_as_it_is(net):
     torch.manual_seed(0)
-    model = net(lambda m, x: m.h(F.linear(x, m.a.weight, torch.cat([m.b.bias, m.c.bias]))),
-                a=nn.Linear(6, 6), b=nn.Linear(1, 2), c=nn.Linear(1, 4), h=nn.Linear(6, 3))
+    model = net(lambda m, x: m.h(F.linear(x, m.a.weight, x.mean(0))),
+                a=nn.Linear(6, 6), h=nn.Linear(6, 3))
     for config in (Quantization(), Quantization(correct_bias=True), Quantization(mode="dynamic")):
         program, quantized, x = quantized_with(model, config)
         assert relative_error(program.run(x), quantized.run(x)) < 0.02
         assert relative_error(quantized.run(x), on_runtime(quantized, x)) < 2e-3
         first = next(node for node in quantized.calls() if node.target is aten.linear.default)
-        assert first.args[2].target is aten.cat.default
+        assert first.args[2].target is aten.mean.dim
 
 
 def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net):
@@ -125,13 +125,25 @@ def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net):
 def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
         small, colour_task, trained_quantization):
     for config in (Quantization(), trained_quantization):
-        quantized = quantize(small, colour_task, config.model_copy(update={"power_of_two": True}))
+        quantized = quantize(small, colour_task, config.replace(power_of_two=True))
         scales = [scale for name, value in quantized.state_dict().items()
                   if name.endswith("_scale") for scale in value.tolist()]
         scales += [node.args[1] for node in quantized.calls()
                    if node.target is ops.quantize_per_tensor.default]
         assert len(scales) > 30
         assert all(math.frexp(scale)[0] == 0.5 for scale in scales)
+
+
+def test_a_bias_stays_a_parameter_whatever_it_is_called(net):
+    torch.manual_seed(0)
+    layer = nn.Module()
+    layer.kernel, layer.offset = (nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)))
+    model = net(lambda m, x: nn.functional.linear(x, m.layer.kernel, m.layer.offset), layer=layer)
+    program = quantize(Program.capture(model, torch.zeros(2, 6)), None,
+                       Quantization(mode="weight_only"))
+    assert [name for name, _ in program.graph_module.named_parameters()] == ["layer.offset"]
+    assert {name for name, _ in program.graph_module.named_buffers()} == {
+        "layer.kernel", "layer.kernel_scale", "layer.kernel_zero_point"}
 
 
 def test_weights_alone_in_one_layer_of_a_static_program(net):

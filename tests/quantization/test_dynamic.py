@@ -13,7 +13,7 @@ from edgewright.quantization import Grid, Quantization, quantize
 from edgewright.quantization._dynamic import DynamicQuantizer
 from edgewright.runtime import OnnxEngine
 
-GRID = Grid(8, signed=False, symmetric=False)
+GRID = Grid(8, signed=False, symmetric=False, role="activation")
 DYNAMIC = Quantization(mode="dynamic")
 ops = torch.ops.quantized_decomposed
 

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from edgewright.errors import DataError, UsageError
+from edgewright.quantization import Quantization
 from edgewright.quantization._fake_quantizer import FakeQuantizer, Learns
 from edgewright.quantization._grid import Grid
+from edgewright.quantization._targets import RULES, activation_grid
 
-ACTIVATION = Grid(8, signed=False, symmetric=False)
-WEIGHT = Grid(8, signed=True, symmetric=True, axis=0, narrow=True)
+ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
+WEIGHT = Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight")
 SHAPES = {"tensor": ((), (4, 3, 6, 6)), "channel": ((5,), (5, 3, 3, 3)), "group": ((5, 3), (5, 12))}
 
 
@@ -49,7 +51,8 @@ def quantizers(draw: st.DrawFn) -> tuple[FakeQuantizer, Tensor]:
     bits = draw(st.sampled_from([1, 2, 3, 4, 8]))
     grid = Grid(bits, signed=draw(st.booleans()), symmetric=bits == 1 or draw(st.booleans()),
                 axis=None if kind == "tensor" else 0, group=4 if kind == "group" else None,
-                power_of_two=draw(st.booleans()), narrow=bits > 1 and draw(st.booleans()))
+                power_of_two=draw(st.booleans()), narrow=bits > 1 and draw(st.booleans()),
+                role=draw(st.sampled_from(["weight", "activation"])))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     x = torch.randn(size, generator=generator) * 2.0**draw(st.integers(-8, 8))
     return calibrated(grid, x.relu() if draw(st.booleans()) else x, shape), x
@@ -96,10 +99,11 @@ def test_ranges_become_scales() -> None:
     weights = FakeQuantizer(WEIGHT, (2,))
     weights.set_range(torch.tensor([-1.27, -1.0]), torch.tensor([1.0, 2.54]))
     torch.testing.assert_close(weights.scale.detach(), torch.tensor([0.01, 0.02]))
-    wide = FakeQuantizer(Grid(4, signed=True, symmetric=True))
+    wide = FakeQuantizer(Grid(4, signed=True, symmetric=True, role="weight"))
     wide.set_range(torch.tensor(-0.8), torch.tensor(0.3))  # -8 to 7: the low end has more room
     assert wide.scale.item() == pytest.approx(0.1)
-    shifted = FakeQuantizer(Grid(8, signed=False, symmetric=False, power_of_two=True))
+    shifted = FakeQuantizer(Grid(8, signed=False, symmetric=False, power_of_two=True,
+                                 role="activation"))
     shifted.set_range(torch.tensor(0.0), torch.tensor(3.0))
     assert shifted.scale.item() == 2**-6  # rounded up from 3 / 255
 
@@ -130,7 +134,7 @@ def test_scales_that_do_not_fit_are_refused(shape: tuple[int, ...], size: tuple[
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_first_step_of_learned_weights(bits: int) -> None:
     x = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(0))
-    quantizer = FakeQuantizer(Grid(bits, signed=True, symmetric=True, axis=0), (5,))
+    quantizer = FakeQuantizer(Grid(bits, signed=True, symmetric=True, axis=0, role="weight"), (5,))
     quantizer.set_from(x)
     mean = x.abs().mean((1, 2, 3))
     expected = mean if bits == 1 else 2 * mean / (2 ** (bits - 1) - 1) ** 0.5
@@ -139,7 +143,7 @@ def test_first_step_of_learned_weights(bits: int) -> None:
 
 def test_binary_activations_part_at_their_mean() -> None:
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).relu()
-    quantizer = FakeQuantizer(Grid(1, signed=False, symmetric=True))
+    quantizer = FakeQuantizer(Grid(1, signed=False, symmetric=True, role="activation"))
     quantizer.set_from(x)
     quantizer.mode = "quantize"
     assert quantizer.shift is not None
@@ -147,7 +151,16 @@ def test_binary_activations_part_at_their_mean() -> None:
     assert set(quantizer.integers(x).unique().tolist()) == {0, 2}
     quantizer.set_range(torch.tensor(0.25), torch.tensor(0.75))
     assert (quantizer.shift.item(), quantizer.scale.item()) == (0.5, 0.25)
-    assert FakeQuantizer(Grid(1, signed=True, symmetric=True)).shift is None
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_one_bit_has_a_shift_where_it_is_an_activations(signed: bool) -> None:
+    weight = FakeQuantizer(Grid(1, signed=signed, symmetric=True, role="weight"))
+    assert weight.shift is None
+    activation = FakeQuantizer(Grid(1, signed=signed, symmetric=True, role="activation"))
+    activation.set_range(torch.tensor(1.0), torch.tensor(3.0))
+    activation.mode = "quantize"
+    assert activation(torch.tensor([[1.9, 2.1]])).tolist() == [[-1, 1]]
 
 
 class Spy:
@@ -163,7 +176,7 @@ class Spy:
 
 def test_modes() -> None:
     x = torch.tensor([0.2, 0.6], requires_grad=True)
-    quantizer = FakeQuantizer(Grid(2, signed=False, symmetric=False))
+    quantizer = FakeQuantizer(Grid(2, signed=False, symmetric=False, role="activation"))
     spy = quantizer.observer = Spy()
     assert quantizer(x) is x
     assert spy.seen == []
@@ -191,7 +204,8 @@ def test_what_is_learned(learns: Learns, learned: set[str]) -> None:
 @pytest.mark.parametrize(("learns", "share"), [
     ("lsq", (3 * 15) ** -0.5), ("lsq+", (3 * 15) ** -0.5), ("pact", 15**-2)])
 def test_gradients_are_scaled_as_published(learns: Learns, share: float) -> None:
-    quantizer = FakeQuantizer(Grid(4, signed=False, symmetric=False), learns=learns)
+    grid = Grid(4, signed=False, symmetric=False, role="activation")
+    quantizer = FakeQuantizer(grid, learns=learns)
     quantizer.set_range(torch.tensor(0.0), torch.tensor(1.5))
     quantizer.mode = "quantize"
     quantizer(torch.tensor([[0.0, 0.3, 5.0], [0.0, 0.7, 1.0]])).sum().backward()
@@ -200,7 +214,8 @@ def test_gradients_are_scaled_as_published(learns: Learns, share: float) -> None
 
 
 def test_weights_count_the_values_of_a_scale() -> None:
-    quantizer = FakeQuantizer(Grid(4, signed=True, symmetric=True, axis=0), (2,), learns="lsq")
+    grid = Grid(4, signed=True, symmetric=True, axis=0, role="weight")
+    quantizer = FakeQuantizer(grid, (2,), learns="lsq")
     quantizer.set_range(-torch.ones(2), torch.ones(2))
     quantizer.mode = "quantize"
     quantizer(torch.full((2, 3, 3), 9.0)).sum().backward()
@@ -208,11 +223,57 @@ def test_weights_count_the_values_of_a_scale() -> None:
     assert quantizer.scale.grad.tolist() == pytest.approx([9 * 7 * (9 * 7) ** -0.5] * 2)
 
 
+def slow_scale_gradient(x: Tensor, quantizer: FakeQuantizer, factor: float) -> float:
+    """LSQ's equation 3, one value after another, times ``factor``; the loss is the plain sum."""
+    scale, zero_point = quantizer.scale.item(), quantizer.used_zero_point().item()
+    low, high = (limit - zero_point for limit in quantizer.grid.limits)
+    total = 0.0
+    for value in x.flatten().tolist():
+        share = value / scale
+        total += min(max(round(share), low), high) - (share if low <= share <= high else 0)
+    return total * factor
+
+
+@pytest.mark.parametrize("samples", [1, 4, 64])
+@pytest.mark.parametrize("target", RULES)
+def test_an_activations_step_counts_the_values_of_one_sample(target, samples) -> None:
+    """LSQ, section 2.2, whatever the sign of the runtime's integers and the size of the batch."""
+    x = torch.randn(samples, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
+    for symmetric in (False, True):
+        grid = activation_grid(Quantization(target=target, symmetric=symmetric), 8)
+        quantizer = FakeQuantizer(grid, learns="lsq")
+        quantizer.set_range(torch.tensor(-2.0), torch.tensor(3.0))
+        quantizer.mode = "quantize"
+        quantizer(x).sum().backward()
+        positive_steps = 127 if symmetric else 255
+        want = slow_scale_gradient(x, quantizer, (3 * 4 * 4 * positive_steps) ** -0.5)
+        assert quantizer.scale.grad is not None
+        assert quantizer.scale.grad.item() == pytest.approx(want, rel=1e-3)
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+@pytest.mark.parametrize("signed", [False, True])
+def test_roles_not_signs_say_what_is_counted(signed: bool, bits: int) -> None:
+    def gradient(role, *told: int) -> float:
+        grid = Grid(bits, signed=signed, symmetric=True, role=role)
+        quantizer = FakeQuantizer(grid, learns="lsq")
+        quantizer.mode = "quantize"
+        quantizer(torch.full((6, 5), 99.0), *told).sum().backward()
+        assert quantizer.scale.grad is not None
+        return quantizer.scale.grad.item()
+
+    steps = 1 if bits == 1 else 7
+    total = 30 * steps
+    assert gradient("weight") == pytest.approx(total * (30 * steps) ** -0.5)
+    assert gradient("activation") == pytest.approx(total * (5 * steps) ** -0.5)
+    assert gradient("activation", 15) == pytest.approx(total * (15 * steps) ** -0.5)
+
+
 @pytest.mark.parametrize("learns", ["lsq", "lsq+", "pact"])
 @pytest.mark.parametrize("power_of_two", [False, True])
 def test_learning_finds_a_better_range(learns: Learns, power_of_two: bool) -> None:
     x = torch.randn(64, 50, generator=torch.Generator().manual_seed(0)) + 0.5
-    grid = Grid(3, signed=False, symmetric=False, power_of_two=power_of_two)
+    grid = Grid(3, signed=False, symmetric=False, power_of_two=power_of_two, role="activation")
     quantizer = FakeQuantizer(grid, learns=learns)
     quantizer.set_range(torch.tensor(-40.0), torch.tensor(40.0))  # far too wide
     quantizer.mode = "quantize"
@@ -248,7 +309,8 @@ def test_learned_zero_point_is_used_whole_and_within_limits() -> None:
     assert quantizer.used_zero_point().item() == 0
 
 
-@pytest.mark.parametrize("grid", [ACTIVATION, Grid(1, signed=False, symmetric=True)])
+@pytest.mark.parametrize("grid", [
+    ACTIVATION, Grid(1, signed=False, symmetric=True, role="activation")])
 def test_state_and_copies(grid: Grid) -> None:
     x = torch.randn(3, 9)
     quantizer = calibrated(grid, x, learns="lsq")
@@ -278,7 +340,7 @@ def test_as_a_call_in_a_graph() -> None:
 @pytest.mark.parametrize("bits", [1, 4])
 def test_memory_format_and_type_stay(bits: int) -> None:
     x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    quantizer = calibrated(Grid(bits, signed=False, symmetric=bits == 1), x)
+    quantizer = calibrated(Grid(bits, signed=False, symmetric=bits == 1, role="activation"), x)
     assert quantizer(x).is_contiguous(memory_format=torch.channels_last)
     half = quantizer(x.bfloat16())
     assert half.dtype == torch.bfloat16
@@ -295,10 +357,11 @@ def test_a_binary_network_learns() -> None:
     x = torch.randn(512, 16)
     y = (x @ torch.randn(16, 3)).argmax(1)
     layers = [nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(),
-              FakeQuantizer(Grid(1, signed=False, symmetric=True), learns="lsq"),
+              FakeQuantizer(Grid(1, signed=False, symmetric=True, role="activation"), learns="lsq"),
               nn.Linear(64, 3, bias=False), nn.BatchNorm1d(3)]
     network, weight = nn.Sequential(*layers), layers[4].weight
-    weights = FakeQuantizer(Grid(1, signed=True, symmetric=True, axis=0), (3,), learns="lsq")
+    grid = Grid(1, signed=True, symmetric=True, axis=0, role="weight")
+    weights = FakeQuantizer(grid, (3,), learns="lsq")
     weights.set_from(weight)
     layers[3].set_from(network[:3](x))
     layers[3].mode = weights.mode = "quantize"

@@ -139,8 +139,8 @@ def test_several_limits_hold_together(program, task, rises):
 
 def test_named_layers_keep_their_bits_and_count(program, task, rises):
     mixed = MixedPrecision(size=460, weights=(8, 4, 2))
-    config = SCHEME.model_copy(update={"layers": {"body": Precision(weights=8),
-                                                  "head": None}})
+    config = SCHEME.replace(layers={"body": Precision(weights=8),
+                                                  "head": None})
     chosen = choose_precisions(program, task, config, mixed)
     assert list(chosen) == ["body", "head", "stem.weight", "point.weight"]
     assert config.layers.items() <= chosen.items()
@@ -154,14 +154,14 @@ def test_named_layers_keep_their_bits_and_count(program, task, rises):
 
 def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program, task, rises):
     mixed = MixedPrecision(size=310, weights=(8, 4, 2))
-    chosen = choose_precisions(program, task, SCHEME.model_copy(update={"ends": 8}), mixed)
+    chosen = choose_precisions(program, task, SCHEME.replace(ends=8), mixed)
     assert chosen["stem.weight"] == Precision()
     assert "stem.weight" not in rises
     assert chosen["body.weight"].weights < 8
 
 
 def test_without_static_activations_these_count_as_floating_point(program, task, rises):
-    config = SCHEME.model_copy(update={"mode": "weight_only"})
+    config = SCHEME.replace(mode="weight_only")
     chosen = choose_precisions(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
     spent = sum(MACS[name] * precision.weights * 32 for name, precision in chosen.items())
     assert spent <= 2.5 * bit_ops(EIGHT)

@@ -197,13 +197,13 @@ def test_a_padding_with_infinity_lies_on_no_grid(net):
 
 
 def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers(net):
-    program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight * 2),
+    program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight.flip(0)),
                                   l=nn.LSTM(16, 8, batch_first=True), h=nn.Linear(16, 8)),
                               torch.zeros(2, 5, 16))
     placement = place(program, Quantization())
     assert {p.tensor: (p.readers, p.shape) for p in placement.weights if not p.layers} == {
         "l.weight_ih_l0": (("lstm",), (32,)), "l.weight_hh_l0": (("lstm",), (32,)),
-        "h.weight": (("mul",), (8,))}
+        "h.weight": (("flip",), (8,))}
     assert placement.kept == {}
     excepted = place(program, Quantization(layers={"l": None}, target="executorch"))
     assert excepted.kept["l.weight_hh_l0"] == "layers says so of 'l'"

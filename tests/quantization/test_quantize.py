@@ -127,8 +127,8 @@ def test_training_starts_from_a_bad_network_and_ends_better(colour_task, trained
     raw = Program.capture(nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
         torch.zeros(1, 3, 8, 8))
-    config = trained_quantization.model_copy(update={"training": Training(
-        epochs=6, batch_size=16, lr=0.05)})
+    config = trained_quantization.replace(training=Training(
+        epochs=6, batch_size=16, lr=0.05))
     assert accuracy(quantize(raw, colour_task), colour_task) < 0.6
     assert accuracy(quantize(raw, colour_task, config), colour_task) > 0.8
 

@@ -12,6 +12,20 @@ from torch.nn import functional as F
 from edgewright.program import Program
 from edgewright.quantization._scalable import find_scalable
 
+
+@torch.library.custom_op("edgewright_scalable_tests::relu", mutates_args=())
+def own_relu(x: torch.Tensor) -> torch.Tensor:
+    """An operator of a model's own, homogeneous in nothing but its name."""
+    return x + 1
+
+
+own_relu.register_fake(torch.empty_like)
+
+
+def called_relu(x):
+    return own_relu(x)
+
+
 THROUGH = {
     "nothing": lambda x: x, "relu": torch.relu, "leaky relu": F.leaky_relu, "negation": operator.neg,
     "max pool": lambda x: F.max_pool2d(x, 2), "average pool": lambda x: F.avg_pool2d(x, 2),
@@ -23,6 +37,7 @@ THROUGH = {
     "space sliced": lambda x: x[:, :, 1:], "maximum": lambda x: torch.maximum(x, x.relu()),
 }
 BARRED = {
+    "an operator of the model's own that is called relu": called_relu,
     "relu6": F.relu6, "sigmoid": torch.sigmoid, "hard-swish": F.hardswish, "gelu": F.gelu,
     "a number added": lambda x: x + 1, "a number divided": lambda x: 1 / (x + 9),
     "square": lambda x: x * x, "gate": lambda x: x * torch.sigmoid(x), "softmax": lambda x: x.softmax(1),

@@ -189,7 +189,7 @@ def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net, program, 
     _, held = halves(task)
     before = loss_of(net, held)
     tried = dict.fromkeys(NAMES, CANDIDATES[1:3])
-    found = sensitivities(program, task, SCHEME.model_copy(update={"mode": "weight_only"}), tried,
+    found = sensitivities(program, task, SCHEME.replace(mode="weight_only"), tried,
                           MIXED["loss"])
     for name in NAMES:
         for precision, rise in found[name].items():
@@ -227,7 +227,7 @@ def test_activations_of_a_layer_are_those_it_reads_alone(net, program, task):
 def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net, program, task):
     shown, _ = halves(task)
     tried = {name: [Precision(weights=2)] for name in NAMES}
-    scheme = SCHEME.model_copy(update={"mode": "weight_only"})
+    scheme = SCHEME.replace(mode="weight_only")
     found = sensitivities(program, task, scheme, tried, MIXED["hessian"])
     for name in NAMES:
         error = weight_on_grid(net, name, 2) - net.get_parameter(name).detach()

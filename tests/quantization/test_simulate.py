@@ -54,12 +54,41 @@ def test_a_layer_is_what_its_quantised_weight_and_input_make(net):
     torch.testing.assert_close(simulation.module(x), want)
 
 
-def test_a_model_may_have_quantizers_of_its_own(net):
+@pytest.mark.parametrize("name", ["quantizers", "edgewright_quantizers"])
+def test_a_model_may_have_quantizers_of_its_own(net, name):
     torch.manual_seed(0)
-    model = net(lambda m, x: m.quantizers(x).relu(), quantizers=nn.Sequential(nn.Linear(6, 3)))
+    model = net(lambda m, x: getattr(m, name)(x).relu(),
+                **{name: nn.Sequential(nn.Linear(6, 3)), f"{name}_1": nn.ReLU()})
     x = torch.randn(32, 6)
     simulation = simulated(Program.capture(model.eval(), x[:2]), Quantization(), x)
-    assert simulation.state().keys() == {"quantizers.0.weight", "quantizers.0.bias"}
+    assert simulation.state().keys() == {f"{name}.0.weight", f"{name}.0.bias"}
+    assert simulation.module(x).shape == (32, 3)
+
+
+def _windows(m, x):
+    """Windows lie along the first dimension, then the sequence does, as in Swin and LSTMs."""
+    y = m.a(x.reshape(-1, 3, 4)).relu()
+    return m.h(m.b(y.reshape(-1, 6, 4).transpose(0, 1)).relu()).mean(0)
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("samples", [2, 5])
+def test_each_step_counts_the_values_of_one_sample(net, target, samples):
+    """LSQ's N, wherever the samples lie, and whatever their number."""
+    torch.manual_seed(0)
+    model = net(_windows, a=nn.Linear(4, 4), b=nn.Linear(4, 5), h=nn.Linear(5, 3)).eval()
+    x = torch.randn(samples, 6, 4)
+    program = Program.capture(model, x)
+    config = Quantization(target=target, method="qat")
+    simulation = simulate(program, place(program, config), "lsq")
+    simulation.calibrate_weights(config)
+    simulation.calibrate_activations(config, [(x,)])
+    told = {}
+    for name, quantizer in simulation.activations.items():
+        quantizer.register_forward_hook(
+            lambda module, args, out, name=name: told.update({name: args[1]}))
+    simulation.module(x)
+    assert (told["relu"], told["relu_1"], told["linear_2"]) == (6 * 4, 6 * 5, 6 * 3)
 
 
 def _written(m, x):

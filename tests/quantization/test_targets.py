@@ -25,12 +25,13 @@ KERNEL = ("takes powers of two from 16, because MatMulNBits, which reads grouped
           "others; change it, or the target")
 BROKEN = [
     ("scheme/operators", {"operators": ()},
-     "operators=(), mode='static'; that quantises nothing: weight_only is for convolution and "
-     "linear, dynamic for linear alone; name one of these, or use mode='static'"),
+     "operators=(), mode='static'; that quantizes nothing: only static ranges have integers for "
+     "sums and products of two values; name 'convolution', 'linear' or 'other', or use "
+     "mode='static'"),
     ("scheme/operators", {"operators": ("elementwise",), "mode": "weight_only"},
-     "operators=('elementwise',), mode='weight_only'; that quantises nothing"),
-    ("scheme/operators", {"operators": ("convolution", "elementwise"), "mode": "dynamic"},
-     "operators=('convolution', 'elementwise'), mode='dynamic'; that quantises nothing"),
+     "operators=('elementwise',), mode='weight_only'; that quantizes nothing"),
+    ("scheme/operators", {"operators": ("elementwise",), "mode": "dynamic"},
+     "operators=('elementwise',), mode='dynamic'; that quantizes nothing"),
     ("scheme/binary-training", {"weights": 1},
      "weights=1, activations=8, method='ptq'; one bit leaves two levels, which only a network "
      "that was trained with them gets on with; use method='qat', or at least 2 bits"),
@@ -128,7 +129,8 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit():
     for rules in RULES.values():
         limited = {name for name, field in {
             "mode": "modes", "activation-bits": "activation_bits",
-            "affine-weights": "affine_weights", "granularity": "granularities"}.items()
+            "affine-weights": "affine_weights", "granularity": "granularities",
+            "stores-weights": "stores_weights"}.items()
             if getattr(rules, field) != getattr(free, field)}
         assert set(rules.reasons) - {"group-size"} == limited
         assert ("group-size" in rules.reasons) == ("group" in rules.granularities)
@@ -175,28 +177,31 @@ def test_activations_with_weight_only_are_not_looked_at():
 
 
 @pytest.mark.parametrize(("settings", "bits", "want"), [
-    ({}, 8, Grid(8, signed=False, symmetric=False)),
-    ({}, 1, Grid(1, signed=False, symmetric=True)),
-    ({"symmetric": True}, 4, Grid(4, signed=False, symmetric=True)),
-    ({"power_of_two": True}, 2, Grid(2, signed=False, symmetric=False, power_of_two=True)),
-    ({"target": "litert"}, 8, Grid(8, signed=True, symmetric=False)),
-    ({"target": "executorch", "symmetric": True}, 8, Grid(8, signed=True, symmetric=True)),
+    ({}, 8, Grid(8, signed=False, symmetric=False, role="activation")),
+    ({}, 1, Grid(1, signed=False, symmetric=True, role="activation")),
+    ({"symmetric": True}, 4, Grid(4, signed=False, symmetric=True, role="activation")),
+    ({"power_of_two": True}, 2,
+     Grid(2, signed=False, symmetric=False, power_of_two=True, role="activation")),
+    ({"target": "litert"}, 8, Grid(8, signed=True, symmetric=False, role="activation")),
+    ({"target": "executorch", "symmetric": True}, 8,
+     Grid(8, signed=True, symmetric=True, role="activation")),
 ])
 def test_activation_grids(settings, bits, want):
     assert activation_grid(Quantization(**settings), bits) == want
 
 
 @pytest.mark.parametrize(("settings", "bits", "want"), [
-    ({}, 8, Grid(8, signed=True, symmetric=True, axis=0, narrow=True)),
-    ({}, 4, Grid(4, signed=True, symmetric=True, axis=0)),
-    ({"granularity": "tensor"}, 8, Grid(8, signed=True, symmetric=True, narrow=True)),
-    ({"affine_weights": True}, 8, Grid(8, signed=True, symmetric=False, axis=0)),
-    ({"affine_weights": True}, 1, Grid(1, signed=True, symmetric=True, axis=0)),
-    (GROUPED, 4, Grid(4, signed=True, symmetric=True, axis=0, group=32)),
+    ({}, 8, Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight")),
+    ({}, 4, Grid(4, signed=True, symmetric=True, axis=0, role="weight")),
+    ({"granularity": "tensor"}, 8,
+     Grid(8, signed=True, symmetric=True, narrow=True, role="weight")),
+    ({"affine_weights": True}, 8, Grid(8, signed=True, symmetric=False, axis=0, role="weight")),
+    ({"affine_weights": True}, 1, Grid(1, signed=True, symmetric=True, axis=0, role="weight")),
+    (GROUPED, 4, Grid(4, signed=True, symmetric=True, axis=0, group=32, role="weight")),
     (GROUPED | {"affine_weights": True, "group_size": 64}, 2,
-     Grid(2, signed=True, symmetric=False, axis=0, group=64)),
+     Grid(2, signed=True, symmetric=False, axis=0, group=64, role="weight")),
     ({"power_of_two": True}, 8,
-     Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True)),
+     Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True, role="weight")),
 ])
 def test_weight_grids(settings, bits, want):
     assert weight_grid(Quantization(**settings), bits) == want

@@ -134,13 +134,13 @@ def breached(manifest: Manifest) -> Manifest:
         measured("size_bytes", 192_000),
         measured("latency_ms", 4.944, samples=200, runtime=ORT, low=4.8, high=5.2))
     without_ram = tuple(m for m in compressed.measurements if m.name != "ram_bytes")
-    return manifest.model_copy(update={
-        "compressed": Figures(measurements=without_ram),
-        "budget": Budget(size="160 kB", ram="64 kB", accuracy="92 %"),
-        "breaches": (
+    return manifest.replace(
+        compressed=Figures(measurements=without_ram),
+        budget=Budget(size="160 kB", ram="64 kB", accuracy="92 %"),
+        breaches=(
             Breach(constraint="size", figure="size_bytes", value=192_000, limit=160_000),
             Breach(constraint="ram", figure="ram_bytes", value=float("nan"), limit=64_000),
-            Breach(constraint="accuracy", figure="accuracy", value=0.9143, limit=0.92))})
+            Breach(constraint="accuracy", figure="accuracy", value=0.9143, limit=0.92)))
 
 
 @pytest.fixture

@@ -124,10 +124,10 @@ def test_breaches_are_said_in_words(breached):
 
 
 def test_one_limit_is_singular(manifest, breached):
-    one = render(breached.model_copy(update={"breaches": breached.breaches[:1]})).text
+    one = render(breached.replace(breaches=breached.breaches[:1])).text
     assert "1 limit is not held:" in one
     budget = type(manifest.budget)(size="160 kB")
-    held = render(manifest.model_copy(update={"budget": budget})).text
+    held = render(manifest.replace(budget=budget)).text
     assert "Its one limit is met" in held
 
 
@@ -167,9 +167,9 @@ def test_operating_points_and_their_promise_appear(manifest):
     promise = Guarantee(epsilon=0.005, delta=0.05, samples=3750, split="val", p_value=0.03)
     figures = Figures.of(Measurement(name="accuracy", value=0.8811, kind="measured"),
                          Measurement(name="macs", value=2.5e6, kind="modelled"))
-    points = (manifest.points[0].model_copy(update={"guarantee": promise}),
+    points = (manifest.points[0].replace(guarantee=promise),
               OperatingPoint(name="saver", path=(0,), figures=figures))
-    text = render(manifest.model_copy(update={"points": points})).text
+    text = render(manifest.replace(points=points)).text
     assert ("With probability 0.95, on data like the 3,750 val samples it was tested on, leaving "
             "early costs at most 0.5 points of accuracy.") in text
     for word in ("saver", "88.11 %", "2.5 M", "not known"):
@@ -182,8 +182,8 @@ def test_the_curve_of_the_exits_is_drawn_and_listed(manifest):
                   for thresholds, macs, accuracy in steps)
     figures = Figures.of(Measurement(name="accuracy", value=0.91, kind="measured"),
                          Measurement(name="macs", value=10.8e6, kind="modelled"))
-    points = (manifest.points[0].model_copy(update={"figures": figures}),)
-    known = manifest.model_copy(update={"curve": curve, "points": points})
+    points = (manifest.points[0].replace(figures=figures),)
+    known = manifest.replace(curve=curve, points=points)
     html = render_html(known)
     assert html.count(">nobody leaves early</text>") == html.count(">default</text>") == 2
     text = render(known).text
@@ -221,10 +221,10 @@ def test_files_tell_what_they_take_on_disk_and_unpacked(manifest):
 
 
 def test_hostile_names_are_escaped(manifest):
-    layer = manifest.layers[0].model_copy(update={"name": HOSTILE, "op": HOSTILE})
-    stage = manifest.stages[0].model_copy(update={"name": HOSTILE, "notes": (HOSTILE,)})
-    segment = manifest.segments[0].model_copy(update={"file": HOSTILE})
-    spec = manifest.inputs[0].model_copy(update={"name": HOSTILE})
+    layer = manifest.layers[0].replace(name=HOSTILE, op=HOSTILE)
+    stage = manifest.stages[0].replace(name=HOSTILE, notes=(HOSTILE,))
+    segment = manifest.segments[0].replace(file=HOSTILE)
+    spec = manifest.inputs[0].replace(name=HOSTILE)
     point = manifest.points[0]
     figure = Measurement(name="accuracy", value=0.9, kind="measured", runtime=HOSTILE,
                          split=HOSTILE)
@@ -256,9 +256,9 @@ def test_the_page_encodes_as_utf8_and_is_the_same_each_time(manifest):
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_odd_values_do_not_break_the_page(manifest, value):
-    odd = Figures.of(*(m.model_copy(update={"value": value})
+    odd = Figures.of(*(m.replace(value=value)
                        for m in manifest.original.measurements))
-    stages = tuple(stage.model_copy(update={"figures": odd}) for stage in manifest.stages)
+    stages = tuple(stage.replace(figures=odd) for stage in manifest.stages)
     for side in ({"original": odd}, {"compressed": odd}, {"original": odd, "compressed": odd},
                  {"stages": stages}):
-        assert render(manifest.model_copy(update=side)).tags.count("h1") == 1
+        assert render(manifest.replace(**side)).tags.count("h1") == 1

@@ -46,7 +46,7 @@ def test_no_figures_give_no_rows(bare):
 
 def test_kinds_differ_where_the_sides_do():
     before = Measurement(name="ram_bytes", value=2, kind="modelled")
-    after = before.model_copy(update={"kind": "measured"})
+    after = before.replace(kind="measured")
     assert Row("ram_bytes", before, after).kinds == "modelled / measured"
 
 
@@ -127,6 +127,6 @@ def test_printable_keeps_ordinary_text():
 
 
 def test_figures_are_not_invented(bare):
-    only = bare.model_copy(update={"compressed": Figures.of(
-        Measurement(name="macs", value=3, kind="modelled"))})
+    only = bare.replace(compressed=Figures.of(
+        Measurement(name="macs", value=3, kind="modelled")))
     assert [(r.figure, r.original) for r in comparison_rows(only)] == [("macs", None)]

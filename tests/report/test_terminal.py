@@ -34,7 +34,7 @@ def test_table_without_figures_or_budget(bare):
 
 
 def test_names_are_neither_markup_nor_escape_codes(manifest):
-    text = printed(manifest.model_copy(update={"model": "[red]net[/red]\x1b[31m"}),
+    text = printed(manifest.replace(model="[red]net[/red]\x1b[31m"),
                    force_terminal=False)
     assert "[red]net[/red]" in text
     assert "\x1b" not in text
@@ -42,6 +42,6 @@ def test_names_are_neither_markup_nor_escape_codes(manifest):
 
 def test_a_change_within_the_spread_says_so(manifest):
     before = manifest.original.find("latency_ms")
-    after = before.model_copy(update={"value": before.value * 1.05})
-    text = printed(manifest.model_copy(update={"compressed": manifest.compressed.with_(after)}))
+    after = before.replace(value=before.value * 1.05)
+    text = printed(manifest.replace(compressed=manifest.compressed.with_(after)))
     assert "slower: 1.05x (within the spread)" in text

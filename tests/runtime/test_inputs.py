@@ -50,7 +50,7 @@ def test_any_8_bit_image_becomes_what_the_model_takes(tmp_path, mode):
 def test_image_of_another_size_is_resized_as_the_manifest_says(tmp_path, resample):
     big = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 13), dtype=np.uint8))
     big.save(tmp_path / "big.png")
-    recipe = GREY.model_copy(update={"resample": resample})
+    recipe = GREY.replace(resample=resample)
     expected = np.asarray(big.resize((6, 4), getattr(Image.Resampling, resample.upper())))
     np.testing.assert_allclose(read_image(tmp_path / "big.png", recipe)[0, 0], expected / 255,
                                atol=1e-6)

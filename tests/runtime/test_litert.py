@@ -59,7 +59,8 @@ def test_a_model_that_cannot_be_loaded(content):
 @installed
 @pytest.mark.parametrize("inputs", [
     (np.zeros((1, 3), "f4"),),
-    (np.zeros((1, 3), "f8"), np.zeros((1, 3, 2, 4), "f4")),
+    (np.zeros((1, 3), "i4"), np.zeros((1, 3, 2, 4), "f4")),
+    (np.full((1, 3), 1e39), np.zeros((1, 3, 2, 4), "f4")),
     (np.zeros((1, 3), "f4"), np.zeros((1, 2, 4, 3), "f4")),
     (np.zeros((1, 3), "f4"), np.zeros((2, 3, 2, 4), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3, 2, 4), "f4"))])
@@ -74,3 +75,40 @@ def test_several_threads_may_run_at_once(engine):
     with ThreadPoolExecutor(4) as pool:
         runs = pool.map(lambda i: engine.run((np.full((1, 3), i, "f4"), a))[0], range(32))
     assert [set(run.ravel().tolist()) for run in runs] == [{float(i)} for i in range(32)]
+
+
+class Typed(nn.Module):
+    """Inputs whose types LiteRT's converter narrows or keeps, and an index."""
+
+    def forward(self, ids, wide, bits, flags):
+        total = ids.float().sum(1) + wide.float().sum(1) + bits.float().sum(1)
+        return torch.where(flags, total[:, None], -total[:, None]), ids
+
+
+@pytest.fixture(scope="module")
+def typed():
+    inputs = (torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 2, dtype=torch.float64),
+              torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.bool))
+    program = Program.capture(Typed(), inputs)
+    return program, LiteRtEngine(to_litert(program))
+
+
+@installed
+def test_numbers_wider_than_the_files_are_taken_where_they_fit(typed):
+    program, engine = typed
+    ids = torch.tensor([[1, 2, 39], [0, 0, 5]])
+    inputs = (ids, torch.tensor([[0.5, 1e30], [2.0, 3.0]], dtype=torch.float64)[:, [0, 0]],
+              torch.tensor([[255, 1], [0, 7]], dtype=torch.uint8), torch.tensor([[True, False]] * 2))
+    have, index = engine.run(tuple(tensor.numpy() for tensor in inputs))
+    assert np.allclose(have, program.run(*inputs)[0].numpy())
+    assert np.array_equal(index, ids.numpy())
+
+
+@installed
+def test_an_id_beyond_the_files_integers_is_refused(typed):
+    _, engine = typed
+    others = np.zeros((1, 2)), np.zeros((1, 2), "u1"), np.zeros((1, 2), "?")
+    with pytest.raises(BundleError, match=r"the model does not take these inputs: input 0 holds "
+                                          r"3000000000, and the file takes int32, from -2147483648 "
+                                          r"to 2147483647$"):
+        engine.run((np.array([[0, 3_000_000_000, 0]]), *others))

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, OperatingPoint
 from edgewright.errors import BundleError, DataError, UsageError
-from edgewright.runtime import CallableSensor, Session, Stats, confidence, load
+from edgewright.runtime import CallableSensor, OnnxEngine, Session, Stats, confidence, load
+
+from .conftest import parse, spec
 
 NEVER = 2.0
 THRESHOLDS = (0.8, 0.6)
@@ -201,7 +203,9 @@ def test_confidence_of_huge_logits_does_not_overflow():
 
 def test_a_sample_whose_logits_are_not_a_number_never_leaves_early(staged_bundle):
     nan = np.full((1, 4), np.nan, dtype=np.float32)
-    assert Session(staged_bundle)(nan).exit.tolist() == [2]
+    session = Session(staged_bundle, validate=False)
+    assert session(nan).exit.tolist() == [2]
+    assert session(np.concatenate([nan, nan])).exit.tolist() == [2, 2]
 
 
 def test_exit_that_is_no_classifier(staged_bundle):
@@ -230,10 +234,73 @@ def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
     assert session.stats().calls == 0
 
 
-@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True, float("nan"), 10**9, None])
 def test_threads_below_one(staged_bundle, threads):
     with pytest.raises(UsageError, match="threads must be at least 1"):
         load(staged_bundle.path, threads=threads)
+
+
+def test_what_is_no_sensor(staged_bundle):
+    for sensors in ([1], "ab"):
+        with pytest.raises(UsageError, match="is no sensor: one has a name, a quantity and read"):
+            Session(staged_bundle, sensors=sensors)
+
+
+@pytest.mark.parametrize(("graph", "shapes", "arrays", "samples"), [
+    ("float[4] x) => (float[4] y) { y = Neg(x) }", [(4,)], [np.ones(4, "f4")], 1),
+    ("float x) => (float y) { y = Neg(x) }", [()], [np.ones((), "f4")], 1),
+    ("float[N, 4] x) => (float y) { y = ReduceSum <keepdims = 0> (x) }", [(None, 4)],
+     [np.ones((5, 4), "f4")], 5),
+    ("float[3, 4] t, float[N, 4] x) => (float[N, 4] y) { m = ReduceSum <keepdims = 0> (t) "
+     "y = Add(x, m) }", [(3, 4), (None, 4)], [np.ones((3, 4), "f4"), np.ones((7, 4), "f4")], 7),
+])
+def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle, graph, shapes,
+                                                                   arrays, samples):
+    inputs = tuple(spec(f"i{i}", *shape) for i, shape in enumerate(shapes))
+    session = Session(make_bundle([parse(f"g ({graph}")], inputs, (spec("y"),)))
+    session.deadline_ms = 1e6
+    assert session(*arrays).exit.tolist() == [0] * samples
+    assert session.stats().samples == samples
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"outputs": ()}, "states 1 inputs and 0 outputs"),
+    ({"inputs": ()}, "states 0 inputs and 1 outputs"),
+    ({"inputs": (spec("x", None, 4, dtype="float31"),)}, "'x' is of the type 'float31', which"),
+    ({"outputs": (spec("y", None, 4, dtype="("),)}, r"'y' is of the type '\(', which numpy"),
+])
+def test_a_bundle_that_states_what_cannot_be(make_bundle, fields, message):
+    given = {"inputs": (spec("x", None, 4),), "outputs": (spec("y", None, 4),), **fields}
+    bundle = make_bundle([parse("g (float[N, 4] x) => (float[N, 4] y) { y = Neg(x) }")], **given)
+    with pytest.raises(BundleError, match=message):
+        Session(bundle)
+
+
+def test_a_model_that_does_not_give_tensors(make_bundle):
+    model = parse("g (float[N, 4] x) => (seq(float[N, 4]) y) { y = SequenceConstruct(x) }")
+    bundle = make_bundle([model], (spec("x", None, 4),), (spec("y", None, 4),))
+    with pytest.raises(BundleError, match=r"'y' is a seq\(tensor\(float\)\), and only tensors"):
+        Session(bundle)
+
+
+def test_settings_may_change_while_others_call(staged_bundle):
+    session = Session(with_point(staged_bundle, "whole", (0, 1, 2), THRESHOLDS))
+    samples = _samples(32)
+    expected = session(samples)
+
+    def call(worker: int) -> bool:
+        if worker % 5 == 0:
+            session.point = ("default", "whole", None)[worker // 5 % 3]
+            session.deadline_ms = None if worker % 2 else 1e6
+            session.validate = not session.validate
+        rows = np.arange(worker % 31, worker % 31 + 1 + worker % 2)
+        found = session(samples[rows])
+        return bool(np.allclose(found.output, expected.output[rows], atol=1e-5)
+                    and (found.exit == expected.exit[rows]).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(200)))
+    assert session.stats().calls == 201
 
 
 def test_bundle_for_another_runtime(make_bundle, staged_bundle):
@@ -284,20 +351,110 @@ def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
     session = Session(with_point(staged_bundle, "last", (2,), ()))
     session.point = "last"
     features = np.ones((4, 4), dtype=np.float32)
-    with pytest.raises(BundleError, match="does not take these inputs"):
+    with pytest.raises(BundleError, match=r"the model does not take these inputs: .*; the bundle's "
+                                          "manifest and its model disagree$"):
         session(features)  # the last segment takes six features: its path is of another model
     session.point = "default"
     session(features)
     assert session.stats().samples == 4
 
 
-def test_a_deadline_that_the_first_segment_cannot_meet_is_refused(staged_bundle):
+def test_a_deadline_that_the_first_segment_cannot_meet_is_refused_by_the_next_call(staged_bundle):
     session = Session(staged_bundle)
-    with pytest.raises(UsageError, match=r"a deadline of 1e-06 ms cannot be met: the first segment "
-                                         r".* takes .* ms here"):
-        session.deadline_ms = 1e-6
-    assert session.deadline_ms is None
+    session.deadline_ms = 1e-6
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"a deadline of 1e-06 ms cannot be met: the first "
+                                             r"segment .* takes .* ms here"):
+            session(_samples(3))
+    assert session.stats().calls == 0
+    session.deadline_ms = 1e6
+    assert len(session(_samples(3)).output) == 3
+
+
+def counting_session(bundle, **settings):
+    """A session, and the engines it made: what they ran, each."""
+    engines = []
+
+    def make(model, threads):
+        inner = OnnxEngine(model, threads)
+        engines.append(Counting(inner.run))
+        return engines[-1]
+
+    return Session(bundle, engine=make, **settings), engines
+
+
+def test_settings_run_nothing(staged_bundle):
+    session, engines = counting_session(with_point(staged_bundle, "whole", (0, 1, 2), (NEVER, 1.0)))
+    session.deadline_ms = 1000.0
+    session.power = "low"
+    session.point = "whole"
+    session.deadline_ms = 1e-9
+    session.deadline_ms = None
+    session.point = None
+    session.validate = False
+    assert [engine.seen for engine in engines] == [[], [], []]
+
+
+def test_a_new_deadline_is_tried_once_on_the_samples_given(staged_bundle):
+    session, engines = counting_session(staged_bundle)
+    session.deadline_ms = 1000.0
+    session(_samples(7))
+    assert engines[0].seen == [1] * 5 + [7]
+    session(_samples(7))
+    assert engines[0].seen == [1] * 5 + [7, 7]
+
+
+def test_a_point_that_was_set_stays(staged_bundle):
+    session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
+    session.power = "low"
+    assert session.point is None
+    assert session(_samples(3)).point == "cheap"
+    session.point = "default"
+    session.deadline_ms = 1000.0
     assert session.point == "default"
+    with pytest.raises(UsageError, match=r"power='high' would change nothing while every call goes "
+                                         r"through the operating point 'default'; set point = "
+                                         "None first"):
+        session.power = "high"
+    assert (session.power, session.point) == ("low", "default")
+    assert session(_samples(3)).point == "default"
+    session.deadline_ms = None
+    assert session.point == "default"
+    session.point = None
+    assert session(_samples(3)).point == "cheap"
+
+
+def test_a_deadline_cuts_short_at_a_point_that_was_set(staged_bundle):
+    pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
+    session = Session(staged_bundle, engine=lambda model, threads: next(pending))
+    session.point = "default"
+    session.deadline_ms = 20.0
+    session(_samples(1))
+    again = session(_samples(1))
+    assert (again.point, again.exit.tolist(), again.cut_short.tolist()) == ("default", [1], [True])
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, [5.0],
+                                   np.array([5.0])])
+def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle, value):
+    session = Session(staged_bundle)
+    with pytest.raises(UsageError, match="deadline_ms must be above 0"):
+        session.deadline_ms = value
+    assert (session.deadline_ms, session.point) == (None, "default")
+
+
+@pytest.mark.parametrize("name", ["deadline", "pont", "Power", "validat", "thread"])
+def test_a_misspelt_setting_is_an_error(staged_bundle, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(Session(staged_bundle), name, 1)
+
+
+def unsure(inputs):
+    return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
+
+
+def sure(inputs):
+    return (np.ones((len(inputs[0]), 3), np.float32),)
 
 
 def slow(seconds, outputs):
@@ -308,11 +465,7 @@ def slow(seconds, outputs):
 
 
 def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bundle):
-    def unsure(inputs):
-        return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
-
-    pending = iter([Counting(unsure), Counting(unsure),
-                    slow(0.05, lambda inputs: (np.ones((len(inputs[0]), 3), np.float32),))])
+    pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
     session = Session(staged_bundle, engine=lambda model, threads: next(pending))
     session.deadline_ms = 20.0
     first = session(_samples(1))  # how long the last segment takes is not known yet
@@ -352,9 +505,8 @@ def test_drift_is_said_when_other_samples_come(staged_bundle):
         split="val", samples=4000, shares=tuple(np.bincount(seen.exit, minlength=3) / 4000),
         deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0][0]),
                                   np.arange(1, 10) / 10)))
-    default = staged_bundle.manifest.points[0].model_copy(update={"calibrated": profile})
-    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.model_copy(
-        update={"points": (default,)})))
+    default = staged_bundle.manifest.points[0].replace(calibrated=profile)
+    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.replace(points=(default,))))
     for seed in range(10, 14):
         session(_samples(500, seed))
     assert not session.drift().drifted
@@ -368,7 +520,6 @@ def with_point(bundle, name, path, thresholds):
     """The bundle with one operating point more, which costs less."""
     rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
     macs = Measurement(name="macs", value=50, kind="modelled")
-    default = bundle.manifest.points[0].model_copy(update={
-        "figures": Figures.of(macs.model_copy(update={"value": 5000}))})
+    default = bundle.manifest.points[0].replace(figures=Figures.of(macs.replace(value=5000)))
     point = OperatingPoint(name=name, path=path, rules=rules, figures=Figures.of(macs))
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"points": (default, point)}))
+    return replace(bundle, manifest=bundle.manifest.replace(points=(default, point)))

@@ -34,8 +34,7 @@ def segments(seen):
 @pytest.mark.parametrize("takes_inputs", [frozenset(), frozenset({0}), frozenset({0, 1})])
 def test_every_sample_leaves_where_it_would_alone(policy, takes_inputs):
     level = {"confidence": 0.5, "margin": 0.3, "entropy": 0.25, "patience": 2.0}[policy]
-    point = POINT.model_copy(update={
-        "policy": policy, "rules": (ExitRule(threshold=level, temperature=0.7),) * 2})
+    point = POINT.replace(policy=policy, rules=(ExitRule(threshold=level, temperature=0.7),) * 2)
     run, tables = segments([])
     found = walk(point, takes_inputs, (np.arange(40.0)[:, None], np.zeros((40, 2))), run, always)
     assert len(set(found.exits)) > 1
@@ -55,8 +54,8 @@ def test_every_sample_leaves_where_it_would_alone(policy, takes_inputs):
 def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay():
     seen = []
     run, _ = segments(seen)
-    point = POINT.model_copy(update={"policy": "confidence", "rules": (
-        ExitRule(threshold=0.5), ExitRule(threshold=0.0))})
+    point = POINT.replace(policy="confidence", rules=(
+        ExitRule(threshold=0.5), ExitRule(threshold=0.0)))
     inputs = (np.arange(12.0)[:, None], np.ones((12, 3)))
     found = walk(point, frozenset({2, 0}), inputs, run, always)
     staying = np.flatnonzero(found.exits).tolist()
@@ -72,8 +71,8 @@ def test_those_without_time_leave_with_the_answer_they_have():
         asked.append((segment, samples))
         return segment != 1
 
-    point = POINT.model_copy(update={"policy": "confidence", "rules": (
-        ExitRule(threshold=0.5), ExitRule(threshold=0.5))})
+    point = POINT.replace(policy="confidence", rules=(
+        ExitRule(threshold=0.5), ExitRule(threshold=0.5)))
     found = walk(point, frozenset(), (np.arange(40.0)[:, None],), run, has_time)
     assert [segment for segment, *_ in seen] == [2, 0]
     assert max(found.exits) == 1
@@ -94,7 +93,7 @@ def test_features_go_on_as_the_very_array_where_nobody_leaves():
         given.append(outputs[-1])
         return outputs
 
-    point = POINT.model_copy(update={"rules": (ExitRule(threshold=9.0),) * 2})
+    point = POINT.replace(rules=(ExitRule(threshold=9.0),) * 2)
     walk(point, frozenset(), (np.ones((3, 4), np.float32),), run, always)
     assert given[2] is given[1]
     assert given[4] is given[3]

@@ -16,6 +16,7 @@ from edgewright.program import Program, remove_channels
 from edgewright.search import (
     Allocation,
     CostModel,
+    LegalWidths,
     allocate_channels,
     require_reachable,
     select_uniform,
@@ -39,8 +40,9 @@ def drawn(groups, seed, ties=False):
 
 
 def allocate(program, groups, scores, target="macs", **options):
+    legal = LegalWidths(options.pop("round_to", 4), options.pop("least", 0.0))
     return allocate_channels(CostModel(program, groups, target), scores,
-                             Allocation(**{"ratio": 0.4, "round_to": 4, **options}))
+                             Allocation(**{"ratio": 0.4, "legal": legal, **options}))
 
 
 def left(groups, removed):
@@ -115,7 +117,7 @@ def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_
         removed = allocate(residual, residual_groups, scores, target=target, ratio=ratio,
                            method=method, round_to=step)
     except UsageError:
-        macs, parameters = residual_groups.costs_without(smallest(residual_groups, step))
+        macs, parameters = residual_groups.costs_without(smallest(residual_groups, LegalWidths(step)))
         assert target == "channels" or {"macs": macs, "params": parameters}[target] > goal
         return
     assert cost(residual, residual_groups, removed, target) <= goal
@@ -192,7 +194,7 @@ def test_the_same_scores_give_the_same_channels(residual, residual_groups):
 @pytest.mark.parametrize(("step", "kept"), [(1, {1}), (4, {4}), (7, {7}), (8, {8, 7}),
                                             (16, {16, 12, 7})])
 def test_the_smallest_program_keeps_a_step_of_every_group(residual, residual_groups, step, kept):
-    macs, parameters = residual_groups.costs_without(smallest(residual_groups, step))
+    macs, parameters = residual_groups.costs_without(smallest(residual_groups, LegalWidths(step)))
     removed = allocate(residual, residual_groups, drawn(residual_groups, 6), round_to=step,
                        ratio=1 - macs / residual.costs().macs)
     assert set(left(residual_groups, removed).values()) == kept
@@ -205,7 +207,7 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
     program = Program.capture(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)),
                               torch.zeros(1, 3))
     groups = program.groups()
-    macs, _ = groups.costs_without(smallest(groups, 1))
+    macs, _ = groups.costs_without(smallest(groups, LegalWidths(1)))
     removed = allocate(program, groups, drawn(groups, 0), round_to=1,
                        ratio=1 - macs / program.costs().macs)
     assert len(removed) == width - 1
@@ -213,14 +215,14 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, method):
-    macs, _ = residual_groups.costs_without(smallest(residual_groups, 4))
+    macs, _ = residual_groups.costs_without(smallest(residual_groups, LegalWidths(4)))
     keeps = macs / residual.costs().macs
     with pytest.raises(UsageError) as caught:
         allocate(residual, residual_groups, drawn(residual_groups, 7), ratio=0.97,
                  method=method)
     assert str(caught.value) == (
         f"cannot remove 97% of the macs: the smallest legal program keeps {keeps:.1%} (widths in "
-        "steps of 4); ask for less, or ignore fewer layers")
+        "steps of 4); ask for less, lower least_width or round_to, or ignore fewer layers")
 
 
 def test_without_normalising_scores_are_compared_as_they_are(residual, residual_groups):
@@ -275,7 +277,7 @@ def test_uniform_takes_a_share_of_a_product_once(share, kept):
         nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 1, groups=4), nn.Flatten(), nn.Linear(32, 2)),
         torch.zeros(1, 3, 1, 1))
     groups = program.groups()
-    removed = set(select_uniform(groups, share, 1))
+    removed = set(select_uniform(groups, share, LegalWidths(1)))
     left = {len(group.channels): len(group.channels) - len(removed & set(group.channels))
             for group in groups.groups}
     assert (left[4], left[8]) == kept

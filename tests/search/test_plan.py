@@ -13,6 +13,7 @@ from edgewright.program import Program, remove_channels
 from edgewright.search import (
     Allocation,
     CostModel,
+    LegalWidths,
     Plan,
     StoredBits,
     allocate_channels,
@@ -30,7 +31,7 @@ def alike(program, bits):
 def plan(program, groups, limits, bits=8, round_to=1):
     bits = alike(program, bits)
     return plan_ratio(program, groups, limits, energy_mj=ENERGY, stored=StoredBits(bits, bits),
-                      round_to=round_to)
+                      legal=LegalWidths(round_to))
 
 
 def counted(stem, wide, last):
@@ -153,7 +154,7 @@ def test_every_tensor_is_priced_at_its_own_bits(residual, residual_groups):
 
     def needs(limit):
         return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
-                          stored=stored, round_to=1).ratio
+                          stored=stored, legal=LegalWidths()).ratio
 
     assert needs(whole / 0.9 + 1) == 0.0
     assert needs(whole / 0.9 - 1) > 0.0
@@ -165,7 +166,7 @@ def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual, re
 
     def planned(limit, **limits):
         return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
-                          stored=StoredBits(most, fewest, **limits), round_to=1)
+                          stored=StoredBits(most, fewest, **limits), legal=LegalWidths())
 
     assert planned(count).ratio > 0.0
     assert planned(count, most_bytes=0.9 * count) == Plan(0.0, None, planned(count).most)

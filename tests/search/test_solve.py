@@ -15,7 +15,7 @@ from edgewright.search._cost_model import Bound, CostModel
 from edgewright.search._milp import MixedInteger
 from edgewright.search._polynomial import Polynomial
 from edgewright.search._solve import Problem, solve_widths
-from edgewright.search._widths import GroupWidths, widths_of
+from edgewright.search._widths import GroupWidths, LegalWidths, widths_of
 
 
 class Concatenated(nn.Module):
@@ -46,7 +46,7 @@ def problem_of(program, target, ratio, seed, round_to=1, table=None):
     scores = {channel: float(rng.lognormal()) for group in groups.groups
               for channel in group.channels}
     cost = CostModel(program, groups, target, table)
-    return Problem(widths_of(groups, round_to, scores), cost, cost.full * (1 - ratio))
+    return Problem(widths_of(groups, LegalWidths(round_to), scores), cost, cost.full * (1 - ratio))
 
 
 def start_of(problem):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgewright.program import ChannelGroup, Program
-from edgewright.search._widths import legal_widths, step_of, widths_of
+from edgewright.search._widths import LegalWidths, counts_of, legal_widths, step_of, widths_of
 
 
 @pytest.mark.parametrize(("count", "step", "legal"), [
@@ -33,7 +33,7 @@ def test_the_step_shrinks_with_the_indices_a_channel_occupies(occupied, round_to
 def test_a_flattened_channel_is_rounded_by_the_convolution_that_makes_it():
     model = nn.Sequential(nn.Conv2d(2, 10, 3), nn.Flatten(), nn.Linear(40, 3))
     groups = Program.capture(model, torch.zeros(1, 2, 4, 4)).groups()
-    assert widths_of(groups, 4)[0].legal.tolist() == [4, 8, 10]
+    assert widths_of(groups, LegalWidths(4))[0].legal.tolist() == [4, 8, 10]
 
 
 def test_worth_is_the_sum_of_the_best(residual_groups):
@@ -42,7 +42,7 @@ def test_worth_is_the_sum_of_the_best(residual_groups):
               for channel in group.channels}
     for normalize in (True, False):
         for group, widths in zip(residual_groups.groups,
-                                 widths_of(residual_groups, 4, scores, normalize), strict=True):
+                                 widths_of(residual_groups, LegalWidths(4), scores, normalize), strict=True):
             best = sorted((scores[channel] for channel in group.channels), reverse=True)
             unit = sum(best) / len(best) if normalize else 1.0
             for kept in range(len(best) + 1):
@@ -52,5 +52,32 @@ def test_worth_is_the_sum_of_the_best(residual_groups):
 
 
 def test_the_nearest_legal_width_and_the_smaller_of_two(residual_groups):
-    first = widths_of(residual_groups, 4)[0]
+    first = widths_of(residual_groups, LegalWidths(4))[0]
     assert [first.nearest(kept) for kept in (0, 4, 6, 6.1, 11.9, 12)] == [4, 4, 4, 8, 12, 12]
+
+
+@pytest.mark.parametrize(("count", "step", "least", "legal"), [
+    (12, 4, 5, [8, 12]), (12, 4, 4, [4, 8, 12]), (12, 1, 10, [10, 11, 12]), (12, 4, 12, [12]),
+    (10, 4, 9, [10]), (3, 4, 1, [3])])
+def test_no_legal_width_is_below_the_least(count, step, least, legal):
+    assert legal_widths(count, step, least).tolist() == legal
+
+
+@pytest.mark.parametrize(("channels", "occupied", "step"), [
+    (256, [1], 16), (64, [1], 16), (63, [1], 8), (32, [1], 8), (16, [1], 4), (8, [1], 2),
+    (7, [1], 1), (12, [64], 1), (64, [12], 4), (4, [8], 1)])
+def test_the_step_is_chosen_by_the_size_of_what_is_cut(channels, occupied, step):
+    group = ChannelGroup("a", (), tuple(range(channels)))
+    groups = SimpleNamespace(slices=lambda channel: {
+        ("t", index): np.arange(count) for index, count in enumerate(occupied)})
+    assert step_of(groups, group, "auto") == step
+
+
+def test_the_least_width_is_a_share_of_what_there_was_at_first(residual_groups):
+    rule = LegalWidths(1, 0.5)
+    assert [int(group.legal[0]) for group in widths_of(residual_groups, rule)] == [
+        -(-len(group.channels) // 2) for group in residual_groups.groups]
+    twice = {key: 2 * count for key, count in counts_of(residual_groups).items()}
+    later = widths_of(residual_groups, LegalWidths(1, 0.5, twice))
+    assert [group.legal.tolist() for group in later] == [
+        [len(group.channels)] for group in residual_groups.groups]

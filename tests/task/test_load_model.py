@@ -154,6 +154,18 @@ def test_weights_load_whatever_is_around_them(net, tmp_path, wrap):
     assert all(torch.equal(found[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_model_may_have_a_part_called_module(tmp_path, prefix):
+    """As one has that wraps another; or as DataParallel leaves such a one."""
+    inner, empty = nn.ModuleDict({"module": model()}), nn.ModuleDict({"module": model()})
+    with torch.no_grad():
+        inner["module"][0].weight.add_(1)
+    torch.save({f"{prefix}{key}": value for key, value in inner.state_dict().items()},
+               tmp_path / "w.pt")
+    load_weights(empty, tmp_path / "w.pt")
+    assert torch.equal(empty["module"][0].weight, inner["module"][0].weight)
+
+
 def test_safetensors_load_and_a_batch_counter_may_be_missing(net, tmp_path):
     state = {k: v for k, v in model().state_dict().items() if "num_batches" not in k}
     save_file(state, tmp_path / "w.safetensors")

@@ -41,7 +41,7 @@ def test_each_form_of_data_becomes_its_split():
              (list(zip(X, Y, strict=True)), DatasetSplit), ((images, Y), ImageSplit),
              (TensorSplit(X, Y), TensorSplit)]
     for data, kind in forms:
-        task = Task(data, test=data if kind is not TensorSplit else (X, Y), preprocessing=recipe)
+        task = Task(data, test=data, preprocessing=recipe)
         assert isinstance(task.train, kind)
         assert len(task.train) == 36
 
@@ -104,7 +104,8 @@ def test_one_sample_cannot_be_parted():
 
 
 def test_a_pair_of_arrays_of_doubles_becomes_float32():
-    task = Task((np.zeros((10, 2)), np.zeros(10, dtype=np.int16)), test=(X, Y))
+    data = (np.zeros((10, 2)), np.zeros(10, dtype=np.int16))
+    task = Task(data, test=data)
     batch = next(task.train.batches(2))
     assert batch.inputs[0].dtype == torch.float32
     assert batch.targets.dtype == torch.int64

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgewright.errors import UsageError
-from edgewright.training import EpochRecord, Training
+from edgewright.training import EpochRecord, Score, Training
 from edgewright.training._schedule import learning_rate
 
 
@@ -96,7 +96,7 @@ def test_plateau_is_torchs(accuracies, wait):
     config = Training(epochs=40, lr=0.5, schedule="plateau", plateau_epochs=wait)
     history = ()
     for epoch, accuracy in enumerate(accuracies):
-        history = (*history, EpochRecord(epoch + 1, 1.0, accuracy / 5, 0.5, 1.0))
+        history = (*history, EpochRecord(epoch + 1, 1.0, Score("accuracy", accuracy / 5), 0.5, 1.0))
         reference.step(accuracy / 5)
         assert learning_rate(config, 7 * (epoch + 1), 7, history) == pytest.approx(
             optimizer.param_groups[0]["lr"], rel=1e-9)
@@ -105,7 +105,8 @@ def test_plateau_is_torchs(accuracies, wait):
 def test_plateau_warms_up_and_waits_for_hooks_to_settle():
     config = Training(epochs=9, lr=1.0, schedule="plateau", plateau_epochs=2, warmup_epochs=1)
     assert [learning_rate(config, step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    falling = tuple(EpochRecord(n + 1, 1.0, 0.9 - n / 10, 1.0, 1.0, settled=False)
+    falling = tuple(EpochRecord(n + 1, 1.0, Score("accuracy", 0.9 - n / 10), 1.0, 1.0,
+                                settled=False)
                     for n in range(5))
     assert learning_rate(config, 20, 4, falling) == 1.0
     settled = tuple(replace(record, settled=True) for record in falling)

@@ -107,6 +107,8 @@ def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
 
 
 class Seen(Objective):
+    classifies = True
+
     def __init__(self, recalls=False):
         self.batches, self.by_row = [], recalls
 

@@ -13,8 +13,8 @@ from edgewright.quantization._grid import Grid
 from edgewright.training import Training
 from edgewright.training._optimizer import optimizer_for
 
-WEIGHT = Grid(4, signed=True, symmetric=True, axis=0, narrow=True)
-BINARY = Grid(1, signed=False, symmetric=True)
+WEIGHT = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, role="weight")
+BINARY = Grid(1, signed=False, symmetric=True, role="activation")
 
 
 def quantizer(grid: Grid, scale: float, shape: tuple[int, ...] = ()) -> FakeQuantizer:
@@ -35,7 +35,7 @@ def take_step(optimizer: Optimizer, rate: float) -> None:
 
 def step(module: nn.Module, config: Training) -> dict[str, float]:
     """How far one step with gradients of 1 moves each parameter, without its decay."""
-    optimizer = optimizer_for(module, config.model_copy(update={"weight_decay": 0.0}))
+    optimizer = optimizer_for(module, config.replace(weight_decay=0.0))
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     take_step(optimizer, config.lr)
     return {name: float((before[name] - value.detach()).abs().max())
@@ -68,7 +68,7 @@ def test_adamw_cannot_throw_a_small_scale_to_its_bound():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
-    grid = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, group=2)
+    grid = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, group=2, role="weight")
     module = nn.ModuleDict({"linear": nn.Linear(4, 3), "grouped": quantizer(grid, 0.1, (3, 2))})
     found = optimizer_for(module, Training(optimizer=optimizer, weight_decay=0.25))
     decays = {id(p): group["weight_decay"] for group in found.param_groups

@@ -6,9 +6,10 @@ import sys
 
 from rich.console import Console
 
-from edgewright.training import EpochRecord, NoProgress, RichProgress
+from edgewright.training import EpochRecord, NoProgress, RichProgress, Score
 
-RECORD = EpochRecord(epoch=1, loss=0.5, val_accuracy=0.75, lr=0.1, seconds=2.0)
+RECORD = EpochRecord(epoch=1, loss=0.5, score=Score("accuracy", 0.75, unit="fraction"), lr=0.1,
+                     seconds=2.0)
 
 
 def play(progress):
@@ -30,7 +31,7 @@ def written(terminal, lines):
 
 def test_a_terminal_gets_a_bar_with_the_figures():
     text = written(terminal=True, lines=False)
-    for part in ("recover 1/2", "recover 2/2", "loss 0.125", "accuracy 75.00%", "samples/s"):
+    for part in ("recover 1/2", "recover 2/2", "loss 0.125", "val accuracy 75.00%", "samples/s"):
         assert part in text
 
 
@@ -46,7 +47,7 @@ def test_the_bar_of_a_resumed_epoch_is_full_at_its_end():
 def test_elsewhere_it_is_silent_unless_asked():
     assert written(terminal=False, lines=False) == ""
     assert written(terminal=False, lines=True) == (
-        "recover 1/2: loss 0.5000, accuracy 75.00%, 2.0 s\nrecover: resumed\n")
+        "recover 1/2: loss 0.5000, val accuracy 75.00%, 2.0 s\nrecover: resumed\n")
 
 
 def test_it_writes_to_stderr(capsys):

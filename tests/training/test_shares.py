@@ -76,6 +76,8 @@ def test_batches_that_cannot_be_shared_are_refused():
 
 
 class Sizes(Objective):
+    classifies = True
+
     def __init__(self):
         self.sizes = []
 

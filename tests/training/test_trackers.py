@@ -11,6 +11,7 @@ from edgewright.training import (
     EpochRecord,
     LabelLoss,
     NoProgress,
+    Score,
     Tracked,
     Training,
     tracker,
@@ -22,7 +23,8 @@ STEPS = 60
 
 
 def record(epoch):
-    return EpochRecord(epoch, loss=1 / epoch, val_accuracy=0.5 + epoch / 10, lr=0.1, seconds=2.0)
+    score = Score("accuracy", 0.5 + epoch / 10, unit="fraction")
+    return EpochRecord(epoch, loss=1 / epoch, score=score, lr=0.1, seconds=2.0)
 
 
 def play(progress, first=0, epochs=2):

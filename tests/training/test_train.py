@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
@@ -10,8 +15,10 @@ from edgewright.core import Preprocessing
 from edgewright.errors import DataError, ModelError, StorageError, TrainingError, UsageError
 from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
 from edgewright.training import (
+    Constrained,
     LabelLoss,
     Objective,
+    StepHook,
     Training,
     evaluate_module,
     label_loss,
@@ -19,6 +26,7 @@ from edgewright.training import (
 )
 
 CPU = {"accelerator": "cpu"}
+train_net = partial(train, exits=1)
 
 
 def image_task(count=96, size=8):
@@ -64,7 +72,7 @@ def same(a, b):
 def test_it_learns_and_records():
     module, task = Net(), image_task()
     before = evaluate_module(module, task.val)
-    record = train(module, task, Training(epochs=12, batch_size=16, **CPU), LabelLoss())
+    record = train_net(module, task, Training(epochs=12, batch_size=16, **CPU), LabelLoss())
     after = evaluate_module(module, task.val)
     assert after[-1] > 0.9 > before[-1]
     assert after[-1] == record.val_accuracy
@@ -83,7 +91,7 @@ def test_the_same_seed_gives_the_same_weights(optimizer, schedule):
     states = []
     for seed in (0, 0, 1):
         module = Net()
-        train(module, image_task(), config, LabelLoss(config.label_smoothing), seed=seed)
+        train_net(module, image_task(), config, LabelLoss(config.label_smoothing), seed=seed)
         states.append(state_of(module))
     assert same(states[0], states[1])
     assert not same(states[0], states[2])
@@ -96,7 +104,7 @@ def test_the_callers_random_numbers_are_left_alone():
     module, task = Net.__new__(Net), image_task()
     with torch.random.fork_rng():
         module.__init__()
-    train(module, task, Training(epochs=1, **CPU), LabelLoss())
+    train_net(module, task, Training(epochs=1, **CPU), LabelLoss())
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -135,14 +143,14 @@ class StopAfter:
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
     config = Training(epochs=4, batch_size=16, **arguments, **CPU)
     whole = Net()
-    expected = train(whole, image_task(), config, LabelLoss(), seed=5)
+    expected = train_net(whole, image_task(), config, LabelLoss(), seed=5)
     path = tmp_path / "sub" / "fit.ckpt"
     watcher = StopAfter(2, steps_into=2)
     with pytest.raises(InterruptedRunError):
-        train(Net(), image_task(), config, LabelLoss(), seed=5, checkpoint=path, progress=watcher)
+        train_net(Net(), image_task(), config, LabelLoss(), seed=5, checkpoint=path, progress=watcher)
     assert watcher.stopped
     again, resumed = StopAfter(99), Net()
-    record = train(resumed, image_task(), config, LabelLoss(), seed=5, checkpoint=path,
+    record = train_net(resumed, image_task(), config, LabelLoss(), seed=5, checkpoint=path,
                    progress=again)
     assert same(state_of(whole), state_of(resumed))
     assert again.started == (4, 4, 2)
@@ -154,9 +162,9 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     config, path, first, second = Training(epochs=2, **CPU), tmp_path / "c", Net(), Net()
-    record = train(first, image_task(), config, LabelLoss(), checkpoint=path)
+    record = train_net(first, image_task(), config, LabelLoss(), checkpoint=path)
     watcher = StopAfter(0)
-    again = train(second, image_task(), config, LabelLoss(), checkpoint=path, progress=watcher)
+    again = train_net(second, image_task(), config, LabelLoss(), checkpoint=path, progress=watcher)
     assert same(state_of(first), state_of(second))
     assert again.history == record.history
 
@@ -174,11 +182,11 @@ def other_weights():
 ])
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path, module, config, objective, seed):
     path = tmp_path / "c"
-    train(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
+    train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
     settings = Training(epochs=1, **config, **CPU)
     fresh, found = module(), module()
-    train(fresh, image_task(), settings, objective, seed=seed)
-    record = train(found, image_task(), settings, objective, seed=seed, checkpoint=path)
+    train_net(fresh, image_task(), settings, objective, seed=seed)
+    record = train_net(found, image_task(), settings, objective, seed=seed, checkpoint=path)
     assert record.notes == (f"the checkpoint {path} is of a run with other settings, seed, data or "
                             "weights; training from the start",)
     assert same(state_of(fresh), state_of(found))
@@ -191,7 +199,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, content):
         torch.save({"format": 99}, path)
     else:
         path.write_bytes(content)
-    record = train(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
+    record = train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
     assert record.notes[0].startswith(f"the checkpoint {path} ")
     assert record.notes[0].endswith("training from the start")
 
@@ -199,12 +207,46 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, content):
 def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
-        train(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
+        train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
               checkpoint=tmp_path / "file" / "c")
+
+
+FULL_DISK = """
+import resource, sys, torch
+from pathlib import Path
+import edgewright as ew
+from edgewright.errors import StorageError
+x, y = torch.randn(40, 64), torch.arange(40) % 2
+program = ew.Program.capture(torch.nn.Linear(64, 2), x)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    ew.fit(program, ew.Task((x, y), test=(x, y)), ew.Training(epochs=1, accelerator="cpu"),
+           checkpoint=Path(sys.argv[1]))
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(tmp_path):
+    """torch's own file writer would end the process with "terminate called", exit code 134."""
+    path = tmp_path / "c"
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == StorageError.exit_code
+    assert "terminate called" not in done.stderr
+    assert re.fullmatch(rf"cannot write {path}: File too large; free \d+ bytes there or write to "
+                        r"another disk\n", done.stdout)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class Scripted(Objective):
     """Leaves the weights alone, so that the script alone decides the accuracy."""
+
+    classifies = True
 
     def loss(self, outputs, batch):
         return outputs[-1].sum() * 0 + 1
@@ -222,7 +264,7 @@ class Script(nn.Module):
     def forward(self, x):
         if self.training:
             self.epoch += 1
-        right = x[:, 0] < self.script[int(self.epoch)]
+        right = x[:, 0] < self.script[max(int(self.epoch), 0)]
         return torch.stack([~right, right], dim=1).float() + self.weight
 
 
@@ -258,12 +300,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before():
             r"diverged in epoch 1 of 3, at step \d of 4: the loss is (nan|inf).* Lower lr "
             r"\(1e\+20\), add warmup_epochs or set clip_norm\. The model holds the weights from "
             r"before the training")):
-        train(module, image_task(), Training(epochs=3, lr=1e20, batch_size=16, **CPU), LabelLoss())
+        train_net(module, image_task(), Training(epochs=3, lr=1e20, batch_size=16, **CPU), LabelLoss())
     assert same(before, state_of(module))
     assert not module.training
 
 
 class Explodes(Objective):
+    classifies = True
+
     def __init__(self, at, value):
         self.calls, self.at, self.value = 0, at, value
 
@@ -278,7 +322,7 @@ def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, val
     module, config = Net(), Training(epochs=4, batch_size=16, **CPU)
     with pytest.raises(TrainingError, match=r"epoch 3 of 4, at step 2 of 4: the loss is (nan|-inf)"
                                             r".* weights of epoch \d"):
-        train(module, image_task(), config, Explodes(10, value), checkpoint=tmp_path / "c")
+        train_net(module, image_task(), config, Explodes(10, value), checkpoint=tmp_path / "c")
     assert all(torch.isfinite(p).all() for p in module.parameters())
     assert (tmp_path / "c").exists()
 
@@ -289,7 +333,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
             return (outputs[-1].sum() * 0).sqrt()  # finite, with a gradient that is not
 
     with pytest.raises(TrainingError, match=r"the weights are no longer finite|the loss is nan"):
-        train(Net(), image_task(), Training(epochs=1, batch_size=64, **CPU), Poison())
+        train_net(Net(), image_task(), Training(epochs=1, batch_size=64, **CPU), Poison())
 
 
 def test_one_step_of_sgd_by_hand_without_decay_on_vectors():
@@ -312,7 +356,8 @@ def test_clipping_bounds_the_step():
     before = torch.cat([p.detach().clone().flatten() for p in module.parameters()])
     config = Training(epochs=1, batch_size=8, lr=1.0, weight_decay=0, clip_norm=0.25,
                       schedule="constant", **CPU)
-    train(module, Task((x, y), (x, y), (x[1:], y[1:])), config, LabelLoss())
+    train(module, Task((x, y), (x, y), (x[1:], y[1:])), config,
+          Constrained(LabelLoss(), (StepHook(),)))  # which admits no weights of before it
     after = torch.cat([p.detach().flatten() for p in module.parameters()])
     assert float((after - before).norm()) == pytest.approx(0.25, rel=1e-3)
 
@@ -321,7 +366,7 @@ def test_frozen_parameters_stay():
     module = Net()
     module.conv.requires_grad_(False)
     before = module.conv.weight.clone()
-    train(module, image_task(), Training(epochs=1, **CPU), LabelLoss())
+    train_net(module, image_task(), Training(epochs=1, **CPU), LabelLoss())
     assert torch.equal(module.conv.weight, before)
 
 
@@ -331,8 +376,8 @@ def test_weights_end_contiguous_and_a_view_in_the_model_is_no_obstacle():
             x = torch.relu(self.conv(x))
             return self.head(nn.functional.avg_pool2d(x, 2).view(len(x), -1))
 
-    for module in (Net(), Viewing()):
-        train(module, image_task(), Training(epochs=1, **CPU), LabelLoss())
+    for module, exits in ((Net(), 1), (Viewing(), 0)):
+        train(module, image_task(), Training(epochs=1, **CPU), LabelLoss(), exits=exits)
         assert all(p.is_contiguous() for p in module.parameters())
 
 
@@ -351,6 +396,20 @@ def test_channels_last_reaches_the_model():
         seen.clear()
         train(Watching(3, 4, 3), task, Training(epochs=1, channels_last=wanted, **CPU), LabelLoss())
         assert {layout for training, layout in seen if training} == {wanted}
+
+
+def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contiguous():
+    class Strict(nn.Conv2d):
+        def forward(self, x):
+            if not x.is_contiguous():
+                raise RuntimeError("this kernel reads rows")
+            return super().forward(x).mean((2, 3))
+
+    x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
+    task = Task((x, y), (x, y), (x[1:], y[1:]))
+    record = train(Strict(3, 4, 3), task, Training(epochs=1, channels_last=True, **CPU),
+                   LabelLoss())
+    assert math.isfinite(record.history[0].loss)
 
 
 def test_a_last_batch_of_one_is_left_out_for_batch_norm():
@@ -405,7 +464,7 @@ def test_a_module_that_does_not_serve_is_refused():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_accelerator_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="cannot train with accelerator='cuda'"):
-        train(Net(), image_task(), Training(accelerator="cuda"), LabelLoss())
+        train_net(Net(), image_task(), Training(accelerator="cuda"), LabelLoss())
 
 
 def test_label_loss_is_the_mean_over_outputs():
@@ -424,8 +483,8 @@ def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
     module, task = Net(), image_task()
     config = Training(epochs=6, batch_size=16, precision=precision, accelerator="cuda")
     with pytest.raises(InterruptedRunError):
-        train(Net(), task, config, LabelLoss(), checkpoint=tmp_path / "c", progress=StopAfter(2))
-    record = train(module, task, config, LabelLoss(), checkpoint=tmp_path / "c")
+        train_net(Net(), task, config, LabelLoss(), checkpoint=tmp_path / "c", progress=StopAfter(2))
+    record = train_net(module, task, config, LabelLoss(), checkpoint=tmp_path / "c")
     assert record.notes[0].startswith("resumed after epoch 2")
     assert record.val_accuracy > 0.9
     assert {p.device.type for p in module.parameters()} == {"cpu"}
@@ -436,4 +495,4 @@ def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
 def test_divergence_on_cuda_names_the_step():
     config = Training(epochs=4, batch_size=16, accelerator="cuda", precision="32-true")
     with pytest.raises(TrainingError, match="epoch 3 of 4, at step 2 of 4: the loss is nan"):
-        train(Net(), image_task(), config, Explodes(10, math.nan))
+        train_net(Net(), image_task(), config, Explodes(10, math.nan))

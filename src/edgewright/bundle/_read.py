@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from edgewright.bundle import _lzma, _packing
 from edgewright.bundle._archive import MANIFEST, member_names, seal, sha256
+from edgewright.bundle._external_data import takes_from_elsewhere
 from edgewright.core import FORMAT_VERSION, Manifest, Segment
 from edgewright.errors import BundleError, UsageError
 
@@ -51,8 +52,8 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     whole file can make one that passes.
 
     Raises:
-        BundleError: The file is missing, is no bundle, is truncated or altered, or is of another
-            format.
+        BundleError: The file is missing, is no bundle, is truncated or altered, is of another
+            format, or takes tensors from other files.
 
     Example:
         >>> read_bundle("missing.edge")
@@ -151,6 +152,10 @@ def _read_segment(archive: zipfile.ZipFile, segment: Segment, path: Path) -> byt
     if len(data) != segment.size_bytes or sha256(data) != segment.sha256:
         raise BundleError(f"{path}: {segment.file} is not the file that was written (its "
                           f"sha256 differs): it was altered; {_FETCH}")
+    if takes_from_elsewhere(data):
+        raise BundleError(f"{path}: {_printable(segment.file)} takes tensors from another file "
+                          "(external data), and a bundle holds all it needs; refused, and that "
+                          "file was not looked for")
     return data
 
 

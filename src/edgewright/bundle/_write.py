@@ -19,6 +19,7 @@ from edgewright.bundle._archive import (
     seal,
     sha256,
 )
+from edgewright.bundle._external_data import takes_from_elsewhere
 from edgewright.bundle._form import Form, smallest_form
 from edgewright.core import Manifest, Measurement, Segment, write_atomically
 from edgewright.errors import UsageError
@@ -47,7 +48,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
 
     Raises:
         UsageError: Segments and manifest do not match, a segment does not hold its ``low_bit``
-            integers, or the manifest cannot be stored.
+            integers or takes tensors from another file, or the manifest cannot be stored.
         StorageError: The folder is missing or cannot be written, or the disk is full; nothing is
             left behind and a bundle that was there is untouched.
 
@@ -71,6 +72,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, segments: Map
         >>> written.segments[0].size_bytes
         5
     """
+    manifest, _ = _stored(manifest)
     files = _in_order(manifest, segments)
     forms = [_form(segment, files[segment.file]) for segment in manifest.segments]
     manifest = _checked_in(manifest, files, forms)
@@ -95,6 +97,9 @@ def _in_order(manifest: Manifest, segments: Mapping[str, bytes]) -> dict[str, by
         if _SEGMENT_NAME.fullmatch(name) is None or name == MANIFEST:
             raise UsageError(f"{name!r} cannot name a segment; use a plain relative path such as "
                              "segments/0.onnx")
+        if takes_from_elsewhere(segments[name]):
+            raise UsageError(f"{name} takes tensors from another file (external data), and a "
+                             "bundle holds all it needs; save the model as one file first")
     return {name: bytes(segments[name]) for name in names}
 
 
@@ -108,11 +113,10 @@ def _form(segment: Segment, data: bytes) -> Form:
 
 def _checked_in(manifest: Manifest, files: Mapping[str, bytes], forms: Sequence[Form]) -> Manifest:
     segments = tuple(
-        segment.model_copy(update={"sha256": sha256(files[segment.file]),
-                                   "size_bytes": len(files[segment.file]),
-                                   "stored_bytes": form.stored_bytes, "low_bit": form.low_bit})
+        segment.replace(sha256=sha256(files[segment.file]), size_bytes=len(files[segment.file]),
+                        stored_bytes=form.stored_bytes, low_bit=form.low_bit)
         for segment, form in zip(manifest.segments, forms, strict=True))
-    return manifest.model_copy(update={"segments": segments})
+    return manifest.replace(segments=segments)
 
 
 def _settle(manifest: Manifest, members: Mapping[str, Member],
@@ -135,7 +139,7 @@ def _settle(manifest: Manifest, members: Mapping[str, Member],
 
 def _with_size(manifest: Manifest, size_bytes: int) -> Manifest:
     size = Measurement(name="size_bytes", value=size_bytes, kind="measured")
-    return manifest.model_copy(update={"compressed": manifest.compressed.with_(size)})
+    return manifest.replace(compressed=manifest.compressed.with_(size))
 
 
 def _stored(manifest: Manifest) -> tuple[Manifest, bytes]:

@@ -13,18 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES: Final = {
-    "": ("numpy", "onnxruntime", "pydantic", "typer", "rich"),
-    "compress": ("torch", "onnx", "onnxscript", "onnx-ir", "lightning-fabric",
-                 "safetensors", "datasets", "scikit-learn", "pyyaml"),
-    "image": ("pillow",),
-    "openvino": ("openvino",),
-    "executorch": ("executorch",),
-    "litert": ("litert-torch", "ai-edge-litert"),
-    "timm": ("timm",),
-    "torchvision": ("torchvision",),
-    "device": ("fastapi", "uvicorn", "httpx", "python-multipart"),
-}
+from edgewright._extras import EXTRAS
+
 _INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
@@ -47,7 +37,7 @@ def doctor() -> None:
     console.print(facts)
     packages = Table("extra", "package", "version", title="packages", title_justify="left")
     missing = []
-    for extra, names in _PACKAGES.items():
+    for extra, names in EXTRAS.items():
         found = {name: _version(name) for name in names}
         for name, installed in found.items():
             packages.add_row(extra or "(always)", name, installed or "missing")
@@ -76,10 +66,10 @@ def _integer_kernels() -> str:
 
 
 def _accelerator() -> str:
-    if _version("torch") is None:
-        return "not known without torch"
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        return f"not known without torch ({error})"
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return "none; training runs on the processor"
@@ -87,7 +77,9 @@ def _accelerator() -> str:
 
 def _runtime() -> str:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return f"cannot be imported: {error}"
     providers = ", ".join(onnxruntime.get_available_providers())
     return f"onnxruntime {onnxruntime.__version__}: {providers}"

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from edgewright import __version__
-from edgewright._extras import missing_workshop
+from edgewright._extras import missing_extra
 from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
@@ -21,7 +21,7 @@ from edgewright.cli._profile import profile
 from edgewright.cli._report import report
 from edgewright.cli._run import run
 from edgewright.cli._verify import verify
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.errors import EdgewrightError, EdgewrightWarning, UsageError
 
 _INTERRUPTED: Final = 130
 # Click's ClickException, or that of the copy of click in newer versions of typer.
@@ -59,6 +59,8 @@ def main() -> None:
     """Run the command line; every expected failure is one line and its own exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("default", category=EdgewrightWarning)
+    warnings.formatwarning = lambda message, *_: f"warning: {' '.join(str(message).split())}\n"
     logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # it raises as well
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -73,7 +75,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except ModuleNotFoundError as error:
-        missing = missing_workshop(error, f"this command ({error.name})")
+        missing = missing_extra(error, f"this command ({error.name})")
         if missing is None:
             raise
         code = _say(str(missing), missing.exit_code)

@@ -34,9 +34,9 @@ def load_reference(reference: str, weights: Path | None) -> nn.Module | Program:
 
 def load_bundle_task(reference: str, manifest: Manifest) -> Task:
     """A task whose images are normalised as the bundle's were."""
-    from edgewright.task import is_factory, load_task
+    from edgewright.task import load_task, parse_data_ref
 
     recipe = manifest.preprocessing
-    if recipe is None or is_factory(reference):
+    if recipe is None or not parse_data_ref(reference).is_normalized_by_task:
         return load_task(reference)
     return load_task(reference, normalize=",".join(map(repr, (*recipe.mean, *recipe.std))))

@@ -26,6 +26,7 @@ from edgewright.core._operating_point import (
     format_threshold,
 )
 from edgewright.core._preprocessing import Preprocessing, image_pixels
+from edgewright.core._settings import Settings, Value
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_size, parse_quantity
 
@@ -55,8 +56,10 @@ __all__ = [
     "Policy",
     "Preprocessing",
     "Segment",
+    "Settings",
     "StageRecord",
     "TensorSpec",
+    "Value",
     "format_count",
     "format_size",
     "format_threshold",

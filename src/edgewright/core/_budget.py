@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 
 from edgewright.core._measurement import FigureName, Figures
+from edgewright.core._settings import Value
 from edgewright.core._units import Dimension, parse_quantity
 from edgewright.errors import UsageError
 
 
-class Limit(BaseModel):
+class Limit(Value):
     """A bound in base units, or, when ``relative``, a fraction of the original's figure."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
+    value: float = Field(ge=0, allow_inf_nan=False)
     relative: bool = False
 
     def absolute(self, original: float) -> float:
@@ -51,13 +50,11 @@ CONSTRAINTS: Final[dict[str, Constraint]] = {
 }
 
 
-class Breach(BaseModel):
+class Breach(Value):
     """A limit that is not held: which one, what was found, what was allowed (base units).
 
     ``value`` is None where the figure could not be taken, which breaks its limit too.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     constraint: str
     figure: FigureName
@@ -91,7 +88,14 @@ def _positive(number: float, text: object) -> float:
     return number
 
 
-class Budget(BaseModel):
+def _in_words(fault: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"a budget has no {name}"
+    return f"the budget's {name}: {fault['msg']}, got {fault['input']!r}"
+
+
+class Budget(Value):
     """Limits on the compressed file, each in the user's units, each optional.
 
     A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is of the original's
@@ -109,8 +113,6 @@ class Budget(BaseModel):
         True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     size: Annotated[Limit | None, _limit_parser("size")] = None
     ram: Annotated[Limit | None, _limit_parser("size")] = None
     latency: Annotated[Limit | None, _limit_parser("time")] = None
@@ -125,9 +127,8 @@ class Budget(BaseModel):
         try:
             budget = handler(value)
         except ValidationError as error:
-            names = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
-            raise UsageError(f"a budget has no {names}; it takes {', '.join(CONSTRAINTS)}"
-                             ) from error
+            faults = "; ".join(_in_words(fault) for fault in error.errors())
+            raise UsageError(f"{faults}; a budget takes {', '.join(CONSTRAINTS)}") from error
         if budget.max_drop is not None and budget.max_drop.value >= 1:
             raise UsageError("a drop of 100 points or more limits nothing; write '1 %' for one "
                              "point")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgewright.core._budget import Breach, Budget
 from edgewright.core._measurement import Figures
 from edgewright.core._operating_point import CurvePoint, OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
+from edgewright.core._settings import Value
 
 FORMAT_VERSION: Final = 3
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorSpec(_Record):
+class TensorSpec(Value):
     """An input or output: name, numpy dtype name, shape with None for the batch dimension."""
 
     name: str
@@ -26,7 +23,7 @@ class TensorSpec(_Record):
     shape: tuple[int | None, ...]
 
 
-class LowBitTensor(_Record):
+class LowBitTensor(Value):
     """A stretch of a segment's file whose bytes, read as int8, are integers of few bits.
 
     The bundle stores the stretch apart, several integers to a byte: the n-th integer of a byte,
@@ -57,7 +54,7 @@ class LowBitTensor(_Record):
         return -(-self.count // (8 // self.bits))
 
 
-class Segment(_Record):
+class Segment(Value):
     """One model file of the bundle.
 
     The first segment of an operating point takes the model's inputs, and so does one that ``reads``
@@ -88,7 +85,7 @@ class Segment(_Record):
     low_bit: tuple[LowBitTensor, ...] = ()
 
 
-class StageRecord(_Record):
+class StageRecord(Value):
     """What one stage of a run did: its time, and the figures of the program it left behind."""
 
     name: str
@@ -97,7 +94,7 @@ class StageRecord(_Record):
     notes: tuple[str, ...] = ()
 
 
-class LayerRecord(_Record):
+class LayerRecord(Value):
     """One layer before and after: channels, bits, MACs for one sample.
 
     ``channels`` and ``macs`` are zero for a layer that is gone; ``channels_before`` and
@@ -121,7 +118,7 @@ class LayerRecord(_Record):
     compute_bits: int
 
 
-class LayerLatency(_Record):
+class LayerLatency(Value):
     """Median latencies of one layer, measured alone on the manifest's machine.
 
     Attributes:
@@ -134,7 +131,7 @@ class LayerLatency(_Record):
     int8_ms: float
 
 
-class Parity(_Record):
+class Parity(Value):
     """How far the file on its runtime is from the simulated program, on one split.
 
     Attributes:
@@ -149,7 +146,7 @@ class Parity(_Record):
     top1_agreement: float
 
 
-class Manifest(_Record):
+class Manifest(Value):
     """The record a bundle carries, and the run directory's ``manifest.json``.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from edgewright.core._settings import Value
 
 FigureName = Literal["accuracy", "size_bytes", "parameters", "ram_bytes",
                      "latency_ms", "mean_latency_ms", "macs", "energy_mj"]
@@ -16,7 +16,7 @@ UNITS: Final[dict[FigureName, str]] = {
 }
 
 
-class Measurement(BaseModel):
+class Measurement(Value):
     """A figure: its value and unit, where it was taken, and whether it was measured or modelled.
 
     Attributes:
@@ -35,8 +35,6 @@ class Measurement(BaseModel):
         'fraction'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: FigureName
     value: float
     kind: Literal["measured", "modelled"]
@@ -52,7 +50,7 @@ class Measurement(BaseModel):
         return UNITS[self.name]
 
 
-class Figures(BaseModel):
+class Figures(Value):
     """The figures of one file or one stage, at most one a name.
 
     Example:
@@ -60,8 +58,6 @@ class Figures(BaseModel):
         >>> figures["size_bytes"], figures.get("macs")
         (10.0, None)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     measurements: tuple[Measurement, ...] = ()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edgewright.core._measurement import Figures
+from edgewright.core._settings import Value
 
 Policy = Literal["confidence", "margin", "entropy", "patience", "gate"]
 POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
@@ -24,11 +25,7 @@ def format_threshold(threshold: float) -> str:
     return "never" if threshold >= NEVER else f"{threshold:.4g}"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ExitRule(_Record):
+class ExitRule(Value):
     """When a sample leaves after one segment: when its score reaches the threshold.
 
     Attributes:
@@ -42,7 +39,7 @@ class ExitRule(_Record):
     gate: tuple[float, ...] = ()
 
 
-class Guarantee(_Record):
+class Guarantee(Value):
     """What is known of the accuracy that leaving early costs, on data like the calibration's.
 
     With probability ``1 - delta`` over the draw of the calibration samples, the accuracy is at
@@ -63,7 +60,7 @@ class Guarantee(_Record):
     p_value: float
 
 
-class ExitProfile(_Record):
+class ExitProfile(Value):
     """How the samples of a split went through an operating point.
 
     Attributes:
@@ -85,7 +82,7 @@ class ExitProfile(_Record):
     errors_after: tuple[float, ...] = ()
 
 
-class CurvePoint(_Record):
+class CurvePoint(Value):
     """What leaving so early, and no earlier, costs and is worth on the test split.
 
     Attributes:
@@ -99,7 +96,7 @@ class CurvePoint(_Record):
     accuracy: float
 
 
-class OperatingPoint(_Record):
+class OperatingPoint(Value):
     """One way through a bundle, with what it costs and is worth.
 
     Attributes:

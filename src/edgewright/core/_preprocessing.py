@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from edgewright.core._settings import Value
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Resample = Literal["bilinear", "bicubic", "nearest"]
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(Value):
     """Image preprocessing: resize to ``height`` x ``width``, scale, subtract mean, divide by std.
 
     Attributes:
@@ -35,8 +36,6 @@ class Preprocessing(BaseModel):
         >>> recipe.normalize(np.array([[[[0, 255]]]], dtype=np.uint8)).ravel().tolist()
         [-1.0, 1.0]
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int
     height: int

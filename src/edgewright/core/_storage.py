@@ -15,7 +15,7 @@ _FULL: Final = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "
                          if hasattr(errno, name))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a file through a draft beside it, so that the old one stays until the new is whole.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from edgewright.distill._ensemble import Ensemble
 from edgewright.distill._file_teacher import FileTeacher
 from edgewright.distill._teacher import ModuleTeacher, Teacher
-from edgewright.errors import UsageError
+from edgewright.errors import EdgewrightWarning, UsageError
 from edgewright.program import Program
 from edgewright.task import load_model
 
@@ -68,7 +69,9 @@ def as_program(given: TeacherLike, example: tuple[Tensor, ...]) -> Program:
     """
     model = _read(given)
     if isinstance(model, nn.Module):
-        return Program.capture(model, example)
+        with warnings.catch_warnings():  # what a teacher does in training matters to no one
+            warnings.simplefilter("ignore", EdgewrightWarning)
+            return Program.capture(model, example)
     if isinstance(model, Program):
         return model
     raise UsageError(f"features cannot be had of a teacher that is a {type(model).__name__}; give "

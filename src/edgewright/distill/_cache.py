@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -96,7 +97,8 @@ def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
     partial = path.with_name(f"{path.name}.{sha256(contents.line).hexdigest()[:8]}.partial")
     with _storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("r+b" if partial.exists() else "w+b")
+        # Unbuffered: what a full disk did not take would be tried again when the file is closed.
+        file = partial.open("r+b" if partial.exists() else "w+b", buffering=0)
     with file:
         with _storing(path):
             done = _resume(file, contents, labels.bytes)
@@ -116,13 +118,13 @@ def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
         partial.replace(path)
 
 
-def _resume(file: BinaryIO, contents: Contents, bytes_each: int) -> int:
+def _resume(file: FileIO, contents: Contents, bytes_each: int) -> int:
     """Put the file where the next batch belongs; how many records it holds before that."""
     start = len(contents.line)
     if file.read(start) != contents.line:
         file.seek(0)
         file.truncate()
-        file.write(contents.line)
+        _write(file, contents.line)
         return 0
     whole = (file.seek(0, os.SEEK_END) - start) // bytes_each
     view, position = divmod(whole, contents.samples)
@@ -139,11 +141,17 @@ def _remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
         yield from split.batches(_BATCH, view=view, start=start)
 
 
-def _append(file: BinaryIO, records: NDArray[np.void], path: Path) -> None:
+def _append(file: FileIO, records: NDArray[np.void], path: Path) -> None:
     with _storing(path):
-        file.write(records.tobytes())
-        file.flush()
+        _write(file, records.tobytes())
         os.fsync(file.fileno())  # what counts as done after a power cut has to be there
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """All of it: a file without a buffer takes what there is room for, and says how much."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left):]
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
+from edgewright.core import Value
 from edgewright.distill._digest import digest_of
 from edgewright.errors import DataError, StorageError
 from edgewright.task import Batch, Policy, Split, View
@@ -18,21 +19,19 @@ _LONGEST: Final = 1 << 20
 _ANOTHER: Final = "delete it, or give another path"
 
 
-class Contents(BaseModel):
+class Contents(Value):
     """The first line of a cache; one that differs in anything is not used.
 
     Attributes:
         format: Of the file.
         teacher: Its name, which holds a digest of its weights.
         samples: How many there are.
-        data: Digest of the samples' rows and labels, and of some inputs.
+        data: Digest of the samples' rows, and of every input and label.
         views: How many views of every sample; None for the samples as they are.
         policy: How far the views vary them.
         augmentation: Digest of the same inputs in every view.
         shape: Of one sample's logits.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     teacher: str
@@ -131,9 +130,8 @@ def _first_difference(first: Batch, second: Batch) -> int:
 
 
 def _data_digest(split: Split) -> str:
-    labels = split.labels()
-    known = () if labels is None else (labels,)
-    return digest_of(split.rows, *known, *_content(stable_probe(split, None)))
+    stable_probe(split, None)
+    return digest_of(split.rows, split.digest())
 
 
 def _content(batch: Batch) -> tuple[Tensor, ...]:

@@ -6,8 +6,8 @@ from typing import Literal, Self, final
 
 from pydantic import Field, model_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.training import Settings
 
 
 @final
@@ -20,7 +20,8 @@ class Distillation(Settings):
             + feature_weight * mean of feature_loss over the pairs
 
     averaged over the student's exits, each of which learns from the teacher's last output. With
-    ``alpha=1`` the labels are not looked at, as where the outputs are no classes (a regression).
+    ``alpha=1`` the labels are not looked at; with ``mse`` or ``smooth_l1`` the outputs need then be
+    no classes (a regression), and epochs are compared by this loss on the validation split.
 
     Attributes:
         logits: ``hinton``, ``decoupled``, ``standardized``; ``mse`` or ``smooth_l1`` fit the

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewright.distill._config import Distillation
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._logit_losses import LOGIT_LOSSES
 from edgewright.distill._teacher import Taught, Teacher
 from edgewright.errors import ModelError, UsageError
-from edgewright.task import Batch
-from edgewright.training import Objective, label_loss
+from edgewright.task import Batch, Split
+from edgewright.training import Objective, Score, check_count, label_loss
+
+_OF_VALUES: Final = frozenset({"mse", "smooth_l1"})  # losses on outputs that need be no logits
 
 
 @final
@@ -65,6 +67,42 @@ class Distilling(Objective):
         """Whether the teacher looks samples up by their rows."""
         return self._teacher.recalls
 
+    @property
+    def classifies(self) -> bool:
+        """Not where the outputs' values alone are fitted, and no label is looked at."""
+        return looks_at_labels(self._settings)
+
+    @property
+    def features(self) -> int:
+        """How many there are."""
+        return self._features
+
+    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
+        """See that the student's outputs are like the teacher's, one tensor per exit.
+
+        Raises:
+            ModelError: They are not.
+            UsageError: Values alone are fitted, and the teacher knows none of the validation
+                samples, by which the epochs are compared.
+        """
+        super().check(outputs, batch, exits)
+        check_count(outputs, len(batch.targets), exits)
+        if self.views is None and not self.recalls:
+            self._check((), outputs, self._teacher.teach(batch))
+        elif not self.classifies:
+            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 looks at no label, so "
+                             "its epochs are compared by what the teacher says of the validation "
+                             "samples, which a teacher cache does not hold; set alpha below 1, or "
+                             "learn from a live teacher")
+
+    def validate(self, module: nn.Module, split: Split, *,
+                 device: torch.device | None = None) -> Score:
+        """Without the features, which no module shows in evaluation mode."""
+        if not self._features:
+            return super().validate(module, split, device=device)
+        return Distilling(self._teacher, self._settings, label_smoothing=self._label_smoothing
+                          ).validate(module, split, device=device)
+
     def to(self, device: torch.device) -> None:
         """Move the teacher."""
         self._teacher.to(device)
@@ -106,9 +144,23 @@ class Distilling(Objective):
                 raise ModelError(f"the teacher's output has shape {tuple(taught.logits.shape)}, "
                                  f"the student's {tuple(one.shape)}; they must have the same "
                                  "classes")
+            if one.shape[-1] < 2 and self._settings.logits not in _OF_VALUES:
+                raise ModelError(f"the student's output has shape {tuple(one.shape)}; of a single "
+                                 "class there is nothing to learn: return two logits, or fit the "
+                                 "values (logits='mse', alpha=1)")
         if features and len(features) != len(taught.features):
             raise ModelError(f"the student shows {len(features)} features, the teacher "
                              f"{len(taught.features)}; tap the teacher at the pairs' nodes")
+
+
+def looks_at_labels(settings: Distillation) -> bool:
+    """Whether the outputs are logits of labelled classes; else their values alone are fitted.
+
+    Example:
+        >>> looks_at_labels(Distillation(logits="mse", alpha=1.0))
+        False
+    """
+    return settings.alpha < 1 or settings.logits not in _OF_VALUES
 
 
 def precise(tensor: Tensor) -> Tensor:

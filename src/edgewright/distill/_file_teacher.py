@@ -23,7 +23,7 @@ Arrays: TypeAlias = tuple[NDArray[Any], ...]
 
 @final
 class FileTeacher(Teacher):
-    """An ``.onnx`` file or a bundle, run by ONNX Runtime on the CPU; its last output teaches.
+    """An ``.onnx`` file or a bundle, run by ONNX Runtime on the CPU; its one output teaches.
 
     It does not move: a batch on another device is fetched, and the logits are sent there. A bundle
     with early exits speaks through its last one, whatever its thresholds.
@@ -71,14 +71,18 @@ class FileTeacher(Teacher):
         self._device = device
 
     def teach(self, batch: Batch) -> Taught:
-        """The file's last output.
+        """The file's output.
 
         Raises:
             BundleError: The file does not take these inputs.
             DataError: The bundle's manifest says it takes others.
-            ModelError: The output is not floating point.
+            ModelError: There are several outputs, or they are not floating point.
         """
-        output = self._run(tuple(_array(tensor) for tensor in batch.inputs))[-1]
+        output, *others = self._run(tuple(_array(tensor) for tensor in batch.inputs))
+        if others:
+            raise ModelError(f"the teacher {self.name} puts out {len(others) + 1} tensors, and "
+                             "which of them teaches is not guessed; export it with the logits "
+                             "alone, or give the program or the bundle, which know their exits")
         if not np.issubdtype(output.dtype, np.floating):
             raise ModelError(f"the teacher {self.name} puts out {output.dtype}; expected logits, "
                              "floating point numbers: export it without its argmax")

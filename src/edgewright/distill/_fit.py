@@ -7,7 +7,7 @@ from pathlib import Path
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher
 from edgewright.distill._config import Distillation
-from edgewright.distill._distilling import Distilling
+from edgewright.distill._distilling import Distilling, looks_at_labels
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._features import FeatureStudent
 from edgewright.distill._pairs import find_pairs
@@ -21,6 +21,7 @@ from edgewright.training import (
     Objective,
     Progress,
     Training,
+    check_program,
     on_device,
     one_device,
     train,
@@ -81,8 +82,8 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
               progress=progress)
         return program.with_state(student.network_state())
     module = program.module(train=True)
-    train(module, task, config, objective_for(teacher, settings, config.label_smoothing),
-          seed=seed, checkpoint=checkpoint, progress=progress)
+    train(module, task, config, objective_for(teacher, settings, config.label_smoothing), seed=seed,
+           checkpoint=checkpoint, progress=progress)
     return program.with_state(module.state_dict())
 
 
@@ -122,6 +123,11 @@ def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distilla
     if settings.features is not None:
         raise UsageError(f"features={settings.features!r} cannot be learnt from a teacher cache, "
                          "which keeps logits alone; set features=None, or leave cache out")
+    if not looks_at_labels(settings):
+        raise UsageError(f"logits={settings.logits!r} with alpha=1 looks at no label, so its "
+                         "epochs are compared by what the teacher says of the validation samples, "
+                         "which a teacher cache does not hold; set alpha below 1, or leave cache "
+                         "out")
     if mixed := [name for name in ("mixup", "cutmix") if getattr(config, name)]:
         raise UsageError(f"{' and '.join(mixed)} cannot be used with a teacher cache, which keeps "
                          "what was said of single samples; leave it at 0, or leave cache out")
@@ -131,6 +137,7 @@ def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distilla
 def _kept(teacher: TeacherLike, program: Program, task: Task, config: Training, path: Path,
           views: int, progress: Progress | None) -> Teacher:
     """What the teacher says, from a file; made now where it is not there."""
+    check_program(program, task)
     asked, device = as_teacher(teacher), one_device(config).device
     sample = on_device(next(task.train.select(range(1)).batches(1)), device)
     asked.to(device)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgewright.program import Program
+from edgewright.program import Program, stored_tensors
 
 aten = torch.ops.aten
+_STATISTICS: Final = frozenset({"running_mean", "running_var"})
 Tensors: TypeAlias = Mapping[str, Tensor]  # by the name of the operator's argument
 _RECURRENT: Final = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input,
                                aten.rnn_relu.input})
@@ -24,7 +25,8 @@ def initialize(program: Program, seed: int = 0) -> Program:
     Convolutions and linear layers are drawn uniformly (He et al. 2015, with a = sqrt(5)), norms
     start as the identity with fresh running statistics, embeddings are normal, recurrent layers
     uniform, a PReLU's slope is 0.25: what `reset_parameters` of each does. What no such layer
-    reads, such as positions, class tokens and layer scales, keeps its values.
+    reads, such as positions, class tokens and layer scales, keeps its values, and so does what no
+    training would move from what was drawn: a frozen parameter (``requires_grad=False``), a buffer.
 
     Args:
         program: In floating point; it is left as it is.
@@ -38,17 +40,21 @@ def initialize(program: Program, seed: int = 0) -> Program:
     """
     drawn = program.copy()
     state, done = drawn.state_dict(), set[int]()
+    fixed = {name for name, tensor in stored_tensors(drawn.graph_module).items()
+             if not tensor.requires_grad}
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for node in drawn.calls():
             reset = _reset_of(node)
             if reset is None:
                 continue
-            tensors = {name: state[source] for name, source in _stored(node).items()}
-            settled = [(tensor, tensor.clone()) for tensor in tensors.values()
-                       if tensor.data_ptr() in done]
+            sources = _stored(node)
+            tensors = {name: state[source] for name, source in sources.items()}
+            settled = [(tensor, tensor.clone()) for name, tensor in tensors.items()
+                       if tensor.data_ptr() in done  # tied to one that an earlier layer has drawn
+                       or (sources[name] in fixed and name not in _STATISTICS)]
             reset(tensors)
-            for tensor, value in settled:  # tied to one that an earlier layer has drawn
+            for tensor, value in settled:
                 tensor.copy_(value)
             done.update(tensor.data_ptr() for tensor in tensors.values())
     return program.with_state(state)

@@ -17,7 +17,7 @@ from edgewright.program import (
     shape_of,
     stored_tensors,
 )
-from edgewright.search import select_uniform
+from edgewright.search import LegalWidths, select_uniform
 
 _Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals
 
@@ -77,7 +77,7 @@ def _thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program
     if not groups.groups:
         raise UsageError(f"width={width:g}: no channel of this program can be removed: "
                          f"{kept_words(groups.kept)}")
-    return remove_channels(program, groups, select_uniform(groups, 1 - width, round_to=1))
+    return remove_channels(program, groups, select_uniform(groups, 1 - width, LegalWidths()))
 
 
 def _shallower(program: Program, depth: float) -> Program:

@@ -53,7 +53,7 @@ def tapped(program: Program, names: Sequence[str]) -> CapturedModule:
     features = tuple(_tap(module, nodes[name]) for name in names)
     set_outputs(module, (*features, *outputs_of(copy)))
     module.recompile()
-    return trainable(module)
+    return trainable(module, program.exits)
 
 
 def is_feature(node: Node) -> bool:

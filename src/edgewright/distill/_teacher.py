@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from edgewright.distill._digest import digest_of
 from edgewright.distill._tapping import is_feature, tapped
-from edgewright.errors import UsageError
-from edgewright.program import CapturedModule, Program
+from edgewright.errors import ModelError, UsageError
+from edgewright.program import CapturedModule, Program, exits_of
 from edgewright.task import Batch
 from edgewright.training import as_outputs
 
@@ -63,9 +63,12 @@ class ModuleTeacher(Teacher):
     """A module or a program, in evaluation mode and without gradients; its last output teaches.
 
     Args:
-        model: Takes the student's inputs; returns logits, or a tuple of them, the best one last.
-            A module is put into evaluation mode, in place; a program is left as it is.
+        model: Takes the student's inputs; returns logits, with early exits a tuple of them, the
+            final one last. A module is put into evaluation mode, in place; a program is left as it
+            is.
         taps: Nodes of a program whose tensors are handed out as features.
+        exits: How many of a module's outputs are early exits; None, and a captured network knows
+            its own, any other module has none.
 
     Raises:
         UsageError: Taps of a module that is no program, or that the program does not have.
@@ -79,12 +82,14 @@ class ModuleTeacher(Teacher):
         (torch.Size([5, 3]), [torch.Size([5, 8])])
     """
 
-    def __init__(self, model: nn.Module | Program, taps: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module | Program, taps: Sequence[str] = (), *,
+                 exits: int | None = None) -> None:
         if taps and not isinstance(model, Program):
             raise UsageError(f"features {', '.join(taps)} were asked of a {type(model).__name__}; "
                              "only a program has named nodes: Program.capture(module, inputs)")
         self._module = _tapped(model, taps) if isinstance(model, Program) else model.eval()
         self._taps = len(taps)
+        self._exits = exits_of(self._module) if exits is None else exits
         self.name = f"{type(self._module).__name__} {_digest(self._module)}"
 
     def to(self, device: torch.device) -> None:
@@ -95,10 +100,16 @@ class ModuleTeacher(Teacher):
         """The last output, and the features that were asked for.
 
         Raises:
-            ModelError: The module does not return logits.
+            ModelError: The module does not return tensors, or not one per exit.
         """
         with torch.no_grad():
             outputs = as_outputs(self._module(*batch.inputs))
+        if len(outputs) != self._taps + self._exits + 1:
+            raise ModelError(
+                f"the teacher {self.name} returns {len(outputs) - self._taps} outputs; expected "
+                f"{self._exits + 1}, one per exit and the final one last. Which of several heads "
+                "teaches is not guessed: wrap the teacher so that it returns that one alone, or "
+                "say ModuleTeacher(model, exits=...)")
         return Taught(outputs[-1], outputs[:self._taps])
 
 

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._balance import Equilibrium, in_equilibrium
 from edgewright.exits._config import EarlyExits
+from edgewright.exits._names import heads_owner
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
 from edgewright.program import (
@@ -23,7 +24,15 @@ from edgewright.program import (
     set_outputs,
 )
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Objective, Progress, train
+from edgewright.training import (
+    Constrained,
+    LabelLoss,
+    Objective,
+    Progress,
+    StepHook,
+    check_program,
+    train,
+)
 
 aten = torch.ops.aten
 _TRAINING: Final = 5  # a batch norm's argument
@@ -35,8 +44,9 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     """Add early exits at cuts of the graph, and train them together with the network.
 
     Places are chosen by `plan_exits`. The tensors of the N-th head are called ``exits.N.*``, its
-    last layer's ``exits.N.weight`` and ``exits.N.bias``. The program then returns one logits tensor
-    per exit, the final one last.
+    last layer's ``exits.N.weight`` and ``exits.N.bias``; where the model has an ``exits`` of its
+    own, ``exits_1`` or the next free number stands for it. The program then returns one logits
+    tensor per exit, the final one last.
 
     Training is the one loop's, with any objective: one that distils the last exit into the others
     too, which `edgewright.distill.Distillation` asks for with its ``self_weight``.
@@ -54,8 +64,9 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     Raises:
         UsageError: The program is quantised and not frozen, has exits already, or a name in the
             config is that of no place.
-        ModelError: It has not one logits output, fewer cuts than exits were asked for, a named one
-            that cannot feed a head, or, with ``auto``, none that promises to save anything.
+        ModelError: It has not one output of logits (N, classes), fewer cuts than exits were asked
+            for, a named one that cannot feed a head, or, with ``auto``, none that promises to save
+            anything.
 
     Example:
         >>> import torch
@@ -71,16 +82,19 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     config = config or EarlyExits()
     _check(program, config)
     places = plan_exits(program, config).places
+    check_program(program, task)
     if not places:
         raise ModelError("no early exit promises to save more than it costs on this network; "
                          "give their count or their places to have them anyway")
     attached = _attach(program, places, seed)
     if config.training is None:
         return attached
-    objective = objective or LabelLoss(config.training.label_smoothing)
+    objective = Constrained(objective or LabelLoss(config.training.label_smoothing),
+                            (UntrainedHeads(),))
     if config.backbone == "freeze":
         module = attached.module()
-        network: nn.Module = _HeadsOnly(module)
+        heads = attached.state_dict().keys() - program.state_dict().keys()
+        network: nn.Module = _HeadsOnly(module, frozenset(heads))
     elif config.balance == "equilibrium":
         network = module = in_equilibrium(attached).module(train=True)
         objective = Equilibrium(objective)
@@ -92,14 +106,30 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
 
 
 @final
-class _HeadsOnly(nn.Module):
-    """A network whose exits learn while the rest stays as it is, running statistics included."""
+class UntrainedHeads(StepHook):
+    """Heads that are drawn at random are no result, whatever the last exit scores with them."""
 
-    def __init__(self, body: CapturedModule) -> None:
+    @property
+    def admits_start(self) -> bool:
+        """Never."""
+        return False
+
+
+@final
+class _HeadsOnly(nn.Module):
+    """A network whose exits learn while the rest stays as it is, running statistics included.
+
+    Args:
+        body: The network with its exits.
+        heads: Names of the exits' tensors.
+    """
+
+    def __init__(self, body: CapturedModule, heads: frozenset[str]) -> None:
         super().__init__()
         self.body = body.eval()
+        self._heads = heads
         for name, parameter in body.named_parameters():
-            parameter.requires_grad_(name.startswith("exits."))
+            parameter.requires_grad_(name in heads)
 
     def forward(self, *inputs: Any) -> Any:
         return self.body(*inputs)
@@ -108,15 +138,14 @@ class _HeadsOnly(nn.Module):
         super().train(mode)
         self.body.eval()
         for node in self.body.graph.nodes:
-            if node.target is aten.batch_norm.default and _is_of_a_head(node):
+            if node.target is aten.batch_norm.default and self._is_of_a_head(node):
                 node.update_arg(_TRAINING, mode)
         self.body.recompile()
         return self
 
-
-def _is_of_a_head(norm: Node) -> bool:
-    weight = norm.args[1]
-    return isinstance(weight, Node) and str(weight.target).startswith("exits.")
+    def _is_of_a_head(self, norm: Node) -> bool:
+        return any(read.op == "get_attr" and read.target in self._heads
+                   for read in norm.all_input_nodes)
 
 
 def _check(program: Program, config: EarlyExits) -> None:
@@ -133,7 +162,8 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
     module = attached.graph_module
     final = outputs_of(attached)[0]
     cuts = {node.name: node for node in module.graph.nodes}
-    module.add_submodule("exits", nn.Module())
+    owner = heads_owner(module)
+    module.add_submodule(owner, nn.Module())
     logits = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -142,7 +172,7 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
             head = place.head.make()
             example = torch.zeros(2, *place.head.features.shape, dtype=cut.meta["val"].dtype)
             captured = Program.capture(head.to(example.dtype), example)
-            logits.append(_hang(module, cut, captured, f"exits.{index}"))
+            logits.append(_hang(module, cut, captured, f"{owner}.{index}"))
     set_outputs(module, (*logits, final))
     module.recompile()
     refresh_shapes(module)

@@ -182,7 +182,7 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
     shares = np.bincount(left_at, minlength=len(answers.correct)) / len(left_at)
     point = OperatingPoint(
         name=name, path=tuple(range(len(answers.correct))), policy=config.policy,
-        rules=tuple(rule.model_copy(update={"threshold": float(threshold)})
+        rules=tuple(rule.replace(threshold=float(threshold))
                     for rule, threshold in zip(fitted.rules, thresholds, strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
                                deciles=fitted.deciles, errors_before=fitted.errors[0],

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final, Literal, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
-from edgewright.core import Policy
+from edgewright.core import Policy, Settings
 from edgewright.errors import UsageError
 from edgewright.exits._heads import HeadKind
-from edgewright.training import Settings, Training
+from edgewright.training import Training
 
 DEFAULT_POINT: Final = "default"
 

@@ -125,7 +125,7 @@ def fitting_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | No
     if places >= config.count:
         return config, ""
     note = f"{places} of {config.count} early exits: the graph has no place for more"
-    return config.model_copy(update={"count": places}) if places else None, note
+    return config.replace(count=places) if places else None, note
 
 
 def leaving_shares(program: Program, depths: Vector, config: EarlyExits) -> Vector:

@@ -48,7 +48,7 @@ class EveryExitEngine:
             logits, exits = one_by_one(inputs, engine.run)
             if (exits != index).any():
                 raise ParityError(f"the exported file leaves at the exits {np.unique(exits)}, "
-                                  f"expected {index} on random inputs; no file was written; "
+                                  f"expected {index}; no file was written; "
                                   "please report the model")
             found.append(logits)
         return tuple(found)

@@ -11,9 +11,11 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node
+from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
-from edgewright.program import Program
+from edgewright.errors import ModelError
+from edgewright.program import Program, fact_of
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -21,13 +23,20 @@ _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
 _CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
                             aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
 
-_AVERAGES: Final = frozenset({
-    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
-_HAIR: Final = 1e-6  # by which a step of 1 may be less, to round halves away from 0
+_DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
-    """Example inputs of a batch of one: edge runtimes plan their memory ahead."""
+    """Example inputs of a batch of one: edge runtimes plan their memory ahead.
+
+    Raises:
+        ModelError: A batch norm has no running statistics, so that samples depend on each other.
+    """
+    for node in program.calls():
+        if node.target is aten.batch_norm.default and node.args[3] is None:
+            raise ModelError(f"{node.name} is a batch norm without running statistics: it "
+                             "normalizes by the batch, and the file takes one sample at a time; "
+                             "use track_running_stats=True, or an instance norm")
     inputs: tuple[Any, ...] = pytree.tree_map(lambda leaf: leaf[:1], program.example_inputs)
     return inputs
 
@@ -65,40 +74,34 @@ def requantize_weights(module: GraphModule) -> None:
 
 
 def average_on_the_grid(module: GraphModule) -> None:
-    """Put averages of integers back on the grid their readers know, as the runtime's kernels are.
+    """Put averages of integers back on the grid they note, as the runtime's kernels are.
 
-    The program takes them off it, with scale 1, to round as those kernels do. Of one after another
-    the last knows the grid.
+    The program takes them off it to round as those kernels do.
     """
-    for node in reversed(module.graph.nodes):
-        before: Any = node.args[0] if node.args else None
-        readers = list(node.users)
-        if (node.target not in _AVERAGES or len(readers) != 1 or not _is_unscaled(before)
-                or not _is_unscaled(readers[0])):
-            continue
-        grids = {reader.args[1:3] for reader in readers[0].users
-                 if reader.target is quantized.dequantize_per_tensor.default}
-        if len(grids) == 1:
-            grid, = grids
-            for scaled in (before, readers[0]):
-                scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
+    for node in module.graph.nodes:
+        grid = fact_of(node, "average_grid")
+        for scaled in () if grid is None else (*node.all_input_nodes, *node.users):
+            scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
 
 
-def _is_unscaled(node: Any) -> bool:
-    return (isinstance(node, Node)
-            and node.target in (quantized.dequantize_per_tensor.default,
-                                quantized.quantize_per_tensor.default)
-            and abs(float(node.args[1]) - 1) < _HAIR)  # type: ignore[arg-type]
+def own_dequantizations(module: GraphModule) -> PassResult:
+    """Give each reader of a dequantised value a dequantisation of its own, in place.
 
+    XNNPACK's partitioner chooses an order of the channels for the value, and would write it anew
+    for one reader without telling the others.
 
-def own_dequantizations(module: GraphModule) -> None:
-    """Give each reader of a dequantised value a dequantisation of its own."""
+    Args:
+        module: Of torch's operators, or ExecuTorch's, to which this is a pass.
+    """
     for node in list(module.graph.nodes):
-        if node.target is not quantized.dequantize_per_tensor.default:
+        if _DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
             continue
         for reader in list(node.users)[1:]:
             with module.graph.inserting_before(reader):
-                reader.replace_input_with(node, module.graph.call_function(node.target, node.args))
+                own = module.graph.call_function(node.target, node.args)
+            own.meta = dict(node.meta)
+            reader.replace_input_with(node, own)
+    return PassResult(module, modified=True)
 
 
 def is_constant(node: Any) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
+import tempfile
 import warnings
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch.fx import GraphModule
 
-from edgewright.errors import MissingExtraError
+from edgewright.errors import MissingExtraError, StorageError
 from edgewright.exporters._convolutions_of_ones import (
     convolve_pools,
     convolve_slices,
@@ -23,12 +24,14 @@ from edgewright.exporters._edge_graph import (
     one_sample,
     own_dequantizations,
 )
-from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
+from edgewright.exporters._edge_norms import without_norms
+from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._plain_activations import write_out_prelu
+from edgewright.exporters._plain_convolutions import float_rows_as_images, write_out_padding
+from edgewright.exporters._plain_tensors import store_plainly
 from edgewright.exporters._xnnpack_linears import partitioner, split_biases
 from edgewright.program import Program, settle
-
-_FAILURES: Final = (*FAILURES, AssertionError)
 
 
 def to_executorch(program: Program) -> bytes:
@@ -42,26 +45,31 @@ def to_executorch(program: Program) -> bytes:
     Raises:
         MissingExtraError: ExecuTorch is not installed.
         ModelError: An operator has no translation.
+        StorageError: ExecuTorch's temporary files cannot be written.
     """
+    inputs = one_sample(program)
     try:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
 
         xnnpack = partitioner()
     except ImportError as error:
         raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
-    module = on_the_grid_of_products(program).copy().graph_module
-    for rewrite in (average_on_the_grid, float_biases, write_out_pools, convolve_slices,
-                    convolve_pools, float_weights, split_biases, own_dequantizations, settle):
+    module = without_norms(on_the_grid_of_products(program)).graph_module
+    for rewrite in (average_on_the_grid, float_biases, write_out_pools, write_out_padding,
+                    write_out_prelu, convolve_slices, convolve_pools, float_weights,
+                    float_rows_as_images, split_biases, store_plainly, settle):
         rewrite(module)
     try:
-        with warnings.catch_warnings():
+        with Translation("ExecuTorch"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module, one_sample(program))
-            lowered = to_edge_transform_and_lower(exported, partitioner=[xnnpack])
+            exported = torch.export.export(module.requires_grad_(False), inputs)
+            lowered = to_edge_transform_and_lower(exported, [own_dequantizations], [xnnpack])
             slow = _outside_the_delegate(lowered.exported_program().graph_module)
             content = bytes(lowered.to_executorch().buffer)
-    except _FAILURES as error:
-        raise no_translation("ExecuTorch", on_one_line(error)) from error
+    except OSError as error:
+        raise StorageError("ExecuTorch cannot write its temporary files to "
+                           f"{tempfile.gettempdir()}: {error.strerror or error}; free some space "
+                           "there, or set TMPDIR") from error
     if slow:
         counts = ", ".join(f"{count} {name}" for name, count in slow.items())
         warnings.warn(f"XNNPACK does not take {counts}; ExecuTorch runs them about 200 times "

@@ -6,7 +6,7 @@ It is no part of the edge wing, since ExecuTorch's Python binding takes tensors 
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ import torch
 from edgewright.errors import MissingExtraError
 from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
 from edgewright.runtime._failures import load_failure
+
+_KINDS: Final = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16",
+                 6: "float32", 7: "float64", 11: "bool"}  # by the number that a file has for it
 
 
 class ExecuTorchEngine(FileEngine):
@@ -51,6 +54,7 @@ class ExecuTorchEngine(FileEngine):
             count = meta.num_inputs()
             specs = [meta.input_tensor_meta(index) for index in range(count)]
             self._shapes = [tuple(spec.sizes()) for spec in specs]
+            self._kinds = [np.dtype(_KINDS[spec.dtype()]) for spec in specs]
         except REFUSALS as error:
             raise load_failure(self.runtime, "executorch", error) from error
 
@@ -68,3 +72,7 @@ class ExecuTorchEngine(FileEngine):
         if (not have or [shape[1:] for shape in have] != [shape[1:] for shape in self._shapes]
                 or len({len(array) for array in inputs}) != 1 or not len(inputs[0])):
             raise ValueError(f"given shapes {have}, expected {self._shapes} with any batch")
+        kinds = [array.dtype for array in inputs]
+        if kinds != self._kinds:  # the runtime would read the bytes as they are
+            raise ValueError(f"given {', '.join(map(str, kinds))}, expected "
+                             f"{', '.join(map(str, self._kinds))}")

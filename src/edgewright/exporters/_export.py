@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
-
-import numpy as np
-from torch.utils import _pytree as pytree
+from typing import Literal
 
 from edgewright.core import write_atomically
-from edgewright.errors import ParityError, UsageError
+from edgewright.errors import UsageError
+from edgewright.exporters._agreement import check_agreement, load_file
 from edgewright.exporters._conditional import to_conditional_onnx
 from edgewright.exporters._conditional_engine import EveryExitEngine
 from edgewright.exporters._executorch import to_executorch
 from edgewright.exporters._executorch_engine import ExecuTorchEngine
 from edgewright.exporters._litert import to_litert
 from edgewright.exporters._onnx import to_onnx
-from edgewright.program import Program, random_inputs
+from edgewright.program import Program
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine
-
-# Relative error of the outputs. Integer kernels round sums differently by a step here and there.
-_TOLERANCE: Final = {False: 1e-4, True: 5e-2}
-
+from edgewright.task import Task
 
 ExportTarget = Literal["onnx", "executorch", "litert"]
 
 
 def export(program: Program, target: ExportTarget, path: str | Path, *,
-           thresholds: Sequence[float] | None = None,
+           task: Task | None = None, thresholds: Sequence[float] | None = None,
            temperatures: Sequence[float] | None = None) -> Path:
-    """Write a program as one file for a runtime, and run it there once.
+    """Write a program as one file for a runtime, and hold its outputs there against the program's.
+
+    Floats have to agree to 1e-4 (relative; to a hundredth in float16). Outputs of integers may be
+    as far off as one step of the program's grids, here and there, moves them.
 
     A program with early exits gives a file that returns the logits of all of them; with thresholds
     one that takes a single sample and leaves early, every branch of which is run.
@@ -39,6 +37,8 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         program: In floating point or quantised.
         target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
         path: The file to write.
+        task: Two of its training samples are what program and file are compared on; the program's
+            example inputs if left out.
         thresholds: For "onnx": top softmax probability needed to leave, one per early exit; see
             `to_conditional_onnx`.
         temperatures: They divide the logits first, one per early exit; 1 if left out.
@@ -48,6 +48,7 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
             the early exits.
         MissingExtraError: The target's packages are not installed.
         ModelError: An operator has no translation; it is named.
+        DataError: The task's samples do not fit the program.
         ParityError: The runtime's outputs are not the program's; no file is written.
         StorageError: The file cannot be written.
 
@@ -58,9 +59,11 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
         ...     export(program, "onnx", f"{folder}/model.onnx").name
         'model.onnx'
     """
+    if task is not None:
+        program = program.with_examples(task.train.example(2))
     model, engine = (_translate(program, target) if thresholds is None and temperatures is None
                      else _translate_conditional(program, target, thresholds, temperatures))
-    _check(program, engine)
+    check_agreement(program, engine)
     path = Path(path)
     write_atomically(path, model)
     return path
@@ -70,25 +73,25 @@ def prove_export(program: Program) -> float:
     """Translate a program, run it on its runtime, and hold its outputs against the program's.
 
     Returns:
-        The largest relative error of any output on random inputs.
+        The largest relative error of any output on `probe_inputs`.
 
     Raises:
         ModelError: An operator has no translation; it is named.
         ParityError: The runtime's outputs are not the program's.
     """
-    return _check(program, OnnxEngine(to_onnx(program)))
+    return check_agreement(program, load_file(OnnxEngine, to_onnx(program)))
 
 
 def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
     if target == "onnx":
         model = to_onnx(program)
-        return model, OnnxEngine(model)
+        return model, load_file(OnnxEngine, model)
     if target == "executorch":
         model = to_executorch(program)
-        return model, ExecuTorchEngine(model)
+        return model, load_file(ExecuTorchEngine, model)
     if target == "litert":
         model = to_litert(program)
-        return model, LiteRtEngine(model)
+        return model, load_file(LiteRtEngine, model)
     raise UsageError(f"unknown export target {target!r}; there are: 'onnx', 'executorch', 'litert'")
 
 
@@ -103,25 +106,3 @@ def _translate_conditional(program: Program, target: ExportTarget,
                          "exit")
     model = to_conditional_onnx(program, thresholds, temperatures=temperatures)
     return model, EveryExitEngine(model, program.exits)
-
-
-def _check(program: Program, engine: Engine) -> float:
-    inputs = random_inputs(program.example_inputs, seed=0)
-    want = [leaf.numpy() for leaf in pytree.tree_leaves(program.run(*inputs))]
-    have = engine.run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
-    shapes = [[array.shape for array in arrays] for arrays in (want, have)]
-    if shapes[0] != shapes[1]:
-        raise ParityError(f"the exported file computes something else: outputs of shape "
-                          f"{shapes[1]}, expected {shapes[0]}; no file was written; "
-                          "please report the model")
-    limit, worst = _TOLERANCE[program.is_quantized], 0.0
-    for expected, found in zip(want, have, strict=True):
-        scale = float(np.linalg.norm(expected.astype(np.float64))) or 1.0
-        difference = expected.astype(np.float64) - found.astype(np.float64)
-        error = float(np.linalg.norm(difference)) / scale
-        if not error <= limit:
-            raise ParityError(f"the exported file computes something else: relative error "
-                              f"{error:.2e} on random inputs, at most {limit:g} is allowed; "
-                              "no file was written; please report the model")
-        worst = max(worst, error)
-    return worst

@@ -8,15 +8,13 @@ their scale divided. The products, and so the function, are the same.
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain, count
+from typing import Any, final
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.program import Program, settle, stored_tensors
-
-quantized = torch.ops.quantized_decomposed
+from edgewright.program import Program, fact_of, settle, stored_tensors
 
 
 def on_the_grid_of_products(program: Program) -> Program:
@@ -26,47 +24,48 @@ def on_the_grid_of_products(program: Program) -> Program:
         ``program`` itself where there is no such bias.
     """
     result = program.copy()
-    tensors = stored_tensors(result.graph_module)
-    layers = [(layer, factor) for layer in result.calls()
-              if (factor := _factor(layer, tensors)) > 1]
-    if not layers:
+    finer = [(layer, factor) for bias in result.calls()
+             if (factor := fact_of(bias, "finer_by") or 1) > 1 for layer in bias.users]
+    if not finer:
         return program
-    for layer, factor in layers:
-        _multiply(result.graph_module, layer, factor, tensors)
+    multiples = _Multiples(result.graph_module)
+    for layer, factor in finer:
+        _multiply(multiples, layer, factor)
     settle(result.graph_module)
     return result
 
 
-def _factor(layer: Node, tensors: dict[str, Tensor]) -> int:
-    """How much finer than the products a layer's bias is stored; 1 where it has none."""
-    operands: Any = (*layer.args[:3], None, None, None)[:3]
-    source, weight, bias = operands
-    if not (_is(source, quantized.dequantize_per_tensor.default)
-            and _is(weight, quantized.dequantize_per_channel.default)
-            and _is(bias, quantized.dequantize_per_channel.default)
-            and bias.args[-1] is torch.int32):
-        return 1
-    products = float(source.args[1]) * tensors[str(weight.args[1].target)].double()
-    return int((products / tensors[str(bias.args[1].target)]).median().round())
+@final
+class _Multiples:
+    """Multiples of a module's stored tensors, each stored once."""
+
+    def __init__(self, module: GraphModule) -> None:
+        self._module = module
+        self._tensors = stored_tensors(module)
+        self._names: dict[tuple[str, float], str] = {}
+
+    def read(self, node: Any, by: float, name: str) -> Node:
+        """A read of the tensor that ``node`` reads, multiplied; its name begins with ``name``."""
+        key = str(node.target), by
+        if key not in self._names:
+            self._names[key] = self._store(name, self._tensors[key[0]] * by)
+        return self._module.graph.get_attr(self._names[key])
+
+    def _store(self, name: str, value: Tensor) -> str:
+        owner_name, _, stem = name.rpartition(".")
+        owner = self._module.get_submodule(owner_name)
+        leaf = next(leaf for leaf in chain((stem,), (f"{stem}_{number}" for number in count(1)))
+                    if not hasattr(owner, leaf))
+        owner.register_buffer(leaf, value)
+        return f"{owner_name}.{leaf}".lstrip(".")
 
 
-def _is(node: Any, target: Any) -> bool:
-    return isinstance(node, Node) and node.target is target
-
-
-def _multiply(module: GraphModule, layer: Node, factor: int, tensors: dict[str, Tensor]) -> None:
+def _multiply(multiples: _Multiples, layer: Node, factor: int) -> None:
     weight: Any = layer.args[1]
-    integers, scale, zero_point, axis, low, high, dtype = weight.args
-    changed = [(node.target, tensors[str(node.target)] * by)
-               for node, by in ((integers, factor), (scale, 1 / factor), (zero_point, factor))]
-    with module.graph.inserting_before(weight):
-        stored = [_stored(module, f"{name}_x{factor}", value) for name, value in changed]
-        multiplied = module.graph.call_function(
+    *tensors, axis, low, high, dtype = weight.args
+    with weight.graph.inserting_before(weight):
+        stored = [multiples.read(node, by, f"{node.target}_x{factor}")
+                  for node, by in zip(tensors, (factor, 1 / factor, factor), strict=True)]
+        multiplied = weight.graph.call_function(
             weight.target, (*stored, axis, low * factor, high * factor, dtype))
     layer.update_arg(1, multiplied)
-
-
-def _stored(module: GraphModule, name: str, value: Tensor) -> Node:
-    owner, _, leaf = name.rpartition(".")
-    module.get_submodule(owner).register_buffer(leaf, value)
-    return module.graph.get_attr(name)

@@ -20,9 +20,13 @@ from edgewright.exporters._edge_graph import (
     one_sample,
     requantize_weights,
 )
-from edgewright.exporters._failures import FAILURES, no_translation, on_one_line
+from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._litert_weights import store_integers, stored_weights
+from edgewright.exporters._plain_convolutions import (
+    split_transposed_groups,
+    write_out_padding,
+)
 from edgewright.program import Program, settle
 
 
@@ -37,6 +41,7 @@ def to_litert(program: Program) -> bytes:
         MissingExtraError: The converter is not installed.
         ModelError: An operator has no translation.
     """
+    inputs = pytree.tree_map(_channels_last, one_sample(program))
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     try:
         import litert_torch  # noqa: PLC0415
@@ -44,17 +49,14 @@ def to_litert(program: Program) -> bytes:
         raise MissingExtraError("exporting to LiteRT", "litert") from error
     copy = on_the_grid_of_products(program).copy()
     weights = stored_weights(copy.graph_module)
-    for rewrite in (average_on_the_grid, float_biases, requantize_weights, settle):
+    for rewrite in (average_on_the_grid, float_biases, write_out_padding, split_transposed_groups,
+                    requantize_weights, settle):
         rewrite(copy.graph_module)
-    inputs = pytree.tree_map(_channels_last, one_sample(program))
     config = _quantised() if program.is_quantized else None
-    try:
-        with _quiet():
-            model = litert_torch.convert(_ChannelsLast(copy.module()).eval(), inputs,
-                                         quant_config=config)
-            return store_integers(bytes(model.model_content()), weights)
-    except FAILURES as error:
-        raise no_translation("LiteRT", on_one_line(error)) from error
+    with Translation("LiteRT"), _quiet():
+        model = litert_torch.convert(_ChannelsLast(copy.module()).eval(), inputs,
+                                     quant_config=config)
+        return store_integers(bytes(model.model_content()), weights)
 
 
 @final

@@ -14,7 +14,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from edgewright.exporters._attention_ranks import attend_in_four_dimensions
 from edgewright.exporters._clamps import clamp_integers
-from edgewright.exporters._failures import FAILURES, no_translation
+from edgewright.exporters._failures import Translation
 from edgewright.exporters._fine_biases import on_the_grid_of_products
 from edgewright.exporters._float_layers import keep_float_layers
 from edgewright.exporters._integer_pads import pad_integers
@@ -35,21 +35,19 @@ def to_onnx(program: Program) -> bytes:
     Raises:
         ModelError: An operator has no translation; it is named.
     """
-    _refuse_projections(program)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with Translation("ONNX", _reason), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _refuse_projections(program)
             module = on_the_grid_of_products(program).copy().graph_module
             attend_in_four_dimensions(module)
-            exported = export_graph(module, program.example_inputs)
+            exported = export_graph(module.requires_grad_(False), program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
                                            custom_translation_table=TRANSLATIONS)
-    except FAILURES as error:
-        raise no_translation("ONNX", _reason(error)) from error
     finally:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
@@ -73,8 +71,7 @@ def _refuse_projections(program: Program) -> None:
         weights, has_biases, layers = arguments[2:5]
         directions = 2 if arguments[7] else 1
         if len(weights) != (4 if has_biases else 2) * layers * directions:
-            raise no_translation("ONNX", f"{node.name} is an LSTM with proj_size, which ONNX's "
-                                         "has not")
+            raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX's has not")
 
 
 def _reason(error: BaseException) -> str:

@@ -33,8 +33,7 @@ def adapt(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tup
     admit_scheme(program, recipe)
     pruning, pruning_note = _pruning(recipe, program, budget)
     left_out = recipe.prune is not None and pruning is None and recipe.blocks is None
-    adapted = recipe.model_copy(update={
-        "prune": pruning, "recover": None if left_out else recipe.recover})
+    adapted = recipe.replace(prune=pruning, recover=None if left_out else recipe.recover)
     return adapted, tuple(filter(None, (pruning_note, blocks_note, exits_note)))
 
 
@@ -42,7 +41,7 @@ def _with_blocks(recipe: Recipe, program: Program) -> tuple[Recipe, str]:
     """The recipe without its block stage where the graph has no place for one."""
     if recipe.blocks is None or find_branches(program):
         return recipe, ""
-    return (recipe.model_copy(update={"blocks": None}),
+    return (recipe.replace(blocks=None),
             "blocks left out: the graph has no residual branches")
 
 
@@ -52,18 +51,18 @@ def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recip
     if exits is not None:
         exits, note = fitting_exits(program, exits)
     if exits is not None and budget.max_drop is not None:
-        exits = exits.model_copy(update={"max_drop": min(exits.max_drop, budget.max_drop.value)})
-    return recipe.model_copy(update={"exits": exits}), note
+        exits = exits.replace(max_drop=min(exits.max_drop, budget.max_drop.value))
+    return recipe.replace(exits=exits), note
 
 
 def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
     pruning = recipe.prune or ChannelPruning()
     groups = program.groups(pruning.ignore)
-    costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe)
+    costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe, program)
     stored = stored_bits(program, scheme)
     plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
                       energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
-                      round_to=pruning.round_to)
+                      legal=pruning.legal_widths)
     if recipe.prune is None:
         return None, ""
     if pruning.target != "macs" and groups.groups and not plan.ratio:
@@ -73,7 +72,7 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
         left_out = "pruning" if recipe.blocks is not None else "pruning and recovery"
         return None, (f"{left_out} left out: {plan.most:.1%} of the macs could go; kept whole: "
                       f"{kept_words(groups.kept)}")
-    changed = pruning.model_copy(update={"ratio": ratio, "target": "macs"})
+    changed = pruning.replace(ratio=ratio, target="macs")
     if ratio < pruning.ratio:
         return changed, f"pruning lowered to {ratio:.0%} of the macs: no more can go"
     if ratio > pruning.ratio:

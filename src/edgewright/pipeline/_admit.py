@@ -7,16 +7,17 @@ import torch
 from edgewright.errors import ModelError, UsageError
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._scheme import scheme_at_first
-from edgewright.program import Program, outputs_of, shape_of
+from edgewright.program import Program
 from edgewright.quantization import check_scheme, place
 from edgewright.task import Task
+from edgewright.training import check_program, check_trainable
 
 
-def admit(program: Program, task: Task) -> None:
+def admit(program: Program, task: Task, recipe: Recipe) -> None:
     """See that a model is a float32 classifier of the task's classes, with sound weights.
 
     Raises:
-        UsageError: A program that is compressed already.
+        UsageError: A program that is compressed already, or wholly frozen where the recipe trains.
         ModelError: Weights that are no finite float32, or outputs other than one of logits.
         DataError: A label that is none of the model's classes.
     """
@@ -30,7 +31,12 @@ def admit(program: Program, task: Task) -> None:
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ModelError(f"the weight {name} holds NaN or infinity; load weights of a training "
                              "that did not diverge")
-    _check_outputs(program, task)
+    classes = check_program(program, task)
+    if task.num_classes is not None and task.num_classes != classes:
+        raise ModelError(f"the model returns logits of {classes} classes, but the task names "
+                         f"{task.num_classes}; they must agree")
+    if recipe.recover is not None or (recipe.weights is not None and recipe.weights.training):
+        check_trainable(program.graph_module)
 
 
 def admit_scheme(program: Program, recipe: Recipe) -> None:
@@ -39,20 +45,7 @@ def admit_scheme(program: Program, recipe: Recipe) -> None:
     Raises:
         UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches nothing.
     """
-    scheme = scheme_at_first(recipe)
+    scheme = scheme_at_first(recipe, program)
     if scheme is not None:
         check_scheme(scheme)
         place(program, scheme)
-
-
-def _check_outputs(program: Program, task: Task) -> None:
-    shapes = [shape_of(node) for node in outputs_of(program)]
-    if len(shapes) != 1 or len(shapes[0]) != 2:
-        returned = ", ".join(str(("N", *shape[1:])) for shape in shapes)
-        raise ModelError(f"the model returns {returned}; compress takes a classifier that returns "
-                         "one tensor of logits (N, classes)")
-    classes = shapes[0][1]
-    if task.num_classes is not None and task.num_classes != classes:
-        raise ModelError(f"the model returns logits of {classes} classes, but the task names "
-                         f"{task.num_classes}; they must agree")
-    task.check(classes)

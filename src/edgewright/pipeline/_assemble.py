@@ -33,7 +33,7 @@ from edgewright.pipeline._judge import (
     time_sessions,
 )
 from edgewright.pipeline._narrator import Narrator
-from edgewright.pipeline._points import calibrated, judged, with_points
+from edgewright.pipeline._points import any_leaves_early, calibrated, judged, with_points
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._slow_layers import slow_layers
 from edgewright.pipeline._stages import Staged
@@ -42,6 +42,8 @@ from edgewright.report import render_html
 from edgewright.runtime import Session, load
 from edgewright.task import Task
 
+UNUSED_EXITS: Final = ("exits taken off again: no validation sample would leave by one within the "
+                       "drop allowed, so they would only cost")
 _COUNTED: Final = "counted on the graph"
 
 
@@ -77,9 +79,9 @@ class Assembly:
         """Export and measure the original, the denominator of every ratio."""
         draft = self.draft(program)
         figures, _ = judge(Session(draft), self.task.test)
-        manifest = draft.manifest.model_copy(update={
-            "recipe": {}, "budget": Budget(),
-            "compressed": draft.manifest.compressed.with_(*figures.measurements)})
+        manifest = draft.manifest.replace(
+            recipe={}, budget=Budget(),
+            compressed=draft.manifest.compressed.with_(*figures.measurements))
         return write_bundle(path, manifest, draft.segments)
 
     def finish(self, original: Program, staged: Staged, directory: RunDirectory,
@@ -90,30 +92,48 @@ class Assembly:
             ParityError: The file does not compute what the program does; no bundle is written.
         """
         narrator.begin("export")
-        draft = self.draft(staged.program)
-        if self.exits is not None and draft.manifest.points:
-            draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
+        staged, draft = self._exported(staged, narrator)
         session = Session(draft)
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
         figures, manifest = judged(session, draft, self.task)
-        manifest = manifest.model_copy(update={
-            "compressed": draft.manifest.compressed.with_(*figures.measurements),
-            "simulated": Figures.of(simulation.accuracy),
-            "parity": simulation.parity,
-            "stages": staged.records,
-            "layers": layer_records(original.costs(), staged.program.costs()),
-        })
+        manifest = manifest.replace(
+            compressed=draft.manifest.compressed.with_(*figures.measurements),
+            simulated=Figures.of(simulation.accuracy),
+            parity=simulation.parity,
+            stages=staged.records,
+            layers=layer_records(original.costs(), staged.program.costs()))
         sessions = {"original": load(directory.baseline), "compressed": session}
         if staged.unquantized is not None and staged.unquantized is not original:
             sessions["unquantized"] = Session(with_points(
                 self.draft(staged.unquantized), manifest.points))
         timed = self._timed(manifest, sessions, staged)
         written = write_bundle(directory.bundle, timed, draft.segments, finish=_with_breaches)
-        write_atomically(directory.manifest, written.model_dump_json(indent=1).encode())
-        write_atomically(directory.recipe, self.recipe.to_yaml().encode())
-        write_atomically(directory.report, render_html(written).encode())
+        self.write_beside(written, directory)
+        directory.seal(directory.bundle, program=staged.checksum)
         return written
+
+    def _exported(self, staged: Staged, narrator: Narrator) -> tuple[Staged, Bundle]:
+        """The bundle with its operating points; exits that no sample leaves by are taken off."""
+        draft = self.draft(staged.program)
+        if self.exits is None or not draft.manifest.points:
+            return staged, draft
+        draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
+        if any_leaves_early(draft.manifest.points):
+            return staged, draft
+        narrator.note(UNUSED_EXITS)
+        staged = staged.without_exits(UNUSED_EXITS)
+        return staged, self.draft(staged.program)
+
+    def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
+        """Write manifest, recipe and report, where they are not there as this run left them."""
+        contents = {directory.manifest: manifest.model_dump_json(indent=1),
+                    directory.recipe: self.recipe.to_yaml(),
+                    directory.report: render_html(manifest)}
+        for file, text in contents.items():
+            content = text.encode()
+            if not file.is_file() or file.read_bytes() != content:
+                write_atomically(file, content)
 
     def _timed(self, manifest: Manifest, sessions: dict[str, Session], staged: Staged) -> Manifest:
         """The manifest with the latencies of all files, and what costs those that are slow."""
@@ -121,21 +141,21 @@ class Assembly:
         timed = {
             "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
             "compressed": manifest.compressed.with_(*latencies["compressed"]),
-            "points": tuple(point.model_copy(update={"figures": point.figures.with_(
-                *latencies["compressed"])}) if index == 0 else point
+            "points": tuple(point.replace(figures=point.figures.with_(
+                *latencies["compressed"])) if index == 0 else point
                 for index, point in enumerate(manifest.points))}
         if staged.unquantized is None:
-            return manifest.model_copy(update=timed)
+            return manifest.replace(**timed)
         unquantized = latencies.get("unquantized", latencies["original"])
-        return manifest.model_copy(update=timed | {
-            "unquantized": Figures.of(*unquantized),
-            "slow_layers": slow_layers(staged.unquantized, staged.program, latencies)})
+        return manifest.replace(
+            **timed, unquantized=Figures.of(*unquantized),
+            slow_layers=slow_layers(staged.unquantized, staged.program, latencies))
 
 
 def _with_breaches(manifest: Manifest) -> Manifest:
     """The manifest with every limit that its figures break."""
     breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
-    return manifest.model_copy(update={"breaches": breaches})
+    return manifest.replace(breaches=breaches)
 
 
 def _parameters(count: int) -> Measurement:

@@ -62,13 +62,12 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     figures, manifest = judged(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)
     default = manifest.points[0]
-    return write_bundle(out, manifest.model_copy(update={
-        "seed": seed, "data": task.name,
-        "original": second.manifest.compressed.with_(*latencies["large"]),
-        "compressed": figures.with_(*_parameters(first, second), *latencies["cascade"]),
-        "points": (default.model_copy(update={
-            "figures": default.figures.with_(*latencies["cascade"])}), *manifest.points[1:]),
-    }), chosen.segments)
+    timed = default.replace(figures=default.figures.with_(*latencies["cascade"]))
+    return write_bundle(out, manifest.replace(
+        seed=seed, data=task.name,
+        original=second.manifest.compressed.with_(*latencies["large"]),
+        compressed=figures.with_(*_parameters(first, second), *latencies["cascade"]),
+        points=(timed, *manifest.points[1:])), chosen.segments)
 
 
 def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
@@ -106,12 +105,11 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
 
 def _renamed(name: str, bundle: Bundle, numbers: tuple[int, ...]) -> Iterator[OperatingPoint]:
     """A bundle's points, by the numbers its segments have now."""
-    points = bundle.manifest.points or (bundle.manifest.point.model_copy(update={
-        "figures": bundle.manifest.compressed}),)
+    points = bundle.manifest.points or (
+        bundle.manifest.point.replace(figures=bundle.manifest.compressed),)
     for index, point in enumerate(points):
-        yield point.model_copy(update={
-            "name": name if index == 0 else f"{name}/{point.name}",
-            "path": _path(point, numbers)})
+        yield point.replace(name=name if index == 0 else f"{name}/{point.name}",
+                            path=_path(point, numbers))
 
 
 def _path(point: OperatingPoint, numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -124,7 +122,7 @@ def _parameters(*bundles: Bundle) -> tuple[Measurement, ...]:
     known = [one for one in found if one is not None]
     if len(known) < len(found):
         return ()
-    return (known[0].model_copy(update={"value": sum(one.value for one in known)}),)
+    return (known[0].replace(value=sum(one.value for one in known)),)
 
 
 @final
@@ -139,16 +137,16 @@ class _Pool:
         """Take a bundle's segments in; ``behind`` another's, its first takes the inputs again."""
         first = bundle.manifest.point.path[0]
         return tuple(
-            self._number(segment.model_copy(update={"reads": "inputs"})
+            self._number(segment.replace(reads="inputs")
                          if behind and number == first else segment, bundle.segments[segment.file])
             for number, segment in enumerate(bundle.manifest.segments))
 
     def bundle(self, base: Bundle, points: tuple[OperatingPoint, ...],
                recipe: dict[str, object]) -> Bundle:
         """All that was taken in, as one bundle in memory; what it says is the base's."""
-        manifest = base.manifest.model_copy(update={
-            "segments": tuple(self._segments), "points": points, "curve": (), "recipe": recipe,
-            "simulated": Figures(), "parity": None, "stages": (), "layers": (), "breaches": ()})
+        manifest = base.manifest.replace(
+            segments=tuple(self._segments), points=points, curve=(), recipe=recipe,
+            simulated=Figures(), parity=None, stages=(), layers=(), breaches=())
         return Bundle(base.path, manifest, dict(self._files))
 
     def _number(self, segment: Segment, content: bytes) -> int:
@@ -156,7 +154,7 @@ class _Pool:
             if (known.sha256, known.reads) == (segment.sha256, segment.reads):
                 return number
         name = f"segments/{len(self._segments)}.onnx"
-        self._segments.append(segment.model_copy(update={"file": name}))
+        self._segments.append(segment.replace(file=name))
         self._files[name] = content
         return len(self._segments) - 1
 

@@ -12,6 +12,7 @@ from torch import nn
 from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
+from edgewright.exits import remove_exits
 from edgewright.pipeline._adapt import adapt
 from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
@@ -19,10 +20,9 @@ from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
-from edgewright.pipeline._seeded import seeded
 from edgewright.pipeline._stages import Stages
 from edgewright.program import Program
-from edgewright.task import Task
+from edgewright.task import Task, seeded
 from edgewright.training import Tracker, tracker
 
 
@@ -112,7 +112,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     with seeded(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
-    admit(original, task)
+    admit(original, task, recipe)
     adapted, notes = adapt(recipe, original, budget)
     run = RunDirectory.open(folder, identity_of(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
@@ -123,21 +123,25 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
 def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDirectory,
              narrator: Narrator) -> Result:
     """Baseline, stages, bundle; whatever is there from before is kept."""
-    if not run.baseline.is_file():
+    if not run.is_sealed(run.baseline):
         narrator.begin("baseline", "the original on its runtime")
         with seeded(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
+        run.seal(run.baseline)
         narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
     staged = stages.run()
-    if run.is_complete:
+    if run.is_sealed(run.bundle, staged.checksum):
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
+        assembly.write_beside(manifest, run)
     else:
         with seeded(assembly.seed):
             manifest = assembly.finish(original, staged, run, narrator)
     run.tidy()
-    return Result(run.bundle, run.report, manifest, staged.program)
+    has_exits = len(manifest.segments) > 1
+    return Result(run.bundle, run.report, manifest,
+                  staged.program if has_exits else remove_exits(staged.program))
 
 
 def _budget(budget: Budget | None, rate: float | None) -> Budget:
@@ -148,7 +152,7 @@ def _budget(budget: Budget | None, rate: float | None) -> Budget:
         raise UsageError(f"rate={rate} and a budget on size say the same thing twice; give one")
     if not 0 < rate < 1:
         raise UsageError(f"rate must be above 0 and below 1, got {rate}")
-    return budget.model_copy(update={"size": Limit(value=1 - rate, relative=True)})
+    return budget.replace(size=Limit(value=1 - rate, relative=True))
 
 
 def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
@@ -158,5 +162,4 @@ def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
         raise UsageError(f"ignore={list(ignore)} is about pruning, and the recipe {recipe.name!r} "
                          "does not prune; leave it out or choose another recipe")
     patterns = (*recipe.prune.ignore, *ignore)
-    return recipe.model_copy(update={"prune": recipe.prune.model_copy(
-        update={"ignore": patterns})})
+    return recipe.replace(prune=recipe.prune.replace(ignore=patterns))

@@ -6,28 +6,48 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgewright.core import StageRecord, write_atomically
 from edgewright.errors import StorageError
 from edgewright.program import Program
 
 _IDENTITY: Final = "run.json"
+_RESULTS: Final = "results"  # in it, the checksums of what the run has made
+
+
+@final
+class _Kept(BaseModel):
+    """A finished stage's record, and what shows that its program is the one it left.
+
+    Attributes:
+        record: Of the stage.
+        program: Checksum of its file.
+        before: Checksum of the file of the program that it was given; of the run, for the first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record: StageRecord
+    program: str
+    before: str
 
 
 @final
 class RunDirectory:
     """One run's files.
 
-    ``run.json`` says which run it is, ``stages/`` holds a program and a record for each finished
-    stage, ``checkpoints/`` the state of a training that is under way. Results lie beside them:
-    ``model.edge``, ``baseline.edge``, ``manifest.json``, ``recipe.yaml``, ``report.html``.
+    ``run.json`` says which run it is, and holds checksums of both bundles; ``stages/`` holds a
+    program and a record for each finished stage, ``checkpoints/`` the state of a training that is
+    under way. Results lie beside them: ``model.edge``, ``baseline.edge``, ``manifest.json``,
+    ``recipe.yaml``, ``report.html``. What is not as this run left it counts as missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identity: dict[str, str]) -> None:
         self.path = path
+        self.identity = digest(json.dumps(identity, sort_keys=True).encode())
         self.bundle = path / "model.edge"
         self.baseline = path / "baseline.edge"
         self.manifest = path / "manifest.json"
@@ -49,12 +69,12 @@ class RunDirectory:
             StorageError: It holds something else, or cannot be written; it is left as it was.
         """
         check_free(path, identity)
-        directory = cls(path)
+        directory = cls(path, identity)
         is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / _IDENTITY,
-                             json.dumps(identity, indent=1, sort_keys=True).encode())
+            results = {} if is_new else directory._results()
+            directory._write({**identity, _RESULTS: results})
             directory._stages.mkdir(exist_ok=True)
             directory._checkpoints.mkdir(exist_ok=True)
         except (OSError, StorageError) as error:
@@ -64,41 +84,85 @@ class RunDirectory:
                                "free some space or choose another --out") from error
         return directory
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run's results are all there."""
-        return all(file.is_file() for file in (self.bundle, self.manifest, self.report))
+    def seal(self, *files: Path, program: str = "") -> None:
+        """Note files as this run's results.
+
+        Args:
+            files: As they are now.
+            program: Checksum of the last stage's program, where they were made from it.
+        """
+        results = self._results()
+        results |= {file.name: f"{checksum(file)} {program}".rstrip() for file in files}
+        self._write({**self._read(), _RESULTS: results})
+
+    def is_sealed(self, file: Path, program: str = "") -> bool:
+        """Whether a file is there, as this run left it, and made from this program."""
+        if not file.is_file():
+            return False
+        return self._results().get(file.name) == f"{checksum(file)} {program}".rstrip()
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage keeps the state of its training."""
         return self._checkpoints / f"{stage}.ckpt"
 
-    def find(self, stage: str) -> tuple[Program, StageRecord] | None:
-        """A finished stage's program and record, or None."""
+    def find(self, stage: str, before: str) -> tuple[Program, StageRecord] | str:
+        """A finished stage's program and record; or why it has to run, empty where it is new.
+
+        Args:
+            stage: Its key.
+            before: Checksum of what it is given; see `checksum_of`.
+        """
         program, record = self._files(stage)
-        if not (program.is_file() and record.is_file()):
-            return None
+        if not record.is_file():
+            return ""
         try:
-            found = StageRecord.model_validate_json(record.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise StorageError(f"{record} is damaged; remove it, and its stage runs again"
-                               ) from error
-        return Program.load(program), found
+            kept = _Kept.model_validate_json(record.read_bytes())
+        except (OSError, ValidationError):
+            return f"{record} is damaged or of another version"
+        if not program.is_file():
+            return f"{program} is missing"
+        if checksum(program) != kept.program:
+            return f"{program} is not as this run left it"
+        if kept.before != before:
+            return f"{program} was not made from the stage before it"
+        return Program.load(program), kept.record
 
     def keep(self, stage: str, program: Program) -> Program:
         """Store a stage's program, and give it back as a later run would find it."""
-        path, _ = self._files(stage)
+        path, record = self._files(stage)
+        record.unlink(missing_ok=True)
         program.save(path)
         return Program.load(path)
 
-    def record(self, stage: str, record: StageRecord) -> None:
-        """Mark a stage as finished."""
-        write_atomically(self._files(stage)[1], record.model_dump_json(indent=1).encode())
+    def record(self, stage: str, record: StageRecord, before: str) -> None:
+        """Mark a stage, given the program of that checksum, as finished."""
+        path, file = self._files(stage)
+        kept = _Kept(record=record, program=checksum(path), before=before)
+        write_atomically(file, kept.model_dump_json(indent=1).encode())
         self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
+
+    def checksum_of(self, stage: str) -> str:
+        """Of a stage's program, as it is."""
+        return checksum(self._files(stage)[0])
 
     def tidy(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / _IDENTITY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _results(self) -> dict[str, str]:
+        found = self._read().get(_RESULTS)
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_atomically(self.path / _IDENTITY,
+                         json.dumps(content, indent=1, sort_keys=True).encode())
 
     def _files(self, stage: str) -> tuple[Path, Path]:
         return self._stages / f"{stage}.pt2", self._stages / f"{stage}.json"
@@ -124,6 +188,12 @@ def check_free(path: Path, identity: dict[str, str]) -> None:
     if changed:
         raise StorageError(f"{path} holds another run (it differs in: {', '.join(changed)}); "
                            "choose another --out, or repeat that run's command to resume it")
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def digest(*parts: bytes) -> str:

@@ -7,12 +7,13 @@ from typing import Final, final
 
 import yaml
 
+from edgewright.core import Settings
 from edgewright.distill import Distillation
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits
 from edgewright.pruning import BlockPruning, ChannelPruning, WeightPruning
 from edgewright.quantization import Quantization
-from edgewright.training import Settings, Training
+from edgewright.training import Training
 
 
 @final

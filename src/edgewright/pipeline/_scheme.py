@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 
 from edgewright.errors import UsageError
+from edgewright.exits import head_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors, stored_tensors
 from edgewright.quantization import Quantization, float_share, place
@@ -29,21 +31,49 @@ def scheme_note(config: Quantization) -> str:
             f"ranges by {config.ranges}{share}{chosen}")
 
 
-def scheme_at_first(recipe: Recipe) -> Quantization | None:
-    """A recipe's scheme without the patterns whose layers are still to be added, the exits'."""
+def refinements(config: Quantization) -> str:
+    """What a scheme does so that post-training quantization loses less, in words; may be empty.
+
+    Example:
+        >>> refinements(Quantization(equalize=True, rounding="adaround"))
+        'equalize and rounding by adaround'
+    """
+    if config.method == "qat":
+        return ""
+    found = [name for name in ("equalize", "correct_bias") if getattr(config, name)]
+    found += [f"rounding by {config.rounding}"] * (config.rounding != "nearest")
+    return " and ".join(found)
+
+
+def without_refinements(config: Quantization) -> Quantization | None:
+    """The scheme without them; None where it has none."""
+    if not refinements(config):
+        return None
+    return config.replace(equalize=False, correct_bias=False, rounding="nearest")
+
+
+def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
+    """A recipe's scheme without the patterns whose layers are still to be added, the exits'.
+
+    Args:
+        recipe: With the scheme.
+        program: Without exits.
+    """
     scheme = recipe.quantize
     if scheme is None or recipe.exits is None:
         return scheme
+    own, added = program.state_dict(), head_tensors(program, recipe.exits)
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
-              if pattern.partition(".")[0] != "exits"}
-    return scheme.model_copy(update={"layers": layers})
+              if _matches(own, pattern) or not _matches(added, pattern)}
+    return scheme.replace(layers=layers)
 
 
 def without_gone(config: Quantization, original: Program, program: Program) -> Quantization:
     """The scheme without the patterns whose layers an earlier stage removed."""
     layers = {pattern: precision for pattern, precision in config.layers.items()
-              if _matches(program, pattern) or not _matches(original, pattern)}
-    return config.model_copy(update={"layers": layers})
+              if _matches(program.state_dict(), pattern)
+              or not _matches(original.state_dict(), pattern)}
+    return config.replace(layers=layers)
 
 
 def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
@@ -76,9 +106,9 @@ def _only_stored(program: Program) -> str:
     return "" if not count else f"{count} tensor" + ("" if count == 1 else "s")
 
 
-def _matches(program: Program, pattern: str) -> bool:
+def _matches(tensors: Iterable[str], pattern: str) -> bool:
     try:
-        return bool(match_tensors(program.state_dict(), [pattern]))
+        return bool(match_tensors(tensors, [pattern]))
     except UsageError:
         return False
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
 from edgewright.distill import fit, objective_for
-from edgewright.exits import EarlyExits, add_exits, fitting_exits
+from edgewright.exits import EarlyExits, add_exits, fitting_exits, remove_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
-from edgewright.pipeline._scheme import precision_notes, scheme_note, without_gone
-from edgewright.pipeline._seeded import seeded
+from edgewright.pipeline._scheme import (
+    precision_notes,
+    refinements,
+    scheme_note,
+    without_gone,
+    without_refinements,
+)
+from edgewright.pipeline._verdicts import Verdicts
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
 from edgewright.quantization import Quantization, quantize
-from edgewright.task import Task
-from edgewright.training import Objective, evaluate_module
+from edgewright.task import Task, seeded
+from edgewright.training import Objective, Progress, evaluate_module
 
 Pass = Callable[[Program], Program]
 
@@ -58,11 +64,21 @@ class Staged:
         unquantized: The one before it was quantised, the original itself where no stage had
             changed it; None where it never was.
         records: Of every stage, the original's first.
+        checksum: Of the program's file.
     """
 
     program: Program
     unquantized: Program | None
     records: tuple[StageRecord, ...]
+    checksum: str
+
+    def without_exits(self, note: str) -> Staged:
+        """The same with the exits taken off, which the record of their stage says."""
+        records = tuple(record.replace(notes=(*record.notes, note))
+                        if record.name == "exits" else record for record in self.records)
+        unquantized = None if self.unquantized is None else remove_exits(self.unquantized)
+        return replace(self, program=remove_exits(self.program), unquantized=unquantized,
+                       records=records)
 
 
 @final
@@ -83,17 +99,21 @@ class Stages:
     seed: int
     directory: RunDirectory
     narrator: Narrator
+    _decisions: list[str] = field(default_factory=list, init=False)  # of the stage that runs
 
     def run(self) -> Staged:
         """Every stage in order, or what an earlier run left of it."""
         program, unquantized = self.original, None
         records: list[StageRecord] = []
+        given = self.directory.identity
         for index, step in enumerate(self._plan()):
             if step.name == "quantize":
                 unquantized = program if index > 1 else self.original  # only captured till now
-            program, record = self._stage(f"{index}-{step.name}", step, program)
+            key = f"{index}-{step.name}"
+            program, record = self._stage(key, step, program, given)
+            given = self.directory.checksum_of(key)
             records.append(record)
-        return Staged(program, unquantized, tuple(records))
+        return Staged(program, unquantized, tuple(records), given)
 
     def _plan(self) -> Iterator[_Step]:
         yield _Step("capture", lambda program: program, self.notes)
@@ -107,7 +127,7 @@ class Stages:
         if recipe.recover is not None:
             yield _Step("recover", self._recover)
         if recipe.weights is not None:
-            note = (f"{recipe.weights.sparsity:.0%} of the weights to be zero, "
+            note = (f"{recipe.weights.goal} to be zero, "
                     f"{recipe.weights.pattern} by {recipe.weights.criterion}")
             yield _Step("weights", self._weights, (note,))
         if recipe.exits is not None:
@@ -117,27 +137,31 @@ class Stages:
                         lambda before, after: precision_notes(
                             before, after, without_gone(scheme, self.original, before)))
 
-    def _stage(self, key: str, step: _Step, program: Program) -> tuple[Program, StageRecord]:
+    def _stage(self, key: str, step: _Step, program: Program,
+               given: str) -> tuple[Program, StageRecord]:
         self.narrator.begin(step.name, "; ".join(step.notes))
-        found = self.directory.find(key)
-        if found is not None:
+        found = self.directory.find(key, given)
+        if not isinstance(found, str):
             self.narrator.end(found[1].seconds, found[1].figures, resumed=True)
             return found
+        if found:
+            self.narrator.note(f"runs again: {found}")
         since = time.perf_counter()
+        self._decisions.clear()
         with seeded(self.seed):
             result = self.directory.keep(key, step.rewrite(program))
             figures = self._figures(result)
         findings = step.findings(program, result)
         record = StageRecord(name=step.name, seconds=time.perf_counter() - since, figures=figures,
-                             notes=(*step.notes, *findings))
-        self.directory.record(key, record)
+                             notes=(*step.notes, *findings, *self._decisions))
+        self.directory.record(key, record, given)
         for finding in findings:
             self.narrator.note(finding)
         self.narrator.end(record.seconds, figures)
         return result, record
 
     def _figures(self, program: Program) -> Figures:
-        accuracy = evaluate_module(program.module(), self.task.val)[-1]
+        accuracy = self._val_accuracy(program)
         costs = program.costs()
         counted = "counted on the graph"
         return Figures.of(
@@ -159,32 +183,57 @@ class Stages:
         return fit(program, self.task, self.recipe.recover, teacher=self.original,
                    distillation=self.recipe.distillation, seed=self.seed,
                    checkpoint=self.directory.checkpoint("recover"),
-                   progress=self.narrator.progress("recover"))
+                   progress=self._progress("recover"))
 
     def _weights(self, program: Program) -> Program:
         return prune_weights(program, self.task, self.recipe.weights,
                              objective=self._objective(self.recipe.weights), seed=self.seed,
                              checkpoint=self.directory.checkpoint("weights"),
-                             progress=self.narrator.progress("weights"))
+                             progress=self._progress("weights"))
 
     def _exits(self, program: Program) -> Program:
         asked = self.recipe.exits or EarlyExits()
         exits, note = fitting_exits(program, asked)  # which may pay no more, now that it is small
         if note:
-            self.narrator.note(note)
+            self._decide(note)
         if exits is None:
             return program
         return add_exits(program, self.task, exits,
                          objective=self._objective(self.recipe.exits), seed=self.seed,
                          checkpoint=self.directory.checkpoint("exits"),
-                         progress=self.narrator.progress("exits"))
+                         progress=self._progress("exits"))
 
     def _quantize(self, scheme: Quantization) -> Pass:
-        return lambda program: quantize(
-            program, self.task, without_gone(scheme, self.original, program),
-            objective=self._objective(scheme), seed=self.seed,
-            checkpoint=self.directory.checkpoint("quantize"),
-            progress=self.narrator.progress("quantize"))
+        def quantized(program: Program, config: Quantization) -> Program:
+            return quantize(program, self.task, without_gone(config, self.original, program),
+                            objective=self._objective(config), seed=self.seed,
+                            checkpoint=self.directory.checkpoint("quantize"),
+                            progress=self._progress("quantize"))
+
+        def refined(program: Program) -> Program:
+            result, plain = quantized(program, scheme), without_refinements(scheme)
+            if plain is None:
+                return result
+            other = quantized(program, plain)
+            with_it, without = self._val_accuracy(result), self._val_accuracy(other)
+            if with_it >= without:
+                return result
+            self._decide(f"{refinements(scheme)} left out: accuracy {with_it:.2%} with it and "
+                         f"{without:.2%} without (val)")
+            return other
+
+        return refined
+
+    def _decide(self, text: str) -> None:
+        """Say and record what a stage has chosen."""
+        self.narrator.note(text)
+        self._decisions.append(text)
+
+    def _progress(self, stage: str) -> Progress:
+        return Verdicts(self.narrator.progress(stage), self._decisions)
+
+    def _val_accuracy(self, program: Program) -> float:
+        return evaluate_module(program.module(), self.task.val)[-1]
 
     def _objective(self, config: WeightPruning | EarlyExits | Quantization | None) -> Objective:
         training = None if config is None else config.training

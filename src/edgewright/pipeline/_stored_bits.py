@@ -30,7 +30,7 @@ def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
         bits = _bits(program, scheme)
         return StoredBits(bits, bits)
     choice = [bits for bits in mixed.weights if bits is not None]
-    most, fewest = (_bits(program, scheme.model_copy(update={"weights": bits}))
+    most, fewest = (_bits(program, scheme.replace(weights=bits))
                     for bits in (max(choice), min(choice)))
     return StoredBits(most if None not in mixed.weights else {}, fewest,
                       math.inf if mixed.size is None else mixed.size)

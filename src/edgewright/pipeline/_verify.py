@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgewright.core import FigureName
-from edgewright.errors import ParityError
+from edgewright.core import FigureName, Figures, Manifest
+from edgewright.errors import BundleError, DataError, ParityError
 from edgewright.pipeline._judge import judge
 from edgewright.runtime import load
 from edgewright.task import Task
@@ -20,44 +21,88 @@ _SAMPLES: Final = 2
 
 @dataclass(frozen=True)
 class Check:
-    """One figure: what the manifest says, what was measured, and how far they may differ."""
+    """One figure: what the manifest says, what was measured, and how far they may differ.
+
+    Attributes:
+        point: The operating point it is of; None for the default.
+    """
 
     figure: FigureName
     stated: float
     measured: float
     allowed: float
+    point: str | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether the two are within the tolerance."""
+        """Whether the two are within the tolerance; never where one is NaN."""
         return abs(self.measured - self.stated) <= self.allowed + 1e-12
 
     def __str__(self) -> str:
-        return (f"{self.figure}: the manifest says {self.stated:.6g}, measured {self.measured:.6g} "
-                f"(tolerance {self.allowed:.2g})")
+        of = "" if self.point is None else f" at {self.point}"
+        return (f"{self.figure}{of}: the manifest says {self.stated:.6g}, measured "
+                f"{self.measured:.6g} (tolerance {self.allowed:.2g})")
 
 
 def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     """Measure a bundle on a task's test split and compare with its manifest.
 
+    Accuracy, mean multiply-accumulates and energy of every operating point are measured again;
+    that no byte of the file was damaged is seen as it is read.
+
     Raises:
-        BundleError: The file is damaged.
-        DataError: The data does not fit the bundle's inputs.
+        BundleError: The file is damaged, or states no accuracy to be held to.
+        DataError: The data does not fit the bundle's inputs, has other classes, or is not as many
+            samples as the manifest's accuracy was taken on.
         ParityError: A figure is not what the manifest says; each is named with its tolerance.
     """
     session = load(path)
-    figures, _ = judge(session, task.test)
-    stated = session.manifest.compressed
-    checks = []
-    for name, tolerance in TOLERANCES.items():
-        said, found = stated.get(name), figures.get(name)
-        if said is None or found is None:
-            continue
-        allowed = (max(tolerance, _SAMPLES / len(task.test)) if name == "accuracy"
-                   else tolerance * abs(said))
-        checks.append(Check(name, said, found, allowed))
+    manifest = session.manifest
+    stated = {point.name: point.figures for point in session.points}
+    stated[session.points[0].name] = manifest.compressed
+    _check_comparable(path, manifest, stated, task)
+    checks: list[Check] = []
+    for name, said in stated.items():
+        session.point = name
+        found, _ = judge(session, task.test)
+        shown = None if name == session.points[0].name else name
+        checks.extend(_checks(said, found, len(task.test), shown))
     broken = [str(check) for check in checks if not check.holds]
     if broken:
         raise ParityError(f"{path} does not hold what it says on the test split of {task.name}: "
                           f"{'; '.join(broken)}; it was altered, or this is other data")
     return tuple(checks)
+
+
+def _checks(said: Figures, found: Figures, samples: int, point: str | None) -> Iterator[Check]:
+    for name, tolerance in TOLERANCES.items():
+        stated, measured = said.get(name), found.get(name)
+        if stated is not None and measured is not None:
+            allowed = (max(tolerance, _SAMPLES / samples) if name == "accuracy"
+                       else tolerance * abs(stated))
+            yield Check(name, stated, measured, allowed, point)
+
+
+def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Figures],
+                      task: Task) -> None:
+    """See that there is something to be held to, and that the data may be what it was taken on."""
+    silent = [name for name, figures in stated.items() if figures.get("accuracy") is None]
+    if silent:
+        raise BundleError(f"{path} states no accuracy at its operating point {silent[0]!r}, so "
+                          "there is nothing that it could be held to; verify a bundle as compress "
+                          "wrote it")
+    taken_on = {found.samples for figures in stated.values()
+                if (found := figures.find("accuracy")) is not None and found.samples}
+    if taken_on - {len(task.test)}:
+        raise DataError(f"{path} states an accuracy on {max(taken_on)} test samples, and the test "
+                        f"split of {task.name} has {len(task.test)}; give the data it was made "
+                        "with")
+    if None not in (manifest.classes, task.classes) and manifest.classes != task.classes:
+        raise DataError(f"{path} knows the classes {_listed(manifest.classes)}, and {task.name} "
+                        f"has {_listed(task.classes)}; give the data it was made with, the classes "
+                        "in the same order")
+
+
+def _listed(classes: tuple[str, ...] | None, shown: int = 5) -> str:
+    names = classes or ()
+    return ", ".join(names[:shown]) + ", ..." * (len(names) > shown)

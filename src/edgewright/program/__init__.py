@@ -15,6 +15,7 @@ from edgewright.program._costs import (
     weight_of,
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
+from edgewright.program._facts import fact_of, note_fact
 from edgewright.program._folding import (
     fold_batch_norm,
     foldable_norm,
@@ -22,14 +23,21 @@ from edgewright.program._folding import (
     norm_as_affine,
     per_output,
 )
+from edgewright.program._input_checks import InputSpec
 from edgewright.program._kept_words import kept_words
 from edgewright.program._liveness import memory_of, writes
 from edgewright.program._memory import live_tensors, stored_bytes
-from edgewright.program._module import CapturedModule, freeze_norms, trainable
+from edgewright.program._module import CapturedModule, exits_of, freeze_norms, trainable
 from edgewright.program._nodes import is_pointwise, named, read_tensor, set_named
-from edgewright.program._parity import compare_outputs, random_inputs
+from edgewright.program._parity import (
+    compare_outputs,
+    output_errors,
+    random_inputs,
+    tolerance_of,
+)
 from edgewright.program._patterns import match_tensors
 from edgewright.program._pooling import PoolWindow, pool_window
+from edgewright.program._probes import probe_inputs
 from edgewright.program._program import Program
 from edgewright.program._shapes import refresh_shapes, shape_of
 from edgewright.program._slicing import remove_and_measure, remove_channels
@@ -45,13 +53,16 @@ __all__ = [
     "ChannelGroups",
     "Contraction",
     "Costs",
+    "InputSpec",
     "NodeCost",
     "PoolWindow",
     "Program",
     "compare_outputs",
     "count_macs",
     "drop_unused_tensors",
+    "exits_of",
     "export_graph",
+    "fact_of",
     "find_branches",
     "find_cuts",
     "fold_batch_norm",
@@ -67,10 +78,13 @@ __all__ = [
     "memory_of",
     "named",
     "norm_as_affine",
+    "note_fact",
+    "output_errors",
     "outputs_of",
     "parameter_nodes",
     "per_output",
     "pool_window",
+    "probe_inputs",
     "random_inputs",
     "read_tensor",
     "refresh_shapes",
@@ -85,6 +99,7 @@ __all__ = [
     "split_at_exits",
     "stored_bytes",
     "stored_tensors",
+    "tolerance_of",
     "trainable",
     "weight_of",
     "writes",

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.program._capture import FORWARD_FAILURES, failing_line
+from edgewright.program._constant_folding import folded_tensors
 from edgewright.program._costs import stored_tensors
-from edgewright.program._parity import TOLERANCE, compare_outputs, random_inputs
+from edgewright.program._nodes import line_of
+from edgewright.program._parity import compare_outputs, tolerance_of
+from edgewright.program._probes import probe_inputs
 from edgewright.program._standard_modules import facts_of, written_sizes
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
 
+aten = torch.ops.aten
 _COUNTER: Final = "num_batches_tracked"
+_WRITTEN_SIZE: Final = "a size is written into its code: compute it from the tensors there"
 
 
 @final
@@ -31,7 +37,7 @@ class Applied:
     Attributes:
         resized: Names of the parameters and buffers that have another shape now.
         left: Names of those the program does not hold, left as they were: nothing in the forward
-            pass of evaluation reads them.
+            pass of evaluation reads them, or capture stored what is computed from them.
     """
 
     resized: tuple[str, ...]
@@ -45,12 +51,14 @@ def apply_to(program: Program, model: nn.Module) -> Applied:
         raise UsageError(f"the program {what}, which the model's own code has no place for; apply "
                          "the program from before that")
     theirs, ours = _tensors_of(model), stored_tensors(program.graph_module)
+    _check_computed(program, ours, theirs, type(model).__name__)
     _check_fits(ours, theirs, type(model).__name__)
     new = {name: _source(name, theirs, ours) for name in theirs}
     resized = tuple(name for name, value in new.items()
                     if value is not None and value.shape != theirs[name].shape)
+    counters = _counters_of(model)
     left = tuple(name for name, value in new.items()
-                 if value is None and not name.endswith(_COUNTER))
+                 if value is None and name not in counters)
     with contextlib.ExitStack() as undo:
         _write(theirs, new, undo)
         _note_sizes(program, model, undo)
@@ -65,12 +73,33 @@ def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
             **dict(model.named_buffers(remove_duplicate=False))}
 
 
+def _counters_of(model: nn.Module) -> set[str]:
+    """Names of the buffers in which norms count their batches; no program has them."""
+    return {f"{path}.{_COUNTER}".lstrip(".")
+            for path, module in model.named_modules(remove_duplicate=False)
+            if isinstance(module, nn.modules.batchnorm._NormBase)}
+
+
 def _source(name: str, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor | None:
     """The program's tensor for one of the model's, by any name it is tied to."""
     if name in ours:
         return ours[name]
     return next((ours[other] for other, tensor in theirs.items()
                  if tensor is theirs[name] and other in ours), None)
+
+
+def _check_computed(program: Program, ours: dict[str, Tensor], theirs: dict[str, Tensor],
+                    model: str) -> None:
+    """Refuse a model whose code computes what the program stores, where it has no such tensor."""
+    for name, sources in folded_tensors(program.graph_module).items():
+        if isinstance(ours[name], nn.Parameter) and name not in theirs:
+            raise ModelError(f"{model} has no {name}: {_computed(name, sources)}")
+
+
+def _computed(name: str, sources: tuple[str, ...]) -> str:
+    return (f"its code computes {name} from {_listed(sources)}, and the program holds the result; "
+            "let the model hold it too (parametrize.remove_parametrizations, remove_weight_norm, "
+            "prune.remove, a merged adapter), then apply")
 
 
 def _check_fits(ours: dict[str, Tensor], theirs: dict[str, Tensor], model: str) -> None:
@@ -131,24 +160,45 @@ def _prove(program: Program, model: nn.Module, left: tuple[str, ...]) -> None:
     """See that the model computes what the program does."""
     refusal = f"the program cannot be applied to {type(model).__name__}, which was left as it was"
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    inputs = pytree.tree_map(lambda leaf: leaf.to(device),
-                             random_inputs(program.example_inputs, seed=0))
+    probes = probe_inputs(program)
+    inputs = pytree.tree_map(lambda leaf: leaf.to(device), probes)
     try:
         with _evaluation(model), torch.no_grad():
             have = model(*inputs)
     except FORWARD_FAILURES as failure:
         raise ModelError(f"{refusal}: the forward pass of {_failing_module(model, failure)} fails"
-                         f"{failing_line(failure)}; a size is written into its code: compute it "
-                         "from the tensors there, or name the layer in ignore when pruning"
-                         ) from failure
-    want = program.run(*random_inputs(program.example_inputs, seed=0))
-    error = compare_outputs(want, have)
-    if not error <= TOLERANCE:
+                         f"{failing_line(failure)}; "
+                         + (_cause(program) or f"{_WRITTEN_SIZE}, or name the layer in ignore "
+                                               "when pruning")) from failure
+    error, limit = compare_outputs(program.run(*probes), have), tolerance_of(program.graph_module)
+    if not error <= limit:
         unread = (f"the program does not read {_listed(left)}: take removed blocks out of its "
                   "code; or " if left else "")
         raise ModelError(f"{refusal}: it would compute something else (relative error "
-                         f"{error:.2e}, at most {TOLERANCE:g} is allowed); {unread}a size is "
-                         "written into its code: compute it from the tensors there")
+                         f"{error:.2e}, at most {limit:g} is allowed); "
+                         + (_cause(program) or f"{unread}{_WRITTEN_SIZE}"))
+
+
+def _cause(program: Program) -> str:
+    """What the program has that the model's code has no place for, where that is known."""
+    for node in program.calls():
+        if node.target is aten.split_with_sizes.default and _is_chunk(node):
+            sizes: Any = node.args[1]
+            equal = [len(piece) for piece in torch.empty(sum(sizes)).chunk(len(sizes))]
+            if sizes != equal:
+                return (f"its chunk{line_of(node)} cuts into equal pieces "
+                        f"({_listed(equal)}) what the program cuts into {_listed(sizes)}: name "
+                        "the layer before it in ignore when pruning, or call split there with "
+                        "these sizes")
+    folded = folded_tensors(program.graph_module)
+    return next((_computed(name, sources) for name, sources in folded.items()
+                 if isinstance(stored_tensors(program.graph_module)[name], nn.Parameter)), "")
+
+
+def _is_chunk(node: Node) -> bool:
+    """Whether the user's code called this cut by a number of equal pieces."""
+    _, function = node.meta.get("torch_fn") or ("", "")
+    return str(function).rpartition(".")[2] in ("chunk", "tensor_split", "unsafe_chunk")
 
 
 @contextlib.contextmanager
@@ -176,6 +226,6 @@ def _failing_module(model: nn.Module, error: BaseException) -> str:
     return found or type(model).__name__
 
 
-def _listed(names: list[str] | tuple[str, ...]) -> str:
-    shown = ", ".join(names[:4])
+def _listed(names: Sequence[object]) -> str:
+    shown = ", ".join(map(str, names[:4]))
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

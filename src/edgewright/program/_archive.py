@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 import re
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +15,11 @@ import torch
 from torch._export.verifier import SpecViolationError
 from torch.export import ExportedProgram
 
-from edgewright.errors import ModelError, StorageError
+from edgewright.core import write_atomically
+from edgewright.errors import ModelError
 
 METADATA: Final = "edgewright.json"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 # The files of an archive; torch would unpickle or run several others that it also looks for.
 _FOLDER: Final = "program/"
@@ -48,20 +48,19 @@ _SAFE_WORD: Final = re.compile(r"[su]\d+|\d\w*|Symbol|Integer|Rational|Add|Mul|P
 def save_archive(exported: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     """Write a program and its metadata atomically.
 
+    torch writes to memory alone: on a disk that is full, its writer ends the whole process.
+
     Raises:
         ModelError: The program holds an object that only pickle could store.
         StorageError: The disk cannot take it.
     """
     content = json.dumps({"format_version": FORMAT_VERSION, **metadata}, sort_keys=True)
+    draft = io.BytesIO()
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            draft = Path(folder) / "program.pt2"
-            torch.export.save(exported, draft, extra_files={METADATA: content})
-            _checked(draft, f"refused to save {path}")
-            draft.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise StorageError(f"cannot write {path}: {error}; free some space or choose another "
-                           "place, then run again") from error
+        torch.export.save(exported, draft, extra_files={METADATA: content})
+    except RuntimeError as error:  # what torch's own serialization cannot write
+        raise ModelError(f"the program cannot be saved as {path}: {error}") from error
+    write_atomically(path, _checked(draft, path, f"refused to save {path}").getbuffer())
 
 
 def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
@@ -70,7 +69,7 @@ def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
     Raises:
         ModelError: Not an archive of ours, damaged, or holding pickled objects.
     """
-    clean = _checked(path, f"refused to load {path}")
+    clean = _checked(path, path, f"refused to load {path}")
     extra = {METADATA: ""}
     try:
         exported = torch.export.load(clean, extra_files=extra)
@@ -85,14 +84,14 @@ def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
     return exported, metadata
 
 
-def _checked(path: Path, refusal: str) -> io.BytesIO:
-    """A fresh archive of what ``path`` holds, every member of it looked through.
+def _checked(source: Path | io.BytesIO, path: Path, refusal: str) -> io.BytesIO:
+    """A fresh archive of what ``source`` holds, every member of it looked through.
 
     Only the copy is loaded, so that torch reads the very bytes that were looked at.
     """
     clean = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(clean, "w") as copied:
+        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(clean, "w") as copied:
             names = archive.namelist()
             for name in names:
                 member = name.partition("/")[2]
@@ -103,7 +102,7 @@ def _checked(path: Path, refusal: str) -> io.BytesIO:
                     _inspect(json.loads(content), name, refusal)
                 elif member == _SAMPLE_INPUTS:
                     _inspect_inputs(content, name, refusal)
-                copied.writestr(f"{_FOLDER}{member}", content)
+                copied.writestr(zipfile.ZipInfo(f"{_FOLDER}{member}"), content)  # without a time
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
         raise ModelError(f"cannot read the program {path}: {error}; "
                          "it is missing, truncated or not a saved program") from error

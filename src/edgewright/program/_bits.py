@@ -8,7 +8,7 @@ from typing import Any, Final
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.program._nodes import calls, named, op_name
+from edgewright.program._nodes import calls, dequantizes, named
 
 FLOAT_BITS: Final = 32
 
@@ -19,7 +19,7 @@ def bits_of(node: Node, tensors: Mapping[str, Tensor]) -> int:
     The limits -1 and 1 (0 and 2 without a sign) are those of one bit, and of two bits that leave
     out the lowest integer: a stored zero tells them apart.
     """
-    low = named(node, "quant_min") if _dequantizes(node) else None
+    low = named(node, "quant_min") if dequantizes(node) else None
     if low is None:
         return FLOAT_BITS
     steps = int(named(node, "quant_max")) - int(low)
@@ -34,7 +34,7 @@ def weight_bits_of(layer: Node, tensors: Mapping[str, Tensor]) -> int:
     """Bits of a layer's weight: of the first dequantisation on the way to the stored tensor."""
     source: Any = layer.args[1]
     while source.op == "call_function":
-        if _dequantizes(source):
+        if dequantizes(source):
             return bits_of(source, tensors)
         source = source.args[0]
     return FLOAT_BITS
@@ -43,9 +43,5 @@ def weight_bits_of(layer: Node, tensors: Mapping[str, Tensor]) -> int:
 def stored_bits(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Bits of every element of the stored tensors that are dequantised, by name."""
     return {str(node.args[0].target): bits_of(node, tensors) for node in calls(graph)
-            if _dequantizes(node) and isinstance(node.args[0], Node)
+            if dequantizes(node) and isinstance(node.args[0], Node)
             and node.args[0].op == "get_attr"}
-
-
-def _dequantizes(node: Node) -> bool:
-    return node.op == "call_function" and "dequantize" in op_name(node)

@@ -14,7 +14,8 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import ParityError, UsageError
 from edgewright.program._costs import bookkeeping, count_macs
 from edgewright.program._liveness import erase, inputs_reached, live_nodes, memory_of, writes
-from edgewright.program._parity import TOLERANCE, compare_outputs, random_inputs
+from edgewright.program._parity import compare_outputs, tolerance_of
+from edgewright.program._probes import probe_inputs
 from edgewright.program._shapes import refresh_shapes, shape_of, tensor_of
 from edgewright.program._tidy import drop_unused_tensors
 
@@ -203,12 +204,14 @@ class _Zeroed(Interpreter):
 
 
 def _prove(program: Program, shortened: Program, branch: Branch) -> None:
-    flat = pytree.tree_leaves(random_inputs(program.example_inputs, seed=0))
+    inputs = probe_inputs(program)
+    flat = pytree.tree_leaves(inputs)
     with torch.no_grad():
         zeroed = _Zeroed(program.graph_module, branch).run(*flat, enable_io_processing=False)
-    error = compare_outputs(zeroed, shortened.run(*random_inputs(program.example_inputs, seed=0)))
-    if not error <= TOLERANCE:
+    error = compare_outputs(zeroed, shortened.run(*inputs))
+    limit = tolerance_of(program.graph_module)
+    if not error <= limit:
         raise ParityError(f"removing the branch {branch.name} changed more than it: zeroed and "
                           f"removed outputs differ by {error:.2e} (relative), at most "
-                          f"{TOLERANCE:g} is allowed; the program was left as it was; please "
+                          f"{limit:g} is allowed; the program was left as it was; please "
                           "report the model")

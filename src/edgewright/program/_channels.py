@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
@@ -34,7 +35,9 @@ from edgewright.program._costs import (
     stored_tensors,
 )
 from edgewright.program._couplings import Couplings, LabelArray
+from edgewright.program._distributions import fixed_distributions, is_row
 from edgewright.program._incidence import Incidence
+from edgewright.program._layer_inputs import input_dims
 from edgewright.program._nodes import calls
 from edgewright.program._operators import Labels, propagate
 from edgewright.program._patterns import match_tensors
@@ -102,13 +105,14 @@ class ChannelGroups:
         self._track(module)
         self._flatten_all()
         self._ignore(ignore)
+        self._keep_distributions(stored_tensors(module))
         self._classes = self.couplings.solve()
         self._free = np.flatnonzero(self._is_free())
         self._atoms = csr_array(self._classes.atoms[:, self._free])
         self._known: dict[int, Incidence] = {}
         self._incidence = {place: self._atoms_of(labels)
                            for place, labels in self._stored_labels()}
-        self.groups = self._collect()
+        self.groups = self._collect(stored_tensors(module))
         self.channels: LabelArray = np.array(
             [channel for group in self.groups for channel in group.channels], dtype=np.int64)
         self.kept = self._reasons()
@@ -281,9 +285,17 @@ class ChannelGroups:
                     self.flat(node, place)
 
     def _ignore(self, patterns: tuple[str, ...]) -> None:
+        """Keep what tensors put out: of a layer's weight all but its inputs, of others all."""
+        inputs = input_dims(self._graph)
         for name, pattern in match_tensors(self._tensors, patterns).items():
-            if self._tensors[name]:
-                pin(self.couplings, self._tensors[name][0], f"ignore={pattern!r}")
+            for place, dim in enumerate(self._tensors[name]):
+                if place not in inputs.get(name, ()):
+                    pin(self.couplings, dim, f"ignore={pattern!r}")
+
+    def _keep_distributions(self, tensors: Mapping[str, Tensor]) -> None:
+        for axes, reason in fixed_distributions(self._graph, tensors, self.dims):
+            for axis in axes:
+                self.couplings.pin(axis, reason)
 
     def _stored_labels(self) -> Iterable[tuple[TensorDim, LabelArray]]:
         for name in self._tensors:
@@ -305,7 +317,7 @@ class ChannelGroups:
         free[list(self._classes.reasons)] = False
         return free
 
-    def _collect(self) -> tuple[ChannelGroup, ...]:
+    def _collect(self, tensors: Mapping[str, Tensor]) -> tuple[ChannelGroup, ...]:
         """Channels by everything they pass through, stored or computed, and how often."""
         signature = np.zeros(len(self._free), dtype=np.uint64)
         mix = np.random.default_rng(0)
@@ -314,17 +326,22 @@ class ChannelGroups:
             number = mix.integers(1, 2**63, dtype=np.uint64)
             signature[columns] += number * (counts.astype(np.uint64) ** 2 + np.uint64(7))
         alike: dict[tuple[int, Any], list[int]] = {}
-        for column in self._stored_columns():
+        for column in self._learnt_columns(tensors):
             key = (int(signature[column]), self._classes.families.get(int(self._free[column])))
             alike.setdefault(key, []).append(column)
         names: dict[str, int] = {}
         return tuple(self._group(columns, names) for columns in alike.values())
 
-    def _stored_columns(self) -> list[int]:
-        stored = np.zeros(len(self._free), dtype=bool)
-        for incidence in self._incidence.values():
-            stored[incidence.columns] = True
-        found: list[int] = np.flatnonzero(stored).tolist()
+    def _learnt_columns(self, tensors: Mapping[str, Tensor]) -> list[int]:
+        """What something learnt goes with, and something computed: constants are no channels."""
+        learnt, computed = np.zeros((2, len(self._free)), dtype=bool)
+        for (name, _), incidence in self._incidence.items():
+            if _is_learnt(tensors[name]):
+                learnt[incidence.columns] = True
+        for node in calls(self._graph):
+            for axis in _axes_in(self._dims.get(node)):
+                computed[self._atoms_of(axis).columns] = True
+        found: list[int] = np.flatnonzero(learnt & computed).tolist()
         return found
 
     def _group(self, columns: list[int], names: dict[str, int]) -> ChannelGroup:
@@ -343,10 +360,8 @@ class ChannelGroups:
         """Every axis that is tracked, with the name of the node that computes it first."""
         found: dict[int, tuple[str, LabelArray]] = {}
         for node, dims in self._dims.items():
-            for part in dims if isinstance(dims, list) else [dims or ()]:
-                for dim in part:
-                    for axis in axes_of(dim):
-                        found.setdefault(id(axis), (node.name, axis))
+            for axis in _axes_in(dims):
+                found.setdefault(id(axis), (node.name, axis))
         return list(found.values())
 
     def _name(self, places: tuple[TensorDim, ...], column: int, taken: dict[str, int]) -> str:
@@ -369,6 +384,18 @@ class ChannelGroups:
             if first is not None:
                 kept[name] = first
         return kept
+
+
+def _axes_in(labels: Labels) -> list[LabelArray]:
+    """Every axis that is tracked in what a node computes."""
+    parts = labels if isinstance(labels, list) else [labels or ()]
+    return [axis for part in parts for dim in part for axis in axes_of(dim)]
+
+
+def _is_learnt(tensor: Tensor) -> bool:
+    """Whether a tensor was trained; a frozen one was if it is a layer's and no row of constants."""
+    return (isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+            and (tensor.requires_grad or not is_row(tensor.shape)))
 
 
 def _single(dim: Dim) -> LabelArray | None:

@@ -204,6 +204,11 @@ def _input_shapes(node: Node, shape: ShapeOf, count: int = 2) -> list[Shape]:
     return [shape(arg) for arg in node.args[:count] if isinstance(arg, Node)]
 
 
+def multiplies(node: Node) -> bool:
+    """Whether a call is a layer or a product: what multiply-accumulates are counted for."""
+    return node.target in _MACS
+
+
 def _conv_macs(node: Node, shape: ShapeOf) -> int:
     """Per output position and channel: the kernel's extent times its input channels."""
     weight = _input_shapes(node, shape)[1]

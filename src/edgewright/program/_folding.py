@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from edgewright.program._bias_name import free_bias_name
 from edgewright.program._costs import stored_tensors
-from edgewright.program._nodes import argument
+from edgewright.program._nodes import named
 from edgewright.program._shapes import shape_of
 from edgewright.program._tidy import settle
 
@@ -24,14 +24,14 @@ _TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpo
 _LAYERS: Final = _TRANSPOSED | {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
                                 aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
                                 aten.linear.default}
-_GROUPS: Final = 6  # their place among a convolution's arguments
 
 
 def fold_batch_norm(program: Program) -> Program:
     """The program with every batch norm that follows a layer of its own folded into it.
 
     Computes the same function in evaluation mode. A batch norm stays where its layer is read by
-    others too, shares its weight, or where it has no running statistics.
+    others too, shares its weight, or where it has no running statistics. A folded layer is frozen
+    where the layer and the norm were.
     """
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
@@ -84,7 +84,7 @@ def per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
     """
     if layer.target not in _TRANSPOSED:
         return values.reshape(-1, *[1] * (weight.ndim - 1))
-    groups = argument(layer, _GROUPS, "groups", 1)
+    groups = int(named(layer, "groups", 1))
     rows = values.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1)
     return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
 
@@ -112,8 +112,10 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
         bias = bias + tensors[bias_name].detach() * scale
-    _store(module, weight_name, weight * per_output(layer, scale, weight))
-    _store(module, bias_name, bias)
+    is_trained = any(tensors[str(node.target)].requires_grad
+                     for node in (*layer.all_input_nodes[1:], *norm.all_input_nodes[1:]))
+    _store(module, weight_name, weight * per_output(layer, scale, weight), is_trained)
+    _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
@@ -121,6 +123,6 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     module.graph.erase_node(norm)
 
 
-def _store(module: GraphModule, name: str, value: Tensor) -> None:
+def _store(module: GraphModule, name: str, value: Tensor, is_trained: bool) -> None:
     owner, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(owner), leaf, nn.Parameter(value))
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=is_trained))

@@ -5,28 +5,43 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch.fx import GraphModule, Node
 
 
 def inline_plain_regions(module: GraphModule) -> None:
-    """Inline every region that only switches automatic precision *off*, in place.
+    """Inline every region that switches automatic precision *off*, or gradients, in place.
 
-    A program computes in the types its graph says, so that such a region is its content.
+    A program computes in the types its graph says, so that a region of the first kind is its
+    content; one without gradients is its content with every result detached.
     """
-    for node in list(module.graph.nodes):
-        if getattr(node.target, "__name__", "") == "wrap_with_autocast" and not node.args[2]:
+    while True:
+        found = [node for node in module.graph.nodes if _is_plain(node)]
+        for node in found:
             _inline(module, node)
+        if not found:
+            return
+
+
+def _is_plain(node: Node) -> bool:
+    name = getattr(node.target, "__name__", "")
+    return name == "wrap_with_set_grad_enabled" or (name == "wrap_with_autocast"
+                                                    and not node.args[2])
 
 
 def _inline(module: GraphModule, call: Node) -> None:
-    """Replace a call of (device, dtype, enabled, cache, region, *operands) by the region."""
-    attribute: Any = call.args[4]
+    """Replace a call of (*settings, region, *operands) by the region."""
+    is_gradient = len(call.args) > 1 and isinstance(call.args[0], bool)
+    place = 1 if is_gradient else 4
+    attribute: Any = call.args[place]
     region = module.get_submodule(str(attribute.target))
     assert isinstance(region, GraphModule)  # noqa: S101  (what the operator takes)
     placeholders = [node for node in region.graph.nodes if node.op == "placeholder"]
-    known: dict[Node, Any] = dict(zip(placeholders, call.args[5:], strict=True))
+    known: dict[Node, Any] = dict(zip(placeholders, call.args[place + 1:], strict=True))
     with module.graph.inserting_before(call):
         results: Any = module.graph.graph_copy(region.graph, known)
+        if is_gradient and not call.args[0]:
+            results = torch.fx.node.map_arg(results, lambda node: _detached(module, node))
     for user in list(call.users):
         if user.target is operator.getitem and isinstance(results, tuple | list):
             user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
@@ -36,3 +51,12 @@ def _inline(module: GraphModule, call: Node) -> None:
     module.graph.erase_node(call)
     if not attribute.users:
         module.graph.erase_node(attribute)
+
+
+def _detached(module: GraphModule, node: Node) -> Node:
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return node
+    detached = module.graph.call_function(torch.ops.aten.detach.default, (node,))
+    detached.meta["val"] = value
+    return detached

@@ -13,7 +13,7 @@ from edgewright.program._nodes import op_name
 from edgewright.program._shapes import tensor_of
 
 # Operators that may return their input itself without their schema saying so.
-_PASS_THROUGH: Final = frozenset("""
+PASS_THROUGH: Final = frozenset("""
     dropout feature_dropout alpha_dropout feature_alpha_dropout contiguous to type_as flatten
     reshape reshape_as expand_as view_as
 """.split())
@@ -97,4 +97,4 @@ def _may_alias(node: Node) -> bool:
         return node.target is operator.getitem
     returns = node.target._schema.returns
     is_view = bool(returns) and returns[0].alias_info is not None
-    return is_view or op_name(node) in _PASS_THROUGH
+    return is_view or op_name(node) in PASS_THROUGH

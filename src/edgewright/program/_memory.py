@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
+from edgewright.program._nodes import dequantizes, is_quantization, op_name
 from edgewright.program._shapes import bytes_of, shape_of, tensor_of
 
 aten = torch.ops.aten
@@ -77,27 +78,22 @@ def _owner(node: Node) -> Node | None:
     """The node whose storage this one shares, if any."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return None
-    if _is_quantization(node) or (node.target == aten.relu.default and _only_quantized(node)):
+    if is_quantization(node) or (node.target == aten.relu.default and _only_quantized(node)):
         return node.args[0]
     if not isinstance(node.target, torch._ops.OpOverload):
         is_item = all(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(node.meta.get("val")))
         return node.args[0] if is_item else None
-    name = node.target._schema.name.removeprefix("aten::")
-    return node.args[0] if name in _ALIASES or name.endswith("_") else None
-
-
-def _is_quantization(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) \
-        and node.target.namespace == "quantized_decomposed"
+    returned = node.target._schema.returns[:1]
+    in_place = any(value.alias_info is not None and value.alias_info.is_write
+                   for value in returned)
+    return node.args[0] if in_place or op_name(node) in _ALIASES else None
 
 
 def _only_quantized(node: Node) -> bool:
     users = list(node.users)
     if len(users) == 1 and users[0].target == aten.relu.default:
         users = list(users[0].users)
-    return bool(users) and all(
-        user.op == "call_function" and _is_quantization(user)
-        and "dequantize" not in str(user.target) for user in users)
+    return bool(users) and all(is_quantization(user) and not dequantizes(user) for user in users)
 
 
 def _is_constant(node: Node) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
 import torch
 from torch.fx import Graph, Node
+
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def calls(graph: Graph) -> Iterator[Node]:
@@ -22,6 +25,12 @@ def op_name(node: Node) -> str:
     return str(name).removeprefix("aten::")
 
 
+def line_of(node: Node) -> str:
+    """Where the user's code makes a call, as " at file:line"; empty where torch does not say."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
 # Element-wise, but not tagged so by torch.
 _POINTWISE: Final = frozenset({"hardswish", "rsub", "log_sigmoid", "floor_divide"})
 
@@ -31,6 +40,25 @@ def is_pointwise(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and (
         torch.Tag.pointwise in target.tags
         or target._schema.name.removeprefix("aten::").rstrip("_") in _POINTWISE)
+
+
+_QUANTIZATION: Final = "quantized_decomposed"  # the namespace of a quantized program's operators
+_DEQUANTIZERS: Final = frozenset({
+    "dequantize_per_tensor", "dequantize_per_channel", "dequantize_per_channel_group",
+    "dequantize_per_token",
+})
+
+
+def is_quantization(node: Node) -> bool:
+    """Whether a call puts values on a grid, chooses one, or leads back to real numbers."""
+    target: Any = node.target
+    return isinstance(target, torch._ops.OpOverload) and target.namespace == _QUANTIZATION
+
+
+def dequantizes(node: Node) -> bool:
+    """Whether a call computes the real numbers that integers stand for."""
+    target: Any = node.target
+    return is_quantization(node) and target.overloadpacket.__name__ in _DEQUANTIZERS
 
 
 def argument(node: Node, position: int, name: str = "", default: Any = None) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -16,9 +17,18 @@ from edgewright.program._apply import Applied, apply_to
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
 from edgewright.program._channels import ChannelGroups, find_groups
+from edgewright.program._constant_folding import folded_tensors, note_folded
 from edgewright.program._costs import Costs, count_costs
+from edgewright.program._examples import examples_of
+from edgewright.program._facts import check_facts, count_facts
+from edgewright.program._model_state import (
+    load_state,
+    note_model_state,
+    noted_model_state,
+    read_model_state,
+)
 from edgewright.program._module import CapturedModule, copy_graph, trainable
-from edgewright.program._nodes import calls
+from edgewright.program._nodes import calls, is_quantization
 from edgewright.program._sparsity import hold_sparse, sparse_tensors
 
 
@@ -31,7 +41,8 @@ class Program:
 
     Attributes:
         graph_module: The graph and its tensors. Read it; rewrite a `copy`.
-        example_inputs: Inputs of two samples.
+        example_inputs: Inputs of two samples. Those that it was captured with; of a program that a
+            pass had a task for, two samples of its data, on which its files are checked.
         exits: Number of early exits. With ``exits > 0`` the outputs are one logits tensor per
             exit, early ones first, then the final one.
 
@@ -87,18 +98,30 @@ class Program:
         if not isinstance(exits, int):
             raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
         program = cls(graph_of(exported), inputs[0], exits=exits)
-        sparse = metadata.get("sparse", [])
-        if not isinstance(sparse, list) or not set(map(str, sparse)) <= program.state_dict().keys():
+        check_facts(program.graph, path, metadata.get("facts"))
+        sparse, names = metadata.get("sparse", []), program.state_dict().keys()
+        if not isinstance(sparse, list) or not set(map(str, sparse)) <= names:
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
                              "tensors")
         hold_sparse(program.graph_module, sparse)
+        folded = metadata.get("folded", {})
+        if not isinstance(folded, dict) or not folded.keys() <= names:
+            raise ModelError(f"{path} says capture computed {folded!r}; expected names of its "
+                             "tensors")
+        note_folded(program.graph_module,
+                    {name: tuple(map(str, sources)) for name, sources in folded.items()})
+        if "model_state" in metadata:
+            note_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
 
     def save(self, path: str | Path) -> None:
         """Write the program to one file, atomically."""
         exported = export_graph(self.graph_module, self.example_inputs)
-        save_archive(exported, Path(path), {"exits": self.exits,
-                                            "sparse": list(sparse_tensors(self.graph_module))})
+        save_archive(exported, Path(path), {
+            "exits": self.exits, "facts": count_facts(self.graph),
+            "sparse": list(sparse_tensors(self.graph_module)),
+            "folded": folded_tensors(self.graph_module),
+            "model_state": asdict(noted_model_state(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
@@ -108,7 +131,7 @@ class Program:
     @property
     def is_quantized(self) -> bool:
         """Whether any tensor is stored in a quantised type."""
-        return any("quantize" in str(node.target) for node in self.calls())
+        return any(map(is_quantization, self.calls()))
 
     @property
     def sparsity(self) -> dict[str, float]:
@@ -126,30 +149,65 @@ class Program:
         return Program(copy_graph(self.graph_module, share_tensors=share_tensors),
                        self.example_inputs, self.exits)
 
+    def with_examples(self, samples: Sequence[Tensor]) -> Program:
+        """This program with real samples as its example inputs: the first and the last of these.
+
+        Proofs and exports check it on them. The graph is shared.
+
+        Args:
+            samples: A batch of each input, in their order.
+
+        Raises:
+            DataError: They are not what the program takes.
+
+        Example:
+            >>> program = Program.capture(nn.ReLU(), torch.zeros(1, 3))
+            >>> program.with_examples([torch.ones(5, 3)]).example_inputs
+            (tensor([[1., 1., 1.],
+                    [1., 1., 1.]]),)
+        """
+        return Program(self.graph_module, examples_of(samples, self.example_inputs), self.exits)
+
     def module(self, train: bool = False) -> CapturedModule:
         """A module of its own parameters, trainable, in training or evaluation mode."""
-        return trainable(self.graph_module).train(train)
+        return trainable(self.graph_module, self.exits).train(train)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer, detached, under its original name."""
+        """Every parameter and buffer, detached, under its original name.
+
+        Buffers that the model keeps out of its own state dict are there too.
+        """
         return dict(self.graph_module.state_dict())
 
     def with_state(self, state: Mapping[str, Tensor]) -> Program:
         """This program with other weights.
 
+        Args:
+            state: As `state_dict` gives it, or as the model that was captured does: what that
+                state dict lacks stays as it is, and what the forward pass does not read is left
+                out.
+
         Raises:
             ModelError: Names or shapes do not fit.
+
+        Example:
+            >>> norm = nn.BatchNorm1d(4)
+            >>> program = Program.capture(norm, torch.zeros(1, 4))
+            >>> _ = norm.bias.data.fill_(1.5)
+            >>> program.with_state(norm.state_dict()).state_dict()["bias"].tolist()
+            [1.5, 1.5, 1.5, 1.5]
         """
         program = self.copy()
-        try:
-            program.graph_module.load_state_dict(
-                {name: value.detach().cpu() for name, value in state.items()})
-        except RuntimeError as error:
-            raise ModelError(f"the weights do not fit the program: {error}") from error
+        load_state(program.graph_module, state)
         return program
 
     def run(self, *inputs: Any) -> Any:
-        """Evaluate without gradients; outputs are nested as the model's were."""
+        """Evaluate without gradients; outputs are nested as the model's were.
+
+        Raises:
+            DataError: The inputs are other than the example inputs in number, type or size; the
+                batch may be any.
+        """
         with torch.no_grad():
             return self.module()(*inputs)
 
@@ -166,8 +224,8 @@ class Program:
 
         Parameters and buffers are resized and overwritten, keeping their identity (so ties last,
         but an optimiser has to be built anew), and the sizes that torch's own modules note down
-        are brought up to date. Then the model has to compute what the program does, on random
-        inputs, to a relative error of 1e-4.
+        are brought up to date. Then the model has to compute what the program does, on
+        `probe_inputs`, to a relative error of 1e-4 (in float32).
 
         Args:
             model: The module the program was captured from, of any class, on any device.

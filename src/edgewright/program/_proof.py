@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from edgewright.program._axes import Dim, Dims, axes_of
 from edgewright.program._capture import FORWARD_FAILURES
 from edgewright.program._channels import ChannelGroups
-from edgewright.program._parity import random_inputs
+from edgewright.program._probes import probe_inputs
 from edgewright.program._removal import RemovedChannels
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
                  removal: RemovedChannels) -> tuple[float, str]:
     """The largest relative error of any value between masked and sliced, and where it is.
 
-    Both run side by side on random inputs and are compared wherever channels are read (at every
+    Both run side by side on `probe_inputs` and are compared wherever channels are read (at every
     sum of products, norm and softmax) and put out, so that an error shows even where the outputs
     hide it (a head whose weights are all zero).
     """
-    inputs = pytree.tree_leaves(random_inputs(program.example_inputs, seed=0))
+    inputs = pytree.tree_leaves(probe_inputs(program))
     inputs = inputs if groups.merges_batch else [leaf[:1] for leaf in inputs]
     side_by_side = _SideBySide(program, sliced, groups, removal)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from edgewright.errors import ParityError, UsageError
 from edgewright.program._channels import ChannelGroups
 from edgewright.program._costs import stored_tensors
 from edgewright.program._operators import resize
-from edgewright.program._parity import TOLERANCE
+from edgewright.program._parity import tolerance_of
 from edgewright.program._proof import masked_error
 from edgewright.program._removal import RemovedChannels, resize_values
 
@@ -27,7 +27,7 @@ def remove_channels(program: Program, groups: ChannelGroups, channels: Collectio
     """The program without ``channels``, sliced for real and checked.
 
     Masked (the channels taking no part wherever they are read) and sliced must compute the same
-    function on random inputs, to a relative error of 1e-4.
+    function on `probe_inputs`, to a relative error of 1e-4 (in float32).
 
     Args:
         program: The program ``groups`` was found in.
@@ -58,9 +58,10 @@ def remove_and_measure(program: Program, groups: ChannelGroups,
     sliced.graph_module.recompile()
     resize_values(twins, removal)
     error, where = masked_error(program, sliced, groups, removal)
-    if not error <= TOLERANCE:
+    limit = tolerance_of(program.graph_module)
+    if not error <= limit:
         raise ParityError(f"slicing changed the function: masked and sliced differ by {error:.2e} "
-                          f"(relative) at {where}, at most {TOLERANCE:g} is allowed; the "
+                          f"(relative) at {where}, at most {limit:g} is allowed; the "
                           "program was left as it was; please report the model")
     return sliced, error
 

@@ -10,17 +10,22 @@ from torch.fx import GraphModule, Node
 
 from edgewright.program._inline import inline_plain_regions
 from edgewright.program._shapes import refresh_shapes, shape_of, tensor_of
+from edgewright.program._written import written_memory
 
 aten = torch.ops.aten
-_IDENTITIES: Final = frozenset({aten.alias.default,
-                                aten.lift_fresh_copy.default})
+_COPY: Final = aten.lift_fresh_copy.default  # of a tensor that is written out in the code
+_IDENTITIES: Final = frozenset({aten.alias.default, aten.detach_.default, _COPY})
 
 
 def tidy(module: GraphModule) -> None:
     """Drop what computes nothing, and let every call read the batch size off its own input."""
     inline_plain_regions(module)
+    written = written_memory(module)
     for node in list(module.graph.nodes):
-        if node.target in _IDENTITIES or _is_whole_slice(node):
+        if node.target is _COPY and node in written:
+            node.target = aten.clone.default
+        elif (node.target in _IDENTITIES or _is_whole_slice(node)
+                or _detaches_a_constant(node)):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif node.target is aten.sym_size.int:
@@ -50,6 +55,12 @@ def drop_unused_tensors(module: GraphModule) -> None:
         if name not in used:
             owner, _, leaf = name.rpartition(".")
             delattr(module.get_submodule(owner), leaf)
+
+
+def _detaches_a_constant(node: Node) -> bool:
+    """Whether a call detaches what has no history, as ``torch.tensor`` does of its number."""
+    return (node.target is aten.detach_.default and isinstance(node.args[0], Node)
+            and node.args[0].op == "get_attr")
 
 
 def _is_whole_slice(node: Node) -> bool:

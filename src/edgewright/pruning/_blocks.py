@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self, final
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.program import (
     Branch,
@@ -18,7 +19,7 @@ from edgewright.program import (
     stored_tensors,
 )
 from edgewright.task import Split, Task
-from edgewright.training import Settings, predict
+from edgewright.training import check_program, predict
 
 _ROUNDING: Final = 1e-9
 _Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals
@@ -94,6 +95,7 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
     Raises:
         UsageError: The program is quantised or has no branch that can go, an ``ignore`` matches
             nothing, or there are too few branches for ``count`` or ``ratio``.
+        ModelError: The program's outputs are no logits, one tensor per exit.
         ParityError: A program without a branch is not the one with that branch set to zero.
 
     Example:
@@ -111,6 +113,7 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
     if program.is_quantized:
         raise UsageError("no block of a quantised program can be removed; remove blocks before "
                          "quantising")
+    check_program(program, task)
     stays = set(match_tensors(stored_tensors(program.graph_module), config.ignore))
     if not _candidates(program, stays):
         apart = f", apart from what ignore={list(config.ignore)} keeps" if stays else ""

@@ -62,8 +62,10 @@ class CoupledSlices:
                 place.weight.grad.add_(place.along(per_index) * place.weight)
 
     def shrink(self, factors: Tensor) -> None:
-        """Multiply every slice of each channel by its factor, (channels,)."""
+        """Multiply every slice of each channel by its factor, (channels,); frozen ones stay."""
         for place in self._places:
+            if not place.weight.requires_grad:
+                continue
             per_index = place.weight.new_ones(place.weight.shape[place.dim])
             per_index.scatter_reduce_(0, place.indices, factors[place.channels], "prod")
             place.weight.mul_(place.along(per_index))

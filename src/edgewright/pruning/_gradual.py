@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import final
+from collections.abc import Mapping
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,47 @@ from edgewright.pruning._masks import Masks, block_mask, lowest_out
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.training import Step, StepHook
 
+Shares: TypeAlias = Mapping[str, float | None]
 
-def masks_for(scores: Mapping[str, Tensor], sparsity: float, config: WeightPruning) -> Masks:
-    """True where a weight stays at a sparsity, which may be less than the config's in the end.
+
+def masks_for(scores: Mapping[str, Tensor], shares: Shares, config: WeightPruning,
+              progress: float = 1.0) -> Masks:
+    """True where a weight stays, with ``progress`` of the sparsity reached.
 
     A block of an N:M pattern loses one weight after the other.
+
+    Args:
+        scores: What each weight is worth.
+        shares: The sparsity of each; None where it follows the config's.
+        config: Pattern, sparsity, scope.
+        progress: Share of the sparsity, 0 to 1.
     """
-    if config.block is None:
-        return lowest_out(scores, sparsity, config.scope)
-    size = config.block[1]
-    keep = size - math.floor(sparsity * size + 1e-9)
-    return {name: block_mask(values, keep, size) for name, values in scores.items()}
+    general = progress * (config.sparsity or 0.0)
+    if config.block is not None:
+        size = config.block[1]
+        keep = size - math.floor(general * size + 1e-9)
+        return {name: block_mask(values, keep, size) for name, values in scores.items()}
+    masks: Masks = {}
+    others = {name: values for name, values in scores.items() if shares[name] is None}
+    if others:
+        masks |= lowest_out(others, general, config.scope)
+    for name, values in scores.items():
+        own = shares[name]
+        if own is not None:
+            masks |= lowest_out({name: values}, progress * own, "layer")
+    return {name: masks[name] for name in scores}
+
+
+def drawn(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """A random score for every weight."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(weight.shape, generator=generator).to(weight.device)
+            for name, weight in weights.items()}
 
 
 @final
 class GradualMask(StepHook):
-    """Masks that grow along a cubic schedule, by magnitude or by movement.
+    """Masks that grow along a cubic schedule, by magnitude, by movement or by a draw.
 
     Zhu & Gupta 2017, eq. 1, from no sparsity at all, over the first ``end`` of the run's T steps,
     updated every few steps::
@@ -41,12 +66,15 @@ class GradualMask(StepHook):
     network (straight-through).
 
     Args:
-        names: The weights, by their names in the module.
+        shares: The weights, by their names in the module, each with a sparsity of its own, or
+            None where it follows the config's.
         config: Pattern, sparsity, criterion, scope, schedule.
+        seed: Of the draw.
     """
 
-    def __init__(self, names: Sequence[str], config: WeightPruning) -> None:
-        self._names, self._config = tuple(names), config
+    def __init__(self, shares: Shares, config: WeightPruning, seed: int = 0) -> None:
+        self._shares, self._config, self._seed = dict(shares), config, seed
+        self._drawn: dict[str, Tensor] = {}
         self._weights: dict[str, nn.Parameter] = {}
         self._masks: Masks = {}
         self._moved: dict[str, Tensor] = {}
@@ -56,14 +84,17 @@ class GradualMask(StepHook):
     def name(self) -> str:
         """Identifies weights and settings in a checkpoint."""
         settings = self._config.model_dump_json(exclude={"training", "ignore"})
-        return f"GradualMask({settings}, {', '.join(self._names)})"
+        seed = f", seed {self._seed}" if self._config.criterion == "random" else ""
+        return f"GradualMask({settings}, {', '.join(self._shares)}{seed})"
 
     def start(self, module: nn.Module) -> None:
         """Take up the weights, all of them kept."""
         parameters = dict(module.named_parameters(remove_duplicate=False))
-        self._weights = {name: parameters[name] for name in self._names}
+        self._weights = {name: parameters[name] for name in self._shares}
         self._masks = {name: torch.ones_like(weight, dtype=torch.bool)
                        for name, weight in self._weights.items()}
+        if self._config.criterion == "random":
+            self._drawn = drawn(self._weights, self._seed)
         if self._config.criterion == "movement":
             self._moved = {name: torch.zeros_like(w) for name, w in self._weights.items()}
             self._aside = {name: w.detach().clone() for name, w in self._weights.items()}
@@ -85,7 +116,8 @@ class GradualMask(StepHook):
             self._aside[name] = torch.where(self._masks[name], self._weights[name].detach(),
                                             self._aside[name])
         if self._is_due(step):
-            self._masks = masks_for(self._scores(), self._sparsity(step), self._config)
+            self._masks = masks_for(self._scores(), self._shares, self._config,
+                                    self._progress(step))
         for name, weight in self._weights.items():
             weight.copy_(self._aside.get(name, weight)).masked_fill_(~self._masks[name], 0.0)
 
@@ -107,7 +139,8 @@ class GradualMask(StepHook):
             kinds[kind][name].copy_(value)
 
     def _scores(self) -> dict[str, Tensor]:
-        return self._moved or {name: w.detach().abs() for name, w in self._weights.items()}
+        return self._moved or self._drawn or {
+            name: weight.detach().abs() for name, weight in self._weights.items()}
 
     def _last(self, step: Step) -> int:
         return math.ceil(self._config.end * step.total)
@@ -116,6 +149,5 @@ class GradualMask(StepHook):
         done, last = step.index + 1, self._last(step)
         return done == last or (done < last and done % self._config.every == 0)
 
-    def _sparsity(self, step: Step) -> float:
-        progress = (step.index + 1) / self._last(step)
-        return self._config.sparsity * (1 - (1 - progress) ** 3)
+    def _progress(self, step: Step) -> float:
+        return 1 - (1 - (step.index + 1) / self._last(step)) ** 3

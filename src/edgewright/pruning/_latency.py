@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.exporters import to_onnx
 from edgewright.measure import measure_latency, pinned
-from edgewright.program import ChannelGroups, Program, random_inputs
+from edgewright.program import ChannelGroups, Program, probe_inputs
 from edgewright.runtime import OnnxEngine
 from edgewright.search import LatencyTable, measure_layers
 
@@ -40,7 +40,7 @@ def layer_latencies(program: Program, groups: ChannelGroups | None = None,
         ['0.weight', '1.weight']
     """
     engine = OnnxEngine(to_onnx(program))
-    leaves = pytree.tree_leaves(random_inputs(program.example_inputs, seed=0))
+    leaves = pytree.tree_leaves(probe_inputs(program))
     inputs = tuple(leaf[:1].numpy() for leaf in leaves)
     with pinned():
         whole = measure_latency(lambda _: engine.run(inputs), runs=_RUNS)

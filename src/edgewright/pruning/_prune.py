@@ -18,6 +18,7 @@ from edgewright.search import (
     CostModel,
     LatencyTable,
     allocate_channels,
+    counts_of,
     require_reachable,
 )
 from edgewright.task import Split, Task
@@ -30,7 +31,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
           latency: LatencyTable | None = None) -> Program:
     """Remove the channels that matter least; what is left computes the same as if they were zero.
 
-    With ``compensate``, what is left takes over what they carried. With ``steps`` above 1 the
+    Where there is a task, what is left takes over what they carried. With ``steps`` above 1 the
     ratio, always of the program given, is approached in equal shares, and the scores are taken
     anew on each smaller program.
 
@@ -60,11 +61,13 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     """
     config = config or ChannelPruning()
     groups = _prunable(program, config)
-    samples = _calibration(task, config, seed) if config.compensate else None
+    program = program if task is None else program.with_examples(task.train.example(2))
+    samples = _calibration(task, config, seed)
     if config.target == "latency" and latency is None:
         latency = layer_latencies(program, groups)
     cost = CostModel(program, groups, config.target, latency)
-    whole = replace(allocation_of(config), original=cost.full)
+    whole = replace(allocation_of(config), original=cost.full,
+                    legal=replace(config.legal_widths, whole=counts_of(groups)))
     require_reachable(cost, whole)
     once = between is None and not config.looks_at_data
     original, survivors = (program, groups), Survivors(groups)
@@ -97,12 +100,15 @@ def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
 
 def allocation_of(config: ChannelPruning) -> Allocation:
     """What a config asks of the allocation."""
-    return Allocation(config.ratio, config.allocation, config.round_to, config.normalizes)
+    return Allocation(config.ratio, config.allocation, config.legal_widths, config.normalizes)
 
 
-def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split:
-    if task is None:
-        raise UsageError("compensate=True needs data; give a task, or set compensate=False")
+def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split | None:
+    """The samples that `compensate` fits to, if it is to be done."""
+    if task is None and config.compensate:
+        raise UsageError("compensate=True needs data; give a task, or leave it out")
+    if task is None or config.compensate is False:
+        return None
     return task.train.sample(config.samples, seed=seed)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, final
 
 from pydantic import Field
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
 from edgewright.pruning._config import ChannelPruning
@@ -22,9 +23,9 @@ from edgewright.training import (
     LabelLoss,
     Objective,
     Progress,
-    Settings,
     StepHook,
     Training,
+    check_program,
     train,
 )
 
@@ -88,6 +89,7 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
     config = config or StructureRegularization()
     groups = _groups(program, config.channels.ignore)
     objective = objective or LabelLoss(config.training.label_smoothing)
+    check_program(program, task, objective)
     hook = _penalty(program, task, groups, config, seed)
     module = program.module(train=True)
     train(module, task, config.training, Constrained(objective, (hook,)), seed=seed,

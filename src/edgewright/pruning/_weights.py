@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -9,10 +10,10 @@ import torch
 
 from edgewright.errors import UsageError
 from edgewright.program import Program, hold_sparse, match_tensors, stored_tensors
-from edgewright.pruning._gradual import GradualMask, masks_for
+from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
+from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
 
 aten = torch.ops.aten
 # Their weights are (out, in, *kernel).
@@ -28,21 +29,23 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
 
     The weights of convolutions and linear layers count. The zeros survive training, exits,
     slicing, folding and quantisation, and are zeros in the exported file; `Program.sparsity` tells
-    their share. An N:M pattern is for layers whose input channels are a multiple of M; others
-    stay dense.
+    their share. A frozen weight (``requires_grad=False``) is pruned like the others, and what is
+    left of it stays as it is; ``ignore`` keeps fixed constants whole. An N:M pattern is for layers
+    whose input channels are a multiple of M; others stay dense.
 
     Args:
         program: In floating point; it is left as it is.
         task: Its data; None where the config has no training.
         config: What to prune and how; half of the weights, gradually, if left out.
         objective: What the training minimises; the label loss if left out.
-        seed: Of the training.
+        seed: Of the training, and of ``random``.
         checkpoint: Where the training keeps its state, to be resumed from.
         progress: Shows the training's progress.
 
     Raises:
-        UsageError: The program is quantised, an ``ignore`` matches nothing, no layer can be pruned,
-            or there is a training without a task.
+        UsageError: The program is quantised, an ``ignore`` or a name in ``layers`` matches
+            nothing, no layer can be pruned, there is a training without a task, or a movement is
+            asked of frozen weights.
         TrainingError: The loss is no longer finite.
 
     Example:
@@ -50,35 +53,56 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
         >>> config = WeightPruning(sparsity=0.75, schedule="one_shot", training=None)
         >>> prune_weights(program, None, config).sparsity
         {'weight': 0.75}
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Linear(5, 2))
+        >>> config = WeightPruning(criterion="random", layers={"0": 0.3}, schedule="one_shot",
+        ...                        training=None)
+        >>> prune_weights(Program.capture(model, torch.zeros(1, 4)), None, config).sparsity
+        {'0.weight': 0.3}
     """
     config = config or WeightPruning()
     if program.is_quantized:
         raise UsageError("the weights of a quantised program cannot be pruned; prune before "
                          "quantising")
-    names = prunable_weights(program, config)
+    objective = objective or LabelLoss(
+        0.0 if config.training is None else config.training.label_smoothing)
+    if config.training is not None and task is not None:
+        check_program(program, task, objective)
+    shares = prunable_weights(program, config)
+    _check_movement(program, shares, config)
     is_gradual = config.schedule == "gradual"
-    pruned = program if is_gradual else _pruned(program, names, config)
+    pruned = program if is_gradual else _pruned(program, shares, config, seed)
     if config.training is None:
         return pruned
     if task is None:
         raise UsageError("pruning weights trains what is left and needs data; give a task, or use "
                          "schedule='one_shot' and training=None")
-    objective = objective or LabelLoss(config.training.label_smoothing)
     if is_gradual:
-        objective = Constrained(objective, (GradualMask(names, config),))
+        objective = Constrained(objective, (GradualMask(shares, config, seed),))
     module = pruned.module(train=True)
     train(module, task, config.training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)
     result = pruned.with_state(module.state_dict())
-    hold_sparse(result.graph_module, names)
+    hold_sparse(result.graph_module, shares)
     return result
 
 
-def prunable_weights(program: Program, config: WeightPruning) -> tuple[str, ...]:
-    """Names of the weights that the config prunes, tied ones once.
+def _check_movement(program: Program, names: Iterable[str], config: WeightPruning) -> None:
+    tensors = stored_tensors(program.graph_module)
+    still = [name for name in names if not tensors[name].requires_grad]
+    if config.criterion == "movement" and still:
+        raise UsageError(f"criterion='movement' looks at how training moves the weights, and "
+                         f"{', '.join(still)} are frozen (requires_grad=False); name them in "
+                         "ignore, or use criterion='magnitude'")
+
+
+def prunable_weights(program: Program, config: WeightPruning) -> dict[str, float | None]:
+    """The weights that the config prunes, tied ones once, with the sparsity each has in ``layers``.
+
+    None where it follows the config's.
 
     Raises:
-        UsageError: An ``ignore`` matches no layer, or there is no weight to prune.
+        UsageError: An ``ignore`` or a name in ``layers`` matches no layer, or there is no weight
+            to prune.
     """
     tensors = stored_tensors(program.graph_module)
     found: dict[int, str] = {}
@@ -87,26 +111,32 @@ def prunable_weights(program: Program, config: WeightPruning) -> tuple[str, ...]
         if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
             found.setdefault(id(tensors[str(weight.target)]), str(weight.target))
     left_out = match_tensors(found.values(), config.ignore)
-    names = tuple(name for name in found.values() if name not in left_out)
+    names = [name for name in found.values() if name not in left_out]
+    named = match_tensors(names, config.layers, "layers")
+    shares = {name: config.layers[named[name]] if name in named else None for name in names}
+    names = [name for name in names if shares[name] is not None
+             or (name not in named and config.sparsity is not None)]
     if config.block is not None:
         size = config.block[1]
-        names = tuple(name for name in names if tensors[name].shape[1] % size == 0)
+        names = [name for name in names if tensors[name].shape[1] % size == 0]
     if not names:
         needs = ("" if config.block is None else
                  f" whose input channels are a multiple of {config.block[1]}")
         raise UsageError("there is no weight to prune: no convolution or linear layer is left"
                          f"{needs}; ignore fewer layers or choose another pattern")
-    return names
+    return {name: shares[name] for name in names}
 
 
-def _pruned(program: Program, names: tuple[str, ...], config: WeightPruning) -> Program:
-    """By magnitude, at once."""
+def _pruned(program: Program, shares: Shares, config: WeightPruning, seed: int) -> Program:
+    """By magnitude or by a draw, at once."""
     result = program.copy()
     tensors = stored_tensors(result.graph_module)
-    masks = masks_for({name: tensors[name].detach().abs() for name in names}, config.sparsity,
-                      config)
+    weights = {name: tensors[name].detach() for name in shares}
+    scores = (drawn(weights, seed) if config.criterion == "random" else
+              {name: weight.abs() for name, weight in weights.items()})
+    masks = masks_for(scores, shares, config)
     with torch.no_grad():
         for name, mask in masks.items():
             tensors[name].masked_fill_(~mask, 0.0)
-    hold_sparse(result.graph_module, names)
+    hold_sparse(result.graph_module, shares)
     return result

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.program import pool_window, shape_of
+from edgewright.program import note_fact, pool_window, shape_of
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -28,7 +28,8 @@ def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> 
     four windows of 2 x 2, in one of 64 images of 8 x 8), and sums of scaled numbers come out beside
     it, on either side. With scale 1 between, the sums are exact and so are the halves. Those of
     whole images are rounded to even. Windows that lack a part of the image, and those that divide
-    by another number than theirs, stay as they are.
+    by another number than theirs, stay as they are. The others note their grid as a fact,
+    ``average_grid``.
 
     Args:
         module: With quantisers; it is changed.
@@ -66,6 +67,7 @@ def _unscale(node: Node, step: float, zero_point: int) -> None:
     """Let an average read integers, and take its result for integers in steps of ``step``."""
     before: Any = node.args[0]
     after = next(iter(node.users))
+    note_fact(node, "average_grid", [float(before.args[1]), int(before.args[2])])
     with node.graph.inserting_before(node):
         integers = node.graph.call_function(
             before.target, (before.args[0], 1.0, zero_point, *before.args[3:]))

@@ -134,11 +134,15 @@ def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
         weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
         bias = stored_bias(node)
         if (isinstance(weight, Node) and weight.op == "call_module" and bias is not None
-                and isinstance(modules[str(weight.target)], FakeQuantizer)):
+                and _is_of_weights(modules[str(weight.target)])):
             stored = weight.args[0]
             assert isinstance(stored, Node)  # noqa: S101  (a quantiser reads a stored weight)
             found[node.name] = _Layer(bias, 1 - tensors[str(stored.target)].ndim)
     return found
+
+
+def _is_of_weights(module: nn.Module) -> bool:
+    return isinstance(module, FakeQuantizer) and module.grid.role == "weight"
 
 
 def _add_bias(module: GraphModule, layer: Node) -> None:

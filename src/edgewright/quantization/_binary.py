@@ -13,15 +13,14 @@ learned from there (XNOR-Net++, Bulat & Tzimiropoulos 2019).
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from edgewright.errors import DataError
-
-Estimator = Literal["weight", "activation"]
+from edgewright.quantization._grid import Role
 
 _LARGEST_WEIGHT: Final = 1.0
 
@@ -86,7 +85,7 @@ class BinaryLevels:
         return torch.tensor(mean - distance), torch.tensor(mean + distance)
 
 
-def binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
+def binarize(x: Tensor, scale: Tensor, shift: Tensor, role: Role,
              factor: float = 1.0) -> Tensor:
     """``scale`` where ``x >= shift``, else ``-scale``.
 
@@ -99,7 +98,7 @@ def binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
         x: Real values, any shape, float32.
         scale: Positive, broadcasts with ``x``.
         shift: Shaped as ``scale``; 0 for weights.
-        estimator: ``weight`` or ``activation``.
+        role: What ``x`` is, whose gradient is taken.
         factor: The gradients of ``scale`` and ``shift`` are multiplied with it.
 
     Example:
@@ -109,7 +108,7 @@ def binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
         tensor([0.0000, 1.5000, 1.0000])
     """
     out: Tensor = _Binarize.apply(  # type: ignore[no-untyped-call]
-        x, scale, shift, estimator, factor)
+        x, scale, shift, role, factor)
     return out
 
 
@@ -117,10 +116,10 @@ def binarize(x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
 class _Binarize(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, estimator: Estimator,
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, role: Role,
                 factor: float) -> Tensor:
         ctx.save_for_backward(x, scale, shift)
-        ctx.estimator, ctx.factor = estimator, factor
+        ctx.role, ctx.factor = role, factor
         return binary_signs(x, shift).mul_(scale)
 
     @staticmethod
@@ -129,7 +128,7 @@ class _Binarize(torch.autograd.Function):
                  ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, scale, shift = ctx.saved_tensors
         of_scale = of_shift = None
-        if ctx.estimator == "weight":
+        if ctx.role == "weight":
             of_x = torch.ops.aten.hardtanh_backward(  # which takes no equality at its ends
                 gradient, x, *(end * (1 + 2.0**-23) for end in (-_LARGEST_WEIGHT, _LARGEST_WEIGHT)))
         else:

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import Field, field_validator
 
+from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.quantization._precision import BITS, Bits, MixedPrecision
-from edgewright.training import Settings, Training
+from edgewright.training import Training
 
 Target = Literal["onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert"]
 Operators = Literal["convolution", "linear", "elementwise", "other"]
@@ -28,7 +29,7 @@ class Precision(Settings):
 
     def at_least(self, bits: int) -> Precision:
         """This one with no fewer than ``bits``; what is in floating point stays so."""
-        return self.model_copy(update={
+        return self.replace(**{
             name: max(own, bits) for name, own in (("weights", self.weights),
                                                    ("activations", self.activations))
             if own is not None})

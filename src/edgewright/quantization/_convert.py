@@ -18,6 +18,7 @@ from edgewright.program import (
     foldable_outputs,
     free_bias_name,
     norm_as_affine,
+    note_fact,
     settle,
     stored_tensors,
 )
@@ -125,7 +126,7 @@ class _Layer:
         *_, dtype = grid_arguments(quantizer.grid)
         self.node.update_arg(1, self._stored_weight(integers.to(dtype), scale, quantizer, 0))
         if bias is not None:
-            self._store_bias(bias, scale / _room(quantizer.grid), input_scale)
+            self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
 
     def store_as_read(self, quantizer: FakeQuantizer) -> None:
         """Replace the weight of a call that reads real numbers and computes with them."""
@@ -141,7 +142,7 @@ class _Layer:
             if value.op == "get_attr" and value.target == self.point.tensor:
                 self.node.replace_input_with(value, read)
         if bias is not None:
-            self._store_bias(bias, scale, None)
+            self._store_bias(bias, scale, None, 1)
 
     def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale of the weights and bias of the layer, with its batch norm in them."""
@@ -175,16 +176,18 @@ class _Layer:
             return graph.call_function(quantized.dequantize_per_channel_group.default,
                                        (*stored, *kind, grid.group, torch.float32))
 
-    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None) -> None:
-        """Store the bias, in steps of ``scale`` times that of the input."""
+    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
+                    finer_by: int) -> None:
+        """Store the bias, ``finer_by`` steps to one of ``scale`` times that of the input."""
         name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
-            (name,) = self._put(name, (self.node.name,), bias)
+            (name,) = self._put(name, (self.node.name,),
+                                nn.Parameter(bias, requires_grad=False))
             with graph.inserting_before(self.node):
                 read = graph.get_attr(name)
         else:
-            products = (scale.double() * input_scale).float()
+            products = (scale.double() / finer_by * input_scale).float()
             integers = torch.clamp(torch.round(bias.double() / products.double()),
                                    _INT32.min, _INT32.max).to(torch.int32)
             names = self._put(name, (self.node.name,), integers, products,
@@ -194,6 +197,8 @@ class _Layer:
                     quantized.dequantize_per_channel.default,
                     (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
                      torch.int32))
+            if finer_by > 1:
+                note_fact(read, "finer_by", finer_by)
         self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
 
     def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
@@ -241,7 +246,7 @@ def _set(module: GraphModule, name: str, value: Tensor) -> None:
     owner: Any = module.get_submodule(owner_name)
     if hasattr(owner, leaf):
         delattr(owner, leaf)
-    if value.is_floating_point() and value.ndim and leaf.endswith("bias"):
-        owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(leaf, value)
     else:
         owner.register_buffer(leaf, value)

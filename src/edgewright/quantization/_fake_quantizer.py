@@ -35,13 +35,14 @@ class FakeQuantizer(nn.Module):
 
     With 8 to 2 bits `fake_quantize` computes, with 1 bit `binarize`. The scale's gradient is
     multiplied with ``1 / sqrt(N Qp)``, N the values that share a scale (of an activation: those of
-    one sample) and Qp the integers above zero (LSQ, Esser et al. 2020, section 2.2); LSQ+'s offset
-    has the same factor (Bhalgat et al. 2020). PACT (Choi et al. 2018) learns the upper end of the
-    range, alpha, from clipped values alone: its factor is such that a step of gradient descent
-    moves the scale as if alpha were the parameter, without the paper's decay of alpha.
+    one sample, see `forward`) and Qp the integers above zero (LSQ, Esser et al. 2020, section
+    2.2); LSQ+'s offset has the same factor (Bhalgat et al. 2020). PACT (Choi et al. 2018) learns
+    the upper end of the range, alpha, from clipped values alone: its factor is such that a step of
+    gradient descent moves the scale as if alpha were the parameter, without the paper's decay of
+    alpha.
 
     Args:
-        grid: The integers and their spacing; a signed grid is a weight's, else an activation's.
+        grid: The integers, their spacing, and what they stand for: a weight or an activation.
         shape: Of the scale: () one in all, (C,) one an entry of ``grid.axis``, (C, G) one a
             group of a row.
         learns: What training finds: ``nothing``; ``lsq`` the scale; ``lsq+`` the scale and, where
@@ -58,7 +59,8 @@ class FakeQuantizer(nn.Module):
         observer: What ``observe`` tells.
 
     Example:
-        >>> quantizer = FakeQuantizer(Grid(4, signed=False, symmetric=False))
+        >>> grid = Grid(4, signed=False, symmetric=False, role="activation")
+        >>> quantizer = FakeQuantizer(grid)
         >>> quantizer.set_range(torch.tensor(-1.0), torch.tensor(2.0))
         >>> quantizer.mode = "quantize"
         >>> quantizer(torch.tensor([0.0, 0.29, 7.0])), quantizer.integers(torch.tensor(7.0))
@@ -76,7 +78,7 @@ class FakeQuantizer(nn.Module):
         self.scale = nn.Parameter(torch.ones(shape), requires_grad=learned)
         self.zero_point = nn.Parameter(torch.full(shape, float(grid.middle)),
                                        requires_grad=learns == "lsq+" and not grid.symmetric)
-        has_shift = grid.bits == 1 and not grid.signed
+        has_shift = grid.bits == 1 and grid.role == "activation"
         self.shift = (nn.Parameter(torch.zeros(shape), requires_grad=learned) if has_shift
                       else None)
         self.least_scale: Tensor
@@ -171,8 +173,14 @@ class FakeQuantizer(nn.Module):
             integers = quantized_integers(values, scale, zero_point, self.grid.limits)
             return integers.reshape(x.shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` itself, or the values of the grid nearest to it, of the type of ``x``."""
+    def forward(self, x: Tensor, sample_values: int | None = None) -> Tensor:
+        """``x`` itself, or the values of the grid nearest to it, of the type of ``x``.
+
+        Args:
+            x: What is quantised.
+            sample_values: How many values of an activation one sample has; where left out, its
+                samples lie along the first dimension.
+        """
         if self.mode == "observe" and self.observer is not None:
             self.observer.update(x.detach())
         if self.mode != "quantize":
@@ -180,12 +188,11 @@ class FakeQuantizer(nn.Module):
         values, scale, zero_point = self._aligned(
             x.float(), self.used_scale(), self.used_zero_point())
         if self.grid.bits == 1:
-            quantized = binarize(values, scale, self._aligned_shift(scale),
-                                 "weight" if self.shift is None else "activation",
-                                 self._lsq_factor(x))
+            quantized = binarize(values, scale, self._aligned_shift(scale), self.grid.role,
+                                 self._lsq_factor(x, sample_values))
         else:
             quantized = fake_quantize(values, scale, zero_point, self.grid.limits,
-                                      self._gradients(x))
+                                      self._gradients(x, sample_values))
         return quantized.reshape(x.shape).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -198,13 +205,16 @@ class FakeQuantizer(nn.Module):
         grid = self.grid
         return grid.limits[1] - grid.middle if grid.symmetric else grid.steps
 
-    def _gradients(self, x: Tensor) -> GridGradients:
+    def _gradients(self, x: Tensor, sample_values: int | None) -> GridGradients:
         if self.learns == "pact":
             return GridGradients(1 / self.grid.steps**2, rounding=False)
-        return GridGradients(self._lsq_factor(x))
+        return GridGradients(self._lsq_factor(x, sample_values))
 
-    def _lsq_factor(self, x: Tensor) -> float:
-        sharers = x.numel() // (self.scale.numel() if self.grid.signed else max(len(x), 1))
+    def _lsq_factor(self, x: Tensor, sample_values: int | None) -> float:
+        if self.grid.role == "weight":
+            sharers = x.numel() // self.scale.numel()
+        else:
+            sharers = x[:1].numel() if sample_values is None else sample_values
         return float((max(sharers, 1) * self._positive_steps) ** -0.5)
 
     def _set_scale(self, scale: Tensor) -> None:

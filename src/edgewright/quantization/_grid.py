@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, final
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, final
 
-_STORED_BITS: Final = 8
+Role = Literal["weight", "activation"]
 
 
 @final
@@ -14,6 +14,9 @@ class Grid:
     """Integers that stand for reals: ``real = scale * (integer - zero_point)``.
 
     One byte stores an integer of up to 8 bits. One bit is two levels, ``-scale`` and ``scale``.
+
+    What a grid is for is its role, whatever the type of its integers: runtimes store activations
+    as int8 or as uint8.
 
     Attributes:
         bits: 8, 4, 3, 2 or 1.
@@ -24,13 +27,16 @@ class Grid:
             Only with ``axis=0`` of a matrix: the scale is then (rows, columns / group).
         power_of_two: Scales are powers of two.
         narrow: Leave out the lowest integer, so that the range is the same on both sides.
+        role: What is put on the grid: a stored ``weight``, which is the same for every sample, or
+            an ``activation``, which each sample has values of its own of.
 
     Example:
-        >>> Grid(8, signed=True, symmetric=True, axis=0, narrow=True).limits
+        >>> Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight").limits
         (-127, 127)
-        >>> Grid(4, signed=False, symmetric=False).limits
+        >>> Grid(4, signed=False, symmetric=False, role="activation").limits
         (0, 15)
-        >>> Grid(1, signed=False, symmetric=True).limits, Grid(1, False, True).middle
+        >>> binary = Grid(1, signed=False, symmetric=True, role="activation")
+        >>> binary.limits, binary.middle
         ((0, 2), 1)
     """
 
@@ -41,6 +47,8 @@ class Grid:
     group: int | None = None
     power_of_two: bool = False
     narrow: bool = False
+    _: KW_ONLY
+    role: Role
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import WeightPoint
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._sensitivity import sensitivities
-from edgewright.quantization._targets import check
+from edgewright.quantization._targets import RULES, check
 from edgewright.quantization._units import stored_bias
 from edgewright.search import (
     PrecisionLimits,
@@ -134,9 +134,9 @@ class _Layer:
 def _check(config: Quantization, mixed: MixedPrecision) -> None:
     """Refuse what the scheme or its target cannot have, before anything is measured."""
     candidates = {str(index): precision for index, precision in enumerate(_candidates(mixed))}
-    check(config.model_copy(update={"layers": {**config.layers, **candidates}}))
+    check(config.replace(layers={**config.layers, **candidates}))
     if mixed.latency is not None and (config.mode != "static"
-                                      or not config.target.startswith("onnxruntime")):
+                                      or not RULES[config.target].timed):
         raise UsageError(f"latency={mixed.latency:g} is measured with static ranges on ONNX "
                          f"Runtime; with mode={config.mode!r} and target={config.target!r} limit "
                          "size or bit_ops")
@@ -156,7 +156,7 @@ def _layers(program: Program, config: Quantization, mixed: MixedPrecision) -> di
     tensors = stored_tensors(program.graph_module)
     patterns = match_tensors(tensors, config.layers, option="layers")
     nodes = {node.name: node for node in program.calls()}
-    least = place(program, config.model_copy(update={"weights": 1, "activations": 1}))
+    least = place(program, config.replace(weights=1, activations=1))
     found = {}
     for point in least.weights:
         if point.tensor in patterns:

@@ -59,6 +59,11 @@ class FreezeNorms(StepHook):
         if not self._frozen and step.progress >= self._share:
             self._freeze()
 
+    @property
+    def admits_start(self) -> bool:
+        """The statistics that were given are those of the deployed network."""
+        return True
+
     def state(self) -> dict[str, Tensor]:
         """Whether the statistics rest."""
         return {"frozen": torch.tensor(self._frozen)}
@@ -103,6 +108,11 @@ class KeepGainsPositive(StepHook):
         networks = [part for part in module.modules() if isinstance(part, GraphModule)]
         named = [dict(part.named_parameters(remove_duplicate=False)) for part in networks]
         self._held = [part[name] for part in named for name in self._names if name in part]
+
+    @property
+    def admits_start(self) -> bool:
+        """No gain is negative then; see `orient_norms`."""
+        return True
 
     def after_step(self, step: Step) -> None:
         """Lift gains that are too small or negative."""

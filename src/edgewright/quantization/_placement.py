@@ -134,7 +134,7 @@ def _weight_point(tensor: str, layers: Sequence[Unit], choice: Choice, config: Q
         axis = 0 if layers else weight.axis
     is_grouped = not readers and len(shape) == 2 and shape[1] % config.group_size == 0
     if config.granularity == "group" and not is_grouped:
-        config = config.model_copy(update={"granularity": "channel"})
+        config = config.replace(granularity="channel")
     grid = weight_grid(config, max(asked), axis)
     return WeightPoint(tensor, tuple(unit.node.name for unit in layers), grid,
                        _scale_shape(grid, shape), readers)

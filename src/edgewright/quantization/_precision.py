@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from edgewright.core import parse_quantity
+from edgewright.core import Settings, parse_quantity
 from edgewright.errors import UsageError
-from edgewright.training import Settings
 
 BITS: Final = (8, 4, 3, 2, 1)
 Bits = Literal[8, 4, 3, 2, 1]

@@ -33,7 +33,7 @@ from edgewright.quantization._simulate import Simulation, simulate
 from edgewright.quantization._targets import RULES, check
 from edgewright.quantization.calibration import fitting, synthetic_inputs, training_inputs
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, Objective, Progress, train
+from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
 
 _WHOLE: Final = 8  # bits; with fewer, training starts a weight's step from its mean, not its range
 _SYNTHETIC: Final = 256  # samples: each batch of them costs a hundred training steps
@@ -50,7 +50,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     Ranges come from the training split. What is not quantised stays in floating point: the
     model's outputs, and operators outside the runtime's integer kernels, whose weights are
     integers in the file alone. Where a twentieth of the stored bytes or more stays in floating
-    point, a warning says which tensors and why. The program is left as it was.
+    point, a warning says which tensors and why. The program is left as it was. Two samples that
+    ranges come from are the result's example inputs.
 
     Args:
         program: In floating point.
@@ -66,7 +67,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         UsageError: The program is quantised already, the scheme breaks a rule of its target or
             fits no layer, a pattern matches nothing, or there is no task where one is needed.
         DataError: The data does not fit the program or holds NaN.
-        ModelError: There is neither a task nor a batch norm.
+        ModelError: There is neither a task nor a batch norm; or a loss is looked at (``qat``,
+            mixed precision) that is not made for the program's outputs.
 
     Example:
         >>> import edgewright as ew
@@ -101,10 +103,12 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     check(config)
     if program.is_quantized:
         raise UsageError("the program is quantised already; quantise the one in floating point")
+    objective = objective or LabelLoss(config.training.label_smoothing)
+    _check_outputs(program, task, config, objective)
     batches = _batches(program, task, config, seed)
     if config.mixed is not None and task is not None:
-        config = config.model_copy(update={"mixed": None, "layers": choose_precisions(
-            program, task, config, config.mixed, seed)})
+        config = config.replace(mixed=None, layers=choose_precisions(
+            program, task, config, config.mixed, seed))
     program = _prepared(program, config)
     placement = _placed(program, config)
     quantized = _Quantized(program, placement, config, simulate(
@@ -113,17 +117,30 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     if config.method == "ptq":
         quantized.correct(batches, seed)
     elif task is not None:
-        wanted = Constrained(objective or LabelLoss(config.training.label_smoothing),
-                             (FreezeNorms(config.freeze_norms),
+        wanted = Constrained(
+            objective, (FreezeNorms(config.freeze_norms),
                               KeepGainsPositive(gains_of_layers(program).values())))
         train(quantized.simulation.module, task, config.training, wanted, seed=seed,
               checkpoint=checkpoint, progress=progress)
-    result = convert(program, placement, quantized.simulation,
-                     pool_rounding=RULES[config.target].pool_rounding)
-    share = float_share(result, placement.kept)
+    converted = convert(program, placement, quantized.simulation,
+                        pool_rounding=RULES[config.target].pool_rounding)
+    share = float_share(converted, placement.kept)
     if share.is_real:
         warnings.warn(f"after quantizing, {share}", stacklevel=2)
-    return result
+    shown = next(iter(batches()), None)
+    return converted if shown is None else converted.with_examples(shown)
+
+
+def _check_outputs(program: Program, task: Task | None, config: Quantization,
+                   objective: Objective) -> None:
+    """See that what is minimised, or measured for mixed precision, is made for the outputs."""
+    if task is None or (config.mixed is None and config.method != "qat"):
+        return
+    list(fitting(program.graph_module, [task.train.example(2)]))
+    if config.mixed is not None:
+        check_program(program, task)
+    if config.method == "qat":
+        check_program(program, task, objective)
 
 
 def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:

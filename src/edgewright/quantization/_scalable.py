@@ -281,11 +281,12 @@ _HOMOGENEOUS: Final[dict[str, _Check]] = {
 
 
 def _name(node: Node) -> str:
-    """An operator's plain name, the same for what works in place."""
-    if node.target is operator.getitem:
+    """An operator's plain name, the same for what works in place; empty for a model's own."""
+    target: Any = node.target
+    if target is operator.getitem:
         return "getitem"
-    packet = getattr(node.target, "overloadpacket", None)
-    return str(getattr(packet, "__name__", "")).rstrip("_")
+    is_torchs = isinstance(target, torch._ops.OpOverload) and target.namespace == "aten"
+    return str(target.overloadpacket.__name__).rstrip("_") if is_torchs else ""
 
 
 def _dimension(node: Node) -> int:

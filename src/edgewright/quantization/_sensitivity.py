@@ -141,7 +141,7 @@ class _Probe:
 def _own_points(program: Program, config: Quantization, layers: Collection[str], bits: int,
                 ) -> tuple[Placement, dict[str, list[str]]]:
     """A point for each weight and for what each call reads, and the calls by their weight."""
-    alike = config.model_copy(update={"weights": bits, "activations": bits, "ends": None})
+    alike = config.replace(weights=bits, activations=bits, ends=None)
     weights = tuple(point for point in place(program, alike).weights if point.tensor in layers)
     nodes = {node.name: node for node in program.calls()}
     readers = {point.tensor: list(point.layers) if config.mode == "static" else []

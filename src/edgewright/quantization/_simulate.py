@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from itertools import chain, count
+from typing import Any, final
 
 from torch import Tensor
 from torch.fx import Graph, Node
 
 from edgewright.errors import DataError
-from edgewright.program import CapturedModule, Program, stored_tensors, trainable
+from edgewright.program import CapturedModule, Program, shape_of, stored_tensors, trainable
 from edgewright.quantization._config import Quantization
 from edgewright.quantization._dynamic import DynamicQuantizer
 from edgewright.quantization._fake_quantizer import FakeQuantizer, Learns
 from edgewright.quantization._points import ActivationPoint, Placement
 from edgewright.quantization.calibration import calibrate, make_observer
-
-PREFIX: Final = "edgewright_quantizers"  # no submodule of a model has this name
 
 
 @final
@@ -27,11 +27,13 @@ class Simulation:
 
     Attributes:
         module: Trains and evaluates; layers and values have the program's names.
+        own: Names of the program's own tensors, as `module` has them; the others are quantisers'.
         weights: By the name of the tensor.
         activations: By the name of the point, those whose scale is fixed.
     """
 
     module: CapturedModule
+    own: frozenset[str]
     weights: Mapping[str, FakeQuantizer]
     activations: Mapping[str, FakeQuantizer]
 
@@ -71,7 +73,7 @@ class Simulation:
     def state(self) -> dict[str, Tensor]:
         """The program's own tensors, as they are now."""
         return {name: value for name, value in self.module.state_dict().items()
-                if not name.startswith(f"{PREFIX}.")}
+                if name in self.own}
 
 
 def simulate(program: Program, placement: Placement, learns: Learns = "nothing") -> Simulation:
@@ -84,7 +86,9 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         placement: Made from it.
         learns: What training finds besides the weights.
     """
-    module = trainable(program.graph_module)
+    module = trainable(program.graph_module, program.exits)
+    own = frozenset(module.state_dict())
+    owner = _free_name(module)
     weights = {point.tensor: FakeQuantizer(
         point.grid, point.shape, learns="nothing" if learns == "nothing" else "lsq")
         for point in placement.weights}
@@ -94,24 +98,24 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
     nodes = {node.name: node for node in module.graph.nodes}
     for index, (point, quantizer) in enumerate(zip(placement.weights, weights.values(),
                                                    strict=True)):
-        target = f"{PREFIX}.w{index}"
+        target = f"{owner}.w{index}"
         module.add_submodule(target, quantizer)
         for layer in point.layers:
-            nodes[layer].update_arg(1, _call(module.graph, target, nodes[layer].args[1],
+            nodes[layer].update_arg(1, _call(module.graph, target, (nodes[layer].args[1],),
                                              before=nodes[layer]))
         for reader in map(nodes.__getitem__, point.readers):
             for value in reader.all_input_nodes:
                 if value.op == "get_attr" and value.target == point.tensor:
                     reader.replace_input_with(
-                        value, _call(module.graph, target, value, before=reader))
-    targets = {}
+                        value, _call(module.graph, target, (value,), before=reader))
+    writers = {}
     for index, (name, stage) in enumerate(activations.items()):
-        targets[name] = f"{PREFIX}.a{index}"
-        module.add_submodule(targets[name], stage)
-    insert_activations(nodes, placement, lambda point: lambda value: _call(
-        module.graph, targets[point.name], value, before=value.next))
+        target = f"{owner}.a{index}"
+        module.add_submodule(target, stage)
+        writers[name] = _writer(module.graph, target, stage)
+    insert_activations(nodes, placement, lambda point: writers[point.name])
     module.recompile()
-    return Simulation(module, weights, {name: stage for name, stage in activations.items()
+    return Simulation(module, own, weights, {name: stage for name, stage in activations.items()
                                         if isinstance(stage, FakeQuantizer)})
 
 
@@ -141,6 +145,22 @@ def insert_activations(nodes: Mapping[str, Node], placement: Placement,
                 now[place.value] = result
 
 
-def _call(graph: Graph, target: str, source: Any, before: Node) -> Node:
+def _free_name(module: CapturedModule) -> str:
+    """A name that none of the model's own submodules and tensors has."""
+    return next(name for name in chain(("quantizers",), (f"quantizers_{n}" for n in count(1)))
+                if not hasattr(module, name))
+
+
+def _writer(graph: Graph, target: str, stage: DynamicQuantizer | FakeQuantizer) -> Insert:
+    """Writes a call after a value; one that learns is told how many values a sample has there."""
+    def write(value: Node) -> Node:
+        told = (math.prod(shape_of(value)),) if isinstance(stage, FakeQuantizer) else ()
+        return _call(graph, target, (value, *told), before=value.next)
+    return write
+
+
+def _call(graph: Graph, target: str, args: tuple[Any, ...], before: Node) -> Node:
     with graph.inserting_before(before):
-        return graph.call_module(target, (source,))
+        call = graph.call_module(target, args)
+    call.meta["val"] = args[0].meta["val"]
+    return call

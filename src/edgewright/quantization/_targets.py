@@ -47,6 +47,8 @@ class TargetRules:
         pads_with_infinity: What was quantised may be padded with infinity; else it stays in
             floating point there.
         pool_rounding: How averages over windows round on one grid, as `average_integers` says.
+        timed: Layers can be timed one by one for a limit on latency: it is ONNX Runtime, which
+            `measure_precisions` runs.
         stores_weights: Weights that no kernel of integers reads may be integers in the file; else
             they stay in floating point.
         reasons: Why, by rule; what has none is not limited.
@@ -62,6 +64,7 @@ class TargetRules:
     fuses_sums: bool = False
     pads_with_infinity: bool = True
     pool_rounding: PoolRounding | None = None
+    timed: bool = False
     stores_weights: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,10 +74,10 @@ _GROUP_KERNEL: Final = "MatMulNBits, which reads grouped weights, has no others"
 
 RULES: Final[Mapping[Target, TargetRules]] = MappingProxyType({rules.name: rules for rules in (
     TargetRules(
-        "onnxruntime", signed_activations=False,
+        "onnxruntime", signed_activations=False, timed=True,
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
-        "onnxruntime-arm", signed_activations=False,
+        "onnxruntime-arm", signed_activations=False, timed=True,
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
         "openvino", signed_activations=False, modes=("static", "weight_only"),
@@ -119,7 +122,8 @@ def activation_grid(config: Quantization, bits: int) -> Grid:
         (-128, 127)
     """
     return Grid(bits, signed=RULES[config.target].signed_activations,
-                symmetric=config.symmetric or bits == 1, power_of_two=config.power_of_two)
+                symmetric=config.symmetric or bits == 1, power_of_two=config.power_of_two,
+                role="activation")
 
 
 def weight_grid(config: Quantization, bits: int, axis: int | None = 0) -> Grid:
@@ -138,7 +142,7 @@ def weight_grid(config: Quantization, bits: int, axis: int | None = 0) -> Grid:
     return Grid(bits, signed=True, symmetric=symmetric,
                 axis=None if config.granularity == "tensor" else axis,
                 group=config.group_size if config.granularity == "group" else None,
-                power_of_two=config.power_of_two, narrow=symmetric and bits == 8)
+                power_of_two=config.power_of_two, narrow=symmetric and bits == 8, role="weight")
 
 
 def check(config: Quantization) -> None:

@@ -33,7 +33,7 @@ def render_html(manifest: Manifest) -> str:
     Example:
         >>> from edgewright.core import Budget, Figures, Measurement
         >>> size = Measurement(name="size_bytes", value=410e3, kind="measured")
-        >>> small = size.model_copy(update={"value": 100e3})
+        >>> small = size.replace(value=100e3)
         >>> page = render_html(Manifest(
         ...     model="net", data="digits", recipe={}, seed=0, budget=Budget(size="100 kB"),
         ...     versions={}, machine="x86_64, 4 cores", inputs=(), outputs=(), segments=(),

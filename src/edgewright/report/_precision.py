@@ -27,7 +27,7 @@ def slow_words(manifest: Manifest) -> str:
     Example:
         >>> from edgewright.core import Budget, Figures, Measurement
         >>> fast = Measurement(name="latency_ms", value=2, kind="measured")
-        >>> slow = fast.model_copy(update={"value": 3.0})
+        >>> slow = fast.replace(value=3.0)
         >>> slow_words(Manifest(
         ...     model="net", data="digits", recipe={}, seed=0, budget=Budget(), versions={},
         ...     machine="", inputs=(), outputs=(), segments=(), simulated=Figures(),

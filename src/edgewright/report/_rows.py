@@ -23,7 +23,7 @@ class Row:
 
     Example:
         >>> before = Measurement(name="size_bytes", value=410e3, kind="measured")
-        >>> row = Row("size_bytes", before, before.model_copy(update={"value": 100e3}))
+        >>> row = Row("size_bytes", before, before.replace(value=100e3))
         >>> row.label, round(row.ratio, 3), row.change, row.verdict
         ('Size', 0.244, '4.1x smaller', 'better')
     """

@@ -69,7 +69,7 @@ def _origins(stages: tuple[StageRecord, ...], names: tuple[FigureName, ...] | li
 
 
 def _typical(measurement: Measurement) -> Measurement:
-    return measurement.model_copy(update={"low": None, "high": None})
+    return measurement.replace(low=None, high=None)
 
 
 def _listed(words: list[str]) -> str:

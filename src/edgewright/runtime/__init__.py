@@ -10,6 +10,7 @@ from edgewright.runtime._onnxruntime import OnnxEngine
 from edgewright.runtime._openvino import OpenVinoEngine
 from edgewright.runtime._percentiles import Percentiles
 from edgewright.runtime._policies import Streaks, confidence, exit_scores, gate_inputs
+from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._senses import Senses, SensorWarning
 from edgewright.runtime._sensors import (
     BatterySensor,
@@ -18,7 +19,7 @@ from edgewright.runtime._sensors import (
     Sensor,
     ThermalSensor,
 )
-from edgewright.runtime._session import Prediction, Session, load
+from edgewright.runtime._session import Session, load
 from edgewright.runtime._stats import Stats
 
 __all__ = [

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Final, Literal, final, get_args
 
 from edgewright.core import FigureName, OperatingPoint
@@ -108,9 +109,9 @@ class Controller:
 
     @deadline_ms.setter
     def deadline_ms(self, deadline_ms: float | None) -> None:
-        if deadline_ms is not None and not 0 < deadline_ms < math.inf:
+        if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms < math.inf):
             raise UsageError(f"deadline_ms must be above 0, or None for no deadline; got "
-                             f"{deadline_ms}")
+                             f"{deadline_ms!r}")
         with self._lock:
             self._loop.aim(deadline_ms)
             self._next_s = -math.inf
@@ -193,6 +194,10 @@ class Controller:
             self._pressed, self._eased_s = rises_to, None
         cause = "" if self._senses is None else self._senses.cause
         return self._pressed, cause or "power auto: nothing presses the device"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def nominal_costs(points: Sequence[OperatingPoint]) -> list[float]:

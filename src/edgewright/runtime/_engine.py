@@ -42,7 +42,7 @@ class FileEngine(ABC):
         Traceback (most recent call last):
             ...
         edgewright.errors.BundleError: the model does not take these inputs: operands could not \
-be broadcast together with shapes (2,) (3,); the bundle's manifest and its model disagree
+be broadcast together with shapes (2,) (3,)
     """
 
     def __init__(self, runtime: str, refusals: tuple[type[Exception], ...] = REFUSALS) -> None:
@@ -89,3 +89,31 @@ def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
                          "each input, one at least")
     rows = [run(tuple(array[index:index + 1] for array in inputs)) for index in range(*counts)]
     return tuple(map(np.concatenate, zip(*rows, strict=True)))
+
+
+def fitted(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
+    """An array in the type that a file has: converters write numbers in fewer bits.
+
+    Raises:
+        ValueError: It is of another kind, or a number lies outside of the type's range.
+
+    Example:
+        >>> fitted(np.array([1, 2]), np.dtype("int32"), "ids").dtype
+        dtype('int32')
+        >>> fitted(np.array([3_000_000_000]), np.dtype("int32"), "ids")
+        Traceback (most recent call last):
+            ...
+        ValueError: ids holds 3000000000, and the file takes int32, from -2147483648 to 2147483647
+    """
+    if array.dtype == kind:
+        return array
+    same = any(np.issubdtype(array.dtype, family) and np.issubdtype(kind, family)
+               for family in (np.integer, np.floating))
+    if not same:
+        raise ValueError(f"{name} is {array.dtype}, expected {kind}")
+    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+    outside = array[np.isfinite(array) & ((array < limits.min) | (array > limits.max))]
+    if outside.size:
+        raise ValueError(f"{name} holds {outside.flat[0]}, and the file takes {kind}, from "
+                         f"{limits.min} to {limits.max}")
+    return array.astype(kind)

@@ -84,9 +84,10 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
 
 
 def _top_class(output: NDArray[Any]) -> NDArray[np.intp]:
-    if output.ndim < 2:
-        raise DataError(f"the first output has shape {output.shape}, expected (N, classes, ...); "
-                        "accuracy needs a classifier")
+    if output.ndim < 2 or output.shape[1] < 2 or output.dtype.kind != "f":
+        raise DataError(f"the first output is {output.dtype} of shape {output.shape}, expected "
+                        "floating point (N, classes, ...) of two classes or more; accuracy needs "
+                        "a classifier's logits")
     top: NDArray[np.intp] = output.argmax(axis=1)
     return top
 

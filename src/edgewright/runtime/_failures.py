@@ -26,11 +26,9 @@ def input_failure(error: Exception) -> BundleError:
 
     Example:
         >>> input_failure(ValueError("given 2 inputs"))
-        BundleError("the model does not take these inputs: given 2 inputs; the bundle's manifest \
-and its model disagree")
+        BundleError('the model does not take these inputs: given 2 inputs')
     """
-    return BundleError(f"the model does not take these inputs: {_reason(error)}; the bundle's "
-                       "manifest and its model disagree")
+    return BundleError(f"the model does not take these inputs: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

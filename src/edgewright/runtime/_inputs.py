@@ -15,20 +15,23 @@ from numpy.typing import NDArray
 from edgewright.core import Manifest, Preprocessing, TensorSpec, image_pixels
 from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime._engine import Arrays
+from edgewright.runtime._finite import check_finite
 
 _IMAGE_CHANNELS = (1, 3)
 _FREE = (None,)
 
 
-def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> None:
-    """Refuse arrays that the model does not take."""
+def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
+    """Refuse arrays that the model does not take; the batch size, 1 where it is not free."""
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise DataError(f"the model takes {len(specs)} inputs ({names}), got {len(inputs)}")
     found = {_check_input(spec, array) for spec, array in zip(specs, inputs, strict=True)}
-    if len(found) > 1 and len(batches := sorted(size for size in found if size is not None)) > 1:
-        raise DataError(f"the inputs have different batch sizes: {batches}; give as many samples "
-                        "in each")
+    batches = [size for size in found if size is not None]
+    if len(batches) > 1:
+        raise DataError(f"the inputs have different batch sizes: {sorted(batches)}; give as many "
+                        "samples in each")
+    return batches[0] if batches else 1
 
 
 _dtype = cache(np.dtype)
@@ -92,12 +95,9 @@ def read_input(path: str | os.PathLike[str], manifest: Manifest) -> Arrays:
                         ".npy or .npz file of preprocessed values")
     else:
         arrays = (read_image(path, manifest.preprocessing),)
-    for spec, array in zip(manifest.inputs, arrays, strict=False):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{path}: input {spec.name!r} holds NaN or infinite values; remove "
-                            "them")
     try:
         check_inputs(manifest.inputs, arrays)
+        check_finite(manifest.inputs, arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return arrays

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, one_by_one
+from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine, fitted, one_by_one
 from edgewright.runtime._failures import load_failure
 
 
@@ -17,8 +17,9 @@ class LiteRtEngine(FileEngine):
     """A file of `to_litert` on LiteRT's CPU kernels (XNNPACK's where it has them).
 
     Tensors of rank 4 are given and returned with the channels before the rows, though the file
-    has them last. What the file takes or returns as integers is given and returned in floating
-    point. The file is for one sample, so that those of a batch run one after another.
+    has them last. What the file takes or returns as quantized integers is given and returned in
+    floating point; other numbers may be given in any width of their kind, and have to fit into the
+    file's. The file is for one sample, so that those of a batch run one after another.
 
     Args:
         model: The bytes of a ``.tflite`` file.
@@ -50,8 +51,11 @@ class LiteRtEngine(FileEngine):
         self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def _compute(self, inputs: Arrays) -> Arrays:
-        stored = tuple(_stored(array, spec)
-                       for array, spec in zip(inputs, self._inputs, strict=True))
+        if len(inputs) != len(self._inputs):
+            raise ValueError(f"given {len(inputs)} inputs, expected {len(self._inputs)}")
+        stored = tuple(_stored(array, spec, f"input {index}")
+                       for index, (array, spec) in enumerate(zip(inputs, self._inputs,
+                                                                 strict=True)))
         return one_by_one(stored, self._compute_one)
 
     def _compute_one(self, inputs: Arrays) -> Arrays:
@@ -63,15 +67,17 @@ class LiteRtEngine(FileEngine):
                          for spec in self._outputs)
 
 
-def _stored(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
-    """A batch as the file has it: channels last, as integers where the file says so."""
-    if array.ndim == 4:
-        array = np.moveaxis(array, 1, -1)
+def _stored(array: NDArray[Any], spec: dict[str, Any], name: str) -> NDArray[Any]:
+    """A batch as the file has it: channels last, in its integers where it has such."""
     scale, zero_point = spec["quantization"]
     kind = np.dtype(np.float32 if scale else spec["dtype"])
-    if array.shape[1:] != tuple(spec["shape"][1:]) or array.dtype != kind:
-        raise ValueError(f"given {array.dtype} {array.shape}, expected {kind} "
-                         f"{tuple(spec['shape'])} with any batch, channels last")
+    sizes = [int(size) for size in spec["shape"]]
+    if array.ndim == 4:
+        array = np.moveaxis(array, 1, -1)
+    if list(array.shape[1:]) != sizes[1:] or array.ndim != len(sizes):
+        raise ValueError(f"{name} has shape {array.shape}, expected {tuple(sizes)} with any batch"
+                         f"{', channels last' if array.ndim == 4 else ''}")
+    array = fitted(array, kind, name)
     if not scale:
         return array
     limits = np.iinfo(spec["dtype"])

@@ -8,8 +8,11 @@ from typing import Final
 
 from edgewright.runtime._engine import Arrays, FileEngine
 from edgewright.runtime._failures import load_failure
+from edgewright.runtime._self_contained import check_self_contained
 
 _ERRORS_ONLY: Final = 3
+_EXTERNAL_FOLDER: Final = "session.model_external_initializers_file_folder_path"
+_NOWHERE: Final = os.path.join(os.devnull, "edgewright")  # no folder can be there
 
 
 class OnnxEngine(FileEngine):
@@ -20,7 +23,7 @@ class OnnxEngine(FileEngine):
         threads: Threads inside an operator; operators run one after another.
 
     Raises:
-        BundleError: ONNX Runtime refuses the model.
+        BundleError: The model takes tensors from other files, or ONNX Runtime refuses it.
 
     Example:
         >>> import numpy as np
@@ -44,11 +47,19 @@ class OnnxEngine(FileEngine):
         options.log_severity_level = _ERRORS_ONLY
         # It would make one of two quantisations in a row, on another grid than either.
         options.add_session_config_entry("session.disable_double_qdq_remover", "1")
+        check_self_contained(model, self.runtime, "onnxruntime")
+        options.add_session_config_entry(_EXTERNAL_FOLDER, _NOWHERE)
+        # Only the format whose tensors were looked at, not ONNX Runtime's own.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = ort.InferenceSession(model, options,
                                                  providers=["CPUExecutionProvider"])
         except self._refusals as error:
             raise load_failure(self.runtime, "onnxruntime", error) from error
+        for node in (*self._session.get_inputs(), *self._session.get_outputs()):
+            if not node.type.startswith("tensor("):
+                raise load_failure(self.runtime, "onnxruntime", ValueError(
+                    f"{node.name!r} is a {node.type}, and only tensors go in and out"))
         self._inputs = tuple(node.name for node in self._session.get_inputs())
         self._outputs = [node.name for node in self._session.get_outputs()]
 

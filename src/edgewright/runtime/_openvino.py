@@ -9,6 +9,7 @@ import numpy as np
 from edgewright.errors import MissingExtraError
 from edgewright.runtime._engine import REFUSALS, Arrays, FileEngine
 from edgewright.runtime._failures import load_failure
+from edgewright.runtime._self_contained import check_self_contained
 
 
 class OpenVinoEngine(FileEngine):
@@ -23,7 +24,7 @@ class OpenVinoEngine(FileEngine):
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        BundleError: OpenVINO refuses the model.
+        BundleError: The model takes tensors from other files, or OpenVINO refuses it.
 
     Example:
         >>> engine = OpenVinoEngine(content)                          # doctest: +SKIP
@@ -36,6 +37,7 @@ class OpenVinoEngine(FileEngine):
         except ImportError as error:
             raise MissingExtraError("running a model on OpenVINO", "openvino") from error
         super().__init__(f"openvino {openvino.__version__.partition('-')[0]}")
+        check_self_contained(model, self.runtime, "openvino")
         settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
                     "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         core = openvino.Core()

@@ -70,7 +70,8 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
         streaks: Up to and with this exit.
 
     Returns:
-        (N,) float64; not a number, which reaches no threshold, where a logit is none.
+        (N,) float64; not a number, which reaches no threshold, where a logit is none or the
+        largest is infinite.
 
     Raises:
         DataError: The logits have another shape.
@@ -83,7 +84,7 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
         [0.7, 0.5, 0.27, 1.0]
     """
     if policy == "patience":
-        return np.where(np.isnan(logits).any(axis=1), np.nan, streaks.lengths)
+        return np.where(np.isfinite(logits.max(axis=1)), streaks.lengths, np.nan)
     if policy == "confidence":
         return confidence(logits, rule.temperature)
     inputs = gate_inputs(logits, rule.temperature)
@@ -96,11 +97,11 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
 def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
     """What a learned gate sees: 1, and the scores of confidence, margin and entropy, (N, 4)."""
     check_logits(logits)
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
+    scaled = _below_top(logits) / temperature
     total = np.exp(scaled).sum(axis=1, keepdims=True)
     chances = np.exp(scaled) / total
-    entropy = -(chances * (scaled - np.log(total))).sum(axis=1)
+    parts = np.where(scaled > -np.inf, scaled, 0.0) - np.log(total)   # a chance of 0 adds nothing
+    entropy = -(chances * parts).sum(axis=1)
     second, first = np.partition(chances, -2, axis=1)[:, -2:].T
     return np.stack([np.ones(len(logits)), first, first - second,
                      1 - entropy / np.log(logits.shape[1])], axis=1)
@@ -109,10 +110,15 @@ def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
 def confidence(logits: NDArray[Any], temperature: float = 1.0) -> Scores:
     """Top softmax probability of each row of logits (N, classes) over a temperature, (N,)."""
     check_logits(logits)
-    below_top = logits.astype(np.float64)
-    below_top -= below_top.max(axis=1, keepdims=True)
-    found: Scores = 1.0 / np.exp(below_top / temperature).sum(axis=1)
+    found: Scores = 1.0 / np.exp(_below_top(logits) / temperature).sum(axis=1)
     return found
+
+
+def _below_top(logits: NDArray[Any]) -> Scores:
+    """How far each logit is below its row's largest; not a number where that is infinite."""
+    below = logits.astype(np.float64)
+    top = below.max(axis=1, keepdims=True)
+    return below - np.where(np.isfinite(top), top, np.nan)
 
 
 def check_logits(logits: NDArray[Any]) -> None:

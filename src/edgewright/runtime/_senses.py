@@ -38,7 +38,8 @@ class Senses:
         clock: In seconds.
 
     Raises:
-        UsageError: Two sensors of one name, an unknown quantity, or a negative period.
+        UsageError: What is no sensor, two sensors of one name, an unknown quantity, or a negative
+            period.
 
     Example:
         >>> from edgewright.runtime._sensors import CallableSensor
@@ -49,6 +50,10 @@ class Senses:
 
     def __init__(self, sensors: Sequence[Sensor], *, period_s: float = 1.0,
                  clock: Callable[[], float] = time.monotonic) -> None:
+        for sensor in sensors:
+            if not all(hasattr(sensor, part) for part in ("name", "quantity", "read")):
+                raise UsageError(f"{sensor!r} is no sensor: one has a name, a quantity and read(), "
+                                 "such as BatterySensor() or CallableSensor(read, quantity, name)")
         names = [sensor.name for sensor in sensors]
         if len(set(names)) < len(names):
             raise UsageError(f"the sensors need different names, got {names}")

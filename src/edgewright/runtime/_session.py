@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -18,48 +18,20 @@ from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._controller import Controller, Power
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._engine import Arrays, Engine
+from edgewright.runtime._finite import check_finite, check_outputs
 from edgewright.runtime._inputs import check_inputs
 from edgewright.runtime._onnxruntime import OnnxEngine
+from edgewright.runtime._prediction import Prediction
+from edgewright.runtime._runnable import output_names, runnable_points
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._senses import Senses
 from edgewright.runtime._sensors import Sensor
 from edgewright.runtime._stats import Counters, Stats
-from edgewright.runtime._walk import Walked, walk
+from edgewright.runtime._walk import Walked, walk, walk_whole
 from edgewright.runtime._walk_one import MOST_CLASSES, walk_one
 
-_RUNTIME: Final = "onnxruntime"
 _PROBES: Final = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What one call of a session gave.
-
-    Attributes:
-        outputs: The model's outputs, in the manifest's order, each of shape (N, ...).
-        exit: Step of the operating point's path after which each sample left, shape (N,).
-        latency_ms: Wall time of the whole call.
-        point: Name of the operating point.
-        cut_short: Whether a sample left because its deadline was near, with the best answer so
-            far, shape (N,).
-
-    Example:
-        >>> logits = np.zeros((1, 10), dtype=np.float32)
-        >>> Prediction((logits,), np.zeros(1, dtype=np.int64), 0.2, "default",
-        ...            np.zeros(1, dtype=np.bool_)).output.shape
-        (1, 10)
-    """
-
-    outputs: Arrays
-    exit: NDArray[np.int64]
-    latency_ms: float
-    point: str
-    cut_short: NDArray[np.bool_]
-
-    @property
-    def output(self) -> NDArray[Any]:
-        """The first output; of most models the only one."""
-        return self.outputs[0]
+_MOST_THREADS: Final = 1024
 
 
 class Session:
@@ -73,46 +45,62 @@ class Session:
 
     Left alone, every call goes through the manifest's default point. Set ``deadline_ms``,
     ``power`` or ``sensors`` to adapt: a controller then picks a point for every call, see
-    `Controller`; set ``point`` to pick one yourself.
+    `Controller`. Set ``point`` to pick one yourself: it stays, whatever else is set, until
+    ``point`` is set to None. Setting an attribute never runs the model.
 
     Args:
         bundle: A verified bundle.
         threads: Threads inside an operator.
         engine: Makes the engine of one segment from its bytes and ``threads``.
         sensors: Of the device's battery and temperature, read about once a second.
+        validate: Refuse NaN and infinity in the inputs, and in the answers of the exits and the
+            model (where minus infinity passes, as the logit of a class that cannot be).
+            ``benchmarks/input_validation.py`` measures what it costs.
 
     Attributes:
         manifest: What the bundle says of itself.
         points: Its operating points, the default first.
         runtime: Name and version of the engine.
+        validate: As given; may be changed between calls.
 
     Raises:
         BundleError: The bundle is for another runtime, its segments do not fit together, or the
             runtime refuses one.
-        UsageError: ``threads`` is below 1.
+        UsageError: ``threads`` is not from 1 to 1024, or a sensor is none.
 
     Example:
         See `load`.
     """
 
+    # So that a setting whose name is misspelt is an error.
+    __slots__ = ("__weakref__", "_adapts", "_classes", "_controller", "_counters",
+                 "_deadline_is_new", "_engines", "_monitors", "_output_names", "_pinned",
+                 "_senses", "_takes_inputs", "_times", "manifest", "points", "runtime",
+                 "validate")
+
     def __init__(self, bundle: Bundle, *, threads: int = 1,
                  engine: Callable[[bytes, int], Engine] = OnnxEngine,
-                 sensors: Iterable[Sensor] = ()) -> None:
-        if threads < 1:
-            raise UsageError(f"threads must be at least 1, got {threads}")
-        self.points: Final = _runnable_points(bundle)
+                 sensors: Iterable[Sensor] = (), validate: bool = True) -> None:
+        if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+            raise UsageError(f"threads must be at least 1 and a whole number up to "
+                             f"{_MOST_THREADS}, got {threads!r}")
+        self.points: Final = runnable_points(bundle)
         self.manifest: Final[Manifest] = bundle.manifest
         self._engines = tuple(engine(model, threads) for model in bundle.segments.values())
         self._takes_inputs = frozenset(
             {point.path[0] for point in self.points}
             | {number for number, segment in enumerate(bundle.manifest.segments)
                if segment.reads == "inputs"})
-        self._classes = bundle.manifest.outputs[0].shape[-1] or 0
+        self._classes = next(reversed(bundle.manifest.outputs[0].shape), None) or 0
         self._counters = Counters(bundle.manifest.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         self._senses = Senses(tuple(sensors)) if sensors else None
         self._controller = Controller(self.points, senses=self._senses)
-        self._chosen: int | None = 0 if self._senses is None else None
+        self.validate = validate
+        self._output_names = output_names(bundle.manifest, self.points)
+        self._pinned: int | None = None
+        self._adapts = self._senses is not None
+        self._deadline_is_new = False
         self._monitors = tuple(DriftMonitor(point.calibrated) if point.rules and point.calibrated
                                else None for point in self.points)
         self.runtime: Final[str] = self._engines[0].runtime
@@ -121,13 +109,19 @@ class Session:
         """Run a batch: one array an input of the manifest, of the same batch size.
 
         Raises:
-            DataError: The arrays are not what the manifest says the model takes.
+            DataError: The arrays are not what the manifest says the model takes, or they or the
+                outputs hold NaN or infinity.
+            UsageError: The deadline was set below what the cheapest point's first segment takes
+                here, which the first call after that times on its first sample.
         """
         start = time.perf_counter_ns()
-        check_inputs(self.manifest.inputs, inputs)
-        number = self._controller.choose() if self._chosen is None else self._chosen
+        samples = self._check(inputs)
+        if self._deadline_is_new:
+            self._check_deadline(inputs)
+            start = time.perf_counter_ns()
+        number = self._number()
         deadline_ms = self._controller.deadline_ms
-        walked = self._walk(self.points[number], inputs, start, deadline_ms)
+        walked = self._walk(self.points[number], inputs, samples, start, deadline_ms)
         latency_ms = _since_ms(start)
         self._note(number, walked, latency_ms, deadline_ms)
         return Prediction(walked.outputs, np.array(walked.exits), latency_ms,
@@ -137,10 +131,14 @@ class Session:
     def point(self) -> str | None:
         """Name of the operating point every call goes through; None where the controller picks.
 
+        One that is set stays until it is set to None, which leaves the choice to the controller.
+
         Raises:
             UsageError: Set to a name that the bundle does not have.
         """
-        return None if self._chosen is None else self.points[self._chosen].name
+        if self._pinned is None and self._adapts:
+            return None
+        return self.points[self._pinned or 0].name
 
     @point.setter
     def point(self, name: str | None) -> None:
@@ -148,40 +146,44 @@ class Session:
         if name is not None and name not in names:
             raise UsageError(f"the bundle has no operating point {name!r}; it has "
                              f"{', '.join(names)}")
-        self._chosen = None if name is None else names.index(name)
+        self._pinned = None if name is None else names.index(name)
+        self._adapts = True
 
     @property
     def deadline_ms(self) -> float | None:
-        """How long a call may take; cheaper points are picked to stay below, None for any time.
+        """How long a call may take, in milliseconds; None for any time.
 
-        A sample whose next segment would end too late leaves with the best answer so far.
+        The controller picks cheaper points to stay below, unless ``point`` is set. A sample whose
+        next segment would end too late leaves with the best answer so far, at any point.
 
         Raises:
-            UsageError: Set below what the cheapest point's first segment takes here, which is
-                timed on one sample.
+            UsageError: Set to what is no finite number above 0.
         """
         return self._controller.deadline_ms
 
     @deadline_ms.setter
     def deadline_ms(self, value: float | None) -> None:
-        if value is not None:
-            self._check_deadline(value)
         self._controller.deadline_ms = value
-        self._chosen = None
+        self._deadline_is_new = value is not None
+        self._adapts = True
 
     @property
     def power(self) -> Power:
         """How much energy to spend: ``high``, ``balanced``, ``low``, or ``auto`` by the sensors.
 
         Raises:
-            UsageError: Set to anything else.
+            UsageError: Set to anything else, or while ``point`` is set, which leaves it nothing
+                to decide.
         """
         return self._controller.power
 
     @power.setter
     def power(self, value: Power) -> None:
+        if self._pinned is not None:
+            raise UsageError(f"power={value!r} would change nothing while every call goes through "
+                             f"the operating point {self.point!r}; set point = None first")
         self._controller.power = value
-        self._chosen = None
+        self._adapts = True
 
     def run_all_exits(self, *inputs: NDArray[Any]) -> list[Arrays]:
         """Run the default point's whole path on every sample; it is not counted.
@@ -190,17 +192,17 @@ class Session:
             For each step the model's outputs as a sample that leaves there gets them.
 
         Raises:
-            DataError: The arrays are not what the manifest says the model takes.
+            DataError: As a call.
         """
-        check_inputs(self.manifest.inputs, inputs)
+        self._check(inputs)
         path = self.points[0].path
         found: list[Arrays] = []
         current: Arrays = inputs
         for segment, after in pairwise(path):
-            results = self._engines[segment].run(current)
+            results = self._run(segment, current)
             found.append(results[:1])
             current = inputs if after in self._takes_inputs else results[-1:]
-        return [*found, self._engines[path[-1]].run(current)]
+        return [*found, self._run(path[-1], current)]
 
     def stats(self) -> Stats:
         """Calls, samples and exits so far, what they cost, and how long calls take."""
@@ -219,7 +221,18 @@ class Session:
         """What picks the points; its ``trace`` tells every change and the reason."""
         return self._controller
 
-    def _walk(self, point: OperatingPoint, inputs: Arrays, start: int,
+    def _check(self, inputs: Arrays) -> int:
+        samples = check_inputs(self.manifest.inputs, inputs)
+        if self.validate:
+            check_finite(self.manifest.inputs, inputs)
+        return samples
+
+    def _number(self) -> int:
+        if self._pinned is not None:
+            return self._pinned
+        return self._controller.choose() if self._adapts else 0
+
+    def _walk(self, point: OperatingPoint, inputs: Arrays, samples: int, start: int,
               deadline_ms: float | None) -> Walked:
         def has_time(segment: int, samples: int) -> bool:
             if deadline_ms is None:
@@ -228,16 +241,31 @@ class Session:
             return expected is None or _since_ms(start) + expected < deadline_ms
 
         run = self._run if deadline_ms is None else self._run_timed
-        few = len(inputs[0]) == 1 and self._classes <= MOST_CLASSES and point.rules
+        if not point.rules:
+            return walk_whole(point, inputs, run, samples)
+        few = samples == 1 and self._classes <= MOST_CLASSES
         return (walk_one if few else walk)(point, self._takes_inputs, inputs, run, has_time)
 
     def _run(self, segment: int, inputs: Arrays) -> Arrays:
-        return self._engines[segment].run(inputs)
+        return self._checked(segment, self._compute(segment, inputs))
+
+    def _compute(self, segment: int, inputs: Arrays) -> Arrays:
+        """What a segment gives; its inputs fit the manifest, so that they fit the model too."""
+        try:
+            return self._engines[segment].run(inputs)
+        except BundleError as error:
+            raise BundleError(f"{error}; the bundle's manifest and its model disagree") from error
 
     def _run_timed(self, segment: int, inputs: Arrays) -> Arrays:
         since = time.perf_counter_ns()
-        outputs = self._engines[segment].run(inputs)
-        self._times.add(segment, len(inputs[0]), _since_ms(since))
+        outputs = self._compute(segment, inputs)
+        self._times.add(segment, len(inputs[0]) if inputs[0].ndim else 1, _since_ms(since))
+        return self._checked(segment, outputs)
+
+    def _checked(self, segment: int, outputs: Arrays) -> Arrays:
+        if self.validate:
+            check_outputs(self._output_names[segment], self.manifest.segments[segment].file,
+                          outputs)
         return outputs
 
     def _note(self, number: int, walked: Walked, latency_ms: float,
@@ -245,31 +273,33 @@ class Session:
         late = deadline_ms is not None and latency_ms > deadline_ms
         self._counters.add(number, walked.exits, latency_ms, late=late,
                            cut_short=sum(walked.cut_short))
-        if self._chosen is None:
+        if self._pinned is None and self._adapts:
             self._controller.record(number, latency_ms)
         monitor = self._monitors[number]
         if monitor is not None:
             monitor.add(walked.first, walked.exits)
 
-    def _check_deadline(self, value: float) -> None:
+    def _check_deadline(self, inputs: Arrays) -> None:
+        deadline_ms = self.deadline_ms
         first = min((point.path[0] for point in self.points),
                     key=lambda number: self.manifest.segments[number].macs)
-        zeros = tuple(np.zeros((1, *(size or 1 for size in spec.shape[1:])), dtype=spec.dtype)
-                      for spec in self.manifest.inputs)
-        least = min(_timed_ms(self._engines[first], zeros) for _ in range(_PROBES))
-        if not value > least:
-            raise UsageError(f"a deadline of {value:g} ms cannot be met: the first segment of the "
-                             f"cheapest operating point alone takes {least:.3g} ms here; set a "
-                             "later one, or compress further")
+        sample = tuple(array[:1] if spec.shape[:1] == (None,) else array
+                        for spec, array in zip(self.manifest.inputs, inputs, strict=True))
+        least = min(_timed_ms(partial(self._compute, first), sample) for _ in range(_PROBES))
+        if deadline_ms is not None and not deadline_ms > least:
+            raise UsageError(f"a deadline of {deadline_ms:g} ms cannot be met: the first segment "
+                             f"of the cheapest operating point alone takes {least:.3g} ms here; "
+                             "set a later one, or compress further")
+        self._deadline_is_new = False
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 1,
-         sensors: Iterable[Sensor] = ()) -> Session:
-    """Read and verify a bundle, and make it ready to run.
+         sensors: Iterable[Sensor] = (), validate: bool = True) -> Session:
+    """Read and verify a bundle, and make it ready to run; the arguments are those of `Session`.
 
     Raises:
         BundleError: The file is no bundle, is altered, or cannot run here.
-        UsageError: ``threads`` is below 1.
+        UsageError: ``threads`` is not from 1 to 1024, or a sensor is none.
 
     Example:
         >>> import tempfile, onnx.parser
@@ -293,29 +323,14 @@ def load(path: str | os.PathLike[str], *, threads: int = 1,
         >>> session.stats().samples
         2
     """
-    return Session(read_bundle(path), threads=threads, sensors=sensors)
+    return Session(read_bundle(path), threads=threads, sensors=sensors, validate=validate)
 
 
 def _since_ms(start_ns: int) -> float:
     return (time.perf_counter_ns() - start_ns) / 1e6
 
 
-def _timed_ms(engine: Engine, inputs: Arrays) -> float:
+def _timed_ms(run: Callable[[Arrays], Arrays], inputs: Arrays) -> float:
     since = time.perf_counter_ns()
-    engine.run(inputs)
+    run(inputs)
     return _since_ms(since)
-
-
-def _runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
-    manifest = bundle.manifest
-    if manifest.runtime != _RUNTIME:
-        raise BundleError(f"{bundle.path} is for the runtime {manifest.runtime!r}, and a session "
-                          f"runs {_RUNTIME!r}; compress for that target")
-    if len(manifest.segments) > 1 and not manifest.points:
-        raise BundleError(f"{bundle.path} has {len(manifest.segments)} segments and no operating "
-                          "point that says when to leave them; compress it again")
-    points = manifest.points or (manifest.point,)
-    if len(manifest.outputs) != 1 and any(point.rules for point in points):
-        raise BundleError(f"{bundle.path} has early exits and {len(manifest.outputs)} outputs; "
-                          "only a model with one output can leave early")
-    return points

@@ -43,15 +43,13 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
     are the others gathered.
 
     Args:
-        point: Has the path, and the rules that samples leave by.
+        point: Has the path, and the rules that samples leave by: one at least.
         takes_inputs: Segments that take the model's inputs in place of features.
         inputs: Of the model, (N, ...) each.
         run: Runs a segment, given its number.
         has_time: Whether a segment may still be run on so many samples; the first always is.
     """
     samples = len(inputs[0])
-    if not point.rules:
-        return Walked(run(point.path[0], inputs), [0] * samples, [False] * samples, [])
     exits = np.full(samples, len(point.rules), dtype=np.int64)
     cut_short = np.zeros(samples, dtype=np.bool_)
     left: list[tuple[NDArray[np.intp], NDArray[Any]]] = []
@@ -80,6 +78,18 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
     if staying.size:
         left.append((staying, run(point.path[-1], current)[0]))
     return Walked((_merge(left, samples),), exits.tolist(), cut_short.tolist(), first or [])
+
+
+def walk_whole(point: OperatingPoint, inputs: Arrays, run: RunSegment, samples: int) -> Walked:
+    """The walk of a point of one segment: nobody can leave it early.
+
+    Args:
+        point: Of a path of one segment.
+        inputs: Of the model, of any shapes.
+        run: Runs a segment, given its number.
+        samples: In the inputs.
+    """
+    return Walked(run(point.path[0], inputs), [0] * samples, [False] * samples, [])
 
 
 def _rows(inputs: Arrays, rows: NDArray[np.intp]) -> Arrays:

@@ -19,21 +19,25 @@ from edgewright.search._precision import (
     total_cost,
 )
 from edgewright.search._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions
+from edgewright.search._widths import LegalWidths, RoundTo, counts_of
 
 __all__ = [
     "Allocation",
     "CostModel",
     "LatencyTable",
     "LayerTimes",
+    "LegalWidths",
     "Plan",
     "PrecisionLimits",
     "PrecisionOption",
     "PrecisionTimer",
     "PrecisionTimes",
+    "RoundTo",
     "StoredBits",
     "Ties",
     "allocate_channels",
     "allocate_precisions",
+    "counts_of",
     "measure_layers",
     "measure_precisions",
     "plan_ratio",

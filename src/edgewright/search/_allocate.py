@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ from edgewright.program import ChannelGroups
 from edgewright.search._cost_model import CostModel
 from edgewright.search._polynomial import Widths
 from edgewright.search._solve import Problem, solve_widths
-from edgewright.search._widths import GroupWidths, widths_of
+from edgewright.search._widths import GroupWidths, LegalWidths, widths_of
 
 Method: TypeAlias = Literal["uniform", "global", "solved"]
 _STEPS: Final = 30
@@ -29,14 +29,14 @@ class Allocation:
         ratio: Share of the cost to remove, between 0 and 1.
         method: ``uniform`` takes the same share of every group, ``global`` the least important
             channels wherever they are, ``solved`` keeps the best summed score there is.
-        round_to: What sizes of tensors are to be multiples of.
+        legal: Which widths groups may be left with.
         normalize: Divide scores by their group's mean before groups are compared.
         original: What the ratio is a share of; what the program costs if left out.
     """
 
     ratio: float = 0.5
     method: Method = "global"
-    round_to: int = 1
+    legal: LegalWidths = field(default_factory=LegalWidths)
     normalize: bool = True
     original: float | None = None
 
@@ -73,7 +73,7 @@ def allocate_channels(cost: CostModel, scores: Mapping[int, float],
         [0, 1]
     """
     require_reachable(cost, allocation)
-    choices = widths_of(cost.groups, allocation.round_to, scores, allocation.normalize)
+    choices = widths_of(cost.groups, allocation.legal, scores, allocation.normalize)
     goal = aim = allocation.goal(cost.full)
     for _ in range(_REPAIRS):
         widths = _bisected(Problem(choices, cost, aim), allocation.method)
@@ -91,24 +91,24 @@ def require_reachable(cost: CostModel, allocation: Allocation) -> None:
     Raises:
         UsageError: It does not; what it keeps is named.
     """
-    least = cost.without(smallest(cost.groups, allocation.round_to))
+    least = cost.without(smallest(cost.groups, allocation.legal))
     if least > allocation.goal(cost.full):
         share = least / (allocation.original or cost.full)
         raise UsageError(
             f"cannot remove {allocation.ratio:.0%} of the {cost.target}: the smallest legal "
-            f"program keeps {share:.1%} (widths in steps of {allocation.round_to}); "
-            "ask for less, or ignore fewer layers")
+            f"program keeps {share:.1%} ({allocation.legal.words}); ask for less, lower "
+            "least_width or round_to, or ignore fewer layers")
 
 
-def smallest(groups: ChannelGroups, round_to: int) -> list[int]:
+def smallest(groups: ChannelGroups, legal: LegalWidths) -> list[int]:
     """The channels that go where the smallest legal program is left, all worth the same."""
-    choices = widths_of(groups, round_to)
+    choices = widths_of(groups, legal)
     return lowest(choices, narrowest(choices))
 
 
-def select_uniform(groups: ChannelGroups, strictness: float, round_to: int) -> list[int]:
+def select_uniform(groups: ChannelGroups, strictness: float, legal: LegalWidths) -> list[int]:
     """The channels that go when every group loses the same share, whatever they are worth."""
-    choices = widths_of(groups, round_to)
+    choices = widths_of(groups, legal)
     return lowest(choices, uniform(choices, strictness))
 
 

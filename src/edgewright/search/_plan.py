@@ -15,7 +15,7 @@ from edgewright.search._allocate import narrowest, smallest, uniform
 from edgewright.search._cost_model import CostModel
 from edgewright.search._polynomial import Polynomial, Widths
 from edgewright.search._sizes import SymbolicShapes
-from edgewright.search._widths import GroupWidths, widths_of
+from edgewright.search._widths import GroupWidths, LegalWidths, widths_of
 
 # Share of a figure's limit that pruning aims at: the file's structure takes bytes of its own, and
 # heads of early exits come on top.
@@ -60,7 +60,7 @@ class Plan:
 
 
 def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, float], *,
-               energy_mj: float, stored: StoredBits, round_to: int) -> Plan:
+               energy_mj: float, stored: StoredBits, legal: LegalWidths) -> Plan:
     """The least pruning that holds the budget's modelled figures (size, macs, energy).
 
     Args:
@@ -69,16 +69,16 @@ def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, flo
         limits: From `Budget.limits`, in base units.
         energy_mj: Modelled energy of the program as the file will compute it, nothing pruned.
         stored: The bits that its tensors will have in the file.
-        round_to: As in the pruning.
+        legal: The widths that pruning may leave.
 
     Raises:
         BudgetError: The smallest legal program breaks a limit already; it is named.
     """
-    removed = smallest(groups, round_to)
+    removed = smallest(groups, legal)
     least_macs, _ = groups.costs_without(removed)
     least_bytes = sum(_bytes(program, groups.shapes_without(removed), stored.fewest, _LEAST_FLOAT))
     _require(limits, {"size": _PACKED * least_bytes, "macs": least_macs})
-    choices = widths_of(groups, round_to)
+    choices = widths_of(groups, legal)
     macs = CostModel(program, groups, "macs")
     size = sum(_bytes(program, SymbolicShapes(groups), stored.most), Polynomial({}))
     modelled = {"macs": macs.full, "energy": energy_mj,

@@ -1,10 +1,11 @@
 """Model and data references, and the Task they make."""
 
+from edgewright.task._data_ref import DataRef, parse_data_ref
 from edgewright.task._dataset_split import DatasetSplit
-from edgewright.task._factory import is_factory
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
+from edgewright.task._seeded import seeded
 from edgewright.task._split import Batch, Split
 from edgewright.task._task import SplitLike, Task
 from edgewright.task._tensor_split import TensorSplit
@@ -13,6 +14,7 @@ from edgewright.task._weights import load_weights
 
 __all__ = [
     "Batch",
+    "DataRef",
     "DatasetSplit",
     "ImageSplit",
     "Images",
@@ -22,8 +24,9 @@ __all__ = [
     "Task",
     "TensorSplit",
     "View",
-    "is_factory",
     "load_model",
     "load_task",
     "load_weights",
+    "parse_data_ref",
+    "seeded",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from edgewright.errors import DataError, UsageError
+from edgewright.task._arrays import as_input
 from edgewright.task._split import (
     Batch,
     Split,
@@ -81,7 +84,7 @@ class DatasetSplit(Split):
             found = ", ".join(type(part).__name__ for part in (*tensors, targets))
             raise DataError(f"a batch of the {self.name} split holds {found}; inputs and targets "
                             "must be tensors, numbers or arrays")
-        tensors = tuple(t.float() if t.dtype == torch.float64 else t for t in tensors)
+        tensors = tuple(as_input(tensor, self.name) for tensor in tensors)
         check_lengths(tensors, targets, self.name)
         targets = class_indices(targets, self.name, indices)
         check_range(targets, self._num_classes, self.name, indices)
@@ -115,17 +118,32 @@ class _Collate:
                 raise DataError(f"a sample of the {self.name} split is a {_kind(sample)}; expected "
                                 "a pair (input, target)")
         try:
-            inputs, targets = default_collate(samples)
+            inputs, targets = default_collate([(sample[0], _label(sample[1]))
+                                               for sample in samples])
         except (RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"samples of the {self.name} split do not form a batch: {error}"
                             ) from error
         return inputs, targets
 
 
+def _label(target: Any) -> Any:
+    """A label as torch's default collate takes it: an unsigned number of numpy's it does not."""
+    return int(target) if isinstance(target, np.unsignedinteger) else target
+
+
 def _indexable(source: Any, name: str) -> Indexable:
     if isinstance(source, DataLoader):
         raise UsageError(f"the {name} split is a DataLoader; pass its dataset (loader.dataset), "
                          "for Edgewright makes the batches itself")
+    if isinstance(source, str | bytes | Path | Mapping | Tensor | np.ndarray):
+        raise DataError(f"the {name} split is a {type(source).__name__} alone; expected a Dataset, "
+                        "a pair (inputs, targets) of tensors, or an iterable of (input, target)")
+    if isinstance(source, tuple) and not all(isinstance(sample, tuple) and len(sample) == 2
+                                             for sample in source):
+        kinds = ", ".join(type(part).__name__ for part in source[:4])
+        raise DataError(f"the {name} split is a tuple of {len(source)} ({kinds}); expected a pair "
+                        "(inputs, targets) of tensors or arrays, with several inputs as a tuple: "
+                        "((first, second), targets)")
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         found: Indexable = source
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, final
@@ -67,6 +67,21 @@ class EncodedImages:
         if len(missing):
             self._decode(missing)
         return self._pixels[indices]
+
+    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """The files' bytes, and the size that their images are brought to.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        yield str(self.shape[1:]).encode()
+        for row in indices.tolist():
+            file = self._files[row]
+            try:
+                yield Path(file.path or "").read_bytes() if file.content is None else file.content
+            except OSError as error:
+                raise DataError(f"sample {row} of the {self._name} split ({file.path}) cannot be "
+                                f"read: {error.strerror or error}") from error
 
     def _decode(self, rows: NDArray[np.int64]) -> None:
         _, _, height, width = self.shape

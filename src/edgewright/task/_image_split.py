@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, Final, Protocol, final
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from edgewright.core import Preprocessing
 from edgewright.errors import DataError
 from edgewright.task._ahead import one_ahead
 from edgewright.task._augment import augment_batch
-from edgewright.task._split import Batch, Split, class_indices
+from edgewright.task._split import Batch, Split, bytes_of, class_indices
 from edgewright.task._view import Policy, View
+
+_STORED: Final = 1024  # images hashed at a time
 
 
 class Images(Protocol):
@@ -27,6 +29,9 @@ class Images(Protocol):
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images at these rows, (len(indices), C, H, W)."""
+
+    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """All that makes the images at these rows what they are, as it is stored."""
 
 
 @final
@@ -65,6 +70,23 @@ class ImageSplit(Split):
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
+    @property
+    def variation(self) -> str:
+        """Policies, and whether images are mirrored."""
+        return f"{super().variation}, mirrored" if self._flip else super().variation
+
+    def form(self) -> tuple[str, ...]:
+        """Type and shape of an image, without decoding one."""
+        recipe = self.preprocessing
+        return (f"float32 {(recipe.channels, recipe.height, recipe.width)}",)
+
+    def _contents(self) -> Iterator[bytes | memoryview]:
+        labels = self.labels()
+        assert labels is not None  # noqa: S101  (given to the base)
+        yield self.preprocessing.model_dump_json().encode()
+        yield bytes_of(labels)
+        yield from self._images.stored(self._indices.numpy())
+
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
         assert targets is not None  # noqa: S101  (given to the base)
@@ -100,6 +122,11 @@ class StoredImages:
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images at these rows, (len(indices), C, H, W)."""
         return self._pixels[indices]
+
+    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """The pixels, some images at a time."""
+        for start in range(0, len(indices), _STORED):
+            yield self._pixels[indices[start:start + _STORED]].reshape(-1).data
 
 
 def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, MissingExtraError, UsageError
+from edgewright.task._data_ref import DataRef, parse_data_ref
 from edgewright.task._encoded_images import EncodedImages, image_size
-from edgewright.task._factory import build, is_factory
+from edgewright.task._factory import build
 from edgewright.task._image_split import Images, ImageSplit, StoredImages
 from edgewright.task._image_table import ImageTable, read_image_table
 from edgewright.task._normalization import measure_normalization, parse_normalization
@@ -23,8 +24,6 @@ from edgewright.task._task import VALIDATION_SHARE, Task, part_rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DATA_FORMS: Final = ("digits, cifar10, cifar10:DIR, hf:NAME, parquet:DIR, imagefolder:DIR, "
-                     "file.py:factory or package.module:factory")
 _CIFAR10: Final = "uoft-cs/cifar10"
 _DIGITS_TEST: Final = 0.25
 _DIGITS_VAL: Final = 0.15
@@ -64,25 +63,29 @@ def load_task(ref: str, *, normalize: str | None = None, seed: int = 0) -> Task:
         >>> load_task("digits")
         Task('digits', train=1077, val=270, test=450)
     """
-    kind, _, rest = ref.partition(":")
-    if ref == "digits":
+    found = parse_data_ref(ref)
+    if found.scheme == "digits":
         return _digits(normalize, seed)
-    if kind == "cifar10":
-        tables = parquet_tables(Path(rest)) if rest else hub_tables(_CIFAR10)
-        return _image_task(tables, kind, normalize, seed)
-    if kind == "parquet" and rest:
-        return _image_task(parquet_tables(Path(rest)), Path(rest).name, normalize, seed)
-    if kind == "imagefolder" and rest:
-        return _image_task(image_folder_tables(Path(rest)), Path(rest).name, normalize, seed)
-    if kind == "hf" and rest:
-        name, _, config = rest.partition(":")
-        return _image_task(hub_tables(name, config or None), name, normalize, seed)
-    if not is_factory(ref):
-        raise UsageError(f"{ref!r} is not a data reference; expected {DATA_FORMS}")
+    if found.is_normalized_by_task:
+        tables, name = _tables(found)
+        return _image_task(tables, name, normalize, seed)
     if normalize is not None:
         raise UsageError(f"normalize={normalize!r} cannot be applied to {ref!r}: a factory's Task "
                          "holds inputs of its own making; normalise there")
     return build(ref, Task, DataError)
+
+
+def _tables(ref: DataRef) -> tuple[Mapping[str, pa.Table], str]:
+    """The tables of images that a reference names, by split, and what the data is called."""
+    if ref.scheme == "hf":
+        name, _, config = ref.place.partition(":")
+        return hub_tables(name, config or None), name
+    if not ref.place:
+        return hub_tables(_CIFAR10), ref.scheme
+    folder = Path(ref.place)
+    if ref.scheme == "imagefolder":
+        return image_folder_tables(folder), folder.resolve().name
+    return parquet_tables(folder), "cifar10" if ref.scheme == "cifar10" else folder.resolve().name
 
 
 def _digits(normalize: str | None, seed: int) -> Task:

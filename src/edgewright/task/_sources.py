@@ -102,7 +102,8 @@ def _columns(table: pa.Table) -> str:
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder")
+        what = "is a file, not a folder" if path.exists() else "is not a folder: there is none"
+        raise DataError(f"{path} {what} (looked in {Path.cwd()})")
     return path
 
 

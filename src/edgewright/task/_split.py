@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple, Self, final
+from typing import ClassVar, Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
+from edgewright.task._arrays import plain
+from edgewright.task._seeded import seeded
 from edgewright.task._view import Policy, View
 
-_NOT_INDICES = (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DIGESTED: Final = 256  # samples at a time
 
 
 class Batch(NamedTuple):
@@ -86,6 +89,43 @@ class Split(ABC):
         if labels is not None:
             check_range(labels, num_classes, self.name, self._indices)
 
+    @property
+    def variation(self) -> str:
+        """How a view may vary the inputs, in words."""
+        return ", ".join(sorted(self.policies))
+
+    @final
+    def digest(self) -> str:
+        """A checksum of every sample in order, input and label, as it is without augmentation.
+
+        Costs one pass over the data as it is stored: tensors are hashed where they lie, images as
+        their files' bytes (60,000 images of CIFAR-10 in about a second), the samples of a dataset
+        as it hands them out, with the global random generators at a fixed seed.
+
+        Returns:
+            SHA-256, in hex.
+
+        Example:
+            >>> from edgewright.task import TensorSplit
+            >>> split = TensorSplit(torch.eye(3), torch.arange(3))
+            >>> split.digest() == split.named("test").digest() == split.select([0, 2]).digest()
+            False
+        """
+        state = hashlib.sha256()
+        state.update(f"{type(self).__name__} {len(self)}\n".encode())
+        with seeded(0):
+            for content in self._contents():
+                state.update(len(content).to_bytes(8, "little"))
+                state.update(content)
+        return state.hexdigest()
+
+    def _contents(self) -> Iterator[bytes | memoryview]:
+        """All that `digest` is of, in order, whatever the size of the pieces."""
+        for batch in self.batches(_DIGESTED) if len(self) else ():
+            for tensor in (*batch.inputs, batch.targets):
+                yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+                yield bytes_of(tensor)
+
     @abstractmethod
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         """A batch for each chunk of sample positions."""
@@ -124,6 +164,11 @@ class Split(ABC):
         """The inputs of the first ``n`` samples (fewer where there are fewer), as one batch."""
         return next(self.select(range(min(n, len(self)))).batches(max(n, 1))).inputs
 
+    def form(self) -> tuple[str, ...]:
+        """Type and shape of each input of a sample; where a split cannot say, of its first."""
+        return tuple(f"{plain(tensor.dtype)} {tuple(tensor.shape[1:])}"
+                     for tensor in self.example())
+
     @final
     def sample(self, n: int, *, seed: int = 0) -> Self:
         """A random subset of ``n`` samples (all of them where there are fewer), kept in order."""
@@ -137,20 +182,33 @@ class Split(ABC):
         return twin
 
 
+def bytes_of(tensor: Tensor) -> memoryview:
+    """A tensor's elements in order, as they lie in memory.
+
+    Example:
+        >>> bytes(bytes_of(torch.tensor([1, 2], dtype=torch.uint8)))
+        b'\\x01\\x02'
+    """
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().data
+
+
 def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
     """The targets as int64, once they are seen to be a vector of class indices.
 
     Raises:
         DataError: They are no integers, no vector, or one is negative.
     """
-    if targets.dtype in _NOT_INDICES or targets.is_complex():
-        raise DataError(f"the targets of the {name} split are {_plain(targets.dtype)}; expected "
-                        "integers, the index of each sample's class")
+    if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
+        raise DataError(f"the targets of the {name} split are {plain(targets.dtype)}; expected "
+                        "integers, the index of each sample's class (argmax(1) of one-hot rows, "
+                        "long() of whole numbers)")
     if targets.ndim != 1:
         raise DataError(f"the targets of the {name} split have shape {tuple(targets.shape)}; "
                         "expected one class index a sample, shape (N,)")
+    targets = targets.long()
     check_range(targets, None, name, indices)
-    return targets.long()
+    return targets
 
 
 def check_range(targets: Tensor, num_classes: int | None, name: str,
@@ -183,11 +241,26 @@ def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None =
 def check_lengths(inputs: tuple[Tensor, ...], targets: Tensor, name: str) -> None:
     """Refuse inputs and targets of different lengths."""
     lengths = {len(tensor) if tensor.ndim else 0 for tensor in (*inputs, targets)}
-    if len(lengths) != 1:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
-                        f"{tuple(targets.shape)}; their lengths must agree")
+    if len(lengths) == 1:
+        return
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+    count = len(targets) if targets.ndim else 0
+    turned = [tensor for tensor in inputs
+              if tensor.ndim > 1 and len(tensor) != count and count in tensor.shape]
+    remedy = (f"; samples come first: transpose the one of shape {tuple(turned[0].shape)}, and "
+              "back within the model" if turned else "")
+    raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
+                    f"{tuple(targets.shape)}; their lengths must agree{remedy}")
 
 
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def check_alike(reference: Split, other: Split) -> None:
+    """Refuse a split whose samples another model would take than another split's.
+
+    Raises:
+        DataError: Names both splits, shapes and types.
+    """
+    first, second = reference.form(), other.form()
+    if first != second:
+        raise DataError(f"a sample of the {other.name} split is {' and '.join(second)}, one of "
+                        f"the {reference.name} split {' and '.join(first)}; a model takes one "
+                        "form: prepare both in the same way")

@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, UsageError
+from edgewright.task._arrays import as_tensor
 from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import ImageSplit
-from edgewright.task._split import Split
+from edgewright.task._split import Split, check_alike
 from edgewright.task._tensor_split import TensorSplit
 
 Array: TypeAlias = Tensor | NDArray[Any]
@@ -120,6 +121,8 @@ class Task:
         for split in (self.train, self.val, self.test):
             if len(split) == 0:
                 raise DataError(f"the {split.name} split of task {self.name!r} is empty")
+        for split in (self.val, self.test):
+            check_alike(self.train, split)
         if len(self.val) == len(self.test) and _starts_alike(self.val, self.test):
             raise UsageError(f"val and test of task {self.name!r} hold the same samples; the test "
                              "split must not select anything: leave val out, and a tenth of train "
@@ -147,8 +150,9 @@ def _as_split(data: Any, name: str, preprocessing: Preprocessing | None) -> Spli
         return data.named(name)
     if not _is_pair(data):
         return DatasetSplit(data, name=name)
-    inputs = tuple(map(torch.as_tensor, data[0] if isinstance(data[0], tuple) else data[:1]))
-    targets = torch.as_tensor(data[1])
+    inputs = tuple(as_tensor(part, f"the inputs of the {name} split")
+                   for part in (data[0] if isinstance(data[0], tuple) else data[:1]))
+    targets = as_tensor(data[1], f"the targets of the {name} split")
     if any(tensor.dtype == torch.uint8 for tensor in inputs):
         if preprocessing is None:
             raise DataError(f"the {name} split holds uint8 images; give Task(preprocessing=...), "

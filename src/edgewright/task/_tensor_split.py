@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import final
 
-import torch
 from torch import Tensor
 
+from edgewright.task._arrays import as_input, as_tensor
 from edgewright.task._split import (
     Batch,
     Split,
@@ -23,7 +23,8 @@ class TensorSplit(Split):
     """Inputs and targets held in memory, handed to the model as they are; augmentation is none.
 
     Args:
-        inputs: One tensor (N, ...) or one for each argument of the model; float64 becomes float32.
+        inputs: One tensor (N, ...) or one for each argument of the model; any floating
+            point becomes float32.
         targets: Class indices, shape (N,), any integer type.
         name: What error messages call the split.
 
@@ -40,7 +41,9 @@ class TensorSplit(Split):
     def __init__(self, inputs: Tensor | Sequence[Tensor], targets: Tensor, *,
                  name: str = "data") -> None:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        self._inputs = tuple(t.float() if t.dtype == torch.float64 else t for t in tensors)
+        tensors = tuple(as_tensor(tensor, f"the inputs of the {name} split") for tensor in tensors)
+        self._inputs = tuple(as_input(tensor, name) for tensor in tensors)
+        targets = as_tensor(targets, f"the targets of the {name} split")
         check_lengths(self._inputs, targets, name)
         check_finite(self._inputs, name)
         super().__init__(name, len(targets), class_indices(targets, name))

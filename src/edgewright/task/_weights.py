@@ -28,8 +28,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         ModelError: The file is missing or corrupt, or its keys or shapes do not fit; names them.
     """
-    state = _unwrapped(_read(path), path)
     expected = module.state_dict()
+    state = _single(_unwrapped(_read(path), path), expected)
     wrong = [f"{key} (file {tuple(state[key].shape)}, model {tuple(expected[key].shape)})"
              for key in expected if key in state and state[key].shape != expected[key].shape]
     fitting = {key: value for key, value in state.items()
@@ -64,10 +64,15 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError(f"{path} holds a {type(content).__name__}; expected a state dict of "
                          "tensors, as module.state_dict() gives it")
-    state = {str(key): value for key, value in content.items()}
-    if state and all(key.startswith(_PARALLEL_PREFIX) for key in state):
-        state = {key.removeprefix(_PARALLEL_PREFIX): value for key, value in state.items()}
-    return state
+    return {str(key): value for key, value in content.items()}
+
+
+def _single(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without DataParallel's prefix, where the model knows the names without it and not with it."""
+    bare = {key.removeprefix(_PARALLEL_PREFIX): value for key, value in state.items()}
+    is_parallel = all(key.startswith(_PARALLEL_PREFIX) for key in state)
+    known = len(expected.keys() & state.keys()), len(expected.keys() & bare.keys())
+    return bare if is_parallel and known[1] > known[0] else state
 
 
 def _listed(what: str, keys: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Training: one loop, into which objectives plug."""
 
+from edgewright.training._check_outputs import check_program
 from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
@@ -8,12 +9,13 @@ from edgewright.training._objective import (
     LabelLoss,
     Objective,
     WrappedObjective,
-    as_outputs,
     label_loss,
 )
+from edgewright.training._optimizer import check_trainable
+from edgewright.training._outputs import as_outputs, check_count, check_logits
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
-from edgewright.training._settings import Settings
+from edgewright.training._score import Score
 from edgewright.training._step_hook import Step, StepHook
 from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
 from edgewright.training._train import train
@@ -28,7 +30,7 @@ __all__ = [
     "Predictions",
     "Progress",
     "RichProgress",
-    "Settings",
+    "Score",
     "Step",
     "StepHook",
     "Tracked",
@@ -37,6 +39,10 @@ __all__ = [
     "TrainingRecord",
     "WrappedObjective",
     "as_outputs",
+    "check_count",
+    "check_logits",
+    "check_program",
+    "check_trainable",
     "evaluate_module",
     "label_loss",
     "on_device",

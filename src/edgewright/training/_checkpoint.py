@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import json
-import os
 import pickle
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from edgewright.core import write_atomically
 from edgewright.errors import StorageError
 from edgewright.training._losses import PartialEpoch
 from edgewright.training._record import EpochRecord
 from edgewright.training._run import Run
+from edgewright.training._score import Score
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Checkpoint:
         hooks: State of each of the objective's hooks.
         history: Every epoch so far.
         partial: What is done of the next one.
+        start: Score of the weights that the run was given, where they may be its result.
     """
 
     fingerprint: str
@@ -47,28 +49,28 @@ class Checkpoint:
     hooks: list[dict[str, Tensor]]
     history: tuple[EpochRecord, ...]
     partial: PartialEpoch
+    start: Score | None
 
     def save(self, path: Path) -> None:
-        """Write to a temporary file beside ``path``, then move it there.
+        """Write to ``path``, atomically.
+
+        torch writes to memory alone: on a disk that is full, its writer ends the whole process.
 
         Raises:
             StorageError: The disk cannot take it.
         """
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
-                    "partial": asdict(self.partial)}
-        draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
+                    "partial": asdict(self.partial),
+                    "start": None if self.start is None else asdict(self.start)}
+        stream = io.BytesIO()
+        torch.save(content, stream)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise StorageError(f"cannot write the checkpoint {path}: {error}") from error
+        except OSError as error:
+            raise StorageError(f"cannot write the checkpoint {path}: {error.strerror or error}; "
+                               "name a file in a folder that can be written") from error
+        write_atomically(path, stream.getbuffer())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, str]:
@@ -86,8 +88,11 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
             return None, (f"the checkpoint {path} is of a run with other settings, seed, data or "
                           "weights; training from the start")
         del content["format"]
-        content["history"] = tuple(EpochRecord(**record) for record in content["history"])
+        content["history"] = tuple(
+            EpochRecord(**record | {"score": Score(**record["score"])})
+            for record in content["history"])
         content["partial"] = PartialEpoch(**content["partial"])
+        content["start"] = None if content["start"] is None else Score(**content["start"])
         found = Checkpoint(**content)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
             ValueError, AttributeError) as error:
@@ -96,10 +101,13 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
 
 
 def fingerprint_of(run: Run) -> str:
-    """A digest of all that shapes a run: settings, objective, seed, split sizes, first weights."""
-    samples = (len(run.task.train), len(run.task.val))
+    """A digest of all that shapes a run: settings, objective, seed, data, first weights.
+
+    Every training and validation sample counts; see `Split.digest` for what that costs.
+    """
+    samples = (run.task.train.variation, run.task.train.digest(), run.task.val.digest())
     digest = hashlib.sha256(json.dumps(
-        [run.config.model_dump(), run.objective.name, run.seed, samples],
+        [run.config.model_dump(), run.objective.name, run.seed, run.exits, samples],
         sort_keys=True).encode())
     for name, tensor in run.module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.training._memory_format import formatted
-from edgewright.training._objective import as_outputs
+from edgewright.training._outputs import as_outputs
 from edgewright.training._run import Run
 
 Wanted = bool | Literal["auto"]

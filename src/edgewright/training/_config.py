@@ -7,8 +7,8 @@ from typing import Literal, final
 import torch
 from pydantic import Field
 
+from edgewright.core import Settings
 from edgewright.task import Policy, View
-from edgewright.training._settings import Settings
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -31,7 +31,7 @@ class Training(Settings):
         weight_decay: On tensors of two or more dimensions only (not on biases and norms).
         schedule: ``cosine`` to 0 (Loshchilov & Hutter 2017), ``one_cycle`` (Smith & Topin 2018,
             learning rate only), ``constant``, all by step, or ``plateau``: a tenth after every
-            ``plateau_epochs`` without a better validation accuracy (as He et al. 2016).
+            ``plateau_epochs`` without a better validation score (as He et al. 2016).
         plateau_epochs: Counted only where the objective's constraints have settled.
         warmup_epochs: Linear rise of the learning rate; the length of the rise of ``one_cycle``,
             for which 0 is three tenths of the run.
@@ -46,7 +46,8 @@ class Training(Settings):
         augment: Vary the training inputs: ``standard`` (or True) crops and mirrors images, where
             the split holds them as such; ``rand_augment`` (Cubuk et al. 2020) distorts them before
             that, by torchvision, and refuses other data.
-        patience: Stop after so many epochs without a better validation accuracy.
+        patience: Stop after so many epochs without a better validation score: accuracy, or what
+            else the objective is judged by.
         precision: ``auto`` is bf16-mixed on a CUDA device that has it, else 32-true.
         accelerator: Kind of device; ``auto`` takes the best there is.
         devices: How many of them share each batch, one process each. Means over the samples and

@@ -153,6 +153,11 @@ class AllTakePart(StepHook):
                              f"loss: {', '.join(idle)}; freeze them (requires_grad_(False)), or "
                              "use one device")
 
+    @property
+    def admits_start(self) -> bool:
+        """It constrains no weights."""
+        return True
+
 
 @final
 class _Telling:

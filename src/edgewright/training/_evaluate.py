@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.task import Batch, Split
-from edgewright.training._objective import as_outputs
+from edgewright.training._outputs import as_outputs, check_logits
 
 
 class Predictions(NamedTuple):
@@ -38,7 +38,10 @@ def evaluate_module(module: nn.Module, split: Split, *, batch_size: int = 256,
         device: Where the batches go; None for where the module is.
 
     Returns:
-        Fractions between 0 and 1, one an output, the final one last.
+        Fractions between 0 and 1, one per output, the final one last.
+
+    Raises:
+        ModelError: An output is not floating point (N, classes) of two classes or more.
 
     Example:
         >>> from edgewright.task import TensorSplit
@@ -47,8 +50,8 @@ def evaluate_module(module: nn.Module, split: Split, *, batch_size: int = 256,
         (0.75,)
     """
     correct: list[int | Tensor] = []
-    for outputs, targets in _run(module, split, batch_size, device):
-        hits = [(logits.argmax(dim=1) == targets).sum() for logits in outputs]
+    for outputs, batch in passes(module, split, batch_size=batch_size, device=device, logits=True):
+        hits = [(logits.argmax(dim=1) == batch.targets).sum() for logits in outputs]
         correct = [a + b for a, b in zip(correct or [0] * len(hits), hits, strict=True)]
     return tuple(int(count) / len(split) for count in correct)
 
@@ -63,8 +66,8 @@ def predict(module: nn.Module, split: Split, *, batch_size: int = 256,
         >>> predict(torch.nn.Identity(), split, batch_size=2).outputs[0].shape
         torch.Size([3, 3])
     """
-    batches = [(tuple(logits.cpu() for logits in outputs), targets.cpu())
-               for outputs, targets in _run(module, split, batch_size, device)]
+    batches = [(tuple(logits.cpu() for logits in outputs), batch.targets.cpu()) for outputs, batch
+               in passes(module, split, batch_size=batch_size, device=device, logits=True)]
     by_output = zip(*(outputs for outputs, _ in batches), strict=True)
     return Predictions(tuple(torch.cat(parts) for parts in by_output),
                        torch.cat([targets for _, targets in batches]))
@@ -83,8 +86,30 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         targets=batch.targets.to(device, non_blocking=True))
 
 
-def _run(module: nn.Module, split: Split, batch_size: int,
-         device: torch.device | None) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+def passes(module: nn.Module, split: Split, *, batch_size: int = 256,
+           device: torch.device | None = None,
+           logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
+    """What the module puts out for each batch of a split; see `evaluate_module`.
+
+    Args:
+        module: Runs in evaluation mode, without gradients.
+        split: The samples.
+        batch_size: Samples at a time.
+        device: Where the batches go; None for where the module is.
+        logits: Refuse outputs that are no logits of a classifier.
+
+    Yields:
+        All output tensors, and the batch, both on the device.
+
+    Raises:
+        ModelError: The module returns something else than tensors, or no logits.
+
+    Example:
+        >>> from edgewright.task import TensorSplit
+        >>> split = TensorSplit(torch.eye(3), torch.tensor([0, 1, 2]))
+        >>> [len(outputs) for outputs, _ in passes(torch.nn.Identity(), split, batch_size=2)]
+        [1, 1]
+    """
     where = device_of(module) if device is None else device
     was_training = module.training
     module.eval()
@@ -93,6 +118,8 @@ def _run(module: nn.Module, split: Split, batch_size: int,
             there = on_device(batch, where)
             with torch.inference_mode():
                 outputs = as_outputs(module(*there.inputs))
-            yield outputs, there.targets
+            if logits:
+                check_logits(outputs, len(there.targets))
+            yield outputs, there
     finally:
         module.train(was_training)

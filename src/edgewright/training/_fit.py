@@ -8,9 +8,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.strategy import Strategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import nn
 
 from edgewright.errors import UsageError
+from edgewright.training._check_outputs import check_outputs
 from edgewright.training._checkpoint import fingerprint_of
 from edgewright.training._compiled import compiled_passes
 from edgewright.training._config import Training
@@ -18,7 +19,7 @@ from edgewright.training._evaluate import device_of
 from edgewright.training._loop import Loop
 from edgewright.training._memory_format import fastest_format
 from edgewright.training._mixing import check_mixing
-from edgewright.training._objective import Objective, as_outputs
+from edgewright.training._objective import Objective
 from edgewright.training._progress import Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
@@ -36,8 +37,9 @@ def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
         _move(module, run.objective, device)
         example = tuple(tensor.to(device) for tensor in run.task.train.example(2))
         check_mixing(config, example, run.objective)
-        classes = _classes(module, example)
-        run.task.check(classes)
+        classes = check_outputs(module, run.task, run.objective, run.exits)
+        if config.mixup or config.cutmix:
+            run.task.check(classes)
         memory_format = stack.enter_context(
             fastest_format(module, example, channels_last=config.channels_last))
         passes = compiled_passes(run, fabric, memory_format)
@@ -67,16 +69,6 @@ def fabric_on(config: Training, devices: int, strategy: str | Strategy) -> Fabri
         raise UsageError(f"cannot train with accelerator={config.accelerator!r}, devices="
                          f"{devices} and precision={config.precision!r} on this machine: {error}"
                          ) from error
-
-
-def _classes(module: nn.Module, example: tuple[Tensor, ...]) -> int:
-    """How many the module tells apart."""
-    was_training = module.training
-    module.eval()
-    with torch.inference_mode():
-        outputs = as_outputs(module(*example))
-    module.train(was_training)
-    return outputs[-1].shape[-1]
 
 
 def _move(module: nn.Module, objective: Objective, device: torch.device) -> None:

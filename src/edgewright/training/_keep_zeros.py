@@ -55,3 +55,8 @@ class KeepZeros(StepHook):
         del step
         for parameter, zeros in self._held:
             parameter.masked_fill_(zeros, 0.0)
+
+    @property
+    def admits_start(self) -> bool:
+        """The zeros are there from the beginning."""
+        return True

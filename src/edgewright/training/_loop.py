@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from edgewright.errors import TrainingError
 from edgewright.training._average import check_hooks
 from edgewright.training._checkpoint import Checkpoint, load_checkpoint, snapshot
-from edgewright.training._evaluate import evaluate_module
 from edgewright.training._losses import Losses, PartialEpoch
 from edgewright.training._progress import Progress
 from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_gain
 from edgewright.training._run import Run
 from edgewright.training._schedule import learning_rate
+from edgewright.training._score import Score
 from edgewright.training._seeds import reseed, step_seed
 from edgewright.training._shares import Share
 from edgewright.training._step_hook import Step
@@ -40,7 +40,8 @@ class Loop:
         notes: What the record shall say of how it runs.
         history: The epochs that are done.
         partial: Where an interrupted run left the next one.
-        best: Weights of the best of them.
+        start: Score of the weights that were given, where they may be the result.
+        best: The best weights so far.
     """
 
     run: Run
@@ -50,6 +51,7 @@ class Loop:
     notes: tuple[str, ...] = ()
     history: tuple[EpochRecord, ...] = ()
     partial: PartialEpoch = field(default_factory=PartialEpoch)
+    start: Score | None = None
     best: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Loop:
 
     def train(self, progress: Progress) -> TrainingRecord:
         """All epochs, or those that an interrupted run has left."""
-        notes = [*self.notes, *self._resume()]
+        notes = [*self.notes, *self._begin()]
         for note in notes:
             progress.note(note)
         progress.start(self.run.config.epochs, self.share.steps, len(self.history))
@@ -75,8 +77,11 @@ class Loop:
         finally:
             self.run.module.load_state_dict(self.best)
             self.run.module.eval()
-        return TrainingRecord(self.history, len(self.history) < self.run.config.epochs,
-                              tuple(notes))
+        if not self._record.best_epoch:
+            notes.append(f"no epoch was as good as the weights given ({self.start}): kept these")
+            progress.note(notes[-1])
+        return replace(self._record, stopped_early=len(self.history) < self.run.config.epochs,
+                       notes=tuple(notes))
 
     def _is_over(self) -> bool:
         if len(self.history) == self.run.config.epochs:
@@ -88,14 +93,14 @@ class Loop:
     def _epoch(self, progress: Progress) -> None:
         since = time.perf_counter() - self.partial.seconds
         loss = self._train_epoch(progress)
-        accuracy = self._validate()
+        score = self._validate(self._result)
         last = self._step_at(self.share.steps - 1)
         number = len(self.history) + 1
         settled = number == self.run.config.epochs or all(
             hook.settled(last) for hook in self.run.objective.hooks)
-        record = EpochRecord(number, loss, accuracy, last.lr, time.perf_counter() - since, settled)
+        record = EpochRecord(number, loss, score, last.lr, time.perf_counter() - since, settled)
         self.history, self.partial = (*self.history, record), PartialEpoch()
-        if settled and self._best_epoch() == number:
+        if settled and self._record.best_epoch == number:
             self.best = snapshot(self._result)
         progress.epoch(record)
         self._save()
@@ -119,14 +124,15 @@ class Loop:
         self._check_weights(self.share.steps - 1)
         return mean
 
-    def _validate(self) -> float:
+    def _validate(self, module: nn.Module) -> Score:
         """By the first device; the others' batch norms have seen other samples."""
-        accuracy = 0.0
+        score = None
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
-                accuracy = evaluate_module(self._result, self.run.task.val,
-                                           device=self.fabric.device)[-1]
-        return self.fabric.broadcast(accuracy)
+                score = self.run.objective.validate(module, self.run.task.val,
+                                                    device=self.fabric.device)
+        found: Score = self.fabric.broadcast(score)  # type: ignore[assignment]
+        return found
 
     @property
     def _result(self) -> nn.Module:
@@ -140,8 +146,10 @@ class Loop:
         return Step(index, config.epochs * steps,
                     learning_rate(config, index, steps, self.history))
 
-    def _best_epoch(self) -> int:
-        return TrainingRecord(self.history, stopped_early=False).best_epoch
+    @property
+    def _record(self) -> TrainingRecord:
+        """Of what is done so far."""
+        return TrainingRecord(self.history, stopped_early=False, start=self.start)
 
     def _check_weights(self, index: int) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.run.module.parameters()):
@@ -149,20 +157,25 @@ class Loop:
 
     def _diverged(self, index: int, what: str) -> TrainingError:
         config = self.run.config
-        kept = (f"of epoch {self._best_epoch()}" if any(r.settled for r in self.history) else
-                "from before the training")
+        best = self._record.best_epoch if any(r.settled for r in self.history) else 0
+        kept = f"of epoch {best}" if best else "from before the training"
         return TrainingError(
             f"training diverged in epoch {len(self.history) + 1} of {config.epochs}, at step "
             f"{index + 1} of {self.share.steps}: {what}. Lower lr ({config.lr:g}), add "
             f"warmup_epochs or set clip_norm. The model holds the weights {kept}")
 
-    def _resume(self) -> list[str]:
-        path = self.run.checkpoint
-        if path is None:
-            return []
-        found, reason = load_checkpoint(path, self.fingerprint)
-        if found is None:
-            return [reason] if reason else []
+    def _begin(self) -> list[str]:
+        """Go on from the checkpoint, or look at what was given; what is to be said of it."""
+        path, found, reason = self.run.checkpoint, None, ""
+        if path is not None:
+            found, reason = load_checkpoint(path, self.fingerprint)
+        if found is not None:
+            return [f"resumed after {self._resume(found)} from {path}"]
+        if all(hook.admits_start for hook in self.run.objective.hooks):
+            self.start = self._validate(self.run.module)
+        return [reason] if reason else []
+
+    def _resume(self, found: Checkpoint) -> str:
         self.run.module.load_state_dict(found.module)
         if self.updates.average is not None:
             self.updates.average.load_state_dict(found.average)
@@ -171,10 +184,10 @@ class Loop:
         for hook, state in zip(self.run.objective.hooks, found.hooks, strict=True):
             hook.load_state(state)
         self.best, self.history, self.partial = found.best, found.history, found.partial
-        place = f"epoch {len(self.history)}"
+        self.start = found.start
         if self.partial.steps:
-            place = f"step {self.partial.steps} of epoch {len(self.history) + 1}"
-        return [f"resumed after {place} from {path}"]
+            return f"step {self.partial.steps} of epoch {len(self.history) + 1}"
+        return f"epoch {len(self.history)}"
 
     def _save(self) -> None:
         self._saved = time.perf_counter()
@@ -187,4 +200,4 @@ class Loop:
             optimizer=self.updates.optimizer.state_dict(),
             precision=self.fabric.strategy.precision.state_dict(),
             hooks=[hook.state() for hook in self.run.objective.hooks],
-            history=self.history, partial=self.partial).save(self.run.checkpoint)
+            history=self.history, partial=self.partial, start=self.start).save(self.run.checkpoint)

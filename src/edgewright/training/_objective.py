@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgewright.errors import ModelError
-from edgewright.task import Batch
+from edgewright.task import Batch, Split
+from edgewright.training._evaluate import evaluate_module, passes
+from edgewright.training._outputs import check_logits
+from edgewright.training._score import Score
 from edgewright.training._step_hook import StepHook
 
 
 class Objective(ABC):
-    """A loss on everything the model puts out; `train` minimises it."""
+    """A loss on everything the model puts out; `train` minimises it.
+
+    It also says what the outputs have to be, and by what the epochs are compared. One of your own
+    takes whatever outputs there are, and is judged by its own mean loss on the validation split;
+    where the outputs are logits and the targets their labels (a focal loss, say), let
+    ``classifies`` be True; override ``validate`` for any other measure.
+
+    Example:
+        >>> from edgewright.task import TensorSplit
+        >>> class Squares(Objective):
+        ...     def loss(self, outputs, batch):
+        ...         return F.mse_loss(outputs[-1], batch.inputs[0])
+        >>> split = TensorSplit(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))
+        >>> str(Squares().validate(torch.nn.Identity(), split))
+        'loss 0'
+    """
 
     @property
     def name(self) -> str:
@@ -37,6 +54,46 @@ class Objective(ABC):
         """Whether it looks samples up by their rows, and so knows nothing of their mixtures."""
         return False
 
+    @property
+    def classifies(self) -> bool:
+        """Whether outputs are logits, one tensor per exit, and the task's targets their labels."""
+        return False
+
+    @property
+    def features(self) -> int:
+        """How many of the first outputs, in training mode alone, are features and no logits."""
+        return 0
+
+    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
+        """Refuse outputs that the loss is not made for, before anything is trained.
+
+        Args:
+            outputs: Of the module in evaluation mode, for the batch.
+            batch: Some training samples.
+            exits: How many of the outputs are early exits.
+
+        Raises:
+            ModelError: The objective classifies, and they are no logits, or not one per exit.
+        """
+        if self.classifies:
+            check_logits(outputs, len(batch.targets), exits)
+
+    def validate(self, module: nn.Module, split: Split, *,
+                 device: torch.device | None = None) -> Score:
+        """By what the epochs are compared: accuracy where it classifies, else its own mean loss.
+
+        Args:
+            module: What is trained; it ends in the mode it was in.
+            split: The validation samples. Rows of their batches are those of the validation data.
+            device: Where the module is; None looks.
+        """
+        if self.classifies:
+            return Score("accuracy", evaluate_module(module, split, device=device)[-1],
+                         unit="fraction")
+        total = sum(float(self.loss(outputs, batch)) * len(batch.targets)
+                    for outputs, batch in passes(module, split, device=device))
+        return Score("loss", total / len(split), higher_is_better=False)
+
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds to where the training is; by default nothing."""
         del device
@@ -46,7 +103,8 @@ class Objective(ABC):
         """The scalar to minimise.
 
         Args:
-            outputs: Logits (N, classes), one tensor an exit, the final one last.
+            outputs: All that the module returned; of a classifier, logits (N, classes), one tensor
+                per exit, the final one last.
             batch: What the model was given, after augmentation, and the targets.
         """
 
@@ -76,6 +134,25 @@ class WrappedObjective(Objective):
         """The objective's own."""
         return self._objective.recalls
 
+    @property
+    def classifies(self) -> bool:
+        """The objective's own."""
+        return self._objective.classifies
+
+    @property
+    def features(self) -> int:
+        """The objective's own."""
+        return self._objective.features
+
+    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
+        """The objective's own."""
+        self._objective.check(outputs, batch, exits)
+
+    def validate(self, module: nn.Module, split: Split, *,
+                 device: torch.device | None = None) -> Score:
+        """The objective's own."""
+        return self._objective.validate(module, split, device=device)
+
     def to(self, device: torch.device) -> None:
         """Move whatever the objective holds."""
         self._objective.to(device)
@@ -103,6 +180,11 @@ class LabelLoss(Objective):
         """Identifies the objective and its settings in a checkpoint."""
         return f"LabelLoss({self._label_smoothing})"
 
+    @property
+    def classifies(self) -> bool:
+        """Always."""
+        return True
+
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """Mean over the outputs of the mean cross-entropy."""
         return label_loss(outputs, batch.targets, self._label_smoothing)
@@ -124,21 +206,3 @@ def label_loss(outputs: tuple[Tensor, ...], targets: Tensor,
     """
     return torch.stack([F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
                         for logits in outputs]).mean()
-
-
-def as_outputs(result: Any) -> tuple[Tensor, ...]:
-    """What a module returned as a tuple of tensors, one an exit.
-
-    Raises:
-        ModelError: It is neither a tensor, nor a tuple or list of them.
-
-    Example:
-        >>> len(as_outputs(torch.zeros(2, 3))), len(as_outputs([torch.zeros(2), torch.zeros(2)]))
-        (1, 2)
-    """
-    if isinstance(result, Tensor):
-        return (result,)
-    if isinstance(result, tuple | list) and result and all(isinstance(r, Tensor) for r in result):
-        return tuple(result)
-    raise ModelError(f"the model returned a {type(result).__name__}; expected a tensor of logits, "
-                     "or a tuple of them (one an exit, the final one last)")

@@ -34,6 +34,7 @@ def optimizer_for(module: nn.Module, config: Training) -> Optimizer:
     Raises:
         UsageError: Nothing requires a gradient.
     """
+    check_trainable(module)
     relative = _relative_steps(module)
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for parameter in module.parameters():
@@ -44,12 +45,21 @@ def optimizer_for(module: nn.Module, config: Training) -> Optimizer:
                 "params": [], "size": size,
                 "weight_decay": config.weight_decay if decays else 0.0})
             group["params"].append(parameter)
-    if not groups:
-        raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient; "
-                         "there is nothing to train")
     if config.optimizer == "adamw":
         return AdamW(groups.values(), lr=config.lr)
     return SGD(groups.values(), lr=config.lr, momentum=config.momentum)
+
+
+def check_trainable(module: nn.Module) -> None:
+    """See that there is something to train.
+
+    Raises:
+        UsageError: Nothing requires a gradient.
+    """
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UsageError(f"{type(module).__name__} has no parameter that requires a gradient; "
+                         "there is nothing to train: call requires_grad_(True) on what may change "
+                         "in the model, and capture it then")
 
 
 def _relative_steps(module: nn.Module) -> dict[int, float]:

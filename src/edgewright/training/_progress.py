@@ -77,11 +77,11 @@ class RichProgress:
         self._done = 0
         self._samples = 0
         self._since = 0.0
-        self._accuracy = "-"
+        self._score = "-"
 
     def start(self, epochs: int, steps: int, done: int) -> None:
         """Show the bar, where there is a terminal."""
-        self._epochs, self._steps, self._done, self._accuracy = epochs, steps, done, "-"
+        self._epochs, self._steps, self._done, self._score = epochs, steps, done, "-"
         self._start_clock()
         if self._console.is_terminal:
             self._bar = _bar(self._console)
@@ -96,20 +96,20 @@ class RichProgress:
             return
         speed = self._samples / max(time.monotonic() - self._since, 1e-9)
         shown = "-" if math.isnan(loss) else f"{loss:.3f}"
-        status = f"loss {shown}  accuracy {self._accuracy}  {speed:,.0f} samples/s"
+        status = f"loss {shown}  val {self._score}  {speed:,.0f} samples/s"
         self._bar.update(self._bar.task_ids[0], advance=1, status=status,
                          description=self._heading())
 
     def epoch(self, record: EpochRecord) -> None:
-        """Note the accuracy; write a line where lines were asked for."""
+        """Note the score; write a line where lines were asked for."""
         self._done = record.epoch
         if self._bar is not None:  # of a resumed epoch, only the steps since then were told
             self._bar.update(self._bar.task_ids[0], completed=record.epoch * self._steps)
-        self._accuracy = f"{record.val_accuracy:.2%}"
+        self._score = str(record.score)
         self._start_clock()
         if self._lines and self._bar is None:
             self._print(f"{self._label} {record.epoch}/{self._epochs}: loss {record.loss:.4f}, "
-                        f"accuracy {self._accuracy}, {record.seconds:.1f} s")
+                        f"val {self._score}, {record.seconds:.1f} s")
 
     def note(self, text: str) -> None:
         """Write a line, on a terminal or where lines were asked for."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+from edgewright.training._score import Score
+
+_ACCURACY: Final = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -12,7 +19,7 @@ class EpochRecord:
     Attributes:
         epoch: Counted from 1.
         loss: Mean of the objective over the training samples.
-        val_accuracy: Of the last output, on the validation split.
+        score: On the validation split, of what the objective is judged by.
         lr: Learning rate of the last step.
         seconds: Training and validation together.
         settled: Whether the weights may be kept: not where a constraint was still tightening.
@@ -20,10 +27,15 @@ class EpochRecord:
 
     epoch: int
     loss: float
-    val_accuracy: float
+    score: Score
     lr: float
     seconds: float
     settled: bool = True
+
+    @property
+    def val_accuracy(self) -> float:
+        """Accuracy of the last output on the validation split; NaN where another score counts."""
+        return _accuracy(self.score)
 
 
 @dataclass(frozen=True)
@@ -33,28 +45,49 @@ class TrainingRecord:
     Attributes:
         history: Every epoch, in order.
         notes: What a reader should know, such as a checkpoint that was not used.
+        start: Score of the weights that the training was given; None where they could not be its
+            result, for a constraint did not hold of them yet.
 
     Example:
-        >>> epochs = (EpochRecord(1, 0.9, 0.5, 0.1, 2.0), EpochRecord(2, 0.7, 0.8, 0.1, 2.0))
+        >>> scores = [Score("accuracy", value, unit="fraction") for value in (0.5, 0.8)]
+        >>> epochs = (EpochRecord(1, 0.9, scores[0], 0.1, 2.0),
+        ...           EpochRecord(2, 0.7, scores[1], 0.1, 2.0))
         >>> record = TrainingRecord(epochs, stopped_early=False)
         >>> record.best_epoch, record.val_accuracy, record.seconds
         (2, 0.8, 4.0)
+        >>> better = Score("accuracy", 0.9, unit="fraction")
+        >>> TrainingRecord(epochs, stopped_early=False, start=better).best_epoch
+        0
     """
 
     history: tuple[EpochRecord, ...]
     stopped_early: bool
     notes: tuple[str, ...] = ()
+    start: Score | None = None
 
     @property
     def best_epoch(self) -> int:
-        """The settled epoch whose weights were kept, counted from 1; the latest of equals."""
+        """The settled epoch whose weights were kept, counted from 1; the latest of equals.
+
+        0 where every epoch was worse than the weights that the training was given.
+        """
         settled = [record for record in self.history if record.settled] or self.history
-        return max(settled, key=lambda record: (record.val_accuracy, record.epoch)).epoch
+        scores = [(record.score.merit, record.epoch) for record in settled]
+        start = [] if self.start is None else [(self.start.merit, 0)]
+        return max([*start, *scores], default=(0.0, 0))[1]
+
+    @property
+    def score(self) -> Score:
+        """Of the weights that were kept, on the validation split."""
+        best = self.best_epoch
+        if self.start is not None and best == 0:
+            return self.start
+        return self.history[best - 1].score
 
     @property
     def val_accuracy(self) -> float:
-        """Validation accuracy of the weights that were kept."""
-        return self.history[self.best_epoch - 1].val_accuracy
+        """Validation accuracy of the weights that were kept; NaN where another score counts."""
+        return _accuracy(self.score)
 
     @property
     def seconds(self) -> float:
@@ -62,7 +95,11 @@ class TrainingRecord:
         return sum(record.seconds for record in self.history)
 
 
-def epochs_without_gain(history: tuple[EpochRecord, ...]) -> int:
-    """Settled epochs since the best validation accuracy was first reached."""
-    accuracies = [record.val_accuracy for record in history if record.settled]
-    return len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0
+def epochs_without_gain(history: Iterable[EpochRecord]) -> int:
+    """Settled epochs since the best score of an epoch was first reached."""
+    merits = [record.score.merit for record in history if record.settled]
+    return len(merits) - 1 - merits.index(max(merits)) if merits else 0
+
+
+def _accuracy(score: Score) -> float:
+    return score.value if score.name == _ACCURACY else math.nan

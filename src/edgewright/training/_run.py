@@ -16,7 +16,11 @@ from edgewright.training._objective import Objective
 @final
 @dataclass(frozen=True)
 class Run:
-    """What is trained, on what, how, and toward what; see `train`."""
+    """What is trained, on what, how, and toward what; see `train`.
+
+    Attributes:
+        exits: How many of the module's outputs are early exits.
+    """
 
     module: nn.Module
     task: Task
@@ -24,3 +28,4 @@ class Run:
     objective: Objective
     seed: int
     checkpoint: Path | None
+    exits: int = 0

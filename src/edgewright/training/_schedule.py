@@ -53,13 +53,13 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 def _plateaus(history: tuple[EpochRecord, ...], epochs: int) -> int:
-    """How often so many settled epochs in a row have brought no better validation accuracy."""
+    """How often so many settled epochs in a row have brought no better score."""
     count, since, best = 0, 0, -math.inf
     for record in history:
         if not record.settled:
             continue
-        since = 0 if record.val_accuracy > best else since + 1
-        best = max(best, record.val_accuracy)
+        since = 0 if record.score.merit > best else since + 1
+        best = max(best, record.score.merit)
         if since == epochs:
             count, since = count + 1, 0
     return count

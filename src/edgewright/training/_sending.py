@@ -15,7 +15,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from edgewright.errors import UsageError
-from edgewright.program import CapturedModule
+from edgewright.program import CapturedModule, InputSpec
 
 _REFUSALS: Final = (pickle.PicklingError, TypeError, AttributeError, RuntimeError)
 _MODULE_STATE: Final = ("training", "_parameters", "_buffers", "_non_persistent_buffers_set",
@@ -102,7 +102,8 @@ def _simple(meta: dict[str, Any]) -> dict[str, Any]:
     """What passes noted about a network or a node; not torch's own notes, which do not pickle."""
     return {key: value for key, value in meta.items()
             if isinstance(value, bool | int | float | str)
-            or (isinstance(value, tuple) and all(isinstance(part, str) for part in value))}
+            or (isinstance(value, tuple)
+                and all(isinstance(part, str | InputSpec) for part in value))}
 
 
 def _operator(name: str) -> Any:

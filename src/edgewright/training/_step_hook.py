@@ -65,6 +65,15 @@ class StepHook:
         del step
         return True
 
+    @property
+    def admits_start(self) -> bool:
+        """Whether the weights that a training is given may be its result, once it has started.
+
+        Where every hook says so, they are kept unless an epoch is at least as good. A constraint
+        that only the training brings about says no, as this one does.
+        """
+        return False
+
     def state(self) -> dict[str, Tensor]:
         """All that an interrupted run needs to go on from here."""
         return {}

@@ -33,11 +33,12 @@ OpenLog = Callable[[str, int], Log]  # of a training's name, and the steps done 
 
 @final
 class Tracked:
-    """Writes loss, validation accuracy and learning rate to a log, and tells another progress.
+    """Writes loss, validation score and learning rate to a log, and tells another progress.
 
     Each training becomes a log of its own. ``loss`` is of every 50th step; ``epoch/loss``,
-    ``epoch/val_accuracy``, ``epoch/lr`` and ``epoch/seconds`` of every epoch; all counted in
-    steps. A log that can no longer be written is given up with a note: the training goes on.
+    ``epoch/val_accuracy`` (or ``val_`` and the name of another score), ``epoch/lr`` and
+    ``epoch/seconds`` of every epoch; all counted in steps. A log that can no longer be written is
+    given up with a note: the training goes on.
 
     Args:
         shown: Is told everything too.
@@ -73,7 +74,8 @@ class Tracked:
         """Write the epoch's figures."""
         self._shown.epoch(record)
         self._step = record.epoch * self._steps  # of a resumed epoch not all steps were told
-        self._write({"epoch/loss": record.loss, "epoch/val_accuracy": record.val_accuracy,
+        self._write({"epoch/loss": record.loss,
+                     f"epoch/val_{record.score.name}": record.score.value,
                      "epoch/lr": record.lr, "epoch/seconds": record.seconds})
 
     def note(self, text: str) -> None:

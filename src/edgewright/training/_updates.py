@@ -15,8 +15,8 @@ from edgewright.training._average import moving_average
 from edgewright.training._evaluate import on_device
 from edgewright.training._memory_format import formatted
 from edgewright.training._mixing import mixed
-from edgewright.training._objective import as_outputs
 from edgewright.training._optimizer import optimizer_for
+from edgewright.training._outputs import as_outputs, check_count
 from edgewright.training._run import Run
 from edgewright.training._seeds import step_seed
 from edgewright.training._shares import parts
@@ -83,12 +83,15 @@ class Updates:
 
         Devices' gradients are averaged, so that each gives its own as many times as there are.
         """
+        objective = self._run.objective
         losses, batches = [], parts(batch, self._run.config.accumulate)
         for part in batches:
             with self._fabric.no_backward_sync(self.model, enabled=part is not batches[-1]):
                 outputs = as_outputs(self.model(*part.inputs))
+                if objective.classifies:  # some modules return more while they train
+                    check_count(outputs, len(part.targets), self._run.exits + objective.features)
                 with self._fabric.autocast():
-                    loss = self._run.objective.loss(outputs, part)
+                    loss = objective.loss(outputs, part)
                 share = len(part.targets) / samples
                 self._fabric.backward(loss, gradient=torch.full_like(
                     loss, share * self._fabric.world_size))

@@ -11,6 +11,7 @@ from torch import nn
 from torch.autograd.functional import jacobian
 
 from edgewright.program import Program
+from edgewright.task import Task
 
 
 def test_it_is_the_jacobian_of_the_logits_on_average(mixed, mixed_program, mixed_task, scores_of):
@@ -48,3 +49,29 @@ def test_the_mean_of_the_logits_does_not_matter(mixed_task, scores_of):
                       criterion="gauss_newton")["1.weight"]
     assert found[2] == pytest.approx(0, abs=1e-9)
     assert min(found[:2] + found[3:]) > 1e-6
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid(), nn.Flatten(0)])
+def test_a_single_number_is_its_own_slope(scores_of, end):
+    """A gate of 1 +- h on each unit, by finite differences; without classes nothing is centred."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), end)
+    with torch.no_grad():
+        model[2].weight[0, 4] = 0
+    x = torch.randn(64, 4)
+    task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
+    found = scores_of(Program.capture(model, x[:2]), task, criterion="gauss_newton",
+                      samples=64)["0.weight"]
+    samples = next(task.train.batches(len(task.train))).inputs[0].double()
+    precise, step = copy.deepcopy(model).double(), 1e-5
+    units = precise[1](precise[0](samples)).detach()
+
+    def gated(unit, gate):
+        factor = torch.ones(6, dtype=torch.float64)
+        factor[unit] = gate
+        return precise[3](precise[2](units * factor)).detach().reshape(-1)
+
+    slopes = [(gated(unit, 1 + step) - gated(unit, 1 - step)) / (2 * step) for unit in range(6)]
+    assert found == pytest.approx([float(slope.square().mean()) / 2 for slope in slopes], rel=1e-4)
+    assert found[4] == 0
+    assert min(found[:4] + found[5:]) > 0

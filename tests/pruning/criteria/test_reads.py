@@ -63,3 +63,26 @@ def test_a_group_that_no_activation_carries_is_refused(scores_of, criterion):
                                          "weights"):
         scores_of(program, Task((x, y), val=(x[:4], y[:4]), test=(x[:3], y[:3])),
                   criterion=criterion)
+
+
+class Weighed(nn.Module):
+    """Channels that no layer reads: they are multiplied by numbers of their own and summed."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(4, 6), nn.Linear(4, 8), nn.Linear(8, 3)
+        self.weights = nn.Parameter(torch.rand(6))
+
+    def forward(self, x):
+        return self.head(self.b(x).relu()) * (self.a(x) * self.weights).sum(-1, keepdim=True)
+
+
+def test_the_name_to_ignore_keeps_what_no_layer_reads_out_of_it():
+    program = Program.capture(Weighed(), torch.zeros(1, 4))
+    with pytest.raises(UsageError, match="no layer reads those of a.weight; use a criterion on "
+                                         r"weights \('magnitude'\), or keep it whole with ignore="
+                                         r"\('weights',\)"):
+        reads_of(program)
+    groups = program.groups(("weights",))
+    reads = find_reads(Subject(program, groups, "fisher", None, 0))
+    assert [str(read.node.args[1]) for read in reads] == ["head_weight"]

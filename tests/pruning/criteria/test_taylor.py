@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgewright.errors import ModelError
 from edgewright.program import Program
 
 
@@ -50,6 +51,9 @@ def test_the_losses_of_all_outputs_are_averaged(mixed, mixed_task, scores_of, cr
             return logits, logits
 
     two, one = (Program.capture(model, torch.zeros(1, 2, 4, 4)) for model in (Two(mixed), mixed))
-    found = scores_of(two, mixed_task, criterion=criterion)
+    with pytest.raises(ModelError, match="the model returns 2 outputs"):
+        scores_of(two, mixed_task, criterion=criterion)
+    staged = Program(two.graph_module, two.example_inputs, exits=1)
+    found = scores_of(staged, mixed_task, criterion=criterion)
     for name, scores in scores_of(one, mixed_task, criterion=criterion).items():
         assert found[f"model.{name}"] == pytest.approx(scores, rel=1e-5)

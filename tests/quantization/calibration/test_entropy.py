@@ -49,9 +49,9 @@ def histogram(values: list[float], width: float) -> list[int]:
 
 
 @pytest.mark.parametrize(("kind", "grid"), [
-    ("rectified", Grid(4, signed=False, symmetric=False)),
-    ("normal", Grid(4, signed=False, symmetric=False)),
-    ("normal", Grid(4, signed=True, symmetric=True, narrow=True)),
+    ("rectified", Grid(4, signed=False, symmetric=False, role="activation")),
+    ("normal", Grid(4, signed=False, symmetric=False, role="activation")),
+    ("normal", Grid(4, signed=True, symmetric=True, narrow=True, role="activation")),
 ])
 def test_no_limit_diverges_less(kind, grid):
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
@@ -77,7 +77,7 @@ def test_no_limit_diverges_less(kind, grid):
 
 def test_a_long_tail_is_clipped_and_a_flat_top_is_not():
     generator = torch.Generator().manual_seed(0)
-    grid = Grid(8, signed=False, symmetric=False)
+    grid = Grid(8, signed=False, symmetric=False, role="activation")
     tail = torch.randn(100_000, generator=generator).exp()
     assert found(tail, grid)[1] < 0.7 * tail.max()
     flat = torch.rand(100_000, generator=generator)
@@ -86,12 +86,13 @@ def test_a_long_tail_is_clipped_and_a_flat_top_is_not():
 
 def test_the_zeros_of_a_rectifier_do_not_decide():
     x = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).abs()
-    grid = Grid(8, signed=False, symmetric=False)
+    grid = Grid(8, signed=False, symmetric=False, role="activation")
     assert found(torch.cat([x, torch.zeros(500_000)]), grid) == found(x, grid)
 
 
 def test_weights_keep_their_extremes():
     x = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
-    observer = make_observer(Quantization(ranges="entropy"), Grid(8, True, True, axis=0))
+    observer = make_observer(Quantization(ranges="entropy"),
+                             Grid(8, True, True, axis=0, role="weight"))
     observer.update(x)
     assert torch.equal(observer.range()[1], x.amax(1))

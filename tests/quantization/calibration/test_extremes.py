@@ -15,19 +15,19 @@ def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 
 
 def test_of_all_that_was_seen():
-    grid = Grid(8, signed=False, symmetric=False)
+    grid = Grid(8, signed=False, symmetric=False, role="activation")
     low, high = found(grid, torch.tensor([1.0, 2.0]), torch.tensor([-4.0]), torch.tensor([0.5]))
     assert (low, high) == (-4, 2)
 
 
 def test_of_each_channel_and_of_each_group():
     x = torch.tensor([[1.0, 2.0, -3.0, 5.0], [-1.0, -2.0, -3.0, -4.0]])
-    low, high = found(Grid(8, True, True, axis=0), x)
+    low, high = found(Grid(8, True, True, axis=0, role="weight"), x)
     assert low.tolist() == [-3, -4]
     assert high.tolist() == [5, 0]
-    low, high = found(Grid(8, True, True, axis=1), x)
+    low, high = found(Grid(8, True, True, axis=1, role="weight"), x)
     assert low.tolist() == [-1, -2, -3, -4]
     assert high.tolist() == [1, 2, 0, 5]
-    low, high = found(Grid(8, True, True, axis=0, group=2), x)
+    low, high = found(Grid(8, True, True, axis=0, group=2, role="weight"), x)
     assert low.tolist() == [[0, -3], [-2, -4]]
     assert high.tolist() == [[2, 5], [0, 0]]

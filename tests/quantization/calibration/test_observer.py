@@ -16,16 +16,17 @@ from edgewright.quantization.calibration import make_observer
 
 RULES = typing.get_args(Quantization.model_fields["ranges"].annotation)
 GRIDS = {
-    "activation": Grid(8, signed=False, symmetric=False),
-    "activation, symmetric": Grid(8, signed=False, symmetric=True),
-    "activation, 2 bits": Grid(2, signed=False, symmetric=False),
-    "activation, power of two": Grid(8, signed=False, symmetric=False, power_of_two=True),
-    "weight": Grid(8, signed=True, symmetric=True, narrow=True),
-    "channels": Grid(8, signed=True, symmetric=True, axis=0, narrow=True),
-    "channels, affine": Grid(4, signed=True, symmetric=False, axis=0),
-    "channels, 1 bit": Grid(1, signed=True, symmetric=True, axis=0),
-    "second axis": Grid(8, signed=True, symmetric=True, axis=1, narrow=True),
-    "groups": Grid(4, signed=True, symmetric=True, axis=0, group=4, narrow=True),
+    "activation": Grid(8, signed=False, symmetric=False, role="activation"),
+    "activation, symmetric": Grid(8, signed=False, symmetric=True, role="activation"),
+    "activation, 2 bits": Grid(2, signed=False, symmetric=False, role="activation"),
+    "activation, power of two": Grid(8, signed=False, symmetric=False, power_of_two=True,
+                                     role="activation"),
+    "weight": Grid(8, signed=True, symmetric=True, narrow=True, role="weight"),
+    "channels": Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight"),
+    "channels, affine": Grid(4, signed=True, symmetric=False, axis=0, role="weight"),
+    "channels, 1 bit": Grid(1, signed=True, symmetric=True, axis=0, role="weight"),
+    "second axis": Grid(8, signed=True, symmetric=True, axis=1, narrow=True, role="weight"),
+    "groups": Grid(4, signed=True, symmetric=True, axis=0, group=4, narrow=True, role="weight"),
 }
 
 
@@ -137,9 +138,19 @@ def test_numbers_that_are_not_finite_are_refused(ranges, grid, wrong):
 
 
 @every_rule
-def test_a_binary_activation_has_two_levels(ranges):
-    low, high = found(torch.tensor([1.0, 1.0, 3.0, 3.0]), ranges, Grid(1, False, symmetric=True))
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_binary_activation_has_two_levels(ranges, signed):
+    grid = Grid(1, signed, symmetric=True, role="activation")
+    low, high = found(torch.tensor([1.0, 1.0, 3.0, 3.0]), ranges, grid)
     assert (low, high) == (1, 3)
+
+
+@every_rule
+def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(ranges):
+    """It is no stream of activations: entropy does not clip it, and no histogram blurs it."""
+    x = noise(40, 8).exp()
+    row = found(x.reshape(1, -1), ranges, GRIDS["channels"])
+    assert [float(side) for side in found(x, ranges, GRIDS["weight"])] == [*map(float, row)]
 
 
 def test_groups_have_to_divide_the_inputs():

@@ -9,8 +9,8 @@ from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.calibration._histogram import BINS
 
-ACTIVATION = Grid(8, signed=False, symmetric=False)
-CHANNELS = Grid(8, signed=True, symmetric=True, axis=0)
+ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
+CHANNELS = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
 
 
 def found(x: Tensor, percentile: float, grid: Grid) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from edgewright.quantization.calibration import make_observer
 
 SHARES = [step / 16 for step in range(1, 17)]
 GRIDS = {f"{bits} bits, {'symmetric' if symmetric else 'affine'}{', power of two' * power}":
-         Grid(bits, signed=bits == 1, symmetric=symmetric, power_of_two=power)
+         Grid(bits, signed=bits == 1, symmetric=symmetric, power_of_two=power,
+              role="weight" if bits == 1 else "activation")
          for bits in (8, 4, 2, 1) for symmetric in (False, True) for power in (False, True)
          if symmetric or bits > 1}
 
@@ -46,8 +47,9 @@ def reference(x: Tensor, grid: Grid) -> float:
 def test_no_range_is_much_better(kind, grid):
     x = samples(kind)
     best = reference(x, grid)
-    for axis in (None, 0):
-        observer = make_observer(Quantization(ranges="mse"), dataclasses.replace(grid, axis=axis))
+    for axis, role in ((None, grid.role), (0, "weight")):
+        observer = make_observer(Quantization(ranges="mse"),
+                                 dataclasses.replace(grid, axis=axis, role=role))
         observer.update(x if axis is None else x[None])
         low, high = (side.reshape(()) for side in observer.range())
         assert error(x, low, high, grid) <= 1.03 * best
@@ -58,7 +60,7 @@ def test_the_range_is_that_of_these_bits():
     highs = []
     for bits in (2, 4, 8):
         observer = make_observer(Quantization(ranges="mse"), Grid(bits, signed=True, symmetric=True,
-                                                                  narrow=True))
+                                                                  narrow=True, role="activation"))
         observer.update(x)
         highs.append(float(observer.range()[1]))
     assert highs[0] < 0.6 * highs[1] < 0.6 * highs[2]
@@ -68,7 +70,7 @@ def test_the_range_is_that_of_these_bits():
 def test_groups_have_ranges_of_their_own():
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     x[0, 4:] *= 100
-    grid = Grid(4, signed=True, symmetric=True, axis=0, group=4)
+    grid = Grid(4, signed=True, symmetric=True, axis=0, group=4, role="weight")
     observer = make_observer(Quantization(ranges="mse"), grid)
     observer.update(x)
     low, high = observer.range()

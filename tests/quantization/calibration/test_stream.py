@@ -20,7 +20,7 @@ def task_of(train: int, shape: tuple[int, ...] = (3,)) -> Task:
 
 
 def observing() -> FakeQuantizer:
-    quantizer = FakeQuantizer(Grid(8, signed=False, symmetric=False))
+    quantizer = FakeQuantizer(Grid(8, signed=False, symmetric=False, role="activation"))
     quantizer.observer, quantizer.mode = make_observer(MINMAX, quantizer.grid), "observe"
     return quantizer
 

@@ -47,6 +47,18 @@ def _resize_view(node: Node, twin: Node, removal: Removal) -> None:
     set_named(twin, name, sizes)
 
 
+def _resize_reshape(node: Node, twin: Node, removal: Removal) -> None:
+    """As `_resize_view`, and a view becomes a reshape.
+
+    A view depends on strides, and these on sizes: fused attention leaves its heads elsewhere where
+    queries and values differ in width.
+    """
+    _resize_view(node, twin, removal)
+    if twin.target is aten.view.default:
+        twin.target, twin.args, twin.kwargs = (
+            aten.reshape.default, (twin.args[0], named(twin, "size")), {})
+
+
 def _resize_unflatten(node: Node, twin: Node, removal: Removal) -> None:
     start = argument(node, 1) % len(shape_of(argument(node, 0)))
     sizes = list(argument(twin, 2))
@@ -212,7 +224,7 @@ def _along(tracker: Tracker, node: Node) -> Labels:
 _CREATED: Final = ("zeros", "ones", "full", "empty", "rand", "randn")
 OPERATORS: Final = {
     **dict.fromkeys(["view", "reshape", "_unsafe_view", "_reshape_alias"],
-                    Operator(_reshape, _resize_view)),
+                    Operator(_reshape, _resize_reshape)),
     **dict.fromkeys(["flatten", "ravel", "squeeze", "unsqueeze"], Operator(_reshape)),
     "unflatten": Operator(_reshape, _resize_unflatten),
     **dict.fromkeys(["view_as", "reshape_as"], Operator(_view_like)),

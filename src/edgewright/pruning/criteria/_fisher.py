@@ -34,7 +34,7 @@ def obd(subject: Subject) -> Vector:
     Weights count one by one, as if each were removed alone; `fisher` does better than that. One
     backward pass a sample, so that every sample has a gradient of its own.
     """
-    module = subject.program.module()
+    module = subject.program.module().requires_grad_()  # frozen weights are judged too
     weights = {name: module.get_parameter(name) for name in subject.parameters}
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for batch in subject.samples.batches(1):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgewright.errors import UsageError
-from edgewright.program import shape_of
+from edgewright.program import ChannelGroup, shape_of
 from edgewright.pruning.criteria._incidence import Incidence
 from edgewright.pruning.criteria._subject import Subject
 from edgewright.training import as_outputs
@@ -92,8 +92,17 @@ def find_reads(subject: Subject) -> tuple[Read, ...]:
         if not covered[span].all():
             raise UsageError(f"criterion={subject.criterion!r} looks at activations, and no layer "
                              f"reads those of {group.name}; use a criterion on weights "
-                             "('magnitude'), or ignore the layer")
+                             f"('magnitude'){_or_ignore(subject, group)}")
     return tuple(reads)
+
+
+def _or_ignore(subject: Subject, group: ChannelGroup) -> str:
+    """The name that keeps a group out of the pruning, if there is one."""
+    for name, _ in group.slices:
+        left = subject.program.groups((name,)).groups
+        if all(other.slices != group.slices for other in left):
+            return f", or keep it whole with ignore=({name!r},)"
+    return ""
 
 
 def distinct_operands(reads: Sequence[Read]) -> tuple[Read, ...]:

@@ -23,7 +23,7 @@ def taylor(subject: Subject) -> Vector:
     loss (batches of 64, as the paper's). Squared tensor by tensor, for tensors in a row express
     one and the same change, and in the sum over the group would count it over and over.
     """
-    module = subject.program.module()
+    module = subject.program.module().requires_grad_()  # frozen weights are judged too
     weights = {name: module.get_parameter(name) for name in subject.parameters}
     total = np.zeros(subject.count)
     for batch in subject.samples.batches(_BATCH):

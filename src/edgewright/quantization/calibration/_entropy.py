@@ -36,7 +36,8 @@ def least_divergence(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
         >>> histogram = Histogram()
         >>> generator = torch.Generator().manual_seed(0)
         >>> histogram.update(torch.randn(100_000, generator=generator).exp())
-        >>> low, high = least_divergence(histogram, Grid(8, signed=False, symmetric=False))
+        >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
+        >>> low, high = least_divergence(histogram, grid)
         >>> bool(high < 0.7 * histogram.extremes()[1])
         True
     """

@@ -16,7 +16,7 @@ class Extremes:
     """Observes the least and the greatest number of everything that was shown.
 
     Example:
-        >>> observer = Extremes(Grid(8, signed=False, symmetric=False))
+        >>> observer = Extremes(Grid(8, signed=False, symmetric=False, role="activation"))
         >>> observer.update(torch.tensor([1., 2.]))
         >>> observer.update(torch.tensor([-3.]))
         >>> observer.range()

@@ -58,10 +58,10 @@ class Observer(Protocol):
 def make_observer(config: Quantization, grid: Grid) -> Observer:
     """The observer that ``config.ranges`` asks for.
 
-    With one scale in all, numbers stream into a histogram. With a scale a channel or a group the
-    tensor is a weight, which is the same each time: the last one shown is looked at as it is. For
-    weights, ``entropy`` is ``minmax``, as in its source: they have no outliers to clip. The two
-    levels of a binary activation are found in one way only, `BinaryLevels`.
+    An activation's numbers stream into a histogram. A weight is the same each time: the last one
+    shown is looked at as it is. For weights, ``entropy`` is ``minmax``, as in its source: they
+    have no outliers to clip. The two levels of a binary activation are found in one way only,
+    `BinaryLevels`.
 
     Args:
         config: How ranges are found.
@@ -69,14 +69,15 @@ def make_observer(config: Quantization, grid: Grid) -> Observer:
 
     Example:
         >>> import torch
-        >>> observer = make_observer(Quantization(ranges="minmax"), Grid(8, False, False))
+        >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
+        >>> observer = make_observer(Quantization(ranges="minmax"), grid)
         >>> observer.update(torch.tensor([1., 3.]))
         >>> observer.range()
         (tensor(0.), tensor(3.))
     """
-    if grid.bits == 1 and not grid.signed:
+    is_weight = grid.role == "weight"
+    if grid.bits == 1 and not is_weight:
         return BinaryLevels()
-    is_weight = grid.axis is not None
     if config.ranges == "minmax" or (is_weight and config.ranges == "entropy"):
         return Extremes(grid)
     if is_weight:
@@ -124,5 +125,5 @@ class _WeightObserver:
             raise unseen()
         rows = rows_of(self._weight, self._grid)
         low, high = extremes_of(rows)
-        found = self._rule(rows.flatten(0, -2), low.flatten(), high.flatten())
+        found = self._rule(rows.reshape(-1, rows.shape[-1]), low.flatten(), high.flatten())
         return settled(found[0].view_as(low), found[1].view_as(low), (low, high))

@@ -33,8 +33,8 @@ def least_error_of_histogram(histogram: Histogram, grid: Grid) -> _Range:
     Example:
         >>> histogram = Histogram()
         >>> histogram.update(torch.tensor([0.] * 99 + [1.] * 99 + [3.]))
-        >>> low, high = least_error_of_histogram(histogram, Grid(2, signed=True, symmetric=True,
-        ...                                                      narrow=True))
+        >>> grid = Grid(2, signed=True, symmetric=True, narrow=True, role="activation")
+        >>> low, high = least_error_of_histogram(histogram, grid)
         >>> bool(abs(high - 1.02) < 0.02)
         True
     """

@@ -71,7 +71,8 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
         >>> from edgewright.quantization._fake_quantizer import FakeQuantizer
         >>> from edgewright.quantization._grid import Grid
         >>> from edgewright.quantization.calibration import make_observer
-        >>> quantizer = FakeQuantizer(Grid(8, signed=False, symmetric=False))
+        >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
+        >>> quantizer = FakeQuantizer(grid)
         >>> quantizer.observer = make_observer(Quantization(ranges="minmax"), quantizer.grid)
         >>> quantizer.mode = "observe"
         >>> calibrate(quantizer, {"x": quantizer}, [(torch.tensor([0., 510.]),)])

@@ -25,7 +25,8 @@ def rows_of(x: Tensor, grid: Grid) -> Tensor:
         UsageError: The groups do not divide the last dimension.
 
     Example:
-        >>> rows_of(torch.zeros(8, 3, 2, 2), Grid(8, signed=True, symmetric=True, axis=0)).shape
+        >>> channels = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
+        >>> rows_of(torch.zeros(8, 3, 2, 2), channels).shape
         torch.Size([8, 12])
     """
     x = x.detach().float()

@@ -24,6 +24,13 @@ def seeded(seed: int) -> Iterator[None]:
 
     Raises:
         UsageError: The seed is out of the generators' range.
+
+    Example:
+        >>> with seeded(7):
+        ...     first = torch.rand(1)
+        >>> with seeded(7):
+        ...     bool(torch.rand(1) == first)
+        True
     """
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"seed must be at least 0 and below 2**32, got {seed}")

@@ -1,0 +1,47 @@
+"""What the tensors of exits' heads are called in a program."""
+
+from __future__ import annotations
+
+from itertools import chain, count
+from typing import Final
+
+import torch
+from torch import nn
+
+from edgewright.exits._config import EarlyExits
+from edgewright.exits._places import exit_places, named_places
+from edgewright.program import Program
+
+_OWNER: Final = "exits"
+
+
+def heads_owner(module: nn.Module) -> str:
+    """The submodule that will hold the heads: ``exits``, numbered where the model has one.
+
+    Example:
+        >>> heads_owner(nn.Module()), heads_owner(nn.ModuleDict({"exits": nn.ReLU()}))
+        ('exits', 'exits_1')
+    """
+    names = chain((_OWNER,), (f"{_OWNER}_{number}" for number in count(1)))
+    return next(name for name in names if not hasattr(module, name))
+
+
+def head_tensors(program: Program, config: EarlyExits) -> frozenset[str]:
+    """Names that the tensors of heads can get: of any exit of the config, hung on any place.
+
+    Args:
+        program: Without exits.
+        config: How they will be added.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> sorted(head_tensors(program, EarlyExits(count=1)))
+        ['exits.0.bias', 'exits.0.weight']
+    """
+    places = named_places(program, config) if config.at else exit_places(program, config)
+    with torch.device("meta"):
+        leaves = {name for place in places for name in place.head.make().state_dict()}
+    most = len(places) if config.count == "auto" else config.count
+    owner = heads_owner(program.graph_module)
+    return frozenset(f"{owner}.{index}.{leaf}" for index in range(most) for leaf in leaves)

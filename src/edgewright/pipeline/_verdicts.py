@@ -1,0 +1,46 @@
+"""What a training says of its end, kept beside being shown."""
+
+from __future__ import annotations
+
+from typing import final
+
+from edgewright.training import EpochRecord, Progress
+
+
+@final
+class Verdicts:
+    """Passes all on to another progress, and keeps the notes that come after the last epoch.
+
+    Args:
+        shown: Is told everything.
+        kept: Takes these notes.
+    """
+
+    def __init__(self, shown: Progress, kept: list[str]) -> None:
+        self._shown, self._kept = shown, kept
+        self._latest: list[str] = []
+
+    def start(self, epochs: int, steps: int, done: int) -> None:
+        """What was noted before it is no verdict."""
+        self._latest.clear()
+        self._shown.start(epochs, steps, done)
+
+    def advance(self, samples: int, loss: float) -> None:
+        """Pass it on."""
+        self._shown.advance(samples, loss)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """What was noted before the end of an epoch is no verdict."""
+        self._latest.clear()
+        self._shown.epoch(record)
+
+    def note(self, text: str) -> None:
+        """Pass it on, and remember it."""
+        self._latest.append(text)
+        self._shown.note(text)
+
+    def stop(self) -> None:
+        """Keep what was noted since the last epoch."""
+        self._kept.extend(self._latest)
+        self._latest.clear()
+        self._shown.stop()

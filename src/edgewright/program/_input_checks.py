@@ -1,0 +1,130 @@
+"""What a captured module is called with, held against what was captured.
+
+A graph has the sizes of its example written into it, all but the batch. At another size it may run
+all the same and compute something else, so that it is refused, as the exported file refuses it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx import _pytree as fx_pytree
+from torch.utils import _pytree as pytree
+
+from edgewright.errors import DataError
+
+_KEY: Final = "edgewright.inputs"
+_FREE: Final = (None,)
+_MISFITS: Final = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
+
+
+@final
+class InputSpec(NamedTuple):
+    """An input tensor: its name, shape with None for the batch, and type.
+
+    Example:
+        >>> InputSpec("x", (None, 3, 32, 32), torch.float32).shape_text
+        '(N, 3, 32, 32)'
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as people write it."""
+        sizes = ["N" if size is None else str(size) for size in self.shape]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def note_inputs(module: GraphModule) -> None:
+    """Note what a graph takes, in place; `check_inputs` reads it, in another process too."""
+    nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
+    values = [node.meta.get("val") for node in nodes]
+    if all(isinstance(value, Tensor) for value in values):
+        module.meta[_KEY] = tuple(
+            InputSpec(node.name, tuple(size if isinstance(size, int) else None
+                                       for size in value.shape), value.dtype)
+            for node, value in zip(nodes, values, strict=True))
+
+
+def check_inputs(module: GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuse what a graph does not take; while it is traced or compiled, all is let through.
+
+    Raises:
+        DataError: Another number of inputs, nested otherwise, or an input of another type or size.
+    """
+    if torch.compiler.is_compiling():
+        return
+    specs: tuple[InputSpec, ...] | None = module.meta.get(_KEY)
+    if specs is None:
+        return
+    batches = [_check(spec, leaf, module)
+               for spec, leaf in zip(specs, _flat(module, specs, args, kwargs), strict=True)]
+    sizes = sorted({size for size in batches if size is not None})
+    if len(sizes) > 1:
+        raise DataError(f"the inputs have different batch sizes: {sizes}; give as many samples in "
+                        "each")
+
+
+def _flat(module: GraphModule, specs: Sequence[InputSpec], args: tuple[Any, ...],
+          kwargs: Mapping[str, Any]) -> list[Any]:
+    """The inputs one by one, in the order of the graph's."""
+    codegen = module.graph._codegen
+    if not kwargs and len(args) == len(specs) and _is_flat(codegen):
+        return list(args)
+    given = len(pytree.tree_leaves((args, dict(kwargs))))
+    expected = f"the program takes {_counted(specs)}"
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).args if kwargs else args
+        leaves = list(bound)
+        if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
+            leaves = fx_pytree.tree_flatten_spec((bound, {}), codegen.pytree_info.in_spec)
+    except _MISFITS as error:
+        raise DataError(f"{expected}, got {given} nested in another way; give them as the model's "
+                        "own forward takes them") from error
+    if len(leaves) != len(specs) or given != len(specs):
+        raise DataError(f"{expected}, got {given}")
+    return leaves
+
+
+def _is_flat(codegen: torch.fx.graph.CodeGen) -> bool:
+    """Whether every argument is a tensor of its own, as those of most models are."""
+    return not isinstance(codegen, torch.fx.graph._PyTreeCodeGen) or all(
+        child.is_leaf() for child in codegen.pytree_info.in_spec.child(0).children())
+
+
+def _counted(specs: Sequence[InputSpec]) -> str:
+    names = ", ".join(spec.name for spec in specs)
+    return f"{len(specs)} input{'s' * (len(specs) != 1)} ({names})"
+
+
+def _is_converted(spec: InputSpec, given: Tensor, module: GraphModule) -> bool:
+    """Whether the module was brought to another precision, and the input with it."""
+    own = (tensor.dtype for tensor in module.parameters() if tensor.is_floating_point())
+    return spec.dtype.is_floating_point and given.dtype == next(own, None)
+
+
+def _check(spec: InputSpec, given: Any, module: GraphModule) -> int | None:
+    """The batch size; None where it is not free."""
+    if not isinstance(given, Tensor):
+        raise DataError(f"input {spec.name!r} is a {type(given).__name__}, expected a tensor; use "
+                        "torch.as_tensor")
+    if given.dtype != spec.dtype and not _is_converted(spec, given, module):
+        raise DataError(f"input {spec.name!r} is {given.dtype}, expected {spec.dtype}; use "
+                        f".to({spec.dtype}) if the values are meant so")
+    shape = tuple(given.shape)
+    if len(shape) != len(spec.shape) or any(
+            want is not None and have != want for have, want in zip(shape, spec.shape,
+                                                                    strict=True)):
+        raise DataError(f"input {spec.name!r} has shape {shape}, expected {spec.shape_text}; other "
+                        "sizes need a program captured with them")
+    if not given.numel():
+        raise DataError(f"input {spec.name!r} is empty (shape {shape}); give at least one sample")
+    return shape[0] if spec.shape[:1] == _FREE else None

@@ -1,0 +1,42 @@
+"""What a session answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.runtime._engine import Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one call of a session gave.
+
+    Attributes:
+        outputs: The model's outputs, in the manifest's order, each of shape (N, ...).
+        exit: Step of the operating point's path after which each sample left, shape (N,).
+        latency_ms: Wall time of the whole call.
+        point: Name of the operating point.
+        cut_short: Whether a sample left because its deadline was near, with the best answer so
+            far, shape (N,).
+
+    Example:
+        >>> logits = np.zeros((1, 10), dtype=np.float32)
+        >>> Prediction((logits,), np.zeros(1, dtype=np.int64), 0.2, "default",
+        ...            np.zeros(1, dtype=np.bool_)).output.shape
+        (1, 10)
+    """
+
+    outputs: Arrays
+    exit: NDArray[np.int64]
+    latency_ms: float
+    point: str
+    cut_short: NDArray[np.bool_]
+
+    @property
+    def output(self) -> NDArray[Any]:
+        """The first output; of most models the only one."""
+        return self.outputs[0]
