@@ -59,7 +59,7 @@ def test_the_energy_is_that_of_the_quantised_program(
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config).costs()
     before = fold_batch_norm(trained_program).costs()
-    found = computed_costs(before, config, stored_bits(trained_program, config))
+    found = computed_costs(trained_program, before, config, stored_bits(trained_program, config))
     assert found.macs_by_bits() == after.macs_by_bits()
     assert modelled_energy_mj(found) == pytest.approx(modelled_energy_mj(after), rel=0.1)
 
@@ -67,7 +67,7 @@ def test_the_energy_is_that_of_the_quantised_program(
 def test_without_a_scheme_everything_stays_in_floating_point(trained_program: ew.Program) -> None:
     costs = trained_program.costs()
     assert stored_bits(trained_program, None) == StoredBits()
-    assert computed_costs(costs, None, StoredBits()) is costs
+    assert computed_costs(trained_program, costs, None, StoredBits()) is costs
 
 
 @pytest.mark.parametrize("weights", [(8, 2), (8, None, 2)])

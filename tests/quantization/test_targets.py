@@ -25,12 +25,13 @@ KERNEL = ("takes powers of two from 16, because MatMulNBits, which reads grouped
           "others; change it, or the target")
 BROKEN = [
     ("scheme/operators", {"operators": ()},
-     "operators=(), mode='static'; that quantises nothing: weight_only is for convolution and "
-     "linear, dynamic for linear alone; name one of these, or use mode='static'"),
+     "operators=(), mode='static'; that quantizes nothing: only static ranges have integers for "
+     "sums and products of two values; name 'convolution', 'linear' or 'other', or use "
+     "mode='static'"),
     ("scheme/operators", {"operators": ("elementwise",), "mode": "weight_only"},
-     "operators=('elementwise',), mode='weight_only'; that quantises nothing"),
-    ("scheme/operators", {"operators": ("convolution", "elementwise"), "mode": "dynamic"},
-     "operators=('convolution', 'elementwise'), mode='dynamic'; that quantises nothing"),
+     "operators=('elementwise',), mode='weight_only'; that quantizes nothing"),
+    ("scheme/operators", {"operators": ("elementwise",), "mode": "dynamic"},
+     "operators=('elementwise',), mode='dynamic'; that quantizes nothing"),
     ("scheme/binary-training", {"weights": 1},
      "weights=1, activations=8, method='ptq'; one bit leaves two levels, which only a network "
      "that was trained with them gets on with; use method='qat', or at least 2 bits"),
@@ -128,7 +129,8 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit():
     for rules in RULES.values():
         limited = {name for name, field in {
             "mode": "modes", "activation-bits": "activation_bits",
-            "affine-weights": "affine_weights", "granularity": "granularities"}.items()
+            "affine-weights": "affine_weights", "granularity": "granularities",
+            "stores-weights": "stores_weights"}.items()
             if getattr(rules, field) != getattr(free, field)}
         assert set(rules.reasons) - {"group-size"} == limited
         assert ("group-size" in rules.reasons) == ("group" in rules.granularities)

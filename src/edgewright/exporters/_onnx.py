@@ -12,7 +12,6 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from edgewright.errors import ModelError
 from edgewright.exporters._attention_ranks import attend_in_four_dimensions
 from edgewright.exporters._clamps import clamp_integers
 from edgewright.exporters._failures import Translation
@@ -36,13 +35,14 @@ def to_onnx(program: Program) -> bytes:
     Raises:
         ModelError: An operator has no translation; it is named.
     """
-    _refuse_projections(program)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with Translation("ONNX", _reason), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _refuse_projections(program)
+            _refuse_projections(program)
             module = on_the_grid_of_products(program).copy().graph_module
             attend_in_four_dimensions(module)
             exported = export_graph(module.requires_grad_(False), program.example_inputs)
@@ -72,8 +72,7 @@ def _refuse_projections(program: Program) -> None:
         weights, has_biases, layers = arguments[2:5]
         directions = 2 if arguments[7] else 1
         if len(weights) != (4 if has_biases else 2) * layers * directions:
-            raise ModelError(f"the program has no ONNX translation: {node.name} is an LSTM with "
-                             "proj_size, which ONNX's has not; replace the operator in the model")
+            raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX's has not")
 
 
 def _reason(error: BaseException) -> str:
