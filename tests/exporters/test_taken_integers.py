@@ -54,3 +54,10 @@ def test_weights_in_groups_are_refused_by_name(target: Literal["executorch", "li
     groups = ew.quantize(program, None, Quantization(mode="weight_only", granularity="group"))
     with pytest.raises(ModelError, match=r"groups of its weights have scales .* per tensor or ch"):
         ew.export(groups, target, tmp_path / "model")
+
+
+def test_weights_with_zero_points_are_refused_by_name(tmp_path: Path) -> None:
+    program = ew.Program.capture(nn.Linear(64, 3).eval(), torch.zeros(1, 64))
+    affine = ew.quantize(program, None, Quantization(mode="weight_only", affine_weights=True))
+    with pytest.raises(ModelError, match=r"weights have zero points .* takes symmetric ones"):
+        ew.export(affine, "executorch", tmp_path / "model")

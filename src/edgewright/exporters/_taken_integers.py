@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import torch
+from torch.fx import Node
 
 from edgewright.errors import ModelError
 from edgewright.program import Program
@@ -18,12 +19,13 @@ def check_integers(program: Program, target: Literal["executorch", "litert"]) ->
 
     Both compute with int8 activations, where ONNX Runtime and OpenVINO take uint8 (and int8 too);
     ranges that are taken from each input run in ExecuTorch alone. Neither reads
-    weights whose groups have scales.
+    weights whose groups have scales, and XNNPACK no weights with zero points.
 
     Raises:
         ModelError: Activations are of another type, their ranges are not fixed, or weights have
-            groups.
+            groups or zero points.
     """
+    tensors = program.state_dict()
     for node in program.calls():
         if node.target is quantized.quantize_per_tensor.default and node.args[5] is not torch.int8:
             dtype = str(node.args[5]).removeprefix("torch.")
@@ -35,6 +37,11 @@ def check_integers(program: Program, target: Literal["executorch", "litert"]) ->
         if node.target is quantized.dequantize_per_channel_group.default:
             raise _for_another(target, f"groups of its weights have scales (as {node.name})",
                                "a scale per tensor or channel")
+        if (target == "executorch" and node.target is quantized.dequantize_per_channel.default
+                and isinstance(node.args[2], Node)
+                and bool(tensors[str(node.args[2].target)].any())):
+            raise _for_another(target, f"its weights have zero points (as {node.name})",
+                               "symmetric ones")
 
 
 def _for_another(target: str, found: str, taken: str) -> ModelError:
