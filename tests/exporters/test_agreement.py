@@ -94,13 +94,13 @@ def test_made_up_inputs_are_named_as_the_likely_cause():
         check_agreement(program, Changed(program, lambda y: y * np.float32(1.01)))
 
 
-@pytest.mark.parametrize(("kind", "factor"), [(torch.float16, 1.005), (torch.float32, 1.00005)])
-def test_floats_agree_to_the_roundings_of_their_type(kind, factor):
-    class Cast(nn.Module):
+def test_floats_agree_to_the_roundings_of_their_type():
+    class Sine(nn.Module):
         def forward(self, x):
-            return x.to(kind).sin().float()
+            return x.sin()
 
-    program = Program.capture(Cast(), torch.rand(2, 50))
+    factor = 1.00005
+    program = Program.capture(Sine(), torch.rand(2, 50))
     scaled = Changed(program, lambda y: y * np.float32(factor))
     assert check_agreement(program, scaled) == pytest.approx(factor - 1, rel=0.01)
     with pytest.raises(ParityError):

@@ -29,7 +29,7 @@ def called_relu(x):
 THROUGH = {
     "nothing": lambda x: x, "relu": torch.relu, "leaky relu": F.leaky_relu, "negation": operator.neg,
     "max pool": lambda x: F.max_pool2d(x, 2), "average pool": lambda x: F.avg_pool2d(x, 2),
-    "dropout": F.dropout, "times a number": lambda x: x * 3, "halved": lambda x: x / 2,
+    "dropout": lambda x: F.dropout(x, training=False), "times a number": lambda x: x * 3, "halved": lambda x: x / 2,
     "padding with zeros": lambda x: F.pad(x, (1, 1)), "itself": lambda x: x + x,
     "reflection": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
     "turning": lambda x: x.transpose(2, 3), "upsampling": lambda x: F.interpolate(x, scale_factor=2),

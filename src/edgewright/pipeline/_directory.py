@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Final, final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from edgewright.core import StageRecord, write_atomically
+from edgewright.core import StageRecord, Value, write_atomically
 from edgewright.errors import StorageError
 from edgewright.program import Program
 
@@ -19,7 +19,7 @@ _RESULTS: Final = "results"  # in it, the checksums of what the run has made
 
 
 @final
-class _Kept(BaseModel):
+class _Kept(Value):
     """A finished stage's record, and what shows that its program is the one it left.
 
     Attributes:
@@ -27,8 +27,6 @@ class _Kept(BaseModel):
         program: Checksum of its file.
         before: Checksum of the file of the program that it was given; of the run, for the first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     record: StageRecord
     program: str
