@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -155,6 +155,7 @@ def test_the_function_stays_and_the_ranges_come_nearer(blocks, flat, bias, seed)
     even = equalize(program)
     x = torch.randn(3, 3, 4, 4)
     want = program.run(x)
+    assume(float(want.abs().max()) > 1e-6)  # a norm of equal channels leaves rounding alone
     assert relative_error(want, even.run(x)) <= 1e-5
     scalable = find_scalable(program)
     assert len(scalable.streams) >= 6  # the hidden layer's
