@@ -270,7 +270,7 @@ def test_a_file_that_computes_something_else_is_never_bundled(
 
     def swapped(program: ew.Program):  # the export of another model
         torch.manual_seed(1)
-        state = {name: torch.randn_like(value) if value.is_floating_point() else value
+        state = {name: torch.rand_like(value) if value.is_floating_point() else value
                  for name, value in program.state_dict().items()}
         return honest(program.with_state(state) if not program.is_quantized else program)
 

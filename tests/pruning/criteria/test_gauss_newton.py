@@ -11,6 +11,8 @@ from torch import nn
 from torch.autograd.functional import jacobian
 
 from edgewright.program import Program
+from edgewright.pruning.criteria._gauss_newton import gauss_newton
+from edgewright.pruning.criteria._subject import Subject
 from edgewright.task import Task
 
 
@@ -52,7 +54,7 @@ def test_the_mean_of_the_logits_does_not_matter(mixed_task, scores_of):
 
 
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid(), nn.Flatten(0)])
-def test_a_single_number_is_its_own_slope(scores_of, end):
+def test_a_single_number_is_its_own_slope(end):
     """A gate of 1 +- h on each unit, by finite differences; without classes nothing is centred."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), end)
@@ -60,8 +62,9 @@ def test_a_single_number_is_its_own_slope(scores_of, end):
         model[2].weight[0, 4] = 0
     x = torch.randn(64, 4)
     task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
-    found = scores_of(Program.capture(model, x[:2]), task, criterion="gauss_newton",
-                      samples=64)["0.weight"]
+    program = Program.capture(model, x[:2])
+    subject = Subject(program, program.groups(), "gauss_newton", task.train, 0)
+    found = gauss_newton(subject)[subject.spans[0]].tolist()
     samples = next(task.train.batches(len(task.train))).inputs[0].double()
     precise, step = copy.deepcopy(model).double(), 1e-5
     units = precise[1](precise[0](samples)).detach()

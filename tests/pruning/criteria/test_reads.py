@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from edgewright.errors import UsageError
@@ -41,25 +40,13 @@ def test_an_operand_that_two_layers_read_is_one_activation():
     assert [read.operand.name for read in distinct_operands(reads)] == ["relu"]
 
 
-class Table(nn.Module):
-    """Weights that are read by a layer without any sample."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Parameter(torch.rand(3, 5))
-        self.last = nn.Linear(5, 4)
-
-    def forward(self, x):
-        return x + F.linear(self.table, self.last.weight).sum(0)
-
-
 @pytest.mark.parametrize("criterion", ["fisher", "activation", "apoz", "redundancy"])
 def test_a_group_that_no_activation_carries_is_refused(scores_of, criterion):
-    x, y = torch.rand(8, 4), torch.arange(8) % 4
-    program = Program.capture(Table(), torch.zeros(1, 4))
-    assert "table" in scores_of(program, criterion="magnitude")
+    x, y = torch.rand(8, 4), torch.arange(8) % 3
+    program = Program.capture(Weighed(), torch.zeros(1, 4))
+    assert "a.weight" in scores_of(program, criterion="magnitude")
     with pytest.raises(UsageError, match=f"criterion='{criterion}' looks at activations, and no "
-                                         "layer reads those of table; use a criterion on "
+                                         "layer reads those of a.weight; use a criterion on "
                                          "weights"):
         scores_of(program, Task((x, y), val=(x[:4], y[:4]), test=(x[:3], y[:3])),
                   criterion=criterion)
