@@ -11,7 +11,7 @@ def remove_exits(program: Program) -> Program:
     One that has no exits is given back itself.
 
     Args:
-        program: With exits or without, quantised or not; it is left as it is.
+        program: With exits or without, quantized or not; it is left as it is.
 
     Example:
         >>> import torch

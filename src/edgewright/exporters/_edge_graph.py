@@ -85,7 +85,7 @@ def average_on_the_grid(module: GraphModule) -> None:
 
 
 def own_dequantizations(module: GraphModule) -> PassResult:
-    """Give each reader of a dequantised value a dequantisation of its own, in place.
+    """Give each reader of a dequantized value a dequantization of its own, in place.
 
     XNNPACK's partitioner chooses an order of the channels for the value, and would write it anew
     for one reader without telling the others.

@@ -6,7 +6,6 @@ buffer computes others at the next call, so that its file would be right once.
 
 from __future__ import annotations
 
-import re
 import warnings
 from typing import Final
 
@@ -14,10 +13,10 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.errors import EdgewrightWarning, ModelError
+from edgewright.program._nodes import caller_of
 from edgewright.program._written import written_memory
 
 aten = torch.ops.aten
-_LINE: Final = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)')
 WAY_OUT: Final = ("a file keeps nothing from one call to the next: take it as an input and return "
                   "its new value as an output, or do not write it in evaluation mode")
 
@@ -53,12 +52,7 @@ def _copy_first(module: GraphModule, source: Node) -> None:
 
 def _refusal(stored: dict[Node, Node]) -> str:
     names = ", ".join(sorted({str(node.target) for node in stored}))
-    lines = sorted({line for call in stored.values() if (line := _line(call))})
+    callers = {caller for call in stored.values() if (caller := caller_of(call)) is not None}
+    lines = sorted(map("{0[0]}:{0[1]} ({0[2]})".format, callers))
     where = f" at {'; '.join(lines[:3])}" if lines else ""
     return f"the model writes into {names} in its forward pass{where}; {WAY_OUT}"
-
-
-def _line(call: Node) -> str:
-    """Where in the user's code a call was written."""
-    found = _LINE.findall(call.meta.get("stack_trace") or "")
-    return "{}:{} ({})".format(*found[-1]) if found else ""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch.fx import Graph, Node
 
-_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)(?:, in [^\n]*\n\s*(.*))?')
 
 
 def calls(graph: Graph) -> Iterator[Node]:
@@ -25,10 +25,16 @@ def op_name(node: Node) -> str:
     return str(name).removeprefix("aten::")
 
 
+def caller_of(node: Node) -> tuple[str, str, str] | None:
+    """File, line number and code of the user's call that a node is of; None if torch has none."""
+    frames: list[tuple[str, str, str]] = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return frames[-1] if frames else None
+
+
 def line_of(node: Node) -> str:
     """Where the user's code makes a call, as " at file:line"; empty where torch does not say."""
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
+    caller = caller_of(node)
+    return "" if caller is None else f" at {caller[0]}:{caller[1]}"
 
 
 # Element-wise, but not tagged so by torch.
@@ -98,8 +104,3 @@ def read_tensor(node: Node) -> torch.Tensor | None:
     """The tensor that a ``get_attr`` node reads from the module its graph belongs to."""
     value = attrgetter(str(node.target))(node.graph.owning_module)
     return value if isinstance(value, torch.Tensor) else None
-
-
-def is_node(value: Any, target: Any) -> bool:
-    """Whether a value is a call of ``target``."""
-    return isinstance(value, Node) and value.target is target
