@@ -6,14 +6,8 @@ from edgewright.program._bits import FLOAT_BITS
 from edgewright.program._branches import Branch, find_branches, remove_branch
 from edgewright.program._capture import export_graph
 from edgewright.program._channels import ChannelGroup, ChannelGroups, Contraction
-from edgewright.program._costs import (
-    Costs,
-    NodeCost,
-    count_macs,
-    parameter_nodes,
-    stored_tensors,
-    weight_of,
-)
+from edgewright.program._costs import (Costs, NodeCost, count_macs, parameter_nodes)
+from edgewright.program._tensors import (stored_tensors, weight_of)
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._facts import fact_of, note_fact
 from edgewright.program._folding import (

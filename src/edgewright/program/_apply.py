@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import ModelError, UsageError
 from edgewright.program._capture import FORWARD_FAILURES, failing_line
 from edgewright.program._constant_folding import folded_tensors
-from edgewright.program._costs import stored_tensors
+from edgewright.program._tensors import (stored_tensors)
 from edgewright.program._nodes import line_of
 from edgewright.program._parity import compare_outputs, tolerance_of
 from edgewright.program._probes import probe_inputs

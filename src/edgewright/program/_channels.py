@@ -27,13 +27,8 @@ from edgewright.program._axes import (
     pin,
     tracked,
 )
-from edgewright.program._costs import (
-    Shape,
-    ShapeOf,
-    count_macs,
-    parameter_nodes,
-    stored_tensors,
-)
+from edgewright.program._costs import (Shape, ShapeOf, count_macs, parameter_nodes)
+from edgewright.program._tensors import (stored_tensors)
 from edgewright.program._couplings import Couplings, LabelArray
 from edgewright.program._distributions import fixed_distributions, is_row
 from edgewright.program._incidence import Incidence

@@ -13,7 +13,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from edgewright.program._constants import Constants, computing
-from edgewright.program._costs import multiplies, stored_tensors
+from edgewright.program._costs import (multiplies)
+from edgewright.program._tensors import (stored_tensors)
 from edgewright.program._shapes import refresh_shapes, tensor_of
 from edgewright.program._sparsity import hold_sparse
 from edgewright.program._tidy import drop_unused_tensors

@@ -18,6 +18,8 @@ from edgewright.program._einsum import letters_of
 from edgewright.program._memory import peak_activation_bytes
 from edgewright.program._nodes import argument, calls, is_pointwise, op_name
 from edgewright.program._shapes import concrete, shape_of, tensor_of
+from edgewright.program._tensors import stored_tensors
+from edgewright.program._tensors import weight_of
 
 aten = torch.ops.aten
 _ATTENTION: Final = aten.scaled_dot_product_attention.default
@@ -143,14 +145,6 @@ def count_macs(node: Node, shape: ShapeOf = shape_of) -> int:
     return 0 if rule is None else rule(node, shape)
 
 
-def weight_of(node: Node) -> Node | None:
-    """The ``get_attr`` node a layer's weight comes from, through dequantisation, or None."""
-    if len(node.args) < 2 or not isinstance(node.args[1], Node):
-        return None
-    source = node.args[1]
-    while source.op == "call_function" and source.args and isinstance(source.args[0], Node):
-        source = source.args[0]
-    return source if source.op == "get_attr" else None
 
 
 def _layer_cost(node: Node, tensors: Mapping[str, Tensor]) -> NodeCost:
@@ -315,8 +309,3 @@ def _is_free(target: Any) -> bool:
     return is_alias or name.rstrip("_") in _FREE or name in _FREE
 
 
-def stored_tensors(module: GraphModule) -> dict[str, Tensor]:
-    """Every tensor the graph reads, by name."""
-    values = {str(node.target): attrgetter(str(node.target))(module)
-              for node in module.graph.nodes if node.op == "get_attr"}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}

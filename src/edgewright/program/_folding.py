@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.program._bias_name import free_bias_name
-from edgewright.program._costs import stored_tensors
+from edgewright.program._tensors import (stored_tensors)
 from edgewright.program._nodes import named
 from edgewright.program._shapes import shape_of
 from edgewright.program._tidy import settle

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from edgewright.errors import ParityError, UsageError
 from edgewright.program._channels import ChannelGroups
-from edgewright.program._costs import stored_tensors
+from edgewright.program._tensors import (stored_tensors)
 from edgewright.program._operators import resize
 from edgewright.program._parity import tolerance_of
 from edgewright.program._proof import masked_error

@@ -7,7 +7,7 @@ from typing import Final
 
 from torch.fx import GraphModule
 
-from edgewright.program._costs import stored_tensors
+from edgewright.program._tensors import (stored_tensors)
 
 _KEY: Final = "edgewright.sparse"
 

@@ -7,7 +7,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import Placement
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._quantize import quantize
-from edgewright.quantization._targets import check as check_scheme
+from edgewright.quantization._targets import check_scheme
 
 __all__ = [
     "FloatShare",

@@ -8,11 +8,11 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.program import note_fact, pool_window, shape_of
+from edgewright.quantization._targets import PoolRounding
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 
-PoolRounding = Literal["away", "even"]
 
 _AVERAGES: Final = frozenset({
     aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})

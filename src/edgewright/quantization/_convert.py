@@ -22,7 +22,8 @@ from edgewright.program import (
     settle,
     stored_tensors,
 )
-from edgewright.quantization._averages import PoolRounding, average_integers
+from edgewright.quantization._averages import (average_integers)
+from edgewright.quantization._targets import (PoolRounding)
 from edgewright.quantization._dynamic import grid_arguments, write_dynamic
 from edgewright.quantization._fake_quantizer import FakeQuantizer
 from edgewright.quantization._grid import Grid

@@ -21,7 +21,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import WeightPoint
 from edgewright.quantization._precision import MixedPrecision
 from edgewright.quantization._sensitivity import sensitivities
-from edgewright.quantization._targets import RULES, check
+from edgewright.quantization._targets import RULES, check_scheme
 from edgewright.quantization._units import stored_bias
 from edgewright.search import (
     PrecisionLimits,
@@ -134,7 +134,7 @@ class _Layer:
 def _check(config: Quantization, mixed: MixedPrecision) -> None:
     """Refuse what the scheme or its target cannot have, before anything is measured."""
     candidates = {str(index): precision for index, precision in enumerate(_candidates(mixed))}
-    check(config.replace(layers={**config.layers, **candidates}))
+    check_scheme(config.replace(layers={**config.layers, **candidates}))
     if mixed.latency is not None and (config.mode != "static"
                                       or not RULES[config.target].timed):
         raise UsageError(f"latency={mixed.latency:g} is measured with static ranges on ONNX "

@@ -30,7 +30,7 @@ from edgewright.quantization._placement import place
 from edgewright.quantization._points import Placement
 from edgewright.quantization._rounding import learn_rounding
 from edgewright.quantization._simulate import Simulation, simulate
-from edgewright.quantization._targets import RULES, check
+from edgewright.quantization._targets import RULES, check_scheme
 from edgewright.quantization.calibration import fitting, synthetic_inputs, training_inputs
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
@@ -100,7 +100,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         True
     """
     config = config or Quantization()
-    check(config)
+    check_scheme(config)
     if program.is_quantized:
         raise UsageError("the program is quantised already; quantise the one in floating point")
     objective = objective or LabelLoss(config.training.label_smoothing)

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, final
 
 from edgewright.errors import UsageError
-from edgewright.quantization._averages import PoolRounding
 from edgewright.quantization._config import Quantization, Target
 from edgewright.quantization._grid import Grid
 from edgewright.quantization._precision import BITS
@@ -145,7 +144,7 @@ def weight_grid(config: Quantization, bits: int, axis: int | None = 0) -> Grid:
                 power_of_two=config.power_of_two, narrow=symmetric and bits == 8, role="weight")
 
 
-def check(config: Quantization) -> None:
+def check_scheme(config: Quantization) -> None:
     """Refuse a scheme that contradicts itself or that its target cannot run.
 
     What a scheme does not use is not looked at: activations' bits with ``weight_only``, what
@@ -155,7 +154,7 @@ def check(config: Quantization) -> None:
         UsageError: A rule is broken; its name, the values, what is allowed and why are given.
 
     Example:
-        >>> check(Quantization(target="litert", affine_weights=True))
+        >>> check_scheme(Quantization(target="litert", affine_weights=True))
         Traceback (most recent call last):
             ...
         edgewright.errors.UsageError: rule litert/affine-weights: affine_weights=True; litert \
@@ -310,3 +309,6 @@ _SCHEME: Final = (
          "hardware that only shifts has no sums within groups; use power_of_two=False, or "
          "granularity='channel'"),
 )
+
+
+PoolRounding = Literal["away", "even"]

@@ -23,36 +23,11 @@ from edgewright.quantization.calibration._squared_error import (
     least_error_of_rows,
 )
 from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
+from edgewright.quantization._observer import Observer
 
 _Range: TypeAlias = tuple[Tensor, Tensor]
 
 
-class Observer(Protocol):
-    """What finds a range; its memory does not grow with what it is shown."""
-
-    def update(self, x: Tensor) -> None:
-        """Take the numbers of ``x`` into account; an empty tensor adds nothing.
-
-        Args:
-            x: Of any layout and floating-point type, its shape as the grid needs it.
-
-        Raises:
-            DataError: A number is NaN or infinite.
-            UsageError: The grid's groups do not divide the last dimension.
-        """
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest real number worth an integer.
-
-        Returns:
-            ``low <= 0 <= high``, finite, float32, of the shape of the grid's scale: (), (C,) or
-            (C, G). ``low < high``, but where every number seen was zero: both are 0 then, and
-            `FakeQuantizer.set_range` takes the other scales' mean, or one. At 1 bit, an
-            activation's two levels, which need not have zero between them.
-
-        Raises:
-            DataError: Nothing was seen.
-        """
 
 
 def make_observer(config: Quantization, grid: Grid) -> Observer:

@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from edgewright.errors import DataError, UsageError
 from edgewright.program import shape_of
-from edgewright.quantization.calibration._observer import Observer
+from edgewright.quantization._observer import (Observer)
 from edgewright.task import Task
 
 if TYPE_CHECKING:
