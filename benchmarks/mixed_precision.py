@@ -27,12 +27,13 @@ import torch
 import edgewright as ew
 from edgewright.core import write_atomically
 from edgewright.exporters import to_onnx
+from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.measure import machine
-from edgewright.program import FLOAT_BITS, fold_batch_norm, stored_tensors
-from edgewright.quantization._config import Precision
-from edgewright.quantization._mixed import choose_precisions
-from edgewright.quantization._precision import MixedPrecision
-from edgewright.quantization._sensitivity import sensitivities
+from edgewright.program import fold_batch_norm
+from edgewright.quantization.mixed._mixed import choose_precisions
+from edgewright.quantization.mixed._sensitivity import sensitivities
+from edgewright.quantization.scheme._config import Precision
+from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.runtime import OnnxEngine
 from edgewright.task import load_model, load_task
 

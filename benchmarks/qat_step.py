@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import edgewright as ew
+from edgewright.capture import trainable
 from edgewright.measure import compare_latency, machine, pinned
-from edgewright.program import trainable
-from edgewright.quantization._placement import place
-from edgewright.quantization._simulate import simulate
 from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.placement._placement import place
+from edgewright.quantization.simulation._simulate import simulate
 from edgewright.task import load_model
 
 HERE = Path(__file__).parent

@@ -31,9 +31,9 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.capture import trainable
 from edgewright.distill import as_teacher, cache_teacher, objective_for
 from edgewright.measure import compare_latency, pinned
-from edgewright.program import trainable
 from edgewright.task import Batch, Policy, Split, View, load_model, load_task
 from edgewright.training import Objective
 from edgewright.training._compiled import compiled

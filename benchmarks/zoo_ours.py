@@ -14,12 +14,14 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import edgewright as ew
+from edgewright.allocation import select_uniform
+from edgewright.channels import ChannelGroups, remove_and_measure
+from edgewright.channels._channels import find_groups
 from edgewright.exporters import to_onnx
+from edgewright.graph import random_inputs
 from edgewright.measure import peak_rss_bytes
-from edgewright.program import ChannelGroups, random_inputs, remove_and_measure
 from edgewright.pruning.criteria import score_channels
 from edgewright.runtime import OnnxEngine
-from edgewright.search import select_uniform
 from zoo_models import ZooModel
 from zoo_rows import Ours, emit
 
@@ -59,7 +61,7 @@ def _warm_up() -> None:
 
 def _prune(row: Ours, program: ew.Program, seed: int) -> tuple[Ours, ew.Program]:
     since = time.perf_counter()
-    groups = program.groups()
+    groups = find_groups(program)
     removed = _weakest_half(program, groups, seed)
     pruned, error = (remove_and_measure(program, groups, removed) if removed
                      else (program, None))

@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from tests.project.data import task
+from tests.project.model import SmallNet
+from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from edgewright.core import Budget, Figures, Manifest, Preprocessing
+from edgewright.core import Budget, Figures, Manifest
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 
 ROOT = Path(__file__).parent.parent
+PROJECT = ROOT / "tests" / "project"
 
 
-def quadrants(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noisy 8 x 8 grey images, uint8; the class is the quadrant that is brighter."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    images = torch.randint(0, 120, (count, 1, 8, 8), generator=generator)
-    for index, label in enumerate(labels.tolist()):
-        row, column = 4 * (label // 2), 4 * (label % 2)
-        images[index, 0, row:row + 4, column:column + 4] += 90
-    return images.to(torch.uint8), labels
-
-
-class SmallNet(nn.Module):
-    """Convolutions, a residual, a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, padding=1)
-        self.norm = nn.BatchNorm2d(16)
-        self.one = nn.Conv2d(16, 16, 3, padding=1)
-        self.two = nn.Conv2d(16, 16, 3, padding=1, stride=2)
-        self.head = nn.Linear(16 * 16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.norm(self.stem(x)))
-        x = torch.relu(x + self.one(x))
-        x = torch.relu(self.two(x))
-        return self.head(x.flatten(1))
+pytest_plugins = ["tests.programs"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,9 +59,7 @@ def translations_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def quadrant_task() -> Task:
-    recipe = Preprocessing(channels=1, height=8, width=8, mean=(0.3,), std=(0.2,))
-    return Task(quadrants(320, 0), quadrants(80, 1), quadrants(120, 2), preprocessing=recipe,
-                classes=("nw", "ne", "sw", "se"), name="quadrants")
+    return task()
 
 
 @pytest.fixture(scope="session")
@@ -127,17 +102,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, trained_net: nn.Module) ->
     """A user's folder: model.py, data.py and weights.safetensors."""
     folder = tmp_path_factory.mktemp("project")
     save_file(trained_net.state_dict(), folder / "weights.safetensors")
-    source = Path(__file__).read_text(encoding="utf-8")
-    net = source[source.index("class SmallNet"):source.index("@pytest.fixture")]
-    (folder / "model.py").write_text(f"import torch\nfrom torch import Tensor, nn\n\n\n{net}")
-    data = source[source.index("def quadrants"):source.index("class SmallNet")]
-    (folder / "data.py").write_text("import torch\nfrom torch import Tensor\n"
-                                    "from edgewright import Task\n"
-                                    "from edgewright.core import Preprocessing\n\n\n"
-                                    + data + dedent('''
-        def task():
-            recipe = Preprocessing(channels=1, height=8, width=8, mean=(0.3,), std=(0.2,))
-            return Task(quadrants(320, 0), quadrants(80, 1), quadrants(120, 2),
-                        preprocessing=recipe, classes=("nw", "ne", "sw", "se"), name="quadrants")
-    '''))
+    for name in ("model.py", "data.py"):
+        shutil.copy(PROJECT / name, folder)
     return folder

@@ -13,6 +13,7 @@ from edgewright._extras import missing_extra
 from edgewright.errors import EdgewrightError
 
 if TYPE_CHECKING:
+    from edgewright.channels import apply_to, find_groups
     from edgewright.core import Budget, Manifest
     from edgewright.distill import Distillation, fit, student
     from edgewright.exits import AtResolution, EarlyExits, add_exits
@@ -55,10 +56,12 @@ _HOME: Final[dict[str, str]] = {
     "Training": "edgewright.training",
     "WeightPruning": "edgewright.pruning",
     "add_exits": "edgewright.exits",
+    "apply_to": "edgewright.channels",
     "cascade": "edgewright.pipeline",
     "combine": "edgewright.pipeline",
     "compress": "edgewright.pipeline",
     "export": "edgewright.exporters",
+    "find_groups": "edgewright.channels",
     "fit": "edgewright.distill",
     "load": "edgewright.runtime",
     "prune": "edgewright.pruning",
@@ -93,10 +96,12 @@ __all__ = [
     "Training",
     "WeightPruning",
     "add_exits",
+    "apply_to",
     "cascade",
     "combine",
     "compress",
     "export",
+    "find_groups",
     "fit",
     "load",
     "prune",

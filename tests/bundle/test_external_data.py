@@ -148,7 +148,7 @@ def test_engines_open_nothing_either(secret, engine):
 
 def test_onnx_runtime_itself_is_told_to_look_nowhere(secret, monkeypatch):
     """Should it ever see a tensor that we do not."""
-    monkeypatch.setattr("edgewright.runtime._onnxruntime.check_self_contained",
+    monkeypatch.setattr("edgewright.runtime.engines._onnxruntime.check_self_contained",
                         lambda *_: None)
     with opened(secret) as count:
         with pytest.raises(BundleError, match="cannot load the model"):
@@ -169,7 +169,7 @@ def test_onnx_runtimes_own_format_is_no_way_in(tmp_path, monkeypatch):
     onnxruntime.InferenceSession(harmless.SerializeToString(), options)
     content = (tmp_path / "model.ort").read_bytes()
     assert onnxruntime.InferenceSession(content).get_inputs()[0].name == "x"
-    monkeypatch.setattr("edgewright.runtime._onnxruntime.check_self_contained", lambda *_: None)
+    monkeypatch.setattr("edgewright.runtime.engines._onnxruntime.check_self_contained", lambda *_: None)
     with pytest.raises(BundleError, match="cannot load the model"):
         OnnxEngine(content)
 

@@ -7,13 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgewright.distill import (
-    FEATURE_LOSSES,
-    LOGIT_LOSSES,
-    Distillation,
-    Distilling,
-    ModuleTeacher,
-)
+from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation, Distilling, ModuleTeacher
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch, Task
 from edgewright.training import LabelLoss, Training, train

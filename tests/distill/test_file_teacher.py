@@ -8,15 +8,7 @@ import torch
 from torch import nn
 
 from edgewright.bundle import write_bundle
-from edgewright.core import (
-    Budget,
-    ExitRule,
-    Figures,
-    Manifest,
-    OperatingPoint,
-    Segment,
-    TensorSpec,
-)
+from edgewright.core import Budget, ExitRule, Figures, Manifest, OperatingPoint, Segment, TensorSpec
 from edgewright.distill._file_teacher import FileTeacher
 from edgewright.distill._teacher import ModuleTeacher
 from edgewright.errors import BundleError, ModelError

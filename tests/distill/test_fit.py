@@ -14,7 +14,8 @@ from edgewright.distill import (
     objective_for,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
-from edgewright.program import Program, hold_sparse
+from edgewright.graph import hold_sparse
+from edgewright.program import Program
 from edgewright.task import Task, load_task
 from edgewright.training import LabelLoss, Training, evaluate_module
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.channels import find_branches, remove_branch
 from edgewright.distill import find_pairs
 from edgewright.distill._pairs import feature_places
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.program import Program, find_branches, fold_batch_norm, remove_branch
+from edgewright.program import Program, fold_batch_norm
 from edgewright.task import Task
 
 

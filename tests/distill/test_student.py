@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.channels import find_branches
 from edgewright.distill import student
 from edgewright.errors import UsageError
-from edgewright.program import find_branches
 from edgewright.quantization import quantize
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module

@@ -9,10 +9,10 @@ from edgewright.core import Budget
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._adapt import adapt
 from edgewright.pipeline._bundling import modelled_energy_mj
-from edgewright.pipeline._stored_bits import computed_costs, stored_bits
+from edgewright.pipeline.stages import StoredBits
+from edgewright.pipeline.stages._stored_bits import computed_costs, stored_bits
 from edgewright.program import fold_batch_norm
 from edgewright.quantization import MixedPrecision, Precision
-from edgewright.search import StoredBits
 from edgewright.task import Task
 
 PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)

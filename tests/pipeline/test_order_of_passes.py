@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.channels._apply import apply_to
 from edgewright.distill import objective_for
 from edgewright.errors import UsageError
 from edgewright.task import Task
@@ -128,4 +129,4 @@ def test_integers_are_not_applied_to_the_models_own_code(chain: Chain,
                                                          trained_net: nn.Module) -> None:
     with pytest.raises(UsageError, match="is quantised, which the model's own code has no place "
                                          "for; apply the program from before that"):
-        chain("quantize").apply_to(copy.deepcopy(trained_net))
+        apply_to(chain("quantize"), copy.deepcopy(trained_net))

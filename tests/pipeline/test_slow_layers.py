@@ -9,8 +9,8 @@ from torch import nn
 import edgewright as ew
 from edgewright.core import LayerLatency, Measurement
 from edgewright.pipeline._slow_layers import slow_layers
-from edgewright.search import PrecisionTimes
 from edgewright.task import Task
+from edgewright.timing import PrecisionTimes
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,10 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.channels import remove_channels
+from edgewright.channels._channels import find_groups
 from edgewright.errors import ModelError, StorageError
-from edgewright.program import Program, fold_batch_norm, remove_channels, set_outputs
+from edgewright.program import Program, fold_batch_norm, set_outputs
 
 MODEL = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -99,7 +101,7 @@ def refuse(path, tmp_path, message):
 
 @pytest.mark.parametrize("make", [
     lambda program: program, fold_batch_norm,
-    lambda program: remove_channels(program, program.groups(), program.groups().groups[0].channels[:2]),
+    lambda program: remove_channels(program, find_groups(program), find_groups(program).groups[0].channels[:2]),
 ])
 def test_outputs_survive_saving_to_the_bit(make, small_program, tmp_path):
     program = make(small_program)

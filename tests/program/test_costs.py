@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgewright.program import Program, count_macs, stored_tensors, weight_of
+from edgewright.graph import count_macs, stored_tensors, weight_of
+from edgewright.program import Program
 
 IMAGE = (torch.zeros(1, 6, 8, 8),)
 

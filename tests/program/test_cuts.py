@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from edgewright.errors import ModelError
+from edgewright.graph import refresh_shapes
 from edgewright.program import (
     Program,
     find_cuts,
     fold_batch_norm,
     outputs_of,
-    refresh_shapes,
     set_outputs,
     split_at_exits,
 )

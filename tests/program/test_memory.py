@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from edgewright.program import Program, shape_of
+from edgewright.graph import shape_of
+from edgewright.program import Program
 
 VIEWS = {"view", "reshape", "flatten", "permute", "slice", "split", "chunk", "dropout", "relu_",
          "add_", "unsqueeze", "unflatten"}

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from edgewright.errors import DataError
-from edgewright.program import Program, probe_inputs, random_inputs
+from edgewright.graph import random_inputs
+from edgewright.program import Program, probe_inputs
 from edgewright.quantization import quantize
 from edgewright.task import Task
 

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewright.channels import find_branches, remove_branch
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import export
-from edgewright.program import Program, find_branches, remove_branch
+from edgewright.program import Program
 from edgewright.pruning import BlockPruning, ChannelPruning, _blocks, prune, prune_blocks
 from edgewright.quantization import quantize
 from edgewright.task import Task

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewright.channels import remove_channels
+from edgewright.channels._channels import find_groups
 from edgewright.errors import UsageError
-from edgewright.program import Program, remove_channels
+from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.pruning._compensate import compensate
 from edgewright.task import Task, TensorSplit
@@ -30,7 +32,7 @@ def repair(model: nn.Module, split: TensorSplit, group: str, channels: list[int]
            ) -> tuple[Program, Program, Program]:
     """The whole, the sliced and the repaired program, without some channels of one group."""
     program = Program.capture(model.eval(), inputs_of(split)[:1])
-    groups = program.groups()
+    groups = find_groups(program)
     labels = next(found.channels for found in groups.groups if found.name == group)
     removed = [labels[channel] for channel in channels]
     sliced = remove_channels(program, groups, removed)
@@ -155,7 +157,7 @@ def test_a_channel_with_a_double_is_lost_without_a_trace(model, shape):
 def test_what_reads_nothing_else_is_left_alone():
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     program = Program.capture(model.eval(), inputs_of(split)[:1])
-    same = compensate(program, program, program.groups(), [], split)
+    same = compensate(program, program, find_groups(program), [], split)
     for name, tensor in program.state_dict().items():
         torch.testing.assert_close(same.state_dict()[name], tensor, rtol=0, atol=0)
 
@@ -207,7 +209,7 @@ class Shared(nn.Module):
 
 def test_a_shared_layer_is_left_as_sliced_and_the_next_makes_up_for_it():
     model, split = seeded(Shared()), split_of(4)
-    group = Program.capture(model.eval(), torch.zeros(1, 4)).groups().groups[0].name
+    group = find_groups(Program.capture(model.eval(), torch.zeros(1, 4))).groups[0].name
     whole, sliced, repaired = repair(model, split, group, [0])
     before, after = sliced.state_dict(), repaired.state_dict()
     torch.testing.assert_close(after["twice.weight"], before["twice.weight"], rtol=0, atol=0)

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.allocation import LatencyTable, LayerTimes, smallest
+from edgewright.channels import LegalWidths
+from edgewright.channels._channels import find_groups
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
-from edgewright.search import LatencyTable, LayerTimes, LegalWidths, smallest
 from edgewright.training import LabelLoss, Training, train
 
 
@@ -120,7 +122,7 @@ def test_a_quantised_program_is_refused(mixed_program, mixed_task):
 
 
 def test_too_much_is_refused(mixed_program):
-    groups = mixed_program.groups()
+    groups = find_groups(mixed_program)
     macs, _ = groups.costs_without(smallest(groups, LegalWidths()))
     keeps = macs / mixed_program.costs().macs
     with pytest.raises(UsageError, match=f"cannot remove 99% of the macs: the smallest legal "

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.channels._channels import find_groups
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning import (
@@ -45,7 +46,7 @@ def squared(groups, module, channel):
 
 
 def test_norms_and_sizes_are_those_of_every_slice(mixed_program):
-    groups, module = mixed_program.groups(), mixed_program.module()
+    groups, module = find_groups(mixed_program), mixed_program.module()
     found = CoupledSlices(groups, module)
     assert len(found.channels) == 5 + 6
     for channel, norm, size in zip(found.channels, found.norms(), found.sizes, strict=True):
@@ -59,7 +60,7 @@ def test_tied_weights_count_once():
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
-    groups, module = program.groups(), program.module()
+    groups, module = find_groups(program), program.module()
     found = CoupledSlices(groups, module)
     unique = {id(p) for p in module.parameters()}
     assert len({(id(place.weight), place.dim) for place in found._places}) == len(found._places)
@@ -67,7 +68,7 @@ def test_tied_weights_count_once():
 
 
 def test_one_proximal_step_of_the_group_lasso(mixed_program):
-    groups, module = mixed_program.groups(), mixed_program.module()
+    groups, module = find_groups(mixed_program), mixed_program.module()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     hook = GroupLasso(groups, strength=0.2)
     hook.start(module)
@@ -87,7 +88,7 @@ def test_one_proximal_step_of_the_group_lasso(mixed_program):
 
 
 def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program):
-    groups, module = mixed_program.groups(), mixed_program.module()
+    groups, module = find_groups(mixed_program), mixed_program.module()
     chosen = groups.groups[0].channels[1:3]
     hook = GrowingDecay(groups, chosen, strength=0.8, growth=0.5)
     hook.start(module)

@@ -15,8 +15,9 @@ from edgewright.distill import fit
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import to_onnx
+from edgewright.graph import sparse_tensors
 from edgewright.pipeline import Recipe
-from edgewright.program import Program, fold_batch_norm, sparse_tensors
+from edgewright.program import Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weights
 from edgewright.pruning._gradual import GradualMask
 from edgewright.quantization import Quantization, quantize

@@ -9,14 +9,7 @@ from torch import nn
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import (
-    Constrained,
-    LabelLoss,
-    StepHook,
-    Training,
-    evaluate_module,
-    train,
-)
+from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module, train
 
 
 @pytest.fixture

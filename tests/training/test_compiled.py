@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from edgewright.capture import trainable
 from edgewright.errors import UsageError
-from edgewright.program import Program, trainable
+from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 from edgewright.training import _compiled as compiled_module

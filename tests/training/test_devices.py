@@ -11,14 +11,7 @@ from torch import nn
 from edgewright.errors import TrainingError, UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import (
-    Constrained,
-    LabelLoss,
-    StepHook,
-    Training,
-    evaluate_module,
-    train,
-)
+from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module, train
 from edgewright.training._devices import AllTakePart
 from edgewright.training._sending import packed, unpacked
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.program import Program, hold_sparse
+from edgewright.graph import hold_sparse
+from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import Constrained, LabelLoss, Step, StepHook, Training, train
 

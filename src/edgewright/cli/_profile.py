@@ -9,11 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edgewright.channels import find_groups
 from edgewright.core import Manifest, OperatingPoint, format_count, format_size, format_threshold
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgewright.program import ChannelGroups, Costs, Program
+    from edgewright.channels import ChannelGroups
+    from edgewright.program import Costs, Program
 
 
 def profile(
@@ -51,7 +53,7 @@ def profile(
     for name, count in costs.uncounted.items():
         console.print(f"not counted: {name} ({count} calls)", highlight=False)
     if not program.is_quantized:
-        _show_groups(console, program.groups())
+        _show_groups(console, find_groups(program))
 
 
 def _capture(target: str, weights: Path | None, data: str | None, shape: str | None) -> Program:

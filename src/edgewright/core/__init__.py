@@ -26,6 +26,7 @@ from edgewright.core._operating_point import (
     format_threshold,
 )
 from edgewright.core._preprocessing import Preprocessing, image_pixels
+from edgewright.core._reasons import kept_words
 from edgewright.core._settings import Settings, Value
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_size, parse_quantity
@@ -64,6 +65,7 @@ __all__ = [
     "format_size",
     "format_threshold",
     "image_pixels",
+    "kept_words",
     "parse_quantity",
     "write_atomically",
 ]

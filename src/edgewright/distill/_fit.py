@@ -14,7 +14,8 @@ from edgewright.distill._pairs import find_pairs
 from edgewright.distill._self_distilling import SelfDistilling
 from edgewright.distill._teacher import ModuleTeacher, Teacher
 from edgewright.errors import ModelError, UsageError
-from edgewright.program import Program, outputs_of, shape_of
+from edgewright.graph import shape_of
+from edgewright.program import Program, outputs_of
 from edgewright.task import Task
 from edgewright.training import (
     LabelLoss,

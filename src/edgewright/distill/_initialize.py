@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgewright.program import Program, stored_tensors
+from edgewright.graph import stored_tensors
+from edgewright.program import Program
 
 aten = torch.ops.aten
 _STATISTICS: Final = frozenset({"running_mean", "running_var"})

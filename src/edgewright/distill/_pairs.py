@@ -13,7 +13,8 @@ from torch.fx import Node
 
 from edgewright.distill._tapping import feature_shape, is_feature
 from edgewright.errors import ModelError, UsageError
-from edgewright.program import Program, count_macs, find_cuts, outputs_of, set_outputs, weight_of
+from edgewright.graph import count_macs, weight_of
+from edgewright.program import Program, find_cuts, outputs_of, set_outputs
 
 _MOST: Final = 4        # stages whose ends are compared, the last ones
 _SHARES: Final = (1 / 3, 2 / 3, 1)  # of the one stage of a network that has no others

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from edgewright.distill._initialize import initialize
-from edgewright.errors import UsageError
-from edgewright.program import (
+from edgewright.allocation import select_uniform
+from edgewright.channels import (
     Branch,
-    Program,
+    LegalWidths,
     find_branches,
-    kept_words,
+    find_groups,
     remove_branch,
     remove_channels,
-    shape_of,
-    stored_tensors,
 )
-from edgewright.search import LegalWidths, select_uniform
+from edgewright.core import kept_words
+from edgewright.distill._initialize import initialize
+from edgewright.errors import UsageError
+from edgewright.graph import shape_of, stored_tensors
+from edgewright.program import Program
 
 _Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals
 
@@ -73,7 +74,7 @@ def _check(program: Program, width: float, depth: float, init: str) -> None:
 
 
 def _thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program:
-    groups = program.groups(ignore)
+    groups = find_groups(program, ignore)
     if not groups.groups:
         raise UsageError(f"width={width:g}: no channel of this program can be removed: "
                          f"{kept_words(groups.kept)}")

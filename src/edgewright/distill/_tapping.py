@@ -8,16 +8,9 @@ from typing import Final
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.program import (
-    CapturedModule,
-    Program,
-    memory_of,
-    outputs_of,
-    set_outputs,
-    shape_of,
-    trainable,
-    writes,
-)
+from edgewright.capture import CapturedModule, trainable
+from edgewright.graph import memory_of, shape_of, writes
+from edgewright.program import Program, outputs_of, set_outputs
 
 aten = torch.ops.aten
 _CHANNELS_FIRST: Final = ("conv", "batch_norm", "group_norm", "instance_norm", "max_pool",

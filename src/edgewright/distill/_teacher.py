@@ -10,10 +10,11 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from edgewright.capture import CapturedModule, exits_of
 from edgewright.distill._digest import digest_of
 from edgewright.distill._tapping import is_feature, tapped
 from edgewright.errors import ModelError, UsageError
-from edgewright.program import CapturedModule, Program, exits_of
+from edgewright.program import Program
 from edgewright.task import Batch
 from edgewright.training import as_outputs
 

@@ -10,6 +10,21 @@ from edgewright.exits._placement import ExitPlan, fitting_exits, plan_exits
 from edgewright.exits._places import ExitPlace, exit_places, possible_exits
 from edgewright.exits._resolution import AtResolution
 
-__all__ = ["DEFAULT_POINT", "AtResolution", "Calibration", "EarlyExits", "ExitPlace",
-           "ExitPlan", "add_exits", "answers_of", "calibrate_exits", "exit_curve", "exit_places",
-           "fitting_exits", "head_tensors", "plan_exits", "possible_exits", "remove_exits"]
+__all__ = [
+    "DEFAULT_POINT",
+    "AtResolution",
+    "Calibration",
+    "EarlyExits",
+    "ExitPlace",
+    "ExitPlan",
+    "add_exits",
+    "answers_of",
+    "calibrate_exits",
+    "exit_curve",
+    "exit_places",
+    "fitting_exits",
+    "head_tensors",
+    "plan_exits",
+    "possible_exits",
+    "remove_exits",
+]

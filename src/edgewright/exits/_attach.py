@@ -10,19 +10,15 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._balance import Equilibrium, in_equilibrium
 from edgewright.exits._config import EarlyExits
 from edgewright.exits._names import heads_owner
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
-from edgewright.program import (
-    CapturedModule,
-    Program,
-    outputs_of,
-    refresh_shapes,
-    set_outputs,
-)
+from edgewright.graph import refresh_shapes
+from edgewright.program import Program, outputs_of, set_outputs
 from edgewright.task import Task
 from edgewright.training import (
     Constrained,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgewright.program import Program, outputs_of, set_outputs, settle
+from edgewright.graph import settle
+from edgewright.program import Program, outputs_of, set_outputs
 
 
 def remove_exits(program: Program) -> Program:

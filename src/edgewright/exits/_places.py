@@ -14,15 +14,8 @@ from torch.fx import Node
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
 from edgewright.exits._heads import Features, Head, choose_head, misfit
-from edgewright.program import (
-    Program,
-    count_macs,
-    find_cuts,
-    memory_of,
-    outputs_of,
-    shape_of,
-    writes,
-)
+from edgewright.graph import count_macs, memory_of, shape_of, writes
+from edgewright.program import Program, find_cuts, outputs_of
 
 aten = torch.ops.aten
 _CONVOLUTIONS: Final = frozenset({

@@ -12,7 +12,8 @@ from torch.fx import Interpreter
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import BundleError, ModelError, ParityError
-from edgewright.program import Program, output_errors, probe_inputs, tolerance_of
+from edgewright.graph import output_errors, tolerance_of
+from edgewright.program import Program, probe_inputs
 from edgewright.runtime import Engine
 
 quantized = torch.ops.quantized_decomposed

@@ -9,12 +9,8 @@ from typing import Literal
 from edgewright.core import write_atomically
 from edgewright.errors import UsageError
 from edgewright.exporters._agreement import check_agreement, load_file
-from edgewright.exporters._conditional import to_conditional_onnx
-from edgewright.exporters._conditional_engine import EveryExitEngine
-from edgewright.exporters._executorch import to_executorch
-from edgewright.exporters._executorch_engine import ExecuTorchEngine
-from edgewright.exporters._litert import to_litert
-from edgewright.exporters._onnx import to_onnx
+from edgewright.exporters.edge import ExecuTorchEngine, to_executorch, to_litert
+from edgewright.exporters.onnx import EveryExitEngine, to_conditional_onnx, to_onnx
 from edgewright.program import Program
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine
 from edgewright.task import Task

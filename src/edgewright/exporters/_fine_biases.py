@@ -14,7 +14,8 @@ from typing import Any, final
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.program import Program, fact_of, settle, stored_tensors
+from edgewright.graph import fact_of, settle, stored_tensors
+from edgewright.program import Program
 
 
 def on_the_grid_of_products(program: Program) -> Program:

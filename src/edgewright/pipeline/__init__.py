@@ -5,5 +5,13 @@ from edgewright.pipeline._compress import Result, compress
 from edgewright.pipeline._recipe import RECIPES, Recipe
 from edgewright.pipeline._verify import Check, verify
 
-__all__ = ["RECIPES", "Check", "Recipe", "Result", "cascade", "combine", "compress",
-           "verify"]
+__all__ = [
+    "RECIPES",
+    "Check",
+    "Recipe",
+    "Result",
+    "cascade",
+    "combine",
+    "compress",
+    "verify",
+]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgewright.core import Budget, Figures, Measurement
+from edgewright.channels import find_branches, find_groups
+from edgewright.core import Budget, Figures, Measurement, kept_words
 from edgewright.exits import fitting_exits
 from edgewright.pipeline._admit import admit_scheme
 from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._scheme import scheme_at_first
-from edgewright.pipeline._stored_bits import computed_costs, stored_bits
-from edgewright.program import Costs, Program, find_branches, fold_batch_norm, kept_words
+from edgewright.pipeline.stages import computed_costs, plan_ratio, stored_bits
+from edgewright.program import Costs, Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning
-from edgewright.search import plan_ratio
 
 _WORTHWHILE: Final = 0.02  # less than this share of the MACs is not worth a stage
 
@@ -57,7 +57,7 @@ def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recip
 
 def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelPruning | None, str]:
     pruning = recipe.prune or ChannelPruning()
-    groups = program.groups(pruning.ignore)
+    groups = find_groups(program, pruning.ignore)
     costs, scheme = fold_batch_norm(program).costs(), scheme_at_first(recipe, program)
     stored = stored_bits(program, scheme)
     plan = plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,

@@ -27,11 +27,7 @@ from edgewright.pipeline._bundling import (
     to_segments,
 )
 from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._judge import (
-    compare_with_program,
-    judge,
-    time_sessions,
-)
+from edgewright.pipeline._judge import compare_with_program, judge, time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._points import any_leaves_early, calibrated, judged, with_points
 from edgewright.pipeline._recipe import Recipe

@@ -7,10 +7,11 @@ import json
 from torch import Tensor
 
 from edgewright.core import Budget
+from edgewright.graph import sparse_tensors
 from edgewright.pipeline._bundling import package_versions
 from edgewright.pipeline._directory import digest
 from edgewright.pipeline._recipe import Recipe
-from edgewright.program import Program, sparse_tensors
+from edgewright.program import Program
 from edgewright.task import Task
 
 

@@ -13,13 +13,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import (
-    Calibration,
-    EarlyExits,
-    answers_of,
-    calibrate_exits,
-    exit_curve,
-)
+from edgewright.exits import Calibration, EarlyExits, answers_of, calibrate_exits, exit_curve
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import Session, evaluate

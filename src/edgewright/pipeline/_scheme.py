@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 import torch
 
+from edgewright.core import kept_words
 from edgewright.errors import UsageError
 from edgewright.exits import head_tensors
+from edgewright.graph import FLOAT_BITS, match_tensors, stored_tensors
 from edgewright.pipeline._recipe import Recipe
-from edgewright.program import FLOAT_BITS, Program, kept_words, match_tensors, stored_tensors
+from edgewright.program import Program
 from edgewright.quantization import Quantization, float_share, place
 
 

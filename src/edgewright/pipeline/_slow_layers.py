@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edgewright.core import LayerLatency, Measurement
-from edgewright.program import FLOAT_BITS, Program
-from edgewright.search import PrecisionTimer, measure_precisions
+from edgewright.graph import FLOAT_BITS
+from edgewright.program import Program
+from edgewright.timing import PrecisionTimer, measure_precisions
 
 _NOISE: Final = 1.01  # a layer that takes this much longer may as well be as fast
 

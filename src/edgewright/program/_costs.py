@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from edgewright.program._bits import FLOAT_BITS, bits_of, stored_bits, weight_bits_of
-from edgewright.program._einsum import letters_of
+from edgewright.graph import (
+    FLOAT_BITS,
+    Shape,
+    bits_of,
+    calls,
+    concrete,
+    count_macs,
+    is_pointwise,
+    multiplies,
+    op_name,
+    shape_of,
+    stored_bits,
+    stored_tensors,
+    tensor_of,
+    weight_bits_of,
+    weight_of,
+)
 from edgewright.program._memory import peak_activation_bytes
-from edgewright.program._nodes import argument, calls, is_pointwise, op_name
-from edgewright.program._shapes import concrete, shape_of, tensor_of
-from edgewright.program._tensors import stored_tensors
-from edgewright.program._tensors import weight_of
 
 aten = torch.ops.aten
-_ATTENTION: Final = aten.scaled_dot_product_attention.default
 _IN_FLOATS: Final = frozenset({
-    _ATTENTION, aten.conv3d.default, aten.conv3d.padding, aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input, aten.conv_transpose3d.input, aten.bilinear.default,
-    aten.einsum.default})
-Shape = tuple[int, ...]
-ShapeOf = Callable[[Node], Shape]
+    aten.scaled_dot_product_attention.default, aten.conv3d.default, aten.conv3d.padding,
+    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
+    aten.bilinear.default, aten.einsum.default})
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,11 @@ def count_costs(module: GraphModule) -> Costs:
     graph = module.graph
     stored = stored_tensors(module)
     bits = stored_bits(graph, stored)
-    layers = tuple(_layer_cost(node, stored) for node in calls(graph) if node.target in _MACS)
+    layers = tuple(_layer_cost(node, stored) for node in calls(graph) if multiplies(node))
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
-                      if node.target not in _MACS and not _is_free(node.target))
+                      if not multiplies(node) and not _is_free(node.target))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
@@ -139,10 +146,6 @@ def bookkeeping(graph: Graph) -> set[str]:
             for arg in node.args[places[node.target]] if isinstance(arg, Node)}
 
 
-def count_macs(node: Node, shape: ShapeOf = shape_of) -> int:
-    """Multiply-accumulates of one call for one sample, with shapes from ``shape``; 0 if none."""
-    rule = _MACS.get(node.target)
-    return 0 if rule is None else rule(node, shape)
 
 
 
@@ -194,89 +197,30 @@ def _is_stored(node: Node) -> bool:
     return True
 
 
-def _input_shapes(node: Node, shape: ShapeOf, count: int = 2) -> list[Shape]:
-    return [shape(arg) for arg in node.args[:count] if isinstance(arg, Node)]
 
 
-def multiplies(node: Node) -> bool:
-    """Whether a call is a layer or a product: what multiply-accumulates are counted for."""
-    return node.target in _MACS
 
 
-def _conv_macs(node: Node, shape: ShapeOf) -> int:
-    """Per output position and channel: the kernel's extent times its input channels."""
-    weight = _input_shapes(node, shape)[1]
-    return math.prod(shape(node)) * math.prod(weight[1:])
 
 
-def _conv_transpose_macs(node: Node, shape: ShapeOf) -> int:
-    """Per input position and channel: the kernel's extent times its output channels."""
-    inputs, weight = _input_shapes(node, shape)
-    return math.prod(inputs) * math.prod(weight[1:])
 
 
-def _matmul_macs(node: Node, shape: ShapeOf) -> int:
-    """Per output element: the length of the summed dimension, the first operand's last."""
-    return math.prod(shape(node)) * _input_shapes(node, shape)[0][-1]
 
 
-def _addmm_macs(node: Node, shape: ShapeOf) -> int:
-    return math.prod(shape(node)) * _input_shapes(node, shape, 3)[1][-1]
 
 
-def _attention_macs(node: Node, shape: ShapeOf) -> int:
-    query, key = _input_shapes(node, shape)
-    value = _input_shapes(node, shape, 3)[2]
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _bilinear_macs(node: Node, shape: ShapeOf) -> int:
-    first, second = _input_shapes(node, shape)
-    return math.prod(shape(node)) * first[-1] * second[-1]
 
 
-def _cell_macs(node: Node, shape: ShapeOf) -> int:
-    """One step of a recurrent cell: its input by one weight, its state by the other."""
-    inputs, weights = shape(argument(node, 0)), (argument(node, 2), argument(node, 3))
-    return math.prod(inputs[:-1]) * sum(math.prod(shape(weight)) for weight in weights)
 
 
-def _einsum_macs(node: Node, shape: ShapeOf) -> int:
-    """Every combination of indices once; nothing where one operand is only reordered or summed."""
-    equation: Any = node.args[0]
-    operands: Any = node.args[1]
-    shapes = [shape(operand) for operand in operands]
-    inputs, _ = letters_of(str(equation), [len(sizes) for sizes in shapes])
-    sizes = {letter: size for letters, part in zip(inputs, shapes, strict=True)
-             for letter, size in zip(letters, part, strict=True)}
-    return math.prod(sizes.values()) * (len(operands) - 1)
 
 
-_MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
-    aten.conv1d.default: _conv_macs,
-    aten.conv2d.default: _conv_macs,
-    aten.conv3d.default: _conv_macs,
-    aten.conv1d.padding: _conv_macs,
-    aten.conv2d.padding: _conv_macs,
-    aten.conv3d.padding: _conv_macs,
-    aten.conv_transpose1d.default: _conv_transpose_macs,
-    aten.conv_transpose2d.input: _conv_transpose_macs,
-    aten.conv_transpose3d.input: _conv_transpose_macs,
-    aten.linear.default: _matmul_macs,
-    aten.matmul.default: _matmul_macs,
-    aten.mm.default: _matmul_macs,
-    aten.bmm.default: _matmul_macs,
-    aten.addmm.default: _addmm_macs,
-    aten.baddbmm.default: _addmm_macs,
-    _ATTENTION: _attention_macs,
-    aten.bilinear.default: _bilinear_macs,
-    aten.einsum.default: _einsum_macs,
-    **dict.fromkeys([aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
-                     aten.rnn_relu_cell.default], _cell_macs),
-}
 _LAST_AXIS: Final = frozenset({
     aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
-    aten.addmm.default, aten.baddbmm.default, _ATTENTION, aten.bilinear.default,
+    aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
+    aten.bilinear.default,
     aten.einsum.default,
 })
 

@@ -11,9 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.program._liveness import is_size
-from edgewright.program._shapes import tensor_of
-from edgewright.program._tidy import drop_unused_tensors
+from edgewright.graph import drop_unused_tensors, is_size, tensor_of
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from edgewright.capture import example_batch
 from edgewright.errors import DataError
-from edgewright.program._capture import example_batch
 
 
 def examples_of(samples: Sequence[Tensor], like: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.program._bias_name import free_bias_name
-from edgewright.program._tensors import (stored_tensors)
-from edgewright.program._nodes import named
-from edgewright.program._shapes import shape_of
-from edgewright.program._tidy import settle
+from edgewright.graph import free_bias_name, named, settle, shape_of, stored_tensors
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
-from edgewright.program._nodes import dequantizes, is_quantization, op_name
-from edgewright.program._shapes import bytes_of, shape_of, tensor_of
+from edgewright.graph import bytes_of, dequantizes, is_quantization, op_name, shape_of, tensor_of
 
 aten = torch.ops.aten
 

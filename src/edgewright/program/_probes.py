@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from edgewright.program._parity import random_inputs
-from edgewright.program._shapes import shape_of
+from edgewright.graph import random_inputs, shape_of
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program

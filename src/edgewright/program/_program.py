@@ -12,24 +12,33 @@ import torch.ao.quantization.fx._decomposed  # registers what a quantised progra
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from edgewright.errors import ModelError
-from edgewright.program._apply import Applied, apply_to
-from edgewright.program._archive import load_archive, save_archive
-from edgewright.program._capture import capture_graph, example_batch, export_graph, graph_of
-from edgewright.program._channels import ChannelGroups, find_groups
-from edgewright.program._constant_folding import folded_tensors, note_folded
-from edgewright.program._costs import Costs, count_costs
-from edgewright.program._examples import examples_of
-from edgewright.program._facts import check_facts, count_facts
-from edgewright.program._model_state import (
+from edgewright.capture import (
+    CapturedModule,
+    capture_graph,
+    copy_graph,
+    example_batch,
+    export_graph,
+    folded_tensors,
+    graph_of,
     load_state,
+    note_folded,
     note_model_state,
     noted_model_state,
     read_model_state,
+    trainable,
 )
-from edgewright.program._module import CapturedModule, copy_graph, trainable
-from edgewright.program._nodes import calls, is_quantization
-from edgewright.program._sparsity import hold_sparse, sparse_tensors
+from edgewright.errors import ModelError
+from edgewright.graph import (
+    calls,
+    check_facts,
+    count_facts,
+    hold_sparse,
+    is_quantization,
+    sparse_tensors,
+)
+from edgewright.program._archive import load_archive, save_archive
+from edgewright.program._costs import Costs, count_costs
+from edgewright.program._examples import examples_of
 
 
 @final
@@ -215,39 +224,3 @@ class Program:
     def costs(self) -> Costs:
         """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""
         return count_costs(self.graph_module)
-
-    def groups(self, ignore: tuple[str, ...] = ()) -> ChannelGroups:
-        """What has to be sliced together; see `ChannelGroups`."""
-        return find_groups(self.graph_module, ignore)
-
-    def apply_to(self, model: nn.Module) -> Applied:
-        """Put this program's weights and widths into the model it was captured from, in place.
-
-        Parameters and buffers are resized and overwritten, keeping their identity (so ties last,
-        but an optimiser has to be built anew), and the sizes that torch's own modules note down
-        are brought up to date. Then the model has to compute what the program does, on
-        `probe_inputs`, to a relative error of 1e-4 (in float32).
-
-        Args:
-            model: The module the program was captured from, of any class, on any device.
-
-        Returns:
-            Which tensors were resized, and which the program does not hold.
-
-        Raises:
-            UsageError: The program is quantised or has early exits.
-            ModelError: The model is another one, has a size written into its code, or still runs
-                what the program lacks; it is named, and the model is as it was before.
-
-        Example:
-            >>> from edgewright.program import remove_channels
-            >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-            >>> program = Program.capture(model, torch.zeros(1, 4))
-            >>> groups = program.groups()
-            >>> half = remove_channels(program, groups, groups.groups[0].channels[:4])
-            >>> half.apply_to(model)
-            Applied(resized=('0.weight', '0.bias', '2.weight'), left=())
-            >>> model[0]
-            Linear(in_features=4, out_features=4, bias=True)
-        """
-        return apply_to(self, model)

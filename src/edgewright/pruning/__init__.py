@@ -2,13 +2,8 @@
 
 from edgewright.pruning._blocks import BlockPruning, prune_blocks
 from edgewright.pruning._config import ChannelPruning
-from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning._prune import prune
-from edgewright.pruning._regularize import (
-    StructureRegularization,
-    regularize,
-    remove_vanished,
-)
+from edgewright.pruning._regularize import StructureRegularization, regularize, remove_vanished
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.pruning._weights import prune_weights
 
@@ -17,7 +12,6 @@ __all__ = [
     "ChannelPruning",
     "StructureRegularization",
     "WeightPruning",
-    "layer_latencies",
     "prune",
     "prune_blocks",
     "prune_weights",

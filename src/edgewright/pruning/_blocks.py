@@ -8,16 +8,11 @@ from typing import Final, NamedTuple, Self, final
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 
+from edgewright.channels import Branch, find_branches, remove_branch
 from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.program import (
-    Branch,
-    Program,
-    find_branches,
-    match_tensors,
-    remove_branch,
-    stored_tensors,
-)
+from edgewright.graph import match_tensors, stored_tensors
+from edgewright.program import Program
 from edgewright.task import Split, Task
 from edgewright.training import check_program, predict
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 from torch.utils import _pytree as pytree
 
-from edgewright.program import ChannelGroups, Program, shape_of, stored_tensors
+from edgewright.channels import ChannelGroups
+from edgewright.graph import shape_of, stored_tensors
+from edgewright.program import Program
 from edgewright.task import Split
 
 aten = torch.ops.aten
@@ -54,13 +56,13 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
         ridge: As a multiple of the mean variance of X.
 
     Example:
-        >>> from edgewright.program import remove_channels
+        >>> from edgewright.channels import find_groups, remove_channels
         >>> from edgewright.task import TensorSplit
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
         >>> for weight in model.parameters():  # two channels alike: one can stand for both
         ...     _ = torch.nn.init.ones_(weight)
         >>> program = Program.capture(model, torch.zeros(1, 2))
-        >>> groups = program.groups()
+        >>> groups = find_groups(program)
         >>> gone = groups.groups[0].channels[:1]
         >>> sliced = remove_channels(program, groups, gone)
         >>> split = TensorSplit((torch.randn(64, 2),), torch.zeros(64, dtype=torch.long))

@@ -6,9 +6,9 @@ from typing import Final, Literal, Self, final
 
 from pydantic import Field, model_validator
 
+from edgewright.channels import LegalWidths, RoundTo
 from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.search import LegalWidths, RoundTo
 
 _BY_WEIGHTS: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp",
                                 "random"})

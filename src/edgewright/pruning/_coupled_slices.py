@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from edgewright.program import ChannelGroups
+from edgewright.channels import ChannelGroups
 
 
 class _Place(NamedTuple):

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from edgewright.program import ChannelGroups
+from edgewright.channels import ChannelGroups
 from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.training import Step, StepHook
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from edgewright.errors import UsageError
-from edgewright.exporters import prove_export
-from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
-from edgewright.pruning._compensate import compensate
-from edgewright.pruning._config import ChannelPruning
-from edgewright.pruning._latency import layer_latencies
-from edgewright.pruning._survivors import Survivors
-from edgewright.pruning.criteria import score_channels
-from edgewright.search import (
+from edgewright.allocation import (
     Allocation,
     CostModel,
     LatencyTable,
     allocate_channels,
-    counts_of,
     require_reachable,
 )
+from edgewright.channels import ChannelGroups, counts_of, find_groups, remove_channels
+from edgewright.core import kept_words
+from edgewright.errors import UsageError
+from edgewright.exporters import prove_export
+from edgewright.program import Program
+from edgewright.pruning._compensate import compensate
+from edgewright.pruning._config import ChannelPruning
+from edgewright.pruning._survivors import Survivors
+from edgewright.pruning.criteria import score_channels
 from edgewright.task import Split, Task
+from edgewright.timing import layer_latencies
 
 Between = Callable[[Program, int], Program]
 
@@ -80,7 +81,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         program = _without(program, groups, removed, None if once else samples, config.ridge)
         if step < config.steps:
             program = between(program, step) if between is not None else program
-            groups = program.groups(config.ignore)
+            groups = find_groups(program, config.ignore)
             cost = CostModel(program, groups, config.target, latency)
     if once and samples is not None:
         program = _without(*original, survivors.gone, samples, config.ridge)
@@ -115,7 +116,7 @@ def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split 
 def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
     if program.is_quantized:
         raise UsageError("a quantised program cannot be pruned; prune before quantising")
-    groups = program.groups(config.ignore)
+    groups = find_groups(program, config.ignore)
     if not groups.groups:
         raise UsageError(f"no channel of this program can be pruned: {kept_words(groups.kept)}")
     return groups

@@ -7,17 +7,18 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from edgewright.core import Settings
+from edgewright.allocation import CostModel, allocate_channels
+from edgewright.channels import ChannelGroups, find_groups, remove_channels
+from edgewright.core import Settings, kept_words
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroups, Program, kept_words, remove_channels
+from edgewright.program import Program
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._coupled_slices import CoupledSlices
-from edgewright.pruning._latency import layer_latencies
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import allocation_of
 from edgewright.pruning.criteria import score_channels
-from edgewright.search import CostModel, allocate_channels
 from edgewright.task import Task
+from edgewright.timing import layer_latencies
 from edgewright.training import (
     Constrained,
     LabelLoss,
@@ -133,7 +134,7 @@ def _groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
     if program.is_quantized:
         raise UsageError("the channels of a quantised program cannot vanish; do it before "
                          "quantising")
-    groups = program.groups(ignore)
+    groups = find_groups(program, ignore)
     if not groups.groups:
         raise UsageError(f"no channel of this program can vanish: {kept_words(groups.kept)}")
     return groups

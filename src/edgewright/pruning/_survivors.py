@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.program import ChannelGroups
+from edgewright.channels import ChannelGroups
 
 
 @final
@@ -24,14 +24,15 @@ class Survivors:
 
     Example:
         >>> import torch
-        >>> from edgewright.program import Program, remove_channels
+        >>> from edgewright.channels import find_groups, remove_channels
+        >>> from edgewright.program import Program
         >>> program = Program.capture(torch.nn.Sequential(torch.nn.Linear(2, 4),
         ...                           torch.nn.Linear(4, 1)), torch.zeros(1, 2))
-        >>> groups = program.groups()
+        >>> groups = find_groups(program)
         >>> a, b, c, d = groups.groups[0].channels
         >>> survivors = Survivors(groups)
         >>> survivors.remove(groups, [b])
-        >>> groups = remove_channels(program, groups, [b]).groups()
+        >>> groups = find_groups(remove_channels(program, groups, [b]))
         >>> survivors.remove(groups, groups.groups[0].channels[1:2])  # the second that is left
         >>> survivors.gone == {b, c}
         True

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from edgewright.errors import UsageError
-from edgewright.program import Program, hold_sparse, match_tensors, stored_tensors
+from edgewright.graph import hold_sparse, match_tensors, stored_tensors
+from edgewright.program import Program
 from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task

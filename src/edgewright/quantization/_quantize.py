@@ -12,26 +12,30 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from edgewright.core import kept_words
 from edgewright.errors import UsageError
-from edgewright.program import Program, fold_batch_norm, kept_words, shape_of
-from edgewright.quantization._bias_correction import add_biases, correct_bias
-from edgewright.quantization._config import Quantization
-from edgewright.quantization._convert import convert
-from edgewright.quantization._equalize import equalize
-from edgewright.quantization._float_share import float_share
-from edgewright.quantization._mixed import choose_precisions
-from edgewright.quantization._norm_freezing import (
+from edgewright.graph import shape_of
+from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization.calibration import (
+    calibrate_activations,
+    calibrate_weights,
+    fitting,
+    synthetic_inputs,
+    training_inputs,
+)
+from edgewright.quantization.conversion import convert, float_share
+from edgewright.quantization.mixed import choose_precisions
+from edgewright.quantization.placement import Placement, place
+from edgewright.quantization.ptq import add_biases, correct_bias, equalize, learn_rounding
+from edgewright.quantization.scheme import RULES, Quantization, check_scheme
+from edgewright.quantization.simulation import (
     FreezeNorms,
     KeepGainsPositive,
+    Simulation,
     gains_of_layers,
     orient_norms,
+    simulate,
 )
-from edgewright.quantization._placement import place
-from edgewright.quantization._points import Placement
-from edgewright.quantization._rounding import learn_rounding
-from edgewright.quantization._simulate import Simulation, simulate
-from edgewright.quantization._targets import RULES, check_scheme
-from edgewright.quantization.calibration import fitting, synthetic_inputs, training_inputs
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
 
@@ -190,13 +194,13 @@ class _Quantized:
     def calibrate(self, batches: Batches) -> None:
         """Set every range: the weights' from themselves, the activations' from the inputs."""
         config, simulation = self.config, self.simulation
-        simulation.calibrate_weights(config)
+        calibrate_weights(simulation, config)
         if config.method == "qat":
             tensors = simulation.state()
             for name, quantizer in simulation.weights.items():
                 if quantizer.grid.bits < _WHOLE and quantizer.grid.symmetric:
                     quantizer.set_from(tensors[name])
-        simulation.calibrate_activations(config, batches())
+        calibrate_activations(simulation, config, batches())
 
     def correct(self, batches: Batches, seed: int) -> None:
         """Choose roundings and biases by what comes out."""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
-from edgewright.runtime._engine import Arrays
 from edgewright.runtime._session import Session
 from edgewright.runtime._stats import Counters
+from edgewright.runtime.engines import Arrays
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgewright.core import TensorSpec
 from edgewright.errors import DataError
-from edgewright.runtime._engine import Arrays
+from edgewright.runtime.engines import Arrays
 
 
 def check_finite(specs: Sequence[TensorSpec], inputs: Arrays) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edgewright.core import Manifest, Preprocessing, TensorSpec, image_pixels
 from edgewright.errors import DataError, MissingExtraError
-from edgewright.runtime._engine import Arrays
 from edgewright.runtime._finite import check_finite
+from edgewright.runtime.engines import Arrays
 
 _IMAGE_CHANNELS = (1, 3)
 _FREE = (None,)

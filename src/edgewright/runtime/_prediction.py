@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.runtime._engine import Arrays
+from edgewright.runtime.engines import Arrays
 
 
 @dataclass(frozen=True, eq=False)

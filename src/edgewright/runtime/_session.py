@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 from edgewright.bundle import Bundle, read_bundle
 from edgewright.core import Manifest, OperatingPoint
 from edgewright.errors import BundleError, UsageError
-from edgewright.runtime._controller import Controller, Power
 from edgewright.runtime._drift import Drift, DriftMonitor
-from edgewright.runtime._engine import Arrays, Engine
 from edgewright.runtime._finite import check_finite, check_outputs
 from edgewright.runtime._inputs import check_inputs
-from edgewright.runtime._onnxruntime import OnnxEngine
 from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._runnable import output_names, runnable_points
 from edgewright.runtime._segment_times import SegmentTimes
-from edgewright.runtime._senses import Senses
-from edgewright.runtime._sensors import Sensor
 from edgewright.runtime._stats import Counters, Stats
-from edgewright.runtime._walk import Walked, walk, walk_whole
-from edgewright.runtime._walk_one import MOST_CLASSES, walk_one
+from edgewright.runtime.adaptation import Controller, Power, Senses, Sensor
+from edgewright.runtime.early_exit import MOST_CLASSES, Walked, walk, walk_one, walk_whole
+from edgewright.runtime.engines import Arrays, Engine, OnnxEngine
 
 _PROBES: Final = 5
 _MOST_THREADS: Final = 1024

@@ -8,13 +8,7 @@ from typing import final
 from torch import Tensor
 
 from edgewright.task._arrays import as_input, as_tensor
-from edgewright.task._split import (
-    Batch,
-    Split,
-    check_finite,
-    check_lengths,
-    class_indices,
-)
+from edgewright.task._split import Batch, Split, check_finite, check_lengths, class_indices
 from edgewright.task._view import View
 
 

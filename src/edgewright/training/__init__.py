@@ -5,12 +5,7 @@ from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
 from edgewright.training._fit import one_device
-from edgewright.training._objective import (
-    LabelLoss,
-    Objective,
-    WrappedObjective,
-    label_loss,
-)
+from edgewright.training._objective import LabelLoss, Objective, WrappedObjective, label_loss
 from edgewright.training._optimizer import check_trainable
 from edgewright.training._outputs import as_outputs, check_count, check_logits
 from edgewright.training._progress import NoProgress, Progress, RichProgress

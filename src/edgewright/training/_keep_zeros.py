@@ -7,7 +7,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgewright.program import sparse_tensors
+from edgewright.graph import sparse_tensors
 from edgewright.training._step_hook import Step, StepHook
 
 

@@ -14,8 +14,8 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
+from edgewright.capture import CapturedModule, InputSpec
 from edgewright.errors import UsageError
-from edgewright.program import CapturedModule, InputSpec
 
 _REFUSALS: Final = (pickle.PicklingError, TypeError, AttributeError, RuntimeError)
 _MODULE_STATE: Final = ("training", "_parameters", "_buffers", "_non_persistent_buffers_set",

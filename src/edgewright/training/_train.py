@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgewright.program import exits_of
+from edgewright.capture import exits_of
 from edgewright.task import Task
 from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained

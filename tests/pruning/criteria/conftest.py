@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewright.channels._channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning
 from edgewright.pruning.criteria import score_channels
@@ -83,7 +84,7 @@ def scores_of() -> Callable[..., dict[str, list[float]]]:
     """Scores by group name, in the order of the channels' indices in its first tensor."""
     def score(program: Program, task: Any = None, seed: int = 0,
               **options: Any) -> dict[str, list[float]]:
-        groups = program.groups()
+        groups = find_groups(program)
         scores = score_channels(program, task, groups, ChannelPruning(**options), seed)
         found = {}
         for group in groups.groups:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.channels._channels import find_groups
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning
@@ -29,7 +30,7 @@ def test_the_config_knows_every_criterion():
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_every_channel_has_a_finite_score(coupled, mixed_task, criterion, coupling):
     program = coupled[coupling]
-    groups = program.groups()
+    groups = find_groups(program)
     config = ChannelPruning(criterion=criterion)
     scores = score_channels(program, mixed_task, groups, config, 0)
     assert list(scores) == [channel for group in groups.groups for channel in group.channels]

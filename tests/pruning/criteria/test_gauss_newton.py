@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
+from edgewright.channels._channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning.criteria._gauss_newton import gauss_newton
 from edgewright.pruning.criteria._subject import Subject
@@ -63,7 +64,7 @@ def test_a_single_number_is_its_own_slope(end):
     x = torch.randn(64, 4)
     task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
     program = Program.capture(model, x[:2])
-    subject = Subject(program, program.groups(), "gauss_newton", task.train, 0)
+    subject = Subject(program, find_groups(program), "gauss_newton", task.train, 0)
     found = gauss_newton(subject)[subject.spans[0]].tolist()
     samples = next(task.train.batches(len(task.train))).inputs[0].double()
     precise, step = copy.deepcopy(model).double(), 1e-5

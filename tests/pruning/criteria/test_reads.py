@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgewright.channels._channels import find_groups
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning.criteria import Subject
@@ -14,7 +15,7 @@ from edgewright.task import Task
 
 
 def reads_of(program):
-    return find_reads(Subject(program, program.groups(), "fisher", None, 0))
+    return find_reads(Subject(program, find_groups(program), "fisher", None, 0))
 
 
 def test_a_stream_is_read_by_every_layer_on_it(coupled):
@@ -70,6 +71,6 @@ def test_the_name_to_ignore_keeps_what_no_layer_reads_out_of_it():
                                          r"weights \('magnitude'\), or keep it whole with ignore="
                                          r"\('weights',\)"):
         reads_of(program)
-    groups = program.groups(("weights",))
+    groups = find_groups(program, ("weights",))
     reads = find_reads(Subject(program, groups, "fisher", None, 0))
     assert [str(read.node.args[1]) for read in reads] == ["head_weight"]

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.quantization import Quantization
-from edgewright.quantization._placement import place
-from edgewright.quantization._simulate import simulate
 from edgewright.quantization.calibration import (
     calibrate,
     make_observer,
     synthetic_inputs,
     training_inputs,
 )
+from edgewright.quantization.placement._placement import place
+from edgewright.quantization.simulation._simulate import simulate
 from edgewright.training import evaluate_module
 
 

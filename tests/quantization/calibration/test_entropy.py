@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization import Quantization
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.scheme._grid import Grid
 
 SIDE = 2048  # bins on each side of zero
 SMOOTHING = 1e-4

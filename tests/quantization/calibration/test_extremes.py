@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 
 from edgewright.quantization import Quantization
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.scheme._grid import Grid
 
 
 def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

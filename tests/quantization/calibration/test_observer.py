@@ -10,9 +10,9 @@ from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
 from edgewright.quantization import Quantization
-from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.scheme._grid import Grid
+from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 
 RULES = typing.get_args(Quantization.model_fields["ranges"].annotation)
 GRIDS = {

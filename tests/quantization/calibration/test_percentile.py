@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization import Quantization
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.calibration._histogram import BINS
+from edgewright.quantization.scheme._grid import Grid
 
 ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
 CHANNELS = Grid(8, signed=True, symmetric=True, axis=0, role="weight")

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from edgewright.errors import DataError, UsageError
 from edgewright.quantization import Quantization
-from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
+from edgewright.quantization.scheme._grid import Grid
+from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 from edgewright.task import Task
 
 MINMAX = Quantization(ranges="minmax")

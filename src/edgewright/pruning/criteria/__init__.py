@@ -3,4 +3,9 @@
 from edgewright.pruning.criteria._score import CRITERIA, score_channels
 from edgewright.pruning.criteria._subject import Criterion, Subject
 
-__all__ = ["CRITERIA", "Criterion", "Subject", "score_channels"]
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "Subject",
+    "score_channels",
+]

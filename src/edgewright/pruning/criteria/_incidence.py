@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgewright.program import ChannelGroups
+from edgewright.channels import ChannelGroups
 
 TensorDim = tuple[str, int]
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from edgewright.channels import ChannelGroup, find_groups
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroup, shape_of
+from edgewright.graph import shape_of
 from edgewright.pruning.criteria._incidence import Incidence
 from edgewright.pruning.criteria._subject import Subject
 from edgewright.training import as_outputs
@@ -99,7 +100,7 @@ def find_reads(subject: Subject) -> tuple[Read, ...]:
 def _or_ignore(subject: Subject, group: ChannelGroup) -> str:
     """The name that keeps a group out of the pruning, if there is one."""
     for name, _ in group.slices:
-        left = subject.program.groups((name,)).groups
+        left = find_groups(subject.program, (name,)).groups
         if all(other.slices != group.slices for other in left):
             return f", or keep it whole with ignore=({name!r},)"
     return ""

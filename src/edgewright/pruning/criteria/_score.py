@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from edgewright.channels import ChannelGroups
 from edgewright.errors import ModelError, UsageError
-from edgewright.program import ChannelGroups, Program
+from edgewright.program import Program
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning.criteria._activation import activation, apoz
 from edgewright.pruning.criteria._batch_norm import batch_norm
@@ -61,6 +62,7 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
             the program's outputs are no logits, one tensor per exit.
 
     Example:
+        >>> from edgewright.channels import find_groups
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
         >>> for weight in model.parameters():
@@ -69,7 +71,7 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
         ...     _ = model[0].bias[2].zero_()
         >>> program = Program.capture(model, torch.zeros(1, 2))
         >>> config = ChannelPruning(criterion="magnitude")  # 2 weights in, 1 bias, 1 weight out
-        >>> list(score_channels(program, None, program.groups(), config, seed=0).values())
+        >>> list(score_channels(program, None, find_groups(program), config, seed=0).values())
         [16.0, 16.0, 12.0]
     """
     if not groups.groups:

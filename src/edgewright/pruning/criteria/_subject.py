@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import Node
 
+from edgewright.channels import ChannelGroups
 from edgewright.errors import UsageError
-from edgewright.program import ChannelGroups, Program, stored_tensors
+from edgewright.graph import stored_tensors
+from edgewright.program import Program
 from edgewright.pruning.criteria._incidence import (
     Incidence,
     TensorDim,

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.fx import Interpreter, Node
 from torch.utils import _pytree as pytree
 
+from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
-from edgewright.program import CapturedModule, Program
+from edgewright.program import Program
 
 _NORM: Final = torch.ops.aten.batch_norm.default
 _BATCH: Final = 64

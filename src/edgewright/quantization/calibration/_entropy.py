@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration._histogram import BINS, Histogram
+from edgewright.quantization.scheme import Grid
 
 _BINS: Final = 2048  # on each side of zero, as in the source
 _STRIDE: Final = 8

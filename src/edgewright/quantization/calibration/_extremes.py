@@ -7,8 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
+from edgewright.quantization.scheme import Grid
 
 
 @final

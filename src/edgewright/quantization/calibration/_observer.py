@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias, final
+from typing import TypeAlias, final
 
 from torch import Tensor
 
-from edgewright.quantization._binary import BinaryLevels
-from edgewright.quantization._config import Quantization
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration._entropy import least_divergence
 from edgewright.quantization.calibration._extremes import Extremes
 from edgewright.quantization.calibration._histogram import Histogram
@@ -23,7 +20,8 @@ from edgewright.quantization.calibration._squared_error import (
     least_error_of_rows,
 )
 from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
-from edgewright.quantization._observer import Observer
+from edgewright.quantization.scheme import Grid, Quantization
+from edgewright.quantization.simulation import BinaryLevels, Observer
 
 _Range: TypeAlias = tuple[Tensor, Tensor]
 

@@ -9,9 +9,9 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from edgewright.quantization._fake_quantizer import FakeQuantizer
-from edgewright.quantization._grid import Grid
 from edgewright.quantization.calibration._histogram import Histogram
+from edgewright.quantization.scheme import Grid
+from edgewright.quantization.simulation import FakeQuantizer
 
 _RATIO: Final = 0.9
 _COARSE: Final = 80  # shares of the extremes, down to 0.9^79 = 0.02 %

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.errors import DataError, UsageError
-from edgewright.program import shape_of
-from edgewright.quantization._observer import (Observer)
+from edgewright.graph import shape_of
+from edgewright.quantization.simulation import FakeQuantizer, Observer
 from edgewright.task import Task
-
-if TYPE_CHECKING:
-    from edgewright.quantization._fake_quantizer import FakeQuantizer
 
 _BATCH: Final = 64
 
@@ -68,8 +65,8 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
 
     Example:
         >>> from edgewright.quantization import Quantization
-        >>> from edgewright.quantization._fake_quantizer import FakeQuantizer
-        >>> from edgewright.quantization._grid import Grid
+        >>> from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
+        >>> from edgewright.quantization.scheme._grid import Grid
         >>> from edgewright.quantization.calibration import make_observer
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
         >>> quantizer = FakeQuantizer(grid)

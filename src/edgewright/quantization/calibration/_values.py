@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
-from edgewright.quantization._grid import Grid
+from edgewright.quantization.scheme import Grid
 
 
 def rows_of(x: Tensor, grid: Grid) -> Tensor:

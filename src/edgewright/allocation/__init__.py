@@ -1,0 +1,38 @@
+"""From a limit to an allocation: which widths and bits, by integer programming."""
+
+from edgewright.allocation._allocate import (
+    Allocation,
+    allocate_channels,
+    narrowest,
+    require_reachable,
+    select_uniform,
+    smallest,
+    uniform,
+)
+from edgewright.allocation._cost_model import CostModel
+from edgewright.allocation._latency_table import LatencyTable, LayerTimes, channel_sizes, layers_of
+from edgewright.allocation._precisions import (
+    PrecisionLimits,
+    PrecisionOption,
+    Ties,
+    allocate_precisions,
+)
+
+__all__ = [
+    "Allocation",
+    "CostModel",
+    "LatencyTable",
+    "LayerTimes",
+    "PrecisionLimits",
+    "PrecisionOption",
+    "Ties",
+    "allocate_channels",
+    "allocate_precisions",
+    "channel_sizes",
+    "layers_of",
+    "narrowest",
+    "require_reachable",
+    "select_uniform",
+    "smallest",
+    "uniform",
+]

@@ -1,0 +1,136 @@
+"""A table of measured latencies: every layer at a grid of widths."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from torch.fx import Node
+
+from edgewright.core import write_atomically
+from edgewright.errors import StorageError
+from edgewright.graph import weight_of
+from edgewright.program import Program
+
+_LAYERS: Final = re.compile(r"aten\.(conv\d|conv_transpose|linear)")
+
+
+@final
+@dataclass(frozen=True)
+class LayerTimes:
+    """One layer's latency over a grid of its input's and output's channels.
+
+    Attributes:
+        inputs: Input channels it was timed at, ascending.
+        outputs: Output channels it was timed at, ascending. Empty where they are the inputs', as
+            in a depthwise convolution.
+        times_ms: One row for each of ``inputs``, one entry for each of ``outputs``; one entry a
+            row where ``outputs`` is empty.
+
+    Example:
+        >>> LayerTimes((8, 16), (8, 16), ((1.0, 2.0), (2.0, 4.0))).at(12, 16)
+        3.0
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    times_ms: tuple[tuple[float, ...], ...]
+
+    def at(self, inputs: float, outputs: float) -> float:
+        """Milliseconds at any widths, linear between the grid's, constant outside of it."""
+        table = np.array(self.times_ms)
+        by_output = [float(np.interp(inputs, self.inputs, column)) for column in table.T]
+        return float(np.interp(outputs, self.outputs, by_output)) if self.outputs else by_output[0]
+
+
+@final
+@dataclass(frozen=True)
+class LatencyTable:
+    """Measured latencies of a program's layers, scaled so that they add up to the whole's.
+
+    Attributes:
+        runtime: Name and version of what ran the layers.
+        layers: Times of every layer that reads a stored weight, by `layers_of`.
+
+    Example:
+        >>> times = LayerTimes((8, 16), (8, 16), ((1.0, 2.0), (2.0, 4.0)))
+        >>> table = LatencyTable("a clock", {"fc": times}).calibrated({"fc": (16, 16)}, 6.0)
+        >>> table.layers["fc"].at(8, 8)
+        1.5
+    """
+
+    runtime: str
+    layers: Mapping[str, LayerTimes]
+
+    def layers_of(self, program: Program, shape: Callable[[Node], tuple[Any, ...]],
+                  ) -> Iterator[tuple[LayerTimes, Any, Any]]:
+        """The times of each of a program's layers that is in the table, with its two sizes."""
+        for key, node in layers_of(program).items():
+            if key in self.layers:
+                yield self.layers[key], *channel_sizes(node, shape)
+
+    def calibrated(self, widths: Mapping[str, tuple[int, int]], whole_ms: float) -> LatencyTable:
+        """The table scaled so that it adds up to ``whole_ms`` at these widths of its layers."""
+        total = sum(self.layers[key].at(*sizes) for key, sizes in widths.items())
+        scale = whole_ms / total if total > 0 else 1.0
+        return LatencyTable(self.runtime, {
+            key: LayerTimes(layer.inputs, layer.outputs, tuple(
+                tuple(time * scale for time in row) for row in layer.times_ms))
+            for key, layer in self.layers.items()})
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, atomically.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        write_atomically(path, json.dumps(asdict(self), indent=1).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> LatencyTable:
+        """Read a saved table.
+
+        Raises:
+            StorageError: The file is missing or holds no table.
+        """
+        try:
+            stored = json.loads(path.read_text())
+            layers = {key: LayerTimes(tuple(layer["inputs"]), tuple(layer["outputs"]),
+                                      tuple(tuple(row) for row in layer["times_ms"]))
+                      for key, layer in stored["layers"].items()}
+            return cls(stored["runtime"], layers)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(f"{path} holds no table of latencies ({error}); delete it, and it "
+                               "is measured again") from error
+
+
+def layers_of(program: Program) -> dict[str, Node]:
+    """Every convolution and linear layer with a stored weight, by the weight's name.
+
+    A weight that is used again has its number of earlier uses behind its name.
+    """
+    found: dict[str, Node] = {}
+    uses: Counter[str] = Counter()
+    for node in program.calls():
+        weight = weight_of(node)
+        if weight is None or not _LAYERS.match(str(node.target)):
+            continue
+        name = str(weight.target)
+        found[f"{name}#{uses[name]}" if uses[name] else name] = node
+        uses[name] += 1
+    return found
+
+
+def channel_sizes(node: Node, shape: Callable[[Node], tuple[Any, ...]]) -> tuple[Any, Any]:
+    """Sizes of the channel dimension of a layer's input and output."""
+    axis = 1 if "conv" in str(node.target) else -1
+    source = node.args[0]
+    if not isinstance(source, Node):
+        raise TypeError(f"{node.name} has no tensor to read")
+    return shape(source)[axis], shape(node)[axis]

@@ -1,0 +1,32 @@
+"""Channel groups: which channels are coupled, and how to remove them with a proof."""
+
+from edgewright.channels._apply import Applied, apply_to
+from edgewright.channels._branches import Branch, find_branches, remove_branch
+from edgewright.channels._channels import ChannelGroup, ChannelGroups, find_groups
+from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStack, Widths
+from edgewright.channels._sizes import SymbolicShapes
+from edgewright.channels._slicing import remove_and_measure, remove_channels
+from edgewright.channels._widths import GroupWidths, LegalWidths, RoundTo, counts_of, widths_of
+
+__all__ = [
+    "Applied",
+    "Branch",
+    "ChannelGroup",
+    "ChannelGroups",
+    "GroupWidths",
+    "LegalWidths",
+    "Monomial",
+    "Polynomial",
+    "PolynomialStack",
+    "RoundTo",
+    "SymbolicShapes",
+    "Widths",
+    "apply_to",
+    "counts_of",
+    "find_branches",
+    "find_groups",
+    "remove_and_measure",
+    "remove_branch",
+    "remove_channels",
+    "widths_of",
+]

@@ -1,0 +1,421 @@
+"""Channel groups: what has to be sliced together, read off the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.channels._axes import (
+    BATCH,
+    Axis,
+    Dim,
+    Dims,
+    axes_of,
+    fixed,
+    flatten,
+    has_batch,
+    pin,
+    tracked,
+)
+from edgewright.channels._couplings import Couplings, LabelArray
+from edgewright.channels._distributions import fixed_distributions, is_row
+from edgewright.channels._incidence import Incidence
+from edgewright.channels.operators import Labels, propagate
+from edgewright.graph import (
+    Shape,
+    ShapeOf,
+    calls,
+    count_macs,
+    input_dims,
+    match_tensors,
+    shape_of,
+    stored_tensors,
+    tensor_of,
+)
+from edgewright.program import Program, parameter_nodes
+
+TensorDim = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that can be chosen among each other: they go through the same tensors.
+
+    Attributes:
+        name: The first weight that produces them. Where a dimension is a product (heads times
+            head width), ``by n`` says how many indices of that weight each channel takes.
+        slices: Tensor name and dimension of everything a channel of the group is sliced from.
+        channels: One label per channel; a channel is kept or removed as a whole.
+        products: Numbers of the products (heads times head width) its channels are a factor of;
+            groups that share one shrink the same dimension.
+    """
+
+    name: str
+    slices: tuple[TensorDim, ...]
+    channels: tuple[int, ...]
+    products: frozenset[int] = frozenset()
+
+
+class Contraction(NamedTuple):
+    """A sum of products: ``node`` sums over dimension ``dim`` of its operand ``source``."""
+
+    node: Node
+    source: Node
+    dim: int
+
+
+@final
+class ChannelGroups:
+    """What has to be sliced together in one program, and what has to stay and why.
+
+    Attributes:
+        groups: Every group that can be pruned.
+        kept: Weight name to the reason why its output channels cannot be pruned.
+        contractions: Wherever channels are summed over.
+        wholes: Calls that read a whole dimension (norms, softmax, means) that can be pruned.
+
+    Example:
+        >>> import torch
+        >>> from edgewright.program import Program
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+        >>> found = find_groups(Program.capture(model, torch.zeros(1, 4)))
+        >>> [(group.name, len(group.channels)) for group in found.groups]
+        [('0.weight', 8)]
+        >>> found.kept
+        {'1.weight': 'it is an output'}
+    """
+
+    def __init__(self, module: GraphModule, ignore: tuple[str, ...]) -> None:
+        self._graph = module.graph
+        self.couplings = Couplings()
+        self.contractions: list[Contraction] = []
+        self.wholes: set[Node] = set()
+        self._dims: dict[Node, Labels] = {}
+        self._tensors: dict[str, Dims] = {}
+        self._remembered: dict[Node, Dim] = {}
+        self._track(module)
+        self._flatten_all()
+        self._ignore(ignore)
+        self._keep_distributions(stored_tensors(module))
+        self._classes = self.couplings.solve()
+        self._free = np.flatnonzero(self._is_free())
+        self._atoms = csr_array(self._classes.atoms[:, self._free])
+        self._known: dict[int, Incidence] = {}
+        self._incidence = {place: self._atoms_of(labels)
+                           for place, labels in self._stored_labels()}
+        self.groups = self._collect(stored_tensors(module))
+        self.channels: LabelArray = np.array(
+            [channel for group in self.groups for channel in group.channels], dtype=np.int64)
+        self.kept = self._reasons()
+
+    # What rules of operators ask for and tell; see `Tracker`.
+
+    def results(self, value: Any) -> Labels:
+        """What is known of a node's result, a list where it has several."""
+        return self._dims.get(value)
+
+    def dims(self, value: Any) -> Dims:
+        """Dimensions of the tensor a node computes."""
+        known = self._dims.get(value)
+        return known if isinstance(known, tuple) else ()
+
+    def flat(self, value: Any, dim: int) -> LabelArray | None:
+        """One label an index along a dimension, None if it is not tracked."""
+        dims = list(self.dims(value))
+        labels = flatten(self.couplings, dims[dim], "it is merged with the batch")
+        if len(axes_of(dims[dim])) > 0:
+            dims[dim] = pin(self.couplings, dims[dim], "") if labels is None else tracked(labels)
+            self._dims[value] = tuple(dims)
+        return labels
+
+    def pin(self, value: Any, dim: int, reason: str) -> None:
+        """Say that a dimension must stay."""
+        pin(self.couplings, self.dims(value)[dim], reason)
+
+    def contract(self, node: Node, source: Any, dim: int) -> None:
+        """Note that ``node`` sums products over that dimension of its operand ``source``."""
+        self.contractions.append(Contraction(node, source, dim))
+
+    def take_whole(self, node: Node) -> None:
+        """Note that ``node`` reads a whole dimension: channels removed take no part in it."""
+        self.wholes.add(node)
+
+    def remember(self, node: Node, dim: Dim) -> None:
+        """Keep a dimension whose size is written into ``node``."""
+        self._remembered[node] = dim
+
+    # What is known once all is read.
+
+    def of(self, value: Any) -> tuple[LabelArray | None, ...]:
+        """Labels of each dimension a node computes, one an index.
+
+        None for a dimension that cannot be pruned, or is merged with the batch.
+        """
+        return tuple(_single(dim) for dim in self.dims(value))
+
+    @cached_property
+    def merges_batch(self) -> bool:
+        """Whether channels are merged with the batch somewhere on the way."""
+        return any(has_batch(dim) and bool(axes_of(dim))
+                   for node in self._dims for dim in self.dims(node))
+
+    def tensor(self, name: str) -> tuple[LabelArray | None, ...]:
+        """Labels of a stored tensor's dimensions, as `of`."""
+        return tuple(_single(dim) for dim in self._tensors[name])
+
+    def remembered(self, node: Node) -> Dim:
+        """The dimension a rule remembered for ``node``."""
+        return self._remembered[node]
+
+    def slices(self, channel: int) -> dict[TensorDim, NDArray[np.int64]]:
+        """Indices a channel occupies in every stored tensor."""
+        if channel not in self._group_of:
+            return {}
+        column = int(np.searchsorted(self._free, channel))
+        return {place: self._incidence[place].rows(column)
+                for place in self._group_of[channel].slices}
+
+    def incidence(self, labels: LabelArray) -> Incidence:
+        """Which channels each index of a dimension goes with.
+
+        Args:
+            labels: Of that dimension, from `of` or `tensor`.
+
+        Returns:
+            Pairs of an index and a position in `channels`.
+        """
+        found = Incidence.of(self._atoms, self._classes.root[labels])
+        positions = self._positions[found.columns]
+        order = np.argsort(positions, kind="stable")
+        order = order[positions[order] >= 0]
+        return Incidence(found.indices[order], positions[order])
+
+    @cached_property
+    def _positions(self) -> NDArray[np.int64]:
+        positions = np.full(len(self._free), -1)
+        positions[np.searchsorted(self._free, self.channels)] = np.arange(len(self.channels))
+        return positions
+
+    def gather(self, place: TensorDim, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over the indices each channel occupies in one tensor dimension.
+
+        Args:
+            place: Tensor name and dimension.
+            values: One number an index of that dimension.
+
+        Returns:
+            One number for each of `channels`, 0 where a channel is not in that dimension.
+        """
+        if place not in self._incidence:
+            return np.zeros(len(self.channels))
+        sums = self._incidence[place].sums(values, len(self._free))
+        return sums[np.searchsorted(self._free, self.channels)]
+
+    def removed_flags(self, channels: Iterable[int]) -> NDArray[np.bool_]:
+        """A flag for every label: whether it goes when ``channels`` are removed."""
+        return self._classes.removed(list(channels))
+
+    def shapes_without(self, channels: Iterable[int]) -> ShapeOf:
+        """The shapes that nodes would be left with, for one sample, without slicing anything."""
+        gone = self.removed_flags(channels)
+        counts: dict[int, int] = {}
+
+        def extent(axis: Axis) -> int:
+            if isinstance(axis, int):
+                return axis // BATCH if axis % BATCH == 0 else axis
+            if id(axis) not in counts:
+                counts[id(axis)] = len(axis) - int(np.count_nonzero(gone[axis]))
+            return counts[id(axis)]
+
+        def shape(node: Node) -> Shape:
+            return tuple(math.prod(map(extent, dim)) for dim in self.dims(node))
+
+        return shape
+
+    def costs_without(self, channels: Iterable[int]) -> tuple[int, int]:
+        """Multiply-accumulates and parameters that would be left, without slicing anything."""
+        shape = self.shapes_without(channels)
+        macs = sum(count_macs(node, shape) for node in calls(self._graph))
+        parameters = sum(math.prod(shape(node)) for node in parameter_nodes(self._graph))
+        return macs, parameters
+
+    @cached_property
+    def _group_of(self) -> dict[int, ChannelGroup]:
+        return {channel: group for group in self.groups for channel in group.channels}
+
+    def _track(self, module: GraphModule) -> None:
+        tied: dict[int, str] = {}
+        tensors = stored_tensors(module)
+        for node in module.graph.nodes:
+            if node.op == "get_attr" and str(node.target) in tensors:
+                name = str(node.target)
+                name = tied.setdefault(id(tensors[name]), name)
+                if name not in self._tensors:
+                    self._tensors[name] = tuple(
+                        tracked(self.couplings.fresh(size)) if size > 1 else fixed(size)
+                        for size in tensors[name].shape)
+                self._tensors[str(node.target)] = self._tensors[name]
+                self._dims[node] = self._tensors[name]
+            elif node.op in ("placeholder", "get_attr"):
+                self._dims[node] = _untracked(node)
+            elif node.op == "call_function":
+                self._dims[node] = propagate(self, node)
+            elif node.op == "output":
+                self._pin_outputs(node)
+
+    def _pin_outputs(self, node: Node) -> None:
+        for source in pytree.tree_leaves(node.args):
+            if isinstance(source, Node):
+                for dim in range(len(self.dims(source))):
+                    self.pin(source, dim, "it is an output")
+
+    def _flatten_all(self) -> None:
+        for node in list(self._dims):
+            for place, dim in enumerate(self.dims(node)):
+                if len(dim) > 1 and not has_batch(dim):
+                    self.flat(node, place)
+
+    def _ignore(self, patterns: tuple[str, ...]) -> None:
+        """Keep what tensors put out: of a layer's weight all but its inputs, of others all."""
+        inputs = input_dims(self._graph)
+        for name, pattern in match_tensors(self._tensors, patterns).items():
+            for place, dim in enumerate(self._tensors[name]):
+                if place not in inputs.get(name, ()):
+                    pin(self.couplings, dim, f"ignore={pattern!r}")
+
+    def _keep_distributions(self, tensors: Mapping[str, Tensor]) -> None:
+        for axes, reason in fixed_distributions(self._graph, tensors, self.dims):
+            for axis in axes:
+                self.couplings.pin(axis, reason)
+
+    def _stored_labels(self) -> Iterable[tuple[TensorDim, LabelArray]]:
+        for name in self._tensors:
+            for dim, labels in enumerate(self.tensor(name)):
+                if labels is not None:
+                    yield (name, dim), labels
+
+    def _atoms_of(self, labels: LabelArray) -> Incidence:
+        """What each index is made of, if it can go; ``labels`` must last as long as this."""
+        if id(labels) not in self._known:
+            self._known[id(labels)] = Incidence.of(self._atoms, self._classes.root[labels])
+        return self._known[id(labels)]
+
+    def _is_free(self) -> NDArray[np.bool_]:
+        """Flags of the labels that can be chosen: atoms nothing pins."""
+        count = len(self._classes.root)
+        free: NDArray[np.bool_] = self._classes.root == np.arange(count)
+        free &= np.asarray(self._classes.atoms.diagonal()) > 0
+        free[list(self._classes.reasons)] = False
+        return free
+
+    def _collect(self, tensors: Mapping[str, Tensor]) -> tuple[ChannelGroup, ...]:
+        """Channels by everything they pass through, stored or computed, and how often."""
+        signature = np.zeros(len(self._free), dtype=np.uint64)
+        mix = np.random.default_rng(0)
+        for _, axis in self.axes():
+            columns, counts = self._atoms_of(axis).counts()
+            number = mix.integers(1, 2**63, dtype=np.uint64)
+            signature[columns] += number * (counts.astype(np.uint64) ** 2 + np.uint64(7))
+        alike: dict[tuple[int, Any], list[int]] = {}
+        for column in self._learnt_columns(tensors):
+            key = (int(signature[column]), self._classes.families.get(int(self._free[column])))
+            alike.setdefault(key, []).append(column)
+        names: dict[str, int] = {}
+        return tuple(self._group(columns, names) for columns in alike.values())
+
+    def _learnt_columns(self, tensors: Mapping[str, Tensor]) -> list[int]:
+        """What something learnt goes with, and something computed: constants are no channels."""
+        learnt, computed = np.zeros((2, len(self._free)), dtype=bool)
+        for (name, _), incidence in self._incidence.items():
+            if _is_learnt(tensors[name]):
+                learnt[incidence.columns] = True
+        for node in calls(self._graph):
+            for axis in _axes_in(self._dims.get(node)):
+                computed[self._atoms_of(axis).columns] = True
+        found: list[int] = np.flatnonzero(learnt & computed).tolist()
+        return found
+
+    def _group(self, columns: list[int], names: dict[str, int]) -> ChannelGroup:
+        first = columns[0]
+        places = tuple(place for place, members in self._members.items() if first in members)
+        channels = tuple(self._free[columns].tolist())
+        products = frozenset(key for key, _ in self._classes.families.get(channels[0], ()))
+        return ChannelGroup(self._name(places, first, names), places, channels, products)
+
+    @cached_property
+    def _members(self) -> dict[TensorDim, frozenset[int]]:
+        return {place: frozenset(incidence.columns.tolist())
+                for place, incidence in self._incidence.items()}
+
+    def axes(self) -> list[tuple[str, LabelArray]]:
+        """Every axis that is tracked, with the name of the node that computes it first."""
+        found: dict[int, tuple[str, LabelArray]] = {}
+        for node, dims in self._dims.items():
+            for axis in _axes_in(dims):
+                found.setdefault(id(axis), (node.name, axis))
+        return list(found.values())
+
+    def _name(self, places: tuple[TensorDim, ...], column: int, taken: dict[str, int]) -> str:
+        produced = [place for place in places
+                    if place[1] == 0 and len(self._tensors[place[0]]) > 1]
+        place = (produced or places)[0]
+        count = len(self._incidence[place].rows(column))
+        name = place[0] if count == 1 else f"{place[0]} by {count}"
+        taken[name] = taken.get(name, 0) + 1
+        return name if taken[name] == 1 else f"{name} ({taken[name]})"
+
+    def _reasons(self) -> dict[str, str]:
+        kept = {}
+        for name, dims in self._tensors.items():
+            labels = _single(dims[0]) if len(dims) > 1 else None
+            if labels is None:
+                continue
+            reasons = (self._classes.reasons.get(int(root)) for root in self._classes.root[labels])
+            first = next((reason for reason in reasons if reason is not None), None)
+            if first is not None:
+                kept[name] = first
+        return kept
+
+
+def _axes_in(labels: Labels) -> list[LabelArray]:
+    """Every axis that is tracked in what a node computes."""
+    parts = labels if isinstance(labels, list) else [labels or ()]
+    return [axis for part in parts for dim in part for axis in axes_of(dim)]
+
+
+def _is_learnt(tensor: Tensor) -> bool:
+    """Whether a tensor was trained; a frozen one was if it is a layer's and no row of constants."""
+    return (isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+            and (tensor.requires_grad or not is_row(tensor.shape)))
+
+
+def _single(dim: Dim) -> LabelArray | None:
+    return dim[0] if len(dim) == 1 and not isinstance(dim[0], int) else None
+
+
+def _untracked(node: Node) -> Labels:
+    tensor = tensor_of(node)
+    return None if tensor is None else tuple(fixed(size) for size in shape_of(node, BATCH))
+
+
+def find_groups(program: Program, ignore: tuple[str, ...] = ()) -> ChannelGroups:
+    """Find what has to be sliced together; see `ChannelGroups`.
+
+    Args:
+        program: In floating point.
+        ignore: Names or patterns of layers whose output channels must stay.
+
+    Raises:
+        UsageError: An ``ignore`` that matches nothing.
+    """
+    return ChannelGroups(program.graph_module, ignore)

@@ -1,0 +1,194 @@
+"""The proof of a slice: masked and sliced compute the same function.
+
+Masked means that the channels that go take no part wherever they are read. Where products are
+summed (convolutions, matrix products) they are zero. Where a whole dimension is read (a norm's
+statistics, a softmax, a mean) only those that stay are read. In between they hold whatever they
+hold. So everything that slicing rewrites is checked: which weights and which indices go, and every
+size that is written into the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.capture import FORWARD_FAILURES
+from edgewright.channels._axes import Dim, Dims, axes_of
+from edgewright.channels._channels import ChannelGroups
+from edgewright.channels._removal import RemovedChannels
+from edgewright.program import Program, probe_inputs
+
+_LEAST_SCALE: Final = 1e-3
+_TINY: Final = 1e-30
+
+
+def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
+                 removal: RemovedChannels) -> tuple[float, str]:
+    """The largest relative error of any value between masked and sliced, and where it is.
+
+    Both run side by side on `probe_inputs` and are compared wherever channels are read (at every
+    sum of products, norm and softmax) and put out, so that an error shows even where the outputs
+    hide it (a head whose weights are all zero).
+    """
+    inputs = pytree.tree_leaves(probe_inputs(program))
+    inputs = inputs if groups.merges_batch else [leaf[:1] for leaf in inputs]
+    side_by_side = _SideBySide(program, sliced, groups, removal)
+    with torch.no_grad():
+        try:
+            side_by_side.run(*inputs, enable_io_processing=False)
+        except _CallError as failure:
+            return math.inf, str(failure)
+    return side_by_side.worst, side_by_side.where
+
+
+class _CallError(Exception):
+    """A call fails on what stays; names it and says why."""
+
+
+def _error(want: Tensor, have: Tensor, least: float) -> tuple[float, float]:
+    """The relative error, and the norm it is relative to."""
+    if want.shape != have.shape:
+        return math.inf, 0.0
+    if not want.is_floating_point():
+        return 0.0 if torch.equal(want, have) else math.inf, 0.0
+    error, norm = float((want - have).norm()), float(want.norm())
+    if not math.isfinite(error + norm):
+        same = (want == have) | (want.isnan() & have.isnan())  # infinite in both, as masks are
+        error = float((want - have).masked_fill(same, 0).norm())
+        norm = float(want.masked_fill(~want.isfinite(), 0).norm())
+    return error / max(norm, least) if math.isfinite(error) else math.inf, norm
+
+
+class _SideBySide(Interpreter):
+    """Runs a program, its removed channels taking no part, beside the sliced one."""
+
+    def __init__(self, program: Program, sliced: Program, groups: ChannelGroups,
+                 removal: RemovedChannels) -> None:
+        super().__init__(program.graph_module)
+        self.worst, self.where = 0.0, ""
+        self._groups = groups
+        self._removal = removal
+        self._twins = dict(zip(program.graph.nodes, sliced.graph.nodes, strict=True))
+        self._sliced = Interpreter(sliced.graph_module)
+        self._batch = 1
+        self._norms: dict[Node, float] = {}
+        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._compared = {found.node for found in groups.contractions} | groups.wholes | {
+            source for node in program.graph.nodes if node.op == "output"
+            for source in node.all_input_nodes}
+        self._summed: dict[Node, list[tuple[Node, int]]] = {}
+        for node, source, dim in groups.contractions:
+            if removal.removes(source, dim):
+                self._summed.setdefault(node, []).append((source, dim))
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self._batch = args[0].shape[0]
+        self._sliced.args_iter = iter([arg.clone() for arg in args])
+        return super().run(*args, **kwargs)
+
+    def run_node(self, n: Node) -> Any:
+        twin = self._twins[n]
+        try:
+            value = self._run_masked(n)
+            have = None if n.op == "output" else self._sliced.run_node(twin)
+        except FORWARD_FAILURES as error:
+            raise _CallError(f"{n.name}, which fails: {error}") from error
+        if n.op == "output":
+            return value
+        self._sliced.env[twin] = have
+        for used in self.user_to_last_uses.get(n, []):
+            self._sliced.env.pop(self._twins[used], None)
+        self._compare(n, value, have)
+        return value
+
+    def _compare(self, node: Node, value: Any, have: Any) -> None:
+        """Errors are relative to the value, or to a thousandth of what it is the difference of."""
+        operands = max((self._norms.get(source, 0.0) for source in node.all_input_nodes),
+                       default=0.0)
+        self._norms[node] = operands
+        if node not in self._compared:
+            return
+        results = self._groups.results(node)
+        parts = results if isinstance(results, list) else [results or ()]
+        leaves = zip(pytree.tree_leaves(value), pytree.tree_leaves(have), strict=True)
+        for number, (want, got) in enumerate(leaves):
+            if isinstance(want, Tensor) and number < len(parts):
+                error, norm = _error(self._read(want, parts[number]), got,
+                                     max(_LEAST_SCALE * operands, _TINY))
+                if number == 0:
+                    self._norms[node] = norm
+                if error > self.worst:
+                    self.worst, self.where = error, node.name
+
+    def _run_masked(self, n: Node) -> Any:
+        if n in self._groups.wholes:
+            return self._run_whole(n)
+        if n in self._summed:
+            return self._run_sum(n)
+        return super().run_node(n)
+
+    def _run_sum(self, node: Node) -> Any:
+        masked = {source: self.env[source] for source, _ in self._summed[node]}
+        for source, dim in self._summed[node]:
+            value = masked[source]
+            kept = self._kept(source, dim)
+            shape = [1] * value.ndim
+            shape[dim] = -1
+            zero = torch.zeros((), dtype=value.dtype)
+            masked[source] = torch.where(kept.reshape(shape), value, zero)
+        return self._call(node, node, lambda source: masked.get(source, self.env[source]))
+
+    def _run_whole(self, node: Node) -> Any:
+        """Read what stays alone, and put the results back to their places."""
+        result = self._call(node, self._twins[node], self._compact)
+        outputs = node.meta["val"]
+        if isinstance(outputs, list | tuple):
+            known: Any = self._groups.results(node)
+            return [self._spread(part, [self._flags(dim) for dim in dims])
+                    for part, dims in zip(result, known, strict=True)]
+        return self._spread(result, [self._kept(node, dim) for dim in range(result.ndim)])
+
+    def _call(self, node: Node, written: Node, value: Any) -> Any:
+        """Call a node's operator with the constants of ``written`` and operands from ``value``."""
+        sources = dict(zip(written.all_input_nodes, node.all_input_nodes, strict=True))
+        args, kwargs = torch.fx.node.map_arg(
+            (written.args, written.kwargs), lambda operand: value(sources[operand]))
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _compact(self, source: Node) -> Any:
+        value = self.env[source]
+        if not isinstance(value, Tensor):
+            return value
+        return self._read(value, self._groups.dims(source))
+
+    def _read(self, value: Tensor, dims: Dims) -> Tensor:
+        """What stays of a value."""
+        for dim, axes in enumerate(dims):
+            if axes_of(axes):
+                kept = self._flags(axes)
+                if not kept.all():
+                    value = value.index_select(dim, kept.nonzero().reshape(-1))
+        return value
+
+    def _spread(self, value: Tensor, flags: list[Tensor]) -> Tensor:
+        for dim, kept in enumerate(flags):
+            if len(kept) != value.shape[dim]:
+                shape = list(value.shape)
+                shape[dim] = len(kept)
+                whole = value.new_zeros(shape)
+                value = whole.index_copy(dim, kept.nonzero().reshape(-1), value)
+        return value
+
+    def _kept(self, source: Node, dim: int) -> Tensor:
+        return self._flags(self._groups.dims(source)[dim])
+
+    def _flags(self, dim: Dim) -> Tensor:
+        key = tuple(axis if isinstance(axis, int) else -id(axis) for axis in dim)
+        if key not in self._known:
+            self._known[key] = torch.from_numpy(self._removal.flags(dim, self._batch))
+        return self._known[key]

@@ -1,0 +1,82 @@
+"""Convolutions: plain, depthwise, grouped and transposed, of any rank."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from torch.fx import Node
+
+from edgewright.channels._axes import Dim, Dims, fixed, join, match, reshape, size_of
+from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.graph import named, set_named, shape_of
+
+
+def _is_transposed(node: Node) -> bool:
+    name: Any = node.target
+    return "transpose" in str(name) or bool(named(node, "transposed", False))
+
+
+def _convolution(tracker: Tracker, node: Node) -> Labels:
+    """Weight (out, in / groups, ...), or (in, out / groups, ...) of a transposed one.
+
+    In groups, both inputs and outputs are products: groups times channels of a group. The groups
+    are the same on both sides, and all groups lose the same channels.
+    """
+    source: Any = node.args[0]
+    weight: Any = node.args[1]
+    kernel = tracker.dims(weight)
+    for dim in range(2, len(kernel)):
+        tracker.pin(weight, dim, "a kernel's extent")
+    dims = tracker.dims(source)
+    place = len(dims) - len(kernel) + 1  # the channel, with or without a batch before it
+    for dim in range(place + 1, len(dims)):
+        tracker.pin(source, dim, f"{node.name} slides over it")
+    outputs = (_transposed if _is_transposed(node) else _direct)(
+        tracker, node, dims[place], kernel)
+    bias = named(node, "bias")
+    if bias is not None:
+        match(tracker.couplings, outputs, tracker.dims(bias)[0], "bias")
+    if size_of(kernel[1]) > 1 or int(named(node, "groups", 1)) == 1:  # a depthwise one sums nothing
+        tracker.contract(node, source, place)
+    sizes = shape_of(node)[place + 1:]
+    return (*dims[:place], outputs, *(fixed(size) for size in sizes))
+
+
+def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
+    couplings, groups = tracker.couplings, int(named(node, "groups", 1))
+    reason = f"{node.name} reads a fixed input"
+    if groups == 1:
+        match(couplings, inputs, weight[1], reason)
+        return weight[0]
+    reason = f"{node.name} groups it"
+    group, inside = _groups(tracker, inputs, groups, reason)
+    group_out, _ = _groups(tracker, weight[0], groups, reason)
+    match(couplings, group, group_out, f"{node.name} reads a fixed input in groups")
+    match(couplings, inside, weight[1], f"{node.name} reads a fixed input in groups")
+    tracker.remember(node, group_out)
+    return weight[0]
+
+
+def _transposed(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
+    groups = int(named(node, "groups", 1))
+    match(tracker.couplings, inputs, weight[0], f"{node.name} reads a fixed input")
+    if groups == 1:
+        return weight[1]
+    group, _ = _groups(tracker, weight[0], groups, f"{node.name} groups it")
+    tracker.remember(node, group)
+    return join((*group, *weight[1]))
+
+
+def _groups(tracker: Tracker, dim: Dim, groups: int, reason: str) -> tuple[Dim, Dim]:
+    parts = reshape(tracker.couplings, (dim,), (groups, size_of(dim) // groups), reason)
+    return parts[0], parts[1]
+
+
+def _resize(node: Node, twin: Node, removal: Removal) -> None:
+    if int(named(node, "groups", 1)) > 1:
+        set_named(twin, "groups", removal.remembered_size(node))
+
+
+OPERATORS: Final = dict.fromkeys(
+    ["convolution", *(f"conv{kind}{rank}d" for rank in (1, 2, 3) for kind in ("", "_transpose"))],
+    Operator(_convolution, _resize))

@@ -1,0 +1,175 @@
+"""Operators that read a whole dimension: norms, softmax, reductions, pooling.
+
+Channels that are removed take no part: a mean is over those that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from torch.fx import Node
+
+from edgewright.channels._axes import BATCH, Dim, Dims, axes_of, fixed, match, reshape, size_of
+from edgewright.channels.operators._elementwise import pointwise
+from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.graph import argument, named, shape_of, tensor_of
+
+
+def _per_channel(tracker: Tracker, node: Node) -> Labels:
+    """Batch and instance norm: a channel goes with its scale, shift and statistics."""
+    return _scaled_channels(tracker, node, node.args[1:5])
+
+
+def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) -> Dims:
+    """The second dimension goes with the parameters that are given; all others stay."""
+    source = node.args[0]
+    dims = tracker.dims(source)
+    for dim in range(len(dims)):
+        if dim != 1:
+            tracker.pin(source, dim, f"{node.name} normalises over it")
+    for parameter in parameters:
+        if isinstance(parameter, Node):
+            match(tracker.couplings, dims[1], tracker.dims(parameter)[0],
+                  f"{node.name} normalises a fixed input")
+    return dims
+
+
+def _layer_norm(tracker: Tracker, node: Node) -> Labels:
+    """Layer and RMS norm over the last dimensions."""
+    dims = list(tracker.dims(node.args[0]))
+    normalized: Any = node.args[1]
+    start = len(dims) - len(normalized)
+    if any(axes_of(dim) for dim in dims[start:]):
+        tracker.take_whole(node)
+    for parameter in (named(node, "weight"), named(node, "bias")):
+        if isinstance(parameter, Node):
+            for offset, dim in enumerate(tracker.dims(parameter)):
+                match(tracker.couplings, dims[start + offset], dim,
+                      f"{node.name} normalises a fixed input")
+    return tuple(dims)
+
+
+def _resize_layer_norm(node: Node, twin: Node, removal: Removal) -> None:
+    sizes = list(argument(twin, 1))
+    rank = len(shape_of(node))
+    for back in range(1, len(sizes) + 1):
+        if removal.removes(node, rank - back):
+            sizes[-back] = removal.kept_size(node, rank - back)
+    twin.update_arg(1, sizes)
+
+
+def _group_norm(tracker: Tracker, node: Node) -> Labels:
+    """Channels are the product of groups and channels of a group; both may shrink."""
+    dims = _scaled_channels(tracker, node, (named(node, "weight"), named(node, "bias")))
+    count = argument(node, 1, "num_groups")
+    group, _ = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
+                       f"{node.name} normalises over groups of it")
+    tracker.remember(node, group)
+    if axes_of(dims[1]):
+        tracker.take_whole(node)
+    return dims
+
+
+def _resize_group_norm(node: Node, twin: Node, removal: Removal) -> None:
+    twin.update_arg(1, removal.remembered_size(node))
+
+
+def _softmax(tracker: Tracker, node: Node) -> Labels:
+    dims = tracker.dims(node.args[0])
+    if axes_of(dims[argument(node, 1, "dim") % len(dims)]):
+        tracker.take_whole(node)
+    return dims
+
+
+def _reduce(tracker: Tracker, node: Node) -> Labels:
+    source = node.args[0]
+    dims = tracker.dims(source)
+    reduced = _places(named(node, "dim"), len(dims))
+    if any(axes_of(dims[dim]) for dim in reduced):
+        tracker.take_whole(node)
+    outputs = node.meta["val"]
+    if isinstance(outputs, list | tuple):
+        return [_reduced(dims, reduced, output.ndim) for output in outputs]
+    return None if tensor_of(node) is None else _reduced(dims, reduced, outputs.ndim)
+
+
+def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
+    """The place of a maximum counts along the dimension: it stays."""
+    source = node.args[0]
+    for dim in _places(named(node, "dim"), len(tracker.dims(source))):
+        tracker.pin(source, dim, f"{node.name} counts along it")
+    return _reduce(tracker, node)
+
+
+def _extremum(tracker: Tracker, node: Node) -> Labels:
+    """``max`` of two tensors, of all, or over a dimension with its places."""
+    if named(node, "other") is not None:
+        return pointwise(tracker, node)
+    return (_reduce_to_index if named(node, "dim") is not None else _reduce)(tracker, node)
+
+
+def _places(dims: Any, rank: int) -> set[int]:
+    if dims is None:
+        return set(range(rank))
+    values = dims if isinstance(dims, Sequence) else [dims]
+    return {dim % rank for dim in values} or set(range(rank))
+
+
+def _reduced(dims: Dims, reduced: set[int], rank: int) -> Dims:
+    if rank == len(dims):
+        return tuple(() if place in reduced else dim for place, dim in enumerate(dims))
+    return tuple(dim for place, dim in enumerate(dims) if place not in reduced)
+
+
+def _pool(rank: int) -> Operator:
+    def rule(tracker: Tracker, node: Node) -> Labels:
+        source = node.args[0]
+        dims = tracker.dims(source)
+        first = len(dims) - rank
+        for dim in range(first, len(dims)):
+            tracker.pin(source, dim, f"{node.name} pools over it")
+        outputs = node.meta["val"]
+        if isinstance(outputs, list | tuple):
+            return [_spatial(dims[:first], output.shape[first:]) for output in outputs]
+        return _spatial(dims[:first], shape_of(node, BATCH)[first:])
+
+    return Operator(rule)
+
+
+def _spatial(lead: Dims, sizes: Sequence[Any]) -> Dims:
+    made: list[Dim] = [fixed(int(size)) for size in sizes]
+    return (*lead, *made)
+
+
+def _resample(tracker: Tracker, node: Node) -> Labels:
+    source: Any = node.args[0]
+    dims = tracker.dims(source)
+    for dim in range(2, len(dims)):
+        tracker.pin(source, dim, f"{node.name} resamples it")
+    for grid in node.all_input_nodes[1:]:
+        for dim in range(len(tracker.dims(grid))):
+            tracker.pin(grid, dim, f"{node.name} samples at it")
+    return _spatial(dims[:2], shape_of(node, BATCH)[2:])
+
+
+_POOLS: Final = [(f"{kind}_pool{rank}d{suffix}", rank) for rank in (1, 2, 3)
+                 for kind in ("avg", "max", "adaptive_avg", "adaptive_max")
+                 for suffix in ("", "_with_indices")]
+_RESAMPLED: Final = [f"upsample_{kind}" for kind in (
+    "nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "trilinear3d", "bicubic2d")]
+OPERATORS: Final = {
+    **dict.fromkeys(["batch_norm", "instance_norm"], Operator(_per_channel)),
+    **dict.fromkeys(["layer_norm", "rms_norm"], Operator(_layer_norm, _resize_layer_norm)),
+    "group_norm": Operator(_group_norm, _resize_group_norm),
+    **dict.fromkeys(["softmax", "log_softmax", "_softmax", "_log_softmax"], Operator(_softmax)),
+    **dict.fromkeys(["mean", "sum", "amax", "amin", "prod", "logsumexp", "var", "std", "norm",
+                     "linalg_vector_norm", "var_mean", "std_mean", "any", "all", "aminmax"],
+                    Operator(_reduce)),
+    **dict.fromkeys(["argmax", "argmin", "median", "mode", "kthvalue"],
+                    Operator(_reduce_to_index)),
+    **dict.fromkeys(["max", "min"], Operator(_extremum)),
+    **{name: _pool(rank) for name, rank in _POOLS},
+    **dict.fromkeys([*_RESAMPLED, "grid_sampler", "_upsample_nearest_exact1d",
+                     "_upsample_nearest_exact2d"], Operator(_resample)),
+}

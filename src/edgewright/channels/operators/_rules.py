@@ -1,0 +1,95 @@
+"""How each operator passes labels of channels on, and how sizes written into it are rewritten.
+
+An operator that has no entry pins whatever is tracked in its inputs and names itself as the
+reason, so that an unknown operator is never pruned wrongly.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Final
+
+import torch
+from torch.fx import Node
+
+from edgewright.channels._axes import BATCH, fixed
+from edgewright.channels.operators import (
+    _convolution,
+    _elementwise,
+    _joins,
+    _layout,
+    _lookup,
+    _products,
+    _recurrence,
+    _reductions,
+)
+from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.graph import argument, concrete, is_pointwise, tensor_of
+
+_TABLE: Final[dict[str, Operator]] = {
+    **_convolution.OPERATORS,
+    **_elementwise.OPERATORS,
+    **_joins.OPERATORS,
+    **_layout.OPERATORS,
+    **_lookup.OPERATORS,
+    **_products.OPERATORS,
+    **_recurrence.OPERATORS,
+    **_reductions.OPERATORS,
+}
+
+
+def propagate(tracker: Tracker, node: Node) -> Labels:
+    """Labels of the result of one operator call."""
+    found = _TABLE.get(_name(node))
+    if found is not None:
+        return found.rule(tracker, node)
+    if is_pointwise(node.target):
+        return _elementwise.pointwise(tracker, node)
+    if _name(node) == "sym_size":
+        return _size(tracker, node)
+    return _unknown(tracker, node)
+
+
+def resize(node: Node, twin: Node, removal: Removal) -> None:
+    """Rewrite the sizes that are written into an operator call."""
+    found = _TABLE.get(_name(node))
+    if found is not None and found.resize is not None:
+        found.resize(node, twin, removal)
+
+
+def _name(node: Node) -> str:
+    target: Any = node.target
+    if target is operator.getitem:
+        return "getitem"
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target._schema.name).removeprefix("aten::").rstrip("_")
+    return str(getattr(target, "__name__", target))
+
+
+def _size(tracker: Tracker, node: Node) -> Labels:
+    source: Any = node.args[0]
+    dim = argument(node, 1, "dim") % len(tracker.dims(source))
+    tracker.pin(source, dim, f"{node.name} computes with its size")
+    return None
+
+
+def _unknown(tracker: Tracker, node: Node) -> Labels:
+    reason = f"{_name(node)} ({node.name}) has no slicing rule"
+    for source in node.all_input_nodes:
+        results = tracker.results(source)
+        parts = results if isinstance(results, list) else [results or ()]
+        for part in parts:
+            for axes in part:
+                for axis in axes:
+                    if not isinstance(axis, int):
+                        tracker.couplings.pin(axis, reason)
+    value = node.meta.get("val")
+    if isinstance(value, list | tuple):
+        return [_untracked(part) for part in value]
+    return None if tensor_of(node) is None else _untracked(value)
+
+
+def _untracked(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return ()
+    return tuple(fixed(concrete(size, BATCH)) for size in value.shape)

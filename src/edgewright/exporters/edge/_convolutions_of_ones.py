@@ -1,0 +1,110 @@
+"""Slices with steps and average pooling, for runtimes that have faster convolutions than these."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgewright.graph import pool_window, shape_of
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+
+
+class _Window(NamedTuple):
+    """What a depthwise convolution of ones sums, and how far it goes on."""
+
+    size: list[int]
+    step: list[int]
+    padding: list[int]
+
+
+def convolve_slices(module: GraphModule) -> None:
+    """Turn slices of images with a step into depthwise convolutions with it, of ones.
+
+    A product with one is exact, in integers as in floating point, so that the values are the same.
+    """
+    for node in list(module.graph.nodes):
+        step = _step(node)
+        if step is not None:
+            _convolve(module, node, _Window([1, 1], step, [0, 0]))
+
+
+def convolve_pools(module: GraphModule) -> None:
+    """Turn average pooling of integers on one grid into depthwise convolutions of ones.
+
+    Their scale is one by the numbers in a window. A kernel of integers sums these exactly and
+    rounds halves to even, above the zero point.
+    """
+    for node in list(module.graph.nodes):
+        if node.target is not aten.avg_pool2d.default or not _on_one_grid(node):
+            continue
+        window = pool_window(node)
+        if window.divisor is None and not window.ceil_mode and (
+                window.counts_padding or not any(window.padding)):
+            _convolve(module, node, _Window(*window[:3]))
+
+
+def write_out_pools(module: GraphModule) -> None:
+    """Write pooling as a partitioner takes it: steps given, and no word of padding without any.
+
+    Adaptive average pooling into equal windows becomes average pooling.
+    """
+    for node in module.graph.nodes:
+        if node.target is aten.adaptive_avg_pool2d.default:
+            _name_windows(node)
+        if node.target is aten.max_pool2d.default and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])
+        if node.target is aten.avg_pool2d.default:
+            window = pool_window(node)
+            if not window.ceil_mode and not any(window.padding):
+                window = window._replace(counts_padding=False)
+            node.args = (node.args[0], *window)
+
+
+def _name_windows(node: Node) -> None:
+    image, parts = (shape_of(value)[-2:] for value in (node.all_input_nodes[0], node))
+    if parts != (1, 1) and not any(a % b for a, b in zip(image, parts, strict=True)):
+        size = [a // b for a, b in zip(image, parts, strict=True)]
+        node.target, node.args = aten.avg_pool2d.default, (node.args[0], size)
+
+
+def _on_one_grid(node: Node) -> bool:
+    before, readers = node.all_input_nodes[0], list(node.users)
+    return (before.target is quantized.dequantize_per_tensor.default and len(readers) == 1
+            and readers[0].target is quantized.quantize_per_tensor.default
+            and before.args[1:] == readers[0].args[1:])
+
+
+def _step(node: Node) -> list[int] | None:
+    """Rows and columns to go on by; None for other nodes."""
+    if node.target is not aten.slice.Tensor or len(shape_of(node)) != 4:
+        return None
+    given: list[Any] = [*node.args, *(None, 0, None, None, 1)[len(node.args):]]
+    _, dim, start, end, step = given
+    size = shape_of(node.all_input_nodes[0])[dim]
+    whole = start in (None, 0) and (end is None or end >= size)
+    if dim % 4 < 2 or step == 1 or not whole:
+        return None
+    return [step, 1] if dim % 4 == 2 else [1, step]
+
+
+def _convolve(module: GraphModule, node: Node, window: _Window) -> None:
+    channels, (rows, columns) = shape_of(node)[1], window.size
+    stored = {
+        f"{node.name}_ones": torch.ones(channels, 1, rows, columns, dtype=torch.int8),
+        f"{node.name}_scale": torch.full((channels,), 1 / (rows * columns)),
+        f"{node.name}_zero_point": torch.zeros(channels, dtype=torch.int64)}
+    with module.graph.inserting_before(node):
+        for name, value in stored.items():
+            module.register_buffer(name, value)
+        read: list[Any] = [module.graph.get_attr(name) for name in stored]
+        weight = module.graph.call_function(quantized.dequantize_per_channel.default,
+                                            (*read, 0, -127, 127, torch.int8))
+        result = module.graph.call_function(
+            aten.conv2d.default,
+            (node.args[0], weight, None, window.step, window.padding, [1, 1], channels))
+    node.replace_all_uses_with(result)
+    module.graph.erase_node(node)

@@ -1,0 +1,39 @@
+"""Batch norms as products and sums, which every runtime has."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgewright.graph import settle, shape_of, stored_tensors
+from edgewright.program import Program, fold_batch_norm, norm_as_affine
+
+aten = torch.ops.aten
+
+
+def without_norms(program: Program) -> Program:
+    """The program with its batch norms folded into the layers before them, or written out.
+
+    Those that follow no layer of their own become a product and a sum by channel.
+    """
+    result = fold_batch_norm(program)
+    tensors = stored_tensors(result.graph_module)
+    for node in list(result.calls()):
+        if node.target is not aten.batch_norm.default or node.args[3] is None:
+            continue
+        gain, offset = norm_as_affine(node, tensors)
+        shape = (-1, *[1] * (len(shape_of(node)) - 2))
+        with result.graph.inserting_before(node):
+            read = [_stored(result.graph_module, f"{node.name}_{name}", value.reshape(shape))
+                    for name, value in (("gain", gain), ("offset", offset))]
+            product = result.graph.call_function(aten.mul.Tensor, (node.args[0], read[0]))
+            total = result.graph.call_function(aten.add.Tensor, (product, read[1]))
+        node.replace_all_uses_with(total)
+        result.graph.erase_node(node)
+    settle(result.graph_module)
+    return result
+
+
+def _stored(module: GraphModule, name: str, value: torch.Tensor) -> Node:
+    module.register_buffer(name, value)
+    return module.graph.get_attr(name)

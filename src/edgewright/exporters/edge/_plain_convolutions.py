@@ -1,0 +1,136 @@
+"""Convolutions as converters of edge runtimes take them: paddings in numbers, floats of rank 4."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgewright.exporters.edge._edge_graph import computes_integers, is_constant
+from edgewright.graph import named, shape_of, stored_tensors
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+
+_NUMBERED: Final = {aten.conv1d.padding: aten.conv1d.default,
+                    aten.conv2d.padding: aten.conv2d.default,
+                    aten.conv3d.padding: aten.conv3d.default}
+
+_TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
+                                aten.conv_transpose3d.input})
+
+
+def write_out_padding(module: GraphModule) -> None:
+    """Say in numbers what a convolution with "same" or "valid" padding pads, in place.
+
+    Where one end is padded by one more than the other, floats are padded before the convolution.
+    Of integers, whose pads runtimes do not take, both ends are padded alike, and the weight gets
+    zeros in front.
+    """
+    tensors = stored_tensors(module)
+    for node in list(module.graph.nodes):
+        if node.target not in _NUMBERED:
+            continue
+        source, weight, bias = (*node.args, None)[:3]
+        rank = len(shape_of(weight)) - 2
+        stride, dilation = (_each(named(node, name, 1), rank) for name in ("stride", "dilation"))
+        total = [0] * rank
+        if named(node, "padding", "valid") == "same":
+            total = [by * (size - 1) for by, size in zip(dilation, shape_of(weight)[2:],
+                                                         strict=True)]
+        uneven, padding = [size % 2 for size in total], [size // 2 for size in total]
+        with module.graph.inserting_before(node):
+            if any(uneven) and _reads_integers(node) and is_constant(weight):
+                weight = _shifted(module, weight, tensors, uneven, dilation)
+                padding = [size + more for size, more in zip(padding, uneven, strict=True)]
+                dilation = [1] * rank
+            elif any(uneven):
+                pads = [size for last in reversed(uneven) for size in (0, last)]
+                source = module.graph.call_function(aten.constant_pad_nd.default,
+                                                    (source, pads, 0.0))
+        node.args = (source, weight, bias, stride, padding, dilation, named(node, "groups", 1))
+        node.kwargs = {}
+        node.target = _NUMBERED[node.target]
+
+
+def split_transposed_groups(module: GraphModule) -> None:
+    """Write a transposed convolution of groups as one for each, in place; LiteRT has no other."""
+    for node in list(module.graph.nodes):
+        groups = named(node, "groups", 1) if node.target in _TRANSPOSED else 1
+        if groups == 1:
+            continue
+        rank = len(shape_of(node)) - 2
+        stride, padding, output_padding, dilation = (
+            _each(named(node, name, default), rank) for name, default in (
+                ("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1)))
+        source, weight, bias = (*node.args[:3], None)[:3]
+        with module.graph.inserting_before(node):
+            operands = zip(_parts(source, 1, groups), _parts(weight, 0, groups),
+                           [None] * groups if bias is None else _parts(bias, 0, groups),
+                           strict=True)
+            parts = [module.graph.call_function(node.target, (
+                *three, stride, padding, output_padding, 1, dilation)) for three in operands]
+            joined = module.graph.call_function(aten.cat.default, (parts, 1))
+        node.replace_all_uses_with(joined)
+        module.graph.erase_node(node)
+
+
+def float_rows_as_images(module: GraphModule) -> None:
+    """Write convolutions of rows, of dequantised numbers to floats, as those of images, in place.
+
+    ExecuTorch would quantise the input of a convolution of rows again, and not its weights.
+    """
+    tensors = stored_tensors(module)
+    for node in list(module.graph.nodes):
+        if node.target is not aten.conv1d.default or not _reads_integers(node):
+            continue
+        weight = node.args[1]
+        if computes_integers(node) or weight.op != "get_attr":
+            continue
+        sizes = ([*_each(named(node, name, default), 1), neutral] for name, default, neutral in (
+            ("stride", 1, 1), ("padding", 0, 0), ("dilation", 1, 1)))
+        with module.graph.inserting_before(node):
+            image = module.graph.call_function(aten.unsqueeze.default, (node.args[0], -1))
+            name = f"{node.name}_of_images"
+            module.register_parameter(name, nn.Parameter(
+                tensors[str(weight.target)].detach().unsqueeze(-1), requires_grad=False))
+            result = module.graph.call_function(aten.conv2d.default, (
+                image, module.graph.get_attr(name), named(node, "bias"), *sizes,
+                named(node, "groups", 1)))
+            rows = module.graph.call_function(aten.flatten.using_ints, (result, 2, -1))
+        node.replace_all_uses_with(rows)
+        module.graph.erase_node(node)
+
+
+def _reads_integers(node: Node) -> bool:
+    source: Any = node.args[0]
+    return bool(source.target is quantized.dequantize_per_tensor.default)
+
+
+def _parts(value: Node, dim: int, count: int) -> list[Node]:
+    """A value in equal slices."""
+    size = shape_of(value)[dim] // count
+    return [value.graph.call_function(aten.slice.Tensor, (
+        value, dim, index * size, (index + 1) * size)) for index in range(count)]
+
+
+def _shifted(module: GraphModule, weight: Node, tensors: dict[str, Tensor], front: list[int],
+             dilation: list[int]) -> Node:
+    """A stored weight of no dilation, with zeros in front of some dimensions."""
+    integers: Any = weight.args[0]
+    stored, name = tensors[integers.target], f"{weight.name}_shifted"
+    taps = list(zip(dilation, stored.shape[2:], front, strict=True))
+    shifted = stored.new_zeros((*stored.shape[:2], *(by * (size - 1) + 1 + more
+                                                     for by, size, more in taps)))
+    shifted[(slice(None), slice(None), *(slice(more, None, by) for by, _, more in taps))] = stored
+    module.register_buffer(name, shifted)
+    return module.graph.call_function(quantized.dequantize_per_channel.default,
+                                      (module.graph.get_attr(name), *weight.args[1:]))
+
+
+def _each(value: Any, count: int) -> list[int]:
+    """One number a dimension."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values

@@ -1,0 +1,67 @@
+"""Attention over tensors of any rank, as the ONNX translation has it of four."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+from edgewright.graph import named, set_named, settle, shape_of
+
+aten = torch.ops.aten
+_RANK: Final = 4  # batch, heads, positions, channels
+_MASK: Final = "attn_mask"
+
+
+def attend_in_four_dimensions(module: GraphModule) -> None:
+    """Let every attention read queries, keys and values of rank 4; in place, the same numbers.
+
+    Three dimensions get one head; of more than four the first ones become one.
+    """
+    calls = [node for node in module.graph.nodes
+             if node.target is aten.scaled_dot_product_attention.default
+             and len(shape_of(node)) != _RANK]
+    for node in calls:
+        _rewrite(module, node)
+    if calls:
+        settle(module)
+
+
+def _rewrite(module: GraphModule, node: Node) -> None:
+    graph, shape = module.graph, shape_of(node)
+    extra = len(shape) - _RANK
+    with graph.inserting_before(node):
+        batch = graph.call_function(aten.sym_size.int, (node.args[0], 0))
+        for place, operand in enumerate(node.args[:3]):
+            node.update_arg(place, _in_four(graph, operand, extra))
+        mask = named(node, _MASK)
+        if isinstance(mask, Node):
+            set_named(node, _MASK, _mask_in_four(graph, mask, batch, shape))
+    readers = list(node.users)
+    with graph.inserting_after(node):
+        result = (graph.call_function(aten.squeeze.dim, (node, 1)) if extra < 0 else
+                  graph.call_function(aten.unflatten.int, (node, 0, [-1, *shape[1:extra + 1]])))
+    for reader in readers:
+        reader.replace_input_with(node, result)
+
+
+def _in_four(graph: Graph, value: Any, extra: int) -> Node:
+    if extra < 0:
+        found: Node = graph.call_function(aten.unsqueeze.default, (value, 1))
+    else:
+        found = graph.call_function(aten.flatten.using_ints, (value, 0, extra))
+    return found
+
+
+def _mask_in_four(graph: Graph, mask: Node, batch: Node, shape: tuple[int, ...]) -> Node:
+    """A mask (..., positions, positions) that broadcasts as before."""
+    rank, extra = len(shape_of(mask)), len(shape) - _RANK
+    if rank < min(_RANK, len(shape)):
+        return mask
+    if extra > 0:
+        for _ in range(len(shape) - rank):
+            mask = graph.call_function(aten.unsqueeze.default, (mask, 0))
+        mask = graph.call_function(aten.expand.default, (
+            mask, [batch, *shape[1:extra + 1], -1, -1, -1]))
+    return _in_four(graph, mask, extra)

@@ -1,0 +1,209 @@
+"""To one ONNX file that leaves early: each exit an ``If``, with the rest of the network inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.exporters.onnx._onnx import to_onnx
+from edgewright.graph import shape_of
+from edgewright.program import Program, outputs_of, split_at_exits
+
+_THRESHOLD: Final = "threshold."      # no identifier, as the names of inputs are
+_TEMPERATURE: Final = "temperature."
+
+
+def to_conditional_onnx(program: Program, thresholds: Sequence[float], *,
+                        temperatures: Sequence[float] | None = None) -> bytes:
+    """Translate a program with early exits into one ONNX file that takes a single sample.
+
+    Each exit is an ``If``: its then-branch returns the exit's logits, its else-branch holds the
+    next segment, with the next ``If`` in it. A sample leaves where the top softmax probability of
+    the logits over the temperature reaches the threshold, computed in double precision as
+    `edgewright.runtime.confidence` computes it (in another order of the sum, so that a probability
+    within its last bits of the threshold may fall on either side).
+
+    Inputs are the program's, of batch one. Outputs are ``output_0``, the logits (1, classes), and
+    ``exit``, the index of the exit taken, int64 (1,); the last exit is ``program.exits``. The
+    initialisers ``threshold.0`` and ``temperature.0`` are those of the first exit, and so on.
+
+    ONNX Runtime optimises each branch as it does a file of its own: the integer layers of a
+    quantised program are fused in it, and the logits are bit for bit those of the segments run one
+    by one. As between segments, nothing is fused across an exit.
+
+    Args:
+        program: In floating point or quantised.
+        thresholds: One per early exit; above 1 nothing leaves there.
+        temperatures: One per early exit, above 0; 1 if left out.
+
+    Raises:
+        UsageError: The program has no early exits, or thresholds or temperatures do not fit them.
+        ModelError: An exit does not give logits (N, classes) as the others do, an exit does not
+            hang on a cut, or an operator has no translation; it is named.
+
+    Example:
+        >>> import torch
+        >>> from edgewright.runtime import OnnxEngine
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return 9 * x, 2 * x.relu()
+        >>> program = Program.capture(Net(), torch.zeros(1, 2))
+        >>> program = Program(program.graph_module, program.example_inputs, exits=1)
+        >>> engine = OnnxEngine(to_conditional_onnx(program, (0.9,)))
+        >>> [array.tolist() for array in engine.run((np.array([[1, 0]], np.float32),))]
+        [[[9.0, 0.0]], [0]]
+        >>> [array.tolist() for array in engine.run((np.array([[1, 1]], np.float32),))]
+        [[[2.0, 2.0]], [1]]
+    """
+    temperatures = (1.0,) * program.exits if temperatures is None else temperatures
+    _check(program, thresholds, temperatures)
+    models = [ir.from_proto(onnx.load_from_string(to_onnx(part)))
+              for part in split_at_exits(program)]
+    _nest([model.graph for model in models], list(zip(thresholds, temperatures, strict=True)))
+    content: bytes = ir.to_proto(models[0]).SerializeToString(deterministic=True)
+    return content
+
+
+def with_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
+    """A file of `to_conditional_onnx` with other thresholds, one per early exit.
+
+    Raises:
+        UsageError: The file has another number of early exits.
+    """
+    changed = ir.from_proto(onnx.load_from_string(model))
+    stored = {name: value for graph in _nested(changed.graph)
+              for name, value in graph.initializers.items()}
+    names = [name for name in stored if name.startswith(_THRESHOLD)]
+    _check_count("thresholds", thresholds, len(names))
+    for index, threshold in enumerate(thresholds):
+        stored[f"{_THRESHOLD}{index}"].const_value = _double(threshold)
+    content: bytes = ir.to_proto(changed).SerializeToString(deterministic=True)
+    return content
+
+
+def _check(program: Program, thresholds: Sequence[float], temperatures: Sequence[float]) -> None:
+    if program.exits == 0:
+        raise UsageError("the program has no early exits; add them before it is exported with "
+                         "thresholds, or export it without")
+    for name, values in (("thresholds", thresholds), ("temperatures", temperatures)):
+        _check_count(name, values, program.exits)
+        if not all(map(math.isfinite, values)):
+            raise UsageError(f"{name} must be finite numbers, got {list(values)}")
+    if min(temperatures) <= 0:
+        raise UsageError(f"temperatures must be above 0, got {list(temperatures)}")
+    kinds = [(shape_of(node), node.meta["val"].dtype) for node in outputs_of(program)]
+    if len(set(kinds)) > 1 or len(kinds[0][0]) != 2:
+        listed = ", ".join(f"{shape} in {str(dtype).removeprefix('torch.')}"
+                           for shape, dtype in kinds)
+        raise ModelError(f"the exits give {listed} for one sample, expected logits (1, classes) of "
+                         "one type from all; only classifiers can leave early")
+
+
+def _check_count(name: str, values: Sequence[float], exits: int) -> None:
+    if len(values) != exits:
+        raise UsageError(f"{len(values)} {name} were given for {exits} early exits; give one for "
+                         "each, none for the last exit")
+
+
+def _nest(graphs: Sequence[ir.Graph], rules: Sequence[tuple[float, float]]) -> None:
+    """Put each segment into the else-branch of the one before, in place: all into the first.
+
+    Args:
+        graphs: Of the segments, in order.
+        rules: Threshold and temperature of each early exit.
+    """
+    first, last = graphs[0], graphs[-1]
+    last.outputs[:] = _results(last, last.outputs[0], len(rules))
+    for index in reversed(range(len(rules))):
+        _put_behind(graphs[index], graphs[index + 1], index, rules[index])
+        first.opset_imports.update(graphs[index + 1].opset_imports)
+    for value in first.inputs:
+        value.shape = _one_sample(value)
+    _number_values(first)
+    first.outputs[0].name, first.outputs[1].name = "output_0", "exit"
+
+
+def _put_behind(graph: ir.Graph, rest: ir.Graph, index: int, rule: tuple[float, float]) -> None:
+    """Let a segment return what its exit gives, or what the rest of the network makes of it."""
+    logits, features = graph.outputs
+    entry, = rest.inputs
+    entry.replace_all_uses_with(features)
+    rest.inputs.clear()
+    rest.name = f"after_exit_{index}"
+    leaving = ir.Graph([], [], nodes=[], name=f"exit_{index}")
+    passed = ir.tape.Tape(leaving).op("Identity", [logits])
+    passed.type, passed.shape = logits.type, logits.shape
+    leaving.outputs[:] = _results(leaving, passed, index)
+    chosen = ir.tape.Tape(graph).op_multi_out(
+        "If", [_is_sure(graph, logits, index, rule)], {"then_branch": leaving, "else_branch": rest},
+        num_outputs=2)
+    for value, inner in zip(chosen, rest.outputs, strict=True):
+        value.type, value.shape = inner.type, inner.shape
+    graph.outputs[:] = chosen
+
+
+def _is_sure(graph: ir.Graph, logits: ir.Value, index: int,
+             rule: tuple[float, float]) -> ir.Value:
+    """Whether the top softmax probability of the one sample reaches the threshold, a scalar."""
+    tape = ir.tape.Tape(graph)
+    threshold, temperature = (tape.initializer(_double(value), f"{name}{index}") for name, value
+                              in zip((_THRESHOLD, _TEMPERATURE), rule, strict=True))
+    wide = tape.op("Cast", [logits], {"to": ir.DataType.DOUBLE})
+    below_top = tape.op("Sub", [wide, tape.op("ReduceMax", [wide], {"keepdims": 0})])
+    scaled = tape.op("Div", [below_top, temperature])
+    total = tape.op("ReduceSum", [tape.op("Exp", [scaled])], {"keepdims": 0})
+    return tape.op("GreaterOrEqual", [tape.op("Reciprocal", [total]), threshold])
+
+
+def _double(value: float) -> ir.TensorProtocol:
+    return ir.tensor(np.array(value, np.float64))
+
+
+def _results(graph: ir.Graph, logits: ir.Value, index: int) -> tuple[ir.Value, ir.Value]:
+    """The logits of one sample, and a new constant that says which exit they are of."""
+    number = ir.tape.Tape(graph).op("Constant", [],
+                                    {"value": ir.tensor(np.array([index], np.int64))})
+    number.type, number.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
+    logits.shape = _one_sample(logits)
+    return logits, number
+
+
+def _one_sample(value: ir.Value) -> ir.Shape:
+    """Its shape with a batch of one."""
+    assert value.shape is not None  # noqa: S101  (`to_onnx` declares inputs and outputs)
+    return ir.Shape([1, *value.shape[1:]])
+
+
+def _nested(graph: ir.Graph) -> list[ir.Graph]:
+    """A graph and all that are inside it."""
+    found = [graph]
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                found += _nested(attribute.as_graph())
+    return found
+
+
+def _number_values(graph: ir.Graph) -> None:
+    """Name inner values by plain numbers, as `to_onnx` does, each once in all nested graphs."""
+    numbers = map(str, count())
+    for each in _nested(graph):
+        stored = list(each.initializers.values())
+        each.initializers.clear()  # a number may be taken while the old names are there
+        for value in stored:
+            if not (value.name or "").startswith((_THRESHOLD, _TEMPERATURE)):
+                value.name = next(numbers)
+            each.initializers.add(value)
+        for node in each:
+            node.name = ""
+            for value in node.outputs:
+                value.name = next(numbers)
+                if not value.is_graph_output():
+                    value.shape = value.type = None  # the runtime infers them

@@ -1,0 +1,54 @@
+"""Runs every branch of a file of `to_conditional_onnx`, whatever the samples."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from edgewright.errors import ParityError
+from edgewright.exporters.onnx._conditional import with_thresholds
+from edgewright.runtime import OnnxEngine
+from edgewright.runtime.engines import Arrays, one_by_one
+
+
+@final
+class EveryExitEngine:
+    """What a program with early exits returns, by its one ONNX file; a `runtime.Engine`.
+
+    For each exit the file is given thresholds that let every sample leave there and none before,
+    so that all branches are run. Samples run one after another.
+
+    Args:
+        model: The bytes of the file.
+        exits: Its early exits.
+
+    Raises:
+        BundleError: ONNX Runtime refuses the file.
+    """
+
+    def __init__(self, model: bytes, exits: int) -> None:
+        forced = ([math.inf] * leave + [0.0] * (exits - leave) for leave in range(exits + 1))
+        self._engines = [OnnxEngine(with_thresholds(model, values)) for values in forced]
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of ONNX Runtime."""
+        return self._engines[0].runtime
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """The logits of each exit, (N, classes), from inputs of shape (N, ...).
+
+        Raises:
+            ParityError: Samples leave somewhere else than the thresholds say.
+        """
+        found = []
+        for index, engine in enumerate(self._engines):
+            logits, exits = one_by_one(inputs, engine.run)
+            if (exits != index).any():
+                raise ParityError(f"the exported file leaves at the exits {np.unique(exits)}, "
+                                  f"expected {index}; no file was written; "
+                                  "please report the model")
+            found.append(logits)
+        return tuple(found)

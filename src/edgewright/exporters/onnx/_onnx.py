@@ -1,0 +1,107 @@
+"""To ONNX: one file whose integer parts ONNX Runtime fuses; the numbers are the program's."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from edgewright.capture import export_graph
+from edgewright.exporters._failures import Translation
+from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters.onnx._attention_ranks import attend_in_four_dimensions
+from edgewright.exporters.onnx._clamps import clamp_integers
+from edgewright.exporters.onnx._float_layers import keep_float_layers
+from edgewright.exporters.onnx._integer_pads import pad_integers
+from edgewright.exporters.onnx._integer_products import multiply_integers
+from edgewright.exporters.onnx._stored_weights import store_weights
+from edgewright.exporters.onnx._translations import TRANSLATIONS
+from edgewright.program import Program
+
+_OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
+_OPSET: Final = 21       # the first with four bits and with groups
+
+
+def to_onnx(program: Program) -> bytes:
+    """Translate a program into the bytes of an ONNX file (opset 21, dynamic batch).
+
+    Names of inputs are the program's; outputs are ``output_0``, ``output_1``, ...
+
+    Raises:
+        ModelError: An operator has no translation; it is named.
+    """
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with Translation("ONNX", _reason), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _refuse_projections(program)
+            _refuse_projections(program)
+            module = on_the_grid_of_products(program).copy().graph_module
+            attend_in_four_dimensions(module)
+            exported = export_graph(module.requires_grad_(False), program.example_inputs)
+            translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
+                                           opset_version=_OPSET, optimize=True, verbose=False,
+                                           custom_translation_table=TRANSLATIONS)
+    finally:
+        logger.setLevel(level)
+    assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
+    model = translated.model
+    for rewrite in (clamp_integers, pad_integers, multiply_integers, store_weights,
+                    keep_float_layers):
+        rewrite(model.graph)
+    ClearMetadataAndDocStringPass()(model)
+    names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    _name_values(model.graph, names)
+    content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return content
+
+
+def _refuse_projections(program: Program) -> None:
+    """ONNX's LSTM has none, and torch writes one that does not run."""
+    for node in program.calls():
+        if node.target is not torch.ops.aten.lstm.input:
+            continue
+        arguments: Any = node.args
+        weights, has_biases, layers = arguments[2:5]
+        directions = 2 if arguments[7] else 1
+        if len(weights) != (4 if has_biases else 2) * layers * directions:
+            raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX's has not")
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, and the operator it is about."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    operators = [found[1] for cause in causes if (found := _OPERATOR.search(str(cause)))]
+    lines = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
+    return ": ".join([*operators[-1:], lines[0].rstrip(".")])
+
+
+def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
+    """Name inner values by plain numbers, and drop what the exporter notes about them.
+
+    In small files both are a good part of the bytes. A number cannot collide with the name of an
+    input, which is an identifier. The exporter renames an input that is an output too.
+    """
+    inner = [*graph.initializers.copy().values(), *(out for node in graph for out in node.outputs)]
+    for value in (*graph.inputs, *inner):
+        value.metadata_props.clear()
+    for index, value in enumerate(inner):
+        value.name = str(index)
+        if not value.is_graph_output() and not value.is_initializer():
+            value.shape = value.type = None  # the runtime infers them
+    for name, value in zip(inputs, graph.inputs, strict=True):
+        value.name = name
+    for index, value in enumerate(graph.outputs):
+        value.name = f"output_{index}"
+    for node in graph:
+        node.name = ""

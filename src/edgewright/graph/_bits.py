@@ -1,0 +1,47 @@
+"""How many bits quantised values have: read off the limits of what dequantises them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from edgewright.graph._nodes import calls, dequantizes, named
+
+FLOAT_BITS: Final = 32
+
+
+def bits_of(node: Node, tensors: Mapping[str, Tensor]) -> int:
+    """Bits of the integers that a dequantisation reads; 32 where ``node`` is none.
+
+    The limits -1 and 1 (0 and 2 without a sign) are those of one bit, and of two bits that leave
+    out the lowest integer: a stored zero tells them apart.
+    """
+    low = named(node, "quant_min") if dequantizes(node) else None
+    if low is None:
+        return FLOAT_BITS
+    steps = int(named(node, "quant_max")) - int(low)
+    if steps != 2:
+        return steps.bit_length()
+    source = node.args[0]
+    stored = tensors.get(str(source.target)) if isinstance(source, Node) else None
+    return 2 if stored is not None and bool((stored == int(low) + 1).any()) else 1
+
+
+def weight_bits_of(layer: Node, tensors: Mapping[str, Tensor]) -> int:
+    """Bits of a layer's weight: of the first dequantisation on the way to the stored tensor."""
+    source: Any = layer.args[1]
+    while source.op == "call_function":
+        if dequantizes(source):
+            return bits_of(source, tensors)
+        source = source.args[0]
+    return FLOAT_BITS
+
+
+def stored_bits(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Bits of every element of the stored tensors that are dequantised, by name."""
+    return {str(node.args[0].target): bits_of(node, tensors) for node in calls(graph)
+            if dequantizes(node) and isinstance(node.args[0], Node)
+            and node.args[0].op == "get_attr"}

@@ -1,0 +1,116 @@
+"""Which memory a graph writes into, whatever the way of writing: read off the schemas."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+import torch
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from edgewright.graph._liveness import PASS_THROUGH
+from edgewright.graph._nodes import calls, named, op_name
+from edgewright.graph._shapes import tensor_of
+from edgewright.graph._training_switches import is_switched_on
+
+aten = torch.ops.aten
+_NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
+_STATISTICS: Final = ("running_mean", "running_var")
+_CONVERSIONS: Final = frozenset({"to", "type_as"})  # of another type, a result is a copy
+
+
+def written_memory(module: GraphModule) -> dict[Node, Node]:
+    """The nodes whose own memory is written into, and the first call that does so.
+
+    A node is a stored tensor, an input, or what made the memory. A view counts as what it is of;
+    where torch decides by strides whether to copy, it counts as a view.
+    """
+    memory, found = _Memory(module), dict[Node, Node]()
+    for call in calls(module.graph):
+        for value in memory.written_by(call):
+            for root in memory.roots(value):
+                found.setdefault(root, call)
+    return found
+
+
+@final
+class _Memory:
+    """Whose memory values lie in, in one graph and the regions it calls."""
+
+    def __init__(self, module: GraphModule) -> None:
+        self._module = module
+
+    def written_by(self, call: Node) -> Iterator[Any]:
+        """The arguments that a call writes into."""
+        if isinstance(call.target, HigherOrderOperator):
+            for region, operands in self._regions(call):
+                yield from (operands[root] for root in written_memory(region) if root in operands)
+        elif isinstance(call.target, OpOverload) and call.target is not aten.detach_.default:
+            for argument in call.target._schema.arguments:
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    yield named(call, argument.name)
+            if call.target in _NORMS and is_switched_on(call):  # its schema does not say so
+                yield from (named(call, name) for name in _STATISTICS)
+
+    def roots(self, value: Any) -> set[Node]:
+        """The nodes whose own memory a value, or any of a list of them, may lie in."""
+        found, seen, pending = set[Node](), set[Node](), pytree.tree_leaves(value)
+        while pending:
+            node = pending.pop()
+            if not isinstance(node, Node) or node in seen:
+                continue
+            seen.add(node)
+            sources = pytree.tree_leaves(list(self._aliased_by(node)))
+            pending.extend(sources)
+            if not sources:
+                found.add(node)
+        return found
+
+    def _aliased_by(self, node: Node) -> Iterator[Any]:
+        """The arguments whose memory a node's result may lie in."""
+        if node.op != "call_function":
+            return
+        if isinstance(node.target, HigherOrderOperator):
+            for region, operands in self._regions(node):
+                inside = _Memory(region).roots(region.graph.output_node().args)
+                yield from (operands[root] for root in inside if root in operands)
+        elif node.target is operator.getitem:
+            yield node.args[0]
+        elif isinstance(node.target, OpOverload):
+            yield from _aliased_by_schema(node, node.target._schema)
+
+    def _regions(self, call: Node) -> Iterator[tuple[GraphModule, dict[Node, Any]]]:
+        """The graphs that a call runs, and what each of their inputs is."""
+        leaves = pytree.tree_leaves(call.args)
+        regions = [(place, found) for place, leaf in enumerate(leaves)
+                   if (found := self._graph_at(leaf)) is not None]
+        for _, region in regions:
+            inputs = [node for node in region.graph.nodes if node.op == "placeholder"]
+            yield region, dict(zip(inputs, leaves[regions[-1][0] + 1:], strict=False))
+
+    def _graph_at(self, value: Any) -> GraphModule | None:
+        if not isinstance(value, Node) or value.op != "get_attr":
+            return None
+        found = dict(self._module.named_modules()).get(str(value.target))
+        return found if isinstance(found, GraphModule) else None
+
+
+def _aliased_by_schema(node: Node, schema: torch.FunctionSchema) -> Iterator[Any]:
+    if op_name(node) in _CONVERSIONS and not _keeps_type(node):
+        return
+    returned = {name for result in schema.returns if result.alias_info is not None
+                for name in result.alias_info.before_set}
+    for argument in schema.arguments:
+        if argument.alias_info is not None and returned & argument.alias_info.before_set:
+            yield named(node, argument.name)
+    if not returned and op_name(node) in PASS_THROUGH:
+        yield node.args[0]
+
+
+def _keeps_type(node: Node) -> bool:
+    source = node.args[0]
+    before, after = (tensor_of(source) if isinstance(source, Node) else None), tensor_of(node)
+    return before is None or after is None or before.dtype == after.dtype

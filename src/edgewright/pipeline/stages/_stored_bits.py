@@ -1,0 +1,64 @@
+"""What a scheme will make of a program's tensors and layers, before anything is quantised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from edgewright.graph import FLOAT_BITS, stored_tensors
+from edgewright.pipeline.stages._plan import StoredBits
+from edgewright.program import Costs, Program
+from edgewright.quantization import Quantization, place
+
+_INTEGER_BITS: Final = 8  # that engines compute in, however few of them are stored
+
+
+def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
+    """The bits that a program's tensors will have in the file, the scales of weights among them.
+
+    Where a scheme chooses the bits itself, all layers may get the most of its choice or the
+    fewest.
+
+    Args:
+        program: In floating point.
+        scheme: Its patterns have to fit the program; None stores everything in floating point.
+    """
+    if scheme is None:
+        return StoredBits()
+    mixed = scheme.mixed
+    if mixed is None:
+        bits = _bits(program, scheme)
+        return StoredBits(bits, bits)
+    choice = [bits for bits in mixed.weights if bits is not None]
+    most, fewest = (_bits(program, scheme.replace(weights=bits))
+                    for bits in (max(choice), min(choice)))
+    return StoredBits(most if None not in mixed.weights else {}, fewest,
+                      math.inf if mixed.size is None else mixed.size)
+
+
+def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
+                   stored: StoredBits) -> Costs:
+    """Costs of a program in floating point with its layers counted in integers, where they will be.
+
+    What such a layer reads and writes takes bytes instead of floats.
+    """
+    if scheme is None or scheme.mode == "weight_only":
+        return costs
+    share = FLOAT_BITS // _INTEGER_BITS
+    computed = stored.most.keys() & {
+        point.tensor for point in place(program, scheme).weights if point.layers}
+    return replace(costs, layers=tuple(
+        replace(layer, bits=_INTEGER_BITS, traffic_bytes=layer.traffic_bytes // share)
+        if layer.weight in computed else layer for layer in costs.layers))
+
+
+def _bits(program: Program, scheme: Quantization) -> dict[str, float]:
+    """Bits of an entry of every weight that is quantised; each channel has a scale at least."""
+    tensors = stored_tensors(program.graph_module)
+    found = {}
+    for point in place(program, scheme).weights:
+        weight = tensors[point.tensor]
+        scales = math.prod(point.shape or weight.shape[:1])
+        found[point.tensor] = point.grid.bits + FLOAT_BITS * scales / weight.numel()
+    return found

@@ -1,0 +1,110 @@
+"""Averages on the grid of what they average, as kernels of integers round them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgewright.graph import note_fact, pool_window, shape_of
+from edgewright.quantization.scheme import PoolRounding
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+
+
+_AVERAGES: Final = frozenset({
+    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
+
+_AWAY: Final = 1 - 2.0 ** -22
+"""A step so little below 1 that it moves halves alone, of windows of up to 16384 bytes."""
+
+
+def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> None:
+    """Take averages of the integers themselves, where result and input share a grid.
+
+    Runtimes sum the integers and round the quotient. Half of a step is a frequent one (in one of
+    four windows of 2 x 2, in one of 64 images of 8 x 8), and sums of scaled numbers come out beside
+    it, on either side. With scale 1 between, the sums are exact and so are the halves. Those of
+    whole images are rounded to even. Windows that lack a part of the image, and those that divide
+    by another number than theirs, stay as they are. The others note their grid as a fact,
+    ``average_grid``.
+
+    Args:
+        module: With quantisers; it is changed.
+        pools: How averages over windows round: the stored integers with halves ``away`` from 0, or
+            what they are above the zero point with halves to ``even``; None leaves them.
+    """
+    for node in list(module.graph.nodes):
+        if node.target not in _AVERAGES or len(node.users) != 1:
+            continue
+        before, after = node.args[0], next(iter(node.users))
+        if not _same_grid(before, after):
+            continue
+        if not _is_pool(node):
+            _unscale(node, 1.0, 0)
+        elif pools is not None and _has_equal_windows(node):
+            if pools == "away":
+                _pad_first(node)
+            _unscale(node, *((_AWAY, 0) if pools == "away" else (1.0, before.args[2])))
+
+
+def _same_grid(before: Any, after: Node) -> bool:
+    return (isinstance(before, Node)
+            and before.target is quantized.dequantize_per_tensor.default
+            and after.target is quantized.quantize_per_tensor.default
+            and before.args[1:] == after.args[1:])
+
+
+def _is_pool(node: Node) -> bool:
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return shape_of(node)[-2:] != (1, 1)
+    return node.target is aten.avg_pool2d.default
+
+
+def _unscale(node: Node, step: float, zero_point: int) -> None:
+    """Let an average read integers, and take its result for integers in steps of ``step``."""
+    before: Any = node.args[0]
+    after = next(iter(node.users))
+    note_fact(node, "average_grid", [float(before.args[1]), int(before.args[2])])
+    with node.graph.inserting_before(node):
+        integers = node.graph.call_function(
+            before.target, (before.args[0], 1.0, zero_point, *before.args[3:]))
+    node.update_arg(0, integers)
+    after.args = (node, step, zero_point, *after.args[3:])
+
+
+def _has_equal_windows(node: Node) -> bool:
+    """Whether a call averages what it reads and nothing else, and no window lacks a part."""
+    source: Any = node.args[0]
+    while "val" not in source.meta:  # a quantiser just written
+        source = source.args[0]
+    image = shape_of(source)[-2:]
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return not any(a % b for a, b in zip(image, shape_of(node)[-2:], strict=True))
+    window = pool_window(node)
+    rest = [(sides + 2 * padding - size) % step for sides, padding, size, step in zip(
+        image, window.padding, window.size, window.step, strict=True)]
+    if window.ceil_mode and not any(rest):
+        node.args = (node.args[0], *window._replace(ceil_mode=False))
+        window = pool_window(node)
+    return window.divisor is None and not window.ceil_mode
+
+
+def _pad_first(node: Node) -> None:
+    """Quantise zeros that are counted, as a kernel that rounds stored integers reads them."""
+    if node.target is not aten.avg_pool2d.default:
+        return
+    before: Any = node.args[0]
+    after: Any = next(iter(node.users))
+    window = pool_window(node)
+    if not window.counts_padding or not any(window.padding):
+        return
+    rows, columns = window.padding
+    with node.graph.inserting_before(node):
+        padded = node.graph.call_function(
+            aten.pad.default, (before, [columns, columns, rows, rows], "constant", 0.0))
+        stored = node.graph.call_function(after.target, (padded, *after.args[1:]))
+        value = node.graph.call_function(before.target, (stored, *before.args[1:]))
+    node.args = (value, *window._replace(padding=[0, 0]))

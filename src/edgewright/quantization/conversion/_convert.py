@@ -1,0 +1,248 @@
+"""From fake quantisers to integers: a program whose weights and biases are stored as such."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgewright.graph import free_bias_name, note_fact, settle, stored_tensors
+from edgewright.program import Program, foldable_norm, foldable_outputs, norm_as_affine
+from edgewright.quantization.conversion._averages import average_integers
+from edgewright.quantization.placement import ActivationPoint, Placement, WeightPoint, stored_bias
+from edgewright.quantization.scheme import Grid, PoolRounding
+from edgewright.quantization.simulation import (
+    FakeQuantizer,
+    Insert,
+    Simulation,
+    grid_arguments,
+    insert_activations,
+    write_dynamic,
+)
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+_INT32: Final = torch.iinfo(torch.int32)
+_FAR: Final = 64
+
+
+@torch.no_grad()
+def convert(program: Program, placement: Placement, simulation: Simulation, *,
+            pool_rounding: PoolRounding | None = None) -> Program:
+    """The program that computes in integers what a simulation computes with fake quantisers.
+
+    Batch norms of quantised layers fold into the scales of the weights and into the biases, so
+    that no weight is rounded again. Every bias is stored as int32 on the grid of its products
+    (input scale times weight scale), where the runtime adds it; with fewer than 8 bits it is finer
+    by as much as the weights can be multiplied in a byte, which exporters do. A bias that the
+    program computes stays as it is. A tensor that others read in floating point leaves them its
+    name and is numbered.
+
+    Args:
+        program: What was simulated, in floating point.
+        placement: Where it was quantised.
+        simulation: Its quantisers' ranges and the weights they were trained with.
+        pool_rounding: Of `TargetRules`.
+    """
+    result = program.with_state(simulation.state())
+    module = result.graph_module
+    nodes = {node.name: node for node in module.graph.nodes}
+    scales = _scales(nodes, placement, simulation)
+    insert_activations(nodes, placement, lambda point: partial(
+        write_dynamic, module.graph, grid=point.grid) if point.dynamic else _integers(
+            module, point, simulation.activations[point.name]))
+    floats = {name: value.clone() for name, value in result.state_dict().items()}
+    for point in placement.weights:
+        for name in point.layers:
+            _Layer(module, nodes[name], point, floats).store(
+                simulation.weights[point.tensor], scales.get(name))
+        for name in point.readers:
+            _Layer(module, nodes[name], point, floats).store_as_read(
+                simulation.weights[point.tensor])
+    average_integers(module, pool_rounding)
+    settle(module)
+    return result
+
+
+def _scales(nodes: dict[str, Node], placement: Placement, simulation: Simulation,
+            ) -> dict[str, float]:
+    """The scale of what every layer reads, by its call."""
+    for_all = {place.value: point.name for point in placement.activations
+               for place in point.places if place.readers is None}
+    own = {reader: point.name for point in placement.activations for place in point.places
+           for reader in place.readers or ()}
+    layers = [name for point in placement.weights for name in point.layers]
+    found = {name: own.get(name, for_all.get(str(nodes[name].args[0]))) for name in layers}
+    return {name: float(simulation.activations[point].used_scale()) for name, point in found.items()
+            if point is not None and point in simulation.activations}
+
+
+def _integers(module: GraphModule, point: ActivationPoint, quantizer: FakeQuantizer) -> Insert:
+    """Writes a quantisation and its way back; of one bit, a comparison before them."""
+    scale = float(quantizer.used_scale())
+    grid = (scale, int(quantizer.used_zero_point()), *grid_arguments(point.grid))
+
+    def write(source: Node) -> Node:
+        with module.graph.inserting_before(source.next):
+            if quantizer.shift is not None:
+                above = module.graph.call_function(aten.ge.Scalar,
+                                                   (source, float(quantizer.shift)))
+                source = module.graph.call_function(aten.where.Scalar, (above, scale, -scale))
+            stored = module.graph.call_function(quantized.quantize_per_tensor.default,
+                                                (source, *grid))
+            return module.graph.call_function(quantized.dequantize_per_tensor.default,
+                                              (stored, *grid))
+    return write
+
+
+@final
+@dataclass(frozen=True)
+class _Layer:
+    """A layer whose weight and bias are about to be stored as integers."""
+
+    module: GraphModule
+    node: Node
+    point: WeightPoint
+    floats: Mapping[str, Tensor]  # every tensor as it was
+
+    def store(self, quantizer: FakeQuantizer, input_scale: float | None) -> None:
+        """Replace weight and bias; ``input_scale`` is None where the input is floating."""
+        weight = self.floats[self.point.tensor]
+        integers = quantizer.integers(weight)
+        shape = quantizer.scale.shape or weight.shape[:1]
+        scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
+        if bias is not None and input_scale is not None:
+            integers, scale = _roomy(integers, scale, bias / input_scale * _room(quantizer.grid))
+        *_, dtype = grid_arguments(quantizer.grid)
+        self.node.update_arg(1, self._stored_weight(integers.to(dtype), scale, quantizer, 0))
+        if bias is not None:
+            self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
+
+    def store_as_read(self, quantizer: FakeQuantizer) -> None:
+        """Replace the weight of a call that reads real numbers and computes with them."""
+        weight, axis = self.floats[self.point.tensor], quantizer.grid.axis
+        scale, bias = quantizer.used_scale(), None
+        outputs = foldable_outputs(self.node, weight)
+        if outputs is not None:
+            axis = outputs
+            scale, bias = self._folded(scale.expand(weight.shape[axis]).contiguous())
+        *_, dtype = grid_arguments(quantizer.grid)
+        read = self._stored_weight(quantizer.integers(weight).to(dtype), scale, quantizer, axis)
+        for value in self.node.all_input_nodes:
+            if value.op == "get_attr" and value.target == self.point.tensor:
+                self.node.replace_input_with(value, read)
+        if bias is not None:
+            self._store_bias(bias, scale, None, 1)
+
+    def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale of the weights and bias of the layer, with its batch norm in them."""
+        name = stored_bias(self.node)
+        bias = None if name is None else self.floats[name]
+        norm = foldable_norm(self.node)
+        if norm is None:
+            return scale, bias
+        gain, offset = norm_as_affine(norm, self.floats)
+        norm.replace_all_uses_with(self.node)
+        self.module.graph.erase_node(norm)
+        return scale * gain, offset if bias is None else bias * gain + offset
+
+    def _stored_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer,
+                       axis: int | None) -> Node:
+        """Store integers, their scales along ``axis`` and zero points; what reads them as reals."""
+        grid, graph = quantizer.grid, self.module.graph
+        zero_point = quantizer.used_zero_point().to(torch.int64).expand(scale.shape)
+        kind = grid_arguments(grid)
+        beside = () if axis is None else (scale, zero_point.contiguous())
+        names = self._put(self.point.tensor, (*self.point.layers, *self.point.readers), integers,
+                          *beside)
+        with graph.inserting_before(self.node):
+            stored = [graph.get_attr(name) for name in names]
+            if axis is None:
+                return graph.call_function(quantized.dequantize_per_tensor.default, (
+                    *stored, float(scale), int(zero_point), *kind))
+            if grid.group is None:
+                return graph.call_function(quantized.dequantize_per_channel.default,
+                                           (*stored, axis, *kind))
+            return graph.call_function(quantized.dequantize_per_channel_group.default,
+                                       (*stored, *kind, grid.group, torch.float32))
+
+    def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
+                    finer_by: int) -> None:
+        """Store the bias, ``finer_by`` steps to one of ``scale`` times that of the input."""
+        name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
+        graph = self.module.graph
+        if input_scale is None:
+            (name,) = self._put(name, (self.node.name,),
+                                nn.Parameter(bias, requires_grad=False))
+            with graph.inserting_before(self.node):
+                read = graph.get_attr(name)
+        else:
+            products = (scale.double() / finer_by * input_scale).float()
+            integers = torch.clamp(torch.round(bias.double() / products.double()),
+                                   _INT32.min, _INT32.max).to(torch.int32)
+            names = self._put(name, (self.node.name,), integers, products,
+                              torch.zeros(len(products), dtype=torch.int64))
+            with graph.inserting_before(self.node):
+                read = graph.call_function(
+                    quantized.dequantize_per_channel.default,
+                    (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
+                     torch.int32))
+            if finer_by > 1:
+                note_fact(read, "finer_by", finer_by)
+        self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
+
+    def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
+        """Store a tensor for the calls ``mine``, its scale and zero point; the names they got."""
+        known = stored_tensors(self.module)
+        taken = {node.target for node in self.module.graph.nodes if node.op == "get_attr"
+                 and any(user.name not in mine for user in node.users)}
+        stems = chain((name,), (f"{name}_{index}" for index in count(1)))
+        named = (dict(zip((stem, f"{stem}_scale", f"{stem}_zero_point"), values, strict=False))
+                 for stem in stems)
+        free = next(tensors for tensors in named if all(
+            name not in taken or _alike(known[name], value) for name, value in tensors.items()))
+        for stored, value in free.items():
+            _set(self.module, stored, value)
+        return tuple(free)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _room(grid: Grid) -> int:
+    """By how much weights can be multiplied, as a power of two, and stay within 64 of 0.
+
+    Twice that, and sums of two products with a byte would leave int16 in older x86 kernels.
+    """
+    return 1 << max(0, (_FAR // max(map(abs, grid.limits))).bit_length() - 1)
+
+
+def _roomy(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Coarser weights where the bias, in steps of the products, does not fit into int32.
+
+    Only weights that are minute beside their bias are concerned; what they lose is far less than a
+    step of the result. Scales that are powers of two stay so.
+    """
+    factor = torch.exp2(torch.log2(bias.abs() / (scale * _INT32.max / 2)).clamp(min=0).ceil())
+    by_row = factor.reshape(-1, *[1] * (integers.ndim - 1))
+    return torch.round(integers / by_row), scale * factor
+
+
+def _set(module: GraphModule, name: str, value: Tensor) -> None:
+    owner_name, _, leaf = name.rpartition(".")
+    if owner_name and owner_name not in dict(module.named_modules()):
+        module.add_submodule(owner_name, nn.Module())
+    owner: Any = module.get_submodule(owner_name)
+    if hasattr(owner, leaf):
+        delattr(owner, leaf)
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(leaf, value)
+    else:
+        owner.register_buffer(leaf, value)

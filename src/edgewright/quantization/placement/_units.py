@@ -1,0 +1,101 @@
+"""What a runtime computes as one: a layer or an addition, with its norm and its rectifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, final
+
+import torch
+from torch.fx import Graph, Node
+
+from edgewright.graph import weight_of
+from edgewright.program import foldable_norm
+from edgewright.quantization.placement._masks import masks
+
+aten = torch.ops.aten
+
+Kind = Literal["convolution", "linear", "elementwise"]
+
+_BIAS: Final = 2  # its place among a layer's arguments
+LAYERS: Final[dict[Any, Kind]] = {
+    aten.conv1d.default: "convolution", aten.conv2d.default: "convolution",
+    aten.conv1d.padding: "convolution", aten.conv2d.padding: "convolution",
+    aten.linear.default: "linear",
+}
+_ARITHMETIC: Final = frozenset({
+    aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor,
+})
+_RECTIFIERS: Final = frozenset({
+    aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default,
+    aten.relu6.default, aten.relu6_.default,
+})
+
+
+@final
+@dataclass(frozen=True)
+class Unit:
+    """A layer or an operation on two tensors, and what is computed with it.
+
+    Attributes:
+        node: The layer or the operation.
+        kind: Which of the two, and which layer.
+        norm: The batch norm that folds into the layer.
+        tail: The last call: the node itself, its norm, or the rectifier after it.
+    """
+
+    node: Node
+    kind: Kind
+    norm: Node | None
+    tail: Node
+
+    @property
+    def weight(self) -> Node | None:
+        """Where the layer reads its stored weight."""
+        return None if self.kind == "elementwise" else weight_of(self.node)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The values that are computed on."""
+        if self.kind == "elementwise":
+            return tuple(dict.fromkeys(self.node.all_input_nodes))
+        return (self.node.args[0],)  # type: ignore[return-value]
+
+
+def find_units(graph: Graph) -> tuple[Unit, ...]:
+    """Every unit of a graph in floating point, in order."""
+    return tuple(_unit(node, kind) for node in graph.nodes if (kind := _kind(node)) is not None)
+
+
+def stored_bias(layer: Node) -> str | None:
+    """Name of the bias that a layer reads; None where it has none, or a computed one."""
+    bias = layer.args[_BIAS] if len(layer.args) > _BIAS else None
+    return str(bias.target) if isinstance(bias, Node) and bias.op == "get_attr" else None
+
+
+def lacks_bias(layer: Node) -> bool:
+    """Whether a layer adds nothing, neither what is stored nor what is computed."""
+    return len(layer.args) <= _BIAS or layer.args[_BIAS] is None
+
+
+def _kind(node: Node) -> Kind | None:
+    kind = LAYERS.get(node.target)
+    if kind is not None:
+        weight = node.args[1]
+        return kind if isinstance(weight, Node) and weight.op == "get_attr" else None
+    is_unit = node.target in _ARITHMETIC and _has_two_tensors(node) and not masks(node)
+    return "elementwise" if is_unit else None
+
+
+def _unit(node: Node, kind: Kind) -> Unit:
+    norm = foldable_norm(node)
+    tail = norm or node
+    users = list(tail.users)
+    if len(users) == 1 and users[0].target in _RECTIFIERS:
+        tail = users[0]
+    return Unit(node, kind, norm, tail)
+
+
+def _has_two_tensors(node: Node) -> bool:
+    return all(isinstance(arg, Node) and arg.op != "get_attr"
+               and isinstance(arg.meta["val"], torch.Tensor)
+               and arg.meta["val"].is_floating_point() for arg in node.args[:2])

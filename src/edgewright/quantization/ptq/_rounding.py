@@ -1,0 +1,216 @@
+"""Which way each weight is rounded, learned from what its layer or block puts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, final
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from edgewright.errors import DataError
+from edgewright.program import Program, find_cuts, outputs_of
+from edgewright.quantization.placement import Placement
+from edgewright.quantization.simulation import FakeQuantizer, Simulation
+
+_STRETCH: Final = (-0.1, 1.1)  # gamma and zeta of AdaRound
+_PENALTY: Final = 0.01
+_SHARPNESS: Final = (20.0, 2.0)  # beta, from the first to the last step
+_FREE: Final = 0.2  # share of the steps without a penalty
+_LR: Final = 1e-2
+_BATCH: Final = 32
+
+Tensors = tuple[Tensor, ...]
+
+
+def learn_rounding(program: Program, placement: Placement, simulation: Simulation,
+                   samples: Tensors, *, by_block: bool, steps: int, seed: int) -> None:
+    """Round every weight up or down so that outputs stay close; in place, in the simulation.
+
+    AdaRound (Nagel et al. 2020, eq. 21-25) for each layer; with ``by_block`` BRECQ's objective (Li
+    et al. 2021), where the layers between two cuts of the program, such as a residual block, are
+    learned together from the block's output. Inputs are those of the network quantised so far,
+    targets those of the one in floating point. The simulation's weights are left on their grids.
+    Layers that do not lead to the program's last output keep the nearest integers.
+
+    Args:
+        program: In floating point.
+        placement: Where it is quantised.
+        simulation: All its ranges are known.
+        samples: The program's inputs, (N, ...) each; the values at one cut are held in memory.
+        by_block: Learn blocks, not layers.
+        steps: Gradient steps a layer or block.
+        seed: Of the samples of each step.
+
+    Raises:
+        DataError: A layer puts out NaN or infinity.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    exact = {node.name: node for node in program.graph.nodes}
+    rounded = {node.name: node for node in simulation.module.graph.nodes}
+    points = _Points.of(placement, simulation, rounded)
+    starts = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    ends = [*(node.name for node in find_cuts(program)), outputs_of(program)[-1].name]
+    wanted, have = samples, samples
+    for before, end in pairwise([None, *ends]):
+        inputs = starts if before is None else [before]
+        original = _part(program.graph_module, [exact[name] for name in inputs], exact[end])
+        sources = [rounded[name] for name in inputs]
+        block = _Block(simulation.module, sources, rounded[end], points)
+        if by_block:
+            block.learn(have, _run(original, wanted), steps, generator)
+        else:
+            for layer in block.layers():
+                target = _part(program.graph_module, [exact[name] for name in inputs],
+                               exact[layer.end.name])
+                seen = (_run(_part(simulation.module, sources, layer.inputs[0]), have),)
+                layer.learn(seen, _run(target, wanted), steps, generator)
+        have = (_run(_part(simulation.module, sources, rounded[end]), have),)
+        wanted = (_run(original, wanted),)
+
+
+@final
+@dataclass(frozen=True)
+class _Points:
+    """Where the simulation's graph quantises weights, what for, and how."""
+
+    calls: dict[Node, tuple[str, FakeQuantizer]]  # the quantiser's call -> its tensor
+    layers: dict[Node, Node]  # the quantiser's call -> the layer
+    done: set[str]
+
+    @classmethod
+    def of(cls, placement: Placement, simulation: Simulation, nodes: dict[str, Node]) -> _Points:
+        calls, layers = {}, {}
+        for point in placement.weights:
+            for name in point.layers:
+                call = nodes[name].args[1]
+                assert isinstance(call, Node)  # noqa: S101  (simulate put it there)
+                calls[call] = point.tensor, simulation.weights[point.tensor]
+                layers[call] = nodes[name]
+        return cls(calls, layers, set())
+
+
+@final
+@dataclass(frozen=True)
+class _Block:
+    """A part of the simulation whose weights are rounded by what it puts out."""
+
+    module: GraphModule
+    inputs: list[Node]
+    end: Node
+    points: _Points
+
+    def weights(self) -> list[Node]:
+        needed = _needed(self.inputs, self.end)
+        return [call for call, (tensor, _) in self.points.calls.items()
+                if call in needed and tensor not in self.points.done]
+
+    def layers(self) -> Iterator[_Block]:
+        """Every layer as a block of its own, in order."""
+        for call in self.weights():
+            layer = self.points.layers[call]
+            source = layer.args[0]
+            assert isinstance(source, Node)  # noqa: S101  (a layer reads a value)
+            yield _Block(self.module, [source], layer, self.points)
+
+    def learn(self, inputs: Tensors, target: Tensor, steps: int,
+              generator: torch.Generator) -> None:
+        calls = self.weights()
+        if not calls:
+            return
+        if not bool(torch.isfinite(target).all()):
+            raise DataError(f"{self.end.name} is NaN or infinite for some samples, so that no "
+                            "rounding brings it closer; look for such values in the data of the "
+                            "calibration and in the weights, or use rounding='nearest'")
+        tensors = dict(self.module.named_parameters())
+        roundings = [_Rounding(tensors[self.points.calls[call][0]], self.points.calls[call][1])
+                     for call in calls]
+        part = _part(self.module, [*self.inputs, *calls], self.end)
+        optimizer = torch.optim.Adam([rounding.logits for rounding in roundings], lr=_LR)
+        for step in range(steps):
+            chosen = torch.randint(len(target), (min(_BATCH, len(target)),), generator=generator)
+            optimizer.zero_grad()
+            found = part(*(tensor[chosen] for tensor in inputs), *(r.soft() for r in roundings))
+            loss = (found - target[chosen]).square().flatten(1).sum(1).mean()
+            loss = loss / max(1, target[0].numel() // target.shape[1]) + _penalty(
+                roundings, step / steps)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        for call, rounding in zip(calls, roundings, strict=True):
+            tensor = self.points.calls[call][0]
+            with torch.no_grad():
+                tensors[tensor].copy_(rounding.hard())
+            self.points.done.add(tensor)
+
+
+class _Rounding:
+    """A weight between the two integers beside it (AdaRound, eq. 23)."""
+
+    def __init__(self, weight: Tensor, quantizer: FakeQuantizer) -> None:
+        self._shape = weight.shape
+        self._limits = quantizer.grid.limits
+        self._scale = quantizer.used_scale().detach()[..., None]
+        self._zero = quantizer.used_zero_point().detach()[..., None]
+        steps = weight.detach().reshape(*self._scale.shape[:-1], -1) / self._scale
+        self._floor = torch.floor(steps)
+        least, most = _STRETCH
+        share = (steps - self._floor - least) / (most - least)
+        self.logits = torch.logit(share).requires_grad_(True)
+
+    def up(self) -> Tensor:
+        """How much of a step each weight is rounded up, 0 to 1."""
+        least, most = _STRETCH
+        return (torch.sigmoid(self.logits) * (most - least) + least).clamp(0, 1)
+
+    def soft(self) -> Tensor:
+        return self._weight(self.up())
+
+    def hard(self) -> Tensor:
+        return self._weight((self.up() >= 0.5).float())
+
+    def _weight(self, up: Tensor) -> Tensor:
+        integers = torch.clamp(self._floor + up + self._zero, *self._limits) - self._zero
+        return (integers * self._scale).reshape(self._shape)
+
+
+def _penalty(roundings: list[_Rounding], progress: float) -> Tensor | float:
+    """Drives every weight to one of its two integers (AdaRound, eq. 24)."""
+    if progress < _FREE:
+        return 0.0
+    first, last = _SHARPNESS
+    beta = first + (last - first) * (progress - _FREE) / (1 - _FREE)
+    total = sum((1 - (2 * r.up() - 1).abs().pow(beta)).sum() for r in roundings)
+    return _PENALTY * total
+
+
+def _needed(inputs: list[Node], end: Node) -> set[Node]:
+    """What has to be computed from ``inputs`` to get ``end``."""
+    found, open_ = set[Node](), [end]
+    while open_:
+        node = open_.pop()
+        if node not in found and node not in inputs:
+            found.add(node)
+            open_ += node.all_input_nodes
+    return found
+
+
+def _part(module: GraphModule, inputs: list[Node], end: Node) -> Callable[..., Tensor]:
+    """The part of a graph from some values to another, on the same tensors."""
+    graph = Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    needed = _needed(inputs, end)
+    for node in module.graph.nodes:
+        if node in needed:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[end])
+    return GraphModule(module, graph)
+
+
+def _run(part: Callable[..., Tensor], inputs: Tensors) -> Tensor:
+    """The part's output for all samples, batch by batch."""
+    with torch.no_grad():
+        return torch.cat([part(*batch) for batch in zip(
+            *(torch.split(tensor, _BATCH) for tensor in inputs), strict=True)])

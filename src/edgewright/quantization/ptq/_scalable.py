@@ -1,0 +1,305 @@
+"""Which channels between layers can be scaled without a change of what the network computes.
+
+A value may be multiplied, channel by channel, if the layers that compute it take the factors into
+their rows and biases, those that read it take the inverse into their columns, and everything in
+between is positively homogeneous: ``f(s x) = s f(x)`` for ``s > 0``. Values that such operators
+connect share their factors, so that a residual stream is scaled as a whole or not at all. Where a
+value meets anything else (a sigmoid, a norm, an output of the model), its channels stay.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.fx import Node
+
+from edgewright.channels import find_groups
+from edgewright.graph import stored_tensors
+from edgewright.program import Program
+
+aten = torch.ops.aten
+IntArray = NDArray[np.int64]
+Keys = tuple[IntArray, ...]  # of every dimension: one key an index, -1 where it is not tracked
+
+_NONE: Final = -1
+_CONVOLUTIONS: Final = frozenset({"conv1d", "conv2d", "conv3d"})
+_TRANSPOSED: Final = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+_GROUPS_ARGUMENT: Final = 6
+
+# Homogeneous, and the result has all of the value's channels, or some of them.
+_KEEPING: Final = frozenset(
+    "relu leaky_relu prelu abs neg max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d "
+    "avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum amax amin "
+    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d clone contiguous detach dropout "
+    "feature_dropout flatten view reshape permute transpose squeeze unsqueeze expand flip roll "
+    "pixel_shuffle channel_shuffle".split())
+_PADDING: Final = {"pad": 3, "constant_pad_nd": 2}  # where the value is that is padded with
+_TAKING: Final = frozenset("slice select split split_with_sizes chunk unbind narrow".split())
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScalableLayer:
+    """A layer with weights of its own, and the factors that scale what it reads and computes.
+
+    Attributes:
+        weight: Name of the weight.
+        bias: Name of the bias, or None.
+        groups: Of a convolution, else 1.
+        transposed: The weight's first dimension is the inputs'.
+        reads: Number of each input channel's factor, -1 for none.
+        writes: Number of each output channel's factor, -1 for none.
+    """
+
+    weight: str
+    bias: str | None
+    groups: int
+    transposed: bool
+    reads: IntArray
+    writes: IntArray
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Scalable:
+    """The factors a program has room for.
+
+    Attributes:
+        layers: All that take part.
+        streams: For every factor the number of its stream: values that are connected by
+            homogeneous operators.
+    """
+
+    layers: tuple[ScalableLayer, ...]
+    streams: IntArray
+
+
+def find_scalable(program: Program) -> Scalable:
+    """Find the channels that can be scaled; see the module.
+
+    Args:
+        program: In floating point, its batch norms folded (one that is left stands in the way).
+    """
+    flow = _Flow(program)
+    for node in program.graph.nodes:
+        flow.follow(node)
+    return flow.result()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A layer's call."""
+
+    node: Node
+    source: Node
+    weight: str
+    bias: str | None
+    groups: int
+    transposed: bool
+
+    @property
+    def dim(self) -> int:
+        """Where the channels are, in what it reads and in what it computes."""
+        return -1 if _name(self.node) == "linear" else 1
+
+
+class _Flow:
+    """Values by stream, and the channels in them that cannot be scaled."""
+
+    def __init__(self, program: Program) -> None:
+        self._groups = find_groups(program)
+        self._tensors = stored_tensors(program.graph_module)
+        self._uses = Counter(id(self._tensors[str(node.target)]) for node in program.graph.nodes
+                             if node.op == "get_attr" and str(node.target) in self._tensors
+                             for _ in node.users)
+        self._parents: dict[Node, Node] = {}
+        self._keys: dict[Node, Keys] = {}
+        self._names: dict[tuple[int, ...], int] = {}
+        self._pinned: list[tuple[Node, IntArray]] = []
+        self._calls: list[_Call] = []
+
+    def follow(self, node: Node) -> None:
+        """Connect a node's value with what it is computed from, or pin both."""
+        sources = [source for source in node.all_input_nodes if _is_value(source)]
+        if node.op != "output" and not _is_value(node):
+            return  # a size
+        call = self._layer(node)
+        if call is not None:
+            self._add_layer(call)
+        elif _name(node) in _HOMOGENEOUS and _HOMOGENEOUS[_name(node)](self, node, sources):
+            for source in sources[:1] if _name(node) in _KEEPING else sources:
+                self._parents[self._root(source)] = self._root(node)
+        else:
+            for value in (node, *sources):
+                self._pin(value)
+
+    def result(self) -> Scalable:
+        """The factors that some layer can put in and some layer take out."""
+        pinned = {(self._root(node), key) for node, keys in self._pinned for key in keys.tolist()}
+        written = {self._root(call.node): call for call in self._calls}
+        numbers: dict[tuple[Node, int], int] = {}
+        for call in self._calls:
+            root = self._root(call.source)
+            for key in self._channels(call.source, call.dim).tolist() if root in written else ():
+                if key != _NONE and (root, key) not in pinned:
+                    numbers.setdefault((root, key), len(numbers))
+
+        def factors(value: Node, dim: int) -> IntArray:
+            root = self._root(value)
+            return np.array([numbers.get((root, key), _NONE)
+                             for key in self._channels(value, dim).tolist()], dtype=np.int64)
+
+        layers = tuple(ScalableLayer(call.weight, call.bias, call.groups, call.transposed,
+                                     factors(call.source, call.dim), factors(call.node, call.dim))
+                       for call in self._calls)
+        roots = {root: number for number, root in enumerate(dict.fromkeys(r for r, _ in numbers))}
+        return Scalable(layers, np.array([roots[root] for root, _ in numbers], dtype=np.int64))
+
+    def _layer(self, node: Node) -> _Call | None:
+        """The call of a layer whose weight and bias nobody else reads, or None."""
+        name = _name(node)
+        if name not in _CONVOLUTIONS | _TRANSPOSED | {"linear"}:
+            return None
+        arguments: tuple[Any, ...] = (*node.args, None)
+        source, weight, bias = arguments[:3]
+        if not (isinstance(source, Node) and self._is_own(weight)
+                and (bias is None or self._is_own(bias))):
+            return None
+        if name != "linear" and source.meta["val"].ndim != weight.meta["val"].ndim:
+            return None  # without a batch
+        has_groups = name != "linear" and len(node.args) > _GROUPS_ARGUMENT
+        groups = arguments[_GROUPS_ARGUMENT] if has_groups else 1
+        return _Call(node, source, str(weight.target), None if bias is None else str(bias.target),
+                     groups, name in _TRANSPOSED)
+
+    def _is_own(self, value: Any) -> bool:
+        tensor = self._tensors.get(str(value.target)) if isinstance(value, Node) else None
+        return tensor is not None and self._uses[id(tensor)] == 1
+
+    def _add_layer(self, call: _Call) -> None:
+        """Factors are for the channels alone: what else is tracked there stays."""
+        self._calls.append(call)
+        for value in (call.source, call.node):
+            channels = call.dim % value.meta["val"].ndim
+            self._pinned += [(value, keys) for dim, keys in enumerate(self._keys_of(value))
+                             if dim != channels]
+
+    def _pin(self, value: Node) -> None:
+        self._pinned += [(value, keys) for keys in self._keys_of(value)]
+
+    def _channels(self, value: Node, dim: int) -> IntArray:
+        return self._keys_of(value)[dim]
+
+    def _root(self, node: Node) -> Node:
+        while (parent := self._parents.get(node, node)) is not node:
+            node = parent
+        return node
+
+    def _keys_of(self, value: Node) -> Keys:
+        """What each index of a value goes with: equal keys are the same channel anywhere."""
+        if value not in self._keys:
+            shape = getattr(value.meta.get("val"), "shape", ())
+            known = self._groups.of(value) or (None,) * len(shape)
+            self._keys[value] = tuple(
+                self._named(labels) if labels is not None
+                else np.full(size if isinstance(size, int) else 1, _NONE)
+                for labels, size in zip(known, shape, strict=True))
+        return self._keys[value]
+
+    def _named(self, labels: IntArray) -> IntArray:
+        members: list[list[int]] = [[] for _ in labels]
+        found = self._groups.incidence(labels)
+        for index, channel in zip(found.indices.tolist(), found.columns.tolist(), strict=True):
+            members[index].append(channel)
+        return np.array([self._names.setdefault(tuple(channels), len(self._names))
+                         if channels else _NONE for channels in members], dtype=np.int64)
+
+    def _keeps(self, node: Node, sources: list[Node]) -> bool:
+        """Whether every channel of the source is one of the result too."""
+        return _tracked(self._keys_of(sources[0])) <= _tracked(self._keys_of(node))
+
+    def _pads(self, node: Node, sources: list[Node]) -> bool:
+        place = _PADDING[_name(node)]
+        value = node.args[place] if len(node.args) > place else node.kwargs.get("value")
+        return value in (None, 0) and self._keeps(node, sources)
+
+    def _scales(self, node: Node, sources: list[Node]) -> bool:
+        """Whether a tensor is multiplied or divided by a number."""
+        return (sources == [node.args[0]] and node.args[1] is not node.args[0]
+                and node.kwargs.get("rounding_mode") is None and self._keeps(node, sources))
+
+    def _combines(self, node: Node, sources: list[Node]) -> bool:
+        return node.args[1] in sources and all(self._agrees(node, source) for source in sources)
+
+    def _joins(self, node: Node, sources: list[Node]) -> bool:
+        joined = _dimension(node) % len(self._keys_of(node))
+        return all(self._agrees(node, source, joined) for source in sources)
+
+    def _takes(self, node: Node, sources: list[Node]) -> bool:
+        """Whether the result has, in every dimension, channels of the source and no others."""
+        if isinstance(node.meta["val"], list | tuple):
+            return True  # looked at where one of them is got
+        taking = sources[0] if _name(node) == "getitem" else node
+        source = taking.args[0]
+        if _name(taking) not in _TAKING or not isinstance(source, Node):
+            return False
+        wanted, have = list(self._keys_of(source)), self._keys_of(node)
+        if len(have) < len(wanted) and (wanted.pop(_dimension(taking)) != _NONE).any():
+            return False
+        return all(set(mine.tolist()) <= set(theirs.tolist())
+                   for mine, theirs in zip(have, wanted, strict=True))
+
+    def _agrees(self, node: Node, source: Node, joined: int | None = None) -> bool:
+        """Whether an operand has the result's channels at the same places; or, joined, some."""
+        result, mine = self._keys_of(node), self._keys_of(source)
+        for dim, theirs in enumerate(result):
+            own = dim - len(result) + len(mine)
+            keys = mine[own] if own >= 0 else np.full(1, _NONE)
+            tracked = _tracked([keys]) | (set() if dim == joined else _tracked([theirs]))
+            same = tracked <= _tracked([theirs]) if dim == joined else np.array_equal(keys, theirs)
+            if tracked and not same:
+                return False
+        return True
+
+
+_Check = Callable[[_Flow, Node, list[Node]], bool]
+_HOMOGENEOUS: Final[dict[str, _Check]] = {
+    **dict.fromkeys(_KEEPING, _Flow._keeps),
+    **dict.fromkeys(_PADDING, _Flow._pads),
+    **dict.fromkeys([*_TAKING, "getitem"], _Flow._takes),
+    "mul": _Flow._scales, "div": _Flow._scales,
+    "add": _Flow._combines, "sub": _Flow._combines,
+    "maximum": _Flow._combines, "minimum": _Flow._combines,
+    "cat": _Flow._joins,
+}
+
+
+def _name(node: Node) -> str:
+    """An operator's plain name, the same for what works in place; empty for a model's own."""
+    target: Any = node.target
+    if target is operator.getitem:
+        return "getitem"
+    is_torchs = isinstance(target, torch._ops.OpOverload) and target.namespace == "aten"
+    return str(target.overloadpacket.__name__).rstrip("_") if is_torchs else ""
+
+
+def _dimension(node: Node) -> int:
+    """The dimension that is selected from or joined along; the first if left out."""
+    value = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return value if isinstance(value, int) else 0
+
+
+def _is_value(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor | list | tuple)
+
+
+def _tracked(keys: Iterable[IntArray]) -> set[int]:
+    return {key for array in keys for key in array.tolist()} - {_NONE}

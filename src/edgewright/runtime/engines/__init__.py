@@ -1,0 +1,19 @@
+"""One engine per runtime. No torch."""
+
+from edgewright.runtime.engines._engine import REFUSALS, Arrays, Engine, FileEngine, one_by_one
+from edgewright.runtime.engines._failures import load_failure
+from edgewright.runtime.engines._litert import LiteRtEngine
+from edgewright.runtime.engines._onnxruntime import OnnxEngine
+from edgewright.runtime.engines._openvino import OpenVinoEngine
+
+__all__ = [
+    "REFUSALS",
+    "Arrays",
+    "Engine",
+    "FileEngine",
+    "LiteRtEngine",
+    "OnnxEngine",
+    "OpenVinoEngine",
+    "load_failure",
+    "one_by_one",
+]

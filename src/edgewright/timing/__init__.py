@@ -1,0 +1,13 @@
+"""What layers and programs take, measured on a runtime."""
+
+from edgewright.timing._layer_timing import measure_layers
+from edgewright.timing._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions
+from edgewright.timing._program_timing import layer_latencies
+
+__all__ = [
+    "PrecisionTimer",
+    "PrecisionTimes",
+    "layer_latencies",
+    "measure_layers",
+    "measure_precisions",
+]

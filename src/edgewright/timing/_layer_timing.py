@@ -1,0 +1,220 @@
+"""Measuring a table of latencies: each layer alone, on the runtime, at a grid of widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch.fx import Node
+
+from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, layers_of
+from edgewright.channels import ChannelGroups, SymbolicShapes
+from edgewright.errors import UsageError
+from edgewright.graph import shape_of
+from edgewright.measure import compare_latency, pinned
+from edgewright.program import Program
+from edgewright.runtime import OnnxEngine
+
+_POINTS: Final = 4     # widths a dimension is timed at
+_MULTIPLE: Final = 8   # of which they are multiples
+ROUNDS: Final = 15
+WARMUP: Final = 3
+_OPSET: Final = 20
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What a layer's latency depends on, but for its widths.
+
+    Attributes:
+        operator: Of ONNX: "Conv", "ConvTranspose" or "MatMul".
+        extent: The input's other sizes: a picture's height and width, or a number of tokens.
+        kernel: Extent of the kernel; empty for "MatMul".
+        stride: One for each of ``kernel``; so are ``padding`` and ``dilation``.
+        padding: At either end.
+        dilation: Of the kernel.
+        group_width: Input channels that one group of a grouped convolution reads; 0 without
+            groups.
+    """
+
+    operator: str
+    extent: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    group_width: int = 0
+
+
+Timer = Callable[[LayerShape, Sequence[tuple[int, int]]], Sequence[float]]
+
+
+def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
+                   path: Path | None = None, timer: Timer | None = None) -> LatencyTable:
+    """Time every layer of a program alone, in float32 on one thread of ONNX Runtime.
+
+    Each is timed at up to 4 x 4 widths of the dimensions that can be pruned; layers of one shape
+    are timed once. A grouped convolution is timed with fewer groups of the same width. All times
+    are scaled by one factor, so that they add up to what the whole program takes: operators that
+    are not in the table are taken to shrink as the layers do.
+
+    Args:
+        program: The original.
+        groups: What can be pruned of it.
+        whole_ms: Measured latency of the whole program.
+        path: A file to read the table from if it is there, and to write it to otherwise.
+        timer: Milliseconds of a layer for each (inputs, outputs); ONNX Runtime if left out.
+
+    Raises:
+        StorageError: The file holds no table, or cannot be written.
+        UsageError: The file's table is of another program, or there is no layer to time.
+
+    Example:
+        >>> from edgewright.channels import find_groups
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Linear(16, 3))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> def by_macs(shape, sizes):
+        ...     return [inputs * outputs for inputs, outputs in sizes]
+        >>> table = measure_layers(program, find_groups(program), 2.8, timer=by_macs)
+        >>> times = table.layers["0.weight"]
+        >>> times.inputs, times.outputs, round(times.at(4, 16), 3)
+        ((4,), (1, 8, 16), 1.6)
+    """
+    layers = layers_of(program)
+    if not layers:
+        raise UsageError("there is no convolution or linear layer to time; choose another target")
+    widths = {key: channel_sizes(node, shape_of) for key, node in layers.items()}
+    if path is not None and path.exists():
+        return _checked(LatencyTable.load(path), widths, path).calibrated(widths, whole_ms)
+    symbolic = SymbolicShapes(groups)
+    known: dict[Any, LayerTimes] = {}
+    found = {}
+    for key, node in layers.items():
+        varies = tuple(size.degree > 0 for size in channel_sizes(node, symbolic))
+        same = (layer_shape(node), widths[key], varies)
+        if same not in known:
+            known[same] = _grid(*same, timer or time_on_runtime)
+        found[key] = known[same]
+    runtime = "" if timer else OnnxEngine(layer_model(LayerShape("MatMul", ()), 1, 1)).runtime
+    table = LatencyTable(runtime, found).calibrated(widths, whole_ms)
+    if path is not None:
+        table.save(path)
+    return table
+
+
+def _checked(table: LatencyTable, widths: dict[str, tuple[int, int]], path: Path) -> LatencyTable:
+    stored = {key: (times.inputs[-1], times.outputs[-1] if times.outputs else widths[key][1])
+              for key, times in table.layers.items() if key in widths}
+    if stored != widths:
+        wrong = next(key for key in widths if stored.get(key) != widths[key])
+        raise UsageError(f"the table of latencies in {path} is of another program: it has "
+                         f"{stored.get(wrong, 'nothing')} for {wrong}, which is {widths[wrong]} "
+                         "wide; name another file")
+    return table
+
+
+def _grid(shape: LayerShape, widths: tuple[int, int], varies: tuple[bool, ...],
+          timer: Timer) -> LayerTimes:
+    unit = shape.group_width or 1
+    inputs, outputs = (_points(width, varying, unit if axis == 0 else 1)
+                       for axis, (width, varying) in enumerate(zip(widths, varies, strict=True)))
+    if shape.group_width:
+        ratio = widths[1] // widths[0] or 1
+        times = timer(shape, [(width, width * ratio) for width in inputs])
+        return LayerTimes(inputs, (), tuple((time,) for time in times))
+    times = timer(shape, [(a, b) for a in inputs for b in outputs])
+    rows = np.array(times, dtype=np.float64).reshape(len(inputs), len(outputs))
+    return LayerTimes(inputs, outputs, tuple(tuple(row) for row in rows.tolist()))
+
+
+def _points(width: int, varies: bool, unit: int) -> tuple[int, ...]:
+    """Widths to time: about evenly spaced multiples of 8, of ``unit``, up to ``width``."""
+    if not varies:
+        return (width,)
+    step = int(np.lcm(_MULTIPLE, unit))
+    wanted = (step * round(width * point / _POINTS / step) for point in range(1, _POINTS))
+    inner = {min(max(size, unit), width) for size in wanted}
+    return tuple(sorted(inner | {unit, width}))
+
+
+def layer_shape(node: Node) -> LayerShape:
+    """What the latency of a convolution or a linear layer depends on, but for its widths."""
+    source = shape_of(_node(node.args[0]))
+    if "linear" in str(node.target):
+        return LayerShape("MatMul", source[1:-1])
+    weight = shape_of(_node(node.args[1]))
+    rank = len(weight) - 2
+    transposed = "transpose" in str(node.target)
+    arguments: list[Any] = [*node.args, *([None] * 9)]
+    dilation, groups = (arguments[8], arguments[6]) if transposed else arguments[5:7]
+    padding = _padding(arguments[4], weight[2:], _each(dilation, rank, 1))
+    return LayerShape("ConvTranspose" if transposed else "Conv", source[2:], weight[2:],
+                      _each(arguments[3], rank, 1), padding, _each(dilation, rank, 1),
+                      source[1] // groups if groups and groups > 1 else 0)
+
+
+def _node(value: Any) -> Node:
+    if not isinstance(value, Node):
+        raise TypeError(f"{value!r} is no node of the graph")
+    return value
+
+
+def _each(value: Any, rank: int, default: int) -> tuple[int, ...]:
+    if value is None:
+        return (default,) * rank
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * rank if len(values) == 1 else values
+
+
+def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    if value == "same":
+        return tuple(step * (size - 1) // 2 for size, step in zip(kernel, dilation, strict=True))
+    return _each(None if value == "valid" else value, len(kernel), 0)
+
+
+def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:
+    """Median milliseconds of one layer at each (inputs, outputs), taken in turn."""
+    generator = np.random.default_rng(0)
+    candidates: dict[str, Callable[[int], object]] = {}
+    for index, (inputs, outputs) in enumerate(sizes):
+        engine = OnnxEngine(layer_model(shape, inputs, outputs))
+        x = generator.standard_normal(input_shape(shape, inputs), dtype=np.float32)
+        candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
+            engine.run((x,)))
+    with pinned():
+        found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
+    return [found[str(index)].median_ms for index in range(len(sizes))]
+
+
+def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
+    """An ONNX file of one layer with random weights, of these widths."""
+    groups = max(1, inputs // shape.group_width) if shape.group_width else 1
+    outer = {"Conv": (outputs, inputs // groups), "ConvTranspose": (inputs, outputs // groups),
+             "MatMul": (inputs, outputs)}[shape.operator]
+    weight = np.random.default_rng(0).standard_normal((*outer, *shape.kernel), dtype=np.float32)
+    attributes: dict[str, Any] = {} if shape.operator == "MatMul" else {
+        "strides": shape.stride, "pads": shape.padding * 2, "dilations": shape.dilation,
+        "group": groups, "kernel_shape": shape.kernel}
+    sizes = input_shape(shape, inputs)
+    graph = helper.make_graph(
+        [helper.make_node(shape.operator, ["x", "w"], ["y"], **attributes)], "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * len(sizes))],
+        [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
+    model.ir_version = min(model.ir_version, onnx.IR_VERSION_2023_5_5)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def input_shape(shape: LayerShape, inputs: int) -> tuple[int, ...]:
+    """Of one sample with so many channels."""
+    if shape.operator == "MatMul":
+        return (1, *shape.extent, inputs)
+    return (1, inputs, *shape.extent)

@@ -1,0 +1,130 @@
+"""Measuring each layer alone, in floating point and in 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgewright.allocation import channel_sizes, layers_of
+from edgewright.graph import shape_of
+from edgewright.measure import compare_latency, pinned
+from edgewright.program import Program
+from edgewright.runtime import OnnxEngine
+from edgewright.timing._layer_timing import (
+    ROUNDS,
+    WARMUP,
+    LayerShape,
+    input_shape,
+    layer_model,
+    layer_shape,
+)
+
+_ZERO_POINT: Final = 128
+
+
+@dataclass(frozen=True)
+class PrecisionTimes:
+    """One layer's median latencies, taken in turn.
+
+    Attributes:
+        float_ms: Weights and activations in floating point.
+        int8_ms: Both in 8 bits. ONNX Runtime's kernels compute fewer bits no faster.
+    """
+
+    float_ms: float
+    int8_ms: float
+
+    def __add__(self, other: PrecisionTimes) -> PrecisionTimes:
+        return PrecisionTimes(self.float_ms + other.float_ms, self.int8_ms + other.int8_ms)
+
+
+PrecisionTimer = Callable[[LayerShape, int, int], PrecisionTimes]
+
+
+def measure_precisions(program: Program, weights: Collection[str], *,
+                       timer: PrecisionTimer | None = None) -> dict[str, PrecisionTimes]:
+    """Time layers alone, in float32 and in 8 bits, on one thread of ONNX Runtime.
+
+    In 8 bits a layer reads and writes integers: what it costs to quantise a value between a layer
+    in floating point and one in integers is in neither time. Layers of one shape are timed once.
+
+    Args:
+        program: In floating point.
+        weights: Names of the layers' weights; a weight that is used again has the time of all uses.
+        timer: Times of a layer with so many inputs and outputs; ONNX Runtime if left out.
+
+    Returns:
+        The times by the weight's name, of one sample.
+
+    Example:
+        >>> import torch
+        >>> program = Program.capture(torch.nn.Linear(4, 16), torch.zeros(1, 4))
+        >>> measure_precisions(program, ["weight"], timer=lambda shape, inputs, outputs:
+        ...                    PrecisionTimes(inputs * outputs, inputs * outputs / 2))
+        {'weight': PrecisionTimes(float_ms=64, int8_ms=32.0)}
+    """
+    known: dict[Any, PrecisionTimes] = {}
+    found: dict[str, PrecisionTimes] = {}
+    for key, node in layers_of(program).items():
+        name = key.partition("#")[0]
+        if name not in weights:
+            continue
+        same = (layer_shape(node), *channel_sizes(node, shape_of))
+        if same not in known:
+            known[same] = (timer or time_both)(*same)
+        found[name] = found[name] + known[same] if name in found else known[same]
+    return found
+
+
+def time_both(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTimes:
+    """Median milliseconds of one layer in either precision, taken in turn."""
+    plain = OnnxEngine(layer_model(shape, inputs, outputs))
+    quantized = OnnxEngine(quantized_layer_model(shape, inputs, outputs))
+    x = np.random.default_rng(0).integers(0, 256, input_shape(shape, inputs), dtype=np.uint8)
+    real = (x.astype(np.float32) - _ZERO_POINT) / _ZERO_POINT
+    with pinned():
+        found = compare_latency({"float": lambda _: plain.run((real,)),
+                                 "int8": lambda _: quantized.run((x,))},
+                                rounds=ROUNDS, warmup=WARMUP)
+    return PrecisionTimes(found["float"].median_ms, found["int8"].median_ms)
+
+
+def quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
+    """`layer_model` with uint8 in and out and int8 weights, a scale an output channel.
+
+    Between quantise and dequantise operators, as a quantised program is exported.
+    """
+    model = onnx.load_from_string(layer_model(shape, inputs, outputs))
+    layer, = model.graph.node
+    weight = numpy_helper.to_array(model.graph.initializer[0])
+    axis = 1 if shape.operator == "MatMul" else 0
+    others = tuple(index for index in range(weight.ndim) if index != axis)
+    scales = np.abs(weight).max(axis=others, keepdims=True) / 127
+    width = input_shape(shape, inputs)
+    tensors = {"wq": np.round(weight / scales).astype(np.int8), "ws": scales.reshape(-1),
+               "wz": np.zeros(scales.size, dtype=np.int8),
+               "s": np.array(1 / _ZERO_POINT, dtype=np.float32),
+               "ys": np.array(_output_scale(weight, axis), dtype=np.float32),
+               "z": np.array(_ZERO_POINT, dtype=np.uint8)}
+    layer.input[:], layer.output[:] = ["xf", "wf"], ["yf"]
+    nodes = [helper.make_node("DequantizeLinear", ["x", "s", "z"], ["xf"]),
+             helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wf"], axis=axis), layer,
+             helper.make_node("QuantizeLinear", ["yf", "ys", "z"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "layer", [helper.make_tensor_value_info("x", TensorProto.UINT8, width)],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, [None] * len(width))],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()])
+    quantized = helper.make_model(graph, opset_imports=model.opset_import)
+    quantized.ir_version = model.ir_version
+    content: bytes = quantized.SerializeToString()
+    return content
+
+
+def _output_scale(weight: np.ndarray, axis: int) -> float:
+    """So that inputs between -1 and 1 seldom leave the range."""
+    return float(4 * np.sqrt((weight**2).sum() / weight.shape[axis])) / _ZERO_POINT

@@ -1,0 +1,88 @@
+"""Tables of latencies: interpolation, calibration, and files that hold none."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from edgewright.allocation import LatencyTable, LayerTimes
+from edgewright.allocation._latency_table import channel_sizes, layers_of
+from edgewright.errors import StorageError
+from edgewright.graph import shape_of
+from edgewright.program import Program
+
+GRID = LayerTimes((4, 8, 20), (2, 10), ((1.0, 5.0), (2.0, 6.0), (8.0, 9.0)))
+
+
+def bilinear(inputs, outputs):
+    """By hand, in the one cell of the grid that holds the point."""
+    for (i, a), (k, b) in itertools.pairwise(enumerate(GRID.inputs)):
+        if a <= inputs <= b:
+            s, t = (inputs - a) / (b - a), (outputs - 2) / 8
+            low, high = GRID.times_ms[i], GRID.times_ms[k]
+            return ((1 - s) * ((1 - t) * low[0] + t * low[1])
+                    + s * ((1 - t) * high[0] + t * high[1]))
+    raise AssertionError
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(inputs=st.floats(4, 20), outputs=st.floats(2, 10))
+def test_between_the_grid_times_are_bilinear(inputs, outputs):
+    assert GRID.at(inputs, outputs) == pytest.approx(bilinear(inputs, outputs))
+
+
+def test_outside_of_the_grid_the_nearest_time_counts():
+    assert (GRID.at(1, 1), GRID.at(99, 99), GRID.at(1, 99)) == (1.0, 9.0, 5.0)
+
+
+def test_a_depthwise_layer_has_one_width():
+    times = LayerTimes((4, 8), (), ((1.0,), (3.0,)))
+    assert (times.at(6, 6), times.at(6, 999)) == (2.0, 2.0)
+
+
+def test_calibration_scales_the_sum_to_the_whole():
+    table = LatencyTable("clock", {"a": GRID, "b": LayerTimes((4, 8), (), ((1.0,), (3.0,)))})
+    scaled = table.calibrated({"a": (20, 10), "b": (8, 8)}, 6.0)
+    assert scaled.layers["a"].at(20, 10) + scaled.layers["b"].at(8, 8) == pytest.approx(6.0)
+    assert scaled.layers["a"].at(4, 2) == pytest.approx(0.5)
+    still = LatencyTable("clock", {"a": LayerTimes((1,), (1,), ((0.0,),))})
+    assert still.calibrated({"a": (1, 1)}, 5.0) == still
+
+
+def test_a_table_is_the_same_after_a_save(tmp_path):
+    table = LatencyTable("onnxruntime 1", {"a.weight": GRID,
+                                           "b": LayerTimes((4, 8), (), ((1.0,), (3.0,)))})
+    table.save(tmp_path / "t.json")
+    assert LatencyTable.load(tmp_path / "t.json") == table
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"runtime": "r", "layers": {"a": {}}}'])
+def test_a_file_that_holds_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "t.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StorageError, match=r"t\.json holds no table of latencies \(.*\); delete it"):
+        LatencyTable.load(path)
+
+
+def test_layers_go_by_their_weight_and_a_second_use_by_its_number():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.fc = nn.Linear(3, 5)
+
+        def forward(self, x):
+            return self.fc(self.conv(self.conv(x)).mean((2, 3)))
+
+    program = Program.capture(Twice(), torch.zeros(1, 3, 4, 4))
+    layers = layers_of(program)
+    assert list(layers) == ["conv.weight", "conv.weight#1", "fc.weight"]
+    assert [channel_sizes(node, shape_of) for node in layers.values()] == [(3, 3), (3, 3), (3, 5)]
+    table = LatencyTable("", {"fc.weight": GRID})
+    assert list(table.layers_of(program, shape_of)) == [(GRID, 3, 5)]

@@ -1,0 +1,328 @@
+"""A program goes back into the user's module: same function, same objects, or not at all."""
+
+import copy
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.channels import find_branches, remove_branch, remove_channels
+from edgewright.channels._apply import apply_to
+from edgewright.channels._channels import find_groups
+from edgewright.errors import ModelError, UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.graph import random_inputs
+from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization import quantize
+from edgewright.task import Task
+
+IMAGE = (torch.zeros(1, 3, 8, 8),)
+
+
+def conv(inputs, outputs, size=3, **options):
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
+
+
+def halved(program, choose):
+    groups = find_groups(program)
+    return remove_channels(program, groups, choose(groups))
+
+
+def snapshot(model):
+    """Everything that must be as it was: values, gradients, sizes, modes."""
+    return ({name: value.clone() for name, value in model.state_dict().items()},
+            [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+            [{k: v for k, v in m.__dict__.items() if isinstance(v, int | tuple | bool)}
+             for m in model.modules()])
+
+
+def assert_unchanged(model, before):
+    state, gradients, attributes = snapshot(model)
+    assert state.keys() == before[0].keys()
+    assert all(torch.equal(state[name], before[0][name]) for name in state)
+    assert attributes == before[2]
+    for have, want in zip(gradients, before[1], strict=True):
+        assert (have is None) == (want is None)
+        assert have is None or torch.equal(have, want)
+
+
+def check(model, inputs, choose):
+    """Prune, apply, and compare the module with the program on inputs it was not proved on."""
+    model.eval()
+    small = halved(Program.capture(model, inputs), choose)
+    applied = apply_to(small, model)
+    state = dict(model.state_dict())
+    for name, value in small.state_dict().items():
+        assert torch.equal(state[name], value)
+    example = random_inputs(small.example_inputs, seed=5)
+    with torch.no_grad():
+        torch.testing.assert_close(model(*example), small.run(*example), rtol=1e-4, atol=1e-5)
+    assert Program.capture(model, inputs).costs().macs == small.costs().macs
+    return small, applied
+
+
+def test_a_convolutional_network_and_its_sizes(choose, randomise):
+    model = randomise(nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 8, groups=8),
+                                    nn.PReLU(8), conv(8, 4), nn.Flatten(), nn.Linear(256, 12),
+                                    nn.ReLU(), nn.Linear(12, 3)))
+    _, applied = check(model, IMAGE, choose)
+    first, norm, deep, slope, last = (model[i] for i in (0, 1, 3, 4, 5))
+    width = first.weight.shape[0]
+    assert width < 8
+    assert first.out_channels == norm.num_features == slope.num_parameters == width
+    assert (deep.in_channels, deep.out_channels, deep.groups) == (width, width, width)
+    assert (last.in_channels, last.out_channels) == (width, last.weight.shape[0])
+    assert (model[7].in_features, model[7].out_features) == (64 * last.out_channels, 6)
+    assert {"0.weight", "0.bias", "1.running_mean", "3.weight", "4.weight"} <= set(applied.resized)
+    assert "9.bias" not in applied.resized
+    assert applied.left == ()
+
+
+def test_a_module_that_reads_its_sizes_off_its_tensors(net, choose):
+    def forward(m, x):
+        y = m.a(x)
+        return m.c(m.b(y).relu() + y).flatten(2).mean(-1)
+
+    model = net(forward, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4))
+    _, applied = check(model, IMAGE, choose)
+    assert model.a.out_channels == model.b.in_channels == model.c.in_channels < 8
+    assert applied.resized == ("a.weight", "a.bias", "b.weight", "b.bias", "c.weight")
+
+
+def test_the_mlp_of_a_transformer(choose):
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    program = Program.capture(model.eval(), torch.zeros(1, 5, 8))
+    groups = find_groups(program)
+    (mlp,) = (group for group in groups.groups if group.name == "linear1.weight")
+    small = remove_channels(program, groups, mlp.channels[:10])
+    assert apply_to(small, model).resized == ("linear1.weight", "linear1.bias", "linear2.weight")
+    assert (model.linear1.out_features, model.linear2.in_features) == (6, 6)
+    assert (model.self_attn.embed_dim, model.self_attn.num_heads, model.self_attn.head_dim,
+            model.self_attn.kdim, model.self_attn.vdim) == (8, 2, 4, 8, 8)
+
+
+def test_an_embedding(net, choose):
+    model = net(lambda m, x: m.c(m.b(m.e(x)).relu()), e=nn.Embedding(7, 6), b=nn.Linear(6, 8),
+                c=nn.Linear(8, 4))
+    check(model, (torch.tensor([[1, 2]]),), choose)
+    assert model.e.embedding_dim == model.b.in_features < 6
+
+
+def test_tied_weights_stay_tied(net, choose):
+    first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+    second.weight = first.weight
+    model = net(lambda m, x: m.c(m.b(m.a(m.s(x)).relu()).relu()), s=nn.Linear(4, 6), a=first,
+                b=second, c=nn.Linear(6, 3))
+    parameter = model.a.weight
+    _, applied = check(model, (torch.zeros(1, 4),), choose)
+    assert model.a.weight is model.b.weight is parameter
+    assert model.a.in_features == model.b.out_features < 6
+    assert {"a.weight", "b.weight"} <= set(applied.resized)
+
+
+def test_parameters_keep_their_identity_and_lose_stale_gradients(choose):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[2].bias.requires_grad_(False)
+    model(torch.randn(2, 4)).sum().backward()
+    parameters, gradient = list(model.parameters()), model[0].weight.grad
+    check(model.train(), (torch.zeros(1, 4),), choose)
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    assert [p.requires_grad for p in parameters] == [True, True, True, False]
+    assert gradient is not None
+    assert model[0].weight.grad is None
+    model(torch.randn(2, 4)).sum().backward()  # and learns on
+    assert model[0].weight.grad.shape == model[0].weight.shape
+
+
+def test_the_mode_of_every_module_is_kept(choose):
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    small = halved(Program.capture(model, torch.zeros(1, 4)), choose)
+    model.train()
+    model[1].eval()
+    apply_to(small, model)
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_trained_weights_are_written_and_not_shared():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    program = Program.capture(model, torch.zeros(1, 4))
+    trained = program.with_state({name: value + 1 for name, value in program.state_dict().items()})
+    before = copy.deepcopy(trained.state_dict())
+    assert apply_to(trained, model).resized == ()
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    model[0].weight.data.zero_()
+    torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
+
+
+def test_it_can_be_applied_step_by_step(choose):
+    model = nn.Sequential(conv(3, 16), nn.ReLU(), conv(16, 4)).eval()
+    program = Program.capture(model, IMAGE)
+    for expected in (8, 4):
+        program = halved(program, choose)
+        apply_to(program, model)
+        assert model[0].out_channels == expected
+
+
+def test_weight_norm_is_taken_off_first(net, choose):
+    model = net(lambda m, x: m.b(m.a(x).relu()), b=nn.Linear(8, 3),
+                a=nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)))
+    program = Program.capture(model.eval(), torch.zeros(1, 4))
+    trained = program.with_state({name: value * 2 for name, value in program.state_dict().items()})
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=(
+            r"its code computes a\.weight from a\.parametrizations.*remove_parametrizations")):
+        apply_to(trained, model)
+    assert_unchanged(model, before)
+    nn.utils.parametrize.remove_parametrizations(model.a, "weight")
+    apply_to(trained, model)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(model(x), trained.run(x))
+    assert (model.a.in_features, model.a.out_features) == (4, 8)
+
+
+def test_counters_of_norms_alone_are_left_without_a_word(net):
+    """A buffer of the model's own that evaluation does not read is named, whatever it is called."""
+    model = net(lambda m, x: m.n(m.a(x)), a=nn.Linear(4, 3), n=nn.BatchNorm1d(3)).eval()
+    model.a.register_buffer("my_num_batches_tracked", torch.zeros(3))
+    applied = apply_to(Program.capture(model, torch.zeros(2, 4)), model)
+    assert applied.left == ("a.my_num_batches_tracked",)
+
+
+def test_what_evaluation_does_not_read_is_left_and_named(net, choose):
+    model = net(lambda m, x: m.b(m.a(x).relu()) + (m.aux(x) if m.training else 0),
+                a=nn.Linear(4, 8), b=nn.Linear(8, 3), aux=nn.Linear(4, 3), n=nn.BatchNorm1d(8))
+    before = model.aux.weight.clone()
+    _, applied = check(model, (torch.zeros(1, 4),), choose)
+    assert applied.left == ("aux.weight", "aux.bias", "n.weight", "n.bias", "n.running_mean",
+                            "n.running_var")
+    assert torch.equal(model.aux.weight, before)
+
+
+def test_a_size_in_the_code_is_named_and_nothing_changes(resnet, resnet20_program, choose):
+    small = halved(resnet20_program, choose)
+    model = resnet(3)
+    model.linear.weight.grad = torch.ones_like(model.linear.weight)
+    before = snapshot(model)
+    message = (r"cannot be applied to ResNet, which was left as it was: the forward pass of "
+               r"layer2\.0 fails at .*resnet\.py:\d+ \(.*\): .*; a size is written into its code")
+    with pytest.raises(ModelError, match=message):
+        apply_to(small, model)
+    assert_unchanged(model, before)
+
+
+def test_another_function_without_a_failure_is_noticed(net):
+    def forward(m, x):
+        y = m.a(x)
+        return m.b(y.relu()) / m.scale
+
+    model = net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3)).eval()
+    model.scale = 8
+    program = Program.capture(model, torch.zeros(1, 4))
+    model.scale = 4
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=r"it would compute something else \(relative error "
+                                         r"1\.00e\+00, at most 0\.0001 is allowed\); a size"):
+        apply_to(program, model)
+    assert_unchanged(model, before)
+
+
+def test_removed_blocks_are_named(resnet, resnet20_program):
+    branch = next(b for b in find_branches(resnet20_program) if b.name == "layer1.1")
+    short = remove_branch(resnet20_program, branch)
+    model = resnet(3)
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=(
+            r"the program does not read layer1\.1\.conv1\.weight, layer1\.1\.bn1\.weight, .* and "
+            r"\d+ more: take removed blocks out of its code")):
+        apply_to(short, model)
+    assert_unchanged(model, before)
+    model.layer1[1] = nn.Identity()  # as it says
+    assert apply_to(short, model).resized == ()
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), short.run(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("other", "message"), [
+    (nn.Sequential(nn.Linear(4, 8)), "Sequential has no 2.weight, 2.bias, which the program holds"),
+    (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)),
+     "0.weight is (6, 4) in Sequential and (8, 4) in the program, which can only be smaller"),
+    (nn.Sequential(nn.Conv1d(4, 8, 1), nn.ReLU(), nn.Linear(8, 3)),
+     "0.weight is (8, 4, 1) in Sequential and (8, 4) in the program"),
+    (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double(),
+     "0.weight is torch.float64 in Sequential and torch.float32 in the program; convert"),
+])
+def test_another_model_is_refused(other, message):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    program = Program.capture(model, torch.zeros(1, 4))
+    before = snapshot(other)
+    with pytest.raises(ModelError, match=re.escape(message)):
+        apply_to(program, other)
+    assert_unchanged(other, before)
+
+
+def test_folded_quantised_and_staged_programs_are_refused(randomise):
+    torch.manual_seed(0)
+    model = randomise(nn.Sequential(conv(1, 4, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+                                    conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                                    nn.Linear(4, 3))).eval()
+    x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 3
+    task, program = Task((x, y), test=(x, y)), Program.capture(model, x)
+    with pytest.raises(ModelError, match="before its batch norms are folded"):
+        apply_to(fold_batch_norm(program), model)
+    with pytest.raises(UsageError, match="the program is quantised, which the model's own code"):
+        apply_to(quantize(program, task), model)
+    with pytest.raises(UsageError, match="the program has 1 early exits, which"):
+        apply_to(add_exits(program, task, EarlyExits(count=1, training=None)), model)
+
+
+def test_any_interruption_puts_the_model_back(monkeypatch, choose):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    small = halved(Program.capture(model, torch.zeros(1, 4)), choose)
+    before = snapshot(model)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handle = model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        apply_to(small, model)
+    handle.remove()
+    assert_unchanged(model, before)
+
+
+def test_the_module_can_be_captured_and_saved_again(choose, tmp_path):
+    model = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4))
+    small, _ = check(model, IMAGE, choose)
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    again = copy.deepcopy(model)
+    again.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(F.relu(again(x)), F.relu(small.run(x)), rtol=1e-4, atol=1e-5)
+
+
+class Halves(nn.Module):
+    """Layers of their own read the halves, so that pruning may cut one more than the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 32)
+        self.left, self.right = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        left, right = self.first(x).relu().chunk(2, 1)
+        return torch.cat([self.left(left), self.right(right)], 1)
+
+
+def test_an_unequal_cut_of_chunk_is_named_as_the_cause():
+    model = Halves()
+    program = Program.capture(model, torch.zeros(1, 8))
+    groups = find_groups(program)
+    left = next(group for group in groups.groups if group.name == "first.weight").channels[:4]
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=(
+            r"its chunk at .*test_apply\.py:\d+ cuts into equal pieces \(\d+, \d+\) what the "
+            r"program cuts into \d+, \d+: name the layer before it in ignore")):
+        apply_to(remove_channels(program, groups, left), model)
+    assert_unchanged(model, before)

@@ -1,0 +1,294 @@
+"""Residual branches are found wherever they can go, and going is the same as being zero."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.channels import Branch, _branches, find_branches, remove_branch, remove_channels
+from edgewright.channels._channels import find_groups
+from edgewright.errors import ParityError, UsageError
+from edgewright.exits import EarlyExits, add_exits
+from edgewright.graph import random_inputs, stored_tensors
+from edgewright.program import Program, outputs_of, set_outputs, split_at_exits
+from edgewright.task import Task
+
+IMAGE = torch.zeros(1, 3, 8, 8)
+TOKENS = torch.zeros(1, 5, 8)
+
+
+def conv(inputs, outputs, size=3, **options):
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
+
+
+def ends(size=8):
+    return {"stem": conv(3, size), "head": conv(size, 4)}
+
+
+def names(program):
+    return [branch.name for branch in find_branches(program)]
+
+
+def without(program, name):
+    """The program without the one branch of that name, held against the branch's own claims."""
+    (branch,) = (found for found in find_branches(program) if found.name == name)
+    before, weights = program.costs(), copy.deepcopy(program.state_dict())
+    short = remove_branch(program, branch)
+    assert short.costs().macs == before.macs - branch.macs
+    left = set(stored_tensors(program.graph_module)) - set(branch.tensors)
+    assert set(stored_tensors(short.graph_module)) == left
+    torch.testing.assert_close(program.state_dict(), weights, rtol=0, atol=0)
+    return short
+
+
+def check(program, name, reference):
+    """Removing a branch gives the reference, for other batch sizes too, saved and loaded too."""
+    short = without(program, name)
+    for batch in (1, 3):
+        example = tuple(x[:1].expand(batch, *x.shape[1:]) for x in program.example_inputs)
+        inputs = random_inputs(example, seed=batch)
+        with torch.no_grad():
+            want = reference(*inputs)
+        torch.testing.assert_close(short.run(*inputs), want, rtol=1e-4, atol=1e-5)
+    return short
+
+
+def test_all_nine_blocks_of_resnet20_can_go(resnet20_program, resnet):
+    want = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
+    assert names(resnet20_program) == want
+    for name in ("layer1.1", "layer2.0", "layer3.2"):
+        model = resnet(3)
+        norm = model.get_submodule(name).bn2
+        norm.weight.data.zero_()
+        norm.bias.data.zero_()
+        check(resnet20_program, name, model)
+
+
+def test_all_blocks_can_go_one_after_the_other(resnet20_program):
+    program = resnet20_program
+    while found := find_branches(program):
+        program = remove_branch(program, found[-1])
+    assert sorted({name.partition(".")[0] for name in program.state_dict()}) == [
+        "bn1", "conv1", "linear"]
+    assert program.run(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
+
+
+def test_attention_and_mlp_branches_of_a_transformer(net):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    model = net(lambda m, x: m.head(m.layer(x).mean(1)), layer=layer, head=nn.Linear(8, 3)).eval()
+    program = Program.capture(model, TOKENS)
+    assert names(program) == ["layer.{norm1,self_attn}", "layer.{linear1,linear2,norm2}"]
+
+    def no_attention(x):
+        return model.head((x + layer._ff_block(layer.norm2(x))).mean(1))
+
+    check(program, "layer.{norm1,self_attn}", no_attention)
+
+
+def test_layer_scale_and_squeeze_excite_go_with_their_branch(net, randomise):
+    def block(m, x):
+        y = m.norm(m.deep(x))
+        y = y * m.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+        return x + m.gamma * nn.functional.dropout(m.out(y), 0.1, m.training)
+
+    inner = net(block, deep=conv(8, 8, 7, groups=8), norm=nn.BatchNorm2d(8), gate=conv(8, 8, 1),
+                out=conv(8, 8, 1), gamma=nn.Parameter(torch.rand(8, 1, 1)))
+    model = randomise(net(lambda m, x: m.head(m.block(m.stem(x))), block=inner, **ends())).eval()
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["block"]
+    check(program, "block", lambda x: model.head(model.stem(x)))
+
+
+def test_an_outer_branch_takes_the_inner_ones_along(net):
+    def outer(m, x):
+        y = m.a(x)
+        return x + m.c(y + m.b(y).relu())
+
+    model = net(lambda m, x: m.head(m.outer(m.stem(x))), **ends(),
+                outer=net(outer, a=conv(8, 6), b=conv(6, 6), c=conv(6, 8)))
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["outer.b", "outer"]
+    inner = check(program, "outer.b", lambda x: model.head(
+        model.stem(x) + model.outer.c(model.outer.a(model.stem(x)))))
+    bare = check(inner, "outer", lambda x: model.head(model.stem(x)))
+    assert find_branches(bare) == ()
+
+
+def test_each_term_of_a_longer_sum_is_a_branch(net):
+    model = net(lambda m, x: m.head((y := m.stem(x)) + m.a(y) + m.b(y)), **ends(),
+                a=conv(8, 8), b=conv(8, 8))
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["a", "b"]
+    check(program, "a", lambda x: model.head((y := model.stem(x)) + model.b(y)))
+    check(program, "b", lambda x: model.head((y := model.stem(x)) + model.a(y)))
+
+
+def test_a_projection_shortcut_may_go_as_its_branch_may(net):
+    model = net(lambda m, x: m.head(m.b(m.a(y := m.stem(x)).relu()) + m.short(y)),
+                stem=conv(3, 4), a=conv(4, 8, stride=2), b=conv(8, 8),
+                short=conv(4, 8, 1, stride=2), head=conv(8, 4))
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["{a,b}", "short"]
+    check(program, "short", lambda x: model.head(model.b(model.a(model.stem(x)).relu())))
+    check(program, "{a,b}", lambda x: model.head(model.short(model.stem(x))))
+
+
+@pytest.mark.parametrize("forward", [
+    lambda m, x: m.head(torch.cat([m.stem(x), m.a(m.stem(x))], 1)[:, :8]),  # dense
+    lambda m, x: m.head(m.stem(x) + m.bias),
+    lambda m, x: m.head(m.stem(x) + m.bias.expand(x.shape[0], 8, 8, 8)),
+    lambda m, x: m.head(m.stem(x) + m.a(m.stem(x)).mean((2, 3), keepdim=True)),  # broadcast
+    lambda m, x: m.head((y := m.stem(x)) + y.relu()),  # no parameters
+    lambda m, x: m.head(torch.add(y := m.stem(x), m.a(y), alpha=2)),
+    lambda m, x: m.head((y := m.stem(x)) * m.a(y)),
+    lambda m, x: m.head((y := m.stem(x)) + y),
+])
+def test_what_is_no_branch(net, forward):
+    model = net(forward, **ends(), a=conv(8, 8), bias=nn.Parameter(torch.rand(1, 8, 1, 1)))
+    assert names(Program.capture(model, IMAGE)) == []
+
+
+def test_every_input_stays_read(net):
+    model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)), **ends(), a=conv(3, 8))
+    assert names(Program.capture(model, (IMAGE, IMAGE))) == []
+    model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)) + y.mean(), **ends(), a=conv(3, 8))
+    assert names(Program.capture(model, (IMAGE, IMAGE))) == ["a"]
+
+
+def test_shared_layers_stay_where_they_are_still_read(net):
+    model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y).relu())) + m.a(y).mean(),
+                **ends(), a=conv(8, 8), b=conv(8, 8))
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["b"]
+    check(program, "b", lambda x: model.head(y := model.stem(x)) + model.a(y).mean())
+
+
+def _bottleneck(m, x):
+    """As in torchvision: every activation and the addition are in place."""
+    y = m.stem(x).relu_()
+    z = m.norm(m.a(y)).relu_()
+    z = m.b(z)
+    z += y
+    return m.head(z.relu_())
+
+
+def test_in_place_blocks(net, randomise):
+    model = randomise(net(_bottleneck, **ends(), a=conv(8, 8), norm=nn.BatchNorm2d(8),
+                          b=conv(8, 8))).eval()
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["{a,b,norm}"]
+    short = check(program, "{a,b,norm}", lambda x: model.head(model.stem(x).relu()))
+    assert not any("clone" in node.name for node in short.calls())
+
+
+def test_what_others_read_is_not_written_over(net):
+    def forward(m, x):
+        y = m.stem(x)
+        z = (y + m.a(y)).sigmoid_()
+        return m.head(z) + y.mean()  # read after the write
+
+    model = net(forward, **ends(), a=conv(8, 8))
+    check(Program.capture(model, IMAGE), "a",
+          lambda x: model.head((y := model.stem(x)).sigmoid()) + y.mean())
+
+
+def test_an_input_is_not_written_over(net):
+    model = net(lambda m, x: m.head((x + m.a(x)).relu_()), a=conv(3, 3), head=conv(3, 4))
+    short = check(Program.capture(model, IMAGE), "a", lambda x: model.head(x.relu()))
+    x = torch.randn(2, 3, 8, 8)
+    before = x.clone()
+    short.run(x)
+    assert torch.equal(x, before)
+
+
+def test_a_sum_that_others_read_where_it_was_written_keeps_its_branch(net):
+    def forward(m, x):
+        y = m.stem(x)
+        flat = y.flatten(2)
+        flat += m.a(x).flatten(2)  # written through a view
+        return m.head(y)
+
+    program = Program.capture(net(forward, **ends(), a=conv(3, 8)), IMAGE)
+    assert "stem" not in names(program)
+
+
+def test_the_trunk_before_a_write_in_the_branch_keeps_it(net):
+    def forward(m, x):
+        y = m.stem(x)
+        torch.ops.aten.relu_(y)  # the skip reads what this wrote
+        return m.head(y + m.a(y))
+
+    model = net(forward, **ends(), a=conv(8, 8))
+    check(Program.capture(model, IMAGE), "a", lambda x: model.head(model.stem(x).relu()))
+
+
+def test_a_program_with_exits_is_shortened_and_still_splits():
+    torch.manual_seed(0)
+
+    class Block(nn.Conv2d):
+        def forward(self, x):
+            return (x + super().forward(x)).relu()
+
+    model = nn.Sequential(conv(3, 8), *(Block(8, 8, 3, padding=1) for _ in range(3)),
+                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
+    program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
+                        EarlyExits(count=2, training=None))
+    assert names(program) == ["1", "2", "3"]
+    for branch in find_branches(program):
+        short = remove_branch(program, branch)
+        assert short.exits == 2
+        features, logits = x, []
+        segments = split_at_exits(short)
+        for segment in segments[:-1]:
+            early, features = segment.run(features)
+            logits.append(early)
+        logits.append(segments[-1].run(features))
+        torch.testing.assert_close(tuple(logits), short.run(x))
+
+
+def test_what_an_exit_reads_inside_a_branch_stays(net):
+    model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y))), **ends(), a=conv(8, 8),
+                b=conv(8, 8))
+    program = Program.capture(model, IMAGE).copy()
+    inside = next(node for node in program.calls() if node.name == "conv2d_1")
+    set_outputs(program.graph_module, (inside, *outputs_of(program)))
+    program.graph_module.recompile()
+    assert names(program) == ["b"]
+    check(program, "b", lambda x: (model.a(y := model.stem(x)), model.head(y)))
+
+
+def test_before_and_after_channels_are_removed(resnet20_program, choose):
+    def half(program):
+        groups = find_groups(program)
+        return remove_channels(program, groups, choose(groups))
+
+    pruned = half(without(resnet20_program, "layer2.0"))
+    assert "layer1.2" in names(pruned)
+    assert without(pruned, "layer1.2").run(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
+
+
+def test_a_shortened_program_survives_being_saved(resnet20_program, tmp_path):
+    short = without(resnet20_program, "layer3.1")
+    short.save(tmp_path / "p.pt2")
+    loaded = Program.load(tmp_path / "p.pt2")
+    x = torch.randn(3, 3, 32, 32)
+    assert torch.equal(loaded.run(x), short.run(x))
+    assert names(loaded) == names(short)
+
+
+def test_a_branch_of_another_program_is_refused(resnet20_program, small_program):
+    (branch, *_) = find_branches(resnet20_program)
+    for program in (small_program, remove_branch(resnet20_program, branch)):
+        with pytest.raises(UsageError, match=r"has no branch layer1\.0 at add; take one that"):
+            remove_branch(program, branch)
+    with pytest.raises(UsageError, match="has no branch x at conv2d"):
+        remove_branch(small_program, Branch("x", "conv2d", 0, (), 0))
+
+
+def test_the_proof_can_fail(resnet20_program, monkeypatch):
+    (branch, *_) = find_branches(resnet20_program)
+    monkeypatch.setattr(_branches, "compare_outputs", lambda want, have: 0.5)
+    with pytest.raises(ParityError, match=r"removing the branch layer1\.0 changed more than it"):
+        remove_branch(resnet20_program, branch)

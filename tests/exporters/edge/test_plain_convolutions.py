@@ -1,0 +1,93 @@
+"""Paddings in numbers, and rows as images, without another result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.exporters.edge._edge_graph import float_biases, float_weights
+from edgewright.exporters.edge._plain_convolutions import (
+    float_rows_as_images,
+    split_transposed_groups,
+    write_out_padding,
+)
+from edgewright.graph import settle
+from edgewright.program import Program
+from edgewright.quantization import Quantization, quantize
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize(("layer", "shape", "pads"), [
+    (nn.Conv1d(3, 4, 4, padding="same"), (3, 9), 1),
+    (nn.Conv1d(3, 4, 2, padding="same", dilation=3), (3, 9), 1),
+    (nn.Conv1d(3, 4, 3, padding="same", bias=False), (3, 9), 0),
+    (nn.Conv2d(4, 4, (4, 3), padding="same", groups=2), (4, 6, 7), 1),
+    (nn.Conv2d(3, 4, 3, padding="valid", stride=(2, 1)), (3, 6, 7), 0),
+    (nn.Conv3d(2, 4, (2, 3, 4), padding="same"), (2, 4, 4, 5), 1),
+], ids=str)
+def test_paddings_are_written_in_numbers(layer, shape, pads):
+    torch.manual_seed(0)
+    x = torch.randn(3, *shape)
+    program = Program.capture(layer.eval(), x)
+    written = program.copy()
+    write_out_padding(written.graph_module)
+    settle(written.graph_module)
+    assert not any(str(node.target).endswith(".padding") for node in written.calls())
+    assert sum("pad_nd" in node.name for node in written.calls()) == pads
+    torch.testing.assert_close(written.run(x), program.run(x))
+
+
+@pytest.fixture(scope="module")
+def rows(as_task):
+    """Two convolutions of rows, the second of which gives floats."""
+    torch.manual_seed(0)
+    x = torch.randn(32, 4, 9)
+    model = nn.Sequential(nn.Conv1d(4, 6, 4, padding="same"), nn.ReLU(),
+                          nn.Conv1d(6, 4, 3, stride=2, padding=2, dilation=2, groups=2))
+    return quantize(Program.capture(model.eval(), x), as_task(x),
+                    Quantization(target="executorch")), x
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation, as_task):
+    torch.manual_seed(0)
+    x = torch.randn(32, 4, 9, 7)
+    model = nn.Sequential(nn.Conv2d(4, 6, (4, 3), padding="same", groups=2, dilation=dilation),
+                          nn.ReLU(), nn.Conv2d(6, 2, 2, padding="same"))
+    program = quantize(Program.capture(model.eval(), x), as_task(x), Quantization(target="litert"))
+    written = program.copy()
+    write_out_padding(written.graph_module)
+    settle(written.graph_module)
+    assert not any("pad_nd" in node.name for node in written.calls())
+    weights = sorted(tuple(value.shape[2:]) for name, value in written.state_dict().items()
+                     if name.endswith("_shifted"))
+    assert weights == sorted([(3 * dilation + 2, 2 * dilation + 1), (3, 3)])
+    torch.testing.assert_close(written.run(x), program.run(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    (nn.ConvTranspose2d(6, 4, 3, (2, 1), 1, (1, 0), groups=2, dilation=2), (6, 5, 6)),
+    (nn.ConvTranspose1d(6, 6, 2, groups=6, bias=False), (6, 5)),
+    (nn.ConvTranspose3d(4, 4, 2, 2, groups=2), (4, 3, 3, 3)),
+], ids=str)
+def test_transposed_groups_are_split(layer, shape):
+    x = torch.randn(3, *shape)
+    program = Program.capture(layer.eval(), x)
+    written = program.copy()
+    split_transposed_groups(written.graph_module)
+    settle(written.graph_module)
+    layers = [node for node in written.calls() if "conv_transpose" in node.name]
+    assert len(layers) == layer.groups
+    assert {node.args[6] for node in layers} == {1}
+    torch.testing.assert_close(written.run(x), program.run(x))
+
+
+def test_rows_of_integers_that_become_floats_are_written_as_images(rows):
+    program, x = rows
+    written = program.copy()
+    for rewrite in (float_biases, write_out_padding, float_weights, float_rows_as_images, settle):
+        rewrite(written.graph_module)
+    kinds = [node.name.split("_")[0] for node in written.calls() if "conv" in node.name]
+    assert kinds == ["conv1d", "conv2d"]
+    torch.testing.assert_close(written.run(x), program.run(x), rtol=1e-5, atol=1e-5)

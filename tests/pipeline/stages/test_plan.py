@@ -1,0 +1,172 @@
+"""Planning: the least pruning whose modelled figures hold the limits."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from edgewright.allocation import Allocation, CostModel, allocate_channels
+from edgewright.channels import LegalWidths, remove_channels
+from edgewright.channels._channels import find_groups
+from edgewright.errors import BudgetError
+from edgewright.pipeline.stages import Plan, StoredBits, plan_ratio
+from edgewright.program import Program
+
+ENERGY = 3.0
+
+
+def alike(program, bits):
+    """Every tensor at the same bits."""
+    return dict.fromkeys(program.state_dict(), float(bits))
+
+
+def plan(program, groups, limits, bits=8, round_to=1):
+    bits = alike(program, bits)
+    return plan_ratio(program, groups, limits, energy_mj=ENERGY, stored=StoredBits(bits, bits),
+                      legal=LegalWidths(round_to))
+
+
+def counted(stem, wide, last):
+    """MACs and parameters of the residual network, by hand, at 4 x 4 pixels."""
+    weights = [stem * 2 * 9, stem * wide, wide * 9, wide * stem, stem * last]
+    biases = stem + wide + wide + stem + last
+    return SimpleNamespace(macs=16 * sum(weights) + 3 * last,
+                           parameters=sum(weights) + biases + 3 * last + 3)
+
+
+def at_level(level, round_to):
+    """Counts with a fortieth of every group's channels gone, ``level`` times."""
+    kept = []
+    for width in (12, 18, 7):
+        wanted = width * (1 - level / 40)
+        legal = [n for n in range(1, width + 1) if n % round_to == 0 or n == width]
+        kept.append(min(legal, key=lambda n, wanted=wanted: (abs(n - wanted), n)))
+    return counted(*kept)
+
+
+def test_the_hand_count_is_right(residual, residual_groups):
+    costs = residual.costs()
+    assert vars(counted(12, 18, 7)) == {"macs": costs.macs, "parameters": costs.parameters}
+    by_name = {group.name: group.channels for group in residual_groups.groups}
+    removed = [*by_name["stem.weight"][:3], *by_name["wide.weight"][:10], by_name["last.weight"][0]]
+    left = remove_channels(residual, residual_groups, removed).costs()
+    assert vars(counted(9, 8, 6)) == {"macs": left.macs, "parameters": left.parameters}
+
+
+LIMITS = [
+    {"macs": 0.5}, {"macs": 0.2}, {"size": 0.5}, {"energy": 0.4}, {"macs": 0.6, "size": 0.3},
+    {"macs": 0.3, "size": 0.8, "energy": 0.9}, {"macs": 0.999},
+]
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("shares", LIMITS)
+@pytest.mark.parametrize("bits", [8, 32])
+def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, shares, round_to,
+                                                  bits):
+    costs = residual.costs()
+    full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY}
+    limits = {name: share * full[name] for name, share in shares.items()}
+    found = plan(residual, residual_groups, limits, bits, round_to)
+
+    def holds(left):
+        modelled = {"macs": left.macs, "size": left.parameters * bits / 8,
+                    "energy": full["energy"] * left.macs / costs.macs}
+        return all(modelled[name] <= 0.9 * limit + 1e-6 for name, limit in limits.items())
+
+    levels = (at_level(level, round_to) for level in range(1, 41))
+    least = next(left for left in levels if holds(left))
+    assert found == Plan(pytest.approx(1 - least.macs / costs.macs), min(shares, key=shares.get),
+                         pytest.approx(1 - at_level(40, round_to).macs / costs.macs))
+    assert 0 < found.ratio < 1
+
+
+@pytest.mark.parametrize("limits", [{}, {"latency": 0.1}, {"ram": 1.0, "accuracy": 0.99},
+                                    {"macs": 1e12, "size": 1e12, "energy": 1e12}])
+def test_nothing_goes_where_no_limit_asks_for_it(residual, residual_groups, limits):
+    most = 1 - at_level(40, 1).macs / counted(12, 18, 7).macs
+    assert plan(residual, residual_groups, limits) == Plan(0.0, None, pytest.approx(most))
+
+
+def test_a_limit_below_the_smallest_program_is_named(residual, residual_groups):
+    smallest = at_level(40, 1)
+    for name, value in [("macs", smallest.macs), ("size", 0.8 * smallest.parameters)]:
+        with pytest.raises(BudgetError) as caught:
+            plan(residual, residual_groups, {name: value - 0.01})
+        assert str(caught.value) == (
+            f"the budget cannot be met: {name} is limited to {value - 0.01:.6g}, but the smallest "
+            f"program this model can be pruned to needs {value:.6g}; raise the limit or start from "
+            "a smaller model")
+        assert plan(residual, residual_groups, {name: value}).binding == name
+
+
+def test_where_only_the_headroom_is_missing_everything_goes(residual, residual_groups):
+    smallest = at_level(40, 4)
+    found = plan(residual, residual_groups, {"macs": smallest.macs}, round_to=4)
+    assert found.ratio == pytest.approx(1 - smallest.macs / residual.costs().macs)
+
+
+@pytest.mark.parametrize("method", ["uniform", "global", "solved"])
+@pytest.mark.parametrize("share", [0.9, 0.55, 0.3, 0.12, 0.06])
+def test_what_is_planned_can_be_allocated(residual, residual_groups, method, share):
+    total = residual.costs().macs
+    found = plan(residual, residual_groups, {"macs": share * total})
+    scores = {c: float(c) for group in residual_groups.groups for c in group.channels}
+    removed = allocate_channels(CostModel(residual, residual_groups, "macs"), scores,
+                                Allocation(found.ratio, method))
+    assert residual_groups.costs_without(removed)[0] <= 0.9 * share * total
+
+
+def test_a_program_without_groups_is_planned_for_too(rigid):
+    groups = find_groups(rigid)
+    assert plan(rigid, groups, {}) == Plan(0.0, None, 0.0)
+    assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None, 0.0)
+    assert plan(rigid, groups, {"macs": 12}) == Plan(0.0, "macs", 0.0)
+    with pytest.raises(BudgetError, match=re.escape("macs is limited to 11, but the smallest "
+                                                    "program this model can be pruned to needs 12")):
+        plan(rigid, groups, {"macs": 11})
+
+
+def test_a_program_that_multiplies_nothing_is_planned_for_too():
+    program = Program.capture(torch.nn.BatchNorm1d(4), torch.zeros(2, 4))
+    groups = find_groups(program)
+    assert plan(program, groups, {"size": 7}) == Plan(0.0, "size", 0.0)
+    assert plan(program, groups, {"size": 9}) == Plan(0.0, None, 0.0)
+
+
+def by_tensor(**bits):
+    return {f"{name}.weight": float(value) for name, value in bits.items()}
+
+
+def test_every_tensor_is_priced_at_its_own_bits(residual, residual_groups):
+    bits = by_tensor(stem=8, wide=2, back=4)
+    stored = StoredBits(bits, bits)
+    state = residual.state_dict()
+    whole = sum(tensor.numel() * bits.get(name, 32) / 8 for name, tensor in state.items())
+
+    def needs(limit):
+        return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
+                          stored=stored, legal=LegalWidths()).ratio
+
+    assert needs(whole / 0.9 + 1) == 0.0
+    assert needs(whole / 0.9 - 1) > 0.0
+
+
+def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual, residual_groups):
+    most, fewest = alike(residual, 8), alike(residual, 2)
+    count = residual.costs().parameters
+
+    def planned(limit, **limits):
+        return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
+                          stored=StoredBits(most, fewest, **limits), legal=LegalWidths())
+
+    assert planned(count).ratio > 0.0
+    assert planned(count, most_bytes=0.9 * count) == Plan(0.0, None, planned(count).most)
+    assert planned(count, most_bytes=0.95 * count).ratio == planned(count).ratio
+    least = 0.8 * at_level(40, 1).parameters * 2 / 8
+    assert planned(least).binding == "size"
+    with pytest.raises(BudgetError, match="size is limited to"):
+        planned(least - 0.1)

@@ -1,0 +1,131 @@
+"""Averages of integers round as the kernels do: of exact sums, with halves as each has it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.graph import settle
+from edgewright.program import Program
+from edgewright.quantization.conversion import _averages
+
+quantized = torch.ops.quantized_decomposed
+GRID = 0.0372931, -11, -128, 127, torch.int8
+functional = nn.functional
+
+
+class Averages(nn.Module):
+    def __init__(self, average, result=GRID):
+        super().__init__()
+        self.average = average
+        self.result = result
+
+    def forward(self, x):
+        x = quantized.quantize_per_tensor.default(x, *GRID)
+        x = quantized.dequantize_per_tensor.default(x, *GRID)
+        x = self.average(x)
+        x = quantized.quantize_per_tensor.default(x, *self.result)
+        return quantized.dequantize_per_tensor.default(x, *self.result)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return torch.randn(400, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
+
+
+def converted(average, x, pools=None, result=GRID):
+    """The averages before and after the rewrite, and what they average, as integers."""
+    module = Program.capture(Averages(average, result), x[:1]).graph_module
+    plain = module(x)
+    _averages.average_integers(module, pools)
+    settle(module)
+    to_integers = torch.round(torch.stack([plain, module(x)]).double() / result[0]) + result[1]
+    return *to_integers, quantized.quantize_per_tensor.default(x, *GRID).double()
+
+
+def away(x):
+    return x.sign() * torch.floor(x.abs() + 0.5)
+
+
+@pytest.mark.parametrize("pools", [None, "away", "even"])
+@pytest.mark.parametrize("mean", [
+    lambda x: functional.adaptive_avg_pool2d(x, 1), lambda x: x.mean((2, 3), keepdim=True)])
+def test_a_mean_is_the_exact_one_rounded_halves_to_even(mean, pools, x):
+    plain, have, integers = converted(mean, x, pools)
+    sums = integers.sum((2, 3), keepdim=True)
+    assert (sums % 16 == 8).sum() > 100
+    assert torch.equal(have, torch.round(sums / 16))
+    assert not torch.equal(have, plain)
+
+
+POOLS = {
+    "2": (lambda x: functional.avg_pool2d(x, 2), [0, 0]),
+    "3 by 2": (lambda x: functional.avg_pool2d(x, 3, 1), [0, 0]),
+    "adaptive": (lambda x: functional.adaptive_avg_pool2d(x, 2), [0, 0]),
+    "padded": (lambda x: functional.avg_pool2d(x, 2, 2, padding=1), [1, 1]),
+    "an even ceiling": (lambda x: functional.avg_pool2d(x, 2, ceil_mode=True), [0, 0])}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_of_stored_integers_round_halves_away_from_zero(pool, x):
+    average, (rows, columns) = POOLS[pool]
+    _, have, integers = converted(average, x, "away")
+    padded = functional.pad(integers, (columns, columns, rows, rows), value=GRID[1])
+    size = 3 if pool == "3 by 2" else 2
+    want = functional.avg_pool2d(padded, size, 1 if size == 3 else 2)
+    assert (want % 1 == 0.5).any() == (size == 2)
+    assert torch.equal(have, away(want))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_above_the_zero_point_round_halves_to_even(pool, x):
+    average, _ = POOLS[pool]
+    _, have, integers = converted(average, x, "even")
+    want = average(integers - GRID[1])
+    assert torch.equal(have, torch.round(want) + GRID[1])
+
+
+@pytest.mark.parametrize("pools", ["away", "even"])
+def test_only_what_lies_in_the_image_is_counted_if_said_so(pools, x):
+    def average(x):
+        return functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
+
+    _, have, integers = converted(average, x, pools)
+    want = away(average(integers)) if pools == "away" else (
+        torch.round(average(integers - GRID[1])) + GRID[1])
+    assert torch.equal(have, want)
+
+
+def test_a_half_is_moved_and_nothing_else():
+    """Every sum of bytes there is in windows of 4 and of 64."""
+    for size in (2, 8):
+        count = size * size
+        sums = torch.arange(-128 * count, 127 * count + 1)
+        parts = sums // count + (torch.arange(count)[:, None] < sums % count)
+        image = ((parts.T.reshape(-1, 1, size, size) - GRID[1]) * GRID[0]).float()
+        _, have, integers = converted(lambda x, size=size: functional.avg_pool2d(x, size), image,
+                                      "away")
+        assert torch.equal(integers.sum((1, 2, 3)), sums.double())
+        assert torch.equal(have.flatten(), away(sums / count))
+
+
+@pytest.mark.parametrize("average", [
+    lambda x: functional.avg_pool2d(x, 3, 2, ceil_mode=True),
+    lambda x: functional.avg_pool2d(x, 2, divisor_override=3),
+    lambda x: functional.adaptive_avg_pool2d(x, 3)])
+def test_windows_that_lack_a_part_stay(average, x):
+    plain, have, _ = converted(average, x, "away")
+    assert torch.equal(have, plain)
+
+
+def test_an_average_on_another_grid_stays(x):
+    for average in (lambda x: functional.adaptive_avg_pool2d(x, 1),
+                    lambda x: functional.avg_pool2d(x, 2)):
+        plain, have, _ = converted(average, x, "away", result=(0.01, *GRID[1:]))
+        assert torch.equal(have, plain)
+
+
+def test_pools_stay_where_nothing_is_said_of_them(x):
+    plain, have, _ = converted(POOLS["2"][0], x)
+    assert torch.equal(have, plain)

@@ -1,0 +1,213 @@
+"""Bits chosen layer by layer: costs counted by hand, and the best of all choices."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import UsageError
+from edgewright.program import Program
+from edgewright.quantization.mixed import _mixed
+from edgewright.quantization.mixed._mixed import choose_precisions
+from edgewright.quantization.scheme._config import Precision, Quantization
+from edgewright.quantization.scheme._precision import MixedPrecision
+from edgewright.task import Task
+from edgewright.timing import PrecisionTimes
+
+FLOAT = Precision(weights=None, activations=None)
+
+
+class Net(nn.Module):
+    """A norm that folds, layers of three sizes, and one weight that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.body = nn.Conv2d(4, 4, 3, padding=1)
+        self.point = nn.Conv2d(4, 8, 1)
+        self.head = nn.Linear(8, 3)
+        self.offset = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        x = self.body(self.body(x).relu()).relu()
+        return self.head(self.point(x).relu().mean((2, 3))) + self.offset[:3]
+
+
+ENTRIES = {"stem.weight": 72, "body.weight": 144, "point.weight": 32, "head.weight": 24}
+CHANNELS = {"stem.weight": 4, "body.weight": 4, "point.weight": 8, "head.weight": 3}
+MACS = {"stem.weight": 72 * 36, "body.weight": 2 * 144 * 36, "point.weight": 32 * 36,
+        "head.weight": 24}
+REST = 4 * 5  # of the offset
+SCHEME = Quantization(ends=None, ranges="minmax")
+
+
+def data(count, seed):
+    x = torch.randn(count, 2, 6, 6, generator=torch.Generator().manual_seed(seed))
+    return x, (x.mean((2, 3)).argmax(1))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Task(data(60, 0), data(20, 1), data(21, 2))
+
+
+@pytest.fixture(scope="module")
+def program():
+    torch.manual_seed(0)
+    return Program.capture(Net(), torch.zeros(1, 2, 6, 6))
+
+
+@pytest.fixture
+def rises(monkeypatch):
+    """What the sensitivities say: more for fewer bits, and more for some layers than for others."""
+    found = {}
+
+    def made_up(program, task, config, layers, mixed, seed):
+        for index, (name, precisions) in enumerate(layers.items()):
+            found[name] = {p: 0.0 if p == FLOAT else (index + 1) * 2.0**-p.weights
+                           + (index % 2 + 1) * 2.0**-p.activations for p in precisions}
+        return found
+
+    monkeypatch.setattr(_mixed, "sensitivities", made_up)
+    return found
+
+
+def size_of(name, bits):
+    scales = 0 if bits is None else CHANNELS[name]
+    return ENTRIES[name] * (bits or 32) / 8 + 4 * scales + 4 * CHANNELS[name]
+
+
+def clock(shape, inputs, outputs):
+    return PrecisionTimes(float(outputs), outputs / (2 if len(shape.extent) else 0.5))
+
+
+TIMES = {"stem.weight": (4, 2), "body.weight": (8, 4), "point.weight": (8, 4),
+         "head.weight": (3, 6)}
+
+
+def size_bytes(chosen):
+    return REST + sum(size_of(name, precision.weights) for name, precision in chosen.items())
+
+
+def bit_ops(chosen):
+    return sum(MACS[name] * (p.weights or 32) * (p.activations or 32)
+               for name, p in chosen.items())
+
+
+def latency(chosen):
+    return sum(TIMES[name][p.weights is not None] for name, p in chosen.items())
+
+
+EIGHT = {name: Precision() for name in ENTRIES}
+LIMITS = {
+    "size": (MixedPrecision(size=300, weights=(8, 4, 2)), size_bytes, 300),
+    "bit_ops": (MixedPrecision(bit_ops=0.45, weights=(8, 4), activations=(8, 4)), bit_ops,
+                0.45 * bit_ops(EIGHT)),
+    "latency": (MixedPrecision(latency=0.7, weights=(None, 8)), latency,
+                0.7 * latency(dict.fromkeys(ENTRIES, FLOAT))),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program, task, rises, name):
+    mixed, cost, limit = LIMITS[name]
+    chosen = choose_precisions(program, task, SCHEME, mixed, timer=clock)
+    assert list(chosen) == list(ENTRIES)
+    assert cost(chosen) <= limit * (1 + 1e-9)
+
+    def rise(choice):
+        return sum(rises[layer][precision] for layer, precision in choice.items())
+
+    possible = [dict(zip(ENTRIES, options, strict=True))
+                for options in product(*(rises[layer] for layer in ENTRIES))]
+    allowed = [choice for choice in possible if cost(choice) <= limit * (1 + 1e-9)]
+    assert 0 < len(allowed) < len(possible)
+    assert rise(chosen) == pytest.approx(min(map(rise, allowed)))
+
+
+def test_several_limits_hold_together(program, task, rises):
+    mixed = MixedPrecision(size=330, bit_ops=0.5, weights=(8, 4, 2), activations=(8, 4))
+    chosen = choose_precisions(program, task, SCHEME, mixed)
+    assert size_bytes(chosen) <= 330
+    assert bit_ops(chosen) <= 0.5 * bit_ops(EIGHT)
+
+
+def test_named_layers_keep_their_bits_and_count(program, task, rises):
+    mixed = MixedPrecision(size=460, weights=(8, 4, 2))
+    config = SCHEME.replace(layers={"body": Precision(weights=8),
+                                                  "head": None})
+    chosen = choose_precisions(program, task, config, mixed)
+    assert list(chosen) == ["body", "head", "stem.weight", "point.weight"]
+    assert config.layers.items() <= chosen.items()
+    assert list(rises) == ["stem.weight", "point.weight"]
+    whole = {"stem.weight": chosen["stem.weight"], "point.weight": chosen["point.weight"],
+             "body.weight": Precision(weights=8), "head.weight": FLOAT}
+    assert size_bytes(whole) <= 460 < size_bytes(EIGHT | {"head.weight": FLOAT})
+    with pytest.raises(UsageError, match="the smallest that can be reached is size_bytes = 426"):
+        choose_precisions(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
+
+
+def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program, task, rises):
+    mixed = MixedPrecision(size=310, weights=(8, 4, 2))
+    chosen = choose_precisions(program, task, SCHEME.replace(ends=8), mixed)
+    assert chosen["stem.weight"] == Precision()
+    assert "stem.weight" not in rises
+    assert chosen["body.weight"].weights < 8
+
+
+def test_without_static_activations_these_count_as_floating_point(program, task, rises):
+    config = SCHEME.replace(mode="weight_only")
+    chosen = choose_precisions(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
+    spent = sum(MACS[name] * precision.weights * 32 for name, precision in chosen.items())
+    assert spent <= 2.5 * bit_ops(EIGHT)
+    assert {precision.weights for precision in chosen.values()} == {8, 4}
+
+
+def test_the_same_seed_chooses_the_same_from_what_is_measured(program, task):
+    mixed = MixedPrecision(size=300, weights=(8, 4, 2), samples=16)
+    once, twice = (choose_precisions(program, task, SCHEME, mixed, seed=5) for _ in range(2))
+    assert once == twice
+    assert size_bytes(once) <= 300
+
+
+def test_a_limit_out_of_reach_names_what_can_be_reached(program, task, rises):
+    least = size_bytes(dict.fromkeys(ENTRIES, Precision(weights=2)))
+    with pytest.raises(UsageError, match=(
+            rf"no choice of precisions holds size_bytes = 100 \(100 B\): the smallest that can be "
+            rf"reached is size_bytes = {least:.0f} \({least:.0f} B\); raise the limit")):
+        choose_precisions(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
+
+
+def test_what_the_target_cannot_have_is_refused_before_anything_is_measured(program, task):
+    config = Quantization(target="litert")
+    with pytest.raises(UsageError, match="rule litert/activation-bits"):
+        choose_precisions(program, task, config, MixedPrecision(bit_ops=0.5, activations=(8, 4)))
+
+
+@pytest.mark.parametrize("change", [{"mode": "weight_only"}, {"target": "litert"}])
+def test_a_latency_that_is_not_measured_so_is_refused(program, task, change):
+    with pytest.raises(UsageError, match=(r"latency=0.5 is measured with static ranges on ONNX "
+                                          r"Runtime; with mode='\w+' and target='\w+' limit size "
+                                          r"or bit_ops")):
+        choose_precisions(program, task, Quantization(**change),
+                          MixedPrecision(latency=0.5, weights=(None, 8)))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({}, "mixed precision without a limit would leave every layer its most bits; give "
+         "size='100 kB', bit_ops=0.5 or latency=0.5"),
+    ({"size": 9, "weights": (None,)}, r"weights=\(None,\) and activations=\(8,\) leave nothing to "
+                                      "choose from"),
+    ({"size": 9, "activations": ()}, "leave nothing to choose from"),
+    ({"size": "9 furlongs"}, "unknown unit 'furlongs' in '9 furlongs' for a size"),
+    ({"bit_ops": 0}, "MixedPrecision: bit_ops: Input should be greater than 0, got 0"),
+    ({"size": 9, "weights": (8, 5)}, r"MixedPrecision: weights.1: Input should be 8, 4, 3, 2 or 1"),
+])
+def test_a_setting_out_of_its_range_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        MixedPrecision(**wrong)

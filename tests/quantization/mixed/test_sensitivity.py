@@ -1,0 +1,287 @@
+"""Predicted rises of the loss against whole Hessians and against networks quantised by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgewright.errors import DataError, ModelError
+from edgewright.program import Program
+from edgewright.quantization.mixed._hessian import average_hessian_traces
+from edgewright.quantization.mixed._sensitivity import sensitivities
+from edgewright.quantization.scheme._config import Precision, Quantization
+from edgewright.quantization.scheme._precision import MixedPrecision
+from edgewright.task import Batch, Task
+
+MIXED = {method: MixedPrecision(size=1, method=method, samples=64) for method in ("loss", "hessian")}
+
+
+class Net(nn.Module):
+    """A value that two layers read, a norm, and a weight that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.again = nn.Linear(6, 6)
+        self.side = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.norm(self.stem(x)))
+        return self.head(torch.tanh(self.again(torch.tanh(self.again(x)))) + self.side(x))
+
+
+def data(count, seed):
+    x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Task(data(160, 0), data(20, 1), data(20, 2))
+
+
+@pytest.fixture(scope="module")
+def net(task):
+    torch.manual_seed(0)
+    net = Net()
+    optimiser = torch.optim.Adam(net.parameters(), 0.02)
+    batch, = task.train.batches(200)
+    for _ in range(60):
+        optimiser.zero_grad()
+        F.cross_entropy(net(*batch.inputs), batch.targets).backward()
+        optimiser.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def program(net):
+    return Program.capture(net, torch.zeros(1, 4))
+
+
+def trace_of(net, name, batches):
+    """Of the whole Hessian of the mean loss, divided by the weight's size."""
+    weight = net.get_parameter(name)
+    x = torch.cat([batch.inputs[0] for batch in batches])
+    y = torch.cat([batch.targets for batch in batches])
+
+    def loss(value):
+        return F.cross_entropy(torch.func.functional_call(net, {name: value}, (x,)), y)
+
+    hessian = torch.autograd.functional.hessian(loss, weight.detach())
+    return float(hessian.reshape(weight.numel(), -1).trace()) / weight.numel()
+
+
+NAMES = ["stem.weight", "again.weight", "side.weight", "head.weight"]
+
+
+def test_random_vectors_find_the_traces_of_the_whole_hessian(net, program, task):
+    batches = list(task.train.batches(50))
+    found = average_hessian_traces(program.module(), NAMES, batches, probes=300)
+    assert list(found) == NAMES
+    for name in NAMES:
+        assert found[name] == pytest.approx(trace_of(net, name, batches), rel=0.15), name
+
+
+def test_an_exact_trace_where_the_hessian_is_diagonal():
+    """Of z'Hz every vector of signs gives the trace then."""
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return torch.stack([x * self.weight, torch.zeros_like(x)], 1)[:, :, 0]
+
+    batch = Batch((torch.tensor([[1.0], [2.0]]),), torch.tensor([0, 1]), torch.arange(2))
+    found = average_hessian_traces(First(), ["weight"], [batch], probes=1)
+    assert found["weight"] == pytest.approx(0.25 * (1 + 4) / 2)
+
+
+def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
+    found = average_hessian_traces(Idle(), ["used.weight", "idle.weight"], [batch])
+    assert found["idle.weight"] == 0
+    assert found["used.weight"] > 0
+
+
+def test_an_operator_without_a_second_derivative_is_named():
+    class Slope(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, slope):
+            raise RuntimeError("derivative for aten::rare_backward is not implemented")
+
+    class Rare(Slope):
+        @staticmethod
+        def backward(ctx, slope):
+            return Slope.apply(slope)
+
+    class Net(nn.Linear):
+        def forward(self, x):
+            return Rare.apply(super().forward(x))
+
+    batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
+    with pytest.raises(ModelError, match=(
+            r"the loss has no second derivative for the Hessian's trace: derivative for "
+            r"aten::rare_backward is not implemented; measure the loss instead "
+            r"\(method='loss'\)")):
+        average_hessian_traces(Net(2, 2), ["weight"], [batch])
+
+
+CANDIDATES = [Precision(weights=None, activations=None), Precision(weights=8),
+              Precision(weights=2), Precision(weights=2, activations=2)]
+SCHEME = Quantization(ranges="minmax", granularity="tensor", operators=("linear",))
+
+
+def halves(task):
+    split = task.train.sample(128, seed=0)
+    (shown,), (held,) = (split.select(range(first, 128, 2)).batches(64) for first in (0, 1))
+    return shown, held
+
+
+def on_grid(x, low, high, bits, *, symmetric):
+    """``x`` to the nearest of the levels, by hand."""
+    if symmetric:
+        most = 2 ** (bits - 1) - 1
+        scale = max(-low / (127 if bits == 8 else 2 ** (bits - 1)), high / most)
+        return (x / scale).round().clamp(-(2 ** (bits - 1)) if bits < 8 else -127, most) * scale
+    scale = (high - low) / (2 ** bits - 1)
+    zero = round(float(-low / scale))
+    return ((x / scale).round() + zero).clamp(0, 2 ** bits - 1).sub(zero) * scale
+
+
+def weight_on_grid(net, name, bits):
+    weight = net.get_parameter(name).detach()
+    low, high = weight.min().clamp(max=0), weight.max().clamp(min=0)
+    return on_grid(weight, low, high, bits, symmetric=True)
+
+
+@torch.no_grad()
+def loss_of(net, batch):
+    return float(F.cross_entropy(net(*batch.inputs), batch.targets))
+
+
+def loss_with(net, batch, name, bits):
+    quantised = {name: weight_on_grid(net, name, bits)}
+    with torch.no_grad():
+        logits = torch.func.functional_call(net, quantised, batch.inputs)
+    return float(F.cross_entropy(logits, batch.targets))
+
+
+def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net, program, task):
+    _, held = halves(task)
+    before = loss_of(net, held)
+    tried = dict.fromkeys(NAMES, CANDIDATES[1:3])
+    found = sensitivities(program, task, SCHEME.replace(mode="weight_only"), tried,
+                          MIXED["loss"])
+    for name in NAMES:
+        for precision, rise in found[name].items():
+            want = loss_with(net, held, name, precision.weights) - before
+            assert rise == pytest.approx(want, abs=1e-5), (name, precision)
+
+
+def test_activations_of_a_layer_are_those_it_reads_alone(net, program, task):
+    """``side`` and ``again`` read one value; only what the first reads is put on the grid."""
+    shown, held = halves(task)
+    net_value = {}
+
+    def note(module, inputs):
+        net_value["low"], net_value["high"] = inputs[0].min(), inputs[0].max()
+
+    def put(module, inputs):
+        return on_grid(inputs[0], net_value["low"], net_value["high"], 2, symmetric=False)
+
+    before = loss_of(net, held)
+    hook = net.side.register_forward_pre_hook(note)
+    net(*shown.inputs)
+    hook.remove()
+    hook = net.side.register_forward_pre_hook(put)
+    after = loss_of(net, held)
+    hook.remove()
+    found = sensitivities(program, task, SCHEME, {"side.weight": CANDIDATES[2:]}, MIXED["loss"])
+    eight = sensitivities(program, task, SCHEME, {"side.weight": [Precision(weights=2)]},
+                          MIXED["loss"])["side.weight"][Precision(weights=2)]
+    weights_alone = loss_with(net, held, "side.weight", 2) - before
+    both = found["side.weight"][Precision(weights=2, activations=2)]
+    assert both - weights_alone == pytest.approx(after - before, abs=1e-5)
+    assert eight == pytest.approx(found["side.weight"][Precision(weights=2)])
+
+
+def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net, program, task):
+    shown, _ = halves(task)
+    tried = {name: [Precision(weights=2)] for name in NAMES}
+    scheme = SCHEME.replace(mode="weight_only")
+    found = sensitivities(program, task, scheme, tried, MIXED["hessian"])
+    for name in NAMES:
+        error = weight_on_grid(net, name, 2) - net.get_parameter(name).detach()
+        trace = average_hessian_traces(program.module(), NAMES, [shown], seed=0)[name]
+        want = trace / 2 * float(error.square().sum())
+        assert found[name][Precision(weights=2)] == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["loss", "hessian"])
+def test_fewer_bits_rise_more_and_floating_point_not_at_all(program, task, method):
+    tried = dict.fromkeys(NAMES, CANDIDATES)
+    found = sensitivities(program, task, SCHEME, tried, MIXED[method])
+    assert list(found) == NAMES
+    for rises in found.values():
+        assert list(rises) == CANDIDATES
+        assert rises[CANDIDATES[0]] == 0.0
+        assert abs(rises[CANDIDATES[1]]) < 0.01
+    totals = [sum(rises[precision] for rises in found.values()) for precision in CANDIDATES]
+    assert totals[1] < totals[2] < totals[3]
+
+
+@pytest.mark.parametrize("method", ["loss", "hessian"])
+def test_the_same_seed_gives_the_same_rises(program, task, method):
+    tried = {"again.weight": CANDIDATES}
+    once, twice, other = (sensitivities(program, task, SCHEME, tried, MIXED[method], seed)
+                          for seed in (3, 3, 4))
+    assert once == twice
+    assert once != other
+
+
+def test_the_program_is_left_as_it_was(program, task):
+    before, graph = program.state_dict(), str(program.graph)
+    before = {name: value.clone() for name, value in before.items()}
+    sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["hessian"])
+    assert str(program.graph) == graph
+    torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
+
+
+def test_the_test_split_is_never_looked_at(program):
+    class Forbidden(torch.utils.data.Dataset):
+        def __len__(self):
+            return 21
+
+        def __getitem__(self, index):
+            if index:  # the first one shows what form the samples have
+                raise AssertionError("the test split was read")
+            return data(1, 3)[0][0], 0
+
+    task = Task(data(160, 0), data(20, 1), Forbidden())
+    found = sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])
+    assert all(math.isfinite(rise) for rise in found["head.weight"].values())
+
+
+def test_one_sample_is_too_few(program):
+    task = Task(data(1, 0), data(2, 1), data(3, 2))
+    with pytest.raises(DataError, match="the train split has 1 sample; two at least are needed"):
+        sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])

@@ -1,0 +1,272 @@
+"""Bias correction: one pass against a pass for each layer, and what it is for."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.fx import Interpreter
+
+from edgewright.errors import DataError
+from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.placement._placement import place
+from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
+from edgewright.quantization.scheme._config import Precision, Quantization
+from edgewright.quantization.simulation._simulate import simulate
+from edgewright.training import LabelLoss, Training, evaluate_module, train
+
+
+def quantised(program, x, **settings):
+    """A simulation whose ranges are the extremes, and the calls of its quantised layers."""
+    config = Quantization(ranges="minmax", **settings)
+    placement = place(program, config)
+    simulation = simulate(program, placement)
+    state = simulation.state()
+    for point in placement.weights:
+        observer = make_observer(config, point.grid)
+        observer.update(state[point.tensor])
+        simulation.weights[point.tensor].set_range(*observer.range())
+        simulation.weights[point.tensor].mode = "quantize"
+    for point in placement.activations:
+        quantizer = simulation.activations[point.name]
+        quantizer.observer, quantizer.mode = make_observer(config, point.grid), "observe"
+    with torch.no_grad():
+        simulation.module(x)
+    for quantizer in simulation.activations.values():
+        quantizer.set_range(*quantizer.observer.range())
+        quantizer.mode = "quantize"
+    return simulation.module, [name for point in placement.weights for name in point.layers]
+
+
+class Means(Interpreter):
+    """The mean of every value over all but the channels."""
+
+    def __init__(self, module, dims):
+        super().__init__(module)
+        self.dims, self.found = dims, {}
+
+    def run_node(self, n):
+        value = super().run_node(n)
+        if n.name in self.dims:
+            dims = [d for d in range(value.ndim) if d != self.dims[n.name] % value.ndim]
+            self.found[n.name] = value.double().mean(dims)
+        return value
+
+
+def mean_errors(module, original, x, dims):
+    both = []
+    for graph in (module, original):
+        means = Means(graph, dims)
+        with torch.no_grad():
+            means.run(x, enable_io_processing=False)
+        both.append(means.found)
+    return {name: both[0][name] - both[1][name] for name in dims}
+
+
+def biases_of(module, layers):
+    nodes = {node.name: node for node in module.graph.nodes}
+    parameters = dict(module.named_parameters())
+    return {name: parameters[str(nodes[name].args[2].target)].detach() for name in layers}
+
+
+def corrected_layer_by_layer(module, original, x, dims):
+    """The slow way: a pass over all data for each layer, front to back."""
+    biases = biases_of(module, dims)
+    for name in dims:
+        biases[name].sub_(mean_errors(module, original, x, dims)[name])
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(3)
+    return torch.randn(96, 3, 8, 8) + 0.3
+
+
+@pytest.fixture
+def folded(small):
+    return add_biases(fold_batch_norm(small))
+
+
+DIMS = {"conv2d": 1, "conv2d_1": 1, "conv2d_2": 1, "linear": -1, "linear_1": -1}
+
+
+def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
+    original = folded.module()
+    fast, layers = quantised(folded, data, weights=4, granularity="tensor")
+    slow, _ = quantised(folded, data, weights=4, granularity="tensor")
+    assert set(layers) == set(DIMS)
+    before = {name: bias.clone() for name, bias in biases_of(fast, DIMS).items()}
+    correct_bias(fast, original, [(data,)])
+    corrected_layer_by_layer(slow, original, data, DIMS)
+    for name in DIMS:
+        have, want = biases_of(fast, DIMS)[name], biases_of(slow, DIMS)[name]
+        assert float((want - before[name]).norm()) > 1e-3
+        torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded, data):
+    original = folded.module()
+    fast, _ = quantised(folded, data, weights=3, granularity="tensor")
+    slow, _ = quantised(folded, data, weights=3, granularity="tensor")
+    before = mean_errors(fast, original, data, DIMS)
+    correct_bias(fast, original, [(batch,) for batch in data.split(16)])
+    corrected_layer_by_layer(slow, original, data, DIMS)
+    left = mean_errors(fast, original, data, DIMS)
+    for name in DIMS:
+        assert float(left[name].norm()) < 0.1 * float(before[name].norm())
+        have, want = biases_of(fast, DIMS)[name], biases_of(slow, DIMS)[name]
+        assert float((have - want).norm()) < 0.1 * float(before[name].norm())
+
+
+def test_uneven_batches_count_by_their_samples(folded, data):
+    original = folded.module()
+    results = []
+    for batches in (data.split(90), data.split(16)):
+        module, _ = quantised(folded, data, weights=3, granularity="tensor")
+        correct_bias(module, original, [(batch,) for batch in batches])
+        results.append(mean_errors(module, original, data, DIMS)["conv2d"])
+    assert [float(left.abs().max()) < 1e-5 for left in results] == [True, True]
+
+
+def test_low_bits_gain_accuracy(colour_task):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(),
+                        nn.Conv2d(12, 12, 3, padding=1, groups=12), nn.ReLU(),
+                        nn.Conv2d(12, 12, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(12, 3))
+    train(net, colour_task, Training(epochs=8, batch_size=32, lr=0.05), LabelLoss())
+    program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
+    x = colour_task.train.example(256)[0]
+    settings = {"weights": 3, "granularity": "tensor", "ends": None}
+    plain, _ = quantised(program, x, **settings)
+    corrected, _ = quantised(program, x, **settings)
+    correct_bias(corrected, program.module(), [(batch,) for batch in x.split(64)])
+    test = colour_task.test.example(200)[0]
+    want = program.run(test)
+    with torch.no_grad():
+        errors = [float((want - module(test)).norm()) for module in (plain, corrected)]
+    assert errors[1] < 0.85 * errors[0]
+    figures = [evaluate_module(module, colour_task.test)[-1] for module in (plain, corrected)]
+    assert figures[1] > figures[0]
+
+
+def test_only_quantised_layers_change(folded, data):
+    layers = {"one": None, "head": Precision(weights=8)}
+    module, names = quantised(folded, data, weights=3, layers=layers)
+    assert "conv2d_1" not in names
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    correct_bias(module, folded.module(), [(data,)])
+    changed = {name for name, value in module.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {"stem.bias", "two.bias", "hidden.bias", "head.bias"}
+
+
+def test_batches_are_let_go_one_by_one(folded, data):
+    module, _ = quantised(folded, data)
+    seen, alive = [], []
+
+    def batches():
+        for start in range(0, 96, 16):
+            alive.append(sum(reference() is not None for reference in seen))
+            batch = data[start:start + 16].clone()
+            seen.append(weakref.ref(batch))
+            yield (batch,)
+            del batch
+
+    correct_bias(module, folded.module(), batches())
+    assert len(alive) == 6
+    assert max(alive) <= 1  # the one before, until the next is there
+
+
+class Shared(nn.Module):
+    """One linear layer twice, on (B, N, C), and a convolution in one dimension, without biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.wave = nn.Conv1d(2, 6, 3, padding=1, bias=False)
+        self.twice = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 3, bias=False)
+
+    def forward(self, x):
+        x = self.wave(x).relu().transpose(1, 2)
+        return self.head(self.twice(self.twice(x).relu()).relu()).mean(1)
+
+
+@pytest.fixture
+def shared():
+    torch.manual_seed(0)
+    return Program.capture(Shared().eval(), torch.zeros(1, 2, 8))
+
+
+def test_biases_are_added_where_there_are_none(shared):
+    x = torch.randn(5, 2, 8)
+    added = add_biases(shared)
+    assert set(added.state_dict()) - set(shared.state_dict()) == {"wave.bias", "head.bias"}
+    assert [added.state_dict()[f"{name}.bias"].shape for name in ("wave", "head")] == [(6,), (3,)]
+    assert torch.equal(added.run(x), shared.run(x))
+    assert add_biases(added) is added
+
+
+def test_an_added_bias_takes_no_other_tensors_name():
+    class Taken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, 3))
+            self.bias = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return nn.functional.linear(x + self.bias, self.weight)
+
+    program = Program.capture(Taken(), torch.zeros(1, 3))
+    added = add_biases(program)
+    assert sorted(added.state_dict()) == ["bias", "bias_1", "weight"]
+    assert torch.equal(added.run(torch.ones(1, 3)), program.run(torch.ones(1, 3)))
+
+
+def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared):
+    program = add_biases(shared)
+    x = torch.randn(64, 2, 8)
+    module, layers = quantised(program, x, weights=3, granularity="tensor")
+    assert layers == ["conv1d", "linear", "linear_1", "linear_2"]
+    dims = {"conv1d": 1, "linear": -1, "linear_1": -1, "linear_2": -1}
+    correct_bias(module, program.module(), [(x,)])
+    left = mean_errors(module, program.module(), x, dims)
+    assert float(left["conv1d"].abs().max()) < 1e-5
+    before = biases_of(program.module(), ["linear"])["linear"]
+    assert not torch.equal(biases_of(module, ["linear"])["linear"], before)
+
+
+def test_no_batch_is_refused(folded, data):
+    module, _ = quantised(folded, data)
+    with pytest.raises(DataError, match=r"^there is no batch of inputs to correct biases by; hand "
+                                        r"in at least one$"):
+        correct_bias(module, folded.module(), [])
+
+
+def test_inputs_that_are_not_finite_are_refused(folded, data):
+    module, _ = quantised(folded, data)
+    broken = data.clone()
+    broken[3, 1] = float("nan")
+    with pytest.raises(DataError, match=r"^the outputs of the layer of 'stem.bias' are not finite; "
+                                        "the inputs, or the weights, hold NaN"):
+        correct_bias(module, folded.module(), [(broken,)])
+
+
+def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net):
+    """lerp reads its second value quantised and its third from a buffer, as a layer would."""
+    torch.manual_seed(0)
+    model = net(lambda m, x: m.h(torch.lerp(x, m.a(x).relu(), m.share)),
+                a=nn.Linear(6, 6), h=nn.Linear(6, 3))
+    model.register_buffer("share", torch.rand(6))
+    x = torch.randn(64, 6)
+    program = Program.capture(model.eval(), x[:2])
+    module, layers = quantised(program, x)
+    before = {name: bias.clone() for name, bias in biases_of(module, layers).items()}
+    correct_bias(module, program.graph_module, [x])
+    after = biases_of(module, layers)
+    assert set(layers) == {"linear", "linear_1"}
+    assert not any(torch.equal(before[name], after[name]) for name in layers)
+    assert torch.equal(dict(module.named_buffers())["share"], model.share)

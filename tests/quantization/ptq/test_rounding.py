@@ -1,0 +1,61 @@
+"""Learned rounding: weights stay on their grids, and outputs come closer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgewright.program import fold_batch_norm
+from edgewright.quantization import Quantization, place
+from edgewright.quantization._quantize import _Quantized
+from edgewright.quantization.calibration import training_inputs
+from edgewright.quantization.ptq._rounding import learn_rounding
+from edgewright.quantization.simulation._simulate import simulate
+
+BITS = Quantization(weights=3, activations=8, ends=None, calibration_samples=128)
+
+
+@pytest.fixture
+def prepared(small, colour_task):
+    program = fold_batch_norm(small)
+    placement = place(program, BITS)
+    simulation = simulate(program, placement)
+    simulation.module.requires_grad_(False)
+    _Quantized(program, placement, BITS, simulation).calibrate(
+        lambda: training_inputs(colour_task, 128))
+    return program, placement, simulation
+
+
+@pytest.mark.parametrize("by_block", [False, True])
+def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared, colour_task, by_block):
+    program, placement, simulation = prepared
+    before = {name: value.clone() for name, value in simulation.state().items()}
+    x, = colour_task.train.example(128)
+    other, = colour_task.test.example(200)
+    wanted = program.run(other)
+    first = float((simulation.module(other) - wanted).norm())
+    learn_rounding(program, placement, simulation, (x,), by_block=by_block, steps=150, seed=0)
+    assert float((simulation.module(other) - wanted).norm()) < 0.9 * first
+    after = simulation.state()
+    for point in placement.weights:
+        quantizer = simulation.weights[point.tensor]
+        scale = quantizer.used_scale().reshape(-1, *[1] * (before[point.tensor].ndim - 1))
+        integers = after[point.tensor] / scale
+        torch.testing.assert_close(integers, integers.round(), rtol=0, atol=1e-4)
+        assert torch.equal(quantizer.integers(after[point.tensor]), integers.round())
+        inside = (before[point.tensor] / scale).clamp(*point.grid.limits)
+        assert float((integers - inside).abs().max()) < 1 + 1e-4
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert set(changed) == {point.tensor for point in placement.weights}
+
+
+def test_the_same_seed_rounds_the_same_way(prepared, colour_task):
+    program, placement, simulation = prepared
+    start = {name: value.clone() for name, value in simulation.module.state_dict().items()}
+    x, = colour_task.train.example(64)
+    found = []
+    for _ in range(2):
+        simulation.module.load_state_dict(start)
+        learn_rounding(program, placement, simulation, (x,), by_block=True, steps=20, seed=3)
+        found.append({name: value.clone() for name, value in simulation.state().items()})
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)

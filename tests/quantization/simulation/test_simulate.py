@@ -1,0 +1,117 @@
+"""A program with fake quantisers: whose quantisers, where, and what stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgewright.errors import DataError
+from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization import Quantization, place
+from edgewright.quantization.simulation._simulate import simulate
+
+
+def simulated(program, config, *inputs):
+    simulation = simulate(program, place(program, config))
+    simulation.calibrate_weights(config)
+    simulation.calibrate_activations(config, [inputs])
+    return simulation
+
+
+def test_quantisers_pass_values_on_until_they_are_calibrated(small, colour_task):
+    program = fold_batch_norm(small)
+    x, = colour_task.test.example(20)
+    simulation = simulate(program, place(program, Quantization()))
+    torch.testing.assert_close(simulation.module(x), program.run(x), rtol=0, atol=0)
+    assert {quantizer.mode for quantizer in simulation.quantizers} == {"pass"}
+    assert simulation.state().keys() == program.state_dict().keys()
+
+
+def test_calibrating_sets_every_range_and_leaves_the_program(small, colour_task):
+    program = fold_batch_norm(small)
+    x, = colour_task.test.example(64)
+    before = {name: value.clone() for name, value in program.state_dict().items()}
+    config = Quantization(ranges="minmax")
+    simulation = simulated(program, config, x)
+    assert {quantizer.mode for quantizer in simulation.quantizers} == {"quantize"}
+    assert all(quantizer.observer is None for quantizer in simulation.quantizers)
+    scale = float(x.max().clamp(min=0) - x.min().clamp(max=0)) / 255
+    assert float(simulation.activations["x"].used_scale()) == pytest.approx(scale, rel=1e-5)
+    for name, quantizer in simulation.weights.items():
+        want = before[name].abs().flatten(1).amax(1) / 127
+        torch.testing.assert_close(quantizer.used_scale().detach(), want)
+    torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_layer_is_what_its_quantised_weight_and_input_make(net):
+    torch.manual_seed(0)
+    model = net(lambda m, x: m.a(x), a=nn.Linear(6, 3)).eval()
+    x = torch.randn(32, 6)
+    simulation = simulated(Program.capture(model, x[:2]), Quantization(weights=4, ends=None), x)
+    read, weight = simulation.activations["inputs_0"], simulation.weights["a.weight"]
+    want = read(x) @ weight(model.a.weight).T + model.a.bias
+    torch.testing.assert_close(simulation.module(x), want)
+
+
+@pytest.mark.parametrize("name", ["quantizers", "edgewright_quantizers"])
+def test_a_model_may_have_quantizers_of_its_own(net, name):
+    torch.manual_seed(0)
+    model = net(lambda m, x: getattr(m, name)(x).relu(),
+                **{name: nn.Sequential(nn.Linear(6, 3)), f"{name}_1": nn.ReLU()})
+    x = torch.randn(32, 6)
+    simulation = simulated(Program.capture(model.eval(), x[:2]), Quantization(), x)
+    assert simulation.state().keys() == {f"{name}.0.weight", f"{name}.0.bias"}
+    assert simulation.module(x).shape == (32, 3)
+
+
+def _windows(m, x):
+    """Windows lie along the first dimension, then the sequence does, as in Swin and LSTMs."""
+    y = m.a(x.reshape(-1, 3, 4)).relu()
+    return m.h(m.b(y.reshape(-1, 6, 4).transpose(0, 1)).relu()).mean(0)
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("samples", [2, 5])
+def test_each_step_counts_the_values_of_one_sample(net, target, samples):
+    """LSQ's N, wherever the samples lie, and whatever their number."""
+    torch.manual_seed(0)
+    model = net(_windows, a=nn.Linear(4, 4), b=nn.Linear(4, 5), h=nn.Linear(5, 3)).eval()
+    x = torch.randn(samples, 6, 4)
+    program = Program.capture(model, x)
+    config = Quantization(target=target, method="qat")
+    simulation = simulate(program, place(program, config), "lsq")
+    simulation.calibrate_weights(config)
+    simulation.calibrate_activations(config, [(x,)])
+    told = {}
+    for name, quantizer in simulation.activations.items():
+        quantizer.register_forward_hook(
+            lambda module, args, out, name=name: told.update({name: args[1]}))
+    simulation.module(x)
+    assert (told["relu"], told["relu_1"], told["linear_2"]) == (6 * 4, 6 * 5, 6 * 3)
+
+
+def _written(m, x):
+    y = m.a(x).relu()
+    y[:, :3] *= -2
+    return m.h(y)
+
+
+def test_a_value_that_is_written_into_is_not_quantised(net):
+    torch.manual_seed(0)
+    model = net(_written, a=nn.Linear(6, 6), h=nn.Linear(6, 3)).eval()
+    x = torch.randn(64, 6)
+    program = Program.capture(model, x[:2])
+    simulation = simulated(program, Quantization(), x)
+    assert list(simulation.activations) == ["inputs_0"]
+    error = simulation.module(x).detach() - program.run(x)
+    assert float(error.norm() / program.run(x).norm()) < 0.03
+
+
+def test_a_weight_that_is_not_finite_is_named(small):
+    program = fold_batch_norm(small)
+    state = {name: value.clone() for name, value in program.state_dict().items()}
+    state["two.weight"][0, 0, 0, 0] = float("nan")
+    simulation = simulate(broken := program.with_state(state), place(broken, Quantization()))
+    with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 numbers are NaN"):
+        simulation.calibrate_weights(Quantization())
