@@ -15,7 +15,7 @@ from edgewright.quantization.scheme._precision import BITS
 from edgewright.quantization.scheme._targets import (
     RULES,
     activation_grid,
-    check,
+    check_scheme,
     rules_of,
     weight_grid,
 )
@@ -102,7 +102,7 @@ BROKEN = [
 @pytest.mark.parametrize(("name", "settings", "message"), BROKEN)
 def test_a_broken_rule_is_named_with_its_value_and_a_way_out(name, settings, message):
     with pytest.raises(UsageError) as caught:
-        check(Quantization(**settings))
+        check_scheme(Quantization(**settings))
     assert str(caught.value).startswith(f"rule {name}: {message}")
     assert caught.value.exit_code == 2
 
@@ -162,19 +162,19 @@ def test_there_are_rules_for_every_target():
     {"granularity": "channel", "group_size": 7}, GROUPED | {"operators": ("convolution", "linear")},
 ])
 def test_what_onnx_runtime_takes(settings):
-    assert check(Quantization(**settings)) is None
-    assert check(Quantization(**settings, target="onnxruntime-arm")) is None
+    assert check_scheme(Quantization(**settings)) is None
+    assert check_scheme(Quantization(**settings, target="onnxruntime-arm")) is None
 
 
 @pytest.mark.parametrize("target", get_args(Target))
 @pytest.mark.parametrize("weights", [8, 4, 3, 2])
 def test_every_target_stores_weights_of_few_bits(target, weights):
-    assert check(Quantization(weights=weights, target=target)) is None
+    assert check_scheme(Quantization(weights=weights, target=target)) is None
 
 
 def test_activations_with_weight_only_are_not_looked_at():
     config = Quantization(mode="weight_only", activations=4, target="litert")
-    assert check(config) is None
+    assert check_scheme(config) is None
 
 
 @pytest.mark.parametrize(("settings", "bits", "want"), [
@@ -219,7 +219,7 @@ def test_whatever_passes_fits_its_targets_types():
                               operators=("linear",))
         if any(rule.broken(config) for rule in rules_of(target)):
             with pytest.raises(UsageError, match=f"^rule (scheme|{target})/"):
-                check(config)
+                check_scheme(config)
             continue
         passed += 1
         signed = RULES[target].signed_activations
