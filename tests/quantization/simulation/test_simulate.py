@@ -9,13 +9,14 @@ from torch import nn
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import Quantization, place
+from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
 from edgewright.quantization.simulation._simulate import simulate
 
 
 def simulated(program, config, *inputs):
     simulation = simulate(program, place(program, config))
-    simulation.calibrate_weights(config)
-    simulation.calibrate_activations(config, [inputs])
+    calibrate_weights(simulation, config)
+    calibrate_activations(simulation, config, [inputs])
     return simulation
 
 
@@ -81,8 +82,8 @@ def test_each_step_counts_the_values_of_one_sample(net, target, samples):
     program = Program.capture(model, x)
     config = Quantization(target=target, method="qat")
     simulation = simulate(program, place(program, config), "lsq")
-    simulation.calibrate_weights(config)
-    simulation.calibrate_activations(config, [(x,)])
+    calibrate_weights(simulation, config)
+    calibrate_activations(simulation, config, [(x,)])
     told = {}
     for name, quantizer in simulation.activations.items():
         quantizer.register_forward_hook(
@@ -114,4 +115,4 @@ def test_a_weight_that_is_not_finite_is_named(small):
     state["two.weight"][0, 0, 0, 0] = float("nan")
     simulation = simulate(broken := program.with_state(state), place(broken, Quantization()))
     with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 numbers are NaN"):
-        simulation.calibrate_weights(Quantization())
+        calibrate_weights(simulation, Quantization())
