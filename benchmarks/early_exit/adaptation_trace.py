@@ -1,8 +1,8 @@
 """A session under load: a busy process takes half of its core, half-way, for a while.
 
-A bundle of two ResNets in 8 bits, with exits at several drops, runs 16 images a call on one pinned
-core, as fast as it can, under a deadline. After a third of the time a second process, pinned to the
-same core, does nothing but count; after another third it is killed. Stored are the latency's
+A bundle of two ResNets in 8 bits, with exits at several drops, runs 16 images per call on one
+pinned core, as fast as it can, under a deadline. After a third of the time a second process, pinned
+to the same core, only counts; after another third it is killed. Stored are the latency's
 percentiles in each third, with the controller and without, how long it took to move, and every
 change of operating point with its reason.
 
@@ -38,7 +38,7 @@ from edgewright.task import load_model, load_task
 
 DROPS: Final = {"half": 0.01, "cheap": 0.05}
 MARGIN: Final = 1.5  # of the deadline, over the default point's p95 in peace
-BATCH: Final = 16  # images a call: longer than the slices in which a core is shared
+BATCH: Final = 16  # images per call: longer than the slices in which a core is shared
 _PACKAGES: Final = ("edgewright", "torch", "onnxruntime", "numpy")
 
 
@@ -60,7 +60,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--programs", required=True, type=Path,

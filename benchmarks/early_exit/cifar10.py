@@ -1,16 +1,16 @@
 """Early exits on CIFAR-10 ResNets: accuracy against mean cost, the whole curve, on the runtime.
 
 Exits are placed automatically (``EarlyExits(count="auto")``) on the published weights and trained
-for a few epochs, the backbone frozen or with them, on what the published network said of a few
-views of every image, which is asked once and kept. The files are exported, temperatures and
-thresholds chosen on 5,000 images held out of train for every drop allowed, and all of it judged on
-the 10,000 test images on ONNX Runtime: accuracy, mean multiply-accumulates, and mean latency of
-single samples on one pinned core, in turn with the file of the network without exits in the same
-precision. The published weights have seen the held-out images, so that thresholds are chosen on
-images that are too easy: the drop on test is the one to read.
+for a few epochs, the backbone frozen or with them, on the published network's outputs for a few
+views of every image, computed once and cached. The files are exported, temperatures and thresholds
+chosen on 5,000 images held out of train for every drop allowed, and all of it judged on the 10,000
+test images on ONNX Runtime: accuracy, mean multiply-accumulates, and mean latency of single samples
+on one pinned core, in turn with the file of the network without exits in the same precision. The
+published weights have seen the held-out images, so that thresholds are chosen on images that are
+too easy: the drop on test is the one to read.
 
-A row is a model, a kind of training and a precision, with one curve for each policy; rows are
-stored one by one, and one that is there is not run again.
+A row is a model, a kind of training and a precision, with one curve for each policy; each row is
+stored once measured and not measured again.
 
 Example:
     python -m benchmarks.early_exit.cifar10 --data DIR --weights DIR --only 'resnet56-freeze-*'
@@ -165,7 +165,7 @@ def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.Early
 
 def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew.EarlyExits,
           logits: tuple[Said, Said], seed: int) -> list[dict[str, Any]]:
-    """Every operating point of one policy, judged on what the file's exits said of the test split.
+    """Every operating point of one policy, evaluated on the file's outputs on the test split.
 
     A session gives the very same answers, which its tests show.
     """
@@ -216,8 +216,9 @@ def table(rows: Rows) -> str:
                 f"| {point.key} | {policy} | {100 * full['accuracy']:.2f} | "
                 f"{100 * best['accuracy']:.2f} | "
                 f"{100 * (best['accuracy'] - full['accuracy']):+.2f} | "
-                f"{best['macs'] / full['macs']:.1%} | {best['latency_ratio']:.1%} | "
-                f"{', '.join(f'{share:.0%}' for share in best['shares'])} |")
+                f"{100 * best['macs'] / full['macs']:.1f} % | "
+                f"{100 * best['latency_ratio']:.1f} % | "
+                f"{', '.join(f'{100 * share:.0f} %' for share in best['shares'])} |")
     return "\n".join(lines)
 
 

@@ -2,11 +2,11 @@
 
 A ResNet-56 in 8 bits with trained exits is calibrated on 5,000 images held out of train, with a
 guarantee of at most one point of accuracy. Then it runs the 10,000 test images as they are, and
-corrupted at three strengths: Gaussian noise, Gaussian blur, less contrast. Stored are what leaving
-early really costs on each, and after how many images the session says that the guarantee no longer
-applies. The published weights have seen the held-out images, which are easier to them than the test
-images: that is a drift too, so the calibration here is on half of the test images, and all else on
-the other half.
+corrupted at three strengths: Gaussian noise, Gaussian blur, less contrast. Stored are the accuracy
+that early exits lose on each, and after how many images the session reports that the guarantee no
+longer applies. The published weights have seen the held-out images, which are easier to them than
+the test images: that is a drift too, so the calibration here is on half of the test images, and all
+else on the other half.
 
 Example:
     python -m benchmarks.early_exit.drift --data DIR --programs DIR
@@ -65,7 +65,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--programs", required=True, type=Path,
                         help="folder where benchmarks.early_exit.cifar10 keeps programs with exits")
@@ -81,9 +82,9 @@ def everything(split: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def corrupted(images: NDArray[np.float32], name: str, strength: float) -> NDArray[np.float32]:
-    """Normalised images, made worse: noise in units of the pixels' range, blur in pixels, contrast.
+    """Normalized images, made worse: noise in units of the pixels' range, blur in pixels, contrast.
 
-    One unit of a normalised channel is about a quarter of the pixels' range, hence the 4.
+    One unit of a normalized channel is about a quarter of the pixels' range, hence the 4.
     """
     if name == "noise":
         noise = np.random.default_rng(SEED).normal(size=images.shape)
@@ -95,7 +96,7 @@ def corrupted(images: NDArray[np.float32], name: str, strength: float) -> NDArra
 
 
 def judged(bundle: Any, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
-    """What leaving early costs on these images, and what the session says of them."""
+    """What leaving early costs on these images, and whether the session reports drift."""
     session = Session(bundle)
     early, full, said_after = [], [], None
     for start in range(0, len(inputs), BATCH):

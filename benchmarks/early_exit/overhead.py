@@ -1,4 +1,4 @@
-"""What the controller costs: staged segments that nobody leaves early, against one file.
+"""What exits cost that no sample takes: staged segments against one file.
 
 ResNet-20 in 8 bits with automatic exits: every sample goes through all segments, all exits are
 asked, and none is left. In turn with it run the same network without exits, as one file through the
@@ -54,7 +54,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--rounds", type=int, default=2000)

@@ -9,9 +9,9 @@ Runtime. The published weights have seen the held-out images too, so that accura
 flattering, for every method alike. Latency is not judged here, so channels go one by one
 (``round_to=1``) on both sides.
 
-Rows are stored one by one, and one that is there is not run again, so the benchmark can be run in
-pieces. Where the two sides are closer than a seed's luck, the best variants are run with three, and
-the table has their means. The peer is for this benchmark alone::
+Each row is stored once measured and not measured again, so the benchmark can be run in pieces.
+Where the two sides differ by less than one seed does from another, the best variants are run with
+three seeds, and the table has their means. The peer is for this benchmark alone::
 
     pip install torch-pruning==1.6.1
 
@@ -47,8 +47,8 @@ STORED: Final = RESULTS / "prune_cifar10.json"
 _WHOLE_STREAM: Final = {"ignore": ("conv1", "*.conv2")}
 _SOLVED: Final = {"criterion": "gauss_newton", "normalize": False, "allocation": "solved"}
 SAMPLES: Final = 1024  # training images every data-driven criterion looks at, a step
-# Ours by name. What the logits say decides where little or no training follows; the norms of the
-# filters, which leave more parameters for the same multiply-accumulates, where more does. On
+# Ours by name. Where little or no training follows, channels are chosen by their effect on the
+# logits; where more does, by norms, which leave more parameters for the same MACs. On
 # ResNet-20 at 2x, four times the samples to compensate with are worth 0.4 points after 3 epochs.
 # Many steps and a strong ridge start lower and end higher (docs/decisions/0011).
 OURS: Final[dict[str, dict[str, Any]]] = {
@@ -63,7 +63,7 @@ _PACKAGES: Final = ("edgewright", "torch", "torch-pruning", "onnx", "onnxruntime
 
 @dataclass(frozen=True)
 class Point:
-    """What is asked of every method.
+    """The setting that every method is compared at.
 
     Attributes:
         model: Factory in ``examples/resnet.py``.

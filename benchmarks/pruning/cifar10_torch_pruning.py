@@ -54,7 +54,7 @@ def prune_with_peer(name: str, model: nn.Module, task: Task, kept: float, *, sam
         if _macs(model, example) <= goal:
             break
     else:
-        raise RuntimeError(f"{name} cannot reach {kept:.1%} of the multiply-accumulates")
+        raise RuntimeError(f"{name} cannot reach {100 * kept:.1f} % of the multiply-accumulates")
     return Program.capture(model.eval(), example)
 
 

@@ -1,10 +1,10 @@
 """Mixed precision against uniform bits: ResNet-20 on CIFAR-10, post-training, on the runtime.
 
-Weights may take as many bytes as with 5 bits each, or as many bit operations, or the layers, some
-of them in floating point, as long as between the two; activations have 8 bits. Which layer gets
-how many comes from the training split alone; the test split is only measured on. The row
-"sensitivity" holds the predicted rise of the loss by layer and bits. Rows are stored one by one,
-and one that is there is not run again.
+The limit is the bytes of weights of 5 bits each, or the bit operations of these, or a latency of 75
+% of floating point, with some layers left in it; activations have 8 bits. The bits of each layer
+are chosen on the training split alone; the test split is only measured on. The row "sensitivity"
+holds the predicted rise of the loss by layer and bits. Each row is stored once measured and not
+measured again.
 
 Example:
     python -m benchmarks.quantization.mixed_precision --data DIR \
@@ -113,13 +113,13 @@ def measure(program: ew.Program, task: ew.Task, *, name: str, seed: int) -> dict
 
 
 def size_limit(program: ew.Program) -> float:
-    """Bytes with `AVERAGE` bits a weight, and a scale and a bias for each output channel."""
+    """Bytes with `AVERAGE` bits per weight, and a scale and a bias for each output channel."""
     weights = weights_of(program).values()
     return sum(shape.numel() * AVERAGE / 8 + 8 * shape[0] for shape in weights)
 
 
 def average(program: ew.Program, bits: dict[str, Any], config: ew.Quantization) -> float:
-    """Bits a weight; the layers at either end have ``config.ends`` at least."""
+    """Bits per weight; the layers at either end have ``config.ends`` at least."""
     shapes = weights_of(program)
     ends = {next(iter(shapes)), next(reversed(shapes))}
     usual = {name: max(config.weights, (config.ends or 0) * (name in ends)) for name in shapes}

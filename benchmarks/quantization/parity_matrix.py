@@ -1,9 +1,9 @@
 """Whether the simulated program and the file on its runtime agree, target by target.
 
-A model is quantised to post-training int8 by each target's own rules, and both the program (in
+A model is quantized to post-training int8 by each target's own rules, and both the program (in
 torch) and its file (on the target's runtime, one thread) are run on all 10,000 test images of
-CIFAR-10. Rows are stored one by one, and one that is there is not run again; a runtime that is
-not installed is named and left out, so that each row can be run where its runtime is::
+CIFAR-10. Each row is stored once measured and not measured again; a runtime that is not installed
+is named and left out, so that each row can be run where its runtime is::
 
     pip install 'edgewright[compress,openvino]'       # or executorch, or litert
 
@@ -100,7 +100,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def run(model: str, target: Target, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Quantise a model for a target, and hold its file against the simulation."""
+    """Quantize a model for a target, and compare its file with the simulation."""
     task = load_task(f"cifar10:{arguments.data}", normalize="imagenet", seed=arguments.seed)
     module = load_model(f"{RESNETS}:{model}",
                         arguments.weights / f"{model}-cifar10.safetensors").eval()
@@ -141,8 +141,9 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [f"{'row':24}{'rel. error':>12}{'agreement':>11}{'simulated':>11}{'on runtime':>12}"
              f"{'bytes':>11}"]
-    lines += [f"{key:24}{row['relative_error']:12.2e}{row['agreement']:11.2%}"
-              f"{row['accuracy_simulated']:11.2%}{row['accuracy']:12.2%}{row['file_bytes']:11,}"
+    lines += [f"{key:24}{row['relative_error']:12.2e}{100 * row['agreement']:9.2f} %"
+              f"{100 * row['accuracy_simulated']:9.2f} %{100 * row['accuracy']:10.2f} %"
+              f"{row['file_bytes']:11,}"
               for key, row in found.items()]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What a training step with fake quantisers costs: ResNet-20, batch 128, one thread, in turn.
+"""What a training step with fake quantizers costs: ResNet-20, batch 128, one thread, in turn.
 
 torchao's PT2E step is timed too where it is installed (``pip install torchao``).
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 def fake_quantized(program: ew.Program, config: ew.Quantization,
                    images: torch.Tensor) -> nn.Module:
-    """The program with quantisers at work, their ranges taken from one batch."""
+    """The program with quantizers at work, their ranges taken from one batch."""
     simulation = simulate(program, place(program, config), config.quantizer)
     for quantizer in simulation.quantizers:
         quantizer.observer, quantizer.mode = make_observer(config, quantizer.grid), "observe"

@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of a file's operators, and what they give one by one, none fused."""
+"""Which operators ONNX Runtime fuses a file's into, and the file run with none of them fused."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def count_operators(model: bytes) -> dict[str, int]:
         {'Relu': 1}
     """
     with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder, "optimised.onnx")
-        _session(model, "ORT_ENABLE_ALL", optimised)
-        graph = onnx.load(optimised).graph
+        optimized = Path(folder, "optimized.onnx")
+        _session(model, "ORT_ENABLE_ALL", optimized)
+        graph = onnx.load(optimized).graph
     found: Counter[str] = Counter()
     pending = [graph]
     while pending:
@@ -59,7 +59,7 @@ def fused_share(operators: Mapping[str, int]) -> float | None:
 
 
 class UnfusedEngine:
-    """An ONNX file run as it is written: a quantised layer rounds its operands, and sums in float.
+    """An ONNX file run as it is written: a quantized layer rounds its operands, and sums in float.
 
     Args:
         model: The bytes of an ``.onnx`` file.
@@ -74,7 +74,7 @@ class UnfusedEngine:
         return tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
 
 
-def _session(model: bytes, level: str, optimised: Path | None = None) -> Any:
+def _session(model: bytes, level: str, optimized: Path | None = None) -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort  # noqa: PLC0415 - it reads the variable above
 
@@ -82,6 +82,6 @@ def _session(model: bytes, level: str, optimised: Path | None = None) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.intra_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    if optimised is not None:
-        options.optimized_model_filepath = str(optimised)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

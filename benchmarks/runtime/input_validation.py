@@ -1,8 +1,8 @@
 """What it costs that a session refuses NaN and infinity: calls with the check, and without it.
 
-ResNet-20 of the examples, in floating point, without exits and with automatic ones that nobody
+ResNet-20 of the examples, in floating point, without exits and with automatic ones that no sample
 takes (untrained: the check's cost does not depend on the weights), at batch 1 and 8; and a network
-that does next to nothing on images of 224 x 224, where the check is the dearest part.
+that does next to nothing on images of 224 x 224, where the check is the most expensive part.
 
 Example:
     python -m benchmarks.runtime.input_validation
@@ -59,7 +59,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=RESULTS / "input_validation.json")
     return parser.parse_args()

@@ -1,16 +1,15 @@
-"""What a small student learns of larger teachers: CIFAR-10, ResNet-20 of half the width.
+"""What a small student learns from larger teachers: CIFAR-10, ResNet-20 of half the width.
 
 Every row trains the same freshly drawn student, with the same seed, schedule and number of epochs;
 only what teaches it differs. 5,000 of the training images are held out: they select the epoch. The
 10,000 test images are only measured on. The teachers' published weights have seen the held-out
 images too, which flatters no row: all are selected by the student's own accuracy.
 
-Live rows ask the teacher at every step, about a view of its own for every epoch. Cached rows
-ask it once about a few views, which the epochs take in turn; making the cache is timed by itself
-(None where it was there).
+Live rows run the teacher at every step, on another view of each image per epoch. Cached rows run it
+once on a few views, which the epochs use in turn; making the cache is timed separately (None where
+it existed).
 
-Rows are stored one by one, and one that is there is not run again, so the benchmark can be run in
-pieces.
+Each row is stored once measured and not measured again, so the benchmark can be run in pieces.
 
 Example:
     python -m benchmarks.training.distillation_cifar10 --data DIR --weights DIR \
@@ -51,7 +50,7 @@ class Lesson:
     """What teaches the student.
 
     Attributes:
-        distillation: What is learnt; None learns from the labels alone.
+        distillation: What is learned; None learns from the labels alone.
         teachers: Names of the teachers.
         cached: Whether they are asked once.
         seeds: Of the student's first weights and of its training, one row each.
@@ -99,7 +98,7 @@ def parse() -> argparse.Namespace:
     parser = row_arguments(__doc__, STORED)
     parser.add_argument("--threads", type=int, help="of torch; all cores if left out")
     parser.add_argument("--caches", type=Path, help="folder of the teachers' caches",
-                        default=Path(tempfile.gettempdir(), "edgewright-distil-cifar10"))
+                        default=Path(tempfile.gettempdir(), "edgewright-distill-cifar10"))
     parser.add_argument("--samples", type=int, help=argparse.SUPPRESS)  # to see that it runs
     return parser.parse_args()
 

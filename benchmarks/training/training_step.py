@@ -68,7 +68,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line's."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data" / "cifar10"))
     parser.add_argument("--models", nargs="+", default=["resnet20", "resnet56"])
     parser.add_argument("--rounds", type=int, default=20)
@@ -102,7 +103,7 @@ def policies() -> Iterator[Policy]:
 
 
 def rate(split: Split, view: View | None, batch: int) -> float:
-    """Images a second of one pass in random order."""
+    """Images per second of one pass in random order."""
     since = time.perf_counter()
     for _ in split.batches(batch, shuffle_seed=SEED, view=view):
         pass

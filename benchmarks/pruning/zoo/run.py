@@ -2,7 +2,7 @@
 
 Every classification model of torchvision with at most 120 M parameters, and a choice of timm's,
 random weights, at the model's own image size. Each side runs in a process of its own, on one
-thread, Edgewright and Torch-Pruning first in turn. Rows are stored one by one; a model with a
+thread, Edgewright and Torch-Pruning first in turn. Each row is stored once measured; a model with a
 complete row is skipped. The peer and the models' sources are for this benchmark alone::
 
     pip install torchvision==0.28.0 timm==1.0.31 torch-pruning==1.6.1
@@ -29,7 +29,7 @@ from benchmarks.common.result_rows import versions
 from benchmarks.pruning.zoo.edgewright_side import run_ours
 from benchmarks.pruning.zoo.models import LARGEST, ZooModel, all_models
 from benchmarks.pruning.zoo.rows import Ours, Peer, last_error, last_row
-from benchmarks.pruning.zoo.summary import summarise
+from benchmarks.pruning.zoo.summary import summarize
 from benchmarks.pruning.zoo.torch_pruning_side import run_peer
 from edgewright.core import write_atomically
 from edgewright.measure import machine
@@ -67,7 +67,7 @@ def main() -> None:
             write_atomically(arguments.results,
                              (json.dumps({**head, "models": ordered}, indent=1) + "\n").encode())
             print(key, json.dumps(rows[key]), flush=True)
-    summarise({str(model): rows[str(model)] for model in chosen if str(model) in rows})
+    summarize({str(model): rows[str(model)] for model in chosen if str(model) in rows})
 
 
 def parse() -> argparse.Namespace:
@@ -80,8 +80,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stage", default="onnx", choices=["capture", "prune", "onnx"],
                         help="how far to take each model")
     parser.add_argument("--no-peer", action="store_true", help="leave Torch-Pruning out")
-    parser.add_argument("--jobs", type=int, default=1, help="more than one spoils the times")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds a side may take")
+    parser.add_argument("--jobs", type=int, default=1, help="times compare only with one")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds per side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=STORED)
     parser.add_argument("--child", choices=["ours", "peer"], help=argparse.SUPPRESS)

@@ -45,7 +45,7 @@ class Pair:
         return bool(self.ours.channels_removed) and error is not None and error <= TOLERANCE
 
 
-def summarise(rows: Mapping[str, Mapping[str, Any]]) -> None:
+def summarize(rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Print counts and medians of both sides, then the failures."""
     pairs = {name: Pair(Ours(**row["ours"]), Peer(**row.get("peer", {})))
              for name, row in rows.items()}
@@ -95,7 +95,7 @@ def _left(row: Ours | Peer) -> float | None:
 
 def _share(flags: Iterable[bool]) -> str:
     found = list(flags)
-    return f"{sum(found)} / {len(found)} ({sum(found) / max(len(found), 1):.1%})"
+    return f"{sum(found)} / {len(found)} ({100 * sum(found) / max(len(found), 1):.1f} %)"
 
 
 def _median(values: Iterable[float | None]) -> str:

@@ -1,4 +1,4 @@
-"""Torch-Pruning's side of the zoo, as its README has it, and nothing for any model alone."""
+"""Torch-Pruning's side of the zoo, used as its README shows, with no settings for single models."""
 
 from __future__ import annotations
 

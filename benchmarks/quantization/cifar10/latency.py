@@ -18,7 +18,7 @@ _WARMUP: Final = 20
 def time_files(files: Mapping[str, Path], images: Split, rounds: int) -> dict[str, dict[str, Any]]:
     """Median, 10th and 90th percentile in ms of every file, and its ratios to `REFERENCES`.
 
-    Batch 1, one thread on one core; every file runs once a round, on the round's image.
+    Batch 1, one thread on one core; every file runs once per round, on the round's image.
     """
     samples = [(batch.inputs[0].numpy(),)
                for batch in images.select(range(_IMAGES)).batches(1)]

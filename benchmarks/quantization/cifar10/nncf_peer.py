@@ -1,6 +1,6 @@
-"""NNCF's post-training quantisation of the model in OpenVINO, and OpenVINO to run the result.
+"""NNCF's post-training quantization of the model in OpenVINO, and OpenVINO to run the result.
 
-The model is read from the same ONNX file in floating point, quantised with NNCF's defaults but for
+The model is read from the same ONNX file in floating point, quantized with NNCF's defaults but for
 the number of images (its 300 would be fewer than the others see), and stored as OpenVINO stores
 it. Float parts are computed in float32: bfloat16, its default where there is hardware for it,
 would be another model.
@@ -23,16 +23,16 @@ _ONE_THREAD: Final = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS"
 
 
 def quantize_nncf(float_file: bytes, calibration: Split) -> dict[str, bytes]:
-    """The quantised model's two OpenVINO files, by suffix."""
+    """The quantized model's two OpenVINO files, by suffix."""
     os.environ.setdefault("NNCF_CI", "1")  # no telemetry
     nncf, openvino = map(importlib.import_module, ("nncf", "openvino"))
     images = [batch.inputs[0].numpy() for batch in calibration.batches(1)]
     with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder, "float.onnx"), Path(folder, "quantised.xml")
+        source, result = Path(folder, "float.onnx"), Path(folder, "quantized.xml")
         source.write_bytes(float_file)
         model = openvino.convert_model(source)
-        quantised = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))
-        openvino.save_model(quantised, result)
+        quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))
+        openvino.save_model(quantized, result)
         return {suffix: result.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
 
 

@@ -1,6 +1,6 @@
-"""ONNX Runtime's own static quantiser, set as its documentation advises for a CPU with VNNI.
+"""ONNX Runtime's own static quantizer, set as its documentation advises for a CPU with VNNI.
 
-That is: pre-processing, then quantise-dequantise pairs around uint8 activations and int8 weights,
+That is: pre-processing, then quantize-dequantize pairs around uint8 activations and int8 weights,
 a scale for each output channel as for convolutional networks, ranges by minimum and maximum.
 """
 
@@ -21,7 +21,7 @@ _BATCH: Final = 64
 
 
 class _Reader:
-    """Calibration images as the quantiser asks for them: batch by batch, None at the end."""
+    """Calibration images as the quantizer asks for them: batch by batch, None at the end."""
 
     def __init__(self, name: str, split: Split) -> None:
         self._batches: Iterator[dict[str, NDArray[Any]]] = (
@@ -32,12 +32,12 @@ class _Reader:
 
 
 def quantize_static(float_file: bytes, calibration: Split) -> bytes:
-    """The quantised ONNX file of an ONNX file in floating point."""
+    """The quantized ONNX file of an ONNX file in floating point."""
     quantization = _import("onnxruntime.quantization")
     preprocess = _import("onnxruntime.quantization.shape_inference").quant_pre_process
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, result = (Path(folder, f"{name}.onnx") for name in
-                                    ("float", "prepared", "quantised"))
+                                    ("float", "prepared", "quantized"))
         source.write_bytes(float_file)
         preprocess(source, prepared)
         quantization.quantize_static(

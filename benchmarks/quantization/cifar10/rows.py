@@ -58,13 +58,13 @@ class Subject:
         module = load_model(f"{RESNETS}:{name}", weights / f"{name}-cifar10.safetensors").eval()
         program = ew.Program.capture(module, task.train.example(1))
         calibration = task.train.sample(SAMPLES, seed=seed)
-        calibration.example(SAMPLES)  # decodes them now, at nobody's cost
+        calibration.example(SAMPLES)  # decodes them now, so that no method is charged for it
         return cls(name, module, program, to_onnx(program), task, calibration, seed)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What a method makes of a subject.
+    """The result of a method on a subject.
 
     Attributes:
         files: Content by suffix; the first is what the runtime is given. Empty where the method

@@ -1,15 +1,14 @@
-"""Quantisation of CIFAR-10 ResNets against ONNX Runtime, NNCF and torchao, on the runtime.
+"""Quantization of CIFAR-10 ResNets against ONNX Runtime, NNCF and torchao, on the runtime.
 
-Every method starts from the same weights. What calibrates sees the same 1,024 training images;
-what trains has the original as its teacher and at most 3 epochs. 5,000 training images are held
-out (the published weights have seen them, so that accuracy on these is flattering, for every
-method alike); the 10,000 test images are only measured on: the file on its runtime, and the
-simulation of its integers in floating point, wherever the method has one.
+Every method starts from the same weights. What calibrates sees the same 1,024 training images; what
+trains has the original as its teacher and at most 3 epochs. 5,000 training images are held out (the
+published weights have seen them, so that accuracy on these is flattering, for every method alike);
+the 10,000 test images are only measured on: the file on its runtime, and the simulation of its
+integers in floating point, wherever the method has one.
 
-Rows are stored one by one, and one that is there is not run again, so the benchmark can be run in
-pieces. Files are kept, so that ``--latency`` can be taken apart from the rest, on a quiet machine:
-all files of a model in one process, one pinned thread, in turn. The peers are for this benchmark
-alone::
+Each row is stored once measured and not measured again, so the benchmark can be run in pieces.
+Files are kept, so that ``--latency`` can be run separately, on an idle machine: all files of a
+model in one process, one pinned thread, in turn. The peers are for this benchmark alone::
 
     pip install nncf==3.4.0 openvino==2026.4.1 torchao==0.18.0
 
@@ -97,7 +96,7 @@ def _missing(model: str, methods: tuple[str, ...], arguments: argparse.Namespace
 
 def rows_of(todo: dict[str, list[str]],
             arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Quantise, store the file and judge it, row by row."""
+    """Quantize, store the file and judge it, row by row."""
     for model, methods in todo.items():
         subject = Subject.load(model, arguments.data, arguments.weights, arguments.seed)
         for method in methods:
@@ -107,7 +106,7 @@ def rows_of(todo: dict[str, list[str]],
 
 
 def make(method: str, subject: Subject) -> Candidate:
-    """What one method makes of a model."""
+    """The row of one method on one model."""
     if method in OURS:
         return quantize_ours(method, subject)
     if method == "float":

@@ -1,4 +1,4 @@
-"""torchao's PT2E with two of its quantisers, and its way to ONNX.
+"""torchao's PT2E with two of its quantizers, and its way to ONNX.
 
 Both as their tutorials call them; XNNPACK's with a scale for each output channel of a weight, as
 ExecuTorch's guide sets it, and as every other method here has it.

@@ -1,4 +1,4 @@
-"""The models that the quantisation zoo takes: one or two of every kind, with random weights.
+"""The models that the quantization zoo takes: one or two of every kind, with random weights.
 
 Those of torchvision and timm are built as `zoo_models` builds them, with settled batch norms; the
 recurrent ones, the one for audio and the one with two inputs are written out here.

@@ -38,7 +38,7 @@ class Steps(NamedTuple):
 
 
 def compare_steps(program: ew.Program, file: bytes, inputs: tuple[Tensor, ...]) -> Steps | None:
-    """Hold every quantised result of the runtime against the program's, all before it the same.
+    """Compare every quantized result of the runtime with the program's, given the same inputs.
 
     Returns:
         None where the translation left some out, constant or there twice: which is not known.
@@ -58,7 +58,7 @@ def compare_steps(program: ew.Program, file: bytes, inputs: tuple[Tensor, ...]) 
 
 
 def cut_at_integers(file: bytes) -> bytes:
-    """The file with every quantised result as an output, and what reads it as an input.
+    """The file with every quantized result as an output, and what reads it as an input.
 
     Example:
         >>> import onnx.parser
@@ -84,7 +84,7 @@ def cut_at_integers(file: bytes) -> bytes:
 
 
 def _integers(graph: onnx.GraphProto, types: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Every quantised result, behind the clamp where there is one, and its type."""
+    """Every quantized result, behind the clamp where there is one, and its type."""
     clamps = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Clip"}
     for node in graph.node:
         if node.op_type == "QuantizeLinear":

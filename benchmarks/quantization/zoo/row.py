@@ -1,4 +1,4 @@
-"""One model of the quantisation zoo: quantised, translated, and held against its runtime."""
+"""One model of the quantization zoo: quantized, exported, and compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class ZooRow:
 
     Attributes:
         parameters: Of the model.
-        float_bytes: Of the file in floating point; ``bytes`` of the quantised one.
+        float_bytes: Of the file in floating point; ``bytes`` of the quantized one.
         quantize_seconds: Calibration and conversion.
         layers: Calls that multiply.
-        integer_layers: Those of them whose operands are quantised.
+        integer_layers: Those of them whose operands are quantized.
         in_float: The others, by the reason why.
         operators: How often each occurs in the graph that ONNX Runtime executes.
         fused_share: Share of its layers, by count, that are integer operators.
-        relative_error: Of the file's outputs, held against the program's, over all samples.
+        relative_error: Of the file's outputs to the program's, over all samples.
         agreement: Share of the samples with the same top class.
         nudged_error: As ``relative_error``, of the program against itself with every number it
             computes moved to the next float, up or down: what any other order of summation does.
@@ -91,20 +91,20 @@ def _rows(name: str, samples: int, seed: int) -> Iterator[ZooRow]:
     row = ZooRow(parameters=program.costs().parameters)
     yield row
     since = time.perf_counter()
-    quantised = ew.quantize(program, _task(program, seed), config, seed=seed)
+    quantized = ew.quantize(program, _task(program, seed), config, seed=seed)
     row = replace(row, quantize_seconds=round(time.perf_counter() - since, 1),
-                  float_bytes=len(to_onnx(program)), **_layers(program, quantised, config))
+                  float_bytes=len(to_onnx(program)), **_layers(program, quantized, config))
     yield row
-    file = to_onnx(quantised)
+    file = to_onnx(quantized)
     operators = count_operators(file)
     row = replace(row, bytes=len(file), operators=operators, fused_share=fused_share(operators))
     yield row
     inputs = _inputs(program, samples, seed + 1)
-    steps = compare_steps(quantised, file, tuple(leaf[:_BATCH] for leaf in inputs))
+    steps = compare_steps(quantized, file, tuple(leaf[:_BATCH] for leaf in inputs))
     if steps is not None:
         row = replace(row, integers_off=steps.share, farthest_integer=steps.farthest)
     yield row
-    yield replace(row, **_compare(program, quantised, file, inputs, seed))
+    yield replace(row, **_compare(program, quantized, file, inputs, seed))
 
 
 def _inputs(program: ew.Program, samples: int, seed: int) -> Inputs:
@@ -120,10 +120,10 @@ def _task(program: ew.Program, seed: int) -> ew.Task:
                                                          labels[2:4]))
 
 
-def _layers(program: ew.Program, quantised: ew.Program, config: ew.Quantization) -> dict[str, Any]:
+def _layers(program: ew.Program, quantized: ew.Program, config: ew.Quantization) -> dict[str, Any]:
     """How many layers compute on integers, and why the others do not."""
     kept = dict(place(program, config).kept)
-    layers = quantised.costs().layers
+    layers = quantized.costs().layers
     for layer in layers:
         if layer.bits == 32:
             name = layer.weight or layer.name
@@ -137,14 +137,14 @@ def _layers(program: ew.Program, quantised: ew.Program, config: ew.Quantization)
             "in_float": dict(by_reason)}
 
 
-def _compare(program: ew.Program, quantised: ew.Program, file: bytes,
+def _compare(program: ew.Program, quantized: ew.Program, file: bytes,
              inputs: Inputs, seed: int) -> dict[str, Any]:
-    module, original = quantised.module(), program.module()
+    module, original = quantized.module(), program.module()
     have = _outputs(_on(OnnxEngine(file)), inputs)
     with torch.inference_mode():
         want = _outputs(lambda *batch: module(*batch).numpy(), inputs)
         exact = _outputs(lambda *batch: original(*batch).numpy(), inputs)
-        wobble = Nudged(quantised, seed)
+        wobble = Nudged(quantized, seed)
         nudged = _outputs(lambda *batch: wobble.run(*batch).numpy(), inputs)
     unfused = _outputs(_on(UnfusedEngine(file)), tuple(leaf[:_UNFUSED] for leaf in inputs))
     return {"relative_error": _error(want, have),

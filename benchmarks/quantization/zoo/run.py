@@ -1,12 +1,12 @@
-"""Models of different kinds: quantised, exported, and held against ONNX Runtime; one row each.
+"""Models of different kinds: quantized, exported, and compared with ONNX Runtime; one row each.
 
-Every one has random weights and settled batch norms, is calibrated on noise with Edgewright's
+Every one has random weights and calibrated batch norms, is calibrated on noise with Edgewright's
 defaults, and runs in a process of its own, on one thread. A row says which layers stayed in
 floating point and why, which of the file's layers ONNX Runtime runs on integers, and how far its
-outputs are from the program's: beside that, how far they move when every number the program
-computes is moved by its last bit, which no file can be nearer than, and how many integers single
-operators compute otherwise from the program's own. Rows are stored one by one; a model that has
-one is skipped. The models' sources are for this benchmark alone::
+outputs are from the program's. For comparison, it has how far the outputs move when every number
+that the program computes is changed in its last bit (no file can be nearer than that), and how many
+integers single operators compute differently from the same inputs. Each row is stored once
+measured; a model that has one is skipped. The models' sources are for this benchmark alone::
 
     pip install --no-deps torchvision==0.28.0 timm==1.0.31
 
@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--redo", action="store_true", help="also what has a row")
     parser.add_argument("--list", action="store_true", help="name what would be run, and stop")
     parser.add_argument("--samples", type=int, default=256, help="inputs that are compared")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds a model may take")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds per model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=STORED)
     parser.add_argument("--child", metavar="MODEL", help=argparse.SUPPRESS)
@@ -115,7 +115,7 @@ def table(rows: Rows) -> str:
 
 
 def _short(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    return "" if value is None else format(value, form).replace("%", " %")
 
 
 if __name__ == "__main__":
