@@ -50,6 +50,31 @@ def test_the_indices_of_a_channel_in_every_tensor():
     assert found.slices(10**9) == {}
 
 
+def test_the_table_names_groups_layers_and_reasons():
+    found = groups_of(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), conv(4, 12), conv(12, 2)),
+                      ignore=("2",))
+    assert str(found).splitlines() == [
+        "group     channels  sliced layers [dimension], or reason",
+        "0.weight         4  0[0], 1[0], 2[1]",
+        "2.weight      kept  ignore='2'",
+        "3.weight      kept  it is an output"]
+    assert repr(found) == "<ChannelGroups: 4 channels in 1 group; 2 weights kept>"
+
+
+def test_the_table_of_a_program_without_groups_has_its_reasons():
+    found = groups_of(nn.Linear(4, 2), torch.zeros(1, 4))
+    assert str(found).splitlines()[1:] == ["weight      kept  it is an output"]
+    assert repr(found) == "<ChannelGroups: 0 channels in 0 groups; 1 weight kept>"
+
+
+def test_a_table_is_at_most_100_columns_wide_and_names_every_layer(resnet20_program):
+    found = find_groups(resnet20_program)
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(f"layer3.{block}.conv2[0]" in str(found) for block in range(3))
+    assert len(lines) > len(found.groups) + len(found.kept) + 1  # the longest ones are wrapped
+
+
 def test_an_addition_ties_both_branches(net):
     found = groups_of(net(lambda m, x: m.c(m.a(x) + m.b(x)), a=conv(3, 4), b=conv(3, 4),
                           c=conv(4, 2)))

@@ -27,8 +27,8 @@ _PROPERTIES: Final = struct.Struct("<4xBI")  # version and length, then lc/lp/pb
 def pays(data: bytes) -> bool:
     """Whether LZMA packs a sample of ``data`` clearly smaller than deflate does.
 
-    It does where zeros are scattered in it (``benchmarks/sparse_bytes.py``) or where two or more
-    integers share a byte; dense weights gain too little for the time it takes.
+    It does where zeros are scattered in it (``benchmarks/pruning/sparse_bytes.py``) or where two
+    or more integers share a byte; dense weights gain too little for the time it takes.
 
     Example:
         >>> from random import Random

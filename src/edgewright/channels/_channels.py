@@ -30,6 +30,7 @@ from edgewright.channels._axes import (
 from edgewright.channels._couplings import Couplings, LabelArray
 from edgewright.channels._distributions import fixed_distributions, is_row
 from edgewright.channels._incidence import Incidence
+from edgewright.channels._table import groups_table
 from edgewright.channels.operators import Labels, propagate
 from edgewright.graph import (
     Shape,
@@ -93,6 +94,12 @@ class ChannelGroups:
         [('0.weight', 8)]
         >>> found.kept
         {'1.weight': 'it is an output'}
+        >>> found
+        <ChannelGroups: 8 channels in 1 group; 1 weight kept>
+        >>> print(found)
+        group     channels  sliced layers [dimension], or reason
+        0.weight         8  0[0], 1[1]
+        1.weight      kept  it is an output
     """
 
     def __init__(self, module: GraphModule, ignore: tuple[str, ...]) -> None:
@@ -117,6 +124,15 @@ class ChannelGroups:
         self.channels: LabelArray = np.array(
             [channel for group in self.groups for channel in group.channels], dtype=np.int64)
         self.kept = self._reasons()
+
+    def __str__(self) -> str:
+        return groups_table(((group.name, len(group.channels), group.slices)
+                             for group in self.groups), self.kept)
+
+    def __repr__(self) -> str:
+        channels, groups, kept = (_counted(len(things), noun) for things, noun in (
+            (self.channels, "channel"), (self.groups, "group"), (self.kept, "weight")))
+        return f"<ChannelGroups: {channels} in {groups}; {kept} kept>"
 
     # What rules of operators ask for and tell; see `Tracker`.
 
@@ -385,6 +401,10 @@ class ChannelGroups:
             if first is not None:
                 kept[name] = first
         return kept
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def _axes_in(labels: Labels) -> list[LabelArray]:

@@ -76,7 +76,7 @@ class Recipe(Settings):
 
 
 # What ONNX Runtime's int8 kernels reward: in steps of 4, 30 % fewer multiply-accumulates are
-# slower than none (benchmarks/channel_steps.py).
+# slower than none (benchmarks/pruning/channel_steps.py).
 _PRUNING: Final = {"allocation": "solved", "compensate": True, "round_to": 16}
 # A compensated network is close to where it should be, and large steps lead away from there: of
 # ResNet-20, 87.7 % on held-out images, one epoch makes 92.5 % at 0.01, 92.1 % at 0.003, and six

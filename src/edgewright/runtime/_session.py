@@ -51,7 +51,7 @@ class Session:
         sensors: Of the device's battery and temperature, read about once a second.
         validate: Refuse NaN and infinity in the inputs, and in the answers of the exits and the
             model (where minus infinity passes, as the logit of a class that cannot be).
-            ``benchmarks/input_validation.py`` measures what it costs.
+            ``benchmarks/runtime/input_validation.py`` measures what it costs.
 
     Attributes:
         manifest: What the bundle says of itself.

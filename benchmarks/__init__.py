@@ -1,0 +1,1 @@
+"""Benchmarks, by question; README.md lists them with their commands and results."""

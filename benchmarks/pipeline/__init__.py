@@ -1,0 +1,1 @@
+"""What a whole run of `edgewright.compress` reaches."""

@@ -1,0 +1,87 @@
+"""Compress a CIFAR-10 ResNet end to end and write the measured row as JSON.
+
+Example:
+    python -m benchmarks.pipeline.compress_cifar10 --data DIR --weights FILE --recipe fast
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import edgewright as ew
+from benchmarks.common.commands import running_command
+from benchmarks.common.paths import RESNETS, RESULTS
+from edgewright.core import Figures
+from edgewright.task import load_model, load_task
+
+
+def main() -> None:
+    """Run one row and add it to the results."""
+    arguments = parse()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    since = time.perf_counter()
+    model = load_model(f"{RESNETS}:{arguments.model}", arguments.weights)
+    task = load_task(f"cifar10:{arguments.data}", normalize="imagenet", seed=arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        result = ew.compress(model, task, ew.Budget.parse(arguments.budget), arguments.recipe,
+                             arguments.out or Path(folder, "run"), seed=arguments.seed,
+                             name=arguments.model)
+    row = to_row(result.manifest)
+    if arguments.out is None:  # a run directory may have been resumed
+        row["seconds"] = round(time.perf_counter() - since, 1)
+    key = f"{arguments.model}-{arguments.recipe}"
+    file: Path = arguments.results
+    rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**rows, key: row}, indent=1) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10's parquet files")
+    parser.add_argument("--weights", required=True, type=Path)
+    parser.add_argument("--model", default="resnet20", choices=["resnet20", "resnet56"])
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--budget", default="size=400kB,drop=1%")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="run directory, to resume; else a temporary one")
+    parser.add_argument("--results", type=Path, default=RESULTS / "compress_cifar10.json")
+    return parser.parse_args()
+
+
+def to_row(manifest: ew.Manifest) -> dict[str, Any]:
+    """Figures, ratios taken in this one run, and everything needed to repeat it."""
+    return {
+        "command": running_command(),
+        "seed": manifest.seed,
+        "machine": manifest.machine,
+        "versions": manifest.versions,
+        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in manifest.stages},
+        "stage_accuracy_val": {stage.name: stage.figures["accuracy"] for stage in manifest.stages},
+        "original": _figures(manifest.original),
+        "compressed": _figures(manifest.compressed),
+        "ratios": {name: round(manifest.original[name] / manifest.compressed[name], 3)
+                   for name in manifest.original.names() if manifest.compressed.get(name)},
+        "drop_points": round(100 * (manifest.original["accuracy"]
+                                    - manifest.compressed["accuracy"]), 3),
+        "exit_shares": manifest.point.tested.shares if manifest.point.tested else (),
+        "parity": manifest.parity.model_dump() if manifest.parity else None,
+        "breaches": [str(breach) for breach in manifest.breaches],
+    }
+
+
+def _figures(figures: Figures) -> dict[str, dict[str, Any]]:
+    return {m.name: m.model_dump(exclude={"name"}, exclude_none=True)
+            for m in figures.measurements}
+
+
+if __name__ == "__main__":
+    main()

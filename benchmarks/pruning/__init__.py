@@ -1,0 +1,1 @@
+"""What pruning saves and costs, against Torch-Pruning where it has the same."""

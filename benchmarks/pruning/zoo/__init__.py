@@ -1,0 +1,1 @@
+"""Pruning half of the channels of many published architectures."""

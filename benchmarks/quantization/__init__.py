@@ -1,0 +1,1 @@
+"""What quantization saves and costs, and whether runtimes agree on its results."""

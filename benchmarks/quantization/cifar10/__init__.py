@@ -1,0 +1,1 @@
+"""Quantized CIFAR-10 ResNets against those of other tools."""

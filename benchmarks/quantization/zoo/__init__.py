@@ -1,0 +1,1 @@
+"""Quantizing models of many kinds, compared with ONNX Runtime."""

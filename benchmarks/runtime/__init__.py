@@ -1,0 +1,1 @@
+"""What loading and calling a bundle costs."""

@@ -1,0 +1,1 @@
+"""What training and distillation cost and reach."""
