@@ -24,7 +24,7 @@ import edgewright as ew
 from edgewright.bundle import Bundle
 from edgewright.core import NEVER, Budget, ExitRule, Figures, Manifest, OperatingPoint
 from edgewright.measure import compare_latency, machine, pinned
-from edgewright.pipeline._bundling import input_specs, output_specs, to_segments
+from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.runtime import Session
 from edgewright.task import load_model
 from stored_rows import provenance

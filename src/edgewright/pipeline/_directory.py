@@ -1,4 +1,4 @@
-"""The run directory: every stage's program and record, so that a run goes on where it stopped."""
+"""The run directory: every stage's program and record, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RESULTS: Final = "results"  # in it, the checksums of what the run has made
 
 
 @final
-class _Kept(Value):
-    """A finished stage's record, and what shows that its program is the one it left.
+class _StoredStage(Value):
+    """A finished stage's record, with the checksums that identify its program.
 
     Attributes:
         record: Of the stage.
@@ -114,7 +114,7 @@ class RunDirectory:
         if not record.is_file():
             return ""
         try:
-            kept = _Kept.model_validate_json(record.read_bytes())
+            kept = _StoredStage.model_validate_json(record.read_bytes())
         except (OSError, ValidationError):
             return f"{record} is damaged or of another version"
         if not program.is_file():
@@ -135,7 +135,7 @@ class RunDirectory:
     def record(self, stage: str, record: StageRecord, before: str) -> None:
         """Mark a stage, given the program of that checksum, as finished."""
         path, file = self._files(stage)
-        kept = _Kept(record=record, program=checksum(path), before=before)
+        kept = _StoredStage(record=record, program=checksum(path), before=before)
         write_atomically(file, kept.model_dump_json(indent=1).encode())
         self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
 

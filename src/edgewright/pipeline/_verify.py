@@ -1,4 +1,4 @@
-"""`verify`: run a bundle again and hold it to what its manifest says."""
+"""`verify`: run a bundle again and compare its figures with its manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from edgewright.core import FigureName, Figures, Manifest
 from edgewright.errors import BundleError, DataError, ParityError
-from edgewright.pipeline._judge import judge
+from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.runtime import load
 from edgewright.task import Task
 
@@ -64,13 +64,14 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     checks: list[Check] = []
     for name, said in stated.items():
         session.point = name
-        found, _ = judge(session, task.test)
+        found, _ = evaluate_operating_point(session, task.test)
         shown = None if name == session.points[0].name else name
         checks.extend(_checks(said, found, len(task.test), shown))
     broken = [str(check) for check in checks if not check.holds]
     if broken:
-        raise ParityError(f"{path} does not hold what it says on the test split of {task.name}: "
-                          f"{'; '.join(broken)}; it was altered, or this is other data")
+        raise ParityError(f"metrics of {path} on the test split of {task.name} deviate from the "
+                          f"manifest: {'; '.join(broken)}; the file was altered, or this is other "
+                          "data")
     return tuple(checks)
 
 
