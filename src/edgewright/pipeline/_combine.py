@@ -41,7 +41,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
         The manifest as written.
 
     Raises:
-        UsageError: The two do not go together.
+        UsageError: The two differ in runtime, classes, preprocessing, inputs or outputs.
         BundleError: One cannot be read.
 
     Example:
@@ -84,7 +84,8 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
         The manifest as written: the default's, with the segments and points of all.
 
     Raises:
-        UsageError: There are fewer than two, or they do not go together.
+        UsageError: There are fewer than two, or they differ in runtime, classes, preprocessing,
+            inputs or outputs.
         BundleError: One cannot be read.
 
     Example:
@@ -117,7 +118,7 @@ def _path(point: OperatingPoint, numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _parameters(*bundles: Bundle) -> tuple[Measurement, ...]:
-    """Of all of them, where each knows its own."""
+    """The sum of all parameters, if every bundle states its own."""
     found = [bundle.manifest.compressed.find("parameters") for bundle in bundles]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
@@ -134,7 +135,7 @@ class _Pool:
         self._files: dict[str, bytes] = {}
 
     def add(self, bundle: Bundle, *, behind: bool = False) -> tuple[int, ...]:
-        """Take a bundle's segments in; ``behind`` another's, its first takes the inputs again."""
+        """Add a bundle's segments; ``behind`` another's, its first reads the inputs again."""
         first = bundle.manifest.point.path[0]
         return tuple(
             self._number(segment.replace(reads="inputs")
@@ -143,7 +144,7 @@ class _Pool:
 
     def bundle(self, base: Bundle, points: tuple[OperatingPoint, ...],
                recipe: dict[str, object]) -> Bundle:
-        """All that was taken in, as one bundle in memory; what it says is the base's."""
+        """All that was added, as one bundle in memory with the manifest of the base."""
         manifest = base.manifest.replace(
             segments=tuple(self._segments), points=points, curve=(), recipe=recipe,
             simulated=Figures(), parity=None, stages=(), layers=(), breaches=())

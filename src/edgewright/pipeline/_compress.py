@@ -138,7 +138,7 @@ def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]
     else:
         with seeded(assembly.seed):
             manifest = assembly.finish(original, results, run, log)
-    run.tidy()
+    run.remove_checkpoints()
     has_exits = len(manifest.segments) > 1
     return Result(run.bundle, run.report, manifest,
                   results.program if has_exits else remove_exits(results.program))

@@ -40,7 +40,7 @@ class RunDirectory:
     ``run.json`` says which run it is, and holds checksums of both bundles; ``stages/`` holds a
     program and a record for each finished stage, ``checkpoints/`` the state of a training that is
     under way. Results lie beside them: ``model.edge``, ``baseline.edge``, ``manifest.json``,
-    ``recipe.yaml``, ``report.html``. What is not as this run left it counts as missing.
+    ``recipe.yaml``, ``report.html``. A file that is not as this run left it counts as missing.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -140,11 +140,11 @@ class RunDirectory:
         self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
 
     def checksum_of(self, stage: str) -> str:
-        """Of a stage's program, as it is."""
+        """Checksum of a stage's program, as it is."""
         return checksum(self._files(stage)[0])
 
-    def tidy(self) -> None:
-        """Remove what only an unfinished run needs."""
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints, which only an unfinished run needs."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class RunDirectory:
 
 
 def check_free(path: Path, identity: dict[str, str]) -> None:
-    """See that a directory is missing, empty, or holds this very run.
+    """Refuse a directory unless it is missing, empty, or holds this very run.
 
     Raises:
         StorageError: It holds another run, or something that is no run.

@@ -41,7 +41,7 @@ class RunLog:
             parts.append(f"{format_count(macs)} MACs")
         if (size := figures.get("size_bytes")) is not None:
             parts.append(f"weights {format_size(size)}")
-        parts.append("resumed" if resumed else f"{seconds:.1f} s")
+        parts.append("already done" if resumed else f"{seconds:.1f} s")
         self.note(", ".join(parts))
 
     def progress(self, stage: str) -> Progress:

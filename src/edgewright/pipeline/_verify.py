@@ -48,13 +48,13 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     """Measure a bundle on a task's test split and compare with its manifest.
 
     Accuracy, mean multiply-accumulates and energy of every operating point are measured again;
-    that no byte of the file was damaged is seen as it is read.
+    damage to the file is detected when it is read.
 
     Raises:
-        BundleError: The file is damaged, or states no accuracy to be held to.
+        BundleError: The file is damaged, or states no accuracy to compare with.
         DataError: The data does not fit the bundle's inputs, has other classes, or is not as many
             samples as the manifest's accuracy was taken on.
-        ParityError: A figure is not what the manifest says; each is named with its tolerance.
+        ParityError: A figure deviates from the manifest; each is named with its tolerance.
     """
     session = load(path)
     manifest = session.manifest
@@ -86,12 +86,11 @@ def _checks(said: Figures, found: Figures, samples: int, point: str | None) -> I
 
 def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Figures],
                       task: Task) -> None:
-    """See that there is something to be held to, and that the data may be what it was taken on."""
+    """Refuse a manifest with nothing to compare with, and data it cannot have been measured on."""
     silent = [name for name, figures in stated.items() if figures.get("accuracy") is None]
     if silent:
         raise BundleError(f"{path} states no accuracy at its operating point {silent[0]!r}, so "
-                          "there is nothing that it could be held to; verify a bundle as compress "
-                          "wrote it")
+                          "there is nothing to compare with; verify a bundle as compress wrote it")
     taken_on = {found.samples for figures in stated.values()
                 if (found := figures.find("accuracy")) is not None and found.samples}
     if taken_on - {len(task.test)}:
