@@ -54,4 +54,5 @@ def test_stages_that_train_refuse_a_frozen_model(recipe: Recipe,
     frozen = ew.Program.capture(net, torch.zeros(2, 4))
     with pytest.raises(UsageError, match="nothing to train"):
         check_recipe(recipe, frozen)
-    check_recipe(Recipe(weights=ew.WeightPruning(training=None)), frozen)
+    check_recipe(Recipe(weights=ew.WeightPruning(training=None,
+                                                 schedule="one_shot")), frozen)

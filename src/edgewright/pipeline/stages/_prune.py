@@ -56,7 +56,8 @@ class Prune(Stage[ChannelPruning]):
         if ratio < pruning.ratio:
             return FittedRecipe(changed, f"pruning lowered to {share}: no more can be removed")
         return FittedRecipe(changed,
-                            f"pruning raised to {share} to meet the limit on {plan.binding}")
+                            f"pruning raised to {share} to meet the limit on "
+                            f"{_spell(str(plan.binding))}")
 
     def describe(self, config: ChannelPruning) -> tuple[str, ...]:
         """Describe how much is removed and by which criterion.
@@ -65,13 +66,16 @@ class Prune(Stage[ChannelPruning]):
             >>> Prune().describe(ChannelPruning(ratio=0.5))
             ('remove 50 % of the MACs (Gauss-Newton)',)
         """
-        target = "MACs" if config.target == "macs" else config.target
         criterion = _CRITERIA.get(config.criterion, config.criterion.replace("_", " "))
-        return (f"remove {100 * config.ratio:.0f} % of the {target} ({criterion})",)
+        return (f"remove {100 * config.ratio:.0f} % of the {_spell(config.target)} ({criterion})",)
 
     def run(self, program: Program, config: ChannelPruning, context: StageContext) -> Program:
         """Remove the channels that matter least."""
         return prune(program, context.task, config, seed=context.seed)
+
+
+def _spell(quantity: str) -> str:
+    return "MACs" if quantity == "macs" else quantity
 
 
 def _plan(recipe: Recipe, program: Program, budget: Budget, groups: ChannelGroups,

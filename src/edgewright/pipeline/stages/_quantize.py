@@ -46,10 +46,10 @@ class Quantize(Stage[Quantization]):
 
     def run(self, program: Program, config: Quantization, context: StageContext) -> Program:
         """Quantize; without the scheme's refinements if these lower the accuracy."""
-        result, plain = _quantized(program, config, context), without_refinements(config)
+        result, plain = _quantize(program, config, context), without_refinements(config)
         if plain is None:
             return result
-        other = _quantized(program, plain, context)
+        other = _quantize(program, plain, context)
         with_it, without = context.val_accuracy(result), context.val_accuracy(other)
         if with_it >= without:
             return result
@@ -65,7 +65,7 @@ class Quantize(Stage[Quantization]):
         return precision_notes(before, after, scheme)
 
 
-def _quantized(program: Program, config: Quantization, context: StageContext) -> Program:
+def _quantize(program: Program, config: Quantization, context: StageContext) -> Program:
     scheme = drop_missing_layers(config, context.original, program)
     return quantize(program, context.task, scheme, objective=context.objective(config.training),
                     seed=context.seed, checkpoint=context.checkpoint,
