@@ -31,8 +31,8 @@ from edgewright.core import Budget
 from edgewright.measure import pinned
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._narrator import Narrator
-from edgewright.pipeline._points import calibrated, judged
+from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
+from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
 
@@ -81,8 +81,8 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     assembly = Assembly(task, Budget(), Recipe(name="trace"), exits, 0, name)
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(calibration_samples=512)))
     if exits is not None:
-        draft = calibrated(draft, task, exits, 0, Narrator(quiet=True))
-    figures, manifest = judged(Session(draft), draft, task)
+        draft = add_operating_points(draft, task, exits, 0, RunLog(quiet=True))
+    figures, manifest = evaluate_operating_points(Session(draft), draft, task)
     write_bundle(folder / f"{name}.edge", manifest.replace(compressed=figures), draft.segments)
     return folder / f"{name}.edge"
 

@@ -42,8 +42,12 @@ from edgewright.distill import as_teacher, cache_teacher, objective_for
 from edgewright.exits import answers_of, calibrate_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._judge import every_exit, judge, time_sessions
-from edgewright.pipeline._points import at_point, with_points
+from edgewright.pipeline._evaluate import (
+    evaluate_operating_point,
+    run_every_exit,
+    time_sessions,
+)
+from edgewright.pipeline._points import open_at_point, with_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
 
@@ -127,8 +131,8 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
                           for one in (whole, dynamic))
     assembly = Assembly(task, Budget(), Recipe(name="exits"), config, arguments.seed, point.model)
     full, draft = assembly.draft(whole), assembly.draft(dynamic)
-    figures, _ = judge(Session(full), task.test)
-    said = every_exit(Session(draft), task.val), every_exit(Session(draft), task.test)
+    figures, _ = evaluate_operating_point(Session(full), task.test)
+    said = run_every_exit(Session(draft), task.val), run_every_exit(Session(draft), task.test)
     return {
         "full": {"accuracy": figures["accuracy"], "macs": figures["macs"]},
         "segment_macs": [segment.macs for segment in draft.manifest.segments],
@@ -175,7 +179,7 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
     macs = [segment.macs for segment in draft.manifest.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)
     bundle = with_points(draft, tuple(one.point for one in found))
-    sessions = {point.name: at_point(bundle, point.name) for point in bundle.manifest.points}
+    sessions = {point.name: open_at_point(bundle, point.name) for point in bundle.manifest.points}
     latencies = time_sessions({"full": Session(full), **sessions}, task.test)
     full_ms = latencies["full"][1].value
     rows = []

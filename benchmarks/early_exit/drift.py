@@ -29,7 +29,7 @@ from benchmarks.common.result_rows import provenance
 from edgewright.core import Budget
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._judge import calibrate
+from edgewright.pipeline._evaluate import choose_operating_points
 from edgewright.pipeline._points import with_points
 from edgewright.runtime import Session
 from edgewright.task import load_task
@@ -50,7 +50,8 @@ def main() -> None:
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(), seed=SEED))
     rows = np.random.default_rng(SEED).permutation(len(task.test))
     half = len(rows) // 2
-    found, = calibrate(Session(draft), task.test.select(rows[:half].tolist()), config, SEED)
+    held_out = task.test.select(rows[:half].tolist())
+    found, = choose_operating_points(Session(draft), held_out, config, SEED)
     bundle = with_points(draft, (found.point,))
     kept = found.point.guarantee
     inputs, targets = everything(task.test.select(rows[half:].tolist()))

@@ -38,7 +38,7 @@ from edgewright.bundle._archive import Member
 from edgewright.core import Budget, Figures, LowBitTensor, Manifest, Segment
 from edgewright.exporters import to_onnx
 from edgewright.measure import machine
-from edgewright.pipeline._bundling import low_bit_tensors
+from edgewright.pipeline._segments import low_bit_tensors
 from edgewright.task import load_model
 
 BITS: Final = (8, 4, 3, 2, 1)

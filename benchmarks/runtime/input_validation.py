@@ -26,7 +26,7 @@ from benchmarks.common.result_rows import provenance
 from edgewright.bundle import Bundle
 from edgewright.core import NEVER, Budget, ExitRule, Figures, Manifest, OperatingPoint
 from edgewright.measure import compare_latency, machine, pinned
-from edgewright.pipeline._bundling import input_specs, output_specs, to_segments
+from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.runtime import Session
 from edgewright.task import load_model
 

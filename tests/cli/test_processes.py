@@ -78,7 +78,7 @@ def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
     resumed = subprocess.run([*command, str(out)], cwd=project, check=False, capture_output=True,
                              text=True)
     assert resumed.returncode == 0, resumed.stderr
-    assert "kept from before" in resumed.stderr
+    assert "already done" in resumed.stderr
     assert checksums(out) == checksums(tmp_path / "whole")
     assert not (out / "checkpoints").exists()
 

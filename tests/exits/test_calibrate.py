@@ -14,7 +14,7 @@ from edgewright.exits import EarlyExits, calibrate_exits
 from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._points import at_point, with_points
+from edgewright.pipeline._points import open_at_point, with_points
 from edgewright.runtime import Session, Streaks, confidence, exit_scores
 
 MACS = [10, 20, 70]
@@ -214,7 +214,7 @@ def test_points_have_names_of_their_own_and_drops_in_range():
 
 @pytest.fixture(scope="module")
 def draft(staged, quadrant_task):
-    """The staged program as a bundle that nobody leaves early."""
+    """The staged program as a bundle with no early exits taken."""
     return Assembly(task=quadrant_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
                     model="small").draft(staged)
 
@@ -229,7 +229,7 @@ def test_a_session_does_what_was_calibrated(draft, quadrant_task, policy):
                             EarlyExits(policy=policy, max_drop=0.02, points={"fast": 0.3}))
     file = with_points(draft, tuple(calibration.point for calibration in found))
     for calibration in found:
-        went = at_point(file, calibration.point.name)(inputs)
+        went = open_at_point(file, calibration.point.name)(inputs)
         shares = np.bincount(went.exit, minlength=3) / len(targets)
         assert shares.tolist() == list(calibration.point.calibrated.shares)
         assert (went.output.argmax(axis=1) == targets).mean() == calibration.accuracy

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits import EarlyExits, exit_places, fitting_exits, plan_exits, possible_exits
+from edgewright.exits import EarlyExits, exit_places, limit_exits, plan_exits, possible_exits
 from edgewright.exits._placement import cheapest_chain
 from edgewright.program import Program, find_cuts
 
@@ -254,12 +254,12 @@ def test_a_head_that_does_not_fit_is_refused_by_name(residual):
     ({"overhead": 1}, None, "early exits left out: none promises to save more than it costs"),
 ])
 def test_a_config_is_made_to_fit(residual, config, count, note):
-    fitted, found = fitting_exits(residual, EarlyExits(**config))
+    fitted, found = limit_exits(residual, EarlyExits(**config))
     assert (fitted and fitted.count, found) == (count, note)
 
 
 def test_a_network_without_a_place_gets_no_exits():
     program = Program.capture(nn.Linear(4, 3), torch.zeros(2, 4))
-    assert fitting_exits(program, EarlyExits()) == (
+    assert limit_exits(program, EarlyExits()) == (
         None, "early exits left out: the graph has no place for one")
     assert plan_exits(program).places == ()

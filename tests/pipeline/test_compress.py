@@ -353,8 +353,8 @@ def test_what_a_model_has_no_place_for_is_left_out_and_said(
                          quiet=True)
     first, *others = result.manifest.stages
     assert [stage.name for stage in others] == ["quantize"]
-    assert first.notes[0].startswith("pruning and recovery left out: 0.0% of the macs could go; "
-                                     "kept whole: ")
+    assert first.notes[0].startswith("pruning and recovery left out: only 0.0 % of the MACs can "
+                                     "be removed; not pruned: ")
     assert "lstm (lstm) has no slicing rule" in first.notes[0]
     assert first.notes[1] == "0 of 1 early exits: the graph has no place for more"
     assert result.manifest.uncounted == ("lstm x 1",)
@@ -367,7 +367,7 @@ def test_pruning_goes_as_far_as_it_can(trained_net: nn.Module, quadrant_task: Ta
                          quiet=True)
     note = result.manifest.stages[0].notes[0]
     assert note.startswith("pruning lowered to ")
-    assert note.endswith("of the macs: no more can go")
+    assert note.endswith("of the MACs: no more can be removed")
     assert {layer.channels for layer in result.manifest.layers} == {8, 4}
 
 

@@ -53,7 +53,7 @@ def test_a_manifest_without_an_accuracy_is_refused(small: tuple[Path, Task],
     for figures in (Figures(), Figures.of(*costs)):
         bundle = altered(path, tmp_path, figures)
         with pytest.raises(BundleError, match=r"altered\.edge states no accuracy at its operating "
-                                              r"point .*nothing that it could be held to") as error:
+                                              r"point .*nothing to compare with") as error:
             verify(bundle, task)
         assert error.value.exit_code == 5
 

@@ -217,18 +217,18 @@ def test_a_quantised_program_is_refused(program, task):
 
 def test_more_than_there_is_is_refused(program, task):
     total = program.costs().macs
-    with pytest.raises(UsageError, match="this was asked for: 5 blocks to go; but with all 4 "
-                                         f"branches that can go, {256 / total:.0%} of the macs are gone"):
+    with pytest.raises(UsageError, match="cannot remove 5 blocks: without all 4 branches that can "
+                                         f"be removed, {100 * 256 / total:.0f} % of the MACs are gone"):
         prune_blocks(program, task, BlockPruning(count=5))
-    with pytest.raises(UsageError, match="99% of the macs to go; but with all 4 branches"):
+    with pytest.raises(UsageError, match="cannot remove 99 % of the MACs: without all 4 branches"):
         prune_blocks(program, task, BlockPruning(ratio=0.99))
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"count": 2}, "2 blocks to go"),
+    ({"count": 2}, "remove 2 blocks"),
     ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
-     "2 blocks or 50% of the macs to go, accuracy to fall by 1.0% at most"),
-    ({"max_drop": 0.005}, "accuracy to fall by 0.5% at most")])
+     "remove 2 blocks or 50 % of the MACs, accuracy drop at most 1.0 %"),
+    ({"max_drop": 0.005}, "remove blocks, accuracy drop at most 0.5 %")])
 def test_the_goal_in_words(options, words):
     assert BlockPruning(**options).goal == words
 

@@ -362,6 +362,6 @@ def test_a_recipe_says_it(tmp_path):
     path.write_text("weights: {criterion: random, layers: {conv1: 0.3, fc: null}}")
     weights = Recipe.load(path).weights
     assert weights == WeightPruning(criterion="random", layers={"conv1": 0.3, "fc": None})
-    assert weights.goal == "30% of conv1"
+    assert weights.goal == "30 % of conv1"
     (tmp_path / "again.yaml").write_text(Recipe.load(path).to_yaml())
     assert Recipe.load(tmp_path / "again.yaml").weights == weights

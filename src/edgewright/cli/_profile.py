@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.channels import find_groups
 from edgewright.core import Manifest, OperatingPoint, format_count, format_size, format_threshold
 from edgewright.errors import UsageError
 
@@ -42,6 +41,8 @@ def profile(
         _show_bundle(console, bundle.manifest)
         console.print(f"unpacked and checked in {bundle.unpacking_ms:.3g} ms here", highlight=False)
         return
+    from edgewright.channels import find_groups
+
     program = _capture(target, weights, data, shape)
     costs = program.costs()
     console.print(_layers(costs))

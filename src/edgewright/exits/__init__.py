@@ -6,7 +6,7 @@ from edgewright.exits._calibrate import Calibration, calibrate_exits
 from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._detach import remove_exits
 from edgewright.exits._names import head_tensors
-from edgewright.exits._placement import ExitPlan, fitting_exits, plan_exits
+from edgewright.exits._placement import ExitPlan, limit_exits, plan_exits
 from edgewright.exits._places import ExitPlace, exit_places, possible_exits
 from edgewright.exits._resolution import AtResolution
 
@@ -22,8 +22,8 @@ __all__ = [
     "calibrate_exits",
     "exit_curve",
     "exit_places",
-    "fitting_exits",
     "head_tensors",
+    "limit_exits",
     "plan_exits",
     "possible_exits",
     "remove_exits",

@@ -102,8 +102,8 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     return ExitPlan(tuple(places[index] for index in found.chosen), found.cost * total, total)
 
 
-def fitting_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None, str]:
-    """The config with as many exits as a program has places for, and the change in words.
+def limit_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None, str]:
+    """Limit a config to as many exits as a program has places for; the change in words.
 
     Raises:
         ModelError: A named tensor cannot feed a head.
@@ -113,7 +113,7 @@ def fitting_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | No
     Example:
         >>> import torch
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
-        >>> fitting_exits(program, EarlyExits(count=2))
+        >>> limit_exits(program, EarlyExits(count=2))
         (None, '0 of 2 early exits: the graph has no place for more')
     """
     places = possible_exits(program)

@@ -19,28 +19,33 @@ from edgewright.core import (
 )
 from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.measure import machine
-from edgewright.pipeline._bundling import (
-    input_specs,
-    layer_records,
-    output_specs,
-    package_versions,
-    to_segments,
-)
 from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._judge import compare_with_program, judge, time_sessions
-from edgewright.pipeline._narrator import Narrator
-from edgewright.pipeline._points import any_leaves_early, calibrated, judged, with_points
+from edgewright.pipeline._evaluate import (
+    COUNTED,
+    compare_with_program,
+    evaluate_operating_point,
+    time_sessions,
+)
+from edgewright.pipeline._identity import package_versions
+from edgewright.pipeline._layer_records import layer_records
+from edgewright.pipeline._points import (
+    add_operating_points,
+    evaluate_operating_points,
+    takes_early_exits,
+    with_points,
+)
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._run_log import RunLog
+from edgewright.pipeline._run_stages import StageResults
+from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.pipeline._slow_layers import slow_layers
-from edgewright.pipeline._stages import Staged
 from edgewright.program import Program
 from edgewright.report import render_html
 from edgewright.runtime import Session, load
 from edgewright.task import Task
 
-UNUSED_EXITS: Final = ("exits taken off again: no validation sample would leave by one within the "
-                       "drop allowed, so they would only cost")
-_COUNTED: Final = "counted on the graph"
+UNUSED_EXITS: Final = ("exits removed again: no validation sample can take one within the allowed "
+                       "accuracy drop, so they would only add cost")
 
 
 @final
@@ -56,7 +61,7 @@ class Assembly:
     model: str
 
     def draft(self, program: Program) -> Bundle:
-        """A bundle in memory, with no figures yet; nobody leaves it early."""
+        """A bundle in memory, with no figures yet; no early exits are taken."""
         segments, files = to_segments(program)
         point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
                                rules=(ExitRule(threshold=NEVER),) * (len(segments) - 1))
@@ -74,55 +79,55 @@ class Assembly:
     def baseline(self, program: Program, path: Path) -> Manifest:
         """Export and measure the original, the denominator of every ratio."""
         draft = self.draft(program)
-        figures, _ = judge(Session(draft), self.task.test)
+        figures, _ = evaluate_operating_point(Session(draft), self.task.test)
         manifest = draft.manifest.replace(
             recipe={}, budget=Budget(),
             compressed=draft.manifest.compressed.with_(*figures.measurements))
         return write_bundle(path, manifest, draft.segments)
 
-    def finish(self, original: Program, staged: Staged, directory: RunDirectory,
-               narrator: Narrator) -> Manifest:
+    def finish(self, original: Program, results: StageResults, directory: RunDirectory,
+               log: RunLog) -> Manifest:
         """Export, choose thresholds, compare, measure; write the bundle and the report.
 
         Raises:
             ParityError: The file does not compute what the program does; no bundle is written.
         """
-        narrator.begin("export")
-        staged, draft = self._exported(staged, narrator)
+        log.begin("export")
+        results, draft = self._export(results, log)
         session = Session(draft)
-        narrator.begin("verify", f"on {session.runtime}")
-        simulation = compare_with_program(staged.program, session, self.task.test)
-        figures, manifest = judged(session, draft, self.task)
+        log.begin("verify", f"on {session.runtime}")
+        comparison = compare_with_program(results.program, session, self.task.test)
+        figures, manifest = evaluate_operating_points(session, draft, self.task)
         manifest = manifest.replace(
             compressed=draft.manifest.compressed.with_(*figures.measurements),
-            simulated=Figures.of(simulation.accuracy),
-            parity=simulation.parity,
-            stages=staged.records,
-            layers=layer_records(original.costs(), staged.program.costs()))
+            simulated=Figures.of(comparison.accuracy),
+            parity=comparison.parity,
+            stages=results.records,
+            layers=layer_records(original.costs(), results.program.costs()))
         sessions = {"original": load(directory.baseline), "compressed": session}
-        if staged.unquantized is not None and staged.unquantized is not original:
+        if results.unquantized is not None and results.unquantized is not original:
             sessions["unquantized"] = Session(with_points(
-                self.draft(staged.unquantized), manifest.points))
-        timed = self._timed(manifest, sessions, staged)
-        written = write_bundle(directory.bundle, timed, draft.segments, finish=_with_breaches)
+                self.draft(results.unquantized), manifest.points))
+        timed = self._add_latencies(manifest, sessions, results)
+        written = write_bundle(directory.bundle, timed, draft.segments, finish=_add_breaches)
         self.write_beside(written, directory)
-        directory.seal(directory.bundle, program=staged.checksum)
+        directory.seal(directory.bundle, program=results.checksum)
         return written
 
-    def _exported(self, staged: Staged, narrator: Narrator) -> tuple[Staged, Bundle]:
-        """The bundle with its operating points; exits that no sample leaves by are taken off."""
-        draft = self.draft(staged.program)
+    def _export(self, results: StageResults, log: RunLog) -> tuple[StageResults, Bundle]:
+        """The bundle with its operating points; exits that no sample takes are removed."""
+        draft = self.draft(results.program)
         if self.exits is None or not draft.manifest.points:
-            return staged, draft
-        draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
-        if any_leaves_early(draft.manifest.points):
-            return staged, draft
-        narrator.note(UNUSED_EXITS)
-        staged = staged.without_exits(UNUSED_EXITS)
-        return staged, self.draft(staged.program)
+            return results, draft
+        draft = add_operating_points(draft, self.task, self.exits, self.seed, log)
+        if takes_early_exits(draft.manifest.points):
+            return results, draft
+        log.note(UNUSED_EXITS)
+        results = results.without_exits(UNUSED_EXITS)
+        return results, self.draft(results.program)
 
     def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
-        """Write manifest, recipe and report, where they are not there as this run left them."""
+        """Write manifest, recipe and report, unless they are there as this run left them."""
         contents = {directory.manifest: manifest.model_dump_json(indent=1),
                     directory.recipe: self.recipe.to_yaml(),
                     directory.report: render_html(manifest)}
@@ -131,8 +136,9 @@ class Assembly:
             if not file.is_file() or file.read_bytes() != content:
                 write_atomically(file, content)
 
-    def _timed(self, manifest: Manifest, sessions: dict[str, Session], staged: Staged) -> Manifest:
-        """The manifest with the latencies of all files, and what costs those that are slow."""
+    def _add_latencies(self, manifest: Manifest, sessions: dict[str, Session],
+                       results: StageResults) -> Manifest:
+        """The manifest with the latencies of all files, and the layers that make one slow."""
         latencies = time_sessions(sessions, self.task.test)
         timed = {
             "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
@@ -140,19 +146,19 @@ class Assembly:
             "points": tuple(point.replace(figures=point.figures.with_(
                 *latencies["compressed"])) if index == 0 else point
                 for index, point in enumerate(manifest.points))}
-        if staged.unquantized is None:
+        if results.unquantized is None:
             return manifest.replace(**timed)
         unquantized = latencies.get("unquantized", latencies["original"])
         return manifest.replace(
             **timed, unquantized=Figures.of(*unquantized),
-            slow_layers=slow_layers(staged.unquantized, staged.program, latencies))
+            slow_layers=slow_layers(results.unquantized, results.program, latencies))
 
 
-def _with_breaches(manifest: Manifest) -> Manifest:
+def _add_breaches(manifest: Manifest) -> Manifest:
     """The manifest with every limit that its figures break."""
     breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
     return manifest.replace(breaches=breaches)
 
 
 def _parameters(count: int) -> Measurement:
-    return Measurement(name="parameters", value=count, kind="modelled", runtime=_COUNTED)
+    return Measurement(name="parameters", value=count, kind="modelled", runtime=COUNTED)

@@ -10,9 +10,9 @@ from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import NEVER, ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
 from edgewright.errors import UsageError
 from edgewright.exits import DEFAULT_POINT, EarlyExits
-from edgewright.pipeline._judge import time_sessions
-from edgewright.pipeline._narrator import Narrator
-from edgewright.pipeline._points import calibrated, judged
+from edgewright.pipeline._evaluate import time_sessions
+from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
+from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Task
 
@@ -22,16 +22,16 @@ _SAME: Final = ("runtime", "classes", "preprocessing")
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
             config: EarlyExits | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
-    """A small model answers what it is sure of, a large one the rest; both in one bundle.
+    """Join two models: the small one answers where it is confident, the large one the rest.
 
-    Every exit of both is one of the cascade, the small one's last among them. How sure each has to
-    be is chosen on the validation split, as for exits inside one network. The large model may be
-    the small one at a higher resolution, see `AtResolution`.
+    Every exit of both is one of the cascade, the small one's last among them. How confident each
+    has to be is chosen on the validation split, as for exits inside one network. The large model
+    may be the small one at a higher resolution, see `AtResolution`.
 
     Args:
         small: A bundle that takes the same inputs and knows the same classes.
         large: A bundle; its answer is the full one.
-        task: Its validation split chooses, its test split judges.
+        task: Its validation split chooses, its test split is measured.
         out: The bundle to write.
         config: The policy, and the drop allowed below the large model.
         seed: Of the choice.
@@ -41,7 +41,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
         The manifest as written.
 
     Raises:
-        UsageError: The two do not go together.
+        UsageError: The two differ in runtime, classes, preprocessing, inputs or outputs.
         BundleError: One cannot be read.
 
     Example:
@@ -49,7 +49,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
                               config=ew.EarlyExits(max_drop=0.005))
     """
     first, second = read_bundle(small), read_bundle(large)
-    _check({"small": first, "large": second})
+    _check_same({"small": first, "large": second})
     pool = _Pool()
     path = (*_path(first.manifest.point, pool.add(first)),
             *_path(second.manifest.point, pool.add(second, behind=True)))
@@ -57,9 +57,9 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
                            rules=(ExitRule(threshold=NEVER),) * (len(path) - 1))
     draft = pool.bundle(second, (point,), {"cascade": [first.manifest.recipe,
                                                        second.manifest.recipe]})
-    chosen = calibrated(draft, task, config or EarlyExits(), seed, Narrator(quiet=quiet))
+    chosen = add_operating_points(draft, task, config or EarlyExits(), seed, RunLog(quiet=quiet))
     session = Session(chosen)
-    figures, manifest = judged(session, chosen, task)
+    figures, manifest = evaluate_operating_points(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)
     default = manifest.points[0]
     timed = default.replace(figures=default.figures.with_(*latencies["cascade"]))
@@ -84,7 +84,8 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
         The manifest as written: the default's, with the segments and points of all.
 
     Raises:
-        UsageError: There are fewer than two, or they do not go together.
+        UsageError: There are fewer than two, or they differ in runtime, classes, preprocessing,
+            inputs or outputs.
         BundleError: One cannot be read.
 
     Example:
@@ -93,17 +94,17 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
     if len(variants) < 2:
         raise UsageError(f"{len(variants)} bundles cannot be combined; give two or more by name")
     bundles = {name: read_bundle(path) for name, path in variants.items()}
-    _check(bundles)
+    _check_same(bundles)
     pool = _Pool()
     points = [point for name, bundle in bundles.items()
-              for point in _renamed(name, bundle, pool.add(bundle))]
+              for point in _rename_points(name, bundle, pool.add(bundle))]
     default = next(iter(bundles.values()))
     draft = pool.bundle(default, tuple(points), {"combined": {
         name: bundle.manifest.recipe for name, bundle in bundles.items()}})
     return write_bundle(out, draft.manifest, draft.segments)
 
 
-def _renamed(name: str, bundle: Bundle, numbers: tuple[int, ...]) -> Iterator[OperatingPoint]:
+def _rename_points(name: str, bundle: Bundle, numbers: tuple[int, ...]) -> Iterator[OperatingPoint]:
     """A bundle's points, by the numbers its segments have now."""
     points = bundle.manifest.points or (
         bundle.manifest.point.replace(figures=bundle.manifest.compressed),)
@@ -117,7 +118,7 @@ def _path(point: OperatingPoint, numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _parameters(*bundles: Bundle) -> tuple[Measurement, ...]:
-    """Of all of them, where each knows its own."""
+    """The sum of all parameters, if every bundle states its own."""
     found = [bundle.manifest.compressed.find("parameters") for bundle in bundles]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
@@ -134,7 +135,7 @@ class _Pool:
         self._files: dict[str, bytes] = {}
 
     def add(self, bundle: Bundle, *, behind: bool = False) -> tuple[int, ...]:
-        """Take a bundle's segments in; ``behind`` another's, its first takes the inputs again."""
+        """Add a bundle's segments; ``behind`` another's, its first reads the inputs again."""
         first = bundle.manifest.point.path[0]
         return tuple(
             self._number(segment.replace(reads="inputs")
@@ -143,7 +144,7 @@ class _Pool:
 
     def bundle(self, base: Bundle, points: tuple[OperatingPoint, ...],
                recipe: dict[str, object]) -> Bundle:
-        """All that was taken in, as one bundle in memory; what it says is the base's."""
+        """All that was added, as one bundle in memory with the manifest of the base."""
         manifest = base.manifest.replace(
             segments=tuple(self._segments), points=points, curve=(), recipe=recipe,
             simulated=Figures(), parity=None, stages=(), layers=(), breaches=())
@@ -159,7 +160,7 @@ class _Pool:
         return len(self._segments) - 1
 
 
-def _check(bundles: Mapping[str, Bundle]) -> None:
+def _check_same(bundles: Mapping[str, Bundle]) -> None:
     (name, first), *others = bundles.items()
     for other, bundle in others:
         for field in _SAME:

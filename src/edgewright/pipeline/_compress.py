@@ -1,4 +1,4 @@
-"""`compress`: a model, its data and a budget to one file that has been proved."""
+"""`compress`: from a model, its data and a budget to one verified file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgewright.bundle import read_bundle
 from edgewright.core import Budget, Limit, Manifest, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.exits import remove_exits
-from edgewright.pipeline._adapt import adapt
-from edgewright.pipeline._admit import admit
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import identity_of
-from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
-from edgewright.pipeline._stages import Stages
+from edgewright.pipeline._run_log import RunLog
+from edgewright.pipeline._run_stages import run_stages
+from edgewright.pipeline._validate_model import validate_model
+from edgewright.pipeline.stages import StageContext, check_recipe, fit_recipe
 from edgewright.program import Program
 from edgewright.task import Task, seeded
 from edgewright.training import Tracker, tracker
@@ -104,47 +104,47 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         ...     result.manifest.parity.top1_agreement > 0.9
         True
     """
-    budget = _budget(budget, rate)
-    recipe = _ignoring(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
+    budget = _resolve_budget(budget, rate)
+    recipe = _add_ignored(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
-    narrator = Narrator(quiet, None if track is None else tracker(track, folder))
+    log = RunLog(quiet, None if track is None else tracker(track, folder))
     with seeded(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
-    admit(original, task, recipe)
-    adapted, notes = adapt(recipe, original, budget)
+    validate_model(original, task)
+    check_recipe(recipe, original)
+    fitted, changes = fit_recipe(recipe, original, budget)
     run = RunDirectory.open(folder, identity_of(original, task, budget, recipe, seed))
-    assembly = Assembly(task, budget, recipe, adapted.exits, seed, name)
-    stages = Stages(original, task, adapted, notes, seed, run, narrator)
-    return _execute(original, assembly, stages, run, narrator)
+    assembly = Assembly(task, budget, recipe, fitted.exits, seed, name)
+    return _execute(assembly, StageContext(original, task, fitted, seed, run, log), changes)
 
 
-def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDirectory,
-             narrator: Narrator) -> Result:
-    """Baseline, stages, bundle; whatever is there from before is kept."""
+def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]) -> Result:
+    """Baseline, stages, bundle; results of an earlier run are kept where they are intact."""
+    run, log, original = context.directory, context.log, context.original
     if not run.is_sealed(run.baseline):
-        narrator.begin("baseline", "the original on its runtime")
+        log.begin("baseline", "the original on its runtime")
         with seeded(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
         run.seal(run.baseline)
-        narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
+        log.note(f"accuracy {100 * manifest.compressed['accuracy']:.2f} % (test), "
                       f"{format_size(manifest.compressed['size_bytes'])}")
-    staged = stages.run()
-    if run.is_sealed(run.bundle, staged.checksum):
-        narrator.note(f"this run is complete already; its bundle is {run.bundle}")
+    results = run_stages(context, changes)
+    if run.is_sealed(run.bundle, results.checksum):
+        log.note(f"this run is complete already; its bundle is {run.bundle}")
         manifest = read_bundle(run.bundle).manifest
         assembly.write_beside(manifest, run)
     else:
         with seeded(assembly.seed):
-            manifest = assembly.finish(original, staged, run, narrator)
-    run.tidy()
+            manifest = assembly.finish(original, results, run, log)
+    run.remove_checkpoints()
     has_exits = len(manifest.segments) > 1
     return Result(run.bundle, run.report, manifest,
-                  staged.program if has_exits else remove_exits(staged.program))
+                  results.program if has_exits else remove_exits(results.program))
 
 
-def _budget(budget: Budget | None, rate: float | None) -> Budget:
+def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:
     budget = budget or Budget()
     if rate is None:
         return budget
@@ -155,7 +155,7 @@ def _budget(budget: Budget | None, rate: float | None) -> Budget:
     return budget.replace(size=Limit(value=1 - rate, relative=True))
 
 
-def _ignoring(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
+def _add_ignored(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
     if not ignore:
         return recipe
     if recipe.prune is None:

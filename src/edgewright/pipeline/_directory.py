@@ -1,4 +1,4 @@
-"""The run directory: every stage's program and record, so that a run goes on where it stopped."""
+"""The run directory: every stage's program and record, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RESULTS: Final = "results"  # in it, the checksums of what the run has made
 
 
 @final
-class _Kept(Value):
-    """A finished stage's record, and what shows that its program is the one it left.
+class _StoredStage(Value):
+    """A finished stage's record, with the checksums that identify its program.
 
     Attributes:
         record: Of the stage.
@@ -40,7 +40,7 @@ class RunDirectory:
     ``run.json`` says which run it is, and holds checksums of both bundles; ``stages/`` holds a
     program and a record for each finished stage, ``checkpoints/`` the state of a training that is
     under way. Results lie beside them: ``model.edge``, ``baseline.edge``, ``manifest.json``,
-    ``recipe.yaml``, ``report.html``. What is not as this run left it counts as missing.
+    ``recipe.yaml``, ``report.html``. A file that is not as this run left it counts as missing.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -114,7 +114,7 @@ class RunDirectory:
         if not record.is_file():
             return ""
         try:
-            kept = _Kept.model_validate_json(record.read_bytes())
+            kept = _StoredStage.model_validate_json(record.read_bytes())
         except (OSError, ValidationError):
             return f"{record} is damaged or of another version"
         if not program.is_file():
@@ -135,16 +135,16 @@ class RunDirectory:
     def record(self, stage: str, record: StageRecord, before: str) -> None:
         """Mark a stage, given the program of that checksum, as finished."""
         path, file = self._files(stage)
-        kept = _Kept(record=record, program=checksum(path), before=before)
+        kept = _StoredStage(record=record, program=checksum(path), before=before)
         write_atomically(file, kept.model_dump_json(indent=1).encode())
         self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
 
     def checksum_of(self, stage: str) -> str:
-        """Of a stage's program, as it is."""
+        """Checksum of a stage's program, as it is."""
         return checksum(self._files(stage)[0])
 
-    def tidy(self) -> None:
-        """Remove what only an unfinished run needs."""
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints, which only an unfinished run needs."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class RunDirectory:
 
 
 def check_free(path: Path, identity: dict[str, str]) -> None:
-    """See that a directory is missing, empty, or holds this very run.
+    """Refuse a directory unless it is missing, empty, or holds this very run.
 
     Raises:
         StorageError: It holds another run, or something that is no run.

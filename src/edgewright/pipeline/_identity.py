@@ -1,18 +1,22 @@
-"""What makes a run the one it is."""
+"""What identifies a run: model, data, settings, versions."""
 
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from torch import Tensor
 
 from edgewright.core import Budget
 from edgewright.graph import sparse_tensors
-from edgewright.pipeline._bundling import package_versions
 from edgewright.pipeline._directory import digest
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
 from edgewright.task import Task
+
+_PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
 def identity_of(program: Program, task: Task, budget: Budget, recipe: Recipe,
@@ -35,8 +39,19 @@ def identity_of(program: Program, task: Task, budget: Budget, recipe: Recipe,
     }
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of everything that shapes a file."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def _model(program: Program) -> list[bytes]:
-    """Code, every tensor with its type and shape, and which of them rest in training."""
+    """Code, every tensor with its type and shape, and which of them are frozen."""
     module, state = program.graph_module, program.state_dict()
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     facts = json.dumps([sorted(frozen), sparse_tensors(module)])

@@ -1,4 +1,4 @@
-"""The ways through a bundle: chosen on the validation split, judged on the test split."""
+"""Operating points of a bundle: chosen on the validation split, evaluated on the test split."""
 
 from __future__ import annotations
 
@@ -7,62 +7,68 @@ from dataclasses import replace
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, OperatingPoint
 from edgewright.exits import EarlyExits
-from edgewright.pipeline._judge import calibrate, curve_on, judge, time_sessions
-from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._evaluate import (
+    choose_operating_points,
+    evaluate_operating_point,
+    measure_exit_curve,
+    time_sessions,
+)
+from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Task
 
 
-def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
-               narrator: Narrator) -> Bundle:
+def add_operating_points(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
+                         log: RunLog) -> Bundle:
     """The bundle with its operating points, chosen on the validation split.
 
-    The curve that the default is a point of is taken on the test split.
+    The curve that the default point lies on is measured on the test split.
     """
     session = Session(draft)
-    found = calibrate(session, task.val, exits, seed)
+    found = choose_operating_points(session, task.val, exits, seed)
     for calibration in found:
-        narrator.note(calibration.words)
+        log.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.point.path)
                    for calibration in found)
-    curve = curve_on(task.test, points[0], found[0].steps, session)
+    curve = measure_exit_curve(task.test, points[0], found[0].steps, session)
     chosen = with_points(draft, points)
     return replace(chosen, manifest=chosen.manifest.replace(curve=curve))
 
 
-def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manifest]:
+def evaluate_operating_points(session: Session, draft: Bundle,
+                              task: Task) -> tuple[Figures, Manifest]:
     """The default point's figures on the test split, and the manifest with every point's.
 
     The session runs the draft at its default point.
-    All but the default have their latencies too, timed in turn; the default's is timed with the
+    The latencies of all points but the default are timed in turn; the default's is timed with the
     other files of its run.
     """
-    figures, tested = judge(session, task.test)
+    figures, tested = evaluate_operating_point(session, task.test)
     if not draft.manifest.points:
         return figures, draft.manifest
     default, *others = draft.manifest.points
     points = [default.replace(figures=figures, tested=tested)]
-    sessions = {point.name: at_point(draft, point.name) for point in others}
+    sessions = {point.name: open_at_point(draft, point.name) for point in others}
     latencies = time_sessions(sessions, task.test) if sessions else {}
     for point in others:
-        found, tested = judge(sessions[point.name], task.test)
+        found, tested = evaluate_operating_point(sessions[point.name], task.test)
         points.append(point.replace(figures=found.with_(*latencies[point.name]), tested=tested))
     return figures, draft.manifest.replace(points=tuple(points))
 
 
-def any_leaves_early(points: tuple[OperatingPoint, ...]) -> bool:
-    """Whether at any of these points a sample left early, of those they were chosen on."""
+def takes_early_exits(points: tuple[OperatingPoint, ...]) -> bool:
+    """Whether any sample took an early exit at one of these points, when they were chosen."""
     return any(share > 0 for point in points if point.calibrated is not None
                for share in point.calibrated.shares[:-1])
 
 
-def at_point(draft: Bundle, name: str) -> Session:
-    """A session that goes one way through the bundle."""
+def open_at_point(draft: Bundle, name: str) -> Session:
+    """Open a session at one operating point of a bundle."""
     session = Session(draft)
     session.point = name
     return session
 
 
 def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
-    """A bundle in memory with these ways through it."""
+    """A bundle in memory with these operating points."""
     return replace(draft, manifest=draft.manifest.replace(points=points))

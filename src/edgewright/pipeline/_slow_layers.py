@@ -1,4 +1,4 @@
-"""Where a quantised file is slower than one in floating point: the layers that cost it."""
+"""The layers that make a quantized file slower than one in floating point."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NOISE: Final = 1.01  # a layer that takes this much longer may as well be as fa
 def slow_layers(unquantized: Program, quantized: Program,
                 latencies: Mapping[str, Sequence[Measurement]], *,
                 timer: PrecisionTimer | None = None) -> tuple[LayerLatency, ...]:
-    """The layers that are slower in 8 bits than in floating point, the costliest first.
+    """The layers that are slower in 8 bits than in floating point, the largest difference first.
 
-    They are timed, each alone, only where the quantised file's median latency is above that of
-    another; all the layers there are may then be faster, and what lies between them slower.
+    They are timed, each alone, only where the quantized file's median latency is above that of
+    another; even then every layer may be faster, and only what lies between the layers slower.
 
     Args:
-        unquantized: The program before it was quantised.
-        quantized: What came of it.
+        unquantized: The program before quantization.
+        quantized: The program after it.
         latencies: Of the files timed in turn: ``compressed`` and others.
         timer: Times of a layer with so many inputs and outputs; ONNX Runtime if left out.
     """

@@ -1,4 +1,4 @@
-"""`verify`: run a bundle again and hold it to what its manifest says."""
+"""`verify`: run a bundle again and compare its figures with its manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from edgewright.core import FigureName, Figures, Manifest
 from edgewright.errors import BundleError, DataError, ParityError
-from edgewright.pipeline._judge import judge
+from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.runtime import load
 from edgewright.task import Task
 
@@ -48,13 +48,13 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     """Measure a bundle on a task's test split and compare with its manifest.
 
     Accuracy, mean multiply-accumulates and energy of every operating point are measured again;
-    that no byte of the file was damaged is seen as it is read.
+    damage to the file is detected when it is read.
 
     Raises:
-        BundleError: The file is damaged, or states no accuracy to be held to.
+        BundleError: The file is damaged, or states no accuracy to compare with.
         DataError: The data does not fit the bundle's inputs, has other classes, or is not as many
             samples as the manifest's accuracy was taken on.
-        ParityError: A figure is not what the manifest says; each is named with its tolerance.
+        ParityError: A figure deviates from the manifest; each is named with its tolerance.
     """
     session = load(path)
     manifest = session.manifest
@@ -64,13 +64,14 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     checks: list[Check] = []
     for name, said in stated.items():
         session.point = name
-        found, _ = judge(session, task.test)
+        found, _ = evaluate_operating_point(session, task.test)
         shown = None if name == session.points[0].name else name
         checks.extend(_checks(said, found, len(task.test), shown))
     broken = [str(check) for check in checks if not check.holds]
     if broken:
-        raise ParityError(f"{path} does not hold what it says on the test split of {task.name}: "
-                          f"{'; '.join(broken)}; it was altered, or this is other data")
+        raise ParityError(f"metrics of {path} on the test split of {task.name} deviate from the "
+                          f"manifest: {'; '.join(broken)}; the file was altered, or this is other "
+                          "data")
     return tuple(checks)
 
 
@@ -85,12 +86,11 @@ def _checks(said: Figures, found: Figures, samples: int, point: str | None) -> I
 
 def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Figures],
                       task: Task) -> None:
-    """See that there is something to be held to, and that the data may be what it was taken on."""
+    """Refuse a manifest with nothing to compare with, and data it cannot have been measured on."""
     silent = [name for name, figures in stated.items() if figures.get("accuracy") is None]
     if silent:
         raise BundleError(f"{path} states no accuracy at its operating point {silent[0]!r}, so "
-                          "there is nothing that it could be held to; verify a bundle as compress "
-                          "wrote it")
+                          "there is nothing to compare with; verify a bundle as compress wrote it")
     taken_on = {found.samples for figures in stated.values()
                 if (found := figures.find("accuracy")) is not None and found.samples}
     if taken_on - {len(task.test)}:

@@ -60,13 +60,18 @@ class BlockPruning(Settings):
 
     @property
     def goal(self) -> str:
-        """What is to go, in words."""
-        goals = [] if self.count is None else [f"{self.count} blocks"]
-        goals += [] if self.ratio is None else [f"{self.ratio:.0%} of the macs"]
-        to_go = [f"{' or '.join(goals)} to go"] if goals else []
-        if self.max_drop is not None:
-            to_go.append(f"accuracy to fall by {self.max_drop:.1%} at most")
-        return ", ".join(to_go)
+        """What is to be removed, in words.
+
+        Example:
+            >>> BlockPruning(count=2, max_drop=0.01).goal
+            'remove 2 blocks, accuracy drop at most 1.0 %'
+        """
+        goals = [] if self.count is None else [f"{self.count} block{'s' * (self.count > 1)}"]
+        goals += [] if self.ratio is None else [f"{100 * self.ratio:.0f} % of the MACs"]
+        words = f"remove {' or '.join(goals) or 'blocks'}"
+        if self.max_drop is None:
+            return words
+        return f"{words}, accuracy drop at most {100 * self.max_drop:.1f} %"
 
 
 def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: int = 0) -> Program:
@@ -193,6 +198,6 @@ def _refuse_unreached(program: Program, result: Program, removed: int,
                       config: BlockPruning) -> None:
     """Say what could be removed, where that is less than was asked for."""
     if config.count is not None or config.ratio is not None:
-        raise UsageError(f"this was asked for: {config.goal}; but with all {removed} branches "
-                         f"that can go, {_gone(program, result):.0%} of the macs are gone; ask "
-                         "for less, or prune channels too")
+        raise UsageError(f"cannot {config.goal}: without all {removed} branches that can be "
+                         f"removed, {100 * _gone(program, result):.0f} % of the MACs are gone; "
+                         "ask for less, or prune channels too")

@@ -79,8 +79,8 @@ class WeightPruning(Settings):
     @property
     def goal(self) -> str:
         """What becomes zero, in words."""
-        goals = [f"{share:.0%} of {name}" for name, share in self.layers.items() if share]
-        general = [] if self.sparsity is None else [f"{self.sparsity:.0%} of the weights"]
+        goals = [f"{100 * share:.0f} % of {name}" for name, share in self.layers.items() if share]
+        general = [] if self.sparsity is None else [f"{100 * self.sparsity:.0f} % of the weights"]
         return ", ".join([*general, *goals])
 
     @model_validator(mode="before")

@@ -1,12 +1,24 @@
-"""The stages between capture and export."""
+"""The stages between capture and export, one file per stage."""
 
+from edgewright.pipeline.stages._capture import Capture
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._exits import Exits
+from edgewright.pipeline.stages._order import STAGES, check_recipe, fit_recipe
 from edgewright.pipeline.stages._plan import Plan, StoredBits, plan_ratio
-from edgewright.pipeline.stages._stored_bits import computed_costs, stored_bits
+from edgewright.pipeline.stages._quantize import Quantize
+from edgewright.pipeline.stages._stage import FittedRecipe, Stage
 
 __all__ = [
+    "STAGES",
+    "Capture",
+    "Exits",
+    "FittedRecipe",
     "Plan",
+    "Quantize",
+    "Stage",
+    "StageContext",
     "StoredBits",
-    "computed_costs",
+    "check_recipe",
+    "fit_recipe",
     "plan_ratio",
-    "stored_bits",
 ]

@@ -37,7 +37,7 @@ class StoredBits:
 
     Attributes:
         most: Bits of an entry of a tensor, at most.
-        fewest: The same at least, where the bits are still to be chosen.
+        fewest: The same at least, if the bits are still to be chosen.
         most_bytes: Of all tensors together, whatever ``most`` comes to.
 
     Example:

@@ -1,4 +1,4 @@
-"""What a scheme will make of a program's tensors and layers, before anything is quantised."""
+"""Stored bits and costs of a program under a scheme, before anything is quantized."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
 
 
 def _bits(program: Program, scheme: Quantization) -> dict[str, float]:
-    """Bits of an entry of every weight that is quantised; each channel has a scale at least."""
+    """Bits of an entry of every weight that is quantized; each channel has a scale at least."""
     tensors = stored_tensors(program.graph_module)
     found = {}
     for point in place(program, scheme).weights:

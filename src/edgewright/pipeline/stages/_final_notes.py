@@ -1,4 +1,4 @@
-"""What a training says of its end, kept beside being shown."""
+"""The last notes of a training, kept while they are shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from edgewright.training import EpochRecord, Progress
 
 
 @final
-class Verdicts:
-    """Passes all on to another progress, and keeps the notes that come after the last epoch.
+class FinalNotes:
+    """Passes everything on to another progress, and keeps the notes after the last epoch.
 
     Args:
-        shown: Is told everything.
-        kept: Takes these notes.
+        shown: Receives everything.
+        kept: The list that receives the final notes.
     """
 
     def __init__(self, shown: Progress, kept: list[str]) -> None:
@@ -21,7 +21,7 @@ class Verdicts:
         self._latest: list[str] = []
 
     def start(self, epochs: int, steps: int, done: int) -> None:
-        """What was noted before it is no verdict."""
+        """Drop the notes so far: they are not final."""
         self._latest.clear()
         self._shown.start(epochs, steps, done)
 
@@ -30,7 +30,7 @@ class Verdicts:
         self._shown.advance(samples, loss)
 
     def epoch(self, record: EpochRecord) -> None:
-        """What was noted before the end of an epoch is no verdict."""
+        """Drop the notes so far: they are not final."""
         self._latest.clear()
         self._shown.epoch(record)
 
@@ -40,7 +40,7 @@ class Verdicts:
         self._shown.note(text)
 
     def stop(self) -> None:
-        """Keep what was noted since the last epoch."""
+        """Keep the notes since the last epoch."""
         self._kept.extend(self._latest)
         self._latest.clear()
         self._shown.stop()

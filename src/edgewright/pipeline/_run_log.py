@@ -1,4 +1,4 @@
-"""What a run says while it works, on stderr."""
+"""The progress of a run, on stderr."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgewright.training import NoProgress, OpenLog, Progress, RichProgress, Tra
 
 
 @final
-class Narrator:
-    """One line a stage, and a bar while something trains.
+class RunLog:
+    """Logs one line per stage, and shows a bar during each training.
 
     Args:
-        quiet: Say nothing.
+        quiet: Print nothing.
         open_log: Keeps every training's figures; see `edgewright.training.tracker`.
     """
 
@@ -24,27 +24,27 @@ class Narrator:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def begin(self, stage: str, what: str = "") -> None:
-        """A stage starts."""
+        """Log that a stage starts."""
         self._console.print(f"[bold]{stage}[/bold] {what}".rstrip())
 
     def note(self, text: str) -> None:
-        """Something worth knowing happened."""
+        """Log what happened in a stage."""
         self._console.print(f"  {text}", markup=False)
 
     def end(self, seconds: float, figures: Figures, resumed: bool = False) -> None:
-        """A stage is over."""
+        """Log that a stage is over, with its figures."""
         parts = []
         accuracy = figures.find("accuracy")
         if accuracy is not None:
-            parts.append(f"accuracy {accuracy.value:.2%} ({accuracy.split})")
+            parts.append(f"accuracy {100 * accuracy.value:.2f} % ({accuracy.split})")
         if (macs := figures.get("macs")) is not None:
             parts.append(f"{format_count(macs)} MACs")
         if (size := figures.get("size_bytes")) is not None:
             parts.append(f"weights {format_size(size)}")
-        parts.append("kept from before" if resumed else f"{seconds:.1f} s")
+        parts.append("already done" if resumed else f"{seconds:.1f} s")
         self.note(", ".join(parts))
 
     def progress(self, stage: str) -> Progress:
-        """Shows a training, and keeps its figures where that was asked for."""
+        """Return what shows a training, and keeps its figures if that was asked for."""
         shown = NoProgress() if self._quiet else RichProgress(stage, lines=True)
         return shown if self._open_log is None else Tracked(shown, self._open_log, stage)

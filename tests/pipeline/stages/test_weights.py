@@ -36,7 +36,7 @@ def result(trained_net: nn.Module, quadrant_task: Task,
 def test_the_stage_has_its_place_and_its_record(result: Result) -> None:
     stages = {stage.name: stage for stage in result.manifest.stages}
     assert list(stages) == ["capture", "weights", "exits", "quantize"]
-    assert stages["weights"].notes == ("80% of the weights to be zero, unstructured by magnitude",)
+    assert stages["weights"].notes == ("set 80 % of the weights to zero (unstructured, by magnitude)",)
     assert (result.bundle.parent / "stages" / "1-weights.pt2").is_file()
     assert result.manifest.compressed["accuracy"] > 0.8
 

@@ -1,4 +1,4 @@
-"""Figures of a file, taken on its runtime."""
+"""Accuracy, costs and latency of a file, measured on its runtime."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _ROUNDS: Final = 300
 _WARMUP: Final = 20
 _LATENCY_SAMPLES: Final = 200
 AGREEMENT: Final = 0.995
+COUNTED: Final = "counted on the graph"
 
 Inputs = tuple[NDArray[Any], ...]
 
@@ -36,16 +37,16 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
 
 
-def calibrate(session: Session, split: Split, config: EarlyExits,
-              seed: int) -> tuple[Calibration, ...]:
-    """Choose a session's operating points on a split, from what the real file puts out there."""
-    logits, targets = every_exit(session, split)
+def choose_operating_points(session: Session, split: Split, config: EarlyExits,
+                            seed: int) -> tuple[Calibration, ...]:
+    """Choose a session's operating points on a split, from the outputs of the real file there."""
+    logits, targets = run_every_exit(session, split)
     macs = [session.manifest.segments[number].macs for number in session.points[0].path]
     return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
 
 
-def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDArray[Any]]:
-    """What every exit of a file says of every sample of a split, (N, classes) each; the targets."""
+def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    """Logits of every exit of a file on a split, (N, classes) each, and the targets, (N,)."""
     parts: list[list[NDArray[Any]]] = []
     targets = []
     for inputs, labels in numpy_batches(split):
@@ -54,19 +55,19 @@ def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDAr
     return _joined(parts), np.concatenate(targets)
 
 
-def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, ...]],
-             session: Session) -> tuple[CurvePoint, ...]:
-    """What a point would cost and be worth on a split with each of these thresholds.
+def measure_exit_curve(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, ...]],
+                       session: Session) -> tuple[CurvePoint, ...]:
+    """Mean MACs and accuracy of a point on a split, with each of these thresholds.
 
     The session's default point takes the same path.
     """
-    answers = answers_of(*every_exit(session, split), point.rules, point.policy)
+    answers = answers_of(*run_every_exit(session, split), point.rules, point.policy)
     return exit_curve(answers, steps,
                       [session.manifest.segments[number].macs for number in point.path])
 
 
-def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
-    """Accuracy, costs and energy of a session's point on a split, and where its samples leave."""
+def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
+    """Accuracy, costs and energy of a session's point on a split, and the shares of its exits."""
     found = evaluate(session, numpy_batches(split))
     path = next(point.path for point in session.points if point.name == session.point)
     figures = Figures.of(
@@ -101,14 +102,14 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """What the program in PyTorch does on a split, with the file's thresholds."""
+class ProgramComparison:
+    """Accuracy of the program in PyTorch with the file's thresholds, and how the two agree."""
 
     accuracy: Measurement
     parity: Parity
 
 
-def compare_with_program(program: Program, session: Session, split: Split) -> Simulation:
+def compare_with_program(program: Program, session: Session, split: Split) -> ProgramComparison:
     """Run program and file on a split and compare them, every exit included.
 
     Raises:
@@ -128,12 +129,12 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Si
     accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
                            split=split.name, runtime=f"torch {torch.__version__}",
                            samples=len(hits))
-    return Simulation(accuracy, parity)
+    return ProgramComparison(accuracy, parity)
 
 
 def _both(program: Program, session: Session, split: Split) -> tuple[
         list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
-    """Every exit's logits of program and file, taken on the very same batches; and the targets."""
+    """Every exit's logits of program and file, on the very same batches; and the targets."""
     module = program.module()
     simulated: list[list[NDArray[Any]]] = []
     measured: list[list[NDArray[Any]]] = []
@@ -149,7 +150,7 @@ def _both(program: Program, session: Session, split: Split) -> tuple[
 
 
 def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
-    """One array an exit, out of one list of exits a batch."""
+    """One array per exit, from one list of exits per batch."""
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
@@ -165,7 +166,7 @@ def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> P
 
 def _counted(name: Any, value: float, split: Split, samples: int) -> Measurement:
     return Measurement(name=name, value=value, kind="modelled", split=split.name,
-                       runtime="counted on the graph", samples=samples)
+                       runtime=COUNTED, samples=samples)
 
 
 def _latencies(latency: Latency, session: Session, core: int | None) -> tuple[Measurement, ...]:

@@ -1,9 +1,7 @@
-"""From a program to a bundle: one file a segment, costs beside it."""
+"""From a program to the segments of a bundle: one ONNX file per exit, with its costs."""
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import onnx
@@ -11,14 +9,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewright.bundle import low_bit_tensor
-from edgewright.core import LayerRecord, LowBitTensor, Segment, TensorSpec
+from edgewright.core import LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import features_last, to_onnx
 from edgewright.measure import energy_mj
-from edgewright.program import Costs, NodeCost, Program, outputs_of, split_at_exits
+from edgewright.program import Costs, Program, outputs_of, split_at_exits
 
-_PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-_FEWEST: Final = 256  # integers worth packing
+_FEWEST: Final = 256  # fewer integers are not worth packing
 
 
 def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
@@ -39,8 +36,8 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
 def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
     """Where an ONNX file holds tensors of bytes that need few bits, in the file's order.
 
-    A tensor is looked for behind the one before, by its bytes: wherever they are found is as good,
-    as they are the same bytes. Small tensors are not worth their line in the manifest.
+    Each tensor is searched for by its bytes, after the end of the one before; any match will do,
+    because its bytes are the same. Small tensors are not worth their entry in the manifest.
     """
     found, end = [], 0
     for tensor in onnx.load_from_string(model).graph.initializer:
@@ -71,41 +68,6 @@ def output_specs(program: Program) -> tuple[TensorSpec, ...]:
     """Name, dtype and shape of every output; of a program with exits only of the last."""
     nodes = outputs_of(program)[-1:] if program.exits else outputs_of(program)
     return tuple(_spec(f"output_{index}", node.meta["val"]) for index, node in enumerate(nodes))
-
-
-def layer_records(original: Costs, compressed: Costs) -> tuple[LayerRecord, ...]:
-    """Every layer before and after, matched by the name of its weight."""
-    before = {_layer_name(layer): layer for layer in original.layers}
-    after = {_layer_name(layer): layer for layer in compressed.layers}
-    names = [*before, *(name for name in after if name not in before)]
-    return tuple(_layer(name, before.get(name), after.get(name)) for name in names)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of everything that shapes a file."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _layer(name: str, before: NodeCost | None, after: NodeCost | None) -> LayerRecord:
-    known = after or before
-    assert known is not None  # noqa: S101  (every name comes from one of the two)
-    return LayerRecord(
-        name=name, op=known.op,
-        channels_before=before.channels if before else 0, channels=after.channels if after else 0,
-        macs_before=before.macs if before else 0, macs=after.macs if after else 0,
-        weight_bits=after.weight_bits if after else 32,
-        activation_bits=after.activation_bits if after else 32,
-        compute_bits=after.bits if after else 32)
-
-
-def _layer_name(layer: NodeCost) -> str:
-    return layer.name if layer.weight is None else layer.weight.removesuffix(".weight")
 
 
 def _spec(name: str, tensor: Tensor | Any) -> TensorSpec:

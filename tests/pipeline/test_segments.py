@@ -1,4 +1,4 @@
-"""Low-bit tensors are found where the file has them; a layer's bits are told as they are."""
+"""Low-bit tensors are found where the file has them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgewright.pipeline._bundling import layer_records, low_bit_tensors
-from edgewright.program import Costs, NodeCost
+from edgewright.pipeline._segments import low_bit_tensors
 
 
 def model_of(*arrays):
@@ -40,17 +39,3 @@ def test_a_tensor_that_is_there_twice_is_found_twice():
 def test_a_file_of_floats_has_none():
     assert low_bit_tensors(model_of(np.ones(999, np.float32))) == ()
     assert low_bit_tensors(onnx.ModelProto().SerializeToString()) == ()
-
-
-def test_a_layers_record_tells_stored_bits_from_computed_ones():
-    def costs(**bits):
-        layer = NodeCost(name="conv", op="conv2d", weight="a.weight", channels=4, macs=9,
-                         weight_bytes=1, traffic_bytes=1, **bits)
-        return Costs(layers=(layer,), macs=9, parameters=1, weight_bytes=1, packed_bytes=1,
-                     peak_activation_bytes=1, uncounted={})
-
-    before = costs(bits=32, weight_bits=32, activation_bits=32)
-    (record,) = layer_records(before, costs(bits=8, weight_bits=4, activation_bits=6))
-    assert (record.weight_bits, record.activation_bits, record.compute_bits) == (4, 6, 8)
-    (kept,) = layer_records(before, before)
-    assert (kept.weight_bits, kept.activation_bits, kept.compute_bits) == (32, 32, 32)

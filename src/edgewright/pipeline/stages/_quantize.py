@@ -1,19 +1,75 @@
-"""The quantize stage's scheme: what of it is still there to be quantised, and what came of it."""
+"""The stage that quantizes: what of the scheme applies, and what has come of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from typing import ClassVar, final
 
 import torch
 
-from edgewright.core import kept_words
-from edgewright.errors import UsageError
-from edgewright.exits import head_tensors
-from edgewright.graph import FLOAT_BITS, match_tensors, stored_tensors
+from edgewright.core import Budget, kept_words
+from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._scheme import drop_missing_layers, scheme_before_exits
+from edgewright.pipeline.stages._stage import FittedRecipe, Stage
 from edgewright.program import Program
-from edgewright.quantization import Quantization, float_share, place
+from edgewright.quantization import Quantization, check_scheme, float_share, place, quantize
+
+
+@final
+class Quantize(Stage[Quantization]):
+    """Quantizes, calibrated or trained."""
+
+    name: ClassVar[str] = "quantize"
+
+    def config_of(self, recipe: Recipe) -> Quantization | None:
+        """Return the recipe's scheme."""
+        return recipe.quantize
+
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
+        """Refuse a scheme that does not fit the model, before anything is trained for it.
+
+        Raises:
+            UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches
+                nothing.
+        """
+        scheme = scheme_before_exits(recipe, program)
+        if scheme is not None:
+            check_scheme(scheme)
+            place(program, scheme)
+        return FittedRecipe(recipe)
+
+    def describe(self, config: Quantization) -> tuple[str, ...]:
+        """Describe how the integers are found."""
+        return (scheme_note(config),)
+
+    def run(self, program: Program, config: Quantization, context: StageContext) -> Program:
+        """Quantize; without the scheme's refinements if these lower the accuracy."""
+        result, plain = _quantize(program, config, context), without_refinements(config)
+        if plain is None:
+            return result
+        other = _quantize(program, plain, context)
+        with_it, without = context.val_accuracy(result), context.val_accuracy(other)
+        if with_it >= without:
+            return result
+        context.record_decision(f"{refinements(config)} left out: accuracy "
+                                f"{100 * with_it:.2f} % with it and {100 * without:.2f} % without "
+                                "(val)")
+        return other
+
+    def describe_result(self, before: Program, after: Program, config: Quantization,
+                        context: StageContext) -> tuple[str, ...]:
+        """Describe which bits the layers have, and what stays in floating point."""
+        scheme = drop_missing_layers(config, context.original, before)
+        return precision_notes(before, after, scheme)
+
+
+def _quantize(program: Program, config: Quantization, context: StageContext) -> Program:
+    scheme = drop_missing_layers(config, context.original, program)
+    return quantize(program, context.task, scheme, objective=context.objective(config.training),
+                    seed=context.seed, checkpoint=context.checkpoint,
+                    progress=context.progress())
 
 
 def scheme_note(config: Quantization) -> str:
@@ -54,36 +110,12 @@ def without_refinements(config: Quantization) -> Quantization | None:
     return config.replace(equalize=False, correct_bias=False, rounding="nearest")
 
 
-def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
-    """A recipe's scheme without the patterns whose layers are still to be added, the exits'.
-
-    Args:
-        recipe: With the scheme.
-        program: Without exits.
-    """
-    scheme = recipe.quantize
-    if scheme is None or recipe.exits is None:
-        return scheme
-    own, added = program.state_dict(), head_tensors(program, recipe.exits)
-    layers = {pattern: precision for pattern, precision in scheme.layers.items()
-              if _matches(own, pattern) or not _matches(added, pattern)}
-    return scheme.replace(layers=layers)
-
-
-def without_gone(config: Quantization, original: Program, program: Program) -> Quantization:
-    """The scheme without the patterns whose layers an earlier stage removed."""
-    layers = {pattern: precision for pattern, precision in config.layers.items()
-              if _matches(program.state_dict(), pattern)
-              or not _matches(original.state_dict(), pattern)}
-    return config.replace(layers=layers)
-
-
 def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
     """The bits that a program's layers have, and which stay in floating point and why.
 
     Args:
         before: In floating point.
-        after: Quantised.
+        after: Quantized.
         config: The scheme.
     """
     bits = Counter((layer.weight_bits, layer.activation_bits) for layer in after.costs().layers
@@ -106,13 +138,6 @@ def _only_stored(program: Program) -> str:
     stored = stored_tensors(program.graph_module).items()
     count = sum(tensor.dtype is torch.int8 and name not in layers for name, tensor in stored)
     return "" if not count else f"{count} tensor" + ("" if count == 1 else "s")
-
-
-def _matches(tensors: Iterable[str], pattern: str) -> bool:
-    try:
-        return bool(match_tensors(tensors, [pattern]))
-    except UsageError:
-        return False
 
 
 def _layers(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,13 @@ import edgewright as ew
 from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result
 from edgewright.pipeline import _assemble as assemble_module
-from edgewright.pipeline._bundling import to_segments
-from edgewright.pipeline._scheme import precision_notes, scheme_at_first, scheme_note
+from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._run_log import RunLog
+from edgewright.pipeline._run_stages import run_stages
+from edgewright.pipeline._segments import to_segments
+from edgewright.pipeline.stages import StageContext
+from edgewright.pipeline.stages._quantize import precision_notes, scheme_note
+from edgewright.pipeline.stages._scheme import scheme_before_exits
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
 from edgewright.training import Training
@@ -154,7 +160,7 @@ def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
         program = ew.Program.capture(Chain(layers), torch.zeros(1, 4))
         recipe = Recipe(exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
             layers={pattern: precision(4) for pattern in patterns}))
-        scheme = scheme_at_first(recipe, program)
+        scheme = scheme_before_exits(recipe, program)
         assert scheme is not None
         return set(scheme.layers)
 
@@ -194,3 +200,22 @@ def test_the_recipes_that_come_along_survive_yaml(name: str, tmp_path: Path) -> 
     file.write_text(Recipe.named(name).to_yaml())
     assert Recipe.load(file) == Recipe.named(name)
     assert Recipe.named(name).quantize is not None
+
+
+def test_refinements_that_lower_the_accuracy_are_left_out(
+        trained_program: ew.Program, quadrant_task: Task, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(program: ew.Program, task: Task, config: ew.Quantization,
+               **settings: Any) -> ew.Program:
+        if config.equalize:  # as if it had made the ranges worse
+            program = program.with_state({name: value * 0 if value.is_floating_point() else value
+                                          for name, value in program.state_dict().items()})
+        return ew.quantize(program, task, config, **settings)
+
+    monkeypatch.setattr("edgewright.pipeline.stages._quantize.quantize", spoilt)
+    recipe = Recipe(quantize=ew.Quantization(equalize=True, calibration_samples=64))
+    results = run_stages(StageContext(trained_program, quadrant_task, recipe, 0,
+                                      RunDirectory.open(tmp_path, {}), RunLog(quiet=True)))
+    record = results.records[-1]
+    assert record.figures["accuracy"] > 0.8
+    assert "equalize left out: accuracy " in record.notes[-1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgewright.pipeline._narrator import Narrator
+from edgewright.pipeline._run_log import RunLog
 from edgewright.training import EpochRecord, NoProgress, RichProgress, Score
 
 
@@ -22,14 +22,14 @@ class Memory:
 
 
 def test_trainings_are_shown_unless_quiet() -> None:
-    assert isinstance(Narrator().progress("recover"), RichProgress)
-    assert isinstance(Narrator(quiet=True).progress("recover"), NoProgress)
+    assert isinstance(RunLog().progress("recover"), RichProgress)
+    assert isinstance(RunLog(quiet=True).progress("recover"), NoProgress)
 
 
 def test_each_stage_is_tracked_under_its_name_quiet_or_not() -> None:
     for quiet in (False, True):
         log = Memory()
-        progress = Narrator(quiet, log).progress("recover")
+        progress = RunLog(quiet, log).progress("recover")
         progress.start(1, 3, 0)
         progress.epoch(EpochRecord(1, 0.5, Score("accuracy", 0.5), 0.1, 1.0))
         progress.stop()

@@ -10,7 +10,7 @@ from torch import nn
 import edgewright as ew
 from edgewright.core import Budget
 from edgewright.pipeline import Recipe
-from edgewright.pipeline._adapt import adapt
+from edgewright.pipeline.stages import fit_recipe
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Training
@@ -26,7 +26,7 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
                          quiet=True)
     stages = {stage.name: stage for stage in result.manifest.stages}
     assert list(stages) == ["capture", "prune", "blocks", "recover"]
-    assert stages["blocks"].notes == ("1 blocks to go",)
+    assert stages["blocks"].notes == ("remove 1 block",)
     assert stages["blocks"].figures["macs"] < stages["prune"].figures["macs"]
     assert not any(name.startswith("one.") for name in result.program.state_dict())
 
@@ -34,8 +34,8 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
 def test_the_stage_is_left_out_with_a_note(quadrant_task: Task) -> None:
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
     program = Program.capture(model, torch.zeros(1, 1, 8, 8))
-    adapted, notes = adapt(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
-    assert adapted.blocks is None
+    fitted, notes = fit_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
+    assert fitted.blocks is None
     assert notes == ("blocks left out: the graph has no residual branches",)
 
 
@@ -43,10 +43,10 @@ def test_recovery_stays_where_blocks_go_and_channels_cannot(trained_net: nn.Modu
     program = Program.capture(trained_net, torch.zeros(1, 1, 8, 8))
     recipe = Recipe(prune=ew.ChannelPruning(ignore=("stem", "one", "two")),
                     blocks=ew.BlockPruning(count=1), recover=SHORT)
-    adapted, (note,) = adapt(recipe, program, Budget())
-    assert adapted.prune is None
-    assert adapted.recover is SHORT
-    assert note.startswith("pruning left out: 0.0% of the macs could go")
+    fitted, (note,) = fit_recipe(recipe, program, Budget())
+    assert fitted.prune is None
+    assert fitted.recover is SHORT
+    assert note.startswith("pruning left out: only 0.0 % of the MACs can be removed")
 
 
 def test_a_recipe_with_blocks_is_read_back(tmp_path: Path) -> None:

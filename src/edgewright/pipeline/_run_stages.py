@@ -1,0 +1,114 @@
+"""Runs a recipe's stages in order, or takes over what an earlier run left of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+
+from edgewright.core import Figures, Measurement, StageRecord
+from edgewright.exits import remove_exits
+from edgewright.pipeline._evaluate import COUNTED
+from edgewright.pipeline.stages import STAGES, Capture, Exits, Quantize, Stage, StageContext
+from edgewright.program import Program
+from edgewright.task import seeded
+
+
+@final
+@dataclass(frozen=True)
+class StageResults:
+    """What a run's stages left behind.
+
+    Attributes:
+        program: The last stage's.
+        unquantized: The one before it was quantized, the original itself if no stage had changed
+            it; None if it never was.
+        records: Of every stage, the original's first.
+        checksum: Of the program's file.
+    """
+
+    program: Program
+    unquantized: Program | None
+    records: tuple[StageRecord, ...]
+    checksum: str
+
+    def without_exits(self, note: str) -> StageResults:
+        """The same with the exits removed, and a note of it in the record of their stage."""
+        records = tuple(record.replace(notes=(*record.notes, note))
+                        if record.name == Exits.name else record for record in self.records)
+        unquantized = None if self.unquantized is None else remove_exits(self.unquantized)
+        return replace(self, program=remove_exits(self.program), unquantized=unquantized,
+                       records=records)
+
+
+def run_stages(context: StageContext, changes: tuple[str, ...] = ()) -> StageResults:
+    """Run every stage of a recipe in order, keeping each in the run directory.
+
+    Args:
+        context: With the recipe as fitted to the model.
+        changes: How it differs from the recipe that was asked for, in words.
+    """
+    stages = [stage for stage in (Capture(changes), *STAGES)
+              if stage.config_of(context.recipe) is not None]
+    program, unquantized = context.original, None
+    records: list[StageRecord] = []
+    given = context.directory.identity
+    for index, stage in enumerate(stages):
+        if isinstance(stage, Quantize):
+            unquantized = program if index > 1 else context.original  # only captured so far
+        key = f"{index}-{stage.name}"
+        program, record = _resume_or_run(key, stage, program, given,
+                                         context.for_stage(stage.name))
+        given = context.directory.checksum_of(key)
+        records.append(record)
+    return StageResults(program, unquantized, tuple(records), given)
+
+
+def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
+                   context: StageContext) -> tuple[Program, StageRecord]:
+    """A stage's program and record, from the run directory if they are intact there.
+
+    Args:
+        key: Of the stage, in the directory.
+        stage: To be run.
+        program: What it is given.
+        given: Checksum of that program.
+        context: Of the stage.
+    """
+    config = stage.config_of(context.recipe)
+    notes = stage.describe(config)
+    context.log.begin(stage.name, "; ".join(notes))
+    found = context.directory.find(key, given)
+    if not isinstance(found, str):
+        context.log.end(found[1].seconds, found[1].figures, resumed=True)
+        return found
+    if found:
+        context.log.note(f"runs again: {found}")
+    since = time.perf_counter()
+    with seeded(context.seed):
+        result = context.directory.keep(key, stage.run(program, config, context))
+        figures = _figures(result, context)
+    findings = stage.describe_result(program, result, config, context)
+    record = StageRecord(name=stage.name, seconds=time.perf_counter() - since, figures=figures,
+                         notes=(*notes, *findings, *context.decisions))
+    context.directory.record(key, record, given)
+    for finding in findings:
+        context.log.note(finding)
+    context.log.end(record.seconds, figures)
+    return result, record
+
+
+def _figures(program: Program, context: StageContext) -> Figures:
+    """Accuracy on the validation split, and what is counted on the graph."""
+    accuracy = context.val_accuracy(program)
+    costs = program.costs()
+    return Figures.of(
+        Measurement(name="accuracy", value=accuracy, kind="measured", split="val",
+                    runtime=f"torch {torch.__version__}", samples=len(context.task.val)),
+        Measurement(name="size_bytes", value=costs.packed_bytes, kind="modelled",
+                    runtime=COUNTED),
+        Measurement(name="parameters", value=costs.parameters, kind="modelled",
+                    runtime=COUNTED),
+        Measurement(name="macs", value=costs.macs, kind="modelled", runtime=COUNTED))

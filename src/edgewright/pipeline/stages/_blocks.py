@@ -1,0 +1,39 @@
+"""The stage that removes residual branches."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from edgewright.channels import find_branches
+from edgewright.core import Budget
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.program import Program
+from edgewright.pruning import BlockPruning, prune_blocks
+
+
+@final
+class Blocks(Stage[BlockPruning]):
+    """Removes whole residual branches, after the channels."""
+
+    name: ClassVar[str] = "blocks"
+
+    def config_of(self, recipe: Recipe) -> BlockPruning | None:
+        """Return the recipe's block pruning."""
+        return recipe.blocks
+
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
+        """Leave the stage out if the graph has no residual branch."""
+        if recipe.blocks is None or find_branches(program):
+            return FittedRecipe(recipe)
+        return FittedRecipe(recipe.replace(blocks=None),
+                            "blocks left out: the graph has no residual branches")
+
+    def describe(self, config: BlockPruning) -> tuple[str, ...]:
+        """Describe when the stage stops removing."""
+        return (config.goal,)
+
+    def run(self, program: Program, config: BlockPruning, context: StageContext) -> Program:
+        """Remove the branches whose absence costs least."""
+        return prune_blocks(program, context.task, config, seed=context.seed)

@@ -1,0 +1,43 @@
+"""The stage that adds early exits."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from edgewright.core import Budget
+from edgewright.exits import EarlyExits, add_exits, limit_exits
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.program import Program
+
+
+@final
+class Exits(Stage[EarlyExits]):
+    """Adds early exits and trains them."""
+
+    name: ClassVar[str] = "exits"
+
+    def config_of(self, recipe: Recipe) -> EarlyExits | None:
+        """Return the recipe's early exits."""
+        return recipe.exits
+
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:
+        """Ask for no more exits than the graph has places for, and no larger drop than allowed."""
+        exits, note = recipe.exits, ""
+        if exits is not None:
+            exits, note = limit_exits(program, exits)
+        if exits is not None and budget.max_drop is not None:
+            exits = exits.replace(max_drop=min(exits.max_drop, budget.max_drop.value))
+        return FittedRecipe(recipe.replace(exits=exits), note)
+
+    def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
+        """Add the exits that still pay on the program as it has become; perhaps none."""
+        exits, note = limit_exits(program, config)
+        if note:
+            context.record_decision(note)
+        if exits is None:
+            return program
+        return add_exits(program, context.task, exits,
+                         objective=context.objective(config.training), seed=context.seed,
+                         checkpoint=context.checkpoint, progress=context.progress())

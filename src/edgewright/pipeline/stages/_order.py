@@ -1,0 +1,55 @@
+"""The stages in the order in which they run, and a recipe fitted to a model by each of them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edgewright.core import Budget
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline.stages._blocks import Blocks
+from edgewright.pipeline.stages._exits import Exits
+from edgewright.pipeline.stages._prune import Prune
+from edgewright.pipeline.stages._quantize import Quantize
+from edgewright.pipeline.stages._recover import Recover
+from edgewright.pipeline.stages._stage import Stage
+from edgewright.pipeline.stages._weights import Weights
+from edgewright.program import Program
+
+STAGES: Final[tuple[Stage[Any], ...]] = (
+    Prune(), Blocks(), Recover(), Weights(), Exits(), Quantize())
+
+
+def check_recipe(recipe: Recipe, program: Program) -> None:
+    """Refuse a model that one of a recipe's stages cannot work on.
+
+    Raises:
+        UsageError: The model is wholly frozen and the stage trains.
+    """
+    for stage in STAGES:
+        if (config := stage.config_of(recipe)) is not None:
+            stage.check(program, config)
+
+
+def fit_recipe(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tuple[str, ...]]:
+    """Fit a recipe to a model and a budget: what cannot be is left out, pruning goes far enough.
+
+    Returns:
+        The recipe to run, and each change in words, in the order of the stages.
+
+    Raises:
+        BudgetError: Even the smallest program of this model breaks a limit.
+        UsageError: A stage's config breaks a rule, or does not fit the model.
+
+    Example:
+        >>> import torch
+        >>> from edgewright.pruning import BlockPruning
+        >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
+        >>> fitted, changes = fit_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget())
+        >>> fitted.blocks, changes
+        (None, ('blocks left out: the graph has no residual branches',))
+    """
+    notes: dict[str, str] = {}
+    for stage in sorted(STAGES, key=lambda stage: stage.fits_last):
+        fitted = stage.fit_to(recipe, program, budget)
+        recipe, notes[stage.name] = fitted.recipe, fitted.note
+    return recipe, tuple(notes[stage.name] for stage in STAGES if notes[stage.name])

@@ -1,0 +1,107 @@
+"""The stage that removes channels: as many as the recipe asks for, more if the budget needs it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, final
+
+from edgewright.channels import ChannelGroups, find_groups
+from edgewright.core import Budget, Figures, Measurement, kept_words
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._segments import modelled_energy_mj
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._plan import Plan, plan_ratio
+from edgewright.pipeline.stages._scheme import scheme_before_exits
+from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.pipeline.stages._stored_bits import computed_costs, stored_bits
+from edgewright.program import Costs, Program, fold_batch_norm
+from edgewright.pruning import ChannelPruning, prune
+
+_WORTHWHILE: Final = 0.02  # less than this share of the MACs is not worth a stage
+_CRITERIA: Final = {"apoz": "APoZ", "fisher": "Fisher", "gauss_newton": "Gauss-Newton",
+                    "lamp": "LAMP", "obd": "OBD", "taylor": "Taylor"}
+
+
+@final
+class Prune(Stage[ChannelPruning]):
+    """Removes channels.
+
+    It is fitted last, because it makes up for what all other stages leave above the budget.
+    """
+
+    name: ClassVar[str] = "prune"
+    fits_last: ClassVar[bool] = True
+
+    def config_of(self, recipe: Recipe) -> ChannelPruning | None:
+        """Return the recipe's channel pruning."""
+        return recipe.prune
+
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:
+        """Choose the share of the multiply-accumulates to remove.
+
+        Raises:
+            BudgetError: Even the smallest program of this model breaks a limit.
+        """
+        pruning = recipe.prune or ChannelPruning()
+        groups = find_groups(program, pruning.ignore)
+        plan = _plan(recipe, program, budget, groups, pruning)
+        if recipe.prune is None or (pruning.target != "macs" and groups.groups and not plan.ratio):
+            return FittedRecipe(recipe)
+        ratio = min(max(plan.ratio, pruning.ratio), plan.most)
+        if ratio < _WORTHWHILE:
+            return _left_out(recipe, groups, plan)
+        if ratio == pruning.ratio:
+            return FittedRecipe(recipe)
+        changed = recipe.replace(prune=pruning.replace(ratio=ratio, target="macs"))
+        share = f"{100 * ratio:.0f} % of the MACs"
+        if ratio < pruning.ratio:
+            return FittedRecipe(changed, f"pruning lowered to {share}: no more can be removed")
+        return FittedRecipe(changed,
+                            f"pruning raised to {share} to meet the limit on "
+                            f"{_spell(str(plan.binding))}")
+
+    def describe(self, config: ChannelPruning) -> tuple[str, ...]:
+        """Describe how much is removed and by which criterion.
+
+        Example:
+            >>> Prune().describe(ChannelPruning(ratio=0.5))
+            ('remove 50 % of the MACs (Gauss-Newton)',)
+        """
+        criterion = _CRITERIA.get(config.criterion, config.criterion.replace("_", " "))
+        return (f"remove {100 * config.ratio:.0f} % of the {_spell(config.target)} ({criterion})",)
+
+    def run(self, program: Program, config: ChannelPruning, context: StageContext) -> Program:
+        """Remove the channels that matter least."""
+        return prune(program, context.task, config, seed=context.seed)
+
+
+def _spell(quantity: str) -> str:
+    return "MACs" if quantity == "macs" else quantity
+
+
+def _plan(recipe: Recipe, program: Program, budget: Budget, groups: ChannelGroups,
+          pruning: ChannelPruning) -> Plan:
+    """What the budget asks of pruning, with weights stored as the recipe's scheme will."""
+    costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
+    stored = stored_bits(program, scheme)
+    return plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
+                      energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
+                      legal=pruning.legal_widths)
+
+
+def _left_out(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe:
+    """The recipe without pruning, and without recovery if no blocks are removed either."""
+    alone = recipe.blocks is not None
+    what = "pruning" if alone else "pruning and recovery"
+    return FittedRecipe(
+        recipe.replace(prune=None, recover=recipe.recover if alone else None),
+        f"{what} left out: only {100 * plan.most:.1f} % of the MACs can be removed; not pruned: "
+        f"{kept_words(groups.kept)}")
+
+
+def _modelled(costs: Costs) -> Figures:
+    """What the original's figures will be, for limits that are a share of them."""
+    figures = {"size_bytes": costs.packed_bytes, "macs": costs.macs,
+               "energy_mj": modelled_energy_mj(costs), "ram_bytes": costs.peak_activation_bytes}
+    return Figures.of(*(Measurement.model_validate({"name": name, "value": value,
+                                                    "kind": "modelled"})
+                        for name, value in figures.items()))

@@ -1,0 +1,36 @@
+"""The stage that trains what pruning has left."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from edgewright.distill import fit
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline.stages._context import StageContext
+from edgewright.pipeline.stages._stage import Stage
+from edgewright.program import Program
+from edgewright.training import Training, check_trainable
+
+
+@final
+class Recover(Stage[Training]):
+    """Trains the pruned program with the original as its teacher.
+
+    `Prune` leaves it out of a recipe together with itself.
+    """
+
+    name: ClassVar[str] = "recover"
+
+    def config_of(self, recipe: Recipe) -> Training | None:
+        """Return the training after pruning."""
+        return recipe.recover
+
+    def check(self, program: Program, config: Training) -> None:  # noqa: ARG002 - as others do
+        """Refuse a model that is wholly frozen."""
+        check_trainable(program.graph_module)
+
+    def run(self, program: Program, config: Training, context: StageContext) -> Program:
+        """Train, or go on with a training that was interrupted."""
+        return fit(program, context.task, config, teacher=context.original,
+                   distillation=context.recipe.distillation, seed=context.seed,
+                   checkpoint=context.checkpoint, progress=context.progress())

@@ -1,0 +1,47 @@
+"""Pruning is fitted to a budget: weights are priced as the file will store them."""
+
+from __future__ import annotations
+
+import edgewright as ew
+from edgewright.core import Budget
+from edgewright.pipeline import Recipe
+from edgewright.pipeline.stages import fit_recipe
+from edgewright.pipeline.stages._stored_bits import stored_bits
+from edgewright.quantization import MixedPrecision, Precision
+
+PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)
+
+
+def planned(program: ew.Program, budget: Budget, **scheme: object) -> float:
+    recipe = Recipe(prune=PRUNING, quantize=ew.Quantization(**scheme))
+    return fit_recipe(recipe, program, budget)[0].prune.ratio
+
+
+def stored_bytes(program: ew.Program, bits: dict[str, float]) -> float:
+    """Of all parameters, by hand."""
+    aside = ("running_mean", "running_var")
+    return sum(tensor.numel() * bits.get(name, 32) / 8
+               for name, tensor in program.state_dict().items() if not name.endswith(aside))
+
+
+def test_few_bits_leave_more_channels(trained_program: ew.Program) -> None:
+    whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
+    budget = Budget(size=f"{round(0.6 * whole)} B")
+    ratios = [planned(trained_program, budget, **scheme) for scheme in (
+        {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "ends": None})]
+    assert ratios[0] > ratios[1] > ratios[2] > ratios[3] >= PRUNING.ratio
+
+
+def test_bits_that_fit_the_budget_by_themselves_need_no_pruning(
+        trained_program: ew.Program) -> None:
+    whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
+    budget = Budget(size=f"{round(0.6 * whole)} B")
+    mixed = {size: MixedPrecision(size=f"{round(size * whole)} B") for size in (0.5, 0.6)}
+    assert planned(trained_program, budget, mixed=mixed[0.5]) == PRUNING.ratio
+    assert planned(trained_program, budget, mixed=mixed[0.6]) == planned(trained_program, budget)
+
+
+def test_layers_of_exits_to_come_may_have_their_bits(trained_program: ew.Program) -> None:
+    recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
+        layers={"exits": Precision(weights=4)}))
+    assert fit_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING
