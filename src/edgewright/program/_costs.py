@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from edgewright.graph import (
     concrete,
     count_macs,
     is_pointwise,
+    is_quantization,
     multiplies,
     op_name,
     ops,
@@ -116,7 +117,7 @@ def count_costs(module: GraphModule) -> Costs:
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
-                      if not multiplies(node) and not _is_free(node.target))
+                      if not multiplies(node) and not _is_free(node))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
@@ -193,10 +194,11 @@ _FREE: Final = ops.names(
 """.split())
 
 
-def _is_free(target: Any) -> bool:
+def _is_free(node: Node) -> bool:
+    target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return not isinstance(target, torch._ops.HigherOrderOperator)
-    if target.namespace == "quantized_decomposed" or is_pointwise(target):
+    if is_quantization(node) or is_pointwise(target):
         return True
     returns = target._schema.returns
     is_alias = bool(returns) and returns[0].alias_info is not None
