@@ -14,7 +14,7 @@ from edgewright.bundle import write_bundle
 from edgewright.core import ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Session, Streaks, exit_scores
-from edgewright.runtime.early_exit._walk_one import score_one
+from edgewright.runtime.early_exit._policies import score_one
 
 from .conftest import CLASSES, parse, spec
 

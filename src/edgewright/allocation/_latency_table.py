@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 from torch.fx import Node
 
 from edgewright.core import write_atomically
 from edgewright.errors import StorageError
-from edgewright.graph import weight_of
+from edgewright.graph import ops, weight_of
 from edgewright.program import Program
-
-_LAYERS: Final = re.compile(r"aten\.(conv\d|conv_transpose|linear)")
 
 
 @final
@@ -119,7 +116,7 @@ def layers_of(program: Program) -> dict[str, Node]:
     uses: Counter[str] = Counter()
     for node in program.calls():
         weight = weight_of(node)
-        if weight is None or not _LAYERS.match(str(node.target)):
+        if weight is None or node.target not in ops.LAYERS:
             continue
         name = str(weight.target)
         found[f"{name}#{uses[name]}" if uses[name] else name] = node
@@ -129,7 +126,7 @@ def layers_of(program: Program) -> dict[str, Node]:
 
 def channel_sizes(node: Node, shape: Callable[[Node], tuple[Any, ...]]) -> tuple[Any, Any]:
     """Sizes of the channel dimension of a layer's input and output."""
-    axis = 1 if "conv" in str(node.target) else -1
+    axis = 1 if node.target in ops.CONVOLUTIONS else -1
     source = node.args[0]
     if not isinstance(source, Node):
         raise TypeError(f"{node.name} has no tensor to read")

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.capture._admission import plain
 from edgewright.errors import ModelError
-from edgewright.graph import TOLERANCE, calls, compare_outputs, line_of, named, op_name
+from edgewright.graph import TOLERANCE, argument, calls, compare_outputs, line_of, op_name
 
 _NARROW: Final = frozenset({torch.float16, torch.bfloat16, torch.float8_e4m3fn,
                             torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz})
@@ -91,9 +91,9 @@ def _draws(node: Node) -> bool:
     target: Any = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return False
-    if named(node, "p", 1.0) == 0:  # a dropout of nothing
+    if argument(node, "p", 1.0) == 0:  # a dropout of nothing
         return False
-    if named(node, "train", False) is True or named(node, "dropout_p", 0.0):
+    if argument(node, "train", False) is True or argument(node, "dropout_p", 0.0):
         return True
     is_random = torch.Tag.nondeterministic_seeded in target.tags
     return is_random and not any(argument.name in _QUIET for argument in target._schema.arguments)

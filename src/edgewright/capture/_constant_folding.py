@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch.utils import _pytree as pytree
 
 from edgewright.capture._constants import Constants, computing
 from edgewright.graph import (
+    argument,
     drop_unused_tensors,
     hold_sparse,
     multiplies,
+    ops,
     refresh_shapes,
     stored_tensors,
     tensor_of,
@@ -24,19 +26,23 @@ from edgewright.graph import (
 
 aten = torch.ops.aten
 _LARGEST_BYTES: Final = 2**20  # of a tensor without a stored source: a mask of 512 tokens
-_PRODUCTS: Final = frozenset({aten.matmul.default, aten.mm.default, aten.bmm.default,
-                              aten.addmm.default, aten.baddbmm.default, aten.einsum.default})
-_RECURRENT: Final = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input,
-                               aten.rnn_relu.input, aten.lstm_cell.default, aten.gru_cell.default,
-                               aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default})
-_WEIGHTED: Final = _RECURRENT | {aten.batch_norm.default, aten.instance_norm.default,
-                                 aten.layer_norm.default, aten.group_norm.default,
-                                 aten.rms_norm.default, aten.prelu.default}
-# Operators that mask: which operand is the mask (of a product either), and where it makes zeros.
-_MASKING: Final[dict[Any, tuple[int | None, Callable[[Tensor], Tensor]]]] = {
-    aten.mul.Tensor: (None, torch.logical_not),
-    aten.masked_fill.Scalar: (1, torch.as_tensor),
-    aten.where.ScalarOther: (0, torch.logical_not),
+_PRODUCTS: Final = ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS | {ops.EINSUM}
+_RECURRENT: Final = ops.RECURRENT_LAYERS | ops.RECURRENT_CELLS
+_WEIGHTED: Final = _RECURRENT | ops.NORMS | {aten.prelu.default}
+
+
+class _Masking(NamedTuple):
+    """How an operator masks: which of its arguments may be the mask, and what it puts there."""
+
+    masks: tuple[str, ...]
+    is_dropped: Callable[[Tensor], Tensor]
+    filling: str | None = None  # the argument that has to be 0; None where it is so anyway
+
+
+_MASKING: Final[dict[Any, _Masking]] = {
+    aten.mul.Tensor: _Masking(("self", "other"), torch.logical_not),
+    aten.masked_fill.Scalar: _Masking(("mask",), torch.as_tensor, "value"),
+    aten.where.ScalarOther: _Masking(("condition",), torch.logical_not, "other"),
 }
 _KEY: Final = "edgewright.folded"
 
@@ -195,8 +201,8 @@ def _freed(node: Node) -> int:
 
 def _reads_as_weight(reader: Node, node: Node) -> bool:
     """Whether a call multiplies, norms or looks up by what ``node`` computes."""
-    if reader.target is aten.embedding.default:
-        return node is reader.args[0]
+    if reader.target is ops.EMBEDDING:
+        return node is argument(reader, "weight")
     if reader.target in _PRODUCTS:
         return True
     return (multiplies(reader) or reader.target in _WEIGHTED) and node not in _data(reader)
@@ -204,23 +210,22 @@ def _reads_as_weight(reader: Node, node: Node) -> bool:
 
 def _data(reader: Node) -> list[Node]:
     """What a layer works on, and no weight of it: its input; of a recurrent one its states too."""
-    places = slice(0, 2) if reader.target in _RECURRENT else slice(0, 1)
-    leaves = pytree.tree_leaves(list(reader.args[places]))
+    read = [reader.args[0], argument(reader, "hx") if reader.target in _RECURRENT else None]
+    leaves = pytree.tree_leaves(read)
     return [leaf for leaf in leaves if isinstance(leaf, Node)]
 
 
 def _is_masked(plan: _Plan, node: Node, values: dict[Node, Any]) -> bool:
     """Whether a constant is made of parameters and a fixed mask, whose zeros no training moves."""
     source = computing(node)
-    mask_place, is_dropped = _MASKING.get(source.target, (None, None))
-    if is_dropped is None or (source.target is not aten.mul.Tensor and source.args[2] != 0):
+    masking = _MASKING.get(source.target)
+    if masking is None or (masking.filling and argument(source, masking.filling) != 0):
         return False
-    places = range(2) if mask_place is None else (mask_place,)
-    for arg in (source.args[place] for place in places):
+    for arg in (argument(source, name) for name in masking.masks):
         if isinstance(arg, Node) and not _parameters(plan.sources_of(arg)) and _parameters(
                 plan.sources[source]):
             mask = values[arg] if arg in values else plan.sources_of(arg)[str(arg.target)]
-            return bool(is_dropped(mask).any())
+            return bool(masking.is_dropped(mask).any())
     return False
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import depends_on_mode, tensor_of
+from edgewright.graph import argument, depends_on_mode, ops, tensor_of
 
 aten = torch.ops.aten
 # They take the type and shape of a tensor, and none of its values.
@@ -20,7 +20,7 @@ _LIKE: Final = frozenset({aten.zeros_like.default, aten.ones_like.default, aten.
 _NEW: Final = frozenset({aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
                          aten.new_empty.default})
 # They pick, repeat or order the elements of their first argument.
-_PICKS: Final = frozenset({aten.clone.default, aten.repeat.default, aten.embedding.default,
+_PICKS: Final = frozenset({aten.clone.default, aten.repeat.default, ops.EMBEDDING,
                            aten.index_select.default, aten.index.Tensor, aten.gather.default,
                            aten.flip.default, aten.roll.default})
 _PLAIN: Final = frozenset({operator.getitem, operator.add, operator.sub, operator.mul,
@@ -177,8 +177,8 @@ def _aliased(node: Node) -> list[Node]:
 def _arguments(node: Node) -> Iterator[tuple[Node, Any]]:
     """Every node among a call's arguments, with what the operator's schema says of it."""
     target: Any = node.target
-    for position, schema in enumerate(target._schema.arguments):
-        value = node.args[position] if position < len(node.args) else node.kwargs.get(schema.name)
+    for schema in target._schema.arguments:
+        value = argument(node, schema.name)
         for arg in value if isinstance(value, list | tuple) else (value,):
             if isinstance(arg, Node):
                 yield arg, schema

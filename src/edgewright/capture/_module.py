@@ -6,17 +6,13 @@ import copy
 import warnings
 from typing import Any, Final
 
-import torch
 from torch import nn
 from torch.fx import GraphModule
 
 from edgewright.capture._input_checks import check_inputs, note_inputs
 from edgewright.capture._model_state import mark_state
-from edgewright.graph import is_switched_on, switch
+from edgewright.graph import is_switched_on, ops, switch
 
-aten = torch.ops.aten
-
-_NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
 _FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
 _EXITS: Final = "edgewright.exits"  # in the meta of a captured module
 _ALWAYS: Final = "always_training"  # in the meta of a call that computes so in deployment too
@@ -106,6 +102,6 @@ def set_training(module: GraphModule, mode: bool) -> None:
 def freeze_norms(module: GraphModule) -> None:
     """Let every batch norm use its running statistics and keep them, in training too, in place."""
     for node in module.graph.nodes:
-        if node.target in _NORMS and _ALWAYS not in node.meta:
+        if node.target in ops.STATISTICS_NORMS and _ALWAYS not in node.meta:
             node.meta[_FROZEN] = True
     set_training(module, module.training)

@@ -2,8 +2,10 @@
 
 from edgewright.channels._apply import Applied, apply_to
 from edgewright.channels._branches import Branch, find_branches, remove_branch
-from edgewright.channels._channels import ChannelGroup, ChannelGroups, find_groups
+from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
+from edgewright.channels._incidence import Incidence
 from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStack, Widths
+from edgewright.channels._side_by_side import SideBySide
 from edgewright.channels._sizes import SymbolicShapes
 from edgewright.channels._slicing import remove_and_measure, remove_channels
 from edgewright.channels._widths import GroupWidths, LegalWidths, RoundTo, counts_of, widths_of
@@ -14,12 +16,15 @@ __all__ = [
     "ChannelGroup",
     "ChannelGroups",
     "GroupWidths",
+    "Incidence",
     "LegalWidths",
     "Monomial",
     "Polynomial",
     "PolynomialStack",
     "RoundTo",
+    "SideBySide",
     "SymbolicShapes",
+    "TensorDim",
     "Widths",
     "apply_to",
     "counts_of",

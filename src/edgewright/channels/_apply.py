@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from edgewright.capture import FORWARD_FAILURES, failing_line, folded_tensors
 from edgewright.channels._standard_modules import facts_of, written_sizes
 from edgewright.errors import ModelError, UsageError
-from edgewright.graph import compare_outputs, line_of, stored_tensors, tolerance_of
+from edgewright.graph import argument, compare_outputs, line_of, stored_tensors, tolerance_of
 from edgewright.program import Program, probe_inputs
 
 aten = torch.ops.aten
@@ -206,7 +206,7 @@ def _cause(program: Program) -> str:
     """What the program has that the model's code has no place for, where that is known."""
     for node in program.calls():
         if node.target is aten.split_with_sizes.default and _is_chunk(node):
-            sizes: Any = node.args[1]
+            sizes = argument(node, "split_sizes")
             equal = [len(piece) for piece in torch.empty(sum(sizes)).chunk(len(sizes))]
             if sizes != equal:
                 return (f"its chunk{line_of(node)} cuts into equal pieces "

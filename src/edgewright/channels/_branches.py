@@ -5,14 +5,16 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
+from edgewright.channels._axes import BATCH
 from edgewright.errors import ParityError, UsageError
 from edgewright.graph import (
+    argument,
     compare_outputs,
     count_macs,
     drop_unused_tensors,
@@ -20,6 +22,7 @@ from edgewright.graph import (
     inputs_reached,
     live_nodes,
     memory_of,
+    ops,
     refresh_shapes,
     shape_of,
     tensor_of,
@@ -29,8 +32,6 @@ from edgewright.graph import (
 from edgewright.program import Program, bookkeeping, probe_inputs
 
 aten = torch.ops.aten
-_ADDITIONS: Final = frozenset({aten.add.Tensor, aten.add_.Tensor})
-_ODD_BATCH: Final = 7919  # a prime, so that no other dimension is taken for the batch
 
 
 @final
@@ -125,7 +126,7 @@ def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch
 
 def _adds_equals(node: Node) -> bool:
     """Whether a call adds two tensors of its result's own shape and type, unscaled."""
-    if node.target not in _ADDITIONS or node.kwargs.get("alpha", 1) != 1:
+    if node.target not in ops.ADDITIONS or argument(node, "alpha") != 1:
         return False
     if len(node.args) != 2 or not all(isinstance(arg, Node) for arg in node.args):
         return False
@@ -133,7 +134,7 @@ def _adds_equals(node: Node) -> bool:
     for operand in map(tensor_of, node.all_input_nodes):
         if operand is None or result is None or operand.dtype != result.dtype:
             return False
-    shapes = {shape_of(value, _ODD_BATCH) for value in (node, *node.all_input_nodes)}
+    shapes = {shape_of(value, BATCH) for value in (node, *node.all_input_nodes)}
     return len(shapes) == 1 and len(node.all_input_nodes) == 2
 
 

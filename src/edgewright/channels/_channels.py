@@ -201,20 +201,22 @@ class ChannelGroups:
         return {place: self._incidence[place].rows(column)
                 for place in self._group_of[channel].slices}
 
-    def incidence(self, labels: LabelArray) -> Incidence:
+    def incidence(self, labels: LabelArray | None) -> Incidence:
         """Which channels each index of a dimension goes with.
 
         Args:
-            labels: Of that dimension, from `of` or `tensor`.
+            labels: Of that dimension, from `of` or `tensor`; None for one of no channel.
 
         Returns:
             Pairs of an index and a position in `channels`.
         """
+        if labels is None:
+            return Incidence.none(len(self.channels))
         found = Incidence.of(self._atoms, self._classes.root[labels])
         positions = self._positions[found.columns]
         order = np.argsort(positions, kind="stable")
         order = order[positions[order] >= 0]
-        return Incidence(found.indices[order], positions[order])
+        return Incidence(found.indices[order], positions[order], len(self.channels))
 
     @cached_property
     def _positions(self) -> NDArray[np.int64]:
@@ -234,7 +236,7 @@ class ChannelGroups:
         """
         if place not in self._incidence:
             return np.zeros(len(self.channels))
-        sums = self._incidence[place].sums(values, len(self._free))
+        sums = self._incidence[place].sums(values)
         return sums[np.searchsorted(self._free, self.channels)]
 
     def removed_flags(self, channels: Iterable[int]) -> NDArray[np.bool_]:

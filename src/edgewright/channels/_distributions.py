@@ -9,21 +9,23 @@ taken by its place, the numbers and the place are what the network was trained t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from torch import Tensor, nn
 from torch.fx import Graph, Node
 
 from edgewright.channels._axes import Dim, Dims, axes_of, size_of
 from edgewright.channels._couplings import LabelArray
-from edgewright.graph import argument, calls, is_pointwise, named, op_name, shape_of, tensor_of
+from edgewright.graph import argument, calls, is_pointwise, op_name, ops, shape_of, tensor_of
 
-_SOFTMAXES: Final = frozenset({"softmax", "log_softmax", "_softmax", "_log_softmax"})
+_SOFTMAXES: Final = ops.names(ops.SOFTMAXES)
 _SUMS: Final = frozenset({"sum", "mean"})
-_PRODUCTS: Final = frozenset({"linear", "matmul", "mm", "bmm", "mv", "dot", "einsum", "addmm",
-                              "baddbmm", "addmv", "bilinear"})
-_PARTS: Final = {"select": 1, "slice": 1, "narrow": 1, "split": 2, "split_with_sizes": 2,
-                 "chunk": 2, "tensor_split": 2}  # to the position of their dimension
+_ADDED: Final = ops.names(ops.ADDED_PRODUCTS) | {"addmv"}
+_PRODUCTS: Final = _ADDED | ops.names(
+    ops.MATRIX_PRODUCTS | ops.CONVOLUTIONS
+    | {ops.GENERAL_CONVOLUTION, ops.LINEAR, ops.EINSUM, ops.BILINEAR}) | {"mv", "dot"}
+_PARTS: Final = frozenset({"select", "slice", "narrow", "split", "split_with_sizes", "chunk",
+                           "tensor_split"})
 _OF_THE_FIRST: Final = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 _AGAINST: Final = "which {} sums against fixed numbers"
 _TAKEN: Final = "of which {} takes a part by its place"
@@ -67,7 +69,7 @@ def fixed_distributions(graph: Graph, tensors: Mapping[str, Tensor],
 
 def _along(softmax: Node, dims: Callable[[Node], Dims]) -> Dim:
     known = dims(softmax)
-    return known[argument(softmax, 1, "dim") % len(known)] if known else ()
+    return known[argument(softmax, "dim") % len(known)] if known else ()
 
 
 def _is_along(reading: _Reading, along: Dim, dims: Callable[[Node], Dims]) -> bool:
@@ -79,15 +81,14 @@ def _is_along(reading: _Reading, along: Dim, dims: Callable[[Node], Dims]) -> bo
 
 def _readings(node: Node, numbers: set[Node]) -> Iterator[_Reading]:
     name, sources = _plain(node), _operands(node)
-    if _is_product(name):
-        sources = sources[1:] if name.startswith(("add", "badd")) else sources
+    if name in _PRODUCTS:
+        sources = sources[1:] if name in _ADDED else sources
         for source, other in (sources[:2], sources[1::-1]) if len(sources) > 1 else ():
             if other in numbers and source not in numbers:
                 yield _Reading(source, _AGAINST)
     elif sources and (name in _SUMS or name in _PARTS):
         rank = len(shape_of(sources[0])) if tensor_of(sources[0]) is not None else 0
-        given: Any = (named(node, "dim") if name in _SUMS
-                      else argument(node, _PARTS[name], "dim", 0))
+        given = argument(node, "dim")
         every = range(rank) if given is None or given == [] else given
         places = tuple(dim % rank for dim in (every if not isinstance(every, int) else [every]))
         yield (_Reading(sources[0], _AGAINST, places, is_weighed=False) if name in _SUMS
@@ -100,7 +101,7 @@ def _softmaxes_before(source: Node, numbers: set[Node]) -> Iterator[tuple[Node, 
     while pending:
         node, is_weighed = pending.pop()
         name = _plain(node)
-        if node in seen or _is_product(name) or name in _SUMS:
+        if node in seen or name in _PRODUCTS or name in _SUMS:
             continue
         seen.add(node)
         if name in _SOFTMAXES:
@@ -144,10 +145,6 @@ def is_row(shape: Sequence[int]) -> bool:
     return sum(size > 1 for size in shape) <= 1
 
 
-def _is_product(name: str) -> bool:
-    return name in _PRODUCTS or name.startswith(("conv", "_convolution"))
-
-
 def _operands(node: Node) -> list[Node]:
     """The nodes it takes tensors from."""
     return [source for source in node.all_input_nodes
@@ -155,4 +152,4 @@ def _operands(node: Node) -> list[Node]:
 
 
 def _plain(node: Node) -> str:
-    return op_name(node).rstrip("_") if node.op == "call_function" else ""
+    return op_name(node) if node.op == "call_function" else ""

@@ -1,25 +1,37 @@
-"""Which indices of a dimension each channel occupies."""
+"""Which indices of a dimension each channel occupies, and sums over them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import Tensor
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Incidence:
     """Pairs of an index and a column (a channel), by columns.
 
     Attributes:
         indices: Along the dimension.
-        columns: Ascending. A column may have several indices, an index several columns.
+        columns: Ascending. A column may have several indices, ascending; an index several columns
+            (a head and a width).
+        count: Columns there are, those without an index included.
     """
 
     indices: NDArray[np.int64]
     columns: NDArray[np.int64]
+    count: int
+
+    @classmethod
+    def none(cls, count: int) -> Incidence:
+        """No pair, of so many columns."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), count)
 
     @classmethod
     def of(cls, atoms: csr_array, rows: NDArray[np.int64]) -> Incidence:
@@ -30,7 +42,7 @@ class Incidence:
         offsets = np.arange(len(indices)) - np.repeat(np.cumsum(counts) - counts, counts)
         columns = atoms.indices[np.repeat(starts, counts) + offsets].astype(np.int64)
         order = np.argsort(columns, kind="stable")
-        return cls(indices[order], columns[order])
+        return cls(indices[order], columns[order], atoms.shape[1])
 
     def rows(self, column: int) -> NDArray[np.int64]:
         """The indices of one column, ascending."""
@@ -42,7 +54,24 @@ class Incidence:
         starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
         return self.columns[starts], np.diff(starts, append=len(self.columns))
 
-    def sums(self, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-        """For each of ``count`` columns the sum over its indices."""
+    def block(self, span: slice) -> NDArray[np.int64]:
+        """Indices of the columns in ``span``, one row each; of no width if they have none.
+
+        Should one column have more indices than another, rows are cut to the shortest.
+        """
+        counts = np.bincount(self.columns, minlength=self.count)
+        starts = (np.cumsum(counts) - counts)[span]
+        offsets = np.arange(counts[span].min(initial=len(self.indices)))
+        rows: NDArray[np.int64] = self.indices[starts[:, None] + offsets]
+        return rows
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each column the sum over its indices, (count,)."""
         picked = np.asarray(values, dtype=np.float64)[self.indices]
-        return np.bincount(self.columns, picked, count).astype(np.float64)
+        return np.bincount(self.columns, picked, self.count).astype(np.float64)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The sum over each column's indices: (..., size) becomes (..., count), float64."""
+        sums = torch.zeros(*values.shape[:-1], self.count, dtype=torch.float64)
+        picked = values[..., torch.from_numpy(self.indices)].double().cpu()
+        return sums.index_add_(-1, torch.from_numpy(self.columns), picked)

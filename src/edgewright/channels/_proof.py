@@ -10,17 +10,18 @@ size that is written into the graph.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from edgewright.capture import FORWARD_FAILURES
 from edgewright.channels._axes import Dim, Dims, axes_of
 from edgewright.channels._channels import ChannelGroups
 from edgewright.channels._removal import RemovedChannels
+from edgewright.channels._side_by_side import SideBySide
 from edgewright.program import Program, probe_inputs
 
 _LEAST_SCALE: Final = 1e-3
@@ -37,7 +38,7 @@ def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
     """
     inputs = pytree.tree_leaves(probe_inputs(program))
     inputs = inputs if groups.merges_batch else [leaf[:1] for leaf in inputs]
-    side_by_side = _SideBySide(program, sliced, groups, removal)
+    side_by_side = _MaskedBesideSliced(program, sliced, groups, removal)
     with torch.no_grad():
         try:
             side_by_side.run(*inputs, enable_io_processing=False)
@@ -64,17 +65,16 @@ def _error(want: Tensor, have: Tensor, least: float) -> tuple[float, float]:
     return error / max(norm, least) if math.isfinite(error) else math.inf, norm
 
 
-class _SideBySide(Interpreter):
+@final
+class _MaskedBesideSliced(SideBySide):
     """Runs a program, its removed channels taking no part, beside the sliced one."""
 
     def __init__(self, program: Program, sliced: Program, groups: ChannelGroups,
                  removal: RemovedChannels) -> None:
-        super().__init__(program.graph_module)
+        super().__init__(program, sliced)
         self.worst, self.where = 0.0, ""
         self._groups = groups
         self._removal = removal
-        self._twins = dict(zip(program.graph.nodes, sliced.graph.nodes, strict=True))
-        self._sliced = Interpreter(sliced.graph_module)
         self._batch = 1
         self._norms: dict[Node, float] = {}
         self._known: dict[tuple[int, ...], Tensor] = {}
@@ -88,25 +88,21 @@ class _SideBySide(Interpreter):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         self._batch = args[0].shape[0]
-        self._sliced.args_iter = iter([arg.clone() for arg in args])
         return super().run(*args, **kwargs)
 
-    def run_node(self, n: Node) -> Any:
-        twin = self._twins[n]
+    def run_whole(self, node: Node) -> Any:
         try:
-            value = self._run_masked(n)
-            have = None if n.op == "output" else self._sliced.run_node(twin)
+            return self._run_masked(node)
         except FORWARD_FAILURES as error:
-            raise _CallError(f"{n.name}, which fails: {error}") from error
-        if n.op == "output":
-            return value
-        self._sliced.env[twin] = have
-        for used in self.user_to_last_uses.get(n, []):
-            self._sliced.env.pop(self._twins[used], None)
-        self._compare(n, value, have)
-        return value
+            raise _CallError(f"{node.name}, which fails: {error}") from error
 
-    def _compare(self, node: Node, value: Any, have: Any) -> None:
+    def run_sliced(self, twin: Node) -> Any:
+        try:
+            return super().run_sliced(twin)
+        except FORWARD_FAILURES as error:
+            raise _CallError(f"{twin.name}, which fails: {error}") from error
+
+    def after_sliced(self, node: Node, value: Any, have: Any) -> None:
         """Errors are relative to the value, or to a thousandth of what it is the difference of."""
         operands = max((self._norms.get(source, 0.0) for source in node.all_input_nodes),
                        default=0.0)
@@ -130,7 +126,7 @@ class _SideBySide(Interpreter):
             return self._run_whole(n)
         if n in self._summed:
             return self._run_sum(n)
-        return super().run_node(n)
+        return super().run_whole(n)
 
     def _run_sum(self, node: Node) -> Any:
         masked = {source: self.env[source] for source, _ in self._summed[node]}
@@ -145,7 +141,7 @@ class _SideBySide(Interpreter):
 
     def _run_whole(self, node: Node) -> Any:
         """Read what stays alone, and put the results back to their places."""
-        result = self._call(node, self._twins[node], self._compact)
+        result = self._call(node, self.twins[node], self._compact)
         outputs = node.meta["val"]
         if isinstance(outputs, list | tuple):
             known: Any = self._groups.results(node)

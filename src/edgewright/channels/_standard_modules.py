@@ -9,18 +9,13 @@ import torch
 from torch import nn
 from torch.fx import Graph, Node
 
-from edgewright.graph import argument, calls, shape_of
+from edgewright.graph import ancestors, argument, calls, ops, shape_of
 
 aten = torch.ops.aten
 Sizes = dict[str, Any]
 Facts = Mapping[str, int]
 
-_CONVOLUTIONS: Final = frozenset({
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding,
-    aten.conv2d.padding, aten.conv3d.padding, aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input, aten.conv_transpose3d.input})
-_ATTENTIONS: Final = frozenset({aten.scaled_dot_product_attention.default, aten.bmm.default,
-                                aten.baddbmm.default})
+_BATCHED_PRODUCTS: Final = frozenset({aten.bmm.default, aten.baddbmm.default})  # in attention
 
 
 def written_sizes(module: nn.Module, facts: Facts) -> Sizes:
@@ -41,26 +36,22 @@ def facts_of(graph: Graph) -> dict[str, dict[str, int]]:
     """What no weight's shape tells, for every stored tensor's name: groups and head widths."""
     facts: dict[str, dict[str, int]] = {}
     for node in calls(graph):
-        if node.target in _CONVOLUTIONS:
-            _note(facts, node.args[1], "groups", argument(node, 6, "groups", 1))
+        if node.target in ops.CONVOLUTIONS:
+            _note(facts, argument(node, "weight"), "groups", ops.groups_of(node))
         elif node.target is aten.group_norm.default:
-            _note(facts, argument(node, 2, "weight"), "groups", node.args[1])
-        elif node.target in _ATTENTIONS:
-            query = argument(node, 1 if node.target is aten.baddbmm.default else 0)
+            _note(facts, argument(node, "weight"), "groups", argument(node, "num_groups"))
+        elif node.target is ops.ATTENTION or node.target in _BATCHED_PRODUCTS:
+            query = (argument(node, "query") if node.target is ops.ATTENTION
+                     else ops.factors(node)[0])
             _note(facts, query, "head_dim", shape_of(query)[-1])
     return facts
 
 
 def _note(facts: dict[str, dict[str, int]], source: Any, fact: str, value: Any) -> None:
     """Note a fact on every tensor a value is computed from, the first one of its kind only."""
-    pending, seen = [source], set()
-    while pending:
-        node = pending.pop()
-        if isinstance(node, Node) and node not in seen:
-            seen.add(node)
-            if node.op == "get_attr":
-                facts.setdefault(str(node.target), {}).setdefault(fact, value)
-            pending.extend(node.all_input_nodes)
+    for node in ancestors([source] if isinstance(source, Node) else ()):
+        if node.op == "get_attr":
+            facts.setdefault(str(node.target), {}).setdefault(fact, value)
 
 
 def _convolution(module: Any, facts: Facts) -> Sizes:

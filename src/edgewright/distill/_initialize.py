@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgewright.graph import stored_tensors
+from edgewright.graph import ops, stored_tensors
 from edgewright.program import Program
 
-aten = torch.ops.aten
 _STATISTICS: Final = frozenset({"running_mean", "running_var"})
 Tensors: TypeAlias = Mapping[str, Tensor]  # by the name of the operator's argument
-_RECURRENT: Final = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input,
-                               aten.rnn_relu.input})
 
 
 def initialize(program: Program, seed: int = 0) -> Program:
@@ -62,12 +59,7 @@ def initialize(program: Program, seed: int = 0) -> Program:
 
 
 def _reset_of(node: Node) -> Callable[[Tensors], None] | None:
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return None
-    if node.target in _RECURRENT:
-        return _reset_recurrent
-    name = node.target._schema.name.removeprefix("aten::")
-    return next((reset for start, reset in _RESETS.items() if name.startswith(start)), None)
+    return _RESETS.get(node.target)
 
 
 def _stored(node: Node) -> dict[str, str]:
@@ -116,14 +108,11 @@ def _reset_recurrent(tensors: Tensors) -> None:
         nn.init.uniform_(weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
 
 
-_RESETS: Final[dict[str, Callable[[Tensors], None]]] = {
-    "conv": _reset_layer,
-    "linear": _reset_layer,
-    "batch_norm": _reset_norm,
-    "instance_norm": _reset_norm,
-    "group_norm": _reset_norm,
-    "layer_norm": _reset_norm,
-    "rms_norm": _reset_norm,
-    "embedding": _reset_embedding,
-    "prelu": _reset_prelu,
+_RESETS: Final[dict[Any, Callable[[Tensors], None]]] = {
+    **dict.fromkeys(ops.LAYERS, _reset_layer),
+    **dict.fromkeys(ops.NORMS, _reset_norm),
+    **dict.fromkeys(ops.RECURRENT_LAYERS, _reset_recurrent),
+    ops.EMBEDDING: _reset_embedding,
+    ops.EMBEDDING_BAG: _reset_embedding,
+    torch.ops.aten.prelu.default: _reset_prelu,
 }

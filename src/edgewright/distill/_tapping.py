@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule, trainable
-from edgewright.graph import memory_of, shape_of, writes
+from edgewright.graph import memory_of, ops, shape_of, writes
 from edgewright.program import Program, outputs_of, set_outputs
 
 aten = torch.ops.aten
-_CHANNELS_FIRST: Final = ("conv", "batch_norm", "group_norm", "instance_norm", "max_pool",
-                          "avg_pool", "adaptive_")
-_CHANNELS_LAST: Final = ("linear", "layer_norm", "rms_norm")
 
 
 def tapped(program: Program, names: Sequence[str]) -> CapturedModule:
@@ -114,9 +110,6 @@ def _nearest(start: Node, *, forward: bool) -> bool | None:
 
 def _kind(node: Node) -> bool | None:
     """Whether a layer has channels last; None for what is no such layer."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return None
-    name = node.target._schema.name.removeprefix("aten::")
-    if name.startswith(_CHANNELS_FIRST):
+    if node.target in ops.CHANNELS_FIRST:
         return False
-    return True if name.startswith(_CHANNELS_LAST) else None
+    return True if node.target in ops.CHANNELS_LAST else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from edgewright.exits._config import EarlyExits
 from edgewright.exits._names import heads_owner
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
-from edgewright.graph import refresh_shapes
+from edgewright.graph import ops, refresh_shapes, set_argument
 from edgewright.program import Program, outputs_of, set_outputs
 from edgewright.task import Task
 from edgewright.training import (
@@ -29,9 +29,6 @@ from edgewright.training import (
     check_program,
     train,
 )
-
-aten = torch.ops.aten
-_TRAINING: Final = 5  # a batch norm's argument
 
 
 def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
@@ -134,8 +131,8 @@ class _HeadsOnly(nn.Module):
         super().train(mode)
         self.body.eval()
         for node in self.body.graph.nodes:
-            if node.target is aten.batch_norm.default and self._is_of_a_head(node):
-                node.update_arg(_TRAINING, mode)
+            if node.target is ops.BATCH_NORM and self._is_of_a_head(node):
+                set_argument(node, "training", mode)
         self.body.recompile()
         return self
 

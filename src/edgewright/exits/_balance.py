@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from edgewright.graph import ancestors
 from edgewright.program import Program, outputs_of
 from edgewright.task import Batch
 from edgewright.training import Objective, WrappedObjective
@@ -73,7 +74,7 @@ def in_equilibrium(program: Program) -> Program:
     """
     balanced = program.copy()
     *early, final = outputs_of(balanced)
-    trunk = _behind(final)
+    trunk = ancestors([final])
     for index, cut in enumerate([_junction(logits, trunk) for logits in early]):
         to_come = len(early) - index
         readers = list(cut.users)
@@ -117,17 +118,7 @@ def _scale(cut: Node, readers: list[Node], factor: float) -> None:
         reader.replace_input_with(cut, scaled)
 
 
-def _behind(last: Node) -> set[Node]:
-    """A node and all it is computed from."""
-    found, pending = {last}, [last]
-    while pending:
-        fresh = [node for node in pending.pop().all_input_nodes if node not in found]
-        found.update(fresh)
-        pending.extend(fresh)
-    return found
-
-
 def _junction(logits: Node, trunk: set[Node]) -> Node:
     """Where a head hangs: the one tensor of the network that it reads."""
-    head = _behind(logits) - trunk
+    head = ancestors([logits]) - trunk
     return next(source for node in head for source in node.all_input_nodes if source in trunk)

@@ -7,26 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
 from edgewright.exits._heads import Features, Head, choose_head, misfit
-from edgewright.graph import count_macs, memory_of, shape_of, writes
+from edgewright.graph import count_macs, memory_of, ops, shape_of, writes
 from edgewright.program import Program, find_cuts, outputs_of
 
-aten = torch.ops.aten
-_CONVOLUTIONS: Final = frozenset({
-    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-})
-_LAYERS: Final = _CONVOLUTIONS | {aten.linear.default}
-_CHANNEL_NORMS: Final = frozenset({
-    aten.batch_norm.default, aten.group_norm.default, aten.instance_norm.default,
-})
-_NORMS: Final = _CHANNEL_NORMS | {aten.layer_norm.default, aten.rms_norm.default}
 _MOST_DIMENSIONS: Final = 5
 
 
@@ -131,7 +120,8 @@ def _place(cut: Node, macs: int, network: tuple[int, int], classes: int,
            config: EarlyExits) -> ExitPlace | str:
     readers = {user.target for user in cut.users}
     shape = shape_of(cut)[1:]
-    channels_last = len(shape) > 1 and readers.isdisjoint(_CONVOLUTIONS | _CHANNEL_NORMS)
+    channels_last = len(shape) > 1 and readers.isdisjoint(
+        ops.DIRECT_CONVOLUTIONS | ops.CHANNEL_NORMS)
     features = Features(shape, channels_last)
     head = choose_head(config.head, features, classes, config.pool, network)
     return misfit(head.kind, features) or ExitPlace(cut.name, macs, head)
@@ -163,7 +153,8 @@ def _obstacle(cut: Node, writer: Node | None) -> str:
 def _is_finished(cut: Node) -> bool:
     """Whether layers read a tensor as it is, or it is a residual stream."""
     readers: list[Any] = [user.target for user in cut.users]
-    return not _LAYERS.isdisjoint(readers) or (len(readers) > 1 and not _NORMS.isdisjoint(readers))
+    return not ops.OUTPUTS_FIRST.isdisjoint(readers) or (
+        len(readers) > 1 and not ops.NORMS.isdisjoint(readers))
 
 
 def _no_gain(spent: int, total: int) -> str:

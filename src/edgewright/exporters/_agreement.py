@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
-from torch.fx import Interpreter
+from torch.fx import Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import BundleError, ModelError, ParityError
-from edgewright.graph import output_errors, tolerance_of
+from edgewright.graph import argument, ops, output_errors, tolerance_of
 from edgewright.program import Program, probe_inputs
 from edgewright.runtime import Engine
 
-quantized = torch.ops.quantized_decomposed
-_QUANTIZES: Final = frozenset({quantized.quantize_per_tensor.default,
-                               quantized.quantize_per_tensor.tensor})
 _LEAST: Final = 0.05    # relative error allowed among integers, even where steps matter less
 _MOST: Final = 0.5      # even where they matter more: what is half wrong is wrong
 _OFF: Final = 0.25      # share of the integers that a runtime may round to a neighbour
@@ -92,7 +89,7 @@ def _outputs(engine: Engine, inputs: tuple[Any, ...]) -> list[Tensor]:
 def _limits(program: Program, inputs: tuple[Any, ...], want: list[Tensor]) -> tuple[float, ...]:
     """The relative error that each output may have."""
     least = tolerance_of(program.graph_module)
-    if not any(node.target in _QUANTIZES for node in program.calls()):
+    if not any(node.target in ops.QUANTIZERS for node in program.calls()):
         return (least,) * len(want)
     flat = pytree.tree_leaves(inputs)
     with torch.no_grad():
@@ -109,14 +106,14 @@ class _OneStepOff(Interpreter):
         super().__init__(program.graph_module)
         self._generator = torch.Generator().manual_seed(seed)
 
-    def call_function(self, target: Callable[..., Any] | str, args: tuple[Any, ...],
-                      kwargs: Mapping[str, Any]) -> Any:
-        result = super().call_function(target, args, dict(kwargs))
-        if target not in _QUANTIZES:
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.target not in ops.QUANTIZERS:
             return result
+        low, high = int(argument(n, "quant_min")), int(argument(n, "quant_max"))
         off = torch.rand(result.shape, generator=self._generator)
         step = (off < _OFF / 2).int() - (off > 1 - _OFF / 2).int()
-        return (result.int() + step).clamp(int(args[3]), int(args[4])).to(result.dtype)
+        return (result.int() + step).clamp(low, high).to(result.dtype)
 
 
 def _named(outputs: Any, index: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any, final
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import fact_of, settle, stored_tensors
+from edgewright.graph import argument, channel_grid, fact_of, set_argument, settle, stored_tensors
 from edgewright.program import Program
 
 
@@ -62,11 +62,13 @@ class _Multiples:
 
 
 def _multiply(multiples: _Multiples, layer: Node, factor: int) -> None:
-    weight: Any = layer.args[1]
-    *tensors, axis, low, high, dtype = weight.args
+    weight = argument(layer, "weight")
+    grid = channel_grid(weight)
     with weight.graph.inserting_before(weight):
-        stored = [multiples.read(node, by, f"{node.target}_x{factor}")
-                  for node, by in zip(tensors, (factor, 1 / factor, factor), strict=True)]
-        multiplied = weight.graph.call_function(
-            weight.target, (*stored, axis, low * factor, high * factor, dtype))
-    layer.update_arg(1, multiplied)
+        integers, scales, zero_points = (
+            multiples.read(node, by, f"{node.target}_x{factor}") for node, by in (
+                (weight.args[0], factor), (grid.scales, 1 / factor), (grid.zero_points, factor)))
+        multiplied = weight.graph.call_function(weight.target, (integers, *grid._replace(
+            scales=scales, zero_points=zero_points, quant_min=grid.quant_min * factor,
+            quant_max=grid.quant_max * factor)))
+    set_argument(layer, "weight", multiplied)

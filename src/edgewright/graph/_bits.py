@@ -8,7 +8,8 @@ from typing import Any, Final
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.graph._nodes import calls, dequantizes, named
+from edgewright.graph import ops
+from edgewright.graph._nodes import argument, calls, dequantizes
 
 FLOAT_BITS: Final = 32
 
@@ -19,10 +20,10 @@ def bits_of(node: Node, tensors: Mapping[str, Tensor]) -> int:
     The limits -1 and 1 (0 and 2 without a sign) are those of one bit, and of two bits that leave
     out the lowest integer: a stored zero tells them apart.
     """
-    low = named(node, "quant_min") if dequantizes(node) else None
+    low = argument(node, "quant_min") if dequantizes(node) else None
     if low is None:
         return FLOAT_BITS
-    steps = int(named(node, "quant_max")) - int(low)
+    steps = int(argument(node, "quant_max")) - int(low)
     if steps != 2:
         return steps.bit_length()
     source = node.args[0]
@@ -32,8 +33,9 @@ def bits_of(node: Node, tensors: Mapping[str, Tensor]) -> int:
 
 def weight_bits_of(layer: Node, tensors: Mapping[str, Tensor]) -> int:
     """Bits of a layer's weight: of the first dequantisation on the way to the stored tensor."""
-    source: Any = layer.args[1]
-    while source.op == "call_function":
+    name = ops.weight_argument(layer)
+    source: Any = None if name is None else argument(layer, name)
+    while isinstance(source, Node) and source.op == "call_function":
         if dequantizes(source):
             return bits_of(source, tensors)
         source = source.args[0]

@@ -7,15 +7,14 @@ from typing import Any, Final
 
 from torch.fx import Graph, Node
 
-from edgewright.graph._nodes import argument, calls, named, op_name
+from edgewright.graph import ops
+from edgewright.graph._nodes import argument, calls
 from edgewright.graph._shapes import shape_of, tensor_of
 
-_PRODUCTS: Final = frozenset({"matmul", "mm", "bmm"})
-_CELLS: Final = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
-# Positions of weights to the dimensions that read the input.
-_LAYERS: Final[dict[str, dict[int, set[int]]]] = {
-    "linear": {1: {1}}, "embedding": {0: {0}}, "bilinear": {2: {1, 2}},
-    **{cell: {2: {1}, 3: {1}} for cell in _CELLS}}
+# The weights by their argument, and the dimensions that read the input.
+_LAYERS: Final[dict[Any, dict[str, set[int]]]] = {
+    ops.LINEAR: {"weight": {1}}, ops.EMBEDDING: {"weight": {0}}, ops.BILINEAR: {"weight": {1, 2}},
+    **{cell: {"w_ih": {1}, "w_hh": {1}} for cell in ops.RECURRENT_CELLS}}
 
 
 def input_dims(graph: Graph) -> dict[str, frozenset[int]]:
@@ -36,17 +35,15 @@ def input_dims(graph: Graph) -> dict[str, frozenset[int]]:
 
 def _weights(node: Node) -> Iterable[tuple[Any, frozenset[int]]]:
     """The operands of a call that may be weights, with the dimensions that read its input."""
-    name = op_name(node)
-    if name.startswith("conv"):
-        is_transposed = "transpose" in name or bool(named(node, "transposed", False))
-        yield argument(node, 1), frozenset({0 if is_transposed else 1})
-    elif name in _PRODUCTS:
-        left, right = argument(node, 0), argument(node, 1)
+    if ops.is_convolution(node):
+        yield argument(node, "weight"), frozenset({1 - ops.output_dim(node)})
+    elif node.target in ops.MATRIX_PRODUCTS:
+        left, right = ops.factors(node)
         yield left, frozenset({len(shape_of(left)) - 1})
         yield right, frozenset({max(len(shape_of(right)) - 2, 0)})
     else:
-        for place, dims in _LAYERS.get(name, {}).items():
-            yield argument(node, place), frozenset(dims)
+        for name, dims in _LAYERS.get(node.target, {}).items():
+            yield argument(node, name), frozenset(dims)
 
 
 def _stored(operand: Any) -> str | None:

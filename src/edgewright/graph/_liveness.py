@@ -32,14 +32,15 @@ def live_nodes(graph: Graph, swap: Swap | None = None) -> set[Node]:
     found: set[Node] = set()
     pending = [graph.output_node()]
     while pending:
-        found |= _ancestors(pending, swap)
+        found |= ancestors(pending, swap=swap)
         pending = [node for node in writers if node not in found and memory_of(node) in found]
     return found
 
 
 def inputs_reached(start: Node, swap: Swap | None = None) -> set[Node]:
     """The graph's inputs whose values, and not only their sizes, ``start`` depends on."""
-    return {node for node in _ancestors([start], swap, by_value=True) if node.op == "placeholder"}
+    return {node for node in ancestors([start], swap=swap, by_value=True)
+            if node.op == "placeholder"}
 
 
 def writes(node: Node) -> bool:
@@ -70,16 +71,45 @@ def _is_loose(node: Node) -> bool:
     return node.op == "call_function" and not node.users
 
 
-def _ancestors(nodes: Iterable[Node], swap: Swap | None, by_value: bool = False) -> set[Node]:
-    found, pending = set(nodes), list(nodes)
+def ancestors(nodes: Iterable[Node], *, stop: Collection[Node] = (), swap: Swap | None = None,
+              by_value: bool = False) -> set[Node]:
+    """Nodes and all that they are computed from, stored tensors and inputs included.
+
+    Args:
+        nodes: Where to begin; they are among the result.
+        stop: What is not looked behind; such a node itself is among the result.
+        swap: (call, source): as if ``call`` did nothing but hand ``source`` on.
+        by_value: Whether sizes do not count, though they are read off tensors.
+
+    Example:
+        >>> graph = Graph()
+        >>> x = graph.placeholder("x")
+        >>> y = graph.call_function(torch.relu, (x,))
+        >>> z = graph.call_function(torch.neg, (y,))
+        >>> ancestors([z]) == {x, y, z}, ancestors([z], stop=[y]) == {y, z}
+        (True, True)
+    """
+    found = set(nodes)
+    pending = list(found)
     while pending:
         node = pending.pop()
-        if by_value and is_size(node):
+        if node in stop or (by_value and is_size(node)):
             continue
         sources = [swap[1]] if swap is not None and node is swap[0] else node.all_input_nodes
         fresh = [source for source in sources if source not in found]
         found.update(fresh)
         pending.extend(fresh)
+    return found
+
+
+def stored_values(graph: Graph) -> set[Node]:
+    """The nodes whose values come from stored tensors alone, and these themselves."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        if node.op == "get_attr" or (node.op == "call_function" and sources
+                                     and all(source in found for source in sources)):
+            found.add(node)
     return found
 
 

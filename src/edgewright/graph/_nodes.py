@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch.fx import Graph, Node
@@ -19,10 +20,23 @@ def calls(graph: Graph) -> Iterator[Node]:
 
 
 def op_name(node: Node) -> str:
-    """The operator's plain name: "conv2d" for ``aten.conv2d.default``."""
-    target: Any = node.target
-    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else str(target)
-    return str(name).removeprefix("aten::")
+    """The plain name of the operator that a call is of, see `base_name`."""
+    return base_name(node.target)
+
+
+@cache
+def base_name(target: Any) -> str:
+    """An operator's plain name, which its overloads and its in-place form share.
+
+    Example:
+        >>> aten = torch.ops.aten
+        >>> base_name(aten.conv2d.padding), base_name(aten.relu_.default)
+        ('conv2d', 'relu')
+    """
+    if not isinstance(target, torch._ops.OpOverload):
+        return str(getattr(target, "__name__", target))
+    name = str(target._schema.name).removeprefix("aten::")
+    return name if name.startswith("__") else name.rstrip("_")
 
 
 def caller_of(node: Node) -> tuple[str, str, str] | None:
@@ -45,7 +59,7 @@ def is_pointwise(target: Any) -> bool:
     """Whether an operator computes each element from the elements at its place alone."""
     return isinstance(target, torch._ops.OpOverload) and (
         torch.Tag.pointwise in target.tags
-        or target._schema.name.removeprefix("aten::").rstrip("_") in _POINTWISE)
+        or base_name(target) in _POINTWISE)
 
 
 _QUANTIZATION: Final = "quantized_decomposed"  # the namespace of a quantized program's operators
@@ -67,37 +81,72 @@ def dequantizes(node: Node) -> bool:
     return is_quantization(node) and target.overloadpacket.__name__ in _DEQUANTIZERS
 
 
-def argument(node: Node, position: int, name: str = "", default: Any = None) -> Any:
-    """An argument of a call, by position or by name."""
-    if len(node.args) > position:
-        return node.args[position]
-    return node.kwargs.get(name, default)
+def argument(node: Node, name: str, default: Any = None) -> Any:
+    """An argument of a call by the name its operator's schema gives it.
 
+    Args:
+        node: The call.
+        name: The argument's.
+        default: Where neither the call nor the schema has a value for it.
 
-def named(node: Node, name: str, default: Any = None) -> Any:
-    """An argument of a call by the name its operator's schema gives it."""
+    Returns:
+        What the call gives, or else the schema's default.
+
+    Example:
+        >>> graph = torch.fx.Graph()
+        >>> x, w = graph.placeholder("x"), graph.placeholder("w")
+        >>> call = graph.call_function(torch.ops.aten.conv2d.default, (x, w, None, [2, 2]))
+        >>> argument(call, "stride"), argument(call, "groups"), argument(call, "scale", 1.0)
+        ([2, 2], 1, 1.0)
+    """
     if name in node.kwargs:
         return node.kwargs[name]
-    place = place_of(node, name)
-    return node.args[place] if place is not None and place < len(node.args) else default
+    found = _parameters(node.target).get(name)
+    if found is None:
+        return default
+    if found.place < len(node.args):
+        return node.args[found.place]
+    return list(found.default) if isinstance(found.default, tuple) else (
+        found.default if found.has_default else default)
 
 
-def place_of(node: Node, name: str) -> int | None:
-    """Where an operator's schema has the argument ``name``, or None."""
-    target: Any = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return None
-    names = [argument.name for argument in target._schema.arguments]
-    return names.index(name) if name in names else None
+def takes(node: Node, name: str) -> bool:
+    """Whether an operator has an argument of this name."""
+    return name in _parameters(node.target)
 
 
-def set_named(node: Node, name: str, value: Any) -> None:
-    """Write an argument where the call has it, or by keyword."""
-    place = place_of(node, name)
-    if place is not None and place < len(node.args):
-        node.update_arg(place, value)
+def set_argument(node: Node, name: str, value: Any) -> None:
+    """Write an argument where the call has it, else by place where it is next, or by keyword."""
+    found = _parameters(node.target).get(name)
+    if found is not None and found.place < len(node.args):
+        node.update_arg(found.place, value)
+    elif found is not None and found.place == len(node.args) and not (
+            found.is_keyword or name in node.kwargs):
+        node.args = (*node.args, value)
     else:
         node.update_kwarg(name, value)
+
+
+class _Parameter(NamedTuple):
+    """What a schema says of one argument; a default that is a list is kept as a tuple."""
+
+    place: int
+    is_keyword: bool
+    has_default: bool
+    default: Any
+
+
+@cache
+def _parameters(target: Any) -> Mapping[str, _Parameter]:
+    if not isinstance(target, torch._ops.OpOverload):
+        return {}
+    return {parameter.name: _Parameter(place, parameter.kwarg_only, parameter.has_default_value(),
+                                       _frozen(parameter.default_value))
+            for place, parameter in enumerate(target._schema.arguments)}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_tensor(node: Node) -> torch.Tensor | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 from torch.fx import Node
+
+from edgewright.graph._nodes import argument
+
+_NAMES: Final = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad",
+                 "divisor_override")
 
 
 class PoolWindow(NamedTuple):
@@ -37,8 +42,18 @@ def pool_window(node: Node) -> PoolWindow:
         >>> pool_window(next(program.calls()))[:3]
         ([2, 2], [2, 2], [0, 0])
     """
-    given: Any = node.args[1:]
-    size = given[0]
-    usual = size, size, [0, 0], False, True, None
-    window = PoolWindow(*given, *usual[len(given):])
-    return window if window.step else window._replace(step=size)
+    window = PoolWindow(*(argument(node, name) for name in _NAMES))
+    size, step, padding = (_both(sides) for sides in (window.size, window.step, window.padding))
+    return window._replace(size=size, step=step or size, padding=padding)
+
+
+def set_pool_window(node: Node, window: PoolWindow) -> None:
+    """Write a window into a call of ``avg_pool2d``, in full."""
+    node.args = (node.args[0], *window)
+    node.kwargs = {}
+
+
+def _both(sides: int | list[int]) -> list[int]:
+    """Rows and columns; one number stands for both."""
+    values = [sides] if isinstance(sides, int) else list(sides)
+    return values * 2 if len(values) == 1 else values

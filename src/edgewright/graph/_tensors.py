@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from operator import attrgetter
 
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from edgewright.graph import ops
+from edgewright.graph._nodes import argument
+
 
 def weight_of(node: Node) -> Node | None:
     """The ``get_attr`` node a layer's weight comes from, through dequantisation, or None."""
-    if len(node.args) < 2 or not isinstance(node.args[1], Node):
+    name = ops.weight_argument(node)
+    source = None if name is None else argument(node, name)
+    if not isinstance(source, Node):
         return None
-    source = node.args[1]
     while source.op == "call_function" and source.args and isinstance(source.args[0], Node):
         source = source.args[0]
     return source if source.op == "get_attr" else None
+
+
+def count_reads(module: GraphModule) -> Counter[int]:
+    """How many calls read each stored tensor, by the tensor's ``id``: tied names are one."""
+    tensors = stored_tensors(module)
+    return Counter(id(tensors[str(node.target)]) for node in module.graph.nodes
+                   if node.op == "get_attr" and str(node.target) in tensors
+                   for _ in node.users)
 
 
 def stored_tensors(module: GraphModule) -> dict[str, Tensor]:

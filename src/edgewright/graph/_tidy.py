@@ -9,6 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.graph._inline import inline_plain_regions
+from edgewright.graph._nodes import argument
 from edgewright.graph._shapes import refresh_shapes, shape_of, tensor_of
 from edgewright.graph._written import written_memory
 
@@ -67,9 +68,7 @@ def _is_whole_slice(node: Node) -> bool:
     """Whether a call is ``x[:]`` along some dimension."""
     if node.target is not aten.slice.Tensor:
         return False
-    start = node.args[2] if len(node.args) > 2 else None
-    end = node.args[3] if len(node.args) > 3 else None
-    step = node.args[4] if len(node.args) > 4 else 1
+    start, end, step = (argument(node, name) for name in ("start", "end", "step"))
     return (start, step) in ((None, 1), (0, 1)) and end in (None, sys.maxsize)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch.fx import Node
 
-from edgewright.graph._nodes import named, set_named
+from edgewright.graph._nodes import argument, set_argument
 
 # As torch calls it: of dropouts and recurrent layers, of batch norms and rrelu, of instance norms.
 _NAMES: Final = ("train", "training", "use_input_stats")
@@ -33,7 +33,7 @@ def switch_of(node: Node) -> str | None:
 def is_switched_on(node: Node) -> bool:
     """Whether a call computes as in training."""
     name = switch_of(node)
-    return name is not None and bool(named(node, name, default=False))
+    return name is not None and bool(argument(node, name, default=False))
 
 
 def depends_on_mode(node: Node) -> bool:
@@ -45,4 +45,4 @@ def switch(node: Node, on: bool) -> None:
     """Let a call compute as in training, or as in evaluation, in place."""
     name = switch_of(node)
     if name is not None:
-        set_named(node, name, on)
+        set_argument(node, name, on)

@@ -11,13 +11,13 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from edgewright.graph import ops
 from edgewright.graph._liveness import PASS_THROUGH
-from edgewright.graph._nodes import calls, named, op_name
+from edgewright.graph._nodes import argument, calls, op_name
 from edgewright.graph._shapes import tensor_of
 from edgewright.graph._training_switches import is_switched_on
 
 aten = torch.ops.aten
-_NORMS: Final = frozenset({aten.batch_norm.default, aten.instance_norm.default})
 _STATISTICS: Final = ("running_mean", "running_var")
 _CONVERSIONS: Final = frozenset({"to", "type_as"})  # of another type, a result is a copy
 
@@ -49,11 +49,12 @@ class _Memory:
             for region, operands in self._regions(call):
                 yield from (operands[root] for root in written_memory(region) if root in operands)
         elif isinstance(call.target, OpOverload) and call.target is not aten.detach_.default:
-            for argument in call.target._schema.arguments:
-                if argument.alias_info is not None and argument.alias_info.is_write:
-                    yield named(call, argument.name)
-            if call.target in _NORMS and is_switched_on(call):  # its schema does not say so
-                yield from (named(call, name) for name in _STATISTICS)
+            for taken in call.target._schema.arguments:
+                if taken.alias_info is not None and taken.alias_info.is_write:
+                    yield argument(call, taken.name)
+            # the schemas of norms do not say so
+            if call.target in ops.STATISTICS_NORMS and is_switched_on(call):
+                yield from (argument(call, name) for name in _STATISTICS)
 
     def roots(self, value: Any) -> set[Node]:
         """The nodes whose own memory a value, or any of a list of them, may lie in."""
@@ -103,9 +104,9 @@ def _aliased_by_schema(node: Node, schema: torch.FunctionSchema) -> Iterator[Any
         return
     returned = {name for result in schema.returns if result.alias_info is not None
                 for name in result.alias_info.before_set}
-    for argument in schema.arguments:
-        if argument.alias_info is not None and returned & argument.alias_info.before_set:
-            yield named(node, argument.name)
+    for taken in schema.arguments:
+        if taken.alias_info is not None and returned & taken.alias_info.before_set:
+            yield argument(node, taken.name)
     if not returned and op_name(node) in PASS_THROUGH:
         yield node.args[0]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,27 +15,29 @@ from torch.fx import Graph, GraphModule, Node
 from edgewright.graph import (
     FLOAT_BITS,
     Shape,
+    argument,
+    base_name,
     bits_of,
     calls,
     concrete,
     count_macs,
     is_pointwise,
+    is_quantization,
     multiplies,
     op_name,
+    ops,
     shape_of,
     stored_bits,
     stored_tensors,
+    stored_values,
     tensor_of,
     weight_bits_of,
     weight_of,
 )
 from edgewright.program._memory import peak_activation_bytes
 
-aten = torch.ops.aten
-_IN_FLOATS: Final = frozenset({
-    aten.scaled_dot_product_attention.default, aten.conv3d.default, aten.conv3d.padding,
-    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
-    aten.bilinear.default, aten.einsum.default})
+_IN_FLOATS: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
+    ops.ATTENTION, ops.BILINEAR, ops.EINSUM}
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,12 @@ def count_costs(module: GraphModule) -> Costs:
     """Count what a program costs for one sample; see `Program.costs`."""
     graph = module.graph
     stored = stored_tensors(module)
-    bits = stored_bits(graph, stored)
-    layers = tuple(_layer_cost(node, stored) for node in calls(graph) if multiplies(node))
+    bits, fixed = stored_bits(graph, stored), stored_values(graph)
+    layers = tuple(_layer_cost(node, stored, fixed) for node in calls(graph) if multiplies(node))
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
-                      if not multiplies(node) and not _is_free(node.target))
+                      if not multiplies(node) and not _is_free(node))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
@@ -138,31 +140,25 @@ def parameter_nodes(graph: Graph) -> list[Node]:
 
 def bookkeeping(graph: Graph) -> set[str]:
     """Names of tensors that are no parameters: running statistics, scales and zero points."""
-    decomposed = torch.ops.quantized_decomposed
-    places = {aten.batch_norm.default: slice(3, 5),
-              decomposed.dequantize_per_channel.default: slice(1, 3),
-              decomposed.dequantize_per_channel_group.default: slice(1, 3)}
-    return {str(arg.target) for node in calls(graph) if node.target in places
-            for arg in node.args[places[node.target]] if isinstance(arg, Node)}
+    grids = dict.fromkeys(ops.STORED_DEQUANTIZERS, ("scales", "zero_points"))
+    names = {ops.BATCH_NORM: ("running_mean", "running_var"), **grids}
+    return {str(arg.target) for node in calls(graph) for name in names.get(node.target, ())
+            if isinstance(arg := argument(node, name), Node)}
 
 
-
-
-
-
-def _layer_cost(node: Node, tensors: Mapping[str, Tensor]) -> NodeCost:
+def _layer_cost(node: Node, tensors: Mapping[str, Tensor], fixed: Collection[Node]) -> NodeCost:
     weight = weight_of(node)
-    activations = [arg for arg in node.all_input_nodes if not _is_stored(arg)]
+    activations = [arg for arg in node.all_input_nodes if arg not in fixed]
     activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
     weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
     integers = max(activation_bits, weight_bits) <= 8 and node.target not in _IN_FLOATS
     bits = 8 if integers else FLOAT_BITS
-    stored = [_stored_source(arg) for arg in node.all_input_nodes if _is_stored(arg)]
+    stored = [_stored_source(arg) for arg in node.all_input_nodes if arg in fixed]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
                        for value in map(tensor_of, stored) if value is not None)
     shape = _first_shape(node)
     elements = sum(math.prod(_first_shape(arg)) for arg in [*activations, node])
-    axis = len(shape) - 1 if node.target in _LAST_AXIS else min(1, len(shape) - 1)
+    axis = len(shape) - 1 if node.target in ops.PRODUCTS_LAST else min(1, len(shape) - 1)
     return NodeCost(
         name=node.name, op=op_name(node), weight=str(weight.target) if weight else None,
         channels=shape[axis], macs=count_macs(node), bits=bits,
@@ -183,73 +179,27 @@ def _stored_source(node: Node) -> Node:
     return node
 
 
-def _is_stored(node: Node) -> bool:
-    """Whether a value comes from stored tensors alone."""
-    pending, seen = [node], {node}  # a loop: a graph is deeper than Python's stack
-    while pending:
-        source = pending.pop()
-        if source.op == "get_attr":
-            continue
-        if source.op != "call_function" or not source.all_input_nodes:
-            return False
-        pending += [n for n in source.all_input_nodes if n not in seen]
-        seen.update(source.all_input_nodes)
-    return True
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-_LAST_AXIS: Final = frozenset({
-    aten.linear.default, aten.matmul.default, aten.mm.default, aten.bmm.default,
-    aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default,
-    aten.bilinear.default,
-    aten.einsum.default,
-})
-
 # Operators that multiply nothing worth counting and are neither point-wise nor views.
-_FREE: Final = frozenset("""
-    batch_norm prelu layer_norm group_norm instance_norm rms_norm softmax log_softmax dropout
-    feature_dropout alpha_dropout cat stack pad constant_pad_nd embedding mean sum amax amin max
-    min argmax cumsum adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
-    upsample_nearest2d upsample_bilinear2d upsample_bicubic2d pixel_shuffle pixel_unshuffle
-    channel_shuffle flatten reshape contiguous clone to _to_copy index index_select gather roll
-    repeat flip zeros zeros_like ones ones_like full full_like arange empty eye sym_size
-    scalar_tensor chunk unflatten matrix_transpose meshgrid one_hot tril triu
-    _assert_tensor_metadata _assert_scalar item type_as glu var std var_mean std_mean norm
-    linalg_vector_norm prod logsumexp max_pool1d_with_indices max_pool2d_with_indices
-    max_pool3d_with_indices repeat_interleave im2col col2im sort topk argsort new_zeros new_ones
-    new_full upsample_nearest1d upsample_linear1d upsample_nearest3d upsample_trilinear3d
-    native_channel_shuffle sym_numel adaptive_max_pool1d adaptive_max_pool3d
+_FREE: Final = ops.names(
+    ops.NORMS | ops.POOLS | ops.SOFTMAXES | ops.PADS | ops.COPIES | ops.CASTS | ops.DROPOUTS
+    | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING}) | frozenset("""
+    prelu feature_dropout alpha_dropout cat stack mean sum amax amin max min argmax cumsum
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
+    upsample_trilinear3d upsample_bicubic2d pixel_shuffle pixel_unshuffle channel_shuffle
+    native_channel_shuffle index index_select gather roll repeat flip zeros zeros_like ones
+    ones_like full full_like arange empty eye sym_size sym_numel scalar_tensor matrix_transpose
+    meshgrid one_hot tril triu _assert_tensor_metadata _assert_scalar item type_as glu var std
+    var_mean std_mean norm linalg_vector_norm prod logsumexp repeat_interleave im2col col2im sort
+    topk argsort new_zeros new_ones new_full
 """.split())
 
 
-def _is_free(target: Any) -> bool:
+def _is_free(node: Node) -> bool:
+    target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return not isinstance(target, torch._ops.HigherOrderOperator)
-    if target.namespace == "quantized_decomposed" or is_pointwise(target):
+    if is_quantization(node) or is_pointwise(target):
         return True
     returns = target._schema.returns
     is_alias = bool(returns) and returns[0].alias_info is not None
-    name = target._schema.name.removeprefix("aten::")
-    return is_alias or name.rstrip("_") in _FREE or name in _FREE
-
-
+    return is_alias or base_name(target) in _FREE

@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.graph import drop_unused_tensors, is_size, tensor_of
+from edgewright.graph import ancestors, drop_unused_tensors, is_size, ops, tensor_of
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -38,7 +38,7 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
     if _hidden_writes(program.graph):
         return ()  # what they change is not to be read off the graph
     varying = _varying(program.graph)
-    needed = _ancestors(outputs_of(program)) & varying
+    needed = ancestors(outputs_of(program)) & varying
     order = [node for node in program.graph.nodes if node in needed]
     place = {node: index for index, node in enumerate(order)}
     outputs = set(outputs_of(program))
@@ -73,12 +73,12 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
         raise ModelError(f"the program writes into parts of a tensor ({names}) and cannot be "
                          "split; use torch.where or torch.cat in place of x[...] = y")
     *early, final = outputs_of(program)
-    trunk = _ancestors([final])
+    trunk = ancestors([final])
     segments: list[Program] = []
     start: Node | None = None
     inputs = program.example_inputs
     for index, logits in enumerate([*early, final]):
-        head = _ancestors([logits]) - trunk
+        head = ancestors([logits]) - trunk
         cut = None if logits is final else _in_integers(_attachment(head, trunk, logits))
         returned = [logits] if cut is None else [logits, cut]
         segments.append(_segment(program, start, returned, inputs, index))
@@ -103,16 +103,6 @@ def _varying(graph: Graph) -> set[Node]:
     return found
 
 
-def _ancestors(nodes: tuple[Node, ...] | list[Node]) -> set[Node]:
-    found, pending = set(nodes), list(nodes)
-    while pending:
-        for source in pending.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                pending.append(source)
-    return found
-
-
 def _attachment(head: set[Node], trunk: set[Node], logits: Node) -> Node:
     """The one trunk tensor an exit's head reads."""
     read = {source for node in head for source in node.all_input_nodes
@@ -126,7 +116,7 @@ def _attachment(head: set[Node], trunk: set[Node], logits: Node) -> Node:
 
 def _in_integers(cut: Node) -> Node:
     """What a tensor is dequantised from; itself where it is in floating point."""
-    if cut.target is not torch.ops.quantized_decomposed.dequantize_per_tensor.default:
+    if cut.target is not ops.DEQUANTIZE:
         return cut
     source = cut.args[0]
     assert isinstance(source, Node)  # noqa: S101 - the operator's first argument is a tensor
@@ -135,7 +125,7 @@ def _in_integers(cut: Node) -> Node:
 
 def _segment(program: Program, start: Node | None, returned: list[Node],
              inputs: tuple[object, ...], index: int) -> Program:
-    needed = _needed(returned, start)
+    needed = ancestors(returned, stop=() if start is None else (start,))
     graph = Graph()
     twins: dict[Node, Node] = {}
     if start is not None:
@@ -156,18 +146,6 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
     module = GraphModule(program.graph_module, graph)
     drop_unused_tensors(module)
     return type(program)(module, inputs)
-
-
-def _needed(returned: list[Node], start: Node | None) -> set[Node]:
-    found, pending = set(returned), list(returned)
-    while pending:
-        node = pending.pop()
-        for source in node.all_input_nodes:
-            if source not in found and node is not start:
-                found.add(source)
-                if source is not start:
-                    pending.append(source)
-    return found
 
 
 def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import free_bias_name, named, settle, shape_of, stored_tensors
+from edgewright.graph import (
+    argument,
+    free_bias_name,
+    ops,
+    set_argument,
+    settle,
+    shape_of,
+    stored_tensors,
+)
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
 
-aten = torch.ops.aten
-_TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
-                                aten.conv_transpose3d.input})
-_LAYERS: Final = _TRANSPOSED | {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-                                aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-                                aten.linear.default}
+_TENSORS: Final = ("weight", "bias", "running_mean", "running_var")  # of a norm
 
 
 def fold_batch_norm(program: Program) -> Program:
@@ -41,7 +44,7 @@ def fold_batch_norm(program: Program) -> Program:
 
 def foldable_norm(layer: Node) -> Node | None:
     """The batch norm that can be folded into ``layer``, if this is a layer and there is one."""
-    users = [user for user in layer.users if user.target is aten.batch_norm.default]
+    users = [user for user in layer.users if user.target is ops.BATCH_NORM]
     return users[0] if users and users[0].args[0] is layer and _can_fold(users[0]) else None
 
 
@@ -52,20 +55,19 @@ def foldable_outputs(layer: Node, weight: Tensor) -> int | None:
     has entries, as after a transposed convolution in groups.
     """
     norm = foldable_norm(layer)
-    dim = 1 if layer.target in _TRANSPOSED else 0
+    dim = ops.output_dim(layer)
     return None if norm is None or weight.shape[dim] != shape_of(norm)[1] else dim
 
 
 def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Gain and offset, one each a channel, that a batch norm amounts to in evaluation mode."""
-    _, gamma, beta, mean, variance = norm.args[:5]
+    gamma, beta, mean, variance = (argument(norm, name) for name in _TENSORS)
 
     def read(node: object, default: float) -> Tensor | float:
         return tensors[str(node.target)].detach() if isinstance(node, Node) else default
 
     running = torch.as_tensor(read(variance, 1.0))
-    eps = float(norm.args[7])  # type: ignore[arg-type]
-    gain = read(gamma, 1.0) / torch.sqrt(running + eps)
+    gain = read(gamma, 1.0) / torch.sqrt(running + float(argument(norm, "eps")))
     return gain, read(beta, 0.0) - read(mean, 0.0) * gain
 
 
@@ -78,32 +80,34 @@ def per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
         values: One per output, (outputs,).
         weight: The layer's.
     """
-    if layer.target not in _TRANSPOSED:
+    if not ops.is_transposed(layer):
         return values.reshape(-1, *[1] * (weight.ndim - 1))
-    groups = int(named(layer, "groups", 1))
+    groups = ops.groups_of(layer)
     rows = values.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1)
     return rows.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
 
 
 def _can_fold(norm: Node) -> bool:
     layer = norm.args[0]
-    if not isinstance(layer, Node) or layer.target not in _LAYERS or len(layer.users) != 1:
+    if not isinstance(layer, Node) or layer.target not in ops.LAYERS or len(layer.users) != 1:
         return False
-    if layer.target is aten.linear.default and len(shape_of(layer)) != 2:
+    if layer.target is ops.LINEAR and len(shape_of(layer)) != 2:
         return False  # the norm is over another dimension than the layer's outputs
-    stored = [arg for arg in (*layer.args[1:3], *norm.args[1:5]) if isinstance(arg, Node)]
-    return (norm.args[3] is not None and all(arg.op == "get_attr" for arg in stored)
+    tensors = [argument(layer, name) for name in ("weight", "bias")]
+    tensors += [argument(norm, name) for name in _TENSORS]
+    stored = [arg for arg in tensors if isinstance(arg, Node)]
+    return (argument(norm, "running_mean") is not None
+            and all(arg.op == "get_attr" for arg in stored)
             and all(len(arg.users) == 1 for arg in stored))
 
 
 def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     layer = norm.args[0]
     assert isinstance(layer, Node)  # noqa: S101  (checked by _can_fold)
-    assert isinstance(layer.args[1], Node)  # noqa: S101
-    weight_name = str(layer.args[1].target)
+    weight_name = str(argument(layer, "weight").target)
     weight = tensors[weight_name].detach()
     scale, bias = norm_as_affine(norm, tensors)
-    bias_node = layer.args[2] if len(layer.args) > 2 else None
+    bias_node = argument(layer, "bias")
     bias_name = free_bias_name(module, weight_name)
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
@@ -114,7 +118,7 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)
-    layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
+    set_argument(layer, "bias", new_bias)
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
 

@@ -10,15 +10,22 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
-from edgewright.graph import bytes_of, dequantizes, is_quantization, op_name, shape_of, tensor_of
+from edgewright.graph import (
+    bytes_of,
+    dequantizes,
+    is_quantization,
+    op_name,
+    ops,
+    shape_of,
+    tensor_of,
+)
 
 aten = torch.ops.aten
 
 # Views, and what a runtime computes in place or not at all.
-_ALIASES: Final = frozenset("""
-    view reshape flatten unflatten permute transpose t squeeze unsqueeze select slice expand alias
-    detach dropout contiguous chunk split split_with_sizes unbind
-""".split())
+_ALIASES: Final = ops.names(
+    ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.SPLITS | ops.DROPOUTS
+) | {"t", "expand", "alias", "detach", "contiguous"}
 
 
 def peak_activation_bytes(graph: Graph) -> int:

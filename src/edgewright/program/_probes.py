@@ -6,23 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import torch.ao.quantization.fx._decomposed  # registers quantize_per_tensor
 from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from edgewright.graph import random_inputs, shape_of
+from edgewright.graph import argument, ops, random_inputs, shape_of, tensor_grid
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
 
-aten = torch.ops.aten
-_QUANTIZE: Final = torch.ops.quantized_decomposed.quantize_per_tensor.default
-_PASSED_ON: Final = frozenset({
-    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unsqueeze.default,
-    aten.squeeze.dims, aten.slice.Tensor, aten.select.int, aten.clone.default,
-    aten.contiguous.default, aten.to.dtype, aten._to_copy.default, aten.permute.default,
-    aten.transpose.int})
+_PASSED_ON: Final = (ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.COPIES
+                     | ops.CASTS)
 
 
 def probe_inputs(program: Program) -> tuple[Any, ...]:
@@ -71,19 +65,19 @@ def _probe(leaf: Tensor, noise: Tensor, node: Node, generator: torch.Generator) 
 
 def _on_its_grid(noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
     """Numbers that an input's quantizer represents; the noise where it has none."""
-    grids: list[Any] = [reader.args for reader in node.users if reader.target is _QUANTIZE]
+    grids = [tensor_grid(reader) for reader in node.users if reader.target is ops.QUANTIZE]
     if not grids:
         return noise
-    _, scale, zero_point, least, most, _ = grids[0]
+    grid = grids[0]
     share = torch.rand(noise.shape, generator=generator)
-    low, high = ((end - zero_point) * scale for end in (least, most))
+    low, high = ((end - grid.zero_point) * grid.scale for end in (grid.quant_min, grid.quant_max))
     return torch.lerp(torch.tensor(low), torch.tensor(high), share).to(noise.dtype)
 
 
 def _rows_looked_up(node: Node) -> Iterator[int]:
     """How many rows the embeddings have that an input of integers is looked up in."""
     for reader in node.users:
-        if reader.target is aten.embedding.default and reader.args[1] is node:
-            yield shape_of(reader.all_input_nodes[0])[0]
+        if reader.target is ops.EMBEDDING and argument(reader, "indices") is node:
+            yield shape_of(argument(reader, "weight"))[0]
         elif reader.target in _PASSED_ON:
             yield from _rows_looked_up(reader)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-import torch.ao.quantization.fx._decomposed  # registers what a quantised program calls
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 

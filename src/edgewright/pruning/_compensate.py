@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from edgewright.channels import ChannelGroups
-from edgewright.graph import shape_of, stored_tensors
+from edgewright.channels import ChannelGroups, SideBySide
+from edgewright.graph import argument, count_reads, ops, shape_of, stored_tensors
 from edgewright.program import Program
 from edgewright.task import Split
 
-aten = torch.ops.aten
-_CONVOLUTIONS: Final = frozenset({aten.conv1d.default, aten.conv2d.default})
-_NEUTRAL: Final = (1, 0, 1)  # stride, padding and dilation where none is given
+_CONVOLUTIONS: Final = ops.INTEGER_CONVOLUTIONS - ops.NUMBERED_PADDING.keys()  # as F.unfold has
+_STATISTICS: Final = ("running_mean", "running_var")
+_EXTENTS: Final = {"stride": 1, "padding": 0, "dilation": 1}  # and which of them changes nothing
 _ROWS: Final = 2**17  # observations a layer is fitted to, at most
 _CHUNK: Final = 2**13  # of them at a time
 _MOST_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
@@ -75,44 +74,30 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
     count = max(2, min(len(samples), _BYTES // peak))
     inputs = samples.select(torch.linspace(0, len(samples) - 1, count).long()).batches(count)
     with torch.no_grad():
-        _SideBySide(program, repaired, groups, removed, ridge).run(
-            pytree.tree_leaves(next(inputs).inputs))
+        _Repair(program, repaired, groups, removed, ridge).run(
+            *pytree.tree_leaves(next(inputs).inputs), enable_io_processing=False)
     return repaired
 
 
 @final
-class _SideBySide:
-    """The whole program and the sliced one, run in step, the sliced one repaired on the way."""
+class _Repair(SideBySide):
+    """The whole program and the sliced one in step, the sliced one repaired on the way."""
 
     def __init__(self, program: Program, repaired: Program, groups: ChannelGroups,
                  removed: Collection[int], ridge: float) -> None:
+        super().__init__(program, repaired)
         self._ridge = ridge
-        self._whole = Interpreter(program.graph_module)
-        self._small = Interpreter(repaired.graph_module)
-        self._twins = dict(zip(program.graph.nodes, repaired.graph.nodes, strict=True))
         self._groups = groups
         self._gone = groups.removed_flags(removed)
         self._changed: set[Node] = set()  # computes something else than before
         self._tensors = stored_tensors(repaired.graph_module)
-        self._reads = Counter(id(self._tensors[str(node.target)])
-                              for node in repaired.graph.nodes
-                              if node.op == "get_attr" and str(node.target) in self._tensors
-                              for _ in node.users)
+        self._reads = count_reads(repaired.graph_module)
 
-    def run(self, inputs: list[Tensor]) -> None:
-        self._whole.args_iter = iter(inputs)
-        self._small.args_iter = iter([value.clone() for value in inputs])
-        for node, twin in self._twins.items():
-            if node.op == "output":
-                return
-            result = self._whole.env[node] = self._whole.run_node(node)
-            if self._is_changed(node):
-                self._changed.add(node)
-                self._repair(node, twin, result)
-            self._small.env[twin] = self._small.run_node(twin)
-            for used in self._whole.user_to_last_uses.get(node, []):
-                self._whole.env.pop(used, None)
-                self._small.env.pop(self._twins[used], None)
+    def before_sliced(self, node: Node, value: Any) -> None:
+        """Repair a layer that reads something else than it did, and note that it does."""
+        if self._is_changed(node):
+            self._changed.add(node)
+            self._repair(node, self.twins[node], value)
 
     def _is_changed(self, node: Node) -> bool:
         """Whether it reads something changed, or sums over fewer channels."""
@@ -124,35 +109,35 @@ class _SideBySide:
                    for found in self._groups.contractions if found.node is node)
 
     def _is_smaller(self, source: Node, dim: int | None = None) -> bool:
-        before, after = self._whole.env[source], self._small.env[self._twins[source]]
+        before, after = self.env[source], self.sliced.env[self.twins[source]]
         if not isinstance(before, Tensor):
             return False
         return bool(before.shape != after.shape if dim is None
                     else before.shape[dim] != after.shape[dim])
 
     def _repair(self, node: Node, twin: Node, result: Any) -> None:
-        if node.target is aten.batch_norm.default:
+        if node.target is ops.BATCH_NORM:
             self._measure(twin)
-        elif node.target is aten.linear.default or (
-                node.target in _CONVOLUTIONS and _grouping(node) == 1):
-            weight = self._own(twin, 1)
+        elif node.target is ops.LINEAR or (
+                node.target in _CONVOLUTIONS and ops.groups_of(node) == 1):
+            weight = self._own(twin, "weight")
             if weight is not None and weight[0].numel() <= _MOST_REGRESSORS:
                 self._fit(node, twin, weight, result)
 
-    def _own(self, twin: Node, position: int) -> Tensor | None:
+    def _own(self, twin: Node, name: str) -> Tensor | None:
         """The stored tensor an argument is, where nothing else reads it."""
-        source = twin.args[position] if len(twin.args) > position else None
+        source = argument(twin, name)
         tensor = self._tensors.get(str(source.target)) if isinstance(source, Node) else None
         return tensor if tensor is not None and self._reads[id(tensor)] == 1 else None
 
     def _read(self, twin: Node) -> Tensor:
         """The activation a layer of the sliced program reads."""
-        value: Tensor = self._small.env[twin.all_input_nodes[0]]
+        value: Tensor = self.sliced.env[twin.all_input_nodes[0]]
         return value
 
     def _measure(self, twin: Node) -> None:
         """Take a norm's running statistics from what it reads now."""
-        mean, variance = self._own(twin, 3), self._own(twin, 4)
+        mean, variance = (self._own(twin, name) for name in _STATISTICS)
         if mean is not None and variance is not None:
             value = self._read(twin).transpose(0, 1).flatten(1)
             mean.copy_(value.mean(dim=1))
@@ -161,18 +146,17 @@ class _SideBySide:
     def _is_measured_behind(self, twin: Node) -> bool:
         """Whether all that reads it are batch norms whose statistics will be measured anew."""
         return _is_normalised(twin) and all(
-            self._own(user, 3) is not None and self._own(user, 4) is not None
-            for user in twin.users)
+            self._own(user, name) is not None for user in twin.users for name in _STATISTICS)
 
     def _fit(self, node: Node, twin: Node, weight: Tensor, result: Tensor) -> None:
-        bias = self._own(twin, 2)
-        if bias is None and len(twin.args) > 2 and twin.args[2] is not None:
+        bias = self._own(twin, "bias")
+        if bias is None and argument(twin, "bias") is not None:
             return  # others read its bias too
         value, wanted = _thinned(node, self._read(twin), result)
-        labels = self._groups.tensor(str(node.args[1].target))[0]  # type: ignore[union-attr]
+        labels = self._groups.tensor(str(argument(node, "weight").target))[0]
         if labels is not None:
             kept = torch.from_numpy(~self._gone[labels]).nonzero().reshape(-1)
-            wanted = wanted.index_select(-1 if node.target is aten.linear.default else 1, kept)
+            wanted = wanted.index_select(-1 if node.target is ops.LINEAR else 1, kept)
         moments = _Moments(weight[0].numel(), len(weight))
         for part in zip(*(torch.split(t, _batch(node)) for t in (value, wanted)), strict=True):
             moments.add(*_observations(twin, weight, *part))
@@ -222,19 +206,15 @@ def _as_long_as(prior: Tensor, weights: Tensor) -> Tensor:
     return weights * torch.where((before > 0) & (after > 0), before / after, 1.0)
 
 
-def _grouping(node: Node) -> Any:
-    return node.args[6] if len(node.args) > 6 else 1
-
-
 def _is_normalised(node: Node) -> bool:
     """Whether everything that reads it is a batch norm, which takes the mean away."""
-    return all(user.target is aten.batch_norm.default for user in node.users)
+    return all(user.target is ops.BATCH_NORM for user in node.users)
 
 
 def _positions(node: Node) -> int:
     """Observations one sample gives a layer."""
     shape = shape_of(node)
-    spatial = shape[1:-1] if node.target is aten.linear.default else shape[2:]
+    spatial = shape[1:-1] if node.target is ops.LINEAR else shape[2:]
     return int(torch.Size(spatial).numel())
 
 
@@ -251,7 +231,7 @@ def _thinned(node: Node, value: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]
 def _observations(twin: Node, weight: Tensor, value: Tensor,
                   wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Regressors (rows, inputs of one output) and targets (rows, outputs), float64."""
-    if twin.target is aten.linear.default:
+    if twin.target is ops.LINEAR:
         return value.flatten(0, -2).double(), wanted.flatten(0, -2).double()
     patches = _patches(twin, value, weight).double()
     return patches, wanted.flatten(2).transpose(1, 2).flatten(0, 1).double()
@@ -259,11 +239,11 @@ def _observations(twin: Node, weight: Tensor, value: Tensor,
 
 def _patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
     """What each position of a convolution's output sees, (rows, channels times extent)."""
-    extents = [_pair(twin.args[place]) if len(twin.args) > place else (neutral, neutral)
-               for place, neutral in zip((3, 4, 5), _NEUTRAL, strict=True)]
+    extents = [_pair(argument(twin, name)) for name in _EXTENTS]
     if weight.ndim == 3:  # a signal is a picture of height one
         value, weight = value.unsqueeze(2), weight.unsqueeze(2)
-        extents = [(neutral, size) for neutral, (_, size) in zip(_NEUTRAL, extents, strict=True)]
+        extents = [(neutral, size) for neutral, (_, size) in zip(
+            _EXTENTS.values(), extents, strict=True)]
     stride, padding, dilation = extents
     patches = F.unfold(value, weight.shape[2:], dilation, padding, stride)
     return patches.transpose(1, 2).flatten(0, 1)

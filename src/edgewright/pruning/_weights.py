@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 import torch
 
 from edgewright.errors import UsageError
-from edgewright.graph import hold_sparse, match_tensors, stored_tensors
+from edgewright.graph import argument, hold_sparse, match_tensors, ops, stored_tensors
 from edgewright.program import Program
 from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
-
-aten = torch.ops.aten
-# Their weights are (out, in, *kernel).
-_LAYERS: Final = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-                            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-                            aten.linear.default})
 
 
 def prune_weights(program: Program, task: Task | None = None, config: WeightPruning | None = None,
@@ -108,7 +101,7 @@ def prunable_weights(program: Program, config: WeightPruning) -> dict[str, float
     tensors = stored_tensors(program.graph_module)
     found: dict[int, str] = {}
     for node in program.calls():
-        weight = node.args[1] if node.target in _LAYERS else None
+        weight = argument(node, "weight") if node.target in ops.OUTPUTS_FIRST else None
         if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
             found.setdefault(id(tensors[str(weight.target)]), str(weight.target))
     left_out = match_tensors(found.values(), config.ignore)

@@ -15,7 +15,7 @@ from torch.fx import Node
 from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, layers_of
 from edgewright.channels import ChannelGroups, SymbolicShapes
 from edgewright.errors import UsageError
-from edgewright.graph import shape_of
+from edgewright.graph import argument, ops, shape_of
 from edgewright.measure import compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
@@ -145,29 +145,19 @@ def _points(width: int, varies: bool, unit: int) -> tuple[int, ...]:
 
 def layer_shape(node: Node) -> LayerShape:
     """What the latency of a convolution or a linear layer depends on, but for its widths."""
-    source = shape_of(_node(node.args[0]))
-    if "linear" in str(node.target):
+    source = shape_of(argument(node, "input"))
+    if node.target is ops.LINEAR:
         return LayerShape("MatMul", source[1:-1])
-    weight = shape_of(_node(node.args[1]))
+    weight, groups = shape_of(argument(node, "weight")), ops.groups_of(node)
     rank = len(weight) - 2
-    transposed = "transpose" in str(node.target)
-    arguments: list[Any] = [*node.args, *([None] * 9)]
-    dilation, groups = (arguments[8], arguments[6]) if transposed else arguments[5:7]
-    padding = _padding(arguments[4], weight[2:], _each(dilation, rank, 1))
-    return LayerShape("ConvTranspose" if transposed else "Conv", source[2:], weight[2:],
-                      _each(arguments[3], rank, 1), padding, _each(dilation, rank, 1),
-                      source[1] // groups if groups and groups > 1 else 0)
+    stride, dilation = (_each(argument(node, name), rank) for name in ("stride", "dilation"))
+    padding = _padding(argument(node, "padding"), weight[2:], dilation)
+    return LayerShape("ConvTranspose" if ops.is_transposed(node) else "Conv", source[2:],
+                      weight[2:], stride, padding, dilation,
+                      source[1] // groups if groups > 1 else 0)
 
 
-def _node(value: Any) -> Node:
-    if not isinstance(value, Node):
-        raise TypeError(f"{value!r} is no node of the graph")
-    return value
-
-
-def _each(value: Any, rank: int, default: int) -> tuple[int, ...]:
-    if value is None:
-        return (default,) * rank
+def _each(value: Any, rank: int) -> tuple[int, ...]:
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * rank if len(values) == 1 else values
 
@@ -175,7 +165,7 @@ def _each(value: Any, rank: int, default: int) -> tuple[int, ...]:
 def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
     if value == "same":
         return tuple(step * (size - 1) // 2 for size, step in zip(kernel, dilation, strict=True))
-    return _each(None if value == "valid" else value, len(kernel), 0)
+    return _each(0 if value == "valid" else value, len(kernel))
 
 
 def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from edgewright.core import POLICIES, ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Streaks, exit_scores
+from edgewright.runtime.early_exit._policies import score_one
 from edgewright.runtime.early_exit._walk import walk
-from edgewright.runtime.early_exit._walk_one import score_one, walk_one
+from edgewright.runtime.early_exit._walk_one import walk_one
 
 VALUES = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=12)
 

@@ -8,12 +8,7 @@ from torch.fx import Node
 
 from edgewright.channels._axes import Dim, Dims, fixed, join, match, reshape, size_of
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import named, set_named, shape_of
-
-
-def _is_transposed(node: Node) -> bool:
-    name: Any = node.target
-    return "transpose" in str(name) or bool(named(node, "transposed", False))
+from edgewright.graph import argument, ops, set_argument, shape_of
 
 
 def _convolution(tracker: Tracker, node: Node) -> Labels:
@@ -23,7 +18,7 @@ def _convolution(tracker: Tracker, node: Node) -> Labels:
     are the same on both sides, and all groups lose the same channels.
     """
     source: Any = node.args[0]
-    weight: Any = node.args[1]
+    weight = argument(node, "weight")
     kernel = tracker.dims(weight)
     for dim in range(2, len(kernel)):
         tracker.pin(weight, dim, "a kernel's extent")
@@ -31,19 +26,19 @@ def _convolution(tracker: Tracker, node: Node) -> Labels:
     place = len(dims) - len(kernel) + 1  # the channel, with or without a batch before it
     for dim in range(place + 1, len(dims)):
         tracker.pin(source, dim, f"{node.name} slides over it")
-    outputs = (_transposed if _is_transposed(node) else _direct)(
+    outputs = (_transposed if ops.is_transposed(node) else _direct)(
         tracker, node, dims[place], kernel)
-    bias = named(node, "bias")
+    bias = argument(node, "bias")
     if bias is not None:
         match(tracker.couplings, outputs, tracker.dims(bias)[0], "bias")
-    if size_of(kernel[1]) > 1 or int(named(node, "groups", 1)) == 1:  # a depthwise one sums nothing
+    if size_of(kernel[1]) > 1 or ops.groups_of(node) == 1:  # a depthwise one sums nothing
         tracker.contract(node, source, place)
     sizes = shape_of(node)[place + 1:]
     return (*dims[:place], outputs, *(fixed(size) for size in sizes))
 
 
 def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
-    couplings, groups = tracker.couplings, int(named(node, "groups", 1))
+    couplings, groups = tracker.couplings, ops.groups_of(node)
     reason = f"{node.name} reads a fixed input"
     if groups == 1:
         match(couplings, inputs, weight[1], reason)
@@ -58,7 +53,7 @@ def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
 
 
 def _transposed(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
-    groups = int(named(node, "groups", 1))
+    groups = ops.groups_of(node)
     match(tracker.couplings, inputs, weight[0], f"{node.name} reads a fixed input")
     if groups == 1:
         return weight[1]
@@ -73,10 +68,10 @@ def _groups(tracker: Tracker, dim: Dim, groups: int, reason: str) -> tuple[Dim, 
 
 
 def _resize(node: Node, twin: Node, removal: Removal) -> None:
-    if int(named(node, "groups", 1)) > 1:
-        set_named(twin, "groups", removal.remembered_size(node))
+    if ops.groups_of(node) > 1:
+        set_argument(twin, "groups", removal.remembered_size(node))
 
 
 OPERATORS: Final = dict.fromkeys(
-    ["convolution", *(f"conv{kind}{rank}d" for rank in (1, 2, 3) for kind in ("", "_transpose"))],
+    ["convolution", *ops.names(ops.CONVOLUTIONS)],
     Operator(_convolution, _resize))

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.channels._axes import Dim, Dims, match
 from edgewright.channels.operators._tracker import Labels, Operator, Tracker
-from edgewright.graph import named, tensor_of
+from edgewright.graph import argument, tensor_of
 
 
 def pointwise(tracker: Tracker, node: Node) -> Labels:
@@ -41,7 +41,7 @@ def same(tracker: Tracker, node: Node) -> Labels:
 
 def _prelu(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
-    slopes = tracker.dims(node.args[1])
+    slopes = tracker.dims(argument(node, "weight"))
     if slopes and slopes[0] != () and len(dims) > 1:
         match(tracker.couplings, dims[1], slopes[0], f"{node.name} has a slope for each")
     return dims
@@ -49,7 +49,7 @@ def _prelu(tracker: Tracker, node: Node) -> Labels:
 
 def _check(tracker: Tracker, node: Node) -> Labels:
     """An assertion about a tensor; one about its sizes keeps them."""
-    if named(node, "size") is not None or named(node, "stride") is not None:
+    if argument(node, "size") is not None or argument(node, "stride") is not None:
         for source in node.all_input_nodes:
             for dim in range(len(tracker.dims(source))):
                 tracker.pin(source, dim, f"{node.name} checks its size")

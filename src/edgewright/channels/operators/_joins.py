@@ -12,7 +12,7 @@ from torch.fx import Node
 from edgewright.channels._axes import Dim, fixed, has_batch, match, pin, reshape, size_of, tracked
 from edgewright.channels._couplings import LabelArray
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, set_named
+from edgewright.graph import argument, set_argument, shape_of
 
 aten = torch.ops.aten
 
@@ -21,7 +21,7 @@ def _cat(tracker: Tracker, node: Node) -> Labels:
     sources: Any = node.args[0]
     parts = [tracker.dims(source) for source in sources]
     rank = len(parts[0])
-    dim = argument(node, 1, "dim", 0) % rank
+    dim = argument(node, "dim") % rank
     result = list(parts[0])
     for other in parts[1:]:
         for axis in range(rank):
@@ -60,13 +60,13 @@ def _stack(tracker: Tracker, node: Node) -> Labels:
     for other in parts[1:]:
         result = tuple(match(tracker.couplings, a, b, f"{node.name} joins fixed inputs")
                        for a, b in zip(result, other, strict=True))
-    dim = argument(node, 1, "dim", 0) % (len(result) + 1)
+    dim = argument(node, "dim") % (len(result) + 1)
     return (*result[:dim], fixed(len(sources)), *result[dim:])
 
 
 def _slice(tracker: Tracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
-    dim = argument(node, 1, "dim", 0) % len(dims)
+    dim = argument(node, "dim") % len(dims)
     start, end, step = _bounds(node, size_of(dims[dim]))
     size = len(range(start, end, step))
     if size == size_of(dims[dim]):
@@ -90,8 +90,7 @@ def _part(tracker: Tracker, node: Node, labels: LabelArray) -> Dim:
 
 
 def _bounds(node: Node, size: int) -> tuple[int, int, int]:
-    bounds = slice(argument(node, 2, "start"), argument(node, 3, "end"),
-                   argument(node, 4, "step", 1))
+    bounds = slice(*(argument(node, name) for name in ("start", "end", "step")))
     return bounds.indices(size) if _is_static(bounds) else (0, size, 1)
 
 
@@ -113,14 +112,14 @@ def _strided(tracker: Tracker, node: Node, labels: LabelArray, start: int, end: 
 
 def _resize_slice(node: Node, twin: Node, removal: Removal) -> None:
     source = node.args[0]
-    rank = len(argument(node, 0).meta["val"].shape)
-    dim = argument(node, 1, "dim", 0) % rank
+    rank = len(shape_of(node.all_input_nodes[0]))
+    dim = argument(node, "dim") % rank
     if not removal.removes(source, dim):
         return
     kept = removal.kept(source, dim)
     start, end, step = _bounds(node, len(kept))
     if step != 1:
-        set_named(twin, "end", int(kept.sum()))
+        set_argument(twin, "end", int(kept.sum()))
         return
     first = int(kept[:start].sum())
     twin.args = (twin.args[0], dim, first, first + int(kept[start:end].sum()))
@@ -129,8 +128,8 @@ def _resize_slice(node: Node, twin: Node, removal: Removal) -> None:
 
 def _narrow(tracker: Tracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
-    dim = argument(node, 1, "dim") % len(dims)
-    start, length = argument(node, 2), argument(node, 3)
+    dim = argument(node, "dim") % len(dims)
+    start, length = argument(node, "start"), argument(node, "length")
     labels = tracker.flat(node.args[0], dim)
     static = isinstance(start, int) and isinstance(length, int)
     if labels is None or not static:
@@ -143,10 +142,10 @@ def _narrow(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_narrow(node: Node, twin: Node, removal: Removal) -> None:
-    dim = argument(node, 1, "dim") % len(argument(node, 0).meta["val"].shape)
+    dim = argument(node, "dim") % len(shape_of(node.all_input_nodes[0]))
     if removal.removes(node.args[0], dim):
         kept = removal.kept(node.args[0], dim)
-        start, length = argument(node, 2) % len(kept), argument(node, 3)
+        start, length = argument(node, "start") % len(kept), argument(node, "length")
         twin.args = (twin.args[0], dim, int(kept[:start].sum()),
                      int(kept[start:start + length].sum()))
 
@@ -154,8 +153,8 @@ def _resize_narrow(node: Node, twin: Node, removal: Removal) -> None:
 def _select(tracker: Tracker, node: Node) -> Labels:
     """One index of a dimension: that one stays, the others may go."""
     dims = tracker.dims(node.args[0])
-    dim = argument(node, 1, "dim") % len(dims)
-    index = argument(node, 2, "index")
+    dim = argument(node, "dim") % len(dims)
+    index = argument(node, "index")
     if isinstance(index, int):
         labels = tracker.flat(node.args[0], dim)
         if labels is not None:
@@ -168,22 +167,22 @@ def _select(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_select(node: Node, twin: Node, removal: Removal) -> None:
-    dim = argument(node, 1, "dim") % len(argument(node, 0).meta["val"].shape)
-    index = argument(node, 2, "index")
+    dim = argument(node, "dim") % len(shape_of(node.all_input_nodes[0]))
+    index = argument(node, "index")
     if isinstance(index, int) and removal.removes(node.args[0], dim):
         kept = removal.kept(node.args[0], dim)
-        twin.update_arg(2, int(kept[: index % len(kept)].sum()))
+        set_argument(twin, "index", int(kept[: index % len(kept)].sum()))
 
 
 def _unbind(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
-    dim = argument(node, 1, "dim", 0) % len(dims)
+    dim = argument(node, "dim") % len(dims)
     tracker.pin(node.args[0], dim, f"{node.name} takes it apart")
     return [dims[:dim] + dims[dim + 1:]] * len(node.meta["val"])
 
 
 def _split(tracker: Tracker, node: Node) -> Labels:
-    dim = argument(node, 2, "dim", 0) % len(tracker.dims(node.args[0]))
+    dim = argument(node, "dim") % len(tracker.dims(node.args[0]))
     sizes = [int(part.shape[dim]) for part in node.meta["val"]]
     labels = tracker.flat(node.args[0], dim)
     dims = tracker.dims(node.args[0])
@@ -194,7 +193,7 @@ def _split(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_split(node: Node, twin: Node, removal: Removal) -> None:
-    dim = argument(node, 2, "dim", 0) % len(argument(node, 0).meta["val"].shape)
+    dim = argument(node, "dim") % len(shape_of(node.all_input_nodes[0]))
     if not removal.removes(node.args[0], dim):
         return
     kept = removal.kept(node.args[0], dim)
@@ -209,8 +208,8 @@ def _pad(tracker: Tracker, node: Node) -> Labels:
     """Padding adds indices no parameter stands behind; labels of their own let them go too."""
     source: Any = node.args[0]
     dims = list(tracker.dims(source))
-    amounts: Any = node.args[1]
-    mode = argument(node, 2, "mode", "constant")
+    amounts = argument(node, "pad")
+    mode = argument(node, "mode", "constant")
     for back in range(len(amounts) // 2):
         dim = len(dims) - 1 - back
         before, after = amounts[2 * back], amounts[2 * back + 1]
@@ -228,7 +227,7 @@ def _pad(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_pad(node: Node, twin: Node, removal: Removal) -> None:
-    amounts = list(argument(node, 1))
+    amounts = list(argument(node, "pad"))
     rank = len(node.meta["val"].shape)
     for back in range(len(amounts) // 2):
         dim = rank - 1 - back
@@ -237,7 +236,7 @@ def _resize_pad(node: Node, twin: Node, removal: Removal) -> None:
             kept = removal.kept(node, dim)
             amounts[2 * back] = int(kept[:before].sum())
             amounts[2 * back + 1] = int(kept[len(kept) - after:].sum())
-    twin.update_arg(1, amounts)
+    set_argument(twin, "pad", amounts)
 
 
 def _item(tracker: Tracker, node: Node) -> Labels:
@@ -250,7 +249,7 @@ def _item(tracker: Tracker, node: Node) -> Labels:
 def _glu(tracker: Tracker, node: Node) -> Labels:
     """Half of a dimension gates the other half."""
     dims = list(tracker.dims(node.args[0]))
-    dim = argument(node, 1, "dim", -1) % len(dims)
+    dim = argument(node, "dim") % len(dims)
     half = size_of(dims[dim]) // 2
     halves, inside = reshape(tracker.couplings, (dims[dim],), (2, half), f"{node.name} halves it")
     pin(tracker.couplings, halves, f"{node.name} halves it")

@@ -21,7 +21,7 @@ from edgewright.channels._axes import (
     tracked,
 )
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, concrete, named, op_name, set_named, shape_of
+from edgewright.graph import argument, concrete, op_name, set_argument, shape_of
 
 aten = torch.ops.aten
 
@@ -33,8 +33,8 @@ def _reshape(tracker: Tracker, node: Node) -> Labels:
 
 def _resize_view(node: Node, twin: Node, removal: Removal) -> None:
     """Rewrite the sizes; one that is computed and no longer right is left to torch (-1)."""
-    name = "size" if named(node, "size") is not None else "shape"
-    before, sizes = named(node, name), list(named(twin, name))
+    name = "size" if argument(node, "size") is not None else "shape"
+    before, sizes = argument(node, name), list(argument(twin, name))
     changed = [removal.removes(node, dim) for dim in range(len(before))]
     computed = [is_changed and isinstance(size, Node)
                 for size, is_changed in zip(before, changed, strict=True)]
@@ -43,7 +43,7 @@ def _resize_view(node: Node, twin: Node, removal: Removal) -> None:
             sizes[dim] = -1
         elif (changed[dim] and size != -1) or (size == -1 and any(computed)):
             sizes[dim] = removal.kept_size(node, dim)
-    set_named(twin, name, sizes)
+    set_argument(twin, name, sizes)
 
 
 def _resize_reshape(node: Node, twin: Node, removal: Removal) -> None:
@@ -55,23 +55,23 @@ def _resize_reshape(node: Node, twin: Node, removal: Removal) -> None:
     _resize_view(node, twin, removal)
     if twin.target is aten.view.default:
         twin.target, twin.args, twin.kwargs = (
-            aten.reshape.default, (twin.args[0], named(twin, "size")), {})
+            aten.reshape.default, (twin.args[0], argument(twin, "size")), {})
 
 
 def _resize_unflatten(node: Node, twin: Node, removal: Removal) -> None:
-    start = argument(node, 1) % len(shape_of(argument(node, 0)))
-    sizes = list(argument(twin, 2))
+    start = argument(node, "dim") % len(shape_of(node.all_input_nodes[0]))
+    sizes = list(argument(twin, "sizes"))
     for index, size in enumerate(sizes):
         if isinstance(size, int) and size >= 0 and removal.removes(node, start + index):
             sizes[index] = removal.kept_size(node, start + index)
-    twin.update_arg(2, sizes)
+    set_argument(twin, "sizes", sizes)
 
 
 def _view_like(tracker: Tracker, node: Node) -> Labels:
     """A reshape to the sizes of another tensor: they stay alike."""
     result = reshape(tracker.couplings, tracker.dims(node.args[0]), shape_of(node, BATCH),
                      f"{node.name} splits or merges it")
-    other = tracker.dims(node.args[1])
+    other = tracker.dims(argument(node, "other"))
     return tuple(match(tracker.couplings, a, b, f"{node.name} takes a fixed size")
                  for a, b in zip(result, other, strict=True))
 
@@ -101,7 +101,7 @@ def _made(tracker: Tracker, size: int) -> Dim:
 
 
 def _expand_like(tracker: Tracker, node: Node) -> Labels:
-    dims, other = tracker.dims(node.args[0]), tracker.dims(node.args[1])
+    dims, other = tracker.dims(node.args[0]), tracker.dims(argument(node, "other"))
     missing = len(other) - len(dims)
     return tuple(dim if place < missing or dims[place - missing] == () else match(
         tracker.couplings, dims[place - missing], dim, f"{node.name} takes a fixed size")
@@ -115,7 +115,7 @@ def _create(tracker: Tracker, node: Node) -> Labels:
 
 def _repeat(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
-    sizes, old = shape_of(node, BATCH), shape_of(argument(node, 0), BATCH)
+    sizes, old = shape_of(node, BATCH), shape_of(node.all_input_nodes[0], BATCH)
     missing = len(sizes) - len(dims)
     return tuple(fixed(size) if place < missing
                  else join((size // old[place - missing], *dims[place - missing]))
@@ -124,14 +124,14 @@ def _repeat(tracker: Tracker, node: Node) -> Labels:
 
 def _repeat_interleave(tracker: Tracker, node: Node) -> Labels:
     dims: Dims = tracker.dims(node.args[0])
-    if isinstance(argument(node, 1), Node):
+    if isinstance(argument(node, "repeats"), Node):
         return _pin_all(tracker, node)
-    dim = named(node, "dim")
+    dim = argument(node, "dim")
     if dim is None:
-        total = math.prod(shape_of(argument(node, 0), BATCH))
+        total = math.prod(shape_of(node.all_input_nodes[0], BATCH))
         dims, dim = reshape(tracker.couplings, dims, (total,), ""), 0
     dim %= len(dims)
-    return (*dims[:dim], join((*dims[dim], int(argument(node, 1)))), *dims[dim + 1:])
+    return (*dims[:dim], join((*dims[dim], int(argument(node, "repeats")))), *dims[dim + 1:])
 
 
 def _pin_all(tracker: Tracker, node: Node) -> Labels:
@@ -142,15 +142,15 @@ def _pin_all(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_interleave(node: Node, twin: Node, removal: Removal) -> None:
-    if named(node, "output_size") is not None:
-        dim = named(node, "dim", 0) % len(shape_of(node))
+    if argument(node, "output_size") is not None:
+        dim = (argument(node, "dim") or 0) % len(shape_of(node))
         if removal.removes(node, dim):
-            set_named(twin, "output_size", removal.kept_size(node, dim))
+            set_argument(twin, "output_size", removal.kept_size(node, dim))
 
 
 def _pixel_shuffle(tracker: Tracker, node: Node) -> Labels:
     """(..., C r r, H, W) to (..., C, H r, W r): a channel goes with all its r r pixels."""
-    return _fold(tracker, node, argument(node, 1) ** 2, -3)
+    return _fold(tracker, node, argument(node, "upscale_factor") ** 2, -3)
 
 
 def _fold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
@@ -164,7 +164,7 @@ def _fold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
 
 
 def _pixel_unshuffle(tracker: Tracker, node: Node) -> Labels:
-    return _unfold(tracker, node, argument(node, 1) ** 2, -3)
+    return _unfold(tracker, node, argument(node, "downscale_factor") ** 2, -3)
 
 
 def _unfold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
@@ -176,16 +176,16 @@ def _unfold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
 
 def _columns(tracker: Tracker, node: Node) -> Labels:
     """Sliding windows: a channel becomes one for every place in the window."""
-    return _unfold(tracker, node, math.prod(argument(node, 1)), -3)
+    return _unfold(tracker, node, math.prod(argument(node, "kernel_size")), -3)
 
 
 def _images(tracker: Tracker, node: Node) -> Labels:
-    return _fold(tracker, node, math.prod(argument(node, 2)), -2)
+    return _fold(tracker, node, math.prod(argument(node, "kernel_size")), -2)
 
 
 def _windows(tracker: Tracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
-    dim = argument(node, 1) % len(dims)
+    dim = argument(node, "dimension") % len(dims)
     tracker.pin(node.args[0], dim, f"{node.name} slides over it")
     sizes = shape_of(node, BATCH)
     dims[dim] = fixed(sizes[dim])
@@ -194,7 +194,7 @@ def _windows(tracker: Tracker, node: Node) -> Labels:
 
 def _channel_shuffle(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
-    count = argument(node, 1)
+    count = argument(node, "groups")
     group, inside = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
                             f"{node.name} shuffles it")
     tracker.remember(node, group)
@@ -202,14 +202,14 @@ def _channel_shuffle(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_shuffle(node: Node, twin: Node, removal: Removal) -> None:
-    twin.update_arg(1, removal.remembered_size(node))
+    set_argument(twin, "groups", removal.remembered_size(node))
 
 
 def _along(tracker: Tracker, node: Node) -> Labels:
     """Moves or adds up numbers along one dimension, which stays."""
     source = node.args[0]
     dims = list(tracker.dims(source))
-    along = named(node, "dims", named(node, "dim", -1))
+    along = argument(node, "dims", argument(node, "dim", -1))
     places = along if isinstance(along, list | tuple) else [along]
     outputs = node.meta["val"]
     first = outputs[0] if isinstance(outputs, list | tuple) else outputs

@@ -13,16 +13,17 @@ from edgewright.graph import argument, shape_of, tensor_of
 
 
 def _embedding(tracker: Tracker, node: Node) -> Labels:
-    tracker.pin(node.args[0], 0, "a vocabulary")
-    return (*tracker.dims(node.args[1]), tracker.dims(node.args[0])[1])
+    weight = argument(node, "weight")
+    tracker.pin(weight, 0, "a vocabulary")
+    return (*tracker.dims(argument(node, "indices")), tracker.dims(weight)[1])
 
 
 def _index_select(tracker: Tracker, node: Node) -> Labels:
     source = node.args[0]
     dims = list(tracker.dims(source))
-    dim = argument(node, 1) % len(dims)
+    dim = argument(node, "dim") % len(dims)
     tracker.pin(source, dim, f"{node.name} looks up in it")
-    dims[dim] = (tracker.dims(argument(node, 2)) or ((),))[0]
+    dims[dim] = (tracker.dims(argument(node, "index")) or ((),))[0]
     return tuple(dims)
 
 
@@ -32,7 +33,7 @@ def _index(tracker: Tracker, node: Node) -> Labels:
     Those of the indices take its place, or come first where what is indexed lies apart.
     """
     source: Any = node.args[0]
-    indices: Any = node.args[1]
+    indices = argument(node, "indices")
     places = [dim for dim, index in enumerate(indices) if index is not None]
     for dim in places:
         tracker.pin(source, dim, f"{node.name} looks up in it")

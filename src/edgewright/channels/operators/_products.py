@@ -10,21 +10,21 @@ from torch.fx import Node
 from edgewright.channels._axes import Dim, Dims, match, pin, reshape, size_of
 from edgewright.channels.operators._elementwise import broadcast
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, letters_of, named, set_named, shape_of, tensor_of
+from edgewright.graph import argument, letters_of, ops, set_argument, shape_of, tensor_of
 
 
 def _linear(tracker: Tracker, node: Node) -> Labels:
-    source, weight = tracker.dims(node.args[0]), tracker.dims(node.args[1])
+    source, weight = tracker.dims(node.args[0]), tracker.dims(argument(node, "weight"))
     match(tracker.couplings, source[-1], weight[-1], f"{node.name} reads a fixed input")
     tracker.contract(node, node.args[0], len(source) - 1)
-    bias = argument(node, 2, "bias")
+    bias = argument(node, "bias")
     if bias is not None and len(weight) > 1:
         match(tracker.couplings, weight[0], tracker.dims(bias)[0], "bias")
     return (*source[:-1], *weight[:-1])
 
 
 def _matmul(tracker: Tracker, node: Node) -> Labels:
-    return _multiply(tracker, node, node.args[0], node.args[1])
+    return _multiply(tracker, node, *ops.factors(node))
 
 
 def _multiply(tracker: Tracker, node: Node, left: Any, right: Any) -> Dims:
@@ -39,28 +39,28 @@ def _multiply(tracker: Tracker, node: Node, left: Any, right: Any) -> Dims:
 
 
 def _add_product(tracker: Tracker, node: Node) -> Labels:
-    product = _multiply(tracker, node, node.args[1], node.args[2])
+    product = _multiply(tracker, node, *ops.factors(node))
     return broadcast(tracker, (product, tracker.dims(node.args[0])),
                      f"{node.name} adds a fixed dimension")
 
 
 def _bilinear(tracker: Tracker, node: Node) -> Labels:
     """(..., i) and (..., j) by a weight (out, i, j)."""
-    first, second, weight = (tracker.dims(operand) for operand in node.args[:3])
+    first, second, weight = (tracker.dims(argument(node, name))
+                             for name in ("input1", "input2", "weight"))
     reason = f"{node.name} reads a fixed input"
     match(tracker.couplings, first[-1], weight[1], reason)
     match(tracker.couplings, second[-1], weight[2], reason)
     tracker.contract(node, node.args[0], len(first) - 1)
-    tracker.contract(node, node.args[1], len(second) - 1)
-    bias = argument(node, 3, "bias")
+    tracker.contract(node, argument(node, "input2"), len(second) - 1)
+    bias = argument(node, "bias")
     if bias is not None:
         match(tracker.couplings, weight[0], tracker.dims(bias)[0], "bias")
     return (*broadcast(tracker, (first[:-1], second[:-1]), reason), weight[0])
 
 
 def _einsum(tracker: Tracker, node: Node) -> Labels:
-    equation: Any = node.args[0]
-    operands: Any = node.args[1]
+    equation, operands = argument(node, "equation"), argument(node, "tensors")
     ranks = [len(shape_of(operand)) for operand in operands]
     inputs, output = letters_of(str(equation), ranks)
     reason = f"{node.name} ties it to a fixed dimension"
@@ -77,15 +77,15 @@ def _einsum(tracker: Tracker, node: Node) -> Labels:
 
 def _attention(tracker: Tracker, node: Node) -> Labels:
     """Fused attention: query (..., L, E), key (..., S, E), value (..., S, V) to (..., L, V)."""
-    query, key, value = (tracker.dims(operand) for operand in node.args[:3])
+    operands = [argument(node, name) for name in ("query", "key", "value")]
+    query, key, value = map(tracker.dims, operands)
     couplings = tracker.couplings
-    for place in (1, 2):
-        operand: Any = node.args[place]
+    for operand in operands[1:]:
         tracker.pin(operand, len(tracker.dims(operand)) - 2, f"{node.name} attends over it")
     match(couplings, query[-1], key[-1], f"{node.name} compares it with a fixed key")
-    tracker.contract(node, node.args[0], len(query) - 1)
-    tracker.contract(node, node.args[1], len(key) - 1)
-    mask = named(node, "attn_mask")
+    tracker.contract(node, operands[0], len(query) - 1)
+    tracker.contract(node, operands[1], len(key) - 1)
+    mask = argument(node, "attn_mask")
     reason = f"{node.name} pairs fixed heads"
     heads = broadcast(tracker, (key[:-2], value[:-2]), reason)
     heads = _query_heads(tracker, query[:-2], heads, reason)
@@ -110,18 +110,17 @@ def _query_heads(tracker: Tracker, query: Dims, shared: Dims, reason: str) -> Di
 
 def _resize_attention(node: Node, twin: Node, removal: Removal) -> None:
     """Keep the scale of the whole width, which the operator would take from what is left."""
-    query: Any = node.args[0]
+    query = argument(node, "query")
     width = shape_of(query)[-1]
     last = len(shape_of(query)) - 1
-    if named(node, "scale") is None and removal.kept_size(query, last) != width:
-        set_named(twin, "scale", 1 / math.sqrt(width))
+    if argument(node, "scale") is None and removal.kept_size(query, last) != width:
+        set_argument(twin, "scale", 1 / math.sqrt(width))
 
 
 OPERATORS: Final = {
     "linear": Operator(_linear),
-    **dict.fromkeys(["matmul", "mm", "bmm", "mv", "dot"],
-                    Operator(_matmul)),
-    **dict.fromkeys(["addmm", "baddbmm", "addmv"], Operator(_add_product)),
+    **dict.fromkeys([*ops.names(ops.MATRIX_PRODUCTS), "mv", "dot"], Operator(_matmul)),
+    **dict.fromkeys([*ops.names(ops.ADDED_PRODUCTS), "addmv"], Operator(_add_product)),
     "bilinear": Operator(_bilinear),
     "einsum": Operator(_einsum),
     "scaled_dot_product_attention": Operator(_attention, _resize_attention),

@@ -8,14 +8,13 @@ from torch.fx import Node
 
 from edgewright.channels._axes import Dim, match, pin, reshape, size_of
 from edgewright.channels.operators._tracker import Labels, Operator, Tracker
+from edgewright.graph import argument, ops
 
 
 def _cell(tracker: Tracker, node: Node) -> Labels:
-    """(input, state, weight_ih, weight_hh, bias_ih, bias_hh); the state is a pair for an LSTM.
-
-    Weights are (gates x hidden, input) and (gates x hidden, hidden).
-    """
-    source, state, weight, recurrent, *biases = node.args
+    """Weights (gates x hidden, input) and (gates x hidden, hidden); an LSTM has two states."""
+    source, state, weight, recurrent, *biases = (argument(node, name) for name in (
+        "input", "hx", "w_ih", "w_hh", "b_ih", "b_hh"))
     states: Any = state if isinstance(state, list | tuple) else [state]
     hidden = _gates(tracker, node, weight, recurrent)
     for parameter in (recurrent, *(bias for bias in biases if bias is not None)):
@@ -44,5 +43,4 @@ def _read(tracker: Tracker, node: Node, source: Any, weight: Any) -> None:
     tracker.contract(node, source, len(dims) - 1)
 
 
-OPERATORS: Final = dict.fromkeys(
-    ["lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"], Operator(_cell))
+OPERATORS: Final = dict.fromkeys(ops.names(ops.RECURRENT_CELLS), Operator(_cell))

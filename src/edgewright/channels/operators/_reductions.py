@@ -13,12 +13,13 @@ from torch.fx import Node
 from edgewright.channels._axes import BATCH, Dim, Dims, axes_of, fixed, match, reshape, size_of
 from edgewright.channels.operators._elementwise import pointwise
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, named, shape_of, tensor_of
+from edgewright.graph import argument, base_name, ops, set_argument, shape_of, tensor_of
 
 
 def _per_channel(tracker: Tracker, node: Node) -> Labels:
     """Batch and instance norm: a channel goes with its scale, shift and statistics."""
-    return _scaled_channels(tracker, node, node.args[1:5])
+    return _scaled_channels(tracker, node, [argument(node, name) for name in (
+        "weight", "bias", "running_mean", "running_var")])
 
 
 def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) -> Dims:
@@ -38,11 +39,11 @@ def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) ->
 def _layer_norm(tracker: Tracker, node: Node) -> Labels:
     """Layer and RMS norm over the last dimensions."""
     dims = list(tracker.dims(node.args[0]))
-    normalized: Any = node.args[1]
+    normalized = argument(node, "normalized_shape")
     start = len(dims) - len(normalized)
     if any(axes_of(dim) for dim in dims[start:]):
         tracker.take_whole(node)
-    for parameter in (named(node, "weight"), named(node, "bias")):
+    for parameter in (argument(node, "weight"), argument(node, "bias")):
         if isinstance(parameter, Node):
             for offset, dim in enumerate(tracker.dims(parameter)):
                 match(tracker.couplings, dims[start + offset], dim,
@@ -51,18 +52,18 @@ def _layer_norm(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_layer_norm(node: Node, twin: Node, removal: Removal) -> None:
-    sizes = list(argument(twin, 1))
+    sizes = list(argument(twin, "normalized_shape"))
     rank = len(shape_of(node))
     for back in range(1, len(sizes) + 1):
         if removal.removes(node, rank - back):
             sizes[-back] = removal.kept_size(node, rank - back)
-    twin.update_arg(1, sizes)
+    set_argument(twin, "normalized_shape", sizes)
 
 
 def _group_norm(tracker: Tracker, node: Node) -> Labels:
     """Channels are the product of groups and channels of a group; both may shrink."""
-    dims = _scaled_channels(tracker, node, (named(node, "weight"), named(node, "bias")))
-    count = argument(node, 1, "num_groups")
+    dims = _scaled_channels(tracker, node, (argument(node, "weight"), argument(node, "bias")))
+    count = argument(node, "num_groups")
     group, _ = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
                        f"{node.name} normalises over groups of it")
     tracker.remember(node, group)
@@ -72,12 +73,12 @@ def _group_norm(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_group_norm(node: Node, twin: Node, removal: Removal) -> None:
-    twin.update_arg(1, removal.remembered_size(node))
+    set_argument(twin, "num_groups", removal.remembered_size(node))
 
 
 def _softmax(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
-    if axes_of(dims[argument(node, 1, "dim") % len(dims)]):
+    if axes_of(dims[argument(node, "dim") % len(dims)]):
         tracker.take_whole(node)
     return dims
 
@@ -85,7 +86,7 @@ def _softmax(tracker: Tracker, node: Node) -> Labels:
 def _reduce(tracker: Tracker, node: Node) -> Labels:
     source = node.args[0]
     dims = tracker.dims(source)
-    reduced = _places(named(node, "dim"), len(dims))
+    reduced = _places(argument(node, "dim"), len(dims))
     if any(axes_of(dims[dim]) for dim in reduced):
         tracker.take_whole(node)
     outputs = node.meta["val"]
@@ -97,16 +98,16 @@ def _reduce(tracker: Tracker, node: Node) -> Labels:
 def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
     """The place of a maximum counts along the dimension: it stays."""
     source = node.args[0]
-    for dim in _places(named(node, "dim"), len(tracker.dims(source))):
+    for dim in _places(argument(node, "dim"), len(tracker.dims(source))):
         tracker.pin(source, dim, f"{node.name} counts along it")
     return _reduce(tracker, node)
 
 
 def _extremum(tracker: Tracker, node: Node) -> Labels:
     """``max`` of two tensors, of all, or over a dimension with its places."""
-    if named(node, "other") is not None:
+    if argument(node, "other") is not None:
         return pointwise(tracker, node)
-    return (_reduce_to_index if named(node, "dim") is not None else _reduce)(tracker, node)
+    return (_reduce_to_index if argument(node, "dim") is not None else _reduce)(tracker, node)
 
 
 def _places(dims: Any, rank: int) -> set[int]:
@@ -153,23 +154,20 @@ def _resample(tracker: Tracker, node: Node) -> Labels:
     return _spatial(dims[:2], shape_of(node, BATCH)[2:])
 
 
-_POOLS: Final = [(f"{kind}_pool{rank}d{suffix}", rank) for rank in (1, 2, 3)
-                 for kind in ("avg", "max", "adaptive_avg", "adaptive_max")
-                 for suffix in ("", "_with_indices")]
 _RESAMPLED: Final = [f"upsample_{kind}" for kind in (
     "nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "trilinear3d", "bicubic2d")]
 OPERATORS: Final = {
-    **dict.fromkeys(["batch_norm", "instance_norm"], Operator(_per_channel)),
-    **dict.fromkeys(["layer_norm", "rms_norm"], Operator(_layer_norm, _resize_layer_norm)),
+    **dict.fromkeys(ops.names(ops.STATISTICS_NORMS), Operator(_per_channel)),
+    **dict.fromkeys(ops.names(ops.FEATURE_NORMS), Operator(_layer_norm, _resize_layer_norm)),
     "group_norm": Operator(_group_norm, _resize_group_norm),
-    **dict.fromkeys(["softmax", "log_softmax", "_softmax", "_log_softmax"], Operator(_softmax)),
+    **dict.fromkeys(ops.names(ops.SOFTMAXES), Operator(_softmax)),
     **dict.fromkeys(["mean", "sum", "amax", "amin", "prod", "logsumexp", "var", "std", "norm",
                      "linalg_vector_norm", "var_mean", "std_mean", "any", "all", "aminmax"],
                     Operator(_reduce)),
     **dict.fromkeys(["argmax", "argmin", "median", "mode", "kthvalue"],
                     Operator(_reduce_to_index)),
     **dict.fromkeys(["max", "min"], Operator(_extremum)),
-    **{name: _pool(rank) for name, rank in _POOLS},
+    **{base_name(pool): _pool(ops.spatial_rank(pool)) for pool in ops.POOLS},
     **dict.fromkeys([*_RESAMPLED, "grid_sampler", "_upsample_nearest_exact1d",
                      "_upsample_nearest_exact2d"], Operator(_resample)),
 }

@@ -6,7 +6,6 @@ reason, so that an unknown operator is never pruned wrongly.
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Final
 
 import torch
@@ -24,7 +23,7 @@ from edgewright.channels.operators import (
     _reductions,
 )
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, concrete, is_pointwise, tensor_of
+from edgewright.graph import argument, concrete, is_pointwise, op_name, tensor_of
 
 _TABLE: Final[dict[str, Operator]] = {
     **_convolution.OPERATORS,
@@ -40,41 +39,32 @@ _TABLE: Final[dict[str, Operator]] = {
 
 def propagate(tracker: Tracker, node: Node) -> Labels:
     """Labels of the result of one operator call."""
-    found = _TABLE.get(_name(node))
+    found = _TABLE.get(op_name(node))
     if found is not None:
         return found.rule(tracker, node)
     if is_pointwise(node.target):
         return _elementwise.pointwise(tracker, node)
-    if _name(node) == "sym_size":
+    if op_name(node) == "sym_size":
         return _size(tracker, node)
     return _unknown(tracker, node)
 
 
 def resize(node: Node, twin: Node, removal: Removal) -> None:
     """Rewrite the sizes that are written into an operator call."""
-    found = _TABLE.get(_name(node))
+    found = _TABLE.get(op_name(node))
     if found is not None and found.resize is not None:
         found.resize(node, twin, removal)
 
 
-def _name(node: Node) -> str:
-    target: Any = node.target
-    if target is operator.getitem:
-        return "getitem"
-    if isinstance(target, torch._ops.OpOverload):
-        return str(target._schema.name).removeprefix("aten::").rstrip("_")
-    return str(getattr(target, "__name__", target))
-
-
 def _size(tracker: Tracker, node: Node) -> Labels:
     source: Any = node.args[0]
-    dim = argument(node, 1, "dim") % len(tracker.dims(source))
+    dim = argument(node, "dim") % len(tracker.dims(source))
     tracker.pin(source, dim, f"{node.name} computes with its size")
     return None
 
 
 def _unknown(tracker: Tracker, node: Node) -> Labels:
-    reason = f"{_name(node)} ({node.name}) has no slicing rule"
+    reason = f"{op_name(node)} ({node.name}) has no slicing rule"
     for source in node.all_input_nodes:
         results = tracker.results(source)
         parts = results if isinstance(results, list) else [results or ()]

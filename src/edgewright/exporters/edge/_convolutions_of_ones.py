@@ -7,10 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import pool_window, shape_of
+from edgewright.graph import (
+    argument,
+    ops,
+    pool_window,
+    set_argument,
+    set_pool_window,
+    shape_of,
+    tensor_grid,
+)
 
 aten = torch.ops.aten
-quantized = torch.ops.quantized_decomposed
 
 
 class _Window(NamedTuple):
@@ -55,13 +62,13 @@ def write_out_pools(module: GraphModule) -> None:
     for node in module.graph.nodes:
         if node.target is aten.adaptive_avg_pool2d.default:
             _name_windows(node)
-        if node.target is aten.max_pool2d.default and len(node.args) == 2:
-            node.args = (*node.args, node.args[1])
+        if node.target is aten.max_pool2d.default and not argument(node, "stride"):
+            set_argument(node, "stride", argument(node, "kernel_size"))
         if node.target is aten.avg_pool2d.default:
             window = pool_window(node)
             if not window.ceil_mode and not any(window.padding):
                 window = window._replace(counts_padding=False)
-            node.args = (node.args[0], *window)
+            set_pool_window(node, window)
 
 
 def _name_windows(node: Node) -> None:
@@ -73,17 +80,16 @@ def _name_windows(node: Node) -> None:
 
 def _on_one_grid(node: Node) -> bool:
     before, readers = node.all_input_nodes[0], list(node.users)
-    return (before.target is quantized.dequantize_per_tensor.default and len(readers) == 1
-            and readers[0].target is quantized.quantize_per_tensor.default
-            and before.args[1:] == readers[0].args[1:])
+    return (before.target is ops.DEQUANTIZE and len(readers) == 1
+            and readers[0].target is ops.QUANTIZE
+            and tensor_grid(before) == tensor_grid(readers[0]))
 
 
 def _step(node: Node) -> list[int] | None:
     """Rows and columns to go on by; None for other nodes."""
     if node.target is not aten.slice.Tensor or len(shape_of(node)) != 4:
         return None
-    given: list[Any] = [*node.args, *(None, 0, None, None, 1)[len(node.args):]]
-    _, dim, start, end, step = given
+    dim, start, end, step = (argument(node, name) for name in ("dim", "start", "end", "step"))
     size = shape_of(node.all_input_nodes[0])[dim]
     whole = start in (None, 0) and (end is None or end >= size)
     if dim % 4 < 2 or step == 1 or not whole:
@@ -101,7 +107,7 @@ def _convolve(module: GraphModule, node: Node, window: _Window) -> None:
         for name, value in stored.items():
             module.register_buffer(name, value)
         read: list[Any] = [module.graph.get_attr(name) for name in stored]
-        weight = module.graph.call_function(quantized.dequantize_per_channel.default,
+        weight = module.graph.call_function(ops.DEQUANTIZE_CHANNELS,
                                             (*read, 0, -127, 127, torch.int8))
         result = module.graph.call_function(
             aten.conv2d.default,

@@ -15,16 +15,10 @@ from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.graph import fact_of
+from edgewright.graph import argument, channel_grid, fact_of, ops, tensor_grid
 from edgewright.program import Program
 
-aten = torch.ops.aten
-quantized = torch.ops.quantized_decomposed
 _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
-_CLAMPS: Final = frozenset({aten.relu.default, aten.relu_.default, aten.relu6.default,
-                            aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default})
-
-_DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
 
 
 def one_sample(program: Program) -> tuple[Any, ...]:
@@ -34,7 +28,7 @@ def one_sample(program: Program) -> tuple[Any, ...]:
         ModelError: A batch norm has no running statistics, so that samples depend on each other.
     """
     for node in program.calls():
-        if node.target is aten.batch_norm.default and node.args[3] is None:
+        if node.target is ops.BATCH_NORM and argument(node, "running_mean") is None:
             raise ModelError(f"{node.name} is a batch norm without running statistics: it "
                              "normalizes by the batch, and the file takes one sample at a time; "
                              "use track_running_stats=True, or an instance norm")
@@ -45,7 +39,7 @@ def one_sample(program: Program) -> tuple[Any, ...]:
 def float_biases(module: GraphModule) -> None:
     """Store every bias of int32 in floating point; rounded to the grid, it is the same again."""
     for node in list(module.graph.nodes):
-        if is_constant(node) and node.args[-1] is torch.int32:
+        if is_constant(node) and channel_grid(node).dtype is torch.int32:
             _to_float(module, node)
 
 
@@ -57,7 +51,7 @@ def float_weights(module: GraphModule) -> None:
     """
     for node in list(module.graph.nodes):
         if is_constant(node) and not all(
-                reader.target is aten.linear.default or computes_integers(reader)
+                reader.target is ops.LINEAR or computes_integers(reader)
                 for reader in node.users):
             _to_float(module, node)
 
@@ -65,11 +59,12 @@ def float_weights(module: GraphModule) -> None:
 def requantize_weights(module: GraphModule) -> None:
     """Store weights in floating point and quantise them in the graph, to the same integers."""
     for node in list(module.graph.nodes):
-        if not is_constant(node) or node.args[-1] is not torch.int8:
+        if not is_constant(node) or channel_grid(node).dtype is not torch.int8:
             continue
-        grid = (*node.args[1:4], *_WEIGHT_LIMITS, torch.int8)
+        low, high = _WEIGHT_LIMITS
+        grid = channel_grid(node)._replace(quant_min=low, quant_max=high)
         with module.graph.inserting_before(node):
-            stored = module.graph.call_function(quantized.quantize_per_channel.default,
+            stored = module.graph.call_function(ops.QUANTIZE_CHANNELS,
                                                 (_float_of(module, node), *grid))
         node.args = (stored, *grid)
 
@@ -80,9 +75,13 @@ def average_on_the_grid(module: GraphModule) -> None:
     The program takes them off it to round as those kernels do.
     """
     for node in module.graph.nodes:
-        grid = fact_of(node, "average_grid")
-        for scaled in () if grid is None else (*node.all_input_nodes, *node.users):
-            scaled.args = (scaled.args[0], *grid, *scaled.args[3:])
+        fact = fact_of(node, "average_grid")
+        if fact is None:
+            continue
+        scale, zero_point = fact
+        for scaled in (*node.all_input_nodes, *node.users):
+            grid = tensor_grid(scaled)._replace(scale=scale, zero_point=zero_point)
+            scaled.args = (scaled.args[0], *grid)
 
 
 def own_dequantizations(module: GraphModule) -> PassResult:
@@ -95,7 +94,7 @@ def own_dequantizations(module: GraphModule) -> PassResult:
         module: Of torch's operators, or ExecuTorch's, to which this is a pass.
     """
     for node in list(module.graph.nodes):
-        if _DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
+        if ops.DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
             continue
         for reader in list(node.users)[1:]:
             with module.graph.inserting_before(reader):
@@ -108,8 +107,8 @@ def own_dequantizations(module: GraphModule) -> PassResult:
 def is_constant(node: Any) -> bool:
     """Whether a node dequantises a stored tensor."""
     return (isinstance(node, Node)
-            and node.target is quantized.dequantize_per_channel.default
-            and all(isinstance(arg, Node) and arg.op == "get_attr" for arg in node.args[:3]))
+            and node.target is ops.DEQUANTIZE_CHANNELS
+            and all(isinstance(arg, Node) and arg.op == "get_attr" for arg in _stored(node)))
 
 
 def computes_integers(layer: Node) -> bool:
@@ -117,13 +116,19 @@ def computes_integers(layer: Node) -> bool:
     source = layer.args[0]
     if not isinstance(source, Node):
         return False
-    if source.target is quantized.dequantize_per_tensor.tensor:
+    if source.target is ops.DYNAMIC_DEQUANTIZE:
         return True
     readers = list(layer.users)
-    while len(readers) == 1 and readers[0].target in _CLAMPS:
+    while len(readers) == 1 and readers[0].target in ops.CLAMPS:
         readers = list(readers[0].users)
-    return source.target is quantized.dequantize_per_tensor.default and all(
-        reader.target is quantized.quantize_per_tensor.default for reader in readers)
+    return source.target is ops.DEQUANTIZE and all(
+        reader.target is ops.QUANTIZE for reader in readers)
+
+
+def _stored(node: Node) -> tuple[Any, Any, Any]:
+    """The integers that a dequantization reads, their scales and their zero points."""
+    grid = channel_grid(node)
+    return node.args[0], grid.scales, grid.zero_points
 
 
 def _to_float(module: GraphModule, node: Node) -> None:
@@ -136,8 +141,9 @@ def _to_float(module: GraphModule, node: Node) -> None:
 def _float_of(module: GraphModule, node: Node) -> Node:
     """A stored tensor of the numbers that a dequantisation gives, read before it."""
     state = module.state_dict()
-    stored = [state[str(arg.target)] for arg in node.args[:3] if isinstance(arg, Node)]
-    value = quantized.dequantize_per_channel.default(*stored, *node.args[3:])
+    integers, scales, zero_points = (state[str(arg.target)] for arg in _stored(node))
+    grid = channel_grid(node)._replace(scales=scales, zero_points=zero_points)
+    value = ops.DEQUANTIZE_CHANNELS(integers, *grid)
     name = f"{node.name}_float"
     module.register_parameter(name, nn.Parameter(value, requires_grad=False))
     return module.graph.get_attr(name)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgewright.exporters.edge._edge_graph import is_constant
+from edgewright.graph import channel_grid
 
 _PER_CHANNEL: Final = 5  # version of the operator
 _ALIGNMENT: Final = 16  # of a constant's bytes in the file
@@ -43,8 +44,9 @@ class Stored(NamedTuple):
 def stored_weights(module: GraphModule) -> tuple[Stored, ...]:
     """The weights of a quantised program in every order of dimensions that a file may have."""
     state = module.state_dict()
-    found = (tuple(state[str(arg.target)] for arg in node.args[:2]) for node in module.graph.nodes
-             if is_constant(node) and node.args[-1] is torch.int8)
+    found = ((state[str(node.args[0].target)], state[str(channel_grid(node).scales.target)])
+             for node in module.graph.nodes
+             if is_constant(node) and channel_grid(node).dtype is torch.int8)
     return tuple(weight for integers, scales in found for weight in _orders(integers, scales))
 
 

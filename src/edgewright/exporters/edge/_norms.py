@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import settle, shape_of, stored_tensors
+from edgewright.graph import argument, ops, settle, shape_of, stored_tensors
 from edgewright.program import Program, fold_batch_norm, norm_as_affine
 
 aten = torch.ops.aten
@@ -19,7 +19,7 @@ def without_norms(program: Program) -> Program:
     result = fold_batch_norm(program)
     tensors = stored_tensors(result.graph_module)
     for node in list(result.calls()):
-        if node.target is not aten.batch_norm.default or node.args[3] is None:
+        if node.target is not ops.BATCH_NORM or argument(node, "running_mean") is None:
             continue
         gain, offset = norm_as_affine(node, tensors)
         shape = (-1, *[1] * (len(shape_of(node)) - 2))

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch.fx import GraphModule
 
-from edgewright.graph import shape_of
+from edgewright.graph import argument, shape_of
 
 aten = torch.ops.aten
 _IMAGE: Final = 4  # dimensions
@@ -18,7 +18,7 @@ def write_out_prelu(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target is not aten.prelu.default or len(shape_of(node)) == _IMAGE:
             continue
-        source, weight = node.args
+        source, weight = node.args[0], argument(node, "weight")
         by_channel = [1, -1, *[1] * (len(shape_of(node)) - 2)] if len(shape_of(node)) > 1 else [-1]
         call = module.graph.call_function
         with module.graph.inserting_before(node):

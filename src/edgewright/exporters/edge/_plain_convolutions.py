@@ -9,17 +9,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.exporters.edge._edge_graph import computes_integers, is_constant
-from edgewright.graph import named, shape_of, stored_tensors
+from edgewright.graph import argument, channel_grid, ops, shape_of, stored_tensors
 
 aten = torch.ops.aten
-quantized = torch.ops.quantized_decomposed
-
-_NUMBERED: Final = {aten.conv1d.padding: aten.conv1d.default,
-                    aten.conv2d.padding: aten.conv2d.default,
-                    aten.conv3d.padding: aten.conv3d.default}
-
-_TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
-                                aten.conv_transpose3d.input})
+_OPERANDS: Final = ("input", "weight", "bias")
 
 
 def write_out_padding(module: GraphModule) -> None:
@@ -31,13 +24,13 @@ def write_out_padding(module: GraphModule) -> None:
     """
     tensors = stored_tensors(module)
     for node in list(module.graph.nodes):
-        if node.target not in _NUMBERED:
+        if node.target not in ops.NUMBERED_PADDING:
             continue
-        source, weight, bias = (*node.args, None)[:3]
+        source, weight, bias = (argument(node, name) for name in _OPERANDS)
         rank = len(shape_of(weight)) - 2
-        stride, dilation = (_each(named(node, name, 1), rank) for name in ("stride", "dilation"))
+        stride, dilation = (_each(argument(node, name), rank) for name in ("stride", "dilation"))
         total = [0] * rank
-        if named(node, "padding", "valid") == "same":
+        if argument(node, "padding") == "same":
             total = [by * (size - 1) for by, size in zip(dilation, shape_of(weight)[2:],
                                                          strict=True)]
         uneven, padding = [size % 2 for size in total], [size // 2 for size in total]
@@ -50,22 +43,22 @@ def write_out_padding(module: GraphModule) -> None:
                 pads = [size for last in reversed(uneven) for size in (0, last)]
                 source = module.graph.call_function(aten.constant_pad_nd.default,
                                                     (source, pads, 0.0))
-        node.args = (source, weight, bias, stride, padding, dilation, named(node, "groups", 1))
+        node.args = (source, weight, bias, stride, padding, dilation, ops.groups_of(node))
         node.kwargs = {}
-        node.target = _NUMBERED[node.target]
+        node.target = ops.NUMBERED_PADDING[node.target]
 
 
 def split_transposed_groups(module: GraphModule) -> None:
     """Write a transposed convolution of groups as one for each, in place; LiteRT has no other."""
     for node in list(module.graph.nodes):
-        groups = named(node, "groups", 1) if node.target in _TRANSPOSED else 1
-        if groups == 1:
+        groups = ops.groups_of(node)
+        if node.target not in ops.TRANSPOSED_CONVOLUTIONS or groups == 1:
             continue
         rank = len(shape_of(node)) - 2
         stride, padding, output_padding, dilation = (
-            _each(named(node, name, default), rank) for name, default in (
-                ("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1)))
-        source, weight, bias = (*node.args[:3], None)[:3]
+            _each(argument(node, name), rank) for name in (
+                "stride", "padding", "output_padding", "dilation"))
+        source, weight, bias = (argument(node, name) for name in _OPERANDS)
         with module.graph.inserting_before(node):
             operands = zip(_parts(source, 1, groups), _parts(weight, 0, groups),
                            [None] * groups if bias is None else _parts(bias, 0, groups),
@@ -86,19 +79,19 @@ def float_rows_as_images(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.target is not aten.conv1d.default or not _reads_integers(node):
             continue
-        weight = node.args[1]
+        weight = argument(node, "weight")
         if computes_integers(node) or weight.op != "get_attr":
             continue
-        sizes = ([*_each(named(node, name, default), 1), neutral] for name, default, neutral in (
-            ("stride", 1, 1), ("padding", 0, 0), ("dilation", 1, 1)))
+        sizes = ([*_each(argument(node, name), 1), neutral] for name, neutral in (
+            ("stride", 1), ("padding", 0), ("dilation", 1)))
         with module.graph.inserting_before(node):
             image = module.graph.call_function(aten.unsqueeze.default, (node.args[0], -1))
             name = f"{node.name}_of_images"
             module.register_parameter(name, nn.Parameter(
                 tensors[str(weight.target)].detach().unsqueeze(-1), requires_grad=False))
             result = module.graph.call_function(aten.conv2d.default, (
-                image, module.graph.get_attr(name), named(node, "bias"), *sizes,
-                named(node, "groups", 1)))
+                image, module.graph.get_attr(name), argument(node, "bias"), *sizes,
+                ops.groups_of(node)))
             rows = module.graph.call_function(aten.flatten.using_ints, (result, 2, -1))
         node.replace_all_uses_with(rows)
         module.graph.erase_node(node)
@@ -106,7 +99,7 @@ def float_rows_as_images(module: GraphModule) -> None:
 
 def _reads_integers(node: Node) -> bool:
     source: Any = node.args[0]
-    return bool(source.target is quantized.dequantize_per_tensor.default)
+    return bool(source.target is ops.DEQUANTIZE)
 
 
 def _parts(value: Node, dim: int, count: int) -> list[Node]:
@@ -126,8 +119,8 @@ def _shifted(module: GraphModule, weight: Node, tensors: dict[str, Tensor], fron
                                                      for by, size, more in taps)))
     shifted[(slice(None), slice(None), *(slice(more, None, by) for by, _, more in taps))] = stored
     module.register_buffer(name, shifted)
-    return module.graph.call_function(quantized.dequantize_per_channel.default,
-                                      (module.graph.get_attr(name), *weight.args[1:]))
+    return module.graph.call_function(ops.DEQUANTIZE_CHANNELS,
+                                      (module.graph.get_attr(name), *channel_grid(weight)))
 
 
 def _each(value: Any, count: int) -> list[int]:

@@ -8,9 +8,9 @@ import torch
 from torch.fx import Node
 
 from edgewright.errors import ModelError
+from edgewright.graph import channel_grid, ops, tensor_grid
 from edgewright.program import Program
 
-quantized = torch.ops.quantized_decomposed
 _MADE_FOR: Final = {"executorch": "XNNPACK", "litert": "LiteRT"}
 
 
@@ -27,19 +27,19 @@ def check_integers(program: Program, target: Literal["executorch", "litert"]) ->
     """
     tensors = program.state_dict()
     for node in program.calls():
-        if node.target is quantized.quantize_per_tensor.default and node.args[5] is not torch.int8:
-            dtype = str(node.args[5]).removeprefix("torch.")
+        if node.target is ops.QUANTIZE and tensor_grid(node).dtype is not torch.int8:
+            dtype = str(tensor_grid(node).dtype).removeprefix("torch.")
             raise _for_another(target, f"its activations are {dtype} (as {node.name})",
                                "int8 ones")
-        if target == "litert" and node.target is quantized.choose_qparams.tensor:
+        if target == "litert" and node.target is ops.CHOOSE_GRID:
             raise _for_another(target, "the ranges of its activations are taken from "
                                f"each input (as {node.name})", "fixed ones")
-        if node.target is quantized.dequantize_per_channel_group.default:
+        if node.target is ops.DEQUANTIZE_GROUPS:
             raise _for_another(target, f"groups of its weights have scales (as {node.name})",
                                "a scale per tensor or channel")
-        if (target == "executorch" and node.target is quantized.dequantize_per_channel.default
-                and isinstance(node.args[2], Node)
-                and bool(tensors[str(node.args[2].target)].any())):
+        if (target == "executorch" and node.target is ops.DEQUANTIZE_CHANNELS
+                and isinstance(zero_points := channel_grid(node).zero_points, Node)
+                and bool(tensors[str(zero_points.target)].any())):
             raise _for_another(target, f"its weights have zero points (as {node.name})",
                                "symmetric ones")
 

@@ -12,6 +12,7 @@ import torch
 from torch.fx import GraphModule
 
 from edgewright.exporters.edge._edge_graph import computes_integers, is_constant
+from edgewright.graph import argument, ops
 
 aten = torch.ops.aten
 
@@ -19,10 +20,11 @@ aten = torch.ops.aten
 def split_biases(module: GraphModule) -> None:
     """Add the bias after such a layer, in which ExecuTorch would store it as integers."""
     for layer in list(module.graph.nodes):
-        if (layer.target is not aten.linear.default or len(layer.args) < 3
-                or not is_constant(layer.args[1]) or computes_integers(layer)):
+        if layer.target is not ops.LINEAR:
             continue
-        source, weight, bias = layer.args
+        source, weight, bias = (argument(layer, name) for name in ("input", "weight", "bias"))
+        if bias is None or not is_constant(weight) or computes_integers(layer):
+            continue
         with module.graph.inserting_before(layer):
             product = module.graph.call_function(layer.target, (source, weight))
             layer.replace_all_uses_with(

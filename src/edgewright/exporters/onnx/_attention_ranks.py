@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from edgewright.graph import named, set_named, settle, shape_of
+from edgewright.graph import argument, ops, set_argument, settle, shape_of
 
 aten = torch.ops.aten
 _RANK: Final = 4  # batch, heads, positions, channels
@@ -20,7 +20,7 @@ def attend_in_four_dimensions(module: GraphModule) -> None:
     Three dimensions get one head; of more than four the first ones become one.
     """
     calls = [node for node in module.graph.nodes
-             if node.target is aten.scaled_dot_product_attention.default
+             if node.target is ops.ATTENTION
              and len(shape_of(node)) != _RANK]
     for node in calls:
         _rewrite(module, node)
@@ -33,11 +33,11 @@ def _rewrite(module: GraphModule, node: Node) -> None:
     extra = len(shape) - _RANK
     with graph.inserting_before(node):
         batch = graph.call_function(aten.sym_size.int, (node.args[0], 0))
-        for place, operand in enumerate(node.args[:3]):
-            node.update_arg(place, _in_four(graph, operand, extra))
-        mask = named(node, _MASK)
+        for name in ("query", "key", "value"):
+            set_argument(node, name, _in_four(graph, argument(node, name), extra))
+        mask = argument(node, _MASK)
         if isinstance(mask, Node):
-            set_named(node, _MASK, _mask_in_four(graph, mask, batch, shape))
+            set_argument(node, _MASK, _mask_in_four(graph, mask, batch, shape))
     readers = list(node.users)
     with graph.inserting_after(node):
         result = (graph.call_function(aten.squeeze.dim, (node, 1)) if extra < 0 else

@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import onnx_ir as ir
 import torch
@@ -22,6 +22,7 @@ from edgewright.exporters.onnx._integer_pads import pad_integers
 from edgewright.exporters.onnx._integer_products import multiply_integers
 from edgewright.exporters.onnx._stored_weights import store_weights
 from edgewright.exporters.onnx._translations import TRANSLATIONS
+from edgewright.graph import argument
 from edgewright.program import Program
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
@@ -69,10 +70,9 @@ def _refuse_projections(program: Program) -> None:
     for node in program.calls():
         if node.target is not torch.ops.aten.lstm.input:
             continue
-        arguments: Any = node.args
-        weights, has_biases, layers = arguments[2:5]
-        directions = 2 if arguments[7] else 1
-        if len(weights) != (4 if has_biases else 2) * layers * directions:
+        directions = 2 if argument(node, "bidirectional") else 1
+        tensors = (4 if argument(node, "has_biases") else 2) * directions
+        if len(argument(node, "params")) != tensors * argument(node, "num_layers"):
             raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX's has not")
 
 

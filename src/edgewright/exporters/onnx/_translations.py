@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import onnx_ir as ir
-import torch
-import torch.ao.quantization.fx._decomposed  # registers the operators
 from onnxscript import opset18, opset21
+
+from edgewright.graph import ops
 
 _OPS: Final[Any] = opset18   # annotated as a script's operators, not as a trace's
 _BLOCKS: Final[Any] = opset21
-quantized = torch.ops.quantized_decomposed
 
 
 def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int,
@@ -54,9 +53,9 @@ def _dequantize_groups(weight: Any, scales: Any, zero_points: Any, *grid: Any) -
 
 
 TRANSLATIONS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {
-    quantized.quantize_per_tensor.default: _quantize,
-    quantized.choose_qparams.tensor: _choose_range,
-    quantized.quantize_per_tensor.tensor: _quantize_chosen,
-    quantized.dequantize_per_tensor.tensor: _dequantize_chosen,
-    quantized.dequantize_per_channel_group.default: _dequantize_groups,
+    ops.QUANTIZE: _quantize,
+    ops.CHOOSE_GRID: _choose_range,
+    ops.DYNAMIC_QUANTIZE: _quantize_chosen,
+    ops.DYNAMIC_DEQUANTIZE: _dequantize_chosen,
+    ops.DEQUANTIZE_GROUPS: _dequantize_groups,
 }

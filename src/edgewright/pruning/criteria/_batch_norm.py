@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from edgewright.graph import argument, ops
 from edgewright.program import Program
 from edgewright.pruning.criteria._magnitude import l2
 from edgewright.pruning.criteria._subject import Subject, Vector
-
-aten = torch.ops.aten
 
 
 def batch_norm(subject: Subject) -> Vector:
@@ -32,5 +31,5 @@ def batch_norm(subject: Subject) -> Vector:
 
 def _scales(program: Program) -> set[str]:
     """Names of the parameters that batch norms scale by."""
-    return {str(node.args[1].target) for node in program.calls()
-            if node.target is aten.batch_norm.default and isinstance(node.args[1], Node)}
+    gains = (argument(node, "weight") for node in program.calls() if node.target is ops.BATCH_NORM)
+    return {str(gain.target) for gain in gains if isinstance(gain, Node)}

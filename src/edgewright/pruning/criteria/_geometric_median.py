@@ -21,12 +21,12 @@ def geometric_median(subject: Subject) -> Vector:
     scores = np.zeros(subject.count)
     for span in subject.spans:
         places = [place for place, incidence in subject.places.items()
-                  if incidence.rows(span).size]
+                  if incidence.block(span).size]
         rows = [(name, dim) for name, dim in places
                 if dim == 0 and subject.parameters[name].ndim > 1]
         squares = torch.zeros(span.stop - span.start, span.stop - span.start)
         for name, dim in rows or places:
-            indices = subject.places[name, dim].rows(span)
+            indices = subject.places[name, dim].block(span)
             squares += _squared_distances(_features(subject.weight(name), dim, indices))
         scores[span] = squares.sqrt().sum(dim=1, dtype=torch.float64).numpy()
     return scores

@@ -7,25 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from edgewright.channels import ChannelGroup, find_groups
+from edgewright.channels import ChannelGroup, Incidence, find_groups
 from edgewright.errors import UsageError
-from edgewright.graph import shape_of
-from edgewright.pruning.criteria._incidence import Incidence
+from edgewright.graph import ops, shape_of
 from edgewright.pruning.criteria._subject import Subject
 from edgewright.training import as_outputs
 
-aten = torch.ops.aten
-_AVERAGES: Final = frozenset({
-    aten.mean.dim, aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default,
-    aten.adaptive_avg_pool3d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
-    aten.avg_pool3d.default})
-_VIEWS: Final = frozenset({
-    aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.squeeze.dim,
-    aten.squeeze.dims, aten.squeeze.default, aten.dropout.default, aten.dropout_.default})
+_VIEWS: Final = ops.RESHAPES | ops.DROPOUTS
 
 
 @final
@@ -80,15 +71,15 @@ def find_reads(subject: Subject) -> tuple[Read, ...]:
     for node, operand, dim in subject.groups.contractions:
         batch = _batch_dim(operand)
         incidence = subject.along(operand, dim)
-        key = (node, incidence.channels.tobytes())
+        key = (node, incidence.columns.tobytes())
         if batch is None or _is_depthwise(node, operand):
             continue
-        if len(incidence.channels) and key not in seen:
+        if len(incidence.columns) and key not in seen:
             seen.add(key)
             reads.append(Read(node, operand, dim, batch, incidence))
     covered = np.zeros(subject.count, dtype=bool)
     for read in reads:
-        covered[read.incidence.channels] = True
+        covered[read.incidence.columns] = True
     for group, span in zip(subject.groups.groups, subject.spans, strict=True):
         if not covered[span].all():
             raise UsageError(f"criterion={subject.criterion!r} looks at activations, and no layer "
@@ -114,13 +105,13 @@ def distinct_operands(reads: Sequence[Read]) -> tuple[Read, ...]:
 def before_averaging(subject: Subject, read: Read) -> Read:
     """The same channels as the pool in front of a read sees them; the read itself without one."""
     found, node = read, read.operand
-    while node.target in _AVERAGES | _VIEWS:
+    while node.target in ops.AVERAGES | _VIEWS:
         source: Any = node.args[0]
-        if node.target in _AVERAGES:
+        if node.target in ops.AVERAGES:
             batch = _batch_dim(source)
             for dim in range(len(shape_of(source))):
                 incidence = subject.along(source, dim)
-                if batch is not None and len(incidence.channels):
+                if batch is not None and len(incidence.columns):
                     found = Read(node, source, dim, batch, incidence)
         node = source
     return found
@@ -164,8 +155,8 @@ class _Watched(Interpreter):
 
 def _is_depthwise(node: Node, operand: Node) -> bool:
     """Whether each channel passes a filter of its own, to be read further on."""
-    groups = node.args[6] if len(node.args) > 6 else 1
-    return isinstance(groups, int) and groups > 1 and groups == shape_of(operand)[1]
+    groups = ops.groups_of(node)
+    return groups > 1 and groups == shape_of(operand)[1]
 
 
 def _batch_dim(operand: Node) -> int | None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgewright.graph import argument, ops
 from edgewright.pruning.criteria._reads import Read, find_reads, observe
 from edgewright.pruning.criteria._slices import over_others
 from edgewright.pruning.criteria._subject import Subject, Vector
@@ -32,7 +33,7 @@ def redundancy(subject: Subject) -> Vector:
     """
     reads = find_reads(subject)
     products = [(number, read, span) for number, span in enumerate(subject.spans)
-                for read in reads if read.incidence.rows(span).size]
+                for read in reads if read.incidence.block(span).size]
     sums = {(number, read): torch.zeros((), dtype=torch.float64) for number, read, _ in products}
     rows = dict.fromkeys(sums, 0)
 
@@ -84,17 +85,19 @@ def eliminate(products: NDArray[np.float64]) -> Vector:
 
 def _observations(read: Read, operand: Tensor, span: slice) -> Tensor:
     """One row an observation: (samples x positions, channels), float64."""
-    indices = torch.from_numpy(read.incidence.rows(span))
+    indices = torch.from_numpy(read.incidence.block(span))
     picked = operand.movedim(read.dim, -1)[..., indices]
     return picked.transpose(-1, -2).flatten(0, -2).double()
 
 
 def _norms_of_readers(subject: Subject, read: Read, span: slice) -> Vector:
     """L2 norm of the weights that read each channel; ones where activations read it."""
-    name = str(getattr(read.node.args[1], "target", None))
+    factor = ops.weight_argument(read.node)
+    weight = None if factor is None else argument(read.node, factor)
+    name = str(getattr(weight, "target", None))
     for dim in (1, 0):  # of a layer's weight the inputs are the second
         incidence = subject.places.get((name, dim))
-        if incidence is not None and incidence.rows(span).size:
+        if incidence is not None and incidence.block(span).size:
             squares = incidence.gather(over_others(subject.weight(name).square(), dim))
             norms: Vector = squares[span].sqrt().numpy()
             return norms

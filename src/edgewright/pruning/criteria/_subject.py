@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import Node
 
-from edgewright.channels import ChannelGroups
+from edgewright.channels import ChannelGroups, Incidence, TensorDim
 from edgewright.errors import UsageError
 from edgewright.graph import stored_tensors
 from edgewright.program import Program
-from edgewright.pruning.criteria._incidence import (
-    Incidence,
-    TensorDim,
-    label_incidence,
-    stored_incidence,
-)
 from edgewright.task import Split
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -85,12 +79,13 @@ class Subject:
     @cached_property
     def places(self) -> dict[TensorDim, Incidence]:
         """Where channels lie in the parameters."""
-        return {place: incidence for place, incidence in stored_incidence(self.groups).items()
-                if place[0] in self.parameters}
+        places = dict.fromkeys(place for group in self.groups.groups for place in group.slices)
+        return {(name, dim): self.groups.incidence(self.groups.tensor(name)[dim])
+                for name, dim in places if name in self.parameters}
 
     def along(self, node: Node, dim: int) -> Incidence:
         """Where channels lie along one dimension of what a node computes."""
-        return label_incidence(self.groups, self.groups.of(node)[dim])
+        return self.groups.incidence(self.groups.of(node)[dim])
 
 
 Criterion: TypeAlias = Callable[[Subject], Vector]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, final
 
 import torch
@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 
 from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
+from edgewright.graph import argument, ops
 from edgewright.program import Program
 
-_NORM: Final = torch.ops.aten.batch_norm.default
 _BATCH: Final = 64
 _STEPS: Final = 100
 _RATE: Final = 0.5
@@ -71,7 +71,7 @@ def _check(program: Program) -> None:
 
 
 def _keeps_statistics(node: Node) -> bool:
-    return node.target is _NORM and node.args[3] is not None
+    return node.target is ops.BATCH_NORM and argument(node, "running_mean") is not None
 
 
 @torch.enable_grad()
@@ -103,13 +103,15 @@ class _NormReader(Interpreter):
         super().__init__(module)
         self.mismatches: list[Tensor] = []
 
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if target is _NORM and args[3] is not None:
-            value, mean, variance = args[0], args[3], args[4]
-            deviation = (variance + args[7]).sqrt()
+    def run_node(self, n: Node) -> Any:
+        if _keeps_statistics(n):
+            value, mean, variance = (self.env[argument(n, name)] for name in (
+                "input", "running_mean", "running_var"))
+            eps = argument(n, "eps")
+            deviation = (variance + eps).sqrt()
             others = [dimension for dimension in range(value.ndim) if dimension != 1]
             spread, centre = torch.var_mean(value, others, correction=0)
             self.mismatches.append(
                 ((centre - mean) / deviation).square().mean()
-                + ((spread + args[7]).sqrt() / deviation - 1).square().mean())
-        return super().call_function(target, args, dict(kwargs))
+                + ((spread + eps).sqrt() / deviation - 1).square().mean())
+        return super().run_node(n)

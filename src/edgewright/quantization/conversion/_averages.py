@@ -7,15 +7,10 @@ from typing import Any, Final
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import note_fact, pool_window, shape_of
+from edgewright.graph import note_fact, ops, pool_window, set_pool_window, shape_of, tensor_grid
 from edgewright.quantization.scheme import PoolRounding
 
 aten = torch.ops.aten
-quantized = torch.ops.quantized_decomposed
-
-
-_AVERAGES: Final = frozenset({
-    aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default})
 
 _AWAY: Final = 1 - 2.0 ** -22
 """A step so little below 1 that it moves halves alone, of windows of up to 16384 bytes."""
@@ -37,7 +32,7 @@ def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> 
             what they are above the zero point with halves to ``even``; None leaves them.
     """
     for node in list(module.graph.nodes):
-        if node.target not in _AVERAGES or len(node.users) != 1:
+        if node.target not in ops.INTEGER_AVERAGES or len(node.users) != 1:
             continue
         before, after = node.args[0], next(iter(node.users))
         if not _same_grid(before, after):
@@ -47,14 +42,14 @@ def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> 
         elif pools is not None and _has_equal_windows(node):
             if pools == "away":
                 _pad_first(node)
-            _unscale(node, *((_AWAY, 0) if pools == "away" else (1.0, before.args[2])))
+            _unscale(node, *((_AWAY, 0) if pools == "away" else (
+                1.0, tensor_grid(before).zero_point)))
 
 
 def _same_grid(before: Any, after: Node) -> bool:
     return (isinstance(before, Node)
-            and before.target is quantized.dequantize_per_tensor.default
-            and after.target is quantized.quantize_per_tensor.default
-            and before.args[1:] == after.args[1:])
+            and before.target is ops.DEQUANTIZE and after.target is ops.QUANTIZE
+            and tensor_grid(before) == tensor_grid(after))
 
 
 def _is_pool(node: Node) -> bool:
@@ -67,12 +62,14 @@ def _unscale(node: Node, step: float, zero_point: int) -> None:
     """Let an average read integers, and take its result for integers in steps of ``step``."""
     before: Any = node.args[0]
     after = next(iter(node.users))
-    note_fact(node, "average_grid", [float(before.args[1]), int(before.args[2])])
+    grid = tensor_grid(before)
+    note_fact(node, "average_grid", [float(grid.scale), int(grid.zero_point)])
     with node.graph.inserting_before(node):
         integers = node.graph.call_function(
-            before.target, (before.args[0], 1.0, zero_point, *before.args[3:]))
+            before.target, (before.args[0], *grid._replace(
+                scale=1.0, zero_point=zero_point)))
     node.update_arg(0, integers)
-    after.args = (node, step, zero_point, *after.args[3:])
+    after.args = (node, *grid._replace(scale=step, zero_point=zero_point))
 
 
 def _has_equal_windows(node: Node) -> bool:
@@ -87,7 +84,7 @@ def _has_equal_windows(node: Node) -> bool:
     rest = [(sides + 2 * padding - size) % step for sides, padding, size, step in zip(
         image, window.padding, window.size, window.step, strict=True)]
     if window.ceil_mode and not any(rest):
-        node.args = (node.args[0], *window._replace(ceil_mode=False))
+        set_pool_window(node, window._replace(ceil_mode=False))
         window = pool_window(node)
     return window.divisor is None and not window.ceil_mode
 
@@ -105,6 +102,7 @@ def _pad_first(node: Node) -> None:
     with node.graph.inserting_before(node):
         padded = node.graph.call_function(
             aten.pad.default, (before, [columns, columns, rows, rows], "constant", 0.0))
-        stored = node.graph.call_function(after.target, (padded, *after.args[1:]))
-        value = node.graph.call_function(before.target, (stored, *before.args[1:]))
-    node.args = (value, *window._replace(padding=[0, 0]))
+        stored = node.graph.call_function(after.target, (padded, *tensor_grid(after)))
+        value = node.graph.call_function(before.target, (stored, *tensor_grid(before)))
+    node.update_arg(0, value)
+    set_pool_window(node, window._replace(padding=[0, 0]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import free_bias_name, note_fact, settle, stored_tensors
+from edgewright.graph import free_bias_name, note_fact, ops, set_argument, settle, stored_tensors
 from edgewright.program import Program, foldable_norm, foldable_outputs, norm_as_affine
 from edgewright.quantization.conversion._averages import average_integers
 from edgewright.quantization.placement import ActivationPoint, Placement, WeightPoint, stored_bias
@@ -27,7 +27,6 @@ from edgewright.quantization.simulation import (
 )
 
 aten = torch.ops.aten
-quantized = torch.ops.quantized_decomposed
 _INT32: Final = torch.iinfo(torch.int32)
 _FAR: Final = 64
 
@@ -94,9 +93,9 @@ def _integers(module: GraphModule, point: ActivationPoint, quantizer: FakeQuanti
                 above = module.graph.call_function(aten.ge.Scalar,
                                                    (source, float(quantizer.shift)))
                 source = module.graph.call_function(aten.where.Scalar, (above, scale, -scale))
-            stored = module.graph.call_function(quantized.quantize_per_tensor.default,
+            stored = module.graph.call_function(ops.QUANTIZE,
                                                 (source, *grid))
-            return module.graph.call_function(quantized.dequantize_per_tensor.default,
+            return module.graph.call_function(ops.DEQUANTIZE,
                                               (stored, *grid))
     return write
 
@@ -120,7 +119,8 @@ class _Layer:
         if bias is not None and input_scale is not None:
             integers, scale = _roomy(integers, scale, bias / input_scale * _room(quantizer.grid))
         *_, dtype = grid_arguments(quantizer.grid)
-        self.node.update_arg(1, self._stored_weight(integers.to(dtype), scale, quantizer, 0))
+        set_argument(self.node, "weight",
+                     self._stored_weight(integers.to(dtype), scale, quantizer, 0))
         if bias is not None:
             self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
 
@@ -164,12 +164,12 @@ class _Layer:
         with graph.inserting_before(self.node):
             stored = [graph.get_attr(name) for name in names]
             if axis is None:
-                return graph.call_function(quantized.dequantize_per_tensor.default, (
+                return graph.call_function(ops.DEQUANTIZE, (
                     *stored, float(scale), int(zero_point), *kind))
             if grid.group is None:
-                return graph.call_function(quantized.dequantize_per_channel.default,
+                return graph.call_function(ops.DEQUANTIZE_CHANNELS,
                                            (*stored, axis, *kind))
-            return graph.call_function(quantized.dequantize_per_channel_group.default,
+            return graph.call_function(ops.DEQUANTIZE_GROUPS,
                                        (*stored, *kind, grid.group, torch.float32))
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
@@ -190,12 +190,12 @@ class _Layer:
                               torch.zeros(len(products), dtype=torch.int64))
             with graph.inserting_before(self.node):
                 read = graph.call_function(
-                    quantized.dequantize_per_channel.default,
+                    ops.DEQUANTIZE_CHANNELS,
                     (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
                      torch.int32))
             if finer_by > 1:
                 note_fact(read, "finer_by", finer_by)
-        self.node.args = (*self.node.args[:2], read, *self.node.args[3:])
+        set_argument(self.node, "bias", read)
 
     def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
         """Store a tensor for the calls ``mine``, its scale and zero point; the names they got."""

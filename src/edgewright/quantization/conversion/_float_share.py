@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from edgewright.core import format_size, kept_words
-from edgewright.graph import stored_tensors
+from edgewright.graph import dequantizes, stored_tensors
 from edgewright.program import Program
 
 _REAL_SHARE: Final = 0.05
@@ -63,7 +63,7 @@ def float_share(program: Program, kept: Mapping[str, str]) -> FloatShare:
         kept: Reasons that are known, by the name of the tensor; of `Placement`.
     """
     stored = stored_tensors(program.graph_module)
-    scales = {str(source.target) for node in program.calls() if "dequantize" in str(node.target)
+    scales = {str(source.target) for node in program.calls() if dequantizes(node)
               for source in node.all_input_nodes[1:]}
     floats = {name: tensor for name, tensor in stored.items()
               if tensor.is_floating_point() and name not in scales}

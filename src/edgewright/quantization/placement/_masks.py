@@ -8,28 +8,23 @@ runtimes compute in floating point anyway.
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Final
 
 import torch
 from torch import nn
 from torch.fx import Node
 
-from edgewright.graph import is_pointwise, named, read_tensor
+from edgewright.graph import argument, is_pointwise, ops, read_tensor
 
 aten = torch.ops.aten
 
-_SUMS: Final = frozenset({aten.add.Tensor, aten.add_.Tensor})
-_ATTENTION: Final = aten.scaled_dot_product_attention.default
-
 # They give weights, or choose: what is far below the rest has no part in the result.
-_CHOOSERS: Final = frozenset({
-    aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default,
+_CHOOSERS: Final = ops.SOFTMAXES | frozenset({
     aten.logsumexp.default, aten.exp.default, aten.sigmoid.default, aten.amax.default,
     aten.max.dim, aten.max.default, aten.argmax.default, aten.topk.default, aten.sort.default,
 })
-_ARITHMETIC: Final = _SUMS | {
-    aten.mul.Tensor, aten.mul_.Tensor, aten.mul.Scalar, aten.add.Scalar, aten.sub.Tensor,
+_ARITHMETIC: Final = ops.ADDITIONS | ops.MULTIPLICATIONS | {
+    aten.mul.Scalar, aten.add.Scalar, aten.sub.Tensor,
     aten.sub_.Tensor, aten.sub.Scalar, aten.rsub.Tensor, aten.rsub.Scalar, aten.div.Tensor,
     aten.div_.Tensor, aten.div.Scalar, aten.neg.default, aten.where.self, aten.where.ScalarOther,
     aten.where.ScalarSelf, aten.where.Scalar, aten.masked_fill.Scalar, aten.masked_fill.Tensor,
@@ -37,20 +32,16 @@ _ARITHMETIC: Final = _SUMS | {
     aten.minimum.default, aten.clamp.default,
 }
 # What only moves numbers, and is not point-wise.
-_VIEWS: Final = frozenset({
-    aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int,
-    aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor,
-    aten.select.int, aten.expand.default, aten.clone.default, aten.contiguous.default,
-    aten.flatten.using_ints, aten.unflatten.int, aten.dropout.default, aten.cat.default,
-    aten.to.dtype, aten._to_copy.default, aten.repeat.default, aten.tril.default,
-    aten.triu.default, aten.index.Tensor, operator.getitem,
-})
+_VIEWS: Final = (
+    ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.COPIES | ops.DROPOUTS
+    | ops.CASTS | {aten.expand.default, aten.cat.default, aten.repeat.default, aten.tril.default,
+                   aten.triu.default, aten.index.Tensor, ops.ITEM})
 
 
 def masks(node: Node) -> bool:
     """Whether a sum or a product of two tensors makes a mask, applies one, or scores a choice."""
     return _is_only_chosen_by(node) or (
-        node.target in _SUMS and any(_is_given(arg) for arg in node.args[:2]))
+        node.target in ops.ADDITIONS and any(_is_given(arg) for arg in node.args[:2]))
 
 
 def _is_only_chosen_by(value: Node) -> bool:
@@ -72,8 +63,8 @@ def _is_only_chosen_by(value: Node) -> bool:
 
 
 def _is_mask_of(user: Node, source: Node) -> bool:
-    return (user.target is _ATTENTION and named(user, "attn_mask") is source
-            and source not in user.args[:3])
+    return (user.target is ops.ATTENTION and argument(user, "attn_mask") is source
+            and all(argument(user, name) is not source for name in ("query", "key", "value")))
 
 
 def _is_given(value: Any) -> bool:

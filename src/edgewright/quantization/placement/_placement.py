@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
 
 import torch
 from torch.fx import Node
 
-from edgewright.graph import shape_of
+from edgewright.graph import ops, shape_of
 from edgewright.program import Program
 from edgewright.quantization.placement._choice import Choice
 from edgewright.quantization.placement._points import Placement, WeightPoint
@@ -51,9 +50,6 @@ def place(program: Program, config: Quantization) -> Placement:
     return Placement(_weight_points(units, choice, config), grids.points(), choice.kept)
 
 
-_SUMS: Final = frozenset({aten.add.Tensor, aten.add_.Tensor})
-
-
 def _ask(units: Sequence[Unit], chosen: Mapping[str, Precision], config: Quantization,
          grids: SharedGrids) -> None:
     """Collect who reads which value with how many bits, and what is quantised for everyone."""
@@ -90,7 +86,7 @@ def _fused_sums(units: Sequence[Unit], chosen: Collection[str]) -> dict[Node, No
     alone = {unit.tail: unit.node.name not in chosen for unit in units
              if unit.kind == "convolution" and len(unit.tail.users) == 1}
     firsts = {unit.node: min(filter(alone.__contains__, unit.inputs), key=alone.__getitem__,
-                             default=None) for unit in units if unit.node.target in _SUMS}
+                             default=None) for unit in units if unit.node.target in ops.ADDITIONS}
     return {first: node for node, first in firsts.items() if first is not None}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
@@ -13,25 +12,16 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.graph import memory_of, writes
+from edgewright.graph import memory_of, ops, writes
 from edgewright.quantization.placement._points import ActivationPoint, Place
 from edgewright.quantization.scheme import RULES, Quantization, activation_grid
 
 aten = torch.ops.aten
 FULL: Final = 8  # bits of what no layer reads with fewer
 
-_MOVERS: Final = frozenset({
-    aten.max_pool2d.default, aten.max_pool1d.default, aten.flatten.using_ints, aten.view.default,
-    aten.reshape.default, aten.permute.default, aten.transpose.int, aten.slice.Tensor,
-    aten.pad.default, aten.constant_pad_nd.default, aten.squeeze.dim, aten.squeeze.dims,
-    aten.unsqueeze.default, aten.contiguous.default, aten.clone.default, aten.dropout.default,
-    aten.select.int, aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default,
-    aten.unbind.int, aten.unflatten.int, operator.getitem,
-})
-_PADS: Final = frozenset({aten.pad.default, aten.constant_pad_nd.default})
-_AVERAGES: Final = frozenset({
-    aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim,
-})
+_MOVERS: Final = (
+    ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.SPLITS | ops.PADS
+    | ops.COPIES | ops.DROPOUTS | ops.INTEGER_MAX_POOLS | {ops.ITEM})
 
 
 def moves(node: Node) -> bool:
@@ -45,7 +35,7 @@ def moves(node: Node) -> bool:
 
 def pads_with_infinity(node: Node) -> bool:
     """Whether a call pads with what lies on no grid."""
-    return node.target in _PADS and not moves(node)
+    return node.target in ops.PADS and not moves(node)
 
 
 def is_output(value: Node) -> bool:
@@ -134,7 +124,7 @@ class SharedGrids:
     def _sources(self, node: Node) -> list[Node]:
         if node.target is aten.cat.default:
             return node.all_input_nodes
-        if moves(node) or (node.target in _AVERAGES and self._one_grid):
+        if moves(node) or (node.target in ops.INTEGER_AVERAGES and self._one_grid):
             return node.all_input_nodes[:1]
         return []
 

@@ -10,27 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, final
+from typing import Final, final
 
-import torch
 from torch import nn
 from torch.fx import Node
 
-from edgewright.graph import read_tensor, shape_of
+from edgewright.graph import argument, ops, read_tensor, shape_of
 from edgewright.program import Program
 from edgewright.quantization.placement._shared_grids import is_output, origin
 from edgewright.quantization.placement._units import Unit
 
-aten = torch.ops.aten
-
-_TRANSPOSED: Final = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input,
-                                aten.conv_transpose3d.input})
-_FACTORS: Final[dict[Any, int]] = {  # places of the right one
-    aten.matmul.default: 1, aten.mm.default: 1, aten.bmm.default: 1, aten.addmm.default: 2,
-    aten.baddbmm.default: 2}
-_WEIGHTED: Final = _TRANSPOSED | {
-    aten.conv3d.default, aten.conv3d.padding, aten.embedding.default, aten.lstm.input,
-    aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input, aten.bilinear.default}
+_WEIGHTED: Final = (ops.TRANSPOSED_CONVOLUTIONS | ops.VOLUME_CONVOLUTIONS | ops.RECURRENT_LAYERS
+                    | {ops.EMBEDDING, ops.BILINEAR})
 _LEAST_SAVED: Final = 256  # bytes: what the operators that dequantize take in a file
 _LEAST_SHARERS: Final = 8  # numbers that have a scale together, or the scales weigh too much
 
@@ -101,7 +92,7 @@ def _is_weight(node: Node) -> bool:
 
 def _is_input(user: Node, node: Node) -> bool:
     """Whether a constant is what a layer computes on, not its weight."""
-    return user.target is not aten.embedding.default and user.args[0] is node
+    return user.target is not ops.EMBEDDING and user.args[0] is node
 
 
 def _stored(pairs: list[tuple[Node, Node]]) -> StoredWeight:
@@ -115,9 +106,9 @@ def _stored(pairs: list[tuple[Node, Node]]) -> StoredWeight:
 
 def _output_axis(user: Node, weight: Node) -> int | None:
     """Where an operator has the outputs of a weight; None where it says nothing."""
-    if user.target in _TRANSPOSED and user.args[1] is weight:
-        return 1
-    place = _FACTORS.get(user.target)
-    if place is not None and user.args[place] is weight:
+    if user.target in ops.TRANSPOSED_CONVOLUTIONS and argument(user, "weight") is weight:
+        return ops.output_dim(user)
+    is_product = user.target in ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS
+    if is_product and ops.factors(user)[1] is weight:
         return len(shape_of(weight)) - 1
     return None

@@ -8,27 +8,15 @@ from typing import Any, Final, Literal, final
 import torch
 from torch.fx import Graph, Node
 
-from edgewright.graph import weight_of
+from edgewright.graph import argument, ops, weight_of
 from edgewright.program import foldable_norm
 from edgewright.quantization.placement._masks import masks
 
-aten = torch.ops.aten
-
 Kind = Literal["convolution", "linear", "elementwise"]
 
-_BIAS: Final = 2  # its place among a layer's arguments
 LAYERS: Final[dict[Any, Kind]] = {
-    aten.conv1d.default: "convolution", aten.conv2d.default: "convolution",
-    aten.conv1d.padding: "convolution", aten.conv2d.padding: "convolution",
-    aten.linear.default: "linear",
-}
-_ARITHMETIC: Final = frozenset({
-    aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor,
-})
-_RECTIFIERS: Final = frozenset({
-    aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default,
-    aten.relu6.default, aten.relu6_.default,
-})
+    **dict.fromkeys(ops.INTEGER_CONVOLUTIONS, "convolution"), ops.LINEAR: "linear"}
+_ARITHMETIC: Final = ops.ADDITIONS | ops.MULTIPLICATIONS
 
 
 @final
@@ -68,19 +56,19 @@ def find_units(graph: Graph) -> tuple[Unit, ...]:
 
 def stored_bias(layer: Node) -> str | None:
     """Name of the bias that a layer reads; None where it has none, or a computed one."""
-    bias = layer.args[_BIAS] if len(layer.args) > _BIAS else None
+    bias = argument(layer, "bias")
     return str(bias.target) if isinstance(bias, Node) and bias.op == "get_attr" else None
 
 
 def lacks_bias(layer: Node) -> bool:
     """Whether a layer adds nothing, neither what is stored nor what is computed."""
-    return len(layer.args) <= _BIAS or layer.args[_BIAS] is None
+    return argument(layer, "bias") is None
 
 
 def _kind(node: Node) -> Kind | None:
     kind = LAYERS.get(node.target)
     if kind is not None:
-        weight = node.args[1]
+        weight = argument(node, "weight")
         return kind if isinstance(weight, Node) and weight.op == "get_attr" else None
     is_unit = node.target in _ARITHMETIC and _has_two_tensors(node) and not masks(node)
     return "elementwise" if is_unit else None
@@ -90,7 +78,7 @@ def _unit(node: Node, kind: Kind) -> Unit:
     norm = foldable_norm(node)
     tail = norm or node
     users = list(tail.users)
-    if len(users) == 1 and users[0].target in _RECTIFIERS:
+    if len(users) == 1 and users[0].target in ops.RECTIFIERS:
         tail = users[0]
     return Unit(node, kind, norm, tail)
 

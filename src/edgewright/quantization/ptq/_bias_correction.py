@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,10 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError
-from edgewright.graph import free_bias_name, refresh_shapes, stored_tensors
+from edgewright.graph import argument, free_bias_name, refresh_shapes, set_argument, stored_tensors
 from edgewright.program import Program
 from edgewright.quantization.placement import find_units, lacks_bias, stored_bias
 from edgewright.quantization.simulation import FakeQuantizer
-
-_BIAS: Final = 2  # its place among a layer's arguments
 
 
 def add_biases(program: Program) -> Program:
@@ -132,7 +130,7 @@ def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
     tensors = stored_tensors(simulated)
     found = {}
     for node in simulated.graph.nodes:
-        weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
+        weight = argument(node, "weight")
         bias = stored_bias(node)
         if (isinstance(weight, Node) and weight.op == "call_module" and bias is not None
                 and _is_of_weights(modules[str(weight.target)])):
@@ -147,15 +145,14 @@ def _is_of_weights(module: nn.Module) -> bool:
 
 
 def _add_bias(module: GraphModule, layer: Node) -> None:
-    weight = layer.args[1]
-    assert isinstance(weight, Node)  # noqa: S101  (a layer reads a stored weight)
+    weight = argument(layer, "weight")
     name = free_bias_name(module, str(weight.target))
     owner, _, leaf = name.rpartition(".")
     tensor = stored_tensors(module)[str(weight.target)]
     setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor.new_zeros(tensor.shape[0])))
     with module.graph.inserting_before(layer):
         bias = module.graph.get_attr(name)
-    layer.args = (*layer.args[:_BIAS], bias, *layer.args[_BIAS + 1:])
+    set_argument(layer, "bias", bias)
 
 
 @final

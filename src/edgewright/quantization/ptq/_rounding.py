@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.errors import DataError
+from edgewright.graph import ancestors, argument
 from edgewright.program import Program, find_cuts, outputs_of
 from edgewright.quantization.placement import Placement
 from edgewright.quantization.simulation import FakeQuantizer, Simulation
@@ -86,7 +87,7 @@ class _Points:
         calls, layers = {}, {}
         for point in placement.weights:
             for name in point.layers:
-                call = nodes[name].args[1]
+                call = argument(nodes[name], "weight")
                 assert isinstance(call, Node)  # noqa: S101  (simulate put it there)
                 calls[call] = point.tensor, simulation.weights[point.tensor]
                 layers[call] = nodes[name]
@@ -104,7 +105,7 @@ class _Block:
     points: _Points
 
     def weights(self) -> list[Node]:
-        needed = _needed(self.inputs, self.end)
+        needed = ancestors([self.end], stop=self.inputs)
         return [call for call, (tensor, _) in self.points.calls.items()
                 if call in needed and tensor not in self.points.done]
 
@@ -186,22 +187,11 @@ def _penalty(roundings: list[_Rounding], progress: float) -> Tensor | float:
     return _PENALTY * total
 
 
-def _needed(inputs: list[Node], end: Node) -> set[Node]:
-    """What has to be computed from ``inputs`` to get ``end``."""
-    found, open_ = set[Node](), [end]
-    while open_:
-        node = open_.pop()
-        if node not in found and node not in inputs:
-            found.add(node)
-            open_ += node.all_input_nodes
-    return found
-
-
 def _part(module: GraphModule, inputs: list[Node], end: Node) -> Callable[..., Tensor]:
     """The part of a graph from some values to another, on the same tensors."""
     graph = Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
-    needed = _needed(inputs, end)
+    needed = ancestors([end], stop=inputs) - set(inputs)
     for node in module.graph.nodes:
         if node in needed:
             copies[node] = graph.node_copy(node, copies.__getitem__)

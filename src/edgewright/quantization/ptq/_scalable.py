@@ -9,8 +9,6 @@ value meets anything else (a sigmoid, a norm, an output of the model), its chann
 
 from __future__ import annotations
 
-import operator
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -22,7 +20,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgewright.channels import find_groups
-from edgewright.graph import stored_tensors
+from edgewright.graph import argument, count_reads, op_name, ops, stored_tensors
 from edgewright.program import Program
 
 aten = torch.ops.aten
@@ -30,19 +28,16 @@ IntArray = NDArray[np.int64]
 Keys = tuple[IntArray, ...]  # of every dimension: one key an index, -1 where it is not tracked
 
 _NONE: Final = -1
-_CONVOLUTIONS: Final = frozenset({"conv1d", "conv2d", "conv3d"})
-_TRANSPOSED: Final = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_GROUPS_ARGUMENT: Final = 6
 
 # Homogeneous, and the result has all of the value's channels, or some of them.
-_KEEPING: Final = frozenset(
-    "relu leaky_relu prelu abs neg max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d "
-    "avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum amax amin "
-    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d clone contiguous detach dropout "
-    "feature_dropout flatten view reshape permute transpose squeeze unsqueeze expand flip roll "
-    "pixel_shuffle channel_shuffle".split())
-_PADDING: Final = {"pad": 3, "constant_pad_nd": 2}  # where the value is that is padded with
-_TAKING: Final = frozenset("slice select split split_with_sizes chunk unbind narrow".split())
+_KEEPING: Final = ops.names(
+    ops.AVERAGES | ops.PLAIN_MAX_POOLS | ops.RESHAPES | ops.PERMUTATIONS | ops.COPIES
+    | ops.DROPOUTS) | frozenset(
+    "relu leaky_relu prelu abs neg sum amax amin upsample_nearest1d upsample_nearest2d "
+    "upsample_bilinear2d detach feature_dropout unsqueeze expand flip roll pixel_shuffle "
+    "channel_shuffle".split())
+_PADDING: Final = ops.names(ops.PADS)
+_TAKING: Final = ops.names(ops.SLICES | ops.SPLITS) | {"narrow"}
 
 
 @final
@@ -108,7 +103,7 @@ class _Call:
     @property
     def dim(self) -> int:
         """Where the channels are, in what it reads and in what it computes."""
-        return -1 if _name(self.node) == "linear" else 1
+        return -1 if self.node.target is ops.LINEAR else 1
 
 
 class _Flow:
@@ -117,9 +112,7 @@ class _Flow:
     def __init__(self, program: Program) -> None:
         self._groups = find_groups(program)
         self._tensors = stored_tensors(program.graph_module)
-        self._uses = Counter(id(self._tensors[str(node.target)]) for node in program.graph.nodes
-                             if node.op == "get_attr" and str(node.target) in self._tensors
-                             for _ in node.users)
+        self._reads = count_reads(program.graph_module)
         self._parents: dict[Node, Node] = {}
         self._keys: dict[Node, Keys] = {}
         self._names: dict[tuple[int, ...], int] = {}
@@ -134,8 +127,8 @@ class _Flow:
         call = self._layer(node)
         if call is not None:
             self._add_layer(call)
-        elif _name(node) in _HOMOGENEOUS and _HOMOGENEOUS[_name(node)](self, node, sources):
-            for source in sources[:1] if _name(node) in _KEEPING else sources:
+        elif op_name(node) in _HOMOGENEOUS and _HOMOGENEOUS[op_name(node)](self, node, sources):
+            for source in sources[:1] if op_name(node) in _KEEPING else sources:
                 self._parents[self._root(source)] = self._root(node)
         else:
             for value in (node, *sources):
@@ -165,24 +158,20 @@ class _Flow:
 
     def _layer(self, node: Node) -> _Call | None:
         """The call of a layer whose weight and bias nobody else reads, or None."""
-        name = _name(node)
-        if name not in _CONVOLUTIONS | _TRANSPOSED | {"linear"}:
+        if node.target not in ops.LAYERS:
             return None
-        arguments: tuple[Any, ...] = (*node.args, None)
-        source, weight, bias = arguments[:3]
+        source, weight, bias = (argument(node, name) for name in ("input", "weight", "bias"))
         if not (isinstance(source, Node) and self._is_own(weight)
                 and (bias is None or self._is_own(bias))):
             return None
-        if name != "linear" and source.meta["val"].ndim != weight.meta["val"].ndim:
+        if node.target is not ops.LINEAR and source.meta["val"].ndim != weight.meta["val"].ndim:
             return None  # without a batch
-        has_groups = name != "linear" and len(node.args) > _GROUPS_ARGUMENT
-        groups = arguments[_GROUPS_ARGUMENT] if has_groups else 1
         return _Call(node, source, str(weight.target), None if bias is None else str(bias.target),
-                     groups, name in _TRANSPOSED)
+                     ops.groups_of(node), ops.is_transposed(node))
 
     def _is_own(self, value: Any) -> bool:
         tensor = self._tensors.get(str(value.target)) if isinstance(value, Node) else None
-        return tensor is not None and self._uses[id(tensor)] == 1
+        return tensor is not None and self._reads[id(tensor)] == 1
 
     def _add_layer(self, call: _Call) -> None:
         """Factors are for the channels alone: what else is tracked there stays."""
@@ -227,17 +216,16 @@ class _Flow:
         return _tracked(self._keys_of(sources[0])) <= _tracked(self._keys_of(node))
 
     def _pads(self, node: Node, sources: list[Node]) -> bool:
-        place = _PADDING[_name(node)]
-        value = node.args[place] if len(node.args) > place else node.kwargs.get("value")
-        return value in (None, 0) and self._keeps(node, sources)
+        return argument(node, "value") in (None, 0) and self._keeps(node, sources)
 
     def _scales(self, node: Node, sources: list[Node]) -> bool:
         """Whether a tensor is multiplied or divided by a number."""
-        return (sources == [node.args[0]] and node.args[1] is not node.args[0]
-                and node.kwargs.get("rounding_mode") is None and self._keeps(node, sources))
+        return (sources == [node.args[0]] and argument(node, "other") is not node.args[0]
+                and argument(node, "rounding_mode") is None and self._keeps(node, sources))
 
     def _combines(self, node: Node, sources: list[Node]) -> bool:
-        return node.args[1] in sources and all(self._agrees(node, source) for source in sources)
+        return argument(node, "other") in sources and all(
+            self._agrees(node, source) for source in sources)
 
     def _joins(self, node: Node, sources: list[Node]) -> bool:
         joined = _dimension(node) % len(self._keys_of(node))
@@ -247,9 +235,9 @@ class _Flow:
         """Whether the result has, in every dimension, channels of the source and no others."""
         if isinstance(node.meta["val"], list | tuple):
             return True  # looked at where one of them is got
-        taking = sources[0] if _name(node) == "getitem" else node
+        taking = sources[0] if op_name(node) == "getitem" else node
         source = taking.args[0]
-        if _name(taking) not in _TAKING or not isinstance(source, Node):
+        if op_name(taking) not in _TAKING or not isinstance(source, Node):
             return False
         wanted, have = list(self._keys_of(source)), self._keys_of(node)
         if len(have) < len(wanted) and (wanted.pop(_dimension(taking)) != _NONE).any():
@@ -282,18 +270,9 @@ _HOMOGENEOUS: Final[dict[str, _Check]] = {
 }
 
 
-def _name(node: Node) -> str:
-    """An operator's plain name, the same for what works in place; empty for a model's own."""
-    target: Any = node.target
-    if target is operator.getitem:
-        return "getitem"
-    is_torchs = isinstance(target, torch._ops.OpOverload) and target.namespace == "aten"
-    return str(target.overloadpacket.__name__).rstrip("_") if is_torchs else ""
-
-
 def _dimension(node: Node) -> int:
     """The dimension that is selected from or joined along; the first if left out."""
-    value = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    value = argument(node, "dim", 0)
     return value if isinstance(value, int) else 0
 
 

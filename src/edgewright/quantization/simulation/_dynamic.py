@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
 
+from edgewright.graph import ops
 from edgewright.quantization.scheme import Grid
 
-quantized = torch.ops.quantized_decomposed
 _LEAST_SCALE: Final = float(torch.finfo(torch.float32).tiny)
 
 
@@ -33,10 +33,10 @@ class DynamicQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The values of the grid that are nearest to ``x``."""
         arguments = self._arguments
-        scale, zero_point = quantized.choose_qparams.tensor(
+        scale, zero_point = ops.CHOOSE_GRID(
             x, *arguments[:2], _LEAST_SCALE, arguments[2])
-        stored = quantized.quantize_per_tensor.tensor(x, scale, zero_point, *arguments)
-        real: Tensor = quantized.dequantize_per_tensor.tensor(stored, scale, zero_point, *arguments)
+        stored = ops.DYNAMIC_QUANTIZE(x, scale, zero_point, *arguments)
+        real: Tensor = ops.DYNAMIC_DEQUANTIZE(stored, scale, zero_point, *arguments)
         return real
 
 
@@ -49,11 +49,11 @@ def write_dynamic(graph: Graph, source: Node, grid: Grid) -> Node:
     """Write what `DynamicQuantizer` computes after ``source``; the last call."""
     arguments = grid_arguments(grid)
     with graph.inserting_before(source.next):
-        chosen = graph.call_function(quantized.choose_qparams.tensor, (
+        chosen = graph.call_function(ops.CHOOSE_GRID, (
             source, *arguments[:2], _LEAST_SCALE, arguments[2]))
         scale = graph.call_function(getitem, (chosen, 0))
         zero_point = graph.call_function(getitem, (chosen, 1))
-        stored = graph.call_function(quantized.quantize_per_tensor.tensor,
+        stored = graph.call_function(ops.DYNAMIC_QUANTIZE,
                                      (source, scale, zero_point, *arguments))
-        return graph.call_function(quantized.dequantize_per_tensor.tensor,
+        return graph.call_function(ops.DYNAMIC_DEQUANTIZE,
                                    (stored, scale, zero_point, *arguments))

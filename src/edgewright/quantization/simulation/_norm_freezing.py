@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule, freeze_norms
-from edgewright.graph import stored_tensors
+from edgewright.graph import argument, stored_tensors
 from edgewright.program import Program, foldable_norm, per_output
 from edgewright.training import Step, StepHook
 
@@ -128,8 +128,9 @@ def gains_of_layers(program: Program) -> dict[str, str]:
         >>> gains_of_layers(Program.capture(model, torch.zeros(2, 2)))
         {'0.weight': '1.weight'}
     """
-    return {str(layer.all_input_nodes[1].target): str(gain.target)
-            for layer, norm in _normed_layers(program) if isinstance(gain := norm.args[1], Node)}
+    gains = ((layer, argument(norm, "weight")) for layer, norm in _normed_layers(program))
+    return {str(argument(layer, "weight").target): str(gain.target) for layer, gain in gains
+            if isinstance(gain, Node)}
 
 
 def orient_norms(program: Program) -> Program:
@@ -152,10 +153,12 @@ def orient_norms(program: Program) -> Program:
     tensors = stored_tensors(oriented.graph_module)
     with torch.no_grad():
         for layer, norm in _normed_layers(oriented):
-            if not isinstance(norm.args[1], Node):
+            gain = argument(norm, "weight")
+            if not isinstance(gain, Node):
                 continue
-            signs = torch.where(tensors[str(norm.args[1].target)] < 0, -1.0, 1.0)
-            for node in (*layer.args[1:3], norm.args[1], norm.args[3]):
+            signs = torch.where(tensors[str(gain.target)] < 0, -1.0, 1.0)
+            for node in (argument(layer, "weight"), argument(layer, "bias"), gain,
+                         argument(norm, "running_mean")):
                 if isinstance(node, Node):
                     tensor = tensors[str(node.target)]
                     tensor.mul_(signs if tensor.ndim == 1 else per_output(layer, signs, tensor))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from edgewright.capture import CapturedModule, trainable
-from edgewright.graph import shape_of
+from edgewright.graph import argument, set_argument, shape_of
 from edgewright.program import Program
 from edgewright.quantization.placement import ActivationPoint, Placement
 from edgewright.quantization.simulation._dynamic import DynamicQuantizer
@@ -72,8 +72,9 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
         target = f"{owner}.w{index}"
         module.add_submodule(target, quantizer)
         for layer in point.layers:
-            nodes[layer].update_arg(1, _call(module.graph, target, (nodes[layer].args[1],),
-                                             before=nodes[layer]))
+            weight = argument(nodes[layer], "weight")
+            set_argument(nodes[layer], "weight",
+                         _call(module.graph, target, (weight,), before=nodes[layer]))
         for reader in map(nodes.__getitem__, point.readers):
             for value in reader.all_input_nodes:
                 if value.op == "get_attr" and value.target == point.tensor:

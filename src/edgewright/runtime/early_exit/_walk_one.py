@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from edgewright.core import ExitRule, OperatingPoint, Policy
-from edgewright.runtime.early_exit._policies import check_logits
+from edgewright.core import OperatingPoint
+from edgewright.runtime.early_exit._policies import check_logits, confidence_and_score
 from edgewright.runtime.early_exit._walk import HasTime, RunSegment, Walked
 from edgewright.runtime.engines import Arrays
 
@@ -36,7 +35,7 @@ def walk_one(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays
         if point.policy == "patience":
             best = int(logits[0].argmax())
             named, streak = best, streak + 1 if best == named else 1
-        sure, score = _scores(point.policy, rule, values, streak)
+        sure, score = confidence_and_score(point.policy, rule, values, streak)
         if step == 0:
             first = sure
         after = point.path[step + 1]
@@ -45,46 +44,6 @@ def walk_one(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays
             return _left(logits, step, cut_short, first)
         current = inputs if after in takes_inputs else outputs[-1:]
     return _left(run(point.path[-1], current)[0], len(point.rules), False, first)
-
-
-def score_one(policy: Policy, rule: ExitRule, logits: Sequence[float], streak: int) -> float:
-    """As `exit_scores`, of one sample.
-
-    Args:
-        policy: Which of them.
-        rule: Has the temperature, and the gate's weights.
-        logits: Two classes or more.
-        streak: For how many exits in a row the class has been the same.
-
-    Example:
-        >>> round(score_one("confidence", ExitRule(threshold=0.5), [1.0, 0.0], 1), 4)
-        0.7311
-    """
-    return _scores(policy, rule, logits, streak)[1]
-
-
-def _scores(policy: Policy, rule: ExitRule, logits: Sequence[float],
-            streak: int) -> tuple[float, float]:
-    """The top softmax probability, and the policy's score."""
-    top, temperature = max(logits), rule.temperature
-    below = [(value - top) / temperature for value in logits]
-    total = sum(map(math.exp, below))
-    sure = 1 / total
-    if policy == "confidence" or math.isnan(total):
-        return sure, sure
-    if policy == "patience":
-        return sure, float(streak)
-    margin = sure - math.exp(sorted(below)[-2]) / total
-    if policy == "margin":
-        return sure, margin
-    entropy = math.log(total) - sum(part * math.exp(part) for part in below
-                                    if part > -math.inf) / total
-    surely = 1 - entropy / math.log(len(logits))
-    if policy == "entropy":
-        return sure, surely
-    constant, *weights = rule.gate
-    asked = constant + sum(a * b for a, b in zip(weights, (sure, margin, surely), strict=True))
-    return sure, 1 / (1 + math.exp(-asked)) if asked > -700 else 0.0
 
 
 def _left(logits: NDArray[Any], step: int, cut_short: bool, first: float) -> Walked:

@@ -1,0 +1,257 @@
+"""The vocabulary of operators: what a convolution, a layer, a norm or an average is.
+
+Every place that decides by an operator asks here: sets of overloads to hold ``node.target``
+against, and where a layer's tensors have their outputs and their channels. Arguments are read by
+the name in the operator's schema, with `argument`. Sets that differ have different names, and say
+what the difference is for.
+
+Example:
+    >>> from edgewright.graph import ops
+    >>> torch.ops.aten.conv2d.padding in ops.CONVOLUTIONS, sorted(ops.names(ops.ADDED_PRODUCTS))
+    (True, ['addmm', 'baddbmm'])
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, Final
+
+import torch
+import torch.ao.quantization.fx._decomposed  # registers what a quantized program calls
+from torch.fx import Node
+
+from edgewright.graph._nodes import argument, base_name, takes
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+
+Targets = frozenset[Any]
+
+# -- Layers: they multiply what they read by a weight ---------------------------------------------
+
+DIRECT_CONVOLUTIONS: Final[Targets] = frozenset({
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
+    aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding})
+"""Weights (out, in / groups, *kernel); ``.padding`` says "same" or "valid" for its padding."""
+
+NUMBERED_PADDING: Final[dict[Any, Any]] = {
+    aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default,
+    aten.conv3d.padding: aten.conv3d.default}
+"""Convolutions whose padding is a word, and the same ones with numbers."""
+
+TRANSPOSED_CONVOLUTIONS: Final[Targets] = frozenset({
+    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
+"""Weights (in, out / groups, *kernel)."""
+
+CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS
+
+GENERAL_CONVOLUTION: Final = aten.convolution.default
+"""What ``torch.convolution`` calls: of any rank, its argument ``transposed`` says which kind."""
+
+VOLUME_CONVOLUTIONS: Final[Targets] = frozenset({aten.conv3d.default, aten.conv3d.padding})
+"""Of three spatial dimensions, for which runtimes have no kernels of integers."""
+
+INTEGER_CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS - VOLUME_CONVOLUTIONS
+"""Those that runtimes have kernels of integers for."""
+
+LINEAR: Final = aten.linear.default
+"""Weight (out, in)."""
+
+OUTPUTS_FIRST: Final[Targets] = DIRECT_CONVOLUTIONS | {LINEAR}
+"""Layers whose weight has its outputs first and its inputs second."""
+
+LAYERS: Final[Targets] = CONVOLUTIONS | {LINEAR}
+
+EMBEDDING: Final = aten.embedding.default
+EMBEDDING_BAG: Final = aten.embedding_bag.padding_idx
+"""Sums or means of rows that are looked up."""
+
+BILINEAR: Final = aten.bilinear.default
+
+RECURRENT_LAYERS: Final[Targets] = frozenset({
+    aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
+"""All steps, layers and directions in one call; weights and biases are a list, ``params``."""
+
+RECURRENT_CELLS: Final[Targets] = frozenset({
+    aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
+    aten.rnn_relu_cell.default})
+"""One step; weights ``w_ih`` of the input and ``w_hh`` of the state, (gates * hidden, in)."""
+
+# -- Products of two tensors -----------------------------------------------------------------------
+
+MATRIX_PRODUCTS: Final[Targets] = frozenset({
+    aten.matmul.default, aten.mm.default, aten.bmm.default})
+
+ADDED_PRODUCTS: Final[Targets] = frozenset({aten.addmm.default, aten.baddbmm.default})
+"""Matrix products that are added to their first argument."""
+
+EINSUM: Final = aten.einsum.default
+ATTENTION: Final = aten.scaled_dot_product_attention.default
+
+_FACTORS: Final[dict[str, tuple[str, str]]] = {
+    "matmul": ("self", "other"), "mm": ("self", "mat2"), "bmm": ("self", "mat2"),
+    "mv": ("self", "vec"), "dot": ("self", "tensor"),
+    "addmm": ("mat1", "mat2"), "baddbmm": ("batch1", "batch2"), "addmv": ("mat", "vec")}
+
+# -- Norms -----------------------------------------------------------------------------------------
+
+BATCH_NORM: Final = aten.batch_norm.default
+
+STATISTICS_NORMS: Final[Targets] = frozenset({BATCH_NORM, aten.instance_norm.default})
+"""Norms that may hold running statistics."""
+
+CHANNEL_NORMS: Final[Targets] = STATISTICS_NORMS | {aten.group_norm.default}
+"""Norms with one gain and offset per channel, the second dimension."""
+
+FEATURE_NORMS: Final[Targets] = frozenset({aten.layer_norm.default, aten.rms_norm.default})
+"""Norms over the last dimensions."""
+
+NORMS: Final[Targets] = CHANNEL_NORMS | FEATURE_NORMS
+
+# -- Averages and pooling --------------------------------------------------------------------------
+
+AVERAGE_POOLS: Final[Targets] = frozenset({
+    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default,
+    aten.adaptive_avg_pool3d.default})
+
+AVERAGES: Final[Targets] = AVERAGE_POOLS | {aten.mean.dim}
+
+INTEGER_AVERAGES: Final[Targets] = frozenset({
+    aten.mean.dim, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default})
+"""Those that runtimes have kernels of integers for."""
+
+MAX_POOLS: Final[Targets] = frozenset({
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
+    aten.max_pool1d_with_indices.default, aten.max_pool2d_with_indices.default,
+    aten.max_pool3d_with_indices.default, aten.adaptive_max_pool1d.default,
+    aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default})
+
+PLAIN_MAX_POOLS: Final[Targets] = frozenset({
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
+"""Those that put out values alone, and no indices."""
+
+INTEGER_MAX_POOLS: Final[Targets] = PLAIN_MAX_POOLS - {aten.max_pool3d.default}
+"""Those that runtimes have kernels of integers for."""
+
+POOLS: Final[Targets] = AVERAGE_POOLS | MAX_POOLS
+
+# -- Element-wise ----------------------------------------------------------------------------------
+
+RECTIFIERS: Final[Targets] = frozenset({
+    aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default,
+    aten.hardtanh.default, aten.hardtanh_.default})
+"""Activations that limit a value, which kernels of integers compute with the layer before."""
+
+CLAMPS: Final[Targets] = RECTIFIERS | {aten.clamp.default}
+
+SOFTMAXES: Final[Targets] = frozenset({
+    aten.softmax.int, aten.log_softmax.int, aten._softmax.default, aten._log_softmax.default})
+
+ADDITIONS: Final[Targets] = frozenset({aten.add.Tensor, aten.add_.Tensor})
+
+MULTIPLICATIONS: Final[Targets] = frozenset({aten.mul.Tensor, aten.mul_.Tensor})
+
+# -- What only moves numbers -----------------------------------------------------------------------
+
+RESHAPES: Final[Targets] = frozenset({
+    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.squeeze.default,
+    aten.squeeze.dim, aten.squeeze.dims})
+"""The same numbers in the same order; not those that only add dimensions (`UNFLATTENINGS`)."""
+
+UNFLATTENINGS: Final[Targets] = frozenset({aten.unsqueeze.default, aten.unflatten.int})
+PERMUTATIONS: Final[Targets] = frozenset({aten.permute.default, aten.transpose.int})
+COPIES: Final[Targets] = frozenset({aten.clone.default, aten.contiguous.default})
+DROPOUTS: Final[Targets] = frozenset({aten.dropout.default, aten.dropout_.default})
+CASTS: Final[Targets] = frozenset({aten.to.dtype, aten._to_copy.default})
+SLICES: Final[Targets] = frozenset({aten.slice.Tensor, aten.select.int})
+
+SPLITS: Final[Targets] = frozenset({
+    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int})
+"""One tensor into several, each of which a ``getitem`` takes."""
+
+PADS: Final[Targets] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
+
+ITEM: Final = operator.getitem
+
+# -- Quantization ----------------------------------------------------------------------------------
+
+QUANTIZE: Final = quantized.quantize_per_tensor.default
+DYNAMIC_QUANTIZE: Final = quantized.quantize_per_tensor.tensor
+DEQUANTIZE: Final = quantized.dequantize_per_tensor.default
+DYNAMIC_DEQUANTIZE: Final = quantized.dequantize_per_tensor.tensor
+QUANTIZE_CHANNELS: Final = quantized.quantize_per_channel.default
+DEQUANTIZE_CHANNELS: Final = quantized.dequantize_per_channel.default
+DEQUANTIZE_GROUPS: Final = quantized.dequantize_per_channel_group.default
+CHOOSE_GRID: Final = quantized.choose_qparams.tensor
+"""Scale and zero point of one input's own range; the ``.tensor`` overloads above read them."""
+
+QUANTIZERS: Final[Targets] = frozenset({QUANTIZE, DYNAMIC_QUANTIZE})
+"""Of activations."""
+
+STORED_DEQUANTIZERS: Final[Targets] = frozenset({DEQUANTIZE_CHANNELS, DEQUANTIZE_GROUPS})
+"""Of weights: their scales and zero points are stored tensors."""
+
+# -- Where things stand ----------------------------------------------------------------------------
+
+CHANNELS_FIRST: Final[Targets] = CONVOLUTIONS | CHANNEL_NORMS | POOLS
+"""They read and compute (N, C, ...)."""
+
+CHANNELS_LAST: Final[Targets] = FEATURE_NORMS | {LINEAR}
+"""They read and compute (N, ..., C)."""
+
+PRODUCTS_LAST: Final[Targets] = MATRIX_PRODUCTS | ADDED_PRODUCTS | {
+    LINEAR, BILINEAR, EINSUM, ATTENTION}
+"""What multiplies and has its outputs in the last dimension; `CONVOLUTIONS` in the second."""
+
+
+def names(targets: Iterable[Any]) -> frozenset[str]:
+    """The plain names of operators, which their overloads share: "conv2d", "add"."""
+    return frozenset(map(base_name, targets))
+
+
+def spatial_rank(target: Any) -> int:
+    """Over how many dimensions a convolution or a pooling slides: 2 for ``aten.conv2d.default``."""
+    return int(max(parameter.N for parameter in target._schema.arguments if parameter.N))
+
+
+def is_convolution(node: Node) -> bool:
+    """Whether a call is a convolution of any kind, the general one included."""
+    return node.target in CONVOLUTIONS or node.target is GENERAL_CONVOLUTION
+
+
+def is_transposed(node: Node) -> bool:
+    """Whether a call is a transposed convolution."""
+    return node.target in TRANSPOSED_CONVOLUTIONS or bool(argument(node, "transposed", False))
+
+
+def groups_of(node: Node) -> int:
+    """Groups of a convolution; 1 of any other call."""
+    return int(argument(node, "groups", 1))
+
+
+def output_dim(node: Node) -> int:
+    """The dimension of a layer's weight that has its outputs; inputs have the other of 0 and 1.
+
+    Example:
+        >>> graph = torch.fx.Graph()
+        >>> x, w = graph.placeholder("x"), graph.placeholder("w")
+        >>> output_dim(graph.call_function(aten.conv_transpose2d.input, (x, w)))
+        1
+    """
+    return int(is_transposed(node))
+
+
+def factors(node: Node) -> tuple[Any, Any]:
+    """The two tensors that a matrix product multiplies, left and right."""
+    left, right = _FACTORS[base_name(node.target)]
+    return argument(node, left), argument(node, right)
+
+
+def weight_argument(node: Node) -> str | None:
+    """The name of the argument that holds a layer's weight, or a product's right factor."""
+    factor = _FACTORS.get(base_name(node.target))
+    if factor is not None:
+        return factor[1]
+    return "weight" if takes(node, "weight") else None
