@@ -16,7 +16,7 @@ from torch import Tensor
 
 import edgewright as ew
 from edgewright.exporters import to_onnx
-from edgewright.quantization import place
+from edgewright.quantization import place, resolve
 from edgewright.runtime import OnnxEngine
 from quantise_operators import UnfusedEngine, count_operators, fused_share
 from quantise_zoo_models import Inputs, build, noise
@@ -122,7 +122,7 @@ def _task(program: ew.Program, seed: int) -> ew.Task:
 
 def _layers(program: ew.Program, quantised: ew.Program, config: ew.Quantization) -> dict[str, Any]:
     """How many layers compute on integers, and why the others do not."""
-    kept = dict(place(program, config).kept)
+    kept = dict(place(program, resolve(config)).kept)
     layers = quantised.costs().layers
     for layer in layers:
         if layer.bits == 32:

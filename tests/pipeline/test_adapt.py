@@ -31,10 +31,9 @@ def stored_bytes(program: ew.Program, bits: dict[str, float]) -> float:
 
 
 SCHEMES = [
-    {}, {"weights": 4}, {"weights": 4, "ends": None}, {"weights": 2, "granularity": "tensor"},
+    {}, {"weights": 4}, {"weights": 4, "first_last_bits": None}, {"weights": 2, "granularity": "per_tensor"},
     {"weights": 4, "layers": {"two": None, "head": Precision(weights=2)}},
-    {"operators": ("linear",), "weights": 4, "mode": "weight_only", "granularity": "group",
-     "ends": None},
+    {"operators": ("linear",), "weights": 4, "activations": None, "granularity": ew.PerGroup(), "first_last_bits": None},
 ]
 
 
@@ -53,7 +52,7 @@ def test_the_bits_are_those_that_quantising_leaves(
         for name, bits in layers.items()}
 
 
-@pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"mode": "weight_only"}])
+@pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"activations": None}])
 def test_the_energy_is_that_of_the_quantised_program(
         scheme: dict[str, object], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
@@ -87,7 +86,7 @@ def test_few_bits_leave_more_channels(trained_program: ew.Program) -> None:
     whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
     ratios = [planned(trained_program, budget, **scheme) for scheme in (
-        {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "ends": None})]
+        {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "first_last_bits": None})]
     assert ratios[0] > ratios[1] > ratios[2] > ratios[3] >= PRUNING.ratio
 
 

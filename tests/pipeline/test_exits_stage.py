@@ -79,7 +79,7 @@ def test_refinements_that_lower_the_accuracy_are_left_out(
         return ew.quantize(program, task, config, **settings)
 
     monkeypatch.setattr("edgewright.pipeline._stages.quantize", spoilt)
-    recipe = Recipe(quantize=ew.Quantization(equalize=True, calibration_samples=64))
+    recipe = Recipe(quantize=ew.Quantization(method=ew.PTQ(equalize=True), calibration_samples=64))
     stages = Stages(trained_program, quadrant_task, recipe, (), 0,
                     RunDirectory.open(tmp_path, {}), Narrator(quiet=True))
     record = stages.run().records[-1]

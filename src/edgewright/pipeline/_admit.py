@@ -8,7 +8,7 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._scheme import scheme_at_first
 from edgewright.program import Program
-from edgewright.quantization import check_scheme, place
+from edgewright.quantization import place, resolve
 from edgewright.task import Task
 from edgewright.training import check_program, check_trainable
 
@@ -47,5 +47,4 @@ def admit_scheme(program: Program, recipe: Recipe) -> None:
     """
     scheme = scheme_at_first(recipe, program)
     if scheme is not None:
-        check_scheme(scheme)
-        place(program, scheme)
+        place(program, resolve(scheme))

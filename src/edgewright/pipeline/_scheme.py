@@ -13,37 +13,35 @@ from edgewright.exits import head_tensors
 from edgewright.graph import FLOAT_BITS, match_tensors, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
-from edgewright.quantization import Quantization, float_share, place
+from edgewright.quantization import PTQ, Nearest, Quantization, float_share, place, resolve
 
 
 def scheme_note(config: Quantization) -> str:
     """How a scheme finds its integers, in words.
 
     Example:
-        >>> scheme_note(Quantization(rounding="adaround"))
+        >>> scheme_note(Quantization(method=PTQ(rounding="adaround")))
         'static ptq (adaround), ranges by mse'
-        >>> scheme_note(Quantization(method="qat", ranges="percentile"))
+        >>> scheme_note(Quantization(method="qat", range_estimator="percentile"))
         'static qat (lsq), ranges by percentile (99.99 %)'
     """
-    learnt = config.quantizer if config.method == "qat" else config.rounding
-    detail = "" if learnt == "nearest" else f" ({learnt})"
-    share = f" ({config.percentile:g} %)" if config.ranges == "percentile" else ""
+    mode = "weight-only" if config.activations is None else config.activations.mode
     chosen = "" if config.mixed is None else f", bits chosen by {config.mixed.method}"
-    return (f"{config.mode.replace('_', '-')} {config.method}{detail}, "
-            f"ranges by {config.ranges}{share}{chosen}")
+    return f"{mode} {config.method}, ranges by {config.range_estimator}{chosen}"
 
 
 def refinements(config: Quantization) -> str:
     """What a scheme does so that post-training quantization loses less, in words; may be empty.
 
     Example:
-        >>> refinements(Quantization(equalize=True, rounding="adaround"))
+        >>> refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
         'equalize and rounding by adaround'
     """
-    if config.method == "qat":
+    method = config.method
+    if not isinstance(method, PTQ):
         return ""
-    found = [name for name in ("equalize", "correct_bias") if getattr(config, name)]
-    found += [f"rounding by {config.rounding}"] * (config.rounding != "nearest")
+    found = [name for name in ("equalize", "correct_bias") if getattr(method, name)]
+    found += [f"rounding by {method.rounding}"] * (not isinstance(method.rounding, Nearest))
     return " and ".join(found)
 
 
@@ -51,7 +49,7 @@ def without_refinements(config: Quantization) -> Quantization | None:
     """The scheme without them; None where it has none."""
     if not refinements(config):
         return None
-    return config.replace(equalize=False, correct_bias=False, rounding="nearest")
+    return config.replace(method=PTQ())
 
 
 def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
@@ -93,7 +91,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     tensors = _only_stored(after)
     if tensors:
         counted = ", ".join(filter(None, [counted, f"{tensors} only stored as integers"]))
-    kept = place(before, config).kept
+    kept = place(before, resolve(config)).kept
     share = float_share(after, kept)
     if share.is_real:
         return counted, str(share)

@@ -25,7 +25,7 @@ from edgewright.pipeline._scheme import (
 from edgewright.pipeline._verdicts import Verdicts
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
-from edgewright.quantization import Quantization, quantize
+from edgewright.quantization import PTQ, Quantization, quantize
 from edgewright.task import Task, seeded
 from edgewright.training import Objective, Progress, evaluate_module
 
@@ -236,6 +236,7 @@ class Stages:
         return evaluate_module(program.module(), self.task.val)[-1]
 
     def _objective(self, config: WeightPruning | EarlyExits | Quantization | None) -> Objective:
-        training = None if config is None else config.training
+        asks = config.method if isinstance(config, Quantization) else config
+        training = None if asks is None or isinstance(asks, PTQ) else asks.training
         return objective_for(self.original, self.recipe.distillation,
                              training.label_smoothing if training else 0.0)

@@ -11,28 +11,28 @@ from torch.fx import Interpreter
 
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
-from edgewright.quantization.scheme._config import Precision, Quantization
 from edgewright.quantization.simulation._simulate import simulate
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
 
 def quantised(program, x, **settings):
     """A simulation whose ranges are the extremes, and the calls of its quantised layers."""
-    config = Quantization(ranges="minmax", **settings)
-    placement = place(program, config)
+    scheme = resolve(Quantization(range_estimator="minmax", **settings))
+    placement = place(program, scheme)
     simulation = simulate(program, placement)
     state = simulation.state()
     for point in placement.weights:
-        observer = make_observer(config, point.grid)
+        observer = make_observer(scheme.range_estimator, point.grid)
         observer.update(state[point.tensor])
         simulation.weights[point.tensor].set_range(*observer.range())
         simulation.weights[point.tensor].mode = "quantize"
     for point in placement.activations:
         quantizer = simulation.activations[point.name]
-        quantizer.observer, quantizer.mode = make_observer(config, point.grid), "observe"
+        quantizer.observer, quantizer.mode = make_observer(scheme.range_estimator, point.grid), "observe"
     with torch.no_grad():
         simulation.module(x)
     for quantizer in simulation.activations.values():
@@ -140,7 +140,7 @@ def test_low_bits_gain_accuracy(colour_task):
     train(net, colour_task, Training(epochs=8, batch_size=32, lr=0.05), LabelLoss())
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
     x = colour_task.train.example(256)[0]
-    settings = {"weights": 3, "granularity": "tensor", "ends": None}
+    settings = {"weights": 3, "granularity": "per_tensor", "first_last_bits": None}
     plain, _ = quantised(program, x, **settings)
     corrected, _ = quantised(program, x, **settings)
     correct_bias(corrected, program.module(), [(batch,) for batch in x.split(64)])

@@ -14,7 +14,7 @@ from edgewright.quantization.simulation._dynamic import DynamicQuantizer
 from edgewright.runtime import OnnxEngine
 
 GRID = Grid(8, signed=False, symmetric=False, role="activation")
-DYNAMIC = Quantization(mode="dynamic")
+DYNAMIC = Quantization(activations="dynamic")
 ops = torch.ops.quantized_decomposed
 
 
