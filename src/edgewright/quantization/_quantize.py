@@ -69,7 +69,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         progress: Shows ``qat``'s progress.
 
     Raises:
-        UsageError: The program is quantised already, the scheme breaks a rule of its target or
+        UsageError: The program is quantized already, the scheme breaks a rule of its target or
             fits no layer, a pattern matches nothing, or there is no task where one is needed.
         DataError: The data does not fit the program or holds NaN.
         ModelError: There is neither a task nor a batch norm; or a loss is looked at (``qat``,

@@ -95,8 +95,8 @@ DIMS = {"conv2d": 1, "conv2d_1": 1, "conv2d_2": 1, "linear": -1, "linear_1": -1}
 
 def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
     original = folded.module()
-    fast, layers = quantised(folded, data, weights=4, granularity="tensor")
-    slow, _ = quantised(folded, data, weights=4, granularity="tensor")
+    fast, layers = quantised(folded, data, weights=4, granularity="per_tensor")
+    slow, _ = quantised(folded, data, weights=4, granularity="per_tensor")
     assert set(layers) == set(DIMS)
     before = {name: bias.clone() for name, bias in biases_of(fast, DIMS).items()}
     correct_bias(fast, original, [(data,)])
@@ -109,8 +109,8 @@ def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
 
 def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded, data):
     original = folded.module()
-    fast, _ = quantised(folded, data, weights=3, granularity="tensor")
-    slow, _ = quantised(folded, data, weights=3, granularity="tensor")
+    fast, _ = quantised(folded, data, weights=3, granularity="per_tensor")
+    slow, _ = quantised(folded, data, weights=3, granularity="per_tensor")
     before = mean_errors(fast, original, data, DIMS)
     correct_bias(fast, original, [(batch,) for batch in data.split(16)])
     corrected_layer_by_layer(slow, original, data, DIMS)
@@ -125,7 +125,7 @@ def test_uneven_batches_count_by_their_samples(folded, data):
     original = folded.module()
     results = []
     for batches in (data.split(90), data.split(16)):
-        module, _ = quantised(folded, data, weights=3, granularity="tensor")
+        module, _ = quantised(folded, data, weights=3, granularity="per_tensor")
         correct_bias(module, original, [(batch,) for batch in batches])
         results.append(mean_errors(module, original, data, DIMS)["conv2d"])
     assert [float(left.abs().max()) < 1e-5 for left in results] == [True, True]
@@ -229,7 +229,7 @@ def test_an_added_bias_takes_no_other_tensors_name():
 def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared):
     program = add_biases(shared)
     x = torch.randn(64, 2, 8)
-    module, layers = quantised(program, x, weights=3, granularity="tensor")
+    module, layers = quantised(program, x, weights=3, granularity="per_tensor")
     assert layers == ["conv1d", "linear", "linear_1", "linear_2"]
     dims = {"conv1d": 1, "linear": -1, "linear_1": -1, "linear_2": -1}
     correct_bias(module, program.module(), [(x,)])
