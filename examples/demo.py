@@ -26,8 +26,8 @@ RECIPE = ew.Recipe(
     recover=ew.Training(epochs=40, batch_size=64, lr=0.05, augment=False),
     exits=ew.EarlyExits(count=2, max_drop=0.0, training=ew.Training(
         epochs=15, batch_size=64, lr=0.02, augment=False)),
-    quantize=ew.Quantization(method="qat", training=ew.Training(
-        epochs=3, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False)),
+    quantize=ew.Quantization(method=ew.QAT(training=ew.Training(
+        epochs=3, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False))),
 )
 
 

@@ -80,8 +80,8 @@ def measure(arguments: argparse.Namespace, samples: int) -> dict[str, Any]:
         pass
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident_bytes("VmRSS")
-    ew.quantize(program, task, ew.Quantization(ranges=arguments.ranges,
-                                               calibration_samples=samples), seed=SEED)
+    ew.quantize(program, task, ew.Quantization(
+        range_estimator=arguments.ranges, calibration_samples=samples), seed=SEED)
     peak = resident_bytes("VmHWM")
     return {"samples": samples, "before_bytes": before, "peak_bytes": peak,
             "extra_bytes": peak - before}

@@ -33,9 +33,9 @@ from edgewright.exporters import to_onnx
 from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.measure import machine
 from edgewright.program import fold_batch_norm
+from edgewright.quantization import Precision, resolve
 from edgewright.quantization.mixed._mixed import choose_precisions
 from edgewright.quantization.mixed._sensitivity import sensitivities
-from edgewright.quantization.scheme._config import Precision
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.runtime import OnnxEngine
 from edgewright.task import load_model, load_task
@@ -88,7 +88,7 @@ def sensitivity(program: ew.Program, task: ew.Task, *, seed: int) -> dict[str, A
     """By how much the loss rises with one layer at so many bits, everything else as it was."""
     mixed = MixedPrecision(size=size_limit(program))
     precisions = [Precision(weights=bits) for bits in mixed.weights]
-    rises = sensitivities(fold_batch_norm(program), task, ew.Quantization(),
+    rises = sensitivities(fold_batch_norm(program), task, resolve(ew.Quantization()),
                           dict.fromkeys(weights_of(program), precisions), mixed, seed)
     return {layer: {str(precision.weights): rise for precision, rise in by_bits.items()}
             for layer, by_bits in rises.items()}
@@ -101,7 +101,8 @@ def measure(program: ew.Program, task: ew.Task, *, name: str, seed: int) -> dict
         limits = {key: size_limit(program) if value == "average" else value
                   for key, value in MIXED[name].items()}
         mixed = MixedPrecision.model_validate(limits)
-        config = config.replace(layers=choose_precisions(program, task, config, mixed, seed))
+        scheme = choose_precisions(program, task, resolve(config.replace(mixed=mixed)), seed)
+        config = config.replace(layers=dict(scheme.layers))
     quantized = ew.quantize(program, task, config, seed=seed)
     engine = OnnxEngine(to_onnx(quantized))
     hits = [engine.run(tuple(value.numpy() for value in batch.inputs))[0].argmax(1)
@@ -119,10 +120,11 @@ def size_limit(program: ew.Program) -> float:
 
 
 def average(program: ew.Program, bits: dict[str, Any], config: ew.Quantization) -> float:
-    """Bits per weight; the layers at either end have ``config.ends`` at least."""
+    """Bits a weight; the layers at either end have ``config.first_last_bits`` at least."""
     shapes = weights_of(program)
     ends = {next(iter(shapes)), next(reversed(shapes))}
-    usual = {name: max(config.weights, (config.ends or 0) * (name in ends)) for name in shapes}
+    usual = {name: max(config.weights, (config.first_last_bits or 0) * (name in ends))
+             for name in shapes}
     had = {name: bits.get(name, usual[name]) or FLOAT_BITS for name in shapes}
     entries = sum(shape.numel() for shape in shapes.values())
     return sum(had[name] * shape.numel() for name, shape in shapes.items()) / entries

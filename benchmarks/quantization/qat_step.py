@@ -25,6 +25,7 @@ from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.capture import trainable
 from edgewright.measure import compare_latency, machine, pinned
+from edgewright.quantization import resolve
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.simulation._simulate import simulate
@@ -33,8 +34,8 @@ from edgewright.task import load_model
 SEED, ROUNDS, WARMUP, BATCH = 0, 30, 3, 128
 OURS = {
     "W8A8 lsq": ew.Quantization(method="qat"),
-    "W8A8 lsq+": ew.Quantization(method="qat", quantizer="lsq+"),
-    "W8A8 pact": ew.Quantization(method="qat", quantizer="pact"),
+    "W8A8 lsq+": ew.Quantization(method=ew.QAT(quantizer="lsq+")),
+    "W8A8 pact": ew.Quantization(method=ew.QAT(quantizer="pact")),
     "W4A4 lsq": ew.Quantization(method="qat", weights=4, activations=4),
 }
 
@@ -73,9 +74,12 @@ def main() -> None:
 def fake_quantized(program: ew.Program, config: ew.Quantization,
                    images: torch.Tensor) -> nn.Module:
     """The program with quantizers at work, their ranges taken from one batch."""
-    simulation = simulate(program, place(program, config), config.quantizer)
+    scheme = resolve(config)
+    learns = scheme.method.quantizer if isinstance(scheme.method, ew.QAT) else "nothing"
+    simulation = simulate(program, place(program, scheme), learns)
     for quantizer in simulation.quantizers:
-        quantizer.observer, quantizer.mode = make_observer(config, quantizer.grid), "observe"
+        quantizer.observer = make_observer(scheme.range_estimator, quantizer.grid)
+        quantizer.mode = "observe"
     with torch.no_grad():
         simulation.module(images)
     for quantizer in simulation.quantizers:

@@ -52,7 +52,7 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value):
     lambda value, fields: value.__replace__(**fields),
 ], ids=["replace", "model_copy", "copy.replace"])
 @pytest.mark.parametrize(("value", "fields", "error", "message"), [
-    (Quantization(), {"weights": 17}, UsageError, "quantisation to 17 bits is not supported"),
+    (Quantization(), {"weights": 17}, UsageError, "quantization to 17 bits is not supported"),
     (Quantization(), {"weigths": 4}, UsageError,
      "Quantization has no field 'weigths'; did you mean 'weights'?"),
     (Quantization(), {"layers": {"a": {"weights": 17}}}, UsageError, "Precision: weights: .* got 17"),

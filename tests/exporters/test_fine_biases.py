@@ -27,7 +27,7 @@ def made():
 
 def quantized(made, bits):
     program, task, _ = made
-    return ew.quantize(program, task, ew.Quantization(weights=bits, activations=bits, ends=None))
+    return ew.quantize(program, task, ew.Quantization(weights=bits, activations=bits, first_last_bits=None))
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(4, 8), (3, 16), (2, 32)])
@@ -73,7 +73,7 @@ def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made, si
     with torch.no_grad():
         net[0].weight.mul_(size)
     task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
-    config = ew.Quantization(weights=4, ends=None)
+    config = ew.Quantization(weights=4, first_last_bits=None)
     program = ew.quantize(ew.Program.capture(net, x[:2]), task, config)
     stored = on_the_grid_of_products(program).state_dict()
     assert {name for name, value in stored.items() if value.dtype == torch.int8} == {
@@ -95,7 +95,7 @@ def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made):
     x = torch.randn(64, 4)
     task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
     program = ew.quantize(ew.Program.capture(Net(), x[:2]), task, ew.Quantization(
-        weights=4, ends=None))
+        weights=4, first_last_bits=None))
     fine = on_the_grid_of_products(program)
     assert fine.state_dict()["layer.weight_x8"].shape == (3,)
     assert torch.equal(fine.run(x), program.run(x))

@@ -19,7 +19,7 @@ def whole_recipe() -> Recipe:
     """Every stage, briefly."""
     return Recipe(name="short", prune=ew.ChannelPruning(ratio=0.4), recover=SHORT,
                   exits=ew.EarlyExits(count=1, max_drop=0.05, training=SHORT),
-                  quantize=ew.Quantization(method="qat", training=SHORT, calibration_samples=64))
+                  quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 
 
 @pytest.fixture(scope="session")

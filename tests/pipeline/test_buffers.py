@@ -34,9 +34,9 @@ TRAINING = ew.Training(epochs=1, batch_size=16, accelerator="cpu")
 PASSES = {
     "fit": lambda p, t: ew.fit(p, t, TRAINING),
     "static": ew.quantize,
-    "dynamic": lambda p, t: ew.quantize(p, None, ew.Quantization(mode="dynamic")),
-    "weight_only": lambda p, t: ew.quantize(p, None, ew.Quantization(mode="weight_only")),
-    "qat": lambda p, t: ew.quantize(p, t, ew.Quantization(method="qat", training=TRAINING)),
+    "dynamic": lambda p, t: ew.quantize(p, None, ew.Quantization(activations="dynamic")),
+    "weight_only": lambda p, t: ew.quantize(p, None, ew.Quantization(activations=None)),
+    "qat": lambda p, t: ew.quantize(p, t, ew.Quantization(method=ew.QAT(training=TRAINING))),
     "weights": lambda p, t: ew.prune_weights(p, t, ew.WeightPruning(training=TRAINING)),
     "channels": lambda p, t: ew.prune(p, t, ew.ChannelPruning(ratio=0.5, target="channels",
                                                               round_to=1)),

@@ -324,7 +324,7 @@ def test_recipes_round_trip_through_yaml(whole_recipe: Recipe, tmp_path: Path) -
     ("prune: {ratio: 2}", "ChannelPruning: ratio: Input should be less than 1, got 2"),
     ("prunes: {}", "prunes: Extra inputs are not permitted"),
     ("prune: [", "cannot read the recipe"),
-    ("quantize: {weights: 5}", "quantisation to 5 bits is not supported"),
+    ("quantize: {weights: 5}", "quantization to 5 bits is not supported"),
 ])
 def test_bad_recipes_are_refused(content: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"

@@ -114,7 +114,7 @@ def test_movement_of_what_does_not_move_is_refused(program, task):
 
 
 def test_qat_learns_steps_for_weights_that_stay(program, task):
-    config = ew.Quantization(method="qat", training=TRAINING, ends=None)
+    config = ew.Quantization(method=ew.QAT(training=TRAINING), first_last_bits=None)
     result = ew.quantize(program, task, config).state_dict()
     stored = result["bins.weight"].float() * result["bins.weight_scale"][:, None]
     weight = program.state_dict()["bins.weight"]

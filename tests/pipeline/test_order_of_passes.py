@@ -31,7 +31,7 @@ REFUSED = {
     ("quantize", "weights"): "weights of a quantised program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
     ("quantize", "exits"): "exits cannot be added to a quantised program; add them before quant",
-    ("quantize", "quantize"): "quantised already; quantise the one in floating point",
+    ("quantize", "quantize"): "quantized already; quantize the one in floating point",
 }
 
 
@@ -93,8 +93,8 @@ def test_all_of_them_in_a_row(chain: Chain, quadrant_task: Task) -> None:
 
 
 @pytest.mark.parametrize("config", [
-    {}, {"weights": 4, "ends": 4}, {"rounding": "adaround", "rounding_steps": 50},
-    {"equalize": True, "correct_bias": True}, {"method": "qat", "training": BRIEF},
+    {}, {"weights": 4, "first_last_bits": 4}, {"method": ew.PTQ(rounding=ew.AdaRound(50))},
+    {"method": ew.PTQ(equalize=True, correct_bias=True)}, {"method": ew.QAT(training=BRIEF)},
 ])
 def test_weights_that_are_zero_stay_zero(config: dict[str, object], chain: Chain,
                                          quadrant_task: Task) -> None:
@@ -118,8 +118,7 @@ def test_training_keeps_its_teacher_in_integers(chain: Chain, quadrant_task: Tas
 
 
 def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> None:
-    scheme = ew.Quantization(weights=4, activations=4, method="qat", training=BRIEF,
-                             calibration_samples=64)
+    scheme = ew.Quantization(weights=4, activations=4, method=ew.QAT(training=BRIEF), calibration_samples=64)
     program = ew.quantize(chain("exits", "prune"), quadrant_task, scheme,
                           objective=objective_for(chain()))
     assert accuracy(program, quadrant_task) > 0.95

@@ -20,7 +20,7 @@ from edgewright.pipeline import Recipe
 from edgewright.program import Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weights
 from edgewright.pruning._gradual import GradualMask
-from edgewright.quantization import Quantization, quantize
+from edgewright.quantization import QAT, Quantization, quantize
 from edgewright.training import LabelLoss, Step, Training
 
 SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, accelerator="cpu")
@@ -203,11 +203,11 @@ def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_pat
     assert sparse_tensors(sparse.with_state(net.state_dict()).graph_module)
 
 
-@pytest.mark.parametrize("method", ["ptq", "qat"])
+@pytest.mark.parametrize("method", ["ptq", QAT(training=SHORT)], ids=["ptq", "qat"])
 def test_the_exported_file_holds_the_zeros(sparse, quadrant_task, method):
     before = zeros(sparse)
     tuned = fit(sparse, quadrant_task, SHORT)
-    config = Quantization(method=method, calibration_samples=64, training=SHORT)
+    config = Quantization(method=method, calibration_samples=64)
     quantized = quantize(tuned, quadrant_task, config)
     assert at_least(zeros(quantized), of=before)
     model = onnx.load_from_string(to_onnx(quantized))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.program import Program
-from edgewright.quantization import Quantization, quantize
+from edgewright.quantization import QAT, Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 
@@ -81,5 +81,5 @@ def net_class() -> type[Net]:
 
 @pytest.fixture(scope="session")
 def trained_quantization() -> Quantization:
-    return Quantization(method="qat", training=Training(epochs=2, batch_size=32, lr=0.01,
-                                                        weight_decay=1e-5))
+    return Quantization(method=QAT(training=Training(epochs=2, batch_size=32, lr=0.01,
+                                                        weight_decay=1e-5)))

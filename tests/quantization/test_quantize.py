@@ -11,7 +11,15 @@ from edgewright.errors import DataError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.program import Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, prune
-from edgewright.quantization import MixedPrecision, Quantization, quantize
+from edgewright.quantization import (
+    BRECQ,
+    PTQ,
+    QAT,
+    AdaRound,
+    MixedPrecision,
+    Quantization,
+    quantize,
+)
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
 
@@ -48,7 +56,7 @@ def test_calibrating_keeps_the_names_and_the_answers(small, small_quantized, col
 
 def test_weights_lie_on_symmetric_grids_of_their_channels(small, colour_task):
     floats = fold_batch_norm(small).state_dict()
-    quantized = quantize(small, colour_task, Quantization(ranges="minmax"))
+    quantized = quantize(small, colour_task, Quantization(range_estimator="minmax"))
     state = quantized.state_dict()
     layers = layers_of(quantized)
     assert list(layers) == [f"{name}.weight" for name in LAYERS]
@@ -127,8 +135,8 @@ def test_training_starts_from_a_bad_network_and_ends_better(colour_task, trained
     raw = Program.capture(nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
         torch.zeros(1, 3, 8, 8))
-    config = trained_quantization.replace(training=Training(
-        epochs=6, batch_size=16, lr=0.05))
+    config = trained_quantization.replace(method=QAT(training=Training(
+        epochs=6, batch_size=16, lr=0.05)))
     assert accuracy(quantize(raw, colour_task), colour_task) < 0.6
     assert accuracy(quantize(raw, colour_task, config), colour_task) > 0.8
 
@@ -155,16 +163,16 @@ def test_all_stages_compose(small, colour_task, trained_quantization, method, tm
 
 
 def test_a_quantised_program_is_refused(small_quantized, colour_task):
-    with pytest.raises(UsageError, match="the program is quantised already; quantise the one in "
+    with pytest.raises(UsageError, match="the program is quantized already; quantize the one in "
                                          "floating point"):
         quantize(small_quantized, colour_task)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"weights": 5}, "quantisation to 5 bits is not supported; weights and activations can have "
+    ({"weights": 5}, "quantization to 5 bits is not supported; weights and activations can have "
                      "8, 4, 3, 2, 1 bits"),
-    ({"activations": 16}, "quantisation to 16 bits is not supported"),
-    ({"weights": "eight"}, "quantisation to 'eight' bits is not supported"),
+    ({"activations": 16}, "quantization to 16 bits is not supported"),
+    ({"weights": "eight"}, "quantization to 'eight' bits is not supported"),
     ({"method": "magic"}, "Quantization: method: Input should be 'ptq' or 'qat', got 'magic'"),
     ({"calibration_samples": 0}, "Quantization: calibration_samples: Input should be greater "
                                  "than or equal to 1, got 0"),
@@ -180,11 +188,11 @@ def task_of(x, y):
 
 
 @pytest.mark.parametrize("config", [
-    Quantization(), Quantization(rounding="adaround", rounding_steps=2),
-    Quantization(correct_bias=True), Quantization(mode="weight_only", correct_bias=True),
-    Quantization(mode="weight_only", rounding="brecq", rounding_steps=2),
+    Quantization(), Quantization(method=PTQ(rounding=AdaRound(2))),
+    Quantization(method=PTQ(correct_bias=True)), Quantization(activations=None, method=PTQ(correct_bias=True)),
+    Quantization(activations=None, method=PTQ(rounding=BRECQ(2))),
     Quantization(mixed=MixedPrecision(size="9 kB", samples=16)),
-    Quantization(mode="weight_only", mixed=MixedPrecision(size="9 kB", samples=16)),
+    Quantization(activations=None, mixed=MixedPrecision(size="9 kB", samples=16)),
     Quantization(method="qat")], ids=range(8))
 def test_data_that_do_not_fit_are_refused(small, config):
     before = {name: value.clone() for name, value in small.state_dict().items()}
@@ -208,8 +216,8 @@ def test_fewer_samples_than_a_batch_are_enough(small, colour_task):
     few = Task((x, torch.arange(5) % 3), (x, torch.arange(5) % 3), colour_task.test)
     quantized = quantize(small, few)
     assert relative_error(small.run(x), quantized.run(x)) < 0.1
-    assert quantize(small, few, Quantization(method="qat", training=Training(
-        epochs=1, batch_size=64))).is_quantized
+    assert quantize(small, few, Quantization(method=QAT(training=Training(
+        epochs=1, batch_size=64)))).is_quantized
 
 
 def test_without_data_ranges_come_from_the_norms(small, colour_task):
@@ -223,8 +231,8 @@ def test_without_data_ranges_come_from_the_norms(small, colour_task):
 
 def test_a_scheme_that_fits_nothing_says_why(small, colour_task):
     with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
-                                         r"nothing to quantise: stem, one, two and 2 more "
-                                         r"\(layers says so of"):
+                                         r"nothing to quantize: stem, one, two and 2 more "
+                                         r"\(excluded by the `layers` pattern"):
         quantize(small, colour_task, Quantization(layers={"*": None}))
     with pytest.raises(UsageError, match="layers='stm' matches no layer; near names: stem"):
         quantize(small, colour_task, Quantization(layers={"stm": None}))

@@ -67,7 +67,7 @@ def test_every_pass_refuses_them_before_it_works(kind, tmp_path):
         "fit": lambda: ew.fit(program, TASK, SHORT, checkpoint=tmp_path / "fit.ckpt"),
         "distil": lambda: ew.fit(program, TASK, SHORT, teacher=program),
         "cache": lambda: ew.fit(program, TASK, SHORT, teacher=program, cache=tmp_path / "cache"),
-        "qat": lambda: ew.quantize(program, TASK, ew.Quantization(method="qat", training=SHORT)),
+        "qat": lambda: ew.quantize(program, TASK, ew.Quantization(method=ew.QAT(training=SHORT))),
         "mixed": lambda: ew.quantize(program, TASK, ew.Quantization(
             mixed=MixedPrecision(size="1 kB"))),
         "prune": lambda: ew.prune(program, TASK),

@@ -166,8 +166,8 @@ def test_fit_and_qat_keep_what_they_were_given_where_training_harms():
     program = ew.Program.capture(module, task.train.example(2))
     harmful = Training(epochs=1, lr=50.0, accelerator="cpu", schedule="constant")
     assert torch.equal(ew.fit(program, task, harmful).state_dict()["weight"], module.weight)
-    scheme = {"ends": None, "calibration_samples": 64}
-    trained = ew.quantize(program, task, ew.Quantization(method="qat", training=harmful, **scheme))
+    scheme = {"first_last_bits": None, "calibration_samples": 64}
+    trained = ew.quantize(program, task, ew.Quantization(method=ew.QAT(training=harmful), **scheme))
     accuracy = (trained.run(*task.val.example(64)).argmax(1)
                 == task.val.labels()).float().mean()
     assert accuracy > 0.95

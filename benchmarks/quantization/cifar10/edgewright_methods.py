@@ -21,21 +21,21 @@ _ADAM: Final = {"optimizer": "adamw", "lr": 0.0025}
 # Below 8 bits the first and the last layer have 8, as in the papers that are compared with.
 OURS: Final[dict[str, dict[str, Any]]] = {
     "ours-w8a8-ptq": {},
-    "ours-w4a8-ptq": {"weights": 4, "rounding": "brecq"},
-    "ours-w8a8-qat": {"method": "qat", "training": _TRAINING | {"epochs": 1, "lr": 0.001}},
-    "ours-w4a4-qat": {"method": "qat", "weights": 4, "activations": 4,
-                      "training": _TRAINING | {"lr": 0.01}},
-    "ours-w2a2-qat": {"method": "qat", "weights": 2, "activations": 2,
-                      "training": _TRAINING | _ADAM},
-    "ours-binary-qat": {"method": "qat", "weights": 1, "activations": 1,
-                        "training": _TRAINING | _ADAM},
+    "ours-w4a8-ptq": {"weights": 4, "method": ew.PTQ(rounding="brecq")},
+    "ours-w8a8-qat": {"method": ew.QAT(training=_TRAINING | {"epochs": 1, "lr": 0.001})},
+    "ours-w4a4-qat": {"weights": 4, "activations": 4,
+                      "method": ew.QAT(training=_TRAINING | {"lr": 0.01})},
+    "ours-w2a2-qat": {"weights": 2, "activations": 2,
+                      "method": ew.QAT(training=_TRAINING | _ADAM)},
+    "ours-binary-qat": {"weights": 1, "activations": 1,
+                        "method": ew.QAT(training=_TRAINING | _ADAM)},
 }
 
 
 def quantize_ours(method: str, subject: Subject) -> Candidate:
     """One row of `OURS`; where it trains, the original is the teacher."""
     config = ew.Quantization(calibration_samples=SAMPLES, **OURS[method])
-    objective = objective_for(subject.program) if config.method == "qat" else None
+    objective = objective_for(subject.program) if isinstance(config.method, ew.QAT) else None
     since = time.perf_counter()
     program = ew.quantize(subject.program, subject.task, config, objective=objective,
                           seed=subject.seed)

@@ -19,7 +19,7 @@ from benchmarks.quantization.unfused_operators import UnfusedEngine, count_opera
 from benchmarks.quantization.zoo.models import Inputs, build, noise
 from benchmarks.quantization.zoo.per_operator import Nudged, compare_steps
 from edgewright.exporters import to_onnx
-from edgewright.quantization import place
+from edgewright.quantization import place, resolve
 from edgewright.runtime import OnnxEngine
 
 _CALIBRATION: Final = 64
@@ -122,7 +122,7 @@ def _task(program: ew.Program, seed: int) -> ew.Task:
 
 def _layers(program: ew.Program, quantized: ew.Program, config: ew.Quantization) -> dict[str, Any]:
     """How many layers compute on integers, and why the others do not."""
-    kept = dict(place(program, config).kept)
+    kept = dict(place(program, resolve(config)).kept)
     layers = quantized.costs().layers
     for layer in layers:
         if layer.bits == 32:

@@ -12,7 +12,7 @@ from edgewright.distill import Distillation
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits
 from edgewright.pruning import BlockPruning, ChannelPruning, WeightPruning
-from edgewright.quantization import Quantization
+from edgewright.quantization import QAT, Quantization
 from edgewright.training import Training
 
 
@@ -84,7 +84,7 @@ _PRUNING: Final = {"allocation": "solved", "compensate": True, "round_to": 16}
 _CLOSE: Final = 0.01
 
 RECIPES: Final = {
-    "fast": Recipe(name="fast", quantize=Quantization(method="ptq")),
+    "fast": Recipe(name="fast", quantize=Quantization()),
     "balanced": Recipe(
         name="balanced",
         prune=ChannelPruning(ratio=0.3, **_PRUNING),
@@ -97,7 +97,7 @@ RECIPES: Final = {
         prune=ChannelPruning(ratio=0.5, **_PRUNING),
         recover=Training(epochs=60, lr=0.1, warmup_epochs=1),
         exits=EarlyExits(count=2, training=Training(epochs=20, lr=0.05)),
-        quantize=Quantization(method="qat", training=Training(
-            epochs=10, lr=0.002, weight_decay=1e-5, clip_norm=1.0)),
+        quantize=Quantization(method=QAT(training=Training(
+            epochs=10, lr=0.002, weight_decay=1e-5, clip_norm=1.0))),
     ),
 }

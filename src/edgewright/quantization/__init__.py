@@ -1,25 +1,57 @@
 """Quantization, as quantize and dequantize nodes in the program."""
 
 from edgewright.quantization._quantize import quantize
+from edgewright.quantization.calibration import MSE, Entropy, MinMax, Percentile
+from edgewright.quantization.config import Quantization, resolve
 from edgewright.quantization.conversion import FloatShare, float_share
 from edgewright.quantization.placement import Placement, place
 from edgewright.quantization.scheme import (
+    BRECQ,
+    PTQ,
+    QAT,
+    AdaRound,
+    DynamicRange,
     Grid,
     MixedPrecision,
+    Nearest,
+    Observer,
+    PerChannel,
+    PerGroup,
+    PerTensor,
     Precision,
-    Quantization,
-    check_scheme,
+    RangeEstimator,
+    Scheme,
+    StaticRange,
+    TargetRules,
 )
 
 __all__ = [
+    "BRECQ",
+    "MSE",
+    "PTQ",
+    "QAT",
+    "AdaRound",
+    "DynamicRange",
+    "Entropy",
     "FloatShare",
     "Grid",
+    "MinMax",
     "MixedPrecision",
+    "Nearest",
+    "Observer",
+    "PerChannel",
+    "PerGroup",
+    "PerTensor",
+    "Percentile",
     "Placement",
     "Precision",
     "Quantization",
-    "check_scheme",
+    "RangeEstimator",
+    "Scheme",
+    "StaticRange",
+    "TargetRules",
     "float_share",
     "place",
     "quantize",
+    "resolve",
 ]

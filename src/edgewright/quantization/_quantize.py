@@ -23,11 +23,12 @@ from edgewright.quantization.calibration import (
     synthetic_inputs,
     training_inputs,
 )
+from edgewright.quantization.config import Quantization, resolve
 from edgewright.quantization.conversion import convert, float_share
 from edgewright.quantization.mixed import choose_precisions
 from edgewright.quantization.placement import Placement, place
 from edgewright.quantization.ptq import add_biases, correct_bias, equalize, learn_rounding
-from edgewright.quantization.scheme import RULES, Quantization, check_scheme
+from edgewright.quantization.scheme import PTQ, QAT, Nearest, Scheme
 from edgewright.quantization.simulation import (
     FreezeNorms,
     KeepGainsPositive,
@@ -49,9 +50,9 @@ Batches = Callable[[], Iterable[tuple[Tensor, ...]]]
 def quantize(program: Program, task: Task | None, config: Quantization | None = None, *,
              objective: Objective | None = None, seed: int = 0,
              checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
-    """Quantise a program's weights and activations.
+    """Quantize a program's weights and activations.
 
-    Ranges come from the training split. What is not quantised stays in floating point: the
+    Ranges come from the training split. What is not quantized stays in floating point: the
     model's outputs, and operators outside the runtime's integer kernels, whose weights are
     integers in the file alone. Where a twentieth of the stored bytes or more stays in floating
     point, a warning says which tensors and why. The program is left as it was. Two samples that
@@ -68,7 +69,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         progress: Shows ``qat``'s progress.
 
     Raises:
-        UsageError: The program is quantised already, the scheme breaks a rule of its target or
+        UsageError: The program is quantized already, the scheme breaks a rule of its target or
             fits no layer, a pattern matches nothing, or there is no task where one is needed.
         DataError: The data does not fit the program or holds NaN.
         ModelError: There is neither a task nor a batch norm; or a loss is looked at (``qat``,
@@ -86,48 +87,48 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         Weights alone, in four bits at the model's ends too; or ranges taken while running. Neither
         needs data:
 
-        >>> config = ew.Quantization(mode="weight_only", weights=4, ends=None)
+        >>> config = ew.Quantization(weights=4, activations=None, first_last_bits=None)
         >>> int(ew.quantize(program, None, config).state_dict()["weight"].abs().max()) <= 8
         True
-        >>> ew.quantize(program, None, ew.Quantization(mode="dynamic")).is_quantized
+        >>> ew.quantize(program, None, ew.Quantization(activations="dynamic")).is_quantized
         True
 
         One layer in three bits, rounded so that outputs stay close; or training in two bits:
 
-        >>> config = ew.Quantization(rounding="adaround", rounding_steps=9, layers={
+        >>> config = ew.Quantization(method=ew.PTQ(rounding=ew.AdaRound(steps=9)), layers={
         ...     "weight": ew.Precision(weights=3)})
         >>> ew.quantize(program, task, config).costs().layers[0].weight_bits
         3
-        >>> training = ew.Training(epochs=1, batch_size=16)
-        >>> config = ew.Quantization(method="qat", weights=2, activations=2, training=training)
+        >>> method = ew.QAT(training=ew.Training(epochs=1, batch_size=16))
+        >>> config = ew.Quantization(weights=2, activations=2, method=method)
         >>> ew.quantize(program, task, config).is_quantized
         True
     """
-    config = config or Quantization()
-    check_scheme(config)
+    scheme = resolve(config or Quantization())
     if program.is_quantized:
-        raise UsageError("the program is quantised already; quantise the one in floating point")
-    objective = objective or LabelLoss(config.training.label_smoothing)
-    _check_outputs(program, task, config, objective)
-    batches = _batches(program, task, config, seed)
-    if config.mixed is not None and task is not None:
-        config = config.replace(mixed=None, layers=choose_precisions(
-            program, task, config, config.mixed, seed))
-    program = _prepared(program, config)
-    placement = _placed(program, config)
-    quantized = _Quantized(program, placement, config, simulate(
-        program, placement, config.quantizer if config.method == "qat" else "nothing"))
+        raise UsageError("the program is quantized already; quantize the one in floating point")
+    method = scheme.method
+    objective = objective or LabelLoss(
+        method.training.label_smoothing if isinstance(method, QAT) else 0.0)
+    _check_outputs(program, task, scheme, objective)
+    batches = _batches(program, task, scheme, seed)
+    if task is not None:
+        scheme = choose_precisions(program, task, scheme, seed)
+    program = _prepared(program, scheme)
+    placement = _placed(program, scheme)
+    quantized = _Quantized(program, placement, scheme, simulate(
+        program, placement, method.quantizer if isinstance(method, QAT) else "nothing"))
     quantized.calibrate(batches)
-    if config.method == "ptq":
-        quantized.correct(batches, seed)
+    if isinstance(method, PTQ):
+        quantized.correct(method, batches, seed)
     elif task is not None:
         wanted = Constrained(
-            objective, (FreezeNorms(config.freeze_norms),
+            objective, (FreezeNorms(method.freeze_norms_after),
                               KeepGainsPositive(gains_of_layers(program).values())))
-        train(quantized.simulation.module, task, config.training, wanted, seed=seed,
+        train(quantized.simulation.module, task, method.training, wanted, seed=seed,
               checkpoint=checkpoint, progress=progress)
     converted = convert(program, placement, quantized.simulation,
-                        pool_rounding=RULES[config.target].pool_rounding)
+                        pool_rounding=scheme.target.pool_rounding)
     share = float_share(converted, placement.kept)
     if share.is_real:
         warnings.warn(f"after quantizing, {share}", stacklevel=2)
@@ -135,49 +136,50 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     return converted if shown is None else converted.with_examples(shown)
 
 
-def _check_outputs(program: Program, task: Task | None, config: Quantization,
+def _check_outputs(program: Program, task: Task | None, scheme: Scheme,
                    objective: Objective) -> None:
     """See that what is minimised, or measured for mixed precision, is made for the outputs."""
-    if task is None or (config.mixed is None and config.method != "qat"):
+    trains = isinstance(scheme.method, QAT)
+    if task is None or (scheme.mixed is None and not trains):
         return
     list(fitting(program.graph_module, [task.train.example(2)]))
-    if config.mixed is not None:
+    if scheme.mixed is not None:
         check_program(program, task)
-    if config.method == "qat":
+    if trains:
         check_program(program, task, objective)
 
 
-def _batches(program: Program, task: Task | None, config: Quantization, seed: int) -> Batches:
+def _batches(program: Program, task: Task | None, scheme: Scheme, seed: int) -> Batches:
     """What calibration looks at, as often as it looks."""
+    method, samples = scheme.method, scheme.calibration_samples
     if task is not None:
-        return lambda: fitting(program.graph_module, training_inputs(
-            task, config.calibration_samples, seed))
-    if config.method == "qat" or config.mixed is not None:
-        what = "training" if config.method == "qat" else "mixed precision"
+        return lambda: fitting(program.graph_module, training_inputs(task, samples, seed))
+    if isinstance(method, QAT) or scheme.mixed is not None:
+        what = "training" if isinstance(method, QAT) else "mixed precision"
         raise UsageError(f"{what} needs labelled data; give a task, or calibrate without one by "
                          "method='ptq' and mixed=None")
-    if config.mode != "static" and config.rounding == "nearest" and not config.correct_bias:
+    if (scheme.mode != "static" and isinstance(method.rounding, Nearest)
+            and not method.correct_bias):
         return tuple  # nothing is looked at
-    made = list(synthetic_inputs(program, min(config.calibration_samples, _SYNTHETIC), seed))
+    made = list(synthetic_inputs(program, min(samples, _SYNTHETIC), seed))
     return lambda: made
 
 
-def _prepared(program: Program, config: Quantization) -> Program:
-    """What is quantised: batch norms fold first, unless they are still to be trained."""
-    if config.method == "qat" and not config.power_of_two:
-        return orient_norms(program)
+def _prepared(program: Program, scheme: Scheme) -> Program:
+    """What is quantized: batch norms fold first, unless they are still to be trained."""
+    method = scheme.method
+    if isinstance(method, QAT):
+        return fold_batch_norm(program) if scheme.power_of_two else orient_norms(program)
     folded = fold_batch_norm(program)
-    if config.method == "qat":
-        return folded
-    folded = equalize(folded) if config.equalize else folded
-    return add_biases(folded) if config.correct_bias else folded
+    folded = equalize(folded) if method.equalize else folded
+    return add_biases(folded) if method.correct_bias else folded
 
 
-def _placed(program: Program, config: Quantization) -> Placement:
-    placement = place(program, config)
+def _placed(program: Program, scheme: Scheme) -> Placement:
+    placement = place(program, scheme)
     if not placement.weights:
         raise UsageError("the scheme fits no layer of the program, so there is nothing to "
-                         f"quantise: {kept_words(placement.kept)}")
+                         f"quantize: {kept_words(placement.kept)}")
     return placement
 
 
@@ -188,29 +190,28 @@ class _Quantized:
 
     program: Program
     placement: Placement
-    config: Quantization
+    scheme: Scheme
     simulation: Simulation
 
     def calibrate(self, batches: Batches) -> None:
         """Set every range: the weights' from themselves, the activations' from the inputs."""
-        config, simulation = self.config, self.simulation
-        calibrate_weights(simulation, config)
-        if config.method == "qat":
+        scheme, simulation = self.scheme, self.simulation
+        calibrate_weights(simulation, scheme.range_estimator)
+        if isinstance(scheme.method, QAT):
             tensors = simulation.state()
             for name, quantizer in simulation.weights.items():
                 if quantizer.grid.bits < _WHOLE and quantizer.grid.symmetric:
                     quantizer.set_from(tensors[name])
-        calibrate_activations(simulation, config, batches())
+        calibrate_activations(simulation, scheme.range_estimator, batches())
 
-    def correct(self, batches: Batches, seed: int) -> None:
+    def correct(self, method: PTQ, batches: Batches, seed: int) -> None:
         """Choose roundings and biases by what comes out."""
-        config, simulation = self.config, self.simulation
+        simulation = self.simulation
         simulation.module.requires_grad_(requires_grad=False)
-        if config.rounding != "nearest":
+        if not isinstance(method.rounding, Nearest):
             learn_rounding(self.program, self.placement, simulation, self._held(batches()),
-                           by_block=config.rounding == "brecq", steps=config.rounding_steps,
-                           seed=seed)
-        if config.correct_bias:
+                           method.rounding, seed=seed)
+        if method.correct_bias:
             correct_bias(simulation.module, self.program.graph_module, batches())
 
     def _held(self, batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -111,7 +111,7 @@ def test_linear_layers_among_floats_are_stored_as_integers(target, translate, en
                                                            images, as_task):
     torch.manual_seed(0)
     program = Program.capture(Floats(bias).eval(), images[:2])
-    scheme = Quantization(target=target, weights=bits, ends=None)
+    scheme = Quantization(target=target, weights=bits, first_last_bits=None)
     program = quantize(program, as_task(images), scheme)
     content = translate(program)
     weights = 192 * 64 + 64 * 100
@@ -124,7 +124,7 @@ def test_linear_layers_among_floats_are_stored_as_integers(target, translate, en
 
 @needs("litert")
 def test_weights_alone_are_stored_as_integers_for_litert(blocks, images):
-    program = quantize(blocks, None, Quantization(target="litert", mode="weight_only"))
+    program = quantize(blocks, None, Quantization(target="litert", activations=None))
     have, = LiteRtEngine(to_litert(program)).run((images.numpy(),))
     assert np.allclose(have, program.run(images).numpy(), rtol=1e-4, atol=1e-5)
 

@@ -33,7 +33,7 @@ class Layers(nn.Module):
 def program() -> Program:
     torch.manual_seed(0)
     captured = Program.capture(Layers().eval(), torch.zeros(2, 3, 8, 8))
-    return quantize(captured, None, Quantization(target="litert", mode="weight_only"))
+    return quantize(captured, None, Quantization(target="litert", activations=None))
 
 
 def test_weights_are_known_in_every_order_a_file_has(program):

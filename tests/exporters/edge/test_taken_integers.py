@@ -14,7 +14,7 @@ from edgewright.quantization import Quantization
 EDGE = ("executorch", "litert")
 
 
-def quantized(target: str, mode: str) -> ew.Program:
+def quantized(target: str, activations: object) -> ew.Program:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
     images, labels = torch.rand(24, 3, 8, 8), torch.arange(24) % 3
@@ -22,7 +22,7 @@ def quantized(target: str, mode: str) -> ew.Program:
     task = ew.Task(split, split, (images[:8] / 2, labels[:8]))
     program = ew.Program.capture(model.eval(), images[:1])
     return ew.quantize(program, task,
-                       Quantization.model_validate({"target": target, "mode": mode}))
+                       Quantization.model_validate({"target": target, "activations": activations}))
 
 
 @pytest.mark.parametrize("made_for", ["onnxruntime", "onnxruntime-arm", "openvino"])
@@ -32,7 +32,7 @@ def test_unsigned_activations_are_refused_by_name(
     with pytest.raises(ModelError, match=(
             rf"quantized for another target than '{target}': its activations are uint8 .* takes "
             rf"int8 ones; quantize the program in floating point with target='{target}'")):
-        ew.export(quantized(made_for, "static"), target, tmp_path / "model")
+        ew.export(quantized(made_for, 8), target, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
 
@@ -44,20 +44,20 @@ def test_ranges_of_each_input_are_refused_by_name(made_for: str, tmp_path: Path)
 
 @pytest.mark.parametrize("made_for", EDGE)
 def test_signed_activations_go_to_onnx(made_for: str, tmp_path: Path) -> None:
-    assert ew.export(quantized(made_for, "static"), "onnx", tmp_path / "model.onnx").exists()
+    assert ew.export(quantized(made_for, 8), "onnx", tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("target", EDGE)
 def test_weights_in_groups_are_refused_by_name(target: Literal["executorch", "litert"],
                                                tmp_path: Path) -> None:
     program = ew.Program.capture(nn.Linear(64, 3).eval(), torch.zeros(1, 64))
-    groups = ew.quantize(program, None, Quantization(mode="weight_only", granularity="group"))
+    groups = ew.quantize(program, None, Quantization(activations=None, granularity=ew.PerGroup()))
     with pytest.raises(ModelError, match=r"groups of its weights have scales .* per tensor or ch"):
         ew.export(groups, target, tmp_path / "model")
 
 
 def test_weights_with_zero_points_are_refused_by_name(tmp_path: Path) -> None:
     program = ew.Program.capture(nn.Linear(64, 3).eval(), torch.zeros(1, 64))
-    affine = ew.quantize(program, None, Quantization(mode="weight_only", affine_weights=True))
+    affine = ew.quantize(program, None, Quantization(activations=None, affine_weights=True))
     with pytest.raises(ModelError, match=r"weights have zero points .* takes symmetric ones"):
         ew.export(affine, "executorch", tmp_path / "model")

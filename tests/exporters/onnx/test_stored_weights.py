@@ -15,7 +15,7 @@ from torch import nn
 
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
-from edgewright.quantization import Quantization, quantize
+from edgewright.quantization import PerGroup, Quantization, quantize
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 
@@ -81,13 +81,12 @@ def optimised(model, path):
     return onnx.load(path).graph
 
 
-@pytest.mark.parametrize(("kind", "mode"), [
-    (nn.GRU, "static"), (nn.GRU, "dynamic"), (nn.GRU, "weight_only"), (nn.LSTM, "static"),
-    (nn.RNN, "weight_only")])
-def test_a_recurrent_network_is_a_third_in_every_mode(kind, mode):
+@pytest.mark.parametrize(("kind", "activations"), [
+    (nn.GRU, 8), (nn.GRU, "dynamic"), (nn.GRU, None), (nn.LSTM, 8), (nn.RNN, None)])
+def test_a_recurrent_network_is_a_third_in_every_mode(kind, activations):
     torch.manual_seed(0)
     program = Program.capture(Words(kind), IDS[:2])
-    quantized = quantize(program, TASK, Quantization(mode=mode))
+    quantized = quantize(program, TASK, Quantization(activations=activations))
     model = to_onnx(quantized)
     assert len(model) < 0.43 * program.costs().weight_bytes
     if kind is not nn.RNN:  # whose steps torch writes one by one
@@ -108,12 +107,12 @@ def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path):
     assert all(name in names for node in gru for name in node.input[1:3])
 
 
-@pytest.mark.parametrize(("mode", "bits"), [
-    ("static", 8), ("dynamic", 8), ("weight_only", 8), ("weight_only", 4)])
-def test_a_tied_table_is_in_the_file_once(mode, bits):
+@pytest.mark.parametrize(("activations", "bits"), [
+    (8, 8), ("dynamic", 8), (None, 8), (None, 4)])
+def test_a_tied_table_is_in_the_file_once(activations, bits):
     torch.manual_seed(0)
     program = Program.capture(Tied(), IDS[:2])
-    quantized = quantize(program, TASK, Quantization(mode=mode, weights=bits, ends=None))
+    quantized = quantize(program, TASK, Quantization(activations=activations, weights=bits, first_last_bits=None))
     model = to_onnx(quantized)
     assert stored(model)["INT8"] < 200 * 32 + 1000
     assert stored(model)["INT4"] == 0
@@ -133,8 +132,8 @@ READERS = [
     (lambda w, x: w[x.argmax(-1)], (64, 16)),
 ]
 SETTINGS = [
-    {}, {"weights": 4, "ends": None}, {"affine_weights": True}, {"granularity": "tensor"},
-    {"granularity": "group", "group_size": 16}]
+    {}, {"weights": 4, "first_last_bits": None}, {"affine_weights": True}, {"granularity": "per_tensor"},
+    {"granularity": PerGroup(16)}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -142,7 +141,7 @@ def test_what_reads_a_weight_computes_the_program_s_numbers(settings):
     torch.manual_seed(0)
     x = torch.randn(4, 16, 16)
     program = Program.capture(Readers(READERS), x[:2])
-    quantized = quantize(program, None, Quantization(mode="weight_only", **settings))
+    quantized = quantize(program, None, Quantization(activations=None, **settings))
     model = to_onnx(quantized)
     assert stored(model)["FLOAT"] < program.costs().weight_bytes / 8
     found = OnnxEngine(model).run((x.numpy(),))

@@ -28,7 +28,7 @@ def test_few_bits_leave_more_channels(trained_program: ew.Program) -> None:
     whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
     ratios = [planned(trained_program, budget, **scheme) for scheme in (
-        {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "ends": None})]
+        {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "first_last_bits": None})]
     assert ratios[0] > ratios[1] > ratios[2] > ratios[3] >= PRUNING.ratio
 
 

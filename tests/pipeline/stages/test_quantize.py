@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import edgewright as ew
@@ -47,11 +48,11 @@ class Chain(nn.Module):
 
 @pytest.mark.parametrize(("settings", "words"), [
     ({}, "static ptq, ranges by mse"),
-    ({"mode": "weight_only", "ranges": "minmax"}, "weight-only ptq, ranges by minmax"),
-    ({"rounding": "brecq"}, "static ptq (brecq), ranges by mse"),
-    ({"method": "qat", "quantizer": "pact", "ranges": "entropy"},
+    ({"activations": None, "range_estimator": "minmax"}, "weight-only ptq, ranges by minmax"),
+    ({"method": ew.PTQ(rounding="brecq")}, "static ptq (brecq), ranges by mse"),
+    ({"method": ew.QAT(quantizer="pact"), "range_estimator": "entropy"},
      "static qat (pact), ranges by entropy"),
-    ({"ranges": "percentile", "percentile": 99.9}, "static ptq, ranges by percentile (99.9 %)"),
+    ({"range_estimator": ew.Percentile(99.9)}, "static ptq, ranges by percentile (99.9 %)"),
     ({"mixed": MixedPrecision(size="1 kB")}, "static ptq, ranges by mse, bits chosen by loss"),
 ])
 def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
@@ -63,15 +64,16 @@ def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
     ({"weights": 4}, ("W8A8 of 2 layers, W4A8 of 2 layers",)),
     ({"layers": {"one": precision(4), "two": None}},
      ("W8A8 of 2 layers, W4A8 of 1 layer",
-      "9.28 kB of the 13.8 kB stored (67%) stay in floating point: two (9.22 kB: layers says so of "
-      "'two'); two.bias (64 B: a bias, or a vector that is added or multiplied in floating point)")),
-    ({"operators": ("linear",), "mode": "weight_only"},
+      "9.28 kB of the 13.8 kB stored (67%) stay in floating point: two (9.22 kB: excluded by "
+      "the `layers` pattern 'two'); two.bias (64 B: a bias, or a vector that is added or "
+      "multiplied in floating point)")),
+    ({"operators": ("linear",), "activations": None},
      ("W8A32 of 1 layer",
       "19.2 kB of the 20.3 kB stored (95%) stay in floating point: one, two, stem (19 kB: operators "
       "leaves out convolution); one.bias, two.bias, stem.bias and 1 more (208 B: a bias, or a vector "
       "that is added or multiplied in floating point)")),
     ({"layers": {"stem": None}},
-     ("W8A8 of 3 layers", "in floating point: stem (layers says so of 'stem')")),
+     ("W8A8 of 3 layers", "in floating point: stem (excluded by the `layers` pattern 'stem')")),
 ])
 def test_bits_and_what_stays(settings: dict[str, object], notes: tuple[str, ...],
                              trained_program: ew.Program, quadrant_task: Task) -> None:
@@ -87,7 +89,7 @@ def test_of_many_layers_that_stay_the_first_are_named() -> None:
     config = ew.Quantization(layers={"[0-4]": None}, calibration_samples=32)
     after = ew.quantize(program, Task((x, x.argmax(1)), test=(x[:9], x[:9].argmax(1))), config)
     assert precision_notes(program, after, config)[1] == (
-        "in floating point: 0, 1, 2 and 2 more (layers says so of '[0-4]')")
+        "in floating point: 0, 1, 2 and 2 more (excluded by the `layers` pattern '[0-4]')")
 
 
 def test_the_notes_are_in_the_record_and_on_stderr(
@@ -142,7 +144,7 @@ def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadra
 @pytest.mark.parametrize(("settings", "message"), [
     ({"layers": {"haed": precision(4)}}, "layers='haed' matches no layer; near names: head"),
     ({"layers": {"exits.0": precision(4)}}, "layers='exits.0' matches no layer"),
-    ({"granularity": "group"}, "rule "),
+    ({"granularity": ew.PerGroup()}, "rule "),
 ])
 def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
         settings: dict[str, object], message: str, trained_net: nn.Module, quadrant_task: Task,
@@ -186,12 +188,33 @@ def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
 def test_recipes_with_every_kind_of_scheme_survive_yaml(tmp_path: Path) -> None:
     recipe = Recipe(quantize=ew.Quantization(
         weights=4, layers={"stem": None, "block*": precision(2, 4), "head": precision(8, None)},
-        mixed=MixedPrecision(size="20 kB", bit_ops=0.5, weights=(8, 4, None)), ends=None,
-        operators=("linear",), method="qat", quantizer="lsq+", training=ONCE))
+        mixed=MixedPrecision(size="20 kB", bit_ops=0.5, weights=(8, 4, None)),
+        first_last_bits=None, operators=("linear",), activations="dynamic",
+        granularity=ew.PerGroup(64), range_estimator=ew.Percentile(99.9),
+        method=ew.QAT(quantizer="lsq+", training=ONCE)))
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
     assert Recipe.load(file) == recipe
     assert list(Recipe.load(file).quantize.layers) == ["stem", "block*", "head"]
+
+
+@pytest.mark.parametrize(("settings", "written"), [
+    ({}, {"activations": 8, "granularity": "per_channel", "target": "onnxruntime",
+          "range_estimator": "mse"}),
+    ({"granularity": ew.PerGroup(64), "activations": None},
+     {"granularity": {"per_group": 64}, "activations": None}),
+    ({"activations": ew.StaticRange(4, symmetric=True)},
+     {"activations": {"static": {"bits": 4, "symmetric": True}}}),
+    ({"range_estimator": ew.Percentile(99.9)}, {"range_estimator": {"percentile": 99.9}}),
+    ({"method": ew.PTQ(rounding=ew.BRECQ(500))}, {"method": {"ptq": {
+        "equalize": False, "correct_bias": False, "rounding": {"brecq": 500}}}}),
+])
+def test_settings_are_written_by_name(settings: dict[str, object],
+                                      written: dict[str, object]) -> None:
+    recipe = Recipe(quantize=ew.Quantization(**settings))
+    found = yaml.safe_load(recipe.to_yaml())["quantize"]
+    assert {name: found[name] for name in written} == written
+    assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "thorough"])
@@ -207,13 +230,13 @@ def test_refinements_that_lower_the_accuracy_are_left_out(
         monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(program: ew.Program, task: Task, config: ew.Quantization,
                **settings: Any) -> ew.Program:
-        if config.equalize:  # as if it had made the ranges worse
+        if config.method.equalize:  # as if it had made the ranges worse
             program = program.with_state({name: value * 0 if value.is_floating_point() else value
                                           for name, value in program.state_dict().items()})
         return ew.quantize(program, task, config, **settings)
 
     monkeypatch.setattr("edgewright.pipeline.stages._quantize.quantize", spoilt)
-    recipe = Recipe(quantize=ew.Quantization(equalize=True, calibration_samples=64))
+    recipe = Recipe(quantize=ew.Quantization(method=ew.PTQ(equalize=True), calibration_samples=64))
     results = run_stages(StageContext(trained_program, quadrant_task, recipe, 0,
                                       RunDirectory.open(tmp_path, {}), RunLog(quiet=True)))
     record = results.records[-1]

@@ -13,10 +13,9 @@ from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
 
 SCHEMES = [
-    {}, {"weights": 4}, {"weights": 4, "ends": None}, {"weights": 2, "granularity": "tensor"},
+    {}, {"weights": 4}, {"weights": 4, "first_last_bits": None}, {"weights": 2, "granularity": "per_tensor"},
     {"weights": 4, "layers": {"two": None, "head": Precision(weights=2)}},
-    {"operators": ("linear",), "weights": 4, "mode": "weight_only", "granularity": "group",
-     "ends": None},
+    {"operators": ("linear",), "weights": 4, "activations": None, "granularity": ew.PerGroup(), "first_last_bits": None},
 ]
 
 
@@ -35,7 +34,7 @@ def test_the_bits_are_those_that_quantising_leaves(
         for name, bits in layers.items()}
 
 
-@pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"mode": "weight_only"}])
+@pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"activations": None}])
 def test_the_energy_is_that_of_the_quantised_program(
         scheme: dict[str, object], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)

@@ -20,7 +20,7 @@ SHORT = Training(epochs=2, batch_size=32, lr=0.02, augment=False)
 WEIGHTS = ew.WeightPruning(sparsity=0.8, every=2, training=SHORT)
 RECIPE = Recipe(name="sparse", weights=WEIGHTS,
                 exits=ew.EarlyExits(count=1, max_drop=0.05, training=SHORT),
-                quantize=ew.Quantization(method="qat", training=SHORT, calibration_samples=64))
+                quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 
 
 def compress(net: nn.Module, task: Task, out: Path, recipe: Recipe) -> Result:

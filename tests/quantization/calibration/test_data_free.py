@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
-from edgewright.quantization import Quantization
+from edgewright.quantization import Quantization, resolve
 from edgewright.quantization.calibration import (
     calibrate,
     make_observer,
@@ -62,14 +62,15 @@ def test_the_seed_decides(small):
 
 
 def test_int8_without_data_is_as_good_as_with(small, colour_task):
-    config = Quantization()
+    scheme = resolve(Quantization())
     accuracy = {}
     for name, batches in {"real": training_inputs(colour_task, 256),
                           "synthetic": synthetic_inputs(small, 64)}.items():
-        simulation = simulate(small, place(small, config))
+        simulation = simulate(small, place(small, scheme))
         quantizers = {**simulation.weights, **simulation.activations}
         for quantizer in quantizers.values():
-            quantizer.observer, quantizer.mode = make_observer(config, quantizer.grid), "observe"
+            quantizer.observer, quantizer.mode = make_observer(
+                scheme.range_estimator, quantizer.grid), "observe"
         calibrate(simulation.module, quantizers, batches)
         accuracy[name] = evaluate_module(simulation.module, colour_task.test)[0]
     assert accuracy["synthetic"] >= accuracy["real"] - 0.01

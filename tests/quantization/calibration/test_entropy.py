@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewright.quantization import Quantization
+from edgewright.quantization import Entropy
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.scheme._grid import Grid
 
@@ -15,7 +15,7 @@ SMOOTHING = 1e-4
 
 
 def found(x: Tensor, grid: Grid) -> tuple[float, float]:
-    observer = make_observer(Quantization(ranges="entropy"), grid)
+    observer = make_observer(Entropy(), grid)
     observer.update(x)
     low, high = observer.range()
     return float(low), float(high)
@@ -92,7 +92,6 @@ def test_the_zeros_of_a_rectifier_do_not_decide():
 
 def test_weights_keep_their_extremes():
     x = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
-    observer = make_observer(Quantization(ranges="entropy"),
-                             Grid(8, True, True, axis=0, role="weight"))
+    observer = make_observer(Entropy(), Grid(8, True, True, axis=0, role="weight"))
     observer.update(x)
     assert torch.equal(observer.range()[1], x.amax(1))

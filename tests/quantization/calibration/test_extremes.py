@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import torch
 
-from edgewright.quantization import Quantization
+from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.scheme._grid import Grid
 
 
 def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    observer = make_observer(Quantization(ranges="minmax"), grid)
+    observer = make_observer(MinMax(), grid)
     for x in tensors:
         observer.update(x)
     return observer.range()

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import typing
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
-from edgewright.quantization import Quantization
+from edgewright.quantization import MSE, Entropy, MinMax, Observer, Percentile, RangeEstimator
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 
-RULES = typing.get_args(Quantization.model_fields["ranges"].annotation)
+
+@dataclass(frozen=True)
+class Mine:
+    """An estimator of a user's own: weights keep their extremes, activations are clipped."""
+
+    percent: float = 99.0
+
+    def observer(self, grid: Grid) -> Observer:
+        if grid.role == "weight":
+            return MinMax().observer(grid)
+        return Percentile(self.percent).observer(grid)
+
+
+ESTIMATORS = {"minmax": MinMax(), "percentile": Percentile(), "mse": MSE(), "entropy": Entropy(),
+              "a user's own": Mine()}
 GRIDS = {
     "activation": Grid(8, signed=False, symmetric=False, role="activation"),
     "activation, symmetric": Grid(8, signed=False, symmetric=True, role="activation"),
@@ -57,21 +71,26 @@ VALUES = {
     "needs a gradient": noise(4, 8).requires_grad_(),
 }
 
-every_rule = pytest.mark.parametrize("ranges", RULES)
+every_rule = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
 every_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 
 
-def found(x: Tensor, ranges: str, grid: Grid) -> tuple[Tensor, Tensor]:
-    observer = make_observer(Quantization(ranges=ranges), grid)
+def found(x: Tensor, estimator: RangeEstimator, grid: Grid) -> tuple[Tensor, Tensor]:
+    observer = make_observer(estimator, grid)
     observer.update(x)
     return observer.range()
 
 
 @every_rule
+def test_every_estimator_is_one(estimator):
+    assert isinstance(estimator, RangeEstimator)
+
+
+@every_rule
 @every_grid
 @pytest.mark.parametrize("x", VALUES.values(), ids=VALUES)
-def test_a_range_is_finite_and_contains_zero(x, ranges, grid):
-    low, high = found(x, ranges, grid)
+def test_a_range_is_finite_and_contains_zero(x, estimator, grid):
+    low, high = found(x, estimator, grid)
     shape = () if grid.axis is None else (x.shape[grid.axis],)
     if grid.group is not None:
         shape = (*x.shape[:-1], x.shape[-1] // grid.group)
@@ -96,8 +115,8 @@ def test_a_range_is_finite_and_contains_zero(x, ranges, grid):
 
 @every_rule
 @every_grid
-def test_a_quantiser_has_a_positive_scale_even_for_zeros(ranges, grid):
-    low, high = found(torch.zeros(4, 8), ranges, grid)
+def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator, grid):
+    low, high = found(torch.zeros(4, 8), estimator, grid)
     quantizer = FakeQuantizer(grid, tuple(low.shape))
     quantizer.set_range(low, high)
     assert (quantizer.scale > 0).all()
@@ -107,83 +126,83 @@ def test_a_quantiser_has_a_positive_scale_even_for_zeros(ranges, grid):
 
 
 @every_rule
-def test_one_number_is_its_own_range(ranges):
+def test_one_number_is_its_own_range(estimator):
     for grid in (GRIDS["activation"], GRIDS["activation, symmetric"]):
         for x in (torch.tensor(5.0), torch.tensor([5.0])):
-            low, high = found(x, ranges, grid)
+            low, high = found(x, estimator, grid)
             assert (low, high) == (0, pytest.approx(5.0, rel=0.02))
 
 
 @every_rule
 @every_grid
-def test_an_empty_tensor_adds_nothing(ranges, grid):
-    observer = make_observer(Quantization(ranges=ranges), grid)
+def test_an_empty_tensor_adds_nothing(estimator, grid):
+    observer = make_observer(estimator, grid)
     observer.update(torch.zeros(0, 8))
     with pytest.raises(DataError, match=r"no number was seen.*show calibration data"):
         observer.range()
     observer.update(noise(4, 8))
     observer.update(torch.zeros(0, 8))
-    assert all(map(torch.equal, observer.range(), found(noise(4, 8), ranges, grid)))
+    assert all(map(torch.equal, observer.range(), found(noise(4, 8), estimator, grid)))
 
 
 @every_rule
 @every_grid
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_refused(ranges, grid, wrong):
+def test_numbers_that_are_not_finite_are_refused(estimator, grid, wrong):
     x = noise(4, 8)
     x[2, 3] = x[0, 0] = wrong
-    observer = make_observer(Quantization(ranges=ranges), grid)
+    observer = make_observer(estimator, grid)
     with pytest.raises(DataError, match=r"2 of 32 numbers are NaN or infinite.*remove"):
         observer.update(x)
 
 
 @every_rule
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_binary_activation_has_two_levels(ranges, signed):
+def test_a_binary_activation_has_two_levels(estimator, signed):
     grid = Grid(1, signed, symmetric=True, role="activation")
-    low, high = found(torch.tensor([1.0, 1.0, 3.0, 3.0]), ranges, grid)
+    low, high = found(torch.tensor([1.0, 1.0, 3.0, 3.0]), estimator, grid)
     assert (low, high) == (1, 3)
 
 
 @every_rule
-def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(ranges):
+def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(estimator):
     """It is no stream of activations: entropy does not clip it, and no histogram blurs it."""
     x = noise(40, 8).exp()
-    row = found(x.reshape(1, -1), ranges, GRIDS["channels"])
-    assert [float(side) for side in found(x, ranges, GRIDS["weight"])] == [*map(float, row)]
+    row = found(x.reshape(1, -1), estimator, GRIDS["channels"])
+    assert [float(side) for side in found(x, estimator, GRIDS["weight"])] == [*map(float, row)]
 
 
 def test_groups_have_to_divide_the_inputs():
     with pytest.raises(UsageError, match=r"groups of 4 do not divide the 6 inputs.*\(2, 6\)"):
-        found(torch.ones(2, 6), "mse", GRIDS["groups"])
+        found(torch.ones(2, 6), MSE(), GRIDS["groups"])
 
 
 @every_rule
 @pytest.mark.parametrize("name", ["activation", "activation, symmetric", "activation, 2 bits"])
-def test_batches_and_their_order_leave_no_trace(ranges, name):
+def test_batches_and_their_order_leave_no_trace(estimator, name):
     x = noise(999) * 10
-    observer = make_observer(Quantization(ranges=ranges), GRIDS[name])
+    observer = make_observer(estimator, GRIDS[name])
     for part in x.sort(descending=True).values.split(100):
         observer.update(part)
-    assert all(map(torch.equal, observer.range(), found(x, ranges, GRIDS[name])))
+    assert all(map(torch.equal, observer.range(), found(x, estimator, GRIDS[name])))
 
 
 @every_rule
 @every_grid
-def test_a_weight_may_be_shown_again(ranges, grid):
-    observer = make_observer(Quantization(ranges=ranges), grid)
+def test_a_weight_may_be_shown_again(estimator, grid):
+    observer = make_observer(estimator, grid)
     for _ in range(3):
         observer.update(noise(4, 8))
-    assert all(map(torch.equal, observer.range(), found(noise(4, 8), ranges, grid)))
+    assert all(map(torch.equal, observer.range(), found(noise(4, 8), estimator, grid)))
 
 
 @every_rule
 @pytest.mark.parametrize("name", ["channels", "channels, affine", "channels, 1 bit"])
-def test_a_channel_is_as_it_would_be_alone(ranges, name):
+def test_a_channel_is_as_it_would_be_alone(estimator, name):
     """Rows do not see each other, whatever their sizes."""
     x = noise(3, 40) * torch.tensor([[1.0], [1e-3], [1e4]])
-    low, high = found(x, ranges, GRIDS[name])
+    low, high = found(x, estimator, GRIDS[name])
     for row in range(3):
-        alone = found(x[row:row + 1], ranges, GRIDS[name])
+        alone = found(x[row:row + 1], estimator, GRIDS[name])
         assert torch.allclose(torch.stack([low[row:row + 1], high[row:row + 1]]),
                               torch.stack(alone), rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewright.quantization import Quantization
+from edgewright.quantization import Percentile
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.calibration._histogram import BINS
 from edgewright.quantization.scheme._grid import Grid
@@ -14,7 +14,7 @@ CHANNELS = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
 
 
 def found(x: Tensor, percentile: float, grid: Grid) -> tuple[Tensor, Tensor]:
-    observer = make_observer(Quantization(ranges="percentile", percentile=percentile), grid)
+    observer = make_observer(Percentile(percentile), grid)
     observer.update(x)
     return observer.range()
 

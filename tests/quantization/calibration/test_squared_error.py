@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewright.quantization import Quantization
+from edgewright.quantization import MSE
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
@@ -48,7 +48,7 @@ def test_no_range_is_much_better(kind, grid):
     x = samples(kind)
     best = reference(x, grid)
     for axis, role in ((None, grid.role), (0, "weight")):
-        observer = make_observer(Quantization(ranges="mse"),
+        observer = make_observer(MSE(),
                                  dataclasses.replace(grid, axis=axis, role=role))
         observer.update(x if axis is None else x[None])
         low, high = (side.reshape(()) for side in observer.range())
@@ -59,7 +59,7 @@ def test_the_range_is_that_of_these_bits():
     x = samples("normal")
     highs = []
     for bits in (2, 4, 8):
-        observer = make_observer(Quantization(ranges="mse"), Grid(bits, signed=True, symmetric=True,
+        observer = make_observer(MSE(), Grid(bits, signed=True, symmetric=True,
                                                                   narrow=True, role="activation"))
         observer.update(x)
         highs.append(float(observer.range()[1]))
@@ -71,10 +71,10 @@ def test_groups_have_ranges_of_their_own():
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     x[0, 4:] *= 100
     grid = Grid(4, signed=True, symmetric=True, axis=0, group=4, role="weight")
-    observer = make_observer(Quantization(ranges="mse"), grid)
+    observer = make_observer(MSE(), grid)
     observer.update(x)
     low, high = observer.range()
-    single = make_observer(Quantization(ranges="mse"), dataclasses.replace(grid, group=None))
+    single = make_observer(MSE(), dataclasses.replace(grid, group=None))
     single.update(x.reshape(4, 4))
     assert torch.equal(low.flatten(), single.range()[0])
     assert torch.equal(high.flatten(), single.range()[1])

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.errors import DataError, UsageError
-from edgewright.quantization import Quantization
+from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 from edgewright.task import Task
 
-MINMAX = Quantization(ranges="minmax")
+MINMAX = MinMax()
 
 
 def task_of(train: int, shape: tuple[int, ...] = (3,)) -> Task:

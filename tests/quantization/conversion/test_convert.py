@@ -11,7 +11,15 @@ from torch import nn
 
 from edgewright.exporters import to_onnx
 from edgewright.program import Program, fold_batch_norm
-from edgewright.quantization import Precision, Quantization, place, quantize
+from edgewright.quantization import (
+    PTQ,
+    Precision,
+    Quantization,
+    StaticRange,
+    place,
+    quantize,
+    resolve,
+)
 from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
 from edgewright.quantization.conversion._convert import convert
 from edgewright.quantization.simulation._norm_freezing import orient_norms
@@ -40,18 +48,19 @@ def quantized_with(model, config=None, shape=(6,)):
 
 
 def calibrated(program, config, *inputs):
-    placement = place(program, config)
+    placement = place(program, resolve(config))
     simulation = simulate(program, placement)
-    calibrate_weights(simulation, config)
-    calibrate_activations(simulation, config, [inputs])
+    calibrate_weights(simulation, config.range_estimator)
+    calibrate_activations(simulation, config.range_estimator, [inputs])
     return placement, simulation
 
 
 @pytest.mark.parametrize(("config", "most"), [
     (Quantization(), 2e-3), (Quantization(affine_weights=True), 2e-3),
-    (Quantization(granularity="tensor"), 2e-3), (Quantization(symmetric=True), 2e-3),
-    (Quantization(weights=4, activations=4, ends=None), 0.05),  # biases have their coarse steps
-    (Quantization(mode="dynamic"), 1e-6), (Quantization(mode="weight_only", weights=2), 1e-6),
+    (Quantization(granularity="per_tensor"), 2e-3), (Quantization(
+        activations=StaticRange(symmetric=True)), 2e-3),
+    (Quantization(weights=4, activations=4, first_last_bits=None), 0.05),  # biases have their coarse steps
+    (Quantization(activations="dynamic"), 1e-6), (Quantization(activations=None, weights=2), 1e-6),
 ], ids=["int8", "affine", "tensor", "symmetric", "four bits", "dynamic", "weights only"])
 def test_the_program_computes_what_the_simulation_does(small, colour_task, config, most):
     folded = fold_batch_norm(small)
@@ -88,7 +97,7 @@ def test_a_bias_that_is_computed_stays_as_it_is(net):
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(F.linear(x, m.a.weight, x.mean(0))),
                 a=nn.Linear(6, 6), h=nn.Linear(6, 3))
-    for config in (Quantization(), Quantization(correct_bias=True), Quantization(mode="dynamic")):
+    for config in (Quantization(), Quantization(method=PTQ(correct_bias=True)), Quantization(activations="dynamic")):
         program, quantized, x = quantized_with(model, config)
         assert relative_error(program.run(x), quantized.run(x)) < 0.02
         assert relative_error(quantized.run(x), on_runtime(quantized, x)) < 2e-3
@@ -141,7 +150,7 @@ def test_a_bias_stays_a_parameter_whatever_it_is_called(net):
     layer.kernel, layer.offset = (nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)))
     model = net(lambda m, x: nn.functional.linear(x, m.layer.kernel, m.layer.offset), layer=layer)
     program = quantize(Program.capture(model, torch.zeros(2, 6)), None,
-                       Quantization(mode="weight_only"))
+                       Quantization(activations=None))
     assert [name for name, _ in program.graph_module.named_parameters()] == ["layer.offset"]
     assert {name for name, _ in program.graph_module.named_buffers()} == {
         "layer.kernel", "layer.kernel_scale", "layer.kernel_zero_point"}

@@ -11,7 +11,7 @@ from torch import nn
 from edgewright.program import Program
 from edgewright.quantization import Quantization, float_share, quantize
 
-ALONE = Quantization(mode="weight_only")
+ALONE = Quantization(activations=None)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_names_bytes_and_the_reason_are_told(program):
         result = quantize(program, None, config)
     (warning,) = caught
     assert str(warning.message).startswith("after quantizing, 6.67 kB of the ")
-    assert "stay in floating point: 0 (6.4 kB: layers says so of '0')" in str(warning.message)
+    assert "stay in floating point: 0 (6.4 kB: excluded by the `layers` pattern '0')" in str(warning.message)
     share = float_share(result, {"0.weight": "why not"})
     assert dict(share.tensors) == {"0.weight": 6400, "1.bias": 256, "3.bias": 12}
     assert share.reasons["0.weight"] == "why not"
@@ -46,4 +46,4 @@ def test_nothing_is_said_where_hardly_anything_stays(program):
 
 def test_a_target_that_stores_floats_says_so(program):
     with pytest.warns(UserWarning, match=r"0 \(6.4 kB: XNNPACK reads integer weights in kernels"):
-        quantize(program, None, Quantization(mode="dynamic", target="executorch"))
+        quantize(program, None, Quantization(activations="dynamic", target="executorch"))

@@ -10,9 +10,9 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program
+from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.mixed import _mixed
 from edgewright.quantization.mixed._mixed import choose_precisions
-from edgewright.quantization.scheme._config import Precision, Quantization
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimes
@@ -43,7 +43,12 @@ CHANNELS = {"stem.weight": 4, "body.weight": 4, "point.weight": 8, "head.weight"
 MACS = {"stem.weight": 72 * 36, "body.weight": 2 * 144 * 36, "point.weight": 32 * 36,
         "head.weight": 24}
 REST = 4 * 5  # of the offset
-SCHEME = Quantization(ends=None, ranges="minmax")
+SCHEME = Quantization(first_last_bits=None, range_estimator="minmax")
+
+
+def choose(program, task, config, mixed, **options):
+    """The bits by layer, as the scheme then has them."""
+    return choose_precisions(program, task, resolve(config.replace(mixed=mixed)), **options).layers
 
 
 def data(count, seed):
@@ -116,7 +121,7 @@ LIMITS = {
 @pytest.mark.parametrize("name", LIMITS)
 def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program, task, rises, name):
     mixed, cost, limit = LIMITS[name]
-    chosen = choose_precisions(program, task, SCHEME, mixed, timer=clock)
+    chosen = choose(program, task, SCHEME, mixed, timer=clock)
     assert list(chosen) == list(ENTRIES)
     assert cost(chosen) <= limit * (1 + 1e-9)
 
@@ -132,7 +137,7 @@ def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program, tas
 
 def test_several_limits_hold_together(program, task, rises):
     mixed = MixedPrecision(size=330, bit_ops=0.5, weights=(8, 4, 2), activations=(8, 4))
-    chosen = choose_precisions(program, task, SCHEME, mixed)
+    chosen = choose(program, task, SCHEME, mixed)
     assert size_bytes(chosen) <= 330
     assert bit_ops(chosen) <= 0.5 * bit_ops(EIGHT)
 
@@ -141,7 +146,7 @@ def test_named_layers_keep_their_bits_and_count(program, task, rises):
     mixed = MixedPrecision(size=460, weights=(8, 4, 2))
     config = SCHEME.replace(layers={"body": Precision(weights=8),
                                                   "head": None})
-    chosen = choose_precisions(program, task, config, mixed)
+    chosen = choose(program, task, config, mixed)
     assert list(chosen) == ["body", "head", "stem.weight", "point.weight"]
     assert config.layers.items() <= chosen.items()
     assert list(rises) == ["stem.weight", "point.weight"]
@@ -149,20 +154,20 @@ def test_named_layers_keep_their_bits_and_count(program, task, rises):
              "body.weight": Precision(weights=8), "head.weight": FLOAT}
     assert size_bytes(whole) <= 460 < size_bytes(EIGHT | {"head.weight": FLOAT})
     with pytest.raises(UsageError, match="the smallest that can be reached is size_bytes = 426"):
-        choose_precisions(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
+        choose(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
 
 
 def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program, task, rises):
     mixed = MixedPrecision(size=310, weights=(8, 4, 2))
-    chosen = choose_precisions(program, task, SCHEME.replace(ends=8), mixed)
+    chosen = choose(program, task, SCHEME.replace(first_last_bits=8), mixed)
     assert chosen["stem.weight"] == Precision()
     assert "stem.weight" not in rises
     assert chosen["body.weight"].weights < 8
 
 
 def test_without_static_activations_these_count_as_floating_point(program, task, rises):
-    config = SCHEME.replace(mode="weight_only")
-    chosen = choose_precisions(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
+    config = SCHEME.replace(activations=None)
+    chosen = choose(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
     spent = sum(MACS[name] * precision.weights * 32 for name, precision in chosen.items())
     assert spent <= 2.5 * bit_ops(EIGHT)
     assert {precision.weights for precision in chosen.values()} == {8, 4}
@@ -170,7 +175,7 @@ def test_without_static_activations_these_count_as_floating_point(program, task,
 
 def test_the_same_seed_chooses_the_same_from_what_is_measured(program, task):
     mixed = MixedPrecision(size=300, weights=(8, 4, 2), samples=16)
-    once, twice = (choose_precisions(program, task, SCHEME, mixed, seed=5) for _ in range(2))
+    once, twice = (choose(program, task, SCHEME, mixed, seed=5) for _ in range(2))
     assert once == twice
     assert size_bytes(once) <= 300
 
@@ -180,21 +185,21 @@ def test_a_limit_out_of_reach_names_what_can_be_reached(program, task, rises):
     with pytest.raises(UsageError, match=(
             rf"no choice of precisions holds size_bytes = 100 \(100 B\): the smallest that can be "
             rf"reached is size_bytes = {least:.0f} \({least:.0f} B\); raise the limit")):
-        choose_precisions(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
+        choose(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
 
 
 def test_what_the_target_cannot_have_is_refused_before_anything_is_measured(program, task):
     config = Quantization(target="litert")
     with pytest.raises(UsageError, match="rule litert/activation-bits"):
-        choose_precisions(program, task, config, MixedPrecision(bit_ops=0.5, activations=(8, 4)))
+        choose(program, task, config, MixedPrecision(bit_ops=0.5, activations=(8, 4)))
 
 
-@pytest.mark.parametrize("change", [{"mode": "weight_only"}, {"target": "litert"}])
+@pytest.mark.parametrize("change", [{"activations": None}, {"target": "litert"}])
 def test_a_latency_that_is_not_measured_so_is_refused(program, task, change):
-    with pytest.raises(UsageError, match=(r"latency=0.5 is measured with static ranges on ONNX "
-                                          r"Runtime; with mode='\w+' and target='\w+' limit size "
-                                          r"or bit_ops")):
-        choose_precisions(program, task, Quantization(**change),
+    with pytest.raises(UsageError, match=r"rule scheme/mixed-latency: mixed=.*latency=0.5.*, "
+                                         r"activations=.*, target='\w+'; latency is measured with "
+                                         r"static ranges on ONNX Runtime; limit size or bit_ops"):
+        choose(program, task, Quantization(**change),
                           MixedPrecision(latency=0.5, weights=(None, 8)))
 
 

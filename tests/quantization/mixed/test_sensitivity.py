@@ -11,9 +11,9 @@ from torch import nn
 
 from edgewright.errors import DataError, ModelError
 from edgewright.program import Program
+from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.mixed._hessian import average_hessian_traces
 from edgewright.quantization.mixed._sensitivity import sensitivities
-from edgewright.quantization.scheme._config import Precision, Quantization
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.task import Batch, Task
 
@@ -147,7 +147,8 @@ def test_an_operator_without_a_second_derivative_is_named():
 
 CANDIDATES = [Precision(weights=None, activations=None), Precision(weights=8),
               Precision(weights=2), Precision(weights=2, activations=2)]
-SCHEME = Quantization(ranges="minmax", granularity="tensor", operators=("linear",))
+CONFIG = Quantization(range_estimator="minmax", granularity="per_tensor", operators=("linear",))
+SCHEME = resolve(CONFIG)
 
 
 def halves(task):
@@ -189,7 +190,7 @@ def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net, program, 
     _, held = halves(task)
     before = loss_of(net, held)
     tried = dict.fromkeys(NAMES, CANDIDATES[1:3])
-    found = sensitivities(program, task, SCHEME.replace(mode="weight_only"), tried,
+    found = sensitivities(program, task, resolve(CONFIG.replace(activations=None)), tried,
                           MIXED["loss"])
     for name in NAMES:
         for precision, rise in found[name].items():
@@ -227,7 +228,7 @@ def test_activations_of_a_layer_are_those_it_reads_alone(net, program, task):
 def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net, program, task):
     shown, _ = halves(task)
     tried = {name: [Precision(weights=2)] for name in NAMES}
-    scheme = SCHEME.replace(mode="weight_only")
+    scheme = resolve(CONFIG.replace(activations=None))
     found = sensitivities(program, task, scheme, tried, MIXED["hessian"])
     for name in NAMES:
         error = weight_on_grid(net, name, 2) - net.get_parameter(name).detach()

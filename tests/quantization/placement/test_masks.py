@@ -11,7 +11,7 @@ from torch import nn
 
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
-from edgewright.quantization import Quantization, place, quantize
+from edgewright.quantization import Quantization, place, quantize, resolve
 from edgewright.quantization.placement._units import find_units
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
@@ -124,5 +124,5 @@ def test_a_rectified_sum_is_no_mask_whoever_reads_it():
             return self.c((self.a(x) + self.b(x)).relu().amax(1))
 
     program = Program.capture(Pooled(), torch.randn(2, 4, 6))
-    points = {point.name for point in place(program, Quantization()).activations}
+    points = {point.name for point in place(program, resolve(Quantization())).activations}
     assert {"linear", "linear_1", "relu"} <= points

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program
-from edgewright.quantization import Precision, Quantization, place
+from edgewright.quantization import PerGroup, Precision, Quantization, place, resolve
 
 
 class Residual(nn.Module):
@@ -41,7 +43,7 @@ def bits_of(placement):
 
 
 def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier(residual):
-    placement = place(residual, Quantization())
+    placement = place(residual, resolve(Quantization()))
     assert bits_of(placement) == {
         "relu": (8, [("relu", None)]), "relu_1": (8, [("relu_1", None)]),
         "conv2d_2": (8, [("conv2d_2", None)]),
@@ -54,41 +56,42 @@ def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier
 
 
 def test_layers_read_fewer_bits_where_sums_keep_eight(residual):
-    placement = place(residual, Quantization(weights=4, activations=4))
+    placement = place(residual, resolve(Quantization(weights=4, activations=4)))
     found = bits_of(placement)
     assert found["relu"] == (8, [("relu", None)])  # the shortcut's
     assert found["relu_4bit"] == (4, [("relu", ("conv2d_1",))])
     assert found["relu_1"] == (4, [("relu_1", None)])
     assert [point.grid.bits for point in placement.weights] == [8, 4, 4, 8]
-    every = place(residual, Quantization(weights=4, activations=4, ends=None))
+    every = place(residual, resolve(Quantization(weights=4, activations=4, first_last_bits=None)))
     assert [point.grid.bits for point in every.weights] == [4, 4, 4, 4]
     assert bits_of(every)["x"][0] == 4
 
 
 def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual):
     config = Quantization(layers={"two": Precision(weights=3, activations=2), "head": None})
-    placement = place(residual, config)
+    placement = place(residual, resolve(config))
     assert {p.tensor: p.grid.bits for p in placement.weights} == {
         "stem.weight": 8, "one.weight": 8, "two.weight": 3}
     assert bits_of(placement)["relu_1"][0] == 2
-    assert placement.kept == {"head.weight": "layers says so of 'head'"}
+    assert placement.kept == {"head.weight": "excluded by the `layers` pattern 'head'"}
     with pytest.raises(UsageError, match="layers='tow' matches no layer; near names: two"):
-        place(residual, Quantization(layers={"tow": None}))
+        place(residual, resolve(Quantization(layers={"tow": None})))
 
 
 def test_operators_that_are_left_out_stay_floats(residual):
-    placement = place(residual, Quantization(operators=("linear",)))
+    placement = place(residual, resolve(Quantization(operators=("linear",))))
     assert [point.tensor for point in placement.weights] == ["head.weight"]
     assert list(bits_of(placement)) == ["mean"]
     assert placement.kept["stem.weight"] == "operators leaves out convolution"
 
 
 def test_weights_alone_and_ranges_taken_while_running(residual):
-    only = place(residual, Quantization(mode="weight_only", granularity="group", group_size=2))
+    only = place(residual, replace(resolve(Quantization(activations=None)),
+                                   granularity=PerGroup(2)))  # of a size that no kernel has
     assert only.activations == ()
     assert {p.tensor: p.shape for p in only.weights} == {
         "stem.weight": (4,), "one.weight": (4,), "two.weight": (4,), "head.weight": (3, 2)}
-    dynamic = place(residual, Quantization(mode="dynamic"))
+    dynamic = place(residual, resolve(Quantization(activations="dynamic")))
     assert bits_of(dynamic) == {"mean": (8, [("mean", ("linear",))])}
     assert dynamic.kept == {}
     assert {p.tensor: (p.layers, p.readers) for p in dynamic.weights} == {
@@ -112,11 +115,11 @@ class Joined(nn.Module):
 
 def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
     program = Program.capture(Joined(), torch.zeros(2, 3, 8, 8))
-    assert bits_of(place(program, Quantization())) == {
+    assert bits_of(place(program, resolve(Quantization()))) == {
         "relu": (8, [("relu", None)]), "conv2d_1": (8, [("conv2d_1", None)]),
         "cat": (8, [("cat", None)]), "conv2d_2": (8, [("conv2d_2", None)]),
         "x": (8, [("x", ("conv2d", "conv2d_1"))])}
-    shared = place(program, Quantization(target="litert"))
+    shared = place(program, resolve(Quantization(target="litert")))
     assert bits_of(shared)["relu"][1] == [("relu", None), ("conv2d_1", None), ("cat", None)]
     assert bits_of(shared)["conv2d_2"][1] == [("conv2d_2", None), ("avg_pool2d", None)]
     assert {point.grid.limits for point in shared.activations} == {(-128, 127)}
@@ -132,8 +135,8 @@ def two_readers(m, x):
 def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net):
     program = Program.capture(net(two_readers, a=nn.Linear(6, 6), b=nn.Linear(6, 6)),
                               torch.zeros(2, 6))
-    config = Quantization(activations=2, ends=None)
-    found = bits_of(place(program, config))
+    config = Quantization(activations=2, first_last_bits=None)
+    found = bits_of(place(program, resolve(config)))
     assert found["relu"] == (8, [("relu", None)])  # GELU's
     assert found["relu_2bit"] == (2, [("relu", ("linear_1",))])
 
@@ -148,9 +151,9 @@ def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net):
               "d": nn.Conv2d(4, 4, 1)}
     program = Program.capture(net(heads, **layers), torch.zeros(2, 3, 8, 8))
     for target in ("onnxruntime", "litert"):
-        found = bits_of(place(program, Quantization(target=target)))
+        found = bits_of(place(program, resolve(Quantization(target=target))))
         assert set(found) == {"inputs_0", "relu"}
-    four = place(program, Quantization(weights=4))
+    four = place(program, resolve(Quantization(weights=4)))
     assert [point.grid.bits for point in four.weights] == [8, 8, 8, 8]  # all next to an end
 
 
@@ -163,7 +166,7 @@ def parts(m, x):
 def test_the_parts_of_a_value_lie_on_its_grid(net, target, joined):
     program = Program.capture(net(parts, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 4, 1),
                                   c=nn.Conv2d(6, 4, 1)), torch.zeros(2, 3, 8, 8))
-    found = bits_of(place(program, Quantization(target=target)))
+    found = bits_of(place(program, resolve(Quantization(target=target))))
     on_grid = dict.fromkeys(("relu", "getitem", "getitem_1"), "relu") | {"cat": joined}
     assert {value: name for name, (_, places) in found.items() for value, _ in places
             if value in on_grid} == on_grid
@@ -177,7 +180,7 @@ def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net):
 
     program = Program.capture(net(patched, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
                               torch.zeros(2, 3, 8, 8))
-    found = bits_of(place(program, Quantization()))
+    found = bits_of(place(program, resolve(Quantization())))
     assert {value for _, places in found.values() for value, _ in places} == {
         "relu", "conv2d_1", "inputs_0"}
 
@@ -190,7 +193,7 @@ def same_padding(m, x):
 def test_a_padding_with_infinity_lies_on_no_grid(net):
     program = Program.capture(net(same_padding, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
                               torch.zeros(2, 3, 8, 8))
-    assert {name: places for name, (_, places) in bits_of(place(program, Quantization())).items()
+    assert {name: places for name, (_, places) in bits_of(place(program, resolve(Quantization()))).items()
             } == {"conv2d": [("conv2d", None)], "conv2d_1": [("conv2d_1", None)],
                   "inputs_0": [("inputs_0", ("conv2d",))],
                   "max_pool2d": [("max_pool2d", ("conv2d_1",))]}
@@ -200,22 +203,22 @@ def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers
     program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight.flip(0)),
                                   l=nn.LSTM(16, 8, batch_first=True), h=nn.Linear(16, 8)),
                               torch.zeros(2, 5, 16))
-    placement = place(program, Quantization())
+    placement = place(program, resolve(Quantization()))
     assert {p.tensor: (p.readers, p.shape) for p in placement.weights if not p.layers} == {
         "l.weight_ih_l0": (("lstm",), (32,)), "l.weight_hh_l0": (("lstm",), (32,)),
         "h.weight": (("flip",), (8,))}
     assert placement.kept == {}
-    excepted = place(program, Quantization(layers={"l": None}, target="executorch"))
-    assert excepted.kept["l.weight_hh_l0"] == "layers says so of 'l'"
+    excepted = place(program, resolve(Quantization(layers={"l": None}, target="executorch")))
+    assert excepted.kept["l.weight_hh_l0"] == "excluded by the `layers` pattern 'l'"
     assert excepted.kept["h.weight"].startswith("XNNPACK reads integer weights in kernels")
-    none = place(program, Quantization(operators=("elementwise",)))
+    none = place(program, resolve(Quantization(operators=("elementwise",))))
     assert none.weights == ()
     assert set(none.kept.values()) == {"operators leaves out other"}
 
 
 def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual):
-    apart = bits_of(place(residual, Quantization()))
-    fused = bits_of(place(residual, Quantization(target="openvino")))
+    apart = bits_of(place(residual, resolve(Quantization())))
+    fused = bits_of(place(residual, resolve(Quantization(target="openvino"))))
     assert set(apart) - set(fused) == {"conv2d_2"}
     assert {name: apart[name] for name in fused} == fused
 
@@ -232,8 +235,8 @@ def test_of_two_convolutions_the_first_of_integers_stays_floats(net, layers, flo
     program = Program.capture(net(branches, stem=nn.Conv2d(3, 4, 1), a=nn.Conv2d(4, 4, 1),
                                   b=nn.Conv2d(4, 4, 1), last=nn.Conv2d(4, 3, 1)),
                               torch.zeros(2, 3, 8, 8))
-    apart = bits_of(place(program, Quantization(layers=layers)))
-    fused = bits_of(place(program, Quantization(layers=layers, target="openvino")))
+    apart = bits_of(place(program, resolve(Quantization(layers=layers))))
+    fused = bits_of(place(program, resolve(Quantization(layers=layers, target="openvino"))))
     assert set(apart) - set(fused) == {floats}
 
 
@@ -245,8 +248,8 @@ def read_twice(m, x):
 def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net):
     program = Program.capture(net(read_twice, a=nn.Conv2d(3, 4, 1), l=nn.Linear(4, 4),
                                   last=nn.Conv2d(4, 3, 1)), torch.zeros(2, 3, 8, 8))
-    found = bits_of(place(program, Quantization(target="openvino")))
-    assert found == bits_of(place(program, Quantization()))
+    found = bits_of(place(program, resolve(Quantization(target="openvino"))))
+    assert found == bits_of(place(program, resolve(Quantization())))
     assert found["conv2d"] == (8, [("conv2d", None)])
 
 
@@ -260,6 +263,6 @@ def test_what_is_padded_off_the_grid_is_quantised_for_its_layers_alone(net, valu
 
     program = Program.capture(net(padded, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1),
                                   c=nn.Conv2d(4, 4, 1)), torch.zeros(2, 3, 8, 8))
-    found = bits_of(place(program, Quantization(target="openvino")))["relu"]
+    found = bits_of(place(program, resolve(Quantization(target="openvino"))))["relu"]
     assert found[1][:2] == places
-    assert bits_of(place(program, Quantization()))["relu"][1][0] == ("relu", None)
+    assert bits_of(place(program, resolve(Quantization())))["relu"][1][0] == ("relu", None)

@@ -9,11 +9,20 @@ from torch import nn
 
 from edgewright.program import Program
 from edgewright.pruning import WeightPruning, prune_weights
-from edgewright.quantization import MixedPrecision, Precision, Quantization, place, quantize
+from edgewright.quantization import (
+    QAT,
+    MixedPrecision,
+    PerGroup,
+    Precision,
+    Quantization,
+    place,
+    quantize,
+    resolve,
+)
 from edgewright.task import Task
 from edgewright.training import Training
 
-ALONE = Quantization(mode="weight_only")
+ALONE = Quantization(activations=None)
 
 
 class Words(nn.Module):
@@ -49,9 +58,9 @@ def rounded(weight, axis=0, most=127):
     return torch.round(weight / scale).nan_to_num() * scale
 
 
-@pytest.mark.parametrize("mode", ["static", "dynamic", "weight_only"])
-def test_a_program_computes_with_the_rounded_numbers_in_every_mode(mode, words, word_task):
-    config = Quantization(mode=mode, ranges="minmax", layers={"head": None})
+@pytest.mark.parametrize("activations", [8, "dynamic", None])
+def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations, words, word_task):
+    config = Quantization(activations=activations, range_estimator="minmax", layers={"head": None})
     result = quantize(words, word_task, config)
     names = ["table.weight", *(f"cells.weight_{kind}_l0{way}" for kind in ("ih", "hh")
                                for way in ("", "_reverse"))]
@@ -66,27 +75,27 @@ def test_a_program_computes_with_the_rounded_numbers_in_every_mode(mode, words, 
 
 
 def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words):
-    four = place(words, Quantization(weights=4))
+    four = place(words, resolve(Quantization(weights=4)))
     assert {p.tensor: p.grid.bits for p in four.weights if "cells" not in p.tensor} == {
         "table.weight": 8, "head.weight": 8}  # next to an end
     assert {p.grid.bits for p in four.weights if "cells" in p.tensor} == {4}
-    own = place(words, Quantization(layers={
-        "table": Precision(weights=3), "cells.weight_ih*": None}))
+    own = place(words, resolve(Quantization(layers={
+        "table": Precision(weights=3), "cells.weight_ih*": None})))
     assert {p.tensor: p.grid.bits for p in own.weights} == {
         "head.weight": 8, "table.weight": 3, "cells.weight_hh_l0": 8,
         "cells.weight_hh_l0_reverse": 8}
-    assert own.kept["cells.weight_ih_l0"] == "layers says so of 'cells.weight_ih*'"
-    one = place(words, Quantization(weights=1, ends=None, method="qat"))
+    assert own.kept["cells.weight_ih_l0"] == "excluded by the `layers` pattern 'cells.weight_ih*'"
+    one = place(words, resolve(Quantization(weights=1, first_last_bits=None, method="qat")))
     assert {p.tensor: p.grid.bits for p in one.weights} == {
         p.tensor: 1 if p.tensor == "head.weight" else 2 for p in one.weights}
 
 
 def test_groups_and_whole_tensors():
     program = Program.capture(Words(), torch.zeros(2, 5).long())
-    grouped = place(program, Quantization(mode="weight_only", granularity="group", group_size=16))
+    grouped = place(program, resolve(Quantization(activations=None, granularity=PerGroup(16))))
     assert {p.tensor: p.shape for p in grouped.weights if "cells" not in p.tensor} == {
         "table.weight": (100,), "head.weight": (3, 2)}
-    whole = quantize(program, None, Quantization(mode="weight_only", granularity="tensor"))
+    whole = quantize(program, None, Quantization(activations=None, granularity="per_tensor"))
     assert "table.weight_scale" not in whole.state_dict()  # a number of the graph
 
 
@@ -95,7 +104,7 @@ def test_a_tied_table_is_stored_once(net):
     tied = net(lambda m, ids: F.linear(m.norm(m.table(ids)), m.table.weight),
                table=nn.Embedding(60, 16), norm=nn.LayerNorm(16))
     program = Program.capture(tied, torch.zeros(2, 5).long())
-    (point,) = place(program, ALONE).weights
+    (point,) = place(program, resolve(ALONE)).weights
     assert (point.layers, point.readers) == (("linear",), ("embedding",))
     result = quantize(program, None, ALONE)
     assert {name for name in result.state_dict() if name.startswith("table")} == {
@@ -121,10 +130,10 @@ def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function
     model = net(function)
     model.w = nn.Parameter(torch.randn(shape))
     program = Program.capture(model, x)
-    (point,) = place(program, ALONE).weights
+    (point,) = place(program, resolve(ALONE)).weights
     assert point.layers == ()
     assert (point.grid.axis, point.shape) == (axis, () if axis is None else (shape[axis],))
-    result = quantize(program, None, ALONE.model_copy(update={"ranges": "minmax"}))
+    result = quantize(program, None, ALONE.model_copy(update={"range_estimator": "minmax"}))
     error = (result.run(x) - program.run(x)).norm() / program.run(x).norm()
     assert error < 0.01
 
@@ -133,7 +142,7 @@ def test_small_tensors_and_buffers_stay_as_they_are(net):
     model = net(lambda m, x: x @ m.small + m.fixed[:6])
     model.small = nn.Parameter(torch.randn(6, 6))
     model.register_buffer("fixed", torch.randn(600, 6))
-    placement = place(Program.capture(model, torch.randn(2, 6, 6)), ALONE)
+    placement = place(Program.capture(model, torch.randn(2, 6, 6)), resolve(ALONE))
     assert placement.weights == ()
     assert placement.kept == {
         "small": "it is so small that integers would save no bytes"}
@@ -142,7 +151,7 @@ def test_small_tensors_and_buffers_stay_as_they_are(net):
 @pytest.mark.parametrize("layer", [
     nn.ConvTranspose2d(4, 16, 2, 2), nn.ConvTranspose2d(4, 16, 2, 2, groups=2, bias=False),
     nn.Conv3d(4, 16, 2)])
-@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
 def test_training_takes_stored_weights_and_their_norms_along(layer, granularity):
     torch.manual_seed(0)
     is_flat = isinstance(layer, nn.ConvTranspose2d)
@@ -155,8 +164,7 @@ def test_training_takes_stored_weights_and_their_norms_along(layer, granularity)
     program = Program.capture(model, x[:2])
     task = Task((x, torch.arange(64) % 3), test=(x[:8], torch.arange(8) % 3))
     training = Training(epochs=1, batch_size=32, lr=0.01, augment=False)
-    result = quantize(program, task, Quantization(method="qat", granularity=granularity,
-                                                  training=training))
+    result = quantize(program, task, Quantization(method=QAT(training=training), granularity=granularity))
     assert result.state_dict()["0.weight"].dtype == torch.int8
     in_groups = is_flat and layer.groups > 1
     assert any("batch_norm" in node.name for node in result.calls()) == in_groups
@@ -166,7 +174,7 @@ def test_training_takes_stored_weights_and_their_norms_along(layer, granularity)
 
 def test_a_step_of_training_moves_a_stored_table(words, word_task):
     training = Training(epochs=1, batch_size=32, lr=0.05, augment=False)
-    trained = quantize(words, word_task, Quantization(method="qat", training=training))
+    trained = quantize(words, word_task, Quantization(method=QAT(training=training)))
     plain = quantize(words, word_task, Quantization())
     for name in ("table.weight_scale", "cells.weight_hh_l0_scale"):
         assert not torch.equal(trained.state_dict()[name], plain.state_dict()[name])
@@ -184,7 +192,7 @@ def test_pruned_weights_stay_zero(words, word_task):
 
 def test_mixed_precision_counts_and_chooses_what_is_only_stored(words, word_task):
     mixed = MixedPrecision(size="4.6 kB", weights=(8, 4), samples=32)
-    result = quantize(words, word_task, Quantization(mixed=mixed, ends=None))
+    result = quantize(words, word_task, Quantization(mixed=mixed, first_last_bits=None))
     bits = {name: int(value.abs().max()) <= 8 for name, value in result.state_dict().items()
             if value.dtype == torch.int8}
     assert any(bits.values())

@@ -11,28 +11,28 @@ from torch.fx import Interpreter
 
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
+from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
-from edgewright.quantization.scheme._config import Precision, Quantization
 from edgewright.quantization.simulation._simulate import simulate
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
 
 def quantised(program, x, **settings):
     """A simulation whose ranges are the extremes, and the calls of its quantised layers."""
-    config = Quantization(ranges="minmax", **settings)
-    placement = place(program, config)
+    scheme = resolve(Quantization(range_estimator="minmax", **settings))
+    placement = place(program, scheme)
     simulation = simulate(program, placement)
     state = simulation.state()
     for point in placement.weights:
-        observer = make_observer(config, point.grid)
+        observer = make_observer(scheme.range_estimator, point.grid)
         observer.update(state[point.tensor])
         simulation.weights[point.tensor].set_range(*observer.range())
         simulation.weights[point.tensor].mode = "quantize"
     for point in placement.activations:
         quantizer = simulation.activations[point.name]
-        quantizer.observer, quantizer.mode = make_observer(config, point.grid), "observe"
+        quantizer.observer, quantizer.mode = make_observer(scheme.range_estimator, point.grid), "observe"
     with torch.no_grad():
         simulation.module(x)
     for quantizer in simulation.activations.values():
@@ -95,8 +95,8 @@ DIMS = {"conv2d": 1, "conv2d_1": 1, "conv2d_2": 1, "linear": -1, "linear_1": -1}
 
 def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
     original = folded.module()
-    fast, layers = quantised(folded, data, weights=4, granularity="tensor")
-    slow, _ = quantised(folded, data, weights=4, granularity="tensor")
+    fast, layers = quantised(folded, data, weights=4, granularity="per_tensor")
+    slow, _ = quantised(folded, data, weights=4, granularity="per_tensor")
     assert set(layers) == set(DIMS)
     before = {name: bias.clone() for name, bias in biases_of(fast, DIMS).items()}
     correct_bias(fast, original, [(data,)])
@@ -109,8 +109,8 @@ def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
 
 def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded, data):
     original = folded.module()
-    fast, _ = quantised(folded, data, weights=3, granularity="tensor")
-    slow, _ = quantised(folded, data, weights=3, granularity="tensor")
+    fast, _ = quantised(folded, data, weights=3, granularity="per_tensor")
+    slow, _ = quantised(folded, data, weights=3, granularity="per_tensor")
     before = mean_errors(fast, original, data, DIMS)
     correct_bias(fast, original, [(batch,) for batch in data.split(16)])
     corrected_layer_by_layer(slow, original, data, DIMS)
@@ -125,7 +125,7 @@ def test_uneven_batches_count_by_their_samples(folded, data):
     original = folded.module()
     results = []
     for batches in (data.split(90), data.split(16)):
-        module, _ = quantised(folded, data, weights=3, granularity="tensor")
+        module, _ = quantised(folded, data, weights=3, granularity="per_tensor")
         correct_bias(module, original, [(batch,) for batch in batches])
         results.append(mean_errors(module, original, data, DIMS)["conv2d"])
     assert [float(left.abs().max()) < 1e-5 for left in results] == [True, True]
@@ -140,7 +140,7 @@ def test_low_bits_gain_accuracy(colour_task):
     train(net, colour_task, Training(epochs=8, batch_size=32, lr=0.05), LabelLoss())
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
     x = colour_task.train.example(256)[0]
-    settings = {"weights": 3, "granularity": "tensor", "ends": None}
+    settings = {"weights": 3, "granularity": "per_tensor", "first_last_bits": None}
     plain, _ = quantised(program, x, **settings)
     corrected, _ = quantised(program, x, **settings)
     correct_bias(corrected, program.module(), [(batch,) for batch in x.split(64)])
@@ -229,7 +229,7 @@ def test_an_added_bias_takes_no_other_tensors_name():
 def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared):
     program = add_biases(shared)
     x = torch.randn(64, 2, 8)
-    module, layers = quantised(program, x, weights=3, granularity="tensor")
+    module, layers = quantised(program, x, weights=3, granularity="per_tensor")
     assert layers == ["conv1d", "linear", "linear_1", "linear_2"]
     dims = {"conv1d": 1, "linear": -1, "linear_1": -1, "linear_2": -1}
     correct_bias(module, program.module(), [(x,)])

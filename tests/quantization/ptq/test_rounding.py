@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from edgewright.program import fold_batch_norm
-from edgewright.quantization import Quantization, place
+from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
 from edgewright.quantization._quantize import _Quantized
 from edgewright.quantization.calibration import training_inputs
 from edgewright.quantization.ptq._rounding import learn_rounding
 from edgewright.quantization.simulation._simulate import simulate
 
-BITS = Quantization(weights=3, activations=8, ends=None, calibration_samples=128)
+BITS = resolve(Quantization(weights=3, first_last_bits=None, calibration_samples=128))
 
 
 @pytest.fixture
@@ -26,15 +26,15 @@ def prepared(small, colour_task):
     return program, placement, simulation
 
 
-@pytest.mark.parametrize("by_block", [False, True])
-def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared, colour_task, by_block):
+@pytest.mark.parametrize("rounding", [AdaRound(150), BRECQ(150)], ids=str)
+def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared, colour_task, rounding):
     program, placement, simulation = prepared
     before = {name: value.clone() for name, value in simulation.state().items()}
     x, = colour_task.train.example(128)
     other, = colour_task.test.example(200)
     wanted = program.run(other)
     first = float((simulation.module(other) - wanted).norm())
-    learn_rounding(program, placement, simulation, (x,), by_block=by_block, steps=150, seed=0)
+    learn_rounding(program, placement, simulation, (x,), rounding, seed=0)
     assert float((simulation.module(other) - wanted).norm()) < 0.9 * first
     after = simulation.state()
     for point in placement.weights:
@@ -56,6 +56,6 @@ def test_the_same_seed_rounds_the_same_way(prepared, colour_task):
     found = []
     for _ in range(2):
         simulation.module.load_state_dict(start)
-        learn_rounding(program, placement, simulation, (x,), by_block=True, steps=20, seed=3)
+        learn_rounding(program, placement, simulation, (x,), BRECQ(20), seed=3)
         found.append({name: value.clone() for name, value in simulation.state().items()})
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)

@@ -14,7 +14,7 @@ from edgewright.quantization.simulation._dynamic import DynamicQuantizer
 from edgewright.runtime import OnnxEngine
 
 GRID = Grid(8, signed=False, symmetric=False, role="activation")
-DYNAMIC = Quantization(mode="dynamic")
+DYNAMIC = Quantization(activations="dynamic")
 ops = torch.ops.quantized_decomposed
 
 
@@ -70,6 +70,6 @@ def test_the_runtime_multiplies_integers_and_agrees(attention):
 def test_a_program_without_linear_layers_is_refused(net):
     program = Program.capture(net(lambda m, x: m.c(x), c=nn.Conv1d(3, 3, 1)), torch.zeros(2, 3, 4))
     with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
-                                         r"nothing to quantise: c \(it is so small that "
+                                         r"nothing to quantize: c \(it is so small that "
                                          r"integers would save no bytes\)"):
         quantize(program, None, DYNAMIC)

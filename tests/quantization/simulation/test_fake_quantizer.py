@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from edgewright.errors import DataError, UsageError
-from edgewright.quantization import Quantization
+from edgewright.quantization import Quantization, StaticRange, resolve
 from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.scheme._targets import RULES, activation_grid
+from edgewright.quantization.scheme._targets import TARGETS
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer, Learns
 
 ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
@@ -235,12 +235,13 @@ def slow_scale_gradient(x: Tensor, quantizer: FakeQuantizer, factor: float) -> f
 
 
 @pytest.mark.parametrize("samples", [1, 4, 64])
-@pytest.mark.parametrize("target", RULES)
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_activations_step_counts_the_values_of_one_sample(target, samples) -> None:
     """LSQ, section 2.2, whatever the sign of the runtime's integers and the size of the batch."""
     x = torch.randn(samples, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
     for symmetric in (False, True):
-        grid = activation_grid(Quantization(target=target, symmetric=symmetric), 8)
+        grid = resolve(Quantization(
+            target=target, activations=StaticRange(symmetric=symmetric))).activation_grid(8)
         quantizer = FakeQuantizer(grid, learns="lsq")
         quantizer.set_range(torch.tensor(-2.0), torch.tensor(3.0))
         quantizer.mode = "quantize"

@@ -8,22 +8,22 @@ from torch import nn
 
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
-from edgewright.quantization import Quantization, place
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization import MSE, Quantization, place, resolve
+from edgewright.quantization.calibration import calibrate_activations, calibrate_weights
 from edgewright.quantization.simulation._simulate import simulate
 
 
 def simulated(program, config, *inputs):
-    simulation = simulate(program, place(program, config))
-    calibrate_weights(simulation, config)
-    calibrate_activations(simulation, config, [inputs])
+    simulation = simulate(program, place(program, resolve(config)))
+    calibrate_weights(simulation, config.range_estimator)
+    calibrate_activations(simulation, config.range_estimator, [inputs])
     return simulation
 
 
 def test_quantisers_pass_values_on_until_they_are_calibrated(small, colour_task):
     program = fold_batch_norm(small)
     x, = colour_task.test.example(20)
-    simulation = simulate(program, place(program, Quantization()))
+    simulation = simulate(program, place(program, resolve(Quantization())))
     torch.testing.assert_close(simulation.module(x), program.run(x), rtol=0, atol=0)
     assert {quantizer.mode for quantizer in simulation.quantizers} == {"pass"}
     assert simulation.state().keys() == program.state_dict().keys()
@@ -33,7 +33,7 @@ def test_calibrating_sets_every_range_and_leaves_the_program(small, colour_task)
     program = fold_batch_norm(small)
     x, = colour_task.test.example(64)
     before = {name: value.clone() for name, value in program.state_dict().items()}
-    config = Quantization(ranges="minmax")
+    config = Quantization(range_estimator="minmax")
     simulation = simulated(program, config, x)
     assert {quantizer.mode for quantizer in simulation.quantizers} == {"quantize"}
     assert all(quantizer.observer is None for quantizer in simulation.quantizers)
@@ -49,7 +49,7 @@ def test_a_layer_is_what_its_quantised_weight_and_input_make(net):
     torch.manual_seed(0)
     model = net(lambda m, x: m.a(x), a=nn.Linear(6, 3)).eval()
     x = torch.randn(32, 6)
-    simulation = simulated(Program.capture(model, x[:2]), Quantization(weights=4, ends=None), x)
+    simulation = simulated(Program.capture(model, x[:2]), Quantization(weights=4, first_last_bits=None), x)
     read, weight = simulation.activations["inputs_0"], simulation.weights["a.weight"]
     want = read(x) @ weight(model.a.weight).T + model.a.bias
     torch.testing.assert_close(simulation.module(x), want)
@@ -81,9 +81,9 @@ def test_each_step_counts_the_values_of_one_sample(net, target, samples):
     x = torch.randn(samples, 6, 4)
     program = Program.capture(model, x)
     config = Quantization(target=target, method="qat")
-    simulation = simulate(program, place(program, config), "lsq")
-    calibrate_weights(simulation, config)
-    calibrate_activations(simulation, config, [(x,)])
+    simulation = simulate(program, place(program, resolve(config)), "lsq")
+    calibrate_weights(simulation, config.range_estimator)
+    calibrate_activations(simulation, config.range_estimator, [(x,)])
     told = {}
     for name, quantizer in simulation.activations.items():
         quantizer.register_forward_hook(
@@ -113,6 +113,6 @@ def test_a_weight_that_is_not_finite_is_named(small):
     program = fold_batch_norm(small)
     state = {name: value.clone() for name, value in program.state_dict().items()}
     state["two.weight"][0, 0, 0, 0] = float("nan")
-    simulation = simulate(broken := program.with_state(state), place(broken, Quantization()))
+    simulation = simulate(broken := program.with_state(state), place(broken, resolve(Quantization())))
     with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 numbers are NaN"):
-        calibrate_weights(simulation, Quantization())
+        calibrate_weights(simulation, MSE())

@@ -14,7 +14,16 @@ from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._scheme import drop_missing_layers, scheme_before_exits
 from edgewright.pipeline.stages._stage import FittedRecipe, Stage
 from edgewright.program import Program
-from edgewright.quantization import Quantization, check_scheme, float_share, place, quantize
+from edgewright.quantization import (
+    PTQ,
+    QAT,
+    Nearest,
+    Quantization,
+    float_share,
+    place,
+    quantize,
+    resolve,
+)
 
 
 @final
@@ -36,8 +45,7 @@ class Quantize(Stage[Quantization]):
         """
         scheme = scheme_before_exits(recipe, program)
         if scheme is not None:
-            check_scheme(scheme)
-            place(program, scheme)
+            place(program, resolve(scheme))
         return FittedRecipe(recipe)
 
     def describe(self, config: Quantization) -> tuple[str, ...]:
@@ -67,7 +75,8 @@ class Quantize(Stage[Quantization]):
 
 def _quantize(program: Program, config: Quantization, context: StageContext) -> Program:
     scheme = drop_missing_layers(config, context.original, program)
-    return quantize(program, context.task, scheme, objective=context.objective(config.training),
+    training = config.method.training if isinstance(config.method, QAT) else None
+    return quantize(program, context.task, scheme, objective=context.objective(training),
                     seed=context.seed, checkpoint=context.checkpoint,
                     progress=context.progress())
 
@@ -76,30 +85,28 @@ def scheme_note(config: Quantization) -> str:
     """How a scheme finds its integers, in words.
 
     Example:
-        >>> scheme_note(Quantization(rounding="adaround"))
+        >>> scheme_note(Quantization(method=PTQ(rounding="adaround")))
         'static ptq (adaround), ranges by mse'
-        >>> scheme_note(Quantization(method="qat", ranges="percentile"))
+        >>> scheme_note(Quantization(method="qat", range_estimator="percentile"))
         'static qat (lsq), ranges by percentile (99.99 %)'
     """
-    learnt = config.quantizer if config.method == "qat" else config.rounding
-    detail = "" if learnt == "nearest" else f" ({learnt})"
-    share = f" ({config.percentile:g} %)" if config.ranges == "percentile" else ""
+    mode = "weight-only" if config.activations is None else config.activations.mode
     chosen = "" if config.mixed is None else f", bits chosen by {config.mixed.method}"
-    return (f"{config.mode.replace('_', '-')} {config.method}{detail}, "
-            f"ranges by {config.ranges}{share}{chosen}")
+    return f"{mode} {config.method}, ranges by {config.range_estimator}{chosen}"
 
 
 def refinements(config: Quantization) -> str:
     """What a scheme does so that post-training quantization loses less, in words; may be empty.
 
     Example:
-        >>> refinements(Quantization(equalize=True, rounding="adaround"))
+        >>> refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
         'equalize and rounding by adaround'
     """
-    if config.method == "qat":
+    method = config.method
+    if not isinstance(method, PTQ):
         return ""
-    found = [name for name in ("equalize", "correct_bias") if getattr(config, name)]
-    found += [f"rounding by {config.rounding}"] * (config.rounding != "nearest")
+    found = [name for name in ("equalize", "correct_bias") if getattr(method, name)]
+    found += [f"rounding by {method.rounding}"] * (not isinstance(method.rounding, Nearest))
     return " and ".join(found)
 
 
@@ -107,7 +114,7 @@ def without_refinements(config: Quantization) -> Quantization | None:
     """The scheme without them; None where it has none."""
     if not refinements(config):
         return None
-    return config.replace(equalize=False, correct_bias=False, rounding="nearest")
+    return config.replace(method=PTQ())
 
 
 def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
@@ -125,7 +132,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     tensors = _only_stored(after)
     if tensors:
         counted = ", ".join(filter(None, [counted, f"{tensors} only stored as integers"]))
-    kept = place(before, config).kept
+    kept = place(before, resolve(config)).kept
     share = float_share(after, kept)
     if share.is_real:
         return counted, str(share)

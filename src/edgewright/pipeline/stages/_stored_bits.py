@@ -9,7 +9,7 @@ from typing import Final
 from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline.stages._plan import StoredBits
 from edgewright.program import Costs, Program
-from edgewright.quantization import Quantization, place
+from edgewright.quantization import Quantization, Scheme, place, resolve
 
 _INTEGER_BITS: Final = 8  # that engines compute in, however few of them are stored
 
@@ -26,12 +26,13 @@ def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
     """
     if scheme is None:
         return StoredBits()
-    mixed = scheme.mixed
+    resolved = resolve(scheme)
+    mixed = resolved.mixed
     if mixed is None:
-        bits = _bits(program, scheme)
+        bits = _bits(program, resolved)
         return StoredBits(bits, bits)
     choice = [bits for bits in mixed.weights if bits is not None]
-    most, fewest = (_bits(program, scheme.replace(weights=bits))
+    most, fewest = (_bits(program, resolved.with_bits(bits))
                     for bits in (max(choice), min(choice)))
     return StoredBits(most if None not in mixed.weights else {}, fewest,
                       math.inf if mixed.size is None else mixed.size)
@@ -43,17 +44,17 @@ def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
 
     What such a layer reads and writes takes bytes instead of floats.
     """
-    if scheme is None or scheme.mode == "weight_only":
+    if scheme is None or scheme.activations is None:
         return costs
     share = FLOAT_BITS // _INTEGER_BITS
     computed = stored.most.keys() & {
-        point.tensor for point in place(program, scheme).weights if point.layers}
+        point.tensor for point in place(program, resolve(scheme)).weights if point.layers}
     return replace(costs, layers=tuple(
         replace(layer, bits=_INTEGER_BITS, traffic_bytes=layer.traffic_bytes // share)
         if layer.weight in computed else layer for layer in costs.layers))
 
 
-def _bits(program: Program, scheme: Quantization) -> dict[str, float]:
+def _bits(program: Program, scheme: Scheme) -> dict[str, float]:
     """Bits of an entry of every weight that is quantized; each channel has a scale at least."""
     tensors = stored_tensors(program.graph_module)
     found = {}

@@ -10,23 +10,23 @@ from edgewright.errors import DataError
 from edgewright.graph import stored_tensors
 from edgewright.quantization.calibration._observer import make_observer
 from edgewright.quantization.calibration._stream import calibrate
-from edgewright.quantization.scheme import Quantization
+from edgewright.quantization.scheme import RangeEstimator
 from edgewright.quantization.simulation import Simulation
 
 
-def calibrate_weights(simulation: Simulation, config: Quantization) -> None:
+def calibrate_weights(simulation: Simulation, estimator: RangeEstimator) -> None:
     """Set the weights' ranges from themselves, and quantize them from now on.
 
     Args:
         simulation: Its weight quantizers are changed.
-        config: How ranges are found.
+        estimator: How ranges are found.
 
     Raises:
         DataError: A weight is NaN or infinite; its tensor is named.
     """
     tensors = stored_tensors(simulation.module)
     for name, quantizer in simulation.weights.items():
-        observer = make_observer(config, quantizer.grid)
+        observer = make_observer(estimator, quantizer.grid)
         try:
             observer.update(tensors[name])
         except DataError as error:
@@ -35,19 +35,19 @@ def calibrate_weights(simulation: Simulation, config: Quantization) -> None:
         quantizer.mode = "quantize"
 
 
-def calibrate_activations(simulation: Simulation, config: Quantization,
+def calibrate_activations(simulation: Simulation, estimator: RangeEstimator,
                           batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Set the activations' ranges from what inputs give, and quantize them from now on.
 
     Args:
         simulation: Its activation quantizers are changed.
-        config: How ranges are found.
+        estimator: How ranges are found.
         batches: Inputs of the program, in batches of any size.
 
     Raises:
         DataError: The inputs do not fit the program, or a value is NaN or infinite.
     """
     for quantizer in simulation.activations.values():
-        quantizer.observer = make_observer(config, quantizer.grid)
+        quantizer.observer = make_observer(estimator, quantizer.grid)
         quantizer.mode = "observe"
     calibrate(simulation.module, simulation.activations, batches)

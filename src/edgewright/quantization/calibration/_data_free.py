@@ -63,7 +63,7 @@ def _check(program: Program) -> None:
     if not any(_keeps_statistics(node) for node in program.calls()):
         raise ModelError("no batch norm of the program keeps running statistics, so that nothing "
                          "says what its data are like; give a task with training data, or quantise "
-                         "with mode='dynamic' or 'weight_only', which need none")
+                         "with activations='dynamic' or None, which need none")
     for leaf in pytree.tree_leaves(program.example_inputs):
         if not leaf.is_floating_point():
             raise ModelError(f"an input of the program holds {leaf.dtype}, which cannot be "

@@ -1,86 +1,72 @@
-"""`Observer`: sees a value's numbers go by and says which range is worth their integers."""
+"""Observers that find a range with a rule, from a stream of values or a weight as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias, final
 
 from torch import Tensor
 
-from edgewright.quantization.calibration._entropy import least_divergence
-from edgewright.quantization.calibration._extremes import Extremes
 from edgewright.quantization.calibration._histogram import Histogram
-from edgewright.quantization.calibration._percentile import (
-    percentile_of_histogram,
-    percentile_of_rows,
-)
-from edgewright.quantization.calibration._squared_error import (
-    least_error_of_histogram,
-    least_error_of_rows,
-)
 from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
-from edgewright.quantization.scheme import Grid, Quantization
-from edgewright.quantization.simulation import BinaryLevels, Observer
+from edgewright.quantization.scheme import Grid, Observer, RangeEstimator
+from edgewright.quantization.simulation import BinaryLevels
 
 _Range: TypeAlias = tuple[Tensor, Tensor]
 
 
+def make_observer(estimator: RangeEstimator, grid: Grid) -> Observer:
+    """The observer that finds a range as ``estimator`` does.
 
-
-def make_observer(config: Quantization, grid: Grid) -> Observer:
-    """The observer that ``config.ranges`` asks for.
-
-    An activation's numbers stream into a histogram. A weight is the same each time: the last one
-    shown is looked at as it is. For weights, ``entropy`` is ``minmax``, as in its source: they
-    have no outliers to clip. The two levels of a binary activation are found in one way only,
-    `BinaryLevels`.
+    The two levels of a binary activation are found in one way only, `BinaryLevels`.
 
     Args:
-        config: How ranges are found.
+        estimator: How ranges are found.
         grid: What the range is for.
 
     Example:
         >>> import torch
+        >>> from edgewright.quantization import MinMax
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
-        >>> observer = make_observer(Quantization(ranges="minmax"), grid)
+        >>> observer = make_observer(MinMax(), grid)
         >>> observer.update(torch.tensor([1., 3.]))
         >>> observer.range()
         (tensor(0.), tensor(3.))
     """
-    is_weight = grid.role == "weight"
-    if grid.bits == 1 and not is_weight:
+    if grid.bits == 1 and grid.role == "activation":
         return BinaryLevels()
-    if config.ranges == "minmax" or (is_weight and config.ranges == "entropy"):
-        return Extremes(grid)
-    if is_weight:
-        return _WeightObserver(grid, partial(percentile_of_rows, percentile=config.percentile)
-                               if config.ranges == "percentile"
-                               else partial(least_error_of_rows, grid=grid))
-    if config.ranges == "percentile":
-        return _StreamObserver(partial(percentile_of_histogram, percentile=config.percentile))
-    return _StreamObserver(partial(least_divergence if config.ranges == "entropy"
-                                   else least_error_of_histogram, grid=grid))
+    return estimator.observer(grid)
 
 
 @final
-class _StreamObserver:
-    """Finds one range in the histogram of everything that was shown."""
+class StreamObserver:
+    """Finds one range in the histogram of everything that was shown.
+
+    Args:
+        rule: From the histogram to a range.
+    """
 
     def __init__(self, rule: Callable[[Histogram], _Range]) -> None:
         self._rule = rule
         self._histogram = Histogram()
 
     def update(self, x: Tensor) -> None:
+        """See `Observer.update`."""
         self._histogram.update(x)
 
     def range(self) -> _Range:
+        """See `Observer.range`."""
         return settled(*self._rule(self._histogram), self._histogram.extremes())
 
 
 @final
-class _WeightObserver:
-    """Finds a range for each row of the last tensor shown; holds it, and no copy."""
+class WeightObserver:
+    """Finds a range for each row of the last tensor shown; holds it, and no copy.
+
+    Args:
+        grid: Says what a row is.
+        rule: From rows and the least and the greatest number of each to a range of each.
+    """
 
     def __init__(self, grid: Grid, rule: Callable[[Tensor, Tensor, Tensor], _Range]) -> None:
         self._grid = grid
@@ -88,12 +74,14 @@ class _WeightObserver:
         self._weight: Tensor | None = None
 
     def update(self, x: Tensor) -> None:
+        """See `Observer.update`."""
         if x.numel() == 0:
             return
         extremes_of(rows_of(x, self._grid))
         self._weight = x.detach()
 
     def range(self) -> _Range:
+        """See `Observer.range`."""
         if self._weight is None:
             raise unseen()
         rows = rows_of(self._weight, self._grid)

@@ -11,7 +11,8 @@ from torch.fx import GraphModule, Node
 
 from edgewright.errors import DataError, UsageError
 from edgewright.graph import shape_of
-from edgewright.quantization.simulation import FakeQuantizer, Observer
+from edgewright.quantization.scheme import Observer
+from edgewright.quantization.simulation import FakeQuantizer
 from edgewright.task import Task
 
 _BATCH: Final = 64
@@ -64,13 +65,11 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
             a quantiser saw nothing. The value that is quantised is named.
 
     Example:
-        >>> from edgewright.quantization import Quantization
-        >>> from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
-        >>> from edgewright.quantization.scheme._grid import Grid
-        >>> from edgewright.quantization.calibration import make_observer
+        >>> from edgewright.quantization import Grid, MinMax
+        >>> from edgewright.quantization.simulation import FakeQuantizer
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
         >>> quantizer = FakeQuantizer(grid)
-        >>> quantizer.observer = make_observer(Quantization(ranges="minmax"), quantizer.grid)
+        >>> quantizer.observer = MinMax().observer(grid)
         >>> quantizer.mode = "observe"
         >>> calibrate(quantizer, {"x": quantizer}, [(torch.tensor([0., 510.]),)])
         >>> quantizer.scale.item(), quantizer.mode

@@ -33,7 +33,7 @@ def rows_of(x: Tensor, grid: Grid) -> Tensor:
     if grid.group is not None:
         if x.shape[-1] % grid.group:
             raise UsageError(f"groups of {grid.group} do not divide the {x.shape[-1]} inputs of a "
-                             f"weight of shape {tuple(x.shape)}; choose a group_size that does")
+                             f"weight of shape {tuple(x.shape)}; choose a PerGroup size that does")
         return x.reshape(*x.shape[:-1], -1, grid.group)
     if grid.axis is None:
         return x.reshape(-1)

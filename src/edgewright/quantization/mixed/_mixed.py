@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edgewright.allocation import PrecisionLimits, PrecisionOption, allocate_precisions
-from edgewright.errors import UsageError
 from edgewright.graph import FLOAT_BITS, count_macs, match_tensors, stored_tensors
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.mixed._sensitivity import sensitivities
 from edgewright.quantization.placement import WeightPoint, place, stored_bias
-from edgewright.quantization.scheme import (
-    RULES,
-    MixedPrecision,
-    Precision,
-    Quantization,
-    check_scheme,
-)
+from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimer, PrecisionTimes, measure_precisions
 
@@ -27,25 +20,24 @@ _FLOAT_BYTES: Final = 4
 _REST: Final = ""  # the name, among the layers, of what is no layer
 
 
-def choose_precisions(program: Program, task: Task, config: Quantization, mixed: MixedPrecision,
-                      seed: int = 0, *, timer: PrecisionTimer | None = None,
-                      ) -> dict[str, Precision | None]:
+def choose_precisions(program: Program, task: Task, scheme: Scheme, seed: int = 0, *,
+                      timer: PrecisionTimer | None = None) -> Scheme:
     """The bits of each layer with the least predicted rise of the loss under every limit.
 
-    Layers that ``config.layers`` names keep its bits, and those next to inputs and outputs have at
-    least ``config.ends``; both count for the limits. What stays in floating point anyway counts
-    for the size alone.
+    Layers that ``scheme.layers`` names keep its bits, and those next to inputs and outputs have at
+    least ``scheme.first_last_bits``; both count for the limits. What stays in floating point anyway
+    counts for the size alone.
 
     Args:
         program: In floating point.
         task: Its training split is looked at, no other.
-        config: The scheme.
-        mixed: The limits and the bits to choose from.
+        scheme: Its ``mixed`` has the limits and the bits to choose from.
         seed: Of the samples.
         timer: Takes a layer's times for a limit on latency; ONNX Runtime if left out.
 
     Returns:
-        The whole of ``config.layers``: its own, then the chosen ones by the names of the weights.
+        The scheme with its own ``layers``, then the chosen ones by the names of the weights, and
+        nothing left to choose; the one given where it has no ``mixed``.
 
     Raises:
         UsageError: A limit that no choice holds, with the smallest that can be reached; bits that
@@ -58,25 +50,28 @@ def choose_precisions(program: Program, task: Task, config: Quantization, mixed:
         >>> x = torch.randn(64, 4)
         >>> task = Task((x, x.argmax(1) % 2), test=(x[:9], x[:9].argmax(1) % 2))
         >>> program = Program.capture(net, x[:1])
+        >>> from edgewright.quantization import Quantization, resolve
         >>> mixed = MixedPrecision(size="250 B", weights=(8, 4))
-        >>> chosen = choose_precisions(program, task, Quantization(), mixed)
-        >>> [precision.weights for precision in chosen.values() if precision]
+        >>> scheme = choose_precisions(program, task, resolve(Quantization(mixed=mixed)))
+        >>> [precision.weights for precision in scheme.layers.values() if precision]
         [8, 4, 8]
     """
-    _check(config, mixed)
+    mixed = scheme.mixed
+    if mixed is None:
+        return scheme
     folded = fold_batch_norm(program)
-    layers = _layers(folded, config, mixed)
+    layers = _layers(folded, scheme, mixed)
     times = {} if mixed.latency is None else measure_precisions(folded, layers, timer=timer)
     tried = {name: layer.precisions for name, layer in layers.items() if len(layer.precisions) > 1}
-    rises = sensitivities(folded, task, config, tried, mixed, seed)
+    rises = sensitivities(folded, task, scheme, tried, mixed, seed)
     options = {name: [layer.option(precision, rises.get(name, {}).get(precision, 0.0),
                                    times.get(name)) for precision in layer.precisions]
                for name, layer in layers.items()}
     options[_REST] = [PrecisionOption(None, None, 0.0, size_bytes=_rest_bytes(folded, layers))]
     chosen = allocate_precisions(options, _limits(layers, mixed, times))
-    return config.layers | {
+    return replace(scheme, mixed=None, layers={**scheme.layers, **{
         name: Precision(weights=chosen[name].weights, activations=chosen[name].activations)
-        for name, layer in layers.items() if not layer.is_named}
+        for name, layer in layers.items() if not layer.is_named}})
 
 
 @dataclass(frozen=True)
@@ -121,44 +116,24 @@ class _Layer:
             latency_ms=taken)
 
 
-def _check(config: Quantization, mixed: MixedPrecision) -> None:
-    """Refuse what the scheme or its target cannot have, before anything is measured."""
-    candidates = {str(index): precision for index, precision in enumerate(_candidates(mixed))}
-    check_scheme(config.replace(layers={**config.layers, **candidates}))
-    if mixed.latency is not None and (config.mode != "static"
-                                      or not RULES[config.target].timed):
-        raise UsageError(f"latency={mixed.latency:g} is measured with static ranges on ONNX "
-                         f"Runtime; with mode={config.mode!r} and target={config.target!r} limit "
-                         "size or bit_ops")
-
-
-def _candidates(mixed: MixedPrecision) -> Iterator[Precision]:
-    for weights in dict.fromkeys(mixed.weights):
-        if weights is None:
-            yield Precision(weights=None, activations=None)
-        else:
-            yield from (Precision(weights=weights, activations=activations)
-                        for activations in dict.fromkeys(mixed.activations))
-
-
-def _layers(program: Program, config: Quantization, mixed: MixedPrecision) -> dict[str, _Layer]:
+def _layers(program: Program, scheme: Scheme, mixed: MixedPrecision) -> dict[str, _Layer]:
     """Every layer that the scheme quantises or names, by its weight's name."""
     tensors = stored_tensors(program.graph_module)
-    patterns = match_tensors(tensors, config.layers, option="layers")
+    patterns = match_tensors(tensors, scheme.layers, option="layers")
     nodes = {node.name: node for node in program.calls()}
-    least = place(program, config.replace(weights=1, activations=1))
+    least = place(program, scheme.with_bits(1, 1))
     found = {}
     for point in least.weights:
         if point.tensor in patterns:
-            precisions = tuple(filter(None, [config.layers[patterns[point.tensor]]]))
+            precisions = tuple(filter(None, [scheme.layers[patterns[point.tensor]]]))
         else:  # with 1 bit everywhere, only the ends have more
             precisions = tuple(dict.fromkeys(precision.at_least(point.grid.bits)
-                                             for precision in _candidates(mixed)))
+                                             for precision in mixed.candidates()))
         found[point.tensor] = _Layer(
             precisions, point.tensor in patterns, tensors[point.tensor].numel(),
             math.prod(point.shape), sum(tensors[name].numel() for name in _biases(program, point)),
             sum(count_macs(nodes[call]) for call in point.layers),
-            FLOAT_BITS if config.mode == "weight_only" else None)
+            FLOAT_BITS if scheme.mode == "weight_only" else None)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -15,7 +15,7 @@ from edgewright.program import Program
 from edgewright.quantization.calibration import calibrate_activations, calibrate_weights, fitting
 from edgewright.quantization.mixed._hessian import average_hessian_traces
 from edgewright.quantization.placement import ActivationPoint, Place, Placement, place
-from edgewright.quantization.scheme import MixedPrecision, Precision, Quantization, activation_grid
+from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
 from edgewright.quantization.simulation import FakeQuantizer, Simulation, simulate
 from edgewright.task import Split, Task
 from edgewright.training import label_loss, predict
@@ -26,7 +26,7 @@ Sensitivities = Mapping[str, Mapping[Precision, float]]
 Rises = dict[tuple[str, int], float]  # of a tensor's layer at so many bits
 
 
-def sensitivities(program: Program, task: Task, config: Quantization,
+def sensitivities(program: Program, task: Task, scheme: Scheme,
                   layers: Mapping[str, Sequence[Precision]], mixed: MixedPrecision,
                   seed: int = 0) -> Sensitivities:
     """Predict by how much the loss rises at each precision of each layer.
@@ -40,7 +40,7 @@ def sensitivities(program: Program, task: Task, config: Quantization,
     Args:
         program: In floating point.
         task: Its training split; no other is looked at.
-        config: The scheme: grids, granularity, how ranges are found.
+        scheme: Its grids, granularity, how ranges are found.
         layers: What to try, by the name of each layer's weight.
         mixed: The method and the number of samples.
         seed: Of the samples and of the Hessian's vectors.
@@ -53,11 +53,13 @@ def sensitivities(program: Program, task: Task, config: Quantization,
         ModelError: ``hessian``, and an operator has no second derivative.
 
     Example:
+        >>> from edgewright.quantization import Quantization, resolve
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
         >>> x = torch.randn(64, 4)
         >>> task = Task((x, x.argmax(1) % 2), test=(x[:9], x[:9].argmax(1) % 2))
         >>> tried = {"weight": [Precision(weights=None, activations=None), Precision()]}
-        >>> found = sensitivities(program, task, Quantization(), tried, MixedPrecision(size=9))
+        >>> found = sensitivities(program, task, resolve(Quantization()), tried,
+        ...                       MixedPrecision(size=9))
         >>> found["weight"][tried["weight"][0]], abs(found["weight"][Precision()]) < 0.1
         (0.0, True)
     """
@@ -67,7 +69,7 @@ def sensitivities(program: Program, task: Task, config: Quantization,
     activations: Rises = {}
     for bits in sorted({bits for precisions in layers.values() for precision in precisions
                         for bits in (precision.weights, precision.activations) if bits}):
-        probe = _Probe.of(program, config, layers, bits, shown)
+        probe = _Probe.of(program, scheme, layers, bits, shown)
         before = _loss(probe.simulation, held_out)
         if mixed.method == "loss":
             weights |= {(name, bits): probe.rise([quantizer], held_out, before)
@@ -105,11 +107,11 @@ class _Probe:
     readers: Mapping[str, list[FakeQuantizer]]
 
     @classmethod
-    def of(cls, program: Program, config: Quantization, layers: Collection[str], bits: int,
+    def of(cls, program: Program, scheme: Scheme, layers: Collection[str], bits: int,
            shown: Split) -> _Probe:
-        placement, readers = _own_points(program, config, layers, bits)
+        placement, readers = _own_points(program, scheme, layers, bits)
         simulation = simulate(program, placement)
-        _take_ranges(simulation, config, shown)
+        _take_ranges(simulation, scheme, shown)
         return cls(simulation, {name: [simulation.activations[call] for call in calls]
                                 for name, calls in readers.items()})
 
@@ -134,15 +136,15 @@ class _Probe:
         return found
 
 
-def _own_points(program: Program, config: Quantization, layers: Collection[str], bits: int,
+def _own_points(program: Program, scheme: Scheme, layers: Collection[str], bits: int,
                 ) -> tuple[Placement, dict[str, list[str]]]:
     """A point for each weight and for what each call reads, and the calls by their weight."""
-    alike = config.replace(weights=bits, activations=bits, ends=None)
+    alike = replace(scheme.with_bits(bits, bits), first_last_bits=None)
     weights = tuple(point for point in place(program, alike).weights if point.tensor in layers)
     nodes = {node.name: node for node in program.calls()}
-    readers = {point.tensor: list(point.layers) if config.mode == "static" else []
+    readers = {point.tensor: list(point.layers) if scheme.mode == "static" else []
                for point in weights}
-    points = [ActivationPoint(call, activation_grid(config, bits),
+    points = [ActivationPoint(call, scheme.activation_grid(bits),
                               (Place(_read(nodes[call]), (call,)),))
               for calls in readers.values() for call in calls]
     return Placement(weights, tuple(points), {}), readers
@@ -155,12 +157,13 @@ def _read(call: Node) -> str:
     return value.name
 
 
-def _take_ranges(simulation: Simulation, config: Quantization, shown: Split) -> None:
+def _take_ranges(simulation: Simulation, scheme: Scheme, shown: Split) -> None:
     """Of the weights from themselves, of the activations from the samples."""
-    calibrate_weights(simulation, config)
+    calibrate_weights(simulation, scheme.range_estimator)
     for quantizer in simulation.weights.values():
         quantizer.mode = "pass"
-    calibrate_activations(simulation, config, (batch.inputs for batch in shown.batches(_BATCH)))
+    calibrate_activations(simulation, scheme.range_estimator,
+                          (batch.inputs for batch in shown.batches(_BATCH)))
     for quantizer in simulation.activations.values():
         quantizer.mode = "pass"
 

@@ -11,7 +11,7 @@ from edgewright.program import Program
 from edgewright.quantization.placement._shared_grids import is_output, origin
 from edgewright.quantization.placement._storage import StoredWeight, stored_weights, with_reader
 from edgewright.quantization.placement._units import Unit
-from edgewright.quantization.scheme import RULES, Operators, Precision, Quantization
+from edgewright.quantization.scheme import Operators, Precision, Scheme
 
 _LEAST_STORED: Final = 2  # bits: of one bit none of the two levels is 0, as padding rows are
 
@@ -32,43 +32,43 @@ class Choice:
     kept: dict[str, str]
 
     @classmethod
-    def of(cls, program: Program, units: Sequence[Unit], config: Quantization) -> Choice:
+    def of(cls, program: Program, units: Sequence[Unit], scheme: Scheme) -> Choice:
         """Choose for a program whose layers are ``units``.
 
         Raises:
-            UsageError: A pattern of ``config.layers`` matches no weight; near names are listed.
+            UsageError: A pattern of ``scheme.layers`` matches no weight; near names are listed.
         """
         layers = {unit.node.name: unit for unit in units if unit.weight is not None}
         names = {name: str(unit.weight.target) for name, unit in layers.items()
                  if unit.weight is not None}
         others = stored_weights(program, layers.values())
-        patterns = match_tensors(dict.fromkeys([*names.values(), *others]), config.layers,
+        patterns = match_tensors(dict.fromkeys([*names.values(), *others]), scheme.layers,
                                  option="layers")
         choice = cls({}, {}, {})
-        ends = set() if config.ends is None else _ends(layers.values())
+        first_last = _first_and_last(layers.values())
         for name, unit in layers.items():
-            own = _precision(config, patterns.get(names[name]), is_end=name in ends)
-            reason = _reason(config, unit.kind, own, patterns.get(names[name]))
+            own = scheme.precision_of(patterns.get(names[name]),
+                                      is_first_or_last=name in first_last)
+            reason = _reason(scheme, unit.kind, own, patterns.get(names[name]))
             if reason is not None:
                 choice.kept[names[name]] = reason
-            elif config.mode == "dynamic" and unit.kind != "linear":
+            elif scheme.mode == "dynamic" and unit.kind != "linear":
                 others[names[name]] = with_reader(others.get(names[name]), unit)
             elif own is not None:
                 choice.layers[name] = own
         for name, weight in others.items():
-            is_end = config.ends is not None and weight.is_at_an_end
-            choice._store(name, weight, config, _precision(config, patterns.get(name),
-                                                           is_end=is_end), patterns.get(name))
+            own = scheme.precision_of(patterns.get(name),
+                                      is_first_or_last=weight.is_first_or_last)
+            choice._store(name, weight, scheme, own, patterns.get(name))
         return choice
 
-    def _store(self, name: str, weight: StoredWeight, config: Quantization,
+    def _store(self, name: str, weight: StoredWeight, scheme: Scheme,
                own: Precision | None, pattern: str | None) -> None:
-        rules = RULES[config.target]
         if name in self.kept:  # a layer reads the numbers themselves
             return
-        reason = _reason(config, "other", own, pattern)
-        if reason is None and not rules.stores_weights:
-            reason = rules.reasons["stores-weights"]
+        reason = _reason(scheme, "other", own, pattern)
+        if reason is None and not scheme.target.stores_weights:
+            reason = scheme.target.reasons["stores-weights"]
         if reason is None and not weight.is_worthwhile:
             reason = "it is so small that integers would save no bytes"
         if reason is not None:
@@ -77,25 +77,17 @@ class Choice:
             self.stored[name] = max(own.weights, _LEAST_STORED), weight
 
 
-def _precision(config: Quantization, pattern: str | None, *, is_end: bool) -> Precision | None:
-    """The bits that a scheme has for a weight."""
-    if pattern is not None:
-        return config.layers[pattern]
-    usual = Precision(weights=config.weights, activations=config.activations)
-    return usual.at_least(config.ends or 0) if is_end else usual
-
-
-def _reason(config: Quantization, kind: Operators, own: Precision | None, pattern: str | None,
+def _reason(scheme: Scheme, kind: Operators, own: Precision | None, pattern: str | None,
             ) -> str | None:
     """Why a scheme leaves a weight in floating point, if it does."""
-    if kind not in config.operators:
+    if kind not in scheme.operators:
         return f"operators leaves out {kind}"
     if own is None or own.weights is None:
-        return f"layers says so of {pattern!r}"
+        return f"excluded by the `layers` pattern {pattern!r}"
     return None
 
 
-def _ends(layers: Iterable[Unit]) -> set[str]:
+def _first_and_last(layers: Iterable[Unit]) -> set[str]:
     """The layers that read an input of the model or give an output, directly or moved only."""
     return {unit.node.name for unit in layers
             if origin(unit.inputs[0]).op == "placeholder" or is_output(unit.tail)}

@@ -18,12 +18,12 @@ from edgewright.quantization.placement._shared_grids import (
     pads_with_infinity,
 )
 from edgewright.quantization.placement._units import Unit, find_units
-from edgewright.quantization.scheme import RULES, Grid, Precision, Quantization, Target, weight_grid
+from edgewright.quantization.scheme import Grid, Precision, Scheme, TargetRules
 
 aten = torch.ops.aten
 
 
-def place(program: Program, config: Quantization) -> Placement:
+def place(program: Program, scheme: Scheme) -> Placement:
     """Decide what ``quantize`` makes of a program in floating point.
 
     A layer's result and that of an addition are quantised once, after the norm and the rectifier
@@ -37,44 +37,44 @@ def place(program: Program, config: Quantization) -> Placement:
 
     Args:
         program: In floating point.
-        config: The scheme, whose patterns have to fit the program.
+        scheme: Its patterns have to fit the program.
 
     Raises:
-        UsageError: A pattern of ``config.layers`` matches no layer; near names are listed.
+        UsageError: A pattern of ``scheme.layers`` matches no layer; near names are listed.
     """
     units = find_units(program.graph)
-    choice = Choice.of(program, units, config)
-    grids = SharedGrids(program.graph, config)
-    if config.mode != "weight_only":
-        _ask(units, choice.layers, config, grids)
-    return Placement(_weight_points(units, choice, config), grids.points(), choice.kept)
+    choice = Choice.of(program, units, scheme)
+    grids = SharedGrids(program.graph, scheme)
+    if scheme.mode != "weight_only":
+        _ask(units, choice.layers, scheme, grids)
+    return Placement(_weight_points(units, choice, scheme), grids.points(), choice.kept)
 
 
-def _ask(units: Sequence[Unit], chosen: Mapping[str, Precision], config: Quantization,
+def _ask(units: Sequence[Unit], chosen: Mapping[str, Precision], scheme: Scheme,
          grids: SharedGrids) -> None:
     """Collect who reads which value with how many bits, and what is quantised for everyone."""
-    floats = _floats(units, chosen, config.target)
+    floats = _floats(units, chosen, scheme.target)
     for unit in units:
         if unit.kind != "elementwise":
             precision = chosen.get(unit.node.name)
             bits = None if precision is None else precision.activations
         else:
-            wanted = config.mode == "static" and "elementwise" in config.operators
+            wanted = scheme.mode == "static" and "elementwise" in scheme.operators
             bits = FULL if wanted else None
         if bits is None:
             continue
         for value in unit.inputs:
             if floats.get(value) != unit.node:
                 grids.ask(value, unit.node, bits)
-        if config.mode == "static" and unit.tail not in floats:
+        if scheme.mode == "static" and unit.tail not in floats:
             grids.quantize_for_all(unit.tail)
 
 
-def _floats(units: Sequence[Unit], chosen: Collection[str], target: Target) -> dict[Node, Node]:
+def _floats(units: Sequence[Unit], chosen: Collection[str], target: TargetRules,
+            ) -> dict[Node, Node]:
     """Results that a target cannot quantise for everyone, and who has to read them as they are."""
-    rules = RULES[target]
-    sums = _fused_sums(units, chosen) if rules.fuses_sums else {}
-    return sums if rules.pads_with_infinity else sums | _padded(units)
+    sums = _fused_sums(units, chosen) if target.fuses_sums else {}
+    return sums if target.pads_with_infinity else sums | _padded(units)
 
 
 def _fused_sums(units: Sequence[Unit], chosen: Collection[str]) -> dict[Node, Node]:
@@ -105,18 +105,18 @@ def _origins(value: Node) -> set[Node]:
     return {value}
 
 
-def _weight_points(units: Iterable[Unit], choice: Choice, config: Quantization,
+def _weight_points(units: Iterable[Unit], choice: Choice, scheme: Scheme,
                    ) -> tuple[WeightPoint, ...]:
     """One point a tensor; what shares it gets the most bits any of them asks for."""
     layers: dict[str, list[Unit]] = {}
     for unit in units:
         if unit.node.name in choice.layers and unit.weight is not None:
             layers.setdefault(str(unit.weight.target), []).append(unit)
-    return tuple(_weight_point(tensor, layers.get(tensor, ()), choice, config)
+    return tuple(_weight_point(tensor, layers.get(tensor, ()), choice, scheme)
                  for tensor in dict.fromkeys([*layers, *choice.stored]))
 
 
-def _weight_point(tensor: str, layers: Sequence[Unit], choice: Choice, config: Quantization,
+def _weight_point(tensor: str, layers: Sequence[Unit], choice: Choice, scheme: Scheme,
                   ) -> WeightPoint:
     asked: list[int] = [choice.layers[unit.node.name].weights or FULL for unit in layers]
     shape = next((shape_of(unit.weight) for unit in layers if unit.weight is not None), ())
@@ -127,10 +127,8 @@ def _weight_point(tensor: str, layers: Sequence[Unit], choice: Choice, config: Q
         asked.append(bits)
         shape, readers = weight.shape, tuple(node.name for node in weight.readers)
         axis = 0 if layers else weight.axis
-    is_grouped = not readers and len(shape) == 2 and shape[1] % config.group_size == 0
-    if config.granularity == "group" and not is_grouped:
-        config = config.replace(granularity="channel")
-    grid = weight_grid(config, max(asked), axis)
+    is_matrix = not readers and len(shape) == 2
+    grid = scheme.weight_grid(max(asked), axis, inputs=shape[1] if is_matrix else None)
     return WeightPoint(tensor, tuple(unit.node.name for unit in layers), grid,
                        _scale_shape(grid, shape), readers)
 

@@ -70,10 +70,10 @@ class Placement:
     Example:
         >>> import torch
         >>> from edgewright.program import Program
-        >>> from edgewright.quantization import Quantization, place
+        >>> from edgewright.quantization import Quantization, place, resolve
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                           torch.nn.Linear(8, 3))
-        >>> placement = place(Program.capture(net, torch.zeros(1, 4)), Quantization())
+        >>> placement = place(Program.capture(net, torch.zeros(1, 4)), resolve(Quantization()))
         >>> [point.tensor for point in placement.weights]
         ['0.weight', '2.weight']
         >>> [point.name for point in placement.activations]

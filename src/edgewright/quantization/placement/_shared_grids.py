@@ -14,7 +14,7 @@ from torch.fx import Graph, Node
 
 from edgewright.graph import memory_of, ops, writes
 from edgewright.quantization.placement._points import ActivationPoint, Place
-from edgewright.quantization.scheme import RULES, Quantization, activation_grid
+from edgewright.quantization.scheme import Scheme
 
 aten = torch.ops.aten
 FULL: Final = 8  # bits of what no layer reads with fewer
@@ -71,13 +71,13 @@ class SharedGrids:
 
     Args:
         graph: In floating point.
-        config: The scheme.
+        scheme: Its grids, and its target's rules.
     """
 
-    def __init__(self, graph: Graph, config: Quantization) -> None:
+    def __init__(self, graph: Graph, scheme: Scheme) -> None:
         self._graph = graph
-        self._config = config
-        self._one_grid = RULES[config.target].one_grid
+        self._scheme = scheme
+        self._one_grid = scheme.target.one_grid
         self._patched = patched(graph)
         self._asks: dict[Node, dict[str, int]] = {}
         self._for_all: dict[Node, Node] = {}  # a value -> whose grid it lies on
@@ -100,7 +100,7 @@ class SharedGrids:
             classes.setdefault(self._root(value), []).append(value)
         bits = {root: max(chain.from_iterable(map(self._bits_read, members)), default=FULL)
                 for root, members in classes.items()}
-        found = [ActivationPoint(root.name, activation_grid(self._config, bits[root]),
+        found = [ActivationPoint(root.name, self._scheme.activation_grid(bits[root]),
                                  tuple(Place(value.name, None) for value in members
                                        if isinstance(value.meta["val"], Tensor)))
                  for root, members in classes.items()]
@@ -150,6 +150,6 @@ class SharedGrids:
                 readers = tuple(reader for reader, want in asks.items() if want == asked)
                 whole = given is None and len(set(asks.values())) == 1
                 name = value.name if whole else f"{value.name}_{asked}bit"
-                yield ActivationPoint(name, activation_grid(self._config, asked),
+                yield ActivationPoint(name, self._scheme.activation_grid(asked),
                                       (Place(value.name, readers),),
-                                      dynamic=self._config.mode == "dynamic")
+                                      dynamic=self._scheme.mode == "dynamic")

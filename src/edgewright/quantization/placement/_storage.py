@@ -49,7 +49,7 @@ class StoredWeight:
         return 4 * count - (count + 4 * scales) >= _LEAST_SAVED
 
     @property
-    def is_at_an_end(self) -> bool:
+    def is_first_or_last(self) -> bool:
         """Whether it is read with an input of the model, or for an output."""
         return any(is_output(reader) or any(origin(source).op == "placeholder"
                                             for source in reader.all_input_nodes)

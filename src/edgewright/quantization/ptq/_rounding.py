@@ -15,6 +15,7 @@ from edgewright.errors import DataError
 from edgewright.graph import ancestors, argument
 from edgewright.program import Program, find_cuts, outputs_of
 from edgewright.quantization.placement import Placement
+from edgewright.quantization.scheme import BRECQ, AdaRound
 from edgewright.quantization.simulation import FakeQuantizer, Simulation
 
 _STRETCH: Final = (-0.1, 1.1)  # gamma and zeta of AdaRound
@@ -28,10 +29,10 @@ Tensors = tuple[Tensor, ...]
 
 
 def learn_rounding(program: Program, placement: Placement, simulation: Simulation,
-                   samples: Tensors, *, by_block: bool, steps: int, seed: int) -> None:
+                   samples: Tensors, rounding: AdaRound | BRECQ, *, seed: int) -> None:
     """Round every weight up or down so that outputs stay close; in place, in the simulation.
 
-    AdaRound (Nagel et al. 2020, eq. 21-25) for each layer; with ``by_block`` BRECQ's objective (Li
+    `AdaRound` (Nagel et al. 2020, eq. 21-25) for each layer; or with `BRECQ`'s objective (Li
     et al. 2021), where the layers between two cuts of the program, such as a residual block, are
     learned together from the block's output. Inputs are those of the network quantised so far,
     targets those of the one in floating point. The simulation's weights are left on their grids.
@@ -42,8 +43,7 @@ def learn_rounding(program: Program, placement: Placement, simulation: Simulatio
         placement: Where it is quantised.
         simulation: All its ranges are known.
         samples: The program's inputs, (N, ...) each; the values at one cut are held in memory.
-        by_block: Learn blocks, not layers.
-        steps: Gradient steps a layer or block.
+        rounding: By layer or by block, and how many gradient steps each.
         seed: Of the samples of each step.
 
     Raises:
@@ -61,14 +61,14 @@ def learn_rounding(program: Program, placement: Placement, simulation: Simulatio
         original = _part(program.graph_module, [exact[name] for name in inputs], exact[end])
         sources = [rounded[name] for name in inputs]
         block = _Block(simulation.module, sources, rounded[end], points)
-        if by_block:
-            block.learn(have, _run(original, wanted), steps, generator)
+        if isinstance(rounding, BRECQ):
+            block.learn(have, _run(original, wanted), rounding.steps, generator)
         else:
             for layer in block.layers():
                 target = _part(program.graph_module, [exact[name] for name in inputs],
                                exact[layer.end.name])
                 seen = (_run(_part(simulation.module, sources, layer.inputs[0]), have),)
-                layer.learn(seen, _run(target, wanted), steps, generator)
+                layer.learn(seen, _run(target, wanted), rounding.steps, generator)
         have = (_run(_part(simulation.module, sources, rounded[end]), have),)
         wanted = (_run(original, wanted),)
 

@@ -1,27 +1,65 @@
-"""What a user asks for, and what each target can store and run."""
+"""What a quantized tensor, a target and a resolved scheme are: the words of quantization."""
 
-from edgewright.quantization.scheme._config import Operators, Precision, Quantization, Target
-from edgewright.quantization.scheme._grid import Grid, Role
-from edgewright.quantization.scheme._precision import MixedPrecision
-from edgewright.quantization.scheme._targets import (
-    RULES,
-    PoolRounding,
-    activation_grid,
-    check_scheme,
-    weight_grid,
+from edgewright.quantization.scheme._activations import (
+    ActivationMode,
+    Activations,
+    DynamicRange,
+    StaticRange,
 )
+from edgewright.quantization.scheme._granularity import (
+    GRANULARITIES,
+    Granularity,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+)
+from edgewright.quantization.scheme._grid import Grid, Role
+from edgewright.quantization.scheme._method import (
+    BRECQ,
+    METHODS,
+    PTQ,
+    QAT,
+    AdaRound,
+    Method,
+    Nearest,
+)
+from edgewright.quantization.scheme._named import Named, Positional
+from edgewright.quantization.scheme._precision import Bits, MixedPrecision, Precision, check_bits
+from edgewright.quantization.scheme._range_estimator import Observer, RangeEstimator
+from edgewright.quantization.scheme._scheme import Operators, Scheme
+from edgewright.quantization.scheme._targets import TARGETS, PoolRounding, Target, TargetRules
 
 __all__ = [
-    "RULES",
+    "BRECQ",
+    "GRANULARITIES",
+    "METHODS",
+    "PTQ",
+    "QAT",
+    "TARGETS",
+    "ActivationMode",
+    "Activations",
+    "AdaRound",
+    "Bits",
+    "DynamicRange",
+    "Granularity",
     "Grid",
+    "Method",
     "MixedPrecision",
+    "Named",
+    "Nearest",
+    "Observer",
     "Operators",
+    "PerChannel",
+    "PerGroup",
+    "PerTensor",
     "PoolRounding",
+    "Positional",
     "Precision",
-    "Quantization",
+    "RangeEstimator",
     "Role",
+    "Scheme",
+    "StaticRange",
     "Target",
-    "activation_grid",
-    "check_scheme",
-    "weight_grid",
+    "TargetRules",
+    "check_bits",
 ]

@@ -13,8 +13,40 @@ BITS: Final = (8, 4, 3, 2, 1)
 Bits = Literal[8, 4, 3, 2, 1]
 
 
+def check_bits(bits: Any) -> Any:
+    """Refuse bits that no grid has, by name.
+
+    Raises:
+        UsageError: They are not among `BITS`.
+    """
+    if bits not in BITS:
+        raise UsageError(f"quantization to {bits!r} bits is not supported; weights and "
+                         f"activations can have {', '.join(map(str, BITS))} bits")
+    return bits
+
+
 def _bytes(size: Any) -> Any:
     return size if size is None else parse_quantity(size, "size")
+
+
+@final
+class Precision(Settings):
+    """The bits of some layers.
+
+    Attributes:
+        weights: Bits of the weights; None leaves them in floating point, and the activations too.
+        activations: Bits of what the layers read; None quantizes it for others alone.
+    """
+
+    weights: Bits | None = 8
+    activations: Bits | None = 8
+
+    def at_least(self, bits: int) -> Precision:
+        """This one with no fewer than ``bits``; what is in floating point stays so."""
+        return self.replace(**{
+            name: max(own, bits) for name, own in (("weights", self.weights),
+                                                   ("activations", self.activations))
+            if own is not None})
 
 
 @final
@@ -49,6 +81,12 @@ class MixedPrecision(Settings):
     activations: tuple[Bits, ...] = (8,)
     method: Literal["hessian", "loss"] = "loss"
     samples: int = Field(default=512, ge=1)
+
+    def candidates(self) -> tuple[Precision, ...]:
+        """What a layer may have, each once, in the order of ``weights`` and ``activations``."""
+        return tuple(dict.fromkeys(
+            Precision(weights=weights, activations=read) for weights in self.weights
+            for read in ((None,) if weights is None else self.activations)))
 
     @model_validator(mode="after")
     def _limited(self) -> Self:

@@ -9,7 +9,6 @@ from edgewright.quantization.simulation._norm_freezing import (
     gains_of_layers,
     orient_norms,
 )
-from edgewright.quantization.simulation._observer import Observer
 from edgewright.quantization.simulation._simulate import (
     Insert,
     Simulation,
@@ -23,7 +22,6 @@ __all__ = [
     "FreezeNorms",
     "Insert",
     "KeepGainsPositive",
-    "Observer",
     "Simulation",
     "gains_of_layers",
     "grid_arguments",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from edgewright.errors import DataError, UsageError
-from edgewright.quantization.scheme import Grid
+from edgewright.quantization.scheme import Grid, Observer
 from edgewright.quantization.simulation._binary import binarize, binary_signs
 from edgewright.quantization.simulation._fake_quantize import (
     GridGradients,
     fake_quantize,
     quantized_integers,
 )
-
-if TYPE_CHECKING:
-    from edgewright.quantization.simulation._observer import Observer
 
 Mode = Literal["pass", "observe", "quantize"]
 Learns = Literal["nothing", "lsq", "lsq+", "pact"]

@@ -1,10 +1,12 @@
-"""`Observer`: what a fake quantizer takes its range from while it is calibrated."""
+"""What finds the range of a value: an estimator, and its observer of one value."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from edgewright.quantization.scheme._grid import Grid
 
 
 class Observer(Protocol):
@@ -32,4 +34,22 @@ class Observer(Protocol):
 
         Raises:
             DataError: Nothing was seen.
+        """
+
+
+@runtime_checkable
+class RangeEstimator(Protocol):
+    """How the range of each weight and activation is found; a frozen value.
+
+    The built-in ones are `MinMax`, `Percentile`, `MSE` and `Entropy`. Another needs this method
+    and a ``repr`` that tells one setting of it from another, as a frozen dataclass has: a run is
+    known by it.
+    """
+
+    def observer(self, grid: Grid) -> Observer:
+        """A new observer of one weight or activation.
+
+        Args:
+            grid: What the range is for: weights or activations, and what shares a scale. It is
+                never that of a 1-bit activation, whose two levels are found in one way only.
         """

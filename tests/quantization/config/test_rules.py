@@ -1,0 +1,265 @@
+"""Targets' rules: each refuses what it should, by name; what is left can be put on a grid."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+
+from edgewright.errors import UsageError
+from edgewright.quantization import (
+    PTQ,
+    QAT,
+    Grid,
+    MixedPrecision,
+    PerGroup,
+    Precision,
+    Quantization,
+    StaticRange,
+    TargetRules,
+    resolve,
+)
+from edgewright.quantization.config._rules import rules_of
+from edgewright.quantization.scheme._precision import BITS
+from edgewright.quantization.scheme._targets import TARGETS
+
+GROUPED = {"activations": None, "granularity": "per_group", "operators": ("linear",)}
+CLAMP = "because its quantised operators clamp to the whole of int8; change it, or the target"
+KERNEL = ("takes powers of two from 16, because MatMulNBits, which reads grouped weights, has no "
+          "others; change it, or the target")
+BROKEN = [
+    ("scheme/operators", {"operators": ()},
+     "operators=(), activations=8; that quantizes nothing: only static ranges have integers for "
+     "sums and products of two values; name 'convolution', 'linear' or 'other', or use "
+     "activations=8"),
+    ("scheme/operators", {"operators": ("elementwise",), "activations": None},
+     "operators=('elementwise',), activations=None; that quantizes nothing"),
+    ("scheme/operators", {"operators": ("elementwise",), "activations": "dynamic"},
+     "operators=('elementwise',), activations='dynamic'; that quantizes nothing"),
+    ("scheme/binary-training", {"weights": 1},
+     "weights=1, activations=8, method='ptq'; one bit leaves two levels, which only a network "
+     "that was trained with them gets on with; use method='qat', or at least 2 bits"),
+    ("scheme/binary-training", {"activations": 1}, "weights=8, activations=1, method='ptq'; one"),
+    ("scheme/binary-training", {"layers": {"stem": Precision(weights=1)}},
+     "weights=8, activations=8, layers={'stem': Precision(weights=1, activations=8)}, "
+     "method='ptq'; one bit"),
+    ("scheme/binary-training", {"mixed": MixedPrecision(size=9, weights=(8, 1))},
+     "weights=8, activations=8, mixed=MixedPrecision(size=9.0"),
+    ("scheme/dynamic-training", {"activations": "dynamic", "method": "qat"},
+     "activations='dynamic', method='qat'; dynamic ranges are taken from each input, so qat would "
+     "have none to learn"),
+    ("scheme/dynamic-bits", {"activations": "dynamic", "layers": {"a": Precision(activations=2)}},
+     "activations='dynamic', layers={'a': Precision(weights=8, activations=2)}; runtimes quantize "
+     "to 8 bits while running; use activations=8 in layers and mixed, or static ranges"),
+    ("scheme/dynamic-power-of-two", {"activations": "dynamic", "power_of_two": True},
+     "activations='dynamic', power_of_two=True; runtimes do not round the scales"),
+    ("scheme/group-mode", GROUPED | {"activations": 8},
+     "granularity={'per_group': 32}, activations=8; products of integers are summed over a whole "
+     "output channel before they are scaled"),
+    ("scheme/group-operators", GROUPED | {"operators": ("convolution",)},
+     "granularity={'per_group': 32}, operators=('convolution',); groups divide the inputs of "
+     "linear layers, the others have a scale per channel; add 'linear'"),
+    ("scheme/group-training", GROUPED | {"method": "qat"},
+     "granularity={'per_group': 32}, method='qat'; qat learns a scale for a tensor or a channel"),
+    ("scheme/group-power-of-two", GROUPED | {"power_of_two": True},
+     "granularity={'per_group': 32}, power_of_two=True; hardware that only shifts"),
+    ("scheme/mixed-latency", {"mixed": MixedPrecision(latency=0.5), "activations": None},
+     "mixed=MixedPrecision("),
+    ("onnxruntime/group-size", GROUPED | {"granularity": PerGroup(48)},
+     f"granularity={{'per_group': 48}}; onnxruntime {KERNEL}"),
+    ("onnxruntime-arm/group-size", GROUPED | {"granularity": PerGroup(8),
+                                              "target": "onnxruntime-arm"},
+     f"granularity={{'per_group': 8}}; onnxruntime-arm {KERNEL}"),
+    ("openvino/group-size", GROUPED | {"granularity": {"per_group": 24}, "target": "openvino"},
+     f"granularity={{'per_group': 24}}; openvino {KERNEL}"),
+    ("openvino/mode", {"activations": "dynamic", "target": "openvino"},
+     "activations='dynamic'; openvino takes static ranges or None (weights only), because its "
+     "integer kernels take ranges that are constants of the file; change it, or the target"),
+    ("executorch/mode", {"activations": None, "target": "executorch"},
+     "activations=None; executorch takes static ranges or dynamic ranges, because XNNPACK does "
+     "not run integer weights with floating-point activations"),
+    ("executorch/activation-bits", {"activations": 4, "target": "executorch"},
+     f"activations=4; executorch takes 8, {CLAMP}"),
+    ("executorch/affine-weights", {"affine_weights": True, "target": "executorch"},
+     "affine_weights=True; executorch takes False, because XNNPACK's quantised kernels take "
+     "symmetric weights"),
+    ("litert/mode", {"activations": "dynamic", "target": "litert"},
+     "activations='dynamic'; litert takes static ranges or None (weights only), because its "
+     "dynamic kernels choose a grid of their own for each row"),
+    ("litert/activation-bits", {"layers": {"*": Precision(activations=3)}, "target": "litert"},
+     "activations=8, layers={'*': Precision(weights=8, activations=3)}; litert takes 8, " + CLAMP),
+    ("litert/affine-weights", {"affine_weights": True, "target": "litert"},
+     "affine_weights=True; litert takes False, because its 8-bit specification fixes the zero "
+     "point of weights at 0"),
+    ("litert/granularity", GROUPED | {"target": "litert"},
+     "granularity={'per_group': 32}; litert takes per_tensor or per_channel, because its 8-bit "
+     "specification has scales for a tensor or an axis"),
+]
+
+UNREPRESENTABLE = [
+    ({"method": {"qat": {"rounding": "brecq"}}}, "QAT: rounding: Extra inputs"),
+    ({"method": {"qat": {"correct_bias": True}}}, "QAT: correct_bias: Extra inputs"),
+    ({"method": {"qat": {"equalize": True}}}, "QAT: equalize: Extra inputs"),
+    ({"method": {"ptq": {"quantizer": "pact"}}}, "PTQ: quantizer: Extra inputs"),
+    ({"method": {"ptq": {"rounding": {"nearest": 9}}}},
+     "PTQ: rounding: Input should be 'nearest', 'adaround' or 'brecq'"),
+    ({"activations": {"dynamic": {"symmetric": True}}}, "DynamicRange: symmetric: Extra inputs"),
+    ({"activations": {"dynamic": {"bits": 4}}}, "DynamicRange: bits: Extra inputs"),
+    ({"granularity": {"per_channel": {"size": 7}}}, "PerChannel: size: Extra inputs"),
+    ({"range_estimator": {"mse": {"percent": 99}}}, "MSE: percent: Extra inputs"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), UNREPRESENTABLE)
+def test_a_setting_of_another_kind_has_no_place(settings, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        Quantization(**settings)
+
+
+@pytest.mark.parametrize(("name", "settings", "message"), BROKEN)
+def test_a_broken_rule_is_named_with_its_value_and_a_way_out(name, settings, message):
+    with pytest.raises(UsageError) as caught:
+        resolve(Quantization(**settings))
+    assert str(caught.value).startswith(f"rule {name}: {message}")
+    assert caught.value.exit_code == 2
+
+
+def rule_names():
+    return {rule.name for target in TARGETS.values() for rule in rules_of(target)}
+
+
+def test_every_rule_is_broken_above_but_the_one_that_another_precedes():
+    """Groups are for weights alone, which ExecuTorch refuses before it comes to the groups."""
+    assert rule_names() - {name for name, _, _ in BROKEN} == {"executorch/granularity"}
+    target = TARGETS["executorch"]
+    rule = next(rule for rule in rules_of(target) if rule.name == "executorch/granularity")
+    assert rule.broken(dataclasses.replace(resolve(Quantization(**GROUPED)), target=target))
+    assert rule.demand.startswith("executorch takes per_tensor or per_channel, because XNNPACK "
+                                  "runs groups only with dynamic activations")
+
+
+def test_every_rule_is_documented():
+    text = (Path(__file__).parents[3] / "docs" / "targets.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(rule_names()) if f"`{name}`" not in text] == []
+
+
+def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit():
+    free = TARGETS["onnxruntime"]
+    for rules in TARGETS.values():
+        limited = {name for name, field in {
+            "mode": "modes", "activation-bits": "activation_bits",
+            "affine-weights": "affine_weights", "granularity": "granularities",
+            "stores-weights": "stores_weights"}.items()
+            if getattr(rules, field) != getattr(free, field)}
+        assert set(rules.reasons) - {"group-size"} == limited
+        assert ("group-size" in rules.reasons) == ("per_group" in rules.granularities)
+        assert all(rules.reasons.values())
+
+
+def test_there_are_rules_for_every_target():
+    assert list(TARGETS) == ["onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert"]
+    assert all(rules.name == target for target, rules in TARGETS.items())
+    assert {target for target, rules in TARGETS.items() if rules.signed_activations} == {
+        "executorch", "litert"}
+    assert {target for target, rules in TARGETS.items() if rules.one_grid} == {
+        "executorch", "litert"}
+    assert {target for target, rules in TARGETS.items() if rules.fuses_sums} == {"openvino"}
+    assert {target for target, rules in TARGETS.items() if not rules.pads_with_infinity} == {
+        "openvino"}
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"method": "qat"}, {"weights": 2, "activations": 4}, {"weights": 3},
+    {"weights": 1, "activations": 1, "method": "qat"}, {"affine_weights": True},
+    {"activations": StaticRange(symmetric=True), "power_of_two": True},
+    {"granularity": "per_tensor"}, {"activations": "dynamic"},
+    {"activations": None, "weights": 4}, GROUPED, GROUPED | {"affine_weights": True},
+    GROUPED | {"method": PTQ(rounding="adaround", correct_bias=True, equalize=True)},
+    {"layers": {"head": None, "stem": Precision(weights=None, activations=None)}},
+    {"method": QAT(quantizer="pact")}, {"operators": ("elementwise",)},
+    {"granularity": "per_channel"}, GROUPED | {"operators": ("convolution", "linear")},
+])
+def test_what_onnx_runtime_takes(settings):
+    assert resolve(Quantization(**settings)).target.name == "onnxruntime"
+    assert resolve(Quantization(**settings, target="onnxruntime-arm")).target.timed
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("weights", [8, 4, 3, 2])
+def test_every_target_stores_weights_of_few_bits(target, weights):
+    assert resolve(Quantization(weights=weights, target=target)).precision.weights == weights
+
+
+def test_activations_of_layers_are_not_looked_at_with_weights_alone():
+    config = Quantization(activations=None, layers={"a": Precision(activations=4)}, target="litert")
+    assert resolve(config).mode == "weight_only"
+
+
+def test_a_target_of_the_users_own_has_its_own_rules():
+    target = TargetRules("mine", signed_activations=True, affine_weights=False,
+                         reasons={"affine-weights": "its kernels have no zero points"})
+    config = Quantization(target=target)
+    assert resolve(config).activation_grid(8).signed
+    assert Quantization.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(UsageError, match=r"^rule mine/affine-weights: affine_weights=True; mine "
+                                         "takes False, because its kernels have no zero points"):
+        resolve(config.replace(affine_weights=True))
+
+
+@pytest.mark.parametrize(("settings", "bits", "want"), [
+    ({}, 8, Grid(8, signed=False, symmetric=False, role="activation")),
+    ({}, 1, Grid(1, signed=False, symmetric=True, role="activation")),
+    ({"activations": StaticRange(symmetric=True)}, 4,
+     Grid(4, signed=False, symmetric=True, role="activation")),
+    ({"power_of_two": True}, 2,
+     Grid(2, signed=False, symmetric=False, power_of_two=True, role="activation")),
+    ({"target": "litert"}, 8, Grid(8, signed=True, symmetric=False, role="activation")),
+    ({"target": "executorch", "activations": StaticRange(symmetric=True)}, 8,
+     Grid(8, signed=True, symmetric=True, role="activation")),
+])
+def test_activation_grids(settings, bits, want):
+    assert resolve(Quantization(**settings)).activation_grid(bits) == want
+
+
+@pytest.mark.parametrize(("settings", "bits", "want"), [
+    ({}, 8, Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight")),
+    ({}, 4, Grid(4, signed=True, symmetric=True, axis=0, role="weight")),
+    ({"granularity": "per_tensor"}, 8,
+     Grid(8, signed=True, symmetric=True, narrow=True, role="weight")),
+    ({"affine_weights": True}, 8, Grid(8, signed=True, symmetric=False, axis=0, role="weight")),
+    ({"affine_weights": True}, 1, Grid(1, signed=True, symmetric=True, axis=0, role="weight")),
+    (GROUPED, 4, Grid(4, signed=True, symmetric=True, axis=0, group=32, role="weight")),
+    (GROUPED | {"affine_weights": True, "granularity": PerGroup(64)}, 2,
+     Grid(2, signed=True, symmetric=False, axis=0, group=64, role="weight")),
+    ({"power_of_two": True}, 8,
+     Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True, role="weight")),
+])
+def test_weight_grids(settings, bits, want):
+    assert resolve(Quantization(**settings)).weight_grid(bits, inputs=128) == want
+
+
+def test_whatever_passes_fits_its_targets_types():
+    """Every combination of the settings that rules are about: refused by name, or storable."""
+    passed = 0
+    for target, ranges, granularity, affine, bits in itertools.product(
+            TARGETS, ("static", "symmetric", "dynamic", None),
+            ("per_tensor", "per_channel", "per_group"), (False, True), BITS):
+        activations = StaticRange(bits, symmetric=ranges == "symmetric") \
+            if ranges in ("static", "symmetric") else ranges
+        config = Quantization(target=target, activations=activations, granularity=granularity,
+                              weights=bits, affine_weights=affine, operators=("linear",))
+        try:
+            scheme = resolve(config)
+        except UsageError:
+            with pytest.raises(UsageError, match=f"^rule (scheme|{target})/"):
+                resolve(config)
+            continue
+        passed += 1
+        signed = TARGETS[target].signed_activations
+        low, high = scheme.activation_grid(bits).limits
+        assert (-128 if signed else 0) <= low < high <= (127 if signed else 255)
+        low, high = scheme.weight_grid(bits, inputs=64).limits
+        assert -128 <= low < high <= 127
+    assert passed > 50
