@@ -26,6 +26,7 @@ import numpy as np
 import edgewright as ew
 from edgewright.bundle import write_bundle
 from edgewright.core import Budget
+from edgewright.exits import ExitCalibration
 from edgewright.measure import pinned
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -77,11 +78,12 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     weights = given.weights / f"{name}-cifar10.safetensors"
     program = (ew.Program.load(path) if path.is_file() else
                ew.Program.capture(load_model(f"{MODELS}:{name}", weights), task.train.example(2)))
-    exits = ew.EarlyExits(max_drop=0.0025, points=DROPS) if program.exits else None
+    exits = ew.EarlyExits(calibration=ExitCalibration(
+        max_drop=0.0025, points=DROPS)) if program.exits else None
     assembly = Assembly(task, Budget(), Recipe(name="trace"), exits, 0, name)
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(calibration_samples=512)))
     if exits is not None:
-        draft = calibrated(draft, task, exits, 0, Narrator(quiet=True))
+        draft = calibrated(draft, task, exits.calibration, 0, Narrator(quiet=True))
     figures, manifest = judged(Session(draft), draft, task)
     write_bundle(folder / f"{name}.edge", manifest.replace(compressed=figures), draft.segments)
     return folder / f"{name}.edge"

@@ -1,6 +1,6 @@
 """Early exits on CIFAR-10 ResNets: accuracy against mean cost, the whole curve, on the runtime.
 
-Exits are placed automatically (``EarlyExits(count="auto")``) on the published weights and trained
+Exits are placed automatically (``EarlyExits(places="auto")``) on the published weights and trained
 for a few epochs, the backbone frozen or with them, on what the published network said of a few
 views of every image, which is asked once and kept. The files are exported, temperatures and
 thresholds chosen on 5,000 images held out of train for every drop allowed, and all of it judged on
@@ -37,13 +37,14 @@ from cifar10_arguments import row_arguments
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
 from edgewright.distill import as_teacher, cache_teacher, objective_for
-from edgewright.exits import answers_of, calibrate_exits
+from edgewright.exits import HeadTraining, JointTraining, calibrate_exits, predict_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._judge import every_exit, judge, time_sessions
 from edgewright.pipeline._points import at_point, with_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
+from edgewright.training import Compute
 from stored_rows import Rows, keep, provenance, stored
 
 HERE: Final = Path(__file__).parent
@@ -144,8 +145,9 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
 def exits_of(point: Point) -> ew.EarlyExits:
     """The settings of a row; what was tried in their place is in docs/decisions."""
     lr = 0.05 if point.backbone == "freeze" else 0.02
-    return ew.EarlyExits(backbone="freeze" if point.backbone == "freeze" else "train",
-                         training=ew.Training(epochs=point.epochs, lr=lr, compile="auto"))
+    settings = ew.Training(epochs=point.epochs, lr=lr, compute=Compute(compile="auto"))
+    return ew.EarlyExits(training=HeadTraining(settings=settings) if point.backbone == "freeze"
+                         else JointTraining(settings=settings))
 
 
 def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.EarlyExits,
@@ -170,8 +172,8 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
 
     A session gives the very same answers, which its tests show.
     """
-    settings = config.replace(policy=policy, max_drop=0.0,
-                              points={k: v for k, v in DROPS.items() if v})
+    settings = config.calibration.replace(policy=policy, max_drop=0.0,
+                                          points={k: v for k, v in DROPS.items() if v})
     val, test = logits
     macs = [segment.macs for segment in draft.manifest.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)
@@ -181,7 +183,7 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
     full_ms = latencies["full"][1].value
     rows = []
     for name, calibration in zip(DROPS, found, strict=True):
-        answers = answers_of(*test, calibration.point.rules, policy)
+        answers = predict_exits(*test, calibration.point.rules, policy)
         left = answers.left_at(calibration.point.thresholds)
         mean = latencies[calibration.point.name][1]
         rows.append({"drop_allowed": DROPS[name],

@@ -36,7 +36,7 @@ from edgewright.distill import as_teacher, cache_teacher, objective_for
 from edgewright.measure import compare_latency, pinned
 from edgewright.task import Batch, Policy, Split, View, load_model, load_task
 from edgewright.training import Objective
-from edgewright.training._compiled import compiled
+from edgewright.training._compile import try_compile
 from stored_rows import provenance
 from zoo_models import torchvision_models
 
@@ -133,7 +133,7 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
             key, passes = f"{kind}, {layout}", laid_out(module, memory_format)
             if kind.endswith("compiled"):
                 since = time.perf_counter()
-                passes = compiled(module, (laid,), True, 1, nullcontext).module
+                passes = try_compile(module, (laid,), True, 1, nullcontext).module
                 compile_s[key] = round(time.perf_counter() - since, 1)
             kinds[key] = in_turn(step_of(passes, module, objective_for(None)), [batch])
     found = compare_latency(kinds, rounds=given.rounds, warmup=1)

@@ -80,7 +80,7 @@ def test_perceptrons_are_paired_by_depth(captured, perceptron):
 
 def test_a_student_with_exits_is_paired_on_the_way_to_its_last(pyramid):
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 4
-    staged = add_exits(pyramid, Task((x, y), test=(x, y)), EarlyExits(count=2, training=None))
+    staged = add_exits(pyramid, Task((x, y), test=(x, y)), EarlyExits(places=2, training=None))
     assert names(find_pairs(staged, pyramid)) == names(find_pairs(pyramid, pyramid))
 
 

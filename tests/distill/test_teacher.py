@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill._teacher import ModuleTeacher, Taught, Teacher
+from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch
@@ -93,7 +93,7 @@ def test_a_teacher_need_only_teach():
         name = "constant"
 
         def teach(self, batch):
-            return Taught(torch.ones(len(batch.targets), 2))
+            return TeacherOutput(torch.ones(len(batch.targets), 2))
 
     teacher = Constant()
     teacher.to(torch.device("cpu"))

@@ -30,7 +30,7 @@ REFUSED = {
     ("quantize", "blocks"): "no block of a quantised program can be removed; remove blocks before",
     ("quantize", "weights"): "weights of a quantised program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
-    ("quantize", "exits"): "exits cannot be added to a quantised program; add them before quant",
+    ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",
     ("quantize", "quantize"): "quantised already; quantise the one in floating point",
 }
 
@@ -44,7 +44,7 @@ def passes(quadrant_task: Task) -> dict[str, Pass]:
         "weights": lambda p: ew.prune_weights(p, task, ew.WeightPruning(pattern="2:4",
                                                                         training=BRIEF)),
         "fit": lambda p: ew.fit(p, task, BRIEF),
-        "exits": lambda p: ew.add_exits(p, task, ew.EarlyExits(count=1, training=BRIEF)),
+        "exits": lambda p: ew.add_exits(p, task, ew.EarlyExits(places=1, training=BRIEF)),
         "quantize": lambda p: ew.quantize(p, task, ew.Quantization(calibration_samples=64)),
     }
 

@@ -36,7 +36,7 @@ class Recorded(StepHook):
 
 
 def run(module, task, *hooks, **settings):
-    config = Training(**{"epochs": 3, "batch_size": 8, "accelerator": "cpu"} | settings)
+    config = Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
     return train(module, task, config, Constrained(LabelLoss(), hooks))
 
 

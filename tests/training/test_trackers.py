@@ -126,7 +126,7 @@ def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing):
 
 def test_a_training_is_tracked(quadrant_task):
     log = Memory()
-    config = Training(epochs=2, batch_size=32, accelerator="cpu")
+    config = Training(epochs=2, batch_size=32, compute="cpu")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     found = train(module, quadrant_task, config, LabelLoss(),
                   progress=Tracked(NoProgress(), log, "recover"))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgewright.distill._cache_contents import Contents, passes, probe
+from edgewright.distill._cache_contents import Contents, list_views, probe
 from edgewright.distill._cached_teacher import CachedTeacher
 from edgewright.distill._soft_labels import SoftLabels
 from edgewright.distill._teacher import Teacher
@@ -73,17 +73,17 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     path, split = Path(path), task.train
     where = torch.device("cpu") if device is None else device
     teacher.to(where)
-    sample = probe(split, passes(views, policy)[0])
-    taught = teacher.teach(on_device(sample, where))
-    if taught.features:
-        raise UsageError(f"the teacher {teacher.name} hands out {len(taught.features)} features, "
+    sample = probe(split, list_views(views, policy)[0])
+    output = teacher.teach(on_device(sample, where))
+    if output.features:
+        raise UsageError(f"the teacher {teacher.name} hands out {len(output.features)} features, "
                          "which are not kept; use it without a cache")
-    contents = Contents.of(teacher.name, split, views, policy, tuple(taught.logits.shape[1:]))
+    contents = Contents.of(teacher.name, split, views, policy, tuple(output.logits.shape[1:]))
     if not path.exists():
         _make(path, teacher, split, contents, where, progress or NoProgress())
     cached = CachedTeacher(path, contents, split.rows)
     labels = SoftLabels(contents.shape)
-    said, kept = labels.unpack(labels.pack(taught.logits)), cached.teach(sample).logits
+    said, kept = labels.unpack(labels.pack(output.logits)), cached.teach(sample).logits
     if float((said - kept).abs().mean()) > _DRIFT * float(said.std(correction=0)) + 1e-3:
         raise StorageError(f"the teacher {teacher.name} no longer says what is kept in {path}, "
                            "though its weights are the same: its code has changed, or the file is "
@@ -92,7 +92,7 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
 
 
 def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
-          device: torch.device, told: Progress) -> None:
+          device: torch.device, progress: Progress) -> None:
     labels = SoftLabels(contents.shape)
     partial = path.with_name(f"{path.name}.{sha256(contents.line).hexdigest()[:8]}.partial")
     with _storing(path):
@@ -103,17 +103,17 @@ def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
         with _storing(path):
             done = _resume(file, contents, labels.bytes)
         count = len(contents.passes)
-        told.note(f"asking the teacher about {count} x {contents.samples} samples, "
+        progress.note(f"asking the teacher about {count} x {contents.samples} samples, "
                   f"{labels.bytes} bytes each, for {path}"
                   + (f"; {done} are there already" if done else ""))
-        told.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
+        progress.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
         try:
             for batch in _remaining(split, contents, done):
                 records = labels.pack(teacher.teach(on_device(batch, device)).logits)
                 _append(file, records, path)
-                told.advance(len(records), math.nan)
+                progress.advance(len(records), math.nan)
         finally:
-            told.stop()
+            progress.stop()
     with _storing(path):
         partial.replace(path)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher
 from edgewright.distill._config import Distillation
-from edgewright.distill._distilling import Distilling, looks_at_labels
+from edgewright.distill._distillation_loss import DistillationLoss, looks_at_labels
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._features import FeatureStudent
 from edgewright.distill._pairs import find_pairs
-from edgewright.distill._self_distilling import SelfDistilling
+from edgewright.distill._self_distillation_loss import SelfDistillationLoss
 from edgewright.distill._teacher import ModuleTeacher, Teacher
 from edgewright.errors import ModelError, UsageError
 from edgewright.graph import shape_of
@@ -97,9 +97,9 @@ def objective_for(teacher: TeacherLike | None, distillation: Distillation | None
         'LabelLoss(0.0)'
     """
     settings = Distillation() if distillation is None else distillation
-    told = (LabelLoss(label_smoothing) if teacher is None else
-            Distilling(as_teacher(teacher), settings, label_smoothing=label_smoothing))
-    return SelfDistilling(told, settings) if settings.self_weight else told
+    objective = (LabelLoss(label_smoothing) if teacher is None else
+                 DistillationLoss(as_teacher(teacher), settings, label_smoothing=label_smoothing))
+    return SelfDistillationLoss(objective, settings) if settings.self_weight else objective
 
 
 def _with_features(program: Program, teacher: TeacherLike, task: Task, config: Training,
@@ -108,11 +108,12 @@ def _with_features(program: Program, teacher: TeacherLike, task: Task, config: T
     pairs = find_pairs(program, source, settings.pairs)
     method = FEATURE_LOSSES[str(settings.features)]
     student = FeatureStudent(program, pairs, projected=method.projected, seed=seed).train()
-    told = Distilling(ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
-                      label_smoothing=config.label_smoothing, features=len(pairs))
+    objective = DistillationLoss(
+        ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
+        label_smoothing=config.label_smoothing, features=len(pairs))
     if settings.self_weight:
-        return student, SelfDistilling(told, settings, features=len(pairs))
-    return student, told
+        return student, SelfDistillationLoss(objective, settings, features=len(pairs))
+    return student, objective
 
 
 def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
@@ -129,8 +130,8 @@ def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distilla
                          "epochs are compared by what the teacher says of the validation samples, "
                          "which a teacher cache does not hold; set alpha below 1, or leave cache "
                          "out")
-    if mixed := [name for name in ("mixup", "cutmix") if getattr(config, name)]:
-        raise UsageError(f"{' and '.join(mixed)} cannot be used with a teacher cache, which keeps "
+    if mixing := config.augment.mixing_names:
+        raise UsageError(f"{' and '.join(mixing)} cannot be used with a teacher cache, which keeps "
                          "what was said of single samples; leave it at 0, or leave cache out")
     return teacher
 
@@ -142,12 +143,12 @@ def _kept(teacher: TeacherLike, program: Program, task: Task, config: Training, 
     asked, device = as_teacher(teacher), one_device(config).device
     sample = on_device(next(task.train.select(range(1)).batches(1)), device)
     asked.to(device)
-    told = tuple(asked.teach(sample).logits.shape[1:])
+    classes = tuple(asked.teach(sample).logits.shape[1:])
     expected = tuple(shape_of(outputs_of(program)[-1])[1:])
-    if told != expected:
-        raise ModelError(f"the teacher {asked.name} puts out {told} logits a sample, the student "
-                         f"{expected}; they must have the same classes")
-    first = config.view(0)
+    if classes != expected:
+        raise ModelError(f"the teacher {asked.name} puts out {classes} logits a sample, the "
+                         f"student {expected}; they must have the same classes")
+    first = config.augment.view(0)
     return cache_teacher(asked, task, path, views=None if first is None else views,
                          policy="standard" if first is None else first.policy, device=device,
                          progress=progress)

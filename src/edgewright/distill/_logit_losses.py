@@ -1,4 +1,4 @@
-"""What a student's outputs are told by a teacher's: plain functions, one a paper."""
+"""Losses between a student's outputs and a teacher's: plain functions, one per paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TINY: Final = 1e-14  # a variance below this is taken for none
 
 
 def hinton(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
-    """Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", section 2.
+    """Hinton, Vinyals & Dean 2015, "DistillationLoss the knowledge in a neural network", section 2.
 
     With logits z of the student and v of the teacher, and p(x) = softmax(x / T)::
 
@@ -74,10 +74,10 @@ def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
     """
     temperature = settings.temperature
     classes = target_classes(student, targets).reshape(-1, 1)
-    told = _split_off(_rows(teacher) / temperature, classes)
-    said = _split_off(_rows(student) / temperature, classes)
+    teacher_parts = _split_off(_rows(teacher) / temperature, classes)
+    student_parts = _split_off(_rows(student) / temperature, classes)
     target, others = (F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
-                      for mine, theirs in zip(said, told, strict=True))
+                      for mine, theirs in zip(student_parts, teacher_parts, strict=True))
     return temperature**2 * (settings.target_weight * target + settings.nontarget_weight * others)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from torch.fx import Node
 
-from edgewright.distill._tapping import feature_shape, is_feature
+from edgewright.distill._tap_features import feature_shape, is_feature
 from edgewright.errors import ModelError, UsageError
 from edgewright.graph import count_macs, weight_of
 from edgewright.program import Program, find_cuts, outputs_of, set_outputs

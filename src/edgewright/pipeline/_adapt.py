@@ -6,7 +6,7 @@ from typing import Final
 
 from edgewright.channels import find_branches, find_groups
 from edgewright.core import Budget, Figures, Measurement, kept_words
-from edgewright.exits import fitting_exits
+from edgewright.exits import limit_exits
 from edgewright.pipeline._admit import admit_scheme
 from edgewright.pipeline._bundling import modelled_energy_mj
 from edgewright.pipeline._recipe import Recipe
@@ -49,9 +49,10 @@ def _with_exits(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recip
     """The recipe with as many exits as the graph has places for, no less exact than allowed."""
     exits, note = recipe.exits, ""
     if exits is not None:
-        exits, note = fitting_exits(program, exits)
+        exits, note = limit_exits(program, exits)
     if exits is not None and budget.max_drop is not None:
-        exits = exits.replace(max_drop=min(exits.max_drop, budget.max_drop.value))
+        drop = min(exits.calibration.max_drop, budget.max_drop.value)
+        exits = exits.replace(calibration=exits.calibration.replace(max_drop=drop))
     return recipe.replace(exits=exits), note
 
 

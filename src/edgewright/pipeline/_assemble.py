@@ -114,7 +114,7 @@ class Assembly:
         draft = self.draft(staged.program)
         if self.exits is None or not draft.manifest.points:
             return staged, draft
-        draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
+        draft = calibrated(draft, self.task, self.exits.calibration, self.seed, narrator)
         if any_leaves_early(draft.manifest.points):
             return staged, draft
         narrator.note(UNUSED_EXITS)

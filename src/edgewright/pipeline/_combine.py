@@ -9,7 +9,7 @@ from typing import Final, final
 from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import NEVER, ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
 from edgewright.errors import UsageError
-from edgewright.exits import DEFAULT_POINT, EarlyExits
+from edgewright.exits import DEFAULT_POINT, ExitCalibration
 from edgewright.pipeline._judge import time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._points import calibrated, judged
@@ -21,7 +21,7 @@ _SAME: Final = ("runtime", "classes", "preprocessing")
 
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
-            config: EarlyExits | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
+            config: ExitCalibration | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
     """A small model answers what it is sure of, a large one the rest; both in one bundle.
 
     Every exit of both is one of the cascade, the small one's last among them. How sure each has to
@@ -45,8 +45,10 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
         BundleError: One cannot be read.
 
     Example:
+        from edgewright.exits import ExitCalibration
+
         manifest = ew.cascade("runs/r20/model.edge", "runs/r56/model.edge", task, "both.edge",
-                              config=ew.EarlyExits(max_drop=0.005))
+                              config=ExitCalibration(max_drop=0.005))
     """
     first, second = read_bundle(small), read_bundle(large)
     _check({"small": first, "large": second})
@@ -57,7 +59,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
                            rules=(ExitRule(threshold=NEVER),) * (len(path) - 1))
     draft = pool.bundle(second, (point,), {"cascade": [first.manifest.recipe,
                                                        second.manifest.recipe]})
-    chosen = calibrated(draft, task, config or EarlyExits(), seed, Narrator(quiet=quiet))
+    chosen = calibrated(draft, task, config or ExitCalibration(), seed, Narrator(quiet=quiet))
     session = Session(chosen)
     figures, manifest = judged(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, OperatingPoint
-from edgewright.exits import EarlyExits
+from edgewright.exits import ExitCalibration
 from edgewright.pipeline._judge import calibrate, curve_on, judge, time_sessions
 from edgewright.pipeline._narrator import Narrator
 from edgewright.runtime import Session
 from edgewright.task import Task
 
 
-def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
+def calibrated(draft: Bundle, task: Task, config: ExitCalibration, seed: int,
                narrator: Narrator) -> Bundle:
     """The bundle with its operating points, chosen on the validation split.
 
     The curve that the default is a point of is taken on the test split.
     """
     session = Session(draft)
-    found = calibrate(session, task.val, exits, seed)
+    found = calibrate(session, task.val, config, seed)
     for calibration in found:
         narrator.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.point.path)

@@ -9,7 +9,7 @@ import torch
 
 from edgewright.core import kept_words
 from edgewright.errors import UsageError
-from edgewright.exits import head_tensors
+from edgewright.exits import list_head_tensors
 from edgewright.graph import FLOAT_BITS, match_tensors, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
@@ -64,7 +64,7 @@ def scheme_at_first(recipe: Recipe, program: Program) -> Quantization | None:
     scheme = recipe.quantize
     if scheme is None or recipe.exits is None:
         return scheme
-    own, added = program.state_dict(), head_tensors(program, recipe.exits)
+    own, added = program.state_dict(), list_head_tensors(program, recipe.exits)
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
               if _matches(own, pattern) or not _matches(added, pattern)}
     return scheme.replace(layers=layers)

@@ -11,7 +11,7 @@ import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
 from edgewright.distill import fit, objective_for
-from edgewright.exits import EarlyExits, add_exits, fitting_exits, remove_exits
+from edgewright.exits import EarlyExits, add_exits, limit_exits, remove_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
 from edgewright.pipeline._recipe import Recipe
@@ -27,7 +27,7 @@ from edgewright.program import Program
 from edgewright.pruning import BlockPruning, WeightPruning, prune, prune_blocks, prune_weights
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task, seeded
-from edgewright.training import Objective, Progress, evaluate_module
+from edgewright.training import Objective, Progress, Training, evaluate_module
 
 Pass = Callable[[Program], Program]
 
@@ -193,7 +193,7 @@ class Stages:
 
     def _exits(self, program: Program) -> Program:
         asked = self.recipe.exits or EarlyExits()
-        exits, note = fitting_exits(program, asked)  # which may pay no more, now that it is small
+        exits, note = limit_exits(program, asked)  # which may pay no more, now that it is small
         if note:
             self._decide(note)
         if exits is None:
@@ -237,5 +237,7 @@ class Stages:
 
     def _objective(self, config: WeightPruning | EarlyExits | Quantization | None) -> Objective:
         training = None if config is None else config.training
+        if training is not None and not isinstance(training, Training):
+            training = training.settings
         return objective_for(self.original, self.recipe.distillation,
                              training.label_smoothing if training else 0.0)
