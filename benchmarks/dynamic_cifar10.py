@@ -36,7 +36,7 @@ import edgewright as ew
 from cifar10_arguments import row_arguments
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
-from edgewright.distill import as_teacher, cache_teacher, objective_for
+from edgewright.distill import as_teacher, cache_teacher, make_objective
 from edgewright.exits import HeadTraining, JointTraining, calibrate_exits, predict_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -160,7 +160,7 @@ def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.Early
     arguments.programs.mkdir(parents=True, exist_ok=True)
     teacher = cache_teacher(as_teacher(model), task, views=VIEWS,
                             path=arguments.programs / f"{point.model}-{VIEWS}.soft")
-    program = ew.add_exits(whole, task, config, objective=objective_for(teacher),
+    program = ew.add_exits(whole, task, config, objective=make_objective(teacher),
                            seed=arguments.seed, checkpoint=arguments.programs / f"{name}.ckpt")
     program.save(path)
     return program

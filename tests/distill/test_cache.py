@@ -234,7 +234,7 @@ class Scaled(nn.Module):
 def test_a_teacher_whose_code_has_changed_is_found_out(task, tmp_path):
     cache_teacher(ModuleTeacher(Scaled(1.0)), task, tmp_path / "c", views=1)
     with pytest.raises(StorageError, match=r"Scaled \w+ no longer says what is kept in .*: its "
-                                           "code has changed, or the file is damaged"):
+                       "code has changed, or the file is damaged"):
         cache_teacher(ModuleTeacher(Scaled(1.2)), task, tmp_path / "c", views=1)
 
 
@@ -244,7 +244,7 @@ def test_a_damaged_file_is_refused(task, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
     with pytest.raises(StorageError, match=rf"has {len(whole) - 5} bytes, and {len(whole)} were "
-                                           "expected: it is cut short or damaged; delete it"):
+                       "expected: it is cut short or damaged; delete it"):
         cache_teacher(ModuleTeacher(net()), task, path, views=2)
     for content in (b"", b"{}\n", whole[1:], b"\xff" * 100):
         path.write_bytes(content)
@@ -281,7 +281,7 @@ def test_a_dataset_that_draws_afresh_is_refused(tmp_path):
     cached = cache_teacher(ModuleTeacher(net()), drawn(0.0), tmp_path / "c", views=1)
     assert cached.bytes_per_sample == 8
     with pytest.raises(DataError, match=r"sample 0 of the train split is another one each time "
-                                        r"it is read.*draws its augmentation afresh"):
+                       r"it is read.*draws its augmentation afresh"):
         cache_teacher(ModuleTeacher(net()), drawn(0.1), tmp_path / "d", views=1)
 
 
@@ -293,7 +293,7 @@ def test_other_views_than_those_kept_are_refused(task, tmp_path):
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     for view, name in ((View(2), r"view 2 \(standard\)"), (None, "the samples as they are")):
         with pytest.raises(UsageError, match=rf"holds view 0 \(standard\), view 1 \(standard\), "
-                                             f"and {name} was asked for"):
+                           f"and {name} was asked for"):
             cached.teach(next(task.train.batches(4, view=view)))
     plain = cache_teacher(ModuleTeacher(net()), task, tmp_path / "d", views=None)
     with pytest.raises(UsageError, match="holds the samples as they are, and view 0"):

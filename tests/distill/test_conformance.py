@@ -23,7 +23,7 @@ def parts(count=4):
 def objective(saying, name, teacher, alpha=1.0):
     settings = Distillation(alpha=alpha, **OBJECTIVES[name])
     return DistillationLoss(saying(teacher[1], teacher[0]), settings,
-                      features=int(settings.features is not None))
+                            features=int(settings.features is not None))
 
 
 def outputs(name, student):

@@ -128,7 +128,7 @@ def test_other_classes_are_refused(saying):
     message = "the teacher's output has shape (2, 4), the student's (2, 3); they must have the same"
     with pytest.raises(ModelError, match=re.escape(message)):
         DistillationLoss(saying(torch.zeros(2, 4))).loss((torch.zeros(2, 3),),
-                                                   labelled(torch.tensor([0, 1])))
+                                                         labelled(torch.tensor([0, 1])))
 
 
 def test_features_without_settings_or_without_the_teachers_are_refused(saying):

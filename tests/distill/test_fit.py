@@ -11,7 +11,7 @@ from edgewright.distill import (
     as_teacher,
     cache_teacher,
     fit,
-    objective_for,
+    make_objective,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
 from edgewright.graph import hold_sparse
@@ -152,7 +152,7 @@ def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
             distillation=Distillation(features="hints"))
     for mixing in ({"mixup": 0.2}, {"cutmix": 1.0}):
         with pytest.raises(UsageError, match=f"{next(iter(mixing))} cannot be used with a teacher "
-                                             "cache"):
+                           "cache"):
             fit(program, task, Training(compute="cpu", augment=mixing), net(24), cache=path)
     assert not path.exists()
 
@@ -160,7 +160,7 @@ def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
 def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_path):
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
-                                         r"student \(10,\); they must have the same classes"):
+                       r"student \(10,\); they must have the same classes"):
         fit(program, task, CONFIG, teacher, cache=tmp_path / "cache")
     with pytest.raises(ModelError, match=r"the teacher's output has shape \(7, 7\)"):
         fit(program, task, CONFIG, teacher)
@@ -175,8 +175,8 @@ def test_several_teachers_teach_as_one(program, task):
 
 
 def test_the_objective_is_of_what_teaches():
-    assert objective_for(None, label_smoothing=0.1).name == LabelLoss(0.1).name
-    assert isinstance(objective_for(nn.Identity()), DistillationLoss)
-    alone = objective_for(None, Distillation(self_weight=0.3))
+    assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
+    assert isinstance(make_objective(nn.Identity()), DistillationLoss)
+    alone = make_objective(None, Distillation(self_weight=0.3))
     assert isinstance(alone, SelfDistillationLoss)
     assert alone.name.startswith("SelfDistillationLoss(LabelLoss(0.0)")

@@ -9,7 +9,7 @@ from edgewright.distill import (
     DistillationLoss,
     SelfDistillationLoss,
     fit,
-    objective_for,
+    make_objective,
 )
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.task import Batch
@@ -18,8 +18,8 @@ from edgewright.training import (
     LabelLoss,
     StepHook,
     Training,
+    count_stored_views,
     evaluate_module,
-    stored_views,
 )
 
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
@@ -69,7 +69,7 @@ def test_all_else_is_the_inner_objectives(saying):
     objective.to(torch.device("meta"))
     assert moved == [torch.device("meta")]
     assert objective.hooks == (hook,)
-    assert stored_views(objective) == 3
+    assert count_stored_views(objective) == 3
     names = {objective.name, SelfDistillationLoss(inner, Distillation(self_weight=0.6)).name,
              SelfDistillationLoss(LabelLoss(), Distillation(self_weight=0.5)).name}
     assert len(names) == 3
@@ -80,7 +80,7 @@ def test_early_exits_come_to_say_what_the_last_one_does(pyramid, quadrant_task):
     staged = add_exits(pyramid, quadrant_task, EarlyExits(places=2, training=None))
     training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, compute="cpu")
     settings = Distillation(self_weight=1.0)
-    assert objective_for(None, settings).name.startswith("SelfDistillationLoss(LabelLoss(0.0), ")
+    assert make_objective(None, settings).name.startswith("SelfDistillationLoss(LabelLoss(0.0), ")
     trained = fit(staged, quadrant_task, training, distillation=settings)
     early, later, last = evaluate_module(trained.module(), quadrant_task.val)
     assert min(early, later, last) > 0.8

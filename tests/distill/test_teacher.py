@@ -36,7 +36,7 @@ def test_the_final_exit_teaches_and_several_heads_are_refused():
     batch = batch_of()
     assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).logits, batch.inputs[0][:, :2])
     with pytest.raises(ModelError, match=r"the teacher Exits \w+ returns 2 outputs; expected 1, one "
-                                         r"per exit.* is not guessed"):
+                       r"per exit.* is not guessed"):
         ModuleTeacher(Exits()).teach(batch)
     program = Program.capture(Exits(), batch.inputs[0])
     with pytest.raises(ModelError, match="returns 2 outputs; expected 1"):

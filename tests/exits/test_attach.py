@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill import Distillation, objective_for
+from edgewright.distill import Distillation, make_objective
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits import (
     EarlyExits,
@@ -289,7 +289,7 @@ def test_a_program_with_exits_is_refused(staged, quadrant_task):
 def test_outputs_that_are_no_logits_are_refused(forward, shapes):
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
     with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
-                                         f"the program returns {shapes} for one sample"):
+                       f"the program returns {shapes} for one sample"):
         add_exits(program, task_for(torch.zeros(6, 4)))
     assert count_possible_exits(program) == 0
 
@@ -347,7 +347,7 @@ def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadr
 
 
 def test_the_last_exit_teaches_the_others_through_the_objective(trained_program, quadrant_task):
-    objective = objective_for(None, Distillation(self_weight=1.0))
+    objective = make_objective(None, Distillation(self_weight=1.0))
     alone, taught = (add_exits(trained_program, quadrant_task, EarlyExits(
         places=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
     assert not torch.equal(alone.state_dict()["exits.0.weight"],

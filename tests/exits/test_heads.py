@@ -21,7 +21,7 @@ from edgewright.exits import (
     NetworkSize,
     TokenHead,
     add_exits,
-    measured_head,
+    measure_head,
 )
 from edgewright.exits._heads import LayerHead
 from edgewright.exporters import to_onnx
@@ -154,10 +154,10 @@ def test_a_convolutional_head_is_as_deep_as_it_is_light(network, halvings):
 
 @pytest.mark.parametrize(("kind", "shape", "channels_last", "message"), [
     ("temporal", (8, 6, 6), False, "a temporal head reads (N, channels, time), its shape is "
-                                   "(N, 8, 6, 6)"),
+     "(N, 8, 6, 6)"),
     ("convolutional", (20, 8), True, "a convolutional head reads (N, channels, time) or (N, "
-                                     "channels, height, width), its shape is (N, 20, 8), channels "
-                                     "last"),
+     "channels, height, width), its shape is (N, 20, 8), channels "
+     "last"),
     ("token", (8,), False, "a token head reads (N, tokens..., channels), its shape is (N, 8)"),
 ])
 def test_what_does_not_fit_says_why(kind, shape, channels_last, message):
@@ -173,7 +173,7 @@ class Wide:
         return "" if not features.channels_last else "a wide head reads channels first"
 
     def design(self, features, classes, network):
-        return measured_head(self.name, features, lambda: nn.Sequential(
+        return measure_head(self.name, features, lambda: nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(features.shape), 16), nn.ReLU(),
             nn.Linear(16, classes)))
 

@@ -197,7 +197,7 @@ def test_measured_shares_move_the_exit(residual):
 def test_measured_shares_that_cannot_be_are_refused(residual):
     early, later, *_ = find_exit_places(residual)
     with pytest.raises(UsageError, match=r"^exit_rates\['rellu'\] is of no place for an exit; near "
-                                         "places: relu"):
+                       "places: relu"):
         plan_exits(residual, EarlyExits(cost_model=ExitCostModel(
             exit_rates={"rellu": 0.5})))
     with pytest.raises(UsageError, match=r"^exit_rates fall along the network: 0.5, 0.4; each is of"):
@@ -213,10 +213,10 @@ def test_places_may_be_named(residual):
 
 @pytest.mark.parametrize(("name", "error", "message"), [
     ("rellu_2", UsageError, "places: 'rellu_2' is no cut of the graph, where a single tensor lives; near "
-                            "places: relu"),
+     "places: relu"),
     ("xyz", UsageError, "places: 'xyz' is no cut of the graph, where a single tensor lives; places: "),
     ("conv2d", ModelError, "the tensor conv2d cannot feed an exit: no layer reads it as it is, "
-                           "only relu; "),
+     "only relu; "),
 ])
 def test_names_of_no_place_are_refused(residual, name, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):

@@ -12,7 +12,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.channels._apply import apply_to
-from edgewright.distill import objective_for
+from edgewright.distill import make_objective
 from edgewright.errors import UsageError
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
@@ -121,7 +121,7 @@ def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> Non
     scheme = ew.Quantization(weights=4, activations=4, method="qat", training=BRIEF,
                              calibration_samples=64)
     program = ew.quantize(chain("exits", "prune"), quadrant_task, scheme,
-                          objective=objective_for(chain()))
+                          objective=make_objective(chain()))
     assert accuracy(program, quadrant_task) > 0.95
 
 

@@ -160,7 +160,7 @@ def test_what_cannot_be_compiled_is_refused_or_left_alone(reason, fast_when_comp
     assert choice.module is net
     assert choice.notes[0].startswith(f"not compiled: {reason}")
     with pytest.raises(UsageError, match=f"compile=True, but Net cannot be trained compiled: "
-                                         f"{reason}.*; set compile to 'auto' or False"):
+                       f"{reason}.*; set compile to 'auto' or False"):
         try_compile(net, inputs, True, 1000, nullcontext)
     assert all(parameter.grad is None for parameter in net.parameters())
 

@@ -27,7 +27,7 @@ from edgewright.training import (
     ({"lr": 0}, "lr: Input should be greater than 0, got 0"),
     ({"lr": math.nan}, "lr: Input should be a finite number"),
     ({"optimizer": "lion"}, "optimizer: Input should be 'sgd', 'adamw', or your own object "
-                            "of type OptimizerConfig, given in Python, got 'lion'"),
+     "of type OptimizerConfig, given in Python, got 'lion'"),
     ({"optimizer": {"name": "sgd", "momentum": 1.0}}, "SGD: momentum: Input should be less than 1"),
     ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "AdamW: momentum: Extra inputs are not"),
     ({"schedule": {"name": "cosine", "wait_epochs": 2}}, "wait_epochs: Extra inputs are not"),
@@ -52,13 +52,13 @@ def test_a_config_is_frozen_and_round_trips():
 
 
 def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch):
-    assert Compute(accelerator="cpu").resolved_precision() == "32-true"
-    assert Compute(precision="16-mixed").resolved_precision() == "16-mixed"
+    assert Compute(accelerator="cpu").resolve_precision() == "32-true"
+    assert Compute(precision="16-mixed").resolve_precision() == "16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for supported, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=supported: answer)
-        assert Compute().resolved_precision() == expected
-        assert Compute(accelerator="cpu").resolved_precision() == "32-true"
+        assert Compute().resolve_precision() == expected
+        assert Compute(accelerator="cpu").resolve_precision() == "32-true"
 
 
 def rates(steps=10, **arguments):

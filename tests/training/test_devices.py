@@ -92,7 +92,7 @@ def test_a_run_that_lost_a_process_is_resumed(shared, tmp_path):
     module, whole, _ = shared
     resumed, told, config = net(), Told(kill_at=5), Training(**SETTINGS | TWO)
     with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended before its "
-                                            r"time: .*SIGKILL"):
+                       r"time: .*SIGKILL"):
         train(resumed, task(), config, LabelLoss(), checkpoint=tmp_path / "c", progress=told)
     assert told.stopped
     assert not multiprocessing.active_children()
@@ -133,7 +133,7 @@ def test_what_cannot_be_sent_is_refused_by_name():
 
     config = Training(**TWO)
     with pytest.raises(UsageError, match=r"devices above 1 .* the module Local cannot be sent: "
-                                         r".*Local.*\. Define what it is made of at the top level"):
+                       r".*Local.*\. Define what it is made of at the top level"):
         train(Local(4, 2), task(), config, LabelLoss())
     with pytest.raises(UsageError, match=r"to which the hook Unsendable cannot be sent: .*generator"):
         train(nn.Linear(4, 2), task(), config, Constrained(LabelLoss(), (Unsendable(),)))

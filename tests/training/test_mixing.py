@@ -145,11 +145,11 @@ def test_what_cannot_be_mixed_is_refused_by_name():
     flat, words = torch.randn(16, 4), torch.randint(0, 5, (16, 3))
     embedding = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(UsageError, match=r"mixup cannot mix input 0 .* which is int64; expected "
-                                         r"floating point"):
+                       r"floating point"):
         run(words, embedding, augment=Augmentation(mixup=0.2))
     with pytest.raises(UsageError, match=r"cutmix cannot cut input 0 .* of shape \(2, 4\); expected "
-                                         r"images \(N, C, H, W\)"):
+                       r"images \(N, C, H, W\)"):
         run(flat, nn.Linear(4, 2), augment=Augmentation(cutmix=1.0))
     with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which "
-                                         "keeps what was said of single samples"):
+                       "keeps what was said of single samples"):
         run(flat, nn.Linear(4, 2), SeenByRow(), augment=Augmentation(mixup=0.2))

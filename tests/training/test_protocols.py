@@ -142,7 +142,7 @@ def test_a_users_own_is_written_by_name_and_cannot_be_read():
     written = Training(optimizer=SignSGD(), schedule=Halving()).model_dump()
     assert (written["optimizer"], written["schedule"]) == ("sign sgd", "halving")
     with pytest.raises(UsageError, match="optimizer: Input should be 'sgd', 'adamw', or your own "
-                                         "object of type OptimizerConfig, given in Python, got"):
+                       "object of type OptimizerConfig, given in Python, got"):
         Training.model_validate(written)
 
 

@@ -68,10 +68,10 @@ def test_parts_are_the_batch_again_and_alike_in_size(count, pieces):
 
 def test_batches_that_cannot_be_shared_are_refused():
     with pytest.raises(UsageError, match=r"a batch_size of 9 cannot be shared by 2 devices; give a "
-                                         r"multiple of 2"):
+                       r"multiple of 2"):
         check_shares(Training(batch_size=9, compute=Compute(devices=2)), 100)
     with pytest.raises(UsageError, match=r"5 training samples are too few for 3 devices; give 6 at "
-                                         r"least"):
+                       r"least"):
         check_shares(Training(batch_size=9, compute=Compute(devices=3)), 5)
 
 

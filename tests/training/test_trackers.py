@@ -142,7 +142,7 @@ def test_without_the_package_the_install_line_is_given(kind, monkeypatch, tmp_pa
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtraError, match=rf"tracking with {kind} needs an extra .*"
-                                                rf"pip install 'edgewright\[{kind}\]'"):
+                       rf"pip install 'edgewright\[{kind}\]'"):
         tracker(kind, tmp_path)
 
 

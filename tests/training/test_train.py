@@ -141,7 +141,7 @@ class StopAfter:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"optimizer": "adamw", "lr": 0.01,
-                                        "schedule": CosineSchedule(warmup_epochs=1)},
+                                            "schedule": CosineSchedule(warmup_epochs=1)},
                                        {"compute": Compute(accelerator="cpu", channels_last=False),
                                         "schedule": "one_cycle"}])
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
@@ -155,7 +155,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
     assert watcher.stopped
     again, resumed = StopAfter(99), Net()
     record = train_net(resumed, image_task(), config, LabelLoss(), seed=5, checkpoint=path,
-                   progress=again)
+                       progress=again)
     assert same(state_of(whole), state_of(resumed))
     assert again.started == (4, 4, 2)
     assert record.notes == (f"resumed after epoch 2 from {path}",) == tuple(again.notes)
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
         train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
-              checkpoint=tmp_path / "file" / "c")
+                  checkpoint=tmp_path / "file" / "c")
 
 
 FULL_DISK = """
@@ -325,7 +325,7 @@ class Explodes(Objective):
 def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, value):
     module, config = Net(), Training(epochs=4, batch_size=16, **CPU)
     with pytest.raises(TrainingError, match=r"epoch 3 of 4, at step 2 of 4: the loss is (nan|-inf)"
-                                            r".* weights of epoch \d"):
+                       r".* weights of epoch \d"):
         train_net(module, image_task(), config, Explodes(10, value), checkpoint=tmp_path / "c")
     assert all(torch.isfinite(p).all() for p in module.parameters())
     assert (tmp_path / "c").exists()

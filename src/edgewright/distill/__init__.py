@@ -10,7 +10,7 @@ from edgewright.distill._ensemble import Ensemble
 from edgewright.distill._feature_losses import FEATURE_LOSSES, FeatureLoss, FeatureMethod
 from edgewright.distill._features import FeatureStudent
 from edgewright.distill._file_teacher import FileTeacher
-from edgewright.distill._fit import fit, objective_for
+from edgewright.distill._fit import fit, make_objective
 from edgewright.distill._initialize import initialize
 from edgewright.distill._logit_losses import LOGIT_LOSSES, LogitLoss
 from edgewright.distill._pairs import FeaturePair, find_pairs
@@ -44,7 +44,7 @@ __all__ = [
     "fit",
     "fit_chain",
     "initialize",
-    "objective_for",
+    "make_objective",
     "student",
     "tap_features",
 ]

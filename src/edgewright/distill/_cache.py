@@ -80,7 +80,7 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
                          "which are not kept; use it without a cache")
     contents = Contents.of(teacher.name, split, views, policy, tuple(output.logits.shape[1:]))
     if not path.exists():
-        _make(path, teacher, split, contents, where, progress or NoProgress())
+        _write_cache(path, teacher, split, contents, where, progress or NoProgress())
     cached = CachedTeacher(path, contents, split.rows)
     labels = SoftLabels(contents.shape)
     said, kept = labels.unpack(labels.pack(output.logits)), cached.teach(sample).logits
@@ -91,30 +91,30 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     return cached
 
 
-def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
-          device: torch.device, progress: Progress) -> None:
+def _write_cache(path: Path, teacher: Teacher, split: Split, contents: Contents,
+                 device: torch.device, progress: Progress) -> None:
     labels = SoftLabels(contents.shape)
     partial = path.with_name(f"{path.name}.{sha256(contents.line).hexdigest()[:8]}.partial")
-    with _storing(path):
+    with _explain_storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what a full disk did not take would be tried again when the file is closed.
         file = partial.open("r+b" if partial.exists() else "w+b", buffering=0)
     with file:
-        with _storing(path):
+        with _explain_storage_errors(path):
             done = _resume(file, contents, labels.bytes)
         count = len(contents.passes)
         progress.note(f"asking the teacher about {count} x {contents.samples} samples, "
-                  f"{labels.bytes} bytes each, for {path}"
-                  + (f"; {done} are there already" if done else ""))
+                      f"{labels.bytes} bytes each, for {path}"
+                      + (f"; {done} are there already" if done else ""))
         progress.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
         try:
-            for batch in _remaining(split, contents, done):
+            for batch in _read_remaining(split, contents, done):
                 records = labels.pack(teacher.teach(on_device(batch, device)).logits)
                 _append(file, records, path)
                 progress.advance(len(records), math.nan)
         finally:
             progress.stop()
-    with _storing(path):
+    with _explain_storage_errors(path):
         partial.replace(path)
 
 
@@ -134,7 +134,7 @@ def _resume(file: FileIO, contents: Contents, bytes_each: int) -> int:
     return done
 
 
-def _remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
+def _read_remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
     first, position = divmod(done, contents.samples)
     for index, view in enumerate(contents.passes[first:]):
         start = position // _BATCH if index == 0 else 0
@@ -142,7 +142,7 @@ def _remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
 
 
 def _append(file: FileIO, records: NDArray[np.void], path: Path) -> None:
-    with _storing(path):
+    with _explain_storage_errors(path):
         _write(file, records.tobytes())
         os.fsync(file.fileno())  # what counts as done after a power cut has to be there
 
@@ -155,7 +155,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 @contextmanager
-def _storing(path: Path) -> Iterator[None]:
+def _explain_storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from edgewright.core import Value
-from edgewright.distill._digest import digest_of
+from edgewright.distill._digest import compute_digest
 from edgewright.errors import DataError, StorageError
 from edgewright.task import Batch, Policy, Split, View
 
@@ -50,10 +50,10 @@ class Contents(Value):
         Raises:
             DataError: The split gives other inputs every time one view is read.
         """
-        given = [digest_of(*_content(stable_probe(split, view)))
+        given = [compute_digest(*_content(stable_probe(split, view)))
                  for view in list_views(views, policy)]
         return cls(teacher=teacher, samples=len(split), data=_data_digest(split), views=views,
-                   policy=policy, augmentation=digest_of(*given), shape=shape)
+                   policy=policy, augmentation=compute_digest(*given), shape=shape)
 
     @property
     def passes(self) -> tuple[View | None, ...]:
@@ -131,7 +131,7 @@ def _first_difference(first: Batch, second: Batch) -> int:
 
 def _data_digest(split: Split) -> str:
     stable_probe(split, None)
-    return digest_of(split.rows, split.digest())
+    return compute_digest(split.rows, split.digest())
 
 
 def _content(batch: Batch) -> tuple[Tensor, ...]:

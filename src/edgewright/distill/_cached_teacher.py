@@ -82,11 +82,11 @@ class CachedTeacher(Teacher):
     def _pass(self, view: View | None) -> int:
         if view in self._passes:
             return self._passes[view]
-        kept = ", ".join(_worded(one) for one in self._passes)
-        raise UsageError(f"the teacher cache holds {kept}, and {_worded(view)} was asked for; "
+        kept = ", ".join(_describe(one) for one in self._passes)
+        raise UsageError(f"the teacher cache holds {kept}, and {_describe(view)} was asked for; "
                          "train with the augmentation it was made with, and an objective whose "
                          "`views` are the teacher's")
 
 
-def _worded(view: View | None) -> str:
+def _describe(view: View | None) -> str:
     return "the samples as they are" if view is None else f"view {view.number} ({view.policy})"

@@ -167,14 +167,14 @@ def pool_to_same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
     if student.ndim == 2:
         return student, teacher
     sizes = tuple(map(min, _places(student), _places(teacher)))
-    return _pooled(student, sizes), _pooled(teacher, sizes)
+    return _pool(student, sizes), _pool(teacher, sizes)
 
 
 def _places(feature: Tensor) -> tuple[int, ...]:
     return tuple(feature.shape[2:] if feature.ndim == 4 else feature.shape[1:-1])
 
 
-def _pooled(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
+def _pool(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
     if _places(feature) == sizes:
         return feature
     if feature.ndim == 4:

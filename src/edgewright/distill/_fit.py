@@ -75,25 +75,25 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
     config = Training() if training is None else training
     settings = Distillation() if distillation is None else distillation
     if cache is not None:
-        teacher = _cacheable(teacher, config, settings, cache)
-        teacher = _kept(teacher, program, task, config, Path(cache), views, progress)
+        teacher = _check_cacheable(teacher, config, settings, cache)
+        teacher = _load_or_make_cache(teacher, program, task, config, Path(cache), views, progress)
     if teacher is not None and settings.features is not None:
-        student, objective = _with_features(program, teacher, task, config, settings, seed)
+        student, objective = _make_feature_student(program, teacher, task, config, settings, seed)
         train(student, task, config, objective, seed=seed, checkpoint=checkpoint,
               progress=progress)
         return program.with_state(student.network_state())
     module = program.module(train=True)
-    train(module, task, config, objective_for(teacher, settings, config.label_smoothing), seed=seed,
-           checkpoint=checkpoint, progress=progress)
+    objective = make_objective(teacher, settings, config.label_smoothing)
+    train(module, task, config, objective, seed=seed, checkpoint=checkpoint, progress=progress)
     return program.with_state(module.state_dict())
 
 
-def objective_for(teacher: TeacherLike | None, distillation: Distillation | None = None,
-                  label_smoothing: float = 0.0) -> Objective:
+def make_objective(teacher: TeacherLike | None, distillation: Distillation | None = None,
+                   label_smoothing: float = 0.0) -> Objective:
     """Distillation where there is a teacher, else the labels alone; without features.
 
     Example:
-        >>> objective_for(None).name
+        >>> make_objective(None).name
         'LabelLoss(0.0)'
     """
     settings = Distillation() if distillation is None else distillation
@@ -102,8 +102,8 @@ def objective_for(teacher: TeacherLike | None, distillation: Distillation | None
     return SelfDistillationLoss(objective, settings) if settings.self_weight else objective
 
 
-def _with_features(program: Program, teacher: TeacherLike, task: Task, config: Training,
-                   settings: Distillation, seed: int) -> tuple[FeatureStudent, Objective]:
+def _make_feature_student(program: Program, teacher: TeacherLike, task: Task, config: Training,
+                          settings: Distillation, seed: int) -> tuple[FeatureStudent, Objective]:
     source = as_program(teacher, task.train.example(2))
     pairs = find_pairs(program, source, settings.pairs)
     method = FEATURE_LOSSES[str(settings.features)]
@@ -116,8 +116,8 @@ def _with_features(program: Program, teacher: TeacherLike, task: Task, config: T
     return student, objective
 
 
-def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
-               path: str | Path) -> TeacherLike:
+def _check_cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
+                     path: str | Path) -> TeacherLike:
     """The teacher, once it is seen that a cache can stand in for it."""
     if teacher is None:
         raise UsageError(f"the cache {path} is to keep what a teacher says, but there is no "
@@ -136,8 +136,8 @@ def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distilla
     return teacher
 
 
-def _kept(teacher: TeacherLike, program: Program, task: Task, config: Training, path: Path,
-          views: int, progress: Progress | None) -> Teacher:
+def _load_or_make_cache(teacher: TeacherLike, program: Program, task: Task, config: Training,
+                        path: Path, views: int, progress: Progress | None) -> Teacher:
     """What the teacher says, from a file; made now where it is not there."""
     check_program(program, task)
     asked, device = as_teacher(teacher), one_device(config).device

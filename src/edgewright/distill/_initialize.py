@@ -46,10 +46,10 @@ def initialize(program: Program, seed: int = 0) -> Program:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for node in drawn.calls():
-            reset = _reset_of(node)
+            reset = _find_reset(node)
             if reset is None:
                 continue
-            sources = _stored(node)
+            sources = _find_stored_tensors(node)
             tensors = {name: state[source] for name, source in sources.items()}
             settled = [(tensor, tensor.clone()) for name, tensor in tensors.items()
                        if tensor.data_ptr() in done  # tied to one that an earlier layer has drawn
@@ -61,7 +61,7 @@ def initialize(program: Program, seed: int = 0) -> Program:
     return program.with_state(state)
 
 
-def _reset_of(node: Node) -> Callable[[Tensors], None] | None:
+def _find_reset(node: Node) -> Callable[[Tensors], None] | None:
     if not isinstance(node.target, torch._ops.OpOverload):
         return None
     if node.target in _RECURRENT:
@@ -70,7 +70,7 @@ def _reset_of(node: Node) -> Callable[[Tensors], None] | None:
     return next((reset for start, reset in _RESETS.items() if name.startswith(start)), None)
 
 
-def _stored(node: Node) -> dict[str, str]:
+def _find_stored_tensors(node: Node) -> dict[str, str]:
     """Names of the stored tensors a call reads, by the argument; of a list by its positions."""
     target: Any = node.target
     names = [argument.name for argument in target._schema.arguments]

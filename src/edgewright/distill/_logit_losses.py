@@ -41,7 +41,7 @@ def hinton(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distilla
         0.0
     """
     del targets
-    return _softened(student, teacher, settings.temperature)
+    return _softened_divergence(student, teacher, settings.temperature)
 
 
 def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
@@ -106,7 +106,7 @@ def standardized(student: Tensor, teacher: Tensor, targets: Tensor,
         0.0
     """
     del targets
-    return _softened(_z_scores(student), _z_scores(teacher), settings.temperature)
+    return _softened_divergence(_z_scores(student), _z_scores(teacher), settings.temperature)
 
 
 def mse(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
@@ -181,7 +181,7 @@ def target_classes(logits: Tensor, targets: Tensor) -> Tensor:
     return targets.argmax(dim=-1) if targets.ndim == logits.ndim else targets
 
 
-def _softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def _softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     divergence = F.kl_div(F.log_softmax(_rows(student) / temperature, dim=1),
                           F.log_softmax(_rows(teacher) / temperature, dim=1),
                           reduction="batchmean", log_target=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.capture import CapturedModule, exits_of
-from edgewright.distill._digest import digest_of
+from edgewright.distill._digest import compute_digest
 from edgewright.distill._tap_features import is_feature, tap_features
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
@@ -127,5 +127,5 @@ def _digest(module: nn.Module) -> str:
     """Of a module's structure, and of every tensor in its state."""
     structure = module.code if isinstance(module, CapturedModule) else repr(module)
     state = module.state_dict()
-    return digest_of(structure, *state, *(value for value in state.values()
-                                          if isinstance(value, Tensor)))
+    return compute_digest(structure, *state, *(value for value in state.values()
+                                               if isinstance(value, Tensor)))

@@ -21,12 +21,12 @@ from edgewright.exits._head_designs import (
     PooledHead,
     TemporalHead,
     TokenHead,
-    measured_head,
+    measure_head,
 )
 from edgewright.exits._names import list_head_tensors
 from edgewright.exits._placement import ExitPlan, limit_exits, plan_exits
 from edgewright.exits._places import ExitPlace, count_possible_exits, find_exit_places
-from edgewright.exits._predictions import exit_curve, predict_exits
+from edgewright.exits._predictions import compute_exit_curve, predict_exits
 from edgewright.exits._resolution import AtResolution
 
 __all__ = [
@@ -52,12 +52,12 @@ __all__ = [
     "TokenHead",
     "add_exits",
     "calibrate_exits",
+    "compute_exit_curve",
     "count_possible_exits",
-    "exit_curve",
     "find_exit_places",
     "limit_exits",
     "list_head_tensors",
-    "measured_head",
+    "measure_head",
     "plan_exits",
     "predict_exits",
     "remove_exits",

@@ -169,16 +169,16 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
             head = place.head.make()
             example = torch.zeros(2, *place.head.features.shape, dtype=cut.meta["val"].dtype)
             captured = Program.capture(head.to(example.dtype), example)
-            logits.append(_hang(module, cut, captured, f"{owner}.{index}"))
+            logits.append(_insert_head(module, cut, captured, f"{owner}.{index}"))
     set_outputs(module, (*logits, final))
     module.recompile()
     refresh_shapes(module)
     return Program(module, attached.example_inputs, exits=len(places))
 
 
-def _hang(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
+def _insert_head(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
     """A head's graph and its tensors, placed right behind the cut; its logits."""
-    module.add_submodule(name, _tensors_of(head.graph_module))
+    module.add_submodule(name, _copy_tensors(head.graph_module))
     twins = {node: cut for node in head.graph.nodes if node.op == "placeholder"}
     last = cut
     for node in head.graph.nodes:
@@ -191,7 +191,7 @@ def _hang(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
     return twins[outputs_of(head)[0]]
 
 
-def _tensors_of(module: nn.Module) -> nn.Module:
+def _copy_tensors(module: nn.Module) -> nn.Module:
     """A module of the same parameters and buffers, under the same names, that does nothing."""
     plain = nn.Module()
     for name, parameter in module.named_parameters(recurse=False):
@@ -199,5 +199,5 @@ def _tensors_of(module: nn.Module) -> nn.Module:
     for name, buffer in module.named_buffers(recurse=False):
         plain.register_buffer(name, buffer)
     for name, child in module.named_children():
-        plain.add_module(name, _tensors_of(child))
+        plain.add_module(name, _copy_tensors(child))
     return plain

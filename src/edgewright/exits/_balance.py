@@ -74,11 +74,11 @@ def balance_gradients(program: Program) -> Program:
     balanced = program.copy()
     *early, final = outputs_of(balanced)
     trunk = _behind(final)
-    for index, cut in enumerate([_junction(logits, trunk) for logits in early]):
+    for index, cut in enumerate([_find_junction(logits, trunk) for logits in early]):
         to_come = len(early) - index
         readers = list(cut.users)
-        _scale(cut, [user for user in readers if user in trunk], to_come / (to_come + 1))
-        _scale(cut, [user for user in readers if user not in trunk], 1 / (to_come + 1))
+        _scale_readers(cut, [user for user in readers if user in trunk], to_come / (to_come + 1))
+        _scale_readers(cut, [user for user in readers if user not in trunk], 1 / (to_come + 1))
     balanced.graph_module.recompile()
     return balanced
 
@@ -108,7 +108,7 @@ class _ScaledGradient(torch.autograd.Function):
         return gradient * ctx.factor, None
 
 
-def _scale(cut: Node, readers: list[Node], factor: float) -> None:
+def _scale_readers(cut: Node, readers: list[Node], factor: float) -> None:
     """Let readers of a tensor hand back so much of their gradient."""
     with cut.graph.inserting_after(cut):
         scaled = cut.graph.call_function(scale_gradient, (cut, factor))
@@ -127,7 +127,7 @@ def _behind(last: Node) -> set[Node]:
     return found
 
 
-def _junction(logits: Node, trunk: set[Node]) -> Node:
+def _find_junction(logits: Node, trunk: set[Node]) -> Node:
     """Where a head hangs: the one tensor of the network that it reads."""
     head = _behind(logits) - trunk
     return next(source for node in head for source in node.all_input_nodes if source in trunk)

@@ -25,7 +25,7 @@ from edgewright.exits._gate import fit_gate
 from edgewright.exits._predictions import ExitPredictions, Floats, Logits, Targets, predict_exits
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import find_cheapest_within, threshold_path
+from edgewright.exits._thresholds import find_cheapest_within, find_threshold_path
 from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50
@@ -67,7 +67,7 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
     """Choose when samples leave, from what every exit of the real file says of a split.
 
     Each early exit gets its temperature (and its gate); then thresholds are lowered along one path
-    (`threshold_path`). Without ``config.confidence_level`` the cheapest point within the drop
+    (`find_threshold_path`). Without ``config.confidence_level`` the cheapest point within the drop
     allowed on this split is taken. With it, a quarter of the samples, drawn by the seed, serves to
     find all of that, and the rest to test the path (`certify`) and to take the calibration errors
     on: with that probability the loss on data like these is at most the drop. It holds for each
@@ -122,10 +122,11 @@ class _Fitted:
 
 def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: ExitCalibration,
          seed: int) -> _Fitted:
-    rows, judged = _parts(len(targets), config, seed)
-    rules = _rules([values[rows] for values in logits], targets[rows], config.policy)
+    rows, judged = _split_rows(len(targets), config, seed)
+    rules = _fit_rules([values[rows] for values in logits], targets[rows], config.policy)
     predictions = predict_exits(logits, targets, rules, config.policy)
-    path = threshold_path(predictions.of(rows), segment_macs, streaks=config.policy == "patience")
+    path = find_threshold_path(predictions.of(rows), segment_macs,
+                               streaks=config.policy == "patience")
 
     def errors(temperatures: Sequence[float]) -> tuple[float, ...]:
         return tuple(expected_calibration_error(values[judged], targets[judged], temperature)
@@ -134,10 +135,11 @@ def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: 
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
     return _Fitted(rules, predictions, path, judged, reached_macs,
                    (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
-                   _deciles(logits, rules), _spread(predictions, path, reached_macs))
+                   _confidence_deciles(logits, rules),
+                   _spread_steps(predictions, path, reached_macs))
 
 
-def _parts(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
+def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
     """The samples to fit on, and those to judge by: all for both, where nothing is guaranteed."""
     if config.confidence_level is None:
         return np.arange(count), np.arange(count)
@@ -146,7 +148,7 @@ def _parts(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
     return drawn[:fitted], drawn[fitted:]
 
 
-def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
+def _fit_rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
     """Temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
@@ -160,15 +162,15 @@ def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, 
     return tuple(rules)
 
 
-def _deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
+def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
     if not rules:
         return ()
     sure = confidence(logits[0], rules[0].temperature)
     return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
 
 
-def _spread(predictions: ExitPredictions, path: Floats,
-            reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
+def _spread_steps(predictions: ExitPredictions, path: Floats,
+                  reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
     """Some steps of a path, about as far from each other in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
@@ -177,7 +179,7 @@ def _spread(predictions: ExitPredictions, path: Floats,
 
 
 def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibration,
-                 split: str) -> CalibratedPoint:
+                     split: str) -> CalibratedPoint:
     predictions = fitted.predictions
     thresholds, certificate = _choose(fitted, drop, config)
     left_at = predictions.left_at(thresholds)
@@ -195,11 +197,11 @@ def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibr
     accuracy, full_accuracy = (float(hits.mean()) for hits
                                in (predictions.hits(thresholds), predictions.correct[-1]))
     mean_macs = float(fitted.reached_macs[left_at].mean())
-    words = (f"{name}: {_words_on_leaving(point)}; accuracy {accuracy:.2%} against "
+    words = (f"{name}: {_describe_leaving(point)}; accuracy {accuracy:.2%} against "
              f"{full_accuracy:.2%}, {format_count(mean_macs)} MACs on average"
-             f"{_words_on_certainty(point, certificate)}")
+             f"{_describe_guarantee(point, certificate)}")
     return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
-                       certificate.samples_needed if certificate else None, fitted.steps, words)
+                           certificate.samples_needed if certificate else None, fitted.steps, words)
 
 
 def _choose(fitted: _Fitted, drop: float,
@@ -217,7 +219,7 @@ def _delta(config: ExitCalibration) -> float:
     return round(1 - (config.confidence_level or 0), 12)
 
 
-def _words_on_leaving(point: OperatingPoint) -> str:
+def _describe_leaving(point: OperatingPoint) -> str:
     shares = point.calibrated.shares[:-1] if point.calibrated else ()
     if not any(shares):
         return "no early exits taken"
@@ -225,7 +227,7 @@ def _words_on_leaving(point: OperatingPoint) -> str:
     return f"{', '.join(parts)} leave early"
 
 
-def _words_on_certainty(point: OperatingPoint, certificate: Certificate | None) -> str:
+def _describe_guarantee(point: OperatingPoint, certificate: Certificate | None) -> str:
     known = point.guarantee
     if known is None or certificate is None or not point.rules:
         return ""

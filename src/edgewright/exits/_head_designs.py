@@ -57,7 +57,7 @@ class Head(Protocol):
 
 @runtime_checkable
 class HeadDesign(Protocol):
-    """A kind of head; implement it for heads of your own, with `measured_head`.
+    """A kind of head; implement it for heads of your own, with `measure_head`.
 
     Attributes:
         name: Identifies the design *and its settings* in a saved recipe.
@@ -68,7 +68,7 @@ class HeadDesign(Protocol):
         ...     def misfit(self, features):
         ...         return "" if len(features.shape) == 1 else "a wide head reads (N, width)"
         ...     def design(self, features, classes, network):
-        ...         return measured_head(self.name, features, lambda: nn.Sequential(
+        ...         return measure_head(self.name, features, lambda: nn.Sequential(
         ...             nn.Linear(features.channels, 64), nn.ReLU(), nn.Linear(64, classes)))
         >>> isinstance(Wide(), HeadDesign)
         True
@@ -99,7 +99,7 @@ class HeadDesign(Protocol):
 @final
 @dataclass(frozen=True)
 class MeasuredHead:
-    """A head whose cost was counted on its graph; `measured_head` makes it."""
+    """A head whose cost was counted on its graph; `measure_head` makes it."""
 
     kind: str
     features: Features
@@ -111,7 +111,7 @@ class MeasuredHead:
         return self.build()
 
 
-def measured_head(kind: str, features: Features, build: Callable[[], nn.Module]) -> MeasuredHead:
+def measure_head(kind: str, features: Features, build: Callable[[], nn.Module]) -> MeasuredHead:
     """A head of any module, whose multiply-accumulates are counted on its graph.
 
     Args:
@@ -124,7 +124,7 @@ def measured_head(kind: str, features: Features, build: Callable[[], nn.Module])
 
     Example:
         >>> features = Features((8,), channels_last=False)
-        >>> measured_head("linear", features, lambda: nn.Linear(8, 3)).macs
+        >>> measure_head("linear", features, lambda: nn.Linear(8, 3)).macs
         24
     """
     with torch.random.fork_rng(devices=()):

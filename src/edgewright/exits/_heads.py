@@ -112,7 +112,7 @@ class _Pooled(nn.Linear):
                         else [])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.mean(self._tokens) if self._tokens else _pooled(x, self._grid)
+        x = x.mean(self._tokens) if self._tokens else _pool_to_grid(x, self._grid)
         return super().forward(x)
 
 
@@ -132,7 +132,7 @@ class _Convolutional(nn.Linear):
                                             for layer in _separable(before, after)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_pooled(self.convolutions(x), self._grid))
+        return super().forward(_pool_to_grid(self.convolutions(x), self._grid))
 
 
 def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
@@ -185,7 +185,7 @@ _MODULES: Final[dict[HeadKind, Callable[[LayerHead], nn.Module]]] = {
 }
 
 
-def _pooled(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+def _pool_to_grid(x: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Means over the cells of a grid, (N, channels * cells)."""
     if len(grid) in _POOLINGS:
         return _POOLINGS[len(grid)](x, grid).flatten(1)

@@ -155,7 +155,7 @@ def model_exit_rates(program: Program, depths: Vector, cost_model: ExitCostModel
 
 
 def find_cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Vector,
-                   leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
+                        leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
     """The places, in order, with the least expected cost; see `plan_exits` for the equation.
 
     Args:

@@ -118,18 +118,19 @@ def _inspect_cuts(program: Program, config: EarlyExits) -> dict[str, ExitPlace |
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
                          f"{shapes} for one sample")
     writers = {memory_of(node): node for node in program.calls() if writes(node)}
-    classes, spent = shape_of(outputs_of(program)[0])[-1], _macs_up_to(program)
+    classes, spent = shape_of(outputs_of(program)[0])[-1], _count_macs_up_to(program)
     total = max(spent.values())
     network = NetworkSize(total, program.costs().parameters)
     places: dict[str, ExitPlace | str] = {}
     for cut in find_cuts(program):
-        reason = _obstacle(cut, writers.get(memory_of(cut))) or _no_gain(spent[cut], total)
-        places[cut.name] = reason or _place(cut, spent[cut], network, classes, config)
+        reason = (_find_obstacle(cut, writers.get(memory_of(cut)))
+                  or _explain_no_gain(spent[cut], total))
+        places[cut.name] = reason or _make_place(cut, spent[cut], network, classes, config)
     return places
 
 
-def _place(cut: Node, macs: int, network: NetworkSize, classes: int,
-           config: EarlyExits) -> ExitPlace | str:
+def _make_place(cut: Node, macs: int, network: NetworkSize, classes: int,
+                config: EarlyExits) -> ExitPlace | str:
     readers = {user.target for user in cut.users}
     shape = shape_of(cut)[1:]
     channels_last = len(shape) > 1 and readers.isdisjoint(_CONVOLUTIONS | _CHANNEL_NORMS)
@@ -139,7 +140,7 @@ def _place(cut: Node, macs: int, network: NetworkSize, classes: int,
     return ExitPlace(cut.name, macs, config.head.design(features, classes, network))
 
 
-def _obstacle(cut: Node, writer: Node | None) -> str:
+def _find_obstacle(cut: Node, writer: Node | None) -> str:
     """Why no head can read a cut's tensor; empty where one can.
 
     Args:
@@ -168,13 +169,13 @@ def _is_finished(cut: Node) -> bool:
     return not _LAYERS.isdisjoint(readers) or (len(readers) > 1 and not _NORMS.isdisjoint(readers))
 
 
-def _no_gain(spent: int, total: int) -> str:
+def _explain_no_gain(spent: int, total: int) -> str:
     if spent == 0:
         return "nothing is computed before it"
     return "everything is computed by then" if spent == total else ""
 
 
-def _macs_up_to(program: Program) -> dict[Node, int]:
+def _count_macs_up_to(program: Program) -> dict[Node, int]:
     spent, total = {}, 0
     for node in program.calls():
         total += count_macs(node)

@@ -62,7 +62,7 @@ class ExitPredictions:
 
 
 def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
-               policy: Policy) -> ExitPredictions:
+                  policy: Policy) -> ExitPredictions:
     """Per-exit correctness, and confidence by each exit's rule.
 
     Args:
@@ -87,8 +87,8 @@ def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
     return ExitPredictions(scores, correct)
 
 
-def exit_curve(predictions: ExitPredictions, steps: Iterable[Sequence[float]],
-               segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
+def compute_exit_curve(predictions: ExitPredictions, steps: Iterable[Sequence[float]],
+                       segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
     """Accuracy and cost with each of these thresholds.
 
     Args:
@@ -99,7 +99,7 @@ def exit_curve(predictions: ExitPredictions, steps: Iterable[Sequence[float]],
     Example:
         >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
         ...                               correct=np.array([[True, False], [True, True]]))
-        >>> curve = exit_curve(predictions, [[1], [0]], [10, 90])
+        >>> curve = compute_exit_curve(predictions, [[1], [0]], [10, 90])
         >>> [(point.macs, point.accuracy) for point in curve]
         [(100.0, 1.0), (10.0, 0.5)]
     """

@@ -15,8 +15,8 @@ _CANDIDATES: Final = 64
 _SHORTEST_STREAK: Final = 2
 
 
-def threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int], *,
-                   streaks: bool = False) -> Floats:
+def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int], *,
+                        streaks: bool = False) -> Floats:
     """Every threshold vector from no early exits taken to all samples leaving at once.
 
     Each step lowers one threshold to its next candidate: the one that loses the fewest correct
@@ -36,7 +36,7 @@ def threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int], *,
     Example:
         >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
         ...                               correct=np.array([[True, False], [True, True]]))
-        >>> path = threshold_path(predictions, [10, 90])
+        >>> path = find_threshold_path(predictions, [10, 90])
         >>> path[0].tolist(), path[-1].round(6).tolist(), len(path)
         ([1000.0], [0.2], 65)
     """
@@ -62,7 +62,7 @@ def find_cheapest_within(predictions: ExitPredictions, path: Floats, max_drop: f
 
     Args:
         predictions: On the samples to judge it by.
-        path: Of `threshold_path`, (steps, early exits).
+        path: Of `find_threshold_path`, (steps, early exits).
         max_drop: Accuracy it may lose against the last exit, as a fraction.
 
     Returns:

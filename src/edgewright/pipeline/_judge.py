@@ -17,7 +17,7 @@ from edgewright.exits import (
     CalibratedPoint,
     ExitCalibration,
     calibrate_exits,
-    exit_curve,
+    compute_exit_curve,
     predict_exits,
 )
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
@@ -67,8 +67,8 @@ def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, .
     The session's default point takes the same path.
     """
     answers = predict_exits(*every_exit(session, split), point.rules, point.policy)
-    return exit_curve(answers, steps,
-                      [session.manifest.segments[number].macs for number in point.path])
+    return compute_exit_curve(answers, steps,
+                              [session.manifest.segments[number].macs for number in point.path])
 
 
 def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:

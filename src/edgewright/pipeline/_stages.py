@@ -10,7 +10,7 @@ from typing import final
 import torch
 
 from edgewright.core import Figures, Measurement, StageRecord
-from edgewright.distill import fit, objective_for
+from edgewright.distill import fit, make_objective
 from edgewright.exits import EarlyExits, add_exits, limit_exits, remove_exits
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._narrator import Narrator
@@ -239,5 +239,5 @@ class Stages:
         training = None if config is None else config.training
         if training is not None and not isinstance(training, Training):
             training = training.settings
-        return objective_for(self.original, self.recipe.distillation,
-                             training.label_smoothing if training else 0.0)
+        return make_objective(self.original, self.recipe.distillation,
+                              training.label_smoothing if training else 0.0)

@@ -26,8 +26,8 @@ from edgewright.training._score import Score
 from edgewright.training._step_hook import Step, StepHook
 from edgewright.training._stored_targets import (
     StoredTargets,
+    count_stored_views,
     requires_sample_ids,
-    stored_views,
 )
 from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
 from edgewright.training._train import train
@@ -69,13 +69,13 @@ __all__ = [
     "check_logits",
     "check_program",
     "check_trainable",
+    "count_stored_views",
     "evaluate_module",
     "label_loss",
     "on_device",
     "one_device",
     "predict",
     "requires_sample_ids",
-    "stored_views",
     "tracker",
     "train",
 ]

@@ -54,11 +54,11 @@ class Compute(Settings):
         is_plain = self == Compute(accelerator=self.accelerator)
         return self.accelerator if is_plain else write(self)
 
-    def resolved_precision(self) -> Precision:
+    def resolve_precision(self) -> Precision:
         """The precision that ``auto`` stands for on this machine.
 
         Example:
-            >>> Compute(accelerator="cpu").resolved_precision()
+            >>> Compute(accelerator="cpu").resolve_precision()
             '32-true'
         """
         if self.precision != "auto":

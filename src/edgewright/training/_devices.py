@@ -28,7 +28,7 @@ from torch.multiprocessing.spawn import (
 from edgewright.errors import EdgewrightError, TrainingError, UsageError
 from edgewright.training._checkpoint import snapshot
 from edgewright.training._constrained import Constrained
-from edgewright.training._fit import fabric_on, fit
+from edgewright.training._fit import fit, make_fabric
 from edgewright.training._pickling import pickle_run, unpickle_run
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import EpochRecord, TrainingRecord
@@ -49,7 +49,7 @@ def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
         UsageError: A part of the run cannot be sent to other processes, or a device is not there.
         TrainingError: The training diverged, or a process ended before its time.
     """
-    sent = pickle_run(run, _named_parts(run))
+    sent = pickle_run(run, _name_parts(run))
     count = run.config.compute.devices
     place = _Place(count, _find_free_port(), max(1, torch.get_num_threads() // count))
     progress_sink: Queue[Any] = get_context("spawn").Queue()
@@ -100,7 +100,7 @@ def _find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _named_parts(run: Run) -> dict[str, object]:
+def _name_parts(run: Run) -> dict[str, object]:
     return {f"module {type(run.module).__name__}": run.module, f"task {run.task.name}": run.task,
             **{f"hook {type(hook).__name__}": hook for hook in run.objective.hooks},
             f"objective {run.objective.name}": run.objective,
@@ -137,7 +137,7 @@ def _run_process(rank: int, place: _Place, sent: bytes, progress_sink: Queue[Any
     run = replace(run, objective=Constrained(run.objective, (AllTakePart(),)))
     outcome: TrainingRecord | EdgewrightError
     try:
-        fabric = fabric_on(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
+        fabric = make_fabric(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
         fabric.launch()
         outcome = fit(run, fabric, NoProgress() if rank else _ForwardingProgress(progress_sink))
     except EdgewrightError as error:

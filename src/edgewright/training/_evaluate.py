@@ -88,8 +88,8 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def run_batches(module: nn.Module, split: Split, *, batch_size: int = 256,
-           device: torch.device | None = None,
-           logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
+                device: torch.device | None = None,
+                logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
     """What the module puts out for each batch of a split; see `evaluate_module`.
 
     Args:

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.training._check_outputs import check_outputs
-from edgewright.training._checkpoint import fingerprint_of
+from edgewright.training._checkpoint import fingerprint_run
 from edgewright.training._compile import compile_passes
 from edgewright.training._config import Training
 from edgewright.training._evaluate import device_of
@@ -30,7 +30,7 @@ def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
     """Train a run's module in place; see `edgewright.training.train`."""
     module, config, device = run.module, run.config, fabric.device
     home = device_of(module)
-    fingerprint = fingerprint_of(run) if run.checkpoint else ""
+    fingerprint = fingerprint_run(run) if run.checkpoint else ""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
         stack.callback(_move, module, run.objective, home)
@@ -57,15 +57,15 @@ def one_device(config: Training) -> Fabric:
         >>> one_device(Training(compute="cpu")).device
         device(type='cpu')
     """
-    return fabric_on(config, 1, "auto")
+    return make_fabric(config, 1, "auto")
 
 
-def fabric_on(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
+def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
     """So many devices, which work together as the strategy says; see `one_device`."""
     compute = config.compute
     try:
         return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,
-                      precision=compute.resolved_precision())
+                      precision=compute.resolve_precision())
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"cannot train with accelerator={compute.accelerator!r}, devices="
                          f"{devices} and precision={compute.precision!r} on this machine: {error}"

@@ -22,7 +22,7 @@ from edgewright.training._score import Score
 from edgewright.training._seeds import reseed, step_seed
 from edgewright.training._shares import Share
 from edgewright.training._step_hook import Step
-from edgewright.training._stored_targets import stored_views
+from edgewright.training._stored_targets import count_stored_views
 from edgewright.training._updates import Updates
 
 CHECKPOINT_SECONDS: Final = 60.0  # within an epoch, that an interruption may cost
@@ -61,7 +61,7 @@ class Loop:
     def share(self) -> Share:
         """This device's part of the training samples."""
         return Share(self.run.task.train, self.run.config, self.run.seed,
-                     stored_views(self.run.objective), self.fabric.global_rank,
+                     count_stored_views(self.run.objective), self.fabric.global_rank,
                      self.fabric.world_size)
 
     def train(self, progress: Progress) -> TrainingRecord:
@@ -116,7 +116,7 @@ class Loop:
     def _train_epoch(self, progress: Progress) -> float:
         self.run.module.train()
         rank, began = self.fabric.global_rank, time.perf_counter() - self.partial.seconds
-        losses = Losses(self.partial, self.fabric.device, self._diverged)
+        losses = Losses(self.partial, self.fabric.device, self._divergence_error)
         batches = self.share.batches(len(self.history), self.partial.steps)
         for index in range(self.partial.steps, self.share.steps):
             step, samples = self._step_at(index), self.share.samples(index)
@@ -161,9 +161,9 @@ class Loop:
 
     def _check_weights(self, index: int) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.run.module.parameters()):
-            raise self._diverged(index, "the weights are no longer finite")
+            raise self._divergence_error(index, "the weights are no longer finite")
 
-    def _diverged(self, index: int, what: str) -> TrainingError:
+    def _divergence_error(self, index: int, what: str) -> TrainingError:
         config = self.run.config
         best = self._record.best_epoch if any(r.settled for r in self.history) else 0
         kept = f"of epoch {best}" if best else "from before the training"

@@ -20,7 +20,7 @@ def to_memory_format(inputs: tuple[Tensor, ...],
 
 @contextmanager
 def use_fastest_format(module: nn.Module, example: tuple[Tensor, ...], *,
-                   channels_last: bool) -> Iterator[torch.memory_format]:
+                       channels_last: bool) -> Iterator[torch.memory_format]:
     """Lay the weights out channels-last, where asked for and possible; contiguous again after.
 
     It is not possible where the model takes a ``view`` of an activation, which needs one layout.

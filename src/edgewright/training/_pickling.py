@@ -112,7 +112,7 @@ def _find_operator(name: str) -> Any:
 
 
 def _rebuild_network(kind: type[GraphModule], root: nn.Module, nodes: list[_PlainNode],
-             codegen: Any, meta: dict[str, Any]) -> GraphModule:
+                     codegen: Any, meta: dict[str, Any]) -> GraphModule:
     graph, known = Graph(), dict[str, Node]()
     for plain in nodes:
         args, kwargs = map_aggregate((plain.args, plain.kwargs), lambda part: (

@@ -35,12 +35,12 @@ class StoredTargets(Protocol):
         ...
 
 
-def stored_views(objective: Objective) -> int | None:
+def count_stored_views(objective: Objective) -> int | None:
     """How many views the epochs take in turn; None, and each has its own.
 
     Example:
         >>> from edgewright.training import LabelLoss
-        >>> stored_views(LabelLoss()) is None
+        >>> count_stored_views(LabelLoss()) is None
         True
     """
     found = _find_stored(objective)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from edgewright.task import Batch
-from edgewright.training._average import moving_average
+from edgewright.training._average import make_moving_average
 from edgewright.training._evaluate import on_device
 from edgewright.training._memory_format import to_memory_format
 from edgewright.training._mixing import mix_batch
@@ -40,7 +40,7 @@ class Updates:
         self._run, self._fabric = run, fabric
         self._memory_format, self._classes = memory_format, classes
         self.average = (None if run.config.ema is None else
-                        moving_average(run.module, run.config.ema))
+                        make_moving_average(run.module, run.config.ema))
         self.model, self.optimizer = fabric.setup(
             passes, make_optimizer(run.module, run.config))
 
@@ -57,7 +57,7 @@ class Updates:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = step.lr * group["size"]
-        loss = self._gradients(self._prepared(batch, step), samples)
+        loss = self._gradients(self._prepare(batch, step), samples)
         hooks = self._run.objective.hooks
         with torch.no_grad():
             self._fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
@@ -73,7 +73,7 @@ class Updates:
         self.optimizer.zero_grad()
         return loss
 
-    def _prepared(self, batch: Batch, step: Step) -> Batch:
+    def _prepare(self, batch: Batch, step: Step) -> Batch:
         seed = step_seed(self._run.seed, step.index, self._fabric.global_rank)
         batch = mix_batch(on_device(batch, self._fabric.device), self._run.config.augment,
                           self._classes, seed)
