@@ -13,6 +13,7 @@ from rich.console import Console
 
 import edgewright as ew
 from digits_resnet import digits_resnet
+from edgewright.exits import ExitCalibration
 from edgewright.report import summary_table
 from edgewright.task import load_task
 from edgewright.training import RichProgress
@@ -24,7 +25,7 @@ RECIPE = ew.Recipe(
     prune=ew.ChannelPruning(criterion="taylor", ratio=0.5, allocation="global", round_to=16,
                             compensate=False),
     recover=ew.Training(epochs=40, batch_size=64, lr=0.05, augment=False),
-    exits=ew.EarlyExits(count=2, max_drop=0.0, training=ew.Training(
+    exits=ew.EarlyExits(places=2, calibration=ExitCalibration(max_drop=0.0), training=ew.Training(
         epochs=15, batch_size=64, lr=0.02, augment=False)),
     quantize=ew.Quantization(method=ew.QAT(training=ew.Training(
         epochs=3, batch_size=64, lr=0.002, weight_decay=1e-5, clip_norm=1.0, augment=False))),

@@ -28,6 +28,7 @@ from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import provenance
 from edgewright.bundle import write_bundle
 from edgewright.core import Budget
+from edgewright.exits import ExitCalibration
 from edgewright.measure import pinned
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -77,11 +78,12 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     weights = given.weights / f"{name}-cifar10.safetensors"
     program = (ew.Program.load(path) if path.is_file() else
                ew.Program.capture(load_model(f"{RESNETS}:{name}", weights), task.train.example(2)))
-    exits = ew.EarlyExits(max_drop=0.0025, points=DROPS) if program.exits else None
+    exits = ew.EarlyExits(calibration=ExitCalibration(
+        max_drop=0.0025, points=DROPS)) if program.exits else None
     assembly = Assembly(task, Budget(), Recipe(name="trace"), exits, 0, name)
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(calibration_samples=512)))
     if exits is not None:
-        draft = add_operating_points(draft, task, exits, 0, RunLog(quiet=True))
+        draft = add_operating_points(draft, task, exits.calibration, 0, RunLog(quiet=True))
     figures, manifest = evaluate_operating_points(Session(draft), draft, task)
     write_bundle(folder / f"{name}.edge", manifest.replace(compressed=figures), draft.segments)
     return folder / f"{name}.edge"

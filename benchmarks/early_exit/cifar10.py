@@ -1,6 +1,6 @@
 """Early exits on CIFAR-10 ResNets: accuracy against mean cost, the whole curve, on the runtime.
 
-Exits are placed automatically (``EarlyExits(count="auto")``) on the published weights and trained
+Exits are placed automatically (``EarlyExits(places="auto")``) on the published weights and trained
 for a few epochs, the backbone frozen or with them, on the published network's outputs for a few
 views of every image, computed once and cached. The files are exported, temperatures and thresholds
 chosen on 5,000 images held out of train for every drop allowed, and all of it judged on the 10,000
@@ -38,8 +38,8 @@ from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import Rows, keep, provenance, stored
 from edgewright.bundle import Bundle
 from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
-from edgewright.distill import as_teacher, cache_teacher, objective_for
-from edgewright.exits import answers_of, calibrate_exits
+from edgewright.distill import as_teacher, cache_teacher, make_objective
+from edgewright.exits import HeadTraining, JointTraining, calibrate_exits, predict_exits
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._evaluate import (
@@ -50,6 +50,7 @@ from edgewright.pipeline._evaluate import (
 from edgewright.pipeline._points import open_at_point, with_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
+from edgewright.training import Compute
 
 STORED: Final = RESULTS / "early_exit_cifar10.json"
 DROPS: Final = {"0": 0.0, "0.25": 0.0025, "0.5": 0.005, "0.75": 0.0075, "1": 0.01, "1.5": 0.015,
@@ -147,8 +148,9 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
 def exits_of(point: Point) -> ew.EarlyExits:
     """The settings of a row; what was tried in their place is in docs/decisions."""
     lr = 0.05 if point.backbone == "freeze" else 0.02
-    return ew.EarlyExits(backbone="freeze" if point.backbone == "freeze" else "train",
-                         training=ew.Training(epochs=point.epochs, lr=lr, compile="auto"))
+    settings = ew.Training(epochs=point.epochs, lr=lr, compute=Compute(compile="auto"))
+    return ew.EarlyExits(training=HeadTraining(settings=settings) if point.backbone == "freeze"
+                         else JointTraining(settings=settings))
 
 
 def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.EarlyExits,
@@ -161,7 +163,7 @@ def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.Early
     arguments.programs.mkdir(parents=True, exist_ok=True)
     teacher = cache_teacher(as_teacher(model), task, views=VIEWS,
                             path=arguments.programs / f"{point.model}-{VIEWS}.soft")
-    program = ew.add_exits(whole, task, config, objective=objective_for(teacher),
+    program = ew.add_exits(whole, task, config, objective=make_objective(teacher),
                            seed=arguments.seed, checkpoint=arguments.programs / f"{name}.ckpt")
     program.save(path)
     return program
@@ -173,8 +175,8 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
 
     A session gives the very same answers, which its tests show.
     """
-    settings = config.replace(policy=policy, max_drop=0.0,
-                              points={k: v for k, v in DROPS.items() if v})
+    settings = config.calibration.replace(policy=policy, max_drop=0.0,
+                                          points={k: v for k, v in DROPS.items() if v})
     val, test = logits
     macs = [segment.macs for segment in draft.manifest.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)
@@ -184,7 +186,7 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
     full_ms = latencies["full"][1].value
     rows = []
     for name, calibration in zip(DROPS, found, strict=True):
-        answers = answers_of(*test, calibration.point.rules, policy)
+        answers = predict_exits(*test, calibration.point.rules, policy)
         left = answers.left_at(calibration.point.thresholds)
         mean = latencies[calibration.point.name][1]
         rows.append({"drop_allowed": DROPS[name],

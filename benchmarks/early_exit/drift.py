@@ -27,6 +27,7 @@ import edgewright as ew
 from benchmarks.common.paths import RESULTS
 from benchmarks.common.result_rows import provenance
 from edgewright.core import Budget
+from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._evaluate import choose_operating_points
@@ -45,8 +46,9 @@ def main() -> None:
     given = parse()
     task = load_task(f"cifar10:{given.data}", normalize="imagenet")
     program = ew.Program.load(given.programs / "resnet56-train-0.pt2")
-    config = ew.EarlyExits(max_drop=EPSILON, confidence=CONFIDENCE)
-    assembly = Assembly(task, Budget(), Recipe(name="drift"), config, SEED, "resnet56")
+    config = ExitCalibration(max_drop=EPSILON, confidence_level=CONFIDENCE)
+    assembly = Assembly(task, Budget(), Recipe(name="drift"),
+                        ew.EarlyExits(calibration=config), SEED, "resnet56")
     draft = assembly.draft(ew.quantize(program, task, ew.Quantization(), seed=SEED))
     rows = np.random.default_rng(SEED).permutation(len(task.test))
     half = len(rows) // 2

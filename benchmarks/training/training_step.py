@@ -35,11 +35,11 @@ from benchmarks.common.paths import RESNETS, RESULTS, ROOT
 from benchmarks.common.result_rows import provenance
 from benchmarks.pruning.zoo.models import torchvision_models
 from edgewright.capture import trainable
-from edgewright.distill import as_teacher, cache_teacher, objective_for
+from edgewright.distill import as_teacher, cache_teacher, make_objective
 from edgewright.measure import compare_latency, pinned
 from edgewright.task import Batch, Policy, Split, View, load_model, load_task
 from edgewright.training import Objective
-from edgewright.training._compiled import compiled
+from edgewright.training._compile import try_compile
 
 SEED, PASSES = 0, 3
 FORMATS: Final = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -134,9 +134,9 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
             key, passes = f"{kind}, {layout}", laid_out(module, memory_format)
             if kind.endswith("compiled"):
                 since = time.perf_counter()
-                passes = compiled(module, (laid,), True, 1, nullcontext).module
+                passes = try_compile(module, (laid,), True, 1, nullcontext).module
                 compile_s[key] = round(time.perf_counter() - since, 1)
-            kinds[key] = in_turn(step_of(passes, module, objective_for(None)), [batch])
+            kinds[key] = in_turn(step_of(passes, module, make_objective(None)), [batch])
     found = compare_latency(kinds, rounds=given.rounds, warmup=1)
     base = found["eager, contiguous"].median_ms
     return {key: {"median_ms": round(latency.median_ms, 1),
@@ -154,8 +154,8 @@ def taught_steps(name: str, task: ew.Task, given: argparse.Namespace) -> dict[st
     program = ew.Program.capture(model, batches[0].inputs[0][:2])
     with tempfile.TemporaryDirectory() as folder:
         cached = cache_teacher(as_teacher(model), few, Path(folder, "cache"), views=1)
-        objectives = {"labels": objective_for(None), "cached": objective_for(cached),
-                      "live": objective_for(model)}
+        objectives = {"labels": make_objective(None), "cached": make_objective(cached),
+                      "live": make_objective(model)}
         batches = [channels_last(batch) for batch in batches]
         kinds = {}
         for kind, objective in objectives.items():
@@ -181,7 +181,7 @@ def waiting(name: str, split: Split, batch: int) -> dict[str, Any]:
     model = load_model(f"{RESNETS}:{name}")
     program = ew.Program.capture(model, split.example(2))
     module = laid_out(trainable(program.graph_module), torch.channels_last)
-    step = step_of(module, module, objective_for(None))
+    step = step_of(module, module, make_objective(None))
     for policy in policies():
         began, waited = time.perf_counter(), 0.0
         batches = split.batches(batch, shuffle_seed=SEED, view=View(SEED, policy))

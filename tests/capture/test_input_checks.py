@@ -12,7 +12,7 @@ from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
-from edgewright.training._sending import packed, unpacked
+from edgewright.training._pickling import packed, unpacked
 
 
 class Averages(nn.Module):

@@ -274,7 +274,7 @@ def test_folded_quantised_and_staged_programs_are_refused(randomise):
     with pytest.raises(UsageError, match="the program is quantised, which the model's own code"):
         apply_to(quantize(program, task), model)
     with pytest.raises(UsageError, match="the program has 1 early exits, which"):
-        apply_to(add_exits(program, task, EarlyExits(count=1, training=None)), model)
+        apply_to(add_exits(program, task, EarlyExits(places=1, training=None)), model)
 
 
 def test_any_interruption_puts_the_model_back(monkeypatch, choose):

@@ -234,7 +234,7 @@ def test_a_program_with_exits_is_shortened_and_still_splits():
                           nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
     program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
-                        EarlyExits(count=2, training=None))
+                        EarlyExits(places=2, training=None))
     assert names(program) == ["1", "2", "3"]
     for branch in find_branches(program):
         short = remove_branch(program, branch)

@@ -26,7 +26,7 @@ SOURCES = pathlib.Path(edgewright.__file__).parent
 POINT = OperatingPoint(name="default", path=(0, 1), rules=(ExitRule(threshold=0.9),))
 VALUES = [
     Training(epochs=3), Precision(weights=4), BlockPruning(count=2), ChannelPruning(),
-    Quantization(weights=4, layers={"a": Precision(weights=2), "b": None}), EarlyExits(count=2),
+    Quantization(weights=4, layers={"a": Precision(weights=2), "b": None}), EarlyExits(places=2),
     MixedPrecision(size="100 kB", weights=(8, None)), MixedPrecision(size=1e22),
     WeightPruning(pattern="2:4"), WeightPruning(sparsity=0.7),
     StructureRegularization(channels=ChannelPruning(ratio=0.3)),
@@ -58,7 +58,7 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value):
     (Quantization(), {"layers": {"a": {"weights": 17}}}, UsageError, "Precision: weights: .* got 17"),
     (Training(), {"epochs": 0}, UsageError, "Training: epochs: .* got 0"),
     (BlockPruning(count=2), {"count": None}, UsageError, "BlockPruning needs a goal"),
-    (EarlyExits(), {"at": ("a", "a")}, UsageError, "at names a place twice"),
+    (EarlyExits(), {"places": ("a", "a")}, UsageError, "places names one twice"),
     (Budget(), {"max_drop": 1.0}, UsageError, "limits nothing"),
     (Budget(), {"size": "100 parsec"}, UsageError, "unknown unit 'parsec'"),
     (Budget(), {"drop": "1 %"}, UsageError, "Budget has no field 'drop'; did you mean 'max_drop'?"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.distill import Taught, Teacher, student
+from edgewright.distill import Teacher, TeacherOutput, student
 from edgewright.program import Program
 from edgewright.task import Batch
 
@@ -20,8 +20,8 @@ class Saying(Teacher):
         self.name = "saying"
         self.logits, self.features = logits, features
 
-    def teach(self, batch: Batch) -> Taught:
-        return Taught(self.logits, self.features)
+    def teach(self, batch: Batch) -> TeacherOutput:
+        return TeacherOutput(self.logits, self.features)
 
 
 class Block(nn.Module):

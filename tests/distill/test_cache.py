@@ -8,12 +8,19 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from edgewright.core import Preprocessing
-from edgewright.distill import Distillation, Distilling, ModuleTeacher, Taught, Teacher, fit
+from edgewright.distill import (
+    Distillation,
+    DistillationLoss,
+    ModuleTeacher,
+    Teacher,
+    TeacherOutput,
+    fit,
+)
 from edgewright.distill._cache import cache_teacher
 from edgewright.errors import DataError, ModelError, StorageError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch, DatasetSplit, ImageSplit, Split, Task, View
-from edgewright.training import Training, train
+from edgewright.training import Augmentation, Training, train
 
 SAMPLES = 600
 RECIPE = Preprocessing(channels=1, height=8, width=8, mean=(0.5,), std=(0.25,))
@@ -204,11 +211,11 @@ def test_the_views_of_another_policy_are_other_views(tmp_path):
 def test_fit_keeps_the_views_that_it_trains_on(tmp_path):
     task = Task(Shifted(), images_float(8), images_float(9))
     program = Program.capture(net(), task.train.example(2))
-    config = Training(epochs=3, augment="rand_augment", accelerator="cpu")
+    config = Training(epochs=3, augment="rand_augment", compute="cpu")
     fit(program, task, config, program, cache=tmp_path / "c", views=2)
     kept = cache_teacher(ModuleTeacher(program), task, tmp_path / "c", views=2,
                          policy="rand_augment")
-    batch = next(task.train.batches(8, view=config.view(0)))
+    batch = next(task.train.batches(8, view=config.augment.view(0)))
     assert torch.equal(kept.teach(batch).logits, program.run(*batch.inputs).half().float())
 
 
@@ -227,7 +234,7 @@ class Scaled(nn.Module):
 def test_a_teacher_whose_code_has_changed_is_found_out(task, tmp_path):
     cache_teacher(ModuleTeacher(Scaled(1.0)), task, tmp_path / "c", views=1)
     with pytest.raises(StorageError, match=r"Scaled \w+ no longer says what is kept in .*: its "
-                                           "code has changed, or the file is damaged"):
+                       "code has changed, or the file is damaged"):
         cache_teacher(ModuleTeacher(Scaled(1.2)), task, tmp_path / "c", views=1)
 
 
@@ -237,7 +244,7 @@ def test_a_damaged_file_is_refused(task, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
     with pytest.raises(StorageError, match=rf"has {len(whole) - 5} bytes, and {len(whole)} were "
-                                           "expected: it is cut short or damaged; delete it"):
+                       "expected: it is cut short or damaged; delete it"):
         cache_teacher(ModuleTeacher(net()), task, path, views=2)
     for content in (b"", b"{}\n", whole[1:], b"\xff" * 100):
         path.write_bytes(content)
@@ -274,7 +281,7 @@ def test_a_dataset_that_draws_afresh_is_refused(tmp_path):
     cached = cache_teacher(ModuleTeacher(net()), drawn(0.0), tmp_path / "c", views=1)
     assert cached.bytes_per_sample == 8
     with pytest.raises(DataError, match=r"sample 0 of the train split is another one each time "
-                                        r"it is read.*draws its augmentation afresh"):
+                       r"it is read.*draws its augmentation afresh"):
         cache_teacher(ModuleTeacher(net()), drawn(0.1), tmp_path / "d", views=1)
 
 
@@ -286,7 +293,7 @@ def test_other_views_than_those_kept_are_refused(task, tmp_path):
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     for view, name in ((View(2), r"view 2 \(standard\)"), (None, "the samples as they are")):
         with pytest.raises(UsageError, match=rf"holds view 0 \(standard\), view 1 \(standard\), "
-                                             f"and {name} was asked for"):
+                           f"and {name} was asked for"):
             cached.teach(next(task.train.batches(4, view=view)))
     plain = cache_teacher(ModuleTeacher(net()), task, tmp_path / "d", views=None)
     with pytest.raises(UsageError, match="holds the samples as they are, and view 0"):
@@ -297,8 +304,8 @@ def test_other_views_than_those_kept_are_refused(task, tmp_path):
 def test_mixtures_of_samples_are_refused_however_the_cache_comes(task, tmp_path, views):
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=views)
     program = Program.capture(net(seed=1), task.train.example(2))
-    config = Training(epochs=1, accelerator="cpu", mixup=0.2,
-                      augment=views is not None)
+    config = Training(epochs=1, compute="cpu", augment=Augmentation(
+        policy=None if views is None else "standard", mixup=0.2))
     for teacher in (cached, [cached, net(seed=2)]):
         with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which"):
             fit(program, task, config, teacher)
@@ -309,7 +316,7 @@ def test_what_cannot_be_kept_is_refused(task, tmp_path):
         name = "features"
 
         def teach(self, batch):
-            return Taught(torch.zeros(len(batch.rows), 4), (torch.zeros(len(batch.rows), 2),))
+            return TeacherOutput(torch.zeros(len(batch.rows), 4), (torch.zeros(len(batch.rows), 2),))
 
     with pytest.raises(UsageError, match="needs one view or more, got 0"):
         cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=0)
@@ -353,12 +360,12 @@ def test_another_process_maps_the_file_itself(task, tmp_path):
 
 def test_training_from_a_cache_is_training_with_the_teacher_on_these_views(task, tmp_path):
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
-    config = Training(epochs=3, batch_size=64, lr=0.02, accelerator="cpu")
+    config = Training(epochs=3, batch_size=64, lr=0.02, compute="cpu")
     students = {}
     for name, teacher in (("live", Counting(net(), views=2)), ("kept", cached),
                           ("every view", Counting(net()))):
         students[name] = net(seed=5)
-        train(students[name], task, config, Distilling(teacher, Distillation(alpha=1.0)), seed=3)
+        train(students[name], task, config, DistillationLoss(teacher, Distillation(alpha=1.0)), seed=3)
     live, kept, other = (nn.utils.parameters_to_vector(student.parameters())
                          for student in students.values())
     step = (live - nn.utils.parameters_to_vector(net(seed=5).parameters())).norm()

@@ -10,7 +10,7 @@ from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Training
 
-CONFIG = Training(epochs=2, batch_size=16, accelerator="cpu")
+CONFIG = Training(epochs=2, batch_size=16, compute="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation, Distilling
+from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation, DistillationLoss
 from edgewright.task import Batch
 
 OBJECTIVES = {**{name: {"logits": name} for name in LOGIT_LOSSES},
@@ -22,8 +22,8 @@ def parts(count=4):
 
 def objective(saying, name, teacher, alpha=1.0):
     settings = Distillation(alpha=alpha, **OBJECTIVES[name])
-    return Distilling(saying(teacher[1], teacher[0]), settings,
-                      features=int(settings.features is not None))
+    return DistillationLoss(saying(teacher[1], teacher[0]), settings,
+                            features=int(settings.features is not None))
 
 
 def outputs(name, student):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.distill._ensemble import Ensemble, confidence_weights
-from edgewright.distill._teacher import Taught, Teacher
+from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch
 
@@ -16,7 +16,7 @@ from edgewright.task import Batch
 class Fixed(Teacher):
     def __init__(self, logits, features=(), views=None):
         self.name = f"fixed {float(logits.sum()):.3f}"
-        self.taught = Taught(logits, features)
+        self.taught = TeacherOutput(logits, features)
         self.views = views
         self.device = None
 

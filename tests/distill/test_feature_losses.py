@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgewright.distill import FEATURE_LOSSES
-from edgewright.distill._feature_losses import pooled_alike
+from edgewright.distill._feature_losses import pool_to_same_size
 from edgewright.errors import ModelError
 
 SHAPES = {"vectors": ((5, 6), (5, 6)), "tokens": ((5, 3, 6), (5, 3, 6)),
@@ -182,8 +182,8 @@ def test_a_single_sample_has_no_relations_and_two_have_no_angles():
 
 def test_features_of_other_ranks_and_hints_of_other_widths_are_refused():
     with pytest.raises(ModelError, match=r"features of shape \(2, 3\) \(student\) and \(2, 3, 4, "
-                                         r"4\) \(teacher\) cannot be compared; expected both"):
-        pooled_alike(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))
+                       r"4\) \(teacher\) cannot be compared; expected both"):
+        pool_to_same_size(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))
     with pytest.raises(ModelError, match=r"the student's are \(2, 3\) and the teacher's \(2, 4\); "
-                                         "project the student's"):
+                       "project the student's"):
         FEATURE_LOSSES["hints"].loss(torch.zeros(2, 3), torch.zeros(2, 4))

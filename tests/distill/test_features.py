@@ -7,7 +7,7 @@ from torch import nn
 from edgewright.distill import (
     FEATURE_LOSSES,
     Distillation,
-    Distilling,
+    DistillationLoss,
     FeatureStudent,
     ModuleTeacher,
     find_pairs,
@@ -17,7 +17,7 @@ from edgewright.distill import (
 from edgewright.task import Task
 from edgewright.training import Constrained, StepHook, Training, evaluate_module, train
 
-CONFIG = Training(epochs=2, batch_size=32, lr=0.02, augment=False, accelerator="cpu")
+CONFIG = Training(epochs=2, batch_size=32, lr=0.02, augment=False, compute="cpu")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_loop_trains_it_and_its_projections(halved, deep_pyramid, quadrant_t
     network = FeatureStudent(halved, pairs, projected=method.projected)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     teacher = ModuleTeacher(deep_pyramid, taps=[pair.teacher for pair in pairs])
-    record = train(network, quadrant_task, CONFIG, to_the_end(Distilling(
+    record = train(network, quadrant_task, CONFIG, to_the_end(DistillationLoss(
         teacher, settings, features=len(pairs))), seed=0)
     after = network.state_dict()
     assert len(record.history) == 2
@@ -106,7 +106,7 @@ def test_hints_bring_the_features_together(halved, deep_pyramid, quadrant_task):
     def distance(weight):
         network = FeatureStudent(halved, pairs, projected=True)
         settings = Distillation(features="hints", feature_weight=weight)
-        train(network, quadrant_task, CONFIG, to_the_end(Distilling(
+        train(network, quadrant_task, CONFIG, to_the_end(DistillationLoss(
             ModuleTeacher(deep_pyramid, taps), settings, features=len(pairs))))
         with torch.no_grad():
             features = network.train()(*x)[:3]

@@ -6,12 +6,12 @@ from torch import nn
 
 from edgewright.distill import (
     Distillation,
-    Distilling,
-    SelfDistilling,
+    DistillationLoss,
+    SelfDistillationLoss,
     as_teacher,
     cache_teacher,
     fit,
-    objective_for,
+    make_objective,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
 from edgewright.graph import hold_sparse
@@ -19,7 +19,7 @@ from edgewright.program import Program
 from edgewright.task import Task, load_task
 from edgewright.training import LabelLoss, Training, evaluate_module
 
-CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, accelerator="cpu")
+CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, compute="cpu")
 
 
 def net(width):
@@ -94,7 +94,7 @@ def weights_of(program):
 @pytest.mark.parametrize("features", ["hints", "attention", "relational", "similarity"])
 def test_features_teach_beside_the_outputs(program, task, features):
     teacher = Program.capture(net(24), task.train.example(2))
-    config = Training(epochs=1, batch_size=64, lr=0.01, accelerator="cpu")
+    config = Training(epochs=1, batch_size=64, lr=0.01, compute="cpu")
     plain = fit(program, task, config, teacher)
     found = fit(program, task, config, teacher, distillation=Distillation(features=features))
     assert found.state_dict().keys() == program.state_dict().keys()
@@ -104,7 +104,7 @@ def test_features_teach_beside_the_outputs(program, task, features):
 def test_the_features_of_a_module_are_those_of_its_program(program, task):
     module = net(24)
     settings = Distillation(features="hints", pairs=(("relu_1", "relu"),))
-    config = Training(epochs=1, batch_size=256, accelerator="cpu")
+    config = Training(epochs=1, batch_size=256, compute="cpu")
     found = [weights_of(fit(program, task, config, teacher, distillation=settings))
              for teacher in (module, Program.capture(module, task.train.example(2)))]
     torch.testing.assert_close(*found)
@@ -114,14 +114,14 @@ def test_zeros_held_sparse_stay_where_features_teach(program, task):
     sparse = program.copy()
     sparse.graph_module.get_parameter("3.weight").data[::2] = 0
     hold_sparse(sparse.graph_module, ["3.weight"])
-    trained = fit(sparse, task, Training(epochs=1, batch_size=256, accelerator="cpu"), net(24),
+    trained = fit(sparse, task, Training(epochs=1, batch_size=256, compute="cpu"), net(24),
                   distillation=Distillation(features="attention"))
     assert trained.sparsity == {"3.weight": 0.5}
 
 
 def test_a_cache_is_made_and_then_used(program, task, tmp_path):
     teacher, path = Program.capture(net(24), task.train.example(2)), tmp_path / "cache"
-    config = Training(epochs=3, batch_size=64, lr=0.05, accelerator="cpu")
+    config = Training(epochs=3, batch_size=64, lr=0.05, compute="cpu")
     first = fit(program, task, config, teacher, cache=path, views=2)
     made = path.stat().st_mtime_ns
     second = fit(program, task, config, teacher, cache=path, views=2)
@@ -152,15 +152,15 @@ def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
             distillation=Distillation(features="hints"))
     for mixing in ({"mixup": 0.2}, {"cutmix": 1.0}):
         with pytest.raises(UsageError, match=f"{next(iter(mixing))} cannot be used with a teacher "
-                                             "cache"):
-            fit(program, task, Training(accelerator="cpu", **mixing), net(24), cache=path)
+                           "cache"):
+            fit(program, task, Training(compute="cpu", augment=mixing), net(24), cache=path)
     assert not path.exists()
 
 
 def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_path):
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
-                                         r"student \(10,\); they must have the same classes"):
+                       r"student \(10,\); they must have the same classes"):
         fit(program, task, CONFIG, teacher, cache=tmp_path / "cache")
     with pytest.raises(ModelError, match=r"the teacher's output has shape \(7, 7\)"):
         fit(program, task, CONFIG, teacher)
@@ -169,14 +169,14 @@ def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_pa
 
 def test_several_teachers_teach_as_one(program, task):
     teachers = [net(24), Program.capture(net(20), task.train.example(2))]
-    config = Training(epochs=1, batch_size=256, accelerator="cpu")
+    config = Training(epochs=1, batch_size=256, compute="cpu")
     both = fit(program, task, config, teachers)
     assert not torch.equal(weights_of(both), weights_of(fit(program, task, config, teachers[0])))
 
 
 def test_the_objective_is_of_what_teaches():
-    assert objective_for(None, label_smoothing=0.1).name == LabelLoss(0.1).name
-    assert isinstance(objective_for(nn.Identity()), Distilling)
-    alone = objective_for(None, Distillation(self_weight=0.3))
-    assert isinstance(alone, SelfDistilling)
-    assert alone.name.startswith("SelfDistilling(LabelLoss(0.0)")
+    assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
+    assert isinstance(make_objective(nn.Identity()), DistillationLoss)
+    alone = make_objective(None, Distillation(self_weight=0.3))
+    assert isinstance(alone, SelfDistillationLoss)
+    assert alone.name.startswith("SelfDistillationLoss(LabelLoss(0.0)")

@@ -80,7 +80,7 @@ def test_perceptrons_are_paired_by_depth(captured, perceptron):
 
 def test_a_student_with_exits_is_paired_on_the_way_to_its_last(pyramid):
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 4
-    staged = add_exits(pyramid, Task((x, y), test=(x, y)), EarlyExits(count=2, training=None))
+    staged = add_exits(pyramid, Task((x, y), test=(x, y)), EarlyExits(places=2, training=None))
     assert names(find_pairs(staged, pyramid)) == names(find_pairs(pyramid, pyramid))
 
 
@@ -92,7 +92,7 @@ def test_pairs_that_are_given_are_taken(pyramid, deep_pyramid):
 
 def test_an_unknown_name_is_refused_with_near_ones(pyramid, deep_pyramid):
     with pytest.raises(UsageError, match=r"the student has no node 'relu_20' that computes a "
-                                         r"feature; near names: .*relu_2"):
+                       r"feature; near names: .*relu_2"):
         find_pairs(pyramid, deep_pyramid, [("relu_20", "relu_20")])
     message = ("the teacher has no node 'stage' that computes a feature; the ends of its stages: "
                "relu_8 (1, 12, 8, 8), relu_16")

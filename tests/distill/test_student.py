@@ -79,7 +79,7 @@ def test_layers_that_are_ignored_keep_their_width(captured, perceptron):
 
 def test_it_learns(halved, quadrant_task):
     trained = ew.fit(halved, quadrant_task, Training(epochs=3, batch_size=32, augment=False,
-                                                     accelerator="cpu"))
+                                                     compute="cpu"))
     assert evaluate_module(trained.module(), quadrant_task.val)[0] > 0.8
 
 

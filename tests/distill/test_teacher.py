@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill._teacher import ModuleTeacher, Taught, Teacher
+from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch
@@ -36,7 +36,7 @@ def test_the_final_exit_teaches_and_several_heads_are_refused():
     batch = batch_of()
     assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).logits, batch.inputs[0][:, :2])
     with pytest.raises(ModelError, match=r"the teacher Exits \w+ returns 2 outputs; expected 1, one "
-                                         r"per exit.* is not guessed"):
+                       r"per exit.* is not guessed"):
         ModuleTeacher(Exits()).teach(batch)
     program = Program.capture(Exits(), batch.inputs[0])
     with pytest.raises(ModelError, match="returns 2 outputs; expected 1"):
@@ -93,7 +93,7 @@ def test_a_teacher_need_only_teach():
         name = "constant"
 
         def teach(self, batch):
-            return Taught(torch.ones(len(batch.targets), 2))
+            return TeacherOutput(torch.ones(len(batch.targets), 2))
 
     teacher = Constant()
     teacher.to(torch.device("cpu"))

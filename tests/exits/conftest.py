@@ -12,5 +12,5 @@ from edgewright.training import Training
 
 @pytest.fixture(scope="session")
 def staged(trained_program: Program, quadrant_task: Task) -> Program:
-    return add_exits(trained_program, quadrant_task, EarlyExits(count=2, training=Training(
+    return add_exits(trained_program, quadrant_task, EarlyExits(places=2, training=Training(
         epochs=4, batch_size=32, lr=0.05, augment=False)))

@@ -11,9 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill import Distillation, objective_for
+from edgewright.distill import Distillation, make_objective
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits import EarlyExits, add_exits, head_tensors, plan_exits, possible_exits
+from edgewright.exits import (
+    EarlyExits,
+    ExitCostModel,
+    HeadTraining,
+    PooledHead,
+    add_exits,
+    count_possible_exits,
+    list_head_tensors,
+    plan_exits,
+)
 from edgewright.exporters import to_onnx
 from edgewright.program import Program, split_at_exits
 from edgewright.pruning import ChannelPruning, prune
@@ -21,8 +30,8 @@ from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 from edgewright.training import Objective, Training, evaluate_module
 
-UNTRAINED = EarlyExits(count=1, training=None)
-BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, accelerator="cpu")
+UNTRAINED = EarlyExits(places=1, training=None)
+BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, compute="cpu")
 
 
 class Net(nn.Module):
@@ -63,7 +72,7 @@ def mlp():
 
 def cuts_of(program, count):
     """The nodes that so many exits hang on."""
-    names = [place.name for place in plan_exits(program, EarlyExits(count=count)).places]
+    names = [place.name for place in plan_exits(program, EarlyExits(places=count)).places]
     return [node for node in program.graph.nodes if node.name in names]
 
 
@@ -81,14 +90,14 @@ def test_exits_hang_only_where_one_finished_tensor_lives(trained_program):
     assert [place.name.rstrip("_0123456789") for place in places] == ["relu", "relu", "flatten"]
     with pytest.raises(ModelError, match="4 early exits were asked for, but the graph has 3"):
         cuts_of(trained_program, 4)
-    assert possible_exits(trained_program) == 3
+    assert count_possible_exits(trained_program) == 3
 
 
 def test_more_exits_than_places_are_refused(mlp):
     message = ("4 early exits were asked for, but the graph has 3 places where a single tensor "
                "lives and a head fits; ask for fewer exits")
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
-        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(count=4, training=None))
+        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(places=4, training=None))
 
 
 def grid_means(values, sides):
@@ -135,7 +144,7 @@ def test_a_head_pools_and_is_linear_from_there(case):
     x = torch.randn(4, *shape)
     program = Program.capture(model, x[:2])
     staged = add_exits(program, task_for(x), EarlyExits(
-        count=1, head="pooled", pool=pool, training=None))
+        places=1, head=PooledHead(grid=pool), training=None))
     early, final = staged.run(x)
     assert torch.equal(final, program.run(x))
     state = staged.state_dict()
@@ -183,7 +192,7 @@ def test_the_segments_compose_to_the_whole(staged, quadrant_task):
 
 
 def test_training_makes_the_exits_useful(trained_program, staged, quadrant_task):
-    untrained = add_exits(trained_program, quadrant_task, EarlyExits(count=2, training=None))
+    untrained = add_exits(trained_program, quadrant_task, EarlyExits(places=2, training=None))
     before = evaluate_module(untrained.module(), quadrant_task.val)
     after = evaluate_module(staged.module(), quadrant_task.val)
     assert before[-1] == evaluate_module(trained_program.module(), quadrant_task.val)[-1]
@@ -202,13 +211,13 @@ def test_the_objective_is_what_training_minimises(mlp):
 
     with pytest.raises(Nothing):
         add_exits(mlp, task_for(torch.randn(6, 4)), EarlyExits(
-            count=1, training=Training(epochs=1)), objective=Mine())
+            places=1, training=Training(epochs=1)), objective=Mine())
 
 
 def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
     task = task_for(torch.randn(6, 4))
-    message = ("exits cannot be added to a quantised program; add them before quantising, or with "
-               "backbone='freeze', which trains the heads alone")
+    message = ("exits cannot be added to a quantized program; add them before quantizing, or with "
+               "training=HeadTraining(), which trains the heads alone")
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         add_exits(quantize(mlp, task), task)
 
@@ -216,7 +225,7 @@ def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
 def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_program, quadrant_task):
     integers = quantize(trained_program, quadrant_task, Quantization(
         method="ptq", calibration_samples=32))
-    config = EarlyExits(count=1, backbone="freeze", training=BRIEF)
+    config = EarlyExits(places=1, training=HeadTraining(settings=BRIEF))
     trained = add_exits(integers, quadrant_task, config)
     before, after = integers.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -244,7 +253,7 @@ def agrees_in_files(program, x, tolerance=1e-4):
 @pytest.mark.parametrize("head", ["pooled", "convolutional"])
 def test_exits_are_quantised_with_their_program(trained_program, quadrant_task, head):
     staged = add_exits(trained_program, quadrant_task, EarlyExits(
-        at=("relu_1",), head=head, training=None))
+        places=("relu_1",), head=head, training=None))
     integers = quantize(staged, quadrant_task, Quantization(method="ptq", calibration_samples=32))
     x = quadrant_task.test.example(8)[0]
     assert integers.state_dict()["exits.0.weight"].dtype == torch.int8
@@ -255,16 +264,17 @@ def test_exits_are_quantised_with_their_program(trained_program, quadrant_task, 
 def test_a_pruned_program_gets_exits(trained_program, quadrant_task):
     pruned = prune(trained_program, quadrant_task, ChannelPruning(
         ratio=0.4, criterion="magnitude"))
-    staged = add_exits(pruned, quadrant_task, EarlyExits(count=2, training=None))
+    staged = add_exits(pruned, quadrant_task, EarlyExits(places=2, training=None))
     x = quadrant_task.test.example(8)[0]
     assert torch.equal(staged.run(x)[-1], pruned.run(x))
     assert agrees_in_files(staged, x)
 
 
 def test_a_network_too_small_for_any_exit_says_so(mlp):
-    message = "no early exit promises to save more than it costs on this network"
+    message = "no early exit is expected to save more than it costs on this network"
     with pytest.raises(ModelError, match=message):
-        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(overhead=1.0, training=None))
+        add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(
+            cost_model=ExitCostModel(overhead=1.0), training=None))
 
 
 def test_a_program_with_exits_is_refused(staged, quadrant_task):
@@ -279,23 +289,31 @@ def test_a_program_with_exits_is_refused(staged, quadrant_task):
 def test_outputs_that_are_no_logits_are_refused(forward, shapes):
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
     with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
-                                         f"the program returns {shapes} for one sample"):
+                       f"the program returns {shapes} for one sample"):
         add_exits(program, task_for(torch.zeros(6, 4)))
-    assert possible_exits(program) == 0
+    assert count_possible_exits(program) == 0
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"count": 0}, "count: expected a whole number from 1, or 'auto', got 0"),
-    ({"count": "many"}, "count: expected a whole number from 1, or 'auto', got 'many'"),
-    ({"at": ("a", "b"), "count": 1}, r"count=1 and 2 places in at \(a, b\) do not match; leave "),
-    ({"at": ("a", "a")}, "at names a place twice: a, a"),
-    ({"promise": 0}, "promise: Input should be greater than 0, got 0"),
-    ({"overhead": -1}, "overhead: Input should be greater than or equal to 0, got -1"),
-    ({"shares": {"relu": 1.5}}, "shares.relu: Input should be less than or equal to 1, got 1.5"),
-    ({"pool": 0}, "pool: Input should be greater than or equal to 1, got 0"),
-    ({"max_drop": -0.1}, "max_drop: Input should be greater than or equal to 0, got -0.1"),
-    ({"max_drop": 1}, "max_drop: Input should be less than 1, got 1"),
-    ({"training": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1, got 0"),
+    ({"places": 0}, "places: expected a whole number from 1, 'auto', or names of calls, got 0"),
+    ({"places": "many"}, "'auto', or names of calls, got 'many'"),
+    ({"places": ()}, r"'auto', or names of calls, got \(\)"),
+    ({"places": ("a", "a")}, "places names one twice: a, a"),
+    ({"cost_model": {"exit_rate_exponent": 0}}, "exponent: Input should be greater than 0, got 0"),
+    ({"cost_model": {"overhead": -1}}, "overhead: Input should be greater than or equal to 0, got -1"),
+    ({"cost_model": {"exit_rates": {"relu": 1.5}}},
+     "exit_rates.relu: Input should be less than or equal to 1, got 1.5"),
+    ({"head": {"name": "pooled", "grid": 0}},
+     "grid: Input should be greater than or equal to 1, got 0"),
+    ({"head": {"name": "token", "grid": 2}}, "TokenHead: grid: Extra inputs are not permitted"),
+    ({"head": "huge"}, "'temporal', or your own object of type HeadDesign, given in Python"),
+    ({"calibration": {"max_drop": -0.1}},
+     "max_drop: Input should be greater than or equal to 0, got -0.1"),
+    ({"calibration": {"max_drop": 1}}, "max_drop: Input should be less than 1, got 1"),
+    ({"training": {"backbone": "freeze", "settings": {"epochs": 0}}},
+     "epochs: Input should be greater than or equal to 1, got 0"),
+    ({"training": {"backbone": "freeze", "gradient_equilibrium": True}},
+     "gradient_equilibrium: Extra inputs are not permitted"),
     ({"exits": 1}, "exits: Extra inputs are not permitted, got 1"),
 ])
 def test_a_setting_out_of_its_range_is_refused(wrong, message):
@@ -305,8 +323,8 @@ def test_a_setting_out_of_its_range_is_refused(wrong, message):
 
 def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, quadrant_task):
     program, task = trained_program, quadrant_task
-    config = EarlyExits(count=1, backbone="freeze", training=Training(
-        epochs=3, batch_size=32, lr=0.1, augment=False, accelerator="cpu"))
+    config = EarlyExits(places=1, training=HeadTraining(settings=Training(
+        epochs=3, batch_size=32, lr=0.1, augment=False, compute="cpu")))
     trained = add_exits(program, task, config)
     before, after = program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -318,7 +336,8 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, q
 
 
 def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadrant_task):
-    config = EarlyExits(count=1, head="convolutional", backbone="freeze", training=BRIEF)
+    config = EarlyExits(places=1, head="convolutional",
+                        training=HeadTraining(settings=BRIEF))
     trained = add_exits(trained_program, quadrant_task, config)
     before, after = trained_program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -328,9 +347,9 @@ def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadr
 
 
 def test_the_last_exit_teaches_the_others_through_the_objective(trained_program, quadrant_task):
-    objective = objective_for(None, Distillation(self_weight=1.0))
+    objective = make_objective(None, Distillation(self_weight=1.0))
     alone, taught = (add_exits(trained_program, quadrant_task, EarlyExits(
-        count=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
+        places=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
     assert not torch.equal(alone.state_dict()["exits.0.weight"],
                            taught.state_dict()["exits.0.weight"])
 
@@ -348,13 +367,13 @@ def _with_own_exits():
 def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task, head, tmp_path):
     program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     trained = add_exits(program, quadrant_task, EarlyExits(
-        at=("relu",), head=head, backbone="freeze", training=BRIEF))
+        places=("relu",), head=head, training=HeadTraining(settings=BRIEF)))
     before, after = program.state_dict(), trained.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     heads = after.keys() - before.keys()
     assert {name.partition(".")[0] for name in heads} == {"exits_1"}
     untrained = add_exits(program, quadrant_task, EarlyExits(
-        at=("relu",), head=head, training=None)).state_dict()
+        places=("relu",), head=head, training=None)).state_dict()
     assert not any(torch.equal(untrained[name], after[name]) for name in heads)
     trained.save(tmp_path / "p.pt2")
     x = quadrant_task.test.example(5)[0]
@@ -366,16 +385,16 @@ def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task, head, 
 def test_a_models_own_exits_learn_with_the_network(quadrant_task):
     program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     after = add_exits(program, quadrant_task, EarlyExits(
-        at=("relu",), training=BRIEF)).state_dict()
+        places=("relu",), training=BRIEF)).state_dict()
     before = program.state_dict()
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_heads_say_what_they_will_be_called(trained_program, quadrant_task):
     own = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
-    for program, config in ((trained_program, EarlyExits(count=2, training=None)),
-                            (own, EarlyExits(at=("relu",), training=None))):
+    for program, config in ((trained_program, EarlyExits(places=2, training=None)),
+                            (own, EarlyExits(places=("relu",), training=None))):
         added = add_exits(program, quadrant_task, config)
         names = added.state_dict().keys() - program.state_dict().keys()
-        assert names <= head_tensors(program, config)
-        assert not head_tensors(program, config) & program.state_dict().keys()
+        assert names <= list_head_tensors(program, config)
+        assert not list_head_tensors(program, config) & program.state_dict().keys()

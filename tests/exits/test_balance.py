@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgewright.exits import EarlyExits, add_exits
-from edgewright.exits._balance import Equilibrium, in_equilibrium, scaled_gradient
+from edgewright.exits import EarlyExits, JointTraining, add_exits
+from edgewright.exits._balance import Equilibrium, balance_gradients, scale_gradient
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import LabelLoss, Training
@@ -29,7 +29,7 @@ def staged(samples):
     body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8),
                          nn.ReLU(), nn.Linear(8, 3))
     return add_exits(Program.capture(body, x[:2]), Task((x, y), (x + 1, y), (x[:2], y[:2])),
-                     EarlyExits(count=3, training=None))
+                     EarlyExits(places=3, training=None))
 
 
 def gradients(program, samples, weigh):
@@ -42,7 +42,7 @@ def gradients(program, samples, weigh):
 
 def balanced_gradients(staged, samples):
     loss = Equilibrium(LabelLoss())
-    return gradients(in_equilibrium(staged), samples,
+    return gradients(balance_gradients(staged), samples,
                      lambda outputs, y: loss.loss(outputs, Batch((), y, torch.arange(len(y)))))
 
 
@@ -59,11 +59,11 @@ def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged, samples):
 
 
 def test_it_computes_the_same_under_the_same_names(staged, samples):
-    balanced = in_equilibrium(staged)
+    balanced = balance_gradients(staged)
     assert all(map(torch.equal, balanced.run(samples[0]), staged.run(samples[0])))
     assert balanced.state_dict().keys() == staged.state_dict().keys()
-    assert not any(node.target is scaled_gradient for node in staged.graph.nodes)
-    assert sum(node.target is scaled_gradient for node in balanced.graph.nodes) == 6
+    assert not any(node.target is scale_gradient for node in staged.graph.nodes)
+    assert sum(node.target is scale_gradient for node in balanced.graph.nodes) == 6
 
 
 def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own():
@@ -75,15 +75,16 @@ def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own():
     assert objective.name == "Equilibrium(LabelLoss(0.1))"
 
 
-@pytest.mark.parametrize("balance", ["equilibrium", "none"])
+@pytest.mark.parametrize("balance", [True, False])
 def test_a_trained_program_holds_nothing_of_the_balance(balance, samples):
     x, y = samples
     body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    config = EarlyExits(count=1, balance=balance, training=Training(
-        epochs=2, batch_size=4, lr=0.1, augment=False, accelerator="cpu"))
+    config = EarlyExits(places=1, training=JointTraining(
+        gradient_equilibrium=balance, settings=Training(
+            epochs=2, batch_size=4, lr=0.1, augment=False, compute="cpu")))
     program = Program.capture(body, x[:2])
     trained = add_exits(program, Task((x, y), (x + 1, y), (x[:2], y[:2])), config)
-    assert not any(node.target is scaled_gradient for node in trained.graph.nodes)
+    assert not any(node.target is scale_gradient for node in trained.graph.nodes)
     assert not torch.equal(trained.state_dict()["0.weight"], program.state_dict()["0.weight"])
     assert set(trained.state_dict()) - set(program.state_dict()) == {
         "exits.0.weight", "exits.0.bias"}

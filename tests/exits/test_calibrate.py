@@ -10,7 +10,7 @@ import pytest
 
 from edgewright.core import NEVER, POLICIES, Budget
 from edgewright.errors import DataError, UsageError
-from edgewright.exits import EarlyExits, calibrate_exits
+from edgewright.exits import EarlyExits, ExitCalibration, calibrate_exits
 from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -55,7 +55,7 @@ def hits_of(point, logits, targets):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
     logits, targets = simulated(2000)
-    config = EarlyExits(policy=policy, confidence=certainty, max_drop=0.02, points={"fast": 0.1})
+    config = ExitCalibration(policy=policy, confidence_level=certainty, max_drop=0.02, points={"fast": 0.1})
     default, fast = calibrate_exits(logits, targets, MACS, config, split="held out")
     assert (default.point.name, fast.point.name) == ("default", "fast")
     for found in (default, fast):
@@ -75,7 +75,7 @@ def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
 
 def test_the_deciles_are_of_the_first_exit_at_its_temperature():
     logits, targets = simulated(500, overconfident=3.0)
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits(policy="entropy"))
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration(policy="entropy"))
     sure = confidence(logits[0], found.point.rules[0].temperature)
     assert found.point.calibrated.deciles == pytest.approx(
         [np.quantile(sure, tenths / 10) for tenths in range(1, 10)])
@@ -84,7 +84,7 @@ def test_the_deciles_are_of_the_first_exit_at_its_temperature():
 @pytest.mark.parametrize("certainty", [None, 0.9])
 def test_temperatures_mend_exits_that_are_too_sure(certainty):
     logits, targets = simulated(4000, overconfident=3.0)
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=certainty))
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=certainty))
     assert all(after < before / 2 for before, after
                in zip(found.point.calibrated.errors_before, found.point.calibrated.errors_after, strict=True))
     new, labels = simulated(4000, seed=1, overconfident=3.0)
@@ -97,14 +97,14 @@ def test_temperatures_mend_exits_that_are_too_sure(certainty):
 
 def test_without_a_confidence_nothing_is_promised():
     logits, targets = simulated(500)
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits())
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration())
     assert (found.point.guarantee, found.samples_needed) == (None, None)
     assert "confidence" not in found.words
 
 
 def test_a_guarantee_says_what_it_was_tested_on():
     logits, targets = simulated(4000)
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.9, max_drop=0.02))
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.02))
     known = found.point.guarantee
     assert (known.epsilon, known.delta, known.samples, known.split) == (0.02, 0.1, 3000, "val")
     assert 0 < known.p_value <= 0.1
@@ -115,7 +115,7 @@ def test_a_guarantee_says_what_it_was_tested_on():
 
 def test_the_seed_divides_the_samples():
     logits, targets = simulated(2000)
-    config = EarlyExits(confidence=0.9, max_drop=0.02)
+    config = ExitCalibration(confidence_level=0.9, max_drop=0.02)
     first, again, other = (calibrate_exits(logits, targets, MACS, config, seed=seed)
                            for seed in (0, 0, 1))
     assert first == again
@@ -124,56 +124,56 @@ def test_the_seed_divides_the_samples():
 
 def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do():
     logits, targets = simulated(200)
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.95, max_drop=0.005))
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert found.point.thresholds == (NEVER, NEVER)
     assert found.point.calibrated.shares == (0.0, 0.0, 1.0)
     assert found.accuracy == found.full_accuracy
     assert found.point.guarantee.p_value == 0.0  # nobody leaves: nothing is lost
     assert found.samples_needed >= math.log(20) / 0.005 / 0.75
     assert found.words.endswith(
-        "nobody leaves early; accuracy 90.00% against 90.00%, 100 MACs on average; 150 samples "
+        "no early exits taken; accuracy 90.00% against 90.00%, 100 MACs on average; 150 samples "
         "cannot show that with confidence 0.95 leaving early costs at most 0.50%: a val split of "
         f"about {found.samples_needed} would")
     many, labels = simulated(2 * found.samples_needed)
-    later, = calibrate_exits(many, labels, MACS, EarlyExits(confidence=0.95, max_drop=0.005))
+    later, = calibrate_exits(many, labels, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert later.point.calibrated.shares[-1] < 1
 
 
 def test_exits_that_lose_too_much_are_said_to():
     logits, targets = simulated(2000)
     logits[:2] = [-values for values in logits[:2]]
-    found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.9, max_drop=0.005))
+    found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.005))
     assert (found.point.thresholds, found.samples_needed) == ((NEVER, NEVER), None)
     assert found.words.endswith("costs at most 0.50%: those surest of all already lose too much")
 
 
 def test_a_file_without_early_exits_has_one_way_through():
     logits, targets = simulated(100)
-    found, = calibrate_exits(logits[-1:], targets, [7], EarlyExits(confidence=0.9, max_drop=0.01))
+    found, = calibrate_exits(logits[-1:], targets, [7], ExitCalibration(confidence_level=0.9, max_drop=0.01))
     assert (found.point.path, found.point.rules, found.mean_macs) == ((0,), (), 7)
     assert (found.point.calibrated.shares, found.point.calibrated.deciles) == ((1.0,), ())
-    assert found.words == (f"default: nobody leaves early; accuracy {found.accuracy:.2%} against "
+    assert found.words == (f"default: no early exits taken; accuracy {found.accuracy:.2%} against "
                            f"{found.accuracy:.2%}, 7 MACs on average")
 
 
 def test_exits_and_segments_must_agree():
     logits, targets = simulated(100)
     with pytest.raises(UsageError, match="3 exits and 2 segments do not match"):
-        calibrate_exits(logits, targets, [1, 2], EarlyExits())
+        calibrate_exits(logits, targets, [1, 2], ExitCalibration())
 
 
 def test_ten_samples_are_too_few():
     logits, targets = simulated(10)
     with pytest.raises(DataError, match="the val split has 10 samples, early exits need 50 or more"):
-        calibrate_exits(logits, targets, MACS, EarlyExits())
+        calibrate_exits(logits, targets, MACS, ExitCalibration())
 
 
 def test_patience_needs_two_early_exits():
     logits, targets = simulated(100)
     with pytest.raises(UsageError, match=r"two exits in a row .* this file has one early exit"):
-        calibrate_exits(logits[1:], targets, MACS[1:], EarlyExits(policy="patience"))
+        calibrate_exits(logits[1:], targets, MACS[1:], ExitCalibration(policy="patience"))
     with pytest.raises(UsageError, match=r"patience waits for two exits .* and there is one"):
-        EarlyExits(policy="patience", count=1)
+        EarlyExits(places=1, calibration=ExitCalibration(policy="patience"))
 
 
 @pytest.mark.parametrize(("spoil", "message"), [
@@ -188,28 +188,28 @@ def test_patience_needs_two_early_exits():
 def test_outputs_that_cannot_be_are_refused(spoil, message):
     logits, targets = spoil(*simulated(100))
     with pytest.raises(DataError, match=message):
-        calibrate_exits(logits, targets, MACS, EarlyExits())
+        calibrate_exits(logits, targets, MACS, ExitCalibration())
 
 
 @pytest.mark.parametrize("certainty", [0.5, 1.0, -1, 2])
 def test_a_confidence_is_above_a_half_and_below_one(certainty):
-    with pytest.raises(UsageError, match=r"confidence: Input should be (greater|less) than"):
-        EarlyExits(confidence=certainty)
+    with pytest.raises(UsageError, match=r"confidence_level: Input should be (greater|less) than"):
+        ExitCalibration(confidence_level=certainty)
 
 
 def test_a_drop_of_nothing_cannot_be_guaranteed():
     with pytest.raises(UsageError, match=r"max_drop: no number of samples can show .* costs 0"):
-        EarlyExits(confidence=0.9, max_drop=0)
+        ExitCalibration(confidence_level=0.9, max_drop=0)
     with pytest.raises(UsageError, match=r"exact: no number of samples"):
-        EarlyExits(confidence=0.9, points={"exact": 0.0})
-    assert EarlyExits(max_drop=0, points={"exact": 0.0}).max_drop == 0
+        ExitCalibration(confidence_level=0.9, points={"exact": 0.0})
+    assert ExitCalibration(max_drop=0, points={"exact": 0.0}).max_drop == 0
 
 
 def test_points_have_names_of_their_own_and_drops_in_range():
     with pytest.raises(UsageError, match="the point 'default' is the one of max_drop"):
-        EarlyExits(points={"default": 0.1})
+        ExitCalibration(points={"default": 0.1})
     with pytest.raises(UsageError, match=r"points\.fast: Input should be less than 1"):
-        EarlyExits(points={"fast": 1.5})
+        ExitCalibration(points={"fast": 1.5})
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_a_session_does_what_was_calibrated(draft, quadrant_task, policy):
     logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
     macs = [segment.macs for segment in draft.manifest.segments]
     found = calibrate_exits(logits, targets, macs,
-                            EarlyExits(policy=policy, max_drop=0.02, points={"fast": 0.3}))
+                            ExitCalibration(policy=policy, max_drop=0.02, points={"fast": 0.3}))
     file = with_points(draft, tuple(calibration.point for calibration in found))
     for calibration in found:
         went = open_at_point(file, calibration.point.name)(inputs)
@@ -266,8 +266,8 @@ def draws(population, config, *, times=200, samples=1000):
 
 def test_the_bound_is_broken_in_no_more_than_delta_of_200_draws(population):
     epsilon, delta = 0.01, 0.1
-    certified = draws(population, EarlyExits(confidence=1 - delta, max_drop=epsilon))
-    tuned = draws(population, EarlyExits(max_drop=epsilon))
+    certified = draws(population, ExitCalibration(confidence_level=1 - delta, max_drop=epsilon))
+    tuned = draws(population, ExitCalibration(max_drop=epsilon))
     margin = 3 * math.sqrt(200 * delta * (1 - delta))
     broken, broken_by_tuning = ((found.losses > epsilon).sum() for found in (certified, tuned))
     assert broken <= 200 * delta + margin

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from torch import nn
 
-from edgewright.exits._heads import Features, Head, choose_head, misfit
+from edgewright.errors import UsageError
+from edgewright.exits import (
+    HEADS,
+    AutoHead,
+    ConvolutionalHead,
+    EarlyExits,
+    Features,
+    HeadDesign,
+    NetworkSize,
+    TokenHead,
+    add_exits,
+    measure_head,
+)
+from edgewright.exits._heads import LayerHead
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
@@ -16,10 +31,10 @@ from edgewright.task import Task
 
 
 def head_of(kind, shape, pool=2, halvings=0, *, channels_last=False):
-    return Head(kind, Features(shape, channels_last), 3, pool, halvings)
+    return LayerHead(kind, Features(shape, channels_last), 3, pool, halvings)
 
 
-HEADS = {
+CASES = {
     "width": head_of("pooled", (6,)),
     "grid": head_of("pooled", (6, 7, 5)),
     "tokens": head_of("pooled", (5, 6), channels_last=True),
@@ -33,9 +48,9 @@ HEADS = {
 }
 
 
-@pytest.fixture(scope="module", params=HEADS)
+@pytest.fixture(scope="module", params=CASES)
 def case(request):
-    head = HEADS[request.param]
+    head = CASES[request.param]
     torch.manual_seed(0)
     module = head.make().eval()
     x = torch.randn(8, *head.features.shape)
@@ -44,7 +59,7 @@ def case(request):
 
 def test_costs_are_those_of_the_graph(case):
     head, module, _, program = case
-    assert not misfit(head.kind, head.features)
+    assert not HEADS[head.kind]().misfit(head.features)
     assert head.macs == program.costs().macs
     assert program.costs().uncounted == {}
     norms = sum(parameter.numel() for layer in module.modules() for parameter in
@@ -117,9 +132,10 @@ def test_a_picture_is_halved_until_it_is_small_and_pooled():
 ])
 def test_the_head_fits_the_tensor(shape, channels_last, size, kind):
     features = Features(shape, channels_last)
-    assert choose_head("auto", features, 10, 2, (size, size)).kind == kind
-    assert not misfit(kind, features)
-    assert choose_head("token", features, 10, 2, (size, size)).kind == "token"
+    network = NetworkSize(size, size)
+    assert AutoHead().design(features, 10, network).kind == kind
+    assert not HEADS[kind]().misfit(features)
+    assert TokenHead().design(features, 10, network).kind == "token"
 
 
 @pytest.mark.parametrize(("network", "halvings"), [
@@ -128,20 +144,78 @@ def test_the_head_fits_the_tensor(shape, channels_last, size, kind):
 ])
 def test_a_convolutional_head_is_as_deep_as_it_is_light(network, halvings):
     features = Features((16, 32, 32), channels_last=False)
-    head = choose_head("auto", features, 10, 2, network)
+    head = AutoHead().design(features, 10, NetworkSize(*network))
     assert (head.kind, head.halvings) == ("convolutional" if halvings else "pooled", halvings)
     assert not halvings or (head.macs <= 0.02 * network[0]
                             and head.parameters <= 0.05 * network[1])
-    assert choose_head("convolutional", features, 10, 2, network).halvings == max(halvings, 1)
+    plain = ConvolutionalHead().design(features, 10, NetworkSize(*network))
+    assert plain.halvings == max(halvings, 1)
 
 
 @pytest.mark.parametrize(("kind", "shape", "channels_last", "message"), [
     ("temporal", (8, 6, 6), False, "a temporal head reads (N, channels, time), its shape is "
-                                   "(N, 8, 6, 6)"),
+     "(N, 8, 6, 6)"),
     ("convolutional", (20, 8), True, "a convolutional head reads (N, channels, time) or (N, "
-                                     "channels, height, width), its shape is (N, 20, 8), channels "
-                                     "last"),
+     "channels, height, width), its shape is (N, 20, 8), channels "
+     "last"),
     ("token", (8,), False, "a token head reads (N, tokens..., channels), its shape is (N, 8)"),
 ])
 def test_what_does_not_fit_says_why(kind, shape, channels_last, message):
-    assert misfit(kind, Features(shape, channels_last)) == message
+    assert HEADS[kind]().misfit(Features(shape, channels_last)) == message
+
+
+class Wide:
+    """A head of a user's own."""
+
+    name = "wide 16"
+
+    def misfit(self, features):
+        return "" if not features.channels_last else "a wide head reads channels first"
+
+    def design(self, features, classes, network):
+        return measure_head(self.name, features, lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(features.shape), 16), nn.ReLU(),
+            nn.Linear(16, classes)))
+
+
+TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), False),
+           Features((3, 4, 2, 5), False), Features((5, 6), True), Features((3, 4, 6), True)]
+
+
+@pytest.mark.parametrize("design", [*(kind() for kind in HEADS.values()), Wide()],
+                         ids=lambda design: design.name)
+def test_every_design_keeps_what_the_protocol_says(design):
+    assert isinstance(design, HeadDesign)
+    fitting = [features for features in TENSORS if not design.misfit(features)]
+    assert fitting
+    for features in fitting:
+        before = torch.random.get_rng_state()
+        head = design.design(features, 3, NetworkSize(10**6, 10**5))
+        assert torch.equal(before, torch.random.get_rng_state())
+        assert head.features == features
+        assert head.kind
+        module = head.make().eval()
+        x = torch.randn(4, *features.shape)
+        assert module(x).shape == (4, 3)
+        assert head.macs == Program.capture(module, x[:2]).costs().macs > 0
+    for features in set(TENSORS) - set(fitting):
+        assert "head reads" in design.misfit(features)
+
+
+def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    x, config = torch.randn(8, 4), EarlyExits(places=1, head=Wide(), training=None)
+    y = torch.arange(8) % 3
+    staged = add_exits(Program.capture(model, x), Task((x, y), (x + 1, y), (x[:2], y[:2])), config)
+    assert [tuple(logits.shape) for logits in staged.run(x)] == [(8, 3), (8, 3)]
+    assert staged.state_dict()["exits.0.1.weight"].shape == (16, 8)
+    assert config.model_dump()["head"] == "wide 16"
+    with pytest.raises(UsageError, match="or your own object of type HeadDesign, given in Python"):
+        EarlyExits(head="wide 16")
+
+
+def test_a_users_head_may_not_bear_a_builtins_name():
+    impostor = Wide()
+    impostor.name = "token"
+    with pytest.raises(UsageError, match="The name 'token' is a built-in's"):
+        EarlyExits(head=impostor)

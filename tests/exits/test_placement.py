@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits import EarlyExits, exit_places, limit_exits, plan_exits, possible_exits
-from edgewright.exits._placement import cheapest_chain
+from edgewright.exits import (
+    EarlyExits,
+    ExitCalibration,
+    ExitCostModel,
+    count_possible_exits,
+    find_exit_places,
+    limit_exits,
+    plan_exits,
+)
+from edgewright.exits._placement import find_cheapest_chain
 from edgewright.program import Program, find_cuts
 
+PATIENCE = ExitCalibration(policy="patience")
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -44,11 +53,11 @@ def test_no_subset_of_the_places_is_cheaper(chain):
     subsets = [chosen for length in range(len(chain[0]) + 1)
                for chosen in itertools.combinations(range(len(chain[0])), length)]
     costs = {chosen: expected_cost(*chain, chosen) for chosen in subsets}
-    found = cheapest_chain(*chain)
+    found = find_cheapest_chain(*chain)
     assert found.cost == pytest.approx(min(costs.values()))
     assert found.cost == pytest.approx(costs[found.chosen])
     for count in range(len(chain[0]) + 1):
-        found = cheapest_chain(*chain, count)
+        found = find_cheapest_chain(*chain, count)
         assert len(found.chosen) == count
         assert found.cost == pytest.approx(costs[found.chosen])
         assert found.cost == pytest.approx(min(
@@ -57,7 +66,7 @@ def test_no_subset_of_the_places_is_cheaper(chain):
 
 def test_more_places_than_there_are_cannot_be_chosen():
     with pytest.raises(UsageError, match=r"^3 places were asked for, of 2$"):
-        cheapest_chain([0.2, 0.6], [0.0, 0.0], [0.2, 0.6], 3)
+        find_cheapest_chain([0.2, 0.6], [0.0, 0.0], [0.2, 0.6], 3)
 
 
 class Block(nn.Module):
@@ -129,8 +138,8 @@ def net(request):
 
 def test_places_are_finished_tensors_with_heads_of_their_kind(net):
     program, head, calls = net
-    places = exit_places(program)
-    assert possible_exits(program) == len(places) >= 3
+    places = find_exit_places(program)
+    assert count_possible_exits(program) == len(places) >= 3
     assert {place.name.rstrip("_0123456789") for place in places} <= calls | {"flatten", "mean"}
     plan = plan_exits(program, EarlyExits(head=head))
     assert {place.head.kind for place in plan.places} == {head}
@@ -142,8 +151,8 @@ def test_places_are_finished_tensors_with_heads_of_their_kind(net):
 
 def test_a_plan_is_the_cheapest_of_all_plans(net):
     program, _, _ = net
-    config = EarlyExits(overhead=0.03, promise=1.5)
-    plan, places = plan_exits(program, config), exit_places(program, config)
+    config = EarlyExits(cost_model=ExitCostModel(overhead=0.03, exit_rate_exponent=1.5))
+    plan, places = plan_exits(program, config), find_exit_places(program, config)
     depths = [place.macs / plan.macs for place in places]
     heads = [place.head.macs / plan.macs + 0.03 for place in places]
     best = min(expected_cost(depths, heads, [depth ** 1.5 for depth in depths], chosen)
@@ -158,55 +167,60 @@ def residual():
 
 
 def test_dear_exits_are_fewer(residual):
-    counts = [len(plan_exits(residual, EarlyExits(overhead=overhead)).places)
+    counts = [len(plan_exits(residual, EarlyExits(cost_model=ExitCostModel(overhead=overhead))).places)
               for overhead in (0.0, 0.05, 0.1, 1.0)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[2] > counts[3] == 0
 
 
 def test_patience_gets_two_exits_or_none(residual):
-    one = plan_exits(residual, EarlyExits(overhead=0.2))
-    two = plan_exits(residual, EarlyExits(overhead=0.2, policy="patience"))
+    one = plan_exits(residual, EarlyExits(cost_model=ExitCostModel(overhead=0.2)))
+    two = plan_exits(residual, EarlyExits(
+        cost_model=ExitCostModel(overhead=0.2), calibration=PATIENCE))
     assert (len(one.places), len(two.places)) == (1, 2)
     assert two.mean_macs >= one.mean_macs
-    assert plan_exits(residual, EarlyExits(overhead=1.0, policy="patience")).places == ()
+    assert plan_exits(residual, EarlyExits(
+        cost_model=ExitCostModel(overhead=1.0), calibration=PATIENCE)).places == ()
 
 
 def test_measured_shares_move_the_exit(residual):
-    early, *_, before, late, _ = exit_places(residual)
+    early, *_, before, late, _ = find_exit_places(residual)
     for place in (early, late):
         shares = {early.name: 0.9} if place is early else {before.name: 0.0, late.name: 0.9}
-        plan = plan_exits(residual, EarlyExits(count=1, shares=shares))
+        plan = plan_exits(residual, EarlyExits(
+            places=1, cost_model=ExitCostModel(exit_rates=shares)))
         assert plan.places[0].name == place.name
         left = place.macs + place.head.macs + 0.05 * plan.macs
         assert plan.mean_macs == pytest.approx(left + 0.1 * (plan.macs - place.macs))
 
 
 def test_measured_shares_that_cannot_be_are_refused(residual):
-    early, later, *_ = exit_places(residual)
-    with pytest.raises(UsageError, match=r"^shares\['rellu'\] is of no place for an exit; near "
-                                         "places: relu"):
-        plan_exits(residual, EarlyExits(shares={"rellu": 0.5}))
-    with pytest.raises(UsageError, match=r"^shares fall along the network: 0.5, 0.4; each is of"):
-        plan_exits(residual, EarlyExits(shares={later.name: 0.4, early.name: 0.5}))
+    early, later, *_ = find_exit_places(residual)
+    with pytest.raises(UsageError, match=r"^exit_rates\['rellu'\] is of no place for an exit; near "
+                       "places: relu"):
+        plan_exits(residual, EarlyExits(cost_model=ExitCostModel(
+            exit_rates={"rellu": 0.5})))
+    with pytest.raises(UsageError, match=r"^exit_rates fall along the network: 0.5, 0.4; each is of"):
+        plan_exits(residual, EarlyExits(cost_model=ExitCostModel(
+            exit_rates={later.name: 0.4, early.name: 0.5})))
 
 
 def test_places_may_be_named(residual):
-    first, second, *_ = exit_places(residual)
-    plan = plan_exits(residual, EarlyExits(at=(second.name, first.name)))
+    first, second, *_ = find_exit_places(residual)
+    plan = plan_exits(residual, EarlyExits(places=(second.name, first.name)))
     assert plan.places == (first, second)
 
 
 @pytest.mark.parametrize(("name", "error", "message"), [
-    ("rellu_2", UsageError, "at='rellu_2' is no cut of the graph, where a single tensor lives; near "
-                            "places: relu"),
-    ("xyz", UsageError, "at='xyz' is no cut of the graph, where a single tensor lives; places: "),
+    ("rellu_2", UsageError, "places: 'rellu_2' is no cut of the graph, where a single tensor lives; near "
+     "places: relu"),
+    ("xyz", UsageError, "places: 'xyz' is no cut of the graph, where a single tensor lives; places: "),
     ("conv2d", ModelError, "the tensor conv2d cannot feed an exit: no layer reads it as it is, "
-                           "only relu; "),
+     "only relu; "),
 ])
 def test_names_of_no_place_are_refused(residual, name, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
-        plan_exits(residual, EarlyExits(at=(name,)))
+        plan_exits(residual, EarlyExits(places=(name,)))
 
 
 class Odd(nn.Module):
@@ -235,27 +249,28 @@ def test_tensors_that_cannot_feed_a_head_say_why(call, reason):
     assert call in {cut.name for cut in find_cuts(program)}
     message = f"the tensor {call} cannot feed an exit: {reason}; "
     with pytest.raises(ModelError, match=f"^{re.escape(message)}"):
-        plan_exits(program, EarlyExits(at=(call,)))
+        plan_exits(program, EarlyExits(places=(call,)))
 
 
 def test_a_head_that_does_not_fit_is_refused_by_name(residual):
-    name = exit_places(residual)[0].name
+    name = find_exit_places(residual)[0].name
     message = (f"the tensor {name} cannot feed an exit: a temporal head reads (N, channels, time), "
                "its shape is (N, 8, 16, 16)")
     with pytest.raises(ModelError, match=f"^{re.escape(message)}"):
-        plan_exits(residual, EarlyExits(at=(name,), head="temporal"))
+        plan_exits(residual, EarlyExits(places=(name,), head="temporal"))
     with pytest.raises(ModelError, match=r"^2 early exits were asked for, but the graph has 0 "):
-        plan_exits(residual, EarlyExits(count=2, head="token"))
+        plan_exits(residual, EarlyExits(places=2, head="token"))
 
 
 @pytest.mark.parametrize(("config", "count", "note"), [
-    ({"count": 2}, 2, ""), ({}, "auto", ""),
-    ({"count": 99}, 5, "5 of 99 early exits: the graph has no place for more"),
-    ({"overhead": 1}, None, "early exits left out: none promises to save more than it costs"),
+    ({"places": 2}, 2, ""), ({}, "auto", ""),
+    ({"places": 99}, 5, "5 of 99 early exits: the graph has no place for more"),
+    ({"cost_model": ExitCostModel(overhead=1)}, None,
+     "early exits left out: none is expected to save more than it costs"),
 ])
 def test_a_config_is_made_to_fit(residual, config, count, note):
     fitted, found = limit_exits(residual, EarlyExits(**config))
-    assert (fitted and fitted.count, found) == (count, note)
+    assert (fitted and fitted.places, found) == (count, note)
 
 
 def test_a_network_without_a_place_gets_no_exits():

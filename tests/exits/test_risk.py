@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from edgewright.exits._answers import Answers
+from edgewright.exits._predictions import ExitPredictions
 from edgewright.exits._risk import _lower_tail, certify, p_value, samples_needed
 
 NOBODY = 1000.0
@@ -136,7 +136,7 @@ def answers_losing(*lost, samples=4000):
     for row, count in zip(correct, lost, strict=False):
         row[:count] = False
     scores = np.zeros((len(lost), samples))
-    return Answers(scores, correct)
+    return ExitPredictions(scores, correct)
 
 
 def one_exit_each(count):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.core import NEVER
-from edgewright.exits._answers import Answers
-from edgewright.exits._thresholds import cheapest_within, threshold_path
+from edgewright.exits._predictions import ExitPredictions
+from edgewright.exits._thresholds import find_cheapest_within, find_threshold_path
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -37,12 +37,12 @@ def outcome(answers, macs, values):
 
 
 def drawn(seed, count, exits, decimals=6):
-    """Answers that are right more often the surer they are, and the later."""
+    """ExitPredictions that are right more often the surer they are, and the later."""
     rng = np.random.default_rng(seed)
     scores = rng.random((exits, count)).round(decimals)
     skill = np.concatenate([scores, np.ones((1, count))])
     later = np.linspace(0.5, 0.95, exits + 1)[:, None]
-    return Answers(scores, rng.random((exits + 1, count)) < later * (0.3 + 0.7 * skill))
+    return ExitPredictions(scores, rng.random((exits + 1, count)) < later * (0.3 + 0.7 * skill))
 
 
 @st.composite
@@ -56,7 +56,7 @@ def cases(draw, samples=(1, 40), exits=(1, 3)):
 @given(cases())
 def test_the_path_goes_from_nobody_to_everybody_and_only_down(case):
     answers, macs = case
-    path = threshold_path(answers, macs)
+    path = find_threshold_path(answers, macs)
     assert (path[0] == NEVER).all()
     assert (path[-1] == answers.scores.min(axis=1)).all()
     assert ((path[1:] < path[:-1]).sum(axis=1) == 1).all()
@@ -71,7 +71,7 @@ def test_the_path_goes_from_nobody_to_everybody_and_only_down(case):
 @given(cases(), st.integers(0, 10_000))
 def test_answers_are_those_of_a_slow_walk(case, seed):
     answers, macs = case
-    path = threshold_path(answers, macs)
+    path = find_threshold_path(answers, macs)
     values = path[seed % len(path)]
     shares, accuracy, mean_macs = walk(answers, macs, values)
     have = outcome(answers, macs, values)
@@ -85,8 +85,8 @@ def test_answers_are_those_of_a_slow_walk(case, seed):
 @given(cases(), st.sampled_from([0.0, 0.02, 0.1, 0.5]))
 def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case, drop):
     answers, macs = case
-    path = threshold_path(answers, macs)
-    chosen = walk(answers, macs, cheapest_within(answers, path, drop))
+    path = find_threshold_path(answers, macs)
+    chosen = walk(answers, macs, find_cheapest_within(answers, path, drop))
     walks = [walk(answers, macs, values) for values in path]
     allowed = [cost for _, accuracy, cost in walks if accuracy >= walks[0][1] - drop - 1e-9]
     assert chosen[1] >= walks[0][1] - drop - 1e-9
@@ -99,43 +99,43 @@ def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_all
     answers, macs = case
     grids = [sorted({*scores.tolist(), NEVER}) for scores in answers.scores]
     best = min(walk(answers, macs, values)[2] for values in itertools.product(*grids))
-    chosen = cheapest_within(answers, threshold_path(answers, macs), 1.0)
+    chosen = find_cheapest_within(answers, find_threshold_path(answers, macs), 1.0)
     assert walk(answers, macs, chosen)[2] == pytest.approx(best)
 
 
 def test_what_costs_nothing_is_taken_before_what_costs_something():
     """The second exit is always right, the first is wrong where it is least sure."""
     scores = np.array([[0.9, 0.8, 0.2, 0.1]] * 2)
-    answers = Answers(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
-    chosen = cheapest_within(answers, threshold_path(answers, [1, 1, 8]), 0.0)
+    answers = ExitPredictions(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
+    chosen = find_cheapest_within(answers, find_threshold_path(answers, [1, 1, 8]), 0.0)
     assert answers.left_at(chosen).tolist() == [0, 0, 1, 1]
 
 
 def test_an_exit_that_is_always_wrong_is_never_taken():
-    answers = Answers(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
-    path = threshold_path(answers, [1, 99])
-    assert cheapest_within(answers, path, 0.0).tolist() == [NEVER]
+    answers = ExitPredictions(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
+    path = find_threshold_path(answers, [1, 99])
+    assert find_cheapest_within(answers, path, 0.0).tolist() == [NEVER]
     assert answers.left_at(path[-1]).tolist() == [0, 0]
 
 
 def test_without_exits_there_is_nothing_to_choose():
-    answers = Answers(np.empty((0, 2)), np.array([[True, False]]))
-    path = threshold_path(answers, [7])
+    answers = ExitPredictions(np.empty((0, 2)), np.array([[True, False]]))
+    path = find_threshold_path(answers, [7])
     assert path.shape == (1, 0)
-    assert cheapest_within(answers, path, 0.0).tolist() == []
+    assert find_cheapest_within(answers, path, 0.0).tolist() == []
     assert answers.left_at([]).tolist() == [0, 0]
 
 
 def test_streaks_are_whole_and_two_at_least():
     scores = np.array([[1, 1, 1], [1, 2, 2], [1, 3, 1]], dtype=float)
-    answers = Answers(scores, np.ones((4, 3), dtype=bool))
-    path = threshold_path(answers, [1, 1, 1, 1], streaks=True)
+    answers = ExitPredictions(scores, np.ones((4, 3), dtype=bool))
+    path = find_threshold_path(answers, [1, 1, 1, 1], streaks=True)
     assert path.tolist() == [[NEVER] * 3, [NEVER, 2, NEVER], [NEVER, 2, 3]]
 
 
 def test_a_long_path_is_of_a_step_a_quantile():
     answers = drawn(0, 10_000, 3)
-    path = threshold_path(answers, [10, 10, 10, 10])
+    path = find_threshold_path(answers, [10, 10, 10, 10])
     assert path.shape == (3 * 64 + 1, 3)
     quantiles = np.quantile(answers.scores[0], np.arange(64) / 64)
     assert set(path[1:, 0]) <= {NEVER, *quantiles}

@@ -115,7 +115,7 @@ def test_a_file_whose_facts_are_lost_is_refused(noted, tmp_path):
 
 def test_facts_stay_in_the_segment_of_their_call(noted):
     x, y = torch.randn(30, 3, 8, 8), torch.arange(30) % 3
-    exits = EarlyExits(at=("avg_pool2d",), training=None)
+    exits = EarlyExits(places=("avg_pool2d",), training=None)
     first, second = split_at_exits(add_exits(noted, Task((x, y), test=(x, y)), exits))
     call = next(node for node in first.calls() if node.target is aten.avg_pool2d.default)
     assert {name: fact_of(call, name) for name in FACTS} == FACTS

@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 
 import edgewright as ew
+from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Recipe, Result
 from edgewright.task import Task
 from edgewright.training import Training
@@ -18,7 +19,8 @@ SHORT = Training(epochs=2, batch_size=32, lr=0.02, augment=False)
 def whole_recipe() -> Recipe:
     """Every stage, briefly."""
     return Recipe(name="short", prune=ew.ChannelPruning(ratio=0.4), recover=SHORT,
-                  exits=ew.EarlyExits(count=1, max_drop=0.05, training=SHORT),
+                  exits=ew.EarlyExits(places=1, training=SHORT,
+                                      calibration=ExitCalibration(max_drop=0.05)),
                   quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 
 

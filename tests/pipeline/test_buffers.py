@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.exits import HeadTraining
 
 
 class Scaled(nn.Module):
@@ -30,7 +31,7 @@ class Model(nn.Module):
         return self.head(self.blocks(x + self.shift))
 
 
-TRAINING = ew.Training(epochs=1, batch_size=16, accelerator="cpu")
+TRAINING = ew.Training(epochs=1, batch_size=16, compute="cpu")
 PASSES = {
     "fit": lambda p, t: ew.fit(p, t, TRAINING),
     "static": ew.quantize,
@@ -40,9 +41,9 @@ PASSES = {
     "weights": lambda p, t: ew.prune_weights(p, t, ew.WeightPruning(training=TRAINING)),
     "channels": lambda p, t: ew.prune(p, t, ew.ChannelPruning(ratio=0.5, target="channels",
                                                               round_to=1)),
-    "exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(count=1, training=TRAINING)),
+    "exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(places=1, training=TRAINING)),
     "frozen exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(
-        count=1, training=TRAINING, backbone="freeze")),
+        places=1, training=HeadTraining(settings=TRAINING))),
     "student": lambda p, t: ew.fit(ew.distill.student(p, 0.5), t, TRAINING, teacher=p),
 }
 

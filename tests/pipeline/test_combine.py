@@ -10,6 +10,7 @@ from torch import nn
 import edgewright as ew
 from edgewright.bundle import read_bundle, write_bundle
 from edgewright.errors import UsageError
+from edgewright.exits import ExitCalibration
 from edgewright.runtime import confidence
 
 
@@ -28,7 +29,7 @@ def small(tmp_path_factory, quadrant_task):
 
 def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
         small, finished, quadrant_task, tmp_path):
-    config = ew.EarlyExits(max_drop=0.02, points={"cheap": 0.2})
+    config = ExitCalibration(max_drop=0.02, points={"cheap": 0.2})
     manifest = ew.cascade(small, finished.bundle, quadrant_task, tmp_path / "both.edge",
                           config=config, quiet=True)
     session, alone = ew.load(tmp_path / "both.edge"), ew.load(small)

@@ -23,7 +23,7 @@ from edgewright.errors import (
     TrainingError,
     UsageError,
 )
-from edgewright.exits import answers_of
+from edgewright.exits import predict_exits
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.pipeline import _assemble as assemble_module
 from edgewright.pipeline._points import with_points
@@ -93,7 +93,7 @@ def test_answers_told_from_every_exit_are_the_sessions(finished: Result,
     batch = next(quadrant_task.test.batches(1000))
     inputs, targets = batch.inputs[0].numpy(), batch.targets.numpy()
     logits = [outputs[0] for outputs in session.run_all_exits(inputs)]
-    told = answers_of(logits, targets, point.rules, point.policy)
+    told = predict_exits(logits, targets, point.rules, point.policy)
     prediction = session(inputs)
     assert np.array_equal(told.left_at(point.thresholds), prediction.exit)
     assert np.array_equal(told.hits(point.thresholds), prediction.output.argmax(axis=1) == targets)

@@ -9,10 +9,11 @@ from torch import nn
 import edgewright as ew
 from edgewright.distill import initialize, student
 from edgewright.errors import UsageError
+from edgewright.exits import JointTraining
 from edgewright.program import fold_batch_norm
 from edgewright.pruning import StructureRegularization, regularize
 
-TRAINING = ew.Training(epochs=2, batch_size=8, lr=0.05, weight_decay=0.1, accelerator="cpu")
+TRAINING = ew.Training(epochs=2, batch_size=8, lr=0.05, weight_decay=0.1, compute="cpu")
 
 
 class Model(nn.Module):
@@ -63,9 +64,9 @@ PASSES = {
     "teacher": lambda p, t: ew.fit(p, t, TRAINING, teacher=p),
     "features": lambda p, t: ew.fit(p, t, TRAINING, teacher=p,
                                     distillation=ew.Distillation(features="hints")),
-    "exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(count=1, training=TRAINING)),
+    "exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(places=1, training=TRAINING)),
     "balanced exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(
-        count=1, training=TRAINING, balance="equilibrium")),
+        places=1, training=JointTraining(settings=TRAINING))),
     "growing": lambda p, t: regularize(p, t, StructureRegularization(training=TRAINING)),
     "lasso": lambda p, t: regularize(p, t, StructureRegularization(
         method="group_lasso", strength=0.1, training=TRAINING)),

@@ -12,7 +12,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.channels._apply import apply_to
-from edgewright.distill import objective_for
+from edgewright.distill import make_objective
 from edgewright.errors import UsageError
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
@@ -30,7 +30,7 @@ REFUSED = {
     ("quantize", "blocks"): "no block of a quantised program can be removed; remove blocks before",
     ("quantize", "weights"): "weights of a quantised program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
-    ("quantize", "exits"): "exits cannot be added to a quantised program; add them before quant",
+    ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",
     ("quantize", "quantize"): "quantized already; quantize the one in floating point",
 }
 
@@ -44,7 +44,7 @@ def passes(quadrant_task: Task) -> dict[str, Pass]:
         "weights": lambda p: ew.prune_weights(p, task, ew.WeightPruning(pattern="2:4",
                                                                         training=BRIEF)),
         "fit": lambda p: ew.fit(p, task, BRIEF),
-        "exits": lambda p: ew.add_exits(p, task, ew.EarlyExits(count=1, training=BRIEF)),
+        "exits": lambda p: ew.add_exits(p, task, ew.EarlyExits(places=1, training=BRIEF)),
         "quantize": lambda p: ew.quantize(p, task, ew.Quantization(calibration_samples=64)),
     }
 
@@ -120,7 +120,7 @@ def test_training_keeps_its_teacher_in_integers(chain: Chain, quadrant_task: Tas
 def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> None:
     scheme = ew.Quantization(weights=4, activations=4, method=ew.QAT(training=BRIEF), calibration_samples=64)
     program = ew.quantize(chain("exits", "prune"), quadrant_task, scheme,
-                          objective=objective_for(chain()))
+                          objective=make_objective(chain()))
     assert accuracy(program, quadrant_task) > 0.95
 
 

@@ -120,7 +120,7 @@ def test_a_stage_made_anew_makes_those_after_it_anew(done: Path, tmp_path: Path)
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
-    config = Training(epochs=2, accelerator="cpu")
+    config = Training(epochs=2, compute="cpu")
     parts = [next(split.batches(10_000)) for split in (data().train, data().val, data().test)]
     train(model(), data(), config, LabelLoss(), checkpoint=tmp_path / "c")
     x = parts[0].inputs[0].clone()

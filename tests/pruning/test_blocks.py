@@ -160,7 +160,7 @@ def test_ignored_layers_keep_their_branch(program, task):
 
 
 def test_a_program_with_exits_keeps_them(program, task):
-    staged = add_exits(program, task, EarlyExits(count=2, training=None))
+    staged = add_exits(program, task, EarlyExits(places=2, training=None))
     short = prune_blocks(staged, task, BlockPruning(count=2))
     assert short.exits == 2
     assert blocks_in(short) == blocks_in(greedy(staged, task, 2))

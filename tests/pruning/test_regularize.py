@@ -25,7 +25,7 @@ from edgewright.quantization import quantize
 from edgewright.training import Step, Training, evaluate_module
 
 CHANNELS = ChannelPruning(criterion="magnitude", ratio=0.4, round_to=2)
-LONG = Training(epochs=12, batch_size=16, lr=0.05, augment=False, accelerator="cpu")
+LONG = Training(epochs=12, batch_size=16, lr=0.05, augment=False, compute="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from edgewright.pruning._gradual import GradualMask
 from edgewright.quantization import QAT, Quantization, quantize
 from edgewright.training import LabelLoss, Step, Training
 
-SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, accelerator="cpu")
+SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, compute="cpu")
 ONCE = WeightPruning(sparsity=0.8, schedule="one_shot", training=None)
 LAYERS = ("stem", "one", "two", "head")
 
@@ -189,7 +189,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(net, quadrant_task, tmp_pat
 
 def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_path):
     before = zeros(sparse)
-    with_exits = add_exits(sparse, quadrant_task, EarlyExits(count=1, training=SHORT))
+    with_exits = add_exits(sparse, quadrant_task, EarlyExits(places=1, training=SHORT))
     assert at_least(zeros(with_exits), of=before)
     sparse.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")

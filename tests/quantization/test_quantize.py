@@ -146,7 +146,7 @@ def test_all_stages_compose(small, colour_task, trained_quantization, method, tm
     short = Training(epochs=2, batch_size=32, lr=0.02)
     pruned = prune(small, colour_task, ChannelPruning(ratio=0.3, round_to=2))
     recovered = fit(pruned, colour_task, short, teacher=small)
-    staged = add_exits(recovered, colour_task, EarlyExits(count=2, training=short))
+    staged = add_exits(recovered, colour_task, EarlyExits(places=2, training=short))
     config = Quantization() if method == "ptq" else trained_quantization
     final = quantize(staged, colour_task, config)
     assert (final.exits, final.is_quantized) == (2, True)

@@ -36,7 +36,7 @@ class Recorded(StepHook):
 
 
 def run(module, task, *hooks, **settings):
-    config = Training(**{"epochs": 3, "batch_size": 8, "accelerator": "cpu"} | settings)
+    config = Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
     return train(module, task, config, Constrained(LabelLoss(), hooks))
 
 
@@ -81,7 +81,7 @@ def test_a_hook_whose_work_takes_time_is_refused_by_name(task):
             return step.progress > 0.5
 
     with pytest.raises(UsageError, match=r"ema would average in weights of before Tightens has "
-                                         r"done its work.*set ema to None"):
+                       r"done its work.*set ema to None"):
         run(net(), task, Tightens(), ema=0.9)
 
 
@@ -92,5 +92,5 @@ def test_a_module_that_cannot_be_copied_is_refused_by_name(task):
             self.lines = (line for line in "ab")
 
     with pytest.raises(UsageError, match=r"ema needs a copy of the model, but Generating cannot be "
-                                         r"copied \(.*generator.*\); set ema to None"):
+                       r"copied \(.*generator.*\); set ema to None"):
         run(Generating(), task, ema=0.9)

@@ -10,21 +10,33 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgewright.errors import UsageError
-from edgewright.training import EpochRecord, Score, Training
-from edgewright.training._schedule import learning_rate
+from edgewright.training import (
+    Compute,
+    ConstantSchedule,
+    CosineSchedule,
+    EpochRecord,
+    OneCycleSchedule,
+    PlateauSchedule,
+    Score,
+    Training,
+)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"epochs": 0}, "Training: epochs: Input should be greater than or equal to 1, got 0"),
     ({"lr": 0}, "lr: Input should be greater than 0, got 0"),
     ({"lr": math.nan}, "lr: Input should be a finite number"),
-    ({"optimizer": "lion"}, "optimizer: Input should be 'sgd' or 'adamw', got 'lion'"),
-    ({"momentum": 1.0}, "momentum: Input should be less than 1"),
-    ({"precision": "int8"}, "precision: .* got 'int8'"),
+    ({"optimizer": "lion"}, "optimizer: Input should be 'sgd', 'adamw', or your own object "
+     "of type OptimizerConfig, given in Python, got 'lion'"),
+    ({"optimizer": {"name": "sgd", "momentum": 1.0}}, "SGD: momentum: Input should be less than 1"),
+    ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "AdamW: momentum: Extra inputs are not"),
+    ({"schedule": {"name": "cosine", "wait_epochs": 2}}, "wait_epochs: Extra inputs are not"),
+    ({"compute": {"precision": "int8"}}, "Compute: precision: .* got 'int8'"),
     ({"clip_norm": -1}, "clip_norm: Input should be greater than 0"),
     ({"ema": 1.0}, "ema: Input should be less than 1"),
-    ({"mixup": -1}, "mixup: Input should be greater than or equal to 0"),
-    ({"accumulate": 0, "devices": 0}, "accumulate: .* or equal to 1, got 0; devices: "),
+    ({"augment": {"mixup": -1}}, "Augmentation: mixup: Input should be greater than or equal to 0"),
+    ({"accumulate": 0, "patience": 0}, "accumulate: .* or equal to 1, got 0; patience: "),
+    ({"compute": {"devices": 0}}, "devices: Input should be greater than or equal to 1, got 0"),
     ({"epoch": 3, "batch_size": 0}, "batch_size: .*; epoch: Extra inputs are not permitted, got 3"),
 ])
 def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments, message):
@@ -40,18 +52,18 @@ def test_a_config_is_frozen_and_round_trips():
 
 
 def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch):
-    assert Training(accelerator="cpu").resolved_precision() == "32-true"
-    assert Training(precision="16-mixed").resolved_precision() == "16-mixed"
+    assert Compute(accelerator="cpu").resolve_precision() == "32-true"
+    assert Compute(precision="16-mixed").resolve_precision() == "16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for supported, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=supported: answer)
-        assert Training().resolved_precision() == expected
-        assert Training(accelerator="cpu").resolved_precision() == "32-true"
+        assert Compute().resolve_precision() == expected
+        assert Compute(accelerator="cpu").resolve_precision() == "32-true"
 
 
 def rates(steps=10, **arguments):
     config = Training(lr=1.0, **arguments)
-    return [learning_rate(config, step, steps) for step in range(config.epochs * steps)]
+    return [config.learning_rate(step, steps) for step in range(config.epochs * steps)]
 
 
 def test_cosine_falls_from_the_peak_to_nothing():
@@ -61,11 +73,11 @@ def test_cosine_falls_from_the_peak_to_nothing():
 
 
 def test_warmup_rises_to_the_peak_and_joins():
-    found = rates(epochs=4, warmup_epochs=1)
+    found = rates(epochs=4, schedule=CosineSchedule(warmup_epochs=1))
     assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert found[10:] == pytest.approx([(1 + math.cos(math.pi * s / 30)) / 2 for s in range(30)])
-    assert rates(epochs=2, warmup_epochs=0.25, schedule="constant")[:4] == [0.4, 0.8, 1.0, 1.0]
-    assert max(rates(epochs=1, warmup_epochs=3)) == pytest.approx(1 / 3)
+    assert rates(epochs=2, schedule=ConstantSchedule(warmup_epochs=0.25))[:4] == [0.4, 0.8, 1.0, 1.0]
+    assert max(rates(epochs=1, schedule=CosineSchedule(warmup_epochs=3))) == pytest.approx(1 / 3)
 
 
 def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing():
@@ -82,10 +94,10 @@ def test_constant_is_constant():
 
 
 def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup():
-    cycle = rates(epochs=10, schedule="one_cycle", warmup_epochs=5)
+    cycle = rates(epochs=10, schedule=OneCycleSchedule(rise_epochs=5))
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 50
-    assert max(rates(epochs=2, schedule="one_cycle", warmup_epochs=4)) < 1
+    assert max(rates(epochs=2, schedule=OneCycleSchedule(rise_epochs=4))) < 1
 
 
 @given(accuracies=st.lists(st.integers(0, 5), max_size=30), wait=st.integers(1, 4))
@@ -93,21 +105,21 @@ def test_plateau_is_torchs(accuracies, wait):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=0.1, patience=wait - 1, threshold=0, eps=0)
-    config = Training(epochs=40, lr=0.5, schedule="plateau", plateau_epochs=wait)
+    config = Training(epochs=40, lr=0.5, schedule=PlateauSchedule(wait_epochs=wait))
     history = ()
     for epoch, accuracy in enumerate(accuracies):
         history = (*history, EpochRecord(epoch + 1, 1.0, Score("accuracy", accuracy / 5), 0.5, 1.0))
         reference.step(accuracy / 5)
-        assert learning_rate(config, 7 * (epoch + 1), 7, history) == pytest.approx(
+        assert config.learning_rate(7 * (epoch + 1), 7, history) == pytest.approx(
             optimizer.param_groups[0]["lr"], rel=1e-9)
 
 
 def test_plateau_warms_up_and_waits_for_hooks_to_settle():
-    config = Training(epochs=9, lr=1.0, schedule="plateau", plateau_epochs=2, warmup_epochs=1)
-    assert [learning_rate(config, step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    config = Training(epochs=9, lr=1.0, schedule=PlateauSchedule(wait_epochs=2, warmup_epochs=1))
+    assert [config.learning_rate(step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     falling = tuple(EpochRecord(n + 1, 1.0, Score("accuracy", 0.9 - n / 10), 1.0, 1.0,
                                 settled=False)
                     for n in range(5))
-    assert learning_rate(config, 20, 4, falling) == 1.0
+    assert config.learning_rate(20, 4, falling) == 1.0
     settled = tuple(replace(record, settled=True) for record in falling)
-    assert learning_rate(config, 20, 4, settled) == pytest.approx(0.01)
+    assert config.learning_rate(20, 4, settled) == pytest.approx(0.01)

@@ -13,10 +13,13 @@ from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module, train
 from edgewright.training._devices import AllTakePart
-from edgewright.training._sending import packed, unpacked
+from edgewright.training._pickling import pickle_run, unpickle_run
 
-SETTINGS = {"epochs": 3, "batch_size": 16, "accelerator": "cpu", "ema": 0.8, "accumulate": 2,
+SETTINGS = {"epochs": 3, "batch_size": 16, "compute": "cpu", "ema": 0.8, "accumulate": 2,
             "clip_norm": 0.5}
+
+
+TWO = {"compute": {"accelerator": "cpu", "devices": 2}}
 
 
 class Told:
@@ -63,7 +66,7 @@ def untimed(record):
 def shared():
     """A run on two devices."""
     module, told = net(), Told()
-    record = train(module, task(), Training(devices=2, **SETTINGS), LabelLoss(), progress=told)
+    record = train(module, task(), Training(**SETTINGS | TWO), LabelLoss(), progress=told)
     return module, record, told
 
 
@@ -87,9 +90,9 @@ def test_two_devices_do_what_one_does(shared):
 
 def test_a_run_that_lost_a_process_is_resumed(shared, tmp_path):
     module, whole, _ = shared
-    resumed, told, config = net(), Told(kill_at=5), Training(devices=2, **SETTINGS)
+    resumed, told, config = net(), Told(kill_at=5), Training(**SETTINGS | TWO)
     with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended before its "
-                                            r"time: .*SIGKILL"):
+                       r"time: .*SIGKILL"):
         train(resumed, task(), config, LabelLoss(), checkpoint=tmp_path / "c", progress=told)
     assert told.stopped
     assert not multiprocessing.active_children()
@@ -102,7 +105,7 @@ def test_a_run_that_lost_a_process_is_resumed(shared, tmp_path):
 def test_an_error_comes_back_as_itself_with_the_last_good_weights():
     module = net()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    config = Training(epochs=2, batch_size=16, lr=1e30, devices=2, accelerator="cpu")
+    config = Training(epochs=2, batch_size=16, lr=1e30, **TWO)
     with pytest.raises(TrainingError, match=r"diverged in epoch 1 of 2, .* from before the training"):
         train(module, task(), config, LabelLoss())
     torch.testing.assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
@@ -112,7 +115,7 @@ def test_parameters_without_a_gradient_are_refused_by_name():
     module = nn.Sequential(nn.Linear(4, 2))
     module.register_parameter("spare", nn.Parameter(torch.zeros(3)))
     objective = Constrained(LabelLoss(), (AllTakePart(),))  # as every process has it
-    config = Training(epochs=1, batch_size=16, accelerator="cpu")
+    config = Training(epochs=1, batch_size=16, compute="cpu")
     with pytest.raises(UsageError, match=r"take no part in the loss: spare; freeze them"):
         train(module, task(), config, objective)
     module.spare.requires_grad_(False)
@@ -128,9 +131,9 @@ def test_what_cannot_be_sent_is_refused_by_name():
     class Local(nn.Linear):
         pass
 
-    config = Training(devices=2, accelerator="cpu")
+    config = Training(**TWO)
     with pytest.raises(UsageError, match=r"devices above 1 .* the module Local cannot be sent: "
-                                         r".*Local.*\. Define what it is made of at the top level"):
+                       r".*Local.*\. Define what it is made of at the top level"):
         train(Local(4, 2), task(), config, LabelLoss())
     with pytest.raises(UsageError, match=r"to which the hook Unsendable cannot be sent: .*generator"):
         train(nn.Linear(4, 2), task(), config, Constrained(LabelLoss(), (Unsendable(),)))
@@ -144,7 +147,7 @@ def test_a_captured_network_is_sent_whole():
     next(iter(captured.graph.nodes)).meta["noted"] = True
     captured.meta["held"] = ("0.weight",)
     captured.unknown = object()
-    sent, again = unpacked(packed((captured, captured), {}))
+    sent, again = unpickle_run(pickle_run((captured, captured), {}))
     assert again is sent
     assert type(sent).__mro__[1:] == type(captured).__mro__[1:]
     assert sent.training

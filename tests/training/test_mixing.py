@@ -7,8 +7,8 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.task import Batch, Task, View
-from edgewright.training import LabelLoss, Objective, Training, label_loss, train
-from edgewright.training._mixing import mixed
+from edgewright.training import Augmentation, LabelLoss, Objective, Training, label_loss, train
+from edgewright.training._mixing import mix_batch
 
 
 def batch(count=16, size=(3, 6, 10), classes=4):
@@ -25,7 +25,7 @@ def drawn(seed, alpha, count):
 
 def test_mixup_by_hand():
     given = batch()
-    found = mixed(given, Training(mixup=0.7), 4, seed=5)
+    found = mix_batch(given, Augmentation(mixup=0.7), 4, seed=5)
     share, other = drawn(5, 0.7, 16)
     for index in range(16):
         torch.testing.assert_close(found.inputs[0][index], (
@@ -41,7 +41,7 @@ def test_mixup_by_hand():
 @pytest.mark.parametrize("seed", range(30))
 def test_cutmix_pastes_a_box_and_counts_its_pixels(seed):
     given = batch()
-    found = mixed(given, Training(cutmix=1.0), 4, seed)
+    found = mix_batch(given, Augmentation(cutmix=1.0), 4, seed)
     share, other = drawn(seed, 1.0, 16)
     pasted = (found.inputs[0] != given.inputs[0]).any(dim=1)
     moved = torch.from_numpy(other) != torch.arange(16)
@@ -62,9 +62,9 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels(seed):
 
 def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be():
     given = batch(8, (1, 32, 32))
-    config, covered, shares = Training(cutmix=1.0), torch.zeros(32, 32), []
+    config, covered, shares = Augmentation(cutmix=1.0), torch.zeros(32, 32), []
     for seed in range(400):
-        pasted = (mixed(given, config, 4, seed).inputs[0] != given.inputs[0]).any(0).any(0)
+        pasted = (mix_batch(given, config, 4, seed).inputs[0] != given.inputs[0]).any(0).any(0)
         covered += pasted
         shares.append(float(pasted.float().mean()))
     assert (covered > 0).all()
@@ -74,28 +74,28 @@ def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be():
 
 
 def test_each_batch_draws_one_of_both():
-    given, config = batch(), Training(mixup=1.0, cutmix=1.0)
-    is_cut = [bool(torch.isin(mixed(given, config, 4, seed).inputs[0], given.inputs[0]).all())
+    given, config = batch(), Augmentation(mixup=1.0, cutmix=1.0)
+    is_cut = [bool(torch.isin(mix_batch(given, config, 4, seed).inputs[0], given.inputs[0]).all())
               for seed in range(200)]
     assert 70 < sum(is_cut) < 130
 
 
 def test_nothing_is_drawn_where_nothing_is_wanted():
     given = batch()
-    assert mixed(given, Training(), 4, seed=0) is given
+    assert mix_batch(given, Augmentation(), 4, seed=0) is given
 
 
 def test_several_inputs_are_mixed_alike():
     one = batch()
     pair = one._replace(inputs=(one.inputs[0], 2 * one.inputs[0]))
-    for config in (Training(mixup=1.0), Training(cutmix=1.0)):
-        first, second = mixed(pair, config, 4, seed=3).inputs
+    for config in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
+        first, second = mix_batch(pair, config, 4, seed=3).inputs
         assert torch.equal(2 * first, second)
 
 
 def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
     logits, given = torch.randn(16, 4), batch()
-    found = mixed(given, Training(mixup=1.0), 4, seed=2)
+    found = mix_batch(given, Augmentation(mixup=1.0), 4, seed=2)
     logs = torch.log_softmax(logits.double(), dim=1)
     for smoothing in (0.0, 0.2):
         targets = (1 - smoothing) * found.targets + smoothing / 4
@@ -109,34 +109,34 @@ def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
 class Seen(Objective):
     classifies = True
 
-    def __init__(self, recalls=False):
-        self.batches, self.by_row = [], recalls
-
-    @property
-    def recalls(self):
-        return self.by_row
+    def __init__(self):
+        self.batches = []
 
     def loss(self, outputs, batch):
         self.batches.append(batch)
         return LabelLoss().loss(outputs, batch)
 
 
+class SeenByRow(Seen):
+    views, requires_sample_ids = None, True
+
+
 def run(x, module, objective=None, **settings):
     y = torch.arange(len(x)) % 2
     seen = objective or Seen()
     train(module, Task((x, y), (x, y), (x[1:], y[1:])),
-          Training(epochs=2, batch_size=8, accelerator="cpu", **settings), seen)
+          Training(epochs=2, batch_size=8, compute="cpu", **settings), seen)
     return seen.batches
 
 
 def test_training_mixes_every_step_in_its_own_way():
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     x = torch.randn(16, 1, 4, 4)
-    batches = run(x, module, mixup=1.0)
+    batches = run(x, module, augment=Augmentation(mixup=1.0))
     shares = [float(b.targets.max(1).values.min()) for b in batches]
     assert len(set(shares)) == 4
     assert all(torch.allclose(b.targets.sum(1), torch.ones(8)) for b in batches)
-    again = run(x, module, mixup=1.0)
+    again = run(x, module, augment=Augmentation(mixup=1.0))
     assert all(torch.equal(a.inputs[0], b.inputs[0]) and torch.equal(a.targets, b.targets)
                for a, b in zip(batches, again, strict=True))
 
@@ -145,11 +145,11 @@ def test_what_cannot_be_mixed_is_refused_by_name():
     flat, words = torch.randn(16, 4), torch.randint(0, 5, (16, 3))
     embedding = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(UsageError, match=r"mixup cannot mix input 0 .* which is int64; expected "
-                                         r"floating point"):
-        run(words, embedding, mixup=0.2)
+                       r"floating point"):
+        run(words, embedding, augment=Augmentation(mixup=0.2))
     with pytest.raises(UsageError, match=r"cutmix cannot cut input 0 .* of shape \(2, 4\); expected "
-                                         r"images \(N, C, H, W\)"):
-        run(flat, nn.Linear(4, 2), cutmix=1.0)
+                       r"images \(N, C, H, W\)"):
+        run(flat, nn.Linear(4, 2), augment=Augmentation(cutmix=1.0))
     with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which "
-                                         "keeps what was said of single samples"):
-        run(flat, nn.Linear(4, 2), Seen(recalls=True), mixup=0.2)
+                       "keeps what was said of single samples"):
+        run(flat, nn.Linear(4, 2), SeenByRow(), augment=Augmentation(mixup=0.2))

@@ -23,7 +23,7 @@ from edgewright.training import (
     train,
 )
 
-SHORT = Training(epochs=1, accelerator="cpu")
+SHORT = Training(epochs=1, compute="cpu")
 X, Y = torch.randn(48, 8), torch.arange(48) % 3
 TASK = Task((X, Y), (X[:12], Y[:12]), (X[12:30], Y[12:30]))
 
@@ -100,7 +100,7 @@ def test_what_looks_at_no_output_takes_any():
 
 def test_exits_are_the_programs_own(tmp_path):
     program = ew.Program.capture(Heads(lambda z: z), X)
-    staged = ew.add_exits(program, TASK, ew.EarlyExits(count=1, training=SHORT))
+    staged = ew.add_exits(program, TASK, ew.EarlyExits(places=1, training=SHORT))
     assert check_program(staged, TASK) == 3
     again = ew.fit(staged, TASK, SHORT)
     assert (again.exits, len(again.run(X))) == (1, 2)
@@ -130,7 +130,7 @@ def test_an_objective_of_ones_own_takes_several_heads():
 
     program = ew.Program.capture(Heads(lambda z: (z, z[:, :1])), X)
     module = program.module(train=True)
-    record = train(module, TASK, Training(epochs=3, accelerator="cpu"), Both())
+    record = train(module, TASK, Training(epochs=3, compute="cpu"), Both())
     assert {epoch.score.name for epoch in record.history} == {"loss"}
     with pytest.raises(ModelError, match="the model returns 2 outputs"):
         train(module, TASK, SHORT, LabelLoss())

@@ -15,7 +15,15 @@ from torch import nn
 
 from edgewright.core import Preprocessing
 from edgewright.task import DatasetSplit, ImageSplit, Task
-from edgewright.training import Constrained, LabelLoss, StepHook, Training, _loop, train
+from edgewright.training import (
+    Constrained,
+    LabelLoss,
+    PlateauSchedule,
+    StepHook,
+    Training,
+    _loop,
+    train,
+)
 from edgewright.training._losses import Losses, PartialEpoch
 
 STEPS = 5  # 40 samples, 8 a step
@@ -64,7 +72,7 @@ def task():
 
 
 def config(**settings):
-    return Training(**{"epochs": 3, "batch_size": 8, "accelerator": "cpu"} | settings)
+    return Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
 
 
 def untimed(record):
@@ -75,8 +83,8 @@ def assert_same(module, other):
     torch.testing.assert_close(module.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
-SETTINGS = [{}, {"optimizer": "adamw", "lr": 0.01, "schedule": "plateau", "plateau_epochs": 1},
-            {"ema": 0.9}, {"mixup": 1.0, "cutmix": 1.0}, {"accumulate": 2, "clip_norm": 0.5}]
+SETTINGS = [{}, {"optimizer": "adamw", "lr": 0.01, "schedule": PlateauSchedule(wait_epochs=1)},
+            {"ema": 0.9}, {"augment": {"mixup": 1.0, "cutmix": 1.0}}, {"accumulate": 2, "clip_norm": 0.5}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -183,7 +191,7 @@ KILLED = dedent("""
     from torch import nn
     from pathlib import Path
     from edgewright.task import Task
-    from edgewright.training import LabelLoss, NoProgress, Training, _loop, train
+    from edgewright.training import Augmentation, LabelLoss, NoProgress, Training, _loop, train
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -201,7 +209,8 @@ KILLED = dedent("""
                 print("there", flush=True)
                 time.sleep(600)
 
-    config = Training(epochs=3, batch_size=8, accelerator="cpu", mixup=0.2, ema=0.9)
+    config = Training(epochs=3, batch_size=8, compute="cpu", ema=0.9,
+                      augment=Augmentation(mixup=0.2))
     record = train(module, Task((x, y), (x[:20], y[:20]), (x[20:], y[20:])), config, LabelLoss(),
                    checkpoint=Path(sys.argv[1]), progress=Waits())
     torch.save([module.state_dict(), record.notes,

@@ -49,7 +49,7 @@ def scored(number, value, name="loss", settled=True):
 
 def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss():
     module = network()
-    record = train(module, TASK, Training(epochs=8, lr=0.3, weight_decay=0, accelerator="cpu"),
+    record = train(module, TASK, Training(epochs=8, lr=0.3, weight_decay=0, compute="cpu"),
                    Regression())
     losses = [epoch.score.value for epoch in record.history]
     assert record.best_epoch == 1 + losses.index(min(losses))
@@ -69,7 +69,7 @@ def test_labels_of_no_class_and_a_single_value_are_a_regressions_own_affair():
         def loss(self, outputs, batch):
             return nn.functional.mse_loss(outputs[0][:, 0], WANTED[batch.targets, 0])
 
-    record = train(nn.Linear(8, 1), task, Training(epochs=2, accelerator="cpu"), First())
+    record = train(nn.Linear(8, 1), task, Training(epochs=2, compute="cpu"), First())
     assert record.score.value < 1
 
 
@@ -83,7 +83,7 @@ def test_a_loss_on_labels_may_ask_for_accuracy():
 
     x, y = torch.randn(64, 8), torch.arange(64) % 3
     record = train(nn.Linear(8, 3), Task((x, y), test=(x[:9], y[:9])),
-                   Training(epochs=2, accelerator="cpu"), Focal())
+                   Training(epochs=2, compute="cpu"), Focal())
     assert record.score.name == "accuracy"
     assert 0 <= record.val_accuracy <= 1
 
@@ -106,7 +106,7 @@ def test_patience_counts_epochs_without_a_lower_loss():
             return Score("loss", next(self.losses), higher_is_better=False)
 
     objective = Constrained(Rising(), (StepHook(),))  # the start is not asked for
-    record = train(network(), TASK, Training(epochs=6, patience=2, accelerator="cpu"), objective)
+    record = train(network(), TASK, Training(epochs=6, patience=2, compute="cpu"), objective)
     assert (len(record.history), record.best_epoch, record.stopped_early) == (4, 2, True)
 
 
@@ -131,7 +131,7 @@ def test_training_never_returns_worse_weights_than_it_was_given(tmp_path):
         def note(self, text):
             said.append(text)
 
-    config = Training(epochs=2, lr=50.0, accelerator="cpu", schedule="constant")
+    config = Training(epochs=2, lr=50.0, compute="cpu", schedule="constant")
     record = train(module, task, config, LabelLoss(), progress=Notes(),
                    checkpoint=tmp_path / "c")
     assert record.start == Score("accuracy", 1.0, unit="fraction")
@@ -156,7 +156,7 @@ def test_an_epoch_that_is_as_good_is_preferred_to_the_start():
 def test_a_constraint_that_training_brings_about_does_not_admit_the_start():
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
-    training = Training(epochs=2, lr=5.0, accelerator="cpu", schedule="constant")
+    training = Training(epochs=2, lr=5.0, compute="cpu", schedule="constant")
     pruned = ew.prune_weights(program, task, ew.WeightPruning(sparsity=0.5, training=training))
     assert pruned.sparsity["weight"] == pytest.approx(0.5, abs=0.05)
 
@@ -164,7 +164,7 @@ def test_a_constraint_that_training_brings_about_does_not_admit_the_start():
 def test_fit_and_qat_keep_what_they_were_given_where_training_harms():
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
-    harmful = Training(epochs=1, lr=50.0, accelerator="cpu", schedule="constant")
+    harmful = Training(epochs=1, lr=50.0, compute="cpu", schedule="constant")
     assert torch.equal(ew.fit(program, task, harmful).state_dict()["weight"], module.weight)
     scheme = {"first_last_bits": None, "calibration_samples": 64}
     trained = ew.quantize(program, task, ew.Quantization(method=ew.QAT(training=harmful), **scheme))

@@ -8,9 +8,9 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.task import Batch, Task, TensorSplit, View
-from edgewright.training import LabelLoss, Objective, Training, train
+from edgewright.training import Compute, LabelLoss, Objective, Training, train
 from edgewright.training._seeds import epoch_seed, reseed, step_seed
-from edgewright.training._shares import Share, check_shares, parts
+from edgewright.training._shares import Share, check_shares, split_batch
 
 
 def split(count):
@@ -55,7 +55,7 @@ def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known():
 def test_parts_are_the_batch_again_and_alike_in_size(count, pieces):
     batch = Batch((torch.randn(count, 3), torch.arange(count)), torch.arange(count),
                   torch.arange(count) + 5, View(3))
-    found = parts(batch, pieces)
+    found = split_batch(batch, pieces)
     assert len(found) == min(count, pieces)
     sizes = [len(part.targets) for part in found]
     assert max(sizes) - min(sizes) <= 1
@@ -68,11 +68,11 @@ def test_parts_are_the_batch_again_and_alike_in_size(count, pieces):
 
 def test_batches_that_cannot_be_shared_are_refused():
     with pytest.raises(UsageError, match=r"a batch_size of 9 cannot be shared by 2 devices; give a "
-                                         r"multiple of 2"):
-        check_shares(Training(batch_size=9, devices=2), 100)
+                       r"multiple of 2"):
+        check_shares(Training(batch_size=9, compute=Compute(devices=2)), 100)
     with pytest.raises(UsageError, match=r"5 training samples are too few for 3 devices; give 6 at "
-                                         r"least"):
-        check_shares(Training(batch_size=9, devices=3), 5)
+                       r"least"):
+        check_shares(Training(batch_size=9, compute=Compute(devices=3)), 5)
 
 
 class Sizes(Objective):
@@ -87,7 +87,7 @@ class Sizes(Objective):
 
 
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"optimizer": "adamw", "lr": 0.01},
-                                      {"mixup": 1.0}, {"ema": 0.8}])
+                                      {"augment": {"mixup": 1.0}}, {"ema": 0.8}])
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_a_step_in_parts_is_the_step(settings, accumulate):
     x = torch.randn(46, 5, generator=torch.Generator().manual_seed(0))
@@ -97,7 +97,7 @@ def test_a_step_in_parts_is_the_step(settings, accumulate):
     for count in (1, accumulate):
         torch.manual_seed(0)
         modules.append(nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 2)))
-        config = Training(epochs=2, batch_size=16, accumulate=count, accelerator="cpu", **settings)
+        config = Training(epochs=2, batch_size=16, accumulate=count, compute="cpu", **settings)
         records.append(train(modules[-1], task, config, LabelLoss() if count == 1 else sizes))
     torch.testing.assert_close(modules[0].state_dict(), modules[1].state_dict(), rtol=1e-4,
                                atol=1e-6)

@@ -11,7 +11,7 @@ from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import Constrained, LabelLoss, Step, StepHook, Training, train
 
-CPU = {"accelerator": "cpu", "augment": False}
+CPU = {"compute": "cpu", "augment": False}
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing):
 
 def test_a_training_is_tracked(quadrant_task):
     log = Memory()
-    config = Training(epochs=2, batch_size=32, accelerator="cpu")
+    config = Training(epochs=2, batch_size=32, compute="cpu")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     found = train(module, quadrant_task, config, LabelLoss(),
                   progress=Tracked(NoProgress(), log, "recover"))
@@ -142,7 +142,7 @@ def test_without_the_package_the_install_line_is_given(kind, monkeypatch, tmp_pa
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtraError, match=rf"tracking with {kind} needs an extra .*"
-                                                rf"pip install 'edgewright\[{kind}\]'"):
+                       rf"pip install 'edgewright\[{kind}\]'"):
         tracker(kind, tmp_path)
 
 

@@ -15,7 +15,9 @@ from edgewright.core import Preprocessing
 from edgewright.errors import DataError, ModelError, StorageError, TrainingError, UsageError
 from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
 from edgewright.training import (
+    Compute,
     Constrained,
+    CosineSchedule,
     LabelLoss,
     Objective,
     StepHook,
@@ -25,7 +27,7 @@ from edgewright.training import (
     train,
 )
 
-CPU = {"accelerator": "cpu"}
+CPU = {"compute": "cpu"}
 train_net = partial(train, exits=1)
 
 
@@ -138,10 +140,12 @@ class StopAfter:
         self.stopped = True
 
 
-@pytest.mark.parametrize("arguments", [{}, {"optimizer": "adamw", "lr": 0.01, "warmup_epochs": 1},
-                                       {"channels_last": False, "schedule": "one_cycle"}])
+@pytest.mark.parametrize("arguments", [{}, {"optimizer": "adamw", "lr": 0.01,
+                                            "schedule": CosineSchedule(warmup_epochs=1)},
+                                       {"compute": Compute(accelerator="cpu", channels_last=False),
+                                        "schedule": "one_cycle"}])
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
-    config = Training(epochs=4, batch_size=16, **arguments, **CPU)
+    config = Training(**{"epochs": 4, "batch_size": 16} | CPU | arguments)
     whole = Net()
     expected = train_net(whole, image_task(), config, LabelLoss(), seed=5)
     path = tmp_path / "sub" / "fit.ckpt"
@@ -151,7 +155,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
     assert watcher.stopped
     again, resumed = StopAfter(99), Net()
     record = train_net(resumed, image_task(), config, LabelLoss(), seed=5, checkpoint=path,
-                   progress=again)
+                       progress=again)
     assert same(state_of(whole), state_of(resumed))
     assert again.started == (4, 4, 2)
     assert record.notes == (f"resumed after epoch 2 from {path}",) == tuple(again.notes)
@@ -208,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
         train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
-              checkpoint=tmp_path / "file" / "c")
+                  checkpoint=tmp_path / "file" / "c")
 
 
 FULL_DISK = """
@@ -220,7 +224,7 @@ x, y = torch.randn(40, 64), torch.arange(40) % 2
 program = ew.Program.capture(torch.nn.Linear(64, 2), x)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    ew.fit(program, ew.Task((x, y), test=(x, y)), ew.Training(epochs=1, accelerator="cpu"),
+    ew.fit(program, ew.Task((x, y), test=(x, y)), ew.Training(epochs=1, compute="cpu"),
            checkpoint=Path(sys.argv[1]))
 except StorageError as error:
     print(error)
@@ -253,7 +257,7 @@ class Scripted(Objective):
 
 
 class Script(nn.Module):
-    """Answers right for ``script[epoch]`` of the samples; an epoch is one training step."""
+    """ExitPredictions right for ``script[epoch]`` of the samples; an epoch is one training step."""
 
     def __init__(self, script):
         super().__init__()
@@ -298,7 +302,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before():
     before = state_of(module)
     with pytest.raises(TrainingError, match=(
             r"diverged in epoch 1 of 3, at step \d of 4: the loss is (nan|inf).* Lower lr "
-            r"\(1e\+20\), add warmup_epochs or set clip_norm\. The model holds the weights from "
+            r"\(1e\+20\), add a warm-up to the schedule or set clip_norm\. The model holds the weights from "
             r"before the training")):
         train_net(module, image_task(), Training(epochs=3, lr=1e20, batch_size=16, **CPU), LabelLoss())
     assert same(before, state_of(module))
@@ -321,7 +325,7 @@ class Explodes(Objective):
 def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, value):
     module, config = Net(), Training(epochs=4, batch_size=16, **CPU)
     with pytest.raises(TrainingError, match=r"epoch 3 of 4, at step 2 of 4: the loss is (nan|-inf)"
-                                            r".* weights of epoch \d"):
+                       r".* weights of epoch \d"):
         train_net(module, image_task(), config, Explodes(10, value), checkpoint=tmp_path / "c")
     assert all(torch.isfinite(p).all() for p in module.parameters())
     assert (tmp_path / "c").exists()
@@ -394,7 +398,8 @@ def test_channels_last_reaches_the_model():
     task = Task((x, y), (x, y), (x[1:], y[1:]))
     for wanted in (True, False):
         seen.clear()
-        train(Watching(3, 4, 3), task, Training(epochs=1, channels_last=wanted, **CPU), LabelLoss())
+        train(Watching(3, 4, 3), task, Training(epochs=1, compute=Compute(
+            accelerator="cpu", channels_last=wanted)), LabelLoss())
         assert {layout for training, layout in seen if training} == {wanted}
 
 
@@ -407,7 +412,7 @@ def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contigu
 
     x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
     task = Task((x, y), (x, y), (x[1:], y[1:]))
-    record = train(Strict(3, 4, 3), task, Training(epochs=1, channels_last=True, **CPU),
+    record = train(Strict(3, 4, 3), task, Training(epochs=1, **CPU),
                    LabelLoss())
     assert math.isfinite(record.history[0].loss)
 
@@ -464,7 +469,7 @@ def test_a_module_that_does_not_serve_is_refused():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_accelerator_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="cannot train with accelerator='cuda'"):
-        train_net(Net(), image_task(), Training(accelerator="cuda"), LabelLoss())
+        train_net(Net(), image_task(), Training(compute="cuda"), LabelLoss())
 
 
 def test_label_loss_is_the_mean_over_outputs():
@@ -481,7 +486,8 @@ def test_label_loss_is_the_mean_over_outputs():
 @pytest.mark.parametrize("precision", ["auto", "32-true", "bf16-mixed", "16-mixed"])
 def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
     module, task = Net(), image_task()
-    config = Training(epochs=6, batch_size=16, precision=precision, accelerator="cuda")
+    config = Training(epochs=6, batch_size=16, compute=Compute(
+        accelerator="cuda", precision=precision))
     with pytest.raises(InterruptedRunError):
         train_net(Net(), task, config, LabelLoss(), checkpoint=tmp_path / "c", progress=StopAfter(2))
     record = train_net(module, task, config, LabelLoss(), checkpoint=tmp_path / "c")
@@ -493,6 +499,7 @@ def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_divergence_on_cuda_names_the_step():
-    config = Training(epochs=4, batch_size=16, accelerator="cuda", precision="32-true")
+    config = Training(epochs=4, batch_size=16, compute=Compute(
+        accelerator="cuda", precision="32-true"))
     with pytest.raises(TrainingError, match="epoch 3 of 4, at step 2 of 4: the loss is nan"):
         train_net(Net(), image_task(), config, Explodes(10, math.nan))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import edgewright as ew
 from benchmarks.quantization.cifar10.rows import SAMPLES, Candidate, Subject, in_torch
 from edgewright.bundle import write_bundle
-from edgewright.distill import objective_for
+from edgewright.distill import make_objective
 from edgewright.exporters import to_onnx
 from edgewright.pipeline._assemble import Assembly
 
@@ -35,7 +35,7 @@ OURS: Final[dict[str, dict[str, Any]]] = {
 def quantize_ours(method: str, subject: Subject) -> Candidate:
     """One row of `OURS`; where it trains, the original is the teacher."""
     config = ew.Quantization(calibration_samples=SAMPLES, **OURS[method])
-    objective = objective_for(subject.program) if isinstance(config.method, ew.QAT) else None
+    objective = make_objective(subject.program) if isinstance(config.method, ew.QAT) else None
     since = time.perf_counter()
     program = ew.quantize(subject.program, subject.task, config, objective=objective,
                           seed=subject.seed)

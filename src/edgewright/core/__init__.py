@@ -1,6 +1,7 @@
 """The words everyone speaks: units, budget, measurement, manifest. No torch."""
 
 from edgewright.core._budget import CONSTRAINTS, Breach, Budget, Limit
+from edgewright.core._choice import Choice
 from edgewright.core._manifest import (
     FORMAT_VERSION,
     LayerLatency,
@@ -40,6 +41,7 @@ __all__ = [
     "UNITS",
     "Breach",
     "Budget",
+    "Choice",
     "CurvePoint",
     "ExitProfile",
     "ExitRule",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgewright.distill._cache_contents import Contents, passes, probe
+from edgewright.distill._cache_contents import Contents, list_views, probe
 from edgewright.distill._cached_teacher import CachedTeacher
 from edgewright.distill._soft_labels import SoftLabels
 from edgewright.distill._teacher import Teacher
@@ -73,17 +73,17 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     path, split = Path(path), task.train
     where = torch.device("cpu") if device is None else device
     teacher.to(where)
-    sample = probe(split, passes(views, policy)[0])
-    taught = teacher.teach(on_device(sample, where))
-    if taught.features:
-        raise UsageError(f"the teacher {teacher.name} hands out {len(taught.features)} features, "
+    sample = probe(split, list_views(views, policy)[0])
+    output = teacher.teach(on_device(sample, where))
+    if output.features:
+        raise UsageError(f"the teacher {teacher.name} hands out {len(output.features)} features, "
                          "which are not kept; use it without a cache")
-    contents = Contents.of(teacher.name, split, views, policy, tuple(taught.logits.shape[1:]))
+    contents = Contents.of(teacher.name, split, views, policy, tuple(output.logits.shape[1:]))
     if not path.exists():
-        _make(path, teacher, split, contents, where, progress or NoProgress())
+        _write_cache(path, teacher, split, contents, where, progress or NoProgress())
     cached = CachedTeacher(path, contents, split.rows)
     labels = SoftLabels(contents.shape)
-    said, kept = labels.unpack(labels.pack(taught.logits)), cached.teach(sample).logits
+    said, kept = labels.unpack(labels.pack(output.logits)), cached.teach(sample).logits
     if float((said - kept).abs().mean()) > _DRIFT * float(said.std(correction=0)) + 1e-3:
         raise StorageError(f"the teacher {teacher.name} no longer says what is kept in {path}, "
                            "though its weights are the same: its code has changed, or the file is "
@@ -91,30 +91,30 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     return cached
 
 
-def _make(path: Path, teacher: Teacher, split: Split, contents: Contents,
-          device: torch.device, told: Progress) -> None:
+def _write_cache(path: Path, teacher: Teacher, split: Split, contents: Contents,
+                 device: torch.device, progress: Progress) -> None:
     labels = SoftLabels(contents.shape)
     partial = path.with_name(f"{path.name}.{sha256(contents.line).hexdigest()[:8]}.partial")
-    with _storing(path):
+    with _explain_storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what a full disk did not take would be tried again when the file is closed.
         file = partial.open("r+b" if partial.exists() else "w+b", buffering=0)
     with file:
-        with _storing(path):
+        with _explain_storage_errors(path):
             done = _resume(file, contents, labels.bytes)
         count = len(contents.passes)
-        told.note(f"asking the teacher about {count} x {contents.samples} samples, "
-                  f"{labels.bytes} bytes each, for {path}"
-                  + (f"; {done} are there already" if done else ""))
-        told.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
+        progress.note(f"asking the teacher about {count} x {contents.samples} samples, "
+                      f"{labels.bytes} bytes each, for {path}"
+                      + (f"; {done} are there already" if done else ""))
+        progress.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
         try:
-            for batch in _remaining(split, contents, done):
+            for batch in _read_remaining(split, contents, done):
                 records = labels.pack(teacher.teach(on_device(batch, device)).logits)
                 _append(file, records, path)
-                told.advance(len(records), math.nan)
+                progress.advance(len(records), math.nan)
         finally:
-            told.stop()
-    with _storing(path):
+            progress.stop()
+    with _explain_storage_errors(path):
         partial.replace(path)
 
 
@@ -134,7 +134,7 @@ def _resume(file: FileIO, contents: Contents, bytes_each: int) -> int:
     return done
 
 
-def _remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
+def _read_remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
     first, position = divmod(done, contents.samples)
     for index, view in enumerate(contents.passes[first:]):
         start = position // _BATCH if index == 0 else 0
@@ -142,7 +142,7 @@ def _remaining(split: Split, contents: Contents, done: int) -> Iterator[Batch]:
 
 
 def _append(file: FileIO, records: NDArray[np.void], path: Path) -> None:
-    with _storing(path):
+    with _explain_storage_errors(path):
         _write(file, records.tobytes())
         os.fsync(file.fileno())  # what counts as done after a power cut has to be there
 
@@ -155,7 +155,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 @contextmanager
-def _storing(path: Path) -> Iterator[None]:
+def _explain_storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from edgewright.core import Value
-from edgewright.distill._digest import digest_of
+from edgewright.distill._digest import compute_digest
 from edgewright.errors import DataError, StorageError
 from edgewright.task import Batch, Policy, Split, View
 
@@ -50,15 +50,15 @@ class Contents(Value):
         Raises:
             DataError: The split gives other inputs every time one view is read.
         """
-        given = [digest_of(*_content(stable_probe(split, view)))
-                 for view in passes(views, policy)]
+        given = [compute_digest(*_content(stable_probe(split, view)))
+                 for view in list_views(views, policy)]
         return cls(teacher=teacher, samples=len(split), data=_data_digest(split), views=views,
-                   policy=policy, augmentation=digest_of(*given), shape=shape)
+                   policy=policy, augmentation=compute_digest(*given), shape=shape)
 
     @property
     def passes(self) -> tuple[View | None, ...]:
         """The views that are kept, in order."""
-        return passes(self.views, self.policy)
+        return list_views(self.views, self.policy)
 
     @property
     def line(self) -> bytes:
@@ -86,11 +86,11 @@ class Contents(Value):
                 raise StorageError(f"the teacher cache {path} is of {reason}; {_ANOTHER}")
 
 
-def passes(views: int | None, policy: Policy = "standard") -> tuple[View | None, ...]:
+def list_views(views: int | None, policy: Policy = "standard") -> tuple[View | None, ...]:
     """So many views, from number 0 on; for None, the samples as they are.
 
     Example:
-        >>> [view.number for view in passes(2)], passes(None)
+        >>> [view.number for view in list_views(2)], list_views(None)
         ([0, 1], (None,))
     """
     return (None,) if views is None else tuple(View(number, policy) for number in range(views))
@@ -131,7 +131,7 @@ def _first_difference(first: Batch, second: Batch) -> int:
 
 def _data_digest(split: Split) -> str:
     stable_probe(split, None)
-    return digest_of(split.rows, split.digest())
+    return compute_digest(split.rows, split.digest())
 
 
 def _content(batch: Batch) -> tuple[Tensor, ...]:

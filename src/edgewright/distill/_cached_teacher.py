@@ -10,7 +10,7 @@ import torch
 
 from edgewright.distill._cache_contents import Contents
 from edgewright.distill._soft_labels import SoftLabels
-from edgewright.distill._teacher import Taught, Teacher
+from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import DataError, StorageError, UsageError
 from edgewright.task import Batch, View
 
@@ -31,7 +31,7 @@ class CachedTeacher(Teacher):
         StorageError: The cache is of something else, or is damaged.
     """
 
-    recalls = True
+    requires_sample_ids = True
 
     def __init__(self, path: Path, contents: Contents, rows: torch.Tensor) -> None:
         contents.check(path)
@@ -63,7 +63,7 @@ class CachedTeacher(Teacher):
         """From now on, hand out logits on this device."""
         self._device = device
 
-    def teach(self, batch: Batch) -> Taught:
+    def teach(self, batch: Batch) -> TeacherOutput:
         """What the teacher said of these rows in this view, float32.
 
         Raises:
@@ -77,16 +77,16 @@ class CachedTeacher(Teacher):
             raise DataError(f"the teacher cache holds nothing of sample {int(rows[unknown][0])}: "
                             "it is of the training split alone")
         records = self._records[self._pass(batch.view), positions.numpy()]
-        return Taught(self._labels.unpack(records).to(self._device))
+        return TeacherOutput(self._labels.unpack(records).to(self._device))
 
     def _pass(self, view: View | None) -> int:
         if view in self._passes:
             return self._passes[view]
-        kept = ", ".join(_worded(one) for one in self._passes)
-        raise UsageError(f"the teacher cache holds {kept}, and {_worded(view)} was asked for; "
+        kept = ", ".join(_describe(one) for one in self._passes)
+        raise UsageError(f"the teacher cache holds {kept}, and {_describe(view)} was asked for; "
                          "train with the augmentation it was made with, and an objective whose "
                          "`views` are the teacher's")
 
 
-def _worded(view: View | None) -> str:
+def _describe(view: View | None) -> str:
     return "the samples as they are" if view is None else f"view {view.number} ({view.policy})"

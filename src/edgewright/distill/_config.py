@@ -38,7 +38,7 @@ class Distillation(Settings):
         pairs: Names of nodes, the student's and the teacher's, whose tensors are to agree; empty
             finds them.
         self_weight: Of the last exit as a teacher of the earlier ones, where there are any; 0 for
-            none. See `SelfDistilling`.
+            none. See `SelfDistillationLoss`.
 
     Raises:
         UsageError: A value out of its range, an unknown name, or pairs without features.

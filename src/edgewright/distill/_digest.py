@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 
-def digest_of(*parts: Tensor | str) -> str:
+def compute_digest(*parts: Tensor | str) -> str:
     """Twelve hexadecimal digits of texts, and of the types, shapes and values of tensors.
 
     Example:
-        >>> digest_of("a", "bc") == digest_of("ab", "c")
+        >>> compute_digest("a", "bc") == compute_digest("ab", "c")
         False
     """
     digest = hashlib.sha256()

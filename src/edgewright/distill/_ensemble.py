@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgewright.distill._teacher import Taught, Teacher
+from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch
 
@@ -54,7 +54,7 @@ class Ensemble(Teacher):
         self._teachers = tuple(teachers)
         self._weights = weights
         self.name = f"{weights} of ({', '.join(teacher.name for teacher in teachers)})"
-        self.recalls = any(teacher.recalls for teacher in teachers)
+        self.requires_sample_ids = any(teacher.requires_sample_ids for teacher in teachers)
         self.views = min((teacher.views for teacher in teachers if teacher.views is not None),
                          default=None)
 
@@ -63,23 +63,23 @@ class Ensemble(Teacher):
         for teacher in self._teachers:
             teacher.to(device)
 
-    def teach(self, batch: Batch) -> Taught:
+    def teach(self, batch: Batch) -> TeacherOutput:
         """The weighted mean of what the teachers say.
 
         Raises:
             ModelError: The teachers have different classes.
         """
-        taught = [teacher.teach(batch) for teacher in self._teachers]
-        self._check(taught)
-        logits = torch.stack([one.logits.float() for one in taught])
+        outputs = [teacher.teach(batch) for teacher in self._teachers]
+        self._check(outputs)
+        logits = torch.stack([one.logits.float() for one in outputs])
         if self._weights == "average":
             mean = logits.mean(dim=0)
         else:
             mean = (confidence_weights(logits, batch.targets)[..., None] * logits).sum(dim=0)
-        return Taught(mean, tuple(feature for one in taught for feature in one.features))
+        return TeacherOutput(mean, tuple(feature for one in outputs for feature in one.features))
 
-    def _check(self, taught: Sequence[Taught]) -> None:
-        shapes = [tuple(one.logits.shape) for one in taught]
+    def _check(self, outputs: Sequence[TeacherOutput]) -> None:
+        shapes = [tuple(one.logits.shape) for one in outputs]
         if len(set(shapes)) > 1:
             found = ", ".join(f"{teacher.name}: {shape}"
                               for teacher, shape in zip(self._teachers, shapes, strict=True))

@@ -1,4 +1,4 @@
-"""What tensors inside a student are told by those inside a teacher: one function a paper.
+"""Losses between tensors inside a student and inside a teacher: one function per paper.
 
 Features are (N, C), tokens (N, T, C) or maps (N, C, H, W). Where maps or tokens of the two differ
 in number, those of the larger are averaged to the smaller's.
@@ -55,7 +55,7 @@ def hints(student: Tensor, teacher: Tensor) -> Tensor:
         >>> float(hints(torch.ones(2, 3), torch.zeros(2, 3)))
         0.5
     """
-    student, teacher = pooled_alike(student, teacher)
+    student, teacher = pool_to_same_size(student, teacher)
     if student.shape != teacher.shape:
         raise ModelError(f"hints compare features channel by channel, but the student's are "
                          f"{tuple(student.shape)} and the teacher's {tuple(teacher.shape)}; "
@@ -85,7 +85,7 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
         >>> round(float(attention(maps, 5 * maps)), 6)
         0.0
     """
-    student, teacher = pooled_alike(student, teacher)
+    student, teacher = pool_to_same_size(student, teacher)
     return F.mse_loss(_attention_map(student), _attention_map(teacher))
 
 
@@ -149,14 +149,14 @@ FEATURE_LOSSES: Final[dict[str, FeatureMethod]] = {
 }
 
 
-def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def pool_to_same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both features with the smaller number of tokens, or the smaller height and width, of the two.
 
     Raises:
         ModelError: One has places in another number of dimensions than the other.
 
     Example:
-        >>> small, large = pooled_alike(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 8, 8))
+        >>> small, large = pool_to_same_size(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 8, 8))
         >>> small.shape, large.shape
         (torch.Size([2, 3, 4, 4]), torch.Size([2, 5, 4, 4]))
     """
@@ -167,14 +167,14 @@ def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.ndim == 2:
         return student, teacher
     sizes = tuple(map(min, _places(student), _places(teacher)))
-    return _pooled(student, sizes), _pooled(teacher, sizes)
+    return _pool(student, sizes), _pool(teacher, sizes)
 
 
 def _places(feature: Tensor) -> tuple[int, ...]:
     return tuple(feature.shape[2:] if feature.ndim == 4 else feature.shape[1:-1])
 
 
-def _pooled(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
+def _pool(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
     if _places(feature) == sizes:
         return feature
     if feature.ndim == 4:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.distill._pairs import FeaturePair
-from edgewright.distill._tapping import tapped
+from edgewright.distill._tap_features import tap_features
 from edgewright.program import Program
 from edgewright.training import as_outputs
 
@@ -47,7 +47,7 @@ class FeatureStudent(nn.Module):
     def __init__(self, program: Program, pairs: Sequence[FeaturePair], *, projected: bool,
                  seed: int = 0) -> None:
         super().__init__()
-        self.body = tapped(program, [pair.student for pair in pairs])
+        self.body = tap_features(program, [pair.student for pair in pairs])
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.projections = nn.ModuleList(

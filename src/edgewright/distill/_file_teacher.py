@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgewright.distill._teacher import Taught, Teacher
+from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import BundleError, ModelError
 from edgewright.runtime import OnnxEngine, load
 from edgewright.task import Batch
@@ -70,7 +70,7 @@ class FileTeacher(Teacher):
         """From now on, hand out logits on this device."""
         self._device = device
 
-    def teach(self, batch: Batch) -> Taught:
+    def teach(self, batch: Batch) -> TeacherOutput:
         """The file's output.
 
         Raises:
@@ -86,7 +86,7 @@ class FileTeacher(Teacher):
         if not np.issubdtype(output.dtype, np.floating):
             raise ModelError(f"the teacher {self.name} puts out {output.dtype}; expected logits, "
                              "floating point numbers: export it without its argmax")
-        return Taught(torch.from_numpy(output).to(self._device))
+        return TeacherOutput(torch.from_numpy(output).to(self._device))
 
 
 def _runner(path: Path, content: bytes, threads: int) -> Callable[[Arrays], Arrays]:

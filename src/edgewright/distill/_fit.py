@@ -7,11 +7,11 @@ from pathlib import Path
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher
 from edgewright.distill._config import Distillation
-from edgewright.distill._distilling import Distilling, looks_at_labels
+from edgewright.distill._distillation_loss import DistillationLoss, looks_at_labels
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._features import FeatureStudent
 from edgewright.distill._pairs import find_pairs
-from edgewright.distill._self_distilling import SelfDistilling
+from edgewright.distill._self_distillation_loss import SelfDistillationLoss
 from edgewright.distill._teacher import ModuleTeacher, Teacher
 from edgewright.errors import ModelError, UsageError
 from edgewright.graph import shape_of
@@ -75,48 +75,49 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
     config = Training() if training is None else training
     settings = Distillation() if distillation is None else distillation
     if cache is not None:
-        teacher = _cacheable(teacher, config, settings, cache)
-        teacher = _kept(teacher, program, task, config, Path(cache), views, progress)
+        teacher = _check_cacheable(teacher, config, settings, cache)
+        teacher = _load_or_make_cache(teacher, program, task, config, Path(cache), views, progress)
     if teacher is not None and settings.features is not None:
-        student, objective = _with_features(program, teacher, task, config, settings, seed)
+        student, objective = _make_feature_student(program, teacher, task, config, settings, seed)
         train(student, task, config, objective, seed=seed, checkpoint=checkpoint,
               progress=progress)
         return program.with_state(student.network_state())
     module = program.module(train=True)
-    train(module, task, config, objective_for(teacher, settings, config.label_smoothing), seed=seed,
-           checkpoint=checkpoint, progress=progress)
+    objective = make_objective(teacher, settings, config.label_smoothing)
+    train(module, task, config, objective, seed=seed, checkpoint=checkpoint, progress=progress)
     return program.with_state(module.state_dict())
 
 
-def objective_for(teacher: TeacherLike | None, distillation: Distillation | None = None,
-                  label_smoothing: float = 0.0) -> Objective:
+def make_objective(teacher: TeacherLike | None, distillation: Distillation | None = None,
+                   label_smoothing: float = 0.0) -> Objective:
     """Distillation where there is a teacher, else the labels alone; without features.
 
     Example:
-        >>> objective_for(None).name
+        >>> make_objective(None).name
         'LabelLoss(0.0)'
     """
     settings = Distillation() if distillation is None else distillation
-    told = (LabelLoss(label_smoothing) if teacher is None else
-            Distilling(as_teacher(teacher), settings, label_smoothing=label_smoothing))
-    return SelfDistilling(told, settings) if settings.self_weight else told
+    objective = (LabelLoss(label_smoothing) if teacher is None else
+                 DistillationLoss(as_teacher(teacher), settings, label_smoothing=label_smoothing))
+    return SelfDistillationLoss(objective, settings) if settings.self_weight else objective
 
 
-def _with_features(program: Program, teacher: TeacherLike, task: Task, config: Training,
-                   settings: Distillation, seed: int) -> tuple[FeatureStudent, Objective]:
+def _make_feature_student(program: Program, teacher: TeacherLike, task: Task, config: Training,
+                          settings: Distillation, seed: int) -> tuple[FeatureStudent, Objective]:
     source = as_program(teacher, task.train.example(2))
     pairs = find_pairs(program, source, settings.pairs)
     method = FEATURE_LOSSES[str(settings.features)]
     student = FeatureStudent(program, pairs, projected=method.projected, seed=seed).train()
-    told = Distilling(ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
-                      label_smoothing=config.label_smoothing, features=len(pairs))
+    objective = DistillationLoss(
+        ModuleTeacher(source, taps=[pair.teacher for pair in pairs]), settings,
+        label_smoothing=config.label_smoothing, features=len(pairs))
     if settings.self_weight:
-        return student, SelfDistilling(told, settings, features=len(pairs))
-    return student, told
+        return student, SelfDistillationLoss(objective, settings, features=len(pairs))
+    return student, objective
 
 
-def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
-               path: str | Path) -> TeacherLike:
+def _check_cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
+                     path: str | Path) -> TeacherLike:
     """The teacher, once it is seen that a cache can stand in for it."""
     if teacher is None:
         raise UsageError(f"the cache {path} is to keep what a teacher says, but there is no "
@@ -129,25 +130,25 @@ def _cacheable(teacher: TeacherLike | None, config: Training, settings: Distilla
                          "epochs are compared by what the teacher says of the validation samples, "
                          "which a teacher cache does not hold; set alpha below 1, or leave cache "
                          "out")
-    if mixed := [name for name in ("mixup", "cutmix") if getattr(config, name)]:
-        raise UsageError(f"{' and '.join(mixed)} cannot be used with a teacher cache, which keeps "
+    if mixing := config.augment.mixing_names:
+        raise UsageError(f"{' and '.join(mixing)} cannot be used with a teacher cache, which keeps "
                          "what was said of single samples; leave it at 0, or leave cache out")
     return teacher
 
 
-def _kept(teacher: TeacherLike, program: Program, task: Task, config: Training, path: Path,
-          views: int, progress: Progress | None) -> Teacher:
+def _load_or_make_cache(teacher: TeacherLike, program: Program, task: Task, config: Training,
+                        path: Path, views: int, progress: Progress | None) -> Teacher:
     """What the teacher says, from a file; made now where it is not there."""
     check_program(program, task)
     asked, device = as_teacher(teacher), one_device(config).device
     sample = on_device(next(task.train.select(range(1)).batches(1)), device)
     asked.to(device)
-    told = tuple(asked.teach(sample).logits.shape[1:])
+    classes = tuple(asked.teach(sample).logits.shape[1:])
     expected = tuple(shape_of(outputs_of(program)[-1])[1:])
-    if told != expected:
-        raise ModelError(f"the teacher {asked.name} puts out {told} logits a sample, the student "
-                         f"{expected}; they must have the same classes")
-    first = config.view(0)
+    if classes != expected:
+        raise ModelError(f"the teacher {asked.name} puts out {classes} logits a sample, the "
+                         f"student {expected}; they must have the same classes")
+    first = config.augment.view(0)
     return cache_teacher(asked, task, path, views=None if first is None else views,
                          policy="standard" if first is None else first.policy, device=device,
                          progress=progress)

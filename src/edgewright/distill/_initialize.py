@@ -43,10 +43,10 @@ def initialize(program: Program, seed: int = 0) -> Program:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for node in drawn.calls():
-            reset = _reset_of(node)
+            reset = _find_reset(node)
             if reset is None:
                 continue
-            sources = _stored(node)
+            sources = _find_stored_tensors(node)
             tensors = {name: state[source] for name, source in sources.items()}
             settled = [(tensor, tensor.clone()) for name, tensor in tensors.items()
                        if tensor.data_ptr() in done  # tied to one that an earlier layer has drawn
@@ -58,11 +58,11 @@ def initialize(program: Program, seed: int = 0) -> Program:
     return program.with_state(state)
 
 
-def _reset_of(node: Node) -> Callable[[Tensors], None] | None:
+def _find_reset(node: Node) -> Callable[[Tensors], None] | None:
     return _RESETS.get(node.target)
 
 
-def _stored(node: Node) -> dict[str, str]:
+def _find_stored_tensors(node: Node) -> dict[str, str]:
     """Names of the stored tensors a call reads, by the argument; of a list by its positions."""
     target: Any = node.target
     names = [argument.name for argument in target._schema.arguments]

@@ -1,4 +1,4 @@
-"""What a student's outputs are told by a teacher's: plain functions, one a paper."""
+"""Losses between a student's outputs and a teacher's: plain functions, one per paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TINY: Final = 1e-14  # a variance below this is taken for none
 
 
 def hinton(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
-    """Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", section 2.
+    """Hinton, Vinyals & Dean 2015, "DistillationLoss the knowledge in a neural network", section 2.
 
     With logits z of the student and v of the teacher, and p(x) = softmax(x / T)::
 
@@ -41,7 +41,7 @@ def hinton(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distilla
         0.0
     """
     del targets
-    return _softened(student, teacher, settings.temperature)
+    return _softened_divergence(student, teacher, settings.temperature)
 
 
 def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
@@ -74,10 +74,10 @@ def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
     """
     temperature = settings.temperature
     classes = target_classes(student, targets).reshape(-1, 1)
-    told = _split_off(_rows(teacher) / temperature, classes)
-    said = _split_off(_rows(student) / temperature, classes)
+    teacher_parts = _split_off(_rows(teacher) / temperature, classes)
+    student_parts = _split_off(_rows(student) / temperature, classes)
     target, others = (F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
-                      for mine, theirs in zip(said, told, strict=True))
+                      for mine, theirs in zip(student_parts, teacher_parts, strict=True))
     return temperature**2 * (settings.target_weight * target + settings.nontarget_weight * others)
 
 
@@ -106,7 +106,7 @@ def standardized(student: Tensor, teacher: Tensor, targets: Tensor,
         0.0
     """
     del targets
-    return _softened(_z_scores(student), _z_scores(teacher), settings.temperature)
+    return _softened_divergence(_z_scores(student), _z_scores(teacher), settings.temperature)
 
 
 def mse(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
@@ -181,7 +181,7 @@ def target_classes(logits: Tensor, targets: Tensor) -> Tensor:
     return targets.argmax(dim=-1) if targets.ndim == logits.ndim else targets
 
 
-def _softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def _softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     divergence = F.kl_div(F.log_softmax(_rows(student) / temperature, dim=1),
                           F.log_softmax(_rows(teacher) / temperature, dim=1),
                           reduction="batchmean", log_target=True)

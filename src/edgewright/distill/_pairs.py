@@ -11,7 +11,7 @@ from typing import Final
 
 from torch.fx import Node
 
-from edgewright.distill._tapping import feature_shape, is_feature
+from edgewright.distill._tap_features import feature_shape, is_feature
 from edgewright.errors import ModelError, UsageError
 from edgewright.graph import count_macs, weight_of
 from edgewright.program import Program, find_cuts, outputs_of, set_outputs
@@ -85,11 +85,11 @@ def find_pairs(student: Program, teacher: Program,
         [('relu', (1, 16))]
     """
     if given:
-        return tuple(_named(student, teacher, *names) for names in given)
+        return tuple(_resolve_pair(student, teacher, *names) for names in given)
     pairs = _of_one_origin(student, teacher) if _has_layers_of(student, teacher) else \
-        _proposed(feature_places(student), feature_places(teacher))
+        _propose_pairs(feature_places(student), feature_places(teacher))
     if not pairs:
-        found = "; ".join(f"the {who} {_listed(feature_places(program))}"
+        found = "; ".join(f"the {who} {_list_places(feature_places(program))}"
                           for who, program in (("student", student), ("teacher", teacher)))
         raise ModelError(f"no pair of features was found to compare: {found}; give pairs of node "
                          "names, or set features to None")
@@ -103,7 +103,7 @@ def feature_places(program: Program) -> tuple[FeaturePlace, ...]:
     stage has nearly all of the multiply-accumulates, as in a transformer or a perceptron, it is
     its cuts at a third, two thirds and all of them.
     """
-    places = _cuts(program)
+    places = _find_cuts_with_features(program)
     if not places:
         return ()
     stages = [list(stage) for _, stage in groupby(places, lambda cut: math.prod(cut.spatial))]
@@ -119,9 +119,9 @@ def feature_places(program: Program) -> tuple[FeaturePlace, ...]:
         min(latest_first, key=lambda cut: abs(cut.depth - goal)) for goal in goals))
 
 
-def _cuts(program: Program) -> list[FeaturePlace]:
+def _find_cuts_with_features(program: Program) -> list[FeaturePlace]:
     """Cuts of the path to the last output that hold features, behind a layer and before another."""
-    trunk = _without_exits(program) if program.exits else program
+    trunk = _drop_exits(program) if program.exits else program
     cuts, spent, found = set(find_cuts(trunk, sizes=False)), 0, []
     total = sum(count_macs(node) for node in trunk.calls())
     for node in trunk.calls():
@@ -131,7 +131,7 @@ def _cuts(program: Program) -> list[FeaturePlace]:
     return found
 
 
-def _without_exits(program: Program) -> Program:
+def _drop_exits(program: Program) -> Program:
     trunk = program.copy(share_tensors=True)
     set_outputs(trunk.graph_module, outputs_of(trunk)[-1:])
     trunk.graph.eliminate_dead_code()
@@ -160,8 +160,8 @@ def _pair(place: FeaturePlace, other: Node) -> FeaturePair:
     return FeaturePair(place.name, other.name, place.shape, feature_shape(other))
 
 
-def _proposed(ours: Sequence[FeaturePlace],
-              theirs: Sequence[FeaturePlace]) -> tuple[FeaturePair, ...]:
+def _propose_pairs(ours: Sequence[FeaturePlace],
+                   theirs: Sequence[FeaturePlace]) -> tuple[FeaturePair, ...]:
     """Every place of the student with one of the teacher's behind those already taken."""
     pairs: list[FeaturePair] = []
     taken = -1
@@ -179,7 +179,7 @@ def _distance(place: FeaturePlace, other: FeaturePlace) -> tuple[bool, float]:
     return place.spatial != other.spatial, abs(place.depth - other.depth)
 
 
-def _named(student: Program, teacher: Program, ours: str, theirs: str) -> FeaturePair:
+def _resolve_pair(student: Program, teacher: Program, ours: str, theirs: str) -> FeaturePair:
     shapes = [feature_shape(_feature(program, name, who)) for program, name, who
               in ((student, ours, "student"), (teacher, theirs, "teacher"))]
     if len(shapes[0]) != len(shapes[1]):
@@ -194,10 +194,10 @@ def _feature(program: Program, name: str, who: str) -> Node:
     if name not in nodes:
         near = difflib.get_close_matches(name, nodes, n=5, cutoff=0.5)
         listed = (f"near names: {', '.join(near)}" if near else
-                  f"the ends of its stages: {_listed(feature_places(program))}")
+                  f"the ends of its stages: {_list_places(feature_places(program))}")
         raise UsageError(f"the {who} has no node {name!r} that computes a feature; {listed}")
     return nodes[name]
 
 
-def _listed(places: Sequence[FeaturePlace]) -> str:
+def _list_places(places: Sequence[FeaturePlace]) -> str:
     return ", ".join(f"{place.name} {place.shape}" for place in places) or "has none"

@@ -56,8 +56,8 @@ def student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int 
         {'0.weight': (4, 4), '0.bias': (4,), '2.weight': (3, 4), '2.bias': (3,)}
     """
     _check(program, width, depth, init)
-    small = program if depth == 1 else _shallower(program, depth)
-    small = small if width == 1 else _thinner(small, width, ignore)
+    small = program if depth == 1 else _make_shallower(program, depth)
+    small = small if width == 1 else _make_thinner(small, width, ignore)
     return initialize(small, seed) if init == "fresh" else small.copy()
 
 
@@ -73,7 +73,7 @@ def _check(program: Program, width: float, depth: float, init: str) -> None:
                          "from before quantising")
 
 
-def _thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program:
+def _make_thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program:
     groups = find_groups(program, ignore)
     if not groups.groups:
         raise UsageError(f"width={width:g}: no channel of this program can be removed: "
@@ -81,7 +81,7 @@ def _thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program
     return remove_channels(program, groups, select_uniform(groups, 1 - width, LegalWidths()))
 
 
-def _shallower(program: Program, depth: float) -> Program:
+def _make_shallower(program: Program, depth: float) -> Program:
     doomed = _places_to_remove(program, depth)
     while doomed:
         branch = next(branch for branch in find_branches(program)
@@ -94,7 +94,7 @@ def _shallower(program: Program, depth: float) -> Program:
 def _places_to_remove(program: Program, depth: float) -> set[_Place]:
     """Of every kind of block the ones to go."""
     branches = find_branches(program)
-    staying = _changing(program, branches)
+    staying = _find_changing(program, branches)
     blocks = [branch for branch in _innermost(branches) if branch.total not in staying]
     if not blocks:
         raise UsageError(f"depth={depth:g}: no residual block of this program can be removed; "
@@ -109,10 +109,10 @@ def _places_to_remove(program: Program, depth: float) -> set[_Place]:
         kinds.setdefault(kind, []).append((branch.total, branch.operand))
     others = [totals[total] for total in staying]
     return {place for kind, places in kinds.items()
-            for place in _spread_out(places, depth, others.count(kind[0]))}
+            for place in _spread_evenly(places, depth, others.count(kind[0]))}
 
 
-def _changing(program: Program, branches: Sequence[Branch]) -> set[str]:
+def _find_changing(program: Program, branches: Sequence[Branch]) -> set[str]:
     """Additions of blocks that change the shape: both operands are branches, or one reads another.
 
     The network needs them to get from one stage to the next.
@@ -138,7 +138,7 @@ def _innermost(branches: Sequence[Branch]) -> list[Branch]:
             if not any(set(other.tensors) < set(branch.tensors) for other in branches)]
 
 
-def _spread_out(places: Sequence[_Place], depth: float, staying: int) -> set[_Place]:
+def _spread_evenly(places: Sequence[_Place], depth: float, staying: int) -> set[_Place]:
     """All but ``depth`` of the places, and of as many others that stay, evenly spread."""
     count = round(depth * (len(places) + staying)) - staying
     count = min(max(count, 0 if staying else 1), len(places))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.capture import CapturedModule, exits_of
-from edgewright.distill._digest import digest_of
-from edgewright.distill._tapping import is_feature, tapped
+from edgewright.distill._digest import compute_digest
+from edgewright.distill._tap_features import is_feature, tap_features
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch
@@ -20,15 +20,15 @@ from edgewright.training import as_outputs
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
-    """What a teacher says of a batch; nothing of it takes a gradient.
+class TeacherOutput:
+    """A teacher's output for a batch; nothing of it takes a gradient.
 
     Attributes:
         logits: (N, classes), or (N, ..., classes) of a sequence; floating point.
         features: Tensors from inside the teacher, (N, ...) each, in the order they were asked for.
 
     Example:
-        >>> Taught(torch.zeros(2, 10)).features
+        >>> TeacherOutput(torch.zeros(2, 10)).features
         ()
     """
 
@@ -41,21 +41,22 @@ class Teacher(ABC):
 
     Attributes:
         name: Identifies the teacher, its weights included, in a checkpoint and in a cache.
-        views: How many views of the samples it can speak of, from number 0 on; None of any. An
-            objective that uses it has the same ``views``.
-        recalls: It looks samples up by their rows, so that it knows nothing of their mixtures.
+        views: How many views of the samples it knows, from number 0 on; None for any. An objective
+            that uses it has the same ``views``; see `edgewright.training.StoredTargets`.
+        requires_sample_ids: It looks samples up by their rows, so that it knows nothing of their
+            mixtures.
     """
 
     name: str
     views: int | None = None
-    recalls: bool = False
+    requires_sample_ids: bool = False
 
     def to(self, device: torch.device) -> None:
         """Move whatever the teacher holds to where the training is; by default nothing."""
         del device
 
     @abstractmethod
-    def teach(self, batch: Batch) -> Taught:
+    def teach(self, batch: Batch) -> TeacherOutput:
         """What the teacher says of these very inputs, on the device it was moved to."""
 
 
@@ -78,8 +79,8 @@ class ModuleTeacher(Teacher):
         >>> program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
         ...                           torch.zeros(2, 4))
         >>> teacher = ModuleTeacher(program, taps=("relu",))
-        >>> taught = teacher.teach(Batch((torch.ones(5, 4),), torch.zeros(5), torch.arange(5)))
-        >>> taught.logits.shape, [feature.shape for feature in taught.features]
+        >>> output = teacher.teach(Batch((torch.ones(5, 4),), torch.zeros(5), torch.arange(5)))
+        >>> output.logits.shape, [feature.shape for feature in output.features]
         (torch.Size([5, 3]), [torch.Size([5, 8])])
     """
 
@@ -88,7 +89,7 @@ class ModuleTeacher(Teacher):
         if taps and not isinstance(model, Program):
             raise UsageError(f"features {', '.join(taps)} were asked of a {type(model).__name__}; "
                              "only a program has named nodes: Program.capture(module, inputs)")
-        self._module = _tapped(model, taps) if isinstance(model, Program) else model.eval()
+        self._module = _tap_program(model, taps) if isinstance(model, Program) else model.eval()
         self._taps = len(taps)
         self._exits = exits_of(self._module) if exits is None else exits
         self.name = f"{type(self._module).__name__} {_digest(self._module)}"
@@ -97,7 +98,7 @@ class ModuleTeacher(Teacher):
         """Move the module, in place."""
         self._module.to(device)
 
-    def teach(self, batch: Batch) -> Taught:
+    def teach(self, batch: Batch) -> TeacherOutput:
         """The last output, and the features that were asked for.
 
         Raises:
@@ -111,20 +112,20 @@ class ModuleTeacher(Teacher):
                 f"{self._exits + 1}, one per exit and the final one last. Which of several heads "
                 "teaches is not guessed: wrap the teacher so that it returns that one alone, or "
                 "say ModuleTeacher(model, exits=...)")
-        return Taught(outputs[-1], outputs[:self._taps])
+        return TeacherOutput(outputs[-1], outputs[:self._taps])
 
 
-def _tapped(program: Program, taps: Sequence[str]) -> CapturedModule:
+def _tap_program(program: Program, taps: Sequence[str]) -> CapturedModule:
     nodes = {node.name for node in program.calls() if is_feature(node)}
     if missing := [name for name in taps if name not in nodes]:
         raise UsageError(f"the teacher has no node {', '.join(missing)} that computes a feature; "
                          f"it has {', '.join(sorted(nodes))}")
-    return tapped(program, taps)
+    return tap_features(program, taps)
 
 
 def _digest(module: nn.Module) -> str:
     """Of a module's structure, and of every tensor in its state."""
     structure = module.code if isinstance(module, CapturedModule) else repr(module)
     state = module.state_dict()
-    return digest_of(structure, *state, *(value for value in state.values()
-                                          if isinstance(value, Tensor)))
+    return compute_digest(structure, *state, *(value for value in state.values()
+                                               if isinstance(value, Tensor)))

@@ -12,9 +12,9 @@ from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits._balance import Equilibrium, in_equilibrium
-from edgewright.exits._config import EarlyExits
-from edgewright.exits._names import heads_owner
+from edgewright.exits._balance import Equilibrium, balance_gradients
+from edgewright.exits._config import EarlyExits, HeadTraining
+from edgewright.exits._names import name_heads_module
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
 from edgewright.graph import ops, refresh_shapes, set_argument
@@ -45,8 +45,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     too, which `edgewright.distill.Distillation` asks for with its ``self_weight``.
 
     Args:
-        program: With one output of logits (N, classes); pruned or not. One that is quantised gets
-            heads in floating point on what its layers read, and has to be frozen.
+        program: With one output of logits (N, classes); pruned or not. One that is quantized gets
+            heads in floating point on what its layers read, which alone are trained.
         task: Its data.
         config: How many exits, of which kind, and how they are trained.
         objective: What the training minimises; the label loss if left out.
@@ -55,11 +55,11 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
         progress: Shows the training's progress.
 
     Raises:
-        UsageError: The program is quantised and not frozen, has exits already, or a name in the
-            config is that of no place.
+        UsageError: The program is quantized and more than the heads is trained, it has exits
+            already, or a name in the config is that of no place.
         ModelError: It has not one output of logits (N, classes), fewer cuts than exits were asked
-            for, a named one that cannot feed a head, or, with ``auto``, none that promises to save
-            anything.
+            for, a named one that cannot feed a head, or, with ``auto``, none that is expected to
+            save anything.
 
     Example:
         >>> import torch
@@ -68,7 +68,7 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
         ...                             torch.nn.Linear(8, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
         >>> program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
-        ...                     EarlyExits(count=1, training=None))
+        ...                     EarlyExits(places=1, training=None))
         >>> [tuple(logits.shape) for logits in program.run(x)]
         [(32, 3), (32, 3)]
     """
@@ -77,23 +77,23 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     places = plan_exits(program, config).places
     check_program(program, task)
     if not places:
-        raise ModelError("no early exit promises to save more than it costs on this network; "
+        raise ModelError("no early exit is expected to save more than it costs on this network; "
                          "give their count or their places to have them anyway")
     attached = _attach(program, places, seed)
     if config.training is None:
         return attached
-    objective = Constrained(objective or LabelLoss(config.training.label_smoothing),
-                            (UntrainedHeads(),))
-    if config.backbone == "freeze":
+    training = config.training.settings
+    objective = Constrained(objective or LabelLoss(training.label_smoothing), (UntrainedHeads(),))
+    if isinstance(config.training, HeadTraining):
         module = attached.module()
         heads = attached.state_dict().keys() - program.state_dict().keys()
         network: nn.Module = _HeadsOnly(module, frozenset(heads))
-    elif config.balance == "equilibrium":
-        network = module = in_equilibrium(attached).module(train=True)
+    elif config.training.gradient_equilibrium:
+        network = module = balance_gradients(attached).module(train=True)
         objective = Equilibrium(objective)
     else:
         network = module = attached.module(train=True)
-    train(network, task, config.training, objective, seed=seed, checkpoint=checkpoint,
+    train(network, task, training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)
     return attached.with_state(module.state_dict())
 
@@ -142,9 +142,10 @@ class _HeadsOnly(nn.Module):
 
 
 def _check(program: Program, config: EarlyExits) -> None:
-    if program.is_quantized and config.backbone != "freeze":
-        raise UsageError("exits cannot be added to a quantised program; add them before "
-                         "quantising, or with backbone='freeze', which trains the heads alone")
+    if program.is_quantized and not isinstance(config.training, HeadTraining):
+        raise UsageError("exits cannot be added to a quantized program; add them before "
+                         "quantizing, or with training=HeadTraining(), which trains the heads "
+                         "alone")
     if program.exits:
         raise UsageError(f"the program has {program.exits} early exits already; give the program "
                          "from before that, and the count of all of them")
@@ -155,7 +156,7 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
     module = attached.graph_module
     final = outputs_of(attached)[0]
     cuts = {node.name: node for node in module.graph.nodes}
-    owner = heads_owner(module)
+    owner = name_heads_module(module)
     module.add_submodule(owner, nn.Module())
     logits = []
     with torch.random.fork_rng():
@@ -165,16 +166,16 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
             head = place.head.make()
             example = torch.zeros(2, *place.head.features.shape, dtype=cut.meta["val"].dtype)
             captured = Program.capture(head.to(example.dtype), example)
-            logits.append(_hang(module, cut, captured, f"{owner}.{index}"))
+            logits.append(_insert_head(module, cut, captured, f"{owner}.{index}"))
     set_outputs(module, (*logits, final))
     module.recompile()
     refresh_shapes(module)
     return Program(module, attached.example_inputs, exits=len(places))
 
 
-def _hang(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
+def _insert_head(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
     """A head's graph and its tensors, placed right behind the cut; its logits."""
-    module.add_submodule(name, _tensors_of(head.graph_module))
+    module.add_submodule(name, _copy_tensors(head.graph_module))
     twins = {node: cut for node in head.graph.nodes if node.op == "placeholder"}
     last = cut
     for node in head.graph.nodes:
@@ -187,7 +188,7 @@ def _hang(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
     return twins[outputs_of(head)[0]]
 
 
-def _tensors_of(module: nn.Module) -> nn.Module:
+def _copy_tensors(module: nn.Module) -> nn.Module:
     """A module of the same parameters and buffers, under the same names, that does nothing."""
     plain = nn.Module()
     for name, parameter in module.named_parameters(recurse=False):
@@ -195,5 +196,5 @@ def _tensors_of(module: nn.Module) -> nn.Module:
     for name, buffer in module.named_buffers(recurse=False):
         plain.register_buffer(name, buffer)
     for name, child in module.named_children():
-        plain.add_module(name, _tensors_of(child))
+        plain.add_module(name, _copy_tensors(child))
     return plain

@@ -16,7 +16,7 @@ from edgewright.training import Objective, WrappedObjective
 
 @final
 class Equilibrium(WrappedObjective):
-    """The sum over the exits of an objective that is their mean; for a network `in_equilibrium`.
+    """The sum over the exits of an objective that is their mean; for a network `balance_gradients`.
 
     Li et al. 2019, "Improved techniques for training adaptive deep networks", section 3.1
     (gradient equilibrium). Where the exit ``i`` of ``K`` hangs, the last one counted, the network
@@ -52,7 +52,7 @@ class Equilibrium(WrappedObjective):
         return self._objective.loss(outputs, batch) * len(outputs)
 
 
-def in_equilibrium(program: Program) -> Program:
+def balance_gradients(program: Program) -> Program:
     """A program that computes the same, whose gradients are scaled where its exits hang.
 
     It is there to be trained: the scaling has no tensors of its own, and is in no file.
@@ -67,29 +67,29 @@ def in_equilibrium(program: Program) -> Program:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
         >>> program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
-        ...                     EarlyExits(count=1, training=None))
-        >>> balanced = in_equilibrium(program)
+        ...                     EarlyExits(places=1, training=None))
+        >>> balanced = balance_gradients(program)
         >>> all(map(torch.equal, balanced.run(x), program.run(x)))
         True
     """
     balanced = program.copy()
     *early, final = outputs_of(balanced)
     trunk = ancestors([final])
-    for index, cut in enumerate([_junction(logits, trunk) for logits in early]):
+    for index, cut in enumerate([_find_junction(logits, trunk) for logits in early]):
         to_come = len(early) - index
         readers = list(cut.users)
-        _scale(cut, [user for user in readers if user in trunk], to_come / (to_come + 1))
-        _scale(cut, [user for user in readers if user not in trunk], 1 / (to_come + 1))
+        _scale_readers(cut, [user for user in readers if user in trunk], to_come / (to_come + 1))
+        _scale_readers(cut, [user for user in readers if user not in trunk], 1 / (to_come + 1))
     balanced.graph_module.recompile()
     return balanced
 
 
-def scaled_gradient(x: Tensor, factor: float) -> Tensor:
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """The tensor itself, whose gradient is ``factor`` times that of what is returned.
 
     Example:
         >>> x = torch.ones(2, requires_grad=True)
-        >>> scaled_gradient(x, 0.25).sum().backward()
+        >>> scale_gradient(x, 0.25).sum().backward()
         >>> x.grad
         tensor([0.2500, 0.2500])
     """
@@ -109,16 +109,16 @@ class _ScaledGradient(torch.autograd.Function):
         return gradient * ctx.factor, None
 
 
-def _scale(cut: Node, readers: list[Node], factor: float) -> None:
+def _scale_readers(cut: Node, readers: list[Node], factor: float) -> None:
     """Let readers of a tensor hand back so much of their gradient."""
     with cut.graph.inserting_after(cut):
-        scaled = cut.graph.call_function(scaled_gradient, (cut, factor))
+        scaled = cut.graph.call_function(scale_gradient, (cut, factor))
     scaled.meta["val"] = cut.meta["val"]
     for reader in readers:
         reader.replace_input_with(cut, scaled)
 
 
-def _junction(logits: Node, trunk: set[Node]) -> Node:
+def _find_junction(logits: Node, trunk: set[Node]) -> Node:
     """Where a head hangs: the one tensor of the network that it reads."""
     head = ancestors([logits]) - trunk
     return next(source for node in head for source in node.all_input_nodes if source in trunk)

@@ -20,12 +20,12 @@ from edgewright.core import (
     format_count,
 )
 from edgewright.errors import DataError, UsageError
-from edgewright.exits._answers import Answers, Floats, Logits, Targets, answers_of
-from edgewright.exits._config import DEFAULT_POINT, EarlyExits
+from edgewright.exits._config import ExitCalibration
 from edgewright.exits._gate import fit_gate
+from edgewright.exits._predictions import ExitPredictions, Floats, Logits, Targets, predict_exits
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import cheapest_within, threshold_path
+from edgewright.exits._thresholds import find_cheapest_within, find_threshold_path
 from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50
@@ -37,7 +37,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibratedPoint:
     """An operating point, and what it does on the split it was calibrated on.
 
     Attributes:
@@ -47,7 +47,7 @@ class Calibration:
         mean_macs: Multiply-accumulates a sample, on average.
         samples_needed: Where a guarantee was asked for and no sample could be let out, about how
             many samples would do; None otherwise, and where the losses seen are too large for it.
-        steps: Thresholds on the way from nobody leaving early to everybody, of which the point's
+        steps: Thresholds on the way from no early exits taken to all of them, of which the point's
             are one step, evenly spread in cost on the split.
         words: All this in one line.
     """
@@ -62,21 +62,22 @@ class Calibration:
 
 
 def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int],
-                    config: EarlyExits, *, split: str = "val",
-                    seed: int = 0) -> tuple[Calibration, ...]:
+                    config: ExitCalibration, *, split: str = "val",
+                    seed: int = 0) -> tuple[CalibratedPoint, ...]:
     """Choose when samples leave, from what every exit of the real file says of a split.
 
     Each early exit gets its temperature (and its gate); then thresholds are lowered along one path
-    (`threshold_path`). Without ``config.confidence`` the cheapest point within the drop allowed on
-    this split is taken. With it, a quarter of the samples, drawn by the seed, serves to find all of
-    that, and the rest to test the path (`certify`) and to take the calibration errors on: with that
-    probability the loss on data like these is at most the drop. It holds for each point by itself.
+    (`find_threshold_path`). Without ``config.confidence_level`` the cheapest point within the drop
+    allowed on this split is taken. With it, a quarter of the samples, drawn by the seed, serves to
+    find all of that, and the rest to test the path (`certify`) and to take the calibration errors
+    on: with that probability the loss on data like these is at most the drop. It holds for each
+    point by itself.
 
     Args:
         logits: One array (N, classes) per exit, the last included.
         targets: Class indices (N,).
         segment_macs: Multiply-accumulates of each segment.
-        config: Policy, confidence, drops.
+        config: Policy, confidence level, drops.
         split: Name of the split, for the record.
         seed: Divides the samples, where a guarantee is asked for.
 
@@ -91,7 +92,7 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
     Example:
         >>> targets = np.arange(100) % 2
         >>> sure = np.eye(2)[targets]
-        >>> found, = calibrate_exits([sure, sure], targets, [10, 90], EarlyExits(count=1))
+        >>> found, = calibrate_exits([sure, sure], targets, [10, 90], ExitCalibration())
         >>> found.point.calibrated.shares, found.mean_macs
         ((1.0, 0.0), 10.0)
     """
@@ -101,8 +102,8 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
         raise UsageError("patience waits for two exits in a row that agree, and this file has one "
                          "early exit; take more exits or another policy")
     fitted = _fit(logits, targets, segment_macs, config, seed)
-    return tuple(_calibration(fitted, name, drop, config, split) for name, drop
-                 in {DEFAULT_POINT: config.max_drop, **config.points}.items())
+    return tuple(_calibrate_point(fitted, name, drop, config, split) for name, drop
+                 in config.drops.items())
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class _Fitted:
     """What all operating points have in common; the rules' thresholds are still to be chosen."""
 
     rules: tuple[ExitRule, ...]
-    answers: Answers
+    predictions: ExitPredictions
     path: Floats
     judged: Rows
     reached_macs: Floats
@@ -119,33 +120,35 @@ class _Fitted:
     steps: tuple[tuple[float, ...], ...]
 
 
-def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: EarlyExits,
+def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: ExitCalibration,
          seed: int) -> _Fitted:
-    rows, judged = _parts(len(targets), config, seed)
-    rules = _rules([values[rows] for values in logits], targets[rows], config.policy)
-    answers = answers_of(logits, targets, rules, config.policy)
-    path = threshold_path(answers.of(rows), segment_macs, streaks=config.policy == "patience")
+    rows, judged = _split_rows(len(targets), config, seed)
+    rules = _fit_rules([values[rows] for values in logits], targets[rows], config.policy)
+    predictions = predict_exits(logits, targets, rules, config.policy)
+    path = find_threshold_path(predictions.of(rows), segment_macs,
+                               streaks=config.policy == "patience")
 
     def errors(temperatures: Sequence[float]) -> tuple[float, ...]:
         return tuple(expected_calibration_error(values[judged], targets[judged], temperature)
                      for values, temperature in zip(logits[:-1], temperatures, strict=True))
 
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
-    return _Fitted(rules, answers, path, judged, reached_macs,
+    return _Fitted(rules, predictions, path, judged, reached_macs,
                    (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
-                   _deciles(logits, rules), _spread(answers, path, reached_macs))
+                   _confidence_deciles(logits, rules),
+                   _spread_steps(predictions, path, reached_macs))
 
 
-def _parts(count: int, config: EarlyExits, seed: int) -> tuple[Rows, Rows]:
-    """The samples to fit on, and those to judge by: all for both, where nothing is promised."""
-    if config.confidence is None:
+def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
+    """The samples to fit on, and those to judge by: all for both, where nothing is guaranteed."""
+    if config.confidence_level is None:
         return np.arange(count), np.arange(count)
     drawn = np.random.default_rng(seed).permutation(count)
     fitted = round(_FITTED_SHARE * count)
     return drawn[:fitted], drawn[fitted:]
 
 
-def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
+def _fit_rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
     """Temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
@@ -159,29 +162,30 @@ def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, 
     return tuple(rules)
 
 
-def _deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
+def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
     if not rules:
         return ()
     sure = confidence(logits[0], rules[0].temperature)
     return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
 
 
-def _spread(answers: Answers, path: Floats, reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
+def _spread_steps(predictions: ExitPredictions, path: Floats,
+                  reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
     """Some steps of a path, about as far from each other in mean cost."""
-    costs = np.array([reached_macs[answers.left_at(thresholds)].mean() for thresholds in path])
+    costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
     return tuple(tuple(thresholds) for thresholds in path[chosen].tolist())
 
 
-def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
-                 split: str) -> Calibration:
-    answers = fitted.answers
+def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibration,
+                     split: str) -> CalibratedPoint:
+    predictions = fitted.predictions
     thresholds, certificate = _choose(fitted, drop, config)
-    left_at = answers.left_at(thresholds)
-    shares = np.bincount(left_at, minlength=len(answers.correct)) / len(left_at)
+    left_at = predictions.left_at(thresholds)
+    shares = np.bincount(left_at, minlength=len(predictions.correct)) / len(left_at)
     point = OperatingPoint(
-        name=name, path=tuple(range(len(answers.correct))), policy=config.policy,
+        name=name, path=tuple(range(len(predictions.correct))), policy=config.policy,
         rules=tuple(rule.replace(threshold=float(threshold))
                     for rule, threshold in zip(fitted.rules, thresholds, strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
@@ -191,38 +195,39 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
             epsilon=drop, delta=_delta(config), samples=certificate.samples, split=split,
             p_value=certificate.p_value))
     accuracy, full_accuracy = (float(hits.mean()) for hits
-                               in (answers.hits(thresholds), answers.correct[-1]))
+                               in (predictions.hits(thresholds), predictions.correct[-1]))
     mean_macs = float(fitted.reached_macs[left_at].mean())
-    words = (f"{name}: {_words_on_leaving(point)}; accuracy {accuracy:.2%} against "
+    words = (f"{name}: {_describe_leaving(point)}; accuracy {accuracy:.2%} against "
              f"{full_accuracy:.2%}, {format_count(mean_macs)} MACs on average"
-             f"{_words_on_certainty(point, certificate)}")
-    return Calibration(point, accuracy, full_accuracy, mean_macs,
-                       certificate.samples_needed if certificate else None, fitted.steps, words)
+             f"{_describe_guarantee(point, certificate)}")
+    return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
+                           certificate.samples_needed if certificate else None, fitted.steps, words)
 
 
-def _choose(fitted: _Fitted, drop: float, config: EarlyExits) -> tuple[Floats, Certificate | None]:
-    if config.confidence is None:
-        return cheapest_within(fitted.answers, fitted.path, drop), None
-    certificate = certify(fitted.answers.of(fitted.judged), fitted.path, drop, _delta(config))
+def _choose(fitted: _Fitted, drop: float,
+            config: ExitCalibration) -> tuple[Floats, Certificate | None]:
+    if config.confidence_level is None:
+        return find_cheapest_within(fitted.predictions, fitted.path, drop), None
+    certificate = certify(fitted.predictions.of(fitted.judged), fitted.path, drop, _delta(config))
     needed = certificate.samples_needed
     if needed is not None:  # of the whole split, of which a part is spent on fitting
         certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - _FITTED_SHARE)))
     return fitted.path[certificate.step], certificate
 
 
-def _delta(config: EarlyExits) -> float:
-    return round(1 - (config.confidence or 0), 12)
+def _delta(config: ExitCalibration) -> float:
+    return round(1 - (config.confidence_level or 0), 12)
 
 
-def _words_on_leaving(point: OperatingPoint) -> str:
+def _describe_leaving(point: OperatingPoint) -> str:
     shares = point.calibrated.shares[:-1] if point.calibrated else ()
     if not any(shares):
-        return "nobody leaves early"
+        return "no early exits taken"
     parts = [f"{share:.1%} at exit {index}" for index, share in enumerate(shares, 1)]
     return f"{', '.join(parts)} leave early"
 
 
-def _words_on_certainty(point: OperatingPoint, certificate: Certificate | None) -> str:
+def _describe_guarantee(point: OperatingPoint, certificate: Certificate | None) -> str:
     known = point.guarantee
     if known is None or certificate is None or not point.rules:
         return ""

@@ -22,7 +22,7 @@ def remove_exits(program: Program) -> Program:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
         >>> program = add_exits(Program.capture(model, x), Task((x, y), test=(x, y)),
-        ...                     EarlyExits(count=1, training=None))
+        ...                     EarlyExits(places=1, training=None))
         >>> plain = remove_exits(program)
         >>> plain.exits, bool(torch.equal(plain.run(x), program.run(x)[-1]))
         (0, True)

@@ -1,4 +1,4 @@
-"""Heads: the few layers from a tensor inside a network to an exit's logits."""
+"""Built-in heads: the few layers from a tensor inside a network to an exit's logits."""
 
 from __future__ import annotations
 
@@ -12,51 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewright.exits._features import Features
+
 HeadKind = Literal["pooled", "convolutional", "token", "temporal"]
 
-_PREFERRED: Final[tuple[HeadKind, ...]] = ("temporal", "token", "convolutional", "pooled")
-_LIGHT_MACS: Final = 0.02  # share of the network's that a head may take unasked
-_LIGHT_PARAMETERS: Final = 0.05
-_FEW_PLACES: Final = 4  # a side
 _KERNEL: Final = 3
 _CONVOLUTIONS: Final[dict[int, type[nn.Conv1d | nn.Conv2d]]] = {2: nn.Conv1d, 3: nn.Conv2d}
 _POOLINGS: Final[dict[int, Callable[[Tensor, Any], Tensor]]] = {
     1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d,
 }  # by the number of places; ONNX has none for volumes, of which the whole mean is taken
-_MOST_PLACES: Final = 3
 
 
 @dataclass(frozen=True)
-class Features:
-    """The tensor that a head reads.
-
-    Attributes:
-        shape: Of one sample: (width,), (channels, places...), or (places..., channels).
-        channels_last: Whether the channels are the last dimension, as linear layers and layer
-            norms read them.
-
-    Example:
-        >>> Features((16, 8, 8), channels_last=False).channels
-        16
-    """
-
-    shape: tuple[int, ...]
-    channels_last: bool
-
-    @property
-    def channels(self) -> int:
-        """Size of the dimension that is no place."""
-        return self.shape[-1] if self.channels_last else self.shape[0]
-
-    @property
-    def places(self) -> tuple[int, ...]:
-        """Sizes of space, of time, or of the tokens."""
-        return self.shape[:-1] if self.channels_last else self.shape[1:]
-
-
-@dataclass(frozen=True)
-class Head:
-    """What computes an exit's logits.
+class LayerHead:
+    """What computes an exit's logits: the built-in kinds of heads, for one tensor.
 
     Attributes:
         kind: One that fits the tensor.
@@ -66,7 +35,7 @@ class Head:
         halvings: Convolutions of stride two that a convolutional head has.
 
     Example:
-        >>> pooled = Head("pooled", Features((16, 8, 8), channels_last=False), 10, pool=2)
+        >>> pooled = LayerHead("pooled", Features((16, 8, 8), channels_last=False), 10, pool=2)
         >>> pooled.macs, pooled.parameters
         (640, 650)
     """
@@ -74,7 +43,7 @@ class Head:
     kind: HeadKind
     features: Features
     classes: int
-    pool: int
+    pool: int = 2
     halvings: int = 0
 
     @property
@@ -93,7 +62,7 @@ class Head:
         """A module with fresh weights, from (N, *shape) to logits (N, classes).
 
         Example:
-            >>> head = Head("token", Features((5, 8), channels_last=True), 3, pool=2).make()
+            >>> head = LayerHead("token", Features((5, 8), channels_last=True), 3, pool=2).make()
             >>> head(torch.zeros(2, 5, 8)).shape
             torch.Size([2, 3])
         """
@@ -110,7 +79,7 @@ class Head:
 
     @property
     def width(self) -> int:
-        """Numbers a sample that the linear layer reads."""
+        """Numbers per sample that the linear layer reads."""
         channels = self.scales[-1].channels
         if self.kind == "temporal":
             return 2 * channels
@@ -132,73 +101,18 @@ class Head:
             yield after, before.channels * (window + after.channels)
 
 
-def choose_head(wanted: Literal["auto"] | HeadKind, features: Features, classes: int, pool: int,
-                network: tuple[int, int]) -> Head:
-    """The head that fits a tensor, or the one that is wanted.
-
-    Args:
-        wanted: A kind, or ``auto`` for the one that fits.
-        features: The tensor.
-        classes: Of the logits.
-        pool: Side of a pooling head's grid.
-        network: Its multiply-accumulates and its parameters. A convolutional head is chosen where
-            it takes little of both, and halves the tensor as often as it does so.
-
-    Example:
-        >>> head = choose_head("auto", Features((16, 8, 8), False), 10, 2, (10**6, 10**5))
-        >>> head.kind, head.halvings
-        ('convolutional', 1)
-    """
-    kind = wanted if wanted != "auto" else next(
-        kind for kind in _PREFERRED if not misfit(kind, features))
-    if kind != "convolutional" or misfit(kind, features):
-        return Head(kind, features, classes, pool)
-    heads = [Head(kind, features, classes, pool, halvings)
-             for halvings in range(_halvings(min(features.places)), 0, -1)]
-    light = (head for head in heads if head.macs <= _LIGHT_MACS * network[0]
-             and head.parameters <= _LIGHT_PARAMETERS * network[1])
-    return next(light, Head("pooled", features, classes, pool) if wanted == "auto" else heads[-1])
-
-
-def _halvings(side: int) -> int:
-    """How often to halve until a few places are left; once at least."""
-    return max(1, math.ceil(math.log2(side / _FEW_PLACES)))
-
-
-def misfit(kind: HeadKind, features: Features) -> str:
-    """Why a tensor cannot feed a head of a kind, in words; empty where it can.
-
-    Example:
-        >>> misfit("temporal", Features((16, 8, 8), channels_last=False))
-        'a temporal head reads (N, channels, time), its shape is (N, 16, 8, 8)'
-    """
-    reads = {"pooled": "(N, width), or channels and places", "token": "(N, tokens..., channels)",
-             "convolutional": "(N, channels, time) or (N, channels, height, width)",
-             "temporal": "(N, channels, time)"}
-    places = len(features.places)
-    fits = {"pooled": places <= _MOST_PLACES,
-            "convolutional": not features.channels_last and places + 1 in _CONVOLUTIONS,
-            "token": features.channels_last and places > 0,
-            "temporal": not features.channels_last and places == 1}
-    if fits[kind]:
-        return ""
-    last = ", channels last" if features.channels_last and places else ""
-    return (f"a {kind} head reads {reads[kind]}, its shape is "
-            f"(N, {', '.join(map(str, features.shape))}){last}")
-
-
 @final
 class _Pooled(nn.Linear):
     """Means over the cells of a grid, or over all tokens; then a linear layer."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: LayerHead) -> None:
         super().__init__(head.width, head.classes)
         self._grid = head.grid
         self._tokens = (list(range(1, len(head.features.shape))) if head.features.channels_last
                         else [])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.mean(self._tokens) if self._tokens else _pooled(x, self._grid)
+        x = x.mean(self._tokens) if self._tokens else _pool_to_grid(x, self._grid)
         return super().forward(x)
 
 
@@ -211,14 +125,14 @@ class _Convolutional(nn.Linear):
     4).
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: LayerHead) -> None:
         super().__init__(head.width, head.classes)
         self._grid = head.grid
         self.convolutions = nn.Sequential(*(layer for before, after in pairwise(head.scales)
                                             for layer in _separable(before, after)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_pooled(self.convolutions(x), self._grid))
+        return super().forward(_pool_to_grid(self.convolutions(x), self._grid))
 
 
 def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
@@ -239,7 +153,7 @@ class _Token(nn.Linear):
     Which token stands for the class, if one does, cannot be read off a graph.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: LayerHead) -> None:
         super().__init__(head.width, head.classes)
         self.norm = nn.LayerNorm(head.features.channels)
         self._tokens = list(range(1, len(head.features.shape)))
@@ -258,7 +172,7 @@ class _Temporal(nn.Linear):
 
     _FLOOR: Final = 1e-5
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: LayerHead) -> None:
         super().__init__(head.width, head.classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -266,12 +180,12 @@ class _Temporal(nn.Linear):
         return super().forward(torch.cat([x.mean(2), deviations], dim=1))
 
 
-_MODULES: Final[dict[HeadKind, Callable[[Head], nn.Module]]] = {
+_MODULES: Final[dict[HeadKind, Callable[[LayerHead], nn.Module]]] = {
     "pooled": _Pooled, "convolutional": _Convolutional, "token": _Token, "temporal": _Temporal,
 }
 
 
-def _pooled(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+def _pool_to_grid(x: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Means over the cells of a grid, (N, channels * cells)."""
     if len(grid) in _POOLINGS:
         return _POOLINGS[len(grid)](x, grid).flatten(1)

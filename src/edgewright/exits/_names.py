@@ -9,24 +9,24 @@ import torch
 from torch import nn
 
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._places import exit_places, named_places
+from edgewright.exits._places import find_exit_places, find_named_places
 from edgewright.program import Program
 
 _OWNER: Final = "exits"
 
 
-def heads_owner(module: nn.Module) -> str:
+def name_heads_module(module: nn.Module) -> str:
     """The submodule that will hold the heads: ``exits``, numbered where the model has one.
 
     Example:
-        >>> heads_owner(nn.Module()), heads_owner(nn.ModuleDict({"exits": nn.ReLU()}))
+        >>> name_heads_module(nn.Module()), name_heads_module(nn.ModuleDict({"exits": nn.ReLU()}))
         ('exits', 'exits_1')
     """
     names = chain((_OWNER,), (f"{_OWNER}_{number}" for number in count(1)))
     return next(name for name in names if not hasattr(module, name))
 
 
-def head_tensors(program: Program, config: EarlyExits) -> frozenset[str]:
+def list_head_tensors(program: Program, config: EarlyExits) -> frozenset[str]:
     """Names that the tensors of heads can get: of any exit of the config, hung on any place.
 
     Args:
@@ -36,12 +36,12 @@ def head_tensors(program: Program, config: EarlyExits) -> frozenset[str]:
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> program = Program.capture(model, torch.zeros(1, 4))
-        >>> sorted(head_tensors(program, EarlyExits(count=1)))
+        >>> sorted(list_head_tensors(program, EarlyExits(places=1)))
         ['exits.0.bias', 'exits.0.weight']
     """
-    places = named_places(program, config) if config.at else exit_places(program, config)
+    places = (find_named_places if config.names else find_exit_places)(program, config)
     with torch.device("meta"):
         leaves = {name for place in places for name in place.head.make().state_dict()}
-    most = len(places) if config.count == "auto" else config.count
-    owner = heads_owner(program.graph_module)
+    most = len(places) if config.count is None else config.count
+    owner = name_heads_module(program.graph_module)
     return frozenset(f"{owner}.{index}.{leaf}" for index in range(most) for leaf in leaves)

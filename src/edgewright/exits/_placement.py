@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits._config import EarlyExits
+from edgewright.exits._config import EarlyExits, ExitCostModel
 from edgewright.exits._places import (
     ExitPlace,
-    exit_places,
-    named_places,
-    near_names,
-    possible_exits,
+    count_possible_exits,
+    find_exit_places,
+    find_named_places,
+    list_near_names,
 )
 from edgewright.program import Program
 
@@ -55,14 +55,14 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
 
         E = sum_i (1 - p(c_(i-1))) (c_i - c_(i-1) + h_i + o)  +  (1 - p(c_k)) (1 - c_k)
 
-    with ``c_0 = p(c_0) = 0``: whoever has not left computes the next part and its head. A term
-    depends on two exits in a row alone, so the best chain of each length is found exactly, by
+    with ``c_0 = p(c_0) = 0``: a sample that has not left computes the next part and its head. A
+    term depends on two exits in a row alone, so the best chain of each length is found exactly, by
     dynamic programming; ``auto`` takes the cheapest of all lengths, the shortest of equals.
 
     What share can leave is known only once the exits are trained. Until then it is *modelled*:
-    ``p(c) = c ** promise``. With a ``promise`` of 1 and heads that cost nothing, a given number
-    of exits lies at equal shares of the work, the usual rule. Measured shares take the model's
-    place where they are given. Patience gets two exits where one would do, or none.
+    ``p(c) = c ** exit_rate_exponent``. With an exponent of 1 and heads that cost nothing, a
+    given number of exits lies at equal shares of the work, the usual rule. Measured shares take the
+    model's place where they are given. Patience gets two exits where one would do, or none.
 
     Args:
         program: With one output of logits (N, classes).
@@ -71,22 +71,21 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     Raises:
         ModelError: There are fewer places than exits, a named tensor cannot feed a head, or the
             program has another output.
-        UsageError: A name in ``at`` or ``shares`` is that of no place, or a share falls along the
-            network.
+        UsageError: A name in ``places`` or ``exit_rates`` is that of no place, or a rate falls
+            along the network.
 
     Example:
         >>> import torch
         >>> layers = [torch.nn.Linear(64, 64), torch.nn.ReLU()] * 8
         >>> program = Program.capture(torch.nn.Sequential(*layers, torch.nn.Linear(64, 2)),
         ...                           torch.zeros(1, 64))
-        >>> plan = plan_exits(program, EarlyExits(count=1))
+        >>> plan = plan_exits(program, EarlyExits(places=1))
         >>> plan.places[0].macs / plan.macs, round(plan.mean_macs / plan.macs, 2)
         (0.49..., 0.8)
     """
     config = config or EarlyExits()
-    places = named_places(program, config) if config.at else exit_places(program, config)
-    count: int | None = len(config.at) if config.at else (
-        None if config.count == "auto" else config.count)
+    places = (find_named_places if config.names else find_exit_places)(program, config)
+    count = config.count
     if count is not None and len(places) < count:
         raise ModelError(f"{count} early exits were asked for, but the graph has "
                          f"{len(places)} places where a single tensor lives and a head fits; "
@@ -94,10 +93,11 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     total = program.costs().macs
     depths = np.array([place.macs / total for place in places])
     heads = np.array([place.head.macs / total for place in places])
-    shares = leaving_shares(program, depths, config)
-    found = cheapest_chain(depths, heads + config.overhead, shares, count)
-    if len(found.chosen) == 1 and config.policy == "patience":  # it waits for two that agree
-        found = (cheapest_chain(depths, heads + config.overhead, shares, 2) if len(places) > 1
+    overhead = config.cost_model.overhead
+    rates = model_exit_rates(program, depths, config.cost_model)
+    found = find_cheapest_chain(depths, heads + overhead, rates, count)
+    if len(found.chosen) == 1 and config.calibration.policy == "patience":  # waits for two
+        found = (find_cheapest_chain(depths, heads + overhead, rates, 2) if len(places) > 1
                  else Chain((), 1.0))
     return ExitPlan(tuple(places[index] for index in found.chosen), found.cost * total, total)
 
@@ -107,28 +107,28 @@ def limit_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None
 
     Raises:
         ModelError: A named tensor cannot feed a head.
-        UsageError: A name in ``at`` or ``shares`` is that of no place, or a share falls along the
-            network.
+        UsageError: A name in ``places`` or ``exit_rates`` is that of no place, or a rate falls
+            along the network.
 
     Example:
         >>> import torch
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
-        >>> limit_exits(program, EarlyExits(count=2))
+        >>> limit_exits(program, EarlyExits(places=2))
         (None, '0 of 2 early exits: the graph has no place for more')
     """
-    places = possible_exits(program)
-    if config.at or (config.count == "auto" and places):
+    places = count_possible_exits(program)
+    if config.names or (config.count is None and places):
         return ((config, "") if plan_exits(program, config).places else
-                (None, "early exits left out: none promises to save more than it costs"))
-    if config.count == "auto":
+                (None, "early exits left out: none is expected to save more than it costs"))
+    if config.count is None:
         return None, "early exits left out: the graph has no place for one"
     if places >= config.count:
         return config, ""
     note = f"{places} of {config.count} early exits: the graph has no place for more"
-    return config.replace(count=places) if places else None, note
+    return config.replace(places=places) if places else None, note
 
 
-def leaving_shares(program: Program, depths: Vector, config: EarlyExits) -> Vector:
+def model_exit_rates(program: Program, depths: Vector, cost_model: ExitCostModel) -> Vector:
     """The share of the samples that can leave by each depth, modelled or measured.
 
     Measured shares are joined by straight lines, from (0, 0) and to (1, 1).
@@ -136,25 +136,26 @@ def leaving_shares(program: Program, depths: Vector, config: EarlyExits) -> Vect
     Raises:
         UsageError: A measured share is of no place, or smaller than one before it.
     """
-    if not config.shares:
-        return np.asarray(depths ** config.promise, dtype=np.float64)
-    places = {place.name: place for place in exit_places(program)}
-    for name in config.shares:
+    if not cost_model.exit_rates:
+        return np.asarray(depths ** cost_model.exit_rate_exponent, dtype=np.float64)
+    places = {place.name: place for place in find_exit_places(program)}
+    for name in cost_model.exit_rates:
         if name not in places:
-            raise UsageError(f"shares[{name!r}] is of no place for an exit; "
-                             f"{near_names(name, places)}")
+            raise UsageError(f"exit_rates[{name!r}] is of no place for an exit; "
+                             f"{list_near_names(name, places)}")
     total = program.costs().macs
-    known = sorted((places[name].macs / total, share) for name, share in config.shares.items())
+    known = sorted((places[name].macs / total, share)
+                   for name, share in cost_model.exit_rates.items())
     shares = [0.0, *(share for _, share in known), 1.0]
     if shares != sorted(shares):
         listed = ", ".join(f"{share:g}" for share in shares[1:-1])
-        raise UsageError(f"shares fall along the network: {listed}; each is of all samples that "
-                         "can leave by there, and so no smaller than the one before")
+        raise UsageError(f"exit_rates fall along the network: {listed}; each is of all samples "
+                         "that can leave by there, and so no smaller than the one before")
     return np.interp(depths, [0.0, *(depth for depth, _ in known), 1.0], shares)
 
 
-def cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Vector,
-                   leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
+def find_cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Vector,
+                        leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
     """The places, in order, with the least expected cost; see `plan_exits` for the equation.
 
     Args:
@@ -167,9 +168,9 @@ def cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Ve
         UsageError: There are fewer places.
 
     Example:
-        >>> cheapest_chain([0.25, 0.5, 0.75], [0.0] * 3, [0.25, 0.5, 0.75], 1)
+        >>> find_cheapest_chain([0.25, 0.5, 0.75], [0.0] * 3, [0.25, 0.5, 0.75], 1)
         Chain(chosen=(1,), cost=0.75)
-        >>> cheapest_chain([0.25, 0.5, 0.75], [0.3] * 3, [0.25, 0.5, 0.75])
+        >>> find_cheapest_chain([0.25, 0.5, 0.75], [0.3] * 3, [0.25, 0.5, 0.75])
         Chain(chosen=(), cost=1.0)
     """
     if count is not None and count > len(depths):

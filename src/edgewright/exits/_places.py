@@ -12,7 +12,8 @@ from torch.fx import Node
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
-from edgewright.exits._heads import Features, Head, choose_head, misfit
+from edgewright.exits._features import Features, NetworkSize
+from edgewright.exits._head_designs import Head
 from edgewright.graph import count_macs, memory_of, ops, shape_of, writes
 from edgewright.program import Program, find_cuts, outputs_of
 
@@ -34,7 +35,7 @@ class ExitPlace:
     head: Head
 
 
-def exit_places(program: Program, config: EarlyExits | None = None) -> tuple[ExitPlace, ...]:
+def find_exit_places(program: Program, config: EarlyExits | None = None) -> tuple[ExitPlace, ...]:
     """Every cut that an exit can hang on, in order.
 
     That is a call after which its result is the only tensor alive, which the next layer reads as
@@ -51,42 +52,42 @@ def exit_places(program: Program, config: EarlyExits | None = None) -> tuple[Exi
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
-        >>> place, = exit_places(Program.capture(model, torch.zeros(1, 4)))
+        >>> place, = find_exit_places(Program.capture(model, torch.zeros(1, 4)))
         >>> place.name, place.macs, place.head.kind, place.head.macs
         ('relu', 32, 'pooled', 24)
     """
     config = config or EarlyExits()
-    return tuple(place for cut, place in _judged(program, config).items()
+    return tuple(place for cut, place in _inspect_cuts(program, config).items()
                  if isinstance(place, ExitPlace))
 
 
-def named_places(program: Program, config: EarlyExits) -> tuple[ExitPlace, ...]:
-    """The places that ``config.at`` names, in the graph's order.
+def find_named_places(program: Program, config: EarlyExits) -> tuple[ExitPlace, ...]:
+    """The places that ``config.places`` names, in the graph's order.
 
     Raises:
         UsageError: A name is that of no cut; near names are listed.
         ModelError: The tensor there cannot feed a head, and why.
     """
-    judged = _judged(program, config)
-    usable = [name for name, place in judged.items() if isinstance(place, ExitPlace)]
-    for name in config.at:
-        found = judged.get(name)
+    cuts = _inspect_cuts(program, config)
+    usable = [name for name, place in cuts.items() if isinstance(place, ExitPlace)]
+    for name in config.names:
+        found = cuts.get(name)
         if found is None:
-            raise UsageError(f"at={name!r} is no cut of the graph, where a single tensor lives; "
-                             f"{near_names(name, usable)}")
+            raise UsageError(f"places: {name!r} is no cut of the graph, where a single tensor "
+                             f"lives; {list_near_names(name, usable)}")
         if isinstance(found, str):
             raise ModelError(f"the tensor {name} cannot feed an exit: {found}; "
-                             f"{near_names(name, usable)}")
-    return tuple(place for name, place in judged.items()
-                 if name in config.at and isinstance(place, ExitPlace))
+                             f"{list_near_names(name, usable)}")
+    return tuple(place for name, place in cuts.items()
+                 if name in config.names and isinstance(place, ExitPlace))
 
 
-def possible_exits(program: Program) -> int:
+def count_possible_exits(program: Program) -> int:
     """How many early exits a program has places for; none without one output of logits."""
-    return len(exit_places(program)) if _returns_logits(program) else 0
+    return len(find_exit_places(program)) if _returns_logits(program) else 0
 
 
-def near_names(name: str, known: Iterable[str]) -> str:
+def list_near_names(name: str, known: Iterable[str]) -> str:
     """Names of places like a wrong one, or all of them, in words."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
@@ -99,35 +100,37 @@ def _returns_logits(program: Program) -> bool:
     return len(outputs) == 1 and len(shape_of(outputs[0])) == 2
 
 
-def _judged(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
+def _inspect_cuts(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
     """Every cut by its name, in order: the place it is, or why it is none."""
     if not _returns_logits(program):
         shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
                          f"{shapes} for one sample")
     writers = {memory_of(node): node for node in program.calls() if writes(node)}
-    classes, spent = shape_of(outputs_of(program)[0])[-1], _macs_up_to(program)
+    classes, spent = shape_of(outputs_of(program)[0])[-1], _count_macs_up_to(program)
     total = max(spent.values())
-    network = total, program.costs().parameters
-    judged: dict[str, ExitPlace | str] = {}
+    network = NetworkSize(total, program.costs().parameters)
+    places: dict[str, ExitPlace | str] = {}
     for cut in find_cuts(program):
-        reason = _obstacle(cut, writers.get(memory_of(cut))) or _no_gain(spent[cut], total)
-        judged[cut.name] = reason or _place(cut, spent[cut], network, classes, config)
-    return judged
+        reason = (_find_obstacle(cut, writers.get(memory_of(cut)))
+                  or _explain_no_gain(spent[cut], total))
+        places[cut.name] = reason or _make_place(cut, spent[cut], network, classes, config)
+    return places
 
 
-def _place(cut: Node, macs: int, network: tuple[int, int], classes: int,
-           config: EarlyExits) -> ExitPlace | str:
+def _make_place(cut: Node, macs: int, network: NetworkSize, classes: int,
+                config: EarlyExits) -> ExitPlace | str:
     readers = {user.target for user in cut.users}
     shape = shape_of(cut)[1:]
     channels_last = len(shape) > 1 and readers.isdisjoint(
         ops.DIRECT_CONVOLUTIONS | ops.CHANNEL_NORMS)
     features = Features(shape, channels_last)
-    head = choose_head(config.head, features, classes, config.pool, network)
-    return misfit(head.kind, features) or ExitPlace(cut.name, macs, head)
+    if reason := config.head.misfit(features):
+        return reason
+    return ExitPlace(cut.name, macs, config.head.design(features, classes, network))
 
 
-def _obstacle(cut: Node, writer: Node | None) -> str:
+def _find_obstacle(cut: Node, writer: Node | None) -> str:
     """Why no head can read a cut's tensor; empty where one can.
 
     Args:
@@ -157,13 +160,13 @@ def _is_finished(cut: Node) -> bool:
         len(readers) > 1 and not ops.NORMS.isdisjoint(readers))
 
 
-def _no_gain(spent: int, total: int) -> str:
+def _explain_no_gain(spent: int, total: int) -> str:
     if spent == 0:
         return "nothing is computed before it"
     return "everything is computed by then" if spent == total else ""
 
 
-def _macs_up_to(program: Program) -> dict[Node, int]:
+def _count_macs_up_to(program: Program) -> dict[Node, int]:
     spent, total = {}, 0
     for node in program.calls():
         total += count_macs(node)

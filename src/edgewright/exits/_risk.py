@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
-from edgewright.exits._answers import Answers, Floats
+from edgewright.exits._predictions import ExitPredictions, Floats
 
 _NUISANCE: Final = 0.1  # of delta, spent on not knowing how often the exits disagree
 _MOST_SAMPLES: Final = 10**9
@@ -40,33 +40,34 @@ class Certificate:
     samples_needed: int | None
 
 
-def certify(answers: Answers, path: Floats, epsilon: float, delta: float) -> Certificate:
+def certify(predictions: ExitPredictions, path: Floats, epsilon: float,
+            delta: float) -> Certificate:
     """Find the loosest point of a path whose accuracy loss is below epsilon, by tests.
 
     Args:
-        answers: On samples that the path was not found on.
+        predictions: On samples that the path was not found on.
         path: Threshold vectors, (steps, early exits), the first of which is nobody leaving early.
         epsilon: Accuracy that may be lost against the full path, as a fraction above 0.
         delta: Chance that more is lost after all, over the draw of the samples.
 
     Example:
-        >>> answers = Answers(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
+        >>> predictions = ExitPredictions(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
         >>> path = np.array([[1000.0], [0.5]])
-        >>> certify(answers, path, 0.005, 0.1).step
+        >>> certify(predictions, path, 0.005, 0.1).step
         1
-        >>> certify(answers.of(np.arange(100)), path, 0.005, 0.1)
+        >>> certify(predictions.of(np.arange(100)), path, 0.005, 0.1)
         Certificate(step=0, p_value=0.0, samples=100, samples_needed=644)
     """
-    samples = answers.correct.shape[1]
+    samples = predictions.correct.shape[1]
     step, reached = 0, 0.0
     for thresholds in path[1:]:
-        found = p_value(*_counts(answers, thresholds), samples, epsilon, delta)
+        found = p_value(*_counts(predictions, thresholds), samples, epsilon, delta)
         if found > delta:
             break
         step, reached = step + 1, found
     needed = None
     if step == 0 and len(path) > 1:
-        needed = samples_needed(*_counts(answers, path[1]), samples, epsilon, delta)
+        needed = samples_needed(*_counts(predictions, path[1]), samples, epsilon, delta)
     return Certificate(step, reached, samples, needed)
 
 
@@ -82,7 +83,7 @@ def p_value(lost: int, gained: int, samples: int, epsilon: float, delta: float) 
     d > 1/2, or t is within 2 of what epsilon allows, the p-value is 1.
 
     Why not another: at 5,000 samples, epsilon 0.005 and delta 0.1, of points that truly lose
-    nothing while 6 % of the answers differ, this certifies 51 %; betting (Waudby-Smith & Ramdas
+    nothing while 6 % of the predictions differ, this certifies 51 %; betting (Waudby-Smith & Ramdas
     2024, predictable plug-in) 40 %; Hoeffding-Bentkus (Bates et al. 2021) none, since it takes D
     for as spread as its range allows. Nor does it depend on the order of the samples, as bets do.
 
@@ -141,8 +142,8 @@ def samples_needed(lost: int, gained: int, samples: int, epsilon: float,
     return high
 
 
-def _counts(answers: Answers, thresholds: Floats) -> tuple[int, int]:
-    losses = answers.losses(thresholds)
+def _counts(predictions: ExitPredictions, thresholds: Floats) -> tuple[int, int]:
+    losses = predictions.losses(thresholds)
     return int((losses > 0).sum()), int((losses < 0).sum())
 
 

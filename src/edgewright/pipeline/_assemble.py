@@ -119,7 +119,7 @@ class Assembly:
         draft = self.draft(results.program)
         if self.exits is None or not draft.manifest.points:
             return results, draft
-        draft = add_operating_points(draft, self.task, self.exits, self.seed, log)
+        draft = add_operating_points(draft, self.task, self.exits.calibration, self.seed, log)
         if takes_early_exits(draft.manifest.points):
             return results, draft
         log.note(UNUSED_EXITS)

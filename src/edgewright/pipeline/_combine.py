@@ -9,7 +9,7 @@ from typing import Final, final
 from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import NEVER, ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
 from edgewright.errors import UsageError
-from edgewright.exits import DEFAULT_POINT, EarlyExits
+from edgewright.exits import DEFAULT_POINT, ExitCalibration
 from edgewright.pipeline._evaluate import time_sessions
 from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
 from edgewright.pipeline._run_log import RunLog
@@ -21,7 +21,7 @@ _SAME: Final = ("runtime", "classes", "preprocessing")
 
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
-            config: EarlyExits | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
+            config: ExitCalibration | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
     """Join two models: the small one answers where it is confident, the large one the rest.
 
     Every exit of both is one of the cascade, the small one's last among them. How confident each
@@ -45,8 +45,10 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
         BundleError: One cannot be read.
 
     Example:
+        from edgewright.exits import ExitCalibration
+
         manifest = ew.cascade("runs/r20/model.edge", "runs/r56/model.edge", task, "both.edge",
-                              config=ew.EarlyExits(max_drop=0.005))
+                              config=ExitCalibration(max_drop=0.005))
     """
     first, second = read_bundle(small), read_bundle(large)
     _check_same({"small": first, "large": second})
@@ -57,7 +59,8 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
                            rules=(ExitRule(threshold=NEVER),) * (len(path) - 1))
     draft = pool.bundle(second, (point,), {"cascade": [first.manifest.recipe,
                                                        second.manifest.recipe]})
-    chosen = add_operating_points(draft, task, config or EarlyExits(), seed, RunLog(quiet=quiet))
+    chosen = add_operating_points(draft, task, config or ExitCalibration(), seed,
+                                  RunLog(quiet=quiet))
     session = Session(chosen)
     figures, manifest = evaluate_operating_points(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)

@@ -13,7 +13,13 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import Calibration, EarlyExits, answers_of, calibrate_exits, exit_curve
+from edgewright.exits import (
+    CalibratedPoint,
+    ExitCalibration,
+    calibrate_exits,
+    compute_exit_curve,
+    predict_exits,
+)
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import Session, evaluate
@@ -37,8 +43,8 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
 
 
-def choose_operating_points(session: Session, split: Split, config: EarlyExits,
-                            seed: int) -> tuple[Calibration, ...]:
+def choose_operating_points(session: Session, split: Split, config: ExitCalibration,
+                            seed: int) -> tuple[CalibratedPoint, ...]:
     """Choose a session's operating points on a split, from the outputs of the real file there."""
     logits, targets = run_every_exit(session, split)
     macs = [session.manifest.segments[number].macs for number in session.points[0].path]
@@ -61,9 +67,9 @@ def measure_exit_curve(split: Split, point: OperatingPoint, steps: Sequence[tupl
 
     The session's default point takes the same path.
     """
-    answers = answers_of(*run_every_exit(session, split), point.rules, point.policy)
-    return exit_curve(answers, steps,
-                      [session.manifest.segments[number].macs for number in point.path])
+    answers = predict_exits(*run_every_exit(session, split), point.rules, point.policy)
+    return compute_exit_curve(answers, steps,
+                              [session.manifest.segments[number].macs for number in point.path])
 
 
 def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
@@ -125,7 +131,7 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Pr
                           f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
                           f"are allowed (relative error {parity.relative_error:.2e})")
     point = session.points[0]
-    hits = answers_of(logits, targets, point.rules, point.policy).hits(point.thresholds)
+    hits = predict_exits(logits, targets, point.rules, point.policy).hits(point.thresholds)
     accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
                            split=split.name, runtime=f"torch {torch.__version__}",
                            samples=len(hits))

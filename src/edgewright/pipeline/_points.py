@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgewright.bundle import Bundle
 from edgewright.core import Figures, Manifest, OperatingPoint
-from edgewright.exits import EarlyExits
+from edgewright.exits import ExitCalibration
 from edgewright.pipeline._evaluate import (
     choose_operating_points,
     evaluate_operating_point,
@@ -18,14 +18,14 @@ from edgewright.runtime import Session
 from edgewright.task import Task
 
 
-def add_operating_points(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
+def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, seed: int,
                          log: RunLog) -> Bundle:
     """The bundle with its operating points, chosen on the validation split.
 
     The curve that the default point lies on is measured on the test split.
     """
     session = Session(draft)
-    found = choose_operating_points(session, task.val, exits, seed)
+    found = choose_operating_points(session, task.val, config, seed)
     for calibration in found:
         log.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.point.path)

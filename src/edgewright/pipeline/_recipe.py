@@ -10,10 +10,10 @@ import yaml
 from edgewright.core import Settings
 from edgewright.distill import Distillation
 from edgewright.errors import UsageError
-from edgewright.exits import EarlyExits
+from edgewright.exits import EarlyExits, HeadTraining
 from edgewright.pruning import BlockPruning, ChannelPruning, WeightPruning
 from edgewright.quantization import QAT, Quantization
-from edgewright.training import Training
+from edgewright.training import CosineSchedule, Training
 
 
 @final
@@ -89,14 +89,15 @@ RECIPES: Final = {
         name="balanced",
         prune=ChannelPruning(ratio=0.3, **_PRUNING),
         recover=Training(epochs=6, lr=_CLOSE),
-        exits=EarlyExits(count=2, backbone="freeze", training=Training(epochs=3, lr=0.05)),
+        exits=EarlyExits(places=2, training=HeadTraining(
+            settings=Training(epochs=3, lr=0.05))),
         quantize=Quantization(method="qat"),
     ),
     "thorough": Recipe(
         name="thorough",
         prune=ChannelPruning(ratio=0.5, **_PRUNING),
-        recover=Training(epochs=60, lr=0.1, warmup_epochs=1),
-        exits=EarlyExits(count=2, training=Training(epochs=20, lr=0.05)),
+        recover=Training(epochs=60, lr=0.1, schedule=CosineSchedule(warmup_epochs=1)),
+        exits=EarlyExits(places=2, training=Training(epochs=20, lr=0.05)),
         quantize=Quantization(method=QAT(training=Training(
             epochs=10, lr=0.002, weight_decay=1e-5, clip_norm=1.0))),
     ),

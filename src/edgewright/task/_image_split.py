@@ -12,8 +12,8 @@ from torch import Tensor
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError
-from edgewright.task._ahead import one_ahead
 from edgewright.task._augment import augment_batch
+from edgewright.task._prefetch import prefetch
 from edgewright.task._split import Batch, Split, bytes_of, class_indices
 from edgewright.task._view import Policy, View
 
@@ -99,7 +99,7 @@ class ImageSplit(Split):
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
             return Batch((inputs,), targets[chunk], rows, view)
 
-        return one_ahead(batch, chunks)
+        return prefetch(batch, chunks)
 
 
 @final

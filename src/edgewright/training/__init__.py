@@ -1,33 +1,64 @@
 """Training: one loop, into which objectives plug."""
 
+from edgewright.training._augmentation import Augmentation
 from edgewright.training._check_outputs import check_program
+from edgewright.training._compute import Compute
 from edgewright.training._config import Training
 from edgewright.training._constrained import Constrained
 from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
 from edgewright.training._fit import one_device
 from edgewright.training._objective import LabelLoss, Objective, WrappedObjective, label_loss
-from edgewright.training._optimizer import check_trainable
+from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import as_outputs, check_count, check_logits
+from edgewright.training._parameter_groups import check_trainable
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
+from edgewright.training._schedule import (
+    SCHEDULES,
+    ConstantSchedule,
+    CosineSchedule,
+    LearningRateSchedule,
+    OneCycleSchedule,
+    PlateauSchedule,
+    Position,
+)
 from edgewright.training._score import Score
 from edgewright.training._step_hook import Step, StepHook
+from edgewright.training._stored_targets import (
+    StoredTargets,
+    count_stored_views,
+    requires_sample_ids,
+)
 from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
 from edgewright.training._train import train
 
 __all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "AdamW",
+    "Augmentation",
+    "Compute",
+    "ConstantSchedule",
     "Constrained",
+    "CosineSchedule",
     "EpochRecord",
     "LabelLoss",
+    "LearningRateSchedule",
     "NoProgress",
     "Objective",
+    "OneCycleSchedule",
     "OpenLog",
+    "OptimizerConfig",
+    "PlateauSchedule",
+    "Position",
     "Predictions",
     "Progress",
     "RichProgress",
     "Score",
     "Step",
     "StepHook",
+    "StoredTargets",
     "Tracked",
     "Tracker",
     "Training",
@@ -38,11 +69,13 @@ __all__ = [
     "check_logits",
     "check_program",
     "check_trainable",
+    "count_stored_views",
     "evaluate_module",
     "label_loss",
     "on_device",
     "one_device",
     "predict",
+    "requires_sample_ids",
     "tracker",
     "train",
 ]

@@ -15,7 +15,7 @@ from edgewright.training._step_hook import Step, StepHook
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
-def moving_average(module: nn.Module, decay: float) -> AveragedModel:
+def make_moving_average(module: nn.Module, decay: float) -> AveragedModel:
     """The average of a module's weights over the steps, itself a module, as yet a copy of it.
 
     After every step, ``average <- decay * average + (1 - decay) * weights`` (Polyak & Juditsky

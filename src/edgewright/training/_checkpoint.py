@@ -28,7 +28,7 @@ class Checkpoint:
     """Everything that the next step depends on; its random numbers come from seed and step.
 
     Attributes:
-        fingerprint: Of the run it belongs to; see `fingerprint_of`.
+        fingerprint: Of the run it belongs to; see `fingerprint_run`.
         module: Weights after the last step.
         best: Weights of the best epoch.
         average: State of the moving average, where there is one.
@@ -100,7 +100,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
     return found, ""
 
 
-def fingerprint_of(run: Run) -> str:
+def fingerprint_run(run: Run) -> str:
     """A digest of all that shapes a run: settings, objective, seed, data, first weights.
 
     Every training and validation sample counts; see `Split.digest` for what that costs.

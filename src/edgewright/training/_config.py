@@ -1,119 +1,109 @@
-"""How to train: optimiser, schedule, precision."""
+"""How to train."""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Annotated, final
 
-import torch
 from pydantic import Field
 
-from edgewright.core import Settings
-from edgewright.task import Policy, View
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+from edgewright.core import Choice, Settings
+from edgewright.training._augmentation import Augmentation
+from edgewright.training._compute import Compute
+from edgewright.training._optimizer import OPTIMIZERS, SGD, OptimizerConfig
+from edgewright.training._record import EpochRecord
+from edgewright.training._schedule import (
+    SCHEDULES,
+    CosineSchedule,
+    LearningRateSchedule,
+    Position,
+)
 
 
 @final
 class Training(Settings):
     """The settings of one training run.
 
+    What belongs together is a value of its own. A name stands for a built-in one with its defaults,
+    so that the plain call is short; in a recipe's YAML it is written the same way::
+
+        epochs: 60
+        lr: 0.1
+        optimizer: sgd                                  # or {name: sgd, momentum: 0.8}
+        schedule: {name: cosine, warmup_epochs: 1}      # or cosine
+        augment: {policy: standard, mixup: 0.2}         # or standard, rand_augment, false
+        compute: cpu                                    # or {accelerator: cuda, devices: 2}
+
+    To improve a result, train longer first, then look for a learning rate (a third or three times
+    as much); the rest matters less.
+
     Attributes:
         epochs: Passes over the training split.
-        batch_size: Samples a step. A last batch of a single sample is left out, for batch norm
+        batch_size: Samples per step. A last batch of a single sample is left out, for batch norm
             cannot use it; likewise one with fewer than two samples for each part of ``accumulate``
-            and each of the ``devices``.
-        accumulate: Parts of a batch, run one after the other and then followed together, so that
-            less memory is needed. Without batch norm the step is the same; objectives that relate
+            and each of the devices.
+        accumulate: Parts of a batch, run one after the other before the one step, so that less
+            memory is needed. Without batch norm the step is the same; objectives that relate
             samples to each other relate those of a part.
         lr: Peak learning rate.
-        optimizer: ``sgd`` with ``momentum``, or ``adamw``.
-        momentum: Of SGD.
+        optimizer: ``sgd`` (`SGD`), ``adamw`` (`AdamW`), or an `OptimizerConfig` of your own.
         weight_decay: On tensors of two or more dimensions only (not on biases and norms).
-        schedule: ``cosine`` to 0 (Loshchilov & Hutter 2017), ``one_cycle`` (Smith & Topin 2018,
-            learning rate only), ``constant``, all by step, or ``plateau``: a tenth after every
-            ``plateau_epochs`` without a better validation score (as He et al. 2016).
-        plateau_epochs: Counted only where the objective's constraints have settled.
-        warmup_epochs: Linear rise of the learning rate; the length of the rise of ``one_cycle``,
-            for which 0 is three tenths of the run.
+        schedule: ``cosine``, ``one_cycle``, ``constant``, ``plateau`` (`CosineSchedule` and so
+            on, which hold warm-up too), or a `LearningRateSchedule` of your own.
         label_smoothing: Share of the target spread over all classes.
-        mixup: Alpha of mixup (Zhang et al. 2018), which mixes samples and labels in pairs; 0 does
-            not.
-        cutmix: Alpha of CutMix (Yun et al. 2019), which pastes a box of one image into another;
-            with mixup too, every batch draws one of both.
+        augment: How training samples are varied and mixed: an `Augmentation`, or its policy alone;
+            True is ``standard``, False leaves them as they are.
         ema: Decay of an exponential moving average of weights and buffers by step (0.999 is one of
             about a thousand steps), which is then what is validated and what training gives;
             None for the weights themselves.
-        augment: Vary the training inputs: ``standard`` (or True) crops and mirrors images, where
-            the split holds them as such; ``rand_augment`` (Cubuk et al. 2020) distorts them before
-            that, by torchvision, and refuses other data.
         patience: Stop after so many epochs without a better validation score: accuracy, or what
-            else the objective is judged by.
-        precision: ``auto`` is bf16-mixed on a CUDA device that has it, else 32-true.
-        accelerator: Kind of device; ``auto`` takes the best there is.
-        devices: How many of them share each batch, one process each. Means over the samples and
-            gradients are those of the whole batch. Batch norm, dropout, mixing, and objectives
-            that relate samples see a device's share; the first device's running statistics count.
+            else the objective is compared by.
         clip_norm: Largest norm of the gradient; None leaves it alone.
-        compile: Run training passes through ``torch.compile``; True refuses where that is not
-            possible. ``auto`` compiles where that is thought to pay, tries it, and keeps what is
-            faster; as that is decided by the clock, weights may differ in rounding from run to
-            run, and the record says what was decided.
-        channels_last: Memory format of 4-d tensors during training, where the model allows it.
+        compute: Devices, precision, compilation: a `Compute`, or its accelerator alone.
 
     Raises:
         UsageError: An unknown name, or a value out of its range.
 
     Example:
-        >>> Training(epochs=2).lr
-        0.05
+        >>> Training(epochs=6, lr=0.01).optimizer
+        SGD(momentum=0.9, nesterov=False)
+        >>> long = Training(optimizer=SGD(nesterov=True), schedule=CosineSchedule(warmup_epochs=1),
+        ...                 augment=Augmentation(mixup=0.2), compute="cpu")
+        >>> long.model_dump(include={"optimizer", "schedule", "compute"})
+        {'optimizer': {'name': 'sgd', 'momentum': 0.9, 'nesterov': True}, 'schedule': {'name': 'cosine', 'warmup_epochs': 1.0}, 'compute': 'cpu'}
         >>> Training(epochs=0)
         Traceback (most recent call last):
             ...
         edgewright.errors.UsageError: Training: epochs: Input should be greater than or equal to 1, got 0
-    """  # noqa: E501 - the message is one line
+    """  # noqa: E501 - the messages are one line
 
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=0.05, gt=0, allow_inf_nan=False)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    optimizer: Annotated[OptimizerConfig, Choice(OPTIMIZERS, OptimizerConfig)] = SGD()
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
-    schedule: Literal["cosine", "one_cycle", "constant", "plateau"] = "cosine"
-    plateau_epochs: int = Field(default=5, ge=1)
-    warmup_epochs: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    schedule: Annotated[LearningRateSchedule,
+                        Choice(SCHEDULES, LearningRateSchedule)] = CosineSchedule()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    augment: Augmentation = Augmentation()
     ema: float | None = Field(default=None, gt=0, lt=1)
-    augment: bool | Policy = True
     patience: int | None = Field(default=None, ge=1)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    compile: bool | Literal["auto"] = False
-    channels_last: bool = True
+    compute: Compute = Compute()
 
-    def view(self, number: int) -> View | None:
-        """The variation of the inputs with a number; None where they stay as they are.
+    def learning_rate(self, step: int, steps_per_epoch: int,
+                      history: tuple[EpochRecord, ...] = ()) -> float:
+        """The learning rate of a step, counted from 0 over the whole run.
 
-        Example:
-            >>> Training(augment="rand_augment").view(3), Training(augment=False).view(3)
-            (View(number=3, policy='rand_augment'), None)
-        """
-        if not self.augment:
-            return None
-        return View(number, "standard" if self.augment is True else self.augment)
-
-    def resolved_precision(self) -> Precision:
-        """The precision that ``auto`` stands for on this machine.
+        Args:
+            step: Which one.
+            steps_per_epoch: Steps of an epoch.
+            history: The epochs before the step's.
 
         Example:
-            >>> Training(accelerator="cpu").resolved_precision()
-            '32-true'
+            >>> config = Training(epochs=2, lr=1.0)
+            >>> [round(config.learning_rate(step, 2), 3) for step in range(4)]
+            [1.0, 0.854, 0.5, 0.146]
         """
-        if self.precision != "auto":
-            return self.precision
-        on_cuda = self.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
-        return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
+        return self.lr * self.schedule.factor(
+            Position(step, steps_per_epoch, self.epochs, history))

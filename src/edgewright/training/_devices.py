@@ -1,4 +1,4 @@
-"""Training on several devices of one machine, a process each, by DDP."""
+"""Training on several devices of one machine, one process per device, by DDP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +16,6 @@ from queue import Empty
 from typing import Any, Final, NamedTuple, final
 
 import torch
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.multiprocessing.spawn import (
@@ -28,11 +28,11 @@ from torch.multiprocessing.spawn import (
 from edgewright.errors import EdgewrightError, TrainingError, UsageError
 from edgewright.training._checkpoint import snapshot
 from edgewright.training._constrained import Constrained
-from edgewright.training._fit import fabric_on, fit
+from edgewright.training._fit import fit, make_fabric
+from edgewright.training._pickling import pickle_run, unpickle_run
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._run import Run
-from edgewright.training._sending import packed, unpacked
 from edgewright.training._step_hook import Step, StepHook
 
 _POLL_SECONDS: Final = 0.1
@@ -49,14 +49,15 @@ def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
         UsageError: A part of the run cannot be sent to other processes, or a device is not there.
         TrainingError: The training diverged, or a process ended before its time.
     """
-    sent = packed(run, _named_parts(run))
-    count = run.config.devices
-    place = _Place(count, find_free_network_port(), max(1, torch.get_num_threads() // count))
-    told: Queue[Any] = get_context("spawn").Queue()
+    sent = pickle_run(run, _name_parts(run))
+    count = run.config.compute.devices
+    place = _Place(count, _find_free_port(), max(1, torch.get_num_threads() // count))
+    progress_sink: Queue[Any] = get_context("spawn").Queue()
     processes: ProcessContext = start_processes(  # type: ignore[no-untyped-call]
-        _work, (place, sent, told), nprocs=count, join=False, start_method="spawn")
+        _run_process, (place, sent, progress_sink), nprocs=count, join=False,
+        start_method="spawn")
     try:
-        for message in _messages(told, processes):
+        for message in _receive_messages(progress_sink, processes):
             if isinstance(message, _End):
                 run.module.load_state_dict(pickle.loads(message.weights))  # noqa: S301 - ours
                 run.module.eval()
@@ -92,18 +93,28 @@ class _End:
         return self.outcome
 
 
-def _named_parts(run: Run) -> dict[str, object]:
+def _find_free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _name_parts(run: Run) -> dict[str, object]:
     return {f"module {type(run.module).__name__}": run.module, f"task {run.task.name}": run.task,
             **{f"hook {type(hook).__name__}": hook for hook in run.objective.hooks},
-            f"objective {run.objective.name}": run.objective}
+            f"objective {run.objective.name}": run.objective,
+            f"optimizer {run.config.optimizer.name}": run.config.optimizer,
+            f"schedule {run.config.schedule.name}": run.config.schedule}
 
 
-def _messages(told: Queue[Any], processes: ProcessContext) -> Iterator[Any]:
+def _receive_messages(progress_sink: Queue[Any],
+                      processes: ProcessContext) -> Iterator[Any]:
     """All that the processes say, until they have ended."""
     ended = False
     while True:
         try:
-            yield told.get(timeout=_POLL_SECONDS)
+            yield progress_sink.get(timeout=_POLL_SECONDS)
         except Empty:
             if ended:
                 return
@@ -115,24 +126,24 @@ def _messages(told: Queue[Any], processes: ProcessContext) -> Iterator[Any]:
                                     ) from error
 
 
-def _work(rank: int, place: _Place, sent: bytes, told: Queue[Any]) -> None:
+def _run_process(rank: int, place: _Place, sent: bytes, progress_sink: Queue[Any]) -> None:
     """One process; its name is sent to it, so that it is at the top of the module."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is the parent's to answer
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port),
                    "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.set_num_threads(place.threads)
-    run: Run = unpacked(sent)
+    run: Run = unpickle_run(sent)
     run = replace(run, objective=Constrained(run.objective, (AllTakePart(),)))
     outcome: TrainingRecord | EdgewrightError
     try:
-        fabric = fabric_on(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
+        fabric = make_fabric(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
         fabric.launch()
-        outcome = fit(run, fabric, NoProgress() if rank else _Telling(told))
+        outcome = fit(run, fabric, NoProgress() if rank else _ForwardingProgress(progress_sink))
     except EdgewrightError as error:
         outcome = error
     if rank == 0 or not isinstance(outcome, TrainingRecord | TrainingError):
-        told.put(_End(outcome, pickle.dumps(snapshot(run.module))))
+        progress_sink.put(_End(outcome, pickle.dumps(snapshot(run.module))))
 
 
 @final
@@ -160,23 +171,23 @@ class AllTakePart(StepHook):
 
 
 @final
-class _Telling:
-    """A `Progress` that passes on what it is told."""
+class _ForwardingProgress:
+    """A `Progress` that forwards every call to the parent process."""
 
-    def __init__(self, told: Queue[Any]) -> None:
-        self._told = told
+    def __init__(self, progress_sink: Queue[Any]) -> None:
+        self._sink = progress_sink
 
     def start(self, epochs: int, steps: int, done: int) -> None:
-        self._told.put(("start", (epochs, steps, done)))
+        self._sink.put(("start", (epochs, steps, done)))
 
     def advance(self, samples: int, loss: float) -> None:
-        self._told.put(("advance", (samples, loss)))
+        self._sink.put(("advance", (samples, loss)))
 
     def epoch(self, record: EpochRecord) -> None:
-        self._told.put(("epoch", (record,)))
+        self._sink.put(("epoch", (record,)))
 
     def note(self, text: str) -> None:
-        self._told.put(("note", (text,)))
+        self._sink.put(("note", (text,)))
 
     def stop(self) -> None:
         """Nothing: the parent says so itself."""

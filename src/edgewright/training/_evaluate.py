@@ -50,7 +50,8 @@ def evaluate_module(module: nn.Module, split: Split, *, batch_size: int = 256,
         (0.75,)
     """
     correct: list[int | Tensor] = []
-    for outputs, batch in passes(module, split, batch_size=batch_size, device=device, logits=True):
+    for outputs, batch in run_batches(module, split, batch_size=batch_size, device=device,
+                                      logits=True):
         hits = [(logits.argmax(dim=1) == batch.targets).sum() for logits in outputs]
         correct = [a + b for a, b in zip(correct or [0] * len(hits), hits, strict=True)]
     return tuple(int(count) / len(split) for count in correct)
@@ -67,7 +68,7 @@ def predict(module: nn.Module, split: Split, *, batch_size: int = 256,
         torch.Size([3, 3])
     """
     batches = [(tuple(logits.cpu() for logits in outputs), batch.targets.cpu()) for outputs, batch
-               in passes(module, split, batch_size=batch_size, device=device, logits=True)]
+               in run_batches(module, split, batch_size=batch_size, device=device, logits=True)]
     by_output = zip(*(outputs for outputs, _ in batches), strict=True)
     return Predictions(tuple(torch.cat(parts) for parts in by_output),
                        torch.cat([targets for _, targets in batches]))
@@ -86,9 +87,9 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         targets=batch.targets.to(device, non_blocking=True))
 
 
-def passes(module: nn.Module, split: Split, *, batch_size: int = 256,
-           device: torch.device | None = None,
-           logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
+def run_batches(module: nn.Module, split: Split, *, batch_size: int = 256,
+                device: torch.device | None = None,
+                logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
     """What the module puts out for each batch of a split; see `evaluate_module`.
 
     Args:
@@ -107,7 +108,7 @@ def passes(module: nn.Module, split: Split, *, batch_size: int = 256,
     Example:
         >>> from edgewright.task import TensorSplit
         >>> split = TensorSplit(torch.eye(3), torch.tensor([0, 1, 2]))
-        >>> [len(outputs) for outputs, _ in passes(torch.nn.Identity(), split, batch_size=2)]
+        >>> [len(outputs) for outputs, _ in run_batches(torch.nn.Identity(), split, batch_size=2)]
         [1, 1]
     """
     where = device_of(module) if device is None else device

@@ -12,12 +12,12 @@ from torch import nn
 
 from edgewright.errors import UsageError
 from edgewright.training._check_outputs import check_outputs
-from edgewright.training._checkpoint import fingerprint_of
-from edgewright.training._compiled import compiled_passes
+from edgewright.training._checkpoint import fingerprint_run
+from edgewright.training._compile import compile_passes
 from edgewright.training._config import Training
 from edgewright.training._evaluate import device_of
 from edgewright.training._loop import Loop
-from edgewright.training._memory_format import fastest_format
+from edgewright.training._memory_format import use_fastest_format
 from edgewright.training._mixing import check_mixing
 from edgewright.training._objective import Objective
 from edgewright.training._progress import Progress
@@ -30,19 +30,19 @@ def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
     """Train a run's module in place; see `edgewright.training.train`."""
     module, config, device = run.module, run.config, fabric.device
     home = device_of(module)
-    fingerprint = fingerprint_of(run) if run.checkpoint else ""
+    fingerprint = fingerprint_run(run) if run.checkpoint else ""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
         stack.callback(_move, module, run.objective, home)
         _move(module, run.objective, device)
         example = tuple(tensor.to(device) for tensor in run.task.train.example(2))
-        check_mixing(config, example, run.objective)
+        check_mixing(config.augment, example, run.objective)
         classes = check_outputs(module, run.task, run.objective, run.exits)
-        if config.mixup or config.cutmix:
+        if config.augment.is_mixing:
             run.task.check(classes)
         memory_format = stack.enter_context(
-            fastest_format(module, example, channels_last=config.channels_last))
-        passes = compiled_passes(run, fabric, memory_format)
+            use_fastest_format(module, example, channels_last=config.compute.channels_last))
+        passes = compile_passes(run, fabric, memory_format)
         updates = Updates(run, fabric, memory_format, classes, passes.module)
         return Loop(run, fabric, updates, fingerprint, passes.notes).train(progress)
 
@@ -54,20 +54,21 @@ def one_device(config: Training) -> Fabric:
         UsageError: There is none, or it has no such precision.
 
     Example:
-        >>> one_device(Training(accelerator="cpu")).device
+        >>> one_device(Training(compute="cpu")).device
         device(type='cpu')
     """
-    return fabric_on(config, 1, "auto")
+    return make_fabric(config, 1, "auto")
 
 
-def fabric_on(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
+def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
     """So many devices, which work together as the strategy says; see `one_device`."""
+    compute = config.compute
     try:
-        return Fabric(accelerator=config.accelerator, devices=devices, strategy=strategy,
-                      precision=config.resolved_precision())
+        return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,
+                      precision=compute.resolve_precision())
     except (RuntimeError, ValueError, MisconfigurationException) as error:
-        raise UsageError(f"cannot train with accelerator={config.accelerator!r}, devices="
-                         f"{devices} and precision={config.precision!r} on this machine: {error}"
+        raise UsageError(f"cannot train with accelerator={compute.accelerator!r}, devices="
+                         f"{devices} and precision={compute.precision!r} on this machine: {error}"
                          ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, final
 
 import torch
@@ -17,11 +18,11 @@ from edgewright.training._losses import Losses, PartialEpoch
 from edgewright.training._progress import Progress
 from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_gain
 from edgewright.training._run import Run
-from edgewright.training._schedule import learning_rate
 from edgewright.training._score import Score
 from edgewright.training._seeds import reseed, step_seed
 from edgewright.training._shares import Share
 from edgewright.training._step_hook import Step
+from edgewright.training._stored_targets import count_stored_views
 from edgewright.training._updates import Updates
 
 CHECKPOINT_SECONDS: Final = 60.0  # within an epoch, that an interruption may cost
@@ -30,7 +31,7 @@ CHECKPOINT_SECONDS: Final = 60.0  # within an epoch, that an interruption may co
 @final
 @dataclass
 class Loop:
-    """The state of one run: weights, optimiser, and what is known of the epochs so far.
+    """The state of one run: weights, optimizer, and what is known of the epochs so far.
 
     Attributes:
         run: What is trained, and how.
@@ -42,6 +43,7 @@ class Loop:
         partial: Where an interrupted run left the next one.
         start: Score of the weights that were given, where they may be the result.
         best: The best weights so far.
+        saved_at: When the last checkpoint was written, in seconds of `time.perf_counter`.
     """
 
     run: Run
@@ -52,22 +54,20 @@ class Loop:
     history: tuple[EpochRecord, ...] = ()
     partial: PartialEpoch = field(default_factory=PartialEpoch)
     start: Score | None = None
-    best: dict[str, Tensor] = field(init=False)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    saved_at: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.share = Share(self.run.task.train, self.run.config, self.run.seed,
-                           self.run.objective.views, self.fabric.global_rank,
-                           self.fabric.world_size)
-        self.best = snapshot(self.run.module)
-        self._saved = time.perf_counter()
-        if self.updates.average is not None:
-            check_hooks(self.run.objective.hooks, self._step_at(0))
-        for hook in self.run.objective.hooks:
-            hook.start(self.run.module)
+    @cached_property
+    def share(self) -> Share:
+        """This device's part of the training samples."""
+        return Share(self.run.task.train, self.run.config, self.run.seed,
+                     count_stored_views(self.run.objective), self.fabric.global_rank,
+                     self.fabric.world_size)
 
     def train(self, progress: Progress) -> TrainingRecord:
         """All epochs, or those that an interrupted run has left."""
-        notes = [*self.notes, *self._begin()]
+        self._start()
+        notes = [*self.notes, *self._resume_or_score()]
         for note in notes:
             progress.note(note)
         progress.start(self.run.config.epochs, self.share.steps, len(self.history))
@@ -82,6 +82,14 @@ class Loop:
             progress.note(notes[-1])
         return replace(self._record, stopped_early=len(self.history) < self.run.config.epochs,
                        notes=tuple(notes))
+
+    def _start(self) -> None:
+        """Keep the weights that were given, and let the hooks begin."""
+        self.best, self.saved_at = snapshot(self.run.module), time.perf_counter()
+        if self.updates.average is not None:
+            check_hooks(self.run.objective.hooks, self._step_at(0))
+        for hook in self.run.objective.hooks:
+            hook.start(self.run.module)
 
     def _is_over(self) -> bool:
         if len(self.history) == self.run.config.epochs:
@@ -108,7 +116,7 @@ class Loop:
     def _train_epoch(self, progress: Progress) -> float:
         self.run.module.train()
         rank, began = self.fabric.global_rank, time.perf_counter() - self.partial.seconds
-        losses = Losses(self.partial, self.fabric.device, self._diverged)
+        losses = Losses(self.partial, self.fabric.device, self._divergence_error)
         batches = self.share.batches(len(self.history), self.partial.steps)
         for index in range(self.partial.steps, self.share.steps):
             step, samples = self._step_at(index), self.share.samples(index)
@@ -116,7 +124,7 @@ class Loop:
             losses.add(self.updates(next(batches), step, samples), samples)
             progress.advance(samples, losses.latest)
             now = time.perf_counter()
-            if now - self._saved >= CHECKPOINT_SECONDS and index + 1 < self.share.steps:
+            if now - self.saved_at >= CHECKPOINT_SECONDS and index + 1 < self.share.steps:
                 self.partial = replace(losses.so_far(), seconds=now - began)
                 self._check_weights(index)
                 self._save()
@@ -144,7 +152,7 @@ class Loop:
         steps, config = self.share.steps, self.run.config
         index += len(self.history) * steps
         return Step(index, config.epochs * steps,
-                    learning_rate(config, index, steps, self.history))
+                    config.learning_rate(index, steps, self.history))
 
     @property
     def _record(self) -> TrainingRecord:
@@ -153,18 +161,18 @@ class Loop:
 
     def _check_weights(self, index: int) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.run.module.parameters()):
-            raise self._diverged(index, "the weights are no longer finite")
+            raise self._divergence_error(index, "the weights are no longer finite")
 
-    def _diverged(self, index: int, what: str) -> TrainingError:
+    def _divergence_error(self, index: int, what: str) -> TrainingError:
         config = self.run.config
         best = self._record.best_epoch if any(r.settled for r in self.history) else 0
         kept = f"of epoch {best}" if best else "from before the training"
         return TrainingError(
             f"training diverged in epoch {len(self.history) + 1} of {config.epochs}, at step "
             f"{index + 1} of {self.share.steps}: {what}. Lower lr ({config.lr:g}), add "
-            f"warmup_epochs or set clip_norm. The model holds the weights {kept}")
+            f"a warm-up to the schedule or set clip_norm. The model holds the weights {kept}")
 
-    def _begin(self) -> list[str]:
+    def _resume_or_score(self) -> list[str]:
         """Go on from the checkpoint, or look at what was given; what is to be said of it."""
         path, found, reason = self.run.checkpoint, None, ""
         if path is not None:
@@ -190,7 +198,7 @@ class Loop:
         return f"epoch {len(self.history)}"
 
     def _save(self) -> None:
-        self._saved = time.perf_counter()
+        self.saved_at = time.perf_counter()
         if self.run.checkpoint is None or not self.fabric.is_global_zero:
             return
         average = self.updates.average

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from edgewright.training._outputs import as_outputs
 
 
-def formatted(inputs: tuple[Tensor, ...], memory_format: torch.memory_format) -> tuple[Tensor, ...]:
+def to_memory_format(inputs: tuple[Tensor, ...],
+                     memory_format: torch.memory_format) -> tuple[Tensor, ...]:
     """The inputs with those of four dimensions (N, C, H, W) laid out in a memory format."""
     return tuple(tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
                  for tensor in inputs)
 
 
 @contextmanager
-def fastest_format(module: nn.Module, example: tuple[Tensor, ...], *,
-                   channels_last: bool) -> Iterator[torch.memory_format]:
+def use_fastest_format(module: nn.Module, example: tuple[Tensor, ...], *,
+                       channels_last: bool) -> Iterator[torch.memory_format]:
     """Lay the weights out channels-last, where asked for and possible; contiguous again after.
 
     It is not possible where the model takes a ``view`` of an activation, which needs one layout.
@@ -36,7 +37,7 @@ def fastest_format(module: nn.Module, example: tuple[Tensor, ...], *,
     try:
         if wanted:
             _lay_out(module, torch.channels_last)
-        if wanted and _runs(module, formatted(example, torch.channels_last)):
+        if wanted and _runs(module, to_memory_format(example, torch.channels_last)):
             yield torch.channels_last
         else:
             _lay_out(module, torch.contiguous_format)

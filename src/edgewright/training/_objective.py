@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""What training minimizes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewright.task import Batch, Split
-from edgewright.training._evaluate import evaluate_module, passes
+from edgewright.training._evaluate import evaluate_module, run_batches
 from edgewright.training._outputs import check_logits
 from edgewright.training._score import Score
 from edgewright.training._step_hook import StepHook
 
 
 class Objective(ABC):
-    """A loss on everything the model puts out; `train` minimises it.
+    """A loss on everything the model puts out; `train` minimizes it.
 
     It also says what the outputs have to be, and by what the epochs are compared. One of your own
     takes whatever outputs there are, and is judged by its own mean loss on the validation split;
@@ -43,16 +43,6 @@ class Objective(ABC):
     def hooks(self) -> tuple[StepHook, ...]:
         """What constrains the weights while the loss is minimised; by default nothing."""
         return ()
-
-    @property
-    def views(self) -> int | None:
-        """How many views of the samples the epochs take in turn; None, and each has its own."""
-        return None
-
-    @property
-    def recalls(self) -> bool:
-        """Whether it looks samples up by their rows, and so knows nothing of their mixtures."""
-        return False
 
     @property
     def classifies(self) -> bool:
@@ -91,7 +81,7 @@ class Objective(ABC):
             return Score("accuracy", evaluate_module(module, split, device=device)[-1],
                          unit="fraction")
         total = sum(float(self.loss(outputs, batch)) * len(batch.targets)
-                    for outputs, batch in passes(module, split, device=device))
+                    for outputs, batch in run_batches(module, split, device=device))
         return Score("loss", total / len(split), higher_is_better=False)
 
     def to(self, device: torch.device) -> None:
@@ -120,19 +110,14 @@ class WrappedObjective(Objective):
         self._objective = objective
 
     @property
+    def wrapped(self) -> Objective:
+        """The other one."""
+        return self._objective
+
+    @property
     def hooks(self) -> tuple[StepHook, ...]:
         """The objective's own."""
         return self._objective.hooks
-
-    @property
-    def views(self) -> int | None:
-        """The objective's own."""
-        return self._objective.views
-
-    @property
-    def recalls(self) -> bool:
-        """The objective's own."""
-        return self._objective.recalls
 
     @property
     def classifies(self) -> bool:

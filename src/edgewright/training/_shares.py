@@ -58,7 +58,7 @@ class Share:
         share = torch.cat([whole[self.rank::self.world] for whole in batches])
         return self.split.select(share).batches(
             self.config.batch_size // self.world, start=start,
-            view=self.config.view(number if self.views is None else epoch % self.views))
+            view=self.config.augment.view(number if self.views is None else epoch % self.views))
 
 
 def check_shares(config: Training, samples: int) -> None:
@@ -67,15 +67,16 @@ def check_shares(config: Training, samples: int) -> None:
     Raises:
         UsageError: The batch size is no multiple of the devices, or there are too few samples.
     """
-    if config.batch_size % config.devices:
+    devices = config.compute.devices
+    if config.batch_size % devices:
         raise UsageError(f"a batch_size of {config.batch_size} cannot be shared by "
-                         f"{config.devices} devices; give a multiple of {config.devices}")
-    if samples < 2 * config.devices:
-        raise UsageError(f"{samples} training samples are too few for {config.devices} devices; "
-                         f"give {2 * config.devices} at least, or use fewer devices")
+                         f"{devices} devices; give a multiple of {devices}")
+    if samples < 2 * devices:
+        raise UsageError(f"{samples} training samples are too few for {devices} devices; "
+                         f"give {2 * devices} at least, or use fewer devices")
 
 
-def parts(batch: Batch, count: int) -> list[Batch]:
+def split_batch(batch: Batch, count: int) -> list[Batch]:
     """A batch in parts, in order, of sizes as equal as can be; none of them is empty."""
     if count == 1:
         return [batch]

@@ -14,7 +14,7 @@ from edgewright.training._devices import fit_on_devices
 from edgewright.training._fit import fit, one_device
 from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._objective import Objective
-from edgewright.training._optimizer import check_trainable
+from edgewright.training._parameter_groups import check_trainable
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
@@ -44,12 +44,12 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
         module: Takes the task's inputs; returns what the objective takes: logits, with early exits
             a tuple of them, the final one last.
         task: Trained on ``train``, selected on ``val``.
-        config: Optimiser, schedule, precision, devices.
+        config: Optimizer, schedule, augmentation, devices.
         objective: What to minimise; its hooks act around every step.
         seed: Of the order of samples, their augmentation, mixing, and dropout.
         checkpoint: File written after every epoch and every minute, and resumed from where it is
             of this very run; one of another run is not used, and the record says so.
-        progress: Is told of every step.
+        progress: Is shown of every step.
         exits: How many of the outputs are early exits; None takes those of the captured network
             that the module is or contains, and none of any other module.
 
@@ -61,14 +61,14 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
             to train, or a setting cannot be used with it.
         StorageError: The checkpoint cannot be written.
     """
-    told: Progress = NoProgress() if progress is None else progress
+    shown: Progress = NoProgress() if progress is None else progress
     check_trainable(module)
     check_shares(config, len(task.train))
     run = Run(module, task, config, Constrained(objective, (KeepZeros(module),)), seed, checkpoint,
               exits_of(module) if exits is None else exits)
     try:
-        if config.devices > 1:
-            return fit_on_devices(run, told)
-        return fit(run, one_device(config), told)
+        if config.compute.devices > 1:
+            return fit_on_devices(run, shown)
+        return fit(run, one_device(config), shown)
     finally:
-        told.stop()
+        shown.stop()

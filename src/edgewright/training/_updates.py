@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from edgewright.task import Batch
-from edgewright.training._average import moving_average
+from edgewright.training._average import make_moving_average
 from edgewright.training._evaluate import on_device
-from edgewright.training._memory_format import formatted
-from edgewright.training._mixing import mixed
-from edgewright.training._optimizer import optimizer_for
+from edgewright.training._memory_format import to_memory_format
+from edgewright.training._mixing import mix_batch
 from edgewright.training._outputs import as_outputs, check_count
+from edgewright.training._parameter_groups import make_optimizer
 from edgewright.training._run import Run
 from edgewright.training._seeds import step_seed
-from edgewright.training._shares import parts
+from edgewright.training._shares import split_batch
 from edgewright.training._step_hook import Step
 
 
@@ -40,9 +40,9 @@ class Updates:
         self._run, self._fabric = run, fabric
         self._memory_format, self._classes = memory_format, classes
         self.average = (None if run.config.ema is None else
-                        moving_average(run.module, run.config.ema))
+                        make_moving_average(run.module, run.config.ema))
         self.model, self.optimizer = fabric.setup(
-            passes, optimizer_for(run.module, run.config))
+            passes, make_optimizer(run.module, run.config))
 
     def __call__(self, batch: Batch, step: Step, samples: int) -> Tensor:
         """Take one step.
@@ -57,7 +57,7 @@ class Updates:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = step.lr * group["size"]
-        loss = self._gradients(self._prepared(batch, step), samples)
+        loss = self._gradients(self._prepare(batch, step), samples)
         hooks = self._run.objective.hooks
         with torch.no_grad():
             self._fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
@@ -73,10 +73,11 @@ class Updates:
         self.optimizer.zero_grad()
         return loss
 
-    def _prepared(self, batch: Batch, step: Step) -> Batch:
-        batch = mixed(on_device(batch, self._fabric.device), self._run.config, self._classes,
-                      step_seed(self._run.seed, step.index, self._fabric.global_rank))
-        return batch._replace(inputs=formatted(batch.inputs, self._memory_format))
+    def _prepare(self, batch: Batch, step: Step) -> Batch:
+        seed = step_seed(self._run.seed, step.index, self._fabric.global_rank)
+        batch = mix_batch(on_device(batch, self._fabric.device), self._run.config.augment,
+                          self._classes, seed)
+        return batch._replace(inputs=to_memory_format(batch.inputs, self._memory_format))
 
     def _gradients(self, batch: Batch, samples: int) -> Tensor:
         """Those of the mean over all samples: each part counts by its size on every device.
@@ -84,7 +85,7 @@ class Updates:
         Devices' gradients are averaged, so that each gives its own as many times as there are.
         """
         objective = self._run.objective
-        losses, batches = [], parts(batch, self._run.config.accumulate)
+        losses, batches = [], split_batch(batch, self._run.config.accumulate)
         for part in batches:
             with self._fabric.no_backward_sync(self.model, enabled=part is not batches[-1]):
                 outputs = as_outputs(self.model(*part.inputs))
@@ -96,4 +97,6 @@ class Updates:
                 self._fabric.backward(loss, gradient=torch.full_like(
                     loss, share * self._fabric.world_size))
             losses.append(loss.detach() * share)
-        return self._fabric.strategy.all_reduce(reduce(torch.add, losses), reduce_op="sum")
+        total: Tensor = self._fabric.all_reduce(  # type: ignore[assignment]
+            reduce(torch.add, losses), reduce_op="sum")
+        return total

@@ -52,7 +52,7 @@ def leaving(blocks, images, as_task):
     """The network with one, two or three early exits, in floats or quantised."""
     @cache
     def make(exits: int, bits: int) -> Leaving:
-        program = add_exits(blocks, as_task(images), EarlyExits(count=exits, training=None),
+        program = add_exits(blocks, as_task(images), EarlyExits(places=exits, training=None),
                             seed=exits)
         return translate(program if bits == 32 else quantize(program, as_task(images)))
 

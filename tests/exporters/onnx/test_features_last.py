@@ -47,7 +47,7 @@ def outputs(files, x):
 
 @pytest.fixture(scope="module")
 def staged(blocks, images, as_task):
-    program = add_exits(blocks, as_task(images), EarlyExits(at=("relu", "relu_1"), training=None))
+    program = add_exits(blocks, as_task(images), EarlyExits(places=("relu", "relu_1"), training=None))
     return quantize(program, as_task(images))
 
 
@@ -71,7 +71,7 @@ def test_integer_pictures_are_handed_on_with_channels_last(staged, images):
 
 
 def test_floats_and_single_files_stay(blocks, images, as_task):
-    floats = files_of(add_exits(blocks, as_task(images), EarlyExits(at=("relu", "relu_1"), training=None)))
+    floats = files_of(add_exits(blocks, as_task(images), EarlyExits(places=("relu", "relu_1"), training=None)))
     assert list(features_last(floats)) == floats
     assert features_last(floats[:1]) == (floats[0],)
 
@@ -80,7 +80,7 @@ def test_what_no_convolution_reads_stays(as_task):
     torch.manual_seed(0)
     images = torch.randn(32, 3, 6, 6)
     program = Program.capture(Mixed().eval(), images[:2])
-    config = EarlyExits(at=("relu",), head="pooled", training=None)
+    config = EarlyExits(places=("relu",), head="pooled", training=None)
     files = files_of(quantize(add_exits(program, as_task(images), config), as_task(images)))
     feature = onnx.load_from_string(files[0]).graph.output[-1].type.tensor_type
     assert len(feature.shape.dim) == 4

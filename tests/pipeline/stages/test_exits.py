@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.exits import ExitCalibration, ExitCostModel, HeadTraining
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._run_log import RunLog
@@ -19,7 +20,7 @@ from edgewright.training import Training
 
 def test_exits_that_no_longer_pay_are_left_out(trained_program: ew.Program, quadrant_task: Task,
                                                tmp_path: Path) -> None:
-    recipe = Recipe(exits=ew.EarlyExits(overhead=1.0, training=None))
+    recipe = Recipe(exits=ew.EarlyExits(cost_model=ExitCostModel(overhead=1.0), training=None))
     said: list[str] = []
 
     class Listening(RunLog):
@@ -30,7 +31,7 @@ def test_exits_that_no_longer_pay_are_left_out(trained_program: ew.Program, quad
     results = run_stages(StageContext(trained_program, quadrant_task, recipe, 0, directory,
                                       Listening(quiet=True)))
     assert results.program.exits == 0
-    assert "early exits left out: none promises to save more than it costs" in said
+    assert "early exits left out: none is expected to save more than it costs" in said
 
 
 def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
@@ -48,10 +49,10 @@ def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
     model.zero_grad()
     task = Task((x[:100], y[:100]), (x[100:200], y[100:200]), (x[200:], y[200:]))
     ruinous = Training(epochs=1, lr=50.0, weight_decay=0.04, schedule="constant",  # w <- -w
-                       accelerator="cpu")
+                       compute="cpu")
     recipe = Recipe(recover=ruinous, exits=ew.EarlyExits(
-        count=1, max_drop=1e-4, confidence=0.999, backbone="freeze",
-        training=Training(epochs=1, accelerator="cpu")))
+        places=1, calibration=ExitCalibration(max_drop=1e-4, confidence_level=0.999),
+        training=HeadTraining(settings=Training(epochs=1, compute="cpu"))))
     result = ew.compress(model, task, recipe=recipe, out=tmp_path / "run", quiet=True)
     notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.stages}
     assert "no epoch was as good as the weights given" in notes["recover"]

@@ -160,7 +160,7 @@ def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
     def at_first(first: str, *patterns: str) -> set[str]:
         layers = {first: nn.Linear(4, 8), "relu": nn.ReLU(), "last": nn.Linear(8, 3)}
         program = ew.Program.capture(Chain(layers), torch.zeros(1, 4))
-        recipe = Recipe(exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
+        recipe = Recipe(exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
             layers={pattern: precision(4) for pattern in patterns}))
         scheme = scheme_before_exits(recipe, program)
         assert scheme is not None
@@ -174,7 +174,7 @@ def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
 def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     recipe = Recipe(blocks=ew.BlockPruning(count=1, samples=40), recover=ONCE,
-                    exits=ew.EarlyExits(count=1, training=ONCE),
+                    exits=ew.EarlyExits(places=1, training=ONCE),
                     quantize=ew.Quantization(layers={"one": precision(4), "exits": precision(4)},
                                              calibration_samples=32))
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",

@@ -12,6 +12,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.bundle import read_bundle
+from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Recipe, Result
 from edgewright.task import Task
 from edgewright.training import Training
@@ -19,7 +20,8 @@ from edgewright.training import Training
 SHORT = Training(epochs=2, batch_size=32, lr=0.02, augment=False)
 WEIGHTS = ew.WeightPruning(sparsity=0.8, every=2, training=SHORT)
 RECIPE = Recipe(name="sparse", weights=WEIGHTS,
-                exits=ew.EarlyExits(count=1, max_drop=0.05, training=SHORT),
+                exits=ew.EarlyExits(places=1, training=SHORT,
+                                      calibration=ExitCalibration(max_drop=0.05)),
                 quantize=ew.Quantization(method=ew.QAT(training=SHORT), calibration_samples=64))
 
 

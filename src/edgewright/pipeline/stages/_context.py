@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
-from edgewright.distill import objective_for
+from edgewright.distill import make_objective
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
@@ -61,7 +61,7 @@ class StageContext:
 
     def objective(self, training: Training | None) -> Objective:
         """Return the loss of a training of the stage, with the original as its teacher."""
-        return objective_for(self.original, self.recipe.distillation,
+        return make_objective(self.original, self.recipe.distillation,
                              training.label_smoothing if training else 0.0)
 
     def val_accuracy(self, program: Program) -> float:

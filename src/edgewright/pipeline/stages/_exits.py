@@ -28,7 +28,8 @@ class Exits(Stage[EarlyExits]):
         if exits is not None:
             exits, note = limit_exits(program, exits)
         if exits is not None and budget.max_drop is not None:
-            exits = exits.replace(max_drop=min(exits.max_drop, budget.max_drop.value))
+            drop = min(exits.calibration.max_drop, budget.max_drop.value)
+            exits = exits.replace(calibration=exits.calibration.replace(max_drop=drop))
         return FittedRecipe(recipe.replace(exits=exits), note)
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
@@ -38,6 +39,8 @@ class Exits(Stage[EarlyExits]):
             context.record_decision(note)
         if exits is None:
             return program
+        training = exits.training
         return add_exits(program, context.task, exits,
-                         objective=context.objective(config.training), seed=context.seed,
-                         checkpoint=context.checkpoint, progress=context.progress())
+                         objective=context.objective(training and training.settings),
+                         seed=context.seed, checkpoint=context.checkpoint,
+                         progress=context.progress())

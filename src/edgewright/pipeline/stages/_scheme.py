@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgewright.errors import UsageError
-from edgewright.exits import head_tensors
+from edgewright.exits import list_head_tensors
 from edgewright.graph import match_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
@@ -22,7 +22,7 @@ def scheme_before_exits(recipe: Recipe, program: Program) -> Quantization | None
     scheme = recipe.quantize
     if scheme is None or recipe.exits is None:
         return scheme
-    own, added = program.state_dict(), head_tensors(program, recipe.exits)
+    own, added = program.state_dict(), list_head_tensors(program, recipe.exits)
     layers = {pattern: precision for pattern, precision in scheme.layers.items()
               if _matches(own, pattern) or not _matches(added, pattern)}
     return scheme.replace(layers=layers)

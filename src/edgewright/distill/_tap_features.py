@@ -14,7 +14,7 @@ from edgewright.program import Program, outputs_of, set_outputs
 aten = torch.ops.aten
 
 
-def tapped(program: Program, names: Sequence[str]) -> CapturedModule:
+def tap_features(program: Program, names: Sequence[str]) -> CapturedModule:
     """The program as a trainable module that returns features first, then its outputs.
 
     A feature has the layout `feature_shape` tells, whatever it has in the program, and is as it
@@ -30,7 +30,7 @@ def tapped(program: Program, names: Sequence[str]) -> CapturedModule:
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
-        >>> module = tapped(Program.capture(model, torch.zeros(1, 4)), ["relu"])
+        >>> module = tap_features(Program.capture(model, torch.zeros(1, 4)), ["relu"])
         >>> [tuple(tensor.shape) for tensor in module(torch.zeros(5, 4))]
         [(5, 8), (5, 3)]
     """

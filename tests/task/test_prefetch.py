@@ -9,16 +9,16 @@ import torch
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError
 from edgewright.task import ImageSplit
-from edgewright.task._ahead import one_ahead
+from edgewright.task._prefetch import prefetch
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("one_ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_results_come_in_order():
-    assert list(one_ahead(lambda x: x * x, range(50))) == [x * x for x in range(50)]
-    assert list(one_ahead(str, [])) == []
+    assert list(prefetch(lambda x: x * x, range(50))) == [x * x for x in range(50)]
+    assert list(prefetch(str, [])) == []
     assert threads() == []
 
 
@@ -31,7 +31,7 @@ def test_one_is_made_in_advance_and_no_more():
             second.set()
         return item
 
-    results = one_ahead(make, range(5))
+    results = prefetch(make, range(5))
     assert next(results) == 0
     assert second.wait(10)
     assert made == [0, 1]
@@ -39,7 +39,7 @@ def test_one_is_made_in_advance_and_no_more():
 
 
 def test_a_single_item_takes_no_thread():
-    names = list(one_ahead(lambda _: threading.current_thread().name, [0]))
+    names = list(prefetch(lambda _: threading.current_thread().name, [0]))
     assert names == [threading.current_thread().name]
 
 
@@ -50,7 +50,7 @@ def test_an_error_comes_through_in_its_turn(bad):
             raise DataError(f"item {item}")
         return item
 
-    results = one_ahead(make, range(5))
+    results = prefetch(make, range(5))
     assert [next(results) for _ in range(bad)] == list(range(bad))
     with pytest.raises(DataError, match=f"item {bad}"):
         next(results)

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgewright.errors import UsageError
-from edgewright.training._memory_format import formatted
+from edgewright.training._memory_format import to_memory_format
 from edgewright.training._outputs import as_outputs
 from edgewright.training._run import Run
 
@@ -24,13 +24,13 @@ Wanted = bool | Literal["auto"]
 _PASSES: Final = 3  # timed, of either kind
 _TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantisers differ by some hundredths
 # Seen with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the eager
-# one, and compiling a third of a second a parameter tensor.
+# one, and compiling a third of a second per parameter tensor.
 _LARGEST_GAIN: Final = 0.4
-_SECONDS_A_TENSOR: Final = 0.3
+_SECONDS_PER_TENSOR: Final = 0.3
 _NAMES: Final = itertools.count()
 
 
-class Choice(NamedTuple):
+class Compilation(NamedTuple):
     """How a module is run in training.
 
     Attributes:
@@ -42,20 +42,23 @@ class Choice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def compiled_passes(run: Run, fabric: Fabric, memory_format: torch.memory_format) -> Choice:
-    """What `compiled` chooses for a run, tried on the first samples of its task."""
-    config = run.config
-    if config.compile is False:
-        return Choice(run.module)
-    size = max(1, config.batch_size // (config.devices * config.accumulate))
+def compile_passes(run: Run, fabric: Fabric, memory_format: torch.memory_format) -> Compilation:
+    """Compile a run's training passes where that pays; see `try_compile`.
+
+    It is tried on the first samples of the run's task.
+    """
+    config, compute = run.config, run.config.compute
+    if compute.compile is False:
+        return Compilation(run.module)
+    size = max(1, config.batch_size // (compute.devices * config.accumulate))
     example = tuple(tensor.to(fabric.device) for tensor in run.task.train.example(size))
     steps = config.epochs * math.ceil(len(run.task.train) / config.batch_size)
-    return compiled(run.module, formatted(example, memory_format), config.compile,
-                    steps * config.accumulate, fabric.autocast)
+    return try_compile(run.module, to_memory_format(example, memory_format), compute.compile,
+                       steps * config.accumulate, fabric.autocast)
 
 
-def compiled(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, steps: int,
-             context: Callable[[], AbstractContextManager[Any]]) -> Choice:
+def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, steps: int,
+                context: Callable[[], AbstractContextManager[Any]]) -> Compilation:
     """Compile a module's training passes, where that is wanted, computes the same, and pays.
 
     The compiled passes are tried on ``inputs`` beside the eager ones, without a trace in the
@@ -77,31 +80,33 @@ def compiled(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, step
     Example:
         >>> from contextlib import nullcontext
         >>> module, x = torch.nn.Linear(2, 2), torch.zeros(4, 2)
-        >>> compiled(module, (x,), "auto", 10, nullcontext).notes[0].partition(":")[0]
+        >>> try_compile(module, (x,), "auto", 10, nullcontext).notes[0].partition(":")[0]
         'not compiled'
     """
     if wanted is False:
-        return Choice(module)
-    with _undone(module), context():
-        expected, eager_s = _timed(module, module, inputs)
+        return Compilation(module)
+    with _restore_after(module), context():
+        expected, eager_s = _time_passes(module, module, inputs)
         if wanted == "auto" and not _may_pay(module, steps * eager_s):
-            return Choice(module, (f"not compiled: {steps} passes of about {eager_s:.2g} s are "
-                                   "fewer than would make up for compiling",))
+            return Compilation(module, (
+                f"not compiled: {steps} passes of about {eager_s:.2g} s are fewer than would make "
+                "up for compiling",))
         candidate = _CompiledPasses(module, inputs)
         since = time.perf_counter()
         try:
-            _gradients(module, candidate, inputs)
+            _compute_gradients(module, candidate, inputs)
             compile_s = time.perf_counter() - since
-            found, compiled_s = _timed(module, candidate, inputs)
+            found, compiled_s = _time_passes(module, candidate, inputs)
         except RuntimeError as error:  # of dynamo, of the compiler, of memory
-            return _declined(module, wanted, f"torch.compile failed: {_first_line(error)}")
-    if (distance := _distance(found, expected)) > _TOLERANCE:
-        return _declined(module, wanted, f"compiled gradients differ by {distance:.2g} of theirs")
+            return _decline(module, wanted, f"torch.compile failed: {_first_line(error)}")
+    if (distance := _relative_distance(found, expected)) > _TOLERANCE:
+        return _decline(module, wanted, f"compiled gradients differ by {distance:.2g} of theirs")
     ratio = compiled_s / eager_s
     if wanted == "auto" and ratio >= 1:
-        return Choice(module, (f"not compiled: a compiled pass takes {ratio:.2f} of an eager one",))
-    return Choice(candidate, (f"compiled in {compile_s:.0f} s: a pass takes {ratio:.2f} of an "
-                              "eager one",))
+        return Compilation(module, (
+            f"not compiled: a compiled pass takes {ratio:.2f} of an eager one",))
+    return Compilation(candidate, (
+        f"compiled in {compile_s:.0f} s: a pass takes {ratio:.2f} of an eager one",))
 
 
 @final
@@ -131,7 +136,7 @@ class _CompiledPasses(nn.Module):
 
 
 @contextmanager
-def _undone(module: nn.Module) -> Iterator[None]:
+def _restore_after(module: nn.Module) -> Iterator[None]:
     """A module in training mode; then its mode and buffers as before, and no gradients."""
     was_training = module.training
     kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
@@ -147,18 +152,19 @@ def _undone(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def _timed(module: nn.Module, call: nn.Module,
-           inputs: tuple[Tensor, ...]) -> tuple[list[Tensor], float]:
+def _time_passes(module: nn.Module, call: nn.Module,
+                 inputs: tuple[Tensor, ...]) -> tuple[list[Tensor], float]:
     """The gradients, and the median seconds of a pass forth and back, once it is warm."""
-    gradients, seconds = _gradients(module, call, inputs), []
+    gradients, seconds = _compute_gradients(module, call, inputs), []
     for _ in range(_PASSES):
         since = time.perf_counter()
-        gradients = _gradients(module, call, inputs)
+        gradients = _compute_gradients(module, call, inputs)
         seconds.append(time.perf_counter() - since)
     return gradients, median(seconds)
 
 
-def _gradients(module: nn.Module, call: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+def _compute_gradients(module: nn.Module, call: nn.Module,
+                       inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Of the outputs' mean square, by each parameter that has one."""
     torch.manual_seed(0)
     module.zero_grad()
@@ -173,10 +179,10 @@ def _gradients(module: nn.Module, call: nn.Module, inputs: tuple[Tensor, ...]) -
 
 def _may_pay(module: nn.Module, seconds: float) -> bool:
     tensors = sum(1 for _ in module.parameters())
-    return seconds * _LARGEST_GAIN > tensors * _SECONDS_A_TENSOR
+    return seconds * _LARGEST_GAIN > tensors * _SECONDS_PER_TENSOR
 
 
-def _distance(found: list[Tensor], expected: list[Tensor]) -> float:
+def _relative_distance(found: list[Tensor], expected: list[Tensor]) -> float:
     """Of all gradients together, as a share of their length; infinite where some are missing."""
     if len(found) != len(expected):
         return float("inf")
@@ -186,11 +192,11 @@ def _distance(found: list[Tensor], expected: list[Tensor]) -> float:
     return (apart / length) ** 0.5 if length else float(apart > 0)
 
 
-def _declined(module: nn.Module, wanted: Wanted, reason: str) -> Choice:
+def _decline(module: nn.Module, wanted: Wanted, reason: str) -> Compilation:
     if wanted is True:
         raise UsageError(f"compile=True, but {type(module).__name__} cannot be trained compiled: "
                          f"{reason}; set compile to 'auto' or False")
-    return Choice(module, (f"not compiled: {reason}",))
+    return Compilation(module, (f"not compiled: {reason}",))
 
 
 def _first_line(error: RuntimeError) -> str:

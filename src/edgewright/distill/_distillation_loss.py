@@ -1,4 +1,4 @@
-"""Learning from a teacher: its outputs, its features, and the labels."""
+"""The loss of learning from a teacher: its outputs, its features, and the labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgewright.distill._config import Distillation
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._logit_losses import LOGIT_LOSSES
-from edgewright.distill._teacher import Taught, Teacher
+from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch, Split
 from edgewright.training import Objective, Score, check_count, label_loss
@@ -19,7 +19,7 @@ _OF_VALUES: Final = frozenset({"mse", "smooth_l1"})  # losses on outputs that ne
 
 
 @final
-class Distilling(Objective):
+class DistillationLoss(Objective):
     """The loss that `Distillation` describes, with a teacher.
 
     Args:
@@ -27,14 +27,15 @@ class Distilling(Objective):
         settings: Which losses, and what they weigh.
         label_smoothing: In the cross-entropy with the labels.
         features: How many of the first outputs are features, to be compared with the teacher's in
-            order; the rest are logits, one tensor an exit.
+            order; the rest are logits, one tensor per exit.
 
     Raises:
         UsageError: There are features, but no settings for them.
 
     Example:
         >>> from edgewright.distill import ModuleTeacher
-        >>> objective = Distilling(ModuleTeacher(torch.nn.Identity()), Distillation(alpha=1.0))
+        >>> teacher = ModuleTeacher(torch.nn.Identity())
+        >>> objective = DistillationLoss(teacher, Distillation(alpha=1.0))
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
         >>> batch = Batch((logits,), torch.tensor([0, 1]), torch.arange(2))
         >>> float(objective.loss((logits,), batch))
@@ -54,7 +55,7 @@ class Distilling(Objective):
     @property
     def name(self) -> str:
         """Identifies the teacher, the objective and its settings in a checkpoint."""
-        return (f"Distilling({self._teacher.name}, {self._settings.model_dump_json()}, "
+        return (f"DistillationLoss({self._teacher.name}, {self._settings.model_dump_json()}, "
                 f"{self._label_smoothing}, {self._features})")
 
     @property
@@ -63,9 +64,9 @@ class Distilling(Objective):
         return self._teacher.views
 
     @property
-    def recalls(self) -> bool:
+    def requires_sample_ids(self) -> bool:
         """Whether the teacher looks samples up by their rows."""
-        return self._teacher.recalls
+        return self._teacher.requires_sample_ids
 
     @property
     def classifies(self) -> bool:
@@ -87,7 +88,7 @@ class Distilling(Objective):
         """
         super().check(outputs, batch, exits)
         check_count(outputs, len(batch.targets), exits)
-        if self.views is None and not self.recalls:
+        if self.views is None and not self.requires_sample_ids:
             self._check((), outputs, self._teacher.teach(batch))
         elif not self.classifies:
             raise UsageError(f"logits={self._settings.logits!r} with alpha=1 looks at no label, so "
@@ -100,8 +101,9 @@ class Distilling(Objective):
         """Without the features, which no module shows in evaluation mode."""
         if not self._features:
             return super().validate(module, split, device=device)
-        return Distilling(self._teacher, self._settings, label_smoothing=self._label_smoothing
-                          ).validate(module, split, device=device)
+        plain = DistillationLoss(self._teacher, self._settings,
+                                 label_smoothing=self._label_smoothing)
+        return plain.validate(module, split, device=device)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher."""
@@ -114,43 +116,44 @@ class Distilling(Objective):
             ModelError: Teacher and student have different numbers of classes or of features.
         """
         features, logits = outputs[:self._features], outputs[self._features:]
-        taught = self._teacher.teach(batch)
-        self._check(features, logits, taught)
-        told = precise(taught.logits.detach())
-        loss = torch.stack([self._of_exit(precise(one), told, batch.targets)
+        teacher = self._teacher.teach(batch)
+        self._check(features, logits, teacher)
+        teacher_logits = promote_to_float32(teacher.logits.detach())
+        loss = torch.stack([self._exit_loss(promote_to_float32(one), teacher_logits, batch.targets)
                             for one in logits]).mean()
-        return loss + self._of_features(features, taught) if features else loss
+        return loss + self._feature_loss(features, teacher) if features else loss
 
-    def _of_exit(self, logits: Tensor, told: Tensor, targets: Tensor) -> Tensor:
+    def _exit_loss(self, logits: Tensor, teacher_logits: Tensor, targets: Tensor) -> Tensor:
         alpha = self._settings.alpha
-        soft = alpha * LOGIT_LOSSES[self._settings.logits](logits, told, targets, self._settings)
+        compare = LOGIT_LOSSES[self._settings.logits]
+        soft = alpha * compare(logits, teacher_logits, targets, self._settings)
         if alpha == 1:
             return soft
         hard = label_loss((logits.flatten(0, -2),), label_rows(logits, targets),
                           self._label_smoothing)
         return soft + (1 - alpha) * hard
 
-    def _of_features(self, features: tuple[Tensor, ...], taught: Taught) -> Tensor:
+    def _feature_loss(self, features: tuple[Tensor, ...], teacher: TeacherOutput) -> Tensor:
         method = FEATURE_LOSSES[str(self._settings.features)]
         weight = self._settings.feature_weight or method.weight
-        losses = [method.loss(precise(mine), precise(theirs.detach()))
-                  for mine, theirs in zip(features, taught.features, strict=True)]
+        losses = [method.loss(promote_to_float32(mine), promote_to_float32(theirs.detach()))
+                  for mine, theirs in zip(features, teacher.features, strict=True)]
         return weight * torch.stack(losses).mean()
 
     def _check(self, features: tuple[Tensor, ...], logits: tuple[Tensor, ...],
-               taught: Taught) -> None:
+               teacher: TeacherOutput) -> None:
         for one in logits:
-            if one.shape != taught.logits.shape:
-                raise ModelError(f"the teacher's output has shape {tuple(taught.logits.shape)}, "
+            if one.shape != teacher.logits.shape:
+                raise ModelError(f"the teacher's output has shape {tuple(teacher.logits.shape)}, "
                                  f"the student's {tuple(one.shape)}; they must have the same "
                                  "classes")
             if one.shape[-1] < 2 and self._settings.logits not in _OF_VALUES:
                 raise ModelError(f"the student's output has shape {tuple(one.shape)}; of a single "
                                  "class there is nothing to learn: return two logits, or fit the "
                                  "values (logits='mse', alpha=1)")
-        if features and len(features) != len(taught.features):
+        if features and len(features) != len(teacher.features):
             raise ModelError(f"the student shows {len(features)} features, the teacher "
-                             f"{len(taught.features)}; tap the teacher at the pairs' nodes")
+                             f"{len(teacher.features)}; tap the teacher at the pairs' nodes")
 
 
 def looks_at_labels(settings: Distillation) -> bool:
@@ -163,11 +166,11 @@ def looks_at_labels(settings: Distillation) -> bool:
     return settings.alpha < 1 or settings.logits not in _OF_VALUES
 
 
-def precise(tensor: Tensor) -> Tensor:
-    """A tensor in 32 bits or more, for sums and powers that 16 would not hold."""
+def promote_to_float32(tensor: Tensor) -> Tensor:
+    """A tensor in 32 bits or more, for sums and powers that 16 bits cannot hold."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def label_rows(logits: Tensor, targets: Tensor) -> Tensor:
-    """Targets as one row a position: indices (N,), or probabilities (N, classes)."""
+    """Targets as one row per position: indices (N,), or probabilities (N, classes)."""
     return targets.flatten(0, -2) if targets.ndim == logits.ndim else targets.flatten()

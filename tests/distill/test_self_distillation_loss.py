@@ -6,14 +6,21 @@ import torch
 from edgewright.distill import (
     LOGIT_LOSSES,
     Distillation,
-    Distilling,
-    SelfDistilling,
+    DistillationLoss,
+    SelfDistillationLoss,
     fit,
-    objective_for,
+    make_objective,
 )
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.task import Batch
-from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module
+from edgewright.training import (
+    Constrained,
+    LabelLoss,
+    StepHook,
+    Training,
+    count_stored_views,
+    evaluate_module,
+)
 
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
 BATCH = Batch((), TARGETS, torch.arange(5))
@@ -23,7 +30,7 @@ BATCH = Batch((), TARGETS, torch.arange(5))
 def test_the_last_exit_teaches_the_earlier_ones(logits):
     settings = Distillation(self_weight=0.3, logits=logits)
     outputs = tuple(torch.randn(3, 5, 4))
-    found = SelfDistilling(LabelLoss(0.1), settings).loss(outputs, BATCH)
+    found = SelfDistillationLoss(LabelLoss(0.1), settings).loss(outputs, BATCH)
     told = sum(float(LOGIT_LOSSES[logits](early, outputs[-1], TARGETS, settings))
                for early in outputs[:-1]) / 2
     want = float(LabelLoss(0.1).loss(outputs, BATCH)) + 0.3 * told
@@ -33,7 +40,7 @@ def test_the_last_exit_teaches_the_earlier_ones(logits):
 def test_the_last_exit_learns_nothing_from_it():
     outputs = [torch.randn(5, 4, requires_grad=True) for _ in range(2)]
     alone, both = (torch.autograd.grad(objective.loss(tuple(outputs), BATCH), outputs)
-                   for objective in (LabelLoss(), SelfDistilling(
+                   for objective in (LabelLoss(), SelfDistillationLoss(
                        LabelLoss(), Distillation(self_weight=5.0))))
     assert torch.equal(alone[1], both[1])
     assert not torch.equal(alone[0], both[0])
@@ -42,38 +49,38 @@ def test_the_last_exit_learns_nothing_from_it():
 def test_it_is_combined_with_a_teacher_and_its_features(saying):
     settings = Distillation(features="attention", self_weight=0.5)
     feature, *logits = torch.randn(5, 3, 2, 2), torch.randn(5, 4), torch.randn(5, 4)
-    inner = Distilling(saying(torch.randn(5, 4), torch.randn(5, 3, 2, 2)), settings, features=1)
-    found = SelfDistilling(inner, settings, features=1).loss((feature, *logits), BATCH)
+    inner = DistillationLoss(saying(torch.randn(5, 4), torch.randn(5, 3, 2, 2)), settings, features=1)
+    found = SelfDistillationLoss(inner, settings, features=1).loss((feature, *logits), BATCH)
     told = LOGIT_LOSSES["hinton"](*logits, TARGETS, settings)
     torch.testing.assert_close(found, inner.loss((feature, *logits), BATCH) + 0.5 * told)
 
 
 def test_with_a_single_exit_there_is_nothing_to_add():
     logits = (torch.randn(5, 4),)
-    objective = SelfDistilling(LabelLoss(), Distillation(self_weight=5.0))
+    objective = SelfDistillationLoss(LabelLoss(), Distillation(self_weight=5.0))
     assert torch.equal(objective.loss(logits, BATCH), LabelLoss().loss(logits, BATCH))
 
 
 def test_all_else_is_the_inner_objectives(saying):
     hook, moved, teacher = StepHook(), [], saying(torch.zeros(5, 4))
     teacher.to, teacher.views = moved.append, 3
-    inner = Constrained(Distilling(teacher), (hook,))
-    objective = SelfDistilling(inner, Distillation(self_weight=0.5))
+    inner = Constrained(DistillationLoss(teacher), (hook,))
+    objective = SelfDistillationLoss(inner, Distillation(self_weight=0.5))
     objective.to(torch.device("meta"))
     assert moved == [torch.device("meta")]
     assert objective.hooks == (hook,)
-    assert objective.views == 3
-    names = {objective.name, SelfDistilling(inner, Distillation(self_weight=0.6)).name,
-             SelfDistilling(LabelLoss(), Distillation(self_weight=0.5)).name}
+    assert count_stored_views(objective) == 3
+    names = {objective.name, SelfDistillationLoss(inner, Distillation(self_weight=0.6)).name,
+             SelfDistillationLoss(LabelLoss(), Distillation(self_weight=0.5)).name}
     assert len(names) == 3
     assert all(inner.name in name for name in names if "saying" in name)
 
 
 def test_early_exits_come_to_say_what_the_last_one_does(pyramid, quadrant_task):
-    staged = add_exits(pyramid, quadrant_task, EarlyExits(count=2, training=None))
-    training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, accelerator="cpu")
+    staged = add_exits(pyramid, quadrant_task, EarlyExits(places=2, training=None))
+    training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, compute="cpu")
     settings = Distillation(self_weight=1.0)
-    assert objective_for(None, settings).name.startswith("SelfDistilling(LabelLoss(0.0), ")
+    assert make_objective(None, settings).name.startswith("SelfDistillationLoss(LabelLoss(0.0), ")
     trained = fit(staged, quadrant_task, training, distillation=settings)
     early, later, last = evaluate_module(trained.module(), quadrant_task.val)
     assert min(early, later, last) > 0.8

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.distill import tapped
-from edgewright.distill._tapping import feature_shape, is_feature
+from edgewright.distill import tap_features
+from edgewright.distill._tap_features import feature_shape, is_feature
 from edgewright.program import Program
 
 
@@ -26,7 +26,7 @@ def node(program, name):
 
 def test_features_come_first_and_the_outputs_stay(pyramid):
     x = torch.randn(3, 1, 8, 8)
-    module = tapped(pyramid, ["relu_4", "relu"])
+    module = tap_features(pyramid, ["relu_4", "relu"])
     deep, early, logits = module(x)
     assert (deep.shape, early.shape) == ((3, 8, 8, 8), (3, 8, 8, 8))
     torch.testing.assert_close(logits, pyramid.run(x))
@@ -38,12 +38,12 @@ def test_features_come_first_and_the_outputs_stay(pyramid):
 
 def test_without_names_it_is_the_program_itself(pyramid):
     x = torch.randn(3, 1, 8, 8)
-    assert torch.equal(tapped(pyramid, [])(x), pyramid.run(x))
+    assert torch.equal(tap_features(pyramid, [])(x), pyramid.run(x))
 
 
 def test_the_program_is_left_as_it_was(pyramid):
     before = str(pyramid.graph)
-    module = tapped(pyramid, ["relu"])
+    module = tap_features(pyramid, ["relu"])
     with torch.no_grad():
         next(module.parameters()).zero_()
     assert str(pyramid.graph) == before
@@ -51,7 +51,7 @@ def test_the_program_is_left_as_it_was(pyramid):
 
 
 def test_it_trains_in_training_mode(pyramid):
-    module = tapped(pyramid, ["relu"]).train()
+    module = tap_features(pyramid, ["relu"]).train()
     before = module.state_dict()["stages.0.0.norm.running_mean"].clone()
     feature, _ = module(torch.randn(4, 1, 8, 8))
     feature.sum().backward()
@@ -67,7 +67,7 @@ def test_a_tensor_is_as_it_was_computed_though_it_is_overwritten():
     program = Program.capture(Function(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 2)),
                               torch.zeros(2, 4))
     x = torch.randn(5, 4)
-    feature, logits = tapped(program, ["linear"])(x)
+    feature, logits = tap_features(program, ["linear"])(x)
     assert bool((feature < 0).any())
     torch.testing.assert_close(logits, program.run(x))
 
@@ -96,7 +96,7 @@ def test_every_layout_becomes_that_of_features(layout):
     program = Program.capture(model, torch.zeros(2, *shape))
     assert feature_shape(node(program, "relu")) == want
     x = torch.randn(2, *shape)
-    feature = tapped(program, ["relu"])(x)[0]
+    feature = tap_features(program, ["relu"])(x)[0]
     assert feature.shape[1:] == want[1:]
     torch.testing.assert_close(feature, order(model.a(x).relu()))
 

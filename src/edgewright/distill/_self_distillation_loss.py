@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from edgewright.distill._config import Distillation
-from edgewright.distill._distilling import precise
+from edgewright.distill._distillation_loss import promote_to_float32
 from edgewright.distill._logit_losses import LOGIT_LOSSES
 from edgewright.task import Batch
 from edgewright.training import Objective, WrappedObjective
 
 
 @final
-class SelfDistilling(WrappedObjective):
+class SelfDistillationLoss(WrappedObjective):
     """An objective, and beside it the last exit as a teacher of the earlier ones.
 
     Zhang et al. 2019, "Be your own teacher", section 3: every early exit's logits are told by the
@@ -34,7 +34,7 @@ class SelfDistilling(WrappedObjective):
 
     Example:
         >>> from edgewright.training import LabelLoss
-        >>> objective = SelfDistilling(LabelLoss(), Distillation(self_weight=0.3))
+        >>> objective = SelfDistillationLoss(LabelLoss(), Distillation(self_weight=0.3))
         >>> logits = torch.tensor([[2.0, 0.0]])
         >>> batch = Batch((), torch.tensor([0]), torch.arange(1))
         >>> alone = LabelLoss().loss((logits, logits), batch)
@@ -50,15 +50,15 @@ class SelfDistilling(WrappedObjective):
     @property
     def name(self) -> str:
         """Identifies both objectives and their settings in a checkpoint."""
-        return (f"SelfDistilling({self._objective.name}, {self._settings.model_dump_json()}, "
+        return (f"SelfDistillationLoss({self._objective.name}, {self._settings.model_dump_json()}, "
                 f"{self._features})")
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """Both losses."""
         loss = self._objective.loss(outputs, batch)
-        *early, last = [precise(one) for one in outputs[self._features:]]
+        *early, last = [promote_to_float32(one) for one in outputs[self._features:]]
         if not early:
             return loss
         teach = LOGIT_LOSSES[self._settings.logits]
-        told = [teach(one, last.detach(), batch.targets, self._settings) for one in early]
-        return loss + self._settings.self_weight * torch.stack(told).mean()
+        losses = [teach(one, last.detach(), batch.targets, self._settings) for one in early]
+        return loss + self._settings.self_weight * torch.stack(losses).mean()

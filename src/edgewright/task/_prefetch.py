@@ -10,8 +10,8 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def one_ahead(make: Callable[[Given], Made], sequence: Sequence[Given]
-              ) -> Generator[Made, None, None]:
+def prefetch(make: Callable[[Given], Made], sequence: Sequence[Given]
+             ) -> Generator[Made, None, None]:
     """``make`` of every item in order, the next one always under way in a thread of its own.
 
     Whatever ``make`` raises is raised here, when its result's turn comes. The thread ends with
@@ -22,13 +22,13 @@ def one_ahead(make: Callable[[Given], Made], sequence: Sequence[Given]
         sequence: Where it holds one item, no thread is started.
 
     Example:
-        >>> list(one_ahead(str.upper, ["a", "b", "c"]))
+        >>> list(prefetch(str.upper, ["a", "b", "c"]))
         ['A', 'B', 'C']
     """
     if len(sequence) < 2:
         yield from map(make, sequence)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="one_ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         under_way = thread.submit(make, sequence[0])
         for item in sequence[1:]:
             made, under_way = under_way.result(), thread.submit(make, item)

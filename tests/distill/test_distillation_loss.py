@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation, Distilling, ModuleTeacher
+from edgewright.distill import (
+    FEATURE_LOSSES,
+    LOGIT_LOSSES,
+    Distillation,
+    DistillationLoss,
+    ModuleTeacher,
+)
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch, Task
 from edgewright.training import LabelLoss, Training, train
@@ -24,7 +30,7 @@ def labelled(targets):
 def test_the_loss_is_mixed_with_the_labels_and_averaged_over_the_exits(saying, logits, exits):
     outputs, taught = tuple(torch.randn(exits, 5, 4)), torch.randn(5, 4)
     settings = Distillation(logits=logits, alpha=0.3, temperature=2.0)
-    found = Distilling(saying(taught), settings).loss(outputs, labelled(TARGETS))
+    found = DistillationLoss(saying(taught), settings).loss(outputs, labelled(TARGETS))
     want = sum(0.3 * float(LOGIT_LOSSES[logits](one, taught, TARGETS, settings))
                + 0.7 * float(F.cross_entropy(one, TARGETS)) for one in outputs) / exits
     assert float(found) == pytest.approx(want, rel=1e-5)
@@ -36,9 +42,9 @@ def test_features_come_first_and_are_averaged_over_the_pairs(saying, features, w
     mine, theirs = torch.randn(2, 5, 3, 2, 2), torch.randn(2, 5, 3, 2, 2)
     logits, taught = torch.randn(5, 4), torch.randn(5, 4)
     settings = Distillation(features=features, feature_weight=weight)
-    found = Distilling(saying(taught, *theirs), settings, features=2).loss(
+    found = DistillationLoss(saying(taught, *theirs), settings, features=2).loss(
         (*mine, logits), labelled(TARGETS))
-    plain = Distilling(saying(taught), settings).loss((logits,), labelled(TARGETS))
+    plain = DistillationLoss(saying(taught), settings).loss((logits,), labelled(TARGETS))
     method = FEATURE_LOSSES[features]
     apart = sum(float(method.loss(*pair)) for pair in zip(mine, theirs, strict=True)) / 2
     want = float(plain) + (weight or method.weight) * apart
@@ -47,7 +53,7 @@ def test_features_come_first_and_are_averaged_over_the_pairs(saying, features, w
 
 def test_the_labels_of_a_sequence_are_those_of_its_positions(saying):
     logits, targets = torch.randn(2, 3, 4), torch.randint(0, 4, (2, 3))
-    objective = Distilling(saying(logits), Distillation(alpha=0.25), label_smoothing=0.1)
+    objective = DistillationLoss(saying(logits), Distillation(alpha=0.25), label_smoothing=0.1)
     want = 0.75 * F.cross_entropy(logits.reshape(6, 4), targets.flatten(), label_smoothing=0.1)
     torch.testing.assert_close(objective.loss((logits,), labelled(targets)), want)
     mixed = torch.rand(2, 3, 4).softmax(-1)
@@ -58,13 +64,13 @@ def test_the_labels_of_a_sequence_are_those_of_its_positions(saying):
 def test_a_regression_learns_from_the_teacher_alone(saying):
     outputs, taught, targets = torch.randn(5, 2), torch.randn(5, 2), torch.randn(5, 7)
     settings = Distillation(logits="mse", alpha=1.0)
-    found = Distilling(saying(taught), settings).loss((outputs,), labelled(targets))
+    found = DistillationLoss(saying(taught), settings).loss((outputs,), labelled(targets))
     torch.testing.assert_close(found, (outputs - taught).square().mean() / 2)
 
 
 def test_label_smoothing_reaches_the_labels_share(saying):
     outputs, targets = (torch.randn(4, 3),), torch.tensor([0, 1, 2, 0])
-    objective = Distilling(saying(torch.randn(4, 3)), Distillation(alpha=0.0), label_smoothing=0.2)
+    objective = DistillationLoss(saying(torch.randn(4, 3)), Distillation(alpha=0.0), label_smoothing=0.2)
     torch.testing.assert_close(objective.loss(outputs, labelled(targets)),
                                LabelLoss(0.2).loss(outputs, labelled(targets)))
 
@@ -73,7 +79,7 @@ def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode():
     teacher = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
     student, x = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)
     batch = Batch((x,), torch.tensor([0, 1]), torch.arange(2))
-    Distilling(ModuleTeacher(teacher)).loss((student,), batch).backward()
+    DistillationLoss(ModuleTeacher(teacher)).loss((student,), batch).backward()
     assert not teacher.training
     assert teacher[0].weight.grad is None
     assert student.grad is not None
@@ -92,7 +98,7 @@ def test_the_teacher_sees_the_inputs_of_the_student():
     teacher, student = Watching(4, 2), Watching(4, 2)
     teacher.teaches, student.teaches = True, False
     train(student, Task((x, y), (x, y), (x[1:], y[1:])),
-          Training(epochs=1, batch_size=16, accelerator="cpu"), Distilling(ModuleTeacher(teacher)))
+          Training(epochs=1, batch_size=16, compute="cpu"), DistillationLoss(ModuleTeacher(teacher)))
     _, *steps = seen  # at first the teacher is asked whether its outputs are like the student's
     assert len(steps) == 4  # two steps of both
     assert torch.equal(steps[0], steps[1])
@@ -103,7 +109,7 @@ def test_the_teacher_moves_and_its_views_are_the_objectives(saying):
     moved = []
     teacher = saying(torch.zeros(2, 3))
     teacher.views, teacher.to = 4, moved.append
-    objective = Distilling(teacher)
+    objective = DistillationLoss(teacher)
     objective.to(torch.device("meta"))
     assert moved == [torch.device("meta")]
     assert objective.views == 4
@@ -112,22 +118,22 @@ def test_the_teacher_moves_and_its_views_are_the_objectives(saying):
 def test_the_name_tells_teacher_settings_and_smoothing(saying):
     one, other = saying(torch.zeros(2, 3)), saying(torch.zeros(2, 3))
     other.name = "another"
-    names = {Distilling(one).name, Distilling(other).name, Distilling(one, label_smoothing=0.1).name,
-             Distilling(one, Distillation(temperature=2)).name,
-             Distilling(one, Distillation(features="hints"), features=1).name}
+    names = {DistillationLoss(one).name, DistillationLoss(other).name, DistillationLoss(one, label_smoothing=0.1).name,
+             DistillationLoss(one, Distillation(temperature=2)).name,
+             DistillationLoss(one, Distillation(features="hints"), features=1).name}
     assert len(names) == 5
 
 
 def test_other_classes_are_refused(saying):
     message = "the teacher's output has shape (2, 4), the student's (2, 3); they must have the same"
     with pytest.raises(ModelError, match=re.escape(message)):
-        Distilling(saying(torch.zeros(2, 4))).loss((torch.zeros(2, 3),),
-                                                   labelled(torch.tensor([0, 1])))
+        DistillationLoss(saying(torch.zeros(2, 4))).loss((torch.zeros(2, 3),),
+                                                         labelled(torch.tensor([0, 1])))
 
 
 def test_features_without_settings_or_without_the_teachers_are_refused(saying):
     with pytest.raises(UsageError, match="2 features are to be compared, but the settings do not "):
-        Distilling(saying(torch.zeros(2, 4)), features=2)
-    objective = Distilling(saying(torch.zeros(2, 4)), Distillation(features="hints"), features=1)
+        DistillationLoss(saying(torch.zeros(2, 4)), features=2)
+    objective = DistillationLoss(saying(torch.zeros(2, 4)), Distillation(features="hints"), features=1)
     with pytest.raises(ModelError, match="the student shows 1 features, the teacher 0; tap the"):
         objective.loss((torch.zeros(2, 3), torch.zeros(2, 4)), labelled(torch.tensor([0, 1])))

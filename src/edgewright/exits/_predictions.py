@@ -1,4 +1,4 @@
-"""What every exit of a file makes of a split, and where its samples leave."""
+"""Per-exit correctness and confidence on a split, and where its samples leave."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ Exits = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What every exit made of every sample.
+class ExitPredictions:
+    """Whether each exit is right on each sample, and how sure it is.
 
     Attributes:
         scores: How sure each early exit is, (early exits, N).
         correct: Whether each exit, the last included, is right, (exits, N) bool.
 
     Example:
-        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
-        >>> answers.left_at([0.5]).tolist()
+        >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
+        ...                               correct=np.array([[True, False], [True, True]]))
+        >>> predictions.left_at([0.5]).tolist()
         [0, 1]
-        >>> answers.losses([0.1]).tolist()
+        >>> predictions.losses([0.1]).tolist()
         [0, 1]
     """
 
@@ -60,9 +61,9 @@ class Answers:
         return found
 
 
-def answers_of(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
-               policy: Policy) -> Answers:
-    """What every exit made of every sample, and how sure it was by its rule.
+def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
+                  policy: Policy) -> ExitPredictions:
+    """Per-exit correctness, and confidence by each exit's rule.
 
     Args:
         logits: One array (N, classes) per exit, the last included.
@@ -72,7 +73,8 @@ def answers_of(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
 
     Example:
         >>> sure, unsure = np.array([[9.0, 0.0]]), np.array([[0.0, 0.1]])
-        >>> found = answers_of([sure, unsure], np.array([0]), [ExitRule(threshold=0.9)], "margin")
+        >>> rules = [ExitRule(threshold=0.9)]
+        >>> found = predict_exits([sure, unsure], np.array([0]), rules, "margin")
         >>> found.scores.round(3).tolist(), found.correct.tolist()
         ([[1.0]], [[True], [False]])
     """
@@ -81,25 +83,28 @@ def answers_of(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
     for index, rule in enumerate(rules):
         streaks = streaks.then(logits[index]) if index else streaks
         scores[index] = exit_scores(policy, rule, logits[index], streaks)
-    return Answers(scores, np.stack([values.argmax(axis=1) == targets for values in logits]))
+    correct = np.stack([values.argmax(axis=1) == targets for values in logits])
+    return ExitPredictions(scores, correct)
 
 
-def exit_curve(answers: Answers, steps: Iterable[Sequence[float]],
-               segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
-    """What leaving early costs and is worth with each of these thresholds.
+def compute_exit_curve(predictions: ExitPredictions, steps: Iterable[Sequence[float]],
+                       segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
+    """Accuracy and cost with each of these thresholds.
 
     Args:
-        answers: On the samples to judge by.
-        steps: The early exits' thresholds, once a point.
+        predictions: On the samples to judge by.
+        steps: The early exits' thresholds, once per point.
         segment_macs: Multiply-accumulates of each segment.
 
     Example:
-        >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
-        >>> [(point.macs, point.accuracy) for point in exit_curve(answers, [[1], [0]], [10, 90])]
+        >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
+        ...                               correct=np.array([[True, False], [True, True]]))
+        >>> curve = compute_exit_curve(predictions, [[1], [0]], [10, 90])
+        >>> [(point.macs, point.accuracy) for point in curve]
         [(100.0, 1.0), (10.0, 0.5)]
     """
     macs = np.cumsum(segment_macs)
     return tuple(CurvePoint(thresholds=tuple(thresholds),
-                            macs=float(macs[answers.left_at(thresholds)].mean()),
-                            accuracy=float(answers.hits(thresholds).mean()))
+                            macs=float(macs[predictions.left_at(thresholds)].mean()),
+                            accuracy=float(predictions.hits(thresholds).mean()))
                  for thresholds in steps)

@@ -12,12 +12,12 @@ from edgewright.capture import trainable
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, train
-from edgewright.training import _compiled as compiled_module
-from edgewright.training._compiled import compiled
+from edgewright.training import Compute, LabelLoss, Training, train
+from edgewright.training import _compile as compile_module
+from edgewright.training._compile import try_compile
 from edgewright.training._evaluate import evaluate_module
 
-CPU = {"accelerator": "cpu"}
+CPU = {"compute": "cpu"}
 ALWAYS, NEVER = -1.0, 2.0  # a clock in which compiled passes are faster, or slower
 
 
@@ -54,8 +54,8 @@ def traced(monkeypatch):
 @pytest.fixture
 def fast_when_compiled(monkeypatch):
     """Lets compiled passes seem faster than eager ones, and long enough to pay."""
-    real = compiled_module._timed
-    monkeypatch.setattr(compiled_module, "_timed", lambda module, call, inputs: (
+    real = compile_module._time_passes
+    monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
         real(module, call, inputs)[0], 10.0 if call is module else 5.0))
 
 
@@ -65,7 +65,7 @@ def test_training_is_the_same_compiled_once_for_all_epochs(traced, quadrant_task
     for compile_ in (False, True):
         module = make(Net(dropout=0.2), quadrant_task.train.example(2))
         keys = list(module.state_dict())
-        config = Training(epochs=3, batch_size=40, lr=0.01, compile=compile_, **CPU)
+        config = Training(epochs=3, batch_size=40, lr=0.01, compute=Compute(accelerator="cpu", compile=compile_))
         records.append(train(module, quadrant_task, config, LabelLoss()))
         assert list(module.state_dict()) == keys
         assert not module.training
@@ -82,7 +82,7 @@ def test_training_is_the_same_compiled_once_for_all_epochs(traced, quadrant_task
 def test_the_trial_leaves_no_trace(traced):
     net, inputs = Net(dropout=0.5).eval(), (torch.randn(8, 1, 8, 8),)
     before, random = state_of(net), torch.get_rng_state()
-    choice = compiled(net, inputs, True, 1, nullcontext)
+    choice = try_compile(net, inputs, True, 1, nullcontext)
     assert choice.module is not net
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -92,7 +92,7 @@ def test_the_trial_leaves_no_trace(traced):
 
 def test_other_batch_sizes_and_evaluation_run_eagerly(traced):
     net = Net()
-    run = compiled(net, (torch.randn(8, 1, 8, 8),), True, 1, nullcontext).module
+    run = try_compile(net, (torch.randn(8, 1, 8, 8),), True, 1, nullcontext).module
     graphs = traced()
     x = torch.randn(5, 1, 8, 8)
     net.train()
@@ -113,34 +113,34 @@ def test_a_module_that_goes_by_values_is_left_eager(traced, fast_when_compiled):
             return x * self.scale if x.max() > 0 else -x * self.scale
 
     net = Branches()
-    choice = compiled(net, (torch.randn(4, 3),), "auto", 1000, nullcontext)
+    choice = try_compile(net, (torch.randn(4, 3),), "auto", 1000, nullcontext)
     assert choice.module is net
     assert choice.notes[0].startswith("not compiled: torch.compile failed: ")
 
 
 def test_more_runs_in_a_process_than_torch_compiles_of_one_function(traced):
     for _ in range(12):
-        compiled(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
+        try_compile(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
     assert traced() == 12
 
 
 def test_auto_leaves_short_runs_alone(monkeypatch):
     monkeypatch.setattr(torch, "compile", None)
     net = Net()
-    choice = compiled(net, (torch.randn(8, 1, 8, 8),), "auto", 10, nullcontext)
+    choice = try_compile(net, (torch.randn(8, 1, 8, 8),), "auto", 10, nullcontext)
     assert choice.module is net
     assert choice.notes[0].startswith("not compiled: 10 passes of about ")
 
 
 def test_auto_keeps_what_is_faster(traced, fast_when_compiled, monkeypatch):
     net, inputs = Net(), (torch.randn(8, 1, 8, 8),)
-    choice = compiled(net, inputs, "auto", 1000, nullcontext)
+    choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is not net
     assert choice.notes[0].endswith("a pass takes 0.50 of an eager one")
-    faster = compiled_module._timed
-    monkeypatch.setattr(compiled_module, "_timed", lambda module, call, inputs: (
+    faster = compile_module._time_passes
+    monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
         faster(module, call, inputs)[0], 10.0 if call is module else 11.0))
-    choice = compiled(net, inputs, "auto", 1000, nullcontext)
+    choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice == (net, ("not compiled: a compiled pass takes 1.10 of an eager one",))
 
 
@@ -156,12 +156,12 @@ def test_what_cannot_be_compiled_is_refused_or_left_alone(reason, fast_when_comp
 
     monkeypatch.setattr(torch, "compile", broken)
     net, inputs = Net(), (torch.randn(8, 1, 8, 8),)
-    choice = compiled(net, inputs, "auto", 1000, nullcontext)
+    choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is net
     assert choice.notes[0].startswith(f"not compiled: {reason}")
     with pytest.raises(UsageError, match=f"compile=True, but Net cannot be trained compiled: "
-                                         f"{reason}.*; set compile to 'auto' or False"):
-        compiled(net, inputs, True, 1000, nullcontext)
+                       f"{reason}.*; set compile to 'auto' or False"):
+        try_compile(net, inputs, True, 1000, nullcontext)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
@@ -170,7 +170,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
     with (torch._inductor.config.patch({"cpp.cxx": ("/nowhere/c++",), "fx_graph_cache": False}),
           torch._functorch.config.patch(enable_autograd_cache=False),
           pytest.raises(UsageError, match=r"torch\.compile failed: .*compiler")):
-        compiled(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
+        try_compile(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
@@ -179,6 +179,6 @@ def test_kernels_that_were_compiled_learn_what_eager_ones_do(quadrant_task):
     accuracies = []
     for compile_ in (False, True):
         module = captured(Net(), task.train.example(2))
-        train(module, task, Training(epochs=2, batch_size=32, compile=compile_, **CPU), LabelLoss())
+        train(module, task, Training(epochs=2, batch_size=32, compute=Compute(accelerator="cpu", compile=compile_)), LabelLoss())
         accuracies.append(evaluate_module(module, task.val)[-1])
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.1)

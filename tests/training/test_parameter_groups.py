@@ -11,7 +11,7 @@ from edgewright.errors import UsageError
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 from edgewright.training import Training
-from edgewright.training._optimizer import optimizer_for
+from edgewright.training._parameter_groups import make_optimizer
 
 WEIGHT = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, role="weight")
 BINARY = Grid(1, signed=False, symmetric=True, role="activation")
@@ -35,7 +35,7 @@ def take_step(optimizer: Optimizer, rate: float) -> None:
 
 def step(module: nn.Module, config: Training) -> dict[str, float]:
     """How far one step with gradients of 1 moves each parameter, without its decay."""
-    optimizer = optimizer_for(module, config.replace(weight_decay=0.0))
+    optimizer = make_optimizer(module, config.replace(weight_decay=0.0))
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     take_step(optimizer, config.lr)
     return {name: float((before[name] - value.detach()).abs().max())
@@ -60,7 +60,7 @@ def test_sgd_moves_scales_by_their_gradient():
 
 def test_adamw_cannot_throw_a_small_scale_to_its_bound():
     module = quantizer(BINARY, 0.004)
-    optimizer = optimizer_for(module, Training(optimizer="adamw", lr=0.01))
+    optimizer = make_optimizer(module, Training(optimizer="adamw", lr=0.01))
     for _ in range(50):
         take_step(optimizer, 0.01)
     assert 0.001 < float(module.used_scale().detach()) < 0.003
@@ -70,7 +70,7 @@ def test_adamw_cannot_throw_a_small_scale_to_its_bound():
 def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
     grid = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, group=2, role="weight")
     module = nn.ModuleDict({"linear": nn.Linear(4, 3), "grouped": quantizer(grid, 0.1, (3, 2))})
-    found = optimizer_for(module, Training(optimizer=optimizer, weight_decay=0.25))
+    found = make_optimizer(module, Training(optimizer=optimizer, weight_decay=0.25))
     decays = {id(p): group["weight_decay"] for group in found.param_groups
               for p in group["params"]}
     assert decays[id(module["linear"].weight)] == 0.25
@@ -81,7 +81,7 @@ def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
 def test_what_is_frozen_is_left_out():
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
-    found = optimizer_for(module, Training())
+    found = make_optimizer(module, Training())
     assert [p for group in found.param_groups for p in group["params"]] == [module.weight]
     with pytest.raises(UsageError, match="no parameter that requires a gradient"):
-        optimizer_for(module.requires_grad_(False), Training())
+        make_optimizer(module.requires_grad_(False), Training())

@@ -22,7 +22,7 @@ _MODULE_STATE: Final = ("training", "_parameters", "_buffers", "_non_persistent_
                         "_modules")
 
 
-def packed(whole: object, parts: dict[str, object]) -> bytes:
+def pickle_run(whole: object, parts: dict[str, object]) -> bytes:
     """An object as bytes, its tensors by value.
 
     Args:
@@ -33,7 +33,7 @@ def packed(whole: object, parts: dict[str, object]) -> bytes:
         UsageError: Names the first part that cannot be sent.
     """
     try:
-        return _dumped(whole)
+        return _pickle(whole)
     except _REFUSALS as error:
         name = next((name for name, part in parts.items() if not _pickles(part)), "run")
         raise UsageError(f"devices above 1 train in processes of their own, to which the {name} "
@@ -41,8 +41,8 @@ def packed(whole: object, parts: dict[str, object]) -> bytes:
                          "a module, or use one device") from error
 
 
-def unpacked(data: bytes) -> Any:
-    """What `packed` made of it, which is to come from this program alone: reading runs code."""
+def unpickle_run(data: bytes) -> Any:
+    """What `pickle_run` made of it, which is to come from this program alone: reading runs code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
         return pickle.loads(data)  # noqa: S301 - from the process that started this one
@@ -50,13 +50,13 @@ def unpacked(data: bytes) -> Any:
 
 def _pickles(part: object) -> bool:
     try:
-        _dumped(part)
+        _pickle(part)
     except _REFUSALS:
         return False
     return True
 
 
-def _dumped(thing: object) -> bytes:
+def _pickle(thing: object) -> bytes:
     stream = io.BytesIO()
     _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(thing)
     return stream.getvalue()
@@ -67,15 +67,16 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Networks node by node, operators by name; everything else as it says itself."""
         if isinstance(obj, OpOverload):
-            return _operator, (str(obj),)
+            return _find_operator, (str(obj),)
         if not isinstance(obj, GraphModule):
             return NotImplemented
-        nodes = [_PlainNode(node.name, node.op, node.target, _plain(node.args),
-                            _plain(node.kwargs), _simple(node.meta)) for node in obj.graph.nodes]
+        nodes = [_PlainNode(node.name, node.op, node.target, _name_nodes(node.args),
+                            _name_nodes(node.kwargs), _picklable_meta(node.meta))
+                 for node in obj.graph.nodes]
         root = nn.Module()
         root.__dict__.update({key: obj.__dict__[key] for key in _MODULE_STATE})
         kind = CapturedModule if isinstance(obj, CapturedModule) else GraphModule
-        return _rebuilt, (kind, root, nodes, obj.graph._codegen, _simple(obj.meta))
+        return _rebuild_network, (kind, root, nodes, obj.graph._codegen, _picklable_meta(obj.meta))
 
 
 class _PlainNode(NamedTuple):
@@ -93,12 +94,12 @@ class _Name(str):
     __slots__ = ()
 
 
-def _plain(arguments: Any) -> Any:
+def _name_nodes(arguments: Any) -> Any:
     return map_aggregate(
         arguments, lambda part: _Name(part.name) if isinstance(part, Node) else part)
 
 
-def _simple(meta: dict[str, Any]) -> dict[str, Any]:
+def _picklable_meta(meta: dict[str, Any]) -> dict[str, Any]:
     """What passes noted about a network or a node; not torch's own notes, which do not pickle."""
     return {key: value for key, value in meta.items()
             if isinstance(value, bool | int | float | str)
@@ -106,12 +107,12 @@ def _simple(meta: dict[str, Any]) -> dict[str, Any]:
                 and all(isinstance(part, str | InputSpec) for part in value))}
 
 
-def _operator(name: str) -> Any:
+def _find_operator(name: str) -> Any:
     return attrgetter(name)(torch.ops)
 
 
-def _rebuilt(kind: type[GraphModule], root: nn.Module, nodes: list[_PlainNode],
-             codegen: Any, meta: dict[str, Any]) -> GraphModule:
+def _rebuild_network(kind: type[GraphModule], root: nn.Module, nodes: list[_PlainNode],
+                     codegen: Any, meta: dict[str, Any]) -> GraphModule:
     graph, known = Graph(), dict[str, Node]()
     for plain in nodes:
         args, kwargs = map_aggregate((plain.args, plain.kwargs), lambda part: (

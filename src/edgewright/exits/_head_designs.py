@@ -1,0 +1,311 @@
+"""Designs of heads: which tensors each kind fits, and how it is built for one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, final, runtime_checkable
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from edgewright.core import Settings
+from edgewright.exits._features import Features, NetworkSize
+from edgewright.exits._heads import LayerHead
+from edgewright.program import Program
+
+_LIGHT_MACS: Final = 0.02  # share of the network's that a head may take unasked
+_LIGHT_PARAMETERS: Final = 0.05
+_FEW_PLACES: Final = 4  # per side
+_MOST_PLACES: Final = 3
+_GRID: Final = 2
+
+
+class Head(Protocol):
+    """A head for one tensor: what computes an exit's logits, not yet built.
+
+    Attributes:
+        kind: Name of its design.
+        features: The tensor it reads.
+        macs: Multiply-accumulates of one sample.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of its design."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """The tensor it reads."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        ...
+
+    def make(self) -> nn.Module:
+        """A module with fresh weights, from (N, *shape) to logits (N, classes).
+
+        Its last layer's tensors are best called ``weight`` and ``bias``; see `add_exits`.
+        """
+        ...
+
+
+@runtime_checkable
+class HeadDesign(Protocol):
+    """A kind of head; implement it for heads of your own, with `measure_head`.
+
+    Attributes:
+        name: Identifies the design *and its settings* in a saved recipe.
+
+    Example:
+        >>> class Wide:
+        ...     name = "wide"
+        ...     def misfit(self, features):
+        ...         return "" if len(features.shape) == 1 else "a wide head reads (N, width)"
+        ...     def design(self, features, classes, network):
+        ...         return measure_head(self.name, features, lambda: nn.Sequential(
+        ...             nn.Linear(features.channels, 64), nn.ReLU(), nn.Linear(64, classes)))
+        >>> isinstance(Wide(), HeadDesign)
+        True
+        >>> Wide().design(Features((8,), channels_last=False), 3, NetworkSize(0, 0)).macs
+        704
+    """
+
+    @property
+    def name(self) -> str:
+        """Identifies the design and its settings."""
+        ...
+
+    def misfit(self, features: Features) -> str:
+        """Why a tensor cannot feed such a head, in words; empty where it can."""
+        ...
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+        """The head for a tensor that fits.
+
+        Args:
+            features: The tensor.
+            classes: Of the logits.
+            network: What the whole network costs.
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class MeasuredHead:
+    """A head whose cost was counted on its graph; `measure_head` makes it."""
+
+    kind: str
+    features: Features
+    macs: int
+    build: Callable[[], nn.Module]
+
+    def make(self) -> nn.Module:
+        """A module with fresh weights."""
+        return self.build()
+
+
+def measure_head(kind: str, features: Features, build: Callable[[], nn.Module]) -> MeasuredHead:
+    """A head of any module, whose multiply-accumulates are counted on its graph.
+
+    Args:
+        kind: Name of its design.
+        features: The tensor it reads.
+        build: Makes the module, with fresh weights, from (N, *shape) to logits (N, classes).
+
+    Raises:
+        ModelError: The module cannot be captured.
+
+    Example:
+        >>> features = Features((8,), channels_last=False)
+        >>> measure_head("linear", features, lambda: nn.Linear(8, 3)).macs
+        24
+    """
+    with torch.random.fork_rng(devices=()):
+        program = Program.capture(build(), torch.zeros(2, *features.shape))
+    return MeasuredHead(kind, features, program.costs().macs, build)
+
+
+@final
+class PooledHead(Settings):
+    """Means over a grid, or over all tokens, and a linear layer: the cheapest head.
+
+    Attributes:
+        grid: Side of the grid that a picture is pooled to; 1 forgets where things are.
+
+    Example:
+        >>> features = Features((16, 8, 8), channels_last=False)
+        >>> PooledHead().design(features, 10, NetworkSize(0, 0)).macs
+        640
+    """
+
+    grid: int = Field(default=_GRID, ge=1)
+
+    @property
+    def name(self) -> str:
+        """``pooled``."""
+        return "pooled"
+
+    def misfit(self, features: Features) -> str:
+        """Fits up to three dimensions of places."""
+        fits = len(features.places) <= _MOST_PLACES
+        return "" if fits else _explain(self.name, "(N, width), or channels and places", features)
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+        """The head for a tensor."""
+        del network
+        return LayerHead("pooled", features, classes, self.grid)
+
+
+@final
+class ConvolutionalHead(Settings):
+    """Separable convolutions of stride two, each twice as deep, then as `PooledHead`.
+
+    As many as cost little of the network, one at least: the head for early, fine-grained pictures.
+
+    Attributes:
+        grid: Side of the grid that the last picture is pooled to.
+
+    Example:
+        >>> features = Features((16, 8, 8), channels_last=False)
+        >>> ConvolutionalHead().design(features, 10, NetworkSize(10**6, 10**5)).halvings
+        1
+    """
+
+    grid: int = Field(default=_GRID, ge=1)
+
+    @property
+    def name(self) -> str:
+        """``convolutional``."""
+        return "convolutional"
+
+    def misfit(self, features: Features) -> str:
+        """Fits one or two dimensions of places, channels first."""
+        fits = not features.channels_last and len(features.places) in (1, 2)
+        return "" if fits else _explain(
+            self.name, "(N, channels, time) or (N, channels, height, width)", features)
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> LayerHead:
+        """The deepest that is light beside the network, else the one of a single convolution."""
+        return self.light(features, classes, network) or self._deep(features, classes, 1)
+
+    def light(self, features: Features, classes: int, network: NetworkSize) -> LayerHead | None:
+        """The deepest that takes little of the network; None where even the shallowest does not."""
+        heads = (self._deep(features, classes, halvings)
+                 for halvings in range(_count_halvings(min(features.places)), 0, -1))
+        return next((head for head in heads if head.macs <= _LIGHT_MACS * network.macs
+                     and head.parameters <= _LIGHT_PARAMETERS * network.parameters), None)
+
+    def _deep(self, features: Features, classes: int, halvings: int) -> LayerHead:
+        return LayerHead("convolutional", features, classes, self.grid, halvings)
+
+
+@final
+class TokenHead(Settings):
+    """The mean over the tokens, a layer norm and a linear layer: for transformers.
+
+    Example:
+        >>> TokenHead().misfit(Features((5, 8), channels_last=True))
+        ''
+    """
+
+    @property
+    def name(self) -> str:
+        """``token``."""
+        return "token"
+
+    def misfit(self, features: Features) -> str:
+        """Fits tokens, channels last."""
+        fits = features.channels_last and len(features.places) > 0
+        return "" if fits else _explain(self.name, "(N, tokens..., channels)", features)
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+        """The head for a tensor."""
+        del network
+        return LayerHead("token", features, classes)
+
+
+@final
+class TemporalHead(Settings):
+    """Means and standard deviations over time, and a linear layer: for sound and sensors.
+
+    Example:
+        >>> TemporalHead().misfit(Features((16, 8, 8), channels_last=False))
+        'a temporal head reads (N, channels, time), its shape is (N, 16, 8, 8)'
+    """
+
+    @property
+    def name(self) -> str:
+        """``temporal``."""
+        return "temporal"
+
+    def misfit(self, features: Features) -> str:
+        """Fits one dimension of places, channels first."""
+        fits = not features.channels_last and len(features.places) == 1
+        return "" if fits else _explain(self.name, "(N, channels, time)", features)
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+        """The head for a tensor."""
+        del network
+        return LayerHead("temporal", features, classes)
+
+
+@final
+class AutoHead(Settings):
+    """For each tensor what fits it.
+
+    ``convolutional`` for pictures while one costs little, ``temporal`` for (N, channels, time),
+    ``token`` where the channels are last, else ``pooled``.
+
+    Attributes:
+        grid: Side of the grid of heads that pool.
+
+    Example:
+        >>> head = AutoHead().design(Features((16, 8, 8), False), 10, NetworkSize(10**6, 10**5))
+        >>> head.kind
+        'convolutional'
+    """
+
+    grid: int = Field(default=_GRID, ge=1)
+
+    @property
+    def name(self) -> str:
+        """``auto``."""
+        return "auto"
+
+    def misfit(self, features: Features) -> str:
+        """Fits what pooling does, which is all that the others fit and more."""
+        return PooledHead(grid=self.grid).misfit(features)
+
+    def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
+        """The head for a tensor."""
+        for design in (TemporalHead(), TokenHead()):
+            if not design.misfit(features):
+                return design.design(features, classes, network)
+        convolutional = ConvolutionalHead(grid=self.grid)
+        light = (None if convolutional.misfit(features) else
+                 convolutional.light(features, classes, network))
+        return light or PooledHead(grid=self.grid).design(features, classes, network)
+
+
+HEADS: Final[dict[str, type[Settings]]] = {
+    "auto": AutoHead, "pooled": PooledHead, "convolutional": ConvolutionalHead,
+    "token": TokenHead, "temporal": TemporalHead,
+}
+
+
+def _explain(kind: str, reads: str, features: Features) -> str:
+    last = ", channels last" if features.channels_last and features.places else ""
+    return (f"a {kind} head reads {reads}, its shape is "
+            f"(N, {', '.join(map(str, features.shape))}){last}")
+
+
+def _count_halvings(side: int) -> int:
+    """How often to halve until a few places are left; once at least."""
+    return max(1, math.ceil(math.log2(side / _FEW_PLACES)))
