@@ -85,7 +85,8 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     if exits is not None:
         draft = add_operating_points(draft, task, exits.calibration, 0, RunLog(quiet=True))
     figures, manifest = evaluate_operating_points(Session(draft), draft, task)
-    write_bundle(folder / f"{name}.edge", manifest.replace(compressed=figures), draft.segments)
+    write_bundle(folder / f"{name}.edge", manifest.with_report(compressed=figures),
+                 draft.segments)
     return folder / f"{name}.edge"
 
 

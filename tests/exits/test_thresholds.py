@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.core import NEVER
 from edgewright.exits._predictions import ExitPredictions
 from edgewright.exits._thresholds import find_cheapest_within, find_threshold_path
 
+NEVER = np.inf
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import (
-    NEVER,
+    ExitPolicy,
     ExitProfile,
     ExitRule,
     Guarantee,
     OperatingPoint,
-    Policy,
     format_count,
 )
 from edgewright.errors import DataError, UsageError
@@ -25,7 +24,11 @@ from edgewright.exits._gate import fit_gate
 from edgewright.exits._predictions import ExitPredictions, Floats, Logits, Targets, predict_exits
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import find_cheapest_within, find_threshold_path
+from edgewright.exits._thresholds import (
+    find_cheapest_within,
+    find_threshold_path,
+    to_rule_thresholds,
+)
 from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50
@@ -57,7 +60,7 @@ class CalibratedPoint:
     full_accuracy: float
     mean_macs: float
     samples_needed: int | None
-    steps: tuple[tuple[float, ...], ...]
+    steps: tuple[tuple[float | None, ...], ...]
     words: str
 
 
@@ -117,7 +120,7 @@ class _Fitted:
     reached_macs: Floats
     errors: tuple[tuple[float, ...], tuple[float, ...]]
     deciles: tuple[float, ...]
-    steps: tuple[tuple[float, ...], ...]
+    steps: tuple[tuple[float | None, ...], ...]
 
 
 def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: ExitCalibration,
@@ -148,7 +151,7 @@ def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, R
     return drawn[:fitted], drawn[fitted:]
 
 
-def _fit_rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
+def _fit_rules(logits: Logits, targets: Targets, policy: ExitPolicy) -> tuple[ExitRule, ...]:
     """Temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
@@ -158,7 +161,7 @@ def _fit_rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRu
         if policy == "gate":
             right = values.argmax(axis=1) == targets
             gate = fit_gate(gate_inputs(values, temperature), right | ~last_right)
-        rules.append(ExitRule(threshold=NEVER, temperature=temperature, gate=gate))
+        rules.append(ExitRule(threshold=None, temperature=temperature, gate=gate))
     return tuple(rules)
 
 
@@ -170,12 +173,12 @@ def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[floa
 
 
 def _spread_steps(predictions: ExitPredictions, path: Floats,
-                  reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
+                  reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
     """Some steps of a path, about as far from each other in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
-    return tuple(tuple(thresholds) for thresholds in path[chosen].tolist())
+    return tuple(map(to_rule_thresholds, path[chosen]))
 
 
 def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibration,
@@ -186,8 +189,8 @@ def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibr
     shares = np.bincount(left_at, minlength=len(predictions.correct)) / len(left_at)
     point = OperatingPoint(
         name=name, path=tuple(range(len(predictions.correct))), policy=config.policy,
-        rules=tuple(rule.replace(threshold=float(threshold))
-                    for rule, threshold in zip(fitted.rules, thresholds, strict=True)),
+        rules=tuple(rule.replace(threshold=threshold) for rule, threshold
+                    in zip(fitted.rules, to_rule_thresholds(thresholds), strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
                                deciles=fitted.deciles, errors_before=fitted.errors[0],
                                errors_after=fitted.errors[1]),

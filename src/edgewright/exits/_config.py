@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
-from edgewright.core import Choice, Policy, Settings
+from edgewright.core import Choice, ExitPolicy, Settings
 from edgewright.errors import UsageError
 from edgewright.exits._head_designs import HEADS, AutoHead, HeadDesign
 from edgewright.training import Training
@@ -104,7 +104,7 @@ class ExitCalibration(Settings):
         {'default': 0.01, 'fast': 0.03}
     """
 
-    policy: Policy = "confidence"
+    policy: ExitPolicy = "confidence"
     confidence_level: float | None = Field(default=None, gt=0.5, lt=1)
     max_drop: float = Field(default=0.005, ge=0, lt=1)
     points: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)

@@ -52,7 +52,7 @@ def certify(predictions: ExitPredictions, path: Floats, epsilon: float,
 
     Example:
         >>> predictions = ExitPredictions(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
-        >>> path = np.array([[1000.0], [0.5]])
+        >>> path = np.array([[np.inf], [0.5]])
         >>> certify(predictions, path, 0.005, 0.1).step
         1
         >>> certify(predictions.of(np.arange(100)), path, 0.005, 0.1)

@@ -47,7 +47,7 @@ def choose_operating_points(session: Session, split: Split, config: ExitCalibrat
                             seed: int) -> tuple[CalibratedPoint, ...]:
     """Choose a session's operating points on a split, from the outputs of the real file there."""
     logits, targets = run_every_exit(session, split)
-    macs = [session.manifest.segments[number].macs for number in session.points[0].path]
+    macs = [session.model.segments[number].macs for number in session.points[0].path]
     return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
 
 
@@ -61,7 +61,8 @@ def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], 
     return _joined(parts), np.concatenate(targets)
 
 
-def measure_exit_curve(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, ...]],
+def measure_exit_curve(split: Split, point: OperatingPoint,
+                       steps: Sequence[tuple[float | None, ...]],
                        session: Session) -> tuple[CurvePoint, ...]:
     """Mean MACs and accuracy of a point on a split, with each of these thresholds.
 
@@ -69,13 +70,14 @@ def measure_exit_curve(split: Split, point: OperatingPoint, steps: Sequence[tupl
     """
     answers = predict_exits(*run_every_exit(session, split), point.rules, point.policy)
     return compute_exit_curve(answers, steps,
-                              [session.manifest.segments[number].macs for number in point.path])
+                              [session.model.segments[number].macs for number in point.path])
 
 
 def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
     """Accuracy, costs and energy of a session's point on a split, and the shares of its exits."""
     found = evaluate(session, numpy_batches(split))
-    path = next(point.path for point in session.points if point.name == session.point)
+    name = session.point or session.points[0].name
+    path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(
         Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
                     runtime=session.runtime, samples=found.samples),
@@ -83,7 +85,7 @@ def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, E
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
         Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
-                    value=max(session.manifest.segments[number].ram_bytes for number in path)),
+                    value=max(session.model.segments[number].ram_bytes for number in path)),
     )
     return figures, ExitProfile(split=split.name, samples=found.samples,
                                 shares=tuple(found.exit_shares[number] for number in path))

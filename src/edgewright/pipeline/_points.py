@@ -28,11 +28,11 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
     found = choose_operating_points(session, task.val, config, seed)
     for calibration in found:
         log.note(calibration.words)
-    points = tuple(calibration.point.replace(path=draft.manifest.point.path)
+    points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
                    for calibration in found)
     curve = measure_exit_curve(task.test, points[0], found[0].steps, session)
     chosen = with_points(draft, points)
-    return replace(chosen, manifest=chosen.manifest.replace(curve=curve))
+    return replace(chosen, manifest=chosen.manifest.with_report(curve=curve))
 
 
 def evaluate_operating_points(session: Session, draft: Bundle,
@@ -44,16 +44,16 @@ def evaluate_operating_points(session: Session, draft: Bundle,
     other files of its run.
     """
     figures, tested = evaluate_operating_point(session, task.test)
-    if not draft.manifest.points:
+    if not draft.manifest.model.points:
         return figures, draft.manifest
-    default, *others = draft.manifest.points
+    default, *others = draft.manifest.model.points
     points = [default.replace(figures=figures, tested=tested)]
     sessions = {point.name: open_at_point(draft, point.name) for point in others}
     latencies = time_sessions(sessions, task.test) if sessions else {}
     for point in others:
         found, tested = evaluate_operating_point(sessions[point.name], task.test)
         points.append(point.replace(figures=found.with_(*latencies[point.name]), tested=tested))
-    return figures, draft.manifest.replace(points=tuple(points))
+    return figures, draft.manifest.with_model(points=tuple(points))
 
 
 def takes_early_exits(points: tuple[OperatingPoint, ...]) -> bool:
@@ -71,4 +71,4 @@ def open_at_point(draft: Bundle, name: str) -> Session:
 
 def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
     """A bundle in memory with these operating points."""
-    return replace(draft, manifest=draft.manifest.replace(points=points))
+    return replace(draft, manifest=draft.manifest.with_model(points=points))

@@ -12,7 +12,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from edgewright.core import kept_words
+from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.graph import shape_of
 from edgewright.program import Program, fold_batch_norm
@@ -179,7 +179,7 @@ def _placed(program: Program, scheme: Scheme) -> Placement:
     placement = place(program, scheme)
     if not placement.weights:
         raise UsageError("the scheme fits no layer of the program, so there is nothing to "
-                         f"quantize: {kept_words(placement.kept)}")
+                         f"quantize: {format_skip_reasons(placement.kept)}")
     return placement
 
 

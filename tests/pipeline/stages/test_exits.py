@@ -54,10 +54,10 @@ def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
         places=1, calibration=ExitCalibration(max_drop=1e-4, confidence_level=0.999),
         training=HeadTraining(settings=Training(epochs=1, compute="cpu"))))
     result = ew.compress(model, task, recipe=recipe, out=tmp_path / "run", quiet=True)
-    notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.stages}
+    notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.report.stages}
     assert "no epoch was as good as the weights given" in notes["recover"]
     assert "exits removed again: no validation sample can take one" in notes["exits"]
-    assert len(result.manifest.segments) == 1
+    assert len(result.manifest.model.segments) == 1
     assert result.program.exits == 0
     torch.testing.assert_close(result.program.run(x), model.eval()(x))
     page = result.report.read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, final
 
 from edgewright.channels import ChannelGroups, find_groups
-from edgewright.core import Budget, Figures, Measurement, kept_words
+from edgewright.core import Budget, Figures, Measurement, format_skip_reasons
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._segments import modelled_energy_mj
 from edgewright.pipeline.stages._context import StageContext
@@ -95,7 +95,7 @@ def _left_out(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe
     return FittedRecipe(
         recipe.replace(prune=None, recover=recipe.recover if alone else None),
         f"{what} left out: only {100 * plan.most:.1f} % of the MACs can be removed; not pruned: "
-        f"{kept_words(groups.kept)}")
+        f"{format_skip_reasons(groups.kept)}")
 
 
 def _modelled(costs: Costs) -> Figures:

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import torch
 
-from edgewright.core import Budget, kept_words
+from edgewright.core import Budget, format_skip_reasons
 from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
@@ -136,7 +136,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     share = float_share(after, kept)
     if share.is_real:
         return counted, str(share)
-    return (counted, f"in floating point: {kept_words(kept)}") if kept else (counted,)
+    return (counted, f"in floating point: {format_skip_reasons(kept)}") if kept else (counted,)
 
 
 def _only_stored(program: Program) -> str:

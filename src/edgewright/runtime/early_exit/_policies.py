@@ -1,4 +1,4 @@
-"""How sure an exit is of its answer: the scores that thresholds are held against."""
+"""The scores that exit thresholds are compared with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import ExitRule, Policy
+from edgewright.core import ExitPolicy, ExitRule
 from edgewright.errors import DataError
 
 Scores = NDArray[np.float64]
@@ -21,11 +21,11 @@ _PLACES: Final = {"confidence": 1, "margin": 2, "entropy": 3}  # of policies in 
 @final
 @dataclass(frozen=True)
 class Streaks:
-    """For how many exits in a row each sample has been given the same class.
+    """For how many consecutive exits each sample has had the same predicted class.
 
     Attributes:
-        classes: Named last, (N,).
-        lengths: Exits in a row that named it, 1 at least, (N,).
+        classes: The class predicted last, (N,).
+        lengths: Number of consecutive exits that predicted it, at least 1, (N,).
 
     Example:
         >>> one = Streaks.begin(np.array([[2.0, 0.0], [2.0, 0.0]]))
@@ -44,38 +44,38 @@ class Streaks:
         return cls(classes, np.ones_like(classes))
 
     def then(self, logits: NDArray[Any]) -> Streaks:
-        """After one exit more."""
+        """After one more exit."""
         check_logits(logits)
         classes = logits.argmax(axis=1)
         return Streaks(classes, np.where(classes == self.classes, self.lengths + 1, 1))
 
     def of(self, rows: NDArray[Any]) -> Streaks:
-        """Those of some of the samples."""
+        """The streaks of a subset of the samples."""
         return Streaks(self.classes[rows], self.lengths[rows])
 
 
-def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: Streaks) -> Scores:
-    """How sure an exit is, higher for surer; a sample leaves where this reaches the threshold.
+def exit_scores(policy: ExitPolicy, rule: ExitRule, logits: NDArray[Any],
+                streaks: Streaks) -> Scores:
+    """Confidence of an exit in each sample; a sample leaves if it reaches the threshold.
 
-    With p the softmax of the logits over the temperature, largest first:
+    With p the softmax of the logits over the temperature, in descending order:
 
     - ``confidence``: ``p_1`` (Kaya, Hong & Dumitras 2019, "Shallow-deep networks");
     - ``margin``: ``p_1 - p_2``;
-    - ``entropy``: ``1 - H(p) / log(classes)``, 1 where all is on one class (Teerapittayanon,
-      McDanel & Kung 2016, "BranchyNet", whose entropy it turns round);
-    - ``patience``: for how many exits in a row the class has been the same, this one included (Zhou
-      et al. 2020, "BERT loses patience");
-    - ``gate``: what a learned gate makes of the first three, see `gate_inputs`.
+    - ``entropy``: ``1 - H(p) / log(classes)``, 1 if one class has all the probability
+      (Teerapittayanon, McDanel & Kung 2016, "BranchyNet", with the sign of the entropy reversed);
+    - ``patience``: number of consecutive exits, including this one, that predicted the same class
+      (Zhou et al. 2020, "BERT loses patience");
+    - ``gate``: probability from a learned gate over the first three, see `gate_inputs`.
 
     Args:
-        policy: Which of them.
+        policy: Which score.
         rule: Has the temperature, and the gate's weights.
         logits: (N, classes).
-        streaks: Up to and with this exit.
+        streaks: Up to and including this exit.
 
     Returns:
-        (N,) float64; not a number, which reaches no threshold, where a logit is none or the
-        largest is infinite.
+        (N,) float64; NaN, which reaches no threshold, if a logit is NaN or the largest is infinite.
 
     Raises:
         DataError: The logits have another shape.
@@ -98,25 +98,25 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
     return inputs[:, _PLACES[policy]]
 
 
-def score_one(policy: Policy, rule: ExitRule, logits: Sequence[float], streak: int) -> float:
-    """As `exit_scores`, of one sample in plain numbers, which is a third of the price.
+def score_single_sample(policy: ExitPolicy, rule: ExitRule, logits: Sequence[float], streak: int) -> float:
+    """As `exit_scores` for one sample, in Python floats, with a third of the overhead.
 
     Args:
-        policy: Which of them.
+        policy: Which score.
         rule: Has the temperature, and the gate's weights.
         logits: Two classes or more.
-        streak: For how many exits in a row the class has been the same.
+        streak: Number of consecutive exits that predicted this class.
 
     Example:
-        >>> round(score_one("confidence", ExitRule(threshold=0.5), [1.0, 0.0], 1), 4)
+        >>> round(score_single_sample("confidence", ExitRule(threshold=0.5), [1.0, 0.0], 1), 4)
         0.7311
     """
     return confidence_and_score(policy, rule, logits, streak)[1]
 
 
-def confidence_and_score(policy: Policy, rule: ExitRule, logits: Sequence[float],
+def confidence_and_score(policy: ExitPolicy, rule: ExitRule, logits: Sequence[float],
                          streak: int) -> tuple[float, float]:
-    """The top softmax probability, and the policy's score, as `score_one` has it."""
+    """The top softmax probability, and the policy's score, as `score_single_sample` has it."""
     top, temperature = max(logits), rule.temperature
     below = [(value - top) / temperature for value in logits]
     total = sum(map(math.exp, below))
@@ -136,20 +136,20 @@ def confidence_and_score(policy: Policy, rule: ExitRule, logits: Sequence[float]
 
 
 def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
-    """What a learned gate sees: 1, and the scores of confidence, margin and entropy, (N, 4)."""
+    """Inputs of a learned gate: 1, then the confidence, margin and entropy scores, (N, 4)."""
     check_logits(logits)
     scaled = _below_top(logits) / temperature
     total = np.exp(scaled).sum(axis=1, keepdims=True)
-    chances = np.exp(scaled) / total
-    parts = np.where(scaled > -np.inf, scaled, 0.0) - np.log(total)   # a chance of 0 adds nothing
-    entropy = -(chances * parts).sum(axis=1)
-    second, first = np.partition(chances, -2, axis=1)[:, -2:].T
+    probabilities = np.exp(scaled) / total
+    logs = np.where(scaled > -np.inf, scaled, 0.0) - np.log(total)   # 0 log 0 counts as 0
+    entropy = -(probabilities * logs).sum(axis=1)
+    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
     constant, *scores = _seen(first, second, entropy, np.log(logits.shape[1]))
     return np.stack([np.full(len(logits), constant), *scores], axis=1)
 
 
 def _seen(first: Any, second: Any, entropy: Any, most_entropy: float) -> tuple[Any, Any, Any, Any]:
-    """What a gate sees, and policies are made of; of one sample, or of many as arrays.
+    """Inputs of a gate, and of the other policies; for one sample, or for many as arrays.
 
     Args:
         first: The top softmax probability.
@@ -168,18 +168,18 @@ def confidence(logits: NDArray[Any], temperature: float = 1.0) -> Scores:
 
 
 def _below_top(logits: NDArray[Any]) -> Scores:
-    """How far each logit is below its row's largest; not a number where that is infinite."""
+    """Each logit minus its row's largest; NaN if that is infinite."""
     below = logits.astype(np.float64)
     top = below.max(axis=1, keepdims=True)
     return below - np.where(np.isfinite(top), top, np.nan)
 
 
 def check_logits(logits: NDArray[Any]) -> None:
-    """See that an exit gave logits.
+    """Check that an exit's output is logits.
 
     Raises:
-        DataError: They are not (N, classes) of two classes or more.
+        DataError: It is not (N, classes) with two classes or more.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
-        raise DataError(f"an exit gave logits of shape {logits.shape}, expected (N, classes) of "
-                        "two classes or more; only classifiers can leave early")
+        raise DataError(f"an exit returned logits of shape {logits.shape}, expected (N, classes) "
+                        "with two classes or more; only classifiers can exit early")
