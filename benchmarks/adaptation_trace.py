@@ -83,7 +83,8 @@ def bundle(name: str, task: ew.Task, given: argparse.Namespace, folder: Path) ->
     if exits is not None:
         draft = calibrated(draft, task, exits, 0, Narrator(quiet=True))
     figures, manifest = judged(Session(draft), draft, task)
-    write_bundle(folder / f"{name}.edge", manifest.replace(compressed=figures), draft.segments)
+    write_bundle(folder / f"{name}.edge", manifest.with_report(compressed=figures),
+                 draft.segments)
     return folder / f"{name}.edge"
 
 

@@ -60,22 +60,23 @@ def parse() -> argparse.Namespace:
 
 def to_row(manifest: ew.Manifest) -> dict[str, Any]:
     """Figures, ratios taken in this one run, and everything needed to repeat it."""
+    report, tested = manifest.report, manifest.model.default_point.tested
     return {
         "command": " ".join(["python", "benchmarks/compress_cifar10.py", *_public(sys.argv[1:])]),
-        "seed": manifest.seed,
-        "machine": manifest.machine,
-        "versions": manifest.versions,
-        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in manifest.stages},
-        "stage_accuracy_val": {stage.name: stage.figures["accuracy"] for stage in manifest.stages},
-        "original": _figures(manifest.original),
-        "compressed": _figures(manifest.compressed),
-        "ratios": {name: round(manifest.original[name] / manifest.compressed[name], 3)
-                   for name in manifest.original.names() if manifest.compressed.get(name)},
-        "drop_points": round(100 * (manifest.original["accuracy"]
-                                    - manifest.compressed["accuracy"]), 3),
-        "exit_shares": manifest.point.tested.shares if manifest.point.tested else (),
-        "parity": manifest.parity.model_dump() if manifest.parity else None,
-        "breaches": [str(breach) for breach in manifest.breaches],
+        "seed": report.seed,
+        "machine": report.machine,
+        "versions": report.versions,
+        "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
+        "stage_accuracy_val": {stage.name: stage.figures["accuracy"] for stage in report.stages},
+        "original": _figures(report.original),
+        "compressed": _figures(report.compressed),
+        "ratios": {name: round(report.original[name] / report.compressed[name], 3)
+                   for name in report.original.names() if report.compressed.get(name)},
+        "drop_points": round(100 * (report.original["accuracy"]
+                                    - report.compressed["accuracy"]), 3),
+        "exit_shares": tested.shares if tested else (),
+        "parity": report.parity.model_dump() if report.parity else None,
+        "breaches": [str(breach) for breach in report.breaches],
     }
 
 

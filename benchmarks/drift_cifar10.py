@@ -110,7 +110,7 @@ def judged(bundle: Any, inputs: NDArray[np.float32], targets: NDArray[np.int64])
     return {"accuracy": accuracies[0], "full_accuracy": accuracies[1],
             "loss": round(accuracies[1] - accuracies[0], 4), "within": accuracies[1] - accuracies[0]
             <= EPSILON, "drift_said_after": said_after,
-            "words": verdict.words if verdict else None, "shares": session.stats().exit_shares}
+            "words": verdict.summary if verdict else None, "shares": session.stats().exit_shares}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from torch import nn
 import edgewright as ew
 from cifar10_arguments import row_arguments
 from edgewright.bundle import Bundle
-from edgewright.core import POLICIES, Budget, OperatingPoint, Policy
+from edgewright.core import EXIT_POLICIES, Budget, ExitPolicy, OperatingPoint
 from edgewright.distill import as_teacher, cache_teacher, objective_for
 from edgewright.exits import answers_of, calibrate_exits
 from edgewright.pipeline import Recipe
@@ -132,9 +132,10 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
     said = every_exit(Session(draft), task.val), every_exit(Session(draft), task.test)
     return {
         "full": {"accuracy": figures["accuracy"], "macs": figures["macs"]},
-        "segment_macs": [segment.macs for segment in draft.manifest.segments],
+        "segment_macs": [segment.macs for segment in draft.manifest.model.segments],
         "curves": {policy: curve(policy, draft, full, task, config, said, arguments.seed)
-                   for policy in POLICIES if not (policy == "patience" and dynamic.exits < 2)},
+                   for policy in EXIT_POLICIES
+                   if not (policy == "patience" and dynamic.exits < 2)},
         "training": config.training.model_dump(exclude_defaults=True) if config.training else None,
         "fit_seconds": seconds,
         **provenance(_PACKAGES, seed=arguments.seed, threads=torch.get_num_threads()),
@@ -164,7 +165,7 @@ def trained(whole: ew.Program, model: nn.Module, task: ew.Task, config: ew.Early
     return program
 
 
-def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew.EarlyExits,
+def curve(policy: ExitPolicy, draft: Bundle, full: Bundle, task: ew.Task, config: ew.EarlyExits,
           logits: tuple[Said, Said], seed: int) -> list[dict[str, Any]]:
     """Every operating point of one policy, judged on what the file's exits said of the test split.
 
@@ -173,10 +174,10 @@ def curve(policy: Policy, draft: Bundle, full: Bundle, task: ew.Task, config: ew
     settings = config.replace(policy=policy, max_drop=0.0,
                               points={k: v for k, v in DROPS.items() if v})
     val, test = logits
-    macs = [segment.macs for segment in draft.manifest.segments]
+    macs = [segment.macs for segment in draft.manifest.model.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)
     bundle = with_points(draft, tuple(one.point for one in found))
-    sessions = {point.name: at_point(bundle, point.name) for point in bundle.manifest.points}
+    sessions = {point.name: at_point(bundle, point.name) for point in bundle.manifest.model.points}
     latencies = time_sessions({"full": Session(full), **sessions}, task.test)
     full_ms = latencies["full"][1].value
     rows = []

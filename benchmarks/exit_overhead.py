@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import edgewright as ew
-from edgewright.core import NEVER, Budget
+from edgewright.core import Budget
 from edgewright.exporters import to_conditional_onnx
 from edgewright.measure import compare_latency, pinned
 from edgewright.pipeline import Recipe
@@ -43,10 +43,10 @@ def main() -> None:
                        for one in (whole, ew.add_exits(whole, task, config)))
     assembly = Assembly(task, Budget(), Recipe(name="overhead"), config, 0, "resnet20")
     full, staged = assembly.draft(single), assembly.draft(dynamic)
-    nested = OnnxEngine(to_conditional_onnx(dynamic, [NEVER] * dynamic.exits))
+    nested = OnnxEngine(to_conditional_onnx(dynamic, [None] * dynamic.exits))
     record = {"exits": dynamic.exits,
-              "heads_macs_share": round(sum(s.macs for s in staged.manifest.segments)
-                                        / full.manifest.segments[0].macs - 1, 4),
+              "heads_macs_share": round(sum(s.macs for s in staged.manifest.model.segments)
+                                        / full.manifest.model.segments[0].macs - 1, 4),
               **timed(full, staged, nested, task, given.rounds),
               **provenance(_PACKAGES, rounds=given.rounds)}
     given.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.bundle import Bundle
-from edgewright.core import NEVER, Budget, ExitRule, Figures, Manifest, OperatingPoint
+from edgewright.core import (
+    Budget,
+    ExitRule,
+    Figures,
+    Manifest,
+    ModelSpec,
+    OperatingPoint,
+    RunReport,
+)
 from edgewright.measure import compare_latency, machine, pinned
 from edgewright.pipeline._bundling import input_specs, output_specs, to_segments
 from edgewright.runtime import Session
@@ -72,7 +80,7 @@ def row(name: str, program: ew.Program, batch: int, rounds: int) -> dict[str, An
     Where others use the machine, too, the 10th percentiles tell more than the medians.
     """
     bundle = _bundle(program)
-    shape = (batch, *(size or 1 for size in bundle.manifest.inputs[0].shape[1:]))
+    shape = (batch, *(size or 1 for size in bundle.manifest.model.inputs[0].shape[1:]))
     samples = np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
     def calling(*, validate: bool) -> Callable[[int], object]:
@@ -94,13 +102,14 @@ def row(name: str, program: ew.Program, batch: int, rounds: int) -> dict[str, An
 
 def _bundle(program: ew.Program) -> Bundle:
     segments, files = to_segments(program)
-    rules = (ExitRule(threshold=NEVER),) * (len(segments) - 1)
+    rules = (ExitRule(threshold=None),) * (len(segments) - 1)
     point = OperatingPoint(name="default", path=tuple(range(len(segments))), rules=rules)
     manifest = Manifest(
-        model="benchmark", data="none", recipe={}, seed=0, budget=Budget(), versions={},
-        machine=machine(), inputs=input_specs(program), outputs=output_specs(program),
-        segments=segments, points=(point,), original=Figures(), compressed=Figures(),
-        simulated=Figures())
+        model=ModelSpec(name="benchmark", inputs=input_specs(program),
+                        outputs=output_specs(program), segments=segments, points=(point,)),
+        report=RunReport(data="none", recipe={}, seed=0, budget=Budget(), versions={},
+                         machine=machine(), original=Figures(), compressed=Figures(),
+                         simulated=Figures()))
     return Bundle(Path("benchmark.edge"), manifest, files)
 
 

@@ -32,7 +32,15 @@ from onnx import numpy_helper
 import edgewright as ew
 from edgewright.bundle import read_bundle, write_bundle
 from edgewright.bundle._archive import Member
-from edgewright.core import Budget, Figures, LowBitTensor, Manifest, Segment
+from edgewright.core import (
+    Budget,
+    Figures,
+    LowBitTensor,
+    Manifest,
+    ModelSpec,
+    RunReport,
+    Segment,
+)
 from edgewright.exporters import to_onnx
 from edgewright.measure import machine
 from edgewright.pipeline._bundling import low_bit_tensors
@@ -132,12 +140,12 @@ def stored(model: bytes, low_bit: tuple[LowBitTensor, ...]) -> Stored:
     segment = Segment(file=NAME, sha256="", size_bytes=0, macs=0, energy_mj=0, ram_bytes=0,
                       low_bit=low_bit)
     manifest = Manifest(
-        model="", data="", recipe={}, seed=0, budget=Budget(), versions={}, machine="", inputs=(),
-        outputs=(), segments=(segment,), original=Figures(), compressed=Figures(),
-        simulated=Figures())
+        model=ModelSpec(name="", inputs=(), outputs=(), segments=(segment,)),
+        report=RunReport(data="", recipe={}, seed=0, budget=Budget(), versions={}, machine="",
+                         original=Figures(), compressed=Figures(), simulated=Figures()))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.edge")
-        (written,) = write_bundle(path, manifest, {NAME: model}).segments
+        (written,) = write_bundle(path, manifest, {NAME: model}).model.segments
         loads = [read_bundle(path) for _ in range(LOADS)]
     assert all(load.segments[NAME] == model for load in loads)
     return Stored(written, round(min(load.unpacking_ms for load in loads), 2))

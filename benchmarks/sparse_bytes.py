@@ -80,7 +80,7 @@ def packed(data: bytes) -> dict[str, Any]:
     sizes = {"onnx_bytes": len(data), "deflate_bytes": member_bytes(data, zipfile.ZIP_DEFLATED),
              "lzma_bytes": member_bytes(data, zipfile.ZIP_LZMA),
              "bit_mask_bytes": bit_mask_bytes(data)}
-    codec = "lzma" if _lzma.pays(data) else "deflate"
+    codec = "lzma" if _lzma.is_worthwhile(data) else "deflate"
     return {**sizes, "codec": codec, "bundle_bytes": sizes[f"{codec}_bytes"]}
 
 

@@ -22,7 +22,7 @@ _PEAK = ("from pathlib import Path; "
          "kb = [l for l in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in l]; "
          "print(s * 1e3, int(kb[0].split()[1]) / 1e3)")
 _RUN = ("import numpy; session = edgewright.load({bundle!r}); "
-        "specs = session.manifest.inputs; "
+        "specs = session.model.inputs; "
         "xs = [numpy.zeros((1, *i.shape[1:]), i.dtype) for i in specs]; session(*xs); ")
 
 

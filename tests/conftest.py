@@ -17,7 +17,7 @@ from tests.project.model import SmallNet
 from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from edgewright.core import Budget, Figures, Manifest
+from edgewright.core import Budget, Figures, Manifest, ModelSpec, RunReport
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
@@ -78,12 +78,15 @@ def trained_program(trained_net: nn.Module, quadrant_task: Task) -> Program:
 
 @pytest.fixture(scope="session")
 def manifest_of() -> Callable[..., Manifest]:
-    """A manifest of these fields; of all others as little as it can hold."""
+    """A manifest with these fields in its two parts, and minimal values in all others."""
     def make(**fields: object) -> Manifest:
-        return Manifest(**{
-            "model": "m", "data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
-            "machine": "any", "inputs": (), "outputs": (), "segments": (),
-            "original": Figures(), "compressed": Figures(), "simulated": Figures(), **fields})
+        model = {"name": "m", "inputs": (), "outputs": (), "segments": ()}
+        report = {"data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
+                  "machine": "any", "original": Figures(), "compressed": Figures(),
+                  "simulated": Figures()}
+        for name, value in fields.items():
+            (model if name in ModelSpec.model_fields else report)[name] = value
+        return Manifest(model=ModelSpec(**model), report=RunReport(**report))
 
     return make
 

@@ -1,19 +1,19 @@
-"""The exception tree, one exit code a class.
+"""The exception tree, one exit code per class.
 
 EdgewrightError                 1
-├── UsageError                  2   the command line or a call's arguments are off
-├── BudgetError                 3   the bundle was written, but a limit is not held
-├── ParityError                 4   the file does not compute what was promised
-├── InputError                  5   what was handed in cannot be used
+├── UsageError                  2   invalid arguments of a command or a call
+├── BudgetError                 3   the bundle was written but exceeds the budget
+├── ParityError                 4   the file's outputs or metrics differ from the expected ones
+├── InputError                  5   an input cannot be used
 │   ├── ModelError                  a model, its weights or its graph
 │   ├── DataError                   a dataset, a split, a sample
 │   ├── TrainingError               a training run that diverged
-│   ├── BundleError                 a bundle that is truncated, altered or too new
-│   ├── SensorError                 a sensor of the device that gives no reading
-│   └── StorageError                a run directory or a disk that cannot take the result
+│   ├── BundleError                 a bundle that is truncated, altered or of another format
+│   ├── SensorError                 a device sensor without a reading
+│   └── StorageError                a run directory or disk that cannot store the result
 └── MissingExtraError           6   an optional dependency is not installed
 
-EdgewrightWarning is what `warnings` tells of besides.
+EdgewrightWarning is the category of Edgewright's warnings.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class EdgewrightError(Exception):
 
 
 class UsageError(EdgewrightError):
-    """The arguments of a command or a call are off."""
+    """Invalid arguments of a command or a call."""
 
     exit_code = 2
 
 
 class BudgetError(EdgewrightError):
-    """A limit of the budget is not held; the constraint that binds is named."""
+    """A limit of the budget is not met; the message names it."""
 
     exit_code = 3
 
 
 class ParityError(EdgewrightError):
-    """The exported file does not compute what the program or the manifest says."""
+    """The exported file's results differ from the program's or from the manifest."""
 
     exit_code = 4
 
 
 class InputError(EdgewrightError):
-    """What was handed in cannot be used."""
+    """An input cannot be used."""
 
     exit_code = 5
 
@@ -71,15 +71,15 @@ class BundleError(InputError):
 
 
 class SensorError(InputError):
-    """A sensor of the device that gives no reading."""
+    """A device sensor without a reading."""
 
 
 class StorageError(InputError):
-    """A run directory that holds something else, or a disk that cannot take the result."""
+    """A run directory of another run, or a disk that cannot store the result."""
 
 
 class MissingExtraError(EdgewrightError):
-    """An optional dependency is missing; the message holds the install line."""
+    """An optional dependency is missing; the message has the install command."""
 
     exit_code = 6
 
@@ -89,4 +89,4 @@ class MissingExtraError(EdgewrightError):
 
 
 class EdgewrightWarning(UserWarning):
-    """What the caller should know though nothing has failed."""
+    """A problem that the caller should know of, though nothing failed."""

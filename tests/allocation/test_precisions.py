@@ -60,7 +60,7 @@ def loss_of(chosen):
 @given(layers(), st.lists(st.sampled_from(COSTS), unique=True, max_size=3), st.floats(0.0, 1.0),
        st.data())
 def test_no_combination_is_better(found, limited, share, data):
-    """Limits lie between the smallest and the largest cost of any combination."""
+    """Limits are between the smallest and the largest cost of any combination."""
     bounds = {}
     for name in limited:
         costs = [[getattr(option, name) for option in options] for options in found.values()]

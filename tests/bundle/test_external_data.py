@@ -87,16 +87,16 @@ def make_hostile(tmp_path: Path, make_manifest: Callable[..., Manifest],
         segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=1, energy_mj=0.1,
                           ram_bytes=8, **fields)
         with monkeypatch.context() as patch:
-            patch.setattr("edgewright.bundle._write.takes_from_elsewhere", lambda _: False)
-            write_bundle(tmp_path / "hostile.edge", make_manifest().replace(segments=(segment,)),
+            patch.setattr("edgewright.bundle._write.refers_to_other_files", lambda _: False)
+            write_bundle(tmp_path / "hostile.edge", make_manifest().with_model(segments=(segment,)),
                          {segment.file: model})
         return tmp_path / "hostile.edge"
 
     return make
 
 
-REFUSED = (r"hostile.edge: segments/0.onnx takes tensors from another file \(external data\), and "
-           "a bundle holds all it needs; refused, and that file was not looked for")
+REFUSED = (r"hostile.edge: segments/0.onnx refers to tensors in another file \(external data\), but "
+           "a bundle must be self-contained; that file was not opened")
 
 
 def test_the_attack_is_real(secret):
@@ -131,7 +131,7 @@ def test_packed_integers_hide_nothing(secret, make_hostile):
 
 
 def test_no_bundle_is_written_that_could_not_be_read(tmp_path, make_manifest):
-    with pytest.raises(UsageError, match=r"segments/0.onnx takes tensors from another file"):
+    with pytest.raises(UsageError, match=r"segments/0.onnx refers to tensors in another file"):
         write_bundle(tmp_path / "a.edge", make_manifest(names=("segments/0.onnx",)),
                      {"segments/0.onnx": thief()})
     assert list(tmp_path.iterdir()) == []
@@ -294,13 +294,13 @@ def test_an_attributes_tensor_in_two_parts_is_one():
     b"\x02\x00", b"\x3f", b"\xff" * 12, b"<?xml version='1.0'?>", b"\x80\x80\x80\x80\x80\x01\x00",
 ])
 def test_what_no_exporter_writes_is_not_judged(model):
-    with pytest.raises(ValueError, match=r"there is no field|wire type|cut short"):
+    with pytest.raises(ValueError, match=r"field number|wire type|truncated"):
         has_external_data(model)
 
 
 def test_a_file_of_endless_fields_is_refused_in_bounded_time(monkeypatch):
     """Packed it would be a few kilobytes, and walking it would take hours."""
-    monkeypatch.setattr(walker, "_MOST_FIELDS", 10_000)
+    monkeypatch.setattr(walker, "_MAX_FIELDS", 10_000)
     endless = b"\x08\x00" * 10_001
     with pytest.raises(ValueError, match="it has more than 10000 fields"):
         has_external_data(endless)

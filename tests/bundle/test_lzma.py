@@ -41,7 +41,7 @@ def test_segments_of_many_zeros_are_packed_with_lzma(tmp_path, make_manifest, ze
     bundle = read_bundle(path)
     assert bundle.segments[NAME] == data
     assert bundle.manifest == written
-    assert written.compressed["size_bytes"] == path.stat().st_size
+    assert written.report.compressed["size_bytes"] == path.stat().st_size
 
 
 def test_more_zeros_are_fewer_bytes(tmp_path, make_manifest):
@@ -69,13 +69,13 @@ def test_a_member_that_asks_for_too_much_memory_is_refused(sparse_path):
     data = bytearray(sparse_path.read_bytes())
     data[offset:offset + 4] = (0xFFFFFFFF).to_bytes(4, "little")
     sparse_path.write_bytes(data)
-    with pytest.raises(BundleError, match=r"cannot be unpacked \(it asks for too much memory"):
+    with pytest.raises(BundleError, match=r"cannot be unpacked \(decompressing it would need too much memory"):
         read_bundle(sparse_path)
 
 
 def test_a_python_without_lzma_says_so(sparse_path, tmp_path, make_manifest, monkeypatch):
     monkeypatch.setattr(_lzma, "AVAILABLE", False)
-    with pytest.raises(BundleError, match="packed with LZMA, which this Python was built without"):
+    with pytest.raises(BundleError, match="compressed with LZMA, which this Python was built without"):
         read_bundle(sparse_path)
     other = tmp_path / "other.edge"
     write_bundle(other, make_manifest((NAME,)), {NAME: int8_weights(0.8)})

@@ -39,7 +39,7 @@ def _edit(path: Path, change: Callable[[dict], None]) -> None:
     members = _members(path)
     fields = json.loads(members["manifest.json"])
     change(fields)
-    size = next(m for m in fields["compressed"]["measurements"] if m["name"] == "size_bytes")
+    size = next(m for m in fields["report"]["compressed"]["measurements"] if m["name"] == "size_bytes")
     size["value"] = 2 * path.stat().st_size + 1000
     members["manifest.json"] = json.dumps(fields).encode()
     _forge(path, members)
@@ -107,14 +107,14 @@ def test_zip_without_manifest(bundle_path):
     members = _members(bundle_path)
     del members["manifest.json"]
     _forge(bundle_path, members)
-    assert "holds no manifest.json" in _error(bundle_path)
+    assert "contains no manifest.json" in _error(bundle_path)
 
 
 def test_altered_manifest(bundle_path):
     members = _members(bundle_path)
     members["manifest.json"] = members["manifest.json"].replace(b"0.9", b"0.8")
     _forge(bundle_path, members, resealed=False)
-    assert "the manifest is not the one that was written" in _error(bundle_path)
+    assert "the manifest was altered" in _error(bundle_path)
 
 
 def test_wrong_size_statement(bundle_path):
@@ -124,18 +124,18 @@ def test_wrong_size_statement(bundle_path):
 
 @pytest.mark.parametrize(("version", "remedy"), [
     (FORMAT_VERSION + 1, "pip install --upgrade edgewright"),
-    (FORMAT_VERSION - 1, "make it again with edgewright compress"),
+    (FORMAT_VERSION - 1, "create it again with edgewright compress"),
 ])
 def test_another_format(bundle_path, version, remedy):
     _edit(bundle_path, lambda fields: fields.update(format_version=version, novelty={"a": 1}))
     message = _error(bundle_path)
-    assert f"is of format {version}, and this version of edgewright reads" in message
+    assert f"has bundle format {version}, but this version of edgewright reads only" in message
     assert remedy in message
 
 
 def test_stored_bytes_are_what_the_members_take(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"][0]["stored_bytes"] = 17
+        fields["model"]["segments"][0]["stored_bytes"] = 17
 
     _edit(bundle_path, change)
     assert re.search(r"segments/0.onnx takes \d+ bytes, but its manifest states 17",
@@ -148,12 +148,21 @@ def test_reading_tells_how_long_unpacking_took(bundle_path):
     assert bundle == read_bundle(bundle_path)
 
 
+def _merge(fields: dict, change: dict) -> None:
+    for name, value in change.items():
+        if isinstance(value, dict) and isinstance(fields.get(name), dict) and name != "budget":
+            _merge(fields[name], value)
+        else:
+            fields[name] = value
+
+
 @pytest.mark.parametrize(("change", "found"), [
-    ({"segments": "none"}, "segments"), ({"budget": {"size": "5 stones"}}, "unknown unit"),
+    ({"model": {"segments": "none"}}, "model.segments"),
+    ({"report": {"budget": {"size": "5 stones"}}}, "unknown unit"),
     ({"format_version": -1}, "format_version"), ({"stranger": 1}, "stranger"),
 ])
 def test_manifest_with_other_fields(bundle_path, change, found):
-    _edit(bundle_path, lambda fields: fields.update(change))
+    _edit(bundle_path, lambda fields: _merge(fields, change))
     message = _error(bundle_path)
     assert "the manifest cannot be read" in message
     assert found in message
@@ -167,16 +176,16 @@ def test_manifest_that_is_no_record(bundle_path, text):
 
 def test_missing_segment(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"].append({**fields["segments"][0], "file": "segments/2.onnx"})
+        fields["model"]["segments"].append({**fields["model"]["segments"][0], "file": "segments/2.onnx"})
 
     _edit(bundle_path, change)
-    assert ("holds the files [segments/0.onnx, segments/1.onnx], but its manifest lists "
+    assert ("contains the files [segments/0.onnx, segments/1.onnx], but its manifest lists "
             "[segments/0.onnx, segments/1.onnx, segments/2.onnx]") in _error(bundle_path)
 
 
 def test_extra_file(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"].pop()
+        fields["model"]["segments"].pop()
 
     _edit(bundle_path, change)
     assert "its manifest lists [segments/0.onnx]" in _error(bundle_path)
@@ -184,7 +193,7 @@ def test_extra_file(bundle_path):
 
 def test_same_segment_twice(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"][1] = fields["segments"][0]
+        fields["model"]["segments"][1] = fields["model"]["segments"][0]
 
     _edit(bundle_path, change)
     assert "was altered" in _error(bundle_path)
@@ -192,16 +201,16 @@ def test_same_segment_twice(bundle_path):
 
 def test_altered_segment(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"][1]["sha256"] = "0" * 64
+        fields["model"]["segments"][1]["sha256"] = "0" * 64
 
     _edit(bundle_path, change)
-    assert "segments/1.onnx is not the file that was written" in _error(bundle_path)
+    assert "segments/1.onnx was altered" in _error(bundle_path)
 
 
 @pytest.mark.parametrize("size", [-7, 0, 3])
 def test_segment_that_unpacks_to_more_than_it_states(bundle_path, size):
     def change(fields: dict) -> None:
-        fields["segments"][0]["size_bytes"] = size
+        fields["model"]["segments"][0]["size_bytes"] = size
 
     _edit(bundle_path, change)
     assert "segments/0.onnx unpacks to more than" in _error(bundle_path)
@@ -209,11 +218,11 @@ def test_segment_that_unpacks_to_more_than_it_states(bundle_path, size):
 
 def test_bundle_that_would_fill_the_memory(bundle_path):
     def change(fields: dict) -> None:
-        fields["segments"][0]["size_bytes"] = 1 << 40
-        fields["segments"][1]["size_bytes"] = -(1 << 40)
+        fields["model"]["segments"][0]["size_bytes"] = 1 << 40
+        fields["model"]["segments"][1]["size_bytes"] = -(1 << 40)
 
     _edit(bundle_path, change)
-    assert "more than the 2147483648 a bundle may hold" in _error(bundle_path)
+    assert "expected at most 2147483648" in _error(bundle_path)
 
 
 def test_other_compression(bundle_path):

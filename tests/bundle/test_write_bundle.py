@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.bundle import read_bundle, write_bundle
-from edgewright.core import Budget, Figures, Manifest, Measurement
+from edgewright.core import Breach, Budget, Figures, Manifest, Measurement, RunReport
 from edgewright.errors import StorageError, UsageError
 
 
@@ -26,20 +26,20 @@ def test_bundle_round_trips(tmp_path, make_manifest, segments):
     assert bundle.path == path
     assert bundle.manifest == written
     assert dict(bundle.segments) == segments
-    assert list(bundle.segments) == [segment.file for segment in written.segments]
-    for segment in written.segments:
+    assert list(bundle.segments) == [segment.file for segment in written.model.segments]
+    for segment in written.model.segments:
         data = segments[segment.file]
         assert segment.sha256 == hashlib.sha256(data).hexdigest()
         assert segment.size_bytes == len(data)
 
 
 def test_bundle_states_its_own_size(bundle_path):
-    size = read_bundle(bundle_path).manifest.compressed.find("size_bytes")
+    size = read_bundle(bundle_path).manifest.report.compressed.find("size_bytes")
     assert (size.value, size.kind, size.runtime) == (bundle_path.stat().st_size, "measured", None)
 
 
 def test_other_figures_are_kept(bundle_path):
-    assert read_bundle(bundle_path).manifest.compressed["accuracy"] == 0.9
+    assert read_bundle(bundle_path).manifest.report.compressed["accuracy"] == 0.9
 
 
 @settings(max_examples=40, deadline=None,
@@ -47,10 +47,10 @@ def test_other_figures_are_kept(bundle_path):
 @given(model=st.text(max_size=200), data=st.binary(max_size=2000))
 def test_stated_size_is_exact_whatever_the_content(tmp_path, make_manifest, model, data):
     path = tmp_path / "any.edge"
-    manifest = make_manifest(names=("s/0.onnx",), model=model)
+    manifest = make_manifest(names=("s/0.onnx",), name=model)
     written = write_bundle(path, manifest, {"s/0.onnx": data})
-    assert written.compressed["size_bytes"] == path.stat().st_size
-    assert read_bundle(path).manifest.model == model
+    assert written.report.compressed["size_bytes"] == path.stat().st_size
+    assert read_bundle(path).manifest.model.name == model
 
 
 def test_equal_content_gives_equal_bytes(tmp_path, make_manifest, segments):
@@ -77,34 +77,41 @@ def test_rewriting_a_bundle_that_was_read_changes_nothing(bundle_path, tmp_path)
 
 
 def _with_breaches(manifest: Manifest) -> Manifest:
-    breaches = manifest.budget.breaches(manifest.compressed, Figures())
-    return manifest.replace(breaches=breaches)
+    breaches = manifest.report.budget.breaches(manifest.report.compressed, Figures())
+    return manifest.with_report(breaches=breaches)
+
+
+def test_a_breach_without_a_figure_can_be_stored(tmp_path, make_manifest, segments):
+    breach = Breach(constraint="latency", figure="latency_ms", value=None, limit=2.0)
+    path = tmp_path / "model.edge"
+    write_bundle(path, make_manifest(breaches=(breach,)), segments)
+    assert read_bundle(path).manifest.report.breaches == (breach,)
 
 
 def test_finish_sees_the_final_size_for_every_limit_near_it(tmp_path, make_manifest, segments):
     path = tmp_path / "model.edge"
-    around = int(write_bundle(path, make_manifest(), segments).compressed["size_bytes"])
+    around = int(write_bundle(path, make_manifest(), segments).report.compressed["size_bytes"])
     verdicts = set()
     for limit in range(around - 20, around + 100):
         manifest = make_manifest(budget=Budget(size=limit))
         written = write_bundle(path, manifest, segments, finish=_with_breaches)
         size = path.stat().st_size
-        assert written.compressed["size_bytes"] == size
-        assert bool(written.breaches) == (size > limit)
+        assert written.report.compressed["size_bytes"] == size
+        assert bool(written.report.breaches) == (size > limit)
         assert read_bundle(path).manifest == written
-        verdicts.add(bool(written.breaches))
+        verdicts.add(bool(written.report.breaches))
     assert verdicts == {True, False}
 
 
 def test_finish_that_shrinks_the_manifest_is_padded_to_the_exact_size(tmp_path, make_manifest,
                                                                       segments):
     def finish(manifest: Manifest) -> Manifest:
-        notes = () if manifest.compressed["size_bytes"] > 1000 else ("x" * 5000 + "y",)
-        return manifest.replace(uncounted=notes)
+        notes = () if manifest.report.compressed["size_bytes"] > 1000 else ("x" * 5000 + "y",)
+        return manifest.with_report(uncounted=notes)
 
     path = tmp_path / "model.edge"
     written = write_bundle(path, make_manifest(), segments, finish=finish)
-    assert written.compressed["size_bytes"] == path.stat().st_size == os.path.getsize(path)
+    assert written.report.compressed["size_bytes"] == path.stat().st_size == os.path.getsize(path)
 
 
 def test_finish_that_never_settles_is_refused(tmp_path, make_manifest, segments):
@@ -113,9 +120,9 @@ def test_finish_that_never_settles_is_refused(tmp_path, make_manifest, segments)
     def finish(manifest: Manifest) -> Manifest:
         calls.append(0)
         noise = random.Random(0).randbytes(100 * len(calls)).hex()  # noqa: S311
-        return manifest.replace(uncounted=(noise,))
+        return manifest.with_report(uncounted=(noise,))
 
-    with pytest.raises(UsageError, match="size does not settle"):
+    with pytest.raises(UsageError, match="size does not converge"):
         write_bundle(tmp_path / "model.edge", make_manifest(), segments, finish=finish)
     assert list(tmp_path.iterdir()) == []
 
@@ -138,11 +145,13 @@ def test_manifest_without_segments_is_refused(tmp_path, make_manifest):
 
 
 def test_manifest_that_would_not_read_back_is_refused(tmp_path, make_manifest, segments):
-    incomplete = Manifest.model_construct(**dict(make_manifest()) | {"machine": None})
-    with pytest.raises(UsageError, match="the manifest cannot be stored: machine: Field required"):
+    whole = make_manifest()
+    report = RunReport.model_construct(**dict(whole.report) | {"machine": None})
+    incomplete = Manifest.model_construct(**dict(whole) | {"report": report})
+    with pytest.raises(UsageError, match=r"the manifest cannot be stored: report\.machine: Field required"):
         write_bundle(tmp_path / "model.edge", incomplete, segments)
     unknown = Measurement(name="macs", value=float("nan"), kind="modelled")
-    with pytest.raises(UsageError, match=r"cannot be stored: original.measurements.0.value: "):
+    with pytest.raises(UsageError, match=r"cannot be stored: report.original.measurements.0.value: "):
         write_bundle(tmp_path / "model.edge", make_manifest(original=Figures.of(unknown)), segments)
     assert list(tmp_path.iterdir()) == []
 
@@ -167,7 +176,7 @@ bundle = read_bundle(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 for path in sys.argv[1:]:
     try:
-        write_bundle(path, bundle.manifest.replace(seed=1), bundle.segments)
+        write_bundle(path, bundle.manifest.with_report(seed=1), bundle.segments)
     except StorageError as error:
         print(error)
 """

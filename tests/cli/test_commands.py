@@ -69,7 +69,7 @@ def test_compress_prints_the_table_and_the_paths(cli: Cli, bundle: Path) -> None
     code, out, err = cli(*COMPRESS, "--out", "runs/whole")
     assert code == 0
     assert "Accuracy" in out
-    assert "Budget held" in out or "No budget" in out
+    assert "Budget met" in out or "No budget" in out
     assert "bundle: runs/whole/model.edge" in out
     assert err == ""
 
@@ -78,7 +78,7 @@ def test_a_broken_budget_exits_3_and_names_the_constraint(cli: Cli, tmp_path: Pa
     code, out, err = cli(*COMPRESS, "--budget", "latency=1ns", "--out", tmp_path / "run")
     assert code == 3
     assert "latency: latency_ms is" in one_line(err)
-    assert "at most 1e-06 asked" in err
+    assert "expected at most 1e-06" in err
     assert (tmp_path / "run" / "model.edge").is_file()
     assert "bundle:" in out
 
@@ -211,12 +211,12 @@ def test_a_model_that_cannot_be_captured_names_the_line(cli: Cli, tmp_path: Path
 def test_verify_holds(cli: Cli, bundle: Path) -> None:
     code, out, _ = cli("verify", bundle, "--data", "data.py:task")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["held"] * 3
+    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 3
 
 
 def test_verify_exits_4_and_names_the_figure(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     honest = read_bundle(bundle)
-    boast = honest.manifest.replace(compressed=honest.manifest.compressed.with_(
+    boast = honest.manifest.with_report(compressed=honest.manifest.report.compressed.with_(
         Measurement(name="accuracy", value=0.5, kind="measured")))
     write_bundle(tmp_path / "boast.edge", boast, honest.segments)
     code, _, err = cli("verify", tmp_path / "boast.edge", "--data", "data.py:task")
@@ -240,7 +240,7 @@ def test_a_damaged_bundle_exits_5(cli: Cli, bundle: Path, tmp_path: Path, harm: 
                 content = old.read(name)
                 if name == "manifest.json":
                     manifest = json.loads(content)
-                    manifest["seed"] = 99
+                    manifest["report"]["seed"] = 99
                     content = json.dumps(manifest).encode()
                 new.writestr(name, content)
     image = tmp_path / "x.png"
@@ -303,7 +303,7 @@ def test_profile_shows_layers_groups_and_what_stays(cli: Cli) -> None:
     assert code == 0
     assert "stem.weight" in out
     assert "groups of channels can be pruned" in out
-    assert "kept whole: head.weight (it is an output)" in out
+    assert "not prunable: head.weight (it is an output)" in out
 
 
 def test_profile_counts_like_the_hand(cli: Cli) -> None:

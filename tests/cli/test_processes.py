@@ -46,7 +46,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], out: Path) -> None:
 
 
 def checksums(out: Path) -> list[str]:
-    return [segment.sha256 for segment in read_bundle(out / "model.edge").manifest.segments]
+    return [segment.sha256 for segment in read_bundle(out / "model.edge").manifest.model.segments]
 
 
 def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
@@ -72,7 +72,7 @@ def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
     _, err = process.communicate()
     assert process.returncode == 130, err
     assert err.strip().splitlines()[-1] == (
-        "error: interrupted; the same command goes on where this one stopped")
+        "error: interrupted; repeat the command to resume")
     assert "Traceback" not in err
 
     resumed = subprocess.run([*command, str(out)], cwd=project, check=False, capture_output=True,

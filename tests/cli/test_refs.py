@@ -9,19 +9,17 @@ import pytest
 from PIL import Image
 
 from edgewright.cli._refs import load_bundle_task
-from edgewright.core import Budget, Figures, Manifest, Preprocessing, Segment, TensorSpec
+from edgewright.core import ModelSpec, Preprocessing, Segment, TensorSpec
 
 RECIPE = Preprocessing(channels=3, height=4, width=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 
 
-def manifest() -> Manifest:
+def model() -> ModelSpec:
     spec = TensorSpec(name="x", dtype="float32", shape=(None, 3, 4, 4))
     segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4, energy_mj=0.1,
                       ram_bytes=8)
-    return Manifest(model="tiny", data="photos", recipe={}, seed=0, budget=Budget(), versions={},
-                    machine="any", inputs=(spec,), outputs=(spec,), segments=(segment,),
-                    preprocessing=RECIPE, original=Figures(), compressed=Figures(),
-                    simulated=Figures())
+    return ModelSpec(name="tiny", inputs=(spec,), outputs=(spec,), segments=(segment,),
+                     preprocessing=RECIPE)
 
 
 def test_a_folder_of_one_word_is_normalised_as_the_bundle_was(
@@ -36,7 +34,7 @@ def test_a_folder_of_one_word_is_normalised_as_the_bundle_was(
                 pixels = np.full((4, 4, 3), 60 * index + number, dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     monkeypatch.chdir(tmp_path)
-    task = load_bundle_task("imagefolder:photos", manifest())
+    task = load_bundle_task("imagefolder:photos", model())
     assert task.preprocessing == RECIPE
     assert task.name == "photos"
     want = RECIPE.normalize(np.full((1, 3, 4, 4), 60, dtype=np.uint8))
@@ -47,4 +45,4 @@ def test_a_factory_normalises_for_itself(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "import torch\nfrom edgewright.task import Task\n\n\ndef make():\n"
         "    x, y = torch.rand(9, 2), torch.arange(9) % 2\n    return Task((x, y), test=(x, y))\n")
-    assert load_bundle_task(f"{tmp_path}/own.py:make", manifest()).preprocessing is None
+    assert load_bundle_task(f"{tmp_path}/own.py:make", model()).preprocessing is None

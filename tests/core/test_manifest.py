@@ -26,6 +26,7 @@ from edgewright.core import (
     StageRecord,
     TensorSpec,
 )
+from edgewright.errors import UsageError
 
 FIGURES = Figures.of(Measurement(name="accuracy", value=0.9173, kind="measured", split="test"),
                      Measurement(name="size_bytes", value=98496, kind="measured"))
@@ -34,7 +35,7 @@ FIGURES = Figures.of(Measurement(name="accuracy", value=0.9173, kind="measured",
 POINT = OperatingPoint(
     name="default", path=(0, 1, 2), policy="gate",
     rules=(ExitRule(threshold=0.875, temperature=1.5, gate=(0.1, 2.0, 3.0, 4.0)),
-           ExitRule(threshold=2.0, gate=(0.0, 1.0, 1.0, 1.0))), figures=FIGURES,
+           ExitRule(threshold=None, gate=(0.0, 1.0, 1.0, 1.0))), figures=FIGURES,
     calibrated=ExitProfile(split="val", samples=9, shares=(0.25, 0.5, 0.25), deciles=(0.5,)),
     guarantee=Guarantee(epsilon=0.01, delta=0.05, samples=9, split="val", p_value=0.01))
 
@@ -49,7 +50,7 @@ def segment(index):
 def manifest(manifest_of):
     """With every field set to what is not its default."""
     return manifest_of(
-        model="resnet", data="cifar10", recipe={"prune": {"ratio": 0.5}, "exits": None}, seed=3,
+        name="resnet", data="cifar10", recipe={"prune": {"ratio": 0.5}, "exits": None}, seed=3,
         budget=Budget(size="25 %", max_drop="0.5 %"), versions={"torch": "2.13.0"},
         machine="a box, 2 cores",
         inputs=(TensorSpec(name="x", dtype="float32", shape=(None, 3, 32, 32)),),
@@ -71,25 +72,24 @@ def manifest(manifest_of):
 def test_a_full_manifest_survives_json(manifest):
     again = Manifest.model_validate_json(manifest.model_dump_json())
     assert again == manifest
-    assert again.inputs[0].shape == (None, 3, 32, 32)
-    assert again.breaches[0].value is None
+    assert again.model.inputs[0].shape == (None, 3, 32, 32)
+    assert again.report.breaches[0].value is None
     assert again.model_dump_json() == manifest.model_dump_json()
 
 
 def test_the_default_point_is_the_first_or_all_segments(manifest):
-    assert manifest.point.thresholds == (0.875, 2.0)
-    alone = manifest.replace(points=(), segments=(segment(0),))
-    assert (alone.point.path, alone.point.rules) == ((0,), ())
+    assert manifest.model.default_point.thresholds == (0.875, None)
+    alone = manifest.model.replace(points=(), segments=(segment(0),))
+    assert (alone.default_point.path, alone.default_point.rules) == ((0,), ())
 
 
 @pytest.mark.parametrize(("points", "message"), [
-    ((POINT, POINT), r"operating points of one name: \['default', 'default'\]"),
-    ((POINT.replace(path=(0, 1, 3)),), r"runs the segments \(0, 1, 3\), and there "
-                                                      "are 3: one is missing"),
+    ((POINT, POINT), r"need different names, got \['default', 'default'\]"),
+    ((POINT.replace(path=(0, 1, 3)),), r"runs the segments \(0, 1, 3\), but there are only 3"),
 ])
 def test_points_that_do_not_fit_are_refused(manifest, points, message):
     content = json.loads(manifest.model_dump_json())
-    content["points"] = [json.loads(point.model_dump_json()) for point in points]
+    content["model"]["points"] = [json.loads(point.model_dump_json()) for point in points]
     with pytest.raises(ValidationError, match=message):
         Manifest.model_validate_json(json.dumps(content))
 
@@ -113,16 +113,44 @@ def test_another_format_is_refused(manifest, version):
         Manifest.model_validate_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"seed": "three"}, {"segments": [{"file": "a"}]}])
-def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, change):
-    content = json.loads(manifest.model_dump_json()) | change
+@pytest.mark.parametrize(("part", "change"), [
+    (None, {"extra": 1}), ("report", {"seed": "three"}), ("report", {"segments": []}),
+    ("model", {"segments": [{"file": "a"}]}), ("model", {"seed": 1}),
+])
+def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, part, change):
+    content = json.loads(manifest.model_dump_json())
+    (content if part is None else content[part]).update(change)
     with pytest.raises(ValidationError, match=next(iter(change))):
         Manifest.model_validate_json(json.dumps(content))
 
 
-def test_a_manifest_is_frozen(manifest):
+@pytest.mark.parametrize(("part", "name"), [("model", "name"), ("report", "seed")])
+def test_a_manifest_is_frozen(manifest, part, name):
     with pytest.raises(ValidationError, match="frozen"):
-        manifest.seed = 4
+        setattr(getattr(manifest, part), name, 4)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(manifest, part, None)
+
+
+def test_each_part_is_changed_alone(manifest):
+    changed = manifest.with_model(name="other")
+    assert (changed.model.name, changed.report) == ("other", manifest.report)
+    changed = manifest.with_report(seed=9)
+    assert (changed.report.seed, changed.model) == (9, manifest.model)
+    with pytest.raises(UsageError, match="ModelSpec has no field 'seed'"):
+        manifest.with_model(seed=9)
+
+
+def test_an_exit_that_is_never_taken_is_null_in_json(manifest):
+    text = manifest.model_dump_json(exclude_none=True)
+    rules = json.loads(text)["model"]["points"][0]["rules"]
+    assert [rule["threshold"] for rule in rules] == [0.875, None]
+    assert Manifest.model_validate_json(text) == manifest
+
+
+def test_a_rule_without_a_threshold_is_refused():
+    with pytest.raises(ValidationError, match="threshold"):
+        ExitRule.model_validate_json('{"temperature": 1.0}')
 
 
 @pytest.mark.parametrize(("bits", "count", "bytes_"), [

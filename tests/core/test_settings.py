@@ -59,7 +59,7 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value):
     (Training(), {"epochs": 0}, UsageError, "Training: epochs: .* got 0"),
     (BlockPruning(count=2), {"count": None}, UsageError, "BlockPruning needs a goal"),
     (EarlyExits(), {"at": ("a", "a")}, UsageError, "at names a place twice"),
-    (Budget(), {"max_drop": 1.0}, UsageError, "limits nothing"),
+    (Budget(), {"max_drop": 1.0}, UsageError, "is no limit"),
     (Budget(), {"size": "100 parsec"}, UsageError, "unknown unit 'parsec'"),
     (Budget(), {"drop": "1 %"}, UsageError, "Budget has no field 'drop'; did you mean 'max_drop'?"),
     (Budget(), {"size": {"value": float("nan")}}, UsageError, "the budget's size.value: .*finite"),

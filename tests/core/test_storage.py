@@ -24,7 +24,7 @@ def test_a_file_is_written_and_nothing_else(tmp_path, old):
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write .*gone/a\.bin: No such file or "
-                                           r"directory; name a file in a folder that can be"):
+                                           r"directory; choose a file in a writable folder"):
         write_atomically(tmp_path / "gone" / "a.bin", b"new")
     assert list(tmp_path.iterdir()) == []
 

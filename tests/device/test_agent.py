@@ -110,8 +110,8 @@ def test_too_large_is_refused_by_what_the_header_says(agent):
         status, *_, body = reply.read().splitlines()   # all there is, as the agent hangs up
     assert status.startswith(b"HTTP/1.1 413 ")
     assert json.loads(body) == {"error": "InputError", "message": (
-        "the bundles are larger than the 268 MB the agent takes at once; bench them on the device "
-        "itself, with edgewright bench")}
+        "the bundles are larger than the 268 MB that the agent accepts at once; run edgewright bench "
+        "on the device itself")}
 
 
 def test_too_large_is_refused_while_it_is_read(small_agent):

@@ -39,7 +39,7 @@ def make_hostile(tmp_path, manifest_of, monkeypatch):
         manifest = manifest_of(inputs=(spec("x", None, 4),), outputs=(spec("y", None, 4),),
                                segments=(segment,))
         with monkeypatch.context() as patch:
-            patch.setattr("edgewright.bundle._write.takes_from_elsewhere", lambda _: False)
+            patch.setattr("edgewright.bundle._write.refers_to_other_files", lambda _: False)
             write_bundle(tmp_path / "hostile.edge", manifest, {segment.file: model})
         return tmp_path / "hostile.edge"
 
@@ -62,8 +62,8 @@ def test_an_agent_gives_no_file_away_nor_that_it_is_there(tmp_path, make_hostile
                 answer = httpx.post(f"{agent.url}/bench", files=[("bundles", ("a.edge", file))],
                                     data={"rounds": "1", "seed": "0"}, timeout=PATIENCE_S)
             answers.add((answer.status_code, answer.text))
-        with pytest.raises(BundleError, match="takes tensors from another file"):
+        with pytest.raises(BundleError, match="refers to tensors in another file"):
             bench_remotely(agent.url, [path], rounds=1, seed=0)
     (status, text), = answers   # the same for all of them
     assert status == 422
-    assert "a.edge: segments/0.onnx takes tensors from another file (external data)" in text
+    assert "a.edge: segments/0.onnx refers to tensors in another file (external data)" in text

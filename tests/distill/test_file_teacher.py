@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from edgewright.bundle import write_bundle
-from edgewright.core import Budget, ExitRule, Figures, Manifest, OperatingPoint, Segment, TensorSpec
+from edgewright.core import (
+    Budget,
+    ExitRule,
+    Figures,
+    Manifest,
+    ModelSpec,
+    OperatingPoint,
+    RunReport,
+    Segment,
+    TensorSpec,
+)
 from edgewright.distill._file_teacher import FileTeacher
 from edgewright.distill._teacher import ModuleTeacher
 from edgewright.errors import BundleError, ModelError
@@ -41,13 +51,14 @@ def bundle_of(files, path):
     segments = tuple(Segment(file=f"segments/{index}.onnx", sha256="", size_bytes=0, macs=1,
                              energy_mj=0.1, ram_bytes=8)
                      for index in range(len(files)))
-    manifest = Manifest(
-        model="tiny", data="none", recipe={}, seed=0, budget=Budget(), versions={}, machine="any",
-        inputs=(TensorSpec(name="x", shape=(None, 2, 4, 4), **spec),),
+    model = ModelSpec(
+        name="tiny", inputs=(TensorSpec(name="x", shape=(None, 2, 4, 4), **spec),),
         outputs=(TensorSpec(name="y", shape=(None, 3), **spec),), segments=segments,
         points=(OperatingPoint(name="default", path=range(len(files)),
-                               rules=(ExitRule(threshold=0.0),) * (len(files) - 1)),),
-        original=Figures(), compressed=Figures(), simulated=Figures())
+                               rules=(ExitRule(threshold=0.0),) * (len(files) - 1)),))
+    report = RunReport(data="none", recipe={}, seed=0, budget=Budget(), versions={}, machine="any",
+                       original=Figures(), compressed=Figures(), simulated=Figures())
+    manifest = Manifest(model=model, report=report)
     write_bundle(path, manifest, {segment.file: file
                                   for segment, file in zip(segments, files, strict=True)})
     return path
@@ -139,5 +150,5 @@ def test_a_file_that_decides_instead_of_saying_is_refused(tmp_path, batch):
 def test_inputs_the_file_does_not_take_are_refused(file, tmp_path):
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
-    with pytest.raises(BundleError, match="the model does not take these inputs"):
+    with pytest.raises(BundleError, match="the model does not accept these inputs"):
         FileTeacher(path).teach(Batch((torch.zeros(2, 5),), torch.zeros(2), torch.arange(2)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgewright.core import NEVER, POLICIES, Budget
+from edgewright.core import EXIT_POLICIES, Budget
 from edgewright.errors import DataError, UsageError
 from edgewright.exits import EarlyExits, calibrate_exits
 from edgewright.exits._temperature import expected_calibration_error
@@ -40,7 +40,8 @@ def route(point, logits):
     gone = np.zeros(len(left_at), dtype=bool)
     for index, rule in enumerate(point.rules):
         streaks = streaks.then(logits[index]) if index else streaks
-        leaves = exit_scores(point.policy, rule, logits[index], streaks) >= rule.threshold
+        threshold = np.inf if rule.threshold is None else rule.threshold
+        leaves = exit_scores(point.policy, rule, logits[index], streaks) >= threshold
         left_at[leaves & ~gone] = index
         gone |= leaves
     return left_at
@@ -52,7 +53,7 @@ def hits_of(point, logits, targets):
 
 
 @pytest.mark.parametrize("certainty", [None, 0.9])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
     logits, targets = simulated(2000)
     config = EarlyExits(policy=policy, confidence=certainty, max_drop=0.02, points={"fast": 0.1})
@@ -125,7 +126,7 @@ def test_the_seed_divides_the_samples():
 def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do():
     logits, targets = simulated(200)
     found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.95, max_drop=0.005))
-    assert found.point.thresholds == (NEVER, NEVER)
+    assert found.point.thresholds == (None, None)
     assert found.point.calibrated.shares == (0.0, 0.0, 1.0)
     assert found.accuracy == found.full_accuracy
     assert found.point.guarantee.p_value == 0.0  # nobody leaves: nothing is lost
@@ -143,7 +144,7 @@ def test_exits_that_lose_too_much_are_said_to():
     logits, targets = simulated(2000)
     logits[:2] = [-values for values in logits[:2]]
     found, = calibrate_exits(logits, targets, MACS, EarlyExits(confidence=0.9, max_drop=0.005))
-    assert (found.point.thresholds, found.samples_needed) == ((NEVER, NEVER), None)
+    assert (found.point.thresholds, found.samples_needed) == ((None, None), None)
     assert found.words.endswith("costs at most 0.50%: those surest of all already lose too much")
 
 
@@ -219,12 +220,12 @@ def draft(staged, quadrant_task):
                     model="small").draft(staged)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 def test_a_session_does_what_was_calibrated(draft, quadrant_task, policy):
     (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
                           for batch in quadrant_task.val.batches(1000)]
     logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
-    macs = [segment.macs for segment in draft.manifest.segments]
+    macs = [segment.macs for segment in draft.manifest.model.segments]
     found = calibrate_exits(logits, targets, macs,
                             EarlyExits(policy=policy, max_drop=0.02, points={"fast": 0.3}))
     file = with_points(draft, tuple(calibration.point for calibration in found))

@@ -24,7 +24,7 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
                     recover=SHORT)
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
                          quiet=True)
-    stages = {stage.name: stage for stage in result.manifest.stages}
+    stages = {stage.name: stage for stage in result.manifest.report.stages}
     assert list(stages) == ["capture", "prune", "blocks", "recover"]
     assert stages["blocks"].notes == ("1 blocks to go",)
     assert stages["blocks"].figures["macs"] < stages["prune"].figures["macs"]

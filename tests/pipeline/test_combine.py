@@ -32,8 +32,8 @@ def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
     manifest = ew.cascade(small, finished.bundle, quadrant_task, tmp_path / "both.edge",
                           config=config, quiet=True)
     session, alone = ew.load(tmp_path / "both.edge"), ew.load(small)
-    assert [segment.reads for segment in manifest.segments] == ["features", "inputs", "features"]
-    assert [point.name for point in manifest.points] == ["default", "cheap"]
+    assert [segment.reads for segment in manifest.model.segments] == ["features", "inputs", "features"]
+    assert [point.name for point in manifest.model.points] == ["default", "cheap"]
     images = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
     first = alone(images).output
     rule = session.points[0].rules[0]
@@ -45,10 +45,10 @@ def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
     expected = ew.load(finished.bundle).run_all_exits(images)
     for mine, theirs in zip(every[1:], expected, strict=True):
         np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-4, atol=1e-5)
-    cheap = manifest.points[1].figures
-    assert cheap["macs"] <= manifest.compressed["macs"]
-    assert manifest.compressed["accuracy"] >= manifest.original["accuracy"] - 0.1
-    assert {m.name for m in manifest.compressed.measurements} >= {
+    cheap = manifest.model.points[1].figures
+    assert cheap["macs"] <= manifest.report.compressed["macs"]
+    assert manifest.report.compressed["accuracy"] >= manifest.report.original["accuracy"] - 0.1
+    assert {m.name for m in manifest.report.compressed.measurements} >= {
         "accuracy", "macs", "energy_mj", "latency_ms", "mean_latency_ms", "size_bytes"}
 
 
@@ -56,9 +56,9 @@ def test_variants_are_points_and_equal_files_are_stored_once(small, finished, qu
                                                              tmp_path):
     manifest = ew.combine({"full": finished.bundle, "saver": small, "again": finished.bundle},
                           tmp_path / "all.edge")
-    assert [point.name for point in manifest.points] == ["full", "saver", "again"]
-    assert len(manifest.segments) == 3
-    assert manifest.points[2].path == manifest.points[0].path == (0, 1)
+    assert [point.name for point in manifest.model.points] == ["full", "saver", "again"]
+    assert len(manifest.model.segments) == 3
+    assert manifest.model.points[2].path == manifest.model.points[0].path == (0, 1)
     session = ew.load(tmp_path / "all.edge")
     images = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
     for name, path in (("full", finished.bundle), ("saver", small)):
@@ -74,13 +74,13 @@ def test_variants_are_points_and_equal_files_are_stored_once(small, finished, qu
 def test_what_does_not_go_together_is_refused_by_name(small, finished, quadrant_task, tmp_path):
     other = tmp_path / "other.edge"
     bundle = read_bundle(small)
-    spec = bundle.manifest.inputs[0]
+    spec = bundle.manifest.model.inputs[0]
     for change, message in (
             ({"inputs": (spec.replace(shape=(None, 1, 9, 9)),)},
              "'full' and 'other' have different inputs"),
             ({"classes": ("a", "b", "c", "d")}, "'full' and 'other' have different classes"),
-            ({"outputs": bundle.manifest.outputs * 2}, "'full' and 'other' have different outputs")):
-        write_bundle(other, bundle.manifest.replace(**change), bundle.segments)
+            ({"outputs": bundle.manifest.model.outputs * 2}, "'full' and 'other' have different outputs")):
+        write_bundle(other, bundle.manifest.with_model(**change), bundle.segments)
         with pytest.raises(UsageError, match=message):
             ew.combine({"full": finished.bundle, "other": other}, tmp_path / "all.edge")
     with pytest.raises(UsageError, match="1 bundles cannot be combined"):

@@ -55,10 +55,10 @@ def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
         count=1, max_drop=1e-4, confidence=0.999, backbone="freeze",
         training=Training(epochs=1, accelerator="cpu")))
     result = ew.compress(model, task, recipe=recipe, out=tmp_path / "run", quiet=True)
-    notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.stages}
+    notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.report.stages}
     assert "no epoch was as good as the weights given" in notes["recover"]
     assert "exits taken off again: no validation sample would leave by one" in notes["exits"]
-    assert len(result.manifest.segments) == 1
+    assert len(result.manifest.model.segments) == 1
     assert result.program.exits == 0
     torch.testing.assert_close(result.program.run(x), model.eval()(x))
     page = result.report.read_text()

@@ -91,7 +91,7 @@ def test_the_notes_are_in_the_record_and_on_stderr(
                                              calibration_samples=32))
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
-    notes = result.manifest.stages[-1].notes
+    notes = result.manifest.report.stages[-1].notes
     assert len(notes) == 3
     assert all(note in said for note in notes)
     page = result.report.read_text()
@@ -101,11 +101,11 @@ def test_the_notes_are_in_the_record_and_on_stderr(
 
 def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) -> None:
     manifest = finished.manifest
-    assert set(manifest.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
-    assert all(m.kind == "measured" and m.value > 0 for m in manifest.unquantized.measurements)
-    slower = manifest.compressed["latency_ms"] > min(manifest.original["latency_ms"],
-                                                     manifest.unquantized["latency_ms"])
-    assert slower or not manifest.slow_layers
+    assert set(manifest.report.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
+    assert all(m.kind == "measured" and m.value > 0 for m in manifest.report.unquantized.measurements)
+    slower = manifest.report.compressed["latency_ms"] > min(manifest.report.original["latency_ms"],
+                                                     manifest.report.unquantized["latency_ms"])
+    assert slower or not manifest.report.slow_layers
 
 
 def test_an_original_that_nothing_changed_is_exported_and_timed_once(
@@ -121,16 +121,16 @@ def test_an_original_that_nothing_changed_is_exported_and_timed_once(
     manifest = ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path / "run",
                            quiet=True).manifest
     assert exported == [False, True]
-    assert set(manifest.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
-    assert set(manifest.unquantized.measurements) <= set(manifest.original.measurements)
+    assert set(manifest.report.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
+    assert set(manifest.report.unquantized.measurements) <= set(manifest.report.original.measurements)
 
 
 def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadrant_task: Task,
                                                   tmp_path: Path) -> None:
     result = ew.compress(trained_net, quadrant_task, recipe=Recipe(), out=tmp_path / "run",
                          quiet=True)
-    assert not result.manifest.unquantized.measurements
-    assert result.manifest.slow_layers == ()
+    assert not result.manifest.report.unquantized.measurements
+    assert result.manifest.report.slow_layers == ()
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -171,7 +171,7 @@ def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
                                              calibration_samples=32))
     result = ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run",
                          quiet=True)
-    bits = {layer.name: layer.weight_bits for layer in result.manifest.layers if layer.channels}
+    bits = {layer.name: layer.weight_bits for layer in result.manifest.report.layers if layer.channels}
     assert "one" not in bits
     assert bits["exits.0"] == 4
     assert bits["head"] == 8

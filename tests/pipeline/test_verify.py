@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task]:
 
 def altered(path: Path, folder: Path, figures: Figures) -> Path:
     bundle = read_bundle(path)
-    manifest = bundle.manifest.model_copy(update={"compressed": figures})
+    manifest = bundle.manifest.with_report(compressed=figures)
     write_bundle(folder / "altered.edge", manifest, bundle.segments)
     return folder / "altered.edge"
 
@@ -48,7 +48,7 @@ def test_a_small_test_split_is_verified_to_two_samples(small: tuple[Path, Task])
 def test_a_manifest_without_an_accuracy_is_refused(small: tuple[Path, Task],
                                                    tmp_path: Path) -> None:
     path, task = small
-    stated = read_bundle(path).manifest.compressed
+    stated = read_bundle(path).manifest.report.compressed
     costs = [m for m in stated.measurements if m.name != "accuracy"]
     for figures in (Figures(), Figures.of(*costs)):
         bundle = altered(path, tmp_path, figures)
@@ -82,10 +82,10 @@ def test_every_operating_point_is_held_to_its_figures(finished: Result, quadrant
     checks = verify(path, quadrant_task)
     assert {check.point for check in checks} == {None, "small"}
     bundle = read_bundle(path)
-    first, second = bundle.manifest.points
+    first, second = bundle.manifest.model.points
     boast = second.model_copy(update={"figures": second.figures.with_(
         Measurement(name="macs", value=1, kind="modelled"))})
-    write_bundle(path, bundle.manifest.model_copy(update={"points": (first, boast)}),
+    write_bundle(path, bundle.manifest.with_model(points=(first, boast)),
                  bundle.segments)
     with pytest.raises(ParityError, match="macs at small: the manifest says 1, measured"):
         verify(path, quadrant_task)

@@ -34,11 +34,11 @@ def result(trained_net: nn.Module, quadrant_task: Task,
 
 
 def test_the_stage_has_its_place_and_its_record(result: Result) -> None:
-    stages = {stage.name: stage for stage in result.manifest.stages}
+    stages = {stage.name: stage for stage in result.manifest.report.stages}
     assert list(stages) == ["capture", "weights", "exits", "quantize"]
     assert stages["weights"].notes == ("80% of the weights to be zero, unstructured by magnitude",)
     assert (result.bundle.parent / "stages" / "1-weights.pt2").is_file()
-    assert result.manifest.compressed["accuracy"] > 0.8
+    assert result.manifest.report.compressed["accuracy"] > 0.8
 
 
 def test_the_bundle_holds_the_zeros(result: Result) -> None:
@@ -57,8 +57,8 @@ def test_zeros_are_fewer_bytes(result: Result, trained_net: nn.Module, quadrant_
                                tmp_path: Path) -> None:
     dense = compress(trained_net, quadrant_task, tmp_path / "run",
                      RECIPE.replace(weights=None))
-    assert result.manifest.compressed["size_bytes"] == result.bundle.stat().st_size
-    packed = [r.manifest.compressed["size_bytes"] for r in (result, dense)]
+    assert result.manifest.report.compressed["size_bytes"] == result.bundle.stat().st_size
+    packed = [r.manifest.report.compressed["size_bytes"] for r in (result, dense)]
     assert packed[0] < 0.8 * packed[1]
 
 
@@ -66,14 +66,14 @@ def test_an_interrupted_run_ends_in_the_same_files(result: Result, trained_net: 
                                                    quadrant_task: Task, tmp_path: Path) -> None:
     out = tmp_path / "run"
     short = compress(trained_net, quadrant_task, out, RECIPE)
-    assert [s.sha256 for s in short.manifest.segments] == [
-        s.sha256 for s in result.manifest.segments]
+    assert [s.sha256 for s in short.manifest.model.segments] == [
+        s.sha256 for s in result.manifest.model.segments]
     for name in ("model.edge", "manifest.json", "report.html", "stages/1-weights.json",
                  "stages/2-exits.json", "stages/3-quantize.json"):
         (out / name).unlink()
     resumed = compress(trained_net, quadrant_task, out, RECIPE)
-    assert [s.sha256 for s in resumed.manifest.segments] == [
-        s.sha256 for s in result.manifest.segments]
+    assert [s.sha256 for s in resumed.manifest.model.segments] == [
+        s.sha256 for s in result.manifest.model.segments]
 
 
 def test_the_recipe_is_read_as_it_was_written(result: Result) -> None:

@@ -98,7 +98,7 @@ def segment(index: int, size: int, macs: int) -> Segment:
 @pytest.fixture
 def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
     return manifest_of(
-        model="torchvision:resnet20", data="cifar10", seed=7,
+        name="torchvision:resnet20", data="cifar10", seed=7,
         recipe={"name": "balanced", "prune": {"criterion": "taylor", "ratio": 0.5},
                 "quantize": {"method": "qat", "weights": 8, "ignore": ["fc"]}},
         budget=Budget(size="160 kB", latency="60 %", max_drop="0.5 %"),
@@ -130,11 +130,11 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
 @pytest.fixture
 def breached(manifest: Manifest) -> Manifest:
     """Too large, less accurate than asked, without a RAM figure, and slower than the original."""
-    compressed = manifest.compressed.with_(
+    compressed = manifest.report.compressed.with_(
         measured("size_bytes", 192_000),
         measured("latency_ms", 4.944, samples=200, runtime=ORT, low=4.8, high=5.2))
     without_ram = tuple(m for m in compressed.measurements if m.name != "ram_bytes")
-    return manifest.replace(
+    return manifest.with_report(
         compressed=Figures(measurements=without_ram),
         budget=Budget(size="160 kB", ram="64 kB", accuracy="92 %"),
         breaches=(
@@ -146,4 +146,4 @@ def breached(manifest: Manifest) -> Manifest:
 @pytest.fixture
 def bare(manifest_of: Callable[..., Manifest]) -> Manifest:
     """As little as a manifest can hold."""
-    return manifest_of(model="net", data="digits", machine="")
+    return manifest_of(name="net", data="digits", machine="")

@@ -82,7 +82,7 @@ def test_points_on_the_way_have_a_dot_and_no_label():
     points = [Point("full", 4e6, 0.9), Point("", 3e6, 0.89), Point("default", 2e6, 0.88)]
     svg = accuracy_chart("t", points, 760, 380, cost=MACS)
     assert texts(svg, "label") == ["full", "default"]
-    assert texts(svg, "name") == ["Accuracy (%)", "Mean MACs of a sample (M)"]
+    assert texts(svg, "name") == ["Accuracy (%)", "Mean MACs per sample (M)"]
     assert [circle.get("class") for circle in elements(svg, "circle")] == [
         "dot first", "dot", "dot last"]
 

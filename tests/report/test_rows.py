@@ -8,11 +8,11 @@ from edgewright.core import Figures, Measurement
 from edgewright.report import Row, comparison_rows
 from edgewright.report._text import (
     LABELS,
-    change_words,
+    describe_change,
     format_duration,
     format_figure,
-    margin_words,
-    origin_words,
+    format_margin,
+    format_origin,
     printable,
 )
 
@@ -26,22 +26,22 @@ def row(name, before, after, **details):
 
 
 def test_rows_pair_figures_in_the_reports_order(manifest):
-    rows = comparison_rows(manifest)
+    rows = comparison_rows(manifest.report)
     assert [r.figure for r in rows] == list(LABELS)
     assert [r.verdict for r in rows] == ["worse"] + ["better"] * 7
     size = rows[1]
     assert size.ratio == pytest.approx(153_127 / 1_092_437)
-    assert size.original is manifest.original.find("size_bytes")
+    assert size.original is manifest.report.original.find("size_bytes")
 
 
 def test_a_figure_only_one_side_has_keeps_its_row(breached):
-    ram = next(r for r in comparison_rows(breached) if r.figure == "ram_bytes")
+    ram = next(r for r in comparison_rows(breached.report) if r.figure == "ram_bytes")
     assert ram.compressed is None
     assert (ram.ratio, ram.change, ram.verdict, ram.kinds) == (None, "", "unknown", "modelled")
 
 
 def test_no_figures_give_no_rows(bare):
-    assert comparison_rows(bare) == ()
+    assert comparison_rows(bare.report) == ()
 
 
 def test_kinds_differ_where_the_sides_do():
@@ -88,7 +88,7 @@ def test_a_change_and_its_reverse_agree(name, before, after):
     there, back = row(name, before, after), row(name, after, before)
     opposite = {"better": "worse", "worse": "better", "same": "same"}
     assert back.verdict == opposite[there.verdict]
-    assert change_words(name, before, after)
+    assert describe_change(name, before, after)
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
@@ -107,12 +107,12 @@ def test_figures_in_words(name, value, words):
     ("size_bytes", 1.0, 0.0, ""), ("size_bytes", math.nan, 1.0, ""),
 ])
 def test_margins_in_words(name, value, limit, words):
-    assert margin_words(name, value, limit) == words
+    assert format_margin(name, value, limit) == words
 
 
 def test_one_run_is_singular():
     once = Measurement(name="latency_ms", value=1, kind="measured", samples=1, low=0.9)
-    assert origin_words(once) == ("measured", "1 run", "p10 0.9 ms")
+    assert format_origin(once) == ("measured", "1 run", "p10 0.9 ms")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [
@@ -127,6 +127,6 @@ def test_printable_keeps_ordinary_text():
 
 
 def test_figures_are_not_invented(bare):
-    only = bare.replace(compressed=Figures.of(
+    only = bare.with_report(compressed=Figures.of(
         Measurement(name="macs", value=3, kind="modelled")))
-    assert [(r.figure, r.original) for r in comparison_rows(only)] == [("macs", None)]
+    assert [(r.figure, r.original) for r in comparison_rows(only.report)] == [("macs", None)]

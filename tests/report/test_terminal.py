@@ -13,19 +13,19 @@ def printed(manifest, **options) -> str:
 
 def test_table_has_every_row_of_the_comparison(manifest):
     text = printed(manifest)
-    for row in comparison_rows(manifest):
+    for row in comparison_rows(manifest.report):
         assert row.label in text
         assert row.change in text
     assert text.count("measured") == 5
     assert text.count("modelled") == 3
-    assert "Budget held." in text
+    assert "Budget met." in text
 
 
 def test_table_names_breaches_and_missing_figures(breached):
     text = printed(breached)
-    assert "Budget breached:" in text
-    assert "size: 192 kB found, at most 160 kB asked (20 % over)" in text
-    assert "ram: not known, at most 64 kB asked" in text
+    assert "Budget exceeded:" in text
+    assert "size: 192 kB, expected at most 160 kB (20 % over)" in text
+    assert "ram: unknown, expected at most 64 kB" in text
     assert "slower: 1.2x" in text
 
 
@@ -34,14 +34,14 @@ def test_table_without_figures_or_budget(bare):
 
 
 def test_names_are_neither_markup_nor_escape_codes(manifest):
-    text = printed(manifest.replace(model="[red]net[/red]\x1b[31m"),
+    text = printed(manifest.with_model(name="[red]net[/red]\x1b[31m"),
                    force_terminal=False)
     assert "[red]net[/red]" in text
     assert "\x1b" not in text
 
 
 def test_a_change_within_the_spread_says_so(manifest):
-    before = manifest.original.find("latency_ms")
+    before = manifest.report.original.find("latency_ms")
     after = before.replace(value=before.value * 1.05)
-    text = printed(manifest.replace(compressed=manifest.compressed.with_(after)))
+    text = printed(manifest.with_report(compressed=manifest.report.compressed.with_(after)))
     assert "slower: 1.05x (within the spread)" in text

@@ -14,8 +14,8 @@ from edgewright.core import ExitProfile
 from edgewright.errors import UsageError
 from edgewright.runtime._drift import (
     DriftMonitor,
-    _evenest,
     _merge,
+    _most_even_counts,
     chi_square_tail,
     homogeneity_p_value,
 )
@@ -81,7 +81,7 @@ def test_alarm_within_two_windows_of_a_shift(shift):
         assert verdict.drifted
         assert verdict.since_sample in (5000, 5500)
         assert verdict.p_value < 1e-3
-        assert verdict.words.startswith("the guarantee no longer applies: since sample 5,")
+        assert verdict.summary.startswith("the guarantee no longer applies: since sample 5,")
 
 
 def test_less_of_a_tie_is_seen():
@@ -90,7 +90,7 @@ def test_less_of_a_tie_is_seen():
     confidence, exits = _draw("sure", rng, 1000)
     monitor.add(np.where(confidence == 1, 0.95, confidence), exits)
     assert monitor.verdict.drifted
-    assert "of the confidences at the first exit lie between" in monitor.verdict.words
+    assert "of the confidences at the first exit are between" in monitor.verdict.summary
 
 
 def test_in_calls_of_any_size_it_is_the_same():
@@ -116,10 +116,10 @@ def test_an_alarm_stays():
 
 def test_before_the_first_window_and_with_nothing_to_compare():
     monitor = DriftMonitor(ExitProfile(split="val", samples=100, shares=(1.0,)), window=50)
-    assert (monitor.verdict.p_value, monitor.verdict.words) == (
-        None, "no whole window of 50 samples yet")
+    assert (monitor.verdict.p_value, monitor.verdict.summary) == (
+        None, "no complete window of 50 samples yet")
     monitor.add(np.ones(50), np.zeros(50, dtype=np.int64))
-    assert monitor.verdict.words == "the profile tells nothing to compare with"
+    assert monitor.verdict.summary == "the profile has nothing to compare with"
     assert not monitor.verdict.drifted
 
 
@@ -136,13 +136,13 @@ def test_threads_lose_no_sample():
         thread.start()
     for thread in threads:
         thread.join()
-    assert monitor.verdict.words.endswith("windows of 50 samples seen: 32")
+    assert monitor.verdict.summary.endswith("in 32 windows of 50 samples")
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"window": 49}, "at least 50 samples to show a drift, got 49"),
+    ({"window": 49}, "at least 50 samples to detect drift, got 49"),
     ({"alpha": 0}, "between 0 and 1, got 0"),
-    ({"profile": ExitProfile(split="val", samples=0, shares=(1.0,))}, "a profile of 0 samples"),
+    ({"profile": ExitProfile(split="val", samples=0, shares=(1.0,))}, "the profile has 0 samples"),
 ])
 def test_settings_that_are_refused(settings, message):
     profile = ExitProfile(split="val", samples=10, shares=(0.5, 0.5))
@@ -152,8 +152,8 @@ def test_settings_that_are_refused(settings, message):
 
 @pytest.mark.parametrize(("confidence", "exits", "message"), [
     (np.ones(3), np.zeros(2, dtype=int), "got 3 and 2"),
-    (np.ones(2), np.array([0, 2]), "exits from 0 to 2; the profile is of 2"),
-    (np.ones(2), np.array([-1, 0]), "exits from -1 to 0"),
+    (np.ones(2), np.array([0, 2]), "exits are from 0 to 2, but the profile has 2"),
+    (np.ones(2), np.array([-1, 0]), "exits are from -1 to 0"),
 ])
 def test_samples_that_are_refused(confidence, exits, message):
     monitor = DriftMonitor(ExitProfile(split="val", samples=10, shares=(0.5, 0.5)))
@@ -195,12 +195,12 @@ def test_merged_bins_lose_nothing_and_expect_enough(counts):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=3, max_size=120), st.integers(1, 4))
-def test_ties_are_shared_so_that_bins_are_evenest(values, edges):
+def test_ties_are_shared_so_that_bins_are_most_even_counts(values, edges):
     found_at = np.arange(1, edges + 1)
     confidence = np.array(values)[:, None]
     below = (confidence < found_at).sum(axis=0).astype(float)
     up_to = (confidence <= found_at).sum(axis=0).astype(float)
-    counts = _evenest(below, up_to, len(values))
+    counts = _most_even_counts(below, up_to, len(values))
     assert counts.sum() == pytest.approx(len(values))
     assert counts.min() >= -1e-9
     string = np.cumsum(counts)[:-1]

@@ -43,14 +43,14 @@ def test_perfect_targets_give_accuracy_one(session):
 
 
 def test_no_batches(session):
-    with pytest.raises(DataError, match="no batch was given"):
+    with pytest.raises(DataError, match="no batches were given"):
         evaluate(session, [])
 
 
 @pytest.mark.parametrize(("targets", "message"), [
     (np.zeros(2), "targets are float64"), (np.zeros(3, int), r"shape \(3,\), expected integers"),
     (np.zeros((2, 1), int), r"of shape \(2, 1\)"),
-    (np.array([0, 3]), "lie in 0..3, expected 0..2"), (np.array([-1, 0]), "lie in -1..0"),
+    (np.array([0, 3]), "are from 0 to 3, expected 0 to 2"), (np.array([-1, 0]), "are from -1 to 0"),
 ])
 def test_targets_that_do_not_fit(session, targets, message):
     with pytest.raises(DataError, match=message):
@@ -64,7 +64,7 @@ def test_output_that_is_no_classifier(make_bundle, staged_bundle):
         def run(self, inputs):
             return (np.zeros(len(inputs[0]), np.float32),)
 
-    bundle = make_bundle([b""], staged_bundle.manifest.inputs, staged_bundle.manifest.outputs)
+    bundle = make_bundle([b""], staged_bundle.manifest.model.inputs, staged_bundle.manifest.model.outputs)
     session = Session(bundle, engine=lambda model, threads: Scalar())
     with pytest.raises(DataError, match="accuracy needs a classifier"):
         evaluate(session, [((np.ones((2, 4), np.float32),), np.zeros(2, int))])

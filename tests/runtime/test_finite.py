@@ -14,7 +14,7 @@ from edgewright.bundle import write_bundle
 from edgewright.core import ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Session, Streaks, exit_scores
-from edgewright.runtime.early_exit._walk_one import score_one
+from edgewright.runtime.early_exit._run_single_sample import exit_score
 
 from .conftest import CLASSES, parse, spec
 
@@ -36,7 +36,7 @@ def spoilt(value: float, count: int = 5) -> np.ndarray:
 def test_a_value_that_is_not_finite_is_refused_by_name_and_index(staged_bundle, value, count):
     session = Session(staged_bundle)
     for call in (session, session.run_all_exits):
-        with pytest.raises(DataError, match=rf"input 'x' holds NaN or infinite values: {value} at "
+        with pytest.raises(DataError, match=rf"input 'x' contains NaN or infinite values: {value} at "
                                             rf"index \({count - 1}, 2\) is the first of 1; "):
             call(spoilt(value, count))
     assert session.stats().samples == 0
@@ -66,7 +66,7 @@ def test_every_input_is_looked_at_and_integers_need_not_be(whole_bundle):
     session = Session(whole_bundle)
     whole = np.ones((2, 1), np.int64)
     session(np.ones((2, 4), np.float32), whole)
-    with pytest.raises(DataError, match="input 'a' holds NaN"):
+    with pytest.raises(DataError, match="input 'a' contains NaN"):
         session(np.full((2, 4), np.nan, np.float32), whole)
 
 
@@ -90,7 +90,7 @@ def test_what_is_finite_passes_however_large(staged_bundle, extreme):
     array[:, 0] = getattr(np.finfo(np.float32), extreme)
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
-        ew.runtime._finite.check_finite(staged_bundle.manifest.inputs, (array,))
+        ew.runtime._finite.check_finite(staged_bundle.manifest.model.inputs, (array,))
 
 
 def test_no_price_for_those_who_do_not_want_it(staged_bundle):
@@ -120,8 +120,8 @@ def test_what_is_not_finite_though_the_inputs_are_is_said(make_bundle, body, bad
     session(array)
     array[1] = 0 if "Div" in body else -1
     for call in (session, session.run_all_exits):
-        with pytest.raises(DataError, match=r"segments/0.onnx makes NaN or infinite values of "
-                                            rf"finite inputs: its output 'y' for {bad} of 3 sam"):
+        with pytest.raises(DataError, match=r"segments/0.onnx returned NaN or infinite values "
+                                            rf"in output 'y' for {bad} of 3 sam"):
             call(array)
     assert session.stats().calls == 1
     session.validate = False
@@ -131,7 +131,7 @@ def test_what_is_not_finite_though_the_inputs_are_is_said(make_bundle, body, bad
 def test_overflow_is_said(make_bundle):
     session = Session(diverging(make_bundle, "y = MatMul(x, w)",
                                 w=np.full((4, CLASSES), 10, np.float32)))
-    with pytest.raises(DataError, match="its output 'y' for 1 of 1 samples"):
+    with pytest.raises(DataError, match="output 'y' for 1 of 1 samples"):
         session(np.full((1, 4), 3e38, np.float32))
 
 
@@ -157,7 +157,7 @@ def test_every_exit_is_looked_at(staged_bundle, value, count):
     session = Session(staged_bundle, engine=lambda model, threads: Spoiling())
     for deadline in (None, 1e6):
         session.deadline_ms = deadline
-        with pytest.raises(DataError, match=rf"segments/0.onnx makes .*: its output 'logits' for 1 "
+        with pytest.raises(DataError, match=rf"segments/0.onnx returned .* in output 'logits' for 1 "
                                             rf"of {count} samples"):
             session(samples(count))
 
@@ -178,7 +178,7 @@ def test_no_policy_is_sure_of_what_is_no_number(policy, row):
         warnings.simplefilter("error")
         scores = exit_scores(policy, rule, logits, Streaks.begin(logits))
     assert not (scores >= -1e9).any()
-    assert not score_one(policy, rule, ROWS[row], 5) >= -1e9
+    assert not exit_score(policy, rule, ROWS[row], 5) >= -1e9
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -189,7 +189,7 @@ def test_a_class_that_cannot_be_changes_no_score(policy):
     score = exit_scores(policy, rule, logits, Streaks.begin(logits))[0]
     near = np.array([[2.0, -1e4, 0.5]], np.float32)
     assert score == pytest.approx(exit_scores(policy, rule, near, Streaks.begin(near))[0], abs=1e-12)
-    assert score == pytest.approx(score_one(policy, rule, logits[0].tolist(), 1), abs=1e-12)
+    assert score == pytest.approx(exit_score(policy, rule, logits[0].tolist(), 1), abs=1e-12)
 
 
 @pytest.mark.parametrize("policy", ["confidence", "margin", "entropy"])
@@ -197,7 +197,7 @@ def test_unvalidated_nan_neither_leaves_early_nor_poisons_its_neighbours(make_bu
                                                                          policy):
     point = OperatingPoint(name="default", path=(0, 1, 2), policy=policy,
                            rules=(ExitRule(threshold=0.0), ExitRule(threshold=0.0)))
-    manifest = staged_bundle.manifest.replace(points=(point,))
+    manifest = staged_bundle.manifest.with_model(points=(point,))
     write_bundle(staged_bundle.path, manifest, staged_bundle.segments)
     session = ew.load(staged_bundle.path, validate=False)
     found = session(spoilt(np.nan))
@@ -211,4 +211,4 @@ def test_the_command_line_names_the_file(staged_bundle, tmp_path):
                            str(staged_bundle.path), "--input", str(tmp_path / "bad.npy")],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 5
-    assert "bad.npy: input 'x' holds NaN or infinite values: nan at index (0, 2)" in done.stderr
+    assert "bad.npy: input 'x' contains NaN or infinite values: nan at index (0, 2)" in done.stderr

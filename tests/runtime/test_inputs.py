@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgewright.core import Manifest, Preprocessing, TensorSpec
+from edgewright.core import ModelSpec, Preprocessing, TensorSpec
 from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime import read_image, read_input
 
@@ -17,14 +17,14 @@ GREY = Preprocessing(channels=1, height=4, width=6, mean=(0.0,), std=(1.0,))
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
 
-def _manifest(*specs: TensorSpec, preprocessing: Preprocessing | None = None) -> Manifest:
-    return Manifest.model_construct(inputs=specs, preprocessing=preprocessing)
+def _model(*specs: TensorSpec, preprocessing: Preprocessing | None = None) -> ModelSpec:
+    return ModelSpec(name="m", inputs=specs, outputs=(), segments=(), preprocessing=preprocessing)
 
 
-ONE = _manifest(TensorSpec(name="x", dtype="float32", shape=(None, 2)))
-TWO = _manifest(TensorSpec(name="a", dtype="float32", shape=(None, 2)),
+ONE = _model(TensorSpec(name="x", dtype="float32", shape=(None, 2)))
+TWO = _model(TensorSpec(name="a", dtype="float32", shape=(None, 2)),
                 TensorSpec(name="b", dtype="int64", shape=(None,)))
-IMAGE = _manifest(TensorSpec(name="x", dtype="float32", shape=(None, 3, 4, 6)), preprocessing=RGB)
+IMAGE = _model(TensorSpec(name="x", dtype="float32", shape=(None, 3, 4, 6)), preprocessing=RGB)
 
 
 def test_image_is_normalised_channel_by_channel(tmp_path):
@@ -67,7 +67,7 @@ def test_image_is_turned_upright(tmp_path):
 
 def test_16_bit_image_is_refused_and_not_clipped(tmp_path):
     Image.fromarray(np.full((4, 6), 1000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"its mode is I.*8 bits a channel"):
+    with pytest.raises(DataError, match=r"its mode is I.*8 bits per channel"):
         read_image(tmp_path / "deep.png", GREY)
 
 
@@ -113,7 +113,7 @@ def test_read_input_takes_an_image(tmp_path):
 
 
 def test_image_for_a_bundle_without_preprocessing(tmp_path):
-    with pytest.raises(DataError, match="does not say how an image becomes an input"):
+    with pytest.raises(DataError, match="has no image preprocessing"):
         read_input(tmp_path / "a.png", ONE)
 
 
@@ -134,8 +134,8 @@ def test_npz_is_read_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(("array", "message"), [
-    (np.array([1.0, np.nan]), "holds NaN or infinite"), (np.array([1.0, np.inf]), "holds NaN"),
-    (np.array([1.0, 1e300]), "holds NaN or infinite"),
+    (np.array([1.0, np.nan]), "contains NaN or infinite"), (np.array([1.0, np.inf]), "contains NaN"),
+    (np.array([1.0, 1e300]), "contains NaN or infinite"),
     (np.array([1.0, 2.0, 3.0]), r"has shape \(1, 3\), expected \(N, 2\)"),
     (np.array([1, 2]), "is int64, expected float32"),
     (np.array([{}]), "cannot be read: Object arrays"),
@@ -155,13 +155,13 @@ def test_npy_for_a_model_of_several_inputs(tmp_path):
 
 def test_npz_with_other_names(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones(2), c=np.ones(1))
-    with pytest.raises(DataError, match=r"holds \['a', 'c'\], but the model takes \['a', 'b'\]"):
+    with pytest.raises(DataError, match=r"contains \['a', 'c'\], but the model takes \['a', 'b'\]"):
         read_input(tmp_path / "a.npz", TWO)
 
 
 def test_npz_with_nan(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.array([[1.0, np.nan]]), b=np.array([5]))
-    with pytest.raises(DataError, match="input 'a' holds NaN"):
+    with pytest.raises(DataError, match="input 'a' contains NaN"):
         read_input(tmp_path / "a.npz", TWO)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,6 @@ from edgewright.runtime import CallableSensor, OnnxEngine, Session, Stats, confi
 
 from .conftest import parse, spec
 
-NEVER = 2.0
 THRESHOLDS = (0.8, 0.6)
 
 
@@ -184,7 +184,7 @@ def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle
 
 def test_load_reads_the_file(staged_bundle):
     session = load(staged_bundle.path, threads=2)
-    assert session.manifest == staged_bundle.manifest
+    assert session.model == staged_bundle.manifest.model
     assert session.runtime.startswith("onnxruntime 1.")
 
 
@@ -236,13 +236,13 @@ def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
 
 @pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True, float("nan"), 10**9, None])
 def test_threads_below_one(staged_bundle, threads):
-    with pytest.raises(UsageError, match="threads must be at least 1"):
+    with pytest.raises(UsageError, match="threads must be a whole number from 1"):
         load(staged_bundle.path, threads=threads)
 
 
 def test_what_is_no_sensor(staged_bundle):
     for sensors in ([1], "ab"):
-        with pytest.raises(UsageError, match="is no sensor: one has a name, a quantity and read"):
+        with pytest.raises(UsageError, match="is not a sensor; expected an object with name, quantity and read"):
             Session(staged_bundle, sensors=sensors)
 
 
@@ -264,10 +264,10 @@ def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle, 
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"outputs": ()}, "states 1 inputs and 0 outputs"),
-    ({"inputs": ()}, "states 0 inputs and 1 outputs"),
-    ({"inputs": (spec("x", None, 4, dtype="float31"),)}, "'x' is of the type 'float31', which"),
-    ({"outputs": (spec("y", None, 4, dtype="("),)}, r"'y' is of the type '\(', which numpy"),
+    ({"outputs": ()}, "has 1 inputs and 0 outputs"),
+    ({"inputs": ()}, "has 0 inputs and 1 outputs"),
+    ({"inputs": (spec("x", None, 4, dtype="float31"),)}, "gives 'x' the dtype 'float31', which"),
+    ({"outputs": (spec("y", None, 4, dtype="("),)}, r"gives 'y' the dtype '\(', which numpy"),
 ])
 def test_a_bundle_that_states_what_cannot_be(make_bundle, fields, message):
     given = {"inputs": (spec("x", None, 4),), "outputs": (spec("y", None, 4),), **fields}
@@ -279,7 +279,7 @@ def test_a_bundle_that_states_what_cannot_be(make_bundle, fields, message):
 def test_a_model_that_does_not_give_tensors(make_bundle):
     model = parse("g (float[N, 4] x) => (seq(float[N, 4]) y) { y = SequenceConstruct(x) }")
     bundle = make_bundle([model], (spec("x", None, 4),), (spec("y", None, 4),))
-    with pytest.raises(BundleError, match=r"'y' is a seq\(tensor\(float\)\), and only tensors"):
+    with pytest.raises(BundleError, match=r"'y' is a seq\(tensor\(float\)\), but inputs and outputs must be tensors"):
         Session(bundle)
 
 
@@ -304,37 +304,37 @@ def test_settings_may_change_while_others_call(staged_bundle):
 
 
 def test_bundle_for_another_runtime(make_bundle, staged_bundle):
-    bundle = make_bundle([b""], staged_bundle.manifest.inputs, staged_bundle.manifest.outputs,
+    bundle = make_bundle([b""], staged_bundle.manifest.model.inputs, staged_bundle.manifest.model.outputs,
                          runtime="litert")
     with pytest.raises(BundleError, match="is for the runtime 'litert'"):
         Session(bundle)
 
 
 def test_bundle_whose_model_the_runtime_refuses(make_bundle, staged_bundle):
-    bundle = make_bundle([b"no model"], staged_bundle.manifest.inputs,
-                         staged_bundle.manifest.outputs)
+    bundle = make_bundle([b"no model"], staged_bundle.manifest.model.inputs,
+                         staged_bundle.manifest.model.outputs)
     with pytest.raises(BundleError, match=r"onnxruntime .* cannot load the model: .*export it"):
         Session(bundle)
 
 
 def test_bundle_of_several_segments_that_does_not_say_when_to_leave(make_bundle, staged_bundle):
     manifest = staged_bundle.manifest
-    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs)
-    with pytest.raises(BundleError, match="2 segments and no operating point that says when"):
+    bundle = make_bundle([b"", b""], manifest.model.inputs, manifest.model.outputs)
+    with pytest.raises(BundleError, match="2 segments but no operating point with exit"):
         Session(bundle)
 
 
 def test_bundle_with_exits_and_several_outputs(make_bundle, whole_bundle):
     manifest = whole_bundle.manifest
-    bundle = make_bundle([b"", b""], manifest.inputs, manifest.outputs, thresholds=(0.5,))
-    with pytest.raises(BundleError, match="only a model with one output can leave early"):
+    bundle = make_bundle([b"", b""], manifest.model.inputs, manifest.model.outputs, thresholds=(0.5,))
+    with pytest.raises(BundleError, match="only a model with one output can have early exits"):
         Session(bundle)
 
 
 def test_a_point_is_chosen_by_its_name(staged_bundle, weights):
-    session = Session(with_point(staged_bundle, "whole", (0, 1, 2), (NEVER, NEVER)))
+    session = Session(with_point(staged_bundle, "whole", (0, 1, 2), (None, None)))
     samples = _samples(50)
-    assert session.point == "default"
+    assert session.point is None
     session.point = "whole"
     found = session(samples)
     assert (found.point, set(found.exit.tolist())) == ("whole", {2})
@@ -351,7 +351,7 @@ def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
     session = Session(with_point(staged_bundle, "last", (2,), ()))
     session.point = "last"
     features = np.ones((4, 4), dtype=np.float32)
-    with pytest.raises(BundleError, match=r"the model does not take these inputs: .*; the bundle's "
+    with pytest.raises(BundleError, match=r"the model does not accept these inputs: .*; the bundle's "
                                           "manifest and its model disagree$"):
         session(features)  # the last segment takes six features: its path is of another model
     session.point = "default"
@@ -384,7 +384,7 @@ def counting_session(bundle, **settings):
 
 
 def test_settings_run_nothing(staged_bundle):
-    session, engines = counting_session(with_point(staged_bundle, "whole", (0, 1, 2), (NEVER, 1.0)))
+    session, engines = counting_session(with_point(staged_bundle, "whole", (0, 1, 2), (None, 1.0)))
     session.deadline_ms = 1000.0
     session.power = "low"
     session.point = "whole"
@@ -404,23 +404,49 @@ def test_a_new_deadline_is_tried_once_on_the_samples_given(staged_bundle):
     assert engines[0].seen == [1] * 5 + [7, 7]
 
 
-def test_a_point_that_was_set_stays(staged_bundle):
+SETTINGS = {"point": ("default", "cheap", None), "deadline_ms": (1000.0, None),
+            "power": ("low", "high", "balanced", "auto")}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_one_never_changes_another(staged_bundle, name):
+    session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
+    others = [other for other in SETTINGS if other != name]
+    for values in itertools.product(*(SETTINGS[other] for other in others)):
+        for other, value in zip(others, values, strict=True):
+            setattr(session, other, value)
+        for value in SETTINGS[name]:
+            setattr(session, name, value)
+            assert getattr(session, name) == value
+            assert tuple(getattr(session, other) for other in others) == values
+
+
+@pytest.mark.parametrize("order", itertools.permutations(["point", "deadline_ms", "power"]))
+def test_the_point_wins_whatever_was_set_last(staged_bundle, order):
+    session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
+    values = {"point": "default", "deadline_ms": 1000.0, "power": "low"}
+    for name in order:
+        setattr(session, name, values[name])
+    assert session(_samples(3)).point == "default"
+    session.point = None
+    assert session(_samples(3)).point == "cheap"   # the power that was set is still in effect
+
+
+def test_a_session_without_settings_runs_the_default_point(staged_bundle):
+    session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
+    assert (session.point, session.deadline_ms, session.power) == (None, None, "auto")
+    assert {session(_samples(3)).point for _ in range(20)} == {"default"}
+
+
+def test_the_power_takes_effect_when_no_point_is_set(staged_bundle):
     session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
     session.power = "low"
-    assert session.point is None
     assert session(_samples(3)).point == "cheap"
     session.point = "default"
-    session.deadline_ms = 1000.0
-    assert session.point == "default"
-    with pytest.raises(UsageError, match=r"power='high' would change nothing while every call goes "
-                                         r"through the operating point 'default'; set point = "
-                                         "None first"):
-        session.power = "high"
-    assert (session.power, session.point) == ("low", "default")
+    session.power = "auto"
     assert session(_samples(3)).point == "default"
-    session.deadline_ms = None
-    assert session.point == "default"
     session.point = None
+    session.power = "low"
     assert session(_samples(3)).point == "cheap"
 
 
@@ -440,7 +466,7 @@ def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle
     session = Session(staged_bundle)
     with pytest.raises(UsageError, match="deadline_ms must be above 0"):
         session.deadline_ms = value
-    assert (session.deadline_ms, session.point) == (None, "default")
+    assert (session.deadline_ms, session.point) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["deadline", "pont", "Power", "validat", "thread"])
@@ -505,21 +531,21 @@ def test_drift_is_said_when_other_samples_come(staged_bundle):
         split="val", samples=4000, shares=tuple(np.bincount(seen.exit, minlength=3) / 4000),
         deciles=tuple(np.quantile(confidence(session.run_all_exits(_samples(4000, 3))[0][0]),
                                   np.arange(1, 10) / 10)))
-    default = staged_bundle.manifest.points[0].replace(calibrated=profile)
-    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.replace(points=(default,))))
+    default = staged_bundle.manifest.model.points[0].replace(calibrated=profile)
+    session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.with_model(points=(default,))))
     for seed in range(10, 14):
         session(_samples(500, seed))
     assert not session.drift().drifted
     for seed in range(20, 24):
         session(0.1 * _samples(500, seed))
     assert session.drift().drifted
-    assert "guarantee no longer applies" in session.drift().words
+    assert "guarantee no longer applies" in session.drift().summary
 
 
 def with_point(bundle, name, path, thresholds):
     """The bundle with one operating point more, which costs less."""
     rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
     macs = Measurement(name="macs", value=50, kind="modelled")
-    default = bundle.manifest.points[0].replace(figures=Figures.of(macs.replace(value=5000)))
+    default = bundle.manifest.model.points[0].replace(figures=Figures.of(macs.replace(value=5000)))
     point = OperatingPoint(name=name, path=path, rules=rules, figures=Figures.of(macs))
-    return replace(bundle, manifest=bundle.manifest.replace(points=(default, point)))
+    return replace(bundle, manifest=bundle.manifest.with_model(points=(default, point)))

@@ -1,4 +1,4 @@
-"""The artefact: one file with the manifest, the model segments and their checksums."""
+"""The bundle: one file with the manifest, the model segments and their checksums."""
 
 from edgewright.bundle._external_data import has_external_data
 from edgewright.bundle._packing import low_bit_tensor

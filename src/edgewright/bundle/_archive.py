@@ -1,7 +1,7 @@
-"""The bundle's bytes: a zip whose layout depends on its content alone.
+"""The bundle as a zip archive whose bytes depend on its content alone.
 
-The archive's comment is a seal: the manifest's checksum, then spaces. The spaces let the file have
-exactly the size that its own manifest states.
+The archive's comment holds the manifest's checksum, then spaces that pad the file to exactly the
+size that its own manifest states.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _READABLE: Final = 0o100644 << 16
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the archive, and how it is compressed: a ``zipfile`` constant."""
+    """A file of the archive and its compression, a ``zipfile`` constant."""
 
     data: bytes
     codec: int = zipfile.ZIP_DEFLATED
 
     @cached_property
     def stored_bytes(self) -> int:
-        """Bytes it takes in the archive, without headers."""
+        """Compressed size in the archive, without headers."""
         buffer = io.BytesIO(pack({"member": self}))
         with zipfile.ZipFile(buffer) as archive:
             return archive.getinfo("member").compress_size
@@ -46,18 +46,18 @@ def sha256(data: bytes) -> str:
 
 
 def seal(manifest: bytes) -> bytes:
-    """The comment, unpadded, of a bundle with that manifest."""
+    """The archive comment, without padding, of a bundle with that manifest."""
     return _SEAL + sha256(manifest).encode()
 
 
 def member_names(segment: Segment) -> tuple[str, ...]:
-    """The members a segment is stored as: its file, and its packed integers if it has any."""
+    """The archive members of a segment: its file, and its packed integers if it has any."""
     packed = (f"{segment.file}.packed",) if segment.low_bit else ()
     return (segment.file, *packed)
 
 
 def pack(members: Mapping[str, Member], comment: bytes = b"") -> bytes:
-    """Zip the members in the order given: equal members, equal bytes."""
+    """Zip the members in the given order; equal members give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, member in members.items():

@@ -1,7 +1,8 @@
-"""Whether an ONNX file keeps tensors in other files, read from its bytes alone.
+"""Detect whether an ONNX file keeps tensors in other files, from its bytes alone.
 
-Whoever loads such a file opens what it names, relative to wherever the process was started. The
-edge wing has no onnx package, and a runtime is asked too late, so the protobuf is walked here.
+Loading such a file opens the files it names, relative to the working directory. The edge wing does
+not have the onnx package, and a runtime would open them before it could be asked, so the protobuf
+is parsed here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-# Where tensors can be, by message and field number (onnx.proto); all other fields hold none.
+# Fields that can contain tensors, by message and field number (onnx.proto).
 _TENSORS_IN: Final[Mapping[str, Mapping[int, str]]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -26,23 +27,23 @@ _DATA_LOCATION: Final = 14
 
 _VARINT, _BYTES = 0, 2
 _FIXED: Final = {1: 8, 5: 4}
-_MOST_VARINT_BYTES: Final = 10
-_MOST_KEY: Final = 2**32 - 1
-_MOST_FIELDS: Final = 2_000_000   # seconds of work; of a network of 1,000 nodes some 20,000
+_MAX_VARINT_BYTES: Final = 10
+_MAX_KEY: Final = 2**32 - 1
+_MAX_FIELDS: Final = 2_000_000   # takes seconds; a network of 1,000 nodes has about 20,000
 
 
 def has_external_data(model: bytes) -> bool:
-    """Whether any tensor of an ONNX file, in any graph, says that its data are in another file.
+    """Whether any tensor of an ONNX file, in any graph, refers to data in another file.
 
-    It errs to one side: a parser may merge, drop or cut short what is written here, so a tensor
-    counts by any mention of external data, though a later one takes it back.
+    The check is conservative: parsers differ in how they merge repeated or truncated fields, so any
+    mention of external data counts, even if a later field overrides it.
 
     Args:
         model: The bytes of the file.
 
     Raises:
-        ValueError: They are no protobuf, or of a form or a number of fields that no exporter
-            writes.
+        ValueError: The bytes are not a protobuf, or have a structure or a number of fields that no
+            exporter writes.
 
     Example:
         >>> import onnx.parser
@@ -61,36 +62,36 @@ def has_external_data(model: bytes) -> bool:
         inside = _TENSORS_IN[message]
         for field, kind, value, after in _fields(model, begin, end):
             seen += 1
-            if seen > _MOST_FIELDS:
-                raise ValueError(f"it has more than {_MOST_FIELDS} fields")
+            if seen > _MAX_FIELDS:
+                raise ValueError(f"it has more than {_MAX_FIELDS} fields")
             if kind == _BYTES and field in inside:
                 pending.append((inside[field], value, after))
-            elif message == "TensorProto" and _tells_of_another_file(field, kind, value):
+            elif message == "TensorProto" and _refers_to_other_file(field, kind, value):
                 return True
     return False
 
 
-def takes_from_elsewhere(segment: bytes) -> bool:
-    """As `has_external_data`, of what may be no ONNX file; the engine that runs it judges that."""
+def refers_to_other_files(segment: bytes) -> bool:
+    """As `has_external_data`, but False for other formats, which the engine validates."""
     try:
         return has_external_data(segment)
     except ValueError:
         return False
 
 
-def _tells_of_another_file(field: int, kind: int, value: int) -> bool:
+def _refers_to_other_file(field: int, kind: int, value: int) -> bool:
     return field == _EXTERNAL_DATA or (
         field == _DATA_LOCATION and not (kind == _VARINT and value == 0))
 
 
 def _fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Fields of a message: number, wire type, value (where it begins, but of a varint), end."""
+    """Fields of a message: number, wire type, value of a varint or offset of any other, end."""
     at = begin
     while at < end:
         key, at = _varint(data, at, end)
         field, kind = key >> 3, key & 7
-        if not field or key > _MOST_KEY:
-            raise ValueError(f"there is no field {field}")
+        if not field or key > _MAX_KEY:
+            raise ValueError(f"field number {field} is invalid")
         if kind == _VARINT:
             value, at = _varint(data, at, end)
         elif kind == _BYTES:
@@ -99,20 +100,20 @@ def _fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, 
         elif kind in _FIXED:
             value, at = at, at + _FIXED[kind]
         else:
-            raise ValueError(f"field {field} is of the wire type {kind}, which ONNX has not")
+            raise ValueError(f"field {field} has wire type {kind}, which ONNX does not use")
         if at > end:
-            raise ValueError(f"field {field} is cut short")
+            raise ValueError(f"field {field} is truncated")
         yield field, kind, value, at
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A variable-length integer, in however many bytes it was written, and where it ends."""
+    """A variable-length integer of any encoded length, and the offset behind it."""
     if at < end and data[at] < 0x80:
-        return data[at], at + 1   # as most are
+        return data[at], at + 1   # fast path: most are one byte
     value = 0
-    for place in range(at, min(end, at + _MOST_VARINT_BYTES)):
+    for place in range(at, min(end, at + _MAX_VARINT_BYTES)):
         byte = data[place]
         value |= (byte & 0x7F) << 7 * (place - at)
         if byte < 0x80:
             return value, place + 1
-    raise ValueError("a number is cut short")
+    raise ValueError("a varint is truncated")

@@ -1,4 +1,4 @@
-"""In which form a segment is stored: as it is, or with its low-bit integers packed."""
+"""Choose how a segment is stored: as it is, or with its low-bit integers packed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from edgewright.core import LowBitTensor
 
 @dataclass(frozen=True)
 class Form:
-    """A segment as members of the archive; the second, if any, holds ``low_bit``'s integers."""
+    """A segment as archive members; the second, if any, holds the packed ``low_bit`` integers."""
 
     members: tuple[Member, ...]
     low_bit: tuple[LowBitTensor, ...] = ()
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes the members take in the archive, without headers."""
+        """Compressed size of the members in the archive, without headers."""
         return sum(member.stored_bytes for member in self.members)
 
 
 def smallest_form(data: bytes, low_bit: Sequence[LowBitTensor]) -> Form:
-    """The form in which a file takes the fewest bytes, the manifest's words included.
+    """The form that takes the fewest bytes, including its description in the manifest.
 
-    A file with low-bit integers is tried whole and packed, each part by every codec there is.
-    For any other LZMA must pay (`_lzma.pays`), as it takes longer to unpack.
+    A file with low-bit integers is tried whole and packed, with every available codec. Any other
+    file uses LZMA only if that is clearly smaller (`_lzma.is_worthwhile`), since it takes longer to
+    unpack.
 
     Raises:
-        ValueError: ``low_bit`` is not what the file holds.
+        ValueError: ``low_bit`` does not describe the file's content.
     """
     if not low_bit:
         return Form((_compressed(data),))
@@ -47,8 +48,8 @@ def smallest_form(data: bytes, low_bit: Sequence[LowBitTensor]) -> Form:
 
 
 def _compressed(data: bytes) -> Member:
-    pays = _lzma.AVAILABLE and _lzma.pays(data)
-    return Member(data, zipfile.ZIP_LZMA if pays else zipfile.ZIP_DEFLATED)
+    use_lzma = _lzma.AVAILABLE and _lzma.is_worthwhile(data)
+    return Member(data, zipfile.ZIP_LZMA if use_lzma else zipfile.ZIP_DEFLATED)
 
 
 def _smallest(data: bytes) -> Member:

@@ -1,4 +1,4 @@
-"""LZMA in a zip: when it pays for a file as it is, and what a member may ask of its decoder."""
+"""LZMA in a zip: when it is worthwhile, and the memory that decoding a member takes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MAX_DICTIONARY_BYTES: Final = 1 << 23  # what zipfile writes; the decoder alloca
 _CLEARLY: Final = 1 / 32
 _SLICES: Final = 16
 _SLICE_BYTES: Final = 1 << 16
-_NAME_LENGTHS: Final = 26  # where a local header holds the lengths of its name and extra field
+_NAME_LENGTHS: Final = 26  # offset in a local header of the lengths of name and extra field
 _PROPERTIES: Final = struct.Struct("<4xBI")  # version and length, then lc/lp/pb, dictionary
 
 
-def pays(data: bytes) -> bool:
-    """Whether LZMA packs a sample of ``data`` clearly smaller than deflate does.
+def is_worthwhile(data: bytes) -> bool:
+    """Whether LZMA compresses a sample of ``data`` clearly better than deflate.
 
-    It does where zeros are scattered in it (``benchmarks/sparse_bytes.py``) or where two or more
-    integers share a byte; dense weights gain too little for the time it takes.
+    It does if zeros are scattered in the data (``benchmarks/pruning/sparse_bytes.py``) or if two or
+    more integers share a byte; dense weights gain too little for the time it takes.
 
     Example:
         >>> from random import Random
         >>> dense = Random(0).randbytes(1 << 14)
         >>> sparse = bytes(byte if byte > 200 else 0 for byte in dense)
-        >>> pays(dense), pays(sparse)
+        >>> is_worthwhile(dense), is_worthwhile(sparse)
         (False, True)
     """
     sample = _sample(data)
@@ -43,7 +43,7 @@ def pays(data: bytes) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """A part of ``data`` that is quick to pack: slices of it, evenly spread."""
+    """Evenly spaced slices of ``data``, short enough to compress quickly."""
     if len(data) <= _SLICES * _SLICE_BYTES:
         return data
     begins = range(0, len(data) - _SLICE_BYTES, (len(data) - _SLICE_BYTES) // _SLICES)
@@ -51,7 +51,7 @@ def _sample(data: bytes) -> bytes:
 
 
 def dictionary_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """The memory that an LZMA member asks its decoder for.
+    """The dictionary size that an LZMA member makes its decoder allocate.
 
     Raises:
         zipfile.BadZipFile: The member has no LZMA header.
@@ -64,11 +64,11 @@ def dictionary_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
         file.seek(member.header_offset + _NAME_LENGTHS)
         lengths = file.read(4)
         if len(lengths) < 4:
-            raise zipfile.BadZipFile("a header is cut short")
+            raise zipfile.BadZipFile("a header is truncated")
         file.seek(sum(struct.unpack("<HH", lengths)), 1)
         header = file.read(_PROPERTIES.size)
     finally:
         file.seek(place)
     if len(header) < _PROPERTIES.size:
-        raise zipfile.BadZipFile("an LZMA header is cut short")
+        raise zipfile.BadZipFile("an LZMA header is truncated")
     return int(_PROPERTIES.unpack(header)[1])

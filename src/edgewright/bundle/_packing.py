@@ -1,8 +1,8 @@
-"""Integers of few bits, several to a byte: cut out of a segment's file, and put back.
+"""Pack low-bit integers, several per byte: cut them out of a segment's file and put them back.
 
-A byte holds only whole integers (two of 4 or 3 bits, four of 2, eight of 1), so that the same
-neighbours always meet in the same byte: the compression of the bundle then finds what they have in
-common, and what the integers leave of the byte costs nothing.
+A byte holds only whole integers (two of 4 or 3 bits, four of 2, eight of 1), so that equal runs of
+integers give equal bytes, which the bundle's compression then finds; the unused bits of a byte
+compress to nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from edgewright.core import LowBitTensor
 
-_MOST_BITS: Final = 4
+_MAX_BITS: Final = 4
 
 
 def low_bit_tensor(data: bytes, offset: int, count: int) -> LowBitTensor | None:
-    """Describe a stretch of a file as integers of few bits; None where they need more than four.
+    """Describe a byte range of a file as low-bit integers; None if they need more than 4 bits.
 
     Args:
         data: The file.
-        offset: Where the stretch begins, in bytes.
-        count: Bytes in it, each an int8.
+        offset: Start of the range, in bytes.
+        count: Number of bytes, each an int8.
 
     Example:
         >>> low_bit_tensor(bytes([9, 1, 255, 255, 1]), offset=1, count=4)
@@ -38,17 +38,17 @@ def low_bit_tensor(data: bytes, offset: int, count: int) -> LowBitTensor | None:
     low, high = int(values.min()), int(values.max())
     step = max(1, int(np.gcd.reduce(values.astype(np.int16) - low)))
     bits = max(1, ((high - low) // step).bit_length())
-    if bits > _MOST_BITS:
+    if bits > _MAX_BITS:
         return None
     return LowBitTensor(offset=offset, count=count, bits=bits, low=low, step=step)
 
 
 def cut(data: bytes, tensors: Sequence[LowBitTensor]) -> tuple[bytes, bytes]:
-    """Split a file into what is left when the tensors are cut out, and their packed integers.
+    """Split a file into its bytes without the tensors, and the tensors' packed integers.
 
     Raises:
-        ValueError: The tensors are not in the file's order, overlap, reach beyond its end, or
-            hold other integers than they state.
+        ValueError: The tensors are out of order, overlap, extend beyond the end of the file, or do
+            not describe its content.
 
     Example:
         >>> rest, packed = cut(bytes([9, 1, 255, 255, 1, 7]),
@@ -64,10 +64,10 @@ def cut(data: bytes, tensors: Sequence[LowBitTensor]) -> tuple[bytes, bytes]:
 
 
 def join(rest: bytes, packed: bytes, tensors: Sequence[LowBitTensor]) -> bytes:
-    """Put a file together again, from what `cut` returned.
+    """Reassemble a file from the two parts that `cut` returned.
 
     Raises:
-        ValueError: The tensors do not fit what is there.
+        ValueError: The tensors do not match the parts.
 
     Example:
         >>> join(b"ab", bytes([9]), [LowBitTensor(offset=1, count=4, bits=1, low=-1, step=2)])
@@ -75,7 +75,8 @@ def join(rest: bytes, packed: bytes, tensors: Sequence[LowBitTensor]) -> bytes:
     """
     check_places(tensors, len(rest) + sum(tensor.count for tensor in tensors))
     if len(packed) != sum(tensor.packed_bytes for tensor in tensors):
-        raise ValueError("the packed integers are cut short, or too many")
+        raise ValueError(f"there are {len(packed)} bytes of packed integers, expected "
+                         f"{sum(tensor.packed_bytes for tensor in tensors)}")
     parts, end, taken, used = [], 0, 0, 0
     for tensor in tensors:
         gap = tensor.offset - end
@@ -86,19 +87,19 @@ def join(rest: bytes, packed: bytes, tensors: Sequence[LowBitTensor]) -> bytes:
 
 
 def check_places(tensors: Sequence[LowBitTensor], size_bytes: int) -> None:
-    """See that the tensors follow each other inside a file of that size.
+    """Check that the tensors are in order and lie inside a file of that size.
 
     Raises:
-        ValueError: They do not.
+        ValueError: They are not.
     """
     end = 0
     for tensor in tensors:
         if tensor.offset < end:
-            raise ValueError(f"the packed stretch at byte {tensor.offset} begins before the one "
-                             f"ahead of it ends, at byte {end}")
+            raise ValueError(f"the packed range at byte {tensor.offset} overlaps the previous "
+                             f"one, which ends at byte {end}")
         end = tensor.offset + tensor.count
         if end > size_bytes:
-            raise ValueError(f"the packed stretch at byte {tensor.offset} ends at byte {end}, "
+            raise ValueError(f"the packed range at byte {tensor.offset} ends at byte {end}, "
                              f"beyond the file's {size_bytes}")
 
 
@@ -106,7 +107,7 @@ def _pack(data: bytes, tensor: LowBitTensor) -> bytes:
     values = np.frombuffer(data, dtype=np.int8, count=tensor.count, offset=tensor.offset)
     digits, remainders = np.divmod(values.astype(np.int16) - tensor.low, tensor.step)
     if remainders.any() or digits.min() < 0 or digits.max() >= 1 << tensor.bits:
-        raise ValueError(f"the stretch at byte {tensor.offset} holds other integers than "
+        raise ValueError(f"the range at byte {tensor.offset} holds integers that are not of "
                          f"{tensor.bits} bits from {tensor.low} in steps of {tensor.step}")
     shifts = _shifts(tensor.bits)
     padded = np.zeros((tensor.packed_bytes, shifts.size), dtype=np.uint8)

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 def bench(
     bundle: Annotated[Path, typer.Argument(help="A bundle (.edge).")],
-    against: Annotated[Path | None, typer.Option(help="Another bundle, run in turn with it.")]
-        = None,
+    against: Annotated[Path | None, typer.Option(
+        help="Another bundle to compare with, run interleaved.")] = None,
     device: Annotated[str | None, typer.Option(
         help="Address of an agent (edgewright device serve) to measure on.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each that count.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the random inputs.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each bundle.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
 ) -> None:
     """Measure a bundle's latency: batch 1, one thread on one core, random inputs.
 
-    With early exits the latency depends on the input; random inputs rarely leave early, so this
-    is near the worst case. Two bundles run in turn, so that their ratio holds on a noisy machine.
+    With early exits the latency depends on the input; random inputs rarely exit early, so this is
+    close to the worst case. Two bundles run interleaved, so that their ratio is reliable on a noisy
+    machine.
 
     Example:
       edgewright bench runs/r20/model.edge --against runs/r20/baseline.edge

@@ -15,34 +15,33 @@ if TYPE_CHECKING:
     from edgewright.training import Tracker
 
 
-def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
+def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     model: Annotated[str, typer.Option(help="package.module:factory, file.py:factory, timm:NAME, "
                                             "torchvision:NAME, or a saved program (.pt2).")],
     data: Annotated[str, typer.Option(help="digits, cifar10[:DIR], hf:NAME, parquet:DIR, "
                                            "imagefolder:DIR, or file.py:factory.")],
-    out: Annotated[Path, typer.Option(help="Run directory; an interrupted run in it goes on.")],
+    out: Annotated[Path, typer.Option(help="Run directory; an interrupted run in it resumes.")],
     weights: Annotated[Path | None, typer.Option(
         help="Weights, .safetensors or a state dict (.pt).")] = None,
     normalize: Annotated[str | None, typer.Option(
-        help="imagenet, or MEAN,STD per channel (m,m,m,s,s,s); else the training split's own.",
-    )] = None,
+        help="imagenet, or MEAN,STD per channel (m,m,m,s,s,s); default: computed on the training "
+             "split.")] = None,
     budget: Annotated[str, typer.Option(
         help="size=100kB,ram=64KiB,latency=2ms,macs=30M,energy=1mJ,drop=0.5%,accuracy=90%; "
-             "percentages but for drop and accuracy are of the original.")] = "",
+             "percentages other than drop and accuracy are relative to the original.")] = "",
     recipe: Annotated[str, typer.Option(help="fast, balanced, thorough, or a YAML file.")]
         = "balanced",
     ignore: Annotated[list[str] | None, typer.Option(
-        help="A layer (or pattern) whose output channels must stay; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+        help="A layer (or pattern) whose output channels are not pruned; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     track: Annotated[str | None, typer.Option(
-        help="Keep every training's figures: tensorboard (in OUT/tensorboard) or mlflow.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the table.")] = False,
+        help="Log training metrics to tensorboard (in OUT/tensorboard) or mlflow.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
 ) -> None:
-    """Compress a trained model to one file that meets a budget.
+    """Compress a trained model into one file that meets a budget.
 
     The baseline and the result are exported and measured on ONNX Runtime; the test split is used
-    for measuring only. A bundle that breaks its budget is written all the same, and the exit code
-    is 3.
+    only for measuring. A bundle that exceeds its budget is still written, and the exit code is 3.
 
     Examples:
       edgewright compress --model torchvision:resnet18 --weights w.safetensors
@@ -59,7 +58,7 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter an option
     task = load_task(data, normalize=normalize, seed=seed)
     result = run_pipeline(loaded, task, limits, recipe, out, ignore=ignore or (), seed=seed,
                           name=model, quiet=quiet,
-                          track=cast("Tracker | None", track))  # which refuses other names
+                          track=cast("Tracker | None", track))  # other names are rejected there
     console = Console()
     console.print(summary_table(result.manifest))
     console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)

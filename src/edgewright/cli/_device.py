@@ -12,17 +12,17 @@ device = typer.Typer(help="Measure on the device itself.", no_args_is_help=True)
 @device.command()
 def serve(
     host: Annotated[str, typer.Option(
-        help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8765,
+        help="Address to listen on; an address that others can reach needs a token.")]
+        = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8765,
     token: Annotated[str | None, typer.Option(
-        help="What clients must send. Others on this machine can see an option; better set the "
-             "environment variable EDGEWRIGHT_DEVICE_TOKEN, here and there.")] = None,
+        help="Token that clients must send. Other users of this machine can see options; prefer "
+             "the environment variable EDGEWRIGHT_DEVICE_TOKEN, here and on the client.")] = None,
 ) -> None:
-    """Run the agent that edgewright bench --device measures on, until it is interrupted.
+    """Run the agent for edgewright bench --device until it is interrupted.
 
-    It measures one thing at a time, and listens to this machine alone unless
-    told otherwise. Nothing is encrypted: over a network that others share,
-    reach it through an SSH tunnel.
+    It runs one measurement at a time, and by default listens on this machine
+    only. Nothing is encrypted: on a shared network, use an SSH tunnel.
 
     Example:
       edgewright device serve

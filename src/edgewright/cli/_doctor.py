@@ -19,7 +19,7 @@ _INTEGER_FLAGS: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm
 
 
 def doctor() -> None:
-    """Say what this installation and this machine can do, and what is missing.
+    """Show what this installation and machine support, and what is missing.
 
     Example:
       edgewright doctor
@@ -59,7 +59,7 @@ def _integer_kernels() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return "not known on this system"
+        return "unknown on this system"
     flags = set(text.split())
     found = [flag for flag in _INTEGER_FLAGS if flag in flags]
     return ", ".join(found) or "none: int8 may be slower than float here"
@@ -69,10 +69,10 @@ def _accelerator() -> str:
     try:
         import torch
     except ImportError as error:
-        return f"not known without torch ({error})"
+        return f"unknown without torch ({error})"
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return "none; training runs on the processor"
+    return "none; training runs on the CPU"
 
 
 def _runtime() -> str:

@@ -1,4 +1,4 @@
-"""A Ctrl-C that is heard."""
+"""Reliable handling of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _AGAIN_S: Final = 2.0
 
 @contextlib.contextmanager
 def insistent_interrupts() -> Iterator[None]:
-    """Raise an interrupt again and again until it leaves the block.
+    """Raise an interrupt repeatedly until it leaves the block.
 
-    Python drops an exception that is raised in a destructor or a library's callback, and with it
-    a Ctrl-C that happens to arrive there: the run would go on as if nothing had been pressed.
+    Python drops exceptions that are raised in a destructor or a library's callback. A Ctrl-C that
+    arrives there would be lost, and the run would continue.
     """
     usable = (hasattr(signal, "setitimer") and threading.current_thread() is
               threading.main_thread() and

@@ -1,4 +1,4 @@
-"""The command line's frame: commands, errors, exit codes."""
+"""The command-line application: commands, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from edgewright.cli._verify import verify
 from edgewright.errors import EdgewrightError, EdgewrightWarning, UsageError
 
 _INTERRUPTED: Final = 130
-# Click's ClickException, or that of the copy of click in newer versions of typer.
+# Click's ClickException, or the one of the vendored click in newer versions of typer.
 _ClickError: Final[type[typer.BadParameter]] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="edgewright", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Make a trained PyTorch model fit an edge device, in one file that has been measured on "
-         "the runtime that will run it.",
-    epilog="Exit codes: 0 held; 2 usage; 3 budget not met; 4 parity broken; 5 bad input; "
-           "6 a missing extra.")
+    help="Make a trained PyTorch model fit an edge device: one file, measured on the runtime that "
+         "will run it.",
+    epilog="Exit codes: 0 success; 2 usage error; 3 budget not met; 4 metrics or outputs deviate; "
+           "5 bad input; 6 missing extra.")
 
 
 def _version(wanted: bool) -> None:
@@ -56,7 +56,7 @@ app.add_typer(device, name="device")
 
 
 def main() -> None:
-    """Run the command line; every expected failure is one line and its own exit code."""
+    """Run the command line; every expected error prints one line and has its own exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("default", category=EdgewrightWarning)
@@ -68,7 +68,7 @@ def main() -> None:
             code = app(standalone_mode=False)
         sys.stdout.flush()
     except EdgewrightError as error:
-        code = _say(str(error), error.exit_code)
+        code = _report_error(str(error), error.exit_code)
     except _ClickError as error:
         error.show()
         code = UsageError.exit_code
@@ -78,17 +78,17 @@ def main() -> None:
         missing = missing_extra(error, f"this command ({error.name})")
         if missing is None:
             raise
-        code = _say(str(missing), missing.exit_code)
+        code = _report_error(str(missing), missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     if code == _INTERRUPTED:  # newer versions of typer return it
-        resumes = "; the same command goes on where this one stopped"
-        _say("interrupted" + resumes * ("compress" in sys.argv[1:2]), code)
+        resumes = "; repeat the command to resume"
+        _report_error("interrupted" + resumes * ("compress" in sys.argv[1:2]), code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _say(message: str, code: int) -> int:
+def _report_error(message: str, code: int) -> int:
     one_line = " ".join(message.split())
     typer.echo(f"error: {one_line}", err=True)
     return code

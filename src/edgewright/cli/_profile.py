@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from edgewright.channels import find_groups
-from edgewright.core import Manifest, OperatingPoint, format_count, format_size, format_threshold
+from edgewright.core import (
+    Manifest,
+    OperatingPoint,
+    format_count,
+    format_percent,
+    format_size,
+    format_threshold,
+)
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +26,15 @@ if TYPE_CHECKING:
 
 
 def profile(
-    target: Annotated[str, typer.Argument(help="A bundle (.edge), a saved program (.pt2) or a "
-                                               "model reference.")],
+    model: Annotated[str, typer.Argument(help="A bundle (.edge), a saved program (.pt2) or a "
+                                              "model reference.")],
     weights: Annotated[Path | None, typer.Option(help="Weights of a model reference.")] = None,
     data: Annotated[str | None, typer.Option(help="Data whose first samples are the input.")]
         = None,
-    shape: Annotated[str | None, typer.Option(help="Or the input's shape without the batch, "
-                                                   "as in 3,224,224.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Alternatively, the input's shape without the "
+                                                   "batch, as in 3,224,224.")] = None,
 ) -> None:
-    """Show where a model's multiply-accumulates, parameters and memory are, layer by layer.
+    """Show a model's multiply-accumulates, parameters and memory, layer by layer.
 
     Examples:
       edgewright profile runs/r20/model.edge
@@ -35,14 +42,15 @@ def profile(
       edgewright profile examples/resnet.py:resnet20 --shape 3,32,32
     """
     console = Console()
-    if target.endswith(".edge"):
+    if model.endswith(".edge"):
         from edgewright.bundle import read_bundle
 
-        bundle = read_bundle(target)
+        bundle = read_bundle(model)
         _show_bundle(console, bundle.manifest)
-        console.print(f"unpacked and checked in {bundle.unpacking_ms:.3g} ms here", highlight=False)
+        console.print(f"unpacked and verified in {bundle.unpacking_ms:.3g} ms on this machine",
+                      highlight=False)
         return
-    program = _capture(target, weights, data, shape)
+    program = _capture(model, weights, data, shape)
     costs = program.costs()
     console.print(_layers(costs))
     console.print(f"{format_count(costs.macs)} MACs, {format_count(costs.parameters)} parameters, "
@@ -56,46 +64,47 @@ def profile(
         _show_groups(console, find_groups(program))
 
 
-def _capture(target: str, weights: Path | None, data: str | None, shape: str | None) -> Program:
+def _capture(model: str, weights: Path | None, data: str | None, shape: str | None) -> Program:
     import torch
 
     from edgewright.cli._refs import load_reference
     from edgewright.program import Program
     from edgewright.task import load_task
 
-    loaded = load_reference(target, weights)
+    loaded = load_reference(model, weights)
     if isinstance(loaded, Program):
         return loaded
     if (data is None) == (shape is None):
-        raise UsageError(f"to capture {target}, give its input by --data or by --shape")
+        raise UsageError(f"to capture {model}, give its input with either --data or --shape")
     if data is not None:
         return Program.capture(loaded, load_task(data).train.example(2))
     try:
         sizes = [int(size) for size in str(shape).split(",")]
     except ValueError as error:
-        raise UsageError(f"--shape {shape!r} is no list of sizes; write it as 3,224,224") from error
+        raise UsageError(f"--shape {shape!r} is not a list of sizes; write it as 3,224,224"
+                         ) from error
     return Program.capture(loaded, torch.zeros(2, *sizes))
 
 
 def _layers(costs: Costs) -> Table:
-    from edgewright.report import bits_words
+    from edgewright.report import format_bits
 
-    table = Table("layer", "operator", title="layers that multiply", title_justify="left")
+    table = Table("layer", "operator", title="layers with MACs", title_justify="left")
     for name in ("channels", "MACs", "share", "bits", "weights"):
         table.add_column(name, justify="right")
     for layer in costs.layers:
         table.add_row(layer.weight or layer.name, layer.op, str(layer.channels),
-                      format_count(layer.macs), f"{layer.macs / max(costs.macs, 1):.1%}",
-                      bits_words(layer.weight_bits, layer.bits), format_size(layer.weight_bytes))
+                      format_count(layer.macs), format_percent(layer.macs / max(costs.macs, 1)),
+                      format_bits(layer.weight_bits, layer.bits), format_size(layer.weight_bytes))
     return table
 
 
 def _show_groups(console: Console, groups: ChannelGroups) -> None:
     channels = sum(len(group.channels) for group in groups.groups)
     console.print(f"{len(groups.groups)} groups of channels can be pruned, {channels} channels "
-                  "in all", highlight=False)
+                  "in total", highlight=False)
     for name, reason in groups.kept.items():
-        console.print(f"kept whole: {name} ({reason})", highlight=False)
+        console.print(f"not prunable: {name} ({reason})", highlight=False)
 
 
 def _show_bundle(console: Console, manifest: Manifest) -> None:
@@ -104,25 +113,24 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
     console.print(summary_table(manifest))
     table = Table("segment", "stored", "unpacked", "MACs", "energy", "peak RAM",
                   title="segments", title_justify="left")
-    for segment in manifest.segments:
+    for segment in manifest.model.segments:
         table.add_row(segment.file, format_size(segment.stored_bytes),
                       format_size(segment.size_bytes), format_count(segment.macs),
                       f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes))
     console.print(table)
-    if manifest.points:
-        console.print(_points_table(manifest.points))
+    if manifest.model.points:
+        console.print(_points_table(manifest.model.points))
 
 
 def _points_table(points: tuple[OperatingPoint, ...]) -> Table:
-    """Ways through the bundle: how sure each exit has to be, and how many leave there."""
-    table = Table("point", "policy", "segments", "thresholds", "leave there", "accuracy",
+    """The operating points: the threshold of each exit, and the share of samples leaving there."""
+    table = Table("point", "policy", "segments", "thresholds", "exit shares", "accuracy",
                   "mean MACs", title="operating points", title_justify="left")
     for point in points:
         accuracy, macs = point.figures.get("accuracy"), point.figures.get("macs")
         table.add_row(point.name, point.policy, " ".join(map(str, point.path)),
                       " ".join(map(format_threshold, point.thresholds)),
-                      " ".join(f"{share:.1%}" for share in point.tested.shares)
-                      if point.tested else "",
-                      "" if accuracy is None else f"{accuracy:.2%}",
+                      ", ".join(map(format_percent, point.tested.shares)) if point.tested else "",
+                      "" if accuracy is None else format_percent(accuracy, 2),
                       "" if macs is None else format_count(round(macs)))
     return table

@@ -1,11 +1,11 @@
-"""Model references of the command line: a module to capture, or a saved program."""
+"""Model and data references of the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewright.core import Manifest
+from edgewright.core import ModelSpec
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def load_reference(reference: str, weights: Path | None) -> nn.Module | Program:
-    """The program in a ``.pt2`` file, or the module any other reference names.
+    """The program in a ``.pt2`` file, or the module that any other reference names.
 
     Raises:
-        UsageError: Weights given for a saved program, which has its own.
+        UsageError: Weights were given for a saved program, which has its own.
         ModelError: The reference or the weights cannot be loaded.
     """
     from edgewright.program import Program
@@ -32,11 +32,11 @@ def load_reference(reference: str, weights: Path | None) -> nn.Module | Program:
     return Program.load(reference)
 
 
-def load_bundle_task(reference: str, manifest: Manifest) -> Task:
-    """A task whose images are normalised as the bundle's were."""
+def load_bundle_task(reference: str, model: ModelSpec) -> Task:
+    """A task whose images are normalized as the bundle's were."""
     from edgewright.task import load_task, parse_data_ref
 
-    recipe = manifest.preprocessing
-    if recipe is None or not parse_data_ref(reference).is_normalized_by_task:
+    given = model.preprocessing
+    if given is None or not parse_data_ref(reference).is_normalized_by_task:
         return load_task(reference)
-    return load_task(reference, normalize=",".join(map(repr, (*recipe.mean, *recipe.std))))
+    return load_task(reference, normalize=",".join(map(repr, (*given.mean, *given.std))))

@@ -13,10 +13,10 @@ from edgewright.errors import BundleError
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory, or a bundle (.edge).")],
-    out: Annotated[Path | None, typer.Option(help="Where the page goes; report.html beside the "
-                                                  "bundle if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; default: report.html "
+                                                  "next to the bundle.")] = None,
 ) -> None:
-    """Write a run's report, one self-contained HTML page, and print its table.
+    """Write a run's report as one self-contained HTML page, and print its table.
 
     Example:
       edgewright report runs/r20
@@ -27,8 +27,8 @@ def report(
 
     bundle = run / "model.edge" if run.is_dir() else run
     if run.is_dir() and not bundle.is_file():
-        raise BundleError(f"{run} holds no model.edge; the run has not ended: repeat its compress "
-                          "command to resume it")
+        raise BundleError(f"{run} contains no model.edge; the run has not finished: repeat its "
+                          "compress command to resume it")
     manifest = read_bundle(bundle).manifest
     page = out or bundle.parent / "report.html"
     write_atomically(page, render_html(manifest).encode())

@@ -1,46 +1,37 @@
-"""The words everyone speaks: units, budget, measurement, manifest. No torch."""
+"""The vocabulary of all layers: units, budget, measurements, manifest. No torch."""
 
 from edgewright.core._budget import CONSTRAINTS, Breach, Budget, Limit
-from edgewright.core._manifest import (
-    FORMAT_VERSION,
-    LayerLatency,
-    LayerRecord,
-    LowBitTensor,
-    Manifest,
-    Parity,
-    Segment,
-    StageRecord,
-    TensorSpec,
-)
+from edgewright.core._manifest import FORMAT_VERSION, Manifest
 from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
+from edgewright.core._model_spec import LowBitTensor, ModelSpec, Segment, TensorSpec
 from edgewright.core._operating_point import (
+    EXIT_POLICIES,
     GATE_INPUTS,
-    NEVER,
-    POLICIES,
     CurvePoint,
+    ExitPolicy,
     ExitProfile,
     ExitRule,
     Guarantee,
     OperatingPoint,
-    Policy,
     format_threshold,
 )
 from edgewright.core._preprocessing import Preprocessing, image_pixels
-from edgewright.core._reasons import kept_words
+from edgewright.core._reasons import format_skip_reasons
+from edgewright.core._run_report import LayerLatency, LayerRecord, Parity, RunReport, StageRecord
 from edgewright.core._settings import Settings, Value
 from edgewright.core._storage import write_atomically
-from edgewright.core._units import format_count, format_size, parse_quantity
+from edgewright.core._units import format_count, format_percent, format_size, parse_quantity
 
 __all__ = [
     "CONSTRAINTS",
+    "EXIT_POLICIES",
     "FORMAT_VERSION",
     "GATE_INPUTS",
-    "NEVER",
-    "POLICIES",
     "UNITS",
     "Breach",
     "Budget",
     "CurvePoint",
+    "ExitPolicy",
     "ExitProfile",
     "ExitRule",
     "FigureName",
@@ -52,20 +43,22 @@ __all__ = [
     "LowBitTensor",
     "Manifest",
     "Measurement",
+    "ModelSpec",
     "OperatingPoint",
     "Parity",
-    "Policy",
     "Preprocessing",
+    "RunReport",
     "Segment",
     "Settings",
     "StageRecord",
     "TensorSpec",
     "Value",
     "format_count",
+    "format_percent",
     "format_size",
+    "format_skip_reasons",
     "format_threshold",
     "image_pixels",
-    "kept_words",
     "parse_quantity",
     "write_atomically",
 ]

@@ -32,7 +32,7 @@ class Limit(Value):
 
 
 class Constraint(NamedTuple):
-    """One line of a budget: the figure it binds, its dimension, and the direction."""
+    """One kind of limit: the figure it applies to, its dimension, and its direction."""
 
     figure: FigureName
     dimension: Dimension
@@ -51,21 +51,21 @@ CONSTRAINTS: Final[dict[str, Constraint]] = {
 
 
 class Breach(Value):
-    """A limit that is not held: which one, what was found, what was allowed (base units).
+    """A limit that is not met, with the value found and the limit in base units.
 
-    ``value`` is None where the figure could not be taken, which breaks its limit too.
+    ``value`` is None if the figure could not be measured, which counts as a breach too.
     """
 
     constraint: str
     figure: FigureName
-    value: float | None
+    value: float | None = None
     limit: float
 
     def __str__(self) -> str:
         side = "at most" if CONSTRAINTS[self.constraint].at_most else "at least"
-        found = "not known" if self.value is None else f"{self.value:.6g}"
+        found = "unknown" if self.value is None else f"{self.value:.6g}"
         return (f"{self.constraint}: {self.figure} is {found}, "
-                f"{side} {self.limit:.6g} asked")
+                f"expected {side} {self.limit:.6g}")
 
 
 def _limit_parser(dimension: Dimension) -> Any:
@@ -76,7 +76,8 @@ def _limit_parser(dimension: Dimension) -> Any:
             return Limit(value=_positive(parse_quantity(value, "fraction"), value), relative=True)
         number = _positive(parse_quantity(value, dimension), value)
         if dimension == "fraction" and number > 1:
-            raise UsageError(f"{value!r} is more than 100 %; write a share such as '1 %' or 0.01")
+            raise UsageError(f"{value!r} is more than 100 %; write a fraction such as '1 %' or "
+                             "0.01")
         return Limit(value=number)
 
     return BeforeValidator(parse)
@@ -88,22 +89,23 @@ def _positive(number: float, text: object) -> float:
     return number
 
 
-def _in_words(fault: Mapping[str, Any]) -> str:
+def _describe_fault(fault: Mapping[str, Any]) -> str:
     name = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        return f"a budget has no {name}"
+        return f"a budget has no field {name!r}"
     return f"the budget's {name}: {fault['msg']}, got {fault['input']!r}"
 
 
 class Budget(Value):
     """Limits on the compressed file, each in the user's units, each optional.
 
-    A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is of the original's
-    figure. ``max_drop`` is in points of the metric below the original ("0.5 %" of 91.7 % allows
-    91.2 %); ``accuracy`` is absolute.
+    A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is relative to the
+    original model's figure. ``max_drop`` is the accuracy that may be lost, in percentage points
+    (with "0.5 %" an original of 91.7 % allows 91.2 %); ``accuracy`` is absolute. If only the loss
+    matters, set ``max_drop``; set ``accuracy`` if the application needs a fixed level.
 
     Raises:
-        UsageError: A quantity with an unknown unit, or below zero.
+        UsageError: A quantity has an unknown unit or is negative.
 
     Example:
         >>> budget = Budget(size="100 kB", max_drop="0.5 %")
@@ -127,10 +129,10 @@ class Budget(Value):
         try:
             budget = handler(value)
         except ValidationError as error:
-            faults = "; ".join(_in_words(fault) for fault in error.errors())
+            faults = "; ".join(_describe_fault(fault) for fault in error.errors())
             raise UsageError(f"{faults}; a budget takes {', '.join(CONSTRAINTS)}") from error
         if budget.max_drop is not None and budget.max_drop.value >= 1:
-            raise UsageError("a drop of 100 points or more limits nothing; write '1 %' for one "
+            raise UsageError("a drop of 100 points or more is no limit; write '1 %' for one "
                              "point")
         return budget
 
@@ -150,10 +152,9 @@ class Budget(Value):
         return cls.model_validate(limits)
 
     def limits(self, original: Figures) -> dict[str, float]:
-        """Every limit that is set, in base units, given the original's figures.
+        """Every limit that is set, in base units, given the original model's figures.
 
-        Where the figure of the original that a limit refers to is missing, the limit is the
-        strictest there is.
+        If the original's figure is missing, a limit relative to it becomes the strictest possible.
         """
         found = {}
         for name, constraint in CONSTRAINTS.items():
@@ -170,7 +171,7 @@ class Budget(Value):
         return found
 
     def breaches(self, figures: Figures, original: Figures) -> tuple[Breach, ...]:
-        """The limits that ``figures`` do not hold; a figure that is missing breaks its limit."""
+        """The limits that ``figures`` do not meet; a missing figure breaches its limit."""
         broken = []
         for name, limit in self.limits(original).items():
             constraint = CONSTRAINTS[name]

@@ -1,4 +1,4 @@
-"""One figure, with everything that makes it believable."""
+"""A metric with its provenance."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ UNITS: Final[dict[FigureName, str]] = {
 
 
 class Measurement(Value):
-    """A figure: its value and unit, where it was taken, and whether it was measured or modelled.
+    """A metric with its provenance: value, unit, data, runtime, and measured or modelled.
 
     Attributes:
-        name: One of the figures Edgewright speaks of.
-        value: In the figure's base unit (see `UNITS`).
+        name: Which metric, see `UNITS`.
+        value: In the metric's base unit, see `UNITS`.
         kind: ``measured`` on a runtime, or ``modelled`` from counts.
-        split: The data split it was taken on, where there was one.
-        runtime: The engine it was taken on ("onnxruntime 1.31.1", "torch 2.13.0"),
-            or the model's name where it is modelled.
-        samples: How many samples or runs stand behind it; 0 where that has no meaning.
-        low: 10th percentile over the runs, for what varies.
-        high: 90th percentile over the runs.
+        split: The data split it was taken on, if any.
+        runtime: The engine it was measured on ("onnxruntime 1.31.1", "torch 2.13.0"), or the name
+            of the cost model.
+        samples: Number of samples or runs; 0 if that does not apply.
+        low: 10th percentile over the runs, if the metric varies between them.
+        high: 90th percentile over the runs, if the metric varies between them.
 
     Example:
         >>> Measurement(name="accuracy", value=0.9173, kind="measured", split="test").unit
@@ -46,12 +46,12 @@ class Measurement(Value):
 
     @property
     def unit(self) -> str:
-        """The base unit of this figure."""
+        """The base unit of this metric."""
         return UNITS[self.name]
 
 
 class Figures(Value):
-    """The figures of one file or one stage, at most one a name.
+    """The metrics of one file or one stage, at most one per name.
 
     Example:
         >>> figures = Figures.of(Measurement(name="size_bytes", value=10, kind="measured"))
@@ -63,15 +63,15 @@ class Figures(Value):
 
     @classmethod
     def of(cls, *measurements: Measurement) -> Figures:
-        """Gather measurements; a later one replaces an earlier one of the same name."""
+        """Collect measurements; a later one replaces an earlier one of the same name."""
         return cls(measurements=tuple({m.name: m for m in measurements}.values()))
 
     def with_(self, *measurements: Measurement) -> Figures:
-        """These figures, with more or newer ones."""
+        """These metrics plus others, which replace those of the same name."""
         return Figures.of(*self.measurements, *measurements)
 
     def find(self, name: FigureName) -> Measurement | None:
-        """The whole measurement of that name, or None."""
+        """The measurement of that name, or None."""
         return next((m for m in self.measurements if m.name == name), None)
 
     def get(self, name: FigureName) -> float | None:

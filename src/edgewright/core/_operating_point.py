@@ -1,56 +1,66 @@
-"""Ways through a bundle: which segments run, and when a sample may leave."""
+"""Operating points: which segments of a bundle run, and when a sample leaves early."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgewright.core._measurement import Figures
 from edgewright.core._settings import Value
 
-Policy = Literal["confidence", "margin", "entropy", "patience", "gate"]
-POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
+ExitPolicy = Literal["confidence", "margin", "entropy", "patience", "gate"]
+EXIT_POLICIES: Final[tuple[ExitPolicy, ...]] = get_args(ExitPolicy)
 GATE_INPUTS: Final = 4
-NEVER: Final = 1000.0  # a threshold above any probability and any number of exits
 
 
-def format_threshold(threshold: float) -> str:
-    """Write an exit's threshold as people read it.
+def format_threshold(threshold: float | None) -> str:
+    """Write an exit's threshold for people; None is an exit that is never taken.
 
     Example:
-        >>> format_threshold(0.98765), format_threshold(NEVER)
+        >>> format_threshold(0.98765), format_threshold(None)
         ('0.9877', 'never')
     """
-    return "never" if threshold >= NEVER else f"{threshold:.4g}"
+    return "never" if threshold is None else f"{threshold:.4g}"
 
 
 class ExitRule(Value):
     """When a sample leaves after one segment: when its score reaches the threshold.
 
     Attributes:
-        threshold: Of the score; see `edgewright.runtime.exit_scores`.
+        threshold: Lowest score that leaves, see `edgewright.runtime.exit_scores`; None if the exit
+            is never taken.
         temperature: Divides this exit's logits before their softmax.
-        gate: Weights of a learned gate: of its four inputs, the constant first.
+        gate: Weights of a learned gate, the constant first, then one per score.
+
+    Example:
+        >>> ExitRule(threshold=None).model_dump_json(exclude_none=True)
+        '{"threshold":null,"temperature":1.0,"gate":[]}'
     """
 
-    threshold: float
+    threshold: float | None
     temperature: float = Field(default=1.0, gt=0)
     gate: tuple[float, ...] = ()
 
+    @model_serializer(mode="wrap")
+    def _write_null_threshold(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep a threshold of None where a bundle leaves out every other None."""
+        return {"threshold": self.threshold, **handler(self)}
+
 
 class Guarantee(Value):
-    """What is known of the accuracy that leaving early costs, on data like the calibration's.
+    """A bound on the accuracy lost by leaving early, on data like the calibration data.
 
     With probability ``1 - delta`` over the draw of the calibration samples, the accuracy is at
     most ``epsilon`` below that of the point's full path.
 
     Attributes:
-        epsilon: As a fraction.
-        delta: Chance that the statement is wrong.
-        samples: That it was tested on.
-        split: They are of.
-        p_value: Of a loss above epsilon, at the thresholds chosen; at most ``delta``.
+        epsilon: Largest loss of accuracy, as a fraction.
+        delta: Probability that the bound is wrong.
+        samples: Number of samples it was tested on.
+        split: The split they are from.
+        p_value: Of the hypothesis that the loss is above epsilon, at the chosen thresholds; at
+            most ``delta``.
     """
 
     epsilon: float = Field(gt=0, lt=1)
@@ -61,16 +71,16 @@ class Guarantee(Value):
 
 
 class ExitProfile(Value):
-    """How the samples of a split went through an operating point.
+    """Where the samples of a split left an operating point.
 
     Attributes:
-        split: They are of.
-        samples: How many.
-        shares: Share that left after each segment, the last included.
-        deciles: Of the top softmax probability after the first segment, by which drift is seen;
-            empty without exits.
+        split: The split's name.
+        samples: Number of samples.
+        shares: Share of samples that left after each segment, the last included.
+        deciles: Of the top softmax probability after the first segment, the reference for drift
+            detection; empty without exits.
         errors_before: Expected calibration error of each early exit without its temperature (Guo
-            et al. 2017): how far its confidence is from its accuracy; empty where not known.
+            et al. 2017): how far its confidence is from its accuracy; empty if unknown.
         errors_after: The same with its temperature.
     """
 
@@ -83,34 +93,34 @@ class ExitProfile(Value):
 
 
 class CurvePoint(Value):
-    """What leaving so early, and no earlier, costs and is worth on the test split.
+    """Cost and accuracy on the test split at one set of thresholds.
 
     Attributes:
-        thresholds: Of every early exit, in order.
-        macs: Mean multiply-accumulates of a sample.
+        thresholds: One per early exit, in order; None for an exit that is never taken.
+        macs: Mean multiply-accumulates per sample.
         accuracy: Measured, as a fraction.
     """
 
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
     macs: float
     accuracy: float
 
 
 class OperatingPoint(Value):
-    """One way through a bundle, with what it costs and is worth.
+    """One way to run a bundle, with its cost and accuracy.
 
     Attributes:
-        name: To choose it by.
+        name: The name to select it by.
         path: Numbers of the segments that run, in order.
-        policy: What makes an exit sure.
-        rules: Of each segment of the path but the last.
-        figures: Accuracy, mean cost and latency, where they are known.
-        calibrated: The samples the rules were chosen on.
-        tested: The test samples.
-        guarantee: None where none was asked for.
+        policy: The score that decides whether a sample leaves.
+        rules: One per segment of the path but the last.
+        figures: Accuracy, mean cost and latency, if known.
+        calibrated: Where the samples that the thresholds were chosen on leave.
+        tested: Where the test samples leave.
+        guarantee: None if none was asked for.
 
     Raises:
-        ValueError: An empty path, or rules that do not go with it.
+        ValueError: An empty path, or rules that do not match it.
 
     Example:
         >>> point = OperatingPoint(name="default", path=(0, 1), rules=(ExitRule(threshold=0.9),))
@@ -120,7 +130,7 @@ class OperatingPoint(Value):
 
     name: str
     path: tuple[int, ...] = Field(min_length=1)
-    policy: Policy = "confidence"
+    policy: ExitPolicy = "confidence"
     rules: tuple[ExitRule, ...] = ()
     figures: Figures = Figures()
     calibrated: ExitProfile | None = None
@@ -128,7 +138,7 @@ class OperatingPoint(Value):
     guarantee: Guarantee | None = None
 
     @model_validator(mode="after")
-    def _rules_fit(self) -> Self:
+    def _check_rules(self) -> Self:
         if len(self.rules) != len(self.path) - 1:
             raise ValueError(f"{len(self.rules)} rules for a path of {len(self.path)} segments; "
                              "every segment but the last needs one")
@@ -137,6 +147,6 @@ class OperatingPoint(Value):
         return self
 
     @property
-    def thresholds(self) -> tuple[float, ...]:
-        """Of every early exit, in order."""
+    def thresholds(self) -> tuple[float | None, ...]:
+        """The threshold of every early exit, in order; None for one that is never taken."""
         return tuple(rule.threshold for rule in self.rules)

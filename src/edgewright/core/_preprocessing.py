@@ -1,4 +1,4 @@
-"""How a raw image becomes a model's input; part of the task, and of the bundle."""
+"""How a raw image becomes a model's input; part of both the task and the bundle."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Preprocessing(Value):
     """Image preprocessing: resize to ``height`` x ``width``, scale, subtract mean, divide by std.
 
     Attributes:
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grayscale) or 3 (RGB).
         height: Pixels.
         width: Pixels.
-        scale: Factor on the stored integer values, 1/255 for bytes.
+        scale: Factor applied to the integer pixel values, 1/255 for bytes.
         mean: Per channel, after scaling.
         std: Per channel, after scaling.
-        resample: Filter used when an image has another size.
+        resample: Filter used to resize an image of another size.
 
     Example:
         >>> import numpy as np
@@ -46,13 +46,13 @@ class Preprocessing(Value):
     resample: Resample = "bilinear"
 
     @model_validator(mode="after")
-    def _is_sound(self) -> Self:
+    def _check_numbers(self) -> Self:
         if not len(self.mean) == len(self.std) == self.channels:
             raise UsageError(f"Preprocessing has {self.channels} channels, {len(self.mean)} means "
-                             f"and {len(self.std)} deviations; give one of each a channel")
+                             f"and {len(self.std)} deviations; give one of each per channel")
         numbers = (self.scale, *self.mean, *self.std)
         if not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
-            raise UsageError(f"Preprocessing takes finite numbers and deviations above 0, got "
+            raise UsageError(f"Preprocessing needs finite numbers and deviations above 0, got "
                              f"scale={self.scale}, mean={self.mean}, std={self.std}")
         return self
 
@@ -70,9 +70,9 @@ class Preprocessing(Value):
 
 def image_pixels(image: Image, channels: int, height: int, width: int,
                  resample: Resample = "bilinear") -> NDArray[np.uint8]:
-    """An image's bytes as uint8 (C, H, W): upright, grey or RGB, resized where its size differs.
+    """An image's pixels as uint8 (C, H, W), rotated by EXIF, in grayscale or RGB, and resized.
 
-    The same on the way into training and on the device.
+    Training and device both use this function, so that they see the same pixels.
     """
     from PIL import Image as pillow  # noqa: PLC0415, N813 - optional
     from PIL import ImageOps  # noqa: PLC0415

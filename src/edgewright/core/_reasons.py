@@ -1,31 +1,32 @@
-"""Why layers were left as they are, in words."""
+"""Messages on why layers were skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-_NAMED: Final = 3  # layers a reason is given for by name
+_MAX_NAMES: Final = 3  # layers named per reason
 
 
-def kept_words(kept: Mapping[str, str]) -> str:
-    """Layers by the reason they stay for; of many only the first ones by name.
+def format_skip_reasons(skipped: Mapping[str, str]) -> str:
+    """List skipped layers grouped by reason, naming at most three per reason.
 
     Args:
-        kept: Names of weights to reasons.
+        skipped: Weight names to reasons.
 
     Example:
-        >>> kept_words({"stem.weight": "it is fixed", "one.weight": "it is fixed", "a": "ignored"})
+        >>> format_skip_reasons({"stem.weight": "it is fixed", "one.weight": "it is fixed",
+        ...                      "a": "ignored"})
         'stem, one (it is fixed); a (ignored)'
     """
-    if not kept:
+    if not skipped:
         return "it has no layer with weights"
     by_reason: dict[str, list[str]] = {}
-    for name, reason in kept.items():
+    for name, reason in skipped.items():
         by_reason.setdefault(reason, []).append(name.removesuffix(".weight"))
-    return "; ".join(f"{', '.join(names[:_NAMED])}{_more(len(names) - _NAMED)} ({reason})"
-                     for reason, names in by_reason.items())
+    return "; ".join(f"{', '.join(names[:_MAX_NAMES])}{_format_rest(len(names) - _MAX_NAMES)} "
+                     f"({reason})" for reason, names in by_reason.items())
 
 
-def _more(count: int) -> str:
+def _format_rest(count: int) -> str:
     return f" and {count} more" if count > 0 else ""

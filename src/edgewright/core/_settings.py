@@ -1,4 +1,4 @@
-"""What values and configs have in common: frozen, strict about names, checked when changed."""
+"""Base classes of values and configs: frozen, no unknown fields, validated on every change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgewright.errors import UsageError
 
 
 class Value(BaseModel):
-    """A frozen value; whatever it is made from, a changed copy included, is checked as a whole.
+    """A frozen value that is validated as a whole whenever one is made, changed copies included.
 
     Example:
         >>> class Size(Value):
@@ -30,16 +30,15 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def replace(self, **changes: Any) -> Self:
-        """This value with other fields, which are checked as those of a new one are.
+        """A copy with other field values, validated like a new value.
 
         Args:
-            changes: The fields to change, by name. The others stay as they are; those that were
-                left at their defaults stay defaults.
+            changes: New values by field name. All other fields stay; those never set remain unset.
 
         Raises:
             UsageError: There is no field of that name.
-            ValueError: A field does not take its value, or does not go with the others; a config
-                raises `UsageError` for that, too.
+            ValueError: A value is invalid, alone or in combination with the others; a config
+                raises `UsageError` instead.
         """
         for name in changes:
             if name not in type(self).model_fields:
@@ -49,7 +48,7 @@ class Value(BaseModel):
         return type(self).model_validate(kept | changes)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Pydantic's copy, with an update that is checked as `replace` checks it."""
+        """Pydantic's copy, except that the update is validated as in `replace`."""
         copy = super().model_copy(deep=deep)
         return copy.replace(**update) if update else copy
 
@@ -60,7 +59,7 @@ class Value(BaseModel):
 
 
 class Settings(Value):
-    """A config whose mistakes, an unknown name or a value out of range, are UsageErrors.
+    """A config that raises `UsageError` for an unknown field or an invalid value.
 
     Example:
         >>> class Pruning(Settings):

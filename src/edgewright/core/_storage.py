@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FULL: Final = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a file through a draft beside it, so that the old one stays until the new is whole.
+    """Write a file atomically: to a temporary file in the same folder, which then replaces it.
 
     Raises:
-        StorageError: The folder is missing or cannot be written, or the disk is full; nothing is
-            left behind.
+        StorageError: The folder is missing or not writable, or the disk is full; no temporary file
+            is left behind.
     """
     draft = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         draft.replace(path)
     except OSError as error:
         advice = (f"free {len(data)} bytes there or write to another disk"
-                  if error.errno in _FULL else "name a file in a folder that can be written")
+                  if error.errno in _FULL else "choose a file in a writable folder")
         raise StorageError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with suppress(OSError):

@@ -27,11 +27,11 @@ def parse_quantity(text: str | float, dimension: Dimension) -> float:
     Base units: bytes, milliseconds, millijoules, a plain count, a fraction of one.
 
     Args:
-        text: A number with a unit, or a bare number in the base unit.
-        dimension: What kind of quantity is expected.
+        text: A number with a unit, or a number alone in the base unit.
+        dimension: The kind of quantity.
 
     Raises:
-        UsageError: The text is no number, is not finite, is negative or has an unknown unit.
+        UsageError: The text is not a number, not finite, negative, or has an unknown unit.
 
     Example:
         >>> parse_quantity("96 KiB", "size")
@@ -50,13 +50,13 @@ def parse_quantity(text: str | float, dimension: Dimension) -> float:
                          f"known: {known}")
     value = float(match[1]) * units[match[2]]
     if not math.isfinite(value):
-        raise UsageError(f"{text!r} is more than a number can hold; expected something finite, "
+        raise UsageError(f"{text!r} is too large; expected a finite quantity, "
                          f"as in {_example(dimension)!r}")
     return value
 
 
 def format_size(size_bytes: float) -> str:
-    """Write bytes as people read them.
+    """Format bytes with a decimal unit and three significant digits.
 
     Example:
         >>> format_size(98496)
@@ -66,13 +66,27 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_count(count: float) -> str:
-    """Write a count as people read it.
+    """Format a count with a metric prefix and three significant digits.
 
     Example:
         >>> format_count(40_800_000)
         '40.8 M'
     """
     return _scaled(count, ("", "k", "M", "G", "T"))
+
+
+def format_percent(fraction: float, digits: int = 1) -> str:
+    """Format a fraction as a percentage.
+
+    Args:
+        fraction: 0.5 for 50 %.
+        digits: After the decimal point.
+
+    Example:
+        >>> format_percent(0.1234), format_percent(0.9173, 2)
+        ('12.3 %', '91.73 %')
+    """
+    return f"{100 * fraction:.{digits}f} %"
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:

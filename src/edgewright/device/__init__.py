@@ -1,4 +1,4 @@
-"""Measuring on the device itself: an agent that runs there, and its client. No torch."""
+"""Measuring on the device itself: an agent that runs there and its client. No torch."""
 
 from edgewright.device._bench import bench_here
 from edgewright.device._client import bench_remotely

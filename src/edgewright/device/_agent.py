@@ -1,4 +1,4 @@
-"""The agent's HTTP application. Needs the extra ``device``; imported by `create_app` alone."""
+"""The agent's HTTP application. Needs the extra ``device``; imported only by `create_app`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import python_multipart  # noqa: F401  (a form cannot be read without it, so fail early)
+import python_multipart  # noqa: F401  (needed to read forms, so fail early)
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData, UploadFile
@@ -26,7 +26,7 @@ from edgewright.device._wire import (
     MAX_BUNDLES,
     MAX_ROUNDS,
     TOKEN_VARIABLE,
-    Answer,
+    BenchResponse,
     Failure,
     Health,
     busy,
@@ -39,8 +39,8 @@ _STALL_S: Final = 30.0
 _MAX_SEED: Final = 2**63 - 1
 
 
-class _Refused(Exception):  # noqa: N818  (it carries the error)
-    """An error that has an HTTP status of its own."""
+class _Refused(Exception):  # noqa: N818  (it wraps the error)
+    """An error with its own HTTP status."""
 
     def __init__(self, status: int, error: EdgewrightError) -> None:
         super().__init__(str(error))
@@ -49,8 +49,8 @@ class _Refused(Exception):  # noqa: N818  (it carries the error)
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What a client asks for: the bundles by the names it gave them, and how to measure."""
+class _BenchRequest:
+    """A client's request: the bundles by the client's names for them, and how to measure."""
 
     bundles: tuple[tuple[str, BinaryIO], ...]
     rounds: int
@@ -60,7 +60,7 @@ class _Order:
 def build_agent(token: str | None, max_upload_bytes: int) -> FastAPI:
     """The application; see `edgewright.device.create_app`."""
     app = FastAPI(title="Edgewright device agent", docs_url=None, redoc_url=None, openapi_url=None,
-                  dependencies=[Depends(_gatekeeper(token))])
+                  dependencies=[Depends(_token_check(token))])
     measuring = asyncio.Lock()
 
     @app.get("/health")
@@ -69,21 +69,21 @@ def build_agent(token: str | None, max_upload_bytes: int) -> FastAPI:
                       busy=measuring.locked(), max_upload_bytes=max_upload_bytes)
 
     @app.post("/bench")
-    async def bench(request: Request) -> Answer:
+    async def bench(request: Request) -> BenchResponse:
         if measuring.locked():
             raise _Refused(409, busy())
-        async with measuring:   # from the upload on, which would disturb a measurement too
-            limited = Request(request.scope, _limited(request, max_upload_bytes))
+        async with measuring:   # includes the upload, which would disturb a measurement too
+            limited = Request(request.scope, _limit_body(request, max_upload_bytes))
             async with limited.form(max_files=MAX_BUNDLES, max_fields=4) as form:
-                found = await asyncio.to_thread(_fulfil, _read_order(form))
-        return Answer(latencies=tuple(found))
+                latencies = await asyncio.to_thread(_measure, _parse_form(form))
+        return BenchResponse(latencies=tuple(latencies))
 
-    _answer_errors(app)
+    _handle_errors(app)
     return app
 
 
-def _gatekeeper(token: str | None) -> Callable[[Request], Awaitable[None]]:
-    """Refuses who has not the token, and web pages, which can reach a loopback port."""
+def _token_check(token: str | None) -> Callable[[Request], Awaitable[None]]:
+    """Rejects requests without the token, and web pages, which can reach a loopback port."""
     expected = None if token is None else f"Bearer {token}".encode()
 
     async def check(request: Request) -> None:
@@ -93,14 +93,14 @@ def _gatekeeper(token: str | None) -> Callable[[Request], Awaitable[None]]:
         given = request.headers.get("authorization", "").encode("latin-1")
         if expected is not None and not hmac.compare_digest(given, expected):
             raise _Refused(401, UsageError(
-                "the agent wants its token, and none or another one was sent; set "
-                f"{TOKEN_VARIABLE} to the token that the agent was started with"))
+                f"missing or invalid token; set {TOKEN_VARIABLE} to the token that the agent was "
+                "started with"))
 
     return check
 
 
-def _limited(request: Request, max_bytes: int) -> Receive:
-    """The request's body, refused as soon as it is too large or stalls."""
+def _limit_body(request: Request, max_bytes: int) -> Receive:
+    """The request's body, rejected as soon as it is too large or stalls."""
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
         raise _Refused(413, too_large(max_bytes))
@@ -121,17 +121,17 @@ def _limited(request: Request, max_bytes: int) -> Receive:
     return receive
 
 
-def _read_order(form: FormData) -> _Order:
+def _parse_form(form: FormData) -> _BenchRequest:
     uploads = [part for part in form.getlist("bundles") if isinstance(part, UploadFile)]
     if not uploads:
-        raise UsageError("no bundle was sent; send each as a file in the form's field 'bundles'")
+        raise UsageError("no bundle was sent; send each as a file in the form field 'bundles'")
     bundles = tuple((part.filename or f"bundle {index}", part.file)
                     for index, part in enumerate(uploads))
-    return _Order(bundles, rounds=_read_number(form, "rounds", 1, MAX_ROUNDS),
-                  seed=_read_number(form, "seed", 0, _MAX_SEED))
+    return _BenchRequest(bundles, rounds=_parse_number(form, "rounds", 1, MAX_ROUNDS),
+                         seed=_parse_number(form, "seed", 0, _MAX_SEED))
 
 
-def _read_number(form: FormData, name: str, least: int, most: int) -> int:
+def _parse_number(form: FormData, name: str, least: int, most: int) -> int:
     text = form.get(name)
     number = int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 20 else -1
     if not least <= number <= most:
@@ -139,17 +139,17 @@ def _read_number(form: FormData, name: str, least: int, most: int) -> int:
     return number
 
 
-def _fulfil(order: _Order) -> list[Latency]:
-    """Measure from files that are gone afterwards; errors name the bundles as the client does."""
+def _measure(request: _BenchRequest) -> list[Latency]:
+    """Measure from temporary files; errors name the bundles as the client does."""
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         names = {}
-        for index, (name, upload) in enumerate(order.bundles):
+        for index, (name, upload) in enumerate(request.bundles):
             path = Path(folder, f"{index}.edge")
             with path.open("wb") as file:
                 shutil.copyfileobj(upload, file)
             names[path] = name
         try:
-            return bench_here(list(names), rounds=order.rounds, seed=order.seed)
+            return bench_here(list(names), rounds=request.rounds, seed=request.seed)
         except EdgewrightError as error:
             message = str(error)
             for path, name in names.items():
@@ -157,37 +157,37 @@ def _fulfil(order: _Order) -> list[Latency]:
             raise Failure.of(error, message).as_error() from error
 
 
-def _answer_errors(app: FastAPI) -> None:
-    def answer(status: int, error: EdgewrightError) -> JSONResponse:
+def _handle_errors(app: FastAPI) -> None:
+    def respond(status: int, error: EdgewrightError) -> JSONResponse:
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
         return JSONResponse(Failure.of(error).model_dump(), status, headers)
 
     @app.exception_handler(_Refused)
     async def refused(_: Request, error: _Refused) -> JSONResponse:
-        return answer(error.status, error.error)
+        return respond(error.status, error.error)
 
     @app.exception_handler(EdgewrightError)
     async def failed(_: Request, error: EdgewrightError) -> JSONResponse:
-        return answer(422 if isinstance(error, InputError) else 400, error)
+        return respond(422 if isinstance(error, InputError) else 400, error)
 
     @app.exception_handler(HTTPException)
-    async def misread(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, UsageError(f"the agent cannot serve this request: "
-                                                    f"{error.detail}"))
+    async def invalid(_: Request, error: HTTPException) -> JSONResponse:
+        return respond(error.status_code, UsageError(f"the agent cannot serve this request: "
+                                                     f"{error.detail}"))
 
     @app.exception_handler(ClientDisconnect)
-    async def left_alone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return answer(400, InputError("the upload was cut off; send it again"))   # read by no one
+    async def disconnected(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return respond(400, InputError("the upload was cut off; send it again"))   # not received
 
     @app.exception_handler(OSError)
     async def not_stored(_: Request, error: OSError) -> JSONResponse:
-        return answer(507, StorageError(
-            f"the device cannot store the bundles: {error.strerror or error}; free room in its "
-            f"{tempfile.gettempdir()}"))
+        return respond(507, StorageError(
+            f"the device cannot store the bundles: {error.strerror or error}; free disk space in "
+            f"{tempfile.gettempdir()} there"))
 
 
 def _runtime() -> str:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")   # read once, by the import below
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")   # read once, at import
     import onnxruntime  # noqa: PLC0415
 
     return f"onnxruntime {onnxruntime.__version__}"

@@ -1,4 +1,4 @@
-"""Latency of bundles on the machine this runs on."""
+"""Latency of bundles on the local machine."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from edgewright.errors import BundleError, UsageError
 from edgewright.measure import Latency, compare_latency, pinned
 from edgewright.runtime import Session, load
 
-_SAMPLES: Final = 16   # several, as with early exits the latency depends on the input
+_SAMPLES: Final = 16   # several, since with early exits the latency depends on the input
 _WARMUP: Final = 10
 _MAX_SAMPLE_BYTES: Final = 1 << 28
 
 
 def bench_here(paths: Sequence[Path], *, rounds: int, seed: int) -> list[Latency]:
-    """Latency of bundles at batch 1, one thread on one core, interleaved so that ratios hold.
+    """Latency of bundles at batch size 1, one thread on one core, measured interleaved.
 
-    Inputs are random: floats are standard normal, integers and booleans are zero (an index that
-    every table has). Bundles with the same inputs get the same samples.
+    Inputs are random: floats are standard normal, integers and booleans are zero (a valid index
+    of every table). Bundles with the same inputs get the same samples.
 
     Args:
-        paths: The bundles; each may have its own inputs.
-        rounds: Runs of each bundle that count.
-        seed: Of the random inputs, at least 0.
+        paths: The bundles; their inputs may differ.
+        rounds: Timed runs of each bundle.
+        seed: Seed of the random inputs, at least 0.
 
     Returns:
-        One latency a bundle, in the order given.
+        One latency per bundle, in the given order.
 
     Raises:
-        BundleError: A bundle is damaged, cannot run here, or takes inputs that cannot be made up.
-        UsageError: No bundles, ``rounds`` below 1, or ``seed`` below 0.
+        BundleError: A bundle is damaged, cannot run here, or takes inputs that cannot be generated.
+        UsageError: There are no bundles, ``rounds`` is below 1, or ``seed`` is below 0.
 
     Example:
         >>> bench_here([Path("missing.edge")], rounds=1, seed=0)
@@ -55,7 +55,7 @@ def bench_here(paths: Sequence[Path], *, rounds: int, seed: int) -> list[Latency
 def _candidate(path: Path, seed: int) -> Callable[[int], object]:
     session: Session = load(path)
     generator = np.random.default_rng(seed)
-    samples = [tuple(_random(spec, generator, path) for spec in session.manifest.inputs)
+    samples = [tuple(_random(spec, generator, path) for spec in session.model.inputs)
                for _ in range(_SAMPLES)]
     return lambda index: session(*samples[index % _SAMPLES])
 
@@ -66,13 +66,13 @@ def _random(spec: TensorSpec, generator: np.random.Generator, path: Path) -> NDA
     dtype = np.dtype(spec.dtype)
     too_large = math.prod(shape) * dtype.itemsize > _MAX_SAMPLE_BYTES
     if too_large or min(shape, default=1) < 1 or dtype.kind not in "fiub":
-        raise _unfit(path, spec)
+        raise _unsupported(path, spec)
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
     return np.zeros(shape, dtype)
 
 
-def _unfit(path: Path, spec: TensorSpec) -> BundleError:
-    return BundleError(f"{path}: no random input can be made for {spec.name!r}, {spec.dtype} of "
-                       f"shape {spec.shape}; expected numbers, at most {_MAX_SAMPLE_BYTES} bytes a "
-                       "sample")
+def _unsupported(path: Path, spec: TensorSpec) -> BundleError:
+    return BundleError(f"{path}: cannot generate a random input for {spec.name!r}, {spec.dtype} of "
+                       f"shape {spec.shape}; expected numbers, at most {_MAX_SAMPLE_BYTES} bytes "
+                       "per sample")

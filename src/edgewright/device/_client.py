@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgewright.device._wire import (
     DEFAULT_PORT,
-    Answer,
+    BenchResponse,
     Failure,
     Health,
     busy,
@@ -32,29 +32,29 @@ _CONNECT_S: Final = 10.0
 
 def bench_remotely(url: str, paths: Sequence[Path], *, rounds: int, seed: int,
                    token: str | None = None, timeout_s: float = 600.0) -> list[Latency]:
-    """Latency of bundles on the device where an agent runs, taken there as `bench_here` does.
+    """Latency of bundles on a device that runs an agent, measured there by `bench_here`.
 
-    Over ``http`` token and bundles travel in the clear; across a network that others share, put
-    the agent behind TLS or an SSH tunnel.
+    Over ``http``, token and bundles are not encrypted; on a shared network, put the agent behind
+    TLS or an SSH tunnel.
 
     Args:
         url: The agent's address, as in ``http://pi.local:8765``.
         paths: The bundles to send.
-        rounds: Runs of each bundle that count, at most 10000.
-        seed: Of the random inputs, at least 0.
-        token: What the agent was started with; else the environment's
+        rounds: Timed runs of each bundle, at most 10000.
+        seed: Seed of the random inputs, at least 0.
+        token: The agent's token; by default the environment variable
             ``EDGEWRIGHT_DEVICE_TOKEN``.
         timeout_s: How long to wait for the measurement, in seconds.
 
     Returns:
-        One latency a bundle, in the order given.
+        One latency per bundle, in the given order.
 
     Raises:
         EdgewrightError: The agent is busy.
-        InputError: The agent cannot be reached, does not answer in time or not as an agent does,
-            or the bundles are larger than it takes.
+        InputError: The agent cannot be reached or does not answer in time, the server is not an
+            agent, or the bundles are too large for it.
         BundleError: A bundle cannot be read here, is damaged, or cannot run there.
-        UsageError: The address, the token, ``rounds`` or ``seed`` is off.
+        UsageError: The address, the token, ``rounds`` or ``seed`` is invalid.
         MissingExtraError: The extra ``device`` is not installed.
 
     Example:
@@ -64,23 +64,24 @@ def bench_remotely(url: str, paths: Sequence[Path], *, rounds: int, seed: int,
         edgewright.errors.UsageError: 'ftp://pi' is not the address of an agent...
     """
     with ExitStack() as stack:
-        files = [(_sendable(path), stack.enter_context(_open(path))) for path in paths]
+        files = [(_sendable_name(path), stack.enter_context(_open(path))) for path in paths]
         client = stack.enter_context(_client(url, find_token(token)))
-        health = _ask(client, Health, "GET", "/health", timeout_s=_CONNECT_S)
+        health = _request(client, Health, "GET", "/health", timeout_s=_CONNECT_S)
         if health.busy:
             raise busy()
         if sum(os.fstat(file.fileno()).st_size for _, file in files) > health.max_upload_bytes:
             raise too_large(health.max_upload_bytes)
-        answer = _ask(client, Answer, "POST", "/bench", timeout_s=timeout_s,
-                      data={"rounds": str(rounds), "seed": str(seed)},
-                      files=[("bundles", upload) for upload in files])
-        if len(answer.latencies) != len(paths):
-            raise _no_agent(client, f"{len(answer.latencies)} latencies for {len(paths)} bundles")
-        return list(answer.latencies)
+        response = _request(client, BenchResponse, "POST", "/bench", timeout_s=timeout_s,
+                            data={"rounds": str(rounds), "seed": str(seed)},
+                            files=[("bundles", upload) for upload in files])
+        if len(response.latencies) != len(paths):
+            raise _not_an_agent(
+                client, f"{len(response.latencies)} latencies for {len(paths)} bundles")
+        return list(response.latencies)
 
 
-def _sendable(path: Path) -> str:
-    """The path as the agent shall name it; a name that is no text cannot be sent as it is."""
+def _sendable_name(path: Path) -> str:
+    """The path for the agent's messages; bytes that are not valid UTF-8 are replaced."""
     return str(path).encode("utf-8", "replace").decode()
 
 
@@ -100,15 +101,15 @@ def _client(url: str, token: str | None) -> httpx.Client:
     try:
         address = httpx.URL(url if "://" in url else f"http://{url}")
     except httpx.InvalidURL as error:
-        raise _no_address(url) from error
+        raise _invalid_address(url) from error
     if address.scheme not in ("http", "https") or not address.host:
-        raise _no_address(url)
-    # Not the environment's proxies: a device is reached directly, and the token is for it alone.
+        raise _invalid_address(url)
+    # Ignore the environment's proxies: they must not see the token.
     return httpx.Client(base_url=address, headers=headers, trust_env=False)
 
 
-def _ask(client: httpx.Client, expected: type[_Reply], method: str, path: str, *,
-         timeout_s: float, **content: Any) -> _Reply:
+def _request(client: httpx.Client, expected: type[_Reply], method: str, path: str, *,
+             timeout_s: float, **content: Any) -> _Reply:
     import httpx  # noqa: PLC0415
 
     where = _address(client)
@@ -117,31 +118,31 @@ def _ask(client: httpx.Client, expected: type[_Reply], method: str, path: str, *
                                                                       connect=_CONNECT_S),
                                   **content)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise InputError(f"no agent can be reached at {where} ({error}); run edgewright device "
+        raise InputError(f"cannot reach an agent at {where} ({error}); run edgewright device "
                          f"serve there, and give its address as http://HOST:{DEFAULT_PORT}"
                          ) from error
     except httpx.TimeoutException as error:
-        raise InputError(f"the agent at {where} gave no answer within {timeout_s:g} s; ask for "
-                         "fewer rounds, or look at the device") from error
+        raise InputError(f"the agent at {where} did not answer within {timeout_s:g} s; use fewer "
+                         "rounds, or check the device") from error
     except httpx.TransportError as error:
-        raise InputError(f"the connection to the agent at {where} broke ({error}); look at the "
+        raise InputError(f"the connection to the agent at {where} broke ({error}); check the "
                          "device, and try again") from error
     try:
         if response.is_success:
             return expected.model_validate_json(response.content)
         failure = Failure.model_validate_json(response.content)
     except ValidationError as error:
-        raise _no_agent(client, f"status {response.status_code}") from error
+        raise _not_an_agent(client, f"status {response.status_code}") from error
     raise failure.as_error()
 
 
-def _no_address(url: str) -> UsageError:
+def _invalid_address(url: str) -> UsageError:
     return UsageError(f"{url!r} is not the address of an agent; expected "
                       f"http://HOST:{DEFAULT_PORT}")
 
 
-def _no_agent(client: httpx.Client, answer: str) -> InputError:
-    return InputError(f"{_address(client)} does not answer as an agent does ({answer}); check the "
+def _not_an_agent(client: httpx.Client, answer: str) -> InputError:
+    return InputError(f"the server at {_address(client)} is not an agent ({answer}); check the "
                       "address, and the output of edgewright device serve there")
 
 

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 def create_app(token: str | None, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> FastAPI:
     """The agent as an ASGI application.
 
-    ``GET /health`` says who it is; ``POST /bench`` takes a form with up to 8 bundles (files in the
-    field ``bundles``), ``rounds`` and ``seed``, and answers with their latencies. One measurement
-    at a time; a second is refused with 409. An error is JSON: its class and its message.
+    ``GET /health`` returns the agent's state; ``POST /bench`` takes a form with up to 8 bundles
+    (files in the field ``bundles``), ``rounds`` and ``seed``, and returns their latencies. It
+    measures one request at a time and rejects a second one with status 409. Errors are JSON with
+    class and message.
 
     Args:
-        token: What a request must carry, as ``Authorization: Bearer TOKEN``; None lets everyone in.
-        max_upload_bytes: Larger requests are refused while they are read.
+        token: Token required of every request, as ``Authorization: Bearer TOKEN``; None allows
+            everyone.
+        max_upload_bytes: Larger requests are rejected while they are read.
 
     Raises:
         MissingExtraError: The extra ``device`` is not installed.
@@ -45,13 +47,15 @@ def serve(*, host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | Non
     """Run the agent until it is interrupted.
 
     Args:
-        host: Address to listen on. Only a loopback address may go without a token.
-        port: Port to listen on; 0 for one that is free.
-        token: What clients must send; else the environment's ``EDGEWRIGHT_DEVICE_TOKEN``.
-        announce: Given one line with the agent's address once it listens.
+        host: Address to listen on. Only a loopback address works without a token.
+        port: Port to listen on; 0 picks a free one.
+        token: Token that clients must send; by default the environment variable
+            ``EDGEWRIGHT_DEVICE_TOKEN``.
+        announce: Called with one line with the agent's address once it listens.
 
     Raises:
-        UsageError: No token for an address others can reach, or the address cannot be had.
+        UsageError: There is no token for an address that others can reach, or the agent cannot
+            listen on the address.
         MissingExtraError: The extra ``device`` is not installed.
 
     Example:
@@ -64,7 +68,7 @@ def serve(*, host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | Non
     if token is None and not _is_loopback(host):
         raise UsageError(f"others can reach {host or 'every address'}, so the agent needs a token; "
                          f"set {TOKEN_VARIABLE} here and where edgewright bench --device runs, or "
-                         "keep to --host 127.0.0.1")
+                         "use --host 127.0.0.1")
     app = create_app(token)
     try:
         import uvicorn  # noqa: PLC0415
@@ -73,7 +77,7 @@ def serve(*, host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | Non
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
     with _listen(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
-        with suppress(KeyboardInterrupt):   # how an agent is meant to end
+        with suppress(KeyboardInterrupt):   # the normal way to stop an agent
             announce(f"listening on http://{shown}:{listening.getsockname()[1]}")
             server.run(sockets=[listening])
 

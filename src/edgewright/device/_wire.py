@@ -1,4 +1,4 @@
-"""What agent and client say to each other."""
+"""The messages between agent and client."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MAX_ROUNDS: Final = 10_000
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True)   # fields that a newer peer adds are no error
+    model_config = ConfigDict(frozen=True)   # unknown fields of a newer peer are ignored
 
 
 class Health(_Message):
-    """Who the agent is, and whether it is free.
+    """The agent's identity and whether it is busy.
 
     Attributes:
         machine: Processor or board, and core count.
         runtime: Name and version of the engine.
         edgewright: Version of the agent's package.
-        busy: A measurement is under way.
-        max_upload_bytes: Largest request the agent reads.
+        busy: A measurement is running.
+        max_upload_bytes: Largest request the agent accepts.
     """
 
     machine: str
@@ -41,14 +41,14 @@ class Health(_Message):
     max_upload_bytes: int
 
 
-class Answer(_Message):
+class BenchResponse(_Message):
     """The latencies, in the order of the bundles sent."""
 
     latencies: tuple[Latency, ...]
 
 
 class Failure(_Message):
-    """An error on its way to the client.
+    """An error as it is sent to the client.
 
     Example:
         >>> failure = Failure.of(errors.BundleError("m.edge was altered"))
@@ -63,23 +63,23 @@ class Failure(_Message):
 
     @classmethod
     def of(cls, error: EdgewrightError, message: str | None = None) -> Failure:
-        """The error's class and its message, or another message."""
+        """From an error's class and its message, or another message."""
         return cls(error=type(error).__name__, message=str(error) if message is None else message)
 
     def as_error(self) -> EdgewrightError:
-        """The same error again; of the base class where this version does not know its class."""
+        """The original error; of the base class if this version does not know its class."""
         kind = getattr(errors, self.error, None)
         if not (isinstance(kind, type) and issubclass(kind, EdgewrightError)):
             kind = EdgewrightError
-        # Past the constructor, which may take other things than the message.
+        # Bypass the constructor, which may take other arguments than the message.
         return kind.__new__(kind, self.message)
 
 
 def find_token(given: str | None) -> str | None:
-    """The token given, or the environment's, or None.
+    """The given token, or the environment's, or None.
 
     Raises:
-        UsageError: It holds what a header cannot carry.
+        UsageError: It has characters that are not allowed in a header.
 
     Example:
         >>> find_token(" s3cret ")
@@ -87,18 +87,18 @@ def find_token(given: str | None) -> str | None:
     """
     token = (given or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise UsageError("the token must be of printable ASCII characters without spaces; make one "
-                         "with: python -c 'import secrets; print(secrets.token_urlsafe())'")
+        raise UsageError("the token must be printable ASCII without spaces; create one with: "
+                         "python -c 'import secrets; print(secrets.token_urlsafe())'")
     return token or None
 
 
 def busy() -> EdgewrightError:
-    """The agent measures one thing at a time."""
-    return EdgewrightError("the device is busy with another measurement; two at once would falsify "
-                           "both, so try again when it is done")
+    """The error of an agent that is already measuring."""
+    return EdgewrightError("the device is busy with another measurement; two at once would disturb "
+                           "each other, so try again when it is done")
 
 
 def too_large(limit_bytes: int) -> InputError:
-    """The bundles are more than the agent reads."""
-    return InputError(f"the bundles are larger than the {format_size(limit_bytes)} the agent takes "
-                      "at once; bench them on the device itself, with edgewright bench")
+    """The error of bundles that are too large for the agent."""
+    return InputError(f"the bundles are larger than the {format_size(limit_bytes)} that the agent "
+                      "accepts at once; run edgewright bench on the device itself")

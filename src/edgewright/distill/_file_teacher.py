@@ -75,7 +75,7 @@ class FileTeacher(Teacher):
 
         Raises:
             BundleError: The file does not take these inputs.
-            DataError: The bundle's manifest says it takes others.
+            DataError: The bundle takes other inputs.
             ModelError: There are several outputs, or they are not floating point.
         """
         output, *others = self._run(tuple(_array(tensor) for tensor in batch.inputs))

@@ -14,7 +14,7 @@ from edgewright.channels import (
     remove_branch,
     remove_channels,
 )
-from edgewright.core import kept_words
+from edgewright.core import format_skip_reasons
 from edgewright.distill._initialize import initialize
 from edgewright.errors import UsageError
 from edgewright.graph import shape_of, stored_tensors
@@ -77,7 +77,7 @@ def _thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program
     groups = find_groups(program, ignore)
     if not groups.groups:
         raise UsageError(f"width={width:g}: no channel of this program can be removed: "
-                         f"{kept_words(groups.kept)}")
+                         f"{format_skip_reasons(groups.kept)}")
     return remove_channels(program, groups, select_uniform(groups, 1 - width, LegalWidths()))
 
 

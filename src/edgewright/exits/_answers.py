@@ -9,13 +9,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import CurvePoint, ExitRule, Policy
+from edgewright.core import CurvePoint, ExitPolicy, ExitRule
 from edgewright.runtime import Streaks, exit_scores
 
 Logits = Sequence[NDArray[Any]]
 Targets = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 Exits = NDArray[np.int64]
+Thresholds = Sequence[float | None] | Floats
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,29 @@ class Answers:
         """Those of some of the samples."""
         return type(self)(self.scores[:, rows], self.correct[:, rows])
 
-    def left_at(self, thresholds: Sequence[float] | Floats) -> Exits:
-        """The exit each sample leaves at, (N,)."""
+    def left_at(self, thresholds: Thresholds) -> Exits:
+        """The exit each sample leaves at, (N,); None or infinity is an exit never taken."""
         left_at = np.full(self.correct.shape[1], len(self.scores))
         for index in reversed(range(len(self.scores))):
-            left_at[self.scores[index] >= thresholds[index]] = index
+            threshold = thresholds[index]
+            if threshold is not None:
+                left_at[self.scores[index] >= threshold] = index
         return left_at
 
-    def hits(self, thresholds: Sequence[float] | Floats) -> NDArray[np.bool_]:
+    def hits(self, thresholds: Thresholds) -> NDArray[np.bool_]:
         """Whether each sample's answer is right where it leaves, (N,)."""
         left_at = self.left_at(thresholds)
         found: NDArray[np.bool_] = self.correct[left_at, np.arange(len(left_at))]
         return found
 
-    def losses(self, thresholds: Sequence[float] | Floats) -> Exits:
+    def losses(self, thresholds: Thresholds) -> Exits:
         """What leaving costs each sample: 1 a right answer lost, -1 one gained, or 0, (N,)."""
         found: Exits = self.correct[-1].astype(np.int64) - self.hits(thresholds)
         return found
 
 
 def answers_of(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
-               policy: Policy) -> Answers:
+               policy: ExitPolicy) -> Answers:
     """What every exit made of every sample, and how sure it was by its rule.
 
     Args:
@@ -84,7 +87,7 @@ def answers_of(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
     return Answers(scores, np.stack([values.argmax(axis=1) == targets for values in logits]))
 
 
-def exit_curve(answers: Answers, steps: Iterable[Sequence[float]],
+def exit_curve(answers: Answers, steps: Iterable[Sequence[float | None]],
                segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
     """What leaving early costs and is worth with each of these thresholds.
 

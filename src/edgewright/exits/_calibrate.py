@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import (
-    NEVER,
+    ExitPolicy,
     ExitProfile,
     ExitRule,
     Guarantee,
     OperatingPoint,
-    Policy,
     format_count,
 )
 from edgewright.errors import DataError, UsageError
@@ -25,7 +24,7 @@ from edgewright.exits._config import DEFAULT_POINT, EarlyExits
 from edgewright.exits._gate import fit_gate
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
-from edgewright.exits._thresholds import cheapest_within, threshold_path
+from edgewright.exits._thresholds import cheapest_within, threshold_path, to_rule_thresholds
 from edgewright.runtime import confidence, gate_inputs
 
 _FEWEST_SAMPLES: Final = 50
@@ -57,7 +56,7 @@ class Calibration:
     full_accuracy: float
     mean_macs: float
     samples_needed: int | None
-    steps: tuple[tuple[float, ...], ...]
+    steps: tuple[tuple[float | None, ...], ...]
     words: str
 
 
@@ -116,7 +115,7 @@ class _Fitted:
     reached_macs: Floats
     errors: tuple[tuple[float, ...], tuple[float, ...]]
     deciles: tuple[float, ...]
-    steps: tuple[tuple[float, ...], ...]
+    steps: tuple[tuple[float | None, ...], ...]
 
 
 def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: EarlyExits,
@@ -145,7 +144,7 @@ def _parts(count: int, config: EarlyExits, seed: int) -> tuple[Rows, Rows]:
     return drawn[:fitted], drawn[fitted:]
 
 
-def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, ...]:
+def _rules(logits: Logits, targets: Targets, policy: ExitPolicy) -> tuple[ExitRule, ...]:
     """Temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
@@ -155,7 +154,7 @@ def _rules(logits: Logits, targets: Targets, policy: Policy) -> tuple[ExitRule, 
         if policy == "gate":
             right = values.argmax(axis=1) == targets
             gate = fit_gate(gate_inputs(values, temperature), right | ~last_right)
-        rules.append(ExitRule(threshold=NEVER, temperature=temperature, gate=gate))
+        rules.append(ExitRule(threshold=None, temperature=temperature, gate=gate))
     return tuple(rules)
 
 
@@ -166,12 +165,13 @@ def _deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[float, ...]:
     return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
 
 
-def _spread(answers: Answers, path: Floats, reached_macs: Floats) -> tuple[tuple[float, ...], ...]:
+def _spread(answers: Answers, path: Floats,
+            reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
     """Some steps of a path, about as far from each other in mean cost."""
     costs = np.array([reached_macs[answers.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
-    return tuple(tuple(thresholds) for thresholds in path[chosen].tolist())
+    return tuple(map(to_rule_thresholds, path[chosen]))
 
 
 def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
@@ -182,8 +182,8 @@ def _calibration(fitted: _Fitted, name: str, drop: float, config: EarlyExits,
     shares = np.bincount(left_at, minlength=len(answers.correct)) / len(left_at)
     point = OperatingPoint(
         name=name, path=tuple(range(len(answers.correct))), policy=config.policy,
-        rules=tuple(rule.replace(threshold=float(threshold))
-                    for rule, threshold in zip(fitted.rules, thresholds, strict=True)),
+        rules=tuple(rule.replace(threshold=threshold) for rule, threshold
+                    in zip(fitted.rules, to_rule_thresholds(thresholds), strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
                                deciles=fitted.deciles, errors_before=fitted.errors[0],
                                errors_after=fitted.errors[1]),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
-from edgewright.core import Policy, Settings
+from edgewright.core import ExitPolicy, Settings
 from edgewright.errors import UsageError
 from edgewright.exits._heads import HeadKind
 from edgewright.training import Training
@@ -74,7 +74,7 @@ class EarlyExits(Settings):
     shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     overhead: float = Field(default=0.05, ge=0, allow_inf_nan=False)
     max_drop: float = Field(default=0.005, ge=0, lt=1)
-    policy: Policy = "confidence"
+    policy: ExitPolicy = "confidence"
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
     points: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
     backbone: Literal["train", "freeze"] = "train"

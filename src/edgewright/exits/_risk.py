@@ -51,7 +51,7 @@ def certify(answers: Answers, path: Floats, epsilon: float, delta: float) -> Cer
 
     Example:
         >>> answers = Answers(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
-        >>> path = np.array([[1000.0], [0.5]])
+        >>> path = np.array([[np.inf], [0.5]])
         >>> certify(answers, path, 0.005, 0.1).step
         1
         >>> certify(answers.of(np.arange(100)), path, 0.005, 0.1)

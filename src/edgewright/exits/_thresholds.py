@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from edgewright.core import NEVER
 from edgewright.exits._answers import Answers, Exits, Floats
 
 _CANDIDATES: Final = 64
@@ -31,18 +31,18 @@ def threshold_path(answers: Answers, segment_macs: Sequence[int], *,
             2, since a single exit always agrees with itself.
 
     Returns:
-        (steps, early exits), the strictest first: all `NEVER`.
+        (steps, early exits), the strictest first: all infinity, so that no exit is taken.
 
     Example:
         >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
         >>> path = threshold_path(answers, [10, 90])
         >>> path[0].tolist(), path[-1].round(6).tolist(), len(path)
-        ([1000.0], [0.2], 65)
+        ([inf], [0.2], 65)
     """
     grids = [_grid(scores, streaks) for scores in answers.scores]
     at = [0] * len(grids)
     left_at = np.full(answers.correct.shape[1], len(grids))
-    path = [[NEVER] * len(grids)]
+    path = [[math.inf] * len(grids)]
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
     while movable := [index for index, grid in enumerate(grids) if at[index] + 1 < len(grid)]:
         moves = [_move(answers, left_at, index, grids[index][at[index] + 1], reached_macs)
@@ -69,7 +69,7 @@ def cheapest_within(answers: Answers, path: Floats, max_drop: float) -> Floats:
 
     Example:
         >>> answers = Answers(np.array([[0.9, 0.2]]), np.array([[True, False], [True, True]]))
-        >>> cheapest_within(answers, np.array([[1000.0], [0.9], [0.2]]), 0.0).tolist()
+        >>> cheapest_within(answers, np.array([[np.inf], [0.9], [0.2]]), 0.0).tolist()
         [0.9]
     """
     step = len(path) - 1
@@ -77,6 +77,16 @@ def cheapest_within(answers: Answers, path: Floats, max_drop: float) -> Floats:
         step -= 1
     thresholds: Floats = path[step]
     return thresholds
+
+
+def to_rule_thresholds(thresholds: Floats) -> tuple[float | None, ...]:
+    """Thresholds as exit rules have them: None, not infinity, for an exit that is never taken.
+
+    Example:
+        >>> to_rule_thresholds(np.array([np.inf, 0.9]))
+        (None, 0.9)
+    """
+    return tuple(None if threshold == math.inf else threshold for threshold in thresholds.tolist())
 
 
 @dataclass(frozen=True)
@@ -104,4 +114,4 @@ def _grid(scores: Floats, streaks: bool) -> Floats:
         seen = np.unique(scores[scores >= _SHORTEST_STREAK])
     else:
         seen = np.unique(np.quantile(scores, np.arange(_CANDIDATES) / _CANDIDATES))
-    return np.concatenate([[NEVER], seen[::-1]])
+    return np.concatenate([[math.inf], seen[::-1]])

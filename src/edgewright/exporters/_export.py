@@ -19,7 +19,7 @@ ExportTarget = Literal["onnx", "executorch", "litert"]
 
 
 def export(program: Program, target: ExportTarget, path: str | Path, *,
-           task: Task | None = None, thresholds: Sequence[float] | None = None,
+           task: Task | None = None, thresholds: Sequence[float | None] | None = None,
            temperatures: Sequence[float] | None = None) -> Path:
     """Write a program as one file for a runtime, and hold its outputs there against the program's.
 
@@ -93,7 +93,7 @@ def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
 
 
 def _translate_conditional(program: Program, target: ExportTarget,
-                           thresholds: Sequence[float] | None,
+                           thresholds: Sequence[float | None] | None,
                            temperatures: Sequence[float] | None) -> tuple[bytes, Engine]:
     if target != "onnx":
         raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' has files "

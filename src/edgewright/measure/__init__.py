@@ -1,4 +1,4 @@
-"""Latency, memory and energy of anything callable."""
+"""Latency, memory and modelled energy of any callable."""
 
 from edgewright.measure._energy import ENERGY_MODEL, energy_mj
 from edgewright.measure._latency import Latency, compare_latency, measure_latency, pinned

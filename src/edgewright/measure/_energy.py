@@ -1,4 +1,4 @@
-"""Energy from counts. It is modelled, never measured, and must be labelled so."""
+"""Energy modelled from operation counts; never measured, and labelled as modelled."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def energy_mj(macs: Mapping[int, int], bytes_moved: int) -> float:
     From M. Horowitz, "Computing's energy problem", ISSCC 2014, figure 1.1.9, at 45 nm and 0.9 V: a
     float32 multiply takes 3.7 pJ and an add 0.9 pJ, an 8-bit integer multiply 0.2 pJ and
     the 32-bit integer add it accumulates with 0.1 pJ, and reading 64 bits from a 32 KB SRAM 20 pJ.
-    Instructions, DRAM and leakage are left out, so it compares models and does not predict a
-    battery's life.
+    Instructions, DRAM and leakage are not included, so the model is for comparing networks, not for
+    predicting battery life.
 
     Args:
-        macs: Multiply-accumulates by the bits of their operands: 32 (float) or 8 (integer).
+        macs: Multiply-accumulates per operand width in bits: 32 (float) or 8 (integer).
         bytes_moved: Weights and activations read and written, in bytes.
 
     Raises:
-        UsageError: Bits the model has no figure for, or a negative count.
+        UsageError: The model has no figure for a width, or a count is negative.
 
     Example:
         >>> round(energy_mj({8: 1_000_000}, 200_000), 6), round(energy_mj({32: 1_000_000}, 0), 6)

@@ -1,4 +1,4 @@
-"""Latency, taken so that candidates can be compared on a machine whose speed drifts."""
+"""Latency measurements that stay comparable on a machine whose speed drifts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edgewright.errors import UsageError
 
 @dataclass(frozen=True)
 class Latency:
-    """What the runs of one callable took, in milliseconds.
+    """Latency of one callable over several runs, in milliseconds.
 
     Attributes:
-        median_ms: The middle run.
-        mean_ms: Over all runs.
+        median_ms: Median.
+        mean_ms: Mean.
         low_ms: 10th percentile.
         high_ms: 90th percentile.
-        runs: How many runs were timed.
+        runs: Number of runs.
 
     Example:
         >>> Latency.of([1_000_000, 2_000_000, 6_000_000]).mean_ms
@@ -39,7 +39,7 @@ class Latency:
 
     @classmethod
     def of(cls, times_ns: list[int]) -> Latency:
-        """Summarise the times, in nanoseconds, of at least one run."""
+        """Summarize the times, in nanoseconds, of at least one run."""
         times_ms = np.asarray(times_ns, dtype=np.float64) / 1e6
         low, median, high = np.percentile(times_ms, (10, 50, 90)).tolist()
         return cls(median_ms=median, mean_ms=float(times_ms.mean()), low_ms=low, high_ms=high,
@@ -48,7 +48,7 @@ class Latency:
 
 def measure_latency(fn: Callable[[int], object], *, runs: int = 100,
                     warmup: int = 10) -> Latency:
-    """Time ``fn(index)``, with index from 0, after ``warmup`` runs that do not count.
+    """Time ``fn(index)``, with index counting from 0, after ``warmup`` untimed runs.
 
     Raises:
         UsageError: ``runs`` is below 1 or ``warmup`` below 0.
@@ -62,13 +62,14 @@ def measure_latency(fn: Callable[[int], object], *, runs: int = 100,
 
 def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds: int = 100,
                     warmup: int = 10) -> dict[str, Latency]:
-    """Time several callables in turn, so that a drift of the machine's speed meets all alike.
+    """Time several callables interleaved, so that speed drift affects all of them equally.
 
-    In each round every candidate runs once, given the round's index (to pick a sample by, say);
-    who goes first rotates. Garbage collection is off meanwhile. Quote ratios between candidates.
+    In each round every candidate runs once, called with the round's index (for example to pick a
+    sample), and the order rotates. Garbage collection is off during the measurement. Report the
+    ratios between candidates rather than the absolute times.
 
     Raises:
-        UsageError: No candidates, ``rounds`` below 1, or ``warmup`` below 0.
+        UsageError: There are no candidates, ``rounds`` is below 1, or ``warmup`` is below 0.
 
     Example:
         >>> found = compare_latency({"a": abs, "b": float}, rounds=4, warmup=1)
@@ -76,8 +77,9 @@ def compare_latency(candidates: Mapping[str, Callable[[int], object]], *, rounds
         (['a', 'b'], 4)
     """
     if not candidates or rounds < 1 or warmup < 0:
-        raise UsageError(f"nothing to time: {len(candidates)} candidates, {rounds} rounds after "
-                         f"{warmup} to warm up; give at least one candidate and one round")
+        raise UsageError(f"cannot time {len(candidates)} candidates in {rounds} rounds after "
+                         f"{warmup} warm-up rounds; give at least one candidate and one round, "
+                         "and no negative numbers")
     names = list(candidates)
     times_ns: dict[str, list[int]] = {name: [] for name in names}
     with _no_garbage_collection():
@@ -111,9 +113,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def pinned() -> Iterator[int | None]:
-    """Keep the calling thread, and those it starts meanwhile, on one core.
+    """Pin the calling thread, and threads it starts meanwhile, to one core.
 
-    Yields the core's number, or None where the platform cannot pin; restores what was before.
+    Yields the core's number, or None if the platform does not support it; restores the previous
+    affinity.
 
     Example:
         >>> with pinned() as core:

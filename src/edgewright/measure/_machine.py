@@ -1,4 +1,4 @@
-"""The machine that figures are taken on, and the memory this process took of it."""
+"""Name of the machine, and peak memory of this process."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def _processor() -> str:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory this process has had resident so far, in bytes.
+    """Peak resident memory of this process so far, in bytes.
 
     Raises:
-        EdgewrightError: The platform does not say.
+        EdgewrightError: The platform does not report it.
 
     Example:
         >>> peak_rss_bytes() > 1_000_000
         True
     """
-    # Not getrusage where it can be helped: on Linux a child starts with its parent's peak.
+    # Not getrusage on Linux: there a child process starts with its parent's peak.
     status = re.search(r"^VmHWM:\s*(\d+) kB$", _read(_STATUS), re.M)
     if status:
         return int(status[1]) * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgewright.channels import find_branches, find_groups
-from edgewright.core import Budget, Figures, Measurement, kept_words
+from edgewright.core import Budget, Figures, Measurement, format_skip_reasons
 from edgewright.exits import fitting_exits
 from edgewright.pipeline._admit import admit_scheme
 from edgewright.pipeline._bundling import modelled_energy_mj
@@ -71,7 +71,7 @@ def _pruning(recipe: Recipe, program: Program, budget: Budget) -> tuple[ChannelP
     if ratio < _WORTHWHILE:
         left_out = "pruning" if recipe.blocks is not None else "pruning and recovery"
         return None, (f"{left_out} left out: {plan.most:.1%} of the macs could go; kept whole: "
-                      f"{kept_words(groups.kept)}")
+                      f"{format_skip_reasons(groups.kept)}")
     changed = pruning.replace(ratio=ratio, target="macs")
     if ratio < pruning.ratio:
         return changed, f"pruning lowered to {ratio:.0%} of the macs: no more can go"

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from edgewright.bundle import Bundle, write_bundle
+from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import (
-    NEVER,
     Budget,
     ExitRule,
     Figures,
     Manifest,
     Measurement,
+    ModelSpec,
     OperatingPoint,
+    RunReport,
     write_atomically,
 )
 from edgewright.exits import DEFAULT_POINT, EarlyExits
@@ -35,7 +36,7 @@ from edgewright.pipeline._slow_layers import slow_layers
 from edgewright.pipeline._stages import Staged
 from edgewright.program import Program
 from edgewright.report import render_html
-from edgewright.runtime import Session, load
+from edgewright.runtime import Session
 from edgewright.task import Task
 
 UNUSED_EXITS: Final = ("exits taken off again: no validation sample would leave by one within the "
@@ -59,25 +60,26 @@ class Assembly:
         """A bundle in memory, with no figures yet; nobody leaves it early."""
         segments, files = to_segments(program)
         point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
-                               rules=(ExitRule(threshold=NEVER),) * (len(segments) - 1))
+                               rules=(ExitRule(threshold=None),) * (len(segments) - 1))
         costs = program.costs()
-        manifest = Manifest(
-            model=self.model, data=self.task.name, recipe=self.recipe.model_dump(mode="json"),
-            seed=self.seed, budget=self.budget, versions=package_versions(), machine=machine(),
-            inputs=input_specs(program), outputs=output_specs(program),
+        model = ModelSpec(
+            name=self.model, inputs=input_specs(program), outputs=output_specs(program),
             classes=self.task.classes, preprocessing=self.task.preprocessing, segments=segments,
-            points=(point,) if point.rules else (), original=Figures(),
+            points=(point,) if point.rules else ())
+        report = RunReport(
+            data=self.task.name, recipe=self.recipe.model_dump(mode="json"), seed=self.seed,
+            budget=self.budget, versions=package_versions(), machine=machine(), original=Figures(),
             compressed=Figures.of(_parameters(costs.parameters)), simulated=Figures(),
             uncounted=tuple(f"{name} x {count}" for name, count in costs.uncounted.items()))
-        return Bundle(Path("draft.edge"), manifest, files)
+        return Bundle(Path("draft.edge"), Manifest(model=model, report=report), files)
 
     def baseline(self, program: Program, path: Path) -> Manifest:
         """Export and measure the original, the denominator of every ratio."""
         draft = self.draft(program)
         figures, _ = judge(Session(draft), self.task.test)
-        manifest = draft.manifest.replace(
+        manifest = draft.manifest.with_report(
             recipe={}, budget=Budget(),
-            compressed=draft.manifest.compressed.with_(*figures.measurements))
+            compressed=draft.manifest.report.compressed.with_(*figures.measurements))
         return write_bundle(path, manifest, draft.segments)
 
     def finish(self, original: Program, staged: Staged, directory: RunDirectory,
@@ -93,16 +95,18 @@ class Assembly:
         narrator.begin("verify", f"on {session.runtime}")
         simulation = compare_with_program(staged.program, session, self.task.test)
         figures, manifest = judged(session, draft, self.task)
-        manifest = manifest.replace(
-            compressed=draft.manifest.compressed.with_(*figures.measurements),
+        manifest = manifest.with_report(
+            compressed=draft.manifest.report.compressed.with_(*figures.measurements),
             simulated=Figures.of(simulation.accuracy),
             parity=simulation.parity,
             stages=staged.records,
             layers=layer_records(original.costs(), staged.program.costs()))
-        sessions = {"original": load(directory.baseline), "compressed": session}
+        baseline = read_bundle(directory.baseline)
+        sessions = {"original": Session(baseline), "compressed": session}
         if staged.unquantized is not None and staged.unquantized is not original:
             sessions["unquantized"] = Session(with_points(
-                self.draft(staged.unquantized), manifest.points))
+                self.draft(staged.unquantized), manifest.model.points))
+        manifest = manifest.with_report(original=baseline.manifest.report.compressed)
         timed = self._timed(manifest, sessions, staged)
         written = write_bundle(directory.bundle, timed, draft.segments, finish=_with_breaches)
         self.write_beside(written, directory)
@@ -112,10 +116,10 @@ class Assembly:
     def _exported(self, staged: Staged, narrator: Narrator) -> tuple[Staged, Bundle]:
         """The bundle with its operating points; exits that no sample leaves by are taken off."""
         draft = self.draft(staged.program)
-        if self.exits is None or not draft.manifest.points:
+        if self.exits is None or not draft.manifest.model.points:
             return staged, draft
         draft = calibrated(draft, self.task, self.exits, self.seed, narrator)
-        if any_leaves_early(draft.manifest.points):
+        if any_leaves_early(draft.manifest.model.points):
             return staged, draft
         narrator.note(UNUSED_EXITS)
         staged = staged.without_exits(UNUSED_EXITS)
@@ -134,24 +138,25 @@ class Assembly:
     def _timed(self, manifest: Manifest, sessions: dict[str, Session], staged: Staged) -> Manifest:
         """The manifest with the latencies of all files, and what costs those that are slow."""
         latencies = time_sessions(sessions, self.task.test)
-        timed = {
-            "original": sessions["original"].manifest.compressed.with_(*latencies["original"]),
-            "compressed": manifest.compressed.with_(*latencies["compressed"]),
-            "points": tuple(point.replace(figures=point.figures.with_(
-                *latencies["compressed"])) if index == 0 else point
-                for index, point in enumerate(manifest.points))}
+        points = tuple(point.replace(figures=point.figures.with_(*latencies["compressed"]))
+                       if index == 0 else point
+                       for index, point in enumerate(manifest.model.points))
+        manifest = manifest.with_model(points=points).with_report(
+            original=manifest.report.original.with_(*latencies["original"]),
+            compressed=manifest.report.compressed.with_(*latencies["compressed"]))
         if staged.unquantized is None:
-            return manifest.replace(**timed)
+            return manifest
         unquantized = latencies.get("unquantized", latencies["original"])
-        return manifest.replace(
-            **timed, unquantized=Figures.of(*unquantized),
+        return manifest.with_report(
+            unquantized=Figures.of(*unquantized),
             slow_layers=slow_layers(staged.unquantized, staged.program, latencies))
 
 
 def _with_breaches(manifest: Manifest) -> Manifest:
     """The manifest with every limit that its figures break."""
-    breaches = manifest.budget.breaches(manifest.compressed, manifest.original)
-    return manifest.replace(breaches=breaches)
+    report = manifest.report
+    return manifest.with_report(
+        breaches=report.budget.breaches(report.compressed, report.original))
 
 
 def _parameters(count: int) -> Measurement:

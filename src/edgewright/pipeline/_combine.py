@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Final, final
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
-from edgewright.core import NEVER, ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
+from edgewright.core import ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
 from edgewright.errors import UsageError
 from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.pipeline._judge import time_sessions
@@ -51,23 +51,23 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     first, second = read_bundle(small), read_bundle(large)
     _check({"small": first, "large": second})
     pool = _Pool()
-    path = (*_path(first.manifest.point, pool.add(first)),
-            *_path(second.manifest.point, pool.add(second, behind=True)))
+    path = (*_path(first.manifest.model.default_point, pool.add(first)),
+            *_path(second.manifest.model.default_point, pool.add(second, behind=True)))
     point = OperatingPoint(name=DEFAULT_POINT, path=path,
-                           rules=(ExitRule(threshold=NEVER),) * (len(path) - 1))
-    draft = pool.bundle(second, (point,), {"cascade": [first.manifest.recipe,
-                                                       second.manifest.recipe]})
+                           rules=(ExitRule(threshold=None),) * (len(path) - 1))
+    draft = pool.bundle(second, (point,), {"cascade": [first.manifest.report.recipe,
+                                                       second.manifest.report.recipe]})
     chosen = calibrated(draft, task, config or EarlyExits(), seed, Narrator(quiet=quiet))
     session = Session(chosen)
     figures, manifest = judged(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)
-    default = manifest.points[0]
+    default = manifest.model.default_point
     timed = default.replace(figures=default.figures.with_(*latencies["cascade"]))
-    return write_bundle(out, manifest.replace(
+    manifest = manifest.with_model(points=(timed, *manifest.model.points[1:])).with_report(
         seed=seed, data=task.name,
-        original=second.manifest.compressed.with_(*latencies["large"]),
-        compressed=figures.with_(*_parameters(first, second), *latencies["cascade"]),
-        points=(timed, *manifest.points[1:])), chosen.segments)
+        original=second.manifest.report.compressed.with_(*latencies["large"]),
+        compressed=figures.with_(*_parameters(first, second), *latencies["cascade"]))
+    return write_bundle(out, manifest, chosen.segments)
 
 
 def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
@@ -99,14 +99,15 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
               for point in _renamed(name, bundle, pool.add(bundle))]
     default = next(iter(bundles.values()))
     draft = pool.bundle(default, tuple(points), {"combined": {
-        name: bundle.manifest.recipe for name, bundle in bundles.items()}})
+        name: bundle.manifest.report.recipe for name, bundle in bundles.items()}})
     return write_bundle(out, draft.manifest, draft.segments)
 
 
 def _renamed(name: str, bundle: Bundle, numbers: tuple[int, ...]) -> Iterator[OperatingPoint]:
     """A bundle's points, by the numbers its segments have now."""
-    points = bundle.manifest.points or (
-        bundle.manifest.point.replace(figures=bundle.manifest.compressed),)
+    model = bundle.manifest.model
+    points = model.points or (
+        model.default_point.replace(figures=bundle.manifest.report.compressed),)
     for index, point in enumerate(points):
         yield point.replace(name=name if index == 0 else f"{name}/{point.name}",
                             path=_path(point, numbers))
@@ -118,7 +119,7 @@ def _path(point: OperatingPoint, numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 def _parameters(*bundles: Bundle) -> tuple[Measurement, ...]:
     """Of all of them, where each knows its own."""
-    found = [bundle.manifest.compressed.find("parameters") for bundle in bundles]
+    found = [bundle.manifest.report.compressed.find("parameters") for bundle in bundles]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
         return ()
@@ -135,18 +136,20 @@ class _Pool:
 
     def add(self, bundle: Bundle, *, behind: bool = False) -> tuple[int, ...]:
         """Take a bundle's segments in; ``behind`` another's, its first takes the inputs again."""
-        first = bundle.manifest.point.path[0]
+        model = bundle.manifest.model
+        first = model.default_point.path[0]
         return tuple(
             self._number(segment.replace(reads="inputs")
                          if behind and number == first else segment, bundle.segments[segment.file])
-            for number, segment in enumerate(bundle.manifest.segments))
+            for number, segment in enumerate(model.segments))
 
     def bundle(self, base: Bundle, points: tuple[OperatingPoint, ...],
                recipe: dict[str, object]) -> Bundle:
         """All that was taken in, as one bundle in memory; what it says is the base's."""
-        manifest = base.manifest.replace(
-            segments=tuple(self._segments), points=points, curve=(), recipe=recipe,
-            simulated=Figures(), parity=None, stages=(), layers=(), breaches=())
+        manifest = base.manifest.with_model(
+            segments=tuple(self._segments), points=points).with_report(
+            curve=(), recipe=recipe, simulated=Figures(), parity=None, stages=(), layers=(),
+            breaches=())
         return Bundle(base.path, manifest, dict(self._files))
 
     def _number(self, segment: Segment, content: bytes) -> int:
@@ -163,17 +166,18 @@ def _check(bundles: Mapping[str, Bundle]) -> None:
     (name, first), *others = bundles.items()
     for other, bundle in others:
         for field in _SAME:
-            mine, theirs = (getattr(one.manifest, field) for one in (first, bundle))
+            mine, theirs = (getattr(one.manifest.model, field) for one in (first, bundle))
             if mine != theirs:
                 raise UsageError(f"{name!r} and {other!r} have different {field} ({mine} and "
                                  f"{theirs}) and cannot be in one bundle; compress both for the "
                                  "same task")
         for what in ("inputs", "outputs"):
-            mine, theirs = ([(spec.dtype, spec.shape) for spec in getattr(one.manifest, what)]
+            mine, theirs = ([(spec.dtype, spec.shape) for spec in getattr(one.manifest.model, what)]
                             for one in (first, bundle))
             if mine != theirs:
                 raise UsageError(f"{name!r} and {other!r} have different {what} ({mine} and "
                                  f"{theirs}) and cannot be in one bundle")
-    if len(first.manifest.outputs) != 1:
-        raise UsageError(f"{name!r} has {len(first.manifest.outputs)} outputs; a bundle of several "
-                         "models needs one, of logits")
+    outputs = len(first.manifest.model.outputs)
+    if outputs != 1:
+        raise UsageError(f"{name!r} has {outputs} outputs; a bundle of several models needs one, "
+                         "of logits")

@@ -10,7 +10,7 @@ from typing import final
 from torch import nn
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit, Manifest, format_size
+from edgewright.core import Budget, Limit, Manifest, format_percent, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._adapt import adapt
@@ -34,7 +34,7 @@ class Result:
     Attributes:
         bundle: Path of ``model.edge``.
         report: Path of ``report.html``.
-        manifest: What the bundle says of itself.
+        manifest: The bundle's manifest.
         program: The compressed program the bundle was exported from.
     """
 
@@ -49,8 +49,8 @@ class Result:
         Raises:
             BudgetError: Names every constraint that is broken, its value and its limit.
         """
-        if self.manifest.breaches:
-            broken = "; ".join(map(str, self.manifest.breaches))
+        if self.manifest.report.breaches:
+            broken = "; ".join(map(str, self.manifest.report.breaches))
             raise BudgetError(f"the budget is not met: {broken}. The bundle is at {self.bundle}, "
                               "marked so; allow more, or try a more thorough recipe")
 
@@ -80,8 +80,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
             ``out``/tensorboard) or ``mlflow`` (where its own environment variables say).
 
     Returns:
-        The result, also where the budget is not met: see ``result.manifest.breaches`` and
-        `Result.check`.
+        The result, also where the budget is not met: see
+        ``result.manifest.report.breaches`` and `Result.check`.
 
     Raises:
         UsageError: Arguments that contradict each other or are out of range.
@@ -101,7 +101,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = compress(model, Task((x, y), test=(x, y)), recipe="fast",
         ...                       out=f"{folder}/run", quiet=True)
-        ...     result.manifest.parity.top1_agreement > 0.9
+        ...     result.manifest.report.parity.top1_agreement > 0.9
         True
     """
     budget = _budget(budget, rate)
@@ -128,8 +128,9 @@ def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDire
         with seeded(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
         run.seal(run.baseline)
-        narrator.note(f"accuracy {manifest.compressed['accuracy']:.2%} (test), "
-                      f"{format_size(manifest.compressed['size_bytes'])}")
+        figures = manifest.report.compressed
+        narrator.note(f"accuracy {format_percent(figures['accuracy'], 2)} (test), "
+                      f"{format_size(figures['size_bytes'])}")
     staged = stages.run()
     if run.is_sealed(run.bundle, staged.checksum):
         narrator.note(f"this run is complete already; its bundle is {run.bundle}")
@@ -139,7 +140,7 @@ def _execute(original: Program, assembly: Assembly, stages: Stages, run: RunDire
         with seeded(assembly.seed):
             manifest = assembly.finish(original, staged, run, narrator)
     run.tidy()
-    has_exits = len(manifest.segments) > 1
+    has_exits = len(manifest.model.segments) > 1
     return Result(run.bundle, run.report, manifest,
                   staged.program if has_exits else remove_exits(staged.program))
 

@@ -40,7 +40,7 @@ def calibrate(session: Session, split: Split, config: EarlyExits,
               seed: int) -> tuple[Calibration, ...]:
     """Choose a session's operating points on a split, from what the real file puts out there."""
     logits, targets = every_exit(session, split)
-    macs = [session.manifest.segments[number].macs for number in session.points[0].path]
+    macs = [session.model.segments[number].macs for number in session.points[0].path]
     return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
 
 
@@ -54,7 +54,7 @@ def every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDAr
     return _joined(parts), np.concatenate(targets)
 
 
-def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, ...]],
+def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float | None, ...]],
              session: Session) -> tuple[CurvePoint, ...]:
     """What a point would cost and be worth on a split with each of these thresholds.
 
@@ -62,13 +62,14 @@ def curve_on(split: Split, point: OperatingPoint, steps: Sequence[tuple[float, .
     """
     answers = answers_of(*every_exit(session, split), point.rules, point.policy)
     return exit_curve(answers, steps,
-                      [session.manifest.segments[number].macs for number in point.path])
+                      [session.model.segments[number].macs for number in point.path])
 
 
 def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
     """Accuracy, costs and energy of a session's point on a split, and where its samples leave."""
     found = evaluate(session, numpy_batches(split))
-    path = next(point.path for point in session.points if point.name == session.point)
+    name = session.point or session.points[0].name
+    path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(
         Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
                     runtime=session.runtime, samples=found.samples),
@@ -76,7 +77,7 @@ def judge(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
         Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
-                    value=max(session.manifest.segments[number].ram_bytes for number in path)),
+                    value=max(session.model.segments[number].ram_bytes for number in path)),
     )
     return figures, ExitProfile(split=split.name, samples=found.samples,
                                 shares=tuple(found.exit_shares[number] for number in path))

@@ -23,11 +23,11 @@ def calibrated(draft: Bundle, task: Task, exits: EarlyExits, seed: int,
     found = calibrate(session, task.val, exits, seed)
     for calibration in found:
         narrator.note(calibration.words)
-    points = tuple(calibration.point.replace(path=draft.manifest.point.path)
+    points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
                    for calibration in found)
     curve = curve_on(task.test, points[0], found[0].steps, session)
     chosen = with_points(draft, points)
-    return replace(chosen, manifest=chosen.manifest.replace(curve=curve))
+    return replace(chosen, manifest=chosen.manifest.with_report(curve=curve))
 
 
 def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manifest]:
@@ -38,16 +38,16 @@ def judged(session: Session, draft: Bundle, task: Task) -> tuple[Figures, Manife
     other files of its run.
     """
     figures, tested = judge(session, task.test)
-    if not draft.manifest.points:
+    if not draft.manifest.model.points:
         return figures, draft.manifest
-    default, *others = draft.manifest.points
+    default, *others = draft.manifest.model.points
     points = [default.replace(figures=figures, tested=tested)]
     sessions = {point.name: at_point(draft, point.name) for point in others}
     latencies = time_sessions(sessions, task.test) if sessions else {}
     for point in others:
         found, tested = judge(sessions[point.name], task.test)
         points.append(point.replace(figures=found.with_(*latencies[point.name]), tested=tested))
-    return figures, draft.manifest.replace(points=tuple(points))
+    return figures, draft.manifest.with_model(points=tuple(points))
 
 
 def any_leaves_early(points: tuple[OperatingPoint, ...]) -> bool:
@@ -65,4 +65,4 @@ def at_point(draft: Bundle, name: str) -> Session:
 
 def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
     """A bundle in memory with these ways through it."""
-    return replace(draft, manifest=draft.manifest.replace(points=points))
+    return replace(draft, manifest=draft.manifest.with_model(points=points))

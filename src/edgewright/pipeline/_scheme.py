@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from edgewright.core import kept_words
+from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.exits import head_tensors
 from edgewright.graph import FLOAT_BITS, match_tensors, stored_tensors
@@ -97,7 +97,7 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     share = float_share(after, kept)
     if share.is_real:
         return counted, str(share)
-    return (counted, f"in floating point: {kept_words(kept)}") if kept else (counted,)
+    return (counted, f"in floating point: {format_skip_reasons(kept)}") if kept else (counted,)
 
 
 def _only_stored(program: Program) -> str:

@@ -1,4 +1,4 @@
-"""`verify`: run a bundle again and hold it to what its manifest says."""
+"""`verify`: run a bundle again and compare its metrics with its manifest."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgewright.bundle import read_bundle
 from edgewright.core import FigureName, Figures, Manifest
 from edgewright.errors import BundleError, DataError, ParityError
 from edgewright.pipeline._judge import judge
-from edgewright.runtime import load
+from edgewright.runtime import Session
 from edgewright.task import Task
 
 # Absolute for the accuracy (a tenth of a point, or two samples where that is more: rounding differs
@@ -56,10 +57,11 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
             samples as the manifest's accuracy was taken on.
         ParityError: A figure is not what the manifest says; each is named with its tolerance.
     """
-    session = load(path)
-    manifest = session.manifest
+    bundle = read_bundle(path)
+    session = Session(bundle)
+    manifest = bundle.manifest
     stated = {point.name: point.figures for point in session.points}
-    stated[session.points[0].name] = manifest.compressed
+    stated[session.points[0].name] = manifest.report.compressed
     _check_comparable(path, manifest, stated, task)
     checks: list[Check] = []
     for name, said in stated.items():
@@ -69,8 +71,9 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
         checks.extend(_checks(said, found, len(task.test), shown))
     broken = [str(check) for check in checks if not check.holds]
     if broken:
-        raise ParityError(f"{path} does not hold what it says on the test split of {task.name}: "
-                          f"{'; '.join(broken)}; it was altered, or this is other data")
+        raise ParityError(f"{path}: metrics deviate from the manifest on the test split of "
+                          f"{task.name}: {'; '.join(broken)}; the bundle was altered, or the data "
+                          "differs")
     return tuple(checks)
 
 
@@ -97,8 +100,9 @@ def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Fi
         raise DataError(f"{path} states an accuracy on {max(taken_on)} test samples, and the test "
                         f"split of {task.name} has {len(task.test)}; give the data it was made "
                         "with")
-    if None not in (manifest.classes, task.classes) and manifest.classes != task.classes:
-        raise DataError(f"{path} knows the classes {_listed(manifest.classes)}, and {task.name} "
+    classes = manifest.model.classes
+    if None not in (classes, task.classes) and classes != task.classes:
+        raise DataError(f"{path} knows the classes {_listed(classes)}, and {task.name} "
                         f"has {_listed(task.classes)}; give the data it was made with, the classes "
                         "in the same order")
 

@@ -13,7 +13,7 @@ from edgewright.allocation import (
     require_reachable,
 )
 from edgewright.channels import ChannelGroups, counts_of, find_groups, remove_channels
-from edgewright.core import kept_words
+from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.exporters import prove_export
 from edgewright.program import Program
@@ -118,5 +118,6 @@ def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
         raise UsageError("a quantised program cannot be pruned; prune before quantising")
     groups = find_groups(program, config.ignore)
     if not groups.groups:
-        raise UsageError(f"no channel of this program can be pruned: {kept_words(groups.kept)}")
+        raise UsageError("no channel of this program can be pruned: "
+                         f"{format_skip_reasons(groups.kept)}")
     return groups

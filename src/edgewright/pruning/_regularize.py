@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgewright.allocation import CostModel, allocate_channels
 from edgewright.channels import ChannelGroups, find_groups, remove_channels
-from edgewright.core import Settings, kept_words
+from edgewright.core import Settings, format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning._config import ChannelPruning
@@ -136,7 +136,8 @@ def _groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
                          "quantising")
     groups = find_groups(program, ignore)
     if not groups.groups:
-        raise UsageError(f"no channel of this program can vanish: {kept_words(groups.kept)}")
+        raise UsageError("no channel of this program can vanish: "
+                         f"{format_skip_reasons(groups.kept)}")
     return groups
 
 

@@ -12,7 +12,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from edgewright.core import kept_words
+from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.graph import shape_of
 from edgewright.program import Program, fold_batch_norm
@@ -177,7 +177,7 @@ def _placed(program: Program, config: Quantization) -> Placement:
     placement = place(program, config)
     if not placement.weights:
         raise UsageError("the scheme fits no layer of the program, so there is nothing to "
-                         f"quantise: {kept_words(placement.kept)}")
+                         f"quantise: {format_skip_reasons(placement.kept)}")
     return placement
 
 

@@ -1,4 +1,4 @@
-"""A chart's axis: from values to pixels, with ticks that people can read."""
+"""A chart's axis: maps values to pixels, with round ticks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MANTISSAS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps ``low``..``high`` to pixels ``start``..``end``, linearly or by logarithm.
+    """Maps ``low``..``high`` to pixels ``start``..``end``, on a linear or logarithmic scale.
 
     Example:
         >>> Axis(0.0, 10.0, 100.0, 200.0).place(5.0)
@@ -48,7 +48,7 @@ class Axis:
 
 
 def cost_axis(costs: Sequence[float], start: float, end: float) -> Axis:
-    """An axis from zero, or a logarithmic one where the costs span more than a factor of 12."""
+    """An axis from zero, or a logarithmic one if the costs span more than a factor of 12."""
     low, high = min(costs), max(costs)
     if low > 0 and high / low > _LOG_FROM:
         return Axis(low / 1.4, high * 1.4, start, end, log=True)
@@ -56,7 +56,7 @@ def cost_axis(costs: Sequence[float], start: float, end: float) -> Axis:
 
 
 def accuracy_axis(accuracies: Sequence[float], start: float, end: float) -> Axis:
-    """An axis around the accuracies, at least half a point wider, inside 0..100 (percent)."""
+    """An axis around the accuracies with a margin of at least half a point, inside 0..100 %."""
     low, high = min(accuracies), max(accuracies)
     margin = max(0.14 * (high - low), 0.5)
     return Axis(max(min(0.0, low), low - margin), min(max(100.0, high), high + margin), start, end)

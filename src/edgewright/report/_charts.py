@@ -1,4 +1,4 @@
-"""The report's drawings, as inline SVG coloured by the page's style sheet."""
+"""The report's charts as inline SVG, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONGEST_LABEL: Final = 30
 
 @dataclass(frozen=True)
 class Cost:
-    """What a chart has on its horizontal axis.
+    """The quantity on a chart's horizontal axis.
 
     Attributes:
-        figure: Which of a manifest's figures.
-        name: On the axis.
-        units: With their sizes, largest first.
+        figure: The figure's name.
+        name: The axis label.
+        units: Unit names and sizes, largest first.
     """
 
     figure: FigureName
@@ -35,15 +35,15 @@ class Cost:
 
 
 SIZE: Final = Cost("size_bytes", "Size", (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)))
-MACS: Final = Cost("macs", "Mean MACs of a sample",
+MACS: Final = Cost("macs", "Mean MACs per sample",
                    (("G", 1e9), ("M", 1e6), ("k", 1e3), ("1", 1.0)))
 
 
 @dataclass(frozen=True)
 class Point:
-    """One dot on the chart: its cost in the base unit, accuracy as a fraction.
+    """One dot on the chart: its cost in the base unit, its accuracy as a fraction.
 
-    Without a label it is a small dot on the way.
+    A point with an empty label is drawn as a small dot.
     """
 
     label: str
@@ -65,18 +65,18 @@ class _Frame:
 
 def accuracy_chart(title: str, points: Sequence[Point], width: float, height: float, *,
                    cost: Cost = SIZE, limit: float | None = None) -> Markup:
-    """Draw accuracy (percent) against a cost, the points joined in their order.
+    """Draw accuracy (percent) against a cost, joining the points in order.
 
     Args:
-        title: For those who cannot see the drawing.
-        points: At least one, in order; the last stands out.
-        width: Of the drawing's coordinates, in pixels; it scales to the page.
-        height: Likewise.
-        cost: What the points' cost is.
-        limit: The budget's, in the base unit, drawn as a line.
+        title: Text alternative for screen readers.
+        points: At least one, in order; the last is highlighted.
+        width: Width of the coordinate system, in pixels; the drawing scales to the page.
+        height: Height of the coordinate system, in pixels.
+        cost: The quantity on the horizontal axis.
+        limit: The budget's limit in the base unit, drawn as a line.
 
     Raises:
-        ValueError: There is no point to draw.
+        ValueError: There are no points.
     """
     if not points:
         raise ValueError(f"{title}: a chart needs at least one point, got none")
@@ -98,14 +98,14 @@ def _where(point: Point, cost: Cost, between: str) -> str:
 
 def wide_and_narrow(title: str, points: Sequence[Point], *, cost: Cost = SIZE,
                     limit: float | None = None) -> tuple[Markup, Markup]:
-    """The same chart for a wide page and for a narrow one; the style sheet shows one of them."""
+    """The same chart for a wide and for a narrow page; the style sheet shows one of them."""
     wide, narrow = (accuracy_chart(title, points, width, height, cost=cost, limit=limit)
                     for width, height in ((760, 380), (360, 320)))
     return el("div", wide, class_="wide"), el("div", narrow, class_="narrow")
 
 
 def bar(after: float, before: float, whole: float) -> Markup:
-    """Draw a bar of ``after`` over a paler one of ``before``, on a track of ``whole``.
+    """Draw a bar of length ``after`` over a paler one of ``before``, on a track of ``whole``.
 
     Example:
         >>> bar(0, 0, 0).count("<rect")
@@ -195,7 +195,7 @@ def _label(label: Label, anchor: tuple[float, float]) -> Markup:
 
 
 def _groups(pixels: Mapping[int, tuple[float, float]]) -> list[list[int]]:
-    """Indices of points that fall on the same spot, which share one label."""
+    """Groups of indices of points at the same place, which share one label."""
     groups: list[list[int]] = []
     for index, pixel in pixels.items():
         near = (g for g in groups if math.dist(pixels[g[0]], pixel) < _SAME_PIXEL)
@@ -217,7 +217,7 @@ def _shorten(labels: Sequence[str]) -> str:
 
 
 def _obstacles(frame: _Frame, limit: float | None) -> list[tuple[float, float]]:
-    """Points along the path and the budget's line, which labels should not cover."""
+    """Points along the path and the budget's line, which labels should avoid."""
     steps = [i / 24 for i in range(25)]
     pixels = frame.pixels
     along = [*pixels, *((x0 + t * (x1 - x0), y0 + t * (y1 - y0))

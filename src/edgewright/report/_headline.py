@@ -1,14 +1,14 @@
-"""The top of the page: what was compressed, whether the budget is held, and what was gained."""
+"""The page's header: what was compressed, whether the budget is met, and the main figures."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from edgewright.core import FigureName, Manifest
+from edgewright.core import FigureName, Manifest, RunReport
 from edgewright.report._html import Markup, el, join, typeset
 from edgewright.report._rows import Row, comparison_rows, rows_between
 from edgewright.report._tables import value
-from edgewright.report._text import breach_words, format_figure
+from edgewright.report._text import format_breach, format_figure
 
 _TILES: Final[tuple[tuple[FigureName, ...], ...]] = (
     ("accuracy",), ("size_bytes",), ("latency_ms", "mean_latency_ms"),
@@ -19,36 +19,37 @@ _TILES_WITH_EXITS: Final[tuple[tuple[FigureName, ...], ...]] = (
 
 
 def headline(manifest: Manifest) -> Markup:
-    """Write the page's header: title, verdict, breaches, warnings, the main figures."""
-    rows = {row.figure: row for row in comparison_rows(manifest)
+    """The page's header: title, verdict, breaches, warnings, the main figures."""
+    model, report = manifest.model, manifest.report
+    rows = {row.figure: row for row in comparison_rows(report)
             if row.original is not None and row.compressed is not None}
-    facts = (f"seed {manifest.seed}", manifest.runtime, manifest.machine)
+    facts = (f"seed {report.seed}", model.runtime, report.machine)
     return el(
         "header",
         el("p", "Compression report", class_="kicker"),
-        el("h1", el("bdi", manifest.model), " ", el("span", "on", class_="on"), " ",
-           el("bdi", manifest.data)),
+        el("h1", el("bdi", model.name), " ", el("span", "on", class_="on"), " ",
+           el("bdi", report.data)),
         el("p", join([el("span", fact) for fact in facts if fact], " "), class_="facts"),
-        _verdict(manifest), *(_slower(row, "for the original") for row in rows.values()),
+        _verdict(report), *(_slower(row, "for the original") for row in rows.values()),
         *(_slower(row, "for the same network in floating point")
-          for row in rows_between(manifest.unquantized, manifest.compressed)),
-        el("ul", *_tiles(rows, len(manifest.segments) > 1), class_="tiles") if rows else "")
+          for row in rows_between(report.unquantized, report.compressed)),
+        el("ul", *_tiles(rows, len(model.segments) > 1), class_="tiles") if rows else "")
 
 
-def _verdict(manifest: Manifest) -> Markup:
-    count = len(manifest.budget.limits(manifest.original))
-    if manifest.breaches:
-        broken = len(manifest.breaches)
-        title, class_ = "Budget breached", "verdict breached"
-        words = f"{broken} limit{'s are' if broken > 1 else ' is'} not held:"
+def _verdict(report: RunReport) -> Markup:
+    count = len(report.budget.limits(report.original))
+    if report.breaches:
+        broken = len(report.breaches)
+        title, class_ = "Budget exceeded", "verdict breached"
+        text = f"{broken} limit{'s are' if broken > 1 else ' is'} not met:"
     elif not count:
-        title, class_, words = "No budget was set", "verdict unset", "Nothing was asked to be held."
+        title, class_, text = "No budget was set", "verdict unset", "There are no limits to meet."
     else:
-        title, class_ = "Budget held", "verdict held"
-        words = ("Its one limit is met by the exported file." if count == 1 else
-                 f"All {count} limits are met by the exported file.")
-    breaches = [el("li", typeset(breach_words(breach))) for breach in manifest.breaches]
-    return el("div", el("p", el("strong", title), " ", words),
+        title, class_ = "Budget met", "verdict held"
+        text = ("The exported file meets its one limit." if count == 1 else
+                f"The exported file meets all {count} limits.")
+    breaches = [el("li", typeset(format_breach(breach))) for breach in report.breaches]
+    return el("div", el("p", el("strong", title), " ", text),
               el("ul", *breaches) if breaches else "", class_=class_)
 
 
@@ -58,9 +59,9 @@ def _slower(row: Row, than: str) -> Markup:
             row.figure not in ("latency_ms", "mean_latency_ms")):
         return Markup("")
     which = "median" if row.figure == "latency_ms" else "mean"
-    spread = " Each lies within the other's spread." if row.within_spread else ""
+    spread = " Each is within the other's spread." if row.within_spread else ""
     return el("p", el("strong", typeset(row.change.capitalize()), "."),
-              f" The {which} latency is {format_figure(row.figure, after.value)}, against "
+              f" The {which} latency is {format_figure(row.figure, after.value)}, compared with "
               f"{format_figure(row.figure, before.value)} {than}.{spread}",
               class_="notice")
 

@@ -1,4 +1,4 @@
-"""A small HTML writer in which text is escaped unless it was written here."""
+"""A small HTML writer that escapes all text that is not `Markup`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MINUS: Final = re.compile(r"(?<![\w.;])-(?=\d)")
 
 
 class Markup(str):
-    """Text that is HTML already; everything else is escaped on its way in."""
+    """Text that is HTML already; any other text is escaped."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ def el(tag: str, *children: str, **attributes: str | float | None) -> Markup:
 
     Args:
         tag: Its name.
-        children: `Markup` is taken as it is, any other text is escaped.
+        children: `Markup` is inserted unchanged, any other text is escaped.
         attributes: ``class_`` writes ``class``, ``stroke_width`` writes ``stroke-width``; None
             leaves an attribute out.
 
@@ -51,14 +51,14 @@ def join(parts: Iterable[str], separator: str = "") -> Markup:
         part if isinstance(part, Markup) else escape(printable(part)) for part in parts))
 
 
-def typeset(words: str) -> Markup:
-    """Set the report's own plain words with real multiplication and minus signs.
+def typeset(text: str) -> Markup:
+    """Escape text and typeset it with real multiplication and minus signs.
 
     Example:
         >>> typeset("-0.3 points, 4.1x smaller") == "\u22120.3 points, 4.1\u00d7 smaller"
         True
     """
-    return Markup(_MINUS.sub("\u2212", _TIMES.sub("\u00d7", escape(printable(words)))))
+    return Markup(_MINUS.sub("\u2212", _TIMES.sub("\u00d7", escape(printable(text)))))
 
 
 def _attribute(value: str | float) -> str:

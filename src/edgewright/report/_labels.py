@@ -1,4 +1,4 @@
-"""Where a chart's labels go, so that they cover neither the points nor each other."""
+"""Placement of a chart's labels, so that they cover neither the points nor each other."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Box:
     bottom: float
 
     def overlap(self, other: Box) -> float:
-        """The area both cover, in square pixels."""
+        """Area of the intersection, in square pixels."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
 
     @property
     def area(self) -> float:
-        """In square pixels."""
+        """Area in square pixels."""
         return (self.right - self.left) * (self.bottom - self.top)
 
 
 @dataclass(frozen=True)
 class Label:
-    """A placed text: the middle of its side that faces the point, and how it is anchored."""
+    """A placed text: the middle of the side that faces its point, and its text anchor."""
 
     text: str
     x: float
@@ -48,7 +48,7 @@ class Label:
 
     @property
     def box(self) -> Box:
-        """The rectangle that the text is taken to cover."""
+        """The estimated rectangle that the text covers."""
         width = CHARACTER_WIDTH * len(self.text)
         left = self.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor]
         return Box(left, self.y - LINE_HEIGHT / 2, left + width, self.y + LINE_HEIGHT / 2)
@@ -56,16 +56,16 @@ class Label:
 
 def place_labels(texts: Sequence[str], anchors: Sequence[tuple[float, float]],
                  obstacles: Sequence[tuple[float, float]], frame: Box) -> tuple[Label, ...]:
-    """Place each text beside its anchor, one after the other, at the least cost.
+    """Place each text next to its anchor, greedily at the lowest cost.
 
-    Cost is what a label covers (other labels, obstacles), what sticks out of the frame, and its
-    distance from the anchor.
+    The cost is the area that a label covers (other labels, obstacles), the area outside the frame,
+    and its distance from the anchor.
 
     Args:
         texts: One line each.
         anchors: The point each text belongs to, in pixels.
-        obstacles: Points not to be covered.
-        frame: Where labels should stay.
+        obstacles: Points that should not be covered.
+        frame: The area that labels should stay inside.
 
     Example:
         >>> frame = Box(0, 0, 200, 100)

@@ -1,35 +1,36 @@
-"""The foot of the page: everything needed to make, or to doubt, the file again."""
+"""The page's footer: everything needed to reproduce or check the file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 
-from edgewright.core import Manifest, Segment, TensorSpec, format_count, format_size
+from edgewright.core import Manifest, ModelSpec, Segment, TensorSpec, format_count, format_size
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, table
 from edgewright.report._text import format_figure
 
 
 def provenance(manifest: Manifest) -> Markup:
-    """Write versions, machine, files, tensors and recipe."""
+    """Versions, machine, files, tensors and recipe."""
+    model, report = manifest.model, manifest.report
     facts = (
-        ("Machine", manifest.machine), ("Runtime", manifest.runtime),
-        ("Seed", str(manifest.seed)), ("Manifest format", str(manifest.format_version)),
-        *((f"Input {spec.name}", _tensor(spec)) for spec in manifest.inputs),
-        *((f"Output {spec.name}", _tensor(spec)) for spec in manifest.outputs),
-        *(_preprocessing(manifest)), *(_classes(manifest)),
+        ("Machine", report.machine), ("Runtime", model.runtime),
+        ("Seed", str(report.seed)), ("Manifest format", str(manifest.format_version)),
+        *((f"Input {spec.name}", _tensor(spec)) for spec in model.inputs),
+        *((f"Output {spec.name}", _tensor(spec)) for spec in model.outputs),
+        *(_preprocessing(model)), *(_classes(model)),
     )
     return el("footer", el("h2", "Provenance"), _list(facts),
-              *((el("h3", "Files"), _files(manifest.segments)) if manifest.segments else ()),
-              *((el("h3", "Versions"), _list(manifest.versions.items()))
-                if manifest.versions else ()),
-              _details("Budget, as given", manifest.budget.model_dump(exclude_none=True)),
-              _details("Recipe", manifest.recipe))
+              *((el("h3", "Files"), _files(model.segments)) if model.segments else ()),
+              *((el("h3", "Versions"), _list(report.versions.items()))
+                if report.versions else ()),
+              _details("Budget, as given", report.budget.model_dump(exclude_none=True)),
+              _details("Recipe", report.recipe))
 
 
 def _list(facts: Iterable[tuple[str, str]]) -> Markup:
-    return el("dl", *(el("div", el("dt", name), el("dd", words)) for name, words in facts if words),
+    return el("dl", *(el("div", el("dt", name), el("dd", text)) for name, text in facts if text),
               class_="facts-list")
 
 
@@ -38,8 +39,8 @@ def _tensor(spec: TensorSpec) -> str:
     return f"{spec.dtype}, {shape}" if shape else f"{spec.dtype}, scalar"
 
 
-def _preprocessing(manifest: Manifest) -> list[tuple[str, str]]:
-    given = manifest.preprocessing
+def _preprocessing(model: ModelSpec) -> list[tuple[str, str]]:
+    given = model.preprocessing
     if given is None:
         return []
     mean, std = (", ".join(f"{number:.4g}" for number in numbers)
@@ -49,12 +50,12 @@ def _preprocessing(manifest: Manifest) -> list[tuple[str, str]]:
                               f"scale {given.scale:.4g}, mean {mean}, std {std}")]
 
 
-def _classes(manifest: Manifest) -> list[tuple[str, str]]:
-    if not manifest.classes:
+def _classes(model: ModelSpec) -> list[tuple[str, str]]:
+    if not model.classes:
         return []
-    shown = ", ".join(manifest.classes[:12])
-    rest = len(manifest.classes) - 12
-    return [("Classes", f"{len(manifest.classes)}: {shown}{f' and {rest} more' * (rest > 0)}")]
+    shown = ", ".join(model.classes[:12])
+    rest = len(model.classes) - 12
+    return [("Classes", f"{len(model.classes)}: {shown}{f' and {rest} more' * (rest > 0)}")]
 
 
 def _files(segments: tuple[Segment, ...]) -> Markup:

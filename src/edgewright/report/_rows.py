@@ -1,4 +1,4 @@
-"""Original against compressed: the one place where the report's ratios are computed."""
+"""Comparison of two sets of figures; all of the report's ratios are computed here."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewright.core import FigureName, Figures, Manifest, Measurement
-from edgewright.report._text import LABELS, change_words
+from edgewright.core import FigureName, Figures, Measurement, RunReport
+from edgewright.report._text import LABELS, describe_change
 
 Verdict = Literal["better", "worse", "same", "unknown"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of the original and of the compressed file; either may be missing, not both.
+    """One figure of the original and of the compressed file; at most one of them is missing.
 
     Attributes:
-        figure: Which figure.
-        original: Of the original model's file, or None.
-        compressed: Of the bundle, or None.
+        figure: The figure's name.
+        original: The original model's measurement, or None.
+        compressed: The bundle's measurement, or None.
 
     Example:
         >>> before = Measurement(name="size_bytes", value=410e3, kind="measured")
@@ -34,26 +34,26 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The figure's name for people."""
+        """The figure's display name."""
         return LABELS[self.figure]
 
     @property
     def ratio(self) -> float | None:
-        """Compressed over original; None where one is missing or the original's is zero."""
+        """Compressed over original; None if one is missing or the original is zero."""
         if self.original is None or self.compressed is None or self.original.value == 0:
             return None
         return self.compressed.value / self.original.value
 
     @property
     def change(self) -> str:
-        """The change in words ("4.1x smaller", "slower: 1.2x"); empty where one is missing."""
+        """The change as text ("4.1x smaller", "slower: 1.2x"); empty if one is missing."""
         if self.original is None or self.compressed is None:
             return ""
-        return change_words(self.figure, self.original.value, self.compressed.value)
+        return describe_change(self.figure, self.original.value, self.compressed.value)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the compressed file is better; ``same`` where `change` says so."""
+        """Whether the compressed file is better; ``same`` if the change rounds to nothing."""
         if self.original is None or self.compressed is None:
             return "unknown"
         before, after = self.original.value, self.compressed.value
@@ -65,24 +65,24 @@ class Row:
 
     @property
     def within_spread(self) -> bool:
-        """Whether each value lies within the other's 10th to 90th percentile."""
+        """Whether each value is within the other's 10th to 90th percentile."""
         pair = (self.original, self.compressed)
         return all(_inside(one, other) for one, other in (pair, pair[::-1]))
 
     @property
     def kinds(self) -> str:
-        """``measured``, ``modelled``, or both in order where the two sides differ."""
+        """``measured``, ``modelled``, or both, original first, if the two sides differ."""
         kinds = [m.kind for m in (self.original, self.compressed) if m is not None]
         return " / ".join(dict.fromkeys(kinds))
 
 
-def comparison_rows(manifest: Manifest) -> tuple[Row, ...]:
-    """Every figure that the original or the compressed file has, in the report's order."""
-    return rows_between(manifest.original, manifest.compressed)
+def comparison_rows(report: RunReport) -> tuple[Row, ...]:
+    """Every figure that the original or the compressed file has, in the page's order."""
+    return rows_between(report.original, report.compressed)
 
 
 def rows_between(original: Figures, compressed: Figures) -> tuple[Row, ...]:
-    """Pair two sets of figures by name; a name that neither has is left out."""
+    """Pair two sets of figures by name; names that neither has are omitted."""
     pairs = ((name, original.find(name), compressed.find(name)) for name in LABELS)
     return tuple(Row(name, before, after) for name, before, after in pairs
                  if before is not None or after is not None)

@@ -1,4 +1,4 @@
-"""What every table of the page is made of: sections, heads, cells that name their origin."""
+"""Building blocks of the page: sections, tables, and cells that show a figure's origin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from edgewright.core import Measurement
 from edgewright.report._html import Markup, el, join, typeset
-from edgewright.report._text import format_exact, format_figure, origin_words
+from edgewright.report._text import format_exact, format_figure, format_origin
 
 
 def section(title: str, *children: str, lead: str = "") -> Markup:
-    """A headed part of the page, with a sentence under the heading; nothing where it is empty."""
+    """A section with a heading and an introduction; nothing if it has no content."""
     if not any(children):
         return Markup("")
     opening = el("p", lead, class_="lead") if lead else ""
@@ -18,15 +18,15 @@ def section(title: str, *children: str, lead: str = "") -> Markup:
 
 
 def table(head: Sequence[str], rows: Iterable[Markup], class_: str = "") -> Markup:
-    """A table that scrolls sideways where the page is too narrow.
+    """A table that scrolls horizontally if the page is too narrow.
 
     Args:
-        head: Column headings; the first column is text, the others are set as numbers unless the
-            style sheet says otherwise.
+        head: Column headings; the first column is text, the others are aligned as numbers unless
+            the style sheet overrides it.
         rows: `tr` or `tbody` elements.
         class_: For the style sheet.
     """
-    heads = (el("th", words, scope="col") for words in head)
+    heads = (el("th", heading, scope="col") for heading in head)
     body = join(rows)
     body = body if body.startswith("<tbody") else el("tbody", body)
     return el("div", el("table", el("thead", el("tr", *heads)), body, class_=class_ or None),
@@ -34,14 +34,14 @@ def table(head: Sequence[str], rows: Iterable[Markup], class_: str = "") -> Mark
 
 
 def row(head: str, *cells: str, class_: str | None = None) -> Markup:
-    """A table row whose first cell heads it; a cell that is not a `td` yet becomes one."""
+    """A table row whose first cell is its heading; other cells are wrapped in `td` if needed."""
     written = (cell if isinstance(cell, Markup) and cell.startswith("<td") else el("td", cell)
                for cell in cells)
     return el("tr", el("th", head, scope="row"), *written, class_=class_)
 
 
 def value(measurement: Measurement | None) -> Markup:
-    """A figure's value, with every digit in its title; a dash where it is missing."""
+    """A figure's value, with all digits in its tooltip; a dash if it is missing."""
     if measurement is None:
         return el("span", "\u2013", class_="none")
     name, number = measurement.name, measurement.value
@@ -50,16 +50,16 @@ def value(measurement: Measurement | None) -> Markup:
 
 
 def origin(measurement: Measurement | None) -> Markup:
-    """Small print: measured or modelled, and what stands behind the figure."""
+    """A figure's origin in small print: measured or modelled, data, runtime and spread."""
     if measurement is None:
         return Markup("")
-    words = origin_words(measurement)
+    parts = format_origin(measurement)
     if measurement.name == "size_bytes":
-        words = (*words, format_exact("size_bytes", measurement.value))
-    return el("small", join([el("span", word) for word in words], ", "),
+        parts = (*parts, format_exact("size_bytes", measurement.value))
+    return el("small", join([el("span", part) for part in parts], ", "),
               class_=f"origin {measurement.kind}")
 
 
 def figure_cell(measurement: Measurement | None, name: str | None = None) -> Markup:
-    """A cell with a figure and its origin; ``name`` heads it where the table becomes cards."""
+    """A cell with a figure and its origin; ``name`` is its heading on a narrow page."""
     return el("td", value(measurement), origin(measurement), data_name=name)

@@ -1,4 +1,4 @@
-"""Original against compressed, for a terminal."""
+"""The comparison of original and compressed, for a terminal."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from edgewright.core import Manifest, Measurement
-from edgewright.report._precision import slow_words
+from edgewright.core import Manifest, Measurement, RunReport
+from edgewright.report._precision import slowdown_warning
 from edgewright.report._rows import Verdict, comparison_rows
-from edgewright.report._text import breach_words, format_figure, printable
+from edgewright.report._text import format_breach, format_figure, printable
 
 _STYLES: Final[dict[Verdict, str]] = {"better": "green", "worse": "red", "same": "dim",
                                       "unknown": "dim"}
 
 
 def summary_table(manifest: Manifest) -> Table:
-    """Build the terminal's table of original against compressed.
+    """Build the terminal's table that compares original and compressed.
 
     Args:
-        manifest: Of the bundle. A figure that neither file has is left out.
+        manifest: The bundle's manifest. Figures that neither file has are omitted.
 
     Returns:
-        A table with the columns figure, original, compressed, change, and whether the figures are
-        measured or modelled; its caption says whether the budget is held, and warns of a file that
-        is slower than the original or than in floating point.
+        A table with the columns figure, original, compressed, change, and source (measured or
+        modelled). Its caption states whether the budget is met, and warns of a file that is slower
+        than the original or than in floating point.
     """
-    table = Table(title=Text(printable(f"{manifest.model} on {manifest.data}"), style="bold"),
-                  caption=_caption(manifest), caption_justify="left", title_justify="left",
+    model, report = manifest.model, manifest.report
+    table = Table(title=Text(printable(f"{model.name} on {report.data}"), style="bold"),
+                  caption=_caption(report), caption_justify="left", title_justify="left",
                   box=SIMPLE_HEAD)
     table.add_column("Figure", no_wrap=True)
     table.add_column("Original", justify="right")
     table.add_column("Compressed", justify="right")
     table.add_column("Change", justify="right")
-    table.add_column("Taken", style="dim")
-    for row in comparison_rows(manifest):
+    table.add_column("Source", style="dim")
+    for row in comparison_rows(report):
         change = row.change + (" (within the spread)" if row.within_spread else "")
         table.add_row(Text(row.label), _value(row.original), _value(row.compressed),
                       Text(change, style=_STYLES[row.verdict]), Text(row.kinds))
@@ -49,15 +50,15 @@ def _value(measurement: Measurement | None) -> Text:
     return Text(format_figure(measurement.name, measurement.value))
 
 
-def _caption(manifest: Manifest) -> Text:
-    slow = slow_words(manifest)
-    return Text.assemble(_verdict(manifest), (f"\n{slow}" if slow else "", "yellow"))
+def _caption(report: RunReport) -> Text:
+    warning = slowdown_warning(report)
+    return Text.assemble(_verdict(report), (f"\n{warning}" if warning else "", "yellow"))
 
 
-def _verdict(manifest: Manifest) -> Text:
-    if manifest.breaches:
-        words = "\n".join(f"  {breach_words(breach)}" for breach in manifest.breaches)
-        return Text(f"Budget breached:\n{words}", style="red")
-    if not manifest.budget.limits(manifest.original):
+def _verdict(report: RunReport) -> Text:
+    if report.breaches:
+        breaches = "\n".join(f"  {format_breach(breach)}" for breach in report.breaches)
+        return Text(f"Budget exceeded:\n{breaches}", style="red")
+    if not report.budget.limits(report.original):
         return Text("No budget was set.", style="dim")
-    return Text("Budget held.", style="green")
+    return Text("Budget met.", style="green")

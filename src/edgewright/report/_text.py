@@ -1,4 +1,4 @@
-"""The report's words: figures, ratios and origins in text, for the page and the terminal alike."""
+"""Text formatting of figures, changes and origins, for both the page and the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import math
 import unicodedata
 from typing import Final
 
-from edgewright.core import Breach, FigureName, Measurement, format_count, format_size
+from edgewright.core import (
+    Breach,
+    FigureName,
+    Measurement,
+    format_count,
+    format_percent,
+    format_size,
+)
 
 LABELS: Final[dict[FigureName, str]] = {
     "accuracy": "Accuracy",
@@ -33,7 +40,7 @@ _BIDI_CONTROLS: Final = frozenset(
 
 
 def printable(text: str) -> str:
-    r"""Replace what could corrupt a page or a terminal: control characters, lone surrogates.
+    r"""Replace characters that could corrupt a page or a terminal, such as control characters.
 
     Example:
         >>> printable("conv\x1b[31m") == "conv\ufffd[31m"
@@ -49,7 +56,7 @@ def _unprintable(character: str) -> bool:
 
 
 def format_figure(name: FigureName, value: float) -> str:
-    """Write a figure's value, given in its base unit, as people read it.
+    """Format a figure's value, given in its base unit, with a readable unit.
 
     Example:
         >>> format_figure("accuracy", 0.9173), format_figure("energy_mj", 0.0042)
@@ -61,29 +68,30 @@ def format_figure(name: FigureName, value: float) -> str:
         return _UNKNOWN
     match name:
         case "accuracy":
-            return f"{100 * value:.2f} %"
+            return format_percent(value, 2)
         case "size_bytes" | "ram_bytes":
             return format_size(value)
         case "latency_ms" | "mean_latency_ms":
-            return f"{significant(value)} ms"
+            return f"{format_significant(value)} ms"
         case "energy_mj":
             small = 0 < abs(value) < 1
-            return f"{significant(1000 * value)} µJ" if small else f"{significant(value)} mJ"
+            return (f"{format_significant(1000 * value)} µJ" if small
+                    else f"{format_significant(value)} mJ")
     return format_count(value)
 
 
-def bits_words(bits: int, compute_bits: int) -> str:
-    """Say how many bits integers have, and what the engine computes in where that is more.
+def format_bits(bits: int, compute_bits: int) -> str:
+    """Format stored bits, with the bits computed in if those are more.
 
     Example:
-        >>> bits_words(4, 8), bits_words(8, 8), bits_words(32, 32)
+        >>> format_bits(4, 8), format_bits(8, 8), format_bits(32, 32)
         ('4 (in 8)', '8', '32')
     """
     return f"{bits} (in {compute_bits})" if bits < compute_bits else str(bits)
 
 
 def format_exact(name: FigureName, value: float) -> str:
-    """Write a value in full, in its base unit; for the reader who wants every digit.
+    """Format a value with all digits, in its base unit.
 
     Example:
         >>> format_exact("size_bytes", 98496)
@@ -95,18 +103,18 @@ def format_exact(name: FigureName, value: float) -> str:
     return f"{int(value):,}{units.get(name, '')}" if whole else f"{value:.9g}{units.get(name, '')}"
 
 
-def significant(value: float) -> str:
-    """Three significant digits, never an exponent for what people meet.
+def format_significant(value: float) -> str:
+    """Format a number with three significant digits, or all digits before the point.
 
     Example:
-        >>> significant(0.01234), significant(12.0), significant(45678.9)
+        >>> format_significant(0.01234), format_significant(12.0), format_significant(45678.9)
         ('0.0123', '12', '45,679')
     """
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def format_duration(seconds: float) -> str:
-    """Write a stage's wall time.
+    """Format a stage's wall time.
 
     Example:
         >>> format_duration(0.42), format_duration(75), format_duration(7384)
@@ -120,19 +128,19 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def change_words(name: FigureName, before: float, after: float) -> str:
-    """Say how a figure changed; a change for the worse leads with its word.
+def describe_change(name: FigureName, before: float, after: float) -> str:
+    """Describe how a figure changed; a change for the worse starts with "slower:" and the like.
 
     Example:
-        >>> change_words("size_bytes", 410e3, 100e3), change_words("latency_ms", 2.0, 2.4)
+        >>> describe_change("size_bytes", 410e3, 100e3), describe_change("latency_ms", 2.0, 2.4)
         ('4.1x smaller', 'slower: 1.2x')
-        >>> change_words("accuracy", 0.917, 0.914), change_words("macs", 0, 12)
+        >>> describe_change("accuracy", 0.917, 0.914), describe_change("macs", 0, 12)
         ('-0.3 points', 'more: from zero')
     """
     if not (math.isfinite(before) and math.isfinite(after)):
         return _UNKNOWN
     if name == "accuracy":
-        return points_words(after - before)
+        return format_points(after - before)
     better, worse = _BETTER_WORSE[name]
     if before == after:
         return "same"
@@ -145,11 +153,11 @@ def change_words(name: FigureName, before: float, after: float) -> str:
     return f"{worse}: {factor}" if factor else "same"
 
 
-def points_words(fraction: float) -> str:
-    """Say a difference of two fractions in percentage points.
+def format_points(fraction: float) -> str:
+    """Format a difference of two fractions in percentage points.
 
     Example:
-        >>> points_words(-0.0027), points_words(0.01), points_words(0.0)
+        >>> format_points(-0.0027), format_points(0.01), format_points(0.0)
         ('-0.27 points', '+1 point', 'same')
     """
     points = round(100 * fraction, 2)
@@ -165,32 +173,32 @@ def _factor(ratio: float) -> str:
     return f"{ratio:,.{digits}f}x"
 
 
-def origin_words(measurement: Measurement) -> tuple[str, ...]:
-    """Say what stands behind a figure: its kind, split, samples or runs, runtime and spread.
+def format_origin(measurement: Measurement) -> tuple[str, ...]:
+    """A figure's provenance: its kind, split, samples or runs, runtime and spread.
 
     Example:
-        >>> origin_words(Measurement(name="accuracy", value=0.9, kind="measured",
-        ...                          split="test", samples=10_000, runtime="onnxruntime 1.22"))
+        >>> format_origin(Measurement(name="accuracy", value=0.9, kind="measured",
+        ...                           split="test", samples=10_000, runtime="onnxruntime 1.22"))
         ('measured', 'test split', '10,000 samples', 'onnxruntime 1.22')
     """
-    words: list[str] = [measurement.kind]
+    parts: list[str] = [measurement.kind]
     if measurement.split is not None:
-        words.append(f"{measurement.split} split")
+        parts.append(f"{measurement.split} split")
     if measurement.samples:
         noun = "run" if measurement.split is None else "sample"
-        words.append(f"{measurement.samples:,} {noun}" + ("" if measurement.samples == 1 else "s"))
+        parts.append(f"{measurement.samples:,} {noun}" + ("" if measurement.samples == 1 else "s"))
     if measurement.runtime is not None:
-        words.append(measurement.runtime)
-    spread = spread_words(measurement)
-    return (*words, spread) if spread else tuple(words)
+        parts.append(measurement.runtime)
+    spread = format_spread(measurement)
+    return (*parts, spread) if spread else tuple(parts)
 
 
-def spread_words(measurement: Measurement) -> str:
-    """Say the 10th and 90th percentile, or nothing where neither is known.
+def format_spread(measurement: Measurement) -> str:
+    """Format the 10th and 90th percentile; empty if neither is known.
 
     Example:
-        >>> spread_words(Measurement(name="latency_ms", value=2, kind="measured",
-        ...                          low=1.9, high=2.3))
+        >>> format_spread(Measurement(name="latency_ms", value=2, kind="measured",
+        ...                           low=1.9, high=2.3))
         'p10 1.9 ms, p90 2.3 ms'
     """
     ends = (("p10", measurement.low), ("p90", measurement.high))
@@ -198,28 +206,28 @@ def spread_words(measurement: Measurement) -> str:
                      for label, value in ends if value is not None)
 
 
-def breach_words(breach: Breach) -> str:
-    """Say a breached limit: what was found, what was asked, and by how much it is missed.
+def format_breach(breach: Breach) -> str:
+    """Format a breached limit: the value found, the limit, and the difference.
 
     Example:
-        >>> breach_words(Breach(constraint="size", figure="size_bytes", value=120e3, limit=100e3))
-        'size: 120 kB found, at most 100 kB asked (20 % over)'
+        >>> format_breach(Breach(constraint="size", figure="size_bytes", value=120e3, limit=100e3))
+        'size: 120 kB, expected at most 100 kB (20 % over)'
     """
     side = "at least" if breach.figure == "accuracy" else "at most"
-    asked = f"{side} {format_figure(breach.figure, breach.limit)} asked"
+    expected = f"expected {side} {format_figure(breach.figure, breach.limit)}"
     if breach.value is None or not math.isfinite(breach.value):
-        return f"{breach.constraint}: not known, {asked}"
+        return f"{breach.constraint}: unknown, {expected}"
     noun = "accuracy " if breach.constraint == "max_drop" else ""
-    found = f"{noun}{format_figure(breach.figure, breach.value)} found"
-    margin = margin_words(breach.figure, breach.value, breach.limit)
-    return f"{breach.constraint}: {found}, {asked}" + (f" ({margin})" if margin else "")
+    found = f"{noun}{format_figure(breach.figure, breach.value)}"
+    margin = format_margin(breach.figure, breach.value, breach.limit)
+    return f"{breach.constraint}: {found}, {expected}" + (f" ({margin})" if margin else "")
 
 
-def margin_words(name: FigureName, value: float, limit: float) -> str:
-    """Say how far a figure lies from its limit; nothing where that has no meaning.
+def format_margin(name: FigureName, value: float, limit: float) -> str:
+    """Format how far a figure is from its limit; empty if that is not defined.
 
     Example:
-        >>> margin_words("latency_ms", 1.5, 2.0), margin_words("accuracy", 0.912, 0.915)
+        >>> format_margin("latency_ms", 1.5, 2.0), format_margin("accuracy", 0.912, 0.915)
         ('25 % under', '0.3 points short')
     """
     if not (math.isfinite(value) and math.isfinite(limit)):
@@ -231,4 +239,4 @@ def margin_words(name: FigureName, value: float, limit: float) -> str:
     if limit <= 0:
         return ""
     share = 100 * (value / limit - 1)
-    return f"{significant(abs(share))} % {'over' if share > 0 else 'under'}"
+    return f"{format_significant(abs(share))} % {'over' if share > 0 else 'under'}"

@@ -1,4 +1,4 @@
-"""Running a bundle on the device: staged early exit over an engine. No torch."""
+"""Running a bundle on the device, with early exits and adaptation. No torch."""
 
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._evaluate import Evaluation, evaluate
@@ -12,9 +12,9 @@ from edgewright.runtime.adaptation import (
     CallableSensor,
     Change,
     Controller,
+    DevicePressure,
     FileSensor,
     Power,
-    Senses,
     Sensor,
     SensorWarning,
     ThermalSensor,
@@ -27,6 +27,7 @@ __all__ = [
     "CallableSensor",
     "Change",
     "Controller",
+    "DevicePressure",
     "Drift",
     "DriftMonitor",
     "Engine",
@@ -38,7 +39,7 @@ __all__ = [
     "Percentiles",
     "Power",
     "Prediction",
-    "Senses",
+
     "Sensor",
     "SensorWarning",
     "Session",

@@ -17,14 +17,14 @@ from edgewright.runtime.engines import Arrays
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a session scored on a split.
+    """Accuracy and cost of a session on a split.
 
     Attributes:
-        accuracy: Share of targets that are the top class of the first output.
-        samples: Samples evaluated.
-        exit_shares: Share of the samples that left after each segment, by its number.
-        macs: Mean multiply-accumulates of a sample.
-        energy_mj: Mean modelled energy of a sample.
+        accuracy: Share of samples whose target is the top class of the first output.
+        samples: Number of samples.
+        exit_shares: Share of the samples that left after each segment, by segment number.
+        macs: Mean multiply-accumulates per sample.
+        energy_mj: Mean modelled energy per sample, in millijoules.
 
     Example:
         >>> Evaluation(accuracy=0.9, samples=10, exit_shares=(1.0,), macs=5e6,
@@ -43,42 +43,42 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
     """Run every batch and compare the first output's argmax over axis 1 with the targets.
 
     Args:
-        session: Counts these calls too.
-        batches: Pairs of the model's inputs and integer targets, of shape (N,), or that of the
+        session: The session; its `stats` include these calls.
+        batches: Pairs of the model's inputs and integer targets, of shape (N,), or the shape of the
             first output without axis 1.
 
     Raises:
-        DataError: No batches, targets that do not fit, or inputs the model does not take.
+        DataError: There are no batches, or targets or inputs do not match the model.
 
     Example:
         >>> import onnx.parser
         >>> from pathlib import Path
         >>> from edgewright.bundle import Bundle
-        >>> from edgewright.core import Manifest, Segment, TensorSpec
+        >>> from edgewright.core import Manifest, ModelSpec, Segment, TensorSpec
         >>> relu = onnx.parser.parse_model('''
         ...     <ir_version: 8, opset_import: ["": 17]>
         ...     relu (float[N, 2] x) => (float[N, 2] y) { y = Relu(x) }''').SerializeToString()
         >>> spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
         >>> segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4,
         ...                   energy_mj=0.1, ram_bytes=8)
-        >>> manifest = Manifest.model_construct(inputs=(spec,), outputs=(spec,),
-        ...                                     segments=(segment,))
+        >>> model = ModelSpec(name="relu", inputs=(spec,), outputs=(spec,), segments=(segment,))
+        >>> manifest = Manifest.model_construct(model=model)
         >>> session = Session(Bundle(Path("relu.edge"), manifest, {segment.file: relu}))
         >>> images, labels = np.eye(2, dtype=np.float32), np.array([0, 0])
         >>> evaluate(session, [((images,), labels)]).accuracy
         0.5
     """
-    counters = Counters(session.manifest.segments, session.points)
+    counters = Counters(session.model.segments, session.points)
     numbers = {point.name: number for number, point in enumerate(session.points)}
     correct = total = 0
     for inputs, targets in batches:
         prediction = session(*inputs)
-        hits = _top_class(prediction.output) == _fitting(targets, prediction.output)
+        hits = _top_class(prediction.output) == _check_targets(targets, prediction.output)
         correct, total = correct + int(hits.sum()), total + hits.size
         counters.add(numbers[prediction.point], prediction.exit.tolist(), prediction.latency_ms)
     cost = counters.stats()
     if cost.macs is None or cost.energy_mj is None:
-        raise DataError("there is nothing to evaluate: no batch was given; check the split")
+        raise DataError("there is nothing to evaluate: no batches were given; check the split")
     return Evaluation(accuracy=correct / total, samples=cost.samples, macs=cost.macs,
                       exit_shares=cost.exit_shares, energy_mj=cost.energy_mj)
 
@@ -86,19 +86,19 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
 def _top_class(output: NDArray[Any]) -> NDArray[np.intp]:
     if output.ndim < 2 or output.shape[1] < 2 or output.dtype.kind != "f":
         raise DataError(f"the first output is {output.dtype} of shape {output.shape}, expected "
-                        "floating point (N, classes, ...) of two classes or more; accuracy needs "
-                        "a classifier's logits")
+                        "floating point (N, classes, ...) with two classes or more; accuracy "
+                        "needs a classifier's logits")
     top: NDArray[np.intp] = output.argmax(axis=1)
     return top
 
 
-def _fitting(targets: NDArray[Any], output: NDArray[Any]) -> NDArray[Any]:
+def _check_targets(targets: NDArray[Any], output: NDArray[Any]) -> NDArray[Any]:
     targets = np.asarray(targets)
     expected = output.shape[:1] + output.shape[2:]
     if targets.shape != expected or targets.dtype.kind not in "iu":
         raise DataError(f"targets are {targets.dtype} of shape {targets.shape}, expected integers "
-                        f"of shape {expected}; give one class index a sample")
+                        f"of shape {expected}; give one class index per sample")
     if targets.min() < 0 or targets.max() >= output.shape[1]:
-        raise DataError(f"targets lie in {targets.min()}..{targets.max()}, expected 0.."
+        raise DataError(f"targets are from {targets.min()} to {targets.max()}, expected 0 to "
                         f"{output.shape[1] - 1} for an output of {output.shape[1]} classes")
     return targets

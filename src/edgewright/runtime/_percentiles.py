@@ -1,4 +1,4 @@
-"""How long the latest calls took."""
+"""Latency percentiles of the most recent calls."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgewright.errors import UsageError
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Latency of the latest calls, interpolated linearly between calls.
+    """Latency percentiles of the most recent calls, interpolated linearly.
 
     Attributes:
-        p50_ms: Half of the calls took no longer.
-        p95_ms: 95 % of them.
-        p99_ms: 99 % of them.
-        calls: How many calls they are of.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        calls: Number of calls they are computed from.
 
     Example:
         >>> Percentiles(p50_ms=2.0, p95_ms=4.5, p99_ms=9.0, calls=1024).p95_ms
@@ -34,10 +34,10 @@ class Percentiles:
 
 @final
 class Latencies:
-    """Keeps what the latest calls took; safe to use from several threads.
+    """Keeps the latencies of the most recent calls; safe to use from several threads.
 
     Args:
-        keep: How many calls; older ones are forgotten.
+        keep: Number of calls; older ones are discarded.
 
     Raises:
         UsageError: ``keep`` is below 1.
@@ -56,12 +56,12 @@ class Latencies:
         self._kept: deque[float] = deque(maxlen=keep)
 
     def add(self, ms: float) -> None:
-        """One call more, which took that many milliseconds."""
+        """Add the latency of a call, in milliseconds."""
         self._kept.append(ms)
 
     def percentiles(self) -> Percentiles | None:
-        """Of the calls that are kept; None before the first."""
-        kept = list(self._kept.copy())  # in one step: other threads add meanwhile
+        """Percentiles of the kept calls; None before the first."""
+        kept = list(self._kept.copy())  # atomic, since other threads may add concurrently
         if not kept:
             return None
         p50, p95, p99 = np.percentile(kept, (50, 95, 99)).tolist()

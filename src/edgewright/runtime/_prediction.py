@@ -1,4 +1,4 @@
-"""What a session answers."""
+"""The result of one call of a session."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgewright.runtime.engines import Arrays
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What one call of a session gave.
+    """The result of one call of a session.
 
     Attributes:
-        outputs: The model's outputs, in the manifest's order, each of shape (N, ...).
+        outputs: The model's outputs, in order, each of shape (N, ...).
         exit: Step of the operating point's path after which each sample left, shape (N,).
-        latency_ms: Wall time of the whole call.
+        latency_ms: Wall time of the whole call, in milliseconds.
         point: Name of the operating point.
-        cut_short: Whether a sample left because its deadline was near, with the best answer so
+        cut_short: Whether a sample left early because of the deadline, with the best answer so
             far, shape (N,).
 
     Example:
@@ -38,5 +38,5 @@ class Prediction:
 
     @property
     def output(self) -> NDArray[Any]:
-        """The first output; of most models the only one."""
+        """The first output; most models have only one."""
         return self.outputs[0]

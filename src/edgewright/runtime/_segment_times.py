@@ -1,4 +1,4 @@
-"""How long the next segment will take."""
+"""Estimates of how long each segment takes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from edgewright.errors import UsageError
 
 _WEIGHT: Final = 0.1      # of the newest run in the mean
 _DEVIATIONS: Final = 2.0
-_TRUSTED: Final = 100     # questions that an estimate answers without being renewed
-_SHRINK: Final = 0.95     # with every further one
+_MAX_QUERIES: Final = 100  # without a new run, before the estimate shrinks
+_SHRINK: Final = 0.95      # per further query
 
 
 @dataclass
 class _Estimate:
-    """Of one segment and runs of about as many samples."""
+    """The estimate for one segment and a range of batch sizes."""
 
     runs: int = 0
     mean_ms: float = 0.0
     variance: float = 0.0
     mean_samples: float = 0.0
-    asked: int = 0   # since it was renewed
+    queries: int = 0   # since the last run
 
-    def renew(self, samples: int, ms: float) -> None:
-        if self.asked > _TRUSTED:   # what it knew was of another time
+    def add(self, samples: int, ms: float) -> None:
+        if self.queries > _MAX_QUERIES:   # the old runs are outdated
             self.runs, self.variance = 0, 0.0
-        self.runs, self.asked = self.runs + 1, 0
-        weight = max(_WEIGHT, 1 / self.runs)   # the plain mean at first
+        self.runs, self.queries = self.runs + 1, 0
+        weight = max(_WEIGHT, 1 / self.runs)   # a plain mean at first
         off = ms - self.mean_ms
         if self.runs > 1:
             self.variance = (1 - weight) * (self.variance + weight * off * off)
@@ -37,28 +37,27 @@ class _Estimate:
         self.mean_samples += weight * (samples - self.mean_samples)
 
     def expect(self, samples: int) -> float:
-        self.asked += 1
+        self.queries += 1
         pessimistic = self.mean_ms + _DEVIATIONS * math.sqrt(self.variance)
-        doubt = _SHRINK ** max(self.asked - _TRUSTED, 0)
-        return pessimistic * doubt * samples / self.mean_samples
+        shrink = _SHRINK ** max(self.queries - _MAX_QUERIES, 0)
+        return pessimistic * shrink * samples / self.mean_samples
 
 
 @final
 class SegmentTimes:
-    """Running estimates of what each segment takes, on the pessimistic side.
+    """Running, pessimistic estimates of the time that each segment takes; thread-safe.
 
-    For each segment and each power of two of the number of samples, an exponentially weighted mean
-    of the runs' times plus two deviations (weight 0.1; Finch 2009, "Incremental calculation of
-    weighted mean and variance"), in proportion to the samples within a power and beyond the powers
-    seen. Safe to use from several threads; a question or a run costs the same however many came
-    before.
+    One estimate per segment and power of two of the number of samples: an exponentially weighted
+    mean of the runs' times plus two standard deviations (weight 0.1; Finch 2009, "Incremental
+    calculation of weighted mean and variance"). It is scaled in proportion to the number of
+    samples, within a power of two and beyond those seen. Adding and querying take constant time.
 
-    Whoever asks may then not run the segment, and so never learn that a slow spell is over. So an
-    estimate that has been asked for 100 times without a run shrinks by 5 % with every further time,
-    until the segment is tried again; that run starts the estimate afresh.
+    A caller may decide not to run a slow segment, and would then never see that it is fast again.
+    Therefore an estimate that was queried 100 times without a run shrinks by 5 % per further query,
+    until the segment runs again; that run restarts the estimate.
 
     Args:
-        segments: How many there are.
+        segments: Number of segments.
 
     Raises:
         UsageError: ``segments`` is below 1.
@@ -79,12 +78,12 @@ class SegmentTimes:
         self._known: tuple[dict[int, _Estimate], ...] = tuple({} for _ in range(segments))
 
     def add(self, segment: int, samples: int, ms: float) -> None:
-        """A run of a segment on that many samples, at least 1, took that many milliseconds."""
+        """Record a run of a segment on that many samples (at least 1), in milliseconds."""
         with self._lock:
-            self._known[segment].setdefault(_power(samples), _Estimate()).renew(samples, ms)
+            self._known[segment].setdefault(_power(samples), _Estimate()).add(samples, ms)
 
     def expect(self, segment: int, samples: int) -> float | None:
-        """Milliseconds that a run is not likely to exceed; None where no run is known."""
+        """Time in milliseconds that a run is unlikely to exceed; None before the first run."""
         with self._lock:
             known, power = self._known[segment], _power(samples)
             if not known:
@@ -94,5 +93,5 @@ class SegmentTimes:
 
 
 def _power(samples: int) -> int:
-    """Exponent of the smallest power of two that is not below a number of samples."""
+    """Exponent of the smallest power of two that is at least the number of samples."""
     return (samples - 1).bit_length()

@@ -1,4 +1,4 @@
-"""What a session has done so far, and what it cost."""
+"""Statistics of a session's calls."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edgewright.runtime._percentiles import Latencies, Percentiles
 
 @dataclass(frozen=True)
 class Stats:
-    """Counters of a session, taken at one moment.
+    """A snapshot of a session's counters.
 
     Attributes:
-        calls: Calls of the session.
-        samples: Samples in these calls.
-        exits: Samples that left after each segment, by its number in the manifest.
-        macs: Mean multiply-accumulates of a sample; None before the first.
-        energy_mj: Mean energy of a sample, modelled from counts; None before the first.
-        points: Samples that went through each operating point, by its name.
-        cut_short: Samples that left because time was up, surer or not.
+        calls: Number of calls.
+        samples: Number of samples in these calls.
+        exits: Samples that left after each segment, by segment number.
+        macs: Mean multiply-accumulates per sample; None before the first.
+        energy_mj: Mean modelled energy per sample, in millijoules; None before the first.
+        points: Samples that ran each operating point, by name.
+        cut_short: Samples that left because of the deadline, below the exit's threshold.
         late: Calls that took longer than their deadline.
-        latency: Of the last calls; None before the first.
+        latency: Percentiles of the most recent calls; None before the first.
 
     Example:
         >>> Stats(calls=1, samples=4, exits=(3, 1), macs=175.0, energy_mj=0.2).exit_shares
@@ -55,8 +55,8 @@ class Counters:
     """Counts calls and exits; safe to use from several threads.
 
     Args:
-        segments: Of the manifest.
-        points: Of the manifest.
+        segments: The bundle's segments.
+        points: The bundle's operating points.
     """
 
     def __init__(self, segments: Sequence[Segment], points: Sequence[OperatingPoint]) -> None:
@@ -69,7 +69,7 @@ class Counters:
 
     def add(self, point: int, exits: Sequence[int], latency_ms: float, *, cut_short: int = 0,
             late: bool = False) -> None:
-        """Count one call whose samples left at these steps of a point's path."""
+        """Count one call; ``exits`` are the steps of the path after which its samples left."""
         self._latencies.add(latency_ms)
         counts = self._left[point]
         with self._lock:
@@ -80,7 +80,7 @@ class Counters:
                 counts[step] += 1
 
     def stats(self) -> Stats:
-        """The counters at this moment."""
+        """A snapshot of the counters."""
         with self._lock:
             left = [np.array(counts) for counts in self._left]
             calls, cut_short, late = self._calls, self._cut_short, self._late
@@ -88,20 +88,20 @@ class Counters:
         for point, counts in zip(self._points, left, strict=True):
             np.add.at(exits, list(point.path), counts)
         samples = int(exits.sum())
-        passed = self._passed(left)
+        computed = self._samples_per_segment(left)
         macs = np.array([segment.macs for segment in self._segments], dtype=np.float64)
         energy = np.array([segment.energy_mj for segment in self._segments])
         return Stats(
             calls=calls, samples=samples, exits=tuple(exits.tolist()),
-            macs=float(macs @ passed) / samples if samples else None,
-            energy_mj=float(energy @ passed) / samples if samples else None,
+            macs=float(macs @ computed) / samples if samples else None,
+            energy_mj=float(energy @ computed) / samples if samples else None,
             points={point.name: int(counts.sum())
                     for point, counts in zip(self._points, left, strict=True)},
             cut_short=cut_short, late=late, latency=self._latencies.percentiles())
 
-    def _passed(self, left: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """How many samples each segment computed: those that left there or further on."""
-        passed = np.zeros(len(self._segments), dtype=np.int64)
+    def _samples_per_segment(self, left: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Number of samples each segment computed: those that left there or later."""
+        computed = np.zeros(len(self._segments), dtype=np.int64)
         for point, counts in zip(self._points, left, strict=True):
-            np.add.at(passed, list(point.path), counts[::-1].cumsum()[::-1])
-        return passed
+            np.add.at(computed, list(point.path), counts[::-1].cumsum()[::-1])
+        return computed

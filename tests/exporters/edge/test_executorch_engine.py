@@ -64,7 +64,7 @@ def test_a_model_that_cannot_be_loaded(content):
     (np.zeros((1, 3), "f4"), np.zeros((2, 3), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3), "f4"))])
 def test_inputs_that_do_not_fit(engine, inputs):
-    with pytest.raises(BundleError, match="the model does not take these inputs"):
+    with pytest.raises(BundleError, match="the model does not accept these inputs"):
         engine.run(inputs)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgewright.core import Figures, Measurement, OperatingPoint
 from edgewright.errors import UsageError
 from edgewright.runtime.adaptation._controller import Controller, nominal_costs
-from edgewright.runtime.adaptation._senses import Senses, SensorWarning
+from edgewright.runtime.adaptation._device_pressure import DevicePressure, SensorWarning
 from edgewright.runtime.adaptation._sensors import CallableSensor, FileSensor
 
 LATENCIES = (4.0, 2.0, 1.0)
@@ -148,7 +148,7 @@ def test_a_deadline_lifted_lets_everything_be_used():
     run = _run(lambda index, _: LATENCIES[index] * 10).until(2)
     run.controller.deadline_ms = None
     assert run.controller.choose() == 0
-    assert run.controller.trace[-1].reason == "the deadline was lifted"
+    assert run.controller.trace[-1].reason == "the deadline was removed"
 
 
 @pytest.mark.parametrize(("power", "latency_ms"), [("auto", 4.0), ("high", 8.0), ("balanced", 2.0),
@@ -177,15 +177,15 @@ def test_high_still_gives_way_to_the_deadline():
 
 def _sensed(pressure: Callable[[], float], points=None) -> tuple[Controller, Clock]:
     clock = Clock()
-    senses = Senses([CallableSensor(pressure, "pressure", "it")], period_s=0.1, clock=clock)
-    return Controller(points or _points(), senses=senses, clock=clock), clock
+    pressure = DevicePressure([CallableSensor(pressure, "pressure", "it")], period_s=0.1, clock=clock)
+    return Controller(points or _points(), pressure=pressure, clock=clock), clock
 
 
 def test_a_battery_that_drains_and_is_charged():
     state = {"charge": 0.9}
     clock = Clock()
-    senses = Senses([CallableSensor(lambda: state["charge"], "charge", "pack")], clock=clock)
-    controller = Controller(_points(), senses=senses, clock=clock)
+    pressure = DevicePressure([CallableSensor(lambda: state["charge"], "charge", "pack")], clock=clock)
+    controller = Controller(_points(), pressure=pressure, clock=clock)
     seen = []
     for state["charge"] in (0.9, 0.5, 0.35, 0.2, 0.05):
         clock.now += 10
@@ -197,7 +197,7 @@ def test_a_battery_that_drains_and_is_charged():
     assert controller.choose() == 2   # not at once
     clock.now += 6
     assert controller.choose() == 0
-    assert controller.trace[-1].reason == "power auto: nothing presses the device"
+    assert controller.trace[-1].reason == "power auto: no resource pressure"
 
 
 def test_a_reading_that_swings_about_a_step_does_not_flap():
@@ -211,9 +211,9 @@ def test_a_reading_that_swings_about_a_step_does_not_flap():
 
 def test_a_missing_sensor_leaves_the_default(tmp_path):
     clock = Clock()
-    senses = Senses([FileSensor(tmp_path / "none", "charge")], clock=clock)
+    pressure = DevicePressure([FileSensor(tmp_path / "none", "charge")], clock=clock)
     default = [_point("default", macs=50), _point("dearest", macs=90), _point("least", macs=10)]
-    controller = Controller(default, senses=senses, clock=clock)
+    controller = Controller(default, pressure=pressure, clock=clock)
 
     def chosen_in_20_s() -> set[int]:
         chosen = set()

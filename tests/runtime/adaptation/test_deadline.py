@@ -15,7 +15,7 @@ class Stepper:
 
     def __init__(self, costs, deadline_ms):
         self.loop = DeadlineLoop(costs)
-        self.loop.aim(deadline_ms)
+        self.loop.set_deadline(deadline_ms)
         self.now, self.rank = 0.0, self.loop.limit
 
     def step(self, latency_ms: float) -> str:
@@ -24,7 +24,7 @@ class Stepper:
             self.loop.add(self.now, latency_ms)
         said = self.loop.decide(self.now, self.rank)
         if self.loop.limit != self.rank:
-            self.loop.moved(self.now, self.rank)
+            self.loop.forget_latencies(self.now, self.rank)
             self.rank = self.loop.limit
         return said
 
@@ -47,7 +47,7 @@ def test_it_falls_to_the_dearest_that_is_expected_to_fit(latency_ms, rank):
 
 def test_seven_calls_decide_nothing():
     loop = DeadlineLoop([1, 2])
-    loop.aim(1.0)
+    loop.set_deadline(1.0)
     for call in range(7):
         loop.add(call / 1000, 50.0)
         assert loop.decide(call / 1000, 1) == ""
@@ -95,7 +95,7 @@ def test_no_deadline_allows_everything():
     stepper = Stepper([1, 2, 4], 5)
     stepper.step(100)
     assert stepper.rank == 0
-    stepper.loop.aim(None)
+    stepper.loop.set_deadline(None)
     assert stepper.loop.limit == 2
     assert stepper.step(100) == ""
     assert stepper.loop.limit == 2
@@ -103,7 +103,7 @@ def test_no_deadline_allows_everything():
 
 def test_late_at_the_cheapest_keeps_the_limit_there():
     loop = DeadlineLoop([1, 2])   # at rank 0 for another reason, the limit still 1
-    loop.aim(1.0)
+    loop.set_deadline(1.0)
     for call in range(8):
         loop.add(call / 100, 50.0)
     assert loop.decide(0.1, 0).startswith("p95 50 ms")

@@ -55,7 +55,7 @@ def test_several_batteries_are_averaged(tmp_path):
 
 def test_a_mouse_is_not_the_device(tmp_path):
     _battery(tmp_path, "hidpp_battery_0", capacity="5", scope="Device")
-    with pytest.raises(SensorError, match="no battery and no supply"):
+    with pytest.raises(SensorError, match="no battery and no power supply"):
         BatterySensor(tmp_path).read()
     _supply(tmp_path, "AC", type="Mains", online="1")
     assert BatterySensor(tmp_path).read() == 1.0
@@ -63,7 +63,7 @@ def test_a_mouse_is_not_the_device(tmp_path):
 
 def test_a_battery_without_a_charge(tmp_path):
     _battery(tmp_path, capacity="many", energy_now="3")
-    with pytest.raises(SensorError, match=r"no charge can be read of \['BAT0'\].*capacity"):
+    with pytest.raises(SensorError, match=r"cannot read the charge of \['BAT0'\].*capacity"):
         BatterySensor(tmp_path).read()
 
 
@@ -77,18 +77,18 @@ def test_the_hottest_zone_counts(tmp_path):
 
 
 def test_no_zone(tmp_path):
-    with pytest.raises(SensorError, match=r"no thermal zone under .* gives a temperature"):
+    with pytest.raises(SensorError, match=r"no thermal zone in .* has a temperature"):
         ThermalSensor(tmp_path).read()
 
 
 def test_a_file(tmp_path):
     gauge = FileSensor(tmp_path / "gauge", "temperature", scale=0.001)
-    with pytest.raises(SensorError, match=r"gauge gives no number: .*No such file"):
+    with pytest.raises(SensorError, match=r"cannot read a number from .*gauge: .*No such file"):
         gauge.read()
     gauge.path.write_text(" 61250\n")
     assert gauge.read() == pytest.approx(61.25)
     gauge.path.write_text("hot")
-    with pytest.raises(SensorError, match=r"gives no number: could not convert.*'hot'"):
+    with pytest.raises(SensorError, match=r"cannot read a number from .*could not convert.*'hot'"):
         gauge.read()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.core import POLICIES, ExitRule
+from edgewright.core import EXIT_POLICIES, ExitRule
 from edgewright.errors import DataError
 from edgewright.runtime import Streaks, confidence, exit_scores, gate_inputs
 
@@ -68,15 +68,15 @@ def test_a_higher_temperature_is_less_sure_and_names_the_same_class():
     assert gate_inputs(logits, 1.0)[0, 1] == pytest.approx(found[1])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 def test_a_logit_that_is_no_number_reaches_no_threshold(policy):
     rule = ExitRule(threshold=-9.0, gate=(1.0, 0.0, 0.0, 0.0))
     scores = score(policy, np.array([[np.nan, 1.0, 0.0], [3.0, 1.0, 0.0]]), rule)
     assert (scores >= rule.threshold).tolist() == [False, True]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 def test_what_is_no_classifier_is_refused(policy):
     for shape in ((2, 3, 4), (2, 1), (2,)):
-        with pytest.raises(DataError, match="expected \\(N, classes\\) of two classes or more"):
+        with pytest.raises(DataError, match="expected \\(N, classes\\) with two classes or more"):
             score(policy, np.zeros(shape), ExitRule(threshold=0.5, gate=(0.0,) * 4))

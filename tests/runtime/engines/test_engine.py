@@ -64,7 +64,7 @@ class Failing(FileEngine):
 
 def test_only_what_a_runtime_refuses_is_told_as_a_refusal():
     assert Failing(ValueError()).runtime == "a runtime 1.0"
-    with pytest.raises(BundleError, match="the model does not take these inputs: two are too many"):
+    with pytest.raises(BundleError, match="the model does not accept these inputs: two are too many"):
         Failing(ValueError("two are too many")).run(())
     with pytest.raises(KeyError):
         Failing(KeyError()).run(())
@@ -86,7 +86,7 @@ def test_samples_run_one_after_another_and_keep_their_order():
 
 @pytest.mark.parametrize("counts", [(), (0,), (0, 0), (1, 2)])
 def test_samples_that_are_none_or_differ_in_number_are_refused(counts):
-    with pytest.raises(ValueError, match="expected as many in each input, one at least"):
+    with pytest.raises(ValueError, match="expected the same number in each input, at least one"):
         one_by_one(tuple(np.zeros((count, 2)) for count in counts), lambda inputs: inputs)
 
 

@@ -65,7 +65,7 @@ def test_a_model_that_cannot_be_loaded(content):
     (np.zeros((1, 3), "f4"), np.zeros((2, 3, 2, 4), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3, 2, 4), "f4"))])
 def test_inputs_that_do_not_fit(engine, inputs):
-    with pytest.raises(BundleError, match="the model does not take these inputs"):
+    with pytest.raises(BundleError, match="the model does not accept these inputs"):
         engine.run(inputs)
 
 
@@ -109,7 +109,7 @@ def test_numbers_wider_than_the_files_are_taken_where_they_fit(typed):
 def test_an_id_beyond_the_files_integers_is_refused(typed):
     _, engine = typed
     others = np.zeros((1, 2)), np.zeros((1, 2), "u1"), np.zeros((1, 2), "?")
-    with pytest.raises(BundleError, match=r"the model does not take these inputs: input 0 holds "
-                                          r"3000000000, and the file takes int32, from -2147483648 "
+    with pytest.raises(BundleError, match=r"the model does not accept these inputs: input 0 contains "
+                                          r"3000000000, but the file takes int32, from -2147483648 "
                                           r"to 2147483647$"):
         engine.run((np.array([[0, 3_000_000_000, 0]]), *others))

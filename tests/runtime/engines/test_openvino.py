@@ -62,7 +62,7 @@ def test_a_model_that_cannot_be_loaded(content):
     (np.zeros(1, "f4"),), (np.zeros(1, "f8"), np.zeros(1, "f4")),
     (np.zeros((1, 1), "f4"), np.zeros(1, "f4"))])
 def test_inputs_that_do_not_fit(inputs):
-    with pytest.raises(BundleError, match="the model does not take these inputs"):
+    with pytest.raises(BundleError, match="the model does not accept these inputs"):
         OpenVinoEngine(model(TWO)).run(inputs)
 
 

@@ -20,7 +20,7 @@ _THRESHOLD: Final = "threshold."      # no identifier, as the names of inputs ar
 _TEMPERATURE: Final = "temperature."
 
 
-def to_conditional_onnx(program: Program, thresholds: Sequence[float], *,
+def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
                         temperatures: Sequence[float] | None = None) -> bytes:
     """Translate a program with early exits into one ONNX file that takes a single sample.
 
@@ -40,7 +40,7 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float], *,
 
     Args:
         program: In floating point or quantised.
-        thresholds: One per early exit; above 1 nothing leaves there.
+        thresholds: One per early exit; None for an exit that is never taken.
         temperatures: One per early exit, above 0; 1 if left out.
 
     Raises:
@@ -66,7 +66,8 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float], *,
     _check(program, thresholds, temperatures)
     models = [ir.from_proto(onnx.load_from_string(to_onnx(part)))
               for part in split_at_exits(program)]
-    _nest([model.graph for model in models], list(zip(thresholds, temperatures, strict=True)))
+    levels = [math.inf if threshold is None else threshold for threshold in thresholds]
+    _nest([model.graph for model in models], list(zip(levels, temperatures, strict=True)))
     content: bytes = ir.to_proto(models[0]).SerializeToString(deterministic=True)
     return content
 
@@ -88,13 +89,14 @@ def with_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
     return content
 
 
-def _check(program: Program, thresholds: Sequence[float], temperatures: Sequence[float]) -> None:
+def _check(program: Program, thresholds: Sequence[float | None],
+           temperatures: Sequence[float]) -> None:
     if program.exits == 0:
         raise UsageError("the program has no early exits; add them before it is exported with "
                          "thresholds, or export it without")
     for name, values in (("thresholds", thresholds), ("temperatures", temperatures)):
         _check_count(name, values, program.exits)
-        if not all(map(math.isfinite, values)):
+        if not all(value is None or math.isfinite(value) for value in values):
             raise UsageError(f"{name} must be finite numbers, got {list(values)}")
     if min(temperatures) <= 0:
         raise UsageError(f"temperatures must be above 0, got {list(temperatures)}")
@@ -106,7 +108,7 @@ def _check(program: Program, thresholds: Sequence[float], temperatures: Sequence
                          "one type from all; only classifiers can leave early")
 
 
-def _check_count(name: str, values: Sequence[float], exits: int) -> None:
+def _check_count(name: str, values: Sequence[float | None], exits: int) -> None:
     if len(values) != exits:
         raise UsageError(f"{len(values)} {name} were given for {exits} early exits; give one for "
                          "each, none for the last exit")

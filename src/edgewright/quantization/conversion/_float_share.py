@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
-from edgewright.core import format_size, kept_words
+from edgewright.core import format_size, format_skip_reasons
 from edgewright.graph import stored_tensors
 from edgewright.program import Program
 
@@ -48,7 +48,7 @@ class FloatShare:
         sizes: Counter[str] = Counter()
         for name, reason in self.reasons.items():
             sizes[reason] += self.tensors[name]
-        words = kept_words({name: f"{format_size(sizes[reason])}: {reason}"
+        words = format_skip_reasons({name: f"{format_size(sizes[reason])}: {reason}"
                             for name, reason in self.reasons.items()})
         share = self.size_bytes / max(self.total_bytes, 1)
         return (f"{format_size(self.size_bytes)} of the {format_size(self.total_bytes)} stored "

@@ -1,7 +1,7 @@
-"""Adapting to deadline, battery and heat. No torch."""
+"""Adapting to a deadline, the battery and the temperature. No torch."""
 
 from edgewright.runtime.adaptation._controller import Change, Controller, Power
-from edgewright.runtime.adaptation._senses import Senses, SensorWarning
+from edgewright.runtime.adaptation._device_pressure import DevicePressure, SensorWarning
 from edgewright.runtime.adaptation._sensors import (
     BatterySensor,
     CallableSensor,
@@ -15,9 +15,9 @@ __all__ = [
     "CallableSensor",
     "Change",
     "Controller",
+    "DevicePressure",
     "FileSensor",
     "Power",
-    "Senses",
     "Sensor",
     "SensorWarning",
     "ThermalSensor",

@@ -1,4 +1,4 @@
-"""Which operating point the next call takes: closed loop over latency, battery and heat."""
+"""Closed-loop choice of the operating point from latency, battery and temperature."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Final, Literal, final, get_args
 from edgewright.core import FigureName, OperatingPoint
 from edgewright.errors import UsageError
 from edgewright.runtime.adaptation._deadline import DeadlineLoop
-from edgewright.runtime.adaptation._senses import Senses
+from edgewright.runtime.adaptation._device_pressure import DevicePressure
 
 Power = Literal["auto", "high", "balanced", "low"]
 
-_TICK_S: Final = 0.05         # decisions are this far apart
-_PRESSURE_GAP: Final = 0.1    # below what lowered the ceiling, before it rises again
+_TICK_S: Final = 0.05         # minimum time between decisions
+_PRESSURE_GAP: Final = 0.1    # hysteresis: the pressure must be this much lower for a rise
 _PRESSURE_HOLD_S: Final = 5.0
-_CHANGES: Final = 1000
+_MAX_CHANGES: Final = 1000
 
 
 @dataclass(frozen=True)
 class Change:
-    """The controller went from one point to another.
+    """A switch of the controller from one operating point to another.
 
     Attributes:
-        time_s: On the controller's clock.
-        before: Number of the point left.
-        after: Number of the point taken.
-        reason: Why, in words.
+        time_s: Time on the controller's clock.
+        before: Number of the previous point.
+        after: Number of the new point.
+        reason: Why it switched.
 
     Example:
         >>> Change(time_s=12.5, before=0, after=2, reason="p95 6.1 ms above 5 ms").after
@@ -49,25 +49,27 @@ class Change:
 class Controller:
     """Picks the operating point of each call; safe to use from several threads.
 
-    The points are ordered by what they cost (mean latency where all know it, else MACs, else as
-    given, each half of the one before). Two things bound the choice, and the lower one holds:
+    The points are ordered by cost: mean latency if all have it, else MACs, else the given order
+    with each assumed to cost half of the previous one. The choice is the most expensive point that
+    both limits allow:
 
-    - The **ceiling**, from `power`. ``high``: the dearest point. ``low``: the cheapest.
-      ``balanced``: the one in the middle, the dearer of two. ``auto``: the default point, which is
-      the first given, and less as the sensors' pressure p rises: of the r points from the cheapest
-      to the default, the one ``floor(p r)`` below the default. It falls at once, and rises after p
-      has been 0.1 lower than need be for 5 s. Without sensors, or where all fail, p is 0.
-    - The **deadline**, where one is set; `DeadlineLoop` states its rule.
+    - The **ceiling**, set by `power`. ``high``: the most expensive point. ``low``: the cheapest.
+      ``balanced``: the middle one, the more expensive of two. ``auto``: the default point, which is
+      the first given, lowered as the device's resource pressure p rises: of the r points from the
+      cheapest to the default, the one ``floor(p r)`` below the default. The ceiling falls at once;
+      it rises after p has been at least 0.1 below the threshold for 5 s. Without sensors, or if all
+      of them fail, p is 0.
+    - The **deadline**, if one is set, see `DeadlineLoop`.
 
-    A decision is made at most every 50 ms; other calls of `choose` and `record` cost microseconds.
+    A decision is made at most every 50 ms; other calls of `choose` and `record` take microseconds.
 
     Args:
         points: At least one, the default first.
-        senses: None for a device that is never pressed.
-        clock: In seconds.
+        pressure: The device's resource pressure; None for no sensors.
+        clock: Returns seconds.
 
     Raises:
-        UsageError: No points.
+        UsageError: There are no points.
 
     Example:
         >>> points = [OperatingPoint(name=name, path=(0,)) for name in ("best", "fast")]
@@ -79,31 +81,32 @@ class Controller:
         (1, 'power low')
     """
 
-    def __init__(self, points: Sequence[OperatingPoint], *, senses: Senses | None = None,
+    def __init__(self, points: Sequence[OperatingPoint], *,
+                 pressure: DevicePressure | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         if not points:
             raise UsageError("there is no operating point to choose; give at least one")
         nominal = nominal_costs(points)
-        # rank 0 is the cheapest; of two of one cost the one given first is the dearer
+        # Rank 0 is the cheapest; of two with equal cost the first given counts as more expensive.
         self._order = sorted(range(len(points)), key=lambda index: (nominal[index], -index))
         self._default = self._order.index(0)
-        self._senses = senses
+        self._pressure = pressure
         self._clock = clock
         self._lock = threading.Lock()
         self._loop = DeadlineLoop([nominal[index] for index in self._order])
         self._power: Power = "auto"
-        self._pressed = self._default      # the ceiling of the sensors
-        self._eased_s: float | None = None   # since when it could rise
+        self._pressure_ceiling = self._default
+        self._eased_s: float | None = None   # since when that ceiling could rise
         self._ceiling = self._current = self._default
         self._next_s = -math.inf
-        self._trace: deque[Change] = deque(maxlen=_CHANGES)
+        self._trace: deque[Change] = deque(maxlen=_MAX_CHANGES)
 
     @property
     def deadline_ms(self) -> float | None:
-        """What 95 % of the calls should keep to; None for as long as they take.
+        """Latency that 95 % of the calls should stay below; None for no limit.
 
         Raises:
-            UsageError: Set to what is not above 0.
+            UsageError: Set to anything but a finite number above 0 or None.
         """
         return self._loop.deadline_ms
 
@@ -113,15 +116,15 @@ class Controller:
             raise UsageError(f"deadline_ms must be above 0, or None for no deadline; got "
                              f"{deadline_ms!r}")
         with self._lock:
-            self._loop.aim(deadline_ms)
+            self._loop.set_deadline(deadline_ms)
             self._next_s = -math.inf
 
     @property
     def power(self) -> Power:
-        """How dear a point may be: ``auto``, ``high``, ``balanced`` or ``low``.
+        """How expensive a point may be: ``auto``, ``high``, ``balanced`` or ``low``.
 
         Raises:
-            UsageError: Set to another word.
+            UsageError: Set to any other value.
         """
         return self._power
 
@@ -140,7 +143,7 @@ class Controller:
             return tuple(self._trace)
 
     def choose(self) -> int:
-        """Number of the operating point that the next call should take."""
+        """Number of the operating point that the next call should run."""
         with self._lock:
             now = self._clock()
             if now >= self._next_s:
@@ -149,7 +152,7 @@ class Controller:
             return self._order[self._current]
 
     def record(self, index: int, latency_ms: float) -> None:
-        """A call through that point took so long; one that left another point meanwhile is let go.
+        """Report the latency of a call; ignored if the point is no longer the current one.
 
         Raises:
             UsageError: There is no such point.
@@ -162,38 +165,38 @@ class Controller:
                 self._loop.add(self._clock(), latency_ms)
 
     def _decide(self, now: float) -> None:
-        old = self._ceiling
-        self._ceiling, why = self._find_ceiling(now)
-        said = self._loop.decide(now, self._current)
-        target = min(self._ceiling, self._loop.limit)
-        if target == self._current:
+        old_ceiling = self._ceiling
+        self._ceiling, ceiling_reason = self._find_ceiling(now)
+        reason = self._loop.decide(now, self._current)
+        rank = min(self._ceiling, self._loop.limit)
+        if rank == self._current:
             return
-        if not (said and target == self._loop.limit):
-            said = why if self._ceiling != old else "the deadline was lifted"
-        self._trace.append(Change(now, self._order[self._current], self._order[target], said))
-        self._loop.moved(now, self._current)
-        self._current = target
+        if not (reason and rank == self._loop.limit):
+            reason = ceiling_reason if self._ceiling != old_ceiling else "the deadline was removed"
+        self._trace.append(Change(now, self._order[self._current], self._order[rank], reason))
+        self._loop.forget_latencies(now, self._current)
+        self._current = rank
 
     def _find_ceiling(self, now: float) -> tuple[int, str]:
         top = len(self._order) - 1
         if self._power != "auto":
             rank = {"high": top, "balanced": (top + 1) // 2, "low": 0}[self._power]
             return rank, f"power {self._power}"
-        pressure = 0.0 if self._senses is None else self._senses.pressure
+        level = 0.0 if self._pressure is None else self._pressure.level
         points = self._default + 1
         gap = min(_PRESSURE_GAP, 0.5 / points)
-        falls_to = self._default - min(int(pressure * points), self._default)
-        rises_to = self._default - min(int((pressure + gap) * points), self._default)
-        if rises_to <= self._pressed:
+        falls_to = self._default - min(int(level * points), self._default)
+        rises_to = self._default - min(int((level + gap) * points), self._default)
+        if rises_to <= self._pressure_ceiling:
             self._eased_s = None
         elif self._eased_s is None:
             self._eased_s = now
-        if falls_to < self._pressed:
-            self._pressed = falls_to
+        if falls_to < self._pressure_ceiling:
+            self._pressure_ceiling = falls_to
         elif self._eased_s is not None and now - self._eased_s >= _PRESSURE_HOLD_S:
-            self._pressed, self._eased_s = rises_to, None
-        cause = "" if self._senses is None else self._senses.cause
-        return self._pressed, cause or "power auto: nothing presses the device"
+            self._pressure_ceiling, self._eased_s = rises_to, None
+        cause = "" if self._pressure is None else self._pressure.cause
+        return self._pressure_ceiling, cause or "power auto: no resource pressure"
 
 
 def _is_number(value: object) -> bool:
@@ -201,7 +204,7 @@ def _is_number(value: object) -> bool:
 
 
 def nominal_costs(points: Sequence[OperatingPoint]) -> list[float]:
-    """What each point costs, in one unit for all: see `Controller`.
+    """The cost of each point, in the same unit for all, see `Controller`.
 
     Example:
         >>> nominal_costs([OperatingPoint(name=name, path=(0,)) for name in "abc"])

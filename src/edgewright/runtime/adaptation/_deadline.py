@@ -1,4 +1,4 @@
-"""How dear an operating point the deadline allows, of the latencies seen."""
+"""The most expensive operating point that a deadline allows, from the measured latencies."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ from collections.abc import Sequence
 from typing import Final, final
 
 _WINDOW_S: Final = 1.0
-_LEAST_CALLS: Final = 8
-_MOST_CALLS: Final = 2000     # bounds the work of one decision
+_MIN_CALLS: Final = 8
+_MAX_CALLS: Final = 2000      # bounds the work of one decision
 _STALE_S: Final = 30.0
 
-_LATE: Final = 0.9            # of the deadline: cheaper at once
-_FITS: Final = 0.8            # what a cheaper point is picked by
-_EASY: Final = 0.7            # a dearer point is worth trying after one hold
-_POSSIBLE: Final = 0.85       # or after ten
-_PATIENT: Final = 10
+# Shares of the deadline.
+_LATE: Final = 0.9            # above: switch to a cheaper point at once
+_FITS: Final = 0.8            # a cheaper point must be expected below this
+_EASY: Final = 0.7            # below for one hold: try a more expensive point
+_POSSIBLE: Final = 0.85       # below for ten holds: try it too
+_POSSIBLE_HOLDS: Final = 10
 
-_HOLD_S: Final = (1.0, 30.0)  # least and most
-_PROOF_S: Final = 2.0         # a rise that does not last so long, or four holds, has failed
+_HOLD_S: Final = (1.0, 30.0)  # shortest and longest
+_PROOF_S: Final = 2.0         # a rise that lasts less than this, or than four holds, has failed
 _PROOF_HOLDS: Final = 4
-_LEAST_YIELD: Final = 0.25
+_MIN_YIELD: Final = 0.25
 
 
 @final
 class DeadlineLoop:
-    """The deadline's bound on the rank of the operating point, rank 0 the cheapest.
+    """The highest rank of operating point that the deadline allows; rank 0 is the cheapest.
 
-    Of the latencies at the present point in the last second (8 calls at least, however old up to
-    30 s) it takes the 95th percentile, though never the slowest call alone, p95. What p95 another
-    point would have follows from the points' costs: ``p95 (cost' / cost)^y``. The yield y is 1 at
-    first; each change of point shows what it is here, between 0.25 and 1, since latencies have
-    parts that no point makes cheaper.
+    p95 is the 95th percentile of the latencies at the current point over the last second (at least
+    the last 8 calls, if they are no older than 30 s), but never the single slowest call. The p95 of
+    another point is predicted from the points' costs as ``p95 (cost' / cost)^y``. The exponent y,
+    the yield, starts at 1 and is estimated at each switch, between 0.25 and 1, because part of the
+    latency does not depend on the point.
 
-    - **Down, at once**: p95 above 0.9 of the deadline leads to the dearest cheaper point that is
-      expected below 0.8 of it, else to the cheapest.
-    - **Up, by one point**: after the next dearer point has been expected below 0.7 of the deadline
-      for a whole hold, or below 0.85 for ten.
-    - **The hold** is 1 s. A rise has failed where the deadline takes it back within 2 s, or within
-      four holds; then the hold doubles, up to 30 s. Taken back later, the hold is 1 s again. So
-      it cannot flap: latencies that hover at the limit lead to ever fewer changes.
+    - **Down, at once**: if p95 is above 0.9 of the deadline, to the most expensive of the cheaper
+      points that is predicted below 0.8 of the deadline, else to the cheapest.
+    - **Up, by one point**: after the next more expensive point has been predicted below 0.7 of the
+      deadline for a whole hold, or below 0.85 for ten holds.
+    - **The hold** is 1 s. If a step up is reverted within 2 s, or within four holds, it has failed
+      and the hold doubles, up to 30 s; if it is reverted later, the hold is 1 s again. This
+      prevents oscillation: latencies close to the limit cause fewer and fewer switches.
 
-    Latencies are forgotten at each change. It keeps no lock: its owner does.
+    Latencies are discarded at each switch. Not thread-safe: the owner holds a lock.
 
     Args:
-        costs: Of the points by rank, ascending, in any one unit.
+        costs: Of the points by rank, ascending, in any unit.
 
     Attributes:
-        deadline_ms: None for none.
-        limit: The dearest rank allowed.
+        deadline_ms: In milliseconds; None for no deadline.
+        limit: The highest rank allowed.
 
     Example:
         >>> loop = DeadlineLoop([1.0, 2.0])
-        >>> loop.aim(5.0)
+        >>> loop.set_deadline(5.0)
         >>> for call in range(8):
         ...     loop.add(call / 100, 6.1)
         >>> loop.decide(0.08, current=1), loop.limit
@@ -62,14 +63,15 @@ class DeadlineLoop:
 
     def __init__(self, costs: Sequence[float]) -> None:
         self._costs = tuple(costs)
-        self._calls: deque[tuple[float, float]] = deque(maxlen=_MOST_CALLS)
+        self._calls: deque[tuple[float, float]] = deque(maxlen=_MAX_CALLS)
         self._yield = 1.0
-        self._left: tuple[float, float, float] | None = None   # time, p95 and cost of what we left
+        # Time of the last switch, and p95 and cost of the point before it.
+        self._previous: tuple[float, float, float] | None = None
         self.deadline_ms: float | None = None
-        self.aim(None)
+        self.set_deadline(None)
 
-    def aim(self, deadline_ms: float | None) -> None:
-        """Take another deadline; without one every point is allowed."""
+    def set_deadline(self, deadline_ms: float | None) -> None:
+        """Set another deadline; None allows every point."""
         if deadline_ms is None:
             self.limit = len(self._costs) - 1
         self.deadline_ms = deadline_ms
@@ -79,25 +81,26 @@ class DeadlineLoop:
         self._possible_s: float | None = None
 
     def add(self, now: float, latency_ms: float) -> None:
-        """A call at the present point ended."""
+        """Record the latency of a call at the current point."""
         self._calls.append((now, latency_ms))
 
-    def moved(self, now: float, before: int) -> None:
-        """The point was changed, for whatever reason: older latencies tell no more."""
+    def forget_latencies(self, now: float, before: int) -> None:
+        """Discard the latencies because the point changed, for whatever reason, from ``before``."""
         p95 = self._p95(now)
-        self._left = None if p95 is None else (now, p95, self._costs[before])
+        self._previous = None if p95 is None else (now, p95, self._costs[before])
         self._calls.clear()
         self._easy_s = self._possible_s = None
 
     def decide(self, now: float, current: int) -> str:
-        """Move the limit where the latencies at the current rank ask for it; says why, or nothing.
+        """Update the limit from the latencies at the current rank; returns the reason, or "".
 
-        The caller then moves to the limit, or stays below it, and tells `moved`.
+        The caller then switches to the limit, or to a lower rank, and calls `forget_latencies`.
         """
-        deadline, p95 = self.deadline_ms, self._p95(now)
+        deadline = self.deadline_ms
+        p95 = None if deadline is None else self._p95(now)
         if deadline is None or p95 is None:
             return ""
-        self._learn(now, p95, current)
+        self._estimate_yield(now, p95, current)
         if p95 > _LATE * deadline:
             self._fall(now, p95, current, deadline)
             return f"p95 {p95:.3g} ms above {_LATE:g} of {deadline:g} ms"
@@ -121,17 +124,17 @@ class DeadlineLoop:
         self._easy_s = _since(self._easy_s, now, share < _EASY)
         self._possible_s = _since(self._possible_s, now, share < _POSSIBLE)
         return (_lasted(self._easy_s, now, self._hold_s)
-                or _lasted(self._possible_s, now, _PATIENT * self._hold_s))
+                or _lasted(self._possible_s, now, _POSSIBLE_HOLDS * self._hold_s))
 
-    def _learn(self, now: float, p95: float, current: int) -> None:
-        """See what the last change did to the latency, once it shows."""
-        if self._left is None:
+    def _estimate_yield(self, now: float, p95: float, current: int) -> None:
+        """Compare the latency before and after the last switch, once both are known."""
+        if self._previous is None:
             return
-        (left_s, p95_left, cost_left), self._left = self._left, None
-        nominal = math.log(cost_left / self._costs[current])
-        if nominal and min(p95, p95_left) > 0 and now - left_s <= _WINDOW_S:
-            seen = math.log(p95_left / p95)
-            self._yield = min(max(seen / nominal, _LEAST_YIELD), 1.0)
+        (switched_s, p95_before, cost_before), self._previous = self._previous, None
+        nominal = math.log(cost_before / self._costs[current])
+        if nominal and min(p95, p95_before) > 0 and now - switched_s <= _WINDOW_S:
+            observed = math.log(p95_before / p95)
+            self._yield = min(max(observed / nominal, _MIN_YIELD), 1.0)
 
     def _expected(self, p95: float, current: int, rank: int) -> float:
         return p95 * float((self._costs[rank] / self._costs[current]) ** self._yield)
@@ -139,9 +142,9 @@ class DeadlineLoop:
     def _p95(self, now: float) -> float | None:
         calls = self._calls
         while calls and (calls[0][0] < now - _STALE_S or (
-                calls[0][0] < now - _WINDOW_S and len(calls) > _LEAST_CALLS)):
+                calls[0][0] < now - _WINDOW_S and len(calls) > _MIN_CALLS)):
             calls.popleft()
-        if len(calls) < _LEAST_CALLS:
+        if len(calls) < _MIN_CALLS:
             return None
         place = min(math.ceil(0.95 * len(calls)) - 1, len(calls) - 2)
         return sorted(latency for _, latency in calls)[place]

@@ -1,4 +1,4 @@
-"""What the device says of its battery and its heat."""
+"""Sensors of the device's battery and temperature."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Quantity = Literal["charge", "temperature", "pressure"]
 
 RANGES: Final[dict[Quantity, tuple[float, float]]] = {
     "charge": (0.0, 1.0), "temperature": (-60.0, 150.0), "pressure": (0.0, 1.0)}
-# What reading a file, or somebody's function, raises when the sensor behind it is at fault.
+# What reading a file, or a user's function, may raise if the sensor fails.
 FAILURES: Final = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError,
                    SensorError)
-_FED: Final = ("Charging", "Full", "Not charging")
+_ON_MAINS: Final = ("Charging", "Full", "Not charging")
 
 
 class Sensor(Protocol):
-    """Something that can be read: what is needed to adapt to a battery, to heat, to anything.
+    """Interface of a sensor that a session can adapt to.
 
     Attributes:
-        name: To report it by.
-        quantity: What `read` gives: ``charge``, the share of the battery left (0 to 1, 1 on mains);
-            ``temperature`` in degrees Celsius; or outright how hard pressed the device is,
-            ``pressure`` (0 not at all, 1 as hard as can be).
+        name: Used in messages.
+        quantity: What `read` returns: ``charge``, the share of the battery left (0 to 1, 1 on
+            mains); ``temperature`` in degrees Celsius; or ``pressure``, the resource pressure
+            itself (0 none, 1 full).
 
     Example:
         >>> sensor: Sensor = CallableSensor(lambda: 0.4, "charge", "pack")
@@ -43,26 +43,26 @@ class Sensor(Protocol):
     def quantity(self) -> Quantity: ...
 
     def read(self) -> float:
-        """The reading at this moment; raises `SensorError`, OSError or ValueError for none."""
+        """The current reading; raises `SensorError`, OSError or ValueError if there is none."""
         ...
 
 
 @final
 @dataclass(frozen=True)
 class BatterySensor:
-    """Charge left, as Linux tells it: the mean over the device's batteries, 1 on mains.
+    """Battery charge from Linux's sysfs: the mean over the device's batteries, 1 on mains.
 
-    The device is on mains where a supply that is no battery is online, or where a battery is
-    charging, full or not charging and none is being discharged. Batteries of peripherals (a mouse)
-    do not count.
+    The device counts as on mains if a supply other than a battery is online, or if a battery is
+    charging, full or not charging and none is discharging. Batteries of peripherals, such as a
+    mouse, are ignored.
 
     Attributes:
-        folder: Of the power supplies.
+        folder: The sysfs folder of power supplies.
 
     Example:
         >>> BatterySensor("/nowhere").read()
         Traceback (most recent call last):
-        edgewright.errors.SensorError: no battery and no supply is told of under /nowhere
+        edgewright.errors.SensorError: no battery and no power supply found in /nowhere
     """
 
     folder: str | Path = "/sys/class/power_supply"
@@ -84,36 +84,36 @@ class BatterySensor:
             SensorError: There is neither a battery nor another supply, or no charge can be read.
         """
         supplies = [path for path in sorted(Path(self.folder).glob("*"))
-                    if _word(path / "scope") != "Device" and _word(path / "type")]
-        batteries = [path for path in supplies if _word(path / "type") == "Battery"]
-        online = any(_word(path / "online") not in ("", "0")
+                    if _read_text(path / "scope") != "Device" and _read_text(path / "type")]
+        batteries = [path for path in supplies if _read_text(path / "type") == "Battery"]
+        online = any(_read_text(path / "online") not in ("", "0")
                      for path in supplies if path not in batteries)
-        states = {_word(path / "status") for path in batteries}
-        if online or ("Discharging" not in states and states.intersection(_FED)):
+        states = {_read_text(path / "status") for path in batteries}
+        if online or ("Discharging" not in states and states.intersection(_ON_MAINS)):
             return 1.0
-        charges = [charge for charge in map(_charge, batteries) if charge is not None]
+        charges = [charge for charge in map(_read_charge, batteries) if charge is not None]
         if charges:
             return sum(charges) / len(charges)
         if not supplies:
-            raise SensorError(f"no battery and no supply is told of under {self.folder}")
-        raise SensorError(f"no charge can be read of {[path.name for path in supplies]} under "
+            raise SensorError(f"no battery and no power supply found in {self.folder}")
+        raise SensorError(f"cannot read the charge of {[path.name for path in supplies]} in "
                           f"{self.folder}; expected a file capacity, energy_now or charge_now")
 
 
 @final
 @dataclass(frozen=True)
 class ThermalSensor:
-    """Temperature of the hottest thermal zone, as Linux tells it.
+    """Temperature of the hottest thermal zone, from Linux's sysfs.
 
-    Zones that cannot be read, or whose reading is no temperature of a working device, do not count.
+    Zones that cannot be read, or whose reading is implausible, are ignored.
 
     Attributes:
-        folder: Of the thermal zones; each has a file ``temp``, in thousandths of a degree.
+        folder: The sysfs folder of thermal zones, each with a file ``temp`` in millidegrees.
 
     Example:
         >>> ThermalSensor("/nowhere").read()
         Traceback (most recent call last):
-        edgewright.errors.SensorError: no thermal zone under /nowhere gives a temperature
+        edgewright.errors.SensorError: no thermal zone in /nowhere has a temperature
     """
 
     folder: str | Path = "/sys/class/thermal"
@@ -135,10 +135,10 @@ class ThermalSensor:
             SensorError: No zone can be read.
         """
         low, high = RANGES["temperature"]
-        zones = (_number(path) for path in Path(self.folder).glob("thermal_zone*/temp"))
+        zones = (_read_number(path) for path in Path(self.folder).glob("thermal_zone*/temp"))
         degrees = [zone / 1000 for zone in zones if zone is not None and low <= zone / 1000 <= high]
         if not degrees:
-            raise SensorError(f"no thermal zone under {self.folder} gives a temperature")
+            raise SensorError(f"no thermal zone in {self.folder} has a temperature")
         return max(degrees)
 
 
@@ -149,8 +149,8 @@ class FileSensor:
 
     Attributes:
         path: The file; also the sensor's name.
-        quantity: What it holds.
-        scale: Turns the number into the quantity's unit: 0.01 for a charge in percent.
+        quantity: What the number is.
+        scale: Converts the number to the quantity's unit: 0.01 for a charge in percent.
 
     Example:
         >>> import tempfile
@@ -173,23 +173,23 @@ class FileSensor:
         """The number times the scale.
 
         Raises:
-            SensorError: The file cannot be read, or holds no number.
+            SensorError: The file cannot be read, or does not contain a number.
         """
         try:
             return float(Path(self.path).read_text().strip()) * self.scale
         except (OSError, ValueError) as error:
-            raise SensorError(f"{self.path} gives no number: {error}") from error
+            raise SensorError(f"cannot read a number from {self.path}: {error}") from error
 
 
 @final
 @dataclass(frozen=True)
 class CallableSensor:
-    """What a function returns.
+    """A sensor that calls a function.
 
     Attributes:
-        function: Called without arguments, often: it should be quick.
-        quantity: What it returns.
-        name: To report it by.
+        function: Takes no arguments; it should be fast, since it is called often.
+        quantity: What the returned number is.
+        name: Used in messages.
 
     Example:
         >>> CallableSensor(lambda: 71.5, "temperature", "board").read()
@@ -201,10 +201,10 @@ class CallableSensor:
     name: str
 
     def read(self) -> float:
-        """What the function returns now.
+        """The function's current value.
 
         Raises:
-            SensorError: It raises an error, or returns what is no number.
+            SensorError: It raises an error, or does not return a number.
         """
         try:
             return float(self.function())
@@ -213,25 +213,26 @@ class CallableSensor:
                               f"{type(error).__name__}: {error}") from error
 
 
-def _word(path: Path) -> str:
+def _read_text(path: Path) -> str:
     with suppress(OSError, ValueError):
         return path.read_text().strip()
     return ""
 
 
-def _number(path: Path) -> float | None:
+def _read_number(path: Path) -> float | None:
     with suppress(ValueError):
-        found = float(_word(path))
+        found = float(_read_text(path))
         return found if math.isfinite(found) else None
     return None
 
 
-def _charge(battery: Path) -> float | None:
-    percent = _number(battery / "capacity")
+def _read_charge(battery: Path) -> float | None:
+    percent = _read_number(battery / "capacity")
     if percent is not None:
         return percent / 100
     for kind in ("energy", "charge"):
-        now, full = _number(battery / f"{kind}_now"), _number(battery / f"{kind}_full")
+        now = _read_number(battery / f"{kind}_now")
+        full = _read_number(battery / f"{kind}_full")
         if now is not None and full:
-            return min(now / full, 1.0)   # a gauge that was not calibrated goes beyond full
+            return min(now / full, 1.0)   # an uncalibrated gauge may exceed full
     return None

@@ -1,17 +1,21 @@
-"""Early exit: scores, and running segments until a sample may leave. No torch."""
+"""Early exit: confidence scores, and running segments until a sample may leave. No torch."""
 
 from edgewright.runtime.early_exit._policies import Streaks, confidence, exit_scores, gate_inputs
-from edgewright.runtime.early_exit._walk import Walked, walk, walk_whole
-from edgewright.runtime.early_exit._walk_one import MOST_CLASSES, walk_one
+from edgewright.runtime.early_exit._run_single_sample import MAX_CLASSES, run_single_sample
+from edgewright.runtime.early_exit._run_with_exits import (
+    ExitResult,
+    run_with_exits,
+    run_without_exits,
+)
 
 __all__ = [
-    "MOST_CLASSES",
+    "MAX_CLASSES",
+    "ExitResult",
     "Streaks",
-    "Walked",
     "confidence",
     "exit_scores",
     "gate_inputs",
-    "walk",
-    "walk_one",
-    "walk_whole",
+    "run_single_sample",
+    "run_with_exits",
+    "run_without_exits",
 ]

@@ -1,4 +1,4 @@
-"""How sure an exit is of its answer: the scores that thresholds are held against."""
+"""The scores that exit thresholds are compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import ExitRule, Policy
+from edgewright.core import ExitPolicy, ExitRule
 from edgewright.errors import DataError
 
 Scores = NDArray[np.float64]
@@ -17,11 +17,11 @@ Scores = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class Streaks:
-    """For how many exits in a row each sample has been given the same class.
+    """For how many consecutive exits each sample has had the same predicted class.
 
     Attributes:
-        classes: Named last, (N,).
-        lengths: Exits in a row that named it, 1 at least, (N,).
+        classes: The class predicted last, (N,).
+        lengths: Number of consecutive exits that predicted it, at least 1, (N,).
 
     Example:
         >>> one = Streaks.begin(np.array([[2.0, 0.0], [2.0, 0.0]]))
@@ -40,38 +40,38 @@ class Streaks:
         return cls(classes, np.ones_like(classes))
 
     def then(self, logits: NDArray[Any]) -> Streaks:
-        """After one exit more."""
+        """After one more exit."""
         check_logits(logits)
         classes = logits.argmax(axis=1)
         return Streaks(classes, np.where(classes == self.classes, self.lengths + 1, 1))
 
     def of(self, rows: NDArray[Any]) -> Streaks:
-        """Those of some of the samples."""
+        """The streaks of a subset of the samples."""
         return Streaks(self.classes[rows], self.lengths[rows])
 
 
-def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: Streaks) -> Scores:
-    """How sure an exit is, higher for surer; a sample leaves where this reaches the threshold.
+def exit_scores(policy: ExitPolicy, rule: ExitRule, logits: NDArray[Any],
+                streaks: Streaks) -> Scores:
+    """Confidence of an exit in each sample; a sample leaves if it reaches the threshold.
 
-    With p the softmax of the logits over the temperature, largest first:
+    With p the softmax of the logits over the temperature, in descending order:
 
     - ``confidence``: ``p_1`` (Kaya, Hong & Dumitras 2019, "Shallow-deep networks");
     - ``margin``: ``p_1 - p_2``;
-    - ``entropy``: ``1 - H(p) / log(classes)``, 1 where all is on one class (Teerapittayanon,
-      McDanel & Kung 2016, "BranchyNet", whose entropy it turns round);
-    - ``patience``: for how many exits in a row the class has been the same, this one included (Zhou
-      et al. 2020, "BERT loses patience");
-    - ``gate``: what a learned gate makes of the first three, see `gate_inputs`.
+    - ``entropy``: ``1 - H(p) / log(classes)``, 1 if one class has all the probability
+      (Teerapittayanon, McDanel & Kung 2016, "BranchyNet", with the sign of the entropy reversed);
+    - ``patience``: number of consecutive exits, including this one, that predicted the same class
+      (Zhou et al. 2020, "BERT loses patience");
+    - ``gate``: probability from a learned gate over the first three, see `gate_inputs`.
 
     Args:
-        policy: Which of them.
+        policy: Which score.
         rule: Has the temperature, and the gate's weights.
         logits: (N, classes).
-        streaks: Up to and with this exit.
+        streaks: Up to and including this exit.
 
     Returns:
-        (N,) float64; not a number, which reaches no threshold, where a logit is none or the
-        largest is infinite.
+        (N,) float64; NaN, which reaches no threshold, if a logit is NaN or the largest is infinite.
 
     Raises:
         DataError: The logits have another shape.
@@ -95,14 +95,14 @@ def exit_scores(policy: Policy, rule: ExitRule, logits: NDArray[Any], streaks: S
 
 
 def gate_inputs(logits: NDArray[Any], temperature: float) -> Scores:
-    """What a learned gate sees: 1, and the scores of confidence, margin and entropy, (N, 4)."""
+    """Inputs of a learned gate: 1, then the confidence, margin and entropy scores, (N, 4)."""
     check_logits(logits)
     scaled = _below_top(logits) / temperature
     total = np.exp(scaled).sum(axis=1, keepdims=True)
-    chances = np.exp(scaled) / total
-    parts = np.where(scaled > -np.inf, scaled, 0.0) - np.log(total)   # a chance of 0 adds nothing
-    entropy = -(chances * parts).sum(axis=1)
-    second, first = np.partition(chances, -2, axis=1)[:, -2:].T
+    probabilities = np.exp(scaled) / total
+    logs = np.where(scaled > -np.inf, scaled, 0.0) - np.log(total)   # 0 log 0 counts as 0
+    entropy = -(probabilities * logs).sum(axis=1)
+    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
     return np.stack([np.ones(len(logits)), first, first - second,
                      1 - entropy / np.log(logits.shape[1])], axis=1)
 
@@ -115,18 +115,18 @@ def confidence(logits: NDArray[Any], temperature: float = 1.0) -> Scores:
 
 
 def _below_top(logits: NDArray[Any]) -> Scores:
-    """How far each logit is below its row's largest; not a number where that is infinite."""
+    """Each logit minus its row's largest; NaN if that is infinite."""
     below = logits.astype(np.float64)
     top = below.max(axis=1, keepdims=True)
     return below - np.where(np.isfinite(top), top, np.nan)
 
 
 def check_logits(logits: NDArray[Any]) -> None:
-    """See that an exit gave logits.
+    """Check that an exit's output is logits.
 
     Raises:
-        DataError: They are not (N, classes) of two classes or more.
+        DataError: It is not (N, classes) with two classes or more.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
-        raise DataError(f"an exit gave logits of shape {logits.shape}, expected (N, classes) of "
-                        "two classes or more; only classifiers can leave early")
+        raise DataError(f"an exit returned logits of shape {logits.shape}, expected (N, classes) "
+                        "with two classes or more; only classifiers can exit early")

@@ -1,4 +1,4 @@
-"""What runs one segment of a bundle."""
+"""The interface of an engine, which runs one segment of a bundle."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Engine(Protocol):
 
     @property
     def runtime(self) -> str:
-        """Name and version of what computes."""
+        """Name and version of the runtime."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute the outputs, in the file's order, from the inputs, in the file's order."""
 
 
 class FileEngine(ABC):
-    """An `Engine` that tells in one way what its runtime refuses.
+    """Base class of engines that turns a runtime's own errors into `BundleError`.
 
     Args:
-        runtime: Name and version of what computes, as in ``onnxruntime 1.31.1``.
-        refusals: What the runtime raises where it does not take a model or its inputs.
+        runtime: Name and version of the runtime, as in ``onnxruntime 1.31.1``.
+        refusals: Exceptions the runtime raises for a model or inputs that it cannot use.
 
     Example:
         >>> class Adder(FileEngine):
@@ -41,7 +41,7 @@ class FileEngine(ABC):
         >>> Adder("numpy 2").run((np.zeros(2), np.zeros(3)))
         Traceback (most recent call last):
             ...
-        edgewright.errors.BundleError: the model does not take these inputs: operands could not \
+        edgewright.errors.BundleError: the model does not accept these inputs: operands could not \
 be broadcast together with shapes (2,) (3,)
     """
 
@@ -50,14 +50,14 @@ be broadcast together with shapes (2,) (3,)
 
     @property
     def runtime(self) -> str:
-        """Name and version of what computes."""
+        """Name and version of the runtime."""
         return self._runtime
 
     def run(self, inputs: Arrays) -> Arrays:
         """Compute all outputs of the model, from its inputs in their order.
 
         Raises:
-            BundleError: The model does not take inputs of this number, type or shape.
+            BundleError: The inputs' number, type or shape does not match the model.
         """
         try:
             return self._compute(inputs)
@@ -66,18 +66,18 @@ be broadcast together with shapes (2,) (3,)
 
     @abstractmethod
     def _compute(self, inputs: Arrays) -> Arrays:
-        """What `run` gives, or one of the refusals."""
+        """The result of `run`; may raise one of the refusals."""
 
 
 def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
-    """Run the samples of a batch one after another, for files that take a single one.
+    """Run the samples of a batch one after another, for files with a batch size of 1.
 
     Args:
-        inputs: Each of shape (N, ...).
-        run: From inputs to outputs of shape (1, ...).
+        inputs: Arrays of shape (N, ...).
+        run: Maps inputs of shape (1, ...) to outputs of shape (1, ...).
 
     Raises:
-        ValueError: There is no sample, or one input has more of them than another.
+        ValueError: There are no samples, or the inputs have different numbers of them.
 
     Example:
         >>> one_by_one((np.array([[1.0], [2.0]]),), lambda inputs: (inputs[0].sum(1),))
@@ -85,25 +85,27 @@ def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
     """
     counts = {len(array) for array in inputs}
     if len(counts) != 1 or 0 in counts:
-        raise ValueError(f"given {[len(array) for array in inputs]} samples, expected as many in "
-                         "each input, one at least")
+        raise ValueError(f"given {[len(array) for array in inputs]} samples, expected the same "
+                         "number in each input, at least one")
     rows = [run(tuple(array[index:index + 1] for array in inputs)) for index in range(*counts)]
     return tuple(map(np.concatenate, zip(*rows, strict=True)))
 
 
-def fitted(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
-    """An array in the type that a file has: converters write numbers in fewer bits.
+def convert(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Convert an array to a file's dtype, which may have fewer bits than the model's.
 
     Raises:
-        ValueError: It is of another kind, or a number lies outside of the type's range.
+        ValueError: The array mixes integer and floating point with the file's dtype, or a number is
+            out of range.
 
     Example:
-        >>> fitted(np.array([1, 2]), np.dtype("int32"), "ids").dtype
+        >>> convert(np.array([1, 2]), np.dtype("int32"), "ids").dtype
         dtype('int32')
-        >>> fitted(np.array([3_000_000_000]), np.dtype("int32"), "ids")
+        >>> convert(np.array([3_000_000_000]), np.dtype("int32"), "ids")
         Traceback (most recent call last):
             ...
-        ValueError: ids holds 3000000000, and the file takes int32, from -2147483648 to 2147483647
+        ValueError: ids contains 3000000000, but the file takes int32, from -2147483648 to \
+2147483647
     """
     if array.dtype == kind:
         return array
@@ -114,6 +116,6 @@ def fitted(array: NDArray[Any], kind: np.dtype[Any], name: str) -> NDArray[Any]:
     limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
     outside = array[np.isfinite(array) & ((array < limits.min) | (array > limits.max))]
     if outside.size:
-        raise ValueError(f"{name} holds {outside.flat[0]}, and the file takes {kind}, from "
+        raise ValueError(f"{name} contains {outside.flat[0]}, but the file takes {kind}, from "
                          f"{limits.min} to {limits.max}")
     return array.astype(kind)

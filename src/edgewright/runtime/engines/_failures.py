@@ -1,4 +1,4 @@
-"""What an engine says when a runtime refuses a model or its inputs."""
+"""Errors of an engine whose runtime rejects a model or its inputs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Final
 
 from edgewright.errors import BundleError
 
-_LONGEST: Final = 300
+_MAX_LENGTH: Final = 300
 
 
 def load_failure(runtime: str, package: str, error: Exception) -> BundleError:
-    """A runtime does not load a model.
+    """The error of a runtime that cannot load a model.
 
     Example:
         >>> load_failure("litert 2.3.0", "ai-edge-litert", ValueError("no subgraph"))
@@ -22,17 +22,17 @@ ai-edge-litert')
 
 
 def input_failure(error: Exception) -> BundleError:
-    """A model does not take the inputs it was given.
+    """The error of a model whose inputs do not match it.
 
     Example:
         >>> input_failure(ValueError("given 2 inputs"))
-        BundleError('the model does not take these inputs: given 2 inputs')
+        BundleError('the model does not accept these inputs: given 2 inputs')
     """
-    return BundleError(f"the model does not take these inputs: {_reason(error)}")
+    return BundleError(f"the model does not accept these inputs: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
-    """The beginning and the end of a message, on one line: one of the two says what failed."""
+    """The start and end of a message, on one line; one of the two usually has the cause."""
     text = " ".join(str(error).split())
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
+    half = _MAX_LENGTH // 2
+    return text if len(text) <= _MAX_LENGTH else f"{text[:half]} ... {text[-half:]}"

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, fitted, one_by_one
+from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, convert, one_by_one
 from edgewright.runtime.engines._failures import load_failure
 
 
 class LiteRtEngine(FileEngine):
-    """A file of `to_litert` on LiteRT's CPU kernels (XNNPACK's where it has them).
+    """A file of `to_litert` on LiteRT's CPU kernels (XNNPACK's if available).
 
-    Tensors of rank 4 are given and returned with the channels before the rows, though the file
-    has them last. What the file takes or returns as quantized integers is given and returned in
-    floating point; other numbers may be given in any width of their kind, and have to fit into the
-    file's. The file is for one sample, so that those of a batch run one after another.
+    Tensors of rank 4 are channels first here (N, C, H, W) and channels last in the file. Quantized
+    inputs and outputs of the file are floating point here. Other inputs may have any width of
+    their kind as long as the values fit into the file's dtype. The file takes one sample, so the
+    samples of a batch run one after another.
 
     Args:
         model: The bytes of a ``.tflite`` file.
@@ -27,7 +27,7 @@ class LiteRtEngine(FileEngine):
 
     Raises:
         MissingExtraError: LiteRT is not installed.
-        BundleError: LiteRT refuses the model.
+        BundleError: LiteRT cannot load the model.
 
     Example:
         >>> engine = LiteRtEngine(content)                            # doctest: +SKIP
@@ -41,7 +41,7 @@ class LiteRtEngine(FileEngine):
         except ImportError as error:
             raise MissingExtraError("running a model on LiteRT", "litert") from error
         super().__init__(f"litert {ai_edge_litert.__version__}")
-        self._lock = Lock()  # an interpreter has one set of tensors
+        self._lock = Lock()  # an interpreter has a single set of tensors
         try:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -53,7 +53,7 @@ class LiteRtEngine(FileEngine):
     def _compute(self, inputs: Arrays) -> Arrays:
         if len(inputs) != len(self._inputs):
             raise ValueError(f"given {len(inputs)} inputs, expected {len(self._inputs)}")
-        stored = tuple(_stored(array, spec, f"input {index}")
+        stored = tuple(_to_file(array, spec, f"input {index}")
                        for index, (array, spec) in enumerate(zip(inputs, self._inputs,
                                                                  strict=True)))
         return one_by_one(stored, self._compute_one)
@@ -63,30 +63,31 @@ class LiteRtEngine(FileEngine):
             for array, spec in zip(inputs, self._inputs, strict=True):
                 self._interpreter.set_tensor(spec["index"], array)
             self._interpreter.invoke()
-            return tuple(_given(self._interpreter.get_tensor(spec["index"]), spec)
+            return tuple(_from_file(self._interpreter.get_tensor(spec["index"]), spec)
                          for spec in self._outputs)
 
 
-def _stored(array: NDArray[Any], spec: dict[str, Any], name: str) -> NDArray[Any]:
-    """A batch as the file has it: channels last, in its integers where it has such."""
+def _to_file(array: NDArray[Any], spec: dict[str, Any], name: str) -> NDArray[Any]:
+    """Convert a batch to the file's layout and dtype: channels last, quantized if the file is."""
     scale, zero_point = spec["quantization"]
     kind = np.dtype(np.float32 if scale else spec["dtype"])
     sizes = [int(size) for size in spec["shape"]]
     if array.ndim == 4:
         array = np.moveaxis(array, 1, -1)
     if list(array.shape[1:]) != sizes[1:] or array.ndim != len(sizes):
-        raise ValueError(f"{name} has shape {array.shape}, expected {tuple(sizes)} with any batch"
+        raise ValueError(f"{name} has shape {array.shape}, expected {tuple(sizes)} of any batch "
+                         "size"
                          f"{', channels last' if array.ndim == 4 else ''}")
-    array = fitted(array, kind, name)
+    array = convert(array, kind, name)
     if not scale:
         return array
     limits = np.iinfo(spec["dtype"])
-    steps = np.rint(array * np.float32(1 / scale)) + zero_point  # as a program rounds them
+    steps = np.rint(array * np.float32(1 / scale)) + zero_point  # rounds as the program does
     integers: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
     return integers
 
 
-def _given(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
+def _from_file(array: NDArray[Any], spec: dict[str, Any]) -> NDArray[Any]:
     scale, zero_point = spec["quantization"]
     if scale:
         array = (array.astype(np.float32) - zero_point) * np.float32(scale)

@@ -12,7 +12,7 @@ from edgewright.runtime.engines._self_contained import check_self_contained
 
 _ERRORS_ONLY: Final = 3
 _EXTERNAL_FOLDER: Final = "session.model_external_initializers_file_folder_path"
-_NOWHERE: Final = os.path.join(os.devnull, "edgewright")  # no folder can be there
+_NOWHERE: Final = os.path.join(os.devnull, "edgewright")  # a folder that cannot exist
 
 
 class OnnxEngine(FileEngine):
@@ -23,7 +23,7 @@ class OnnxEngine(FileEngine):
         threads: Threads inside an operator; operators run one after another.
 
     Raises:
-        BundleError: The model takes tensors from other files, or ONNX Runtime refuses it.
+        BundleError: The model refers to tensors in other files, or ONNX Runtime cannot load it.
 
     Example:
         >>> import numpy as np
@@ -45,11 +45,11 @@ class OnnxEngine(FileEngine):
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
-        # It would make one of two quantisations in a row, on another grid than either.
+        # It would merge two consecutive quantizations into one with different rounding.
         options.add_session_config_entry("session.disable_double_qdq_remover", "1")
         check_self_contained(model, self.runtime, "onnxruntime")
         options.add_session_config_entry(_EXTERNAL_FOLDER, _NOWHERE)
-        # Only the format whose tensors were looked at, not ONNX Runtime's own.
+        # Only the format that was checked above, not ONNX Runtime's own.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = ort.InferenceSession(model, options,
@@ -59,7 +59,7 @@ class OnnxEngine(FileEngine):
         for node in (*self._session.get_inputs(), *self._session.get_outputs()):
             if not node.type.startswith("tensor("):
                 raise load_failure(self.runtime, "onnxruntime", ValueError(
-                    f"{node.name!r} is a {node.type}, and only tensors go in and out"))
+                    f"{node.name!r} is a {node.type}, but inputs and outputs must be tensors"))
         self._inputs = tuple(node.name for node in self._session.get_inputs())
         self._outputs = [node.name for node in self._session.get_outputs()]
 
@@ -68,7 +68,7 @@ class OnnxEngine(FileEngine):
 
 
 def _onnxruntime() -> ModuleType:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")   # read once, by the import below
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")   # read once, at import
     import onnxruntime  # noqa: PLC0415
 
     return onnxruntime  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: the same ONNX file on another runtime."""
+"""The OpenVINO engine: ``.onnx`` files on another runtime."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edgewright.runtime.engines._self_contained import check_self_contained
 
 
 class OpenVinoEngine(FileEngine):
-    """An ONNX model on OpenVINO's CPU plugin, which computes what the file says.
+    """An ONNX model on OpenVINO's CPU plugin, computed exactly as the file specifies.
 
-    Its own roundings are off: parts in floating point stay in float32, and the inputs of layers
-    with stored weights are not quantised.
+    OpenVINO's own reductions of precision are off: floating point stays float32, and the inputs of
+    layers with stored weights are not quantized.
 
     Args:
         model: The bytes of an ``.onnx`` file without external data.
-        threads: Threads in all.
+        threads: Total number of threads.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        BundleError: The model takes tensors from other files, or OpenVINO refuses it.
+        BundleError: The model refers to tensors in other files, or OpenVINO cannot load it.
 
     Example:
         >>> engine = OpenVinoEngine(content)                          # doctest: +SKIP
@@ -48,11 +48,11 @@ class OpenVinoEngine(FileEngine):
 
     def _compute(self, inputs: Arrays) -> Arrays:
         self._check(inputs)
-        results = self._model.create_infer_request().infer(list(inputs))  # one a thread
+        results = self._model.create_infer_request().infer(list(inputs))  # a request per thread
         return tuple(np.array(results[output]) for output in self._model.outputs)
 
     def _check(self, inputs: Arrays) -> None:
-        """OpenVINO itself casts inputs of another type and any shape it can compute with."""
+        """OpenVINO itself would silently cast inputs of another type or shape."""
         expected = [f"{port.get_element_type().to_dtype()} {port.get_partial_shape()}"
                     for port in self._model.inputs]
         fits = len(inputs) == len(expected) and all(

@@ -8,7 +8,7 @@ import pytest
 
 from edgewright.core import ExitRule, OperatingPoint
 from edgewright.runtime import OnnxEngine, Streaks, confidence, exit_scores
-from edgewright.runtime.early_exit._walk import walk
+from edgewright.runtime.early_exit._run_with_exits import run_with_exits
 
 POINT = OperatingPoint(name="p", path=(2, 0, 1), policy="patience",
                        rules=(ExitRule(threshold=1.0), ExitRule(threshold=2.0)))
@@ -36,9 +36,9 @@ def test_every_sample_leaves_where_it_would_alone(policy, takes_inputs):
     level = {"confidence": 0.5, "margin": 0.3, "entropy": 0.25, "patience": 2.0}[policy]
     point = POINT.replace(policy=policy, rules=(ExitRule(threshold=level, temperature=0.7),) * 2)
     run, tables = segments([])
-    found = walk(point, takes_inputs, (np.arange(40.0)[:, None], np.zeros((40, 2))), run, always)
+    found = run_with_exits(point, takes_inputs, (np.arange(40.0)[:, None], np.zeros((40, 2))), run, always)
     assert len(set(found.exits)) > 1
-    np.testing.assert_array_equal(found.first, confidence(tables[2], 0.7))
+    np.testing.assert_array_equal(found.first_confidence, confidence(tables[2], 0.7))
     for sample in range(40):
         streaks, left = None, 2
         for step, rule in enumerate(point.rules):
@@ -57,7 +57,7 @@ def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay():
     point = POINT.replace(policy="confidence", rules=(
         ExitRule(threshold=0.5), ExitRule(threshold=0.0)))
     inputs = (np.arange(12.0)[:, None], np.ones((12, 3)))
-    found = walk(point, frozenset({2, 0}), inputs, run, always)
+    found = run_with_exits(point, frozenset({2, 0}), inputs, run, always)
     staying = np.flatnonzero(found.exits).tolist()
     assert 0 < len(staying) < 12
     assert seen == [(2, list(range(12)), 2), (0, staying, 2)]
@@ -73,7 +73,7 @@ def test_those_without_time_leave_with_the_answer_they_have():
 
     point = POINT.replace(policy="confidence", rules=(
         ExitRule(threshold=0.5), ExitRule(threshold=0.5)))
-    found = walk(point, frozenset(), (np.arange(40.0)[:, None],), run, has_time)
+    found = run_with_exits(point, frozenset(), (np.arange(40.0)[:, None],), run, has_time)
     assert [segment for segment, *_ in seen] == [2, 0]
     assert max(found.exits) == 1
     cut = np.flatnonzero(found.cut_short)
@@ -94,7 +94,7 @@ def test_features_go_on_as_the_very_array_where_nobody_leaves():
         return outputs
 
     point = POINT.replace(rules=(ExitRule(threshold=9.0),) * 2)
-    walk(point, frozenset(), (np.ones((3, 4), np.float32),), run, always)
+    run_with_exits(point, frozenset(), (np.ones((3, 4), np.float32),), run, always)
     assert given[2] is given[1]
     assert given[4] is given[3]
     assert not given[1].flags.owndata  # it is the runtime's own memory

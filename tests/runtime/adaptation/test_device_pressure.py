@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from edgewright.errors import SensorError, UsageError
-from edgewright.runtime.adaptation._senses import Senses, SensorWarning
+from edgewright.runtime.adaptation._device_pressure import DevicePressure, SensorWarning
 from edgewright.runtime.adaptation._sensors import BatterySensor, CallableSensor, ThermalSensor
 
 
@@ -20,8 +20,8 @@ class Clock:
         return self.now
 
 
-def _one(quantity, reading) -> Senses:
-    return Senses([CallableSensor(lambda: reading, quantity, "it")])
+def _one(quantity, reading) -> DevicePressure:
+    return DevicePressure([CallableSensor(lambda: reading, quantity, "it")])
 
 
 @pytest.mark.parametrize(("quantity", "reading", "pressure"), [
@@ -30,17 +30,17 @@ def _one(quantity, reading) -> Senses:
     ("temperature", 75.0, 0.75), ("temperature", 95.0, 1.0), ("pressure", 0.6, 0.6),
 ])
 def test_pressure_of_a_reading(quantity, reading, pressure):
-    senses = _one(quantity, reading)
-    assert senses.pressure == pytest.approx(pressure)
-    assert senses.cause == (f"{quantity} of it {reading:.3g}" if pressure else "")
-    assert senses.faults == {}
+    device = _one(quantity, reading)
+    assert device.level == pytest.approx(pressure)
+    assert device.cause == (f"{quantity} of it {reading:.3g}" if pressure else "")
+    assert device.faults == {}
 
 
 def test_the_hardest_pressing_counts():
-    senses = Senses([CallableSensor(lambda: 0.4, "charge", "pack"),
+    pressure = DevicePressure([CallableSensor(lambda: 0.4, "charge", "pack"),
                      CallableSensor(lambda: 76, "temperature", "board")])
-    assert senses.pressure == pytest.approx(0.8)
-    assert senses.cause == "temperature of board 76"
+    assert pressure.level == pytest.approx(0.8)
+    assert pressure.cause == "temperature of board 76"
 
 
 def test_a_sensor_is_read_once_a_period():
@@ -50,10 +50,10 @@ def test_a_sensor_is_read_once_a_period():
         reads.append(clock.now)
         return 0.2
 
-    senses = Senses([CallableSensor(read, "charge", "pack")], period_s=2.0, clock=clock)
+    pressure = DevicePressure([CallableSensor(read, "charge", "pack")], period_s=2.0, clock=clock)
     for tenth in range(50):
         clock.now = tenth / 10
-        assert senses.pressure == pytest.approx(0.75)
+        assert pressure.level == pytest.approx(0.75)
     assert reads == [0.0, 2.0, 4.0]
 
 
@@ -71,22 +71,22 @@ def test_a_failing_sensor_is_reported_once_and_left_out_until_it_answers(reading
             raise state["reading"]
         return state["reading"]
 
-    senses = Senses([CallableSensor(read, "charge", "pack"),
+    pressure = DevicePressure([CallableSensor(read, "charge", "pack"),
                      CallableSensor(lambda: 64, "temperature", "board")], clock=clock)
-    with pytest.warns(SensorWarning, match="'pack' is left out until it answers again") as caught:
-        assert senses.pressure == pytest.approx(0.2)   # the board's
+    with pytest.warns(SensorWarning, match="'pack' is ignored until it works again") as caught:
+        assert pressure.level == pytest.approx(0.2)   # the board's
     assert len(caught) == 1
-    assert message in senses.faults["pack"]
+    assert message in pressure.faults["pack"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clock.now = 1.0
-        assert senses.pressure == pytest.approx(0.2)
+        assert pressure.level == pytest.approx(0.2)
         state["reading"], clock.now = 0.1, 2.0
-        assert senses.pressure == 1.0
-        assert senses.faults == {}
+        assert pressure.level == 1.0
+        assert pressure.faults == {}
         state["reading"], clock.now = reading, 3.0   # again: not reported a second time
-        assert senses.pressure == pytest.approx(0.2)
-        assert set(senses.faults) == {"pack"}
+        assert pressure.level == pytest.approx(0.2)
+        assert set(pressure.faults) == {"pack"}
 
 
 def test_a_sensor_of_ones_own_may_raise_as_it_likes():
@@ -97,22 +97,22 @@ def test_a_sensor_of_ones_own_may_raise_as_it_likes():
             raise SensorError("no answer on the bus")
 
     with pytest.warns(SensorWarning, match="no answer on the bus"):
-        assert Senses([Broken()]).pressure == 0.0
+        assert DevicePressure([Broken()]).level == 0.0
 
 
 def test_a_device_without_files_is_not_pressed(tmp_path):
-    senses = Senses([BatterySensor(tmp_path), ThermalSensor(tmp_path)])
+    pressure = DevicePressure([BatterySensor(tmp_path), ThermalSensor(tmp_path)])
     with pytest.warns(SensorWarning) as caught:
-        assert senses.pressure == 0.0
+        assert pressure.level == 0.0
     assert len(caught) == 2
-    assert set(senses.faults) == {"battery", "thermal"}
+    assert set(pressure.faults) == {"battery", "thermal"}
 
 
 def test_what_is_refused():
     twice = [ThermalSensor("/a"), ThermalSensor("/b")]
     with pytest.raises(UsageError, match=r"different names, got \['thermal', 'thermal'\]"):
-        Senses(twice)
-    with pytest.raises(UsageError, match=r"\['volt'\]; expected one of \['charge'"):
-        Senses([CallableSensor(lambda: 1, "volt", "v")])
+        DevicePressure(twice)
+    with pytest.raises(UsageError, match=r"\['volt'\]; a sensor's quantity is one of \['charge'"):
+        DevicePressure([CallableSensor(lambda: 1, "volt", "v")])
     with pytest.raises(UsageError, match="at least 0 seconds, got -1"):
-        Senses([], period_s=-1)
+        DevicePressure([], period_s=-1)

@@ -1,4 +1,4 @@
-"""Through the segments of an operating point, each sample as far as it has to go."""
+"""Run the segments of an operating point; each sample stops at the first exit that accepts it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ HasTime = Callable[[int, int], bool]
 
 @final
 @dataclass(eq=False, slots=True)
-class Walked:
-    """Where every sample left, and with what; in plain numbers, which are counted fastest.
+class ExitResult:
+    """The outputs of a batch and where each sample left; lists, which are fastest to count.
 
     Attributes:
-        outputs: Of the model, (N, ...) each.
+        outputs: The model's outputs, (N, ...) each.
         exits: Step of the path after which each sample left.
-        cut_short: Whether it left because time was up.
-        first: Top softmax probability of each sample at the first exit; none without exits.
+        cut_short: Whether it left because of the deadline.
+        first_confidence: Top softmax probability of each sample at the first exit; empty without
+            exits.
     """
 
     outputs: Arrays
     exits: list[int]
     cut_short: list[bool]
-    first: list[float]
+    first_confidence: list[float]
 
 
-def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, run: RunSegment,
-         has_time: HasTime) -> Walked:
-    """Run a point's segments in order, each on the samples that no exit before was sure of.
+def run_with_exits(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays,
+                   run: RunSegment, has_time: HasTime) -> ExitResult:
+    """Run a point's segments in order, each on the samples that no previous exit accepted.
 
-    Features go from one segment to the next as they are; only where some samples of a batch leave
-    are the others gathered.
+    Features are passed on without a copy unless some samples of the batch leave.
 
     Args:
-        point: Has the path, and the rules that samples leave by: one at least.
-        takes_inputs: Segments that take the model's inputs in place of features.
-        inputs: Of the model, (N, ...) each.
+        point: Operating point with at least one early exit.
+        takes_inputs: Segments that take the model's inputs instead of features.
+        inputs: The model's inputs, (N, ...) each.
         run: Runs a segment, given its number.
-        has_time: Whether a segment may still be run on so many samples; the first always is.
+        has_time: Whether the deadline allows a segment to run on so many samples; not asked for the
+            first segment.
     """
     samples = len(inputs[0])
     exits = np.full(samples, len(point.rules), dtype=np.int64)
@@ -63,7 +64,8 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
         if first is None:
             first = (scores if point.policy == "confidence"
                      else confidence(logits, rule.temperature)).tolist()
-        leaves = scores >= rule.threshold
+        leaves = (np.zeros(len(scores), dtype=np.bool_) if rule.threshold is None
+                  else scores >= rule.threshold)
         after = point.path[step + 1]
         if not (leaves.all() or has_time(after, int(np.count_nonzero(~leaves)))):
             cut_short[staying[~leaves]] = True
@@ -77,23 +79,24 @@ def walk(point: OperatingPoint, takes_inputs: frozenset[int], inputs: Arrays, ru
         current = _rows(inputs, staying) if after in takes_inputs else (features,)
     if staying.size:
         left.append((staying, run(point.path[-1], current)[0]))
-    return Walked((_merge(left, samples),), exits.tolist(), cut_short.tolist(), first or [])
+    return ExitResult((_merge(left, samples),), exits.tolist(), cut_short.tolist(), first or [])
 
 
-def walk_whole(point: OperatingPoint, inputs: Arrays, run: RunSegment, samples: int) -> Walked:
-    """The walk of a point of one segment: nobody can leave it early.
+def run_without_exits(point: OperatingPoint, inputs: Arrays, run: RunSegment,
+                      samples: int) -> ExitResult:
+    """Run a point that has a single segment and so no early exits.
 
     Args:
-        point: Of a path of one segment.
-        inputs: Of the model, of any shapes.
+        point: Operating point whose path is one segment.
+        inputs: The model's inputs, of any shapes.
         run: Runs a segment, given its number.
-        samples: In the inputs.
+        samples: Number of samples in the inputs.
     """
-    return Walked(run(point.path[0], inputs), [0] * samples, [False] * samples, [])
+    return ExitResult(run(point.path[0], inputs), [0] * samples, [False] * samples, [])
 
 
 def _rows(inputs: Arrays, rows: NDArray[np.intp]) -> Arrays:
-    """The inputs of some samples; the very arrays where these are all."""
+    """The inputs of some samples; without a copy if these are all samples."""
     if len(rows) == len(inputs[0]):
         return inputs
     return tuple(array[rows] for array in inputs)
@@ -101,7 +104,7 @@ def _rows(inputs: Arrays, rows: NDArray[np.intp]) -> Arrays:
 
 def _merge(left: list[tuple[NDArray[np.intp], NDArray[Any]]], samples: int) -> NDArray[Any]:
     if len(left) == 1:
-        return left[0][1]   # all left together, in their order
+        return left[0][1]   # all left at the same exit, still in order
     logits = left[0][1]
     merged = np.empty((samples, *logits.shape[1:]), dtype=logits.dtype)
     for rows, values in left:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.core import POLICIES, ExitRule, OperatingPoint
+from edgewright.core import EXIT_POLICIES, ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Streaks, exit_scores
-from edgewright.runtime.early_exit._walk import walk
-from edgewright.runtime.early_exit._walk_one import score_one, walk_one
+from edgewright.runtime.early_exit._run_single_sample import exit_score, run_single_sample
+from edgewright.runtime.early_exit._run_with_exits import run_with_exits
 
 VALUES = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=12)
 
@@ -23,25 +23,25 @@ def test_scores_are_those_of_arrays(values, temperature, streak):
     rule = ExitRule(threshold=0.5, temperature=temperature, gate=(0.5, -1.0, 2.0, 0.25))
     logits = np.array([values], dtype=np.float32)
     streaks = Streaks(logits.argmax(axis=1), np.array([streak]))
-    for policy in POLICIES:
+    for policy in EXIT_POLICIES:
         expected = exit_scores(policy, rule, logits, streaks)[0]
-        found = score_one(policy, rule, logits[0].tolist(), streak)
+        found = exit_score(policy, rule, logits[0].tolist(), streak)
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), policy
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 @pytest.mark.parametrize("values", [[math.nan, 1.0], [1.0, math.nan], [math.inf, math.inf]])
 def test_what_is_no_number_is_not_sure(policy, values):
     rule = ExitRule(threshold=0.0, gate=(1.0, 0.0, 0.0, 0.0))
-    assert not score_one(policy, rule, values, 3) >= 0
+    assert not exit_score(policy, rule, values, 3) >= 0
 
 
 def test_a_gate_that_is_certain_does_not_overflow():
     rule = ExitRule(threshold=0.5, gate=(-1e6, 0.0, 0.0, 0.0))
-    assert score_one("gate", rule, [1.0, 0.0], 1) == 0.0
+    assert exit_score("gate", rule, [1.0, 0.0], 1) == 0.0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", EXIT_POLICIES)
 @pytest.mark.parametrize("takes_inputs", [frozenset(), frozenset({0, 1})])
 @pytest.mark.parametrize("timely", [True, False])
 def test_every_sample_goes_where_it_goes_in_a_batch(policy, takes_inputs, timely):
@@ -57,18 +57,18 @@ def test_every_sample_goes_where_it_goes_in_a_batch(policy, takes_inputs, timely
         return timely or segment != 1
 
     inputs = np.arange(60.0)[:, None]
-    together = walk(point, takes_inputs, (inputs,), run, has_time)
+    together = run_with_exits(point, takes_inputs, (inputs,), run, has_time)
     assert len(set(together.exits)) > 1 or not timely
     for sample in range(60):
-        alone = walk_one(point, takes_inputs, (inputs[[sample]],), run, has_time)
+        alone = run_single_sample(point, takes_inputs, (inputs[[sample]],), run, has_time)
         assert alone.exits == [together.exits[sample]]
         assert alone.cut_short == [together.cut_short[sample]]
         np.testing.assert_array_equal(alone.outputs[0][0], together.outputs[0][sample])
-        assert alone.first[0] == pytest.approx(together.first[sample])
+        assert alone.first_confidence[0] == pytest.approx(together.first_confidence[sample])
 
 
 def test_what_is_no_classifier_is_refused():
     point = OperatingPoint(name="p", path=(0, 1), rules=(ExitRule(threshold=0.5),))
     with pytest.raises(DataError, match="two classes or more"):
-        walk_one(point, frozenset(), (np.zeros((1, 1)),),
+        run_single_sample(point, frozenset(), (np.zeros((1, 1)),),
                  lambda segment, inputs: (np.zeros((1, 3, 5)),), lambda segment, samples: True)

@@ -1,0 +1,139 @@
+"""What a runtime needs to run a bundle: tensors, segments, operating points, preprocessing."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from edgewright.core._operating_point import OperatingPoint
+from edgewright.core._preprocessing import Preprocessing
+from edgewright.core._settings import Value
+
+
+class TensorSpec(Value):
+    """An input or output: name, numpy dtype name, shape with None for the batch dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class LowBitTensor(Value):
+    """A range of bytes in a segment's file that, read as int8, are integers of few bits.
+
+    The bundle stores these integers separately, several per byte: the n-th integer of a byte,
+    counted from the least significant bits, is ``low + step * digit``.
+
+    Attributes:
+        offset: Start of the range in the file, in bytes.
+        count: Number of integers, and of bytes, in the range.
+        bits: Bits per digit, 1 to 4.
+        low: The smallest integer.
+        step: Difference between neighbouring integers; 2 if they are -1 and 1.
+    """
+
+    offset: int = Field(ge=0)
+    count: int = Field(ge=1)
+    bits: int = Field(ge=1, le=4)
+    low: int = Field(ge=-128, le=127)
+    step: int = Field(default=1, ge=1, le=255)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed integers, before compression.
+
+        Example:
+            >>> LowBitTensor(offset=0, count=9, bits=2, low=-2).packed_bytes
+            3
+        """
+        return -(-self.count // (8 // self.bits))
+
+
+class Segment(Value):
+    """One model file of the bundle.
+
+    The first segment of an operating point takes the model's inputs, and so does a segment whose
+    ``reads`` is ``inputs``; any other takes the last output of the previous segment.
+
+    Attributes:
+        file: Its path inside the bundle.
+        sha256: Checksum of the file's bytes, in hex.
+        size_bytes: Size of the unpacked file, which is what it takes in memory in addition to the
+            engine's own copies.
+        stored_bytes: Size in the bundle, packed and compressed.
+        low_bit: Byte ranges that are stored as packed integers, in the file's order.
+        macs: Multiply-accumulates of this segment per sample.
+        energy_mj: Modelled energy of this segment per sample, in millijoules.
+        ram_bytes: Modelled peak activation memory of this segment per sample.
+        reads: What it takes if it is not the first: the previous segment's features, or the
+            model's ``inputs`` again, as the larger model of a cascade does.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    macs: int
+    energy_mj: float
+    ram_bytes: int
+    reads: Literal["features", "inputs"] = "features"
+    stored_bytes: int = 0
+    low_bit: tuple[LowBitTensor, ...] = ()
+
+
+class ModelSpec(Value):
+    """The part of a manifest that a runtime reads.
+
+    Attributes:
+        name: What reports call the model.
+        runtime: Engine that runs the segments ("onnxruntime").
+        inputs: The model's inputs, in order.
+        outputs: The model's outputs, in order.
+        classes: Class names by index, if known.
+        preprocessing: How an image becomes the input; None if the input is no image.
+        segments: The model files.
+        points: Operating points, the default first; empty if all segments run in order and there
+            are no early exits.
+
+    Raises:
+        ValueError: Two operating points share a name, or a path names a segment that is missing.
+
+    Example:
+        >>> segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4,
+        ...                   energy_mj=0.1, ram_bytes=8)
+        >>> spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
+        >>> model = ModelSpec(name="tiny", inputs=(spec,), outputs=(spec,), segments=(segment,))
+        >>> model.default_point.path
+        (0,)
+    """
+
+    name: str
+    runtime: str = "onnxruntime"
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    classes: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    segments: tuple[Segment, ...]
+    points: tuple[OperatingPoint, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_points(self) -> Self:
+        names = [point.name for point in self.points]
+        if len(set(names)) != len(names):
+            raise ValueError(f"operating points need different names, got {names}")
+        for point in self.points:
+            if not all(0 <= number < len(self.segments) for number in point.path):
+                raise ValueError(f"operating point {point.name!r} runs the segments {point.path}, "
+                                 f"but there are only {len(self.segments)}")
+        return self
+
+    @property
+    def default_point(self) -> OperatingPoint:
+        """The default operating point.
+
+        Raises:
+            ValueError: There is no operating point, and more than one segment.
+        """
+        if self.points:
+            return self.points[0]
+        return OperatingPoint(name="default", path=tuple(range(len(self.segments))))

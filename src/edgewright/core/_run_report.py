@@ -1,0 +1,116 @@
+"""How a bundle was made and what was measured on it: the report part of a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgewright.core._budget import Breach, Budget
+from edgewright.core._measurement import Figures
+from edgewright.core._operating_point import CurvePoint
+from edgewright.core._settings import Value
+
+
+class StageRecord(Value):
+    """One stage of a run: its wall time, and the figures of the program it produced."""
+
+    name: str
+    seconds: float
+    figures: Figures
+    notes: tuple[str, ...] = ()
+
+
+class LayerRecord(Value):
+    """One layer before and after compression: channels, bits, MACs per sample.
+
+    ``channels`` and ``macs`` are zero for a layer that was removed; ``channels_before`` and
+    ``macs_before`` are zero for a layer that was added (an exit's head).
+
+    Attributes:
+        weight_bits: Bits per weight; 32 in floating point.
+        activation_bits: Bits per input activation; 32 in floating point.
+        compute_bits: Bits the engine's kernel multiplies in. If it is more than the others, the
+            values are stored in fewer bits but not computed in them.
+    """
+
+    name: str
+    op: str
+    channels_before: int
+    channels: int
+    macs_before: int
+    macs: int
+    weight_bits: int
+    activation_bits: int
+    compute_bits: int
+
+
+class LayerLatency(Value):
+    """Median latencies of one layer, measured in isolation on the report's machine.
+
+    Attributes:
+        float_ms: Weights and activations in floating point.
+        int8_ms: Weights and activations in 8 bits.
+    """
+
+    name: str
+    float_ms: float
+    int8_ms: float
+
+
+class Parity(Value):
+    """How far the exported file's outputs are from the simulated program's, on one split.
+
+    Attributes:
+        samples: Samples compared.
+        relative_error: Norm of the difference of the logits over the norm of the logits.
+        top1_agreement: Share of samples with the same top class.
+    """
+
+    split: str
+    samples: int
+    relative_error: float
+    top1_agreement: float
+
+
+class RunReport(Value):
+    """The part of a manifest that a report reads; a runtime needs none of it.
+
+    Attributes:
+        data: Name of the task's data.
+        recipe: The recipe as JSON.
+        seed: Seed of the run.
+        budget: Limits as the user gave them.
+        versions: Package name to version, of everything that shaped the file.
+        machine: Processor and core count the measured figures were taken on.
+        original: Figures of the original model's file on the same runtime.
+        compressed: Figures of this bundle, its size included.
+        simulated: Figures of the same program in PyTorch, next to the measured ones.
+        unquantized: Latency of the same program before quantization, interleaved with the files'
+            measurements; empty if nothing was quantized.
+        slow_layers: If a quantized file is slower than the original or than ``unquantized``: the
+            layers that are slower in 8 bits, the largest difference first.
+        parity: Exported file against simulated program.
+        curve: Cost and accuracy of the default point at other thresholds, from no early exits
+            taken to all samples leaving at the first exit; empty without exits.
+        stages: What each stage did, in order.
+        layers: The network layer by layer.
+        uncounted: Operators whose MACs are not counted.
+        breaches: Limits of the budget that are not met; empty if the budget is met.
+    """
+
+    data: str
+    recipe: dict[str, Any]
+    seed: int
+    budget: Budget
+    versions: dict[str, str]
+    machine: str
+    original: Figures
+    compressed: Figures
+    simulated: Figures
+    unquantized: Figures = Figures()
+    slow_layers: tuple[LayerLatency, ...] = ()
+    parity: Parity | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    layers: tuple[LayerRecord, ...] = ()
+    uncounted: tuple[str, ...] = ()
+    breaches: tuple[Breach, ...] = ()
