@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def imported(node: ast.AST) -> Iterator[str]:
         yield from (name.partition(".")[0] for name in names)
 
 
-def test_the_table_is_that_of_pyproject():
+def test_the_table_is_that_of_pyproject() -> None:
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     wanted = {"": project["dependencies"], **project["optional-dependencies"]}
     del wanted["dev"]
@@ -58,20 +59,20 @@ def test_the_table_is_that_of_pyproject():
         == stated
 
 
-def test_every_package_that_the_source_imports_is_in_the_table():
+def test_every_package_that_the_source_imports_is_in_the_table() -> None:
     strangers = {name for path in SOURCES.rglob("*.py") for name in imported(parsed(path))
                  if name not in EXTRA_OF and name not in sys.stdlib_module_names
                  and name not in {"edgewright", "tensorboard", "mlflow", "torch"}}
     assert strangers == set()
 
 
-def test_every_package_of_the_table_is_imported():
+def test_every_package_of_the_table_is_imported() -> None:
     found = {name for path in SOURCES.rglob("*.py") for name in imported(parsed(path))}
     dynamic = {"timm", "tensorboard"}   # by a name that is put together, or through torch
     assert set(EXTRA_OF) - found <= dynamic
 
 
-def test_whoever_names_an_extra_names_the_one_that_helps():
+def test_whoever_names_an_extra_names_the_one_that_helps() -> None:
     """Every ``try: import`` that raises MissingExtraError, beside the table."""
     seen = 0
     for path in SOURCES.rglob("*.py"):
@@ -90,14 +91,14 @@ def test_whoever_names_an_extra_names_the_one_that_helps():
 
 
 @pytest.mark.parametrize("name", [name for name, extra in EXTRA_OF.items() if extra])
-def test_a_missing_package_is_known_by_its_import(name):
+def test_a_missing_package_is_known_by_its_import(name: Any) -> None:
     for error in (ModuleNotFoundError(name=name), ImportError(name=f"{name}.part")):
         found = missing_extra(error, "this")
         assert isinstance(found, MissingExtraError)
         assert f"pip install 'edgewright[{EXTRA_OF[name]}]'" in str(found)
 
 
-def test_what_no_extra_installs_is_left_as_it_is():
+def test_what_no_extra_installs_is_left_as_it_is() -> None:
     assert missing_extra(ModuleNotFoundError(name="numpy"), "this") is None
     assert missing_extra(ModuleNotFoundError(name="scipyx"), "this") is None
     assert missing_extra(ModuleNotFoundError("no name"), "this") is None
@@ -211,7 +212,7 @@ print("\\n" + json.dumps(answers))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks, so that torch is loaded once")
-def test_a_missing_package_is_said_with_its_install_line_wherever_it_is_used():
+def test_a_missing_package_is_said_with_its_install_line_wherever_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True,
                           check=True, timeout=300)
     answers = json.loads(done.stdout.splitlines()[-1])
@@ -234,7 +235,7 @@ def test_a_missing_package_is_said_with_its_install_line_wherever_it_is_used():
         "executorch", "litert_torch"} | {"onnxruntime"}
 
 
-def test_doctor_lists_every_package():
+def test_doctor_lists_every_package() -> None:
     done = subprocess.run([sys.executable, "-c", "from edgewright.cli import main; main()",
                            "doctor"], capture_output=True, text=True, check=True,
                           env={**os.environ, "COLUMNS": "200"})

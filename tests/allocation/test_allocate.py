@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from edgewright.allocation import (
     select_uniform,
     smallest,
 )
-from edgewright.channels import LegalWidths, remove_channels
+from edgewright.channels import ChannelGroups, LegalWidths, remove_channels
 from edgewright.channels._channels import find_groups
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -29,46 +30,48 @@ SLOW = settings(max_examples=40, deadline=None, derandomize=True,
 WIDTHS = {"stem.weight": 12, "wide.weight": 18, "last.weight": 7}
 
 
-def channels_of(groups):
+def channels_of(groups: Any) -> Any:
     return [channel for group in groups.groups for channel in group.channels]
 
 
-def drawn(groups, seed, ties=False):
+def drawn(groups: Any, seed: int, ties: bool = False) -> Any:
     rng = np.random.default_rng(seed)
     names = channels_of(groups)
     values = rng.integers(0, 3, len(names)) if ties else rng.random(len(names)) + 0.01
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def allocate(program, groups, scores, target="macs", **options):
+def allocate(program: Program, groups: Any, scores: Any, target: str = "macs",
+             **options: Any) -> Any:
     legal = LegalWidths(options.pop("round_to", 4), options.pop("least", 0.0))
     return allocate_channels(CostModel(program, groups, target), scores,
                              Allocation(**{"ratio": 0.4, "legal": legal, **options}))
 
 
-def left(groups, removed):
+def left(groups: Any, removed: Any) -> Any:
     gone = set(removed)
     return {group.name: sum(channel not in gone for channel in group.channels)
             for group in groups.groups}
 
 
-def cost(program, groups, removed, target):
+def cost(program: Program, groups: Any, removed: Any, target: Any) -> Any:
     macs, parameters = groups.costs_without(removed)
     return {"macs": macs, "params": parameters,
             "channels": len(channels_of(groups)) - len(removed)}[target]
 
 
-def legal(kept, width, step):
+def legal(kept: Any, width: Any, step: Any) -> Any:
     choices = [n for n in range(1, width + 1) if n % step == 0 or n == width]
     return min(choices, key=lambda n: (abs(n - kept), n))
 
 
-def lowest(group, scores, count):
+def lowest(group: Any, scores: Any, count: int) -> Any:
     order = sorted(group.channels, key=lambda c: (scores[c], group.channels.index(c)))
     return order[:count]
 
 
-def reference_global(program, groups, scores, target, ratio, step):
+def reference_global(program: Program, groups: Any, scores: Any, target: Any, ratio: Any,
+                     step: Any) -> Any:
     """Take channels away one by one, lowest relative score first, until enough is gone."""
     pool = []
     for index, group in enumerate(groups.groups):
@@ -93,8 +96,8 @@ def reference_global(program, groups, scores, target, ratio, step):
 @SLOW
 @given(seed=st.integers(0, 999), ties=st.booleans(), step=st.sampled_from([1, 2, 3, 4, 8]),
        ratio=st.floats(0.01, 0.99), target=st.sampled_from(["macs", "params", "channels"]))
-def test_global_is_what_taking_them_one_by_one_gives(residual, residual_groups, seed, ties, step,
-                                                     ratio, target):
+def test_global_is_what_taking_them_one_by_one_gives(residual: Program, residual_groups: ChannelGroups, seed: Any, ties: Any, step: Any,
+                                                     ratio: Any, target: Any) -> None:
     scores = drawn(residual_groups, seed, ties)
     options = {"target": target, "ratio": ratio, "round_to": step}
     want = reference_global(residual, residual_groups, scores, target, ratio, step)
@@ -109,8 +112,8 @@ def test_global_is_what_taking_them_one_by_one_gives(residual, residual_groups, 
 @given(seed=st.integers(0, 999), step=st.sampled_from([1, 2, 3, 4, 8]),
        ratio=st.floats(0.01, 0.99), method=st.sampled_from(["uniform", "global"]),
        target=st.sampled_from(["macs", "params", "channels"]))
-def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_groups, seed, step,
-                                                             ratio, method, target):
+def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual: Program, residual_groups: ChannelGroups, seed: Any, step: Any,
+                                                             ratio: Any, method: Any, target: Any) -> None:
     scores = drawn(residual_groups, seed)
     before = cost(residual, residual_groups, [], target)
     goal = before * (1 - ratio) + 1e-6
@@ -131,7 +134,7 @@ def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual, residual_
     assert any(cost(residual, residual_groups, sorted(fewer), target) > goal for fewer in restored)
 
 
-def restore(group, removed, scores, step):
+def restore(group: Any, removed: Any, scores: Any, step: Any) -> Any:
     """``removed`` without the most important of this group's, a step of them."""
     mine = lowest(group, scores, sum(channel in set(removed) for channel in group.channels))
     width = len(group.channels)
@@ -140,7 +143,9 @@ def restore(group, removed, scores, step):
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.3, 0.6])
-def test_uniform_takes_the_same_share_of_every_group(residual, residual_groups, ratio):
+def test_uniform_takes_the_same_share_of_every_group(residual: Program,
+                                                     residual_groups: ChannelGroups,
+                                                     ratio: float) -> None:
     removed = allocate(residual, residual_groups, drawn(residual_groups, 1), ratio=ratio,
                        method="uniform", round_to=1, target="channels")
     kept = left(residual_groups, removed)
@@ -150,7 +155,8 @@ def test_uniform_takes_the_same_share_of_every_group(residual, residual_groups, 
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("round_to", [1, 4])
-def test_the_lowest_scores_of_a_group_go(residual, residual_groups, method, round_to):
+def test_the_lowest_scores_of_a_group_go(residual: Program, residual_groups: ChannelGroups,
+                                         method: str, round_to: int) -> None:
     scores = drawn(residual_groups, 3)
     gone = set(allocate(residual, residual_groups, scores, method=method, round_to=round_to))
     assert gone
@@ -160,7 +166,8 @@ def test_the_lowest_scores_of_a_group_go(residual, residual_groups, method, roun
         assert not goes or max(goes) < min(stays)
 
 
-def test_global_compares_scores_relative_to_their_groups_mean(residual, residual_groups):
+def test_global_compares_scores_relative_to_their_groups_mean(residual: Program,
+                                                              residual_groups: ChannelGroups) -> None:
     first, second, third = residual_groups.groups
     scores = drawn(residual_groups, 4)
     scaled = scores | {c: 1000 * scores[c] for c in second.channels}
@@ -176,7 +183,8 @@ def test_global_compares_scores_relative_to_their_groups_mean(residual, residual
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("ratio", [0.1, 0.5])
-def test_ties_take_no_more_than_was_asked_for(residual, residual_groups, value, ratio):
+def test_ties_take_no_more_than_was_asked_for(residual: Program, residual_groups: ChannelGroups,
+                                              value: float, ratio: float) -> None:
     scores = dict.fromkeys(channels_of(residual_groups), value)
     removed = allocate(residual, residual_groups, scores, target="channels", ratio=ratio,
                        round_to=1)
@@ -186,7 +194,8 @@ def test_ties_take_no_more_than_was_asked_for(residual, residual_groups, value, 
     assert shares == pytest.approx([1 - ratio] * 3, abs=1 / 7)
 
 
-def test_the_same_scores_give_the_same_channels(residual, residual_groups):
+def test_the_same_scores_give_the_same_channels(residual: Program,
+                                                residual_groups: ChannelGroups) -> None:
     scores = drawn(residual_groups, 5, ties=True)
     assert allocate(residual, residual_groups, scores) == allocate(
         residual, find_groups(residual), scores)
@@ -194,7 +203,9 @@ def test_the_same_scores_give_the_same_channels(residual, residual_groups):
 
 @pytest.mark.parametrize(("step", "kept"), [(1, {1}), (4, {4}), (7, {7}), (8, {8, 7}),
                                             (16, {16, 12, 7})])
-def test_the_smallest_program_keeps_a_step_of_every_group(residual, residual_groups, step, kept):
+def test_the_smallest_program_keeps_a_step_of_every_group(residual: Program,
+                                                          residual_groups: ChannelGroups, step: int,
+                                                          kept: set[Any]) -> None:
     macs, parameters = residual_groups.costs_without(smallest(residual_groups, LegalWidths(step)))
     removed = allocate(residual, residual_groups, drawn(residual_groups, 6), round_to=step,
                        ratio=1 - macs / residual.costs().macs)
@@ -204,7 +215,7 @@ def test_the_smallest_program_keeps_a_step_of_every_group(residual, residual_gro
 
 
 @pytest.mark.parametrize("width", range(3, 40))
-def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
+def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width: int) -> None:
     program = Program.capture(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)),
                               torch.zeros(1, 3))
     groups = find_groups(program)
@@ -215,7 +226,9 @@ def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width):
 
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
-def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, method):
+def test_a_ratio_that_cannot_be_reached_is_refused(residual: Program,
+                                                   residual_groups: ChannelGroups,
+                                                   method: str) -> None:
     macs, _ = residual_groups.costs_without(smallest(residual_groups, LegalWidths(4)))
     keeps = macs / residual.costs().macs
     with pytest.raises(UsageError) as caught:
@@ -226,7 +239,8 @@ def test_a_ratio_that_cannot_be_reached_is_refused(residual, residual_groups, me
         "steps of 4); ask for less, lower least_width or round_to, or ignore fewer layers")
 
 
-def test_without_normalising_scores_are_compared_as_they_are(residual, residual_groups):
+def test_without_normalising_scores_are_compared_as_they_are(residual: Program,
+                                                             residual_groups: ChannelGroups) -> None:
     first, second, _ = residual_groups.groups
     scores = dict.fromkeys(channels_of(residual_groups), 1.0)
     scores.update(dict.fromkeys(second.channels, 0.5))
@@ -238,7 +252,8 @@ def test_without_normalising_scores_are_compared_as_they_are(residual, residual_
 
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
-def test_a_ratio_can_be_a_share_of_another_cost(residual, residual_groups, method):
+def test_a_ratio_can_be_a_share_of_another_cost(residual: Program, residual_groups: ChannelGroups,
+                                                method: str) -> None:
     scores = drawn(residual_groups, 8)
     total = residual.costs().macs
     removed = allocate(residual, residual_groups, scores, ratio=0.7, original=2.0 * total,
@@ -253,8 +268,8 @@ def test_a_ratio_can_be_a_share_of_another_cost(residual, residual_groups, metho
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
-def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual, residual_groups, method,
-                                                             ratio):
+def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual: Program, residual_groups: ChannelGroups, method: str,
+                                                             ratio: float) -> None:
     removed = allocate(residual, residual_groups, drawn(residual_groups, 9), target="ram",
                        ratio=ratio, method=method, round_to=1)
     sliced = remove_channels(residual, residual_groups, removed)
@@ -262,7 +277,8 @@ def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual, residual_
     assert (1 - ratio) * before * 0.85 < after <= (1 - ratio) * before + 1e-6
 
 
-def test_what_cannot_be_reached_is_refused_before_anything_is_scored(residual, residual_groups):
+def test_what_cannot_be_reached_is_refused_before_anything_is_scored(residual: Program,
+                                                                     residual_groups: ChannelGroups) -> None:
     cost = CostModel(residual, residual_groups, "channels")
     require_reachable(cost, Allocation(0.9))
     with pytest.raises(UsageError, match=r"cannot remove 98% of the channels: the smallest legal "
@@ -272,7 +288,7 @@ def test_what_cannot_be_reached_is_refused_before_anything_is_scored(residual, r
 
 @pytest.mark.parametrize(("share", "kept"), [(0.25, (4, 6)), (0.5, (4, 4)), (0.75, (2, 2)),
                                              (1.0, (1, 1))])
-def test_uniform_takes_a_share_of_a_product_once(share, kept):
+def test_uniform_takes_a_share_of_a_product_once(share: float, kept: tuple[int, ...]) -> None:
     """Four groups of eight channels: the larger factor goes first, the other beyond a half."""
     program = Program.capture(nn.Sequential(
         nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 1, groups=4), nn.Flatten(), nn.Linear(32, 2)),

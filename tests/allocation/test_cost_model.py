@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,12 +40,12 @@ class Dense(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def dense():
+def dense() -> Any:
     torch.manual_seed(0)
     return Program.capture(Dense(), torch.zeros(1, 2, 4, 4))
 
 
-def drawn_widths(groups, seed):
+def drawn_widths(groups: Any, seed: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(seed)
     kept = [int(rng.integers(1, len(group.channels) + 1)) for group in groups.groups]
     removed = [channel for group, count in zip(groups.groups, kept, strict=True)
@@ -51,7 +53,7 @@ def drawn_widths(groups, seed):
     return np.array(kept), removed
 
 
-def a_table():
+def a_table() -> Any:
     """A latency of inputs times outputs, so that the sliced layers' can be counted."""
     sizes = (1, 64)
     rows = tuple(tuple(float(a * b) for b in sizes) for a in sizes)
@@ -59,7 +61,7 @@ def a_table():
                                     "back.weight": LayerTimes(sizes, sizes, rows)})
 
 
-def counted(program, target):
+def counted(program: Program, target: Any) -> Any:
     costs = program.costs()
     if target == "latency":
         state = program.state_dict()
@@ -72,8 +74,8 @@ def counted(program, target):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", ["dense", "residual"])
 @pytest.mark.parametrize("target", ["macs", "params", "ram", "latency"])
-def test_the_model_the_exact_count_and_the_sliced_program_agree(dense, residual, seed, name,
-                                                                target):
+def test_the_model_the_exact_count_and_the_sliced_program_agree(dense: Any, residual: Program, seed: int, name: str,
+                                                                target: str) -> None:
     program = {"dense": dense, "residual": residual}[name]
     groups = find_groups(program)
     cost = CostModel(program, groups, target, a_table())
@@ -84,7 +86,7 @@ def test_the_model_the_exact_count_and_the_sliced_program_agree(dense, residual,
     assert cost.full == pytest.approx(counted(program, target))
 
 
-def test_channels_are_counted(dense):
+def test_channels_are_counted(dense: Any) -> None:
     groups = find_groups(dense)
     widths, removed = drawn_widths(groups, 3)
     cost = CostModel(dense, groups, "channels")
@@ -93,7 +95,7 @@ def test_channels_are_counted(dense):
         total, total - len(removed), total - len(removed))
 
 
-def test_sizes_of_a_concatenation_and_a_flattened_channel(dense):
+def test_sizes_of_a_concatenation_and_a_flattened_channel(dense: Any) -> None:
     groups = find_groups(dense)
     index = {group.name[0]: number for number, group in enumerate(groups.groups)}
     shape = SymbolicShapes(groups)
@@ -107,19 +109,19 @@ def test_sizes_of_a_concatenation_and_a_flattened_channel(dense):
 class Paired:
     """Groups whose labels 0..5 are two heads times three widths, 6 stands alone."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         heads, widths = (10, 11), (20, 21, 22)
         self.groups = [type("Group", (), {"channels": channels}) for channels in (heads, widths)]
 
-    def removed_flags(self, channels):
+    def removed_flags(self, channels: Any) -> Any:
         flags = [10 + label // 3 in channels or 20 + label % 3 in channels for label in range(6)]
         return np.array([*flags, False])
 
-    def of(self, node):
+    def of(self, node: Any) -> tuple[Any, ...]:
         return (None, np.array([0, 1, 2, 3, 4, 5, 6]))
 
 
-def test_an_index_of_two_groups_is_an_index_of_their_product():
+def test_an_index_of_two_groups_is_an_index_of_their_product() -> None:
     graph = torch.fx.Graph()
     node = graph.placeholder("x")
     node.meta["val"] = torch.zeros(1, 7)
@@ -128,14 +130,14 @@ def test_an_index_of_two_groups_is_an_index_of_their_product():
     assert size.at(np.array([1, 2])) == 3.0
 
 
-def test_dominated_and_equal_polynomials_are_left_out():
+def test_dominated_and_equal_polynomials_are_left_out() -> None:
     small, large = Polynomial({(0,): 1.0}), Polynomial({(0,): 2.0, (): 1.0})
     other = Polynomial({(1,): 1.0})
     again = Polynomial({(): 1.0, (0,): 2.0})
     assert set(map(id, undominated([small, large, other, again]))) == {id(again), id(other)}
 
 
-def test_latency_without_a_table_is_refused(dense):
+def test_latency_without_a_table_is_refused(dense: Any) -> None:
     with pytest.raises(UsageError, match="target='latency' needs a table of measured latencies; "
                                          "give one from measure_layers"):
         CostModel(dense, find_groups(dense), "latency")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.allocation import LatencyTable, LayerTimes
 from edgewright.allocation._latency_table import channel_sizes, layers_of
@@ -19,7 +21,7 @@ from edgewright.program import Program
 GRID = LayerTimes((4, 8, 20), (2, 10), ((1.0, 5.0), (2.0, 6.0), (8.0, 9.0)))
 
 
-def bilinear(inputs, outputs):
+def bilinear(inputs: Any, outputs: Any) -> Any:
     """By hand, in the one cell of the grid that holds the point."""
     for (i, a), (k, b) in itertools.pairwise(enumerate(GRID.inputs)):
         if a <= inputs <= b:
@@ -32,20 +34,20 @@ def bilinear(inputs, outputs):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(inputs=st.floats(4, 20), outputs=st.floats(2, 10))
-def test_between_the_grid_times_are_bilinear(inputs, outputs):
+def test_between_the_grid_times_are_bilinear(inputs: Any, outputs: Any) -> None:
     assert GRID.at(inputs, outputs) == pytest.approx(bilinear(inputs, outputs))
 
 
-def test_outside_of_the_grid_the_nearest_time_counts():
+def test_outside_of_the_grid_the_nearest_time_counts() -> None:
     assert (GRID.at(1, 1), GRID.at(99, 99), GRID.at(1, 99)) == (1.0, 9.0, 5.0)
 
 
-def test_a_depthwise_layer_has_one_width():
+def test_a_depthwise_layer_has_one_width() -> None:
     times = LayerTimes((4, 8), (), ((1.0,), (3.0,)))
     assert (times.at(6, 6), times.at(6, 999)) == (2.0, 2.0)
 
 
-def test_calibration_scales_the_sum_to_the_whole():
+def test_calibration_scales_the_sum_to_the_whole() -> None:
     table = LatencyTable("clock", {"a": GRID, "b": LayerTimes((4, 8), (), ((1.0,), (3.0,)))})
     scaled = table.calibrated({"a": (20, 10), "b": (8, 8)}, 6.0)
     assert scaled.layers["a"].at(20, 10) + scaled.layers["b"].at(8, 8) == pytest.approx(6.0)
@@ -54,7 +56,7 @@ def test_calibration_scales_the_sum_to_the_whole():
     assert still.calibrated({"a": (1, 1)}, 5.0) == still
 
 
-def test_a_table_is_the_same_after_a_save(tmp_path):
+def test_a_table_is_the_same_after_a_save(tmp_path: Path) -> None:
     table = LatencyTable("onnxruntime 1", {"a.weight": GRID,
                                            "b": LayerTimes((4, 8), (), ((1.0,), (3.0,)))})
     table.save(tmp_path / "t.json")
@@ -62,7 +64,7 @@ def test_a_table_is_the_same_after_a_save(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"runtime": "r", "layers": {"a": {}}}'])
-def test_a_file_that_holds_no_table_is_refused(tmp_path, content):
+def test_a_file_that_holds_no_table_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "t.json"
     if content is not None:
         path.write_text(content)
@@ -70,14 +72,14 @@ def test_a_file_that_holds_no_table_is_refused(tmp_path, content):
         LatencyTable.load(path)
 
 
-def test_layers_go_by_their_weight_and_a_second_use_by_its_number():
+def test_layers_go_by_their_weight_and_a_second_use_by_its_number() -> None:
     class Twice(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 3, 1)
             self.fc = nn.Linear(3, 5)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.conv(self.conv(x)).mean((2, 3)))
 
     program = Program.capture(Twice(), torch.zeros(1, 3, 4, 4))

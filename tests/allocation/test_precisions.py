@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,8 @@ from edgewright.errors import UsageError
 BITS = (None, 8, 4, 2)
 
 
-def option(weights, activations, loss, weight_count=10, macs=100):
+def option(weights: Any, activations: Any, loss: Any, weight_count: int = 10,
+           macs: int = 100) -> Any:
     """A layer's option as a program of so many weights and multiply-accumulates has it."""
     stored, read = weights or 32, activations or 32
     return PrecisionOption(weights, activations, loss, size_bytes=weight_count * stored / 8,
@@ -23,7 +26,7 @@ def option(weights, activations, loss, weight_count=10, macs=100):
 
 
 @st.composite
-def layers(draw):
+def layers(draw: Any) -> Any:
     """One to four layers with two to five options each."""
     found = {}
     for index in range(draw(st.integers(1, 4))):
@@ -36,11 +39,11 @@ def layers(draw):
     return found
 
 
-def alike(chosen, tied, kind):
+def alike(chosen: Any, tied: Any, kind: Any) -> bool:
     return len({getattr(chosen[name], kind) for name in tied}) <= 1
 
 
-def brute_force(found, limits, ties):
+def brute_force(found: Any, limits: Any, ties: Any) -> Iterator[Any]:
     """Every choice that holds the limits and the ties."""
     for options in product(*found.values()):
         chosen = dict(zip(found, options, strict=True))
@@ -52,14 +55,14 @@ def brute_force(found, limits, ties):
             yield chosen
 
 
-def loss_of(chosen):
+def loss_of(chosen: Any) -> Any:
     return sum(option.loss for option in chosen.values())
 
 
 @settings(max_examples=150, deadline=None)
 @given(layers(), st.lists(st.sampled_from(COSTS), unique=True, max_size=3), st.floats(0.0, 1.0),
        st.data())
-def test_no_combination_is_better(found, limited, share, data):
+def test_no_combination_is_better(found: Any, limited: Any, share: Any, data: Any) -> None:
     """Limits are between the smallest and the largest cost of any combination."""
     bounds = {}
     for name in limited:
@@ -79,7 +82,7 @@ def test_no_combination_is_better(found, limited, share, data):
     assert loss_of(chosen) == pytest.approx(min(map(loss_of, possible)), abs=1e-7)
 
 
-def test_a_limit_of_the_very_cost_of_a_choice_is_held():
+def test_a_limit_of_the_very_cost_of_a_choice_is_held() -> None:
     """0.1 + 0.2 is more than 0.3 in floating point."""
     found = {"a": [PrecisionOption(8, 8, 0.0, latency_ms=9.0),
                    PrecisionOption(4, 8, 1.0, latency_ms=0.1)],
@@ -88,7 +91,7 @@ def test_a_limit_of_the_very_cost_of_a_choice_is_held():
     assert [option.weights for option in chosen.values()] == [4, 8]
 
 
-def test_a_choice_that_is_over_a_limit_by_less_than_the_solver_sees_is_left_out():
+def test_a_choice_that_is_over_a_limit_by_less_than_the_solver_sees_is_left_out() -> None:
     """HiGHS lets rows be off by 1e-6; a millionth of 100 MB is 100 bytes."""
     found = {"a": [PrecisionOption(8, 8, 0.0, size_bytes=1e8 + 10),
                    PrecisionOption(4, 8, 1.0, size_bytes=1e8)]}
@@ -96,7 +99,7 @@ def test_a_choice_that_is_over_a_limit_by_less_than_the_solver_sees_is_left_out(
     assert chosen["a"].weights == 4
 
 
-def test_tied_layers_change_their_bits_together():
+def test_tied_layers_change_their_bits_together() -> None:
     found = {"a": [option(8, 8, 0.0), option(4, 8, 0.1)],
              "b": [option(8, 8, 0.0), option(4, 8, 5.0)],
              "c": [option(8, 8, 0.0), option(4, 8, 2.0)]}
@@ -107,7 +110,7 @@ def test_tied_layers_change_their_bits_together():
     assert [option.weights for option in tied.values()] == [4, 4, 8]
 
 
-def test_a_tie_of_activations_leaves_the_weights_free():
+def test_a_tie_of_activations_leaves_the_weights_free() -> None:
     found = {name: [option(w, a, cost[w] + cost[a]) for w in (8, 4) for a in (8, 4)]
              for name, cost in (("a", {8: 0.0, 4: 0.1}), ("b", {8: 0.0, 4: 3.0}))}
     limits = PrecisionLimits(bit_ops=100.0 * (8 * 8 + 4 * 8))
@@ -115,7 +118,7 @@ def test_a_tie_of_activations_leaves_the_weights_free():
     assert [(o.weights, o.activations) for o in chosen.values()] == [(4, 8), (8, 8)]
 
 
-def test_sixty_layers_are_solved_as_by_dynamic_programming():
+def test_sixty_layers_are_solved_as_by_dynamic_programming() -> None:
     """Whole costs: the least loss for each size, layer after layer."""
     found = {f"layer{index}": [option(bits, 8, (1 + index * 7 % 13) * 0.3 ** bits * 40,
                                       weight_count=8 * (1 + index * 5 % 11))
@@ -137,14 +140,14 @@ def test_sixty_layers_are_solved_as_by_dynamic_programming():
 ONE = {"a": [option(8, 8, 0.0), option(4, 8, 1.0)]}
 
 
-def test_a_limit_out_of_reach_is_refused_with_the_smallest_reachable_cost():
+def test_a_limit_out_of_reach_is_refused_with_the_smallest_reachable_cost() -> None:
     with pytest.raises(UsageError, match=(
             r"no choice of precisions holds size_bytes = 4 \(4 B\): the smallest that can be "
             r"reached is size_bytes = 5 \(5 B\); raise the limit, or allow fewer bits")):
         allocate_precisions(ONE, PrecisionLimits(size_bytes=4))
 
 
-def test_limits_that_exclude_each_other_are_refused_with_what_is_left():
+def test_limits_that_exclude_each_other_are_refused_with_what_is_left() -> None:
     found = {"a": [PrecisionOption(8, 8, 0.0, size_bytes=2.0, latency_ms=1.0),
                    PrecisionOption(4, 8, 1.0, size_bytes=1.0, latency_ms=2.0)]}
     with pytest.raises(UsageError, match=(
@@ -160,6 +163,6 @@ def test_limits_that_exclude_each_other_are_refused_with_what_is_left():
     (ONE | {"b": [option(2, 8, 0.0)]}, Ties(weights=[("a", "b")]),
      "no choice of precisions gives tied layers the same bits"),
 ])
-def test_what_cannot_be_chosen_is_refused(found, ties, message):
+def test_what_cannot_be_chosen_is_refused(found: Any, ties: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         allocate_precisions(found, PrecisionLimits(), ties)

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,7 +100,7 @@ REFUSED = (r"hostile.edge: segments/0.onnx refers to tensors in another file \(e
            "a bundle must be self-contained; that file was not opened")
 
 
-def test_the_attack_is_real(secret):
+def test_the_attack_is_real(secret: Path) -> None:
     """Without our care ONNX Runtime hands the file out; and the watch sees it opened."""
     with opened(secret) as count:
         session = onnxruntime.InferenceSession(thief(), providers=["CPUExecutionProvider"])
@@ -110,8 +111,8 @@ def test_the_attack_is_real(secret):
 
 @pytest.mark.parametrize("location", [SECRET, f"../root/{SECRET}", "missing.txt", "/etc/passwd",
                                       "*/_ORT_MEM_ADDR_/*", ""])
-def test_a_bundle_that_reads_another_file_is_refused_and_tells_nothing(secret, make_hostile,
-                                                                       location):
+def test_a_bundle_that_reads_another_file_is_refused_and_tells_nothing(secret: Path, make_hostile: Callable[..., Path],
+                                                                       location: Any) -> None:
     path = make_hostile(thief(location))
     with opened(secret) as count, pytest.raises(BundleError, match=REFUSED) as caught:
         ew.load(path)
@@ -119,7 +120,7 @@ def test_a_bundle_that_reads_another_file_is_refused_and_tells_nothing(secret, m
     assert location not in str(caught.value) or not location
 
 
-def test_packed_integers_hide_nothing(secret, make_hostile):
+def test_packed_integers_hide_nothing(secret: Path, make_hostile: Callable[..., Path]) -> None:
     integers = np.random.default_rng(0).integers(-2, 2, 6000, dtype=np.int8)
     model = thief(SECRET, numpy_helper.from_array(integers, "packed"))
     place = low_bit_tensor(model, model.index(integers.tobytes()), integers.size)
@@ -130,7 +131,8 @@ def test_packed_integers_hide_nothing(secret, make_hostile):
     assert count == [0]
 
 
-def test_no_bundle_is_written_that_could_not_be_read(tmp_path, make_manifest):
+def test_no_bundle_is_written_that_could_not_be_read(tmp_path: Path,
+                                                     make_manifest: Callable[..., Manifest]) -> None:
     with pytest.raises(UsageError, match=r"segments/0.onnx refers to tensors in another file"):
         write_bundle(tmp_path / "a.edge", make_manifest(names=("segments/0.onnx",)),
                      {"segments/0.onnx": thief()})
@@ -138,7 +140,7 @@ def test_no_bundle_is_written_that_could_not_be_read(tmp_path, make_manifest):
 
 
 @pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
-def test_engines_open_nothing_either(secret, engine):
+def test_engines_open_nothing_either(secret: Path, engine: Any) -> None:
     if engine is OpenVinoEngine:
         pytest.importorskip("openvino", reason="OpenVINO is not installed")
     with opened(secret) as count, pytest.raises(BundleError, match="external data"):
@@ -146,7 +148,8 @@ def test_engines_open_nothing_either(secret, engine):
     assert count == [0]
 
 
-def test_onnx_runtime_itself_is_told_to_look_nowhere(secret, monkeypatch):
+def test_onnx_runtime_itself_is_told_to_look_nowhere(secret: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Should it ever see a tensor that we do not."""
     monkeypatch.setattr("edgewright.runtime.engines._onnxruntime.check_self_contained",
                         lambda *_: None)
@@ -158,7 +161,8 @@ def test_onnx_runtime_itself_is_told_to_look_nowhere(secret, monkeypatch):
     assert count == [0]
 
 
-def test_onnx_runtimes_own_format_is_no_way_in(tmp_path, monkeypatch):
+def test_onnx_runtimes_own_format_is_no_way_in(tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are no protobuf, so that their tensors would go unseen."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "model.ort")
@@ -192,7 +196,7 @@ def _holds_tensors() -> dict[str, dict[int, str]]:
                    if kind in reach and name != "TensorProto"} for name in reach}
 
 
-def test_the_walker_knows_every_place_of_a_tensor():
+def test_the_walker_knows_every_place_of_a_tensor() -> None:
     assert {name: dict(inside) for name, inside in walker._TENSORS_IN.items()} == _holds_tensors()
     assert TensorProto.DESCRIPTOR.fields_by_name["external_data"].number == walker._EXTERNAL_DATA
     assert TensorProto.DESCRIPTOR.fields_by_name["data_location"].number == walker._DATA_LOCATION
@@ -219,7 +223,7 @@ PLACES = [f"graph.{rest}" for rest in (
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_external_tensor_is_found_wherever_it_is(place):
+def test_an_external_tensor_is_found_wherever_it_is(place: Any) -> None:
     names = place.split(".")
     assert not has_external_data(_place(numpy_helper.from_array(np.ones(3)), *names))
     assert has_external_data(_place(elsewhere(), *names))
@@ -235,7 +239,7 @@ def nested(depth: int) -> bytes:
     return ModelProto(graph=graph).SerializeToString()
 
 
-def test_no_depth_hides_a_tensor():
+def test_no_depth_hides_a_tensor() -> None:
     assert has_external_data(nested(20))
 
 
@@ -272,14 +276,14 @@ TRICKS = {
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_a_trick_of_the_encoding_hides_nothing(trick):
+def test_a_trick_of_the_encoding_hides_nothing(trick: Any) -> None:
     tensor = TRICKS[trick]
     assert has_external_data(_message((7, _message((5, tensor)))))
     split = _message((7, _message((1, b""))), (7, b""), (7, _message((5, b""), (5, tensor))))
     assert has_external_data(split)   # the parts of a message given twice are merged
 
 
-def test_an_attributes_tensor_in_two_parts_is_one():
+def test_an_attributes_tensor_in_two_parts_is_one() -> None:
     parts = _message((5, EXTERNAL), (5, _message((13, _message((1, b"location"))))))
     model = _message((7, _message((1, _message((5, parts))))))
     merged = ModelProto.FromString(model).graph.node[0].attribute[0].t
@@ -293,12 +297,12 @@ def test_an_attributes_tensor_in_two_parts_is_one():
     b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
     b"\x02\x00", b"\x3f", b"\xff" * 12, b"<?xml version='1.0'?>", b"\x80\x80\x80\x80\x80\x01\x00",
 ])
-def test_what_no_exporter_writes_is_not_judged(model):
+def test_what_no_exporter_writes_is_not_judged(model: Any) -> None:
     with pytest.raises(ValueError, match=r"field number|wire type|truncated"):
         has_external_data(model)
 
 
-def test_a_file_of_endless_fields_is_refused_in_bounded_time(monkeypatch):
+def test_a_file_of_endless_fields_is_refused_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packed it would be a few kilobytes, and walking it would take hours."""
     monkeypatch.setattr(walker, "_MAX_FIELDS", 10_000)
     endless = b"\x08\x00" * 10_001
@@ -321,7 +325,7 @@ def _any_external(message: object) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([nested(1), *(_place(elsewhere(), *place.split(".")) for place in PLACES)]),
        st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=4))
-def test_it_finds_all_that_protobuf_reads(model, changes):
+def test_it_finds_all_that_protobuf_reads(model: Any, changes: Any) -> None:
     changed = bytearray(model)
     for place, content in changes:
         changed[place:place + len(content)] = content

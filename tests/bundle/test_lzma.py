@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgewright.bundle import _lzma, read_bundle, write_bundle
+from edgewright.core import Manifest
 from edgewright.errors import BundleError
 
 NAME = "segments/0.onnx"
@@ -21,20 +25,22 @@ def int8_weights(share_of_zeros: float) -> bytes:
 
 
 @pytest.fixture
-def sparse_path(tmp_path, make_manifest):
+def sparse_path(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> Any:
     path = tmp_path / "sparse.edge"
     write_bundle(path, make_manifest((NAME,)), {NAME: int8_weights(0.8)})
     return path
 
 
-def packing(path):
+def packing(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         return {info.filename: info.compress_type for info in archive.infolist()}
 
 
 @pytest.mark.parametrize(("zeros", "want"), [(0.0, zipfile.ZIP_DEFLATED), (0.1, zipfile.ZIP_DEFLATED),
                                              (0.5, zipfile.ZIP_LZMA), (0.9, zipfile.ZIP_LZMA)])
-def test_segments_of_many_zeros_are_packed_with_lzma(tmp_path, make_manifest, zeros, want):
+def test_segments_of_many_zeros_are_packed_with_lzma(tmp_path: Path,
+                                                     make_manifest: Callable[..., Manifest],
+                                                     zeros: float, want: Any) -> None:
     path, data = tmp_path / "a.edge", int8_weights(zeros)
     written = write_bundle(path, make_manifest((NAME,)), {NAME: data})
     assert packing(path) == {"manifest.json": zipfile.ZIP_DEFLATED, NAME: want}
@@ -44,7 +50,7 @@ def test_segments_of_many_zeros_are_packed_with_lzma(tmp_path, make_manifest, ze
     assert written.report.compressed["size_bytes"] == path.stat().st_size
 
 
-def test_more_zeros_are_fewer_bytes(tmp_path, make_manifest):
+def test_more_zeros_are_fewer_bytes(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> None:
     sizes = []
     for zeros in (0.0, 0.5, 0.8, 0.9):
         path = tmp_path / f"{zeros}.edge"
@@ -55,13 +61,14 @@ def test_more_zeros_are_fewer_bytes(tmp_path, make_manifest):
     assert sizes[3] < 0.25 * sizes[0]
 
 
-def test_equal_content_gives_equal_bytes(sparse_path, tmp_path, make_manifest):
+def test_equal_content_gives_equal_bytes(sparse_path: Any, tmp_path: Path,
+                                         make_manifest: Callable[..., Manifest]) -> None:
     again = tmp_path / "again.edge"
     write_bundle(again, make_manifest((NAME,)), {NAME: int8_weights(0.8)})
     assert again.read_bytes() == sparse_path.read_bytes()
 
 
-def test_a_member_that_asks_for_too_much_memory_is_refused(sparse_path):
+def test_a_member_that_asks_for_too_much_memory_is_refused(sparse_path: Any) -> None:
     with zipfile.ZipFile(sparse_path) as archive:
         info = archive.getinfo(NAME)
         assert _lzma.dictionary_bytes(archive, info) <= _lzma.MAX_DICTIONARY_BYTES
@@ -73,7 +80,9 @@ def test_a_member_that_asks_for_too_much_memory_is_refused(sparse_path):
         read_bundle(sparse_path)
 
 
-def test_a_python_without_lzma_says_so(sparse_path, tmp_path, make_manifest, monkeypatch):
+def test_a_python_without_lzma_says_so(sparse_path: Any, tmp_path: Path,
+                                       make_manifest: Callable[..., Manifest],
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lzma, "AVAILABLE", False)
     with pytest.raises(BundleError, match="compressed with LZMA, which this Python was built without"):
         read_bundle(sparse_path)
@@ -83,7 +92,7 @@ def test_a_python_without_lzma_says_so(sparse_path, tmp_path, make_manifest, mon
     assert read_bundle(other).segments
 
 
-def test_wherever_a_sparse_bundle_is_damaged_it_is_found(sparse_path):
+def test_wherever_a_sparse_bundle_is_damaged_it_is_found(sparse_path: Any) -> None:
     whole = sparse_path.read_bytes()
     for place in range(0, len(whole), len(whole) // 40):
         data = bytearray(whole)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgewright.bundle import _archive, _lzma, low_bit_tensor, read_bundle, write_bundle
 from edgewright.bundle._packing import cut, join
-from edgewright.core import LowBitTensor
+from edgewright.core import LowBitTensor, Manifest
 from edgewright.errors import BundleError, UsageError
 
 NAME = "segments/0.onnx"
@@ -40,7 +43,7 @@ def slowly_packed(data: bytes, tensor: LowBitTensor) -> bytes:
 
 
 @st.composite
-def files(draw):
+def files(draw: Any) -> tuple[Any, ...]:
     """A file with stretches of few bits in it, and where they are."""
     data, tensors = b"", []
     for _ in range(draw(st.integers(0, 4))):
@@ -55,7 +58,7 @@ def files(draw):
 
 
 @given(files())
-def test_what_is_cut_joins_to_the_same_bytes(file):
+def test_what_is_cut_joins_to_the_same_bytes(file: Any) -> None:
     data, tensors = file
     rest, packed = cut(data, tensors)
     assert join(rest, packed, tensors) == data
@@ -64,7 +67,7 @@ def test_what_is_cut_joins_to_the_same_bytes(file):
 
 
 @given(st.lists(st.integers(-128, 127), min_size=1, max_size=50), st.binary(max_size=5))
-def test_a_description_holds_for_its_bytes_or_needs_more_bits(values, head):
+def test_a_description_holds_for_its_bytes_or_needs_more_bits(values: Any, head: Any) -> None:
     data = head + np.array(values, dtype=np.int8).tobytes()
     tensor = low_bit_tensor(data, len(head), len(values))
     if tensor is None:
@@ -78,7 +81,7 @@ def test_a_description_holds_for_its_bytes_or_needs_more_bits(values, head):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
-def test_the_range_tells_the_bits(bits):
+def test_the_range_tells_the_bits(bits: int) -> None:
     data = integers(bits, 4000)
     tensor = low_bit_tensor(data, 0, len(data))
     assert (tensor.bits, tensor.step) == (bits, 2 if bits == 1 else 1)
@@ -91,23 +94,23 @@ def test_the_range_tells_the_bits(bits):
     ([(6, 5)], "the packed range at byte 6 ends at byte 11, beyond the file's 10"),
     ([(1 << 60, 1)], "beyond the file's 10"), ([(0, 1 << 60)], "beyond the file's 10"),
 ])
-def test_places_that_no_file_has_are_refused(places, words):
+def test_places_that_no_file_has_are_refused(places: list[tuple[int, ...]], words: str) -> None:
     tensors = [LowBitTensor(offset=offset, count=count, bits=1, low=0) for offset, count in places]
     with pytest.raises(ValueError, match=words):
         cut(bytes(10), tensors)
 
 
-def test_packed_integers_must_be_as_many_as_stated():
+def test_packed_integers_must_be_as_many_as_stated() -> None:
     with pytest.raises(ValueError, match="bytes of packed integers, expected"):
         join(b"ab", b"", [LowBitTensor(offset=1, count=4, bits=1, low=0)])
 
 
 @pytest.fixture
-def low_bit_path(tmp_path, make_manifest):
+def low_bit_path(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> Any:
     return write(tmp_path / "low.edge", make_manifest, HEAD + integers(4, 3000) + TAIL)[0]
 
 
-def write(path, make_manifest, data, count=3000):
+def write(path: Path, make_manifest: Any, data: Any, count: int = 3000) -> tuple[Any, ...]:
     manifest = make_manifest((NAME,))
     places = tuple(found for found in [low_bit_tensor(data, len(HEAD), count)] if found)
     segment = manifest.model.segments[0].replace(low_bit=places)
@@ -116,7 +119,9 @@ def write(path, make_manifest, data, count=3000):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
-def test_a_bundle_stores_low_bits_small_and_gives_back_the_file(tmp_path, make_manifest, bits):
+def test_a_bundle_stores_low_bits_small_and_gives_back_the_file(tmp_path: Path,
+                                                                make_manifest: Callable[..., Manifest],
+                                                                bits: int) -> None:
     data = HEAD + integers(bits, 30_000) + TAIL
     path, written = write(tmp_path / "a.edge", make_manifest, data, 30_000)
     bundle = read_bundle(path)
@@ -132,21 +137,23 @@ def test_a_bundle_stores_low_bits_small_and_gives_back_the_file(tmp_path, make_m
     assert written.report.compressed["size_bytes"] == path.stat().st_size
 
 
-def test_writing_again_gives_equal_bytes(low_bit_path):
+def test_writing_again_gives_equal_bytes(low_bit_path: Any) -> None:
     bundle = read_bundle(low_bit_path)
     again = low_bit_path.with_name("again.edge")
     assert write_bundle(again, bundle.manifest, bundle.segments) == bundle.manifest
     assert again.read_bytes() == low_bit_path.read_bytes()
 
 
-def test_what_is_no_smaller_packed_stays_whole(tmp_path, make_manifest):
+def test_what_is_no_smaller_packed_stays_whole(tmp_path: Path,
+                                               make_manifest: Callable[..., Manifest]) -> None:
     data = HEAD + bytes(3000) + TAIL
     path, written = write(tmp_path / "zeros.edge", make_manifest, data)
     assert written.model.segments[0].low_bit == ()
     assert read_bundle(path).segments[NAME] == data
 
 
-def test_without_lzma_deflate_packs_them(tmp_path, make_manifest, monkeypatch):
+def test_without_lzma_deflate_packs_them(tmp_path: Path, make_manifest: Callable[..., Manifest],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lzma, "AVAILABLE", False)
     data = HEAD + integers(3, 30_000) + TAIL
     path, written = write(tmp_path / "a.edge", make_manifest, data, 30_000)
@@ -160,7 +167,8 @@ def test_without_lzma_deflate_packs_them(tmp_path, make_manifest, monkeypatch):
     ({"low": -7}, "holds integers that are not of 4 bits from -7 in steps of 1"),
     ({"step": 2}, "holds integers that are not of"), ({"offset": 10_000}, "beyond the file's"),
 ])
-def test_a_description_of_another_file_is_refused(low_bit_path, change, words):
+def test_a_description_of_another_file_is_refused(low_bit_path: Any, change: dict[str, Any],
+                                                  words: str) -> None:
     bundle = read_bundle(low_bit_path)
     segment = bundle.manifest.model.segments[0]
     places = (segment.low_bit[0].replace(**change),)
@@ -170,7 +178,8 @@ def test_a_description_of_another_file_is_refused(low_bit_path, change, words):
         write_bundle(low_bit_path, manifest, bundle.segments)
 
 
-def test_no_segment_may_be_named_as_anothers_packed_integers(tmp_path, make_manifest):
+def test_no_segment_may_be_named_as_anothers_packed_integers(tmp_path: Path,
+                                                             make_manifest: Callable[..., Manifest]) -> None:
     names = (NAME, f"{NAME}.packed")
     data = integers(2, 3000)
     manifest = make_manifest(names)
@@ -180,7 +189,8 @@ def test_no_segment_may_be_named_as_anothers_packed_integers(tmp_path, make_mani
         write_bundle(tmp_path / "a.edge", manifest, {NAME: data, names[1]: b"x"})
 
 
-def forge(path, change_fields, change_members=lambda members: None):
+def forge(path: Path, change_fields: Any,
+          change_members: Callable[..., Any] = lambda members: None) -> None:
     """Rewrite a bundle as a tamperer would who knows the format: sealed, of the stated size."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: _archive.Member(archive.read(info), info.compress_type)
@@ -197,7 +207,7 @@ def forge(path, change_fields, change_members=lambda members: None):
     path.write_bytes(_archive.pack(members, _archive.seal(text) + b" " * padding))
 
 
-def error(path):
+def error(path: Path) -> Any:
     with pytest.raises(BundleError) as caught:
         read_bundle(path)
     return str(caught.value)
@@ -214,24 +224,25 @@ def error(path):
     ({"offset": 13}, "was altered"), ({"low": -7}, "its sha256 differs"),
     ({"step": 3}, "its sha256 differs"),
 ])
-def test_a_forged_description_is_refused(low_bit_path, change, words):
+def test_a_forged_description_is_refused(low_bit_path: Any, change: dict[str, Any],
+                                         words: str) -> None:
     forge(low_bit_path, lambda segment: segment["low_bit"][0].update(change))
     message = error(low_bit_path)
     assert words in message
     assert "0.low_bit" in message or NAME in message
 
 
-def test_overlapping_stretches_are_refused(low_bit_path):
+def test_overlapping_stretches_are_refused(low_bit_path: Any) -> None:
     forge(low_bit_path, lambda segment: segment["low_bit"].append(segment["low_bit"][0]))
     assert f"{NAME} cannot be reassembled: the packed range at byte 14 overlaps the previous" in error(low_bit_path)
 
 
-def test_a_missing_packed_member_is_named(low_bit_path):
+def test_a_missing_packed_member_is_named(low_bit_path: Any) -> None:
     forge(low_bit_path, lambda segment: None, lambda members: members.pop(f"{NAME}.packed"))
     assert f"its manifest lists [{NAME}, {NAME}.packed]" in error(low_bit_path)
 
 
-def test_a_packed_member_that_nobody_lists_is_refused(low_bit_path):
+def test_a_packed_member_that_nobody_lists_is_refused(low_bit_path: Any) -> None:
     forge(low_bit_path, lambda segment: segment.update(low_bit=[]))
     assert f"its manifest lists [{NAME}]" in error(low_bit_path)
 
@@ -241,7 +252,8 @@ def test_a_packed_member_that_nobody_lists_is_refused(low_bit_path):
     (1499, "its parts are 214 and 1499 bytes"), (1501, "unpacks to more than its 1500 bytes"),
     (1 << 24, "unpacks to more than its 1500 bytes"),
 ])
-def test_packed_integers_of_another_length_are_refused(low_bit_path, length, words):
+def test_packed_integers_of_another_length_are_refused(low_bit_path: Any, length: int,
+                                                       words: str) -> None:
     bomb = _archive.Member(bytes(length), zipfile.ZIP_LZMA)
     forge(low_bit_path, lambda segment: None, lambda members: members.update({f"{NAME}.packed": bomb}))
     message = error(low_bit_path)
@@ -252,10 +264,11 @@ def test_packed_integers_of_another_length_are_refused(low_bit_path, length, wor
 @settings(deadline=None, max_examples=60,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 63))
-def test_a_damaged_integer_is_found(tmp_path, make_manifest, place, flip):
+def test_a_damaged_integer_is_found(tmp_path: Path, make_manifest: Callable[..., Manifest],
+                                    place: Any, flip: Any) -> None:
     path, _ = write(tmp_path / "a.edge", make_manifest, HEAD + integers(3, 3000) + TAIL)
 
-    def damage(members):
+    def damage(members: Any) -> None:
         codes = bytearray(members[f"{NAME}.packed"].data)
         codes[int(place * len(codes))] ^= flip  # a byte holds two of 3 bits
         members[f"{NAME}.packed"] = _archive.Member(bytes(codes), zipfile.ZIP_LZMA)
@@ -264,7 +277,7 @@ def test_a_damaged_integer_is_found(tmp_path, make_manifest, place, flip):
     assert f"{NAME} was altered" in error(path)
 
 
-def test_wherever_a_low_bit_bundle_is_damaged_it_is_found(low_bit_path):
+def test_wherever_a_low_bit_bundle_is_damaged_it_is_found(low_bit_path: Any) -> None:
     whole, before = low_bit_path.read_bytes(), read_bundle(low_bit_path)
     for place in range(0, len(whole), len(whole) // 60):
         data = bytearray(whole)

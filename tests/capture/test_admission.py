@@ -1,10 +1,14 @@
 """What cannot be captured is refused by name, with what to do, before any work."""
 
+from __future__ import annotations
+
 import functools
+from typing import Any
 
 import pytest
 import torch
-from torch import fx, nn
+from tests.programs import Net
+from torch import Tensor, fx, nn
 
 from edgewright.errors import ModelError
 from edgewright.program import Program
@@ -12,27 +16,27 @@ from edgewright.program import Program
 ROW = torch.zeros(1, 4)
 
 
-def small():
+def small() -> Any:
     return nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
 
 
-def exported():
+def exported() -> Any:
     return torch.export.export(small(), (torch.zeros(2, 4),),
                                dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
-def sparse():
+def sparse() -> Any:
     model = nn.Linear(4, 3)
     model.weight = nn.Parameter(model.weight.detach().to_sparse_csr())
     return model
 
 
-def half_meta():
+def half_meta() -> Any:
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, device="meta"))
 
 
 class KeywordOnly(nn.Module):
-    def forward(self, x, *, mask):
+    def forward(self, x: Tensor, *, mask: Tensor) -> Tensor:
         return x + mask
 
 
@@ -60,7 +64,7 @@ class KeywordOnly(nn.Module):
     (lambda: nn.Linear(4, 3, dtype=torch.complex64), "complex64.*a real and an imaginary part"),
     (KeywordOnly, "its forward takes.*mask can only be given by name: wrap the model"),
 ])
-def test_other_things_than_models_are_refused(make, message):
+def test_other_things_than_models_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         Program.capture(make(), ROW)
     assert "\n" not in str(caught.value)
@@ -70,7 +74,7 @@ def test_other_things_than_models_are_refused(make, message):
     nn.DataParallel, torch.compile, fx.symbolic_trace,
     lambda model: torch.compile(nn.DataParallel(model)),
 ], ids=["parallel", "compiled", "traced", "both"])
-def test_wrappers_are_taken_off(wrap):
+def test_wrappers_are_taken_off(wrap: Any) -> None:
     model = small()
     program = Program.capture(wrap(model), ROW)
     assert sorted(program.state_dict()) == ["0.bias", "0.weight"]
@@ -88,16 +92,16 @@ def test_wrappers_are_taken_off(wrap):
     (ROW.numpy(), r"got ndarray \(torch.from_numpy\)"),
     ((torch.zeros(3, 4), torch.zeros(2, 3, 8)), "batch comes first.*transpose"),
 ])
-def test_inputs_that_are_no_dense_float32_are_refused(inputs, message):
+def test_inputs_that_are_no_dense_float32_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Program.capture(small(), inputs)
 
 
-def cast(x, dtype):
+def cast(x: Any, dtype: Any) -> Any:
     return (x.to(dtype) * 2).float()
 
 
-def autocast(x):
+def autocast(x: Any) -> Any:
     with torch.autocast("cpu", torch.bfloat16):
         return (x @ torch.ones(4, 4)).float()
 
@@ -112,12 +116,13 @@ def autocast(x):
     (lambda x: x[x > 0].sum() + x, r"from the values of its input \(index at .*programs"),
     (lambda x: x * x.max().item(), "from the values of its input"),
 ])
-def test_forward_passes_that_no_file_can_hold_are_refused(net, function, message):
+def test_forward_passes_that_no_file_can_hold_are_refused(net: type[Net], function: Any,
+                                                          message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Program.capture(net(lambda _, x: function(x)), ROW)
 
 
-def test_a_branch_on_the_batch_size_is_refused(net):
+def test_a_branch_on_the_batch_size_is_refused(net: type[Net]) -> None:
     other_for_one = net(lambda _, x: x * 3 if x.shape[0] == 1 else x * 2)
     with pytest.raises(ModelError, match=r"for 1 sample\(s\) it computes something else"):
         Program.capture(other_for_one, torch.ones(1, 4))

@@ -1,11 +1,16 @@
 """Capture computes what the model computes, for any batch, and leaves the model alone."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
@@ -13,38 +18,39 @@ from edgewright.program import Program
 
 
 class NestedOutputs(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.a = nn.Linear(4, 3)
         self.b = nn.Linear(4, 2)
 
-    def forward(self, left, right):
+    def forward(self, left: Tensor, right: Tensor) -> Any:
         mixed = left["x"] + right
         return {"logits": self.a(mixed), "more": (self.b(mixed), [mixed.sum(1)])}
 
 
 class DataDependent(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:  # the line to be named
             return x
         return -x
 
 
-def conv_bn():
+def conv_bn() -> Any:
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4),
                          nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
 
 
-def images(batch):
+def images(batch: Any) -> tuple[Any, ...]:
     return (torch.randn(batch, 3, 8, 8),)
 
 
-def rows(batch):
+def rows(batch: Any) -> tuple[Any, ...]:
     return (torch.randn(batch, 4),)
 
 
 @pytest.fixture
-def cases(net, resnet, randomise):
+def cases(net: type[Net], resnet: Callable[[int], nn.Module],
+          randomise: Callable[..., nn.Module]) -> dict[str, Any]:
     """Name to a model in evaluation mode and a maker of inputs for a batch size."""
     tied = net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
     tied.b.weight = tied.a.weight
@@ -67,7 +73,7 @@ def cases(net, resnet, randomise):
     }
 
 
-def _write(model, x):
+def _write(model: nn.Module, x: Any) -> Any:
     y = model.a(x)
     y[:, :2] = 0.5
     return y.relu()
@@ -78,7 +84,7 @@ NAMES = ("conv_bn resnet dropout two_inputs nested transformer used_twice tied i
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_evaluates_as_the_model_does_for_any_batch(name, cases):
+def test_evaluates_as_the_model_does_for_any_batch(name: Any, cases: Any) -> None:
     model, inputs = cases[name]
     program = Program.capture(model, inputs(3))
     for batch in (1, 2, 7):
@@ -89,7 +95,7 @@ def test_evaluates_as_the_model_does_for_any_batch(name, cases):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "dropout"])
-def test_trains_as_the_model_does(name, cases):
+def test_trains_as_the_model_does(name: Any, cases: Any) -> None:
     model, inputs = cases[name]
     model = copy.deepcopy(model)
     module = Program.capture(model, inputs(2)).module(train=True)
@@ -109,7 +115,7 @@ def test_trains_as_the_model_does(name, cases):
             torch.testing.assert_close(buffer, buffers[buffer_name])
 
 
-def test_a_users_detach_stops_the_gradient_in_training(net):
+def test_a_users_detach_stops_the_gradient_in_training(net: type[Net]) -> None:
     model = net(lambda m, x: m.a(x) + m.b(x).detach(), a=nn.Linear(4, 2), b=nn.Linear(4, 2))
     module = Program.capture(model, rows(2)).module(train=True)
     module(*rows(3)).sum().backward()
@@ -118,20 +124,20 @@ def test_a_users_detach_stops_the_gradient_in_training(net):
     assert gradients["b.weight"] is None
 
 
-def test_names_are_the_models_without_counters(randomise):
+def test_names_are_the_models_without_counters(randomise: Callable[..., nn.Module]) -> None:
     model = randomise(conv_bn())
     program = Program.capture(model, images(1))
     expected = {name for name in model.state_dict() if "num_batches_tracked" not in name}
     assert set(program.state_dict()) == expected
 
 
-def test_tied_weights_are_stored_and_counted_once(cases):
+def test_tied_weights_are_stored_and_counted_once(cases: Any) -> None:
     program = Program.capture(cases["tied"][0], rows(1))
     assert sorted(program.state_dict()) == ["a.bias", "b.bias", "b.weight"]
     assert program.costs().parameters == 16 + 4 + 4
 
 
-def test_the_model_is_left_as_it_was(randomise):
+def test_the_model_is_left_as_it_was(randomise: Callable[..., nn.Module]) -> None:
     model = randomise(conv_bn()).train()
     before = copy.deepcopy(model.state_dict())
     Program.capture(model, images(4)).module(train=True)(*images(4))
@@ -141,7 +147,7 @@ def test_the_model_is_left_as_it_was(randomise):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_attention_fast_path_is_back_after_a_capture():
+def test_attention_fast_path_is_back_after_a_capture() -> None:
     enabled = torch.backends.mha.get_fastpath_enabled()
     Program.capture(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.zeros(1, 5, 8))
     with pytest.raises(ModelError):
@@ -149,12 +155,12 @@ def test_attention_fast_path_is_back_after_a_capture():
     assert torch.backends.mha.get_fastpath_enabled() is enabled
 
 
-def test_example_inputs_become_two_samples():
+def test_example_inputs_become_two_samples() -> None:
     program = Program.capture(nn.Linear(4, 2), torch.arange(20.0).reshape(5, 4))
     assert torch.equal(program.example_inputs[0], torch.tensor([[0., 1, 2, 3], [16, 17, 18, 19]]))
 
 
-def test_a_failure_names_the_users_line():
+def test_a_failure_names_the_users_line() -> None:
     with pytest.raises(ModelError) as caught:
         Program.capture(DataDependent(), torch.zeros(1, 2))
     message = str(caught.value)
@@ -164,7 +170,7 @@ def test_a_failure_names_the_users_line():
     assert "branches on a value that depends on the input" in message
 
 
-def test_a_fixed_batch_size_is_refused(net):
+def test_a_fixed_batch_size_is_refused(net: type[Net]) -> None:
     model = net(lambda m, x: x.reshape(2, 4) * 2)
     with pytest.raises(ModelError, match="Net cannot be captured"):
         Program.capture(model, torch.zeros(1, 4))
@@ -180,26 +186,26 @@ def test_a_fixed_batch_size_is_refused(net):
     ((torch.zeros(2, 4), torch.zeros(2, 4)), "Linear cannot be captured.*positional argument"),
     (torch.zeros(2, 5), "Linear cannot be captured"),
 ])
-def test_wrong_example_inputs_say_what_is_wrong(inputs, message):
+def test_wrong_example_inputs_say_what_is_wrong(inputs: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Program.capture(nn.Linear(4, 2), inputs)
 
 
-def test_a_name_that_python_keeps_for_itself_is_refused():
+def test_a_name_that_python_keeps_for_itself_is_refused() -> None:
     model = nn.ModuleDict({"class": nn.Linear(2, 2)})
     with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a keyword of "
                                          "Python, .*; call it otherwise"):
         Program.capture(model, torch.zeros(1, 2))
 
 
-def test_a_transformer_with_a_causal_mask_made_in_forward_is_captured():
+def test_a_transformer_with_a_causal_mask_made_in_forward_is_captured() -> None:
     class Causal(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
             self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.layers(x, mask=nn.Transformer.generate_square_subsequent_mask(5))
 
     torch.manual_seed(0)

@@ -1,10 +1,17 @@
 """What a model computes from constants is stored: as weights, as masks, and never wrongly."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 import torch.nn.utils as classic
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from edgewright.capture._constant_folding import folded_tensors
@@ -20,7 +27,7 @@ from edgewright.task import Task
 class Standardised(nn.Conv1d):
     """Weight standardisation by a batch norm of the weight, as timm's StdConv2d does it."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         rows = self.weight.reshape(1, self.out_channels, -1)
         weight = F.batch_norm(rows, None, None, training=True, momentum=0.0)
         return F.conv1d(x, weight.reshape_as(self.weight), self.bias, padding=1)
@@ -29,12 +36,12 @@ class Standardised(nn.Conv1d):
 class Adapted(nn.Conv1d):
     """A low-rank adapter that was not merged."""
 
-    def __init__(self, inputs, outputs, size, **options):
+    def __init__(self, inputs: Any, outputs: Any, size: Any, **options: Any) -> None:
         super().__init__(inputs, outputs, size, **options)
         self.down = nn.Parameter(torch.randn(2, inputs * size))
         self.up = nn.Parameter(torch.randn(outputs, 2))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.conv1d(x, self.weight + (self.up @ self.down).view_as(self.weight), self.bias,
                         padding=1)
 
@@ -42,17 +49,17 @@ class Adapted(nn.Conv1d):
 class Scaled(nn.Module):
     """Equalised learning rates: a parameter by a number."""
 
-    def __init__(self, inputs, outputs, size, padding):
+    def __init__(self, inputs: Any, outputs: Any, size: Any, padding: Any) -> None:
         super().__init__()
         self.raw = nn.Parameter(torch.randn(outputs, inputs, size))
         self.shift = nn.Parameter(torch.randn(outputs))
         self.padding = padding
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.conv1d(x, self.raw * 0.1, self.shift * 0.1, padding=self.padding)
 
 
-def conv(inputs, outputs):
+def conv(inputs: Any, outputs: Any) -> Any:
     return nn.Conv1d(inputs, outputs, 3, padding=1)
 
 
@@ -69,27 +76,27 @@ WEIGHTS = {
 }
 
 
-def network(make):
+def network(make: Any) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(make(8, 16), nn.ReLU(), make(16, 16), nn.ReLU(),
                          nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
 
 
-def sequences(batch=3):
+def sequences(batch: int = 3) -> Any:
     return torch.randn(batch, 8, 12)
 
 
-def targets(program):
+def targets(program: Program) -> Any:
     return [str(node.target) for node in program.calls()]
 
 
 @pytest.fixture(scope="module")
-def plain():
+def plain() -> Any:
     return Program.capture(network(conv), sequences())
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_computed_weights_are_stored_under_their_layers_names(kind, plain):
+def test_computed_weights_are_stored_under_their_layers_names(kind: Any, plain: Any) -> None:
     model, x = network(WEIGHTS[kind]), sequences()
     program = Program.capture(model, x)
     torch.testing.assert_close(program.run(x), model(x).detach())
@@ -101,7 +108,7 @@ def test_computed_weights_are_stored_under_their_layers_names(kind, plain):
 
 
 @pytest.mark.parametrize("kind", ["old_weight_norm", "scaled"])
-def test_computed_weights_are_quantized_and_pruned(kind):
+def test_computed_weights_are_quantized_and_pruned(kind: str) -> None:
     x, y = sequences(32), torch.arange(32) % 4
     task = Task((x, y), (x[:8], y[:8]), (x[8:24], y[8:24]))
     program = Program.capture(network(WEIGHTS[kind]), x)
@@ -113,7 +120,7 @@ def test_computed_weights_are_quantized_and_pruned(kind):
     assert pruned.state_dict()["2.weight"].shape[0] < 16
 
 
-def test_what_capture_computed_outlasts_saving_and_copying(tmp_path):
+def test_what_capture_computed_outlasts_saving_and_copying(tmp_path: Path) -> None:
     program = Program.capture(network(WEIGHTS["weight_norm"]), sequences())
     program.copy().save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -127,7 +134,7 @@ def test_what_capture_computed_outlasts_saving_and_copying(tmp_path):
     ("old_weight_norm", classic.remove_weight_norm),
     ("mask", lambda m: prune.remove(m, "weight")),
 ])
-def test_apply_to_names_what_the_models_code_computes(kind, merge):
+def test_apply_to_names_what_the_models_code_computes(kind: str, merge: Any) -> None:
     model, x = network(WEIGHTS[kind]), sequences()
     program = Program.capture(model, x)
     trained = program.with_state({name: value * 1.1
@@ -140,13 +147,13 @@ def test_apply_to_names_what_the_models_code_computes(kind, merge):
     torch.testing.assert_close(model(x).detach(), trained.run(x))
 
 
-def test_apply_to_names_an_adapter_that_is_not_merged():
+def test_apply_to_names_an_adapter_that_is_not_merged() -> None:
     model = network(WEIGHTS["adapter"])
     with pytest.raises(ModelError, match=r"computes 0\.weight from 0\.weight, 0\.up, 0\.down"):
         apply_to(Program.capture(model, sequences()), model)
 
 
-def test_frozen_sources_make_a_frozen_weight(net):
+def test_frozen_sources_make_a_frozen_weight(net: type[Net]) -> None:
     model = network(WEIGHTS["weight_norm"])
     model[0].requires_grad_(False)
     parameters = dict(Program.capture(model, sequences()).graph_module.named_parameters())
@@ -155,7 +162,7 @@ def test_frozen_sources_make_a_frozen_weight(net):
     assert parameters["6.weight"].requires_grad
 
 
-def test_zeros_of_a_mask_stay_in_training_and_other_zeros_do_not(net):
+def test_zeros_of_a_mask_stay_in_training_and_other_zeros_do_not(net: type[Net]) -> None:
     masked = Program.capture(network(WEIGHTS["mask"]), sequences())
     assert masked.sparsity == pytest.approx({"0.weight": 0.5, "2.weight": 0.5}, abs=0.01)
     model = network(WEIGHTS["scaled"])
@@ -170,7 +177,9 @@ def test_zeros_of_a_mask_stay_in_training_and_other_zeros_do_not(net):
     (lambda m, x: torch.where(torch.ones_like(x[0]).tril() > 0, x, torch.tensor(-9.0)), "gt"),
     (lambda m, x: x + (torch.arange(x.shape[1]) * 0.1).sin(), "sin"),
 ], ids=["full", "new_full", "masked_fill", "where", "arange"])
-def test_masks_and_positions_made_in_forward_are_stored(net, function, name):
+def test_masks_and_positions_made_in_forward_are_stored(net: type[Net],
+                                                        function: Callable[..., Any],
+                                                        name: str) -> None:
     model = net(function)
     program = Program.capture(model, torch.zeros(1, 4, 4))
     x = torch.randn(3, 4, 4)
@@ -179,26 +188,26 @@ def test_masks_and_positions_made_in_forward_are_stored(net, function, name):
     assert len(targets(program)) == 1
 
 
-def written(m, x):
+def written(m: Any, x: Any) -> Any:
     mask = torch.zeros(4)
     mask[1:3] = -9.0
     return x + mask
 
 
-def written_by_the_input(m, x):
+def written_by_the_input(m: Any, x: Any) -> Any:
     total = torch.zeros(4)
     total += x.mean(0)
     return x + total + torch.ones(4).cumsum(0)
 
 
-def written_after_it_was_read(m, x):
+def written_after_it_was_read(m: Any, x: Any) -> Any:
     mask = torch.zeros(4)
     y = x + mask
     mask.fill_(2.0)
     return y * mask
 
 
-def without_gradients(m, x):
+def without_gradients(m: Any, x: Any) -> Any:
     with torch.no_grad():
         mask = torch.ones(4, 4).triu(1)
         y = x @ mask
@@ -209,7 +218,8 @@ def without_gradients(m, x):
     (written, True), (written_by_the_input, False), (written_after_it_was_read, False),
     (without_gradients, False),
 ], ids=["before", "by_the_input", "after", "no_grad"])
-def test_constants_that_are_written_to_in_place_are_computed_rightly(net, function, is_stored):
+def test_constants_that_are_written_to_in_place_are_computed_rightly(net: type[Net], function: Any,
+                                                                     is_stored: bool) -> None:
     model = net(function)
     program = Program.capture(model, torch.zeros(1, 4))
     x = torch.randn(3, 4)
@@ -218,8 +228,8 @@ def test_constants_that_are_written_to_in_place_are_computed_rightly(net, functi
         assert len(targets(program)) == 1
 
 
-def test_a_region_without_gradients_stops_them(net):
-    def forward(m, x):
+def test_a_region_without_gradients_stops_them(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         with torch.no_grad():
             y = m.a(x)
         return m.b(x) + y
@@ -237,7 +247,8 @@ def test_a_region_without_gradients_stops_them(net):
     lambda m, x: x * m.p.exp(),  # no smaller than what it is computed from
     lambda m, x: m.drop(m.p) + x,  # another value in training
 ], ids=["transposed", "looked_up", "scaled", "dropout"])
-def test_parameters_stay_where_storing_would_win_nothing(net, function):
+def test_parameters_stay_where_storing_would_win_nothing(net: type[Net],
+                                                         function: Callable[..., Any]) -> None:
     model = net(function, drop=nn.Dropout(0.5))
     model.p = nn.Parameter(torch.randn(4, 4))
     program = Program.capture(model, torch.zeros(1, 4, 4))
@@ -247,7 +258,7 @@ def test_parameters_stay_where_storing_would_win_nothing(net, function):
     apply_to(program, model)
 
 
-def test_what_is_computed_from_parameters_is_stored_where_that_is_smaller(net):
+def test_what_is_computed_from_parameters_is_stored_where_that_is_smaller(net: type[Net]) -> None:
     model = net(lambda m, x: x + m.project(m.latents).mean(0), project=nn.Linear(16, 4))
     model.latents = nn.Parameter(torch.randn(8, 16))
     program = Program.capture(model, torch.zeros(1, 4))
@@ -256,7 +267,7 @@ def test_what_is_computed_from_parameters_is_stored_where_that_is_smaller(net):
     assert {tuple(value.shape) for value in program.state_dict().values()} == {(4,)}
 
 
-def test_a_mask_beyond_a_megabyte_stays_computed(net):
+def test_a_mask_beyond_a_megabyte_stays_computed(net: type[Net]) -> None:
     program = Program.capture(net(lambda m, x: (x + torch.ones(600, 600).triu(1)).mean(1)),
                               torch.zeros(1, 600, 600))
     assert program.state_dict() == {}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
@@ -18,19 +21,19 @@ from edgewright.training._pickling import packed, unpacked
 class Averages(nn.Module):
     """The length is written into the graph: another one would run, and be wrong."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv1d(4, 8, 3, padding=1)
         self.norm = nn.BatchNorm1d(8)
         self.head = nn.Linear(8, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
         return self.head(x.sum(-1) / x.shape[-1])
 
 
 @pytest.fixture(scope="module")
-def program():
+def program() -> Any:
     torch.manual_seed(0)
     return Program.capture(Averages().eval(), torch.zeros(1, 4, 20))
 
@@ -39,7 +42,7 @@ LONGER = torch.zeros(4, 4, 40)
 REFUSAL = r"input 'x' has shape \(4, 4, 40\), expected \(N, 4, 20\)"
 
 
-def test_another_size_is_refused_wherever_the_graph_runs(program, tmp_path):
+def test_another_size_is_refused_wherever_the_graph_runs(program: Any, tmp_path: Path) -> None:
     program.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
     groups = find_groups(program)
@@ -64,29 +67,29 @@ def test_another_size_is_refused_wherever_the_graph_runs(program, tmp_path):
     (torch.zeros(0, 4, 20), r"input 'x' is empty \(shape \(0, 4, 20\)\)"),
     (torch.zeros(2, 4, 20).numpy(), r"input 'x' is a ndarray, expected a tensor"),
 ])
-def test_what_is_off_is_named(program, given, message):
+def test_what_is_off_is_named(program: Any, given: Any, message: str) -> None:
     for call in (program.run, program.module(), program.module(train=True)):
         with pytest.raises(DataError, match=message):
             call(given)
 
 
-def test_a_module_in_another_precision_takes_it(program):
+def test_a_module_in_another_precision_takes_it(program: Any) -> None:
     module = program.module().double()
     assert module(torch.zeros(2, 4, 20, dtype=torch.float64)).dtype == torch.float64
 
 
 class Nested(nn.Module):
-    def forward(self, x, more, *rest):
+    def forward(self, x: Tensor, more: Tensor, *rest: Tensor) -> Tensor:
         return x + more["a"] + more["b"][0] + rest[0]
 
 
 @pytest.fixture(scope="module")
-def nested():
+def nested() -> Any:
     one = torch.zeros(1, 4)
     return Program.capture(Nested(), (one, {"a": one, "b": [one]}, one))
 
 
-def test_nested_inputs_are_taken_as_the_model_takes_them(nested):
+def test_nested_inputs_are_taken_as_the_model_takes_them(nested: Any) -> None:
     x, y = torch.ones(3, 4), torch.full((3, 4), 2.0)
     for module in (nested.module(), nested.module(train=True)):
         assert module(x, {"b": [y], "a": x}, x).tolist() == [[5.0] * 4] * 3
@@ -104,12 +107,12 @@ def test_nested_inputs_are_taken_as_the_model_takes_them(nested):
     (lambda x: (x, {"a": x.int(), "b": [x]}, x), "input 'more_a' is torch.int32"),
     (lambda x: (x, {"a": x, "b": [None]}, x), "input 'more_b_0' is a NoneType"),
 ])
-def test_other_nestings_are_refused(nested, change, message):
+def test_other_nestings_are_refused(nested: Any, change: Callable[..., Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         nested.run(*change(torch.ones(3, 4)))
 
 
-def test_a_module_that_is_compiled_in_one_piece_still_is(program):
+def test_a_module_that_is_compiled_in_one_piece_still_is(program: Any) -> None:
     module = program.module()
     compiled, x = torch.compile(module, fullgraph=True, backend="eager"), torch.randn(3, 4, 20)
     torch.testing.assert_close(compiled(x), module(x))

@@ -1,6 +1,10 @@
 """A captured module switches between training and evaluation as the model would."""
 
+from __future__ import annotations
+
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +15,11 @@ from edgewright.program import Program
 
 
 @pytest.fixture
-def dropping():
+def dropping() -> Any:
     return Program.capture(nn.Sequential(nn.Dropout(0.5), nn.Flatten()), torch.zeros(1, 1000))
 
 
-def test_dropout_is_active_in_training_only(dropping):
+def test_dropout_is_active_in_training_only(dropping: Any) -> None:
     module, ones = dropping.module(), torch.ones(2, 1000)
     assert torch.equal(module(ones), ones)
     module.train()
@@ -28,14 +32,14 @@ def test_dropout_is_active_in_training_only(dropping):
 
 @pytest.mark.parametrize("layer", [nn.Dropout2d(0.5), nn.AlphaDropout(0.5),
                                    nn.FeatureAlphaDropout(0.5), nn.Dropout(0.5, inplace=True)])
-def test_every_kind_of_dropout_is_switched(layer):
+def test_every_kind_of_dropout_is_switched(layer: Any) -> None:
     module = Program.capture(layer, torch.zeros(1, 50, 3, 3)).module()
     ones = torch.ones(2, 50, 3, 3)
     assert torch.equal(module(ones.clone()), ones)
     assert not torch.equal(module.train()(ones.clone()), ones)
 
 
-def test_batch_norm_uses_and_updates_statistics_in_training(small_program):
+def test_batch_norm_uses_and_updates_statistics_in_training(small_program: Program) -> None:
     module, x = small_program.module(), torch.randn(6, 3, 8, 8) * 3 + 1
     before = module.get_buffer("1.running_mean").clone()
     module(x)
@@ -52,7 +56,7 @@ def test_batch_norm_uses_and_updates_statistics_in_training(small_program):
     nn.InstanceNorm1d(4, affine=True),
     nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
 ])
-def test_norms_switch_as_in_the_model(norm):
+def test_norms_switch_as_in_the_model(norm: Any) -> None:
     model = copy.deepcopy(norm).eval()
     module = Program.capture(model, torch.zeros(1, 4, 5)).module()
     x = torch.randn(6, 4, 5) * 2 + 3
@@ -60,7 +64,7 @@ def test_norms_switch_as_in_the_model(norm):
         torch.testing.assert_close(module.train(mode)(x), model.train(mode)(x))
 
 
-def test_a_deep_copy_is_a_module_of_its_own(small_program):
+def test_a_deep_copy_is_a_module_of_its_own(small_program: Program) -> None:
     module = small_program.module(train=True)
     twin = copy.deepcopy(module)
     assert isinstance(twin, CapturedModule)
@@ -75,7 +79,7 @@ def test_a_deep_copy_is_a_module_of_its_own(small_program):
     assert any(node.args[5] for node in module.graph.nodes if "batch_norm" in node.name)
 
 
-def test_a_module_does_not_share_with_its_program(small_program):
+def test_a_module_does_not_share_with_its_program(small_program: Program) -> None:
     module = small_program.module()
     with torch.no_grad():
         for parameter in module.parameters():
@@ -83,7 +87,7 @@ def test_a_module_does_not_share_with_its_program(small_program):
     assert all(float(value.abs().sum()) > 0 for value in small_program.state_dict().values())
 
 
-def test_frozen_parameters_stay_frozen(tmp_path):
+def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
     model[0].requires_grad_(False)
     program = Program.capture(model, torch.zeros(1, 4))
@@ -98,7 +102,7 @@ def test_frozen_parameters_stay_frozen(tmp_path):
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
-def test_dropout_between_recurrent_layers_is_switched(layer):
+def test_dropout_between_recurrent_layers_is_switched(layer: Any) -> None:
     model = layer(4, 8, num_layers=3, dropout=0.5, batch_first=True)
     module = Program.capture(model, torch.zeros(1, 5, 4)).module()
     x = torch.randn(2, 5, 4)
@@ -112,14 +116,14 @@ def test_dropout_between_recurrent_layers_is_switched(layer):
     assert torch.equal(module.eval()(x)[0], module(x)[0])
 
 
-def test_a_random_slope_is_switched():
+def test_a_random_slope_is_switched() -> None:
     model, x = nn.RReLU(0.1, 0.9), -torch.ones(2, 100)
     module = Program.capture(model, torch.zeros(1, 100)).module()
     torch.testing.assert_close(module(x), torch.full((2, 100), -0.5))
     assert len(module.train()(x).unique()) > 50
 
 
-def test_training_returns_the_module_and_is_idempotent(small_program):
+def test_training_returns_the_module_and_is_idempotent(small_program: Program) -> None:
     module = small_program.module()
     assert module.train() is module
     code = module.code

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.capture._capture import export_graph
 from edgewright.capture._mutations import settle_writes
@@ -19,66 +23,66 @@ from edgewright.program._archive import save_archive
 INDEX = torch.tensor([0, 1])
 
 
-def copies(m, x):
+def copies(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     m.state.copy_(y[:1])
     return y
 
 
-def adds(m, x):
+def adds(m: Any, x: Any) -> Any:
     m.state += 1
     return m.layer(x) + m.state
 
 
-def fills(m, x):
+def fills(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     m.state[:] = y[:1]
     return y
 
 
-def assigns(m, x):
+def assigns(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     m.state = y[:1].detach()
     return y
 
 
-def writes_a_view(m, x):
+def writes_a_view(m: Any, x: Any) -> Any:
     part = m.state[:, :2]
     y = m.layer(x) + m.state
     part.mul_(0.5)
     return y
 
 
-def writes_reshaped(m, x):
+def writes_reshaped(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     m.state.reshape(2, 2).mul_(0.5)
     return y
 
 
-def puts(m, x):
+def puts(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     m.state[:, INDEX] = y[:1, :2]
     return y
 
 
-def writes_out(m, x):
+def writes_out(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     torch.add(m.state, 1, out=m.state)
     return y
 
 
-def without_gradients(m, x):
+def without_gradients(m: Any, x: Any) -> Any:
     y = m.layer(x) + m.state
     with torch.no_grad():
         m.state.mul_(0.9)
     return y
 
 
-def gathers_statistics(m, x):
+def gathers_statistics(m: Any, x: Any) -> Any:
     return F.batch_norm(m.layer(x), m.state[0], m.state[0] + 1, training=True)
 
 
-def shifts_a_cache(m, x):
+def shifts_a_cache(m: Any, x: Any) -> Any:
     m.state.copy_(torch.roll(m.state, 1, 1))
     m.state[:, :1] = x[:1, :1]
     return m.layer(x) + m.state
@@ -88,7 +92,7 @@ WRITERS = [copies, adds, fills, assigns, writes_a_view, writes_reshaped, puts, w
            without_gradients, gathers_statistics, shifts_a_cache]
 
 
-def model(net, forward, *, buffer=True):
+def model(net: Any, forward: Any, *, buffer: bool = True) -> Any:
     made = net(forward, layer=nn.Linear(4, 4)).eval()
     if buffer:
         made.register_buffer("state", torch.zeros(1, 4))
@@ -99,18 +103,18 @@ def model(net, forward, *, buffer=True):
 
 @pytest.mark.parametrize("buffer", [True, False])
 @pytest.mark.parametrize("forward", WRITERS)
-def test_state_is_refused_by_its_name(net, forward, buffer):
+def test_state_is_refused_by_its_name(net: type[Net], forward: Any, buffer: bool) -> None:
     with pytest.raises(ModelError, match=r"\bstate\b.*take it as an input and return its new value"):
         Program.capture(model(net, forward, buffer=buffer), torch.zeros(1, 4))
 
 
-def test_a_layer_that_counts_is_named_in_full(net):
+def test_a_layer_that_counts_is_named_in_full(net: type[Net]) -> None:
     class Counts(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             self.calls += 1  # written, and read by nobody
             return x.relu()
 
@@ -122,14 +126,14 @@ def test_a_layer_that_counts_is_named_in_full(net):
 @pytest.mark.parametrize("layer", [
     nn.BatchNorm1d(4), nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm1d(4),
     nn.BatchNorm1d(4, track_running_stats=False), nn.ReLU(inplace=True)])
-def test_layers_that_write_in_training_alone_are_taken(layer):
+def test_layers_that_write_in_training_alone_are_taken(layer: Any) -> None:
     model = nn.Sequential(nn.Conv1d(2, 4, 3), layer).eval()
     x = torch.randn(3, 2, 9)
     torch.testing.assert_close(Program.capture(model, x).run(x), model(x))
 
 
-def test_state_as_input_and_output_is_taken(net):
-    def forward(m, x, state):
+def test_state_as_input_and_output_is_taken(net: type[Net]) -> tuple[Any, ...]:
+    def forward(m: Any, x: Any, state: Any) -> tuple[Any, ...]:
         y = torch.tanh(m.layer(x) + state)
         return y, y
 
@@ -143,8 +147,8 @@ def test_state_as_input_and_output_is_taken(net):
         torch.testing.assert_close(y, expected)
 
 
-def test_a_literal_that_is_written_starts_anew_in_every_call(net):
-    def forward(m, x):
+def test_a_literal_that_is_written_starts_anew_in_every_call(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         counts = torch.tensor([1.0, 2.0])
         counts += x.mean(0)
         return x + counts
@@ -160,7 +164,8 @@ def test_a_literal_that_is_written_starts_anew_in_every_call(net):
     lambda m, x: (x[:, 0].zero_(), m.layer(x))[1],
     lambda m, x: (x.view(-1, 2, 2).mul_(2), m.layer(x), x)[1:],
 ])
-def test_an_input_that_the_model_writes_into_is_left_to_the_caller(net, forward):
+def test_an_input_that_the_model_writes_into_is_left_to_the_caller(net: type[Net],
+                                                                   forward: Callable[..., Any]) -> None:
     model = net(forward, layer=nn.Linear(4, 4)).eval()
     with pytest.warns(EdgewrightWarning, match=r"writes into its input \w+ in place"):
         program = Program.capture(model, torch.zeros(1, 4))
@@ -171,7 +176,7 @@ def test_an_input_that_the_model_writes_into_is_left_to_the_caller(net, forward)
         assert torch.equal(x, before)
 
 
-def test_a_stored_graph_that_writes_is_refused_too(net, tmp_path):
+def test_a_stored_graph_that_writes_is_refused_too(net: type[Net], tmp_path: Path) -> None:
     exported = export_graph(model(net, copies), (torch.zeros(2, 4),))
     for name, graph in (("as_is", exported), ("functional", exported.run_decompositions({}))):
         save_archive(graph, tmp_path / name, {})
@@ -179,7 +184,7 @@ def test_a_stored_graph_that_writes_is_refused_too(net, tmp_path):
             Program.load(tmp_path / name)
 
 
-def test_a_graph_without_writes_stays_as_it_is(small_program):
+def test_a_graph_without_writes_stays_as_it_is(small_program: Program) -> None:
     module = small_program.copy().graph_module
     code = module.code
     with warnings.catch_warnings():

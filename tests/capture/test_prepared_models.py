@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from edgewright.program import Program
 X = torch.zeros(2, 4)
 
 
-def network():
+def network() -> Any:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def by_torch(observing):
+def by_torch(observing: Any) -> Any:
     quantization = torch.ao.quantization
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -32,7 +33,7 @@ def by_torch(observing):
 
 
 @pytest.mark.parametrize("observing", [True, False])
-def test_fake_quantizers_of_torch(observing):
+def test_fake_quantizers_of_torch(observing: bool) -> None:
     model = by_torch(observing)
     with pytest.raises(ModelError, match=(
             r"^0\.weight_fake_quant is a FusedMovingAvgObsFakeQuantize, which another tool put in "
@@ -40,13 +41,13 @@ def test_fake_quantizers_of_torch(observing):
         Program.capture(model, X)
 
 
-def test_observers_of_torch():
+def test_observers_of_torch() -> None:
     model = nn.Sequential(nn.Linear(4, 3), torch.ao.quantization.MinMaxObserver())
     with pytest.raises(ModelError, match=r"^1 is a MinMaxObserver, which another tool put in"):
         Program.capture(model, X)
 
 
-def test_fake_quantizers_of_torchao():
+def test_fake_quantizers_of_torchao() -> None:
     pt2e = pytest.importorskip("torchao.quantization.pt2e", reason="needs torchao")
     model = nn.Sequential(nn.Linear(4, 3), pt2e.FusedMovingAvgObsFakeQuantize())
     with pytest.raises(ModelError, match=r"^1 is a FusedMovingAvgObsFakeQuantize, which another"):

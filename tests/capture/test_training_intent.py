@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.errors import EdgewrightWarning
 from edgewright.program import Program
@@ -16,34 +19,34 @@ SEQUENCE = torch.zeros(1, 5, 8)
 
 
 class DropPath(nn.Module):
-    def __init__(self, share):
+    def __init__(self, share: Any) -> None:
         super().__init__()
         self.share = share
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.share == 0 or not self.training:
             return x
         return x * x.new_empty(len(x), 1, 1).bernoulli_(1 - self.share) / (1 - self.share)
 
 
 class Residual(nn.Module):
-    def __init__(self, share):
+    def __init__(self, share: Any) -> None:
         super().__init__()
         self.layer, self.path = nn.Linear(8, 8), DropPath(share)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.path(self.layer(x))
 
 
 class Attention(nn.MultiheadAttention):
-    def __init__(self, share):
+    def __init__(self, share: Any) -> None:
         super().__init__(8, 2, dropout=share, batch_first=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return super().forward(x, x, x)[0]
 
 
-def said(model):
+def said(model: nn.Module) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Program.capture(model.eval(), SEQUENCE)
@@ -54,7 +57,7 @@ def said(model):
 class Eager(nn.Module):
     """A share that is nought in evaluation, as transformers' eager attention hands it on."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, 0.3 if self.training else 0.0, training=self.training)
 
 
@@ -64,17 +67,17 @@ class Eager(nn.Module):
     (nn.Sequential(nn.Linear(8, 8), Attention(0.1)), "1"),
     (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), "0.self_attn"),
 ])
-def test_random_numbers_that_are_lost_are_said_once_by_module(model, name):
+def test_random_numbers_that_are_lost_are_said_once_by_module(model: Any, name: str) -> None:
     (message,) = said(model)
     assert f"({name}: it draws random numbers in training" in message
     assert message.startswith("training the program leaves out what Sequential does in training")
 
 
-def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net):
+def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net: type[Net]) -> None:
     model = net(lambda m, x: m.norm(m.layer(x.flatten(1))), layer=nn.Linear(SEQUENCE[0].numel(), 8),
                 norm=nn.BatchNorm1d(8))
     class Resting(type(model)):
-        def train(self, mode=True):
+        def train(self, mode: bool = True) -> Any:
             super().train(mode)
             self.norm.eval()
             return self
@@ -92,7 +95,8 @@ def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net):
      "2 outputs in training, where it has 1 in evaluation"),
     (lambda m, x: m.layer(x) * (2 if m.training else 1), "computes something else in training"),
 ])
-def test_other_computations_are_said(net, forward, what):
+def test_other_computations_are_said(net: type[Net], forward: Callable[..., Any],
+                                     what: str) -> None:
     (message,) = said(net(forward, layer=nn.Linear(8, 8)))
     assert what in message
 
@@ -106,15 +110,15 @@ def test_other_computations_are_said(net, forward, what):
     nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Dropout2d(0.5)),
     nn.Sequential(nn.Unflatten(2, (2, 2, 2)), nn.Dropout3d(0.5)),
 ])
-def test_what_is_kept_is_not_said(model):
+def test_what_is_kept_is_not_said(model: Any) -> None:
     assert said(model) == []
 
 
-def test_dropout_by_function_and_in_recurrent_layers_is_kept(net):
+def test_dropout_by_function_and_in_recurrent_layers_is_kept(net: type[Net]) -> None:
     assert said(net(lambda m, x: F.dropout(m.layer(x), 0.3, m.training), layer=nn.Linear(8, 8))) == []
     assert said(net(lambda m, x: m.layer(x)[0],
                     layer=nn.LSTM(8, 8, 2, dropout=0.5, batch_first=True))) == []
 
 
-def test_a_training_that_needs_more_than_inputs_is_passed_over(net):
+def test_a_training_that_needs_more_than_inputs_is_passed_over(net: type[Net]) -> None:
     assert said(net(lambda m, x: m.missing if m.training else x * 2)) == []

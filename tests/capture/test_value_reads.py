@@ -1,10 +1,15 @@
 """Values of constants may be read in Python; those of inputs are refused at their line, quietly."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.errors import ModelError
 from edgewright.program import Program
@@ -15,12 +20,12 @@ MASK = nn.Transformer.generate_square_subsequent_mask
 class Reading(nn.Module):
     """Reads a buffer and a mask made in forward, as code that is fine in Python does."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("times", torch.tensor(3))
         self.register_buffer("scale", torch.tensor(0.5))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for _ in range(int(self.times)):
             x = x * self.scale.item() + 1
         mask = torch.full((4, 4), -1.0).triu(1)
@@ -29,14 +34,15 @@ class Reading(nn.Module):
         return x
 
 
-def test_constants_are_read_as_they_are():
+def test_constants_are_read_as_they_are() -> None:
     model = Reading()
     program = Program.capture(model, torch.zeros(1, 4))
     x = torch.randn(5, 4)
     torch.testing.assert_close(program.run(x), model(x))
 
 
-def test_a_mask_made_in_forward_goes_through_torchs_own_encoder(net, tmp_path):
+def test_a_mask_made_in_forward_goes_through_torchs_own_encoder(net: type[Net],
+                                                                tmp_path: Path) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = net(lambda m, x: m.encoder(x, mask=MASK(6)),
                 encoder=nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)).eval()
@@ -47,24 +53,24 @@ def test_a_mask_made_in_forward_goes_through_torchs_own_encoder(net, tmp_path):
     assert torch.equal(Program.load(tmp_path / "p.pt2").run(x), program.run(x))
 
 
-def branch(x):
+def branch(x: Any) -> Any:
     if x.sum() > 0:
         return x
     return -x
 
 
-def loop(x):
+def loop(x: Any) -> Any:
     while x.sum() < 1:
         x = x + 1
     return x
 
 
-def check(x):
+def check(x: Any) -> Any:
     assert x.sum() > -1e9
     return x
 
 
-def count(x):
+def count(x: Any) -> Any:
     for i in range(x.max().long()):
         x = x + i
     return x
@@ -79,7 +85,9 @@ def count(x):
     (lambda x: x * float(x.max().item()), "float(x.max().item())"),
     (lambda x: x * torch.from_numpy(x.detach().numpy()), ": hands numpy"),
 ], ids=["if", "while", "assert", "range", "int", "item", "numpy"])
-def test_a_value_of_an_input_is_refused_in_one_line(net, function, line, capfd, caplog):
+def test_a_value_of_an_input_is_refused_in_one_line(net: type[Net], function: Any, line: str,
+                                                    capfd: pytest.CaptureFixture[str],
+                                                    caplog: pytest.LogCaptureFixture) -> None:
     with (caplog.at_level(logging.WARNING),
           pytest.raises(ModelError, match="depends on the input, which a graph") as caught):
         Program.capture(net(lambda _, x: function(x)), torch.ones(1, 4))
@@ -92,7 +100,9 @@ def test_a_value_of_an_input_is_refused_in_one_line(net, function, line, capfd, 
     assert not caplog.records
 
 
-def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net, capfd, caplog):
+def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net: type[Net],
+                                                               capfd: pytest.CaptureFixture[str],
+                                                               caplog: pytest.LogCaptureFixture) -> None:
     model = net(lambda m, x: m.layer(x[:, :5]), layer=nn.Linear(8, 4)).eval()
     with (caplog.at_level(logging.WARNING),
           pytest.raises(ModelError, match=r"cannot be captured at .*mat1 and mat2 shapes")):
@@ -101,10 +111,11 @@ def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net, capfd, caplo
     assert not caplog.records
 
 
-def test_what_forward_prints_is_still_printed(net, capfd):
+def test_what_forward_prints_is_still_printed(net: type[Net],
+                                              capfd: pytest.CaptureFixture[str]) -> Any:
     import sys  # noqa: PLC0415
 
-    def forward(_, x):
+    def forward(_: Any, x: Any) -> Any:
         print("to stderr", file=sys.stderr)
         return branch(x)
 

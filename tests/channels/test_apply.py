@@ -1,12 +1,18 @@
 """A program goes back into the user's module: same function, same objects, or not at all."""
 
+from __future__ import annotations
+
 import copy
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.channels import find_branches, remove_branch, remove_channels
 from edgewright.channels._apply import apply_to
@@ -21,16 +27,16 @@ from edgewright.task import Task
 IMAGE = (torch.zeros(1, 3, 8, 8),)
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def halved(program, choose):
+def halved(program: Program, choose: Any) -> Any:
     groups = find_groups(program)
     return remove_channels(program, groups, choose(groups))
 
 
-def snapshot(model):
+def snapshot(model: nn.Module) -> tuple[Any, ...]:
     """Everything that must be as it was: values, gradients, sizes, modes."""
     return ({name: value.clone() for name, value in model.state_dict().items()},
             [None if p.grad is None else p.grad.clone() for p in model.parameters()],
@@ -38,7 +44,7 @@ def snapshot(model):
              for m in model.modules()])
 
 
-def assert_unchanged(model, before):
+def assert_unchanged(model: nn.Module, before: Any) -> None:
     state, gradients, attributes = snapshot(model)
     assert state.keys() == before[0].keys()
     assert all(torch.equal(state[name], before[0][name]) for name in state)
@@ -48,7 +54,7 @@ def assert_unchanged(model, before):
         assert have is None or torch.equal(have, want)
 
 
-def check(model, inputs, choose):
+def check(model: nn.Module, inputs: Any, choose: Any) -> tuple[Any, ...]:
     """Prune, apply, and compare the module with the program on inputs it was not proved on."""
     model.eval()
     small = halved(Program.capture(model, inputs), choose)
@@ -63,7 +69,8 @@ def check(model, inputs, choose):
     return small, applied
 
 
-def test_a_convolutional_network_and_its_sizes(choose, randomise):
+def test_a_convolutional_network_and_its_sizes(choose: Callable[..., list[int]],
+                                               randomise: Callable[..., nn.Module]) -> None:
     model = randomise(nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 8, groups=8),
                                     nn.PReLU(8), conv(8, 4), nn.Flatten(), nn.Linear(256, 12),
                                     nn.ReLU(), nn.Linear(12, 3)))
@@ -80,8 +87,9 @@ def test_a_convolutional_network_and_its_sizes(choose, randomise):
     assert applied.left == ()
 
 
-def test_a_module_that_reads_its_sizes_off_its_tensors(net, choose):
-    def forward(m, x):
+def test_a_module_that_reads_its_sizes_off_its_tensors(net: type[Net],
+                                                       choose: Callable[..., list[int]]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         return m.c(m.b(y).relu() + y).flatten(2).mean(-1)
 
@@ -91,7 +99,7 @@ def test_a_module_that_reads_its_sizes_off_its_tensors(net, choose):
     assert applied.resized == ("a.weight", "a.bias", "b.weight", "b.bias", "c.weight")
 
 
-def test_the_mlp_of_a_transformer(choose):
+def test_the_mlp_of_a_transformer(choose: Callable[..., list[int]]) -> None:
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     program = Program.capture(model.eval(), torch.zeros(1, 5, 8))
     groups = find_groups(program)
@@ -103,14 +111,14 @@ def test_the_mlp_of_a_transformer(choose):
             model.self_attn.kdim, model.self_attn.vdim) == (8, 2, 4, 8, 8)
 
 
-def test_an_embedding(net, choose):
+def test_an_embedding(net: type[Net], choose: Callable[..., list[int]]) -> None:
     model = net(lambda m, x: m.c(m.b(m.e(x)).relu()), e=nn.Embedding(7, 6), b=nn.Linear(6, 8),
                 c=nn.Linear(8, 4))
     check(model, (torch.tensor([[1, 2]]),), choose)
     assert model.e.embedding_dim == model.b.in_features < 6
 
 
-def test_tied_weights_stay_tied(net, choose):
+def test_tied_weights_stay_tied(net: type[Net], choose: Callable[..., list[int]]) -> None:
     first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
     second.weight = first.weight
     model = net(lambda m, x: m.c(m.b(m.a(m.s(x)).relu()).relu()), s=nn.Linear(4, 6), a=first,
@@ -122,7 +130,7 @@ def test_tied_weights_stay_tied(net, choose):
     assert {"a.weight", "b.weight"} <= set(applied.resized)
 
 
-def test_parameters_keep_their_identity_and_lose_stale_gradients(choose):
+def test_parameters_keep_their_identity_and_lose_stale_gradients(choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     model[2].bias.requires_grad_(False)
     model(torch.randn(2, 4)).sum().backward()
@@ -136,7 +144,7 @@ def test_parameters_keep_their_identity_and_lose_stale_gradients(choose):
     assert model[0].weight.grad.shape == model[0].weight.shape
 
 
-def test_the_mode_of_every_module_is_kept(choose):
+def test_the_mode_of_every_module_is_kept(choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     small = halved(Program.capture(model, torch.zeros(1, 4)), choose)
     model.train()
@@ -145,7 +153,7 @@ def test_the_mode_of_every_module_is_kept(choose):
     assert [module.training for module in model.modules()] == [True, True, False, True]
 
 
-def test_trained_weights_are_written_and_not_shared():
+def test_trained_weights_are_written_and_not_shared() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     program = Program.capture(model, torch.zeros(1, 4))
     trained = program.with_state({name: value + 1 for name, value in program.state_dict().items()})
@@ -156,7 +164,7 @@ def test_trained_weights_are_written_and_not_shared():
     torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
 
 
-def test_it_can_be_applied_step_by_step(choose):
+def test_it_can_be_applied_step_by_step(choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(conv(3, 16), nn.ReLU(), conv(16, 4)).eval()
     program = Program.capture(model, IMAGE)
     for expected in (8, 4):
@@ -165,7 +173,7 @@ def test_it_can_be_applied_step_by_step(choose):
         assert model[0].out_channels == expected
 
 
-def test_weight_norm_is_taken_off_first(net, choose):
+def test_weight_norm_is_taken_off_first(net: type[Net], choose: Callable[..., list[int]]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()), b=nn.Linear(8, 3),
                 a=nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)))
     program = Program.capture(model.eval(), torch.zeros(1, 4))
@@ -182,7 +190,7 @@ def test_weight_norm_is_taken_off_first(net, choose):
     assert (model.a.in_features, model.a.out_features) == (4, 8)
 
 
-def test_counters_of_norms_alone_are_left_without_a_word(net):
+def test_counters_of_norms_alone_are_left_without_a_word(net: type[Net]) -> None:
     """A buffer of the model's own that evaluation does not read is named, whatever it is called."""
     model = net(lambda m, x: m.n(m.a(x)), a=nn.Linear(4, 3), n=nn.BatchNorm1d(3)).eval()
     model.a.register_buffer("my_num_batches_tracked", torch.zeros(3))
@@ -190,7 +198,8 @@ def test_counters_of_norms_alone_are_left_without_a_word(net):
     assert applied.left == ("a.my_num_batches_tracked",)
 
 
-def test_what_evaluation_does_not_read_is_left_and_named(net, choose):
+def test_what_evaluation_does_not_read_is_left_and_named(net: type[Net],
+                                                         choose: Callable[..., list[int]]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()) + (m.aux(x) if m.training else 0),
                 a=nn.Linear(4, 8), b=nn.Linear(8, 3), aux=nn.Linear(4, 3), n=nn.BatchNorm1d(8))
     before = model.aux.weight.clone()
@@ -200,7 +209,9 @@ def test_what_evaluation_does_not_read_is_left_and_named(net, choose):
     assert torch.equal(model.aux.weight, before)
 
 
-def test_a_size_in_the_code_is_named_and_nothing_changes(resnet, resnet20_program, choose):
+def test_a_size_in_the_code_is_named_and_nothing_changes(resnet: Callable[[int], nn.Module],
+                                                         resnet20_program: Program,
+                                                         choose: Callable[..., list[int]]) -> None:
     small = halved(resnet20_program, choose)
     model = resnet(3)
     model.linear.weight.grad = torch.ones_like(model.linear.weight)
@@ -212,8 +223,8 @@ def test_a_size_in_the_code_is_named_and_nothing_changes(resnet, resnet20_progra
     assert_unchanged(model, before)
 
 
-def test_another_function_without_a_failure_is_noticed(net):
-    def forward(m, x):
+def test_another_function_without_a_failure_is_noticed(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         return m.b(y.relu()) / m.scale
 
@@ -228,7 +239,8 @@ def test_another_function_without_a_failure_is_noticed(net):
     assert_unchanged(model, before)
 
 
-def test_removed_blocks_are_named(resnet, resnet20_program):
+def test_removed_blocks_are_named(resnet: Callable[[int], nn.Module],
+                                  resnet20_program: Program) -> None:
     branch = next(b for b in find_branches(resnet20_program) if b.name == "layer1.1")
     short = remove_branch(resnet20_program, branch)
     model = resnet(3)
@@ -253,7 +265,7 @@ def test_removed_blocks_are_named(resnet, resnet20_program):
     (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double(),
      "0.weight is torch.float64 in Sequential and torch.float32 in the program; convert"),
 ])
-def test_another_model_is_refused(other, message):
+def test_another_model_is_refused(other: Any, message: str) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     program = Program.capture(model, torch.zeros(1, 4))
     before = snapshot(other)
@@ -262,7 +274,7 @@ def test_another_model_is_refused(other, message):
     assert_unchanged(other, before)
 
 
-def test_folded_quantised_and_staged_programs_are_refused(randomise):
+def test_folded_quantised_and_staged_programs_are_refused(randomise: Callable[..., nn.Module]) -> None:
     torch.manual_seed(0)
     model = randomise(nn.Sequential(conv(1, 4, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
                                     conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
@@ -277,12 +289,13 @@ def test_folded_quantised_and_staged_programs_are_refused(randomise):
         apply_to(add_exits(program, task, EarlyExits(places=1, training=None)), model)
 
 
-def test_any_interruption_puts_the_model_back(monkeypatch, choose):
+def test_any_interruption_puts_the_model_back(monkeypatch: pytest.MonkeyPatch,
+                                              choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     small = halved(Program.capture(model, torch.zeros(1, 4)), choose)
     before = snapshot(model)
 
-    def interrupt(*_):
+    def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     handle = model.register_forward_pre_hook(interrupt)
@@ -292,7 +305,8 @@ def test_any_interruption_puts_the_model_back(monkeypatch, choose):
     assert_unchanged(model, before)
 
 
-def test_the_module_can_be_captured_and_saved_again(choose, tmp_path):
+def test_the_module_can_be_captured_and_saved_again(choose: Callable[..., list[int]],
+                                                    tmp_path: Path) -> None:
     model = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4))
     small, _ = check(model, IMAGE, choose)
     torch.save(model.state_dict(), tmp_path / "w.pt")
@@ -305,17 +319,17 @@ def test_the_module_can_be_captured_and_saved_again(choose, tmp_path):
 class Halves(nn.Module):
     """Layers of their own read the halves, so that pruning may cut one more than the other."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(8, 32)
         self.left, self.right = nn.Linear(16, 16), nn.Linear(16, 16)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         left, right = self.first(x).relu().chunk(2, 1)
         return torch.cat([self.left(left), self.right(right)], 1)
 
 
-def test_an_unequal_cut_of_chunk_is_named_as_the_cause():
+def test_an_unequal_cut_of_chunk_is_named_as_the_cause() -> None:
     model = Halves()
     program = Program.capture(model, torch.zeros(1, 8))
     groups = find_groups(program)

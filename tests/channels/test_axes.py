@@ -1,7 +1,10 @@
 """A reshape of labelled axes is a reshape of the tensor they describe."""
 
+from __future__ import annotations
+
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ from edgewright.channels._axes import (
 from edgewright.channels._couplings import Couplings
 
 
-def kept(dims, gone, batch=None):
+def kept(dims: Any, gone: Any, batch: Any = None) -> Any:
     """A flag for every entry of a tensor: whether no index of it was removed."""
     flags = []
     for dim in dims:
@@ -35,14 +38,14 @@ def kept(dims, gone, batch=None):
     return functools.reduce(np.logical_and.outer, flags, np.array(True))
 
 
-def atoms(classes):
+def atoms(classes: Any) -> Any:
     count = len(classes.root)
     return [label for label in range(count) if classes.root[label] == label
             and label not in classes.reasons and classes.atoms.diagonal()[label]]
 
 
 @st.composite
-def divisions(draw, total):
+def divisions(draw: Any, total: Any) -> Any:
     """Sizes that multiply to ``total``, ones among them."""
     sizes = []
     while total > 1:
@@ -56,7 +59,7 @@ def divisions(draw, total):
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_mask_is_reshaped_as_the_tensor_is(data):
+def test_a_mask_is_reshaped_as_the_tensor_is(data: Any) -> None:
     total = data.draw(st.sampled_from([12, 24, 36, 60]))
     couplings = Couplings()
     before = data.draw(divisions(total))
@@ -79,7 +82,7 @@ def test_a_mask_is_reshaped_as_the_tensor_is(data):
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_what_was_merged_is_divided_into_the_same_labels(data):
+def test_what_was_merged_is_divided_into_the_same_labels(data: Any) -> None:
     couplings = Couplings()
     sizes = [BATCH, *data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=4))]
     dims = (fixed(BATCH), *(tracked(couplings.fresh(size)) for size in sizes[1:]))
@@ -94,7 +97,7 @@ def test_what_was_merged_is_divided_into_the_same_labels(data):
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_flat_dimension_has_a_label_an_index(data):
+def test_a_flat_dimension_has_a_label_an_index(data: Any) -> None:
     couplings = Couplings()
     axes = [couplings.fresh(size) if data.draw(st.booleans()) else size
             for size in data.draw(st.lists(st.integers(2, 4), min_size=1, max_size=3))]
@@ -108,7 +111,7 @@ def test_a_flat_dimension_has_a_label_an_index(data):
         np.testing.assert_array_equal(~gone[labels], kept((dim,), gone))
 
 
-def test_dimensions_without_labels():
+def test_dimensions_without_labels() -> None:
     couplings = Couplings()
     assert fixed(1) == ()
     assert fixed(5) == (5,)
@@ -120,7 +123,7 @@ def test_dimensions_without_labels():
     assert reshape(couplings, ((BATCH,), (6,)), (BATCH * 2, 3), "") == ((2 * BATCH,), (3,))
 
 
-def test_extents_and_labels_alternate_in_a_dimension():
+def test_extents_and_labels_alternate_in_a_dimension() -> None:
     labels = Couplings().fresh(3)
     dim = join((2, 2, labels, 1, 3, BATCH))
     assert (dim[0], dim[2]) == (4, 3 * BATCH)
@@ -132,7 +135,7 @@ def test_extents_and_labels_alternate_in_a_dimension():
 
 @pytest.mark.parametrize(("before", "after"), [
     ((12, 4), (8, 6)), ((4, 6), (6, 4)), ((5, 4), (2, 10)), ((9,), (3, 3, 1))])
-def test_what_does_not_nest_is_pinned(before, after):
+def test_what_does_not_nest_is_pinned(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     couplings = Couplings()
     dims = tuple(tracked(couplings.fresh(size)) for size in before)
     result = reshape(couplings, dims, after, "does not nest")
@@ -142,7 +145,7 @@ def test_what_does_not_nest_is_pinned(before, after):
     assert any(axes_of(dim) for dim in result) == nests
 
 
-def test_a_pin_is_local_to_what_does_not_nest():
+def test_a_pin_is_local_to_what_does_not_nest() -> None:
     couplings = Couplings()
     first, second, third = couplings.fresh(5), couplings.fresh(4), couplings.fresh(6)
     result = reshape(couplings, ((first,), (second,), (third,)), (5, 6, 4), "does not nest")
@@ -150,21 +153,21 @@ def test_a_pin_is_local_to_what_does_not_nest():
     assert set(couplings.solve().reasons) == {*second.tolist(), *third.tolist()}
 
 
-def test_a_reshape_of_nothing_pins():
+def test_a_reshape_of_nothing_pins() -> None:
     couplings = Couplings()
     labels = couplings.fresh(4)
     assert reshape(couplings, ((labels,), (0,)), (0, 2), "empty") == ((0,), (2,))
     assert set(couplings.solve().reasons.values()) == {"empty"}
 
 
-def test_a_channel_in_the_batch_is_not_listed_but_pinned():
+def test_a_channel_in_the_batch_is_not_listed_but_pinned() -> None:
     couplings = Couplings()
     labels = couplings.fresh(4)
     assert flatten(couplings, (BATCH, labels), "with the batch") is None
     assert set(couplings.solve().reasons.values()) == {"with the batch"}
 
 
-def test_one_axis_divided():
+def test_one_axis_divided() -> None:
     couplings = Couplings()
     labels = couplings.fresh(6)
     assert divide(couplings, 6, (2, 3)) == (2, 3)
@@ -175,7 +178,7 @@ def test_one_axis_divided():
     assert classes.removed([inner[0]])[labels].tolist() == [True, False, False] * 2
 
 
-def test_matching_ties_or_pins():
+def test_matching_ties_or_pins() -> None:
     couplings = Couplings()
     first, second, third = couplings.fresh(6), couplings.fresh(6), couplings.fresh(6)
     two, three = couplings.fresh(2), couplings.fresh(3)
@@ -189,7 +192,7 @@ def test_matching_ties_or_pins():
     assert gone[first].tolist() == gone[second].tolist() == [False] * 3 + [True] * 3
 
 
-def test_pinning_makes_a_dimension_fixed():
+def test_pinning_makes_a_dimension_fixed() -> None:
     couplings = Couplings()
     labels = couplings.fresh(3)
     assert pin(couplings, (2, labels), "why") == (6,)

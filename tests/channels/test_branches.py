@@ -1,10 +1,16 @@
 """Residual branches are found wherever they can go, and going is the same as being zero."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.channels import Branch, _branches, find_branches, remove_branch, remove_channels
 from edgewright.channels._channels import find_groups
@@ -18,19 +24,19 @@ IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 8)
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def ends(size=8):
+def ends(size: int = 8) -> dict[str, Any]:
     return {"stem": conv(3, size), "head": conv(size, 4)}
 
 
-def names(program):
+def names(program: Program) -> Any:
     return [branch.name for branch in find_branches(program)]
 
 
-def without(program, name):
+def without(program: Program, name: str) -> Any:
     """The program without the one branch of that name, held against the branch's own claims."""
     (branch,) = (found for found in find_branches(program) if found.name == name)
     before, weights = program.costs(), copy.deepcopy(program.state_dict())
@@ -42,7 +48,7 @@ def without(program, name):
     return short
 
 
-def check(program, name, reference):
+def check(program: Program, name: str, reference: Any) -> Any:
     """Removing a branch gives the reference, for other batch sizes too, saved and loaded too."""
     short = without(program, name)
     for batch in (1, 3):
@@ -54,7 +60,8 @@ def check(program, name, reference):
     return short
 
 
-def test_all_nine_blocks_of_resnet20_can_go(resnet20_program, resnet):
+def test_all_nine_blocks_of_resnet20_can_go(resnet20_program: Program,
+                                            resnet: Callable[[int], nn.Module]) -> None:
     want = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
     assert names(resnet20_program) == want
     for name in ("layer1.1", "layer2.0", "layer3.2"):
@@ -65,7 +72,7 @@ def test_all_nine_blocks_of_resnet20_can_go(resnet20_program, resnet):
         check(resnet20_program, name, model)
 
 
-def test_all_blocks_can_go_one_after_the_other(resnet20_program):
+def test_all_blocks_can_go_one_after_the_other(resnet20_program: Program) -> None:
     program = resnet20_program
     while found := find_branches(program):
         program = remove_branch(program, found[-1])
@@ -74,20 +81,21 @@ def test_all_blocks_can_go_one_after_the_other(resnet20_program):
     assert program.run(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
 
 
-def test_attention_and_mlp_branches_of_a_transformer(net):
+def test_attention_and_mlp_branches_of_a_transformer(net: type[Net]) -> Any:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
     model = net(lambda m, x: m.head(m.layer(x).mean(1)), layer=layer, head=nn.Linear(8, 3)).eval()
     program = Program.capture(model, TOKENS)
     assert names(program) == ["layer.{norm1,self_attn}", "layer.{linear1,linear2,norm2}"]
 
-    def no_attention(x):
+    def no_attention(x: Any) -> Any:
         return model.head((x + layer._ff_block(layer.norm2(x))).mean(1))
 
     check(program, "layer.{norm1,self_attn}", no_attention)
 
 
-def test_layer_scale_and_squeeze_excite_go_with_their_branch(net, randomise):
-    def block(m, x):
+def test_layer_scale_and_squeeze_excite_go_with_their_branch(net: type[Net],
+                                                             randomise: Callable[..., nn.Module]) -> Any:
+    def block(m: Any, x: Any) -> Any:
         y = m.norm(m.deep(x))
         y = y * m.gate(y.mean((2, 3), keepdim=True)).sigmoid()
         return x + m.gamma * nn.functional.dropout(m.out(y), 0.1, m.training)
@@ -100,8 +108,8 @@ def test_layer_scale_and_squeeze_excite_go_with_their_branch(net, randomise):
     check(program, "block", lambda x: model.head(model.stem(x)))
 
 
-def test_an_outer_branch_takes_the_inner_ones_along(net):
-    def outer(m, x):
+def test_an_outer_branch_takes_the_inner_ones_along(net: type[Net]) -> Any:
+    def outer(m: Any, x: Any) -> Any:
         y = m.a(x)
         return x + m.c(y + m.b(y).relu())
 
@@ -115,7 +123,7 @@ def test_an_outer_branch_takes_the_inner_ones_along(net):
     assert find_branches(bare) == ()
 
 
-def test_each_term_of_a_longer_sum_is_a_branch(net):
+def test_each_term_of_a_longer_sum_is_a_branch(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((y := m.stem(x)) + m.a(y) + m.b(y)), **ends(),
                 a=conv(8, 8), b=conv(8, 8))
     program = Program.capture(model, IMAGE)
@@ -124,7 +132,7 @@ def test_each_term_of_a_longer_sum_is_a_branch(net):
     check(program, "b", lambda x: model.head((y := model.stem(x)) + model.a(y)))
 
 
-def test_a_projection_shortcut_may_go_as_its_branch_may(net):
+def test_a_projection_shortcut_may_go_as_its_branch_may(net: type[Net]) -> None:
     model = net(lambda m, x: m.head(m.b(m.a(y := m.stem(x)).relu()) + m.short(y)),
                 stem=conv(3, 4), a=conv(4, 8, stride=2), b=conv(8, 8),
                 short=conv(4, 8, 1, stride=2), head=conv(8, 4))
@@ -144,19 +152,19 @@ def test_a_projection_shortcut_may_go_as_its_branch_may(net):
     lambda m, x: m.head((y := m.stem(x)) * m.a(y)),
     lambda m, x: m.head((y := m.stem(x)) + y),
 ])
-def test_what_is_no_branch(net, forward):
+def test_what_is_no_branch(net: type[Net], forward: Callable[..., Any]) -> None:
     model = net(forward, **ends(), a=conv(8, 8), bias=nn.Parameter(torch.rand(1, 8, 1, 1)))
     assert names(Program.capture(model, IMAGE)) == []
 
 
-def test_every_input_stays_read(net):
+def test_every_input_stays_read(net: type[Net]) -> None:
     model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)), **ends(), a=conv(3, 8))
     assert names(Program.capture(model, (IMAGE, IMAGE))) == []
     model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)) + y.mean(), **ends(), a=conv(3, 8))
     assert names(Program.capture(model, (IMAGE, IMAGE))) == ["a"]
 
 
-def test_shared_layers_stay_where_they_are_still_read(net):
+def test_shared_layers_stay_where_they_are_still_read(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y).relu())) + m.a(y).mean(),
                 **ends(), a=conv(8, 8), b=conv(8, 8))
     program = Program.capture(model, IMAGE)
@@ -164,7 +172,7 @@ def test_shared_layers_stay_where_they_are_still_read(net):
     check(program, "b", lambda x: model.head(y := model.stem(x)) + model.a(y).mean())
 
 
-def _bottleneck(m, x):
+def _bottleneck(m: Any, x: Any) -> Any:
     """As in torchvision: every activation and the addition are in place."""
     y = m.stem(x).relu_()
     z = m.norm(m.a(y)).relu_()
@@ -173,7 +181,7 @@ def _bottleneck(m, x):
     return m.head(z.relu_())
 
 
-def test_in_place_blocks(net, randomise):
+def test_in_place_blocks(net: type[Net], randomise: Callable[..., nn.Module]) -> None:
     model = randomise(net(_bottleneck, **ends(), a=conv(8, 8), norm=nn.BatchNorm2d(8),
                           b=conv(8, 8))).eval()
     program = Program.capture(model, IMAGE)
@@ -182,8 +190,8 @@ def test_in_place_blocks(net, randomise):
     assert not any("clone" in node.name for node in short.calls())
 
 
-def test_what_others_read_is_not_written_over(net):
-    def forward(m, x):
+def test_what_others_read_is_not_written_over(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.stem(x)
         z = (y + m.a(y)).sigmoid_()
         return m.head(z) + y.mean()  # read after the write
@@ -193,7 +201,7 @@ def test_what_others_read_is_not_written_over(net):
           lambda x: model.head((y := model.stem(x)).sigmoid()) + y.mean())
 
 
-def test_an_input_is_not_written_over(net):
+def test_an_input_is_not_written_over(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((x + m.a(x)).relu_()), a=conv(3, 3), head=conv(3, 4))
     short = check(Program.capture(model, IMAGE), "a", lambda x: model.head(x.relu()))
     x = torch.randn(2, 3, 8, 8)
@@ -202,8 +210,8 @@ def test_an_input_is_not_written_over(net):
     assert torch.equal(x, before)
 
 
-def test_a_sum_that_others_read_where_it_was_written_keeps_its_branch(net):
-    def forward(m, x):
+def test_a_sum_that_others_read_where_it_was_written_keeps_its_branch(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.stem(x)
         flat = y.flatten(2)
         flat += m.a(x).flatten(2)  # written through a view
@@ -213,8 +221,8 @@ def test_a_sum_that_others_read_where_it_was_written_keeps_its_branch(net):
     assert "stem" not in names(program)
 
 
-def test_the_trunk_before_a_write_in_the_branch_keeps_it(net):
-    def forward(m, x):
+def test_the_trunk_before_a_write_in_the_branch_keeps_it(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.stem(x)
         torch.ops.aten.relu_(y)  # the skip reads what this wrote
         return m.head(y + m.a(y))
@@ -223,11 +231,11 @@ def test_the_trunk_before_a_write_in_the_branch_keeps_it(net):
     check(Program.capture(model, IMAGE), "a", lambda x: model.head(model.stem(x).relu()))
 
 
-def test_a_program_with_exits_is_shortened_and_still_splits():
+def test_a_program_with_exits_is_shortened_and_still_splits() -> None:
     torch.manual_seed(0)
 
     class Block(nn.Conv2d):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return (x + super().forward(x)).relu()
 
     model = nn.Sequential(conv(3, 8), *(Block(8, 8, 3, padding=1) for _ in range(3)),
@@ -248,7 +256,7 @@ def test_a_program_with_exits_is_shortened_and_still_splits():
         torch.testing.assert_close(tuple(logits), short.run(x))
 
 
-def test_what_an_exit_reads_inside_a_branch_stays(net):
+def test_what_an_exit_reads_inside_a_branch_stays(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y))), **ends(), a=conv(8, 8),
                 b=conv(8, 8))
     program = Program.capture(model, IMAGE).copy()
@@ -259,8 +267,9 @@ def test_what_an_exit_reads_inside_a_branch_stays(net):
     check(program, "b", lambda x: (model.a(y := model.stem(x)), model.head(y)))
 
 
-def test_before_and_after_channels_are_removed(resnet20_program, choose):
-    def half(program):
+def test_before_and_after_channels_are_removed(resnet20_program: Program,
+                                               choose: Callable[..., list[int]]) -> Any:
+    def half(program: Program) -> Any:
         groups = find_groups(program)
         return remove_channels(program, groups, choose(groups))
 
@@ -269,7 +278,8 @@ def test_before_and_after_channels_are_removed(resnet20_program, choose):
     assert without(pruned, "layer1.2").run(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
 
 
-def test_a_shortened_program_survives_being_saved(resnet20_program, tmp_path):
+def test_a_shortened_program_survives_being_saved(resnet20_program: Program,
+                                                  tmp_path: Path) -> None:
     short = without(resnet20_program, "layer3.1")
     short.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -278,7 +288,8 @@ def test_a_shortened_program_survives_being_saved(resnet20_program, tmp_path):
     assert names(loaded) == names(short)
 
 
-def test_a_branch_of_another_program_is_refused(resnet20_program, small_program):
+def test_a_branch_of_another_program_is_refused(resnet20_program: Program,
+                                                small_program: Program) -> None:
     (branch, *_) = find_branches(resnet20_program)
     for program in (small_program, remove_branch(resnet20_program, branch)):
         with pytest.raises(UsageError, match=r"has no branch layer1\.0 at add; take one that"):
@@ -287,7 +298,7 @@ def test_a_branch_of_another_program_is_refused(resnet20_program, small_program)
         remove_branch(small_program, Branch("x", "conv2d", 0, (), 0))
 
 
-def test_the_proof_can_fail(resnet20_program, monkeypatch):
+def test_the_proof_can_fail(resnet20_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     (branch, *_) = find_branches(resnet20_program)
     monkeypatch.setattr(_branches, "compare_outputs", lambda want, have: 0.5)
     with pytest.raises(ParityError, match=r"removing the branch layer1\.0 changed more than it"):

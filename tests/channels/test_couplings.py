@@ -1,7 +1,10 @@
 """Every removal the solver allows keeps every fact it was told, and it allows what it can."""
 
+from __future__ import annotations
+
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +14,20 @@ from hypothesis import strategies as st
 from edgewright.channels._couplings import Couplings
 
 
-def free_atoms(classes):
+def free_atoms(classes: Any) -> Any:
     """The labels that can be chosen."""
     return [label for label in range(len(classes.root))
             if classes.root[label] == label and classes.atoms[[label], [label]][0] > 0
             and label not in classes.reasons]
 
 
-def removed_sets(classes, count):
+def removed_sets(classes: Any, count: int) -> Any:
     """The labels among the first ``count`` that go with each atom."""
     return sorted(tuple(np.flatnonzero(classes.removed([atom])[:count]).tolist())
                   for atom in free_atoms(classes))
 
 
-def breaks(facts, gone):
+def breaks(facts: Any, gone: Any) -> Any:
     """The first fact that a removal breaks, found by looking at each."""
     unions, pins, products = facts
     for first, second in unions:
@@ -41,7 +44,7 @@ def breaks(facts, gone):
     return None
 
 
-def told(count, facts):
+def told(count: int, facts: Any) -> Any:
     couplings = Couplings()
     couplings.fresh(count)
     unions, pins, products = facts
@@ -55,12 +58,12 @@ def told(count, facts):
 
 
 @st.composite
-def systems(draw):
+def systems(draw: Any) -> Any:
     """Random facts about few labels, cycles and contradictions among them."""
     count = draw(st.integers(4, 24))
     label = st.integers(0, count - 1)
 
-    def array(size):
+    def array(size: Any) -> Any:
         distinct = draw(st.booleans()) and size <= count
         return np.array(draw(st.lists(label, min_size=size, max_size=size, unique=distinct)))
 
@@ -76,7 +79,7 @@ def systems(draw):
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(system=systems(), seed=st.integers(0, 99))
-def test_every_removal_keeps_every_fact(system, seed):
+def test_every_removal_keeps_every_fact(system: Any, seed: Any) -> None:
     count, facts = system
     classes = told(count, facts).solve()
     atoms = free_atoms(classes)
@@ -88,7 +91,7 @@ def test_every_removal_keeps_every_fact(system, seed):
 
 
 @st.composite
-def dimensions(draw):
+def dimensions(draw: Any) -> tuple[Any, ...]:
     """Facts as a network tells them: one dimension of 12 or 24, divided in several ways."""
     size = draw(st.sampled_from([12, 24]))
     chains = [chain for length in (2, 3) for chain in itertools.product(range(2, size),
@@ -111,7 +114,7 @@ def dimensions(draw):
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(system=dimensions())
-def test_every_removal_of_a_divided_dimension_keeps_every_fact(system):
+def test_every_removal_of_a_divided_dimension_keeps_every_fact(system: Any) -> None:
     count, facts = system
     classes = told(count, facts).solve()
     for atom in free_atoms(classes):
@@ -120,19 +123,19 @@ def test_every_removal_of_a_divided_dimension_keeps_every_fact(system):
         assert len(free_atoms(classes)) == sum(len(factor) for factor in facts[2][0][1])
 
 
-def divided(couplings, size, *shape):
+def divided(couplings: Any, size: Any, *shape: Any) -> tuple[Any, ...]:
     """A dimension of ``size`` labels and its factors."""
     cells = couplings.fresh(size)
     return cells, *more_factors(couplings, cells, *shape)
 
 
-def more_factors(couplings, cells, *shape):
+def more_factors(couplings: Any, cells: Any, *shape: Any) -> Any:
     factors = [couplings.fresh(width) for width in shape]
     couplings.product(cells, factors)
     return factors
 
 
-def test_unions_are_classes():
+def test_unions_are_classes() -> None:
     couplings = Couplings()
     first, second = couplings.fresh(4), couplings.fresh(4)
     couplings.unite(first, second[::-1].copy())
@@ -145,13 +148,13 @@ def test_unions_are_classes():
     assert np.flatnonzero(classes.removed([0, 2])).tolist() == [0, 2, 5, 7]
 
 
-def test_unlike_shapes_cannot_be_united():
+def test_unlike_shapes_cannot_be_united() -> None:
     couplings = Couplings()
     with pytest.raises(ValueError, match=r"labels of shapes \(2,\) and \(3,\) cannot be united"):
         couplings.unite(couplings.fresh(2), couplings.fresh(3))
 
 
-def test_heads_and_their_width():
+def test_heads_and_their_width() -> None:
     couplings = Couplings()
     cells, heads, width = divided(couplings, 6, 2, 3)
     classes = couplings.solve()
@@ -161,7 +164,7 @@ def test_heads_and_their_width():
 
 
 @pytest.mark.parametrize("coarse_first", [True, False])
-def test_a_finer_division_refines_a_coarser_one(coarse_first):
+def test_a_finer_division_refines_a_coarser_one(coarse_first: bool) -> None:
     """(3 heads' worth, width) against (3, heads, width), as in a fused projection."""
     couplings = Couplings()
     cells = couplings.fresh(24)
@@ -174,7 +177,7 @@ def test_a_finer_division_refines_a_coarser_one(coarse_first):
     assert removed_sets(couplings.solve(), 24) == sorted(expected)
 
 
-def test_divisions_that_overlap_meet_in_a_finer_one():
+def test_divisions_that_overlap_meet_in_a_finer_one() -> None:
     """(4, 3) and (2, 6) of twelve are both made of (2, 2, 3)."""
     couplings = Couplings()
     cells = couplings.fresh(12)
@@ -186,7 +189,7 @@ def test_divisions_that_overlap_meet_in_a_finer_one():
     assert removed_sets(couplings.solve(), 12) == sorted(expected)
 
 
-def test_a_factor_divided_again():
+def test_a_factor_divided_again() -> None:
     couplings = Couplings()
     _, first, _ = divided(couplings, 12, 6, 2)
     more_factors(couplings, first, 2, 3)
@@ -196,7 +199,7 @@ def test_a_factor_divided_again():
     assert removed_sets(couplings.solve(), 12) == sorted(expected)
 
 
-def test_a_shuffled_product_keeps_its_larger_factor():
+def test_a_shuffled_product_keeps_its_larger_factor() -> None:
     """The same cells as (2, 4) and, shuffled, as (2, 4) of another order."""
     couplings = Couplings()
     cells, *_ = divided(couplings, 8, 2, 4)
@@ -213,7 +216,7 @@ def test_a_shuffled_product_keeps_its_larger_factor():
             np.testing.assert_array_equal(flags, rows[:, None] | columns[None, :])
 
 
-def test_a_transposed_product_keeps_its_larger_factor():
+def test_a_transposed_product_keeps_its_larger_factor() -> None:
     """(2, 4) and (4, 2) of the same cells, one the other's transpose: the smaller one stays."""
     couplings = Couplings()
     cells, *_ = divided(couplings, 8, 2, 4)
@@ -221,7 +224,7 @@ def test_a_transposed_product_keeps_its_larger_factor():
     assert removed_sets(couplings.solve(), 8) == [(0, 4), (1, 5), (2, 6), (3, 7)]
 
 
-def test_a_pinned_cell_pins_its_factors():
+def test_a_pinned_cell_pins_its_factors() -> None:
     couplings = Couplings()
     cells, heads, width = divided(couplings, 6, 2, 3)
     couplings.pin(cells[4:5], "read alone")
@@ -230,7 +233,7 @@ def test_a_pinned_cell_pins_its_factors():
     assert removed_sets(classes, 6) == [(0, 1, 2), (0, 3), (2, 5)]
 
 
-def test_a_pinned_factor_leaves_a_plain_union():
+def test_a_pinned_factor_leaves_a_plain_union() -> None:
     couplings = Couplings()
     _, heads, _ = divided(couplings, 6, 2, 3)
     couplings.pin(heads, "fixed")
@@ -239,7 +242,7 @@ def test_a_pinned_factor_leaves_a_plain_union():
     assert classes.families == {}
 
 
-def test_all_factors_pinned_pin_the_cells():
+def test_all_factors_pinned_pin_the_cells() -> None:
     couplings = Couplings()
     _, heads, width = divided(couplings, 6, 2, 3)
     couplings.pin(heads, "fixed")
@@ -249,7 +252,7 @@ def test_all_factors_pinned_pin_the_cells():
     assert not classes.removed([]).any()
 
 
-def test_united_cells_unite_their_factors():
+def test_united_cells_unite_their_factors() -> None:
     couplings = Couplings()
     cells, heads, _ = divided(couplings, 6, 2, 3)
     couplings.unite(cells[:3], cells[3:])
@@ -257,7 +260,7 @@ def test_united_cells_unite_their_factors():
     assert classes.root[heads[0]] == classes.root[heads[1]]
 
 
-def test_a_label_made_of_itself_ends():
+def test_a_label_made_of_itself_ends() -> None:
     couplings = Couplings()
     labels = couplings.fresh(4)
     couplings.product(labels, (labels[:2].copy(), labels[2:].copy()))
@@ -267,7 +270,7 @@ def test_a_label_made_of_itself_ends():
         assert breaks(facts, classes.removed([atom])) is None
 
 
-def test_families_tell_factors_apart():
+def test_families_tell_factors_apart() -> None:
     couplings = Couplings()
     _, heads, width = divided(couplings, 4, 2, 2)
     families = couplings.solve().families

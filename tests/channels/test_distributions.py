@@ -1,9 +1,14 @@
 """Softmaxes that are read against fixed numbers or by place stay whole; constants are no groups."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
@@ -15,7 +20,7 @@ IMAGE = torch.zeros(1, 3, 4, 4)
 class Boxes(nn.Module):
     """Distances in 16 bins, as detectors predict them: four distributions at every place."""
 
-    def __init__(self, expect):
+    def __init__(self, expect: Any) -> None:
         super().__init__()
         self.a, self.b, self.expect = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 64, 1), expect
         bins = torch.arange(16.0)
@@ -26,7 +31,7 @@ class Boxes(nn.Module):
         self.register_buffer("bins", bins)
         self.attribute = bins.clone()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.expect(self, self.b(self.a(x).relu()).flatten(2).unflatten(1, (4, 16)))
 
 
@@ -50,13 +55,13 @@ EXPECTATIONS = {
 
 
 @pytest.mark.parametrize("expect", EXPECTATIONS.values(), ids=EXPECTATIONS)
-def test_bins_of_an_expectation_stay_whole(expect):
+def test_bins_of_an_expectation_stay_whole(expect: Any) -> None:
     found = find_groups(Program.capture(Boxes(expect).eval(), IMAGE))
     assert [group.name for group in found.groups] == ["a.weight"]
     assert found.kept["b.weight"].startswith("softmax makes it a distribution, ")
 
 
-def test_the_reason_names_what_reads_the_bins():
+def test_the_reason_names_what_reads_the_bins() -> None:
     found = find_groups(Program.capture(Boxes(EXPECTATIONS["a sum of products"]).eval(), IMAGE))
     assert found.kept["b.weight"] == ("softmax makes it a distribution, which sum_1 sums against "
                                       "fixed numbers")
@@ -65,12 +70,12 @@ def test_the_reason_names_what_reads_the_bins():
 class Mixture(nn.Module):
     """Shares of experts, or of codes, weigh what is computed or learnt for each."""
 
-    def __init__(self, weigh):
+    def __init__(self, weigh: Any) -> None:
         super().__init__()
         self.a, self.gate, self.b = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 3)
         self.codes, self.c, self.weigh = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 6), weigh
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.b(self.weigh(self, x))
 
 
@@ -82,7 +87,8 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("weigh", MIXTURES.values(), ids=MIXTURES)
-def test_shares_that_weigh_what_is_learnt_are_pruned(weigh, choose):
+def test_shares_that_weigh_what_is_learnt_are_pruned(weigh: Any,
+                                                     choose: Callable[..., list[int]]) -> None:
     program = Program.capture(Mixture(weigh).eval(), torch.zeros(1, 4))
     groups = find_groups(program)
     gate = [group for group in groups.groups if ("gate.weight", 0) in group.slices]
@@ -94,14 +100,14 @@ def test_shares_that_weigh_what_is_learnt_are_pruned(weigh, choose):
 class Positions(nn.Module):
     """Ids of positions in a buffer longer than the sequence, as in Hugging Face's BERT."""
 
-    def __init__(self, ids):
+    def __init__(self, ids: Any) -> None:
         super().__init__()
         self.word, self.place = nn.Embedding(50, 16), nn.Embedding(16, 16)
         self.a, self.b, self.head = nn.Linear(16, 32), nn.Linear(32, 16), nn.Linear(16, 3)
         self.spare = nn.Parameter(torch.randn(1, 16, 16))
         self.ids = ids
 
-    def forward(self, tokens):
+    def forward(self, tokens: Tensor) -> Tensor:
         length = tokens.shape[1]
         x = self.word(tokens) + self.place(self.ids[:, :length]) + self.spare[:, :length]
         return self.head((x + self.b(self.a(x).relu())).mean(1))
@@ -110,35 +116,35 @@ class Positions(nn.Module):
 @pytest.mark.parametrize("ids", [
     torch.arange(16)[None], nn.Parameter(torch.arange(16)[None], requires_grad=False),
     nn.Buffer(torch.arange(16)[None])], ids=["attribute", "parameter", "buffer"])
-def test_constants_and_what_nothing_computes_with_are_no_groups(ids):
+def test_constants_and_what_nothing_computes_with_are_no_groups(ids: Any) -> None:
     tokens = torch.randint(0, 50, (1, 10))
     found = find_groups(Program.capture(Positions(ids).eval(), tokens))
     assert [(group.name, len(group.channels)) for group in found.groups] == [
         ("b.weight", 16), ("a.weight", 32)]
 
 
-def test_a_frozen_row_of_constants_is_no_group():
+def test_a_frozen_row_of_constants_is_no_group() -> None:
     class Features(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.rates = nn.Parameter(torch.arange(1.0, 9.0), requires_grad=False)
             self.a = nn.Linear(4, 3)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.a(x) * (x[..., :1] * self.rates).sin().mean(-1, keepdim=True)
 
     assert find_groups(Program.capture(Features(), torch.zeros(1, 4))).groups == ()
 
 
-def test_buffers_that_go_with_a_parameter_are_sliced_with_it(choose):
+def test_buffers_that_go_with_a_parameter_are_sliced_with_it(choose: Callable[..., list[int]]) -> None:
     """Sines of positions lie along the width that the layers share."""
     class Sines(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.embed, self.head = nn.Linear(4, 16), nn.Linear(16, 3)
             self.register_buffer("sines", torch.randn(1, 5, 16).sin())
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.head((self.embed(x) + self.sines).relu().mean(1))
 
     program = Program.capture(Sines(), torch.zeros(1, 5, 4))
@@ -147,7 +153,7 @@ def test_buffers_that_go_with_a_parameter_are_sliced_with_it(choose):
     assert sliced.state_dict()["sines"].shape == (1, 5, 8)
 
 
-def test_a_network_that_is_frozen_is_pruned_like_another():
+def test_a_network_that_is_frozen_is_pruned_like_another() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
     found = find_groups(Program.capture(model, torch.zeros(1, 4)))
     assert [(group.name, len(group.channels)) for group in found.groups] == [("0.weight", 8)]
@@ -156,13 +162,13 @@ def test_a_network_that_is_frozen_is_pruned_like_another():
 class Layers(nn.Module):
     """Layers whose outputs are not the first dimension of their weights."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.up, self.down = nn.ConvTranspose2d(3, 8, 2), nn.Conv2d(8, 4, 1)
         self.words, self.mix = nn.Embedding(9, 6), nn.Parameter(torch.randn(6, 7))
         self.shift, self.head = nn.Parameter(torch.randn(7)), nn.Linear(7, 2)
 
-    def forward(self, x, tokens):
+    def forward(self, x: Tensor, tokens: Tensor) -> Any:
         y = (self.words(tokens) @ self.mix + self.shift).relu()
         return self.down(self.up(x)), self.head(y)
 
@@ -175,7 +181,8 @@ MIX = ("mix", "shift", "head.weight")
 @pytest.mark.parametrize(("pattern", "left"), [
     ("up", [WORDS, MIX]), ("words", [MIX, UP]), ("mix", [WORDS, UP]), ("shift", [WORDS, UP]),
     ("down", [WORDS, MIX, UP]), ("head", [WORDS, MIX, UP])])
-def test_ignore_keeps_what_a_tensor_puts_out_and_nothing_else(pattern, left):
+def test_ignore_keeps_what_a_tensor_puts_out_and_nothing_else(pattern: str,
+                                                              left: list[Any]) -> None:
     program = Program.capture(Layers(), (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5).long()))
     found = find_groups(program, (pattern,)).groups
     assert [tuple(name for name, _ in group.slices) for group in found] == left

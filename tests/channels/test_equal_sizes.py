@@ -1,9 +1,14 @@
 """Channels that are as many as windows, heads, tokens or pixels are told apart all the same."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
@@ -14,7 +19,7 @@ from edgewright.program import Program
 class Windows(nn.Module):
     """Attention in windows, or in a grid across them, with a relative bias (MaxViT)."""
 
-    def __init__(self, width, side, heads, grid):
+    def __init__(self, width: Any, side: Any, heads: Any, grid: Any) -> None:
         super().__init__()
         self.side, self.heads, self.grid = side, heads, grid
         self.stem, self.norm = nn.Conv2d(3, width, 1), nn.LayerNorm(width)
@@ -24,7 +29,7 @@ class Windows(nn.Module):
         self.register_buffer("places", torch.randint(0, (2 * side - 1) ** 2, (side ** 4,)))
         self.head = nn.Conv2d(width, 5, 1)
 
-    def attend(self, x):
+    def attend(self, x: Any) -> Any:
         count, length, _ = x.shape
         q, k, v = (layer(x).view(count, length, self.heads, -1).transpose(1, 2)
                    for layer in (self.q, self.k, self.v))
@@ -32,7 +37,7 @@ class Windows(nn.Module):
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.out(x.transpose(1, 2).reshape(count, length, -1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).permute(0, 2, 3, 1)
         count, height, width, channels = x.shape
         side = self.side
@@ -52,14 +57,14 @@ class Windows(nn.Module):
 class Heads(nn.Module):
     """Attention whose result is viewed, which its layout allows only while all is as wide."""
 
-    def __init__(self, width, heads):
+    def __init__(self, width: Any, heads: Any) -> None:
         super().__init__()
         self.width, self.heads = width, heads
         self.embed, self.q, self.k = (nn.Linear(inputs, width) for inputs in (6, width, width))
         self.v, self.out, self.head = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(
             width, 5)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         count, length, _ = x.shape
         q, k, v = (layer(x).view(count, length, self.heads, -1).transpose(1, 2)
@@ -71,13 +76,13 @@ class Heads(nn.Module):
 class Shuffled(nn.Module):
     """Grouped convolutions with a channel shuffle by view between them (ShuffleNet)."""
 
-    def __init__(self, width, groups):
+    def __init__(self, width: Any, groups: Any) -> None:
         super().__init__()
         self.groups = groups
         self.a, self.b = nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 1, groups=groups)
         self.c, self.d = nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 5, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.b(self.a(x).relu()).relu()
         count, width, rows, columns = x.shape
         x = x.view(count, self.groups, width // self.groups, rows, columns).transpose(1, 2)
@@ -87,12 +92,12 @@ class Shuffled(nn.Module):
 class SpaceToDepth(nn.Module):
     """Pixels become channels, by view and permute."""
 
-    def __init__(self, width, by):
+    def __init__(self, width: Any, by: Any) -> None:
         super().__init__()
         self.by = by
         self.a, self.b = nn.Conv2d(3, width, 1), nn.Conv2d(width * by * by, 5, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x, by = self.a(x).relu(), self.by
         count, width, rows, columns = x.shape
         x = x.view(count, width, rows // by, by, columns // by, by).permute(0, 3, 5, 1, 2, 4)
@@ -102,21 +107,21 @@ class SpaceToDepth(nn.Module):
 class Mixer(nn.Module):
     """Layers across tokens and across channels (MLP-Mixer)."""
 
-    def __init__(self, width, length):
+    def __init__(self, width: Any, length: Any) -> None:
         super().__init__()
         self.embed, self.head = nn.Linear(6, width), nn.Linear(width, 5)
         self.a, self.b = nn.Linear(length, width), nn.Linear(width, length)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         return self.head((x + self.b(self.a(x.transpose(1, 2)).relu()).transpose(1, 2)).mean(1))
 
 
-def images(side):
+def images(side: Any) -> Any:
     return torch.randn(2, 3, side, side)
 
 
-def tokens(length):
+def tokens(length: Any) -> Any:
     return torch.randn(2, length, 6)
 
 
@@ -138,14 +143,15 @@ EXPORTED = ("windows of 16 channels, 16 places, 16 windows", "4 heads of 4, 4 to
             "4 groups of 4, 4 rows", "4 channels, 4 pixels, 4 rows", "8 channels, 8 tokens")
 
 
-def captured(name):
+def captured(name: str) -> Any:
     torch.manual_seed(0)
     model, example = NETS[name]()
     return Program.capture(model, example)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_left_runs_for_every_batch_as_for_one_sample(name, choose):
+def test_what_is_left_runs_for_every_batch_as_for_one_sample(name: Any,
+                                                             choose: Callable[..., list[int]]) -> None:
     program = captured(name)
     groups = find_groups(program)
     assert groups.groups
@@ -158,18 +164,19 @@ def test_what_is_left_runs_for_every_batch_as_for_one_sample(name, choose):
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_what_is_left_runs_alike_on_onnx_runtime(name, choose):
+def test_what_is_left_runs_alike_on_onnx_runtime(name: str,
+                                                 choose: Callable[..., list[int]]) -> None:
     program = captured(name)
     groups = find_groups(program)
     assert prove_export(remove_channels(program, groups, choose(groups))) <= 1e-4
 
 
-def test_attention_with_a_computed_bias_exports_whole():
+def test_attention_with_a_computed_bias_exports_whole() -> None:
     """Whether a bias needs a gradient decides which kernel, and so which layout, torch takes."""
     assert prove_export(captured("windows of 16 channels, 16 places, 16 windows")) <= 1e-4
 
 
-def test_queries_and_values_of_different_width_are_viewed():
+def test_queries_and_values_of_different_width_are_viewed() -> None:
     """Fused attention puts them elsewhere in memory, so that a view no longer fits."""
     program = captured("4 heads of 4, 4 tokens")
     groups = find_groups(program)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,9 @@ ALGEBRA = settings(max_examples=80, deadline=None, derandomize=True)
 
 @ALGEBRA
 @given(first=POLYNOMIALS, second=POLYNOMIALS, number=st.integers(-5, 5), widths=WIDTHS)
-def test_values_of_sums_and_products_are_sums_and_products_of_values(first, second, number, widths):
+def test_values_of_sums_and_products_are_sums_and_products_of_values(first: Any, second: Any,
+                                                                     number: Any,
+                                                                     widths: Any) -> None:
     a, b = first.at(widths), second.at(widths)
     assert (first + second).at(widths) == pytest.approx(a + b)
     assert (first * second).at(widths) == pytest.approx(a * b)
@@ -27,12 +31,12 @@ def test_values_of_sums_and_products_are_sums_and_products_of_values(first, seco
 
 @ALGEBRA
 @given(polynomials=st.lists(POLYNOMIALS, min_size=1, max_size=4), widths=WIDTHS)
-def test_a_stack_evaluates_each(polynomials, widths):
+def test_a_stack_evaluates_each(polynomials: Any, widths: Any) -> None:
     stack = PolynomialStack(polynomials)
     assert stack.at(widths) == pytest.approx([each.at(widths) for each in polynomials])
 
 
-def test_degree_groups_and_constant():
+def test_degree_groups_and_constant() -> None:
     polynomial = Polynomial({(): 7.0, (2,): 1.0, (0, 0, 3): 2.0})
     assert (polynomial.degree, polynomial.groups, polynomial.constant) == (3, {0, 2, 3}, 7.0)
     assert (Polynomial({}).degree, Polynomial({}).groups, Polynomial({}).constant) == (0, set(), 0)

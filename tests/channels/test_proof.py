@@ -1,9 +1,15 @@
 """The proof of a slice fails where the slice is wrong."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels import _slicing, remove_channels
@@ -17,24 +23,25 @@ IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 8)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def convs(channels=8, width=8):
+def convs(channels: int = 8, width: int = 8) -> Callable[..., Any]:
     return lambda: {"a": conv(3, width), "b": conv(channels, 4)}
 
 
-def linears(channels=8):
+def linears(channels: int = 8) -> Callable[..., Any]:
     return lambda: {"a": nn.Linear(8, 8), "b": nn.Linear(channels, 4)}
 
 
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.running_mean", "5.weight"])
-def test_a_wrong_slice_is_caught(name, small_program, monkeypatch):
+def test_a_wrong_slice_is_caught(name: str, small_program: Program,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_groups(small_program)
     right = _slicing._slice_tensors
 
-    def wrong(program, module, groups, gone):
+    def wrong(program: Program, module: nn.Module, groups: Any, gone: Any) -> None:
         right(program, module, groups, gone)
         owner, _, leaf = name.rpartition(".")
         tensor = getattr(module.get_submodule(owner), leaf)
@@ -46,7 +53,7 @@ def test_a_wrong_slice_is_caught(name, small_program, monkeypatch):
         remove_channels(small_program, found, found.groups[0].channels[:1])
 
 
-def test_a_wrong_slice_is_caught_where_the_right_output_is_zero(monkeypatch):
+def test_a_wrong_slice_is_caught_where_the_right_output_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2, bias=False), nn.ReLU())
     with torch.no_grad():
         model[1].weight.zero_()
@@ -54,7 +61,7 @@ def test_a_wrong_slice_is_caught_where_the_right_output_is_zero(monkeypatch):
     found = find_groups(program)
     right = _slicing._slice_tensors
 
-    def wrong(*args):
+    def wrong(*args: Any) -> None:
         right(*args)
         args[1].get_parameter("1.weight").data += 1
 
@@ -63,7 +70,7 @@ def test_a_wrong_slice_is_caught_where_the_right_output_is_zero(monkeypatch):
         remove_channels(program, found, found.groups[0].channels[:1])
 
 
-def test_a_wrong_channel_in_the_groups_is_caught(small_program):
+def test_a_wrong_channel_in_the_groups_is_caught(small_program: Program) -> None:
     """The proof sees a consumer that keeps another channel than its producer."""
     found = find_groups(small_program)
     labels = found._tensors["5.weight"]
@@ -72,7 +79,7 @@ def test_a_wrong_channel_in_the_groups_is_caught(small_program):
         remove_channels(small_program, found, found.groups[0].channels[:1])
 
 
-def _attention(m, x):
+def _attention(m: Any, x: Any) -> Any:
     y = m.a(x).view(x.shape[0], 5, 2, 4).transpose(1, 2)
     return m.b(F.scaled_dot_product_attention(y, y, y).transpose(1, 2).flatten(2))
 
@@ -106,7 +113,10 @@ LITERALS = {
 
 
 @pytest.mark.parametrize("name", LITERALS)
-def test_a_size_that_is_not_rewritten_is_caught(name, net, randomise, choose, monkeypatch):
+def test_a_size_that_is_not_rewritten_is_caught(name: Any, net: type[Net],
+                                                randomise: Callable[..., nn.Module],
+                                                choose: Callable[..., list[int]],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
     function, build, inputs = LITERALS[name]
     program = Program.capture(randomise(net(function, **build())), inputs)
     found = find_groups(program)
@@ -117,7 +127,9 @@ def test_a_size_that_is_not_rewritten_is_caught(name, net, randomise, choose, mo
         remove_channels(program, found, channels)
 
 
-def test_a_sliced_program_that_does_not_run_says_where(net, choose, monkeypatch):
+def test_a_sliced_program_that_does_not_run_says_where(net: type[Net],
+                                                       choose: Callable[..., list[int]],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     function, build, inputs = LITERALS["layer_norm"]
     program = Program.capture(net(function, **build()), inputs)
     found = find_groups(program)
@@ -128,9 +140,10 @@ def test_a_sliced_program_that_does_not_run_says_where(net, choose, monkeypatch)
         remove_channels(program, found, choose(found))
 
 
-def test_what_is_infinite_in_both_is_equal(net, choose, prune):
+def test_what_is_infinite_in_both_is_equal(net: type[Net], choose: Callable[..., list[int]],
+                                           prune: Callable[..., Program]) -> Any:
     """Masked scores of attention are infinite on purpose; errors elsewhere still count."""
-    def forward(m, x):
+    def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         scores = (y @ y.mT).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         return m.b(scores.softmax(-1) @ y)

@@ -1,7 +1,11 @@
 """Random networks out of all operators: masked equals sliced, here and on ONNX Runtime."""
 
+from __future__ import annotations
+
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels._channels import find_groups
@@ -21,29 +26,29 @@ SIDE = 4
 SIZES = (1, 2, SIDE, SIDE)
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def _tokens(x):
+def _tokens(x: Any) -> Any:
     return x.flatten(2).transpose(1, 2)
 
 
-def _picture(y, x):
+def _picture(y: Any, x: Any) -> Any:
     return y.transpose(1, 2).reshape(x.shape[0], y.shape[2], x.shape[2], x.shape[3])
 
 
-def _heads(y, count):
+def _heads(y: Any, count: int) -> Any:
     return y.view(y.shape[0], y.shape[1], count, -1).transpose(1, 2)
 
 
-def _attend(m, x):
+def _attend(m: Any, x: Any) -> Any:
     q, k, v = (_heads(layer(_tokens(x)), 2) for layer in (m.q, m.k, m.v))
     y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     return x + _picture(m.o(y), x)
 
 
-def _attend_fused(m, x):
+def _attend_fused(m: Any, x: Any) -> Any:
     tokens = _tokens(x)
     qkv = m.q(tokens).reshape(x.shape[0], tokens.shape[1], 3, 2, -1).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.unbind(0)
@@ -51,7 +56,7 @@ def _attend_fused(m, x):
     return x + _picture(m.o(y.transpose(1, 2).flatten(2)), x)
 
 
-def _attend_grouped(m, x):
+def _attend_grouped(m: Any, x: Any) -> Any:
     q, k, v = (_heads(layer(_tokens(x)), count)
                for layer, count in ((m.q, 4), (m.k, 2), (m.v, 2)))
     k, v = (y.repeat_interleave(2, 1) for y in (k, v))
@@ -59,26 +64,26 @@ def _attend_grouped(m, x):
     return x + _picture(m.o(y.transpose(1, 2).flatten(2)), x)
 
 
-def _shuffle(m, x):
+def _shuffle(m: Any, x: Any) -> Any:
     batch, channels, height, width = x.shape
     return x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(x.shape)
 
 
-def _halves(m, x):
+def _halves(m: Any, x: Any) -> Any:
     first, second = x.chunk(2, 1)
     return first * second.sigmoid()
 
 
-def _swap(m, x):
+def _swap(m: Any, x: Any) -> Any:
     half = x.shape[1] // 2
     return torch.cat([x[:, half:], x[:, :half].tanh()], 1)
 
 
-def _normed(m, x):
+def _normed(m: Any, x: Any) -> Any:
     return m.n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def linears(channels, inner, key=None):
+def linears(channels: Any, inner: Any, key: Any = None) -> dict[str, Any]:
     return {"q": nn.Linear(channels, inner), "k": nn.Linear(channels, key or inner),
             "v": nn.Linear(channels, key or inner), "o": nn.Linear(inner, channels)}
 
@@ -123,7 +128,7 @@ STEPS = {
 }
 
 
-def random_network(net, steps):
+def random_network(net: Any, steps: Any) -> Any:
     """A convolution, the drawn steps that fit, and a linear layer over what is left."""
     layers, channels = [conv(2, 8)], 8
     for name, width in steps:
@@ -142,7 +147,7 @@ quietly = {"deadline": None, "derandomize": True,
            "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-def onnx_error(program):
+def onnx_error(program: Program) -> Any:
     """The relative error of the exported program on ONNX Runtime."""
     session = ort.InferenceSession(to_onnx(program), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
@@ -153,7 +158,10 @@ def onnx_error(program):
 
 @settings(max_examples=20, **quietly)
 @given(steps=drawn, seed=st.integers(0, 99))
-def test_random_networks_keep_their_function(steps, seed, net, randomise, choose, prune):
+def test_random_networks_keep_their_function(steps: Any, seed: Any, net: type[Net],
+                                             randomise: Callable[..., nn.Module],
+                                             choose: Callable[..., list[int]],
+                                             prune: Callable[..., Program]) -> None:
     torch.manual_seed(seed)
     program = Program.capture(randomise(random_network(net, steps), seed), torch.zeros(SIZES))
     sliced = prune(program, choose(find_groups(program), seed, 0.25 + 0.25 * (seed % 3)))
@@ -167,14 +175,19 @@ def test_random_networks_keep_their_function(steps, seed, net, randomise, choose
 
 @settings(max_examples=4, **quietly)
 @given(steps=drawn, seed=st.integers(0, 99))
-def test_random_networks_run_alike_on_onnx_runtime(steps, seed, net, randomise, choose, prune):
+def test_random_networks_run_alike_on_onnx_runtime(steps: Any, seed: Any, net: type[Net],
+                                                   randomise: Callable[..., nn.Module],
+                                                   choose: Callable[..., list[int]],
+                                                   prune: Callable[..., Program]) -> None:
     torch.manual_seed(seed)
     program = Program.capture(randomise(random_network(net, steps), seed), torch.zeros(SIZES))
     assert onnx_error(prune(program, choose(find_groups(program), seed))) <= 1e-4
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_every_step_is_pruned(name, net, randomise, choose, prune):
+def test_every_step_is_pruned(name: Any, net: type[Net], randomise: Callable[..., nn.Module],
+                              choose: Callable[..., list[int]],
+                              prune: Callable[..., Program]) -> None:
     program = Program.capture(randomise(random_network(net, [(name, 3)])), torch.zeros(SIZES))
     channels = choose(find_groups(program))
     assert channels
@@ -185,6 +198,9 @@ def test_every_step_is_pruned(name, net, randomise, choose, prune):
     "attention", "depthwise", "einsum", "fused_attention", "group_norm", "grouped",
     "grouped_attention", "layer_norm", "pad", "pixel_shuffle", "repeat", "shuffle", "softmax",
     "stride", "transposed"])
-def test_a_pruned_step_runs_alike_on_onnx_runtime(name, net, randomise, choose, prune):
+def test_a_pruned_step_runs_alike_on_onnx_runtime(name: str, net: type[Net],
+                                                  randomise: Callable[..., nn.Module],
+                                                  choose: Callable[..., list[int]],
+                                                  prune: Callable[..., Program]) -> None:
     program = Program.capture(randomise(random_network(net, [(name, 3)])), torch.zeros(SIZES))
     assert onnx_error(prune(program, choose(find_groups(program)))) <= 1e-4

@@ -1,7 +1,14 @@
 """A pruned program comes back from its file bit for bit, and can be pruned on."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels import remove_channels
@@ -11,11 +18,11 @@ from edgewright.graph import random_inputs
 from edgewright.program import Program
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def _attention(m, x):
+def _attention(m: Any, x: Any) -> Any:
     y = m.norm(x)
     query, key, value = m.query(y), m.key(y), m.value(y)
     weights = (query @ key.transpose(1, 2) / 3).softmax(-1)
@@ -23,7 +30,7 @@ def _attention(m, x):
     return m.head((x + m.down(m.up(x).relu())).mean(1))
 
 
-def _tied(m, x):
+def _tied(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.c(nn.functional.conv2d(m.b(y), m.b.weight) + y)
 
@@ -43,7 +50,7 @@ MODELS = {
 }
 
 
-def check(program, choose, folder):
+def check(program: Program, choose: Any, folder: Path) -> Any:
     for step in range(2):
         groups = find_groups(program)
         pruned = remove_channels(program, groups, choose(groups, seed=step, share=0.4))
@@ -59,16 +66,20 @@ def check(program, choose, folder):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_outputs_are_equal_bit_for_bit(net, choose, randomise, tmp_path, name):
+def test_outputs_are_equal_bit_for_bit(net: type[Net], choose: Callable[..., list[int]],
+                                       randomise: Callable[..., nn.Module], tmp_path: Path,
+                                       name: Any) -> None:
     forward, members, inputs = MODELS[name]
     check(Program.capture(randomise(net(forward, **members)).eval(), inputs), choose, tmp_path)
 
 
-def test_padded_shortcuts(resnet, choose, tmp_path):
+def test_padded_shortcuts(resnet: Callable[[int], nn.Module], choose: Callable[..., list[int]],
+                          tmp_path: Path) -> None:
     check(Program.capture(resnet(1), torch.zeros(1, 3, 32, 32)), choose, tmp_path)
 
 
-def test_tied_weights_are_still_one(net, choose, tmp_path):
+def test_tied_weights_are_still_one(net: type[Net], choose: Callable[..., list[int]],
+                                    tmp_path: Path) -> None:
     first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
     second.weight = first.weight
     model = net(lambda m, x: m.c(m.b(m.a(m.s(x)).relu()).relu()), s=nn.Linear(4, 6), a=first,

@@ -1,9 +1,15 @@
 """The slice is the network one would have built with fewer channels, and says what it refuses."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
@@ -13,18 +19,19 @@ from edgewright.program import Program, fold_batch_norm
 IMAGE = (torch.zeros(1, 3, 8, 8),)
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def test_half_of_resnet20(resnet20_program, choose, prune):
+def test_half_of_resnet20(resnet20_program: Program, choose: Callable[..., list[int]],
+                          prune: Callable[..., Program]) -> None:
     sliced = prune(resnet20_program, choose(find_groups(resnet20_program)))
     costs = sliced.costs()
     assert costs.macs < 0.45 * 40_551_040
     assert costs.parameters < 0.35 * 269_722
 
 
-def test_against_zeros_written_by_hand():
+def test_against_zeros_written_by_hand() -> None:
     model = nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 4), nn.Flatten(), nn.Linear(256, 2))
     program = Program.capture(model, IMAGE)
     found = find_groups(program)
@@ -41,7 +48,7 @@ def test_against_zeros_written_by_hand():
                       "2.bias": (3,), "4.weight": (2, 192), "4.bias": (2,)}
 
 
-def without(model, inputs, places):
+def without(model: nn.Module, inputs: Any, places: Any) -> Any:
     """The program of a model without the channels at ``places``: {tensor and dimension: rows}."""
     program = Program.capture(model, inputs)
     found = find_groups(program)
@@ -55,20 +62,20 @@ def without(model, inputs, places):
 class Attention(nn.Module):
     """Heads written out, of any number and width."""
 
-    def __init__(self, heads, width):
+    def __init__(self, heads: Any, width: Any) -> None:
         super().__init__()
         self.heads, self.width = heads, width
         self.q, self.k, self.v = (nn.Linear(6, heads * width) for _ in range(3))
         self.o = nn.Linear(heads * width, 6)
 
-    def forward(self, x, scale=None):
+    def forward(self, x: Tensor, scale: Any = None) -> Tensor:
         q, k, v = (layer(x).view(x.shape[0], 5, self.heads, -1).transpose(1, 2)
                    for layer in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v, scale=scale)
         return self.o(y.transpose(1, 2).reshape(x.shape[0], 5, -1))
 
 
-def test_a_head_less_against_attention_built_with_fewer():
+def test_a_head_less_against_attention_built_with_fewer() -> None:
     model, small = Attention(3, 4), Attention(2, 4)
     sliced = without(model, torch.zeros(1, 5, 6), {("q.weight", 0): [[4, 5, 6, 7]]})
     kept = [0, 1, 2, 3, 8, 9, 10, 11]
@@ -82,7 +89,7 @@ def test_a_head_less_against_attention_built_with_fewer():
         torch.testing.assert_close(sliced.run(x), small(x))
 
 
-def test_narrower_heads_keep_the_scale_of_the_whole_width():
+def test_narrower_heads_keep_the_scale_of_the_whole_width() -> None:
     model = Attention(2, 4)
     sliced = without(model, torch.zeros(1, 5, 6), {("q.weight", 0): [[1, 5]],
                                                    ("v.weight", 0): [[0, 4], [2, 6]]})
@@ -105,7 +112,7 @@ NORMS = {
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_a_norm_of_fewer_channels(name, randomise):
+def test_a_norm_of_fewer_channels(name: Any, randomise: Callable[..., nn.Module]) -> None:
     build, build_small = NORMS[name]
     model = randomise(nn.Sequential(nn.Linear(5, 6), build(), nn.Linear(6, 3)))
     small = nn.Sequential(nn.Linear(5, 4), build_small(), nn.Linear(4, 3))
@@ -120,7 +127,9 @@ def test_a_norm_of_fewer_channels(name, randomise):
 
 @pytest.mark.parametrize(("rows", "kept", "groups"), [
     ([[2, 3]], [0, 1, 4, 5], 2), ([[0, 2, 4]], [1, 3, 5], 3)])
-def test_a_group_norm_of_fewer_or_narrower_groups(rows, kept, groups, randomise):
+def test_a_group_norm_of_fewer_or_narrower_groups(rows: list[list[int]], kept: list[int],
+                                                  groups: int,
+                                                  randomise: Callable[..., nn.Module]) -> None:
     model = randomise(nn.Sequential(conv(3, 6), nn.GroupNorm(3, 6), conv(6, 2)))
     small = nn.Sequential(conv(3, len(kept)), nn.GroupNorm(groups, len(kept)),
                           conv(len(kept), 2))
@@ -135,7 +144,9 @@ def test_a_group_norm_of_fewer_or_narrower_groups(rows, kept, groups, randomise)
 
 @pytest.mark.parametrize(("rows", "kept", "groups", "inner"), [
     ([[2, 3]], [0, 1, 4, 5], 2, [0, 1, 2, 3]), ([[0, 2, 4]], [1, 3, 5], 3, [0, 1, 2, 3, 4, 5])])
-def test_a_transposed_convolution_of_fewer_or_narrower_groups(rows, kept, groups, inner):
+def test_a_transposed_convolution_of_fewer_or_narrower_groups(rows: list[list[int]],
+                                                              kept: list[int], groups: int,
+                                                              inner: list[int]) -> None:
     model = nn.Sequential(conv(3, 6), nn.ConvTranspose2d(6, 6, 2, groups=3), conv(6, 2))
     small = nn.Sequential(conv(3, len(kept)), nn.ConvTranspose2d(
         len(kept), len(inner), 2, groups=groups), conv(len(inner), 2))
@@ -150,7 +161,7 @@ def test_a_transposed_convolution_of_fewer_or_narrower_groups(rows, kept, groups
         torch.testing.assert_close(sliced.run(x), small(x))
 
 
-def test_a_mean_is_of_what_stays(net):
+def test_a_mean_is_of_what_stays(net: type[Net]) -> None:
     model = net(lambda m, x: m.a(x).mean(1, keepdim=True), a=nn.Linear(4, 6))
     sliced = without(model, torch.zeros(1, 4), {("a.weight", 0): [[0], [5]]})
     x = torch.randn(3, 4)
@@ -158,7 +169,7 @@ def test_a_mean_is_of_what_stays(net):
         torch.testing.assert_close(sliced.run(x), model.a(x)[:, 1:5].mean(1, keepdim=True))
 
 
-def test_an_unused_part_goes_and_the_index_of_another_is_rewritten(net):
+def test_an_unused_part_goes_and_the_index_of_another_is_rewritten(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).view(-1, 3, 4)[:, 0] * m.a(x).view(-1, 3, 4)[:, 2]),
                 a=nn.Linear(4, 12), b=nn.Linear(4, 2))
     sliced = without(model, torch.zeros(1, 4), {("a.weight", 0): [[4, 5, 6, 7]]})
@@ -168,7 +179,9 @@ def test_an_unused_part_goes_and_the_index_of_another_is_rewritten(net):
     assert sliced.state_dict()["a.weight"].shape == (8, 4)
 
 
-def test_a_sliced_program_is_sliced_again_folded_and_trained(resnet, choose, prune):
+def test_a_sliced_program_is_sliced_again_folded_and_trained(resnet: Callable[[int], nn.Module],
+                                                             choose: Callable[..., list[int]],
+                                                             prune: Callable[..., Program]) -> None:
     program = Program.capture(resnet(1), torch.zeros(1, 3, 16, 16))
     once = prune(program, choose(find_groups(program), share=0.25))
     twice = prune(once, choose(find_groups(once), seed=2, share=0.5))
@@ -182,13 +195,13 @@ def test_a_sliced_program_is_sliced_again_folded_and_trained(resnet, choose, pru
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
-def test_removing_nothing_changes_nothing(small_program):
+def test_removing_nothing_changes_nothing(small_program: Program) -> None:
     same = remove_channels(small_program, find_groups(small_program), ())
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(same.run(x), small_program.run(x))
 
 
-def test_exits_and_training_flags_are_kept():
+def test_exits_and_training_flags_are_kept() -> None:
     model = nn.Sequential(nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 2))
     program = Program.capture(model, torch.zeros(1, 4))
     program.exits = 1
@@ -199,7 +212,7 @@ def test_exits_and_training_flags_are_kept():
     assert flags == {"0.weight": False, "0.bias": False, "1.weight": True, "1.bias": True}
 
 
-def test_what_is_in_no_group_cannot_be_removed(small_program):
+def test_what_is_in_no_group_cannot_be_removed(small_program: Program) -> None:
     found = find_groups(small_program)
     pinned = int(found.tensor("5.weight")[0][0])
     for channel in (pinned, -1, 10**9):
@@ -207,7 +220,7 @@ def test_what_is_in_no_group_cannot_be_removed(small_program):
             remove_channels(small_program, found, (found.groups[0].channels[0], channel))
 
 
-def test_removing_a_whole_group_is_refused(small_program):
+def test_removing_a_whole_group_is_refused(small_program: Program) -> None:
     found = find_groups(small_program)
     with pytest.raises(UsageError, match=r"all 4 indices of 0\.weight, dimension 0, would be "
                                          r"removed; keep at least one channel of every group"):

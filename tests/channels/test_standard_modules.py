@@ -1,14 +1,19 @@
 """The sizes written into torch's own modules follow the weights they hold."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels._standard_modules import facts_of, written_sizes
 from edgewright.program import Program
 
 
-def resized(module, **shapes):
+def resized(module: nn.Module, **shapes: Any) -> Any:
     """The module with tensors of other shapes; its attributes lie about them."""
     for name, shape in shapes.items():
         old = getattr(module, name)
@@ -46,7 +51,7 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_sizes_follow_the_weights(name):
+def test_sizes_follow_the_weights(name: Any) -> None:
     module, facts, want = MODULES[name]
     have = written_sizes(module, facts)
     assert have == want
@@ -57,14 +62,14 @@ def test_sizes_follow_the_weights(name):
     nn.Conv1d(4, 8, 3, groups=2), nn.ConvTranspose2d(6, 9, 3, groups=3), nn.Linear(3, 5),
     nn.BatchNorm2d(4), nn.GroupNorm(2, 6), nn.MultiheadAttention(12, 3), nn.Embedding(5, 3),
     nn.InstanceNorm1d(4, affine=True), nn.PReLU(3), nn.LayerNorm((2, 3))])
-def test_a_module_as_torch_made_it_has_these_sizes_already(module):
+def test_a_module_as_torch_made_it_has_these_sizes_already(module: Any) -> None:
     facts = {"groups": getattr(module, "groups", getattr(module, "num_groups", 1))}
     assert all(getattr(module, name) == value
                for name, value in written_sizes(module, facts).items())
 
 
-def test_groups_and_head_widths_are_read_off_the_graph(net):
-    def forward(m, x):
+def test_groups_and_head_widths_are_read_off_the_graph(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.norm(m.deep(x)).flatten(2).transpose(1, 2)
         return m.heads(y, y, y)[0]
 

@@ -1,5 +1,7 @@
 """An interrupt that Python drops on the way is raised again."""
 
+from __future__ import annotations
+
 import signal
 import subprocess
 import sys
@@ -27,13 +29,13 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_in_a_destructor_is_heard_after_all():
+def test_an_interrupt_in_a_destructor_is_heard_after_all() -> None:
     done = subprocess.run([sys.executable, "-c", DROPPED], check=False, capture_output=True,
                           text=True, timeout=50)
     assert done.stdout.split() == ["dropped", "heard"]
 
 
-def test_handlers_are_put_back():
+def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
     with pytest.raises(KeyboardInterrupt), insistent_interrupts():
         signal.raise_signal(signal.SIGINT)
@@ -41,7 +43,7 @@ def test_handlers_are_put_back():
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_program_with_handlers_of_its_own_keeps_them():
+def test_a_program_with_handlers_of_its_own_keeps_them() -> None:
     mine = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with insistent_interrupts():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from edgewright.core import CONSTRAINTS, Breach, Budget, Figures, Limit, Measure
 from edgewright.errors import UsageError
 
 
-def figures(**values):
+def figures(**values: Any) -> Any:
     return Figures.of(*(Measurement(name=name, value=value, kind="measured")
                         for name, value in values.items()))
 
@@ -19,7 +21,7 @@ ORIGINAL = figures(size_bytes=400_000, ram_bytes=50_000, latency_ms=4.0, macs=40
                    accuracy=0.917)
 
 
-def test_quantities_become_base_units():
+def test_quantities_become_base_units() -> None:
     budget = Budget(size="100 kB", ram="96 KiB", latency="2 ms", macs="20 M", energy="1 J",
                     max_drop="0.5 %", accuracy="90 %")
     values = {name: limit["value"] for name, limit in budget.model_dump().items()}
@@ -28,32 +30,32 @@ def test_quantities_become_base_units():
     assert not any(limit["relative"] for limit in budget.model_dump().values())
 
 
-def test_bare_numbers_and_limits_are_taken_as_they_are():
+def test_bare_numbers_and_limits_are_taken_as_they_are() -> None:
     budget = Budget(size=1000, latency=Limit(value=0.5, relative=True), max_drop=0.01)
     assert budget == Budget(size="1 kB", latency="50 %", max_drop="1 %")
     assert Budget() == Budget(size=None)
 
 
 @pytest.mark.parametrize("name", ["size", "ram", "latency", "macs", "energy"])
-def test_a_percentage_is_of_the_original(name):
+def test_a_percentage_is_of_the_original(name: str) -> None:
     budget = Budget(**{name: "30 %"})
     assert getattr(budget, name) == Limit(value=0.3, relative=True)
     before = ORIGINAL[CONSTRAINTS[name].figure]
     assert budget.limits(ORIGINAL) == {name: pytest.approx(0.3 * before)}
 
 
-def test_a_drop_is_in_points_and_an_accuracy_absolute():
+def test_a_drop_is_in_points_and_an_accuracy_absolute() -> None:
     limits = Budget(max_drop="0.5 %", accuracy="90 %").limits(ORIGINAL)
     assert limits == {"max_drop": pytest.approx(0.912), "accuracy": pytest.approx(0.9)}
 
 
 @pytest.mark.parametrize("text", ["size=30%,latency=2ms,drop=1%", " size = 30 % , latency=2 ms,"
                                   "drop = 1 %,", "max_drop=0.01,latency=2,size=30%"])
-def test_the_command_lines_form(text):
+def test_the_command_lines_form(text: str) -> None:
     assert Budget.parse(text) == Budget(size="30 %", latency="2 ms", max_drop="1 %")
 
 
-def test_nothing_is_no_limit():
+def test_nothing_is_no_limit() -> None:
     assert Budget.parse("") == Budget()
     assert Budget().limits(ORIGINAL) == {}
     assert Budget().breaches(figures(), figures()) == ()
@@ -72,30 +74,30 @@ def test_nothing_is_no_limit():
     ("drop=1kB", "unknown unit 'kB' in '1kB' for a fraction"),
     ("size=1e400", "'1e400' is too large"),
 ])
-def test_a_budget_that_cannot_be_read_says_why(text, message):
+def test_a_budget_that_cannot_be_read_says_why(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Budget.parse(text)
     assert str(caught.value).startswith(message)
 
 
-def test_an_unknown_name_is_refused():
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UsageError, match="sizes"):
         Budget(sizes="1 kB")
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, [1]])
-def test_a_value_that_is_no_quantity_is_refused(value):
+def test_a_value_that_is_no_quantity_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="is not a quantity"):
         Budget(size=value)
 
 
-def test_a_file_within_its_limits_breaks_none():
+def test_a_file_within_its_limits_breaks_none() -> None:
     budget = Budget(size="25 %", latency="2 ms", max_drop="0.5 %", accuracy="91 %")
     held = figures(size_bytes=100_000, latency_ms=2.0, accuracy=0.912)
     assert budget.breaches(held, ORIGINAL) == ()
 
 
-def test_every_broken_limit_is_told_with_its_numbers():
+def test_every_broken_limit_is_told_with_its_numbers() -> None:
     budget = Budget(size="25 %", ram="40 kB", latency="50 %", macs="10 M", energy="1 mJ",
                     max_drop="0.5 %", accuracy="91 %")
     found = figures(size_bytes=100_001, ram_bytes=39_000, latency_ms=2.5, macs=10e6,
@@ -110,7 +112,7 @@ def test_every_broken_limit_is_told_with_its_numbers():
     assert told[3] == "max_drop: accuracy is 0.9, expected at least 0.912"
 
 
-def test_a_missing_figure_breaks_its_limit_and_survives_json():
+def test_a_missing_figure_breaks_its_limit_and_survives_json() -> None:
     (breach,) = Budget(energy="1 mJ").breaches(figures(size_bytes=1), ORIGINAL)
     assert breach == Breach(constraint="energy", figure="energy_mj", value=None, limit=1.0)
     assert Breach.model_validate_json(breach.model_dump_json()) == breach
@@ -118,7 +120,7 @@ def test_a_missing_figure_breaks_its_limit_and_survives_json():
 
 
 @pytest.mark.parametrize("text", ["size=50%", "latency=200%", "drop=5%"])
-def test_a_missing_original_is_no_licence(text):
+def test_a_missing_original_is_no_licence(text: str) -> None:
     budget = Budget.parse(text)
     found = figures(size_bytes=10, latency_ms=1.0, accuracy=0.5)
     assert len(budget.breaches(found, figures())) == 1
@@ -128,12 +130,12 @@ def test_a_missing_original_is_no_licence(text):
     ("drop=5", "'5' is more than 100 %"), ("accuracy=92", "'92' is more than 100 %"),
     ("accuracy=101%", "'101%' is more than 100 %"), ("drop=100%", "a drop of 100 points"),
 ])
-def test_a_share_above_one_is_refused(text, message):
+def test_a_share_above_one_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Budget.parse(text)
 
 
-def test_zero_is_a_limit():
+def test_zero_is_a_limit() -> None:
     (breach,) = Budget(max_drop=0).breaches(figures(accuracy=0.9169), ORIGINAL)
     assert breach.limit == pytest.approx(0.917)
     assert Budget(max_drop=0).breaches(figures(accuracy=0.917), ORIGINAL) == ()
@@ -149,12 +151,12 @@ FIGURES = st.fixed_dictionaries({}, optional={
 
 
 @given(BUDGETS)
-def test_a_budget_survives_json(budget):
+def test_a_budget_survives_json(budget: Any) -> None:
     assert Budget.model_validate_json(budget.model_dump_json()) == budget
 
 
 @given(BUDGETS, FIGURES, FIGURES)
-def test_breaches_agree_with_a_reference(budget, after, before):
+def test_breaches_agree_with_a_reference(budget: Any, after: Any, before: Any) -> None:
     broken = {b.constraint for b in budget.breaches(figures(**after), figures(**before))}
     for name in CONSTRAINTS:
         limit, figure = getattr(budget, name), CONSTRAINTS[name].figure

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -40,14 +42,14 @@ POINT = OperatingPoint(
     guarantee=Guarantee(epsilon=0.01, delta=0.05, samples=9, split="val", p_value=0.01))
 
 
-def segment(index):
+def segment(index: Any) -> Any:
     return Segment(file=f"segments/{index}.onnx", sha256="ab" * 32, size_bytes=10, macs=1000,
                    energy_mj=0.1 + 0.2, ram_bytes=64, stored_bytes=7,
                    low_bit=(LowBitTensor(offset=2, count=5, bits=1, low=-1, step=2),))
 
 
 @pytest.fixture
-def manifest(manifest_of):
+def manifest(manifest_of: Callable[..., Manifest]) -> Any:
     """With every field set to what is not its default."""
     return manifest_of(
         name="resnet", data="cifar10", recipe={"prune": {"ratio": 0.5}, "exits": None}, seed=3,
@@ -69,7 +71,7 @@ def manifest(manifest_of):
         breaches=(Breach(constraint="size", figure="size_bytes", value=None, limit=5.0),))
 
 
-def test_a_full_manifest_survives_json(manifest):
+def test_a_full_manifest_survives_json(manifest: Any) -> None:
     again = Manifest.model_validate_json(manifest.model_dump_json())
     assert again == manifest
     assert again.model.inputs[0].shape == (None, 3, 32, 32)
@@ -77,7 +79,7 @@ def test_a_full_manifest_survives_json(manifest):
     assert again.model_dump_json() == manifest.model_dump_json()
 
 
-def test_the_default_point_is_the_first_or_all_segments(manifest):
+def test_the_default_point_is_the_first_or_all_segments(manifest: Any) -> None:
     assert manifest.model.default_point.thresholds == (0.875, None)
     alone = manifest.model.replace(points=(), segments=(segment(0),))
     assert (alone.default_point.path, alone.default_point.rules) == ((0,), ())
@@ -87,7 +89,8 @@ def test_the_default_point_is_the_first_or_all_segments(manifest):
     ((POINT, POINT), r"need different names, got \['default', 'default'\]"),
     ((POINT.replace(path=(0, 1, 3)),), r"runs the segments \(0, 1, 3\), but there are only 3"),
 ])
-def test_points_that_do_not_fit_are_refused(manifest, points, message):
+def test_points_that_do_not_fit_are_refused(manifest: Any, points: tuple[Any, ...],
+                                            message: str) -> None:
     content = json.loads(manifest.model_dump_json())
     content["model"]["points"] = [json.loads(point.model_dump_json()) for point in points]
     with pytest.raises(ValidationError, match=message):
@@ -100,14 +103,14 @@ def test_points_that_do_not_fit_are_refused(manifest, points, message):
     ({"rules": [{"threshold": 0.5}] * 2}, "needs 4 weights at every exit"),
     ({"policy": "luck"}, "'confidence', 'margin', 'entropy', 'patience' or 'gate'"),
 ])
-def test_a_point_that_cannot_be_walked_is_refused(change, message):
+def test_a_point_that_cannot_be_walked_is_refused(change: dict[str, Any], message: str) -> None:
     content = json.loads(POINT.model_dump_json()) | change
     with pytest.raises(ValidationError, match=message):
         OperatingPoint.model_validate_json(json.dumps(content))
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, FORMAT_VERSION - 1, 0, "1.0", None])
-def test_another_format_is_refused(manifest, version):
+def test_another_format_is_refused(manifest: Any, version: Any) -> None:
     content = json.loads(manifest.model_dump_json()) | {"format_version": version}
     with pytest.raises(ValidationError, match="format_version"):
         Manifest.model_validate_json(json.dumps(content))
@@ -117,7 +120,8 @@ def test_another_format_is_refused(manifest, version):
     (None, {"extra": 1}), ("report", {"seed": "three"}), ("report", {"segments": []}),
     ("model", {"segments": [{"file": "a"}]}), ("model", {"seed": 1}),
 ])
-def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, part, change):
+def test_a_field_that_is_unknown_or_wrong_is_refused(manifest: Any, part: str | None,
+                                                     change: dict[str, Any]) -> None:
     content = json.loads(manifest.model_dump_json())
     (content if part is None else content[part]).update(change)
     with pytest.raises(ValidationError, match=next(iter(change))):
@@ -125,14 +129,14 @@ def test_a_field_that_is_unknown_or_wrong_is_refused(manifest, part, change):
 
 
 @pytest.mark.parametrize(("part", "name"), [("model", "name"), ("report", "seed")])
-def test_a_manifest_is_frozen(manifest, part, name):
+def test_a_manifest_is_frozen(manifest: Any, part: str, name: str) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(getattr(manifest, part), name, 4)
     with pytest.raises(ValidationError, match="frozen"):
         setattr(manifest, part, None)
 
 
-def test_each_part_is_changed_alone(manifest):
+def test_each_part_is_changed_alone(manifest: Any) -> None:
     changed = manifest.with_model(name="other")
     assert (changed.model.name, changed.report) == ("other", manifest.report)
     changed = manifest.with_report(seed=9)
@@ -141,14 +145,14 @@ def test_each_part_is_changed_alone(manifest):
         manifest.with_model(seed=9)
 
 
-def test_an_exit_that_is_never_taken_is_null_in_json(manifest):
+def test_an_exit_that_is_never_taken_is_null_in_json(manifest: Any) -> None:
     text = manifest.model_dump_json(exclude_none=True)
     rules = json.loads(text)["model"]["points"][0]["rules"]
     assert [rule["threshold"] for rule in rules] == [0.875, None]
     assert Manifest.model_validate_json(text) == manifest
 
 
-def test_a_rule_without_a_threshold_is_refused():
+def test_a_rule_without_a_threshold_is_refused() -> None:
     with pytest.raises(ValidationError, match="threshold"):
         ExitRule.model_validate_json('{"temperature": 1.0}')
 
@@ -156,12 +160,12 @@ def test_a_rule_without_a_threshold_is_refused():
 @pytest.mark.parametrize(("bits", "count", "bytes_"), [
     (4, 5, 3), (3, 4, 2), (2, 5, 2), (1, 8, 1), (1, 9, 2),
 ])
-def test_packed_integers_take_whole_bytes(bits, count, bytes_):
+def test_packed_integers_take_whole_bytes(bits: int, count: int, bytes_: int) -> None:
     assert LowBitTensor(offset=0, count=count, bits=bits, low=0).packed_bytes == bytes_
 
 
 @pytest.mark.parametrize("change", [{"bits": 0}, {"bits": 5}, {"count": 0}, {"offset": -1},
                                     {"low": -129}, {"low": 128}, {"step": 0}, {"step": 256}])
-def test_a_low_bit_tensor_that_cannot_be_is_refused(change):
+def test_a_low_bit_tensor_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(change))):
         LowBitTensor(**{"offset": 0, "count": 8, "bits": 4, "low": -8, **change})

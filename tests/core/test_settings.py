@@ -1,5 +1,10 @@
+
+from __future__ import annotations
+
 import ast
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -39,7 +44,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_replaced_by_its_own_fields_is_the_same(value):
+def test_a_value_replaced_by_its_own_fields_is_the_same(value: Any) -> None:
     fields = {name: getattr(value, name) for name in type(value).model_fields}
     assert value.replace() == value
     assert value.replace(**fields) == value
@@ -70,24 +75,26 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value):
     (Preprocessing(channels=1, height=2, width=3, mean=(0.5,), std=(0.1,)), {"channels": 3},
      UsageError, "3 channels, 1 means"),
 ])
-def test_a_changed_value_is_checked_as_a_new_one_is(change, value, fields, error, message):
+def test_a_changed_value_is_checked_as_a_new_one_is(change: Callable[..., Any], value: Any,
+                                                    fields: dict[str, Any], error: Any,
+                                                    message: str) -> None:
     with pytest.raises(error, match=message):
         change(value, fields)
 
 
-def test_what_a_pattern_says_goes_with_the_pattern():
+def test_what_a_pattern_says_goes_with_the_pattern() -> None:
     sparse = WeightPruning(pattern="2:4").replace(pattern="1:4")
     assert sparse.sparsity == 0.75
     assert sparse.replace(pattern="unstructured").sparsity == WeightPruning().sparsity
     assert WeightPruning(sparsity=0.3).replace(criterion="magnitude").sparsity == 0.3
 
 
-def test_a_copy_without_changes_is_the_same_value():
+def test_a_copy_without_changes_is_the_same_value() -> None:
     assert POINT.model_copy() == POINT
     assert POINT.model_copy(deep=True) == POINT
 
 
-def test_no_source_changes_a_value_unchecked():
+def test_no_source_changes_a_value_unchecked() -> None:
     """`replace` is the one way; `model_construct` and object.__setattr__ go round it, too."""
     found = [f"{path.relative_to(SOURCES)}:{node.lineno}"
              for path in SOURCES.rglob("*.py")
@@ -97,7 +104,7 @@ def test_no_source_changes_a_value_unchecked():
     assert found == []
 
 
-def test_every_model_of_the_product_can_be_replaced():
+def test_every_model_of_the_product_can_be_replaced() -> None:
     """Messages between an agent and its client aside, which take fields they do not know."""
     bare = [path.name for path in SOURCES.rglob("*.py")
             if "(BaseModel)" in path.read_text(encoding="utf-8")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,21 +25,21 @@ ALL_UNITS = [(dimension, unit, factor) for dimension, units in UNITS.items()
 
 
 @pytest.mark.parametrize(("dimension", "unit", "factor"), ALL_UNITS)
-def test_every_unit_has_its_factor(dimension, unit, factor):
+def test_every_unit_has_its_factor(dimension: Any, unit: Any, factor: Any) -> None:
     assert parse_quantity(f"3{unit}", dimension) == pytest.approx(3 * factor, rel=1e-15)
     assert parse_quantity(f"  2.5  {unit} ", dimension) == pytest.approx(2.5 * factor, rel=1e-15)
 
 
 @given(case=st.sampled_from(ALL_UNITS), number=st.floats(0, 1e12, allow_subnormal=False),
        space=st.sampled_from(["", " ", "\t "]))
-def test_what_is_written_is_read(case, number, space):
+def test_what_is_written_is_read(case: Any, number: Any, space: Any) -> None:
     dimension, unit, factor = case
     assert parse_quantity(f"{number!r}{space}{unit}", dimension) == pytest.approx(number * factor)
 
 
 @given(number=st.one_of(st.integers(0, 10**15), st.floats(0, 1e300)),
        dimension=st.sampled_from(list(UNITS)))
-def test_a_bare_number_is_in_the_base_unit(number, dimension):
+def test_a_bare_number_is_in_the_base_unit(number: Any, dimension: Any) -> None:
     assert parse_quantity(number, dimension) == float(number)
 
 
@@ -49,7 +50,8 @@ def test_a_bare_number_is_in_the_base_unit(number, dimension):
     ("5.", "fraction", "0.5 %"), ("٣", "fraction", "0.5 %"), (-3, "size", "100 kB"),
     (float("nan"), "time", "2 ms"), (float("inf"), "time", "2 ms"), (True, "count", "40 M"),
 ])
-def test_what_is_no_quantity_is_refused_with_an_example(text, dimension, example):
+def test_what_is_no_quantity_is_refused_with_an_example(text: Any, dimension: str,
+                                                        example: str) -> None:
     expected = f"{text!r} is not a quantity; write a number and a unit, as in {example!r}"
     with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
         parse_quantity(text, dimension)
@@ -63,19 +65,20 @@ def test_what_is_no_quantity_is_refused_with_an_example(text, dimension, example
     ("2 %", "count", "unknown unit '%' in '2 %' for a count; known: (none), k, K, M, G"),
     ("2 kB", "fraction", "unknown unit 'kB' in '2 kB' for a fraction; known: (none), %"),
 ])
-def test_an_unknown_unit_is_named_with_the_known_ones(text, dimension, message):
+def test_an_unknown_unit_is_named_with_the_known_ones(text: str, dimension: str,
+                                                      message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         parse_quantity(text, dimension)
 
 
 @pytest.mark.parametrize("text", ["1e400", "1e400 B", "1e308 GB"])
-def test_a_quantity_beyond_floats_is_refused(text):
+def test_a_quantity_beyond_floats_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"'{text}' is too large"):
         parse_quantity(text, "size")
 
 
 @given(st.text(max_size=12), st.sampled_from(list(UNITS)))
-def test_any_text_is_a_finite_quantity_or_a_usage_error(text, dimension):
+def test_any_text_is_a_finite_quantity_or_a_usage_error(text: Any, dimension: Any) -> None:
     try:
         value = parse_quantity(text, dimension)
     except UsageError as error:
@@ -91,11 +94,11 @@ def test_any_text_is_a_finite_quantity_or_a_usage_error(text, dimension):
     (999_500, "1 MB", "1 M"), (40_800_000, "40.8 MB", "40.8 M"), (1.25e9, "1.25 GB", "1.25 G"),
     (3e12, "3e+03 GB", "3 T"), (-98496, "-98.5 kB", "-98.5 k"),
 ])
-def test_sizes_and_counts_are_written_to_three_digits(value, size, count):
+def test_sizes_and_counts_are_written_to_three_digits(value: float, size: str, count: str) -> None:
     assert format_size(value) == size
     assert format_count(value) == count
 
 
 @given(st.integers(0, 10**11))
-def test_a_written_size_is_read_back_to_three_digits(size):
+def test_a_written_size_is_read_back_to_three_digits(size: Any) -> None:
     assert parse_quantity(format_size(size), "size") == pytest.approx(size, rel=5.1e-3)

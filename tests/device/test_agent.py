@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx
 import onnxruntime
@@ -22,7 +24,7 @@ def post(url: str, *paths: Path, **fields: str) -> httpx.Response:
     return httpx.post(f"{url}/bench", data={**NUMBERS, **fields}, files=files or None, timeout=60)
 
 
-def test_health_says_who_it_is(agent):
+def test_health_says_who_it_is(agent: Any) -> None:
     response = httpx.get(f"{agent.url}/health")
     assert response.status_code == 200
     assert response.json() == {
@@ -30,7 +32,8 @@ def test_health_says_who_it_is(agent):
         "edgewright": version("edgewright"), "busy": False, "max_upload_bytes": 256 << 20}
 
 
-def test_bench_answers_in_order_and_leaves_nothing(agent, relu, two_inputs):
+def test_bench_answers_in_order_and_leaves_nothing(agent: Any, relu: Path,
+                                                   two_inputs: Path) -> None:
     response = post(agent.url, relu, two_inputs)
     assert response.status_code == 200
     found = response.json()["latencies"]
@@ -38,7 +41,7 @@ def test_bench_answers_in_order_and_leaves_nothing(agent, relu, two_inputs):
     assert list(agent.temporary.iterdir()) == []
 
 
-def test_a_damaged_bundle_is_named_as_it_was_sent(agent, damaged):
+def test_a_damaged_bundle_is_named_as_it_was_sent(agent: Any, damaged: Path) -> None:
     response = post(agent.url, damaged)
     assert response.status_code == 422
     assert response.json()["error"] == "BundleError"
@@ -47,7 +50,7 @@ def test_a_damaged_bundle_is_named_as_it_was_sent(agent, damaged):
     assert list(agent.temporary.iterdir()) == []
 
 
-def test_a_name_that_is_a_path_is_only_a_name(agent, relu, tmp_path):
+def test_a_name_that_is_a_path_is_only_a_name(agent: Any, relu: Path, tmp_path: Path) -> None:
     target = tmp_path / "escaped.edge"
     files = [("bundles", (name, relu.read_bytes())) for name in (str(target), "../../up.edge")]
     response = httpx.post(f"{agent.url}/bench", data=NUMBERS, files=files, timeout=60)
@@ -62,26 +65,26 @@ def test_a_name_that_is_a_path_is_only_a_name(agent, relu, tmp_path):
     ({"rounds": "9" * 5000}, "rounds must be a whole number"),
     ({"seed": "-1"}, "seed must be a whole number from 0 to"),
     ({"seed": "\N{SUPERSCRIPT TWO}"}, "seed must be a whole number from 0 to")])
-def test_bad_numbers_are_refused(agent, relu, fields, said):
+def test_bad_numbers_are_refused(agent: Any, relu: Path, fields: dict[str, Any], said: str) -> None:
     response = post(agent.url, relu, **fields)
     assert response.status_code == 400
     assert response.json()["error"] == "UsageError"
     assert response.json()["message"].startswith(said)
 
 
-def test_missing_numbers_are_refused(agent, relu):
+def test_missing_numbers_are_refused(agent: Any, relu: Path) -> None:
     response = httpx.post(f"{agent.url}/bench", files={"bundles": relu.read_bytes()})
     assert response.status_code == 400
     assert response.json()["message"] == "rounds must be a whole number from 1 to 10000, got None"
 
 
-def test_a_form_without_bundles_is_refused(agent):
+def test_a_form_without_bundles_is_refused(agent: Any) -> None:
     response = post(agent.url)
     assert (response.status_code, response.json()["error"]) == (400, "UsageError")
     assert response.json()["message"].startswith("no bundle was sent")
 
 
-def test_more_than_8_bundles_are_refused(agent, relu):
+def test_more_than_8_bundles_are_refused(agent: Any, relu: Path) -> None:
     response = post(agent.url, *[relu] * 9)
     assert response.status_code == 400
     assert "Maximum number of files is 8" in response.json()["message"]
@@ -91,7 +94,8 @@ def test_more_than_8_bundles_are_refused(agent, relu):
     ("multipart/form-data", b"x"), ("multipart/form-data; boundary=b", b"not a form"),
     ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"),
     ("application/json", b"{}"), ("application/x-www-form-urlencoded", b"bundles=x")])
-def test_what_is_no_form_is_an_error_of_the_caller(agent, content_type, body):
+def test_what_is_no_form_is_an_error_of_the_caller(agent: Any, content_type: str,
+                                                   body: bytes) -> None:
     response = httpx.post(f"{agent.url}/bench", content=body,
                           headers={"Content-Type": content_type})
     assert response.status_code == 400
@@ -99,13 +103,13 @@ def test_what_is_no_form_is_an_error_of_the_caller(agent, content_type, body):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/run"])
-def test_there_is_nothing_else(agent, path):
+def test_there_is_nothing_else(agent: Any, path: str) -> None:
     response = httpx.get(agent.url + path)
     assert response.status_code == 404
     assert response.json()["error"] == "UsageError"
 
 
-def test_too_large_is_refused_by_what_the_header_says(agent):
+def test_too_large_is_refused_by_what_the_header_says(agent: Any) -> None:
     with begun_upload(agent.url, (256 << 20) + 1) as connection, connection.makefile("rb") as reply:
         status, *_, body = reply.read().splitlines()   # all there is, as the agent hangs up
     assert status.startswith(b"HTTP/1.1 413 ")
@@ -114,8 +118,8 @@ def test_too_large_is_refused_by_what_the_header_says(agent):
         "on the device itself")}
 
 
-def test_too_large_is_refused_while_it_is_read(small_agent):
-    def chunks():
+def test_too_large_is_refused_while_it_is_read(small_agent: str) -> Iterator[Any]:
+    def chunks() -> Iterator[Any]:
         yield b'--b\r\nContent-Disposition: form-data; name="bundles"; filename="m.edge"\r\n\r\n'
         yield bytes(20_000)
 
@@ -126,7 +130,7 @@ def test_too_large_is_refused_while_it_is_read(small_agent):
     wait_until_busy(small_agent, False)
 
 
-def test_an_upload_that_stalls_is_ended(small_agent, monkeypatch):
+def test_an_upload_that_stalls_is_ended(small_agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgewright.device._agent._STALL_S", 0.01)
     with begun_upload(small_agent, 1000) as connection, connection.makefile("rb") as reply:
         status, *_, body = reply.read().splitlines()
@@ -135,7 +139,7 @@ def test_an_upload_that_stalls_is_ended(small_agent, monkeypatch):
     wait_until_busy(small_agent, False)
 
 
-def test_a_second_measurement_is_refused_until_the_first_is_done(agent, relu):
+def test_a_second_measurement_is_refused_until_the_first_is_done(agent: Any, relu: Path) -> None:
     with unfinished_upload(agent.url):
         response = post(agent.url, relu)
         assert response.status_code == 409
@@ -146,7 +150,7 @@ def test_a_second_measurement_is_refused_until_the_first_is_done(agent, relu):
 
 @pytest.mark.parametrize("sent", [None, "Bearer wrong-token", f"Basic {TOKEN}", TOKEN, "Bearer",
                                   f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer \xe9"])
-def test_without_the_token_nothing_is_served(guarded_agent, relu, sent):
+def test_without_the_token_nothing_is_served(guarded_agent: Any, relu: Path, sent: Any) -> None:
     headers = {} if sent is None else {"Authorization": sent.encode("latin-1")}
     asked = [httpx.get(f"{guarded_agent.url}/health", headers=headers),
              httpx.post(f"{guarded_agent.url}/bench", headers=headers, data=NUMBERS,
@@ -158,13 +162,13 @@ def test_without_the_token_nothing_is_served(guarded_agent, relu, sent):
         assert TOKEN not in response.text
 
 
-def test_with_the_token_it_serves(guarded_agent):
+def test_with_the_token_it_serves(guarded_agent: Any) -> None:
     response = httpx.get(f"{guarded_agent.url}/health",
                          headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 200
 
 
-def test_a_web_page_cannot_use_an_open_loopback_port(agent, relu):
+def test_a_web_page_cannot_use_an_open_loopback_port(agent: Any, relu: Path) -> None:
     response = httpx.post(f"{agent.url}/bench", headers={"Origin": "https://example.org"},
                           data=NUMBERS, files={"bundles": relu.read_bytes()})
     assert response.status_code == 403

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,26 +42,29 @@ def stranger(reply: bytes | None) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/"])
-def test_bundles_are_measured_in_order(agent, relu, two_inputs, form):
+def test_bundles_are_measured_in_order(agent: Any, relu: Path, two_inputs: Path, form: str) -> None:
     found = bench_remotely(form.format(agent.url), [relu, two_inputs], rounds=5, seed=2)
     assert [latency.runs for latency in found] == [5, 5]
     assert all(latency.median_ms > 0 for latency in found)
     assert list(agent.temporary.iterdir()) == []
 
 
-def test_an_address_needs_no_scheme(agent, relu):
+def test_an_address_needs_no_scheme(agent: Any, relu: Path) -> None:
     bare = agent.url.removeprefix("http://")
     assert bench_remotely(bare, [relu], rounds=2, seed=0)[0].runs == 2
 
 
-def test_proxies_of_the_environment_are_passed_by(agent, relu, monkeypatch):
+def test_proxies_of_the_environment_are_passed_by(agent: Any, relu: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     assert bench_remotely(agent.url, [relu], rounds=2, seed=0)[0].runs == 2
 
 
 @pytest.mark.parametrize("fault", ["damaged", "cut", "text", "other runtime", "odd input"])
-def test_a_bundle_is_refused_with_the_error_it_gives_here(agent, relu, damaged, make_bundle, fault):
+def test_a_bundle_is_refused_with_the_error_it_gives_here(agent: Any, relu: Path, damaged: Path,
+                                                          make_bundle: Callable[..., Path],
+                                                          fault: str) -> None:
     graph = "g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"
     path = relu.with_name('an "odd" näme.edge')
     if fault == "damaged":
@@ -82,7 +86,7 @@ def test_a_bundle_is_refused_with_the_error_it_gives_here(agent, relu, damaged, 
     assert list(agent.temporary.iterdir()) == []
 
 
-def test_a_bundle_that_is_missing_is_named_before_anything_is_asked(tmp_path):
+def test_a_bundle_that_is_missing_is_named_before_anything_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "none.edge"
     with pytest.raises(BundleError) as here:
         bench_here([path], rounds=1, seed=0)
@@ -92,17 +96,17 @@ def test_a_bundle_that_is_missing_is_named_before_anything_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize(("rounds", "seed"), [(0, 0), (10_001, 0), (1, -1)])
-def test_bad_numbers_are_refused(agent, relu, rounds, seed):
+def test_bad_numbers_are_refused(agent: Any, relu: Path, rounds: int, seed: int) -> None:
     with pytest.raises(UsageError, match="must be a whole number"):
         bench_remotely(agent.url, [relu], rounds=rounds, seed=seed)
 
 
-def test_no_bundles_is_an_error(agent):
+def test_no_bundles_is_an_error(agent: Any) -> None:
     with pytest.raises(UsageError, match="no bundle was sent"):
         bench_remotely(agent.url, [], rounds=1, seed=0)
 
 
-def test_bundles_too_large_are_not_even_sent(agent, tmp_path):
+def test_bundles_too_large_are_not_even_sent(agent: Any, tmp_path: Path) -> None:
     path = tmp_path / "large.edge"
     with path.open("wb") as file:
         file.truncate((256 << 20) + 1)
@@ -110,7 +114,7 @@ def test_bundles_too_large_are_not_even_sent(agent, tmp_path):
         bench_remotely(agent.url, [path], rounds=1, seed=0)
 
 
-def test_a_device_that_cannot_store_bundles_says_so(relu, tmp_path):
+def test_a_device_that_cannot_store_bundles_says_so(relu: Path, tmp_path: Path) -> None:
     folder = tmp_path / "temporary"
     folder.mkdir()
     with running_agent(folder) as agent:
@@ -121,7 +125,7 @@ def test_a_device_that_cannot_store_bundles_says_so(relu, tmp_path):
         folder.mkdir()
 
 
-def test_a_busy_agent_says_so(agent, relu):
+def test_a_busy_agent_says_so(agent: Any, relu: Path) -> None:
     with unfinished_upload(agent.url), \
             pytest.raises(EdgewrightError, match="busy with another measurement") as caught:
         bench_remotely(agent.url, [relu], rounds=1, seed=0)
@@ -129,13 +133,14 @@ def test_a_busy_agent_says_so(agent, relu):
 
 
 @pytest.mark.parametrize("token", [None, "wrong-token"])
-def test_a_wrong_token_is_refused(guarded_agent, relu, token):
+def test_a_wrong_token_is_refused(guarded_agent: Any, relu: Path, token: str | None) -> None:
     with pytest.raises(UsageError, match="set EDGEWRIGHT_DEVICE_TOKEN to the token"):
         bench_remotely(guarded_agent.url, [relu], rounds=1, seed=0, token=token)
 
 
 @pytest.mark.parametrize("source", ["argument", "environment"])
-def test_the_right_token_opens(guarded_agent, relu, monkeypatch, source):
+def test_the_right_token_opens(guarded_agent: Any, relu: Path, monkeypatch: pytest.MonkeyPatch,
+                               source: str) -> None:
     if source == "environment":
         monkeypatch.setenv("EDGEWRIGHT_DEVICE_TOKEN", f"{TOKEN}\n")
     token = TOKEN if source == "argument" else None
@@ -143,18 +148,18 @@ def test_the_right_token_opens(guarded_agent, relu, monkeypatch, source):
 
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "töken"])
-def test_a_token_no_header_can_carry_is_refused(relu, token):
+def test_a_token_no_header_can_carry_is_refused(relu: Path, token: str) -> None:
     with pytest.raises(UsageError, match="printable ASCII without spaces"):
         bench_remotely("http://127.0.0.1:9", [relu], rounds=1, seed=0, token=token)
 
 
 @pytest.mark.parametrize("url", ["", "ftp://pi:8765", "http://", "http://pi:port", "http://[::"])
-def test_what_is_no_address_is_refused(relu, url):
+def test_what_is_no_address_is_refused(relu: Path, url: str) -> None:
     with pytest.raises(UsageError, match=r"is not the address of an agent; expected http://HOST"):
         bench_remotely(url, [relu], rounds=1, seed=0)
 
 
-def test_an_agent_that_is_not_there_is_named_with_what_to_do(relu):
+def test_an_agent_that_is_not_there_is_named_with_what_to_do(relu: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     with pytest.raises(InputError) as caught:
@@ -167,7 +172,7 @@ def test_an_agent_that_is_not_there_is_named_with_what_to_do(relu):
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
     b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\noops!"])
-def test_something_else_at_the_address_is_told_apart(relu, reply):
+def test_something_else_at_the_address_is_told_apart(relu: Path, reply: bytes) -> None:
     with stranger(reply) as url, pytest.raises(InputError) as caught:
         bench_remotely(url, [relu], rounds=1, seed=0)
     status = reply.split()[1].decode()
@@ -175,19 +180,19 @@ def test_something_else_at_the_address_is_told_apart(relu, reply):
 
 
 @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
-def test_a_broken_connection_is_named(relu, reply):
+def test_a_broken_connection_is_named(relu: Path, reply: bytes) -> None:
     with stranger(reply) as url, pytest.raises(InputError, match="broke") as caught:
         bench_remotely(url, [relu], rounds=1, seed=0)
     assert url in str(caught.value)
 
 
-def test_silence_ends_at_the_timeout(relu, monkeypatch):
+def test_silence_ends_at_the_timeout(relu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgewright.device._client._CONNECT_S", 0.1)
     with stranger(None) as url, pytest.raises(InputError, match=r"did not answer within 0\.1 s"):
         bench_remotely(url, [relu], rounds=1, seed=0)
 
 
-def test_an_error_of_a_newer_agent_keeps_its_message(relu):
+def test_an_error_of_a_newer_agent_keeps_its_message(relu: Path) -> None:
     body = b'{"error": "ThermalError", "message": "too hot"}'
     reply = b"HTTP/1.1 422 No\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     with stranger(reply) as url, pytest.raises(EdgewrightError, match=r"^too hot$") as caught:
@@ -195,7 +200,7 @@ def test_an_error_of_a_newer_agent_keeps_its_message(relu):
     assert type(caught.value) is EdgewrightError
 
 
-def test_paths_that_are_no_text_can_be_sent(agent, relu, tmp_path):
+def test_paths_that_are_no_text_can_be_sent(agent: Any, relu: Path, tmp_path: Path) -> None:
     path = Path(str(tmp_path / "b") + "\udcff.edge")
     path.write_bytes(relu.read_bytes())
     assert bench_remotely(agent.url, [path], rounds=2, seed=0)[0].runs == 2

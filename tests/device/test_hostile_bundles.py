@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import httpx
 import pytest
 from onnx import TensorProto, helper
 
 from edgewright.bundle import write_bundle
-from edgewright.core import Segment
+from edgewright.core import Manifest, Segment
 from edgewright.device import bench_remotely
 from edgewright.errors import BundleError
 
@@ -32,8 +36,9 @@ def thief(location: str, length: int) -> bytes:
 
 
 @pytest.fixture
-def make_hostile(tmp_path, manifest_of, monkeypatch):
-    def make(model: bytes):
+def make_hostile(tmp_path: Path, manifest_of: Callable[..., Manifest],
+                 monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(model: bytes) -> Any:
         segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4, energy_mj=0.1,
                           ram_bytes=8)
         manifest = manifest_of(inputs=(spec("x", None, 4),), outputs=(spec("y", None, 4),),
@@ -46,7 +51,8 @@ def make_hostile(tmp_path, manifest_of, monkeypatch):
     return make
 
 
-def test_an_agent_gives_no_file_away_nor_that_it_is_there(tmp_path, make_hostile, monkeypatch):
+def test_an_agent_gives_no_file_away_nor_that_it_is_there(tmp_path: Path, make_hostile: Any,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "root"
     temporary = tmp_path / "temporary"
     folder.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -135,10 +136,10 @@ def pyramid_class() -> type[Pyramid]:
 
 
 @pytest.fixture(scope="session", name="perceptron")
-def perceptron_function():
+def perceptron_function() -> Any:
     return perceptron
 
 
 @pytest.fixture(scope="session", name="captured")
-def captured_function():
+def captured_function() -> Any:
     return captured

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,16 +17,17 @@ BATCH = Batch((torch.ones(3, 4),), torch.zeros(3, dtype=torch.long), torch.arang
 
 
 @pytest.fixture
-def module():
+def module() -> Any:
     return nn.Linear(4, 2)
 
 
 @pytest.fixture
-def program(module):
+def program(module: Any) -> Any:
     return Program.capture(module, torch.zeros(2, 4))
 
 
-def test_every_form_says_the_same(module, program, tmp_path, monkeypatch):
+def test_every_form_says_the_same(module: Any, program: Any, tmp_path: Path,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(module.state_dict(), "weights.pt")
     (tmp_path / "net.py").write_text(
@@ -40,20 +44,20 @@ def test_every_form_says_the_same(module, program, tmp_path, monkeypatch):
     assert kinds == [*[ModuleTeacher] * 5, FileTeacher, FileTeacher, Ensemble, ModuleTeacher]
 
 
-def test_a_module_is_captured_for_its_features(module, program):
+def test_a_module_is_captured_for_its_features(module: Any, program: Any) -> None:
     assert as_program(program, BATCH.inputs) is program
     captured = as_program(module, BATCH.inputs)
     assert captured.state_dict().keys() == {"weight", "bias"}
 
 
-def test_what_has_no_nodes_has_no_features(module, program):
+def test_what_has_no_nodes_has_no_features(module: Any, program: Any) -> None:
     for given, kind in (([module, module], "list"), (ModuleTeacher(module), "ModuleTeacher")):
         with pytest.raises(UsageError, match=f"features cannot be had of a teacher that is a {kind}"
                                              "; give one program or module"):
             as_program(given, BATCH.inputs)
 
 
-def test_what_cannot_teach_is_refused(module):
+def test_what_cannot_teach_is_refused(module: Any) -> None:
     with pytest.raises(UsageError, match="a int cannot teach; expected a program"):
         as_teacher(3)
     with pytest.raises(UsageError, match="'resnet' is not a model reference"):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from edgewright.core import Preprocessing
@@ -26,40 +29,40 @@ SAMPLES = 600
 RECIPE = Preprocessing(channels=1, height=8, width=8, mean=(0.5,), std=(0.25,))
 
 
-def images(count, seed):
+def images(count: int, seed: int) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(seed)
     return (torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8),
             torch.randint(0, 4, (count,), generator=generator))
 
 
-def task_of(pixels, labels, *, flip=True):
+def task_of(pixels: Any, labels: Any, *, flip: bool = True) -> Any:
     splits = [ImageSplit(*part, RECIPE, flip=flip)
               for part in ((pixels, labels), images(20, 1), images(20, 2))]
     return Task(*splits)
 
 
-def net(classes=4, seed=0):
+def net(classes: int = 4, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Flatten(),
                          nn.Linear(72, classes))
 
 
 @pytest.fixture
-def task():
+def task() -> Any:
     return task_of(*images(SAMPLES, 0))
 
 
 class Counting(Teacher):
     """A teacher that counts what it is asked, and may be stopped, and speaks of some views."""
 
-    def __init__(self, module, views=None, stop_at=None):
+    def __init__(self, module: nn.Module, views: Any = None, stop_at: Any = None) -> None:
         self.inner = ModuleTeacher(module)
         self.name = self.inner.name
         self.views = views
         self.stop_at = stop_at
         self.asked = 0
 
-    def teach(self, batch):
+    def teach(self, batch: Any) -> Any:
         if self.stop_at is not None and self.asked >= self.stop_at:
             raise KeyboardInterrupt
         self.asked += len(batch.rows)
@@ -67,7 +70,8 @@ class Counting(Teacher):
 
 
 @pytest.mark.parametrize("classes", [4, 40])
-def test_it_says_what_the_teacher_says_in_every_view(task, tmp_path, classes):
+def test_it_says_what_the_teacher_says_in_every_view(task: Any, tmp_path: Path,
+                                                     classes: int) -> None:
     teacher = ModuleTeacher(net(classes))
     cached = cache_teacher(teacher, task, tmp_path / "c", views=3)
     for number in range(3):
@@ -83,7 +87,7 @@ def test_it_says_what_the_teacher_says_in_every_view(task, tmp_path, classes):
     assert cached.views == 3
 
 
-def test_a_part_of_the_data_is_found_by_its_rows(tmp_path):
+def test_a_part_of_the_data_is_found_by_its_rows(tmp_path: Path) -> None:
     pixels, labels = images(80, 0)
     whole = ImageSplit(pixels, labels, RECIPE)
     task = Task(whole.select(torch.arange(79, 0, -2)), whole.select(range(0, 80, 2)),
@@ -97,7 +101,7 @@ def test_a_part_of_the_data_is_found_by_its_rows(tmp_path):
             cached.teach(next(split.batches(4)))
 
 
-def test_the_teacher_is_asked_once(task, tmp_path):
+def test_the_teacher_is_asked_once(task: Any, tmp_path: Path) -> None:
     teacher = Counting(net())
     cache_teacher(teacher, task, tmp_path / "c", views=2)
     assert teacher.asked == 2 * SAMPLES + 32  # and once more about a few of them
@@ -107,7 +111,8 @@ def test_the_teacher_is_asked_once(task, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [300, 700, 1300])
-def test_an_interrupted_making_goes_on_to_the_same_file(task, tmp_path, stop_at):
+def test_an_interrupted_making_goes_on_to_the_same_file(task: Any, tmp_path: Path,
+                                                        stop_at: int) -> None:
     cache_teacher(Counting(net()), task, tmp_path / "whole", views=3)
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
@@ -123,7 +128,7 @@ def test_an_interrupted_making_goes_on_to_the_same_file(task, tmp_path, stop_at)
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["c", "whole"]
 
 
-def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task, tmp_path):
+def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task: Any, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="file size limits are POSIX")
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "whole", views=3)
     path, before = tmp_path / "c", resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -140,7 +145,7 @@ def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task, tmp_path):
     assert teacher.asked < 3 * SAMPLES
 
 
-def test_what_was_begun_with_another_first_line_is_begun_anew(task, tmp_path):
+def test_what_was_begun_with_another_first_line_is_begun_anew(task: Any, tmp_path: Path) -> None:
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
         cache_teacher(Counting(net(), stop_at=400), task, path, views=1)
@@ -151,7 +156,7 @@ def test_what_was_begun_with_another_first_line_is_begun_anew(task, tmp_path):
     assert teacher.asked == SAMPLES + 32
 
 
-def changed_labels():
+def changed_labels() -> Any:
     pixels, labels = images(SAMPLES, 0)
     labels[-1] = (labels[-1] + 1) % 4
     return task_of(pixels, labels)
@@ -171,7 +176,7 @@ STALE = {
 
 
 @pytest.mark.parametrize("change", STALE)
-def test_a_stale_cache_is_refused_and_says_why(task, tmp_path, change):
+def test_a_stale_cache_is_refused_and_says_why(task: Any, tmp_path: Path, change: Any) -> None:
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     before = (tmp_path / "c").read_bytes()
     arguments, message = STALE[change]
@@ -187,17 +192,17 @@ class Shifted(Split):
 
     policies = ("standard", "rand_augment")
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("train", 40, torch.arange(40) % 4)
 
-    def _stream(self, chunks, view):
+    def _stream(self, chunks: Any, view: Any) -> Iterator[Any]:
         for chunk in chunks:
             shift = 0.0 if view is None else view.number + len(view.policy)
             yield Batch((chunk.float().reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8) + shift,),
                         self.labels()[chunk], chunk, view)
 
 
-def test_the_views_of_another_policy_are_other_views(tmp_path):
+def test_the_views_of_another_policy_are_other_views(tmp_path: Path) -> None:
     task, teacher = Task(Shifted(), images_float(8), images_float(9)), ModuleTeacher(net())
     cached = cache_teacher(teacher, task, tmp_path / "c", views=2, policy="rand_augment")
     batch = next(task.train.batches(9, view=View(1, "rand_augment")))
@@ -208,7 +213,7 @@ def test_the_views_of_another_policy_are_other_views(tmp_path):
         cache_teacher(teacher, task, tmp_path / "c", views=2)
 
 
-def test_fit_keeps_the_views_that_it_trains_on(tmp_path):
+def test_fit_keeps_the_views_that_it_trains_on(tmp_path: Path) -> None:
     task = Task(Shifted(), images_float(8), images_float(9))
     program = Program.capture(net(), task.train.example(2))
     config = Training(epochs=3, augment="rand_augment", compute="cpu")
@@ -222,23 +227,23 @@ def test_fit_keeps_the_views_that_it_trains_on(tmp_path):
 class Scaled(nn.Module):
     """Code that changes, with the same weights and the same looks."""
 
-    def __init__(self, scale):
+    def __init__(self, scale: Any) -> None:
         super().__init__()
         self.net = net()
         self.scale = scale
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.net(x)
 
 
-def test_a_teacher_whose_code_has_changed_is_found_out(task, tmp_path):
+def test_a_teacher_whose_code_has_changed_is_found_out(task: Any, tmp_path: Path) -> None:
     cache_teacher(ModuleTeacher(Scaled(1.0)), task, tmp_path / "c", views=1)
     with pytest.raises(StorageError, match=r"Scaled \w+ no longer says what is kept in .*: its "
                        "code has changed, or the file is damaged"):
         cache_teacher(ModuleTeacher(Scaled(1.2)), task, tmp_path / "c", views=1)
 
 
-def test_a_damaged_file_is_refused(task, tmp_path):
+def test_a_damaged_file_is_refused(task: Any, tmp_path: Path) -> None:
     path = tmp_path / "c"
     cache_teacher(ModuleTeacher(net()), task, path, views=2)
     whole = path.read_bytes()
@@ -252,7 +257,7 @@ def test_a_damaged_file_is_refused(task, tmp_path):
             cache_teacher(ModuleTeacher(net()), task, path, views=2)
 
 
-def test_a_folder_cannot_be_a_cache(task, tmp_path):
+def test_a_folder_cannot_be_a_cache(task: Any, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot read the teacher cache .*: Is a directory"):
         cache_teacher(ModuleTeacher(net()), task, tmp_path, views=1)
     (tmp_path / "file").touch()
@@ -263,19 +268,19 @@ def test_a_folder_cannot_be_a_cache(task, tmp_path):
 class Drawn(Dataset):
     """Draws its own augmentation, afresh each time."""
 
-    def __init__(self, spread):
+    def __init__(self, spread: Any) -> None:
         self.spread = spread
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 50
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
         noise = self.spread * torch.randn(1, 8, 8)
         return torch.full((1, 8, 8), index / 50) + noise, index % 4
 
 
-def test_a_dataset_that_draws_afresh_is_refused(tmp_path):
-    def drawn(spread):
+def test_a_dataset_that_draws_afresh_is_refused(tmp_path: Path) -> Any:
+    def drawn(spread: Any) -> Any:
         return Task(DatasetSplit(Drawn(spread)), images_float(8), images_float(9))
 
     cached = cache_teacher(ModuleTeacher(net()), drawn(0.0), tmp_path / "c", views=1)
@@ -285,11 +290,11 @@ def test_a_dataset_that_draws_afresh_is_refused(tmp_path):
         cache_teacher(ModuleTeacher(net()), drawn(0.1), tmp_path / "d", views=1)
 
 
-def images_float(count):
+def images_float(count: int) -> tuple[Any, ...]:
     return torch.randn(count, 1, 8, 8), torch.arange(count) % 4
 
 
-def test_other_views_than_those_kept_are_refused(task, tmp_path):
+def test_other_views_than_those_kept_are_refused(task: Any, tmp_path: Path) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     for view, name in ((View(2), r"view 2 \(standard\)"), (None, "the samples as they are")):
         with pytest.raises(UsageError, match=rf"holds view 0 \(standard\), view 1 \(standard\), "
@@ -301,7 +306,8 @@ def test_other_views_than_those_kept_are_refused(task, tmp_path):
 
 
 @pytest.mark.parametrize("views", [None, 2])
-def test_mixtures_of_samples_are_refused_however_the_cache_comes(task, tmp_path, views):
+def test_mixtures_of_samples_are_refused_however_the_cache_comes(task: Any, tmp_path: Path,
+                                                                 views: int | None) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=views)
     program = Program.capture(net(seed=1), task.train.example(2))
     config = Training(epochs=1, compute="cpu", augment=Augmentation(
@@ -311,11 +317,11 @@ def test_mixtures_of_samples_are_refused_however_the_cache_comes(task, tmp_path,
             fit(program, task, config, teacher)
 
 
-def test_what_cannot_be_kept_is_refused(task, tmp_path):
+def test_what_cannot_be_kept_is_refused(task: Any, tmp_path: Path) -> None:
     class WithFeatures(Teacher):
         name = "features"
 
-        def teach(self, batch):
+        def teach(self, batch: Any) -> Any:
             return TeacherOutput(torch.zeros(len(batch.rows), 4), (torch.zeros(len(batch.rows), 2),))
 
     with pytest.raises(UsageError, match="needs one view or more, got 0"):
@@ -328,20 +334,20 @@ def test_what_cannot_be_kept_is_refused(task, tmp_path):
         cache_teacher(ModuleTeacher(broken), task, tmp_path / "c")
 
 
-def test_it_tells_how_far_it_is(task, tmp_path):
+def test_it_tells_how_far_it_is(task: Any, tmp_path: Path) -> None:
     told = []
 
     class Telling:
-        def start(self, epochs, steps, done):
+        def start(self, epochs: Any, steps: Any, done: Any) -> None:
             told.append((epochs, steps, done))
 
-        def advance(self, samples, loss):
+        def advance(self, samples: Any, loss: Any) -> None:
             told.append(samples)
 
-        def note(self, text):
+        def note(self, text: str) -> None:
             told.append(text)
 
-        def stop(self):
+        def stop(self) -> None:
             told.append("stop")
 
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=1, progress=Telling())
@@ -349,7 +355,7 @@ def test_it_tells_how_far_it_is(task, tmp_path):
                     (1, 3, 0), 256, 256, 88, "stop"]
 
 
-def test_another_process_maps_the_file_itself(task, tmp_path):
+def test_another_process_maps_the_file_itself(task: Any, tmp_path: Path) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=1)
     sent = pickle.dumps(cached)
     batch = next(task.train.batches(9, view=View(0)))
@@ -358,7 +364,8 @@ def test_another_process_maps_the_file_itself(task, tmp_path):
     assert torch.equal(again.teach(batch).logits, cached.teach(batch).logits)
 
 
-def test_training_from_a_cache_is_training_with_the_teacher_on_these_views(task, tmp_path):
+def test_training_from_a_cache_is_training_with_the_teacher_on_these_views(task: Any,
+                                                                           tmp_path: Path) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     config = Training(epochs=3, batch_size=64, lr=0.02, compute="cpu")
     students = {}

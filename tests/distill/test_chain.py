@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,23 +17,23 @@ CONFIG = Training(epochs=2, batch_size=16, compute="cpu")
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     x = torch.randn(80, 4, generator=torch.Generator().manual_seed(0))
     return Task((x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long()), (x[1:], torch.ones(79).long()))
 
 
-def programs(task, *widths):
+def programs(task: Task, *widths: Any) -> Any:
     torch.manual_seed(0)
     return [Program.capture(nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2)),
                             task.train.example(2)) for width in widths]
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> Any:
     return all(torch.equal(value, other.state_dict()[name])
                for name, value in one.state_dict().items())
 
 
-def test_each_learns_from_the_one_before_it(task):
+def test_each_learns_from_the_one_before_it(task: Any) -> None:
     teacher, assistant, student = programs(task, 16, 8, 2)
     chain = fit_chain([assistant, student], task, CONFIG, teacher, seed=1)
     by_hand = fit(assistant, task, CONFIG, teacher, seed=1)
@@ -39,13 +42,13 @@ def test_each_learns_from_the_one_before_it(task):
     assert not same(chain[1], fit(student, task, CONFIG, teacher, seed=1))
 
 
-def test_without_a_teacher_the_first_learns_from_the_labels(task):
+def test_without_a_teacher_the_first_learns_from_the_labels(task: Any) -> None:
     assistant, student = programs(task, 8, 2)
     chain = fit_chain([assistant, student], task, CONFIG)
     assert same(chain[0], fit(assistant, task, CONFIG))
 
 
-def test_an_interrupted_chain_goes_on(task, tmp_path):
+def test_an_interrupted_chain_goes_on(task: Any, tmp_path: Path) -> None:
     assistant, student = programs(task, 8, 2)
     whole = fit_chain([assistant, student], task, CONFIG)
     fit_chain([assistant], task, CONFIG, checkpoints=tmp_path)
@@ -54,6 +57,6 @@ def test_an_interrupted_chain_goes_on(task, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ckpt", "1.ckpt"]
 
 
-def test_a_chain_of_nothing_is_refused(task):
+def test_a_chain_of_nothing_is_refused(task: Any) -> None:
     with pytest.raises(UsageError, match="a chain needs one program or more"):
         fit_chain([], task)

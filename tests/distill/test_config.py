@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import typing
+from typing import Any
 
 import pytest
 import yaml
@@ -9,18 +10,18 @@ from edgewright.distill import FEATURE_LOSSES, LOGIT_LOSSES, Distillation
 from edgewright.errors import UsageError
 
 
-def options_of(name):
+def options_of(name: str) -> Any:
     annotation = Distillation.model_fields[name].annotation
     return {option for part in (annotation, *typing.get_args(annotation))
             for option in typing.get_args(part) if isinstance(option, str)}
 
 
-def test_the_config_knows_every_loss():
+def test_the_config_knows_every_loss() -> None:
     assert options_of("logits") == set(LOGIT_LOSSES)
     assert options_of("features") == set(FEATURE_LOSSES)
 
 
-def test_it_is_written_in_yaml_too():
+def test_it_is_written_in_yaml_too() -> None:
     text = "{logits: decoupled, nontarget_weight: 2, features: hints, pairs: [[relu, relu_3]]}"
     assert Distillation(**yaml.safe_load(text)) == Distillation(
         logits="decoupled", nontarget_weight=2.0, features="hints", pairs=(("relu", "relu_3"),))
@@ -39,6 +40,6 @@ def test_it_is_written_in_yaml_too():
     ({"pairs": (("a", "b"),)}, "pairs are given, but no features; set features='hints'"),
     ({"heat": 1}, "heat: Extra inputs are not permitted, got 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Distillation(**wrong)

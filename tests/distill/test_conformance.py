@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,28 +17,28 @@ LABELS = {"indices": torch.tensor([0, 2, 1, 1]),
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
-def parts(count=4):
+def parts(count: int = 4) -> Any:
     """Features and logits, of the student and of the teacher."""
     return [(torch.randn(count, 5, 3, 3), torch.randn(count, 3)) for _ in range(2)]
 
 
-def objective(saying, name, teacher, alpha=1.0):
+def objective(saying: Any, name: str, teacher: Any, alpha: float = 1.0) -> Any:
     settings = Distillation(alpha=alpha, **OBJECTIVES[name])
     return DistillationLoss(saying(teacher[1], teacher[0]), settings,
                             features=int(settings.features is not None))
 
 
-def outputs(name, student):
+def outputs(name: str, student: Any) -> Any:
     return student if name in FEATURE_LOSSES else student[1:]
 
 
-def batch(labels, count=4):
+def batch(labels: Any, count: int = 4) -> Any:
     return Batch((), labels[:count], torch.arange(count))
 
 
 @every_objective
 @pytest.mark.parametrize("labels", LABELS)
-def test_it_is_zero_where_the_student_is_the_teacher(saying, name, labels):
+def test_it_is_zero_where_the_student_is_the_teacher(saying: Any, name: Any, labels: Any) -> None:
     student, _ = parts()
     found = objective(saying, name, student).loss(outputs(name, student), batch(LABELS[labels]))
     assert found.shape == ()
@@ -46,7 +48,8 @@ def test_it_is_zero_where_the_student_is_the_teacher(saying, name, labels):
 @every_objective
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_it_is_finite_and_its_gradient_is_the_students_alone(saying, name, labels, count):
+def test_it_is_finite_and_its_gradient_is_the_students_alone(saying: Any, name: Any, labels: Any,
+                                                             count: int) -> None:
     student, teacher = parts(count)
     for tensor in (*student, *teacher):
         tensor.requires_grad_()
@@ -63,7 +66,7 @@ def test_it_is_finite_and_its_gradient_is_the_students_alone(saying, name, label
 
 
 @every_objective
-def test_a_step_against_its_gradient_lowers_it(saying, name):
+def test_a_step_against_its_gradient_lowers_it(saying: Any, name: Any) -> None:
     student, teacher = parts()
     told = objective(saying, name, teacher)
     given = tuple(tensor.requires_grad_() for tensor in outputs(name, student))
@@ -75,7 +78,7 @@ def test_a_step_against_its_gradient_lowers_it(saying, name):
 
 
 @every_objective
-def test_half_precision_gives_what_single_precision_does(saying, name):
+def test_half_precision_gives_what_single_precision_does(saying: Any, name: Any) -> None:
     student, teacher = parts()
     given = tuple(tensor.bfloat16() for tensor in outputs(name, student))
     told = objective(saying, name, teacher, alpha=0.5)
@@ -86,7 +89,7 @@ def test_half_precision_gives_what_single_precision_does(saying, name):
 
 
 @every_objective
-def test_its_name_tells_its_settings(saying, name):
+def test_its_name_tells_its_settings(saying: Any, name: Any) -> None:
     student, _ = parts()
     names = {objective(saying, name, student).name, objective(saying, name, student, 0.5).name}
     assert len(names) == 2

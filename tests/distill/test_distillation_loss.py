@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewright.distill import (
@@ -21,13 +22,14 @@ from edgewright.training import LabelLoss, Training, train
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
 
 
-def labelled(targets):
+def labelled(targets: Any) -> Any:
     return Batch((), targets, torch.arange(len(targets)))
 
 
 @pytest.mark.parametrize("logits", LOGIT_LOSSES)
 @pytest.mark.parametrize("exits", [1, 3])
-def test_the_loss_is_mixed_with_the_labels_and_averaged_over_the_exits(saying, logits, exits):
+def test_the_loss_is_mixed_with_the_labels_and_averaged_over_the_exits(saying: Any, logits: Any,
+                                                                       exits: int) -> None:
     outputs, taught = tuple(torch.randn(exits, 5, 4)), torch.randn(5, 4)
     settings = Distillation(logits=logits, alpha=0.3, temperature=2.0)
     found = DistillationLoss(saying(taught), settings).loss(outputs, labelled(TARGETS))
@@ -38,7 +40,8 @@ def test_the_loss_is_mixed_with_the_labels_and_averaged_over_the_exits(saying, l
 
 @pytest.mark.parametrize("weight", [None, 0.5])
 @pytest.mark.parametrize("features", FEATURE_LOSSES)
-def test_features_come_first_and_are_averaged_over_the_pairs(saying, features, weight):
+def test_features_come_first_and_are_averaged_over_the_pairs(saying: Any, features: Any,
+                                                             weight: float | None) -> None:
     mine, theirs = torch.randn(2, 5, 3, 2, 2), torch.randn(2, 5, 3, 2, 2)
     logits, taught = torch.randn(5, 4), torch.randn(5, 4)
     settings = Distillation(features=features, feature_weight=weight)
@@ -51,7 +54,7 @@ def test_features_come_first_and_are_averaged_over_the_pairs(saying, features, w
     assert float(found) == pytest.approx(want, rel=1e-4)
 
 
-def test_the_labels_of_a_sequence_are_those_of_its_positions(saying):
+def test_the_labels_of_a_sequence_are_those_of_its_positions(saying: Any) -> None:
     logits, targets = torch.randn(2, 3, 4), torch.randint(0, 4, (2, 3))
     objective = DistillationLoss(saying(logits), Distillation(alpha=0.25), label_smoothing=0.1)
     want = 0.75 * F.cross_entropy(logits.reshape(6, 4), targets.flatten(), label_smoothing=0.1)
@@ -61,21 +64,21 @@ def test_the_labels_of_a_sequence_are_those_of_its_positions(saying):
     torch.testing.assert_close(objective.loss((logits,), labelled(mixed)), want)
 
 
-def test_a_regression_learns_from_the_teacher_alone(saying):
+def test_a_regression_learns_from_the_teacher_alone(saying: Any) -> None:
     outputs, taught, targets = torch.randn(5, 2), torch.randn(5, 2), torch.randn(5, 7)
     settings = Distillation(logits="mse", alpha=1.0)
     found = DistillationLoss(saying(taught), settings).loss((outputs,), labelled(targets))
     torch.testing.assert_close(found, (outputs - taught).square().mean() / 2)
 
 
-def test_label_smoothing_reaches_the_labels_share(saying):
+def test_label_smoothing_reaches_the_labels_share(saying: Any) -> None:
     outputs, targets = (torch.randn(4, 3),), torch.tensor([0, 1, 2, 0])
     objective = DistillationLoss(saying(torch.randn(4, 3)), Distillation(alpha=0.0), label_smoothing=0.2)
     torch.testing.assert_close(objective.loss(outputs, labelled(targets)),
                                LabelLoss(0.2).loss(outputs, labelled(targets)))
 
 
-def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode():
+def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode() -> None:
     teacher = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
     student, x = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)
     batch = Batch((x,), torch.tensor([0, 1]), torch.arange(2))
@@ -85,11 +88,11 @@ def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode():
     assert student.grad is not None
 
 
-def test_the_teacher_sees_the_inputs_of_the_student():
+def test_the_teacher_sees_the_inputs_of_the_student() -> None:
     seen = []
 
     class Watching(nn.Linear):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             if self.training is not self.teaches:
                 seen.append(x.clone())
             return super().forward(x)
@@ -105,7 +108,7 @@ def test_the_teacher_sees_the_inputs_of_the_student():
     assert torch.equal(steps[2], steps[3])
 
 
-def test_the_teacher_moves_and_its_views_are_the_objectives(saying):
+def test_the_teacher_moves_and_its_views_are_the_objectives(saying: Any) -> None:
     moved = []
     teacher = saying(torch.zeros(2, 3))
     teacher.views, teacher.to = 4, moved.append
@@ -115,7 +118,7 @@ def test_the_teacher_moves_and_its_views_are_the_objectives(saying):
     assert objective.views == 4
 
 
-def test_the_name_tells_teacher_settings_and_smoothing(saying):
+def test_the_name_tells_teacher_settings_and_smoothing(saying: Any) -> None:
     one, other = saying(torch.zeros(2, 3)), saying(torch.zeros(2, 3))
     other.name = "another"
     names = {DistillationLoss(one).name, DistillationLoss(other).name, DistillationLoss(one, label_smoothing=0.1).name,
@@ -124,14 +127,14 @@ def test_the_name_tells_teacher_settings_and_smoothing(saying):
     assert len(names) == 5
 
 
-def test_other_classes_are_refused(saying):
+def test_other_classes_are_refused(saying: Any) -> None:
     message = "the teacher's output has shape (2, 4), the student's (2, 3); they must have the same"
     with pytest.raises(ModelError, match=re.escape(message)):
         DistillationLoss(saying(torch.zeros(2, 4))).loss((torch.zeros(2, 3),),
                                                          labelled(torch.tensor([0, 1])))
 
 
-def test_features_without_settings_or_without_the_teachers_are_refused(saying):
+def test_features_without_settings_or_without_the_teachers_are_refused(saying: Any) -> None:
     with pytest.raises(UsageError, match="2 features are to be compared, but the settings do not "):
         DistillationLoss(saying(torch.zeros(2, 4)), features=2)
     objective = DistillationLoss(saying(torch.zeros(2, 4)), Distillation(features="hints"), features=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,37 +15,37 @@ from edgewright.task import Batch
 
 
 class Fixed(Teacher):
-    def __init__(self, logits, features=(), views=None):
+    def __init__(self, logits: Any, features: tuple[Any, ...] = (), views: Any = None) -> None:
         self.name = f"fixed {float(logits.sum()):.3f}"
         self.taught = TeacherOutput(logits, features)
         self.views = views
         self.device = None
 
-    def to(self, device):
+    def to(self, device: Any) -> None:
         self.device = device
 
-    def teach(self, batch):
+    def teach(self, batch: Any) -> Any:
         return self.taught
 
 
-def batch_of(targets):
+def batch_of(targets: Any) -> Any:
     return Batch((), torch.as_tensor(targets), torch.arange(len(targets)))
 
 
-def by_hand(losses):
+def by_hand(losses: Any) -> Any:
     """Zhang, Chen & Wang 2022, equation 4."""
     whole = sum(math.exp(loss) for loss in losses)
     return [(1 - math.exp(loss) / whole) / (len(losses) - 1) for loss in losses]
 
 
-def test_the_average_is_the_mean_of_the_logits():
+def test_the_average_is_the_mean_of_the_logits() -> None:
     one, other = torch.randn(4, 3), torch.randn(4, 3)
     taught = Ensemble([Fixed(one), Fixed(other)]).teach(batch_of([0, 1, 2, 0]))
     torch.testing.assert_close(taught.logits, (one + other) / 2)
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_confidence_weighs_every_sample_by_the_papers_equation(count):
+def test_confidence_weighs_every_sample_by_the_papers_equation(count: int) -> None:
     torch.manual_seed(0)
     logits, targets = 3 * torch.randn(count, 5, 4), [0, 3, 1, 2, 2]
     taught = Ensemble([Fixed(one) for one in logits], "confidence").teach(batch_of(targets))
@@ -55,14 +56,14 @@ def test_confidence_weighs_every_sample_by_the_papers_equation(count):
         torch.testing.assert_close(taught.logits[sample], expected)
 
 
-def test_certain_labels_may_be_given_as_probabilities():
+def test_certain_labels_may_be_given_as_probabilities() -> None:
     logits, targets = torch.randn(3, 6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
     certain = torch.nn.functional.one_hot(targets, 4).float()
     torch.testing.assert_close(confidence_weights(logits, targets),
                                confidence_weights(logits, certain))
 
 
-def test_every_position_of_a_sequence_has_its_own_weights():
+def test_every_position_of_a_sequence_has_its_own_weights() -> None:
     logits, targets = torch.randn(2, 6, 5, 4), torch.randint(0, 4, (6, 5))
     found = confidence_weights(logits, targets)
     assert found.shape == (2, 6, 5)
@@ -71,7 +72,7 @@ def test_every_position_of_a_sequence_has_its_own_weights():
 
 
 @given(st.integers(2, 4), st.integers(0, 1000))
-def test_weights_sum_to_one_and_favour_the_surer(count, seed):
+def test_weights_sum_to_one_and_favour_the_surer(count: Any, seed: Any) -> None:
     logits = 4 * torch.randn(count, 3, 5, generator=torch.Generator().manual_seed(seed))
     targets = torch.tensor([0, 4, 2])
     weights = confidence_weights(logits, targets)
@@ -80,7 +81,7 @@ def test_weights_sum_to_one_and_favour_the_surer(count, seed):
     torch.testing.assert_close(weights.gather(0, surest[None])[0], weights.amax(0))
 
 
-def test_features_follow_one_another_and_all_move_together():
+def test_features_follow_one_another_and_all_move_together() -> None:
     logits = torch.zeros(2, 3)
     teachers = [Fixed(logits, (torch.ones(2, 1),)), Fixed(logits, (torch.ones(2, 2),))]
     ensemble = Ensemble(teachers)
@@ -89,27 +90,27 @@ def test_features_follow_one_another_and_all_move_together():
     assert {teacher.device for teacher in teachers} == {torch.device("meta")}
 
 
-def test_it_knows_the_views_that_all_of_them_know():
+def test_it_knows_the_views_that_all_of_them_know() -> None:
     logits = torch.zeros(2, 3)
     assert Ensemble([Fixed(logits), Fixed(logits)]).views is None
     assert Ensemble([Fixed(logits, views=4), Fixed(logits), Fixed(logits, views=2)]).views == 2
 
 
-def test_the_name_tells_weights_and_teachers_apart():
+def test_the_name_tells_weights_and_teachers_apart() -> None:
     one, other = Fixed(torch.zeros(2, 3)), Fixed(torch.ones(2, 3))
     names = {Ensemble(pair, weights).name for pair in ([one, other], [one, one])
              for weights in ("average", "confidence")}
     assert len(names) == 4
 
 
-def test_what_is_no_ensemble_is_refused():
+def test_what_is_no_ensemble_is_refused() -> None:
     with pytest.raises(UsageError, match="needs two teachers or more, got 1"):
         Ensemble([Fixed(torch.zeros(2, 3))])
     with pytest.raises(UsageError, match="weights 'loudest' of an ensemble are not known"):
         Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")
 
 
-def test_teachers_of_other_classes_are_named():
+def test_teachers_of_other_classes_are_named() -> None:
     ensemble = Ensemble([Fixed(torch.zeros(2, 3)), Fixed(torch.zeros(2, 4))])
     with pytest.raises(ModelError, match=r"\(fixed 0.000: \(2, 3\), fixed 0.000: \(2, 4\)\)"):
         ensemble.teach(batch_of([0, 0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,11 @@ SHAPES = {"vectors": ((5, 6), (5, 6)), "tokens": ((5, 3, 6), (5, 3, 6)),
 every_loss = pytest.mark.parametrize("name", FEATURE_LOSSES)
 
 
-def channels_first(feature):
+def channels_first(feature: Any) -> Any:
     return feature if feature.ndim != 3 else feature.transpose(1, 2)
 
 
-def cells(values, sizes):
+def cells(values: Any, sizes: Any) -> Any:
     """The means of a grid's cells, of a list of numbers or of lists of them."""
     if not sizes:
         return values
@@ -31,40 +32,40 @@ def cells(values, sizes):
     return [mean_of([cells(values[place], sizes[1:]) for place in span]) for span in spans]
 
 
-def mean_of(items):
+def mean_of(items: Any) -> Any:
     if isinstance(items[0], list):
         return [mean_of(list(parts)) for parts in zip(*items, strict=True)]
     return sum(items) / len(items)
 
 
-def flat(values):
+def flat(values: Any) -> Any:
     return [number for part in values for number in flat(part)] if isinstance(values, list) \
         else [values]
 
 
-def pooled(feature, other):
+def pooled(feature: Any, other: Any) -> Any:
     """[sample][channel][place], at the smaller number of places of the two."""
     one, two = channels_first(feature), channels_first(other)
     sizes = [min(pair) for pair in zip(one.shape[2:], two.shape[2:], strict=True)]
     return [[flat(cells(channel, sizes)) for channel in sample] for sample in one.tolist()]
 
 
-def squared_distance(one, two):
+def squared_distance(one: Any, two: Any) -> Any:
     return sum((a - b)**2 for a, b in zip(one, two, strict=True))
 
 
-def unit(vector):
+def unit(vector: Any) -> Any:
     norm = math.sqrt(sum(x * x for x in vector))
     return [x / norm for x in vector]
 
 
-def hints(student, teacher):
+def hints(student: Any, teacher: Any) -> Any:
     gaps = [squared_distance(flat(one), flat(two)) / len(flat(one)) for one, two
             in zip(pooled(student, teacher), pooled(teacher, student), strict=True)]
     return sum(gaps) / len(gaps) / 2
 
 
-def attention(student, teacher):
+def attention(student: Any, teacher: Any) -> Any:
     gaps = []
     for one, two in zip(pooled(student, teacher), pooled(teacher, student), strict=True):
         maps = [unit([sum(x * x for x in place) for place in zip(*sample, strict=True)])
@@ -73,16 +74,16 @@ def attention(student, teacher):
     return sum(gaps) / len(gaps)
 
 
-def points(feature):
+def points(feature: Any) -> Any:
     return [[sum(flat(channel)) / len(flat(channel)) for channel in sample]
             for sample in channels_first(feature).tolist()]
 
 
-def huber(gap):
+def huber(gap: Any) -> Any:
     return gap**2 / 2 if abs(gap) <= 1 else abs(gap) - 0.5
 
 
-def relations(feature):
+def relations(feature: Any) -> tuple[Any, ...]:
     where = points(feature)
     distance = {pair: math.dist(where[pair[0]], where[pair[1]])
                 for pair in permutations(range(len(where)), 2)}
@@ -95,13 +96,13 @@ def relations(feature):
     return {pair: value / mean for pair, value in distance.items()}, angle
 
 
-def relational(student, teacher):
+def relational(student: Any, teacher: Any) -> Any:
     means = [sum(huber(mine[key] - theirs[key]) for key in mine) / len(mine)
              for mine, theirs in zip(relations(student), relations(teacher), strict=True)]
     return means[0] + 2 * means[1]
 
 
-def similarity(student, teacher):
+def similarity(student: Any, teacher: Any) -> Any:
     tables = [[unit([sum(a * b for a, b in zip(flat(one), flat(two), strict=True))
                      for two in feature.tolist()]) for one in feature.tolist()]
               for feature in (student, teacher)]
@@ -112,26 +113,26 @@ REFERENCES = {function.__name__: function
               for function in (hints, attention, relational, similarity)}
 
 
-def features(shape):
+def features(shape: Any) -> Any:
     return torch.randn(*shape, dtype=torch.float64) + 0.5
 
 
 @every_loss
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
-def test_it_equals_its_definition(name, shapes):
+def test_it_equals_its_definition(name: Any, shapes: Any) -> None:
     student, teacher = map(features, shapes)
     found = FEATURE_LOSSES[name].loss(student, teacher)
     assert float(found) == pytest.approx(REFERENCES[name](student, teacher), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("name", [name for name in FEATURE_LOSSES if name != "hints"])
-def test_widths_may_differ(name):
+def test_widths_may_differ(name: Any) -> None:
     student, teacher = features((5, 3, 4, 4)), features((5, 7, 2, 2))
     found = FEATURE_LOSSES[name].loss(student, teacher)
     assert float(found) == pytest.approx(REFERENCES[name](student, teacher), rel=1e-9)
 
 
-def turned(feature):
+def turned(feature: Any) -> Any:
     """An orthogonal map of the channels."""
     basis, _ = torch.linalg.qr(features((feature.shape[1], feature.shape[1])))
     return torch.einsum("dc,nc...->nd...", basis, feature)
@@ -147,7 +148,7 @@ BLIND = {
 
 @every_loss
 @pytest.mark.parametrize("change", BLIND)
-def test_what_it_is_blind_to(name, change):
+def test_what_it_is_blind_to(name: Any, change: Any) -> None:
     apply, blind = BLIND[change]
     student, teacher = features((5, 6, 2, 3)), features((5, 6, 2, 3))
     loss = FEATURE_LOSSES[name].loss
@@ -156,7 +157,7 @@ def test_what_it_is_blind_to(name, change):
 
 
 @every_loss
-def test_the_order_of_the_samples_is_nothing(name):
+def test_the_order_of_the_samples_is_nothing(name: Any) -> None:
     student, teacher = features((5, 6, 2, 3)), features((5, 6, 2, 3))
     order = torch.tensor([3, 0, 4, 1, 2])
     loss = FEATURE_LOSSES[name].loss
@@ -164,7 +165,7 @@ def test_the_order_of_the_samples_is_nothing(name):
 
 
 @every_loss
-def test_equal_samples_and_zeros_stay_finite(name):
+def test_equal_samples_and_zeros_stay_finite(name: Any) -> None:
     for student in (torch.zeros(4, 3, 2, 2), torch.ones(4, 3, 2, 2)):
         student.requires_grad_()
         loss = FEATURE_LOSSES[name].loss(student, features((4, 3, 2, 2)).float())
@@ -173,14 +174,14 @@ def test_equal_samples_and_zeros_stay_finite(name):
         assert torch.isfinite(student.grad).all()
 
 
-def test_a_single_sample_has_no_relations_and_two_have_no_angles():
+def test_a_single_sample_has_no_relations_and_two_have_no_angles() -> None:
     student, teacher = features((1, 4)), features((1, 4))
     assert float(FEATURE_LOSSES["relational"].loss(student, teacher)) == 0
     pair = FEATURE_LOSSES["relational"].loss(features((2, 4)), features((2, 4)))
     assert float(pair) == pytest.approx(0, abs=1e-12)  # the one distance, divided by itself
 
 
-def test_features_of_other_ranks_and_hints_of_other_widths_are_refused():
+def test_features_of_other_ranks_and_hints_of_other_widths_are_refused() -> None:
     with pytest.raises(ModelError, match=r"features of shape \(2, 3\) \(student\) and \(2, 3, 4, "
                        r"4\) \(teacher\) cannot be compared; expected both"):
         pool_to_same_size(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))

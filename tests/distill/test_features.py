@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from edgewright.distill import (
     fit,
     student,
 )
+from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Constrained, StepHook, Training, evaluate_module, train
 
@@ -21,32 +24,32 @@ CONFIG = Training(epochs=2, batch_size=32, lr=0.02, augment=False, compute="cpu"
 
 
 @pytest.fixture
-def shown(halved, deep_pyramid):
+def shown(halved: Program, deep_pyramid: Program) -> Any:
     return FeatureStudent(halved, find_pairs(halved, deep_pyramid), projected=True)
 
 
-def test_in_training_features_come_before_the_logits_as_wide_as_the_teachers(shown):
+def test_in_training_features_come_before_the_logits_as_wide_as_the_teachers(shown: Any) -> None:
     *features, logits = shown.train()(torch.randn(2, 1, 8, 8))
     assert [feature.shape for feature in features] == [(2, 12, 8, 8), (2, 24, 4, 4), (2, 48, 2, 2)]
     assert logits.shape == (2, 4)
 
 
-def test_in_evaluation_there_are_only_the_programs_own_outputs(shown, halved):
+def test_in_evaluation_there_are_only_the_programs_own_outputs(shown: Any, halved: Program) -> None:
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         (logits,) = shown.eval()(x)
     torch.testing.assert_close(logits, halved.run(x))
 
 
-def test_its_network_is_the_program(shown, halved):
+def test_its_network_is_the_program(shown: Any, halved: Program) -> None:
     state = shown.network_state()
     assert state.keys() == halved.state_dict().keys()
     assert all(torch.equal(halved.with_state(state).state_dict()[name], value)
                for name, value in halved.state_dict().items())
 
 
-def test_a_projection_is_there_where_widths_differ_and_where_it_is_asked_for(halved, deep_pyramid,
-                                                                             tokens):
+def test_a_projection_is_there_where_widths_differ_and_where_it_is_asked_for(halved: Program, deep_pyramid: Program,
+                                                                             tokens: Program) -> None:
     pairs = find_pairs(halved, deep_pyramid)
     assert all(isinstance(one, nn.Conv2d) and one.kernel_size == (1, 1) for one in
                FeatureStudent(halved, pairs, projected=True).projections)
@@ -59,7 +62,8 @@ def test_a_projection_is_there_where_widths_differ_and_where_it_is_asked_for(hal
     assert linear(torch.randn(2, 1, 8, 8))[0].shape == (2, 16, 8)
 
 
-def test_the_projections_are_the_seeds_and_leave_the_generator_alone(halved, deep_pyramid):
+def test_the_projections_are_the_seeds_and_leave_the_generator_alone(halved: Program,
+                                                                     deep_pyramid: Program) -> None:
     pairs = find_pairs(halved, deep_pyramid)
     torch.manual_seed(7)
     one, again, other = (FeatureStudent(halved, pairs, projected=True, seed=seed).projections
@@ -71,13 +75,14 @@ def test_the_projections_are_the_seeds_and_leave_the_generator_alone(halved, dee
     assert not torch.equal(one[0].weight, other[0].weight)
 
 
-def to_the_end(objective):
+def to_the_end(objective: Any) -> Any:
     """Keeps no weights of before the training, however good they are."""
     return Constrained(objective, (StepHook(),))
 
 
 @pytest.mark.parametrize("features", FEATURE_LOSSES)
-def test_the_loop_trains_it_and_its_projections(halved, deep_pyramid, quadrant_task, features):
+def test_the_loop_trains_it_and_its_projections(halved: Program, deep_pyramid: Program,
+                                                quadrant_task: Task, features: Any) -> None:
     settings = Distillation(features=features, feature_weight=1.0)
     method = FEATURE_LOSSES[features]
     pairs = find_pairs(halved, deep_pyramid)
@@ -95,7 +100,8 @@ def test_the_loop_trains_it_and_its_projections(halved, deep_pyramid, quadrant_t
         network, quadrant_task.val)
 
 
-def test_hints_bring_the_features_together(halved, deep_pyramid, quadrant_task):
+def test_hints_bring_the_features_together(halved: Program, deep_pyramid: Program,
+                                           quadrant_task: Task) -> Any:
     """The distance falls by far more than it does when the logits alone are learnt."""
     pairs = find_pairs(halved, deep_pyramid)
     x = quadrant_task.val.example(80)
@@ -103,7 +109,7 @@ def test_hints_bring_the_features_together(halved, deep_pyramid, quadrant_task):
     from_teacher = ModuleTeacher(deep_pyramid, taps).teach(
         next(quadrant_task.val.batches(80))).features
 
-    def distance(weight):
+    def distance(weight: Any) -> Any:
         network = FeatureStudent(halved, pairs, projected=True)
         settings = Distillation(features="hints", feature_weight=weight)
         train(network, quadrant_task, CONFIG, to_the_end(DistillationLoss(
@@ -116,7 +122,8 @@ def test_hints_bring_the_features_together(halved, deep_pyramid, quadrant_task):
     assert distance(10.0) < 0.7 * distance(1e-6)
 
 
-def test_fit_learns_features_and_gives_the_plain_program(halved, deep_pyramid, quadrant_task):
+def test_fit_learns_features_and_gives_the_plain_program(halved: Program, deep_pyramid: Program,
+                                                         quadrant_task: Task) -> None:
     trained = fit(halved, quadrant_task, CONFIG, deep_pyramid,
                   distillation=Distillation(features="attention"))
     assert trained.state_dict().keys() == halved.state_dict().keys()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.bundle import write_bundle
 from edgewright.core import (
@@ -28,24 +30,24 @@ from edgewright.task import Batch
 
 
 @pytest.fixture(scope="module")
-def program():
+def program() -> Any:
     torch.manual_seed(0)
     return Program.capture(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(),
                                          nn.Linear(16, 3)), torch.zeros(2, 2, 4, 4))
 
 
 @pytest.fixture(scope="module")
-def file(program):
+def file(program: Any) -> Any:
     return to_onnx(program)
 
 
 @pytest.fixture
-def batch():
+def batch() -> Any:
     inputs = torch.randn(5, 2, 4, 4).to(memory_format=torch.channels_last)
     return Batch((inputs,), torch.arange(5) % 3, torch.arange(5))
 
 
-def bundle_of(files, path):
+def bundle_of(files: Any, path: Path) -> Any:
     """A bundle whose early segments every sample would leave at."""
     spec = {"dtype": "float32"}
     segments = tuple(Segment(file=f"segments/{index}.onnx", sha256="", size_bytes=0, macs=1,
@@ -65,7 +67,8 @@ def bundle_of(files, path):
 
 
 @pytest.mark.parametrize("form", ["onnx", "edge"])
-def test_a_file_says_what_its_program_says(program, file, batch, tmp_path, form):
+def test_a_file_says_what_its_program_says(program: Any, file: Any, batch: Any, tmp_path: Path,
+                                           form: str) -> None:
     path = tmp_path / f"teacher.{form}"
     if form == "onnx":
         path.write_bytes(file)
@@ -77,7 +80,7 @@ def test_a_file_says_what_its_program_says(program, file, batch, tmp_path, form)
     assert taught.features == ()
 
 
-def test_a_bundle_speaks_through_its_last_exit(batch, tmp_path):
+def test_a_bundle_speaks_through_its_last_exit(batch: Any, tmp_path: Path) -> None:
     early = Program.capture(Early(), torch.zeros(2, 2, 4, 4))
     late = Program.capture(Late(), torch.zeros(2, 2, 4, 4))
     path = bundle_of([to_onnx(early), to_onnx(late)], tmp_path / "staged.edge")
@@ -86,16 +89,16 @@ def test_a_bundle_speaks_through_its_last_exit(batch, tmp_path):
 
 
 class Early(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return x.flatten(1)[:, :3] * 0, x + 1
 
 
 class Late(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return (x + 1).flatten(1)[:, :3]
 
 
-def test_the_name_is_of_the_files_bytes(file, tmp_path):
+def test_the_name_is_of_the_files_bytes(file: Any, tmp_path: Path) -> None:
     model = onnx.load_from_string(file)
     model.doc_string = "another"
     names = []
@@ -108,7 +111,7 @@ def test_the_name_is_of_the_files_bytes(file, tmp_path):
     assert all(name.startswith("teacher.onnx ") for name in names)
 
 
-def test_another_process_opens_the_file_itself(file, batch, tmp_path):
+def test_another_process_opens_the_file_itself(file: Any, batch: Any, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
     teacher = FileTeacher(path, threads=1)
@@ -117,7 +120,7 @@ def test_another_process_opens_the_file_itself(file, batch, tmp_path):
     assert torch.equal(again.teach(batch).logits, teacher.teach(batch).logits)
 
 
-def test_it_hands_out_logits_where_the_training_is(file, batch, tmp_path):
+def test_it_hands_out_logits_where_the_training_is(file: Any, batch: Any, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
     teacher = FileTeacher(path)
@@ -125,7 +128,7 @@ def test_it_hands_out_logits_where_the_training_is(file, batch, tmp_path):
     assert teacher.teach(batch).logits.device.type == "meta"
 
 
-def test_files_that_cannot_teach_are_refused(tmp_path, batch):
+def test_files_that_cannot_teach_are_refused(tmp_path: Path, batch: Any) -> None:
     with pytest.raises(BundleError, match=r"cannot read the teacher .*gone\.onnx: No such file"):
         FileTeacher(tmp_path / "gone.onnx")
     (tmp_path / "odd.onnx").write_bytes(b"odd")
@@ -136,9 +139,9 @@ def test_files_that_cannot_teach_are_refused(tmp_path, batch):
         FileTeacher(tmp_path / "odd.edge")
 
 
-def test_a_file_that_decides_instead_of_saying_is_refused(tmp_path, batch):
+def test_a_file_that_decides_instead_of_saying_is_refused(tmp_path: Path, batch: Any) -> None:
     class Decides(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1).argmax(dim=1)
 
     path = tmp_path / "decides.onnx"
@@ -147,7 +150,7 @@ def test_a_file_that_decides_instead_of_saying_is_refused(tmp_path, batch):
         FileTeacher(path).teach(batch)
 
 
-def test_inputs_the_file_does_not_take_are_refused(file, tmp_path):
+def test_inputs_the_file_does_not_take_are_refused(file: Any, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
     with pytest.raises(BundleError, match="the model does not accept these inputs"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +25,7 @@ from edgewright.training import LabelLoss, Training, evaluate_module
 CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, compute="cpu")
 
 
-def net(width):
+def net(width: Any) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
                          nn.Conv2d(width, width, 3, stride=2), nn.BatchNorm2d(width), nn.ReLU(),
@@ -31,16 +34,16 @@ def net(width):
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     return load_task("digits")
 
 
 @pytest.fixture(scope="module")
-def program(task):
+def program(task: Any) -> Any:
     return Program.capture(net(16), task.train.example(2))
 
 
-def test_a_program_learns_and_the_original_is_left_as_it_was(program, task):
+def test_a_program_learns_and_the_original_is_left_as_it_was(program: Any, task: Any) -> None:
     before = {name: tensor.clone() for name, tensor in program.state_dict().items()}
     trained = fit(program, task, CONFIG)
     assert evaluate_module(trained.module(), task.val)[0] > 0.7
@@ -48,17 +51,18 @@ def test_a_program_learns_and_the_original_is_left_as_it_was(program, task):
     assert trained.state_dict().keys() == before.keys()
 
 
-def test_an_interrupted_fit_resumes_to_the_same_program(program, task, tmp_path):
+def test_an_interrupted_fit_resumes_to_the_same_program(program: Any, task: Any,
+                                                        tmp_path: Path) -> None:
     class Stop(Exception):  # noqa: N818
         pass
 
     class Stopper:
-        def start(self, epochs, steps, done): ...
-        def advance(self, samples, loss): ...
-        def note(self, text): ...
-        def stop(self): ...
+        def start(self, epochs: Any, steps: Any, done: Any) -> None: ...
+        def advance(self, samples: Any, loss: Any) -> None: ...
+        def note(self, text: str) -> None: ...
+        def stop(self) -> None: ...
 
-        def epoch(self, record):
+        def epoch(self, record: Any) -> None:
             if record.epoch == 2:
                 raise Stop
 
@@ -71,7 +75,7 @@ def test_an_interrupted_fit_resumes_to_the_same_program(program, task, tmp_path)
 
 
 @pytest.mark.parametrize("form", ["program", "module"])
-def test_a_teacher_is_a_program_or_a_module(program, task, form):
+def test_a_teacher_is_a_program_or_a_module(program: Any, task: Any, form: str) -> None:
     teacher = fit(Program.capture(net(24), task.train.example(2)), task, CONFIG)
     student = fit(program, task, CONFIG, teacher if form == "program" else teacher.module(),
                   distillation=Distillation(alpha=1.0))
@@ -80,19 +84,19 @@ def test_a_teacher_is_a_program_or_a_module(program, task, form):
     assert float((agreement[0] == agreement[1]).float().mean()) > 0.7
 
 
-def test_without_settings_the_defaults_serve():
+def test_without_settings_the_defaults_serve() -> None:
     x, y = torch.randn(20, 4), torch.arange(20) % 2
     program = Program.capture(nn.Linear(4, 2), x[:2])
     trained = fit(program, Task((x, y), test=(x, y)))
     assert not torch.equal(trained.state_dict()["weight"], program.state_dict()["weight"])
 
 
-def weights_of(program):
+def weights_of(program: Program) -> Any:
     return nn.utils.parameters_to_vector(program.module().parameters())
 
 
 @pytest.mark.parametrize("features", ["hints", "attention", "relational", "similarity"])
-def test_features_teach_beside_the_outputs(program, task, features):
+def test_features_teach_beside_the_outputs(program: Any, task: Any, features: str) -> None:
     teacher = Program.capture(net(24), task.train.example(2))
     config = Training(epochs=1, batch_size=64, lr=0.01, compute="cpu")
     plain = fit(program, task, config, teacher)
@@ -101,7 +105,7 @@ def test_features_teach_beside_the_outputs(program, task, features):
     assert not torch.equal(weights_of(found), weights_of(plain))
 
 
-def test_the_features_of_a_module_are_those_of_its_program(program, task):
+def test_the_features_of_a_module_are_those_of_its_program(program: Any, task: Any) -> None:
     module = net(24)
     settings = Distillation(features="hints", pairs=(("relu_1", "relu"),))
     config = Training(epochs=1, batch_size=256, compute="cpu")
@@ -110,7 +114,7 @@ def test_the_features_of_a_module_are_those_of_its_program(program, task):
     torch.testing.assert_close(*found)
 
 
-def test_zeros_held_sparse_stay_where_features_teach(program, task):
+def test_zeros_held_sparse_stay_where_features_teach(program: Any, task: Any) -> None:
     sparse = program.copy()
     sparse.graph_module.get_parameter("3.weight").data[::2] = 0
     hold_sparse(sparse.graph_module, ["3.weight"])
@@ -119,7 +123,7 @@ def test_zeros_held_sparse_stay_where_features_teach(program, task):
     assert trained.sparsity == {"3.weight": 0.5}
 
 
-def test_a_cache_is_made_and_then_used(program, task, tmp_path):
+def test_a_cache_is_made_and_then_used(program: Any, task: Any, tmp_path: Path) -> None:
     teacher, path = Program.capture(net(24), task.train.example(2)), tmp_path / "cache"
     config = Training(epochs=3, batch_size=64, lr=0.05, compute="cpu")
     first = fit(program, task, config, teacher, cache=path, views=2)
@@ -134,7 +138,8 @@ def test_a_cache_is_made_and_then_used(program, task, tmp_path):
         fit(program, task, config, teacher, cache=path, views=3)
 
 
-def test_without_augmentation_the_samples_as_they_are_are_kept(program, task, tmp_path):
+def test_without_augmentation_the_samples_as_they_are_are_kept(program: Any, task: Any,
+                                                               tmp_path: Path) -> None:
     teacher = net(24)
     config = CONFIG.replace(epochs=2)
     kept = fit(program, task, config, teacher, cache=tmp_path / "cache")
@@ -143,7 +148,7 @@ def test_without_augmentation_the_samples_as_they_are_are_kept(program, task, tm
     assert (weights_of(kept) - weights_of(live)).norm() < 0.02 * (weights_of(live) - start).norm()
 
 
-def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
+def test_a_cache_refuses_what_it_does_not_hold(program: Any, task: Any, tmp_path: Path) -> None:
     path = tmp_path / "cache"
     with pytest.raises(UsageError, match="is to keep what a teacher says, but there is no teacher"):
         fit(program, task, cache=path)
@@ -157,7 +162,8 @@ def test_a_cache_refuses_what_it_does_not_hold(program, task, tmp_path):
     assert not path.exists()
 
 
-def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_path):
+def test_other_classes_are_refused_before_anything_is_kept(program: Any, task: Any,
+                                                           tmp_path: Path) -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
                        r"student \(10,\); they must have the same classes"):
@@ -167,14 +173,14 @@ def test_other_classes_are_refused_before_anything_is_kept(program, task, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_several_teachers_teach_as_one(program, task):
+def test_several_teachers_teach_as_one(program: Any, task: Any) -> None:
     teachers = [net(24), Program.capture(net(20), task.train.example(2))]
     config = Training(epochs=1, batch_size=256, compute="cpu")
     both = fit(program, task, config, teachers)
     assert not torch.equal(weights_of(both), weights_of(fit(program, task, config, teachers[0])))
 
 
-def test_the_objective_is_of_what_teaches():
+def test_the_objective_is_of_what_teaches() -> None:
     assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
     assert isinstance(make_objective(nn.Identity()), DistillationLoss)
     alone = make_objective(None, Distillation(self_weight=0.3))

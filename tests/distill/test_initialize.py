@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.distill import initialize
 from edgewright.program import Program
@@ -13,7 +14,7 @@ from edgewright.program import Program
 class Everything(nn.Module):
     """Every kind of layer whose start is known, and a tensor that no layer reads."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(50, 64)
         self.token = nn.Parameter(torch.full((1, 1, 64), 7.0))
@@ -27,7 +28,7 @@ class Everything(nn.Module):
         self.transposed = nn.ConvTranspose1d(64, 32, 2)
         self.tied = nn.Linear(32, 64)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(x) + self.token
         x, _ = self.recurrent(self.norm(self.prelu(self.linear(x).transpose(1, 2)).transpose(1, 2)))
         x = self.grouped(self.batch_norm(self.convolution(x.transpose(1, 2))))
@@ -35,7 +36,7 @@ class Everything(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def spoilt():
+def spoilt() -> Any:
     torch.manual_seed(0)
     model = Everything()
     with torch.no_grad():
@@ -44,7 +45,7 @@ def spoilt():
     return Program.capture(model, torch.zeros(2, 8, dtype=torch.long))
 
 
-def test_every_layer_starts_as_torchs_own_does(spoilt):
+def test_every_layer_starts_as_torchs_own_does(spoilt: Any) -> None:
     fresh = initialize(spoilt, seed=3).state_dict()
     torch.manual_seed(1)
     for name, want in Everything().state_dict().items():
@@ -60,18 +61,18 @@ def test_every_layer_starts_as_torchs_own_does(spoilt):
             assert abs(float(have.mean())) < 0.5 * float(want.std()), name
 
 
-def test_what_no_layer_reads_keeps_its_values(spoilt):
+def test_what_no_layer_reads_keeps_its_values(spoilt: Any) -> None:
     assert torch.equal(initialize(spoilt).state_dict()["token"], torch.full((1, 1, 64), 7.0))
 
 
-def test_a_seed_draws_what_the_models_own_class_draws(pyramid, pyramid_of):
+def test_a_seed_draws_what_the_models_own_class_draws(pyramid: Program, pyramid_of: Any) -> None:
     torch.manual_seed(11)
     want = pyramid_of().state_dict()
     have = initialize(pyramid, seed=11).state_dict()
     assert all(torch.equal(have[name], want[name]) for name in have)
 
 
-def test_bounds_are_those_of_the_paper():
+def test_bounds_are_those_of_the_paper() -> None:
     program = Program.capture(nn.Conv2d(4, 64, 3), torch.zeros(2, 4, 8, 8))
     bound = 1 / math.sqrt(4 * 9)
     for tensor in initialize(program).state_dict().values():
@@ -79,7 +80,7 @@ def test_bounds_are_those_of_the_paper():
         assert float(tensor.abs().max()) > 0.9 * bound
 
 
-def test_it_is_the_seeds_and_leaves_program_and_generator_alone(spoilt):
+def test_it_is_the_seeds_and_leaves_program_and_generator_alone(spoilt: Any) -> None:
     torch.manual_seed(5)
     one, again, other = (initialize(spoilt, seed).state_dict() for seed in (0, 0, 1))
     drawn = torch.rand(1)
@@ -90,16 +91,16 @@ def test_it_is_the_seeds_and_leaves_program_and_generator_alone(spoilt):
     assert bool((spoilt.state_dict()["linear.weight"] == 7).all())
 
 
-def test_tied_weights_stay_tied_and_are_those_of_the_first_layer_that_reads_them():
+def test_tied_weights_stay_tied_and_are_those_of_the_first_layer_that_reads_them() -> None:
     class Tied(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(40, 8)
             self.head = nn.Linear(8, 40)
             self.head.weight = self.embedding.weight
             self.head.bias = nn.Parameter(torch.full((40,), 7.0))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.head(self.embedding(x).mean(1))
 
     state = initialize(Program.capture(Tied(), torch.zeros(2, 3, dtype=torch.long))).state_dict()

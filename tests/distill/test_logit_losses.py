@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,22 +16,22 @@ from edgewright.distill._logit_losses import target_classes
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
 
 
-def softmax(row):
+def softmax(row: Any) -> Any:
     top = max(row)
     powers = [math.exp(value - top) for value in row]
     return [power / sum(powers) for power in powers]
 
 
-def divergence(of, by):
+def divergence(of: Any, by: Any) -> Any:
     return sum(p * math.log(p / q) for p, q in zip(of, by, strict=True))
 
 
-def hinton(z, v, target, config):
+def hinton(z: Any, v: Any, target: Any, config: Any) -> Any:
     student, teacher = (softmax([x / config.temperature for x in row]) for row in (z, v))
     return config.temperature**2 * divergence(teacher, student)
 
 
-def decoupled(z, v, target, config):
+def decoupled(z: Any, v: Any, target: Any, config: Any) -> Any:
     said, told = (softmax([x / config.temperature for x in row]) for row in (z, v))
     pairs = [[p[target], sum(x for c, x in enumerate(p) if c != target)] for p in (told, said)]
     others = [[x / pair[1] for c, x in enumerate(p) if c != target]
@@ -39,21 +40,21 @@ def decoupled(z, v, target, config):
                                     + config.nontarget_weight * divergence(*others))
 
 
-def z_scores(row):
+def z_scores(row: Any) -> Any:
     mean = sum(row) / len(row)
     spread = math.sqrt(sum((x - mean)**2 for x in row) / len(row))
     return [(x - mean) / spread for x in row]
 
 
-def standardized(z, v, target, config):
+def standardized(z: Any, v: Any, target: Any, config: Any) -> Any:
     return hinton(z_scores(z), z_scores(v), target, config)
 
 
-def mse(z, v, target, config):
+def mse(z: Any, v: Any, target: Any, config: Any) -> Any:
     return sum((a - b)**2 for a, b in zip(z, v, strict=True)) / 2 / len(z)
 
 
-def smooth_l1(z, v, target, config):
+def smooth_l1(z: Any, v: Any, target: Any, config: Any) -> Any:
     gaps = [abs(a - b) for a, b in zip(z, v, strict=True)]
     return sum(gap**2 / 2 if gap < 1 else gap - 0.5 for gap in gaps) / len(z)
 
@@ -63,20 +64,20 @@ REFERENCES = {function.__name__: function
 every_loss = pytest.mark.parametrize("name", LOGIT_LOSSES)
 
 
-def by_hand(name, student, teacher, targets, config):
+def by_hand(name: str, student: Any, teacher: Any, targets: Any, config: Any) -> Any:
     rows = zip(student.flatten(0, -2).tolist(), teacher.flatten(0, -2).tolist(),
                targets.flatten().tolist(), strict=True)
     found = [REFERENCES[name](z, v, target, config) for z, v, target in rows]
     return sum(found) / len(found)
 
 
-def logits(*shape):
+def logits(*shape: Any) -> Any:
     return 3 * torch.randn(*shape, dtype=torch.float64)
 
 
 @every_loss
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_it_equals_its_definition(name, temperature):
+def test_it_equals_its_definition(name: Any, temperature: float) -> None:
     config = Distillation(temperature=temperature, target_weight=0.7, nontarget_weight=3)
     student, teacher = logits(5, 4), logits(5, 4)
     found = LOGIT_LOSSES[name](student, teacher, TARGETS, config)
@@ -85,7 +86,7 @@ def test_it_equals_its_definition(name, temperature):
 
 
 @every_loss
-def test_of_a_sequence_every_position_counts_as_a_sample(name):
+def test_of_a_sequence_every_position_counts_as_a_sample(name: Any) -> None:
     student, teacher = logits(2, 3, 4), logits(2, 3, 4)
     targets = torch.randint(0, 4, (2, 3))
     found = LOGIT_LOSSES[name](student, teacher, targets, Distillation())
@@ -95,7 +96,7 @@ def test_of_a_sequence_every_position_counts_as_a_sample(name):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.3, 10), st.floats(-20, 20), st.floats(0.1, 5))
-def test_what_each_is_blind_to(seed, temperature, shift, scale):
+def test_what_each_is_blind_to(seed: Any, temperature: Any, shift: Any, scale: Any) -> None:
     torch.manual_seed(seed)
     student, teacher = logits(5, 4), logits(5, 4)
     config = Distillation(temperature=temperature)
@@ -107,7 +108,7 @@ def test_what_each_is_blind_to(seed, temperature, shift, scale):
         assert name != "standardized" or scaled == pytest.approx(plain, rel=1e-6, abs=1e-9)
 
 
-def test_decoupled_is_hintons_loss_where_it_is_weighed_by_what_the_teacher_leaves():
+def test_decoupled_is_hintons_loss_where_it_is_weighed_by_what_the_teacher_leaves() -> None:
     """Zhao et al. 2022, equation 6, sample by sample."""
     student, teacher = logits(5, 4), logits(5, 4)
     for row in range(5):
@@ -119,7 +120,7 @@ def test_decoupled_is_hintons_loss_where_it_is_weighed_by_what_the_teacher_leave
         torch.testing.assert_close(parts, whole)
 
 
-def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits():
+def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits() -> None:
     """Hinton et al. 2015, equation 4: T^2 times the gradient tends to (z - v) / N, zero-meaned."""
     student, teacher = logits(2, 5).requires_grad_(), logits(2, 5)
     LOGIT_LOSSES["hinton"](student, teacher, TARGETS, Distillation(temperature=1e4)).backward()
@@ -127,7 +128,7 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits():
     torch.testing.assert_close(student.grad, (centred / 5 / 2).detach(), rtol=1e-3, atol=1e-4)
 
 
-def test_extreme_and_equal_logits_stay_finite():
+def test_extreme_and_equal_logits_stay_finite() -> None:
     sure = torch.tensor([[200.0, -200.0, 0.0], [0.0, 0.0, 0.0]])
     other = torch.tensor([[-200.0, 200.0, 0.0], [7.0, 7.0, 7.0]])
     targets = torch.tensor([0, 1])
@@ -139,7 +140,7 @@ def test_extreme_and_equal_logits_stay_finite():
         assert torch.isfinite(student.grad).all()
 
 
-def test_the_target_of_mixed_labels_is_the_largest():
+def test_the_target_of_mixed_labels_is_the_largest() -> None:
     mixed = torch.tensor([[0.3, 0.7], [0.6, 0.4]])
     assert target_classes(torch.zeros(2, 2), mixed).tolist() == [1, 0]
     assert target_classes(torch.zeros(2, 2), torch.tensor([0, 1])).tolist() == [0, 1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from edgewright.distill import (
     make_objective,
 )
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.task import Batch
+from edgewright.program import Program
+from edgewright.task import Batch, Task
 from edgewright.training import (
     Constrained,
     LabelLoss,
@@ -27,7 +30,7 @@ BATCH = Batch((), TARGETS, torch.arange(5))
 
 
 @pytest.mark.parametrize("logits", LOGIT_LOSSES)
-def test_the_last_exit_teaches_the_earlier_ones(logits):
+def test_the_last_exit_teaches_the_earlier_ones(logits: Any) -> None:
     settings = Distillation(self_weight=0.3, logits=logits)
     outputs = tuple(torch.randn(3, 5, 4))
     found = SelfDistillationLoss(LabelLoss(0.1), settings).loss(outputs, BATCH)
@@ -37,7 +40,7 @@ def test_the_last_exit_teaches_the_earlier_ones(logits):
     assert float(found) == pytest.approx(want, rel=1e-5)
 
 
-def test_the_last_exit_learns_nothing_from_it():
+def test_the_last_exit_learns_nothing_from_it() -> None:
     outputs = [torch.randn(5, 4, requires_grad=True) for _ in range(2)]
     alone, both = (torch.autograd.grad(objective.loss(tuple(outputs), BATCH), outputs)
                    for objective in (LabelLoss(), SelfDistillationLoss(
@@ -46,7 +49,7 @@ def test_the_last_exit_learns_nothing_from_it():
     assert not torch.equal(alone[0], both[0])
 
 
-def test_it_is_combined_with_a_teacher_and_its_features(saying):
+def test_it_is_combined_with_a_teacher_and_its_features(saying: Any) -> None:
     settings = Distillation(features="attention", self_weight=0.5)
     feature, *logits = torch.randn(5, 3, 2, 2), torch.randn(5, 4), torch.randn(5, 4)
     inner = DistillationLoss(saying(torch.randn(5, 4), torch.randn(5, 3, 2, 2)), settings, features=1)
@@ -55,13 +58,13 @@ def test_it_is_combined_with_a_teacher_and_its_features(saying):
     torch.testing.assert_close(found, inner.loss((feature, *logits), BATCH) + 0.5 * told)
 
 
-def test_with_a_single_exit_there_is_nothing_to_add():
+def test_with_a_single_exit_there_is_nothing_to_add() -> None:
     logits = (torch.randn(5, 4),)
     objective = SelfDistillationLoss(LabelLoss(), Distillation(self_weight=5.0))
     assert torch.equal(objective.loss(logits, BATCH), LabelLoss().loss(logits, BATCH))
 
 
-def test_all_else_is_the_inner_objectives(saying):
+def test_all_else_is_the_inner_objectives(saying: Any) -> None:
     hook, moved, teacher = StepHook(), [], saying(torch.zeros(5, 4))
     teacher.to, teacher.views = moved.append, 3
     inner = Constrained(DistillationLoss(teacher), (hook,))
@@ -76,7 +79,8 @@ def test_all_else_is_the_inner_objectives(saying):
     assert all(inner.name in name for name in names if "saying" in name)
 
 
-def test_early_exits_come_to_say_what_the_last_one_does(pyramid, quadrant_task):
+def test_early_exits_come_to_say_what_the_last_one_does(pyramid: Program,
+                                                        quadrant_task: Task) -> None:
     staged = add_exits(pyramid, quadrant_task, EarlyExits(places=2, training=None))
     training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, compute="cpu")
     settings = Distillation(self_weight=1.0)

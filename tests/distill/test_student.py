@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import onnxruntime
 import pytest
 import torch
@@ -9,22 +12,23 @@ import edgewright as ew
 from edgewright.channels import find_branches
 from edgewright.distill import student
 from edgewright.errors import UsageError
+from edgewright.program import Program
 from edgewright.quantization import quantize
 from edgewright.task import Task
 from edgewright.training import Training, evaluate_module
 
 
-def widths(program):
+def widths(program: Program) -> Any:
     return {name: tensor.shape[0] for name, tensor in program.state_dict().items()
             if name.endswith("weight")}
 
 
-def blocks(program):
+def blocks(program: Program) -> Any:
     return sorted({".".join(name.split(".")[:3]) for name in program.state_dict()
                    if name.startswith("stages")})
 
 
-def test_the_widths_are_halved_and_the_ends_stay(deep_pyramid):
+def test_the_widths_are_halved_and_the_ends_stay(deep_pyramid: Program) -> None:
     small = ew.student(deep_pyramid, width=0.5)
     inner = {name: width for name, width in widths(deep_pyramid).items() if name != "head.weight"}
     assert {name: 2 * widths(small)[name] for name in inner} == inner
@@ -35,7 +39,8 @@ def test_the_widths_are_halved_and_the_ends_stay(deep_pyramid):
 
 @pytest.mark.parametrize(("teacher", "depth", "kept"), [
     ("deep_pyramid", 0.75, 3), ("deep_pyramid", 0.01, 1), ("projecting", 0.5, 2)])
-def test_of_every_stage_the_share_of_its_blocks_stays(request, teacher, depth, kept):
+def test_of_every_stage_the_share_of_its_blocks_stays(request: pytest.FixtureRequest, teacher: str,
+                                                      depth: float, kept: int) -> None:
     program = request.getfixturevalue(teacher)
     small = student(program, width=1.0, depth=depth)
     found = blocks(small)
@@ -45,14 +50,14 @@ def test_of_every_stage_the_share_of_its_blocks_stays(request, teacher, depth, k
     assert small.run(torch.randn(3, 1, 8, 8)).shape == (3, 4)
 
 
-def test_a_transformer_loses_whole_layers(tokens):
+def test_a_transformer_loses_whole_layers(tokens: Program) -> None:
     small = student(tokens, width=0.5, depth=2 / 3)
     layers = {".".join(name.split(".")[:2]) for name in small.state_dict() if "layers" in name}
     assert layers == {"layers.0", "layers.1"}
     assert small.state_dict()["position"].shape == (1, 16, 4)
 
 
-def test_fresh_weights_are_the_seeds_and_the_teachers_can_be_kept(deep_pyramid):
+def test_fresh_weights_are_the_seeds_and_the_teachers_can_be_kept(deep_pyramid: Program) -> None:
     one, again, other = (student(deep_pyramid, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.state_dict()["stem.weight"], again.state_dict()["stem.weight"])
     assert not torch.equal(one.state_dict()["stem.weight"], other.state_dict()["stem.weight"])
@@ -61,7 +66,7 @@ def test_fresh_weights_are_the_seeds_and_the_teachers_can_be_kept(deep_pyramid):
     assert all(tuple(row.flatten().tolist()) in rows for row in kept)
 
 
-def test_the_whole_of_the_teacher_is_a_copy_of_it(pyramid):
+def test_the_whole_of_the_teacher_is_a_copy_of_it(pyramid: Program) -> None:
     whole = student(pyramid, width=1.0, init="teacher")
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(whole.run(x), pyramid.run(x))
@@ -71,19 +76,19 @@ def test_the_whole_of_the_teacher_is_a_copy_of_it(pyramid):
     assert not torch.equal(drawn.run(x), pyramid.run(x))
 
 
-def test_layers_that_are_ignored_keep_their_width(captured, perceptron):
+def test_layers_that_are_ignored_keep_their_width(captured: Any, perceptron: Any) -> None:
     teacher = captured(perceptron(4, 8, 8, 3), 4)
     small = student(teacher, width=0.5, ignore=("0",))
     assert widths(small) == {"0.weight": 8, "2.weight": 4, "4.weight": 3}
 
 
-def test_it_learns(halved, quadrant_task):
+def test_it_learns(halved: Program, quadrant_task: Task) -> None:
     trained = ew.fit(halved, quadrant_task, Training(epochs=3, batch_size=32, augment=False,
                                                      compute="cpu"))
     assert evaluate_module(trained.module(), quadrant_task.val)[0] > 0.8
 
 
-def test_the_teacher_is_left_as_it_was(pyramid):
+def test_the_teacher_is_left_as_it_was(pyramid: Program) -> None:
     before = {name: tensor.clone() for name, tensor in pyramid.state_dict().items()}
     graph = str(pyramid.graph)
     student(pyramid, width=0.5, depth=0.5)
@@ -91,7 +96,7 @@ def test_the_teacher_is_left_as_it_was(pyramid):
     torch.testing.assert_close(pyramid.state_dict(), before, rtol=0, atol=0)
 
 
-def test_it_is_exported(halved, tmp_path):
+def test_it_is_exported(halved: Program, tmp_path: Path) -> None:
     path = ew.export(halved, "onnx", tmp_path / "small.onnx")
     session = onnxruntime.InferenceSession(path)
     x = torch.randn(3, 1, 8, 8)
@@ -101,12 +106,13 @@ def test_it_is_exported(halved, tmp_path):
 
 @pytest.mark.parametrize("name", ["width", "depth"])
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
-def test_a_share_out_of_its_range_is_refused(pyramid, name, share):
+def test_a_share_out_of_its_range_is_refused(pyramid: Program, name: str, share: Any) -> None:
     with pytest.raises(UsageError, match=f"^{name}={share} of a student is out of range; expected "):
         student(pyramid, **{name: share})
 
 
-def test_what_cannot_be_made_smaller_is_refused(pyramid, captured, perceptron):
+def test_what_cannot_be_made_smaller_is_refused(pyramid: Program, captured: Any,
+                                                perceptron: Any) -> None:
     with pytest.raises(UsageError, match="init='old' is not known; expected 'fresh' or 'teacher'"):
         student(pyramid, init="old")
     with pytest.raises(UsageError, match=r"width=0\.5: no channel of this program can be removed: "):

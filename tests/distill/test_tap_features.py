@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.distill import tap_features
 from edgewright.distill._tap_features import feature_shape, is_feature
@@ -10,21 +12,21 @@ from edgewright.program import Program
 
 
 class Function(nn.Module):
-    def __init__(self, function, **layers):
+    def __init__(self, function: Any, **layers: Any) -> None:
         super().__init__()
         self.function = function
         for name, layer in layers.items():
             setattr(self, name, layer)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.function(self, x)
 
 
-def node(program, name):
+def node(program: Program, name: str) -> Any:
     return next(node for node in program.graph.nodes if node.name == name)
 
 
-def test_features_come_first_and_the_outputs_stay(pyramid):
+def test_features_come_first_and_the_outputs_stay(pyramid: Program) -> None:
     x = torch.randn(3, 1, 8, 8)
     module = tap_features(pyramid, ["relu_4", "relu"])
     deep, early, logits = module(x)
@@ -36,12 +38,12 @@ def test_features_come_first_and_the_outputs_stay(pyramid):
     assert module.state_dict().keys() == pyramid.state_dict().keys()
 
 
-def test_without_names_it_is_the_program_itself(pyramid):
+def test_without_names_it_is_the_program_itself(pyramid: Program) -> None:
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(tap_features(pyramid, [])(x), pyramid.run(x))
 
 
-def test_the_program_is_left_as_it_was(pyramid):
+def test_the_program_is_left_as_it_was(pyramid: Program) -> None:
     before = str(pyramid.graph)
     module = tap_features(pyramid, ["relu"])
     with torch.no_grad():
@@ -50,7 +52,7 @@ def test_the_program_is_left_as_it_was(pyramid):
     assert bool(pyramid.state_dict()["stem.weight"].any())
 
 
-def test_it_trains_in_training_mode(pyramid):
+def test_it_trains_in_training_mode(pyramid: Program) -> None:
     module = tap_features(pyramid, ["relu"]).train()
     before = module.state_dict()["stages.0.0.norm.running_mean"].clone()
     feature, _ = module(torch.randn(4, 1, 8, 8))
@@ -59,8 +61,8 @@ def test_it_trains_in_training_mode(pyramid):
     assert not torch.equal(before, module.state_dict()["stages.0.0.norm.running_mean"])
 
 
-def test_a_tensor_is_as_it_was_computed_though_it_is_overwritten():
-    def forward(self, x):
+def test_a_tensor_is_as_it_was_computed_though_it_is_overwritten() -> Any:
+    def forward(self: Any, x: Any) -> Any:
         x = self.a(x)
         return self.b(x.relu_())
 
@@ -91,7 +93,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_becomes_that_of_features(layout):
+def test_every_layout_becomes_that_of_features(layout: Any) -> None:
     model, shape, want, order = LAYOUTS[layout]
     program = Program.capture(model, torch.zeros(2, *shape))
     assert feature_shape(node(program, "relu")) == want
@@ -101,7 +103,7 @@ def test_every_layout_becomes_that_of_features(layout):
     torch.testing.assert_close(feature, order(model.a(x).relu()))
 
 
-def test_a_feature_is_a_floating_point_call_of_few_dimensions(pyramid):
+def test_a_feature_is_a_floating_point_call_of_few_dimensions(pyramid: Program) -> None:
     names = {one.name for one in pyramid.graph.nodes if is_feature(one)}
     assert {"relu", "linear", "mean"} <= names
     assert not names & {"x", "stem_weight", "output"}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
@@ -10,17 +12,17 @@ from edgewright.program import Program
 from edgewright.task import Batch
 
 
-def net(seed=0):
+def net(seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5),
                          nn.Linear(8, 3))
 
 
-def batch_of(count=6):
+def batch_of(count: int = 6) -> Any:
     return Batch((torch.randn(count, 4),), torch.arange(count) % 3, torch.arange(count))
 
 
-def test_a_module_teaches_in_evaluation_mode_and_without_gradients():
+def test_a_module_teaches_in_evaluation_mode_and_without_gradients() -> None:
     module, batch = net().train(), batch_of()
     taught = ModuleTeacher(module).teach(batch)
     torch.testing.assert_close(taught.logits, module.eval()(*batch.inputs).detach())
@@ -28,9 +30,9 @@ def test_a_module_teaches_in_evaluation_mode_and_without_gradients():
     assert taught.features == ()
 
 
-def test_the_final_exit_teaches_and_several_heads_are_refused():
+def test_the_final_exit_teaches_and_several_heads_are_refused() -> None:
     class Exits(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return x[:, :2] * 0, x[:, :2]
 
     batch = batch_of()
@@ -45,7 +47,7 @@ def test_the_final_exit_teaches_and_several_heads_are_refused():
     assert torch.equal(ModuleTeacher(staged).teach(batch).logits, batch.inputs[0][:, :2])
 
 
-def test_taps_hand_out_the_tensors_of_their_nodes_in_order():
+def test_taps_hand_out_the_tensors_of_their_nodes_in_order() -> None:
     module, batch = net().eval(), batch_of()
     program = Program.capture(module, batch.inputs[0])
     taught = ModuleTeacher(program, taps=("relu", "linear")).teach(batch)
@@ -56,14 +58,14 @@ def test_taps_hand_out_the_tensors_of_their_nodes_in_order():
     assert not any(feature.requires_grad for feature in taught.features)
 
 
-def test_a_program_is_left_as_it_was():
+def test_a_program_is_left_as_it_was() -> None:
     program = Program.capture(net(), torch.zeros(2, 4))
     before = str(program.graph)
     ModuleTeacher(program, taps=("relu",))
     assert str(program.graph) == before
 
 
-def test_the_name_is_of_the_weights_and_of_the_structure():
+def test_the_name_is_of_the_weights_and_of_the_structure() -> None:
     same = {ModuleTeacher(net(0)).name, ModuleTeacher(net(0)).name}
     other = {ModuleTeacher(net(1)).name, ModuleTeacher(net(0)[:3]).name,
              ModuleTeacher(Program.capture(net(0), torch.zeros(2, 4))).name}
@@ -71,7 +73,7 @@ def test_the_name_is_of_the_weights_and_of_the_structure():
     assert len(same | other) == 4
 
 
-def test_taps_that_are_not_there_are_named():
+def test_taps_that_are_not_there_are_named() -> None:
     program = Program.capture(net(), torch.zeros(2, 4))
     with pytest.raises(UsageError, match=r"no node relu_7 that computes a feature; it has .*relu"):
         ModuleTeacher(program, taps=("relu", "relu_7"))
@@ -79,20 +81,20 @@ def test_taps_that_are_not_there_are_named():
         ModuleTeacher(net(), taps=("relu",))
 
 
-def test_a_module_without_logits_is_refused():
+def test_a_module_without_logits_is_refused() -> None:
     class Words(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return "cat"
 
     with pytest.raises(ModelError, match="the model returned a str"):
         ModuleTeacher(Words()).teach(batch_of())
 
 
-def test_a_teacher_need_only_teach():
+def test_a_teacher_need_only_teach() -> None:
     class Constant(Teacher):
         name = "constant"
 
-        def teach(self, batch):
+        def teach(self, batch: Any) -> Any:
             return TeacherOutput(torch.ones(len(batch.targets), 2))
 
     teacher = Constant()

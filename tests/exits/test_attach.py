@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.distill import Distillation, make_objective
 from edgewright.errors import ModelError, UsageError
@@ -35,22 +38,22 @@ BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, compute="cpu")
 
 
 class Net(nn.Module):
-    def __init__(self, function, **layers):
+    def __init__(self, function: Any, **layers: Any) -> None:
         super().__init__()
         self.function = function
         for name, layer in layers.items():
             setattr(self, name, layer)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.function(self, x)
 
 
-def task_for(x, classes=3):
+def task_for(x: Any, classes: int = 3) -> Any:
     y = torch.arange(len(x)) % classes
     return Task((x, y), (x, y), (x[:2], y[:2]))
 
 
-def layers_of(program, node):
+def layers_of(program: Program, node: Any) -> Any:
     """Names of the weights on the way to a node."""
     found, pending = set(), [node]
     while pending:
@@ -62,7 +65,7 @@ def layers_of(program, node):
 
 
 @pytest.fixture(scope="module")
-def mlp():
+def mlp() -> Any:
     """MACs 32, 64, 64, 24: exits fit after 32, 96 and 160 of 184."""
     torch.manual_seed(0)
     return Program.capture(nn.Sequential(
@@ -70,20 +73,20 @@ def mlp():
         nn.Linear(8, 3)), torch.zeros(1, 4))
 
 
-def cuts_of(program, count):
+def cuts_of(program: Program, count: int) -> Any:
     """The nodes that so many exits hang on."""
     names = [place.name for place in plan_exits(program, EarlyExits(places=count)).places]
     return [node for node in program.graph.nodes if node.name in names]
 
 
 @pytest.mark.parametrize(("count", "behind"), [(1, [2]), (2, [2, 4]), (3, [0, 2, 4])])
-def test_exits_lie_where_they_promise_most(mlp, count, behind):
+def test_exits_lie_where_they_promise_most(mlp: Any, count: int, behind: list[int]) -> None:
     places = cuts_of(mlp, count)
     assert [max(int(name) for name in layers_of(mlp, place)) for place in places] == behind
     assert all("relu" in place.name for place in places)
 
 
-def test_exits_hang_only_where_one_finished_tensor_lives(trained_program):
+def test_exits_hang_only_where_one_finished_tensor_lives(trained_program: Program) -> None:
     places = cuts_of(trained_program, 3)
     assert [layers_of(trained_program, place) for place in places] == [
         {"stem", "norm"}, {"stem", "norm", "one"}, {"stem", "norm", "one", "two"}]
@@ -93,14 +96,14 @@ def test_exits_hang_only_where_one_finished_tensor_lives(trained_program):
     assert count_possible_exits(trained_program) == 3
 
 
-def test_more_exits_than_places_are_refused(mlp):
+def test_more_exits_than_places_are_refused(mlp: Any) -> None:
     message = ("4 early exits were asked for, but the graph has 3 places where a single tensor "
                "lives and a head fits; ask for fewer exits")
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(places=4, training=None))
 
 
-def grid_means(values, sides):
+def grid_means(values: Any, sides: Any) -> Any:
     """Adaptive average pooling of (C, ...) to a grid, flattened, cell by cell."""
     spans = [[slice(i * size // side, math.ceil((i + 1) * size / side)) for i in range(side)]
              for side, size in zip(sides, values.shape[1:], strict=True)]
@@ -110,7 +113,7 @@ def grid_means(values, sides):
     return [float(channel[tuple(cell)].mean()) for channel in values for cell in cells]
 
 
-def token_means(values):
+def token_means(values: Any) -> Any:
     """The mean over every dimension but the last."""
     return [float(values[..., i].mean()) for i in range(values.shape[-1])]
 
@@ -138,7 +141,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_head_pools_and_is_linear_from_there(case):
+def test_a_head_pools_and_is_linear_from_there(case: Any) -> None:
     forward, trunk, shape, layers, pool, features = CASES[case]
     model = Net(forward, **layers).eval()
     x = torch.randn(4, *shape)
@@ -156,7 +159,7 @@ def test_a_head_pools_and_is_linear_from_there(case):
         torch.testing.assert_close(row, want, rtol=1e-4, atol=1e-5)
 
 
-def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp):
+def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp: Any) -> None:
     x = torch.randn(6, 4)
     before = len(list(mlp.graph.nodes))
     torch.manual_seed(5)
@@ -170,7 +173,8 @@ def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp):
     assert set(first.state_dict()) - set(mlp.state_dict()) == {"exits.0.weight", "exits.0.bias"}
 
 
-def test_a_staged_program_survives_being_saved(staged, quadrant_task, tmp_path):
+def test_a_staged_program_survives_being_saved(staged: Program, quadrant_task: Task,
+                                               tmp_path: Path) -> None:
     staged.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
     x = quadrant_task.test.example(5)[0]
@@ -178,7 +182,7 @@ def test_a_staged_program_survives_being_saved(staged, quadrant_task, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(loaded.run(x), staged.run(x), strict=True))
 
 
-def test_the_segments_compose_to_the_whole(staged, quadrant_task):
+def test_the_segments_compose_to_the_whole(staged: Program, quadrant_task: Task) -> None:
     x = quadrant_task.test.example(7)[0]
     segments = split_at_exits(staged)
     assert len(segments) == 3
@@ -191,7 +195,8 @@ def test_the_segments_compose_to_the_whole(staged, quadrant_task):
     assert sum(segment.costs().macs for segment in segments) == staged.costs().macs
 
 
-def test_training_makes_the_exits_useful(trained_program, staged, quadrant_task):
+def test_training_makes_the_exits_useful(trained_program: Program, staged: Program,
+                                         quadrant_task: Task) -> None:
     untrained = add_exits(trained_program, quadrant_task, EarlyExits(places=2, training=None))
     before = evaluate_module(untrained.module(), quadrant_task.val)
     after = evaluate_module(staged.module(), quadrant_task.val)
@@ -200,12 +205,12 @@ def test_training_makes_the_exits_useful(trained_program, staged, quadrant_task)
     assert after[-1] > before[-1] - 0.05
 
 
-def test_the_objective_is_what_training_minimises(mlp):
+def test_the_objective_is_what_training_minimises(mlp: Any) -> None:
     class Nothing(Exception):  # noqa: N818
         pass
 
     class Mine(Objective):
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> None:
             assert len(outputs) == 2
             raise Nothing
 
@@ -214,7 +219,7 @@ def test_the_objective_is_what_training_minimises(mlp):
             places=1, training=Training(epochs=1)), objective=Mine())
 
 
-def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
+def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp: Any) -> None:
     task = task_for(torch.randn(6, 4))
     message = ("exits cannot be added to a quantized program; add them before quantizing, or with "
                "training=HeadTraining(), which trains the heads alone")
@@ -222,7 +227,8 @@ def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp):
         add_exits(quantize(mlp, task), task)
 
 
-def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_program, quadrant_task):
+def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_program: Program,
+                                                                  quadrant_task: Task) -> None:
     integers = quantize(trained_program, quadrant_task, Quantization(
         method="ptq", calibration_samples=32))
     config = EarlyExits(places=1, training=HeadTraining(settings=BRIEF))
@@ -236,7 +242,7 @@ def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_progra
     assert agrees_in_files(trained, x)
 
 
-def agrees_in_files(program, x, tolerance=1e-4):
+def agrees_in_files(program: Program, x: Any, tolerance: float = 1e-4) -> Any:
     """Whether the segments' files, one after the other, compute what the program does."""
     live, logits = [x.numpy()], []
     for segment in split_at_exits(program):
@@ -251,7 +257,8 @@ def agrees_in_files(program, x, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("head", ["pooled", "convolutional"])
-def test_exits_are_quantised_with_their_program(trained_program, quadrant_task, head):
+def test_exits_are_quantised_with_their_program(trained_program: Program, quadrant_task: Task,
+                                                head: str) -> None:
     staged = add_exits(trained_program, quadrant_task, EarlyExits(
         places=("relu_1",), head=head, training=None))
     integers = quantize(staged, quadrant_task, Quantization(method="ptq", calibration_samples=32))
@@ -261,7 +268,7 @@ def test_exits_are_quantised_with_their_program(trained_program, quadrant_task, 
     assert agrees_in_files(integers, x, tolerance=0.03)
 
 
-def test_a_pruned_program_gets_exits(trained_program, quadrant_task):
+def test_a_pruned_program_gets_exits(trained_program: Program, quadrant_task: Task) -> None:
     pruned = prune(trained_program, quadrant_task, ChannelPruning(
         ratio=0.4, criterion="magnitude"))
     staged = add_exits(pruned, quadrant_task, EarlyExits(places=2, training=None))
@@ -270,14 +277,14 @@ def test_a_pruned_program_gets_exits(trained_program, quadrant_task):
     assert agrees_in_files(staged, x)
 
 
-def test_a_network_too_small_for_any_exit_says_so(mlp):
+def test_a_network_too_small_for_any_exit_says_so(mlp: Any) -> None:
     message = "no early exit is expected to save more than it costs on this network"
     with pytest.raises(ModelError, match=message):
         add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(
             cost_model=ExitCostModel(overhead=1.0), training=None))
 
 
-def test_a_program_with_exits_is_refused(staged, quadrant_task):
+def test_a_program_with_exits_is_refused(staged: Program, quadrant_task: Task) -> None:
     with pytest.raises(UsageError, match="the program has 2 early exits already"):
         add_exits(staged, quadrant_task)
 
@@ -286,7 +293,7 @@ def test_a_program_with_exits_is_refused(staged, quadrant_task):
     (lambda m, x: (m.a(x), m.a(x).relu()), r"\(1, 3\), \(1, 3\)"),
     (lambda m, x: m.a(x)[:, :, None], r"\(1, 3, 1\)"),
 ])
-def test_outputs_that_are_no_logits_are_refused(forward, shapes):
+def test_outputs_that_are_no_logits_are_refused(forward: Callable[..., Any], shapes: str) -> None:
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
     with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
                        f"the program returns {shapes} for one sample"):
@@ -316,12 +323,13 @@ def test_outputs_that_are_no_logits_are_refused(forward, shapes):
      "gradient_equilibrium: Extra inputs are not permitted"),
     ({"exits": 1}, "exits: Extra inputs are not permitted, got 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EarlyExits(**wrong)
 
 
-def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, quadrant_task):
+def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program: Program,
+                                                              quadrant_task: Task) -> None:
     program, task = trained_program, quadrant_task
     config = EarlyExits(places=1, training=HeadTraining(settings=Training(
         epochs=3, batch_size=32, lr=0.1, augment=False, compute="cpu")))
@@ -335,7 +343,8 @@ def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program, q
     assert final == evaluate_module(program.module(), task.val)[0]
 
 
-def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadrant_task):
+def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program: Program,
+                                                          quadrant_task: Task) -> None:
     config = EarlyExits(places=1, head="convolutional",
                         training=HeadTraining(settings=BRIEF))
     trained = add_exits(trained_program, quadrant_task, config)
@@ -346,7 +355,8 @@ def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program, quadr
                            torch.ones_like(after["exits.0.convolutions.2.weight"]))
 
 
-def test_the_last_exit_teaches_the_others_through_the_objective(trained_program, quadrant_task):
+def test_the_last_exit_teaches_the_others_through_the_objective(trained_program: Program,
+                                                                quadrant_task: Task) -> None:
     objective = make_objective(None, Distillation(self_weight=1.0))
     alone, taught = (add_exits(trained_program, quadrant_task, EarlyExits(
         places=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
@@ -354,7 +364,7 @@ def test_the_last_exit_teaches_the_others_through_the_objective(trained_program,
                            taught.state_dict()["exits.0.weight"])
 
 
-def _with_own_exits():
+def _with_own_exits() -> Any:
     """A network whose own layers are called exits, as those that users train with exits are."""
     torch.manual_seed(0)
     return Net(lambda m, x: m.head(m.exits[1](m.exits[0](m.stem(x).relu())).relu().flatten(1)),
@@ -364,7 +374,8 @@ def _with_own_exits():
 
 
 @pytest.mark.parametrize("head", ["pooled", "convolutional"])
-def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task, head, tmp_path):
+def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task: Task, head: str,
+                                                           tmp_path: Path) -> None:
     program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     trained = add_exits(program, quadrant_task, EarlyExits(
         places=("relu",), head=head, training=HeadTraining(settings=BRIEF)))
@@ -382,7 +393,7 @@ def test_a_models_own_exits_are_part_of_the_frozen_network(quadrant_task, head, 
         Program.load(tmp_path / "p.pt2").run(x), trained.run(x), strict=True))
 
 
-def test_a_models_own_exits_learn_with_the_network(quadrant_task):
+def test_a_models_own_exits_learn_with_the_network(quadrant_task: Task) -> None:
     program = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     after = add_exits(program, quadrant_task, EarlyExits(
         places=("relu",), training=BRIEF)).state_dict()
@@ -390,7 +401,7 @@ def test_a_models_own_exits_learn_with_the_network(quadrant_task):
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_heads_say_what_they_will_be_called(trained_program, quadrant_task):
+def test_heads_say_what_they_will_be_called(trained_program: Program, quadrant_task: Task) -> None:
     own = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     for program, config in ((trained_program, EarlyExits(places=2, training=None)),
                             (own, EarlyExits(places=("relu",), training=None))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,13 +19,13 @@ LAYERS = (0, 2, 4)  # the body's, each with an exit behind it
 
 
 @pytest.fixture(scope="module")
-def samples():
+def samples() -> tuple[Any, ...]:
     torch.manual_seed(1)
     return torch.randn(12, 4), torch.arange(12) % 3
 
 
 @pytest.fixture(scope="module")
-def staged(samples):
+def staged(samples: Any) -> Any:
     torch.manual_seed(0)
     x, y = samples
     body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8),
@@ -32,7 +34,7 @@ def staged(samples):
                      EarlyExits(places=3, training=None))
 
 
-def gradients(program, samples, weigh):
+def gradients(program: Program, samples: Any, weigh: Any) -> Any:
     """Of every parameter, for a loss on the outputs."""
     x, y = samples
     module = program.module(train=True)
@@ -40,13 +42,13 @@ def gradients(program, samples, weigh):
     return {name: value.grad for name, value in module.named_parameters()}
 
 
-def balanced_gradients(staged, samples):
+def balanced_gradients(staged: Any, samples: Any) -> Any:
     loss = Equilibrium(LabelLoss())
     return gradients(balance_gradients(staged), samples,
                      lambda outputs, y: loss.loss(outputs, Batch((), y, torch.arange(len(y)))))
 
 
-def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged, samples):
+def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged: Any, samples: Any) -> None:
     found = balanced_gradients(staged, samples)
     each = [gradients(staged, samples, lambda outputs, y, i=i: F.cross_entropy(outputs[i], y))
             for i in range(4)]
@@ -58,7 +60,7 @@ def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged, samples):
                                    each[index][f"exits.{index}.weight"])
 
 
-def test_it_computes_the_same_under_the_same_names(staged, samples):
+def test_it_computes_the_same_under_the_same_names(staged: Any, samples: Any) -> None:
     balanced = balance_gradients(staged)
     assert all(map(torch.equal, balanced.run(samples[0]), staged.run(samples[0])))
     assert balanced.state_dict().keys() == staged.state_dict().keys()
@@ -66,7 +68,7 @@ def test_it_computes_the_same_under_the_same_names(staged, samples):
     assert sum(node.target is scale_gradient for node in balanced.graph.nodes) == 6
 
 
-def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own():
+def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own() -> None:
     objective = Equilibrium(LabelLoss(0.1))
     batch = Batch((), torch.tensor([0, 1]), torch.arange(2))
     outputs = (torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3))
@@ -76,7 +78,7 @@ def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own():
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_a_trained_program_holds_nothing_of_the_balance(balance, samples):
+def test_a_trained_program_holds_nothing_of_the_balance(balance: bool, samples: Any) -> None:
     x, y = samples
     body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     config = EarlyExits(places=1, training=JointTraining(

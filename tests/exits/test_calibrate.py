@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +17,17 @@ from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._points import open_at_point, with_points
+from edgewright.program import Program
 from edgewright.runtime import Session, Streaks, confidence, exit_scores
+from edgewright.task import Task
 
 MACS = [10, 20, 70]
 CLASSES = 4
 
 
-def simulated(count, seed=0, *, exits=3, skill=(1.2, 2.0, 3.2), overconfident=1.0):
+def simulated(count: int, seed: int = 0, *, exits: int = 3,
+              skill: tuple[float, ...] = (1.2, 2.0, 3.2),
+              overconfident: float = 1.0) -> tuple[Any, ...]:
     """Logits of classifiers that all find hard samples hard, the later ones less so."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, CLASSES, count)
@@ -33,7 +39,7 @@ def simulated(count, seed=0, *, exits=3, skill=(1.2, 2.0, 3.2), overconfident=1.
     return [values.astype(np.float32) for values in logits], targets
 
 
-def route(point, logits):
+def route(point: Any, logits: Any) -> Any:
     """The exit each sample leaves at, by the runtime's own scores."""
     left_at = np.full(len(logits[0]), len(logits) - 1)
     streaks = Streaks.begin(logits[0])
@@ -47,14 +53,14 @@ def route(point, logits):
     return left_at
 
 
-def hits_of(point, logits, targets):
+def hits_of(point: Any, logits: Any, targets: Any) -> Any:
     correct = np.stack([values.argmax(axis=1) == targets for values in logits])
     return correct[route(point, logits), np.arange(len(targets))]
 
 
 @pytest.mark.parametrize("certainty", [None, 0.9])
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
+def test_what_it_says_of_the_split_is_what_happens(policy: Any, certainty: float | None) -> None:
     logits, targets = simulated(2000)
     config = ExitCalibration(policy=policy, confidence_level=certainty, max_drop=0.02, points={"fast": 0.1})
     default, fast = calibrate_exits(logits, targets, MACS, config, split="held out")
@@ -74,7 +80,7 @@ def test_what_it_says_of_the_split_is_what_happens(policy, certainty):
     assert all(len(rule.gate) == (4 if policy == "gate" else 0) for rule in default.point.rules)
 
 
-def test_the_deciles_are_of_the_first_exit_at_its_temperature():
+def test_the_deciles_are_of_the_first_exit_at_its_temperature() -> None:
     logits, targets = simulated(500, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(policy="entropy"))
     sure = confidence(logits[0], found.point.rules[0].temperature)
@@ -83,7 +89,7 @@ def test_the_deciles_are_of_the_first_exit_at_its_temperature():
 
 
 @pytest.mark.parametrize("certainty", [None, 0.9])
-def test_temperatures_mend_exits_that_are_too_sure(certainty):
+def test_temperatures_mend_exits_that_are_too_sure(certainty: float | None) -> None:
     logits, targets = simulated(4000, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=certainty))
     assert all(after < before / 2 for before, after
@@ -96,14 +102,14 @@ def test_temperatures_mend_exits_that_are_too_sure(certainty):
         assert found.point.calibrated.errors_before[0] == expected_calibration_error(logits[0], targets)
 
 
-def test_without_a_confidence_nothing_is_promised():
+def test_without_a_confidence_nothing_is_promised() -> None:
     logits, targets = simulated(500)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration())
     assert (found.point.guarantee, found.samples_needed) == (None, None)
     assert "confidence" not in found.words
 
 
-def test_a_guarantee_says_what_it_was_tested_on():
+def test_a_guarantee_says_what_it_was_tested_on() -> None:
     logits, targets = simulated(4000)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.02))
     known = found.point.guarantee
@@ -114,7 +120,7 @@ def test_a_guarantee_says_what_it_was_tested_on():
     assert found.words.endswith("; with confidence 0.9 leaving early costs at most 2.00%")
 
 
-def test_the_seed_divides_the_samples():
+def test_the_seed_divides_the_samples() -> None:
     logits, targets = simulated(2000)
     config = ExitCalibration(confidence_level=0.9, max_drop=0.02)
     first, again, other = (calibrate_exits(logits, targets, MACS, config, seed=seed)
@@ -123,7 +129,7 @@ def test_the_seed_divides_the_samples():
     assert first[0].point.thresholds != other[0].point.thresholds
 
 
-def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do():
+def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do() -> None:
     logits, targets = simulated(200)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert found.point.thresholds == (None, None)
@@ -140,7 +146,7 @@ def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do():
     assert later.point.calibrated.shares[-1] < 1
 
 
-def test_exits_that_lose_too_much_are_said_to():
+def test_exits_that_lose_too_much_are_said_to() -> None:
     logits, targets = simulated(2000)
     logits[:2] = [-values for values in logits[:2]]
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.005))
@@ -148,7 +154,7 @@ def test_exits_that_lose_too_much_are_said_to():
     assert found.words.endswith("costs at most 0.50%: those surest of all already lose too much")
 
 
-def test_a_file_without_early_exits_has_one_way_through():
+def test_a_file_without_early_exits_has_one_way_through() -> None:
     logits, targets = simulated(100)
     found, = calibrate_exits(logits[-1:], targets, [7], ExitCalibration(confidence_level=0.9, max_drop=0.01))
     assert (found.point.path, found.point.rules, found.mean_macs) == ((0,), (), 7)
@@ -157,19 +163,19 @@ def test_a_file_without_early_exits_has_one_way_through():
                            f"{found.accuracy:.2%}, 7 MACs on average")
 
 
-def test_exits_and_segments_must_agree():
+def test_exits_and_segments_must_agree() -> None:
     logits, targets = simulated(100)
     with pytest.raises(UsageError, match="3 exits and 2 segments do not match"):
         calibrate_exits(logits, targets, [1, 2], ExitCalibration())
 
 
-def test_ten_samples_are_too_few():
+def test_ten_samples_are_too_few() -> None:
     logits, targets = simulated(10)
     with pytest.raises(DataError, match="the val split has 10 samples, early exits need 50 or more"):
         calibrate_exits(logits, targets, MACS, ExitCalibration())
 
 
-def test_patience_needs_two_early_exits():
+def test_patience_needs_two_early_exits() -> None:
     logits, targets = simulated(100)
     with pytest.raises(UsageError, match=r"two exits in a row .* this file has one early exit"):
         calibrate_exits(logits[1:], targets, MACS[1:], ExitCalibration(policy="patience"))
@@ -186,19 +192,19 @@ def test_patience_needs_two_early_exits():
     (lambda logits, targets: (logits, targets - 1), "targets go from -1 to 2"),
     (lambda logits, targets: ([logits[0], logits[1] * np.nan, logits[2]], targets),
      "exit 2 gave logits that are not finite for 100 of 100 samples")])
-def test_outputs_that_cannot_be_are_refused(spoil, message):
+def test_outputs_that_cannot_be_are_refused(spoil: Callable[..., Any], message: str) -> None:
     logits, targets = spoil(*simulated(100))
     with pytest.raises(DataError, match=message):
         calibrate_exits(logits, targets, MACS, ExitCalibration())
 
 
 @pytest.mark.parametrize("certainty", [0.5, 1.0, -1, 2])
-def test_a_confidence_is_above_a_half_and_below_one(certainty):
+def test_a_confidence_is_above_a_half_and_below_one(certainty: float) -> None:
     with pytest.raises(UsageError, match=r"confidence_level: Input should be (greater|less) than"):
         ExitCalibration(confidence_level=certainty)
 
 
-def test_a_drop_of_nothing_cannot_be_guaranteed():
+def test_a_drop_of_nothing_cannot_be_guaranteed() -> None:
     with pytest.raises(UsageError, match=r"max_drop: no number of samples can show .* costs 0"):
         ExitCalibration(confidence_level=0.9, max_drop=0)
     with pytest.raises(UsageError, match=r"exact: no number of samples"):
@@ -206,7 +212,7 @@ def test_a_drop_of_nothing_cannot_be_guaranteed():
     assert ExitCalibration(max_drop=0, points={"exact": 0.0}).max_drop == 0
 
 
-def test_points_have_names_of_their_own_and_drops_in_range():
+def test_points_have_names_of_their_own_and_drops_in_range() -> None:
     with pytest.raises(UsageError, match="the point 'default' is the one of max_drop"):
         ExitCalibration(points={"default": 0.1})
     with pytest.raises(UsageError, match=r"points\.fast: Input should be less than 1"):
@@ -214,14 +220,14 @@ def test_points_have_names_of_their_own_and_drops_in_range():
 
 
 @pytest.fixture(scope="module")
-def draft(staged, quadrant_task):
+def draft(staged: Program, quadrant_task: Task) -> Any:
     """The staged program as a bundle with no early exits taken."""
     return Assembly(task=quadrant_task, budget=Budget(), recipe=Recipe(), exits=None, seed=0,
                     model="small").draft(staged)
 
 
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_a_session_does_what_was_calibrated(draft, quadrant_task, policy):
+def test_a_session_does_what_was_calibrated(draft: Any, quadrant_task: Task, policy: Any) -> None:
     (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
                           for batch in quadrant_task.val.batches(1000)]
     logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
@@ -247,12 +253,12 @@ class Draws:
 
 
 @pytest.fixture(scope="module")
-def population():
+def population() -> Any:
     """All there is: a draw with replacement is then i.i.d., and true losses are exact means."""
     return simulated(6_000, seed=7)
 
 
-def draws(population, config, *, times=200, samples=1000):
+def draws(population: Any, config: Any, *, times: int = 200, samples: int = 1000) -> Any:
     logits, targets = population
     full = (logits[-1].argmax(axis=1) == targets).mean()
     losses, leaving = [], []
@@ -265,7 +271,7 @@ def draws(population, config, *, times=200, samples=1000):
     return Draws(np.array(losses), np.array(leaving))
 
 
-def test_the_bound_is_broken_in_no_more_than_delta_of_200_draws(population):
+def test_the_bound_is_broken_in_no_more_than_delta_of_200_draws(population: Any) -> None:
     epsilon, delta = 0.01, 0.1
     certified = draws(population, ExitCalibration(confidence_level=1 - delta, max_drop=epsilon))
     tuned = draws(population, ExitCalibration(max_drop=epsilon))

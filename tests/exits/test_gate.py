@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from edgewright.exits._gate import fit_gate
 from edgewright.runtime import Streaks, exit_scores, gate_inputs
 
 
-def drawn(seed, count=400):
+def drawn(seed: int, count: int = 400) -> tuple[Any, ...]:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, 5)) * rng.uniform(0.2, 4, size=(count, 1))
     inputs = gate_inputs(logits, 1.0)
     return logits, inputs, rng.random(count) < inputs[:, 1]
 
 
-def slow_gradient(weights, inputs, well):
+def slow_gradient(weights: Any, inputs: Any, well: Any) -> Any:
     found = list(weights)
     for row, leaves in zip(inputs.tolist(), well.tolist(), strict=True):
         score = sum(weight * value for weight, value in zip(weights, row, strict=True))
@@ -29,14 +30,14 @@ def slow_gradient(weights, inputs, well):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_gradient_is_nought_at_the_weights_found(seed):
+def test_the_gradient_is_nought_at_the_weights_found(seed: int) -> None:
     _, inputs, well = drawn(seed)
     weights = fit_gate(inputs, well)
     assert slow_gradient(weights, inputs, well) == pytest.approx([0, 0, 0, 0], abs=1e-3)
     assert weights == fit_gate(inputs, well)
 
 
-def test_a_gate_is_a_chance_that_fits_what_was_seen():
+def test_a_gate_is_a_chance_that_fits_what_was_seen() -> None:
     logits, inputs, well = drawn(3, count=4000)
     rule = ExitRule(threshold=0.5, gate=fit_gate(inputs, well))
     scores = exit_scores("gate", rule, logits, Streaks.begin(logits))
@@ -45,7 +46,7 @@ def test_a_gate_is_a_chance_that_fits_what_was_seen():
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_where_all_may_leave_or_none_the_weights_stay_finite(well):
+def test_where_all_may_leave_or_none_the_weights_stay_finite(well: bool) -> None:
     _, inputs, _ = drawn(4)
     weights = fit_gate(inputs, np.full(len(inputs), well))
     assert np.isfinite(weights).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -30,7 +31,8 @@ from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
 
 
-def head_of(kind, shape, pool=2, halvings=0, *, channels_last=False):
+def head_of(kind: Any, shape: Any, pool: int = 2, halvings: int = 0, *,
+            channels_last: bool = False) -> Any:
     return LayerHead(kind, Features(shape, channels_last), 3, pool, halvings)
 
 
@@ -49,7 +51,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request):
+def case(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     head = CASES[request.param]
     torch.manual_seed(0)
     module = head.make().eval()
@@ -57,7 +59,7 @@ def case(request):
     return head, module, x, Program.capture(module, x[:2])
 
 
-def test_costs_are_those_of_the_graph(case):
+def test_costs_are_those_of_the_graph(case: Any) -> None:
     head, module, _, program = case
     assert not HEADS[head.kind]().misfit(head.features)
     assert head.macs == program.costs().macs
@@ -67,7 +69,7 @@ def test_costs_are_those_of_the_graph(case):
     assert head.parameters == sum(p.numel() for p in module.parameters()) - norms
 
 
-def test_a_file_computes_what_the_head_does(case):
+def test_a_file_computes_what_the_head_does(case: Any) -> None:
     _, module, x, program = case
     session = onnxruntime.InferenceSession(to_onnx(program), providers=["CPUExecutionProvider"])
     found, = session.run(None, {session.get_inputs()[0].name: x.numpy()})
@@ -77,7 +79,7 @@ def test_a_file_computes_what_the_head_does(case):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_integers_compute_nearly_the_same_and_so_does_their_file(case):
+def test_integers_compute_nearly_the_same_and_so_does_their_file(case: Any) -> None:
     head, module, x, program = case
     if len(head.features.shape) == 4:
         pytest.skip("the runtimes pool no volumes of integers")
@@ -92,7 +94,7 @@ def test_integers_compute_nearly_the_same_and_so_does_their_file(case):
         assert (wanted - module(x)).abs().max() < 0.1 * module(x).abs().max()
 
 
-def test_statistics_are_means_and_deviations_of_time():
+def test_statistics_are_means_and_deviations_of_time() -> None:
     head = head_of("temporal", (4, 9)).make()
     x = torch.randn(5, 4, 9)
     statistics = torch.cat([x.mean(2), x.std(2, correction=0)], 1)
@@ -103,7 +105,7 @@ def test_statistics_are_means_and_deviations_of_time():
     assert silent.grad.isfinite().all()
 
 
-def test_tokens_are_averaged_then_normed():
+def test_tokens_are_averaged_then_normed() -> None:
     head = head_of("token", (5, 6), channels_last=True).make()
     x = torch.randn(2, 5, 6)
     mean = sum(x[:, token] for token in range(5)) / 5
@@ -112,7 +114,7 @@ def test_tokens_are_averaged_then_normed():
     torch.testing.assert_close(head(x), normed @ head.weight.T + head.bias)
 
 
-def test_a_picture_is_halved_until_it_is_small_and_pooled():
+def test_a_picture_is_halved_until_it_is_small_and_pooled() -> None:
     head = head_of("convolutional", (4, 12, 12), pool=1, halvings=2).make().eval()
     given = x = torch.randn(2, 4, 12, 12)
     for depthwise, pointwise in (head.convolutions[0:2], head.convolutions[4:6]):
@@ -130,7 +132,8 @@ def test_a_picture_is_halved_until_it_is_small_and_pooled():
     ((20, 8), True, 10**6, "token"), ((4, 4, 8), True, 10**6, "token"),
     ((2, 3, 3, 3), False, 10**6, "pooled"),
 ])
-def test_the_head_fits_the_tensor(shape, channels_last, size, kind):
+def test_the_head_fits_the_tensor(shape: tuple[int, ...], channels_last: bool, size: int,
+                                  kind: str) -> None:
     features = Features(shape, channels_last)
     network = NetworkSize(size, size)
     assert AutoHead().design(features, 10, network).kind == kind
@@ -142,7 +145,8 @@ def test_the_head_fits_the_tensor(shape, channels_last, size, kind):
     ((10**9, 10**9), 3), ((10**9, 2 * 10**5), 2), ((5 * 10**6, 10**9), 0), ((0, 0), 0),
     ((9 * 10**6, 10**9), 1),
 ])
-def test_a_convolutional_head_is_as_deep_as_it_is_light(network, halvings):
+def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, ...],
+                                                        halvings: int) -> None:
     features = Features((16, 32, 32), channels_last=False)
     head = AutoHead().design(features, 10, NetworkSize(*network))
     assert (head.kind, head.halvings) == ("convolutional" if halvings else "pooled", halvings)
@@ -160,7 +164,8 @@ def test_a_convolutional_head_is_as_deep_as_it_is_light(network, halvings):
      "last"),
     ("token", (8,), False, "a token head reads (N, tokens..., channels), its shape is (N, 8)"),
 ])
-def test_what_does_not_fit_says_why(kind, shape, channels_last, message):
+def test_what_does_not_fit_says_why(kind: str, shape: tuple[int, ...], channels_last: bool,
+                                    message: str) -> None:
     assert HEADS[kind]().misfit(Features(shape, channels_last)) == message
 
 
@@ -169,10 +174,10 @@ class Wide:
 
     name = "wide 16"
 
-    def misfit(self, features):
+    def misfit(self, features: Any) -> Any:
         return "" if not features.channels_last else "a wide head reads channels first"
 
-    def design(self, features, classes, network):
+    def design(self, features: Any, classes: Any, network: Any) -> Any:
         return measure_head(self.name, features, lambda: nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(features.shape), 16), nn.ReLU(),
             nn.Linear(16, classes)))
@@ -184,7 +189,7 @@ TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), F
 
 @pytest.mark.parametrize("design", [*(kind() for kind in HEADS.values()), Wide()],
                          ids=lambda design: design.name)
-def test_every_design_keeps_what_the_protocol_says(design):
+def test_every_design_keeps_what_the_protocol_says(design: Any) -> None:
     assert isinstance(design, HeadDesign)
     fitting = [features for features in TENSORS if not design.misfit(features)]
     assert fitting
@@ -202,7 +207,7 @@ def test_every_design_keeps_what_the_protocol_says(design):
         assert "head reads" in design.misfit(features)
 
 
-def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe():
+def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
     x, config = torch.randn(8, 4), EarlyExits(places=1, head=Wide(), training=None)
     y = torch.arange(8) % 3
@@ -214,7 +219,7 @@ def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe():
         EarlyExits(head="wide 16")
 
 
-def test_a_users_head_may_not_bear_a_builtins_name():
+def test_a_users_head_may_not_bear_a_builtins_name() -> None:
     impostor = Wide()
     impostor.name = "token"
     with pytest.raises(UsageError, match="The name 'token' is a built-in's"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from edgewright.exits._risk import _lower_tail, certify, p_value, samples_needed
 NOBODY = 1000.0
 
 
-def slow_pmf(samples, mean, nonzero):
+def slow_pmf(samples: Any, mean: Any, nonzero: Any) -> Any:
     """Of the sum of D, one sample after the other; entry 0 is a sum of -samples."""
     one = np.array([(nonzero - mean) / 2, 1 - nonzero, (nonzero + mean) / 2])
     found = np.ones(1)
@@ -25,11 +26,11 @@ def slow_pmf(samples, mean, nonzero):
     return found
 
 
-def slow_tail(total, samples, mean, nonzero):
+def slow_tail(total: Any, samples: Any, mean: Any, nonzero: Any) -> Any:
     return slow_pmf(samples, mean, nonzero)[:max(0, total + samples + 1)].sum()
 
 
-def betting(losses, epsilon, delta):
+def betting(losses: Any, epsilon: Any, delta: Any) -> Any:
     """Waudby-Smith & Ramdas 2024, theorem 3, lower bets with predictable plug-in (equation 26)."""
     scaled, mean = (losses + 1) / 2, (epsilon + 1) / 2
     seen = np.arange(1, len(losses) + 1)
@@ -40,7 +41,7 @@ def betting(losses, epsilon, delta):
     return min(1.0, math.exp(-np.cumsum(np.log1p(bets * (mean - scaled))).max()))
 
 
-def hoeffding_bentkus(losses, epsilon):
+def hoeffding_bentkus(losses: Any, epsilon: Any) -> Any:
     """Bates et al. 2021, section 3.1."""
     count, mean, limit = len(losses), (losses.mean() + 1) / 2, (epsilon + 1) / 2
     if mean >= limit:
@@ -52,13 +53,13 @@ def hoeffding_bentkus(losses, epsilon):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(-60, 60), st.floats(0.001, 0.5), st.floats(0.01, 1))
-def test_the_tail_is_that_of_the_sum(samples, total, nonzero, share):
+def test_the_tail_is_that_of_the_sum(samples: Any, total: Any, nonzero: Any, share: Any) -> None:
     mean = share * nonzero
     assert _lower_tail(total, samples, mean, nonzero) == pytest.approx(
         slow_tail(total, samples, mean, nonzero), abs=1e-9)
 
 
-def test_a_tail_of_many_samples_is_normal_in_its_middle():
+def test_a_tail_of_many_samples_is_normal_in_its_middle() -> None:
     samples, mean, nonzero = 10**7, 0.005, 0.05
     deviation = math.sqrt(samples * (nonzero - mean**2))
     for sigmas, chance in ((0, 0.5), (-1, 0.1587), (-2, 0.02275)):
@@ -68,7 +69,8 @@ def test_a_tail_of_many_samples_is_normal_in_its_middle():
 
 @pytest.mark.parametrize(("lost", "gained", "samples", "epsilon"), [
     (0, 0, 300, 0.02), (1, 0, 300, 0.04), (3, 2, 400, 0.03), (5, 9, 200, 0.05), (20, 22, 150, 0.06)])
-def test_the_p_value_is_the_worst_of_all_nuisances(lost, gained, samples, epsilon):
+def test_the_p_value_is_the_worst_of_all_nuisances(lost: int, gained: int, samples: int,
+                                                   epsilon: float) -> None:
     delta = 0.1
     upper = beta.ppf(1 - delta / 10, lost + gained + 1, samples - lost - gained)
     worst = max((slow_tail(lost - gained, samples, mean, nonzero)
@@ -81,7 +83,7 @@ def test_the_p_value_is_the_worst_of_all_nuisances(lost, gained, samples, epsilo
 
 @pytest.mark.parametrize("nonzero", [0.02, 0.06, 0.3])
 @pytest.mark.parametrize("delta", [0.05, 0.1])
-def test_a_loss_of_epsilon_is_seldom_taken_for_less(nonzero, delta):
+def test_a_loss_of_epsilon_is_seldom_taken_for_less(nonzero: float, delta: float) -> None:
     """Exactly at the hypothesis' edge, all outcomes weighed by their chance."""
     samples, epsilon = 400, 0.02
     rejected = 0.0
@@ -99,7 +101,7 @@ def test_a_loss_of_epsilon_is_seldom_taken_for_less(nonzero, delta):
     assert rejected > delta / 4 or nonzero == 0.02  # and the test is not a formality
 
 
-def test_more_losses_are_worse_and_more_samples_or_room_better():
+def test_more_losses_are_worse_and_more_samples_or_room_better() -> None:
     base = p_value(10, 8, 3000, 0.005, 0.1)
     assert p_value(11, 8, 3000, 0.005, 0.1) > base
     assert p_value(10, 8, 4000, 0.005, 0.1) < base
@@ -107,14 +109,14 @@ def test_more_losses_are_worse_and_more_samples_or_room_better():
     assert p_value(14, 12, 3000, 0.005, 0.1) > base  # as many lost, but less is known
 
 
-def test_nothing_is_claimed_where_the_theory_does_not_reach():
+def test_nothing_is_claimed_where_the_theory_does_not_reach() -> None:
     assert p_value(20, 5, 3000, 0.005, 0.1) == 1.0  # no less than epsilon
     assert p_value(1600, 1600, 4000, 0.05, 0.1) == 1.0  # most answers differ
     assert p_value(4, 0, 4, 0.05, 0.1) == 1.0
 
 
 @pytest.mark.parametrize("differ", [10, 50, 300])
-def test_it_certifies_more_than_betting_and_hoeffding_bentkus(differ):
+def test_it_certifies_more_than_betting_and_hoeffding_bentkus(differ: int) -> None:
     """The better half of what is seen where nothing is truly lost, 5,000 samples, epsilon 0.5 %."""
     losses = np.zeros(5000)
     losses[:differ] = -1.0
@@ -130,7 +132,7 @@ def test_it_certifies_more_than_betting_and_hoeffding_bentkus(differ):
         assert np.median(orders) > ours
 
 
-def answers_losing(*lost, samples=4000):
+def answers_losing(*lost: Any, samples: int = 4000) -> Any:
     """One exit; a threshold of k lets out all, and the k-th candidate loses so many answers."""
     correct = np.ones((len(lost) + 1, samples), dtype=bool)
     for row, count in zip(correct, lost, strict=False):
@@ -139,14 +141,14 @@ def answers_losing(*lost, samples=4000):
     return ExitPredictions(scores, correct)
 
 
-def one_exit_each(count):
+def one_exit_each(count: int) -> Any:
     """A path along which the only exit that lets samples out is another at each step."""
     path = np.full((count + 1, count), NOBODY)
     path[np.arange(1, count + 1), np.arange(count)] = 0.0
     return path
 
 
-def test_the_first_test_that_fails_ends_it():
+def test_the_first_test_that_fails_ends_it() -> None:
     answers = answers_losing(0, 2, 60, 0)  # the last would pass, but comes behind a failure
     found = certify(answers, one_exit_each(4), 0.005, 0.1)
     assert found.step == 2
@@ -155,7 +157,7 @@ def test_the_first_test_that_fails_ends_it():
     assert certify(answers_losing(0, 2, 3, 0), one_exit_each(4), 0.005, 0.1).step == 4
 
 
-def test_where_nothing_is_certified_it_says_how_many_samples_would_do():
+def test_where_nothing_is_certified_it_says_how_many_samples_would_do() -> None:
     answers = answers_losing(0, samples=100)
     found = certify(answers, one_exit_each(1), 0.005, 0.1)
     assert (found.step, found.p_value) == (0, 0.0)
@@ -164,7 +166,7 @@ def test_where_nothing_is_certified_it_says_how_many_samples_would_do():
     assert certify(enough, one_exit_each(1), 0.005, 0.1).step == 1
 
 
-def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples():
+def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples() -> None:
     found = certify(answers_losing(40), one_exit_each(1), 0.005, 0.1)
     assert (found.step, found.samples_needed) == (0, None)
     assert samples_needed(499, 0, 100_000, 0.005, 0.1) is not None
@@ -174,7 +176,8 @@ def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples():
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (3, 2), (30, 20), (1, 40)])
 @pytest.mark.parametrize("epsilon", [0.005, 0.02])
-def test_the_samples_needed_are_about_the_fewest_that_do(lost, gained, epsilon):
+def test_the_samples_needed_are_about_the_fewest_that_do(lost: int, gained: int,
+                                                         epsilon: float) -> None:
     needed = samples_needed(lost, gained, 5000, epsilon, 0.1)
     assert needed >= math.log(10) / epsilon or gained > lost
     for factor, certified in ((1, True), (1.5, True), (0.6, False)):
@@ -183,6 +186,6 @@ def test_the_samples_needed_are_about_the_fewest_that_do(lost, gained, epsilon):
         assert (p_value(*scaled, count, epsilon, 0.1) <= 0.1) == certified
 
 
-def test_a_path_without_steps_needs_no_samples():
+def test_a_path_without_steps_needs_no_samples() -> None:
     found = certify(answers_losing(0, samples=60), np.array([[NOBODY]]), 0.01, 0.1)
     assert (found.step, found.p_value, found.samples_needed) == (0, 0.0, None)

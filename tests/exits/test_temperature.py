@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from edgewright.exits._temperature import expected_calibration_error, fit_temper
 from edgewright.runtime import confidence
 
 
-def slow_loss(logits, targets, temperature):
+def slow_loss(logits: Any, targets: Any, temperature: Any) -> Any:
     total = 0.0
     for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
         scaled = [value / temperature for value in row]
@@ -22,7 +23,7 @@ def slow_loss(logits, targets, temperature):
     return total / len(targets)
 
 
-def slow_error(logits, targets, temperature, bins):
+def slow_error(logits: Any, targets: Any, temperature: Any, bins: Any) -> Any:
     sure = confidence(logits, temperature).tolist()
     right = (logits.argmax(axis=1) == targets).tolist()
     error = 0.0
@@ -35,7 +36,7 @@ def slow_error(logits, targets, temperature, bins):
     return error
 
 
-def drawn(seed, count=300, scale=1.0, classes=4):
+def drawn(seed: int, count: int = 300, scale: float = 1.0, classes: int = 4) -> tuple[Any, ...]:
     """Logits that are calibrated once divided by the scale."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, classes)) * 2
@@ -45,7 +46,7 @@ def drawn(seed, count=300, scale=1.0, classes=4):
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
-def test_the_temperature_undoes_a_scale(scale):
+def test_the_temperature_undoes_a_scale(scale: float) -> None:
     logits, targets = drawn(0, count=20_000, scale=scale)
     found = fit_temperature(logits, targets)
     assert found == pytest.approx(scale, rel=0.05)
@@ -56,7 +57,7 @@ def test_the_temperature_undoes_a_scale(scale):
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from([0.5, 1.0, 4.0]))
-def test_no_other_temperature_is_likelier(seed, scale):
+def test_no_other_temperature_is_likelier(seed: Any, scale: Any) -> None:
     logits, targets = drawn(seed, count=60, scale=scale)
     found = fit_temperature(logits, targets)
     least = slow_loss(logits, targets, found)
@@ -64,12 +65,12 @@ def test_no_other_temperature_is_likelier(seed, scale):
         assert least <= slow_loss(logits, targets, other) + 1e-6
 
 
-def test_an_exit_that_is_always_right_keeps_its_probabilities():
+def test_an_exit_that_is_always_right_keeps_its_probabilities() -> None:
     logits = np.eye(3)[[0, 1, 2, 0]] * 0.1
     assert fit_temperature(logits, np.array([0, 1, 2, 0])) == 1.0
 
 
-def test_an_exit_that_knows_nothing_is_made_as_unsure_as_allowed():
+def test_an_exit_that_knows_nothing_is_made_as_unsure_as_allowed() -> None:
     logits, targets = np.eye(2)[[0, 0, 1, 1]] * 9, np.array([1, 0, 1, 0])
     assert fit_temperature(logits, targets) == pytest.approx(10, rel=0.01)
     assert fit_temperature(np.eye(2)[[0, 1]], np.array([1, 0])) == pytest.approx(10, rel=0.01)
@@ -78,14 +79,15 @@ def test_an_exit_that_knows_nothing_is_made_as_unsure_as_allowed():
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 20),
        st.sampled_from([0.3, 1.0, 2.5]))
-def test_the_calibration_error_is_that_of_the_paper(seed, count, bins, temperature):
+def test_the_calibration_error_is_that_of_the_paper(seed: Any, count: Any, bins: Any,
+                                                    temperature: Any) -> None:
     logits, targets = drawn(seed, count=count)
     found = expected_calibration_error(logits, targets, temperature, bins)
     assert found == pytest.approx(slow_error(logits, targets, temperature, bins))
     assert 0 <= found <= 1
 
 
-def test_certainty_itself_is_in_the_last_bin():
+def test_certainty_itself_is_in_the_last_bin() -> None:
     logits = np.array([[1000.0, 0.0]] * 4)
     assert expected_calibration_error(logits, np.array([0, 0, 0, 1])) == pytest.approx(0.25)
     assert expected_calibration_error(logits, np.array([0, 0, 0, 0])) == 0.0

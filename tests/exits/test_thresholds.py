@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ NEVER = np.inf
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-def walk(answers, macs, values):
+def walk(answers: Any, macs: Any, values: Any) -> tuple[Any, ...]:
     """Share at each exit, accuracy and mean MACs, one sample at a time."""
     exits, total = answers.correct.shape
     counts, hits, spent = [0] * exits, 0, 0
@@ -30,13 +31,13 @@ def walk(answers, macs, values):
     return [count / total for count in counts], hits / total, spent / total
 
 
-def outcome(answers, macs, values):
+def outcome(answers: Any, macs: Any, values: Any) -> tuple[Any, ...]:
     left_at = answers.left_at(values)
     shares = np.bincount(left_at, minlength=len(macs)) / len(left_at)
     return shares.tolist(), answers.hits(values).mean(), np.cumsum(macs)[left_at].mean()
 
 
-def drawn(seed, count, exits, decimals=6):
+def drawn(seed: int, count: int, exits: Any, decimals: int = 6) -> Any:
     """ExitPredictions that are right more often the surer they are, and the later."""
     rng = np.random.default_rng(seed)
     scores = rng.random((exits, count)).round(decimals)
@@ -46,7 +47,8 @@ def drawn(seed, count, exits, decimals=6):
 
 
 @st.composite
-def cases(draw, samples=(1, 40), exits=(1, 3)):
+def cases(draw: Any, samples: tuple[int, ...] = (1, 40),
+          exits: tuple[int, ...] = (1, 3)) -> tuple[Any, ...]:
     count, early = draw(st.integers(*samples)), draw(st.integers(*exits))
     answers = drawn(draw(st.integers(0, 10_000)), count, early, draw(st.sampled_from([1, 6])))
     return answers, [draw(st.integers(1, 50)) for _ in range(early + 1)]
@@ -54,7 +56,7 @@ def cases(draw, samples=(1, 40), exits=(1, 3)):
 
 @FEW
 @given(cases())
-def test_the_path_goes_from_nobody_to_everybody_and_only_down(case):
+def test_the_path_goes_from_nobody_to_everybody_and_only_down(case: Any) -> None:
     answers, macs = case
     path = find_threshold_path(answers, macs)
     assert (path[0] == NEVER).all()
@@ -69,7 +71,7 @@ def test_the_path_goes_from_nobody_to_everybody_and_only_down(case):
 
 @FEW
 @given(cases(), st.integers(0, 10_000))
-def test_answers_are_those_of_a_slow_walk(case, seed):
+def test_answers_are_those_of_a_slow_walk(case: Any, seed: Any) -> None:
     answers, macs = case
     path = find_threshold_path(answers, macs)
     values = path[seed % len(path)]
@@ -83,7 +85,7 @@ def test_answers_are_those_of_a_slow_walk(case, seed):
 
 @FEW
 @given(cases(), st.sampled_from([0.0, 0.02, 0.1, 0.5]))
-def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case, drop):
+def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case: Any, drop: Any) -> None:
     answers, macs = case
     path = find_threshold_path(answers, macs)
     chosen = walk(answers, macs, find_cheapest_within(answers, path, drop))
@@ -95,7 +97,7 @@ def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case, drop
 
 @FEW
 @given(cases(samples=(1, 6), exits=(1, 2)))
-def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_allowed(case):
+def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_allowed(case: Any) -> None:
     answers, macs = case
     grids = [sorted({*scores.tolist(), NEVER}) for scores in answers.scores]
     best = min(walk(answers, macs, values)[2] for values in itertools.product(*grids))
@@ -103,7 +105,7 @@ def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_all
     assert walk(answers, macs, chosen)[2] == pytest.approx(best)
 
 
-def test_what_costs_nothing_is_taken_before_what_costs_something():
+def test_what_costs_nothing_is_taken_before_what_costs_something() -> None:
     """The second exit is always right, the first is wrong where it is least sure."""
     scores = np.array([[0.9, 0.8, 0.2, 0.1]] * 2)
     answers = ExitPredictions(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
@@ -111,14 +113,14 @@ def test_what_costs_nothing_is_taken_before_what_costs_something():
     assert answers.left_at(chosen).tolist() == [0, 0, 1, 1]
 
 
-def test_an_exit_that_is_always_wrong_is_never_taken():
+def test_an_exit_that_is_always_wrong_is_never_taken() -> None:
     answers = ExitPredictions(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
     path = find_threshold_path(answers, [1, 99])
     assert find_cheapest_within(answers, path, 0.0).tolist() == [NEVER]
     assert answers.left_at(path[-1]).tolist() == [0, 0]
 
 
-def test_without_exits_there_is_nothing_to_choose():
+def test_without_exits_there_is_nothing_to_choose() -> None:
     answers = ExitPredictions(np.empty((0, 2)), np.array([[True, False]]))
     path = find_threshold_path(answers, [7])
     assert path.shape == (1, 0)
@@ -126,14 +128,14 @@ def test_without_exits_there_is_nothing_to_choose():
     assert answers.left_at([]).tolist() == [0, 0]
 
 
-def test_streaks_are_whole_and_two_at_least():
+def test_streaks_are_whole_and_two_at_least() -> None:
     scores = np.array([[1, 1, 1], [1, 2, 2], [1, 3, 1]], dtype=float)
     answers = ExitPredictions(scores, np.ones((4, 3), dtype=bool))
     path = find_threshold_path(answers, [1, 1, 1, 1], streaks=True)
     assert path.tolist() == [[NEVER] * 3, [NEVER, 2, NEVER], [NEVER, 2, 3]]
 
 
-def test_a_long_path_is_of_a_step_a_quantile():
+def test_a_long_path_is_of_a_step_a_quantile() -> None:
     answers = drawn(0, 10_000, 3)
     path = find_threshold_path(answers, [10, 10, 10, 10])
     assert path.shape == (3 * 64 + 1, 3)
@@ -141,7 +143,7 @@ def test_a_long_path_is_of_a_step_a_quantile():
     assert set(path[1:, 0]) <= {NEVER, *quantiles}
 
 
-def test_a_part_of_the_answers_is_as_if_alone():
+def test_a_part_of_the_answers_is_as_if_alone() -> None:
     answers = drawn(1, 20, 2)
     rows = np.array([3, 5, 7])
     assert answers.of(rows).left_at([0.5, 0.4]).tolist() == answers.left_at([0.5, 0.4])[rows].tolist()

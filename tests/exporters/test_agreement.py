@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import BundleError, ModelError, ParityError
 from edgewright.exporters import _export, export
@@ -20,10 +23,10 @@ class Changed:
 
     runtime = "changed 1.0"
 
-    def __init__(self, program, change):
+    def __init__(self, program: Program, change: Any) -> None:
         self.program, self.change, self.seen = program, change, None
 
-    def run(self, inputs):
+    def run(self, inputs: Any) -> Any:
         self.seen = inputs
         outputs = self.program.run(*(torch.from_numpy(array) for array in inputs))
         return tuple(self.change(array.numpy()) for array in
@@ -31,28 +34,29 @@ class Changed:
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     y = torch.arange(64) % 3
     return Task((x, y), test=(x, y))
 
 
 @pytest.fixture(scope="module")
-def small(task):
+def small(task: Any) -> Any:
     """Eight bits; captured with zeros, calibrated on numbers from 0 to 1."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(1))
     return quantize(Program.capture(model.eval(), torch.zeros(1, 3, 8, 8)), task)
 
 
-def test_a_quantized_program_is_checked_on_its_calibration_samples(small, task):
+def test_a_quantized_program_is_checked_on_its_calibration_samples(small: Any, task: Any) -> None:
     engine = Changed(small, lambda outputs: outputs)
     assert check_agreement(small, engine) == 0
     rows = {tuple(sample.flatten().tolist()) for sample in task.train.example(64)[0]}
     assert {tuple(sample.ravel().tolist()) for sample in engine.seen[0]} <= rows
 
 
-def test_a_task_given_is_what_the_file_is_checked_on(task, tmp_path, monkeypatch):
+def test_a_task_given_is_what_the_file_is_checked_on(task: Any, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program.capture(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
     seen = []
     real = _export.check_agreement
@@ -62,7 +66,7 @@ def test_a_task_given_is_what_the_file_is_checked_on(task, tmp_path, monkeypatch
     assert torch.equal(seen[0], task.train.example(2)[0])
 
 
-def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task):
+def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task: Any) -> None:
     """Of two numbers that are nearly the same the difference is not many steps."""
     first, last = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 1, 1)
     with torch.no_grad():
@@ -80,23 +84,23 @@ def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task):
 
 @pytest.mark.parametrize("change", [lambda y: y * 1.3, lambda y: y[:, ::-1].copy(),
                                     lambda y: y - y.min(), np.zeros_like])
-def test_what_no_rounding_explains_is_refused(change, small):
+def test_what_no_rounding_explains_is_refused(change: Any, small: Any) -> None:
     with pytest.raises(ParityError, match=r"relative error \S+ of output_0 of shape \(2, 64\), at "
                                           r"most 0\.\d+ is allowed; no file was written; on its "
                                           "example inputs, an operator is computed otherwise"):
         check_agreement(small, Changed(small, change))
 
 
-def test_made_up_inputs_are_named_as_the_likely_cause():
+def test_made_up_inputs_are_named_as_the_likely_cause() -> None:
     program = Program.capture(nn.Linear(4, 2), torch.zeros(1, 4))
     with pytest.raises(ParityError, match=r"the values of its inputs were made up, since its "
                                           "example inputs are constant, .*: give export a task"):
         check_agreement(program, Changed(program, lambda y: y * np.float32(1.01)))
 
 
-def test_floats_agree_to_the_roundings_of_their_type():
+def test_floats_agree_to_the_roundings_of_their_type() -> None:
     class Sine(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.sin()
 
     factor = 1.00005
@@ -108,18 +112,18 @@ def test_floats_agree_to_the_roundings_of_their_type():
 
 
 class Indices(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return {"classes": x.argmax(1), "logs": x.log()}
 
 
-def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path):
+def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path: Path) -> None:
     x = torch.rand(2, 3, 40)
     x[:, 0, 0] = 0
     program = Program.capture(Indices(), x)
     export(program, "onnx", tmp_path / "model.onnx")
 
     class Shifted(Changed):
-        def run(self, inputs):
+        def run(self, inputs: Any) -> tuple[Any, ...]:
             classes, logs = (value.numpy() for value in self.program.run(
                 torch.from_numpy(inputs[0])).values())
             return (classes + (np.arange(40) == 3)).astype(np.int32), logs
@@ -128,9 +132,9 @@ def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path):
         check_agreement(program, Shifted(program, None))
 
 
-def test_a_file_that_does_not_run_is_refused_with_the_reason(small):
+def test_a_file_that_does_not_run_is_refused_with_the_reason(small: Any) -> None:
     class Broken(Changed):
-        def run(self, inputs):
+        def run(self, inputs: Any) -> None:
             raise BundleError("no kernel for conv3d")
 
     with pytest.raises(ModelError, match=r"the exported file does not run on changed 1\.0: no "
@@ -138,8 +142,8 @@ def test_a_file_that_does_not_run_is_refused_with_the_reason(small):
         check_agreement(small, Broken(small, None))
 
 
-def test_a_file_that_does_not_load_is_refused_with_the_reason():
-    def refuse(model):
+def test_a_file_that_does_not_load_is_refused_with_the_reason() -> None:
+    def refuse(model: nn.Module) -> None:
         raise BundleError("litert cannot load the model: Didn't find op STABLEHLO_IOTA")
 
     with pytest.raises(ModelError, match="the exported file does not load: litert cannot load .*"

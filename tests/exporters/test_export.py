@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import ModelError, ParityError, StorageError, UsageError
 from edgewright.exporters import _export, export, to_onnx
@@ -16,7 +20,8 @@ from edgewright.runtime import OnnxEngine
 
 
 @pytest.mark.parametrize("name", ["blocks", "blocks_quantized"])
-def test_the_file_is_the_translation(name, request, tmp_path, images):
+def test_the_file_is_the_translation(name: str, request: pytest.FixtureRequest, tmp_path: Path,
+                                     images: Tensor) -> None:
     program = request.getfixturevalue(name)
     path = tmp_path / "model.onnx"
     assert export(program, "onnx", str(path)) == path
@@ -28,21 +33,21 @@ def test_the_file_is_the_translation(name, request, tmp_path, images):
         want)
 
 
-def test_an_unknown_target_is_refused(blocks, tmp_path):
+def test_an_unknown_target_is_refused(blocks: Program, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown export target 'tflite'; there are: "
                                          "'onnx', 'executorch', 'litert'"):
         export(blocks, "tflite", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_missing_is_named(blocks, tmp_path):
+def test_a_folder_that_is_missing_is_named(blocks: Program, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*gone/model\.onnx"):
         export(blocks, "onnx", tmp_path / "gone" / "model.onnx")
 
 
-def test_an_operator_without_translation_is_named_and_no_file_written(tmp_path):
+def test_an_operator_without_translation_is_named_and_no_file_written(tmp_path: Path) -> None:
     class Bessel(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return torch.special.i0(x)
 
     with pytest.raises(ModelError, match="bessel_i0"):
@@ -50,7 +55,7 @@ def test_an_operator_without_translation_is_named_and_no_file_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def altered(content, change):
+def altered(content: Any, change: Any) -> Any:
     """The file with the weights of every layer changed."""
     model = onnx.load_from_string(content)
     for tensor in model.graph.initializer:
@@ -68,8 +73,8 @@ def altered(content, change):
     ("blocks_quantized", lambda w: np.roll(w, 1, axis=0),
      r"relative error \S+ of output_0 of shape \(2, 3\), at most 0.\d+ is allowed"),
 ])
-def test_a_file_that_computes_something_else_is_not_written(name, change, found, request, tmp_path,
-                                                            monkeypatch):
+def test_a_file_that_computes_something_else_is_not_written(name: str, change: Callable[..., Any], found: str, request: pytest.FixtureRequest, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     program = request.getfixturevalue(name)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
@@ -88,7 +93,9 @@ def test_a_file_that_computes_something_else_is_not_written(name, change, found,
     (nn.Conv2d(3, 1, 8), r"\[\(2, 1, 1, 1\)\]"),
     (nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), r"\[\(2, 1\)\]"),
 ])
-def test_a_file_with_other_outputs_is_not_written(blocks, model, found, tmp_path, monkeypatch):
+def test_a_file_with_other_outputs_is_not_written(blocks: Program, model: Any, found: str,
+                                                  tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     other = to_onnx(Program.capture(model, torch.zeros(1, 3, 8, 8)))
     monkeypatch.setattr(_export, "to_onnx", lambda program: other)
     with pytest.raises(ParityError, match=rf"outputs of shape {found}, expected \[\(2, 3\)\]; no "
@@ -97,9 +104,9 @@ def test_a_file_with_other_outputs_is_not_written(blocks, model, found, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_of_zeros_and_of_integers_are_compared_too(tmp_path):
+def test_outputs_of_zeros_and_of_integers_are_compared_too(tmp_path: Path) -> None:
     class Counts(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return x.argmax(1), x * 0
 
     path = export(Program.capture(Counts(), torch.randn(2, 3)), "onnx", tmp_path / "model.onnx")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.exporters import to_onnx
@@ -14,7 +17,7 @@ from edgewright.task import Task
 
 
 @pytest.fixture(scope="module")
-def made():
+def made() -> tuple[Any, ...]:
     torch.manual_seed(0)
     shared = nn.Conv2d(4, 4, 3, padding=1)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), shared, nn.ReLU(), shared,
@@ -25,13 +28,14 @@ def made():
     return ew.Program.capture(net, x[:2]), Task((x, y), test=(x[:3], y[:3])), x
 
 
-def quantized(made, bits):
+def quantized(made: Any, bits: int) -> Any:
     program, task, _ = made
     return ew.quantize(program, task, ew.Quantization(weights=bits, activations=bits, first_last_bits=None))
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(4, 8), (3, 16), (2, 32)])
-def test_the_file_is_the_program_and_biases_are_finer_than_products(made, bits, factor):
+def test_the_file_is_the_program_and_biases_are_finer_than_products(made: Any, bits: int,
+                                                                    factor: int) -> None:
     _, _, x = made
     program = quantized(made, bits)
     fine = on_the_grid_of_products(program)
@@ -53,19 +57,20 @@ def test_the_file_is_the_program_and_biases_are_finer_than_products(made, bits, 
         assert float((value - wanted).abs().max()) <= float(stored[f"{name}_scale"].max()) / 2
 
 
-def test_a_program_of_eight_bits_is_left_alone(made):
+def test_a_program_of_eight_bits_is_left_alone(made: Any) -> None:
     program = quantized(made, 8)
     assert on_the_grid_of_products(program) is program
 
 
-def test_a_program_from_a_file_is_exported_to_the_same_bytes(made, tmp_path):
+def test_a_program_from_a_file_is_exported_to_the_same_bytes(made: Any, tmp_path: Path) -> None:
     program = quantized(made, 4)
     program.save(tmp_path / "p.pt2")
     assert to_onnx(ew.Program.load(tmp_path / "p.pt2")) == to_onnx(program)
 
 
 @pytest.mark.parametrize("size", [1e-24, 1e12])
-def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made, size):
+def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made: Any,
+                                                                        size: float) -> None:
     """Products of minute weights and inputs underflow; of one channel there is no median."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 3)).eval()
@@ -80,16 +85,16 @@ def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made, si
         "0.weight_x8", "1.weight_x8"}
 
 
-def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made):
+def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made: Any) -> None:
     torch.manual_seed(0)
 
     class Net(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(4, 3)
             self.layer.weight_x8 = nn.Parameter(torch.randn(3))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.layer(x) + self.layer.weight_x8
 
     x = torch.randn(64, 4)

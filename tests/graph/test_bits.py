@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.ao.quantization.fx._decomposed
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.program import Program
 
@@ -15,7 +17,8 @@ quantized = torch.ops.quantized_decomposed
 class Layer(nn.Module):
     """A linear layer of 8 inputs and 6 outputs, its weight on one grid, its input on another."""
 
-    def __init__(self, weight, limits, activation=(0, 255), group=None):
+    def __init__(self, weight: Any, limits: Any, activation: tuple[int, ...] = (0, 255),
+                 group: Any = None) -> None:
         super().__init__()
         groups = (6,) if group is None else (6, 8 // group)
         self.register_buffer("weight", torch.tensor(weight, dtype=torch.int8).expand(6, 8).clone())
@@ -23,7 +26,7 @@ class Layer(nn.Module):
         self.register_buffer("zero", torch.zeros(groups, dtype=torch.int64))
         self.limits, self.activation, self.group = limits, activation, group
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.activation is not None:
             grid = (0.1, 1, *self.activation, torch.uint8)
             x = quantized.dequantize_per_tensor(quantized.quantize_per_tensor(x, *grid), *grid)
@@ -34,7 +37,7 @@ class Layer(nn.Module):
         return nn.functional.linear(x, weight)
 
 
-def costs(*args, **kwargs):
+def costs(*args: Any, **kwargs: Any) -> Any:
     return Program.capture(Layer(*args, **kwargs), torch.zeros(1, 8)).costs()
 
 
@@ -45,7 +48,7 @@ BINARY, TERNARY = [1, -1] * 4, [1, 0] * 4
     (7, (-128, 127), 8), (7, (-127, 127), 8), (7, (-8, 7), 4), (7, (-7, 7), 4), (3, (-4, 3), 3),
     (3, (-3, 3), 3), (1, (-2, 1), 2), (TERNARY, (-1, 1), 2), (BINARY, (-1, 1), 1),
 ])
-def test_bits_of_a_weight(weight, limits, bits):
+def test_bits_of_a_weight(weight: Any, limits: tuple[int, ...], bits: int) -> None:
     found = costs(weight, limits)
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (bits, 8, 8)
@@ -55,13 +58,13 @@ def test_bits_of_a_weight(weight, limits, bits):
 
 @pytest.mark.parametrize(("limits", "bits"), [((0, 255), 8), ((0, 15), 4), ((0, 7), 3), ((0, 3), 2),
                                               ((0, 2), 1)])
-def test_bits_of_an_activation(limits, bits):
+def test_bits_of_an_activation(limits: tuple[int, ...], bits: int) -> None:
     (layer,) = costs(7, (-8, 7), activation=limits).layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (4, bits, 8)
 
 
 @pytest.mark.parametrize("group", [None, 4])
-def test_a_weight_alone_is_stored_in_few_bits_and_computed_in_floats(group):
+def test_a_weight_alone_is_stored_in_few_bits_and_computed_in_floats(group: int | None) -> None:
     found = costs(7, (-8, 7), activation=None, group=group)
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (4, 32, 32)
@@ -70,7 +73,7 @@ def test_a_weight_alone_is_stored_in_few_bits_and_computed_in_floats(group):
     assert found.weight_bytes - found.packed_bytes == 24
 
 
-def test_floats_have_all_their_bits():
+def test_floats_have_all_their_bits() -> None:
     found = Program.capture(nn.Linear(8, 6), torch.zeros(1, 8)).costs()
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (32, 32, 32)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.capture._capture import export_graph, graph_of
 from edgewright.errors import ModelError
@@ -31,27 +33,27 @@ def noted() -> Program:
     return program
 
 
-def pool_of(program):
+def pool_of(program: Program) -> Any:
     call, = (node for node in program.graph_module.graph.nodes
              if node.target is aten.avg_pool2d.default)
     return call
 
 
-def facts_of(program):
+def facts_of(program: Program) -> Any:
     return {name: fact_of(pool_of(program), name) for name in FACTS}
 
 
-def saved(program, folder):
+def saved(program: Program, folder: Path) -> Any:
     program.save(folder / "p.pt2")
     return Program.load(folder / "p.pt2")
 
 
 class Wrapped(nn.Module):
-    def __init__(self, module):
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.module(x)
 
 
@@ -70,7 +72,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_facts_stay(noted, way):
+def test_facts_stay(noted: Program, way: Any) -> None:
     result = WAYS[way](noted)
     assert facts_of(result) == FACTS
     settle(result.graph_module)
@@ -79,11 +81,11 @@ def test_facts_stay(noted, way):
     assert all(fact_of(node, name) is None for node in others for name in FACTS)
 
 
-def test_facts_are_in_files_and_in_files_of_files(noted, tmp_path):
+def test_facts_are_in_files_and_in_files_of_files(noted: Program, tmp_path: Path) -> None:
     assert facts_of(saved(saved(noted, tmp_path), tmp_path)) == FACTS
 
 
-def rewritten(path, old, new):
+def rewritten(path: Path, old: Any, new: Any) -> None:
     """The archive with something else in its graph."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -96,7 +98,8 @@ def rewritten(path, old, new):
 
 
 @pytest.mark.parametrize("content", [rb"[1, 2]", rb"7", rb"{\"edgewright\": [8]}"])
-def test_a_file_with_something_else_in_the_place_of_facts_is_refused(noted, tmp_path, content):
+def test_a_file_with_something_else_in_the_place_of_facts_is_refused(noted: Program, tmp_path: Path,
+                                                                     content: bytes) -> None:
     call = pool_of(noted)
     call.meta["custom"] = {"edgewright": {"finer_by": 8}}
     noted.save(tmp_path / "p.pt2")
@@ -105,7 +108,7 @@ def test_a_file_with_something_else_in_the_place_of_facts_is_refused(noted, tmp_
         Program.load(tmp_path / "p.pt2")
 
 
-def test_a_file_whose_facts_are_lost_is_refused(noted, tmp_path):
+def test_a_file_whose_facts_are_lost_is_refused(noted: Program, tmp_path: Path) -> None:
     """As by a version of torch that drops what it does not know."""
     noted.save(tmp_path / "p.pt2")
     rewritten(tmp_path / "p.pt2", b"edgewright", b"EDGEWRIGHT")
@@ -113,7 +116,7 @@ def test_a_file_whose_facts_are_lost_is_refused(noted, tmp_path):
         Program.load(tmp_path / "p.pt2")
 
 
-def test_facts_stay_in_the_segment_of_their_call(noted):
+def test_facts_stay_in_the_segment_of_their_call(noted: Program) -> None:
     x, y = torch.randn(30, 3, 8, 8), torch.arange(30) % 3
     exits = EarlyExits(places=("avg_pool2d",), training=None)
     first, second = split_at_exits(add_exits(noted, Task((x, y), test=(x, y)), exits))
@@ -122,19 +125,19 @@ def test_facts_stay_in_the_segment_of_their_call(noted):
     assert not any(node.target is aten.avg_pool2d.default for node in second.calls())
 
 
-def test_a_part_whose_facts_would_be_lost_is_refused(noted):
+def test_a_part_whose_facts_would_be_lost_is_refused(noted: Program) -> None:
     message = "^module is a quantized program within another model; capture the model with that"
     with pytest.raises(ModelError, match=message):
         Program.capture(Wrapped(noted.module()), noted.example_inputs)
 
 
-def test_a_fact_is_noted_in_its_own_graph_alone(noted):
+def test_a_fact_is_noted_in_its_own_graph_alone(noted: Program) -> None:
     other = noted.copy()
     note_fact(pool_of(other), "finer_by", 2)
     assert (fact_of(pool_of(noted), "finer_by"), fact_of(pool_of(other), "finer_by")) == (8, 2)
 
 
-def test_what_others_note_stays_beside(noted):
+def test_what_others_note_stays_beside(noted: Program) -> None:
     call = pool_of(noted)
     call.meta["custom"] = {**call.meta["custom"], "mine": "a word"}
     note_fact(call, "finer_by", 4)
@@ -146,7 +149,8 @@ def test_what_others_note_stays_beside(noted):
     ("finer_by", 3), ("finer_by", -8), ("finer_by", "8"), ("finer_by", True),
     ("average_grid", [0.0, 3]), ("average_grid", [float("inf"), 3]), ("average_grid", [0.1]),
     ("average_grid", [0.1, 1.5]), ("average_grid", "x"), ("another", 1)])
-def test_a_file_with_other_facts_is_refused(noted, tmp_path, name, value):
+def test_a_file_with_other_facts_is_refused(noted: Program, tmp_path: Path, name: str,
+                                            value: Any) -> None:
     note_fact(pool_of(noted), name, value)
     noted.save(tmp_path / "p.pt2")
     with pytest.raises(ModelError, match=r"p\.pt2 notes .* about avg_pool2d; expected "

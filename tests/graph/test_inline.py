@@ -1,7 +1,13 @@
 """Regions without automatic precision are part of the graph like everything else."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels._channels import find_groups
@@ -9,8 +15,9 @@ from edgewright.errors import ModelError
 from edgewright.program import Program
 
 
-def test_a_region_without_automatic_precision_is_inlined_saved_and_pruned(net, tmp_path):
-    def forward(m, x):
+def test_a_region_without_automatic_precision_is_inlined_saved_and_pruned(net: type[Net],
+                                                                          tmp_path: Path) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         with torch.autocast(device_type="cpu", enabled=False):
             first, second = y.float().relu(), y.float().sigmoid()
@@ -26,8 +33,8 @@ def test_a_region_without_automatic_precision_is_inlined_saved_and_pruned(net, t
     assert [(g.name, len(g.channels)) for g in find_groups(program).groups] == [("a.weight", 8)]
 
 
-def test_a_region_in_lower_precision_is_refused(net):
-    def forward(m, x):
+def test_a_region_in_lower_precision_is_refused(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         with torch.autocast(device_type="cpu", dtype=torch.bfloat16):
             y = m.a(x)
         return m.b(y.float())

@@ -1,25 +1,29 @@
 """One number says how far two evaluations are apart."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from edgewright.capture._capture import export_graph, graph_of
 from edgewright.graph._parity import compare_outputs, output_errors, random_inputs, tolerance_of
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=6), st.floats(0.5, 2))
-def test_the_error_is_relative_to_the_reference(values, factor):
+def test_the_error_is_relative_to_the_reference(values: Any, factor: Any) -> None:
     want = torch.tensor(values)
     norm = math.sqrt(sum(value * value for value in values))
     expected = abs(factor - 1) * norm / max(norm, 1e-3)
     assert compare_outputs(want, want * factor) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_the_worst_output_counts_however_nested():
+def test_the_worst_output_counts_however_nested() -> None:
     want = {"a": torch.ones(4), "b": [torch.ones(4), None]}
     have = [torch.ones(4), torch.ones(4) * 1.5]
     assert compare_outputs(want, have) == pytest.approx(0.5)
@@ -27,11 +31,11 @@ def test_the_worst_output_counts_however_nested():
 
 @pytest.mark.parametrize("have", [torch.ones(3), [torch.ones(4), torch.ones(4)], [],
                                   torch.tensor([1.0, 1.0, 1.0, math.nan])])
-def test_what_cannot_be_compared_is_infinitely_far(have):
+def test_what_cannot_be_compared_is_infinitely_far(have: Any) -> None:
     assert compare_outputs(torch.ones(4), have) == math.inf
 
 
-def test_nan_and_infinity_are_the_same_in_the_same_places_only():
+def test_nan_and_infinity_are_the_same_in_the_same_places_only() -> None:
     want = torch.tensor([3.0, math.nan, math.inf, -math.inf])
     near = torch.tensor([3.3, math.nan, math.inf, -math.inf])
     assert output_errors(want, near) == pytest.approx((0.1,), rel=1e-5)
@@ -43,7 +47,7 @@ def test_nan_and_infinity_are_the_same_in_the_same_places_only():
     assert compare_outputs(nothing, nothing) == math.inf
 
 
-def test_of_integers_the_share_that_differs_counts():
+def test_of_integers_the_share_that_differs_counts() -> None:
     assert output_errors([torch.arange(8), torch.tensor([True, False])],
                          [torch.arange(8).clamp(max=5), torch.tensor([True, True])]) == (0.25, 0.5)
     large = torch.tensor([2**53, 1])
@@ -54,20 +58,20 @@ def test_of_integers_the_share_that_differs_counts():
 @pytest.mark.parametrize(("kind", "limit"), [
     (torch.float64, 1e-4), (torch.float32, 1e-4), (torch.float16, 10 * 2.0**-10),
     (torch.bfloat16, 10 * 2.0**-7)])
-def test_the_tolerance_is_that_of_the_least_precise_type(kind, limit):
+def test_the_tolerance_is_that_of_the_least_precise_type(kind: Any, limit: float) -> None:
     class Narrow(torch.nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.to(kind).relu().float()
 
     graph = graph_of(export_graph(Narrow(), (torch.zeros(2, 2),)))
     assert tolerance_of(graph) == pytest.approx(limit)
 
 
-def test_small_outputs_are_compared_absolutely():
+def test_small_outputs_are_compared_absolutely() -> None:
     assert compare_outputs(torch.zeros(4), torch.full((4,), 1e-8)) == pytest.approx(2e-5)
 
 
-def test_random_inputs_are_noise_of_the_same_kind():
+def test_random_inputs_are_noise_of_the_same_kind() -> None:
     example = ({"a": torch.zeros(2, 3)}, torch.tensor([1, 2]), torch.zeros(2, dtype=torch.float64))
     first, again, other = (random_inputs(example, seed) for seed in (0, 0, 1))
     assert torch.equal(first[0]["a"], again[0]["a"])

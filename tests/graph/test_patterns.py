@@ -1,5 +1,9 @@
 """Layers are meant by name, by a module around them, or by a shell pattern."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from edgewright.errors import UsageError
@@ -13,16 +17,16 @@ NAMES = ["stem.weight", "layer1.0.conv.weight", "layer1.0.conv.bias", "layer10.c
     ("stem", NAMES[:1]), ("layer1", NAMES[1:3]), ("layer1.0.conv.bias", NAMES[2:3]),
     ("*.conv", NAMES[1:4]), ("*.bias", NAMES[2:3]), ("gamma", NAMES[4:]), ("*", NAMES),
 ])
-def test_what_a_pattern_means(pattern, meant):
+def test_what_a_pattern_means(pattern: str, meant: Any) -> None:
     assert list(match_tensors(NAMES, [pattern])) == meant
 
 
-def test_the_first_pattern_is_remembered():
+def test_the_first_pattern_is_remembered() -> None:
     assert match_tensors(NAMES, ["layer1.0", "layer1", "stem"]) == {
         NAMES[1]: "layer1.0", NAMES[2]: "layer1.0", NAMES[0]: "stem"}
 
 
-def test_a_pattern_that_means_nothing_is_refused_with_near_names():
+def test_a_pattern_that_means_nothing_is_refused_with_near_names() -> None:
     with pytest.raises(UsageError, match=r"ignore='stemm' matches no layer; near names: stem, "
                                          r"stem\.weight"):
         match_tensors(NAMES, ["stemm"])

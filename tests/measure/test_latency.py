@@ -6,6 +6,8 @@ import gc
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from edgewright.errors import UsageError
 from edgewright.measure import Latency, compare_latency, measure_latency, pinned
 
 
-def test_summary_is_that_of_the_runs():
+def test_summary_is_that_of_the_runs() -> None:
     times_ns = [int(t) for t in np.random.default_rng(0).integers(1e5, 1e7, 57)]
     found = Latency.of(times_ns)
     ordered = sorted(times_ns)
@@ -25,10 +27,10 @@ def test_summary_is_that_of_the_runs():
     assert found.runs == 57
 
 
-def test_every_round_runs_each_candidate_once_and_rotates_who_is_first():
+def test_every_round_runs_each_candidate_once_and_rotates_who_is_first() -> Callable[..., Any]:
     calls: list[tuple[str, int]] = []
 
-    def candidate(name: str):
+    def candidate(name: str) -> Callable[..., Any]:
         return lambda index: calls.append((name, index))
 
     found = compare_latency({name: candidate(name) for name in "abc"}, rounds=4, warmup=2)
@@ -40,7 +42,7 @@ def test_every_round_runs_each_candidate_once_and_rotates_who_is_first():
     assert {latency.runs for latency in found.values()} == {4}
 
 
-def test_measure_latency_counts_only_the_runs_after_the_warmup():
+def test_measure_latency_counts_only_the_runs_after_the_warmup() -> None:
     calls: list[int] = []
     found = measure_latency(calls.append, runs=3, warmup=2)
     assert calls == [0, 1, 0, 1, 2]
@@ -48,7 +50,7 @@ def test_measure_latency_counts_only_the_runs_after_the_warmup():
     assert 0 <= found.low_ms <= found.median_ms <= found.high_ms
 
 
-def test_garbage_collection_is_off_meanwhile_and_on_again_after_an_error():
+def test_garbage_collection_is_off_meanwhile_and_on_again_after_an_error() -> None:
     seen: list[bool] = []
 
     def failing(index: int) -> None:
@@ -61,7 +63,7 @@ def test_garbage_collection_is_off_meanwhile_and_on_again_after_an_error():
     assert gc.isenabled()
 
 
-def test_garbage_collection_that_was_off_stays_off():
+def test_garbage_collection_that_was_off_stays_off() -> None:
     gc.disable()
     try:
         measure_latency(lambda index: None, runs=1, warmup=0)
@@ -72,13 +74,13 @@ def test_garbage_collection_that_was_off_stays_off():
 
 @pytest.mark.parametrize(("candidates", "rounds", "warmup"), [
     ({}, 1, 0), ({"a": abs}, 0, 0), ({"a": abs}, 1, -1)])
-def test_nothing_to_time(candidates, rounds, warmup):
+def test_nothing_to_time(candidates: dict[str, Any], rounds: int, warmup: int) -> None:
     with pytest.raises(UsageError, match="at least one candidate and one round"):
         compare_latency(candidates, rounds=rounds, warmup=warmup)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
-def test_pinned_holds_one_core_for_new_threads_too_and_restores():
+def test_pinned_holds_one_core_for_new_threads_too_and_restores() -> None:
     before = os.sched_getaffinity(0)
     inside: list[set[int]] = []
     with pinned() as core:
@@ -91,7 +93,7 @@ def test_pinned_holds_one_core_for_new_threads_too_and_restores():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
-def test_pinned_restores_after_an_error():
+def test_pinned_restores_after_an_error() -> None:
     before = os.sched_getaffinity(0)
     with pytest.raises(KeyError), pinned():
         raise KeyError

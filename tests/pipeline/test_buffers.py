@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.exits import HeadTraining
 
 
 class Scaled(nn.Module):
-    def __init__(self, width):
+    def __init__(self, width: Any) -> None:
         super().__init__()
         self.layer = nn.Linear(width, width)
         self.register_buffer("scale", torch.linspace(0.5, 2, width), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) * self.scale
 
 
 class Model(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.Sequential(Scaled(8), nn.ReLU(), Scaled(8), nn.ReLU())
         self.head = nn.Linear(8, 3)
         self.register_buffer("shift", torch.linspace(-1, 1, 8), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(x + self.shift))
 
 
@@ -49,14 +52,14 @@ PASSES = {
 
 
 @pytest.fixture(scope="module")
-def given():
+def given() -> tuple[Any, ...]:
     torch.manual_seed(0)
     x, y = torch.randn(64, 8), torch.arange(64) % 3
     return ew.Program.capture(Model().eval(), x), ew.Task((x, y), test=(x[:9] + 1, y[:9]))
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_a_pass_keeps_the_buffers(given, name, tmp_path):
+def test_a_pass_keeps_the_buffers(given: Any, name: Any, tmp_path: Path) -> None:
     program, task = given
     result = PASSES[name](program, task)
     scales = [value for key, value in result.state_dict().items() if key.endswith("scale")

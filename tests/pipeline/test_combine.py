@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +14,13 @@ import edgewright as ew
 from edgewright.bundle import read_bundle, write_bundle
 from edgewright.errors import UsageError
 from edgewright.exits import ExitCalibration
+from edgewright.pipeline import Result
 from edgewright.runtime import confidence
+from edgewright.task import Task
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, quadrant_task):
+def small(tmp_path_factory: pytest.TempPathFactory, quadrant_task: Task) -> Any:
     """A bundle of a network that looks at its pictures from further away."""
     torch.manual_seed(3)
     model = ew.AtResolution(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
@@ -28,7 +33,7 @@ def small(tmp_path_factory, quadrant_task):
 
 
 def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
-        small, finished, quadrant_task, tmp_path):
+        small: Any, finished: Result, quadrant_task: Task, tmp_path: Path) -> None:
     config = ExitCalibration(max_drop=0.02, points={"cheap": 0.2})
     manifest = ew.cascade(small, finished.bundle, quadrant_task, tmp_path / "both.edge",
                           config=config, quiet=True)
@@ -53,8 +58,8 @@ def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
         "accuracy", "macs", "energy_mj", "latency_ms", "mean_latency_ms", "size_bytes"}
 
 
-def test_variants_are_points_and_equal_files_are_stored_once(small, finished, quadrant_task,
-                                                             tmp_path):
+def test_variants_are_points_and_equal_files_are_stored_once(small: Any, finished: Result, quadrant_task: Task,
+                                                             tmp_path: Path) -> None:
     manifest = ew.combine({"full": finished.bundle, "saver": small, "again": finished.bundle},
                           tmp_path / "all.edge")
     assert [point.name for point in manifest.model.points] == ["full", "saver", "again"]
@@ -72,7 +77,8 @@ def test_variants_are_points_and_equal_files_are_stored_once(small, finished, qu
     assert size < small.stat().st_size + finished.bundle.stat().st_size
 
 
-def test_what_does_not_go_together_is_refused_by_name(small, finished, quadrant_task, tmp_path):
+def test_what_does_not_go_together_is_refused_by_name(small: Any, finished: Result,
+                                                      quadrant_task: Task, tmp_path: Path) -> None:
     other = tmp_path / "other.edge"
     bundle = read_bundle(small)
     spec = bundle.manifest.model.inputs[0]

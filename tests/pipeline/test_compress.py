@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,7 +269,7 @@ def test_a_file_that_computes_something_else_is_never_bundled(
         monkeypatch: pytest.MonkeyPatch) -> None:
     honest = assemble_module.to_segments
 
-    def swapped(program: ew.Program):  # the export of another model
+    def swapped(program: ew.Program) -> Any:  # the export of another model
         torch.manual_seed(1)
         state = {name: torch.rand_like(value) if value.is_floating_point() else value
                  for name, value in program.state_dict().items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.distill import initialize, student
@@ -19,7 +22,7 @@ TRAINING = ew.Training(epochs=2, batch_size=8, lr=0.05, weight_decay=0.1, comput
 class Model(nn.Module):
     """A frozen backbone with a batch norm, a fixed kernel as detection heads have, a free head."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Linear(8, 16)
         self.norm = nn.BatchNorm1d(16)
@@ -29,30 +32,30 @@ class Model(nn.Module):
         for part in (self.stem, self.norm, self.bins):
             part.requires_grad_(False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.bins(torch.relu(self.norm(self.stem(x)))))
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     torch.manual_seed(0)
     x, y = torch.randn(64, 8), torch.arange(64) % 3
     return ew.Task((x, y), (x[:6], y[:6]), (x[6:14], y[6:14]))
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     torch.manual_seed(0)
     return Model().eval()
 
 
 @pytest.fixture(scope="module")
-def program(model):
+def program(model: Any) -> Any:
     return ew.Program.capture(model, torch.zeros(1, 8))
 
 
-def moved(before, after, names=("stem.weight", "stem.bias", "norm.weight", "norm.bias",
-                                "bins.weight")):
+def moved(before: Any, after: Any, names: tuple[str, ...] = ("stem.weight", "stem.bias", "norm.weight", "norm.bias",
+                                "bins.weight")) -> Any:
     old, new = before.state_dict(), after.state_dict()
     return [name for name in names if not torch.equal(old[name], new[name])]
 
@@ -74,31 +77,32 @@ PASSES = {
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_training_moves_the_rest(program, task, name):
+def test_training_moves_the_rest(program: Any, task: Any, name: Any) -> None:
     result = PASSES[name](program, task)
     assert moved(program, result) == []
     assert moved(program, result, ("head.weight",)) == ["head.weight"]
 
 
-def test_the_statistics_of_a_frozen_norm_go_on_as_in_torch(program, task):
+def test_the_statistics_of_a_frozen_norm_go_on_as_in_torch(program: Any, task: Any) -> None:
     assert moved(program, ew.fit(program, task, TRAINING), ("norm.running_mean",))
 
 
-def test_a_stored_program_and_what_is_made_of_it_stay_frozen(program, task, tmp_path):
+def test_a_stored_program_and_what_is_made_of_it_stay_frozen(program: Any, task: Any,
+                                                             tmp_path: Path) -> None:
     program.save(tmp_path / "p.pt2")
     loaded = ew.Program.load(tmp_path / "p.pt2")
     once = ew.fit(loaded, task, TRAINING)
     assert moved(program, ew.fit(once, task, TRAINING)) == []
 
 
-def test_what_is_left_of_a_pruned_layer_stays(program, task):
+def test_what_is_left_of_a_pruned_layer_stays(program: Any, task: Any) -> None:
     sliced = ew.prune(program, task, ew.ChannelPruning(
         ratio=0.5, target="channels", criterion="taylor", round_to=1, ignore=("bins",)))
     assert sliced.state_dict()["stem.weight"].shape[0] < 16
     assert moved(sliced, ew.fit(sliced, task, TRAINING)) == []
 
 
-def test_a_gradual_mask_zeroes_and_does_not_move(program, task):
+def test_a_gradual_mask_zeroes_and_does_not_move(program: Any, task: Any) -> None:
     config = ew.WeightPruning(sparsity=0.5, training=TRAINING)
     result = ew.prune_weights(program, task, config).state_dict()
     for name in ("stem.weight", "bins.weight"):
@@ -107,14 +111,14 @@ def test_a_gradual_mask_zeroes_and_does_not_move(program, task):
         assert bool((result[name] == 0).any())
 
 
-def test_movement_of_what_does_not_move_is_refused(program, task):
+def test_movement_of_what_does_not_move_is_refused(program: Any, task: Any) -> None:
     config = ew.WeightPruning(criterion="movement", training=TRAINING)
     with pytest.raises(UsageError, match=r"stem\.weight, bins\.weight are frozen \(requires_grad="
                                          r"False\); name them in ignore"):
         ew.prune_weights(program, task, config)
 
 
-def test_qat_learns_steps_for_weights_that_stay(program, task):
+def test_qat_learns_steps_for_weights_that_stay(program: Any, task: Any) -> None:
     config = ew.Quantization(method=ew.QAT(training=TRAINING), first_last_bits=None)
     result = ew.quantize(program, task, config).state_dict()
     stored = result["bins.weight"].float() * result["bins.weight_scale"][:, None]
@@ -123,7 +127,7 @@ def test_qat_learns_steps_for_weights_that_stay(program, task):
     assert bool((error <= result["bins.weight_scale"][:, None] * 0.51).all())
 
 
-def test_a_fold_is_frozen_where_both_were(program, task):
+def test_a_fold_is_frozen_where_both_were(program: Any, task: Any) -> None:
     folded = fold_batch_norm(program)
     assert moved(folded, ew.fit(folded, task, TRAINING), ("stem.weight", "stem.bias")) == []
     free = nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.BatchNorm1d(4)).eval()
@@ -131,7 +135,7 @@ def test_a_fold_is_frozen_where_both_were(program, task):
     assert all(value.requires_grad for value in norm.module().parameters())
 
 
-def test_a_student_keeps_what_it_could_not_learn(program):
+def test_a_student_keeps_what_it_could_not_learn(program: Any) -> None:
     fresh = initialize(program, seed=5)
     assert moved(program, fresh) == []
     assert moved(program, fresh, ("head.weight",))
@@ -141,14 +145,14 @@ def test_a_student_keeps_what_it_could_not_learn(program):
     assert len(kept) == len(thin["stem.weight"]) < 16
 
 
-def test_a_kernel_that_is_a_buffer_is_not_drawn_anew():
+def test_a_kernel_that_is_a_buffer_is_not_drawn_anew() -> None:
     class Blur(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("kernel", torch.full((1, 1, 3), 1 / 3))
             self.head = nn.Linear(6, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.head(nn.functional.conv1d(x, self.kernel).flatten(1))
 
     program = ew.Program.capture(Blur().eval(), torch.zeros(1, 1, 8))
@@ -156,7 +160,7 @@ def test_a_kernel_that_is_a_buffer_is_not_drawn_anew():
     assert moved(program, fresh, ("kernel", "head.weight")) == ["head.weight"]
 
 
-def test_nothing_to_train_is_refused_before_anything_is_done(task, tmp_path):
+def test_nothing_to_train_is_refused_before_anything_is_done(task: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
     frozen = ew.Program.capture(model, torch.zeros(1, 8))
     message = r"there is nothing to train: call requires_grad_\(True\) on what may change"

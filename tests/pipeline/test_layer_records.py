@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgewright.pipeline._layer_records import layer_records
 from edgewright.program import Costs, NodeCost
 
 
-def test_a_layers_record_tells_stored_bits_from_computed_ones():
-    def costs(**bits):
+def test_a_layers_record_tells_stored_bits_from_computed_ones() -> Any:
+    def costs(**bits: Any) -> Any:
         layer = NodeCost(name="conv", op="conv2d", weight="a.weight", channels=4, macs=9,
                          weight_bytes=1, traffic_bytes=1, **bits)
         return Costs(layers=(layer,), macs=9, parameters=1, weight_bytes=1, packed_bytes=1,

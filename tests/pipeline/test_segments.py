@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -9,16 +11,16 @@ from onnx import helper, numpy_helper
 from edgewright.pipeline._segments import low_bit_tensors
 
 
-def model_of(*arrays):
+def model_of(*arrays: Any) -> Any:
     tensors = [numpy_helper.from_array(array, str(index)) for index, array in enumerate(arrays)]
     return helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
 
 
-def weights(high, count=400, seed=0):
+def weights(high: Any, count: int = 400, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(-high, high, count, dtype=np.int8, endpoint=True)
 
 
-def test_every_tensor_of_few_bits_is_found_in_place():
+def test_every_tensor_of_few_bits_is_found_in_place() -> None:
     arrays = [weights(7), np.ones(300, np.float32), weights(100), weights(1), weights(3, 20),
               weights(7).view(np.uint8) & 15, weights(7)]
     data = model_of(*arrays)
@@ -30,12 +32,12 @@ def test_every_tensor_of_few_bits_is_found_in_place():
     assert all(end <= tensor.offset for end, tensor in zip(ends, found[1:], strict=False))
 
 
-def test_a_tensor_that_is_there_twice_is_found_twice():
+def test_a_tensor_that_is_there_twice_is_found_twice() -> None:
     found = low_bit_tensors(model_of(weights(1), weights(1)))
     assert len(found) == 2
     assert found[0].offset + found[0].count <= found[1].offset
 
 
-def test_a_file_of_floats_has_none():
+def test_a_file_of_floats_has_none() -> None:
     assert low_bit_tensors(model_of(np.ones(999, np.float32))) == ()
     assert low_bit_tensors(onnx.ModelProto().SerializeToString()) == ()

@@ -3,6 +3,8 @@
 The attacks edit a good archive; each payload makes a folder that must not come to be.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -12,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 
 from edgewright.channels import remove_channels
@@ -32,27 +37,27 @@ INPUTS = "data/sample_inputs/model.pt"
 class Payload:
     """Makes a folder when it is unpickled."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture(scope="module")
-def good(small_program, tmp_path_factory):
+def good(small_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("saved") / "good.pt2"
     small_program.save(path)
     return path
 
 
 @pytest.fixture
-def saved(good, tmp_path):
+def saved(good: Any, tmp_path: Path) -> Any:
     return Path(shutil.copy(good, tmp_path))
 
 
 @pytest.fixture
-def payload(tmp_path):
+def payload(tmp_path: Path) -> Any:
     """A pickle, in torch's format, that leaves a mark where it is read."""
     buffer = io.BytesIO()
     torch.save((Payload(tmp_path / "ran"),), buffer)
@@ -60,9 +65,9 @@ def payload(tmp_path):
 
 
 @pytest.fixture
-def attack(saved, tmp_path):
+def attack(saved: Any, tmp_path: Path) -> Any:
     """Write a copy of the archive with members changed, added first and added last."""
-    def write(changed=None, first=(), last=()):
+    def write(changed: Any = None, first: tuple[Any, ...] = (), last: tuple[Any, ...] = ()) -> Any:
         changed = changed or {}
         path = tmp_path / "attack.pt2"
         with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w") as target:
@@ -79,9 +84,9 @@ def attack(saved, tmp_path):
     return write
 
 
-def edited(change):
+def edited(change: Any) -> Any:
     """A change of a member's JSON in place, as a change of its bytes."""
-    def apply(content):
+    def apply(content: Any) -> Any:
         document = json.loads(content)
         change(document)
         return json.dumps(document)
@@ -89,11 +94,11 @@ def edited(change):
     return apply
 
 
-def first_config(document):
+def first_config(document: Any) -> Any:
     return next(iter(document["config"].values()))
 
 
-def refuse(path, tmp_path, message):
+def refuse(path: Path, tmp_path: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Program.load(path)
     assert not (tmp_path / "ran").exists()
@@ -103,7 +108,8 @@ def refuse(path, tmp_path, message):
     lambda program: program, fold_batch_norm,
     lambda program: remove_channels(program, find_groups(program), find_groups(program).groups[0].channels[:2]),
 ])
-def test_outputs_survive_saving_to_the_bit(make, small_program, tmp_path):
+def test_outputs_survive_saving_to_the_bit(make: Any, small_program: Program,
+                                           tmp_path: Path) -> None:
     program = make(small_program)
     program.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -116,7 +122,8 @@ def test_outputs_survive_saving_to_the_bit(make, small_program, tmp_path):
     torch.testing.assert_close(loaded.example_inputs, program.example_inputs)
 
 
-def test_a_loaded_program_trains_and_saves_again(saved, small_program, tmp_path):
+def test_a_loaded_program_trains_and_saves_again(saved: Any, small_program: Program,
+                                                 tmp_path: Path) -> None:
     loaded = Program.load(saved)
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(loaded.module(train=True)(x), small_program.module(train=True)(x))
@@ -124,7 +131,7 @@ def test_a_loaded_program_trains_and_saves_again(saved, small_program, tmp_path)
     assert torch.equal(Program.load(tmp_path / "again.pt2").run(x), small_program.run(x))
 
 
-def test_exits_are_counted_in_the_archive(small_program, tmp_path):
+def test_exits_are_counted_in_the_archive(small_program: Program, tmp_path: Path) -> None:
     program = small_program.copy()
     relu, final = (node for node in program.calls() if node.name in ("relu", "linear"))
     set_outputs(program.graph_module, (relu, final))
@@ -137,7 +144,7 @@ def test_exits_are_counted_in_the_archive(small_program, tmp_path):
     torch.testing.assert_close(loaded.run(x), program.run(x), rtol=0, atol=0)
 
 
-def test_nested_inputs_and_outputs_survive(net, tmp_path):
+def test_nested_inputs_and_outputs_survive(net: type[Net], tmp_path: Path) -> None:
     model = net(lambda m, d: {"sum": d["a"] + d["b"][0], "parts": [d["a"]]})
     program = Program.capture(model, ({"a": torch.zeros(1, 2), "b": (torch.zeros(1, 2),)},))
     program.save(tmp_path / "p.pt2")
@@ -145,7 +152,7 @@ def test_nested_inputs_and_outputs_survive(net, tmp_path):
     torch.testing.assert_close(Program.load(tmp_path / "p.pt2").run(inputs), model(inputs))
 
 
-def test_no_member_is_marked_as_a_pickle(saved):
+def test_no_member_is_marked_as_a_pickle(saved: Any) -> None:
     with zipfile.ZipFile(saved) as archive:
         names = archive.namelist()
         configs = [json.loads(archive.read(f"program/{name}")) for name in (WEIGHTS, CONSTANTS)]
@@ -153,16 +160,17 @@ def test_no_member_is_marked_as_a_pickle(saved):
     assert [name for name in names if name.endswith((".pt", ".pkl"))] == [f"program/{INPUTS}"]
 
 
-def test_saving_leaves_no_drafts(good):
+def test_saving_leaves_no_drafts(good: Any) -> None:
     assert [path.name for path in good.parent.iterdir()] == ["good.pt2"]
 
 
-def test_the_same_program_gives_the_same_bytes(good, small_program, tmp_path):
+def test_the_same_program_gives_the_same_bytes(good: Any, small_program: Program,
+                                               tmp_path: Path) -> None:
     small_program.save(tmp_path / "other_name.pt2")
     assert (tmp_path / "other_name.pt2").read_bytes() == good.read_bytes()
 
 
-def test_a_place_that_cannot_be_written_is_named(small_program, tmp_path):
+def test_a_place_that_cannot_be_written_is_named(small_program: Program, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*nowhere.*name a file in a folder"):
         small_program.save(tmp_path / "nowhere" / "p.pt2")
 
@@ -182,7 +190,7 @@ except StorageError as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-def test_a_full_disk_is_an_error_and_leaves_the_old_file(saved):
+def test_a_full_disk_is_an_error_and_leaves_the_old_file(saved: Any) -> None:
     """torch's own file writer would end the process with "terminate called", exit code 134."""
     before = saved.read_bytes()
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(saved)], capture_output=True,
@@ -194,7 +202,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file(saved):
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_saving_refuses_what_it_would_not_load(net, tmp_path):
+def test_saving_refuses_what_it_would_not_load(net: type[Net], tmp_path: Path) -> None:
     program = Program.capture(net(lambda m, x: m.a(x), a=nn.Linear(4, 4)), torch.zeros(1, 4))
     call = next(program.calls())
     call.target, call.args = torch.ops.prims.sin.default, call.args[:1]
@@ -204,17 +212,17 @@ def test_saving_refuses_what_it_would_not_load(net, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_payload_works_where_it_is_read(payload, tmp_path):
+def test_the_payload_works_where_it_is_read(payload: Any, tmp_path: Path) -> None:
     torch.load(io.BytesIO(payload), weights_only=False)
     assert (tmp_path / "ran").exists()
 
 
-def test_an_unchanged_copy_loads(attack, small_program):
+def test_an_unchanged_copy_loads(attack: Any, small_program: Program) -> None:
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(Program.load(attack()).run(x), small_program.run(x))
 
 
-def test_a_pickled_weight_is_refused(attack, payload, tmp_path):
+def test_a_pickled_weight_is_refused(attack: Any, payload: Any, tmp_path: Path) -> None:
     path = attack({
         WEIGHTS: edited(lambda document: first_config(document).update(use_pickle=True)),
         "data/weights/weight_0": lambda content: payload,
@@ -223,7 +231,7 @@ def test_a_pickled_weight_is_refused(attack, payload, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["custom_obj_0", "opaque_obj_0", "../custom"])
-def test_a_custom_object_is_refused(kind, attack, payload, tmp_path):
+def test_a_custom_object_is_refused(kind: str, attack: Any, payload: Any, tmp_path: Path) -> None:
     entry = {"path_name": kind, "is_param": False, "use_pickle": False, "tensor_meta": None}
     path = attack({CONSTANTS: edited(lambda document: document["config"].update(evil=entry))})
     refuse(path, tmp_path, f"holds a custom object \\('{kind}'\\)")
@@ -235,15 +243,15 @@ def test_a_custom_object_is_refused(kind, attack, payload, tmp_path):
     "torch.ops.higher_order.wrap_with_set_grad_enabled", "torch.ops.mylib.evil.default",
     "torch.ops.aten.from_file.default", "torch.ops.aten.from_file.out",
 ])
-def test_a_foreign_call_is_refused(target, attack, tmp_path):
-    def change(document):
+def test_a_foreign_call_is_refused(target: str, attack: Any, tmp_path: Path) -> None:
+    def change(document: Any) -> None:
         document["graph_module"]["graph"]["nodes"][0]["target"] = target
 
     refuse(attack({MODEL: edited(change)}), tmp_path, f"holds a call to '{target}'")
 
 
-def test_a_stray_string_in_a_call_is_refused(attack, tmp_path):
-    def change(document):
+def test_a_stray_string_in_a_call_is_refused(attack: Any, tmp_path: Path) -> None:
+    def change(document: Any) -> None:
         nodes = document["graph_module"]["graph"]["nodes"]
         node = next(node for node in nodes if "conv" not in node["target"])
         node["inputs"].append({"name": "file", "arg": {"as_string": "pwned.bin"}, "kind": 1})
@@ -255,15 +263,16 @@ def test_a_stray_string_in_a_call_is_refused(attack, tmp_path):
     "__import__('os').mkdir('ran')", "s0.__class__", "eval('1')", "[c for c in ()]", "os.getcwd()",
     "Symbol('s0')\nimport os", "lambda: 0", "s0 if Symbol else 1", "\uff45val('1')",
 ])
-def test_an_expression_beyond_arithmetic_is_refused(expression, attack, tmp_path):
-    def change(document):
+def test_an_expression_beyond_arithmetic_is_refused(expression: str, attack: Any,
+                                                    tmp_path: Path) -> None:
+    def change(document: Any) -> None:
         sizes = document["graph_module"]["graph"]["tensor_values"]["input"]["sizes"]
         sizes[0]["as_expr"]["expr_str"] = expression
 
     refuse(attack({MODEL: edited(change)}), tmp_path, "holds the expression")
 
 
-def test_pickled_example_inputs_are_refused(attack, payload, tmp_path):
+def test_pickled_example_inputs_are_refused(attack: Any, payload: Any, tmp_path: Path) -> None:
     path = attack({INPUTS: lambda content: payload})
     refuse(path, tmp_path, f"{INPUTS} holds a pickled object")
 
@@ -273,19 +282,21 @@ def test_pickled_example_inputs_are_refused(attack, payload, tmp_path):
     "data/aotinductor/model/wrapper.so", "models/other.txt", "models/MODEL.JSON",
     "data/weights/MODEL_weights_config.json", "extra/more.json", "data/sample_inputs/other.pt",
 ])
-def test_a_member_that_no_program_needs_is_refused(name, attack, payload, tmp_path):
+def test_a_member_that_no_program_needs_is_refused(name: str, attack: Any, payload: Any,
+                                                   tmp_path: Path) -> None:
     path = attack(last=[(name, payload)])
     refuse(path, tmp_path, f"refused to load .*{name} holds what no program needs")
 
 
 @pytest.mark.parametrize("where", ["first", "last"])
-def test_a_member_that_is_there_twice_is_refused(where, attack, payload, tmp_path):
+def test_a_member_that_is_there_twice_is_refused(where: str, attack: Any, payload: Any,
+                                                 tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = attack(**{where: [(INPUTS, payload)]})
     refuse(path, tmp_path, f"{INPUTS} holds what no program needs")
 
 
-def test_the_format_of_old_torch_is_refused(payload, tmp_path):
+def test_the_format_of_old_torch_is_refused(payload: Any, tmp_path: Path) -> None:
     path = tmp_path / "old.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("version", "8.8")
@@ -297,8 +308,9 @@ def test_the_format_of_old_torch_is_refused(payload, tmp_path):
     {"default_factory_module": "antigravity", "default_factory_name": "x", "dict_context": []},
     [{"__enum__": True, "fqn": "antigravity:X", "name": "a"}],
 ])
-def test_a_class_to_import_is_refused(context, attack, tmp_path):
-    def change(document):
+def test_a_class_to_import_is_refused(context: dict[str, Any] | list[dict[str, Any]], attack: Any,
+                                      tmp_path: Path) -> None:
+    def change(document: Any) -> None:
         spec = json.dumps([1, {"type": "x", "context": json.dumps(context), "children_spec": []}])
         signature = document["graph_module"]["module_call_graph"][0]["signature"]
         signature["in_spec"] = spec.replace("_", "\\u005f")
@@ -306,26 +318,26 @@ def test_a_class_to_import_is_refused(context, attack, tmp_path):
     refuse(attack({MODEL: edited(change)}), tmp_path, "holds the name of a class to import")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     refuse(tmp_path / "no.pt2", tmp_path, r"cannot read the program .*no\.pt2.*it is missing")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", pickle.dumps([1, 2])])
-def test_what_is_no_archive_is_refused(content, tmp_path):
+def test_what_is_no_archive_is_refused(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "p.pt2"
     path.write_bytes(content)
     refuse(path, tmp_path, "truncated or not a saved program")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_truncated_file_is_refused(share, saved, tmp_path):
+def test_a_truncated_file_is_refused(share: float, saved: Any, tmp_path: Path) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[:int(share * len(content))])
     # the last cut leaves the end of an archive within the archive to be found
     refuse(saved, tmp_path, "truncated or not a saved program|what no program needs")
 
 
-def test_a_flipped_byte_is_noticed(saved, tmp_path):
+def test_a_flipped_byte_is_noticed(saved: Any, tmp_path: Path) -> None:
     content = bytearray(saved.read_bytes())
     with zipfile.ZipFile(saved) as archive:
         offset = archive.getinfo("program/data/weights/weight_0").header_offset
@@ -343,13 +355,14 @@ def test_a_flipped_byte_is_noticed(saved, tmp_path):
     (MODEL, lambda document: document["graph_module"]["graph"]["nodes"][0].update(
         target="torch.ops.aten.no_such_operator.default")),
 ])
-def test_a_damaged_archive_is_refused(member, change, attack, tmp_path):
+def test_a_damaged_archive_is_refused(member: Any, change: Callable[..., Any], attack: Any,
+                                      tmp_path: Path) -> None:
     refuse(attack({member: edited(change)}), tmp_path, "cannot load the program")
 
 
 @pytest.mark.parametrize(("content", "says"), [
     ('{"format_version": 1}', "1"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
 ])
-def test_another_format_is_refused(content, says, attack, tmp_path):
+def test_another_format_is_refused(content: str, says: str, attack: Any, tmp_path: Path) -> None:
     path = attack({"extra/edgewright.json": lambda _: content})
     refuse(path, tmp_path, f"is no Edgewright program of format 2: it says {says}")

@@ -1,9 +1,15 @@
 """Costs against numbers worked out by hand."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tests.programs import Net
+from torch import Tensor, nn
 
 from edgewright.graph import count_macs, stored_tensors, weight_of
 from edgewright.program import Program
@@ -31,7 +37,7 @@ IMAGE = (torch.zeros(1, 6, 8, 8),)
     (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Softmax(1)), IMAGE, 0),
     (nn.PReLU(), IMAGE, 0),
 ])
-def test_macs_of_layers(layer, inputs, macs):
+def test_macs_of_layers(layer: Any, inputs: Any, macs: int) -> None:
     costs = Program.capture(layer, inputs).costs()
     assert costs.macs == macs
     assert costs.uncounted == {}
@@ -48,20 +54,21 @@ def test_macs_of_layers(layer, inputs, macs):
      2 * (3 * 7 * 4 + 3 * 5 * 7)),
     (torch.add, [(1, 3), (1, 3)], 0),
 ])
-def test_macs_of_functions(function, shapes, macs, net):
+def test_macs_of_functions(function: Any, shapes: list[tuple[int, ...]], macs: int,
+                           net: type[Net]) -> None:
     model = net(lambda m, *inputs: function(*inputs))
     costs = Program.capture(model, tuple(torch.zeros(shape) for shape in shapes)).costs()
     assert (costs.macs, costs.uncounted, costs.parameters) == (macs, {}, 0)
 
 
-def test_macs_of_mm_and_addmm_with_a_stored_matrix(net):
+def test_macs_of_mm_and_addmm_with_a_stored_matrix(net: type[Net]) -> None:
     weight, bias = nn.Parameter(torch.zeros(4, 5)), nn.Parameter(torch.zeros(5))
     for function in (lambda m, x: torch.mm(x, m.w), lambda m, x: torch.addmm(m.b, x, m.w)):
         program = Program.capture(net(function, w=weight, b=bias), torch.zeros(1, 4))
         assert program.costs().macs == 20
 
 
-def test_resnet20_costs_what_the_paper_says(resnet20_program):
+def test_resnet20_costs_what_the_paper_says(resnet20_program: Program) -> None:
     costs = resnet20_program.costs()
     assert (costs.macs, costs.parameters) == (40_551_040, 269_722)
     assert costs.uncounted == {}
@@ -71,13 +78,13 @@ def test_resnet20_costs_what_the_paper_says(resnet20_program):
     assert len(costs.layers) == 20
 
 
-def test_parameters_are_the_models_own(small_program):
+def test_parameters_are_the_models_own(small_program: Program) -> None:
     costs = small_program.costs()
     assert costs.parameters == (3 * 4 * 9 + 4) + 2 * 4 + (4 * 5 + 5)
     assert costs.weight_bytes == 4 * (costs.parameters + 2 * 4)  # and the running statistics
 
 
-def test_one_layers_cost_in_full():
+def test_one_layers_cost_in_full() -> None:
     program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.zeros(1, 5, 4))
     (layer,) = program.costs().layers
     weights = 4 * (32 + 8)
@@ -87,13 +94,13 @@ def test_one_layers_cost_in_full():
     assert program.costs().traffic_bytes == layer.traffic_bytes
 
 
-def test_channels_are_what_the_weight_produces():
+def test_channels_are_what_the_weight_produces() -> None:
     model = nn.Sequential(nn.Conv2d(6, 4, 3), nn.Flatten(2), nn.Linear(36, 7))
     layers = Program.capture(model, IMAGE).costs().layers
     assert [layer.channels for layer in layers] == [4, 7]
 
 
-def test_a_computed_weight_counts_as_a_stored_one(net):
+def test_a_computed_weight_counts_as_a_stored_one(net: type[Net]) -> None:
     model = net(lambda m, x: x @ (m.a @ m.b), a=nn.Parameter(torch.zeros(4, 2)),
                 b=nn.Parameter(torch.zeros(2, 3)))
     costs = Program.capture(model, torch.zeros(1, 4)).costs()
@@ -101,7 +108,7 @@ def test_a_computed_weight_counts_as_a_stored_one(net):
     assert costs.layers[0].weight == "weight"
 
 
-def test_what_cannot_be_counted_is_named(net):
+def test_what_cannot_be_counted_is_named(net: type[Net]) -> None:
     model = net(lambda m, x: torch.fft.rfft(m.a(x)[0]).abs() + torch.fft.rfft(x).abs(),
                 a=nn.LSTM(4, 4, batch_first=True))
     costs = Program.capture(model, torch.zeros(1, 5, 4)).costs()
@@ -109,13 +116,13 @@ def test_what_cannot_be_counted_is_named(net):
     assert costs.macs == 0
 
 
-def test_costs_are_for_one_sample_whatever_the_example():
+def test_costs_are_for_one_sample_whatever_the_example() -> None:
     model = nn.Conv2d(6, 4, 3)
     large = Program.capture(model, torch.zeros(9, 6, 8, 8)).costs()
     assert large == Program.capture(model, IMAGE).costs()
 
 
-def test_macs_with_other_shapes(small_program):
+def test_macs_with_other_shapes(small_program: Program) -> None:
     conv = next(iter(small_program.calls()))
     halved = {conv: (1, 2, 6, 6), conv.args[0]: (1, 3, 8, 8), conv.args[1]: (2, 3, 3, 3)}
     assert count_macs(conv, halved.__getitem__) == 2 * 36 * 27
@@ -123,14 +130,14 @@ def test_macs_with_other_shapes(small_program):
     assert count_macs(next(n for n in small_program.calls() if n.name == "relu")) == 0
 
 
-def test_weight_of_a_call(small_program):
+def test_weight_of_a_call(small_program: Program) -> None:
     found = {node.name: weight_of(node) for node in small_program.calls()}
     assert str(found["conv2d"].target) == "0.weight"
     assert str(found["linear"].target) == "5.weight"
     assert found["relu"] is None
 
 
-def test_stored_tensors_are_those_of_the_graph(small_program):
+def test_stored_tensors_are_those_of_the_graph(small_program: Program) -> None:
     stored = stored_tensors(small_program.graph_module)
     assert stored.keys() == small_program.state_dict().keys()
     assert stored["0.weight"] is small_program.graph_module.get_parameter("0.weight")
@@ -142,14 +149,16 @@ def test_stored_tensors_are_those_of_the_graph(small_program):
     (lambda m, x, y: torch.einsum("bij->bji", x).sum() + y, ((1, 3, 4), (1, 1)), 0),
     (lambda m, x, y: m.bilinear(x, y), ((1, 3, 4), (1, 3, 5)), 3 * 6 * 4 * 5),
 ])
-def test_products_of_any_shape_are_counted(function, inputs, macs, net):
+def test_products_of_any_shape_are_counted(function: Callable[..., Any],
+                                           inputs: tuple[tuple[int, ...], ...], macs: int,
+                                           net: type[Net]) -> None:
     model = net(function, bilinear=nn.Bilinear(4, 5, 6))
     program = Program.capture(model, tuple(torch.zeros(shape) for shape in inputs))
     assert (program.costs().macs, program.costs().uncounted) == (macs, {})
 
 
-def test_a_graph_deeper_than_the_stack_is_counted(net):
-    def deep(m, x):
+def test_a_graph_deeper_than_the_stack_is_counted(net: type[Net]) -> Any:
+    def deep(m: Any, x: Any) -> Any:
         for _ in range(1200):
             x = x + 1
         return m.a(x)
@@ -159,13 +168,13 @@ def test_a_graph_deeper_than_the_stack_is_counted(net):
 
 
 @pytest.mark.parametrize(("cell", "gates"), [(nn.LSTMCell, 4), (nn.GRUCell, 3), (nn.RNNCell, 1)])
-def test_a_recurrent_cell_multiplies_its_input_and_its_state(cell, gates):
+def test_a_recurrent_cell_multiplies_its_input_and_its_state(cell: Any, gates: int) -> None:
     class Last(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.cell = cell(5, 7)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             result = self.cell(x)
             return result[0] if isinstance(result, tuple) else result
 

@@ -1,7 +1,13 @@
 """Cuts on small nets where they are known, and segments that compose to the whole."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 
 from edgewright.errors import ModelError
@@ -20,15 +26,15 @@ from edgewright.task import Task
 IMAGE = torch.zeros(1, 3, 8, 8)
 
 
-def conv(inputs, outputs):
+def conv(inputs: Any, outputs: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def cuts_of(model, *inputs):
+def cuts_of(model: nn.Module, *inputs: Any) -> Any:
     return [node.name for node in find_cuts(Program.capture(model, inputs or (IMAGE,)))]
 
 
-def add_exit(program, name, head):
+def add_exit(program: Program, name: str, head: Any) -> Any:
     """The program with another output: ``head`` makes it from the graph and the named node."""
     program = program.copy()
     graph = program.graph
@@ -43,27 +49,27 @@ def add_exit(program, name, head):
     return program
 
 
-def mean(graph, by_name, source):
+def mean(graph: Any, by_name: Any, source: Any) -> Any:
     return graph.call_function(torch.ops.aten.mean.dim, (source, [2, 3]))
 
 
 @pytest.fixture
-def chain():
+def chain() -> Any:
     return Program.capture(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 6), nn.ReLU(),
                                          nn.Flatten(), nn.Linear(384, 5)), IMAGE)
 
 
 @pytest.fixture
-def two_exits(chain):
+def two_exits(chain: Any) -> Any:
     return add_exit(add_exit(chain, "relu", mean), "relu_1", mean)
 
 
-def test_every_call_of_a_chain_but_the_last_is_a_cut(chain):
+def test_every_call_of_a_chain_but_the_last_is_a_cut(chain: Any) -> None:
     assert [node.name for node in find_cuts(chain)] == [
         "conv2d", "relu", "conv2d_1", "relu_1", "flatten"]
 
 
-def test_inside_a_residual_there_is_no_cut(net):
+def test_inside_a_residual_there_is_no_cut(net: type[Net]) -> None:
     model = net(lambda m, x: m.c(m.a(x) + m.b(m.a(x).relu())), a=conv(3, 4), b=conv(4, 4),
                 c=conv(4, 2))
     assert cuts_of(model) == ["add"]
@@ -71,7 +77,7 @@ def test_inside_a_residual_there_is_no_cut(net):
     assert cuts_of(shortcut) == ["add"]
 
 
-def test_resnet20_can_be_cut_between_its_blocks(resnet20_program):
+def test_resnet20_can_be_cut_between_its_blocks(resnet20_program: Program) -> None:
     names = [node.name for node in find_cuts(resnet20_program)]
     assert names[:3] == ["conv2d", "batch_norm", "relu"]
     assert [name for name in names if name.startswith("add")] == [
@@ -81,39 +87,39 @@ def test_resnet20_can_be_cut_between_its_blocks(resnet20_program):
     assert names[-2:] == ["adaptive_avg_pool2d", "flatten"]
 
 
-def test_an_input_read_late_hides_the_cuts_before(net):
+def test_an_input_read_late_hides_the_cuts_before(net: type[Net]) -> None:
     assert cuts_of(net(lambda m, x: m.b(m.a(x).relu()) + x, a=conv(3, 4), b=conv(4, 3))) == []
 
 
-def test_two_inputs_meet_first(net):
+def test_two_inputs_meet_first(net: type[Net]) -> None:
     model = net(lambda m, x, y: (m.a(x) + m.b(y)).relu() * 2, a=nn.Linear(4, 3), b=nn.Linear(4, 3))
     assert cuts_of(model, torch.zeros(1, 4), torch.zeros(1, 4)) == ["add", "relu"]
 
 
-def test_what_comes_from_weights_alone_hides_nothing(net):
+def test_what_comes_from_weights_alone_hides_nothing(net: type[Net]) -> None:
     model = net(lambda m, x: (m.a(x) * m.w.exp()).relu() + m.w, a=nn.Linear(4, 4),
                 w=nn.Parameter(torch.ones(4)))
     assert cuts_of(model, torch.zeros(1, 4)) == ["linear", "mul", "relu"]
 
 
-def test_a_batch_size_is_read_near_its_use(net):
+def test_a_batch_size_is_read_near_its_use(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu().view(x.shape[0], -1)), a=conv(3, 4),
                 b=nn.Linear(256, 2))
     assert cuts_of(model) == ["conv2d", "relu", "view"]
 
 
-def test_outputs_are_no_cuts(net):
+def test_outputs_are_no_cuts(net: type[Net]) -> None:
     model = net(lambda m, x: (m.a(x), m.b(m.a(x))), a=conv(3, 4), b=conv(4, 3))
     assert cuts_of(model) == []
 
 
-def test_outputs_of_a_nested_result(net):
+def test_outputs_of_a_nested_result(net: type[Net]) -> None:
     model = net(lambda m, x: {"b": x + 1, "a": [x * 2, (x - 3,)]})
     program = Program.capture(model, torch.zeros(1, 4))
     assert sorted(node.name for node in outputs_of(program)) == ["add", "mul", "sub"]
 
 
-def run_segments(segments, *inputs):
+def run_segments(segments: Any, *inputs: Any) -> tuple[Any, ...]:
     """What a runtime that never leaves early returns."""
     logits = []
     for segment in segments[:-1]:
@@ -124,14 +130,14 @@ def run_segments(segments, *inputs):
 
 
 @pytest.mark.parametrize("batch", [1, 7])
-def test_segments_compose_to_the_whole(batch, two_exits):
+def test_segments_compose_to_the_whole(batch: int, two_exits: Any) -> None:
     segments = split_at_exits(two_exits)
     assert len(segments) == 3
     x = torch.randn(batch, 3, 8, 8)
     torch.testing.assert_close(run_segments(segments, x), tuple(two_exits.run(x)))
 
 
-def test_segments_share_the_cost_and_hold_only_their_own(two_exits):
+def test_segments_share_the_cost_and_hold_only_their_own(two_exits: Any) -> None:
     segments = split_at_exits(two_exits)
     assert [sorted(segment.state_dict()) for segment in segments] == [
         ["0.bias", "0.weight"], ["2.bias", "2.weight"], ["5.bias", "5.weight"]]
@@ -141,7 +147,7 @@ def test_segments_share_the_cost_and_hold_only_their_own(two_exits):
     assert [segment.exits for segment in segments] == [0, 0, 0]
 
 
-def test_segments_are_saved_and_loaded(two_exits, tmp_path):
+def test_segments_are_saved_and_loaded(two_exits: Any, tmp_path: Path) -> None:
     segments = split_at_exits(two_exits)
     loaded = []
     for index, segment in enumerate(segments):
@@ -151,7 +157,7 @@ def test_segments_are_saved_and_loaded(two_exits, tmp_path):
     torch.testing.assert_close(run_segments(loaded, x), run_segments(segments, x))
 
 
-def test_the_inputs_keep_their_structure(net):
+def test_the_inputs_keep_their_structure(net: type[Net]) -> None:
     model = net(lambda m, d: m.b((m.a(d["x"]) + d["y"][0]).relu()), a=nn.Linear(4, 3),
                 b=nn.Linear(3, 2))
     inputs = {"x": torch.randn(5, 4), "y": [torch.randn(5, 3)]}
@@ -162,13 +168,13 @@ def test_the_inputs_keep_their_structure(net):
                                tuple(program.run(inputs)))
 
 
-def test_resnet20_with_exits_composes(resnet20_program):
+def test_resnet20_with_exits_composes(resnet20_program: Program) -> None:
     program = add_exit(fold_batch_norm(resnet20_program), "relu_6", mean)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run_segments(split_at_exits(program), x), tuple(program.run(x)))
 
 
-def test_quantised_segments_hand_on_integers(two_exits):
+def test_quantised_segments_hand_on_integers(two_exits: Any) -> None:
     images = torch.randn(64, 3, 8, 8)
     labels = torch.arange(64) % 4
     program = quantize(two_exits, Task((images, labels), test=(images, labels)), Quantization())
@@ -178,12 +184,12 @@ def test_quantised_segments_hand_on_integers(two_exits):
         assert torch.equal(mine, whole)
 
 
-def test_without_exits_there_is_one_segment(chain):
+def test_without_exits_there_is_one_segment(chain: Any) -> None:
     assert split_at_exits(chain) == (chain,)
 
 
-def test_an_exit_that_reads_several_tensors_is_refused(chain):
-    def head(graph, by_name, source):
+def test_an_exit_that_reads_several_tensors_is_refused(chain: Any) -> Any:
+    def head(graph: Any, by_name: Any, source: Any) -> Any:
         pooled = mean(graph, by_name, source)
         return graph.call_function(torch.ops.aten.cat.default,
                                    ([pooled, mean(graph, by_name, by_name["relu_1"])], 1))
@@ -193,15 +199,15 @@ def test_an_exit_that_reads_several_tensors_is_refused(chain):
         split_at_exits(add_exit(chain, "relu", head))
 
 
-def test_an_exit_beside_another_live_tensor_is_refused(net):
+def test_an_exit_beside_another_live_tensor_is_refused(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()) + x, a=conv(3, 4), b=conv(4, 3))
     program = add_exit(Program.capture(model, IMAGE), "relu", mean)
     with pytest.raises(ModelError, match="inputs_0 is still read after exit 1; an exit must hang on"):
         split_at_exits(program)
 
 
-def test_a_write_into_a_part_of_a_tensor_is_never_lost(net):
-    def forward(m, x):
+def test_a_write_into_a_part_of_a_tensor_is_never_lost(net: type[Net]) -> Any:
+    def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         y[:, :2] = 0.5
         return m.b(y.relu())
@@ -212,7 +218,7 @@ def test_a_write_into_a_part_of_a_tensor_is_never_lost(net):
         split_at_exits(add_exit(program, "relu", mean))
 
 
-def test_set_outputs_returns_a_flat_tuple(chain):
+def test_set_outputs_returns_a_flat_tuple(chain: Any) -> None:
     program = chain.copy()
     named = {node.name: node for node in program.graph.nodes}
     set_outputs(program.graph_module, (named["linear"], named["relu"]))

@@ -1,7 +1,13 @@
 """Peak memory against sums by hand and against a slow, obvious reference."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from tests.programs import Net
 from torch import nn
 from torch.fx import Node
 
@@ -12,9 +18,9 @@ VIEWS = {"view", "reshape", "flatten", "permute", "slice", "split", "chunk", "dr
          "add_", "unsqueeze", "unflatten"}
 
 
-def reference(program):
+def reference(program: Program) -> Any:
     """At every call, add up the distinct buffers that are made by then and read then or later."""
-    def buffer(node):
+    def buffer(node: Any) -> Any:
         is_view = node.op == "call_function" and (
             "getitem" in str(node.target) or any(
                 f"aten.{view}." in str(node.target) for view in VIEWS))
@@ -41,16 +47,16 @@ def size(node: Node) -> int:
 
 
 @pytest.fixture(scope="module")
-def programs(net, resnet):
-    def residual(m, x):
+def programs(net: type[Net], resnet: Callable[[int], nn.Module]) -> Any:
+    def residual(m: Any, x: Any) -> Any:
         y = m.b(m.a(x).relu())
         return m.c(x + y)
 
-    def parts(m, x):
+    def parts(m: Any, x: Any) -> Any:
         left, right = m.a(x).chunk(2, 1)
         return torch.cat([left.relu(), right, x], 1).flatten(1)
 
-    def in_place(m, x):
+    def in_place(m: Any, x: Any) -> Any:
         return m.b(torch.relu_(m.a(x))).add_(1.0)
 
     layers = {name: nn.Conv2d(4, 4, 3, padding=1) for name in "abc"}
@@ -68,7 +74,7 @@ def programs(net, resnet):
 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "parts", "in_place", "views", "resnet"])
-def test_peak_is_what_the_slow_reference_says(name, programs):
+def test_peak_is_what_the_slow_reference_says(name: str, programs: Any) -> None:
     program = programs[name]
     assert program.costs().peak_activation_bytes == reference(program)
 
@@ -79,16 +85,16 @@ def test_peak_is_what_the_slow_reference_says(name, programs):
     ("in_place", 2 * 144),
     ("views", 144 + 6 * 3),    # the flattened input is the input
 ])
-def test_peak_by_hand(name, floats, programs):
+def test_peak_by_hand(name: str, floats: int, programs: Any) -> None:
     assert programs[name].costs().peak_activation_bytes == 4 * floats
 
 
-def test_what_is_computed_from_weights_alone_takes_no_memory(net):
+def test_what_is_computed_from_weights_alone_takes_no_memory(net: type[Net]) -> None:
     model = net(lambda m, x: x * m.w.exp(), w=nn.Parameter(torch.zeros(1, 4)))
     program = Program.capture(model, torch.zeros(1, 4))
     assert program.costs().peak_activation_bytes == 4 * (4 + 4)
 
 
-def test_bytes_follow_the_type(net):
+def test_bytes_follow_the_type(net: type[Net]) -> None:
     program = Program.capture(net(lambda m, x: x + x), torch.zeros(1, 10, dtype=torch.int64))
     assert program.costs().peak_activation_bytes == 8 * 20

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import DataError
 from edgewright.graph import random_inputs
@@ -13,14 +15,14 @@ from edgewright.quantization import quantize
 from edgewright.task import Task
 
 
-def test_real_samples_are_taken_as_they_are():
+def test_real_samples_are_taken_as_they_are() -> None:
     x = torch.rand(5, 3)
     program = Program.capture(nn.Linear(3, 2), x)
     probe, = probe_inputs(program)
     assert torch.equal(probe, x[[0, 4]])
 
 
-def test_of_one_sample_the_second_is_shuffled():
+def test_of_one_sample_the_second_is_shuffled() -> None:
     x = torch.arange(6.0).reshape(1, 2, 3)
     probe, = probe_inputs(Program.capture(nn.ReLU(), x))
     assert torch.equal(probe[0], x[0])
@@ -28,14 +30,14 @@ def test_of_one_sample_the_second_is_shuffled():
     assert torch.equal(probe[1].flatten().sort().values, x.flatten())
 
 
-def test_zeros_that_only_show_the_shape_become_noise():
+def test_zeros_that_only_show_the_shape_become_noise() -> None:
     program = Program.capture(nn.ReLU(), torch.zeros(1, 40))
     probe, = probe_inputs(program)
     assert torch.equal(probe, random_inputs(program.example_inputs, seed=0)[0])
     assert torch.equal(probe, probe_inputs(program)[0])
 
 
-def test_zeros_before_a_quantizer_become_numbers_of_its_grid():
+def test_zeros_before_a_quantizer_become_numbers_of_its_grid() -> None:
     torch.manual_seed(0)
     x = torch.rand(64, 40) * 4 + 10
     task = Task((x, torch.zeros(64).long()), test=(x, torch.zeros(64).long()))
@@ -47,15 +49,15 @@ def test_zeros_before_a_quantizer_become_numbers_of_its_grid():
 
 
 class Looked(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.words, self.kinds = nn.Embedding(9, 4), nn.Embedding(3, 4)
 
-    def forward(self, tokens, flags):
+    def forward(self, tokens: Tensor, flags: Tensor) -> Tensor:
         return self.words(tokens) + self.kinds(tokens.reshape(-1, 1, 5)[:, 0]) + flags[..., None]
 
 
-def test_integers_are_drawn_below_the_rows_they_are_looked_up_in():
+def test_integers_are_drawn_below_the_rows_they_are_looked_up_in() -> None:
     example = torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5, dtype=torch.bool)
     tokens, flags = probe_inputs(Program.capture(Looked(), example))
     assert set(tokens.flatten().tolist()) == {0, 1, 2}
@@ -63,9 +65,9 @@ def test_integers_are_drawn_below_the_rows_they_are_looked_up_in():
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
-def test_integers_that_are_not_looked_up_stay(dtype):
+def test_integers_that_are_not_looked_up_stay(dtype: Any) -> None:
     class Scaled(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.float() / 255
 
     probe, = probe_inputs(Program.capture(Scaled(), torch.full((1, 4), 7, dtype=dtype)))
@@ -74,11 +76,11 @@ def test_integers_that_are_not_looked_up_stay(dtype):
 
 
 class Nested(nn.Module):
-    def forward(self, pair):
+    def forward(self, pair: Tensor) -> Tensor:
         return pair["a"] + pair["b"]
 
 
-def test_a_program_takes_other_examples_in_the_order_of_its_inputs():
+def test_a_program_takes_other_examples_in_the_order_of_its_inputs() -> None:
     program = Program.capture(Nested(), ({"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)},))
     a, b = torch.rand(5, 2, dtype=torch.float64), torch.rand(5, 2)
     shown = program.with_examples([a, b])
@@ -91,7 +93,7 @@ def test_a_program_takes_other_examples_in_the_order_of_its_inputs():
     [], [torch.zeros(1, 2)], [torch.zeros(1, 3), torch.zeros(1, 2)],
     [torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2)],
     [torch.zeros(0, 2), torch.zeros(0, 2)]])
-def test_samples_of_another_kind_are_refused(samples):
+def test_samples_of_another_kind_are_refused(samples: list[Any]) -> None:
     program = Program.capture(Nested(), ({"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)},))
     with pytest.raises(DataError, match=r"the samples are .*, but the program takes "
                                         r"float32 \(2, 2\), float32 \(2, 2\)"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,7 +73,7 @@ def greedy(program: Program, task: Task, count: int) -> Program:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_the_least_harmful_go(program, task, count):
+def test_the_least_harmful_go(program: Program, task: Task, count: int) -> None:
     short = prune_blocks(program, task, BlockPruning(count=count))
     assert blocks_in(short) == blocks_in(greedy(program, task, count))
     assert len(blocks_in(short)) == 4 - count
@@ -78,19 +81,19 @@ def test_the_least_harmful_go(program, task, count):
     assert len(blocks_in(program)) == 4  # left as it was
 
 
-def test_what_adds_little_goes_first(program, task):
+def test_what_adds_little_goes_first(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=2))
     assert blocks_in(short) == ["0.layer", "1.layer"]
 
 
-def test_the_ratio_is_of_the_macs(program, task):
+def test_the_ratio_is_of_the_macs(program: Program, task: Task) -> None:
     total = program.costs().macs
     short = prune_blocks(program, task, BlockPruning(ratio=65 / total))
     assert short.costs().macs == total - 128  # one block has 64
 
 
-def test_accuracy_falls_no_further_than_allowed(program, task):
-    def accuracy(of):
+def test_accuracy_falls_no_further_than_allowed(program: Program, task: Task) -> Any:
+    def accuracy(of: Any) -> Any:
         outputs, targets = predict(of.module(), task.val)
         return float((outputs[-1].argmax(1) == targets).double().mean())
 
@@ -102,18 +105,18 @@ def test_accuracy_falls_no_further_than_allowed(program, task):
         assert blocks_in(short) == blocks_in(chain[kept])
 
 
-def test_a_drop_stops_short_of_the_count(program, task):
+def test_a_drop_stops_short_of_the_count(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=4, max_drop=0.03))
     assert blocks_in(short) == ["0.layer", "1.layer"]
 
 
-def test_nothing_goes_where_everything_matters():
+def test_nothing_goes_where_everything_matters() -> None:
     x = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     y = x[:, :3].argmax(1)
     task = Task((x[:50], y[:50]), (x[50:80], y[50:80]), (x[80:], y[80:]))
 
     class Negate(nn.Linear):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x + super().forward(x)
 
     turn = Negate(8, 8, bias=False)
@@ -125,10 +128,11 @@ def test_nothing_goes_where_everything_matters():
     assert prune_blocks(model, task, BlockPruning(max_drop=0.01)) is model
 
 
-def test_later_rounds_try_only_the_best_of_the_round_before(program, task, monkeypatch):
+def test_later_rounds_try_only_the_best_of_the_round_before(program: Program, task: Task,
+                                                            monkeypatch: pytest.MonkeyPatch) -> Any:
     tried = []
 
-    def counted(of, branch):
+    def counted(of: Any, branch: Any) -> Any:
         tried.append(branch.name)
         return remove_branch(of, branch)
 
@@ -140,10 +144,11 @@ def test_later_rounds_try_only_the_best_of_the_round_before(program, task, monke
     assert {"2.layer", "3.layer"} & set(tried[4:])
 
 
-def test_only_validation_samples_are_looked_at_and_as_many_as_asked(program, task, monkeypatch):
+def test_only_validation_samples_are_looked_at_and_as_many_as_asked(program: Program, task: Task,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> Any:
     looked = []
 
-    def counted(module, split):
+    def counted(module: nn.Module, split: Any) -> Any:
         looked.append((split.name, len(split)))
         return predict(module, split)
 
@@ -152,14 +157,14 @@ def test_only_validation_samples_are_looked_at_and_as_many_as_asked(program, tas
     assert looked == [("val", 16)] * 5
 
 
-def test_ignored_layers_keep_their_branch(program, task):
+def test_ignored_layers_keep_their_branch(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=1, ignore=("3", "2.layer")))
     assert {"2.layer", "3.layer"} < set(blocks_in(short))
     with pytest.raises(UsageError, match="ignore='9' matches no layer"):
         prune_blocks(program, task, BlockPruning(count=1, ignore=("9",)))
 
 
-def test_a_program_with_exits_keeps_them(program, task):
+def test_a_program_with_exits_keeps_them(program: Program, task: Task) -> None:
     staged = add_exits(program, task, EarlyExits(places=2, training=None))
     short = prune_blocks(staged, task, BlockPruning(count=2))
     assert short.exits == 2
@@ -167,7 +172,7 @@ def test_a_program_with_exits_keeps_them(program, task):
     assert len(short.run(torch.zeros(5, 8))) == 3
 
 
-def test_before_and_after_channels(task):
+def test_before_and_after_channels(task: Task) -> None:
     torch.manual_seed(0)
 
     class Wide(nn.Module):
@@ -189,7 +194,8 @@ def test_before_and_after_channels(task):
         assert short.run(torch.zeros(4, 8)).shape == (4, 3)
 
 
-def test_a_shortened_program_learns_and_is_exported(program, task, tmp_path):
+def test_a_shortened_program_learns_and_is_exported(program: Program, task: Task,
+                                                    tmp_path: Path) -> None:
     short = prune_blocks(program, task, BlockPruning(count=3))
     module = short.module(train=True)
     record = train(module, task, Training(epochs=3, batch_size=32, lr=0.05, augment=False),
@@ -199,7 +205,7 @@ def test_a_shortened_program_learns_and_is_exported(program, task, tmp_path):
     assert path.stat().st_size > 0
 
 
-def test_without_branches_the_program_is_refused(task):
+def test_without_branches_the_program_is_refused(task: Task) -> None:
     chain = Program.capture(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)), torch.zeros(1, 8))
     with pytest.raises(UsageError, match="no residual branch of this program can be removed: "
                                          "nowhere does it add two tensors of one shape"):
@@ -209,13 +215,13 @@ def test_without_branches_the_program_is_refused(task):
         prune_blocks(residual, task, BlockPruning(count=1, ignore=("0",)))
 
 
-def test_a_quantised_program_is_refused(program, task):
+def test_a_quantised_program_is_refused(program: Program, task: Task) -> None:
     with pytest.raises(UsageError, match="no block of a quantised program can be removed; remove "
                                          "blocks before quantising"):
         prune_blocks(quantize(program, task), task, BlockPruning(count=1))
 
 
-def test_more_than_there_is_is_refused(program, task):
+def test_more_than_there_is_is_refused(program: Program, task: Task) -> None:
     total = program.costs().macs
     with pytest.raises(UsageError, match="cannot remove 5 blocks: without all 4 branches that can "
                                          f"be removed, {100 * 256 / total:.0f} % of the MACs are gone"):
@@ -229,17 +235,17 @@ def test_more_than_there_is_is_refused(program, task):
     ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
      "remove 2 blocks or 50 % of the MACs, accuracy drop at most 1.0 %"),
     ({"max_drop": 0.005}, "remove blocks, accuracy drop at most 0.5 %")])
-def test_the_goal_in_words(options, words):
+def test_the_goal_in_words(options: dict[str, Any], words: str) -> None:
     assert BlockPruning(**options).goal == words
 
 
-def test_a_config_without_a_goal_is_refused():
+def test_a_config_without_a_goal_is_refused() -> None:
     with pytest.raises(UsageError, match="BlockPruning needs a goal; give count, ratio or"):
         BlockPruning()
 
 
 @pytest.mark.parametrize(("option", "value"), [
     ("count", 0), ("ratio", 0), ("ratio", 1), ("max_drop", -0.1), ("samples", 0), ("rescore", 0)])
-def test_values_out_of_range_are_refused(option, value):
+def test_values_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"BlockPruning: {option}: Input should be"):
         BlockPruning(**{"count": 1, option: value})

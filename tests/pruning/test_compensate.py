@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,7 +57,7 @@ def error(program: Program, whole: Program, x: Tensor) -> float:
     return float((program.run(x) - whole.run(x)).square().mean())
 
 
-def test_a_linear_layer_is_the_ridge_regression_of_its_outputs():
+def test_a_linear_layer_is_the_ridge_regression_of_its_outputs() -> None:
     model = seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
     split = split_of(4)
     _, sliced, repaired = repair(model, split, "0.weight", [1, 4])
@@ -101,7 +103,7 @@ def patches(x: Tensor, stride: int) -> Tensor:
                         for j in range(0, x.shape[3], stride)])
 
 
-def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_was():
+def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_was() -> None:
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     _, sliced, repaired = repair(model, split, "first.weight", [0, 3])
     with torch.no_grad():
@@ -118,7 +120,7 @@ def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_wa
     torch.testing.assert_close(got, weight, rtol=1e-3, atol=1e-5)
 
 
-def test_norms_behind_a_repair_are_measured_anew_and_those_before_are_left():
+def test_norms_behind_a_repair_are_measured_anew_and_those_before_are_left() -> None:
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     _, sliced, repaired = repair(model, split, "first.weight", [2])
     before, after = sliced.state_dict(), repaired.state_dict()
@@ -142,7 +144,8 @@ def signal_net() -> nn.Module:
     (signal_net(), (2, 8)),
     (nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3, stride=2)), (2, 6, 6)),
 ], ids=["tokens", "signal", "picture"])
-def test_a_channel_with_a_double_is_lost_without_a_trace(model, shape):
+def test_a_channel_with_a_double_is_lost_without_a_trace(model: Any,
+                                                         shape: tuple[int, ...]) -> None:
     """The double that stays takes over, whatever the layers are."""
     seeded(model)
     with torch.no_grad():
@@ -154,7 +157,7 @@ def test_a_channel_with_a_double_is_lost_without_a_trace(model, shape):
     assert error(repaired, whole, x) < 0.01 * error(sliced, whole, x)
 
 
-def test_what_reads_nothing_else_is_left_alone():
+def test_what_reads_nothing_else_is_left_alone() -> None:
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     program = Program.capture(model.eval(), inputs_of(split)[:1])
     same = compensate(program, program, find_groups(program), [], split)
@@ -163,7 +166,7 @@ def test_what_reads_nothing_else_is_left_alone():
 
 
 @pytest.mark.parametrize("zero", [False, True])
-def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyPatch):
+def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     if zero:
         model.second.weight.data[1] = 0.0
@@ -178,7 +181,7 @@ def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(repaired.run(x), longer.run(x), rtol=1e-3, atol=1e-3)
 
 
-def test_lengths_stay_fitted_where_the_norm_behind_cannot_be_measured():
+def test_lengths_stay_fitted_where_the_norm_behind_cannot_be_measured() -> None:
     class TwoNorms(Convolutions):
         """One set of statistics for two norms."""
 
@@ -207,7 +210,7 @@ class Shared(nn.Module):
         return self.last(self.twice(self.twice(x).relu()).relu())
 
 
-def test_a_shared_layer_is_left_as_sliced_and_the_next_makes_up_for_it():
+def test_a_shared_layer_is_left_as_sliced_and_the_next_makes_up_for_it() -> None:
     model, split = seeded(Shared()), split_of(4)
     group = find_groups(Program.capture(model.eval(), torch.zeros(1, 4))).groups[0].name
     whole, sliced, repaired = repair(model, split, group, [0])
@@ -231,14 +234,14 @@ class SharedBias(nn.Module):
         return F.linear(x, self.last.weight, self.bias)
 
 
-def test_a_layer_whose_bias_is_read_elsewhere_is_left_as_sliced():
+def test_a_layer_whose_bias_is_read_elsewhere_is_left_as_sliced() -> None:
     model, split = seeded(SharedBias()), split_of(4)
     _, sliced, repaired = repair(model, split, "first.weight", [0])
     for name, tensor in sliced.state_dict().items():
         torch.testing.assert_close(repaired.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.MonkeyPatch):
+def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     model, split = seeded(Convolutions()), split_of(2, 4, 4)
     monkeypatch.setattr("edgewright.pruning._compensate._BYTES", 1)
     _, _, repaired = repair(model, split, "first.weight", [0])
@@ -252,7 +255,7 @@ def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.M
     torch.testing.assert_close(state["last_norm.running_mean"], x.mean(dim=(0, 2, 3)))
 
 
-def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task):
+def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task) -> None:
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
     x = next(mixed_task.train.batches(72)).inputs[0]
     plain = prune(mixed_program, mixed_task, ChannelPruning(**settings, compensate=False))
@@ -264,7 +267,7 @@ def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task):
 
 
 def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program: Program,
-                                                                  mixed_task: Task):
+                                                                  mixed_task: Task) -> None:
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
     plain = prune(mixed_program, mixed_task, ChannelPruning(
         **settings, compensate=False)).state_dict()["last.weight"]
@@ -277,6 +280,6 @@ def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program:
         ChannelPruning(ridge=0)
 
 
-def test_compensation_needs_data(mixed_program: Program):
+def test_compensation_needs_data(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match="compensate=True needs data; give a task"):
         prune(mixed_program, None, ChannelPruning(criterion="magnitude", compensate=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from edgewright.task import Task, load_task
 BEFORE = {"allocation": "global", "compensate": False, "round_to": 4, "least_width": 0}
 
 
-def block(inputs, outputs):
+def block(inputs: Any, outputs: Any) -> tuple[Any, ...]:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
@@ -25,7 +27,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
-def program(task) -> Program:
+def program(task: Task) -> Program:
     """Four layers, of up to 128 channels, trained on handwritten digits."""
     torch.manual_seed(0)
     model = nn.Sequential(*block(1, 32), *block(32, 128), nn.MaxPool2d(2), *block(128, 128),
@@ -51,7 +53,8 @@ def widths(program: Program) -> list[int]:
 
 @pytest.mark.parametrize(("ratio", "criterion"), [
     (0.5, "gauss_newton"), (0.7, "gauss_newton"), (0.7, "magnitude"), (0.7, "taylor")])
-def test_accuracy_stays_without_any_recovery(program, task, ratio, criterion):
+def test_accuracy_stays_without_any_recovery(program: Program, task: Task, ratio: float,
+                                             criterion: str) -> None:
     pruned = prune(program, task, ChannelPruning(ratio=ratio, criterion=criterion))
     assert pruned.costs().macs <= (1 - ratio) * program.costs().macs
     assert accuracy(pruned, task) > accuracy(program, task) - 0.05
@@ -61,7 +64,7 @@ def test_accuracy_stays_without_any_recovery(program, task, ratio, criterion):
     assert widths(pruned)[0] % 8 == 0  # 32 channels are cut in steps of 8
 
 
-def test_what_the_defaults_are_there_for(program, task):
+def test_what_the_defaults_are_there_for(program: Program, task: Task) -> None:
     """The least important channels wherever they are, and nothing that takes over for them."""
     pruned = prune(program, task, ChannelPruning(ratio=0.7, **BEFORE))
     assert accuracy(pruned, task) < accuracy(program, task) - 0.2
@@ -69,7 +72,7 @@ def test_what_the_defaults_are_there_for(program, task):
 
 @pytest.mark.parametrize("target", ["macs", "params", "channels"])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
-def test_no_layer_is_below_the_least_width(program, allocation, target):
+def test_no_layer_is_below_the_least_width(program: Program, allocation: str, target: str) -> None:
     for steps in (1, 3):
         pruned = prune(program, None, ChannelPruning(
             criterion="l1", ratio=0.6, allocation=allocation, target=target, least_width=0.3,
@@ -78,7 +81,7 @@ def test_no_layer_is_below_the_least_width(program, allocation, target):
                    zip(widths(pruned), widths(program), strict=True))
 
 
-def test_a_ratio_the_least_width_forbids_is_refused(program):
+def test_a_ratio_the_least_width_forbids_is_refused(program: Program) -> None:
     with pytest.raises(UsageError, match=r"cannot remove 95% of the macs: the smallest legal "
                                          r"program keeps 25\.\d% \(widths in automatic steps, 0\.5 of "
                                          "every group at least\\); ask for less, lower least_width "
@@ -86,7 +89,7 @@ def test_a_ratio_the_least_width_forbids_is_refused(program):
         prune(program, None, ChannelPruning(criterion="l1", ratio=0.95, least_width=0.5))
 
 
-def test_a_tiny_network_is_pruned_by_default():
+def test_a_tiny_network_is_pruned_by_default() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     program = Program.capture(model, torch.zeros(1, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,13 +15,14 @@ SHAPES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, m
 SHARES = st.floats(0, 1)
 
 
-def integers(shape, seed):
+def integers(shape: Any, seed: int) -> Any:
     """Few values, so that many are equal."""
     return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
 @given(SHAPES, SHARES, st.integers(0, 99))
-def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes, sparsity, seed):
+def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes: Any, sparsity: Any,
+                                                              seed: Any) -> None:
     scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
     masks = lowest_out(scores, sparsity, "layer")
     for name, values in scores.items():
@@ -30,7 +33,8 @@ def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes, sparsity, 
 
 
 @given(SHAPES, SHARES, st.integers(0, 99))
-def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes, sparsity, seed):
+def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes: Any, sparsity: Any,
+                                                                     seed: Any) -> None:
     scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
     masks = lowest_out(scores, sparsity, "global")
     flat, safe = [], set()
@@ -47,7 +51,8 @@ def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes, spa
 
 @pytest.mark.parametrize(("keep", "block"), [(2, 4), (1, 4), (1, 2), (4, 8), (3, 4)])
 @pytest.mark.parametrize("kernel", [(), (3,), (3, 2)])
-def test_blocks_lie_along_the_input_channels_at_each_kernel_position(keep, block, kernel):
+def test_blocks_lie_along_the_input_channels_at_each_kernel_position(keep: int, block: int,
+                                                                     kernel: tuple[Any, ...] | tuple[int, ...]) -> None:
     scores = integers((5, 3 * block, *kernel), seed=1)
     mask = block_mask(scores, keep, block)
     assert mask.shape == scores.shape

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +17,15 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
+from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 
 
-def magnitude(**options):
+def magnitude(**options: Any) -> Any:
     return ChannelPruning(**{"criterion": "magnitude", "round_to": 1, **options})
 
 
-def test_the_units_with_the_smallest_weights_go():
+def test_the_units_with_the_smallest_weights_go() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
     program = Program.capture(model, torch.zeros(1, 4))
@@ -39,7 +42,8 @@ def test_the_units_with_the_smallest_weights_go():
 @pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("target", ["macs", "params"])
-def test_the_saving_is_real(mixed_program, mixed_task, criterion, allocation, target):
+def test_the_saving_is_real(mixed_program: Program, mixed_task: Task, criterion: str,
+                            allocation: str, target: str) -> None:
     before = mixed_program.costs()
     pruned = prune(mixed_program, mixed_task, ChannelPruning(
         criterion=criterion, allocation=allocation, target=target, ratio=0.4, round_to=1))
@@ -54,7 +58,7 @@ def test_the_saving_is_real(mixed_program, mixed_task, criterion, allocation, ta
     assert after.macs == 16 * widths[0] * (18 + 9) + widths[1] * (16 * widths[0] + 3)
 
 
-def test_a_pruned_program_survives_being_saved(mixed_program, tmp_path):
+def test_a_pruned_program_survives_being_saved(mixed_program: Program, tmp_path: Path) -> None:
     pruned = prune(mixed_program, None, magnitude())
     pruned.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -63,7 +67,7 @@ def test_a_pruned_program_survives_being_saved(mixed_program, tmp_path):
     assert loaded.costs() == pruned.costs()
 
 
-def test_a_pruned_program_learns_again(mixed_program, mixed_task):
+def test_a_pruned_program_learns_again(mixed_program: Program, mixed_task: Task) -> None:
     pruned = prune(mixed_program, mixed_task,
                    ChannelPruning(criterion="taylor", ratio=0.3, round_to=1))
     module = pruned.module(train=True)
@@ -74,7 +78,7 @@ def test_a_pruned_program_learns_again(mixed_program, mixed_task):
     assert pruned.with_state(module.state_dict()).costs() == pruned.costs()
 
 
-def test_the_same_seed_prunes_the_same(mixed_program, mixed_task):
+def test_the_same_seed_prunes_the_same(mixed_program: Program, mixed_task: Task) -> None:
     for criterion in ("random", "taylor"):
         config = ChannelPruning(criterion=criterion, samples=16, round_to=1)
         first, again, other = (prune(mixed_program, mixed_task, config, seed=seed).state_dict()
@@ -84,7 +88,7 @@ def test_the_same_seed_prunes_the_same(mixed_program, mixed_task):
                    for k in first)
 
 
-def test_without_a_config_half_of_the_macs_go(mixed_task):
+def test_without_a_config_half_of_the_macs_go(mixed_task: Task) -> None:
     config = ChannelPruning()
     assert (config.ratio, config.target, config.criterion, config.round_to, config.allocation) == (
         0.5, "macs", "gauss_newton", "auto", "solved")
@@ -93,19 +97,19 @@ def test_without_a_config_half_of_the_macs_go(mixed_task):
     assert prune(program, mixed_task).costs().macs / program.costs().macs == 0.5
 
 
-def test_what_is_ignored_keeps_its_width(mixed_program):
+def test_what_is_ignored_keeps_its_width(mixed_program: Program) -> None:
     pruned = prune(mixed_program, None, magnitude(ratio=0.1, ignore=("first",)))
     assert pruned.state_dict()["first.weight"].shape[0] == 5
     assert pruned.state_dict()["head.weight"].shape[0] < 6
 
 
-def test_an_ignore_that_matches_nothing_is_refused(mixed_program):
+def test_an_ignore_that_matches_nothing_is_refused(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match=r"ignore='convX' matches no layer; there are: deep, "
                                          "first, head, last, norm"):
         prune(mixed_program, None, magnitude(ignore=("convX",)))
 
 
-def test_where_nothing_can_go_the_reasons_are_told():
+def test_where_nothing_can_go_the_reasons_are_told() -> None:
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
     message = "no channel of this program can be pruned: weight (it is an output)"
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -115,13 +119,13 @@ def test_where_nothing_can_go_the_reasons_are_told():
         prune(without, None, magnitude())
 
 
-def test_a_quantised_program_is_refused(mixed_program, mixed_task):
+def test_a_quantised_program_is_refused(mixed_program: Program, mixed_task: Task) -> None:
     with pytest.raises(UsageError, match="a quantised program cannot be pruned; prune before "
                                          "quantising"):
         prune(quantize(mixed_program, mixed_task), mixed_task)
 
 
-def test_too_much_is_refused(mixed_program):
+def test_too_much_is_refused(mixed_program: Program) -> None:
     groups = find_groups(mixed_program)
     macs, _ = groups.costs_without(smallest(groups, LegalWidths()))
     keeps = macs / mixed_program.costs().macs
@@ -130,19 +134,19 @@ def test_too_much_is_refused(mixed_program):
         prune(mixed_program, None, magnitude(ratio=0.99))
 
 
-def test_without_data_taylor_is_refused(mixed_program):
+def test_without_data_taylor_is_refused(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match="criterion='gauss_newton' needs data"):
         prune(mixed_program, None, ChannelPruning(round_to=1))
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
-def test_several_steps_end_at_the_ratio_of_the_original(mixed_program, mixed_task, steps,
-                                                        allocation):
+def test_several_steps_end_at_the_ratio_of_the_original(mixed_program: Program, mixed_task: Task, steps: int,
+                                                        allocation: str) -> Any:
     before = mixed_program.costs().macs
     seen = []
 
-    def between(program, step):
+    def between(program: Program, step: Any) -> Any:
         seen.append((step, program.costs().macs / before))
         return program
 
@@ -157,12 +161,12 @@ def test_several_steps_end_at_the_ratio_of_the_original(mixed_program, mixed_tas
     assert left[-1] > 0.2
 
 
-def test_a_step_scores_what_recovery_has_made_of_the_one_before():
+def test_a_step_scores_what_recovery_has_made_of_the_one_before() -> Any:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     program = Program.capture(model, torch.zeros(1, 4))
 
-    def between(program, step):
+    def between(program: Program, step: Any) -> Any:
         """The first four of the six units left become worthless."""
         state = program.state_dict()
         state["0.weight"][:4] = 0.0
@@ -177,7 +181,7 @@ def test_a_step_scores_what_recovery_has_made_of_the_one_before():
     assert float(pruned["0.weight"][:2].abs().sum()) == 0.0
 
 
-def test_a_ratio_out_of_reach_is_refused_before_the_first_step(mixed_program):
+def test_a_ratio_out_of_reach_is_refused_before_the_first_step(mixed_program: Program) -> None:
     called = []
     with pytest.raises(UsageError, match="cannot remove 99% of the macs"):
         prune(mixed_program, None, magnitude(ratio=0.99, steps=4),
@@ -185,7 +189,7 @@ def test_a_ratio_out_of_reach_is_refused_before_the_first_step(mixed_program):
     assert called == []
 
 
-def test_latency_is_removed_by_a_table(mixed_program):
+def test_latency_is_removed_by_a_table(mixed_program: Program) -> None:
     sizes = (1, 5, 80)
     line = LayerTimes(sizes, sizes, tuple(tuple(float(a * b) for b in sizes) for a in sizes))
     table = LatencyTable("a clock", {"head.weight": line})
@@ -194,7 +198,7 @@ def test_latency_is_removed_by_a_table(mixed_program):
     assert 0.3 * 6 * 80 < units * inputs <= 0.5 * 6 * 80
 
 
-def test_peak_memory_goes_down(mixed_program):
+def test_peak_memory_goes_down(mixed_program: Program) -> None:
     before = mixed_program.costs().peak_activation_bytes
     pruned = prune(mixed_program, None, magnitude(ratio=0.3, target="ram"))
     assert pruned.costs().peak_activation_bytes <= 0.7 * before
@@ -216,7 +220,7 @@ def test_peak_memory_goes_down(mixed_program):
     ({"steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
     ({"ration": 0.3}, "ration: Extra inputs are not permitted, got 0.3"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):
         ChannelPruning(**wrong)
 
@@ -224,12 +228,14 @@ def test_a_setting_out_of_its_range_is_refused(wrong, message):
 @pytest.mark.parametrize(("settings", "normalizes"), [
     ({}, False), ({"criterion": "taylor"}, False), ({"criterion": "magnitude"}, True),
     ({"criterion": "magnitude", "normalize": False}, False), ({"normalize": True}, True)])
-def test_scores_are_normalised_where_their_scale_differs_from_layer_to_layer(settings, normalizes):
+def test_scores_are_normalised_where_their_scale_differs_from_layer_to_layer(settings: dict[str, Any],
+                                                                             normalizes: bool) -> None:
     assert ChannelPruning(**settings).normalizes is normalizes
 
 
-def test_an_export_that_cannot_be_is_told_unless_it_is_not_asked_for(mixed_program, monkeypatch):
-    def refuse(program):
+def test_an_export_that_cannot_be_is_told_unless_it_is_not_asked_for(mixed_program: Program,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(program: Program) -> None:
         raise ModelError("no translation")
 
     monkeypatch.setattr("edgewright.pruning._prune.prove_export", refuse)

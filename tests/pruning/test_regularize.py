@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from edgewright.pruning import (
 from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.quantization import quantize
+from edgewright.task import Task
 from edgewright.training import Step, Training, evaluate_module
 
 CHANNELS = ChannelPruning(criterion="magnitude", ratio=0.4, round_to=2)
@@ -29,23 +32,23 @@ LONG = Training(epochs=12, batch_size=16, lr=0.05, augment=False, compute="cpu")
 
 
 @pytest.fixture(scope="module")
-def net(trained_program):
+def net(trained_program: Program) -> Any:
     return trained_program
 
 
-def slices_of(groups, module, channel):
+def slices_of(groups: Any, module: nn.Module, channel: Any) -> Any:
     """Every (weight, dimension, index) of a channel, running statistics left out."""
     parameters = dict(module.named_parameters())
     return [(parameters[name], dim, int(index)) for (name, dim), indices in
             groups.slices(channel).items() if name in parameters for index in indices]
 
 
-def squared(groups, module, channel):
+def squared(groups: Any, module: nn.Module, channel: Any) -> Any:
     return sum(float(w.detach().select(dim, i).double().square().sum())
                for w, dim, i in slices_of(groups, module, channel))
 
 
-def test_norms_and_sizes_are_those_of_every_slice(mixed_program):
+def test_norms_and_sizes_are_those_of_every_slice(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     found = CoupledSlices(groups, module)
     assert len(found.channels) == 5 + 6
@@ -56,7 +59,7 @@ def test_norms_and_sizes_are_those_of_every_slice(mixed_program):
     assert found.members.tolist() == [i for i, g in enumerate(groups.groups) for _ in g.channels]
 
 
-def test_tied_weights_count_once():
+def test_tied_weights_count_once() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
@@ -67,7 +70,7 @@ def test_tied_weights_count_once():
     assert {id(place.weight) for place in found._places} <= unique
 
 
-def test_one_proximal_step_of_the_group_lasso(mixed_program):
+def test_one_proximal_step_of_the_group_lasso(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     hook = GroupLasso(groups, strength=0.2)
@@ -87,7 +90,7 @@ def test_one_proximal_step_of_the_group_lasso(mixed_program):
     assert any(0 < factor < 1 for factor in factors.values())
 
 
-def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program):
+def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     chosen = groups.groups[0].channels[1:3]
     hook = GrowingDecay(groups, chosen, strength=0.8, growth=0.5)
@@ -111,7 +114,7 @@ def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program):
     assert [hook.settled(Step(i, 2, 0.1)) for i in range(2)] == [False, True]
 
 
-def test_what_grew_out_is_removed_at_no_cost(net, quadrant_task):
+def test_what_grew_out_is_removed_at_no_cost(net: Any, quadrant_task: Task) -> None:
     config = StructureRegularization(strength=2.0, channels=CHANNELS, training=LONG)
     regular = regularize(net, quadrant_task, config)
     assert regular.costs() == net.costs()
@@ -128,7 +131,7 @@ def test_what_grew_out_is_removed_at_no_cost(net, quadrant_task):
     assert float((want - vanished.run(x)).norm() / want.norm()) < 1e-3
 
 
-def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net, quadrant_task):
+def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net: Any, quadrant_task: Task) -> None:
     config = StructureRegularization(method="group_lasso", strength=0.15, training=LONG)
     regular = regularize(net, quadrant_task, config)
     small = remove_vanished(regular, tolerance=0.0)
@@ -138,7 +141,7 @@ def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net, quadrant_task):
     assert evaluate_module(small.module(), quadrant_task.val)[-1] > 0.85
 
 
-def test_layers_that_are_to_stay_are_not_penalised(net, quadrant_task):
+def test_layers_that_are_to_stay_are_not_penalised(net: Any, quadrant_task: Task) -> None:
     channels = CHANNELS.replace(ignore=("two",), ratio=0.1)
     config = StructureRegularization(strength=2.0, channels=channels, training=LONG)
     regular = regularize(net, quadrant_task, config)
@@ -146,7 +149,8 @@ def test_layers_that_are_to_stay_are_not_penalised(net, quadrant_task):
 
 
 @pytest.mark.parametrize("method", ["growing", "group_lasso"])
-def test_the_same_run_resumed_ends_in_the_same_weights(net, quadrant_task, tmp_path, method):
+def test_the_same_run_resumed_ends_in_the_same_weights(net: Any, quadrant_task: Task,
+                                                       tmp_path: Path, method: str) -> None:
     training = LONG.replace(epochs=2)
     config = StructureRegularization(method=method, channels=CHANNELS, training=training)
     path = tmp_path / "r.ckpt"
@@ -155,7 +159,8 @@ def test_the_same_run_resumed_ends_in_the_same_weights(net, quadrant_task, tmp_p
     torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
 
 
-def test_what_cannot_vanish_is_refused(net, mixed_program, quadrant_task):
+def test_what_cannot_vanish_is_refused(net: Any, mixed_program: Program,
+                                       quadrant_task: Task) -> None:
     with pytest.raises(UsageError, match="the channels of a quantised program cannot vanish"):
         regularize(quantize(net, quadrant_task), quadrant_task)
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
@@ -169,6 +174,6 @@ def test_what_cannot_vanish_is_refused(net, mixed_program, quadrant_task):
     ({"growth": 1.5}, "growth: Input should be less than or equal to 1, got 1.5"),
     ({"method": "ridge"}, "method: Input should be 'growing' or 'group_lasso'"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^StructureRegularization: {re.escape(message)}"):
         StructureRegularization(**wrong)

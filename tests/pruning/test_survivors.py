@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.channels import remove_channels
 from edgewright.channels._channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.pruning._survivors import Survivors
+from edgewright.task import Task
 
 
 class Attention(nn.Module):
@@ -23,21 +26,22 @@ class Attention(nn.Module):
         self.attend = nn.MultiheadAttention(12, 4, batch_first=True)
         self.last = nn.Linear(12, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         y = self.norm(x)
         return self.last(x + self.attend(y, y, y, need_weights=False)[0])
 
 
 @pytest.fixture(scope="module")
-def attention():
+def attention() -> Any:
     torch.manual_seed(0)
     return Program.capture(Attention().eval(), torch.zeros(2, 5, 6))
 
 
 @pytest.mark.parametrize("name", ["mixed_program", "attention"])
 @pytest.mark.parametrize("seed", range(4))
-def test_removals_in_a_row_are_one_removal(name, seed, request):
+def test_removals_in_a_row_are_one_removal(name: str, seed: int,
+                                           request: pytest.FixtureRequest) -> None:
     program = request.getfixturevalue(name)
     random, groups = np.random.default_rng(seed), find_groups(program)
     survivors, left = Survivors(groups), program
@@ -53,7 +57,7 @@ def test_removals_in_a_row_are_one_removal(name, seed, request):
                for name, tensor in left.state_dict().items())
 
 
-def test_a_group_that_is_down_to_one_channel_stays_so(mixed_program):
+def test_a_group_that_is_down_to_one_channel_stays_so(mixed_program: Program) -> None:
     groups = find_groups(mixed_program)
     survivors, left = Survivors(groups), mixed_program
     for _ in range(6):
@@ -68,7 +72,7 @@ def test_a_group_that_is_down_to_one_channel_stays_so(mixed_program):
 
 
 def test_many_steps_are_compensated_once_by_criteria_of_weights(
-        mixed_program, mixed_task, monkeypatch):
+        mixed_program: Program, mixed_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgewright.pruning import _prune  # noqa: PLC0415
 
     calls = []

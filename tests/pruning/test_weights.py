@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +23,7 @@ from edgewright.program import Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weights
 from edgewright.pruning._gradual import GradualMask
 from edgewright.quantization import QAT, Quantization, quantize
+from edgewright.task import Task
 from edgewright.training import LabelLoss, Step, Training
 
 SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, compute="cpu")
@@ -29,31 +32,31 @@ LAYERS = ("stem", "one", "two", "head")
 
 
 @pytest.fixture(scope="module")
-def net(trained_program):
+def net(trained_program: Program) -> Any:
     return trained_program
 
 
 @pytest.fixture(scope="module")
-def sparse(net):
+def sparse(net: Any) -> Any:
     return prune_weights(net, None, ONCE)
 
 
-def zeros(program):
+def zeros(program: Program) -> Any:
     """Where each pruned weight is zero."""
     state = program.state_dict()
     return {f"{name}.weight": state[f"{name}.weight"] == 0 for name in LAYERS}
 
 
-def share(flags):
+def share(flags: Any) -> Any:
     return float(torch.cat([f.flatten() for f in flags.values()]).double().mean())
 
 
-def at_least(flags, of):
+def at_least(flags: Any, of: Any) -> Any:
     """Whether every zero of ``of`` is a zero of ``flags``."""
     return all(bool((flags[name] | ~of[name]).all()) for name in of)
 
 
-def test_at_once_the_smallest_weights_of_all_layers_go(net, sparse):
+def test_at_once_the_smallest_weights_of_all_layers_go(net: Any, sparse: Any) -> None:
     before, after = net.state_dict(), sparse.state_dict()
     names = [f"{name}.weight" for name in LAYERS]
     cut = torch.cat([before[name].abs().flatten() for name in names]).quantile(0.8)
@@ -67,13 +70,13 @@ def test_at_once_the_smallest_weights_of_all_layers_go(net, sparse):
     assert share(zeros(net)) == 0
 
 
-def test_layer_by_layer_each_loses_the_same_share(net):
+def test_layer_by_layer_each_loses_the_same_share(net: Any) -> None:
     pruned = prune_weights(net, None, ONCE.replace(scope="layer"))
     for name, value in pruned.sparsity.items():
         assert value == pytest.approx(0.8, abs=1 / net.state_dict()[name].numel())
 
 
-def test_blocks_hold_and_layers_they_do_not_fit_stay_dense(net):
+def test_blocks_hold_and_layers_they_do_not_fit_stay_dense(net: Any) -> None:
     pruned = prune_weights(net, None, WeightPruning(pattern="2:4", schedule="one_shot",
                                                     training=None))
     assert pruned.sparsity == {"head.weight": 0.5, "one.weight": 0.5, "two.weight": 0.5}
@@ -81,7 +84,7 @@ def test_blocks_hold_and_layers_they_do_not_fit_stay_dense(net):
     assert int((one.reshape(16, 4, 4, 9) != 0).sum(dim=2).max()) == 2
 
 
-def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one():
+def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
@@ -97,7 +100,8 @@ def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one():
 
 @pytest.mark.parametrize("criterion", ["magnitude", "movement"])
 @pytest.mark.parametrize("pattern", ["unstructured", "1:4"])
-def test_gradually_the_full_sparsity_is_reached(net, quadrant_task, criterion, pattern):
+def test_gradually_the_full_sparsity_is_reached(net: Any, quadrant_task: Task, criterion: str,
+                                                pattern: str) -> None:
     sparsity = {"sparsity": 0.75} if pattern == "unstructured" else {}
     config = WeightPruning(pattern=pattern, criterion=criterion, training=SHORT, every=2,
                            **sparsity)
@@ -109,7 +113,7 @@ def test_gradually_the_full_sparsity_is_reached(net, quadrant_task, criterion, p
     assert not torch.equal(again.state_dict()["one.weight"], pruned.state_dict()["one.weight"])
 
 
-def test_the_schedule_is_cubic_and_ends_where_it_should():
+def test_the_schedule_is_cubic_and_ends_where_it_should() -> None:
     layer = nn.Linear(10, 10, bias=False)
     config = WeightPruning(sparsity=0.8, end=0.5, every=2)
     hook = GradualMask({"weight": None}, config)
@@ -126,7 +130,7 @@ def test_the_schedule_is_cubic_and_ends_where_it_should():
     assert found == [0, *(n for count in want[:-1] for n in (count, count)), *[want[-1]] * 11]
 
 
-def test_movement_keeps_what_training_moves_away_from_zero_and_lets_weights_return():
+def test_movement_keeps_what_training_moves_away_from_zero_and_lets_weights_return() -> None:
     layer = nn.Linear(4, 1, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[4.0, -3.0, 2.0, -1.0]]))
@@ -157,17 +161,17 @@ class InterruptedRunError(Exception):
 class StopInEpoch:
     """Interrupts a run in the epoch after ``epochs`` whole ones."""
 
-    def __init__(self, epochs):
+    def __init__(self, epochs: Any) -> None:
         self.left = epochs
 
-    def advance(self, samples, loss):
+    def advance(self, samples: Any, loss: Any) -> None:
         if self.left == 0:
             raise InterruptedRunError
 
-    def epoch(self, record):
+    def epoch(self, record: Any) -> None:
         self.left -= 1
 
-    def start(self, *told):
+    def start(self, *told: Any) -> None:
         pass
 
     note = stop = start
@@ -175,8 +179,8 @@ class StopInEpoch:
 
 @pytest.mark.parametrize("criterion", ["magnitude", "movement"])
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_an_interrupted_run_ends_in_the_same_weights(net, quadrant_task, tmp_path, criterion,
-                                                     epochs):
+def test_an_interrupted_run_ends_in_the_same_weights(net: Any, quadrant_task: Task, tmp_path: Path, criterion: str,
+                                                     epochs: int) -> None:
     config = WeightPruning(sparsity=0.7, criterion=criterion, every=3, training=SHORT)
     whole = prune_weights(net, quadrant_task, config)
     path = tmp_path / "weights.ckpt"
@@ -187,7 +191,8 @@ def test_an_interrupted_run_ends_in_the_same_weights(net, quadrant_task, tmp_pat
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_path):
+def test_zeros_last_through_every_later_pass(net: Any, sparse: Any, quadrant_task: Task,
+                                             tmp_path: Path) -> None:
     before = zeros(sparse)
     with_exits = add_exits(sparse, quadrant_task, EarlyExits(places=1, training=SHORT))
     assert at_least(zeros(with_exits), of=before)
@@ -204,7 +209,7 @@ def test_zeros_last_through_every_later_pass(net, sparse, quadrant_task, tmp_pat
 
 
 @pytest.mark.parametrize("method", ["ptq", QAT(training=SHORT)], ids=["ptq", "qat"])
-def test_the_exported_file_holds_the_zeros(sparse, quadrant_task, method):
+def test_the_exported_file_holds_the_zeros(sparse: Any, quadrant_task: Task, method: Any) -> None:
     before = zeros(sparse)
     tuned = fit(sparse, quadrant_task, SHORT)
     config = Quantization(method=method, calibration_samples=64)
@@ -218,7 +223,7 @@ def test_the_exported_file_holds_the_zeros(sparse, quadrant_task, method):
         int(f.sum()) for f in before.values())
 
 
-def test_zeros_of_the_float_file_are_plain_zeros(sparse):
+def test_zeros_of_the_float_file_are_plain_zeros(sparse: Any) -> None:
     model = onnx.load_from_string(to_onnx(sparse))
     stored = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     count = sum(int((array.view(np.uint32) == 0).sum()) for array in stored
@@ -226,7 +231,8 @@ def test_zeros_of_the_float_file_are_plain_zeros(sparse):
     assert count == sum(int(f.sum()) for f in zeros(sparse).values())
 
 
-def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, quadrant_task):
+def test_the_program_is_left_as_it_was_and_data_is_asked_for(net: Any, mixed_task: Task,
+                                                             quadrant_task: Task) -> None:
     before = net.state_dict()
     with pytest.raises(UsageError, match="needs data; give a task, or use schedule='one_shot' and "
                                          "training=None"):
@@ -261,46 +267,47 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net, mixed_task, qu
     ({"sparsity": None}, "sparsity=None prunes the layers in layers alone, and none is there"),
     ({"scope": "all"}, "WeightPruning: scope: Input should be 'global' or 'layer'"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         WeightPruning(**wrong)
 
 
-def test_settings_survive_being_written():
+def test_settings_survive_being_written() -> None:
     for config in (ONCE, WeightPruning(pattern="1:4"), WeightPruning(criterion="movement"),
                    WeightPruning(criterion="random", layers={"one": 0.3, "two": None}),
                    WeightPruning(sparsity=0.6, layers={"one": 0.3})):
         assert WeightPruning.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_the_checkpoint_of_other_settings_is_not_taken():
+def test_the_checkpoint_of_other_settings_is_not_taken() -> None:
     names = {GradualMask({"w": None}, WeightPruning(**changed)).name
              for changed in ({}, {"sparsity": 0.6}, {"end": 0.5}, {"criterion": "movement"})}
     assert len(names) == 4
     assert LabelLoss().hooks == ()
 
 
-def at_once(**settings):
+def at_once(**settings: Any) -> Any:
     return WeightPruning(schedule="one_shot", training=None, **settings)
 
 
-def counted(program):
+def counted(program: Program) -> Any:
     return {name.removesuffix(".weight"): int(flags.sum()) for name, flags in zeros(program).items()}
 
 
-def sizes(program):
+def sizes(program: Program) -> Any:
     return {name.removesuffix(".weight"): flags.numel() for name, flags in zeros(program).items()}
 
 
 @pytest.mark.parametrize("criterion", ["random", "magnitude"])
-def test_a_layer_has_a_sparsity_of_its_own_and_the_others_stay_whole(net, criterion):
+def test_a_layer_has_a_sparsity_of_its_own_and_the_others_stay_whole(net: Any,
+                                                                     criterion: str) -> None:
     pruned = prune_weights(net, None, at_once(criterion=criterion, layers={"one": 0.3}))
     count = sizes(net)["one"]
     assert counted(pruned) == dict.fromkeys(LAYERS, 0) | {"one": round(0.3 * count)}
     assert pruned.sparsity == {"one.weight": round(0.3 * count) / count}
 
 
-def test_the_others_follow_the_sparsity_where_one_is_given(net):
+def test_the_others_follow_the_sparsity_where_one_is_given(net: Any) -> None:
     config = at_once(criterion="random", sparsity=0.5, scope="layer",
                      layers={"one": 0.25, "hea*": None, "two": 0.75})
     want = {"stem": 0.5, "one": 0.25, "two": 0.75, "head": 0}
@@ -313,14 +320,14 @@ def test_the_others_follow_the_sparsity_where_one_is_given(net):
         0.5 * sum(sizes(net)[name] for name in others))
 
 
-def test_of_several_patterns_the_first_holds(net):
+def test_of_several_patterns_the_first_holds(net: Any) -> None:
     config = at_once(layers={"one": 0.25, "*": 0.5})
     assert counted(prune_weights(net, None, config)) == {
         name: round((0.25 if name == "one" else 0.5) * count)
         for name, count in sizes(net).items()}
 
 
-def test_a_draw_is_the_seeds_and_not_of_the_values(net):
+def test_a_draw_is_the_seeds_and_not_of_the_values(net: Any) -> None:
     config = at_once(criterion="random", sparsity=0.5)
     first, again, other = (zeros(prune_weights(net, None, config, seed=seed))
                            for seed in (0, 0, 1))
@@ -332,13 +339,14 @@ def test_a_draw_is_the_seeds_and_not_of_the_values(net):
     assert float(gone.mean()) == pytest.approx(float(flat.mean()), rel=0.15)  # not the smallest
 
 
-def test_a_name_that_matches_no_layer_is_refused_with_those_near(net):
+def test_a_name_that_matches_no_layer_is_refused_with_those_near(net: Any) -> None:
     with pytest.raises(UsageError, match=r"layers='hed' matches no layer; near names: head"):
         prune_weights(net, None, at_once(layers={"hed": 0.5}))
 
 
 @pytest.mark.parametrize("criterion", ["random", "magnitude", "movement"])
-def test_layers_are_honoured_gradually_and_zeros_last(net, quadrant_task, criterion):
+def test_layers_are_honoured_gradually_and_zeros_last(net: Any, quadrant_task: Task,
+                                                      criterion: str) -> None:
     config = WeightPruning(criterion=criterion, layers={"one": 0.3, "two": 0.6}, training=SHORT,
                            every=2)
     pruned = prune_weights(net, quadrant_task, config, seed=3)
@@ -352,12 +360,12 @@ def test_layers_are_honoured_gradually_and_zeros_last(net, quadrant_task, criter
                     {name: state[name] == 0 for name in want})
 
 
-def test_the_draw_of_another_seed_is_another_checkpoint():
+def test_the_draw_of_another_seed_is_another_checkpoint() -> None:
     config = WeightPruning(criterion="random")
     assert GradualMask({"w": None}, config, 0).name != GradualMask({"w": None}, config, 1).name
 
 
-def test_a_recipe_says_it(tmp_path):
+def test_a_recipe_says_it(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("weights: {criterion: random, layers: {conv1: 0.3, fc: null}}")
     weights = Recipe.load(path).weights

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,15 +21,15 @@ COMPUTED = ("conv1d", "conv2d", "linear")  # a product with a weight read as flo
 IMAGE, SERIES, TOKENS = (3, 8, 8), (3, 16), (5, 6)
 
 
-def conv(inputs, outputs, size=3, **options):
+def conv(inputs: Any, outputs: Any, size: int = 3, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
 
 
-def pooled(x):
+def pooled(x: Any) -> Any:
     return x.mean((2, 3))
 
 
-def tied():
+def tied() -> dict[str, Any]:
     first, second = nn.Linear(6, 6), nn.Linear(6, 6)
     second.weight, second.bias = first.weight, first.bias
     return {"a": first, "b": second, "h": nn.Linear(6, 3)}
@@ -73,25 +77,26 @@ KINDS = {
 }
 
 
-def task_of(x, y):
+def task_of(x: Any, y: Any) -> Any:
     return Task((x, y), (x[:8], y[:8]), (x[8:15], y[8:15]))
 
 
-def relative_error(want, have):
+def relative_error(want: Any, have: Any) -> Any:
     return float((want - have).norm() / want.norm())
 
 
-def leaves(result):
+def leaves(result: Any) -> Any:
     return torch.utils._pytree.tree_leaves(result)
 
 
-def on_runtime(program):
+def on_runtime(program: Program) -> Callable[..., Any]:
     engine = OnnxEngine(to_onnx(program))
     return lambda x: [torch.from_numpy(array) for array in engine.run((x.numpy(),))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_layer_is_quantised_and_the_runtime_agrees(kind, net, tmp_path):
+def test_every_layer_is_quantised_and_the_runtime_agrees(kind: Any, net: Any,
+                                                         tmp_path: Path) -> None:
     function, shape, layers = KINDS[kind]
     torch.manual_seed(0)
     model = net(function, **layers()).eval()
@@ -116,8 +121,8 @@ def test_every_layer_is_quantised_and_the_runtime_agrees(kind, net, tmp_path):
             simulated, leaves(loaded.run(batch)), strict=True))
 
 
-def test_what_is_written_into_a_copy_is_there(net):
-    def patched(m, x):
+def test_what_is_written_into_a_copy_is_there(net: Any) -> Any:
+    def patched(m: Any, x: Any) -> Any:
         y = m.a(x).relu().clone()
         y[:, 0] = 5 * x[:, 0].sigmoid()
         return m.h(pooled(m.b(y)))
@@ -128,8 +133,8 @@ def test_what_is_written_into_a_copy_is_there(net):
     assert relative_error(program.run(x), quantize(program, task_of(x, y)).run(x)) < 0.03
 
 
-def test_an_attention_computes_in_floats_what_it_reads_quantised(net):
-    def attention(m, x):
+def test_an_attention_computes_in_floats_what_it_reads_quantised(net: Any) -> Any:
+    def attention(m: Any, x: Any) -> Any:
         parts = m.a(x).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4).unbind(0)
         return m.h(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2).mean(1))
 
@@ -143,7 +148,7 @@ def test_an_attention_computes_in_floats_what_it_reads_quantised(net):
     assert relative_error(quantized.run(x), have) < 0.01
 
 
-def test_a_weight_shared_with_an_embedding_stays_a_float_there(net):
+def test_a_weight_shared_with_an_embedding_stays_a_float_there(net: Any) -> None:
     torch.manual_seed(0)
     words, out = nn.Embedding(7, 4), nn.Linear(4, 7)
     out.weight = words.weight
@@ -161,7 +166,7 @@ def test_a_weight_shared_with_an_embedding_stays_a_float_there(net):
     assert relative_error(quantized.run(x), have) < 0.01
 
 
-def test_a_layer_used_twice_is_stored_once_with_a_bias_for_each_input(net):
+def test_a_layer_used_twice_is_stored_once_with_a_bias_for_each_input(net: Any) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 6), torch.arange(64) % 3
     model = net(lambda m, x: m.h(m.a(m.a(x).relu() * 3).relu()), a=nn.Linear(6, 6),

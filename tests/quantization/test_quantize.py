@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -27,21 +30,22 @@ LAYERS = ("stem", "one", "two", "hidden", "head")
 ops = torch.ops.quantized_decomposed
 
 
-def relative_error(want, have):
+def relative_error(want: Any, have: Any) -> Any:
     return float((want - have).norm() / want.norm())
 
 
-def accuracy(program, task):
+def accuracy(program: Program, task: Task) -> Any:
     return evaluate_module(program.module(), task.test)[-1]
 
 
-def layers_of(program):
+def layers_of(program: Program) -> Any:
     """Each layer's weight name, with its call."""
     return {str(node.args[1].args[0].target): node for node in program.calls()
             if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)}
 
 
-def test_calibrating_keeps_the_names_and_the_answers(small, small_quantized, colour_task):
+def test_calibrating_keeps_the_names_and_the_answers(small: Program, small_quantized: Program,
+                                                     colour_task: Task) -> None:
     state = small_quantized.state_dict()
     assert (small.is_quantized, small_quantized.is_quantized) == (False, True)
     for name in LAYERS:
@@ -54,7 +58,8 @@ def test_calibrating_keeps_the_names_and_the_answers(small, small_quantized, col
     assert small_quantized.costs().macs_by_bits() == {8: small.costs().macs}
 
 
-def test_weights_lie_on_symmetric_grids_of_their_channels(small, colour_task):
+def test_weights_lie_on_symmetric_grids_of_their_channels(small: Program,
+                                                          colour_task: Task) -> None:
     floats = fold_batch_norm(small).state_dict()
     quantized = quantize(small, colour_task, Quantization(range_estimator="minmax"))
     state = quantized.state_dict()
@@ -73,7 +78,7 @@ def test_weights_lie_on_symmetric_grids_of_their_channels(small, colour_task):
     assert (state["one.weight"] == -128).sum() == 0
 
 
-def test_biases_lie_on_the_grid_of_their_products(small, small_quantized):
+def test_biases_lie_on_the_grid_of_their_products(small: Program, small_quantized: Program) -> None:
     floats = fold_batch_norm(small).state_dict()
     state = small_quantized.state_dict()
     for name, node in layers_of(small_quantized).items():
@@ -88,7 +93,7 @@ def test_biases_lie_on_the_grid_of_their_products(small, small_quantized):
         assert state[f"{bias_name}_zero_point"].tolist() == [0] * len(floats[bias_name])
 
 
-def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized):
+def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized: Program) -> None:
     quantizers = [node for node in small_quantized.calls()
                   if node.target is ops.quantize_per_tensor.default]
     assert len(quantizers) >= 6
@@ -101,7 +106,7 @@ def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized):
     assert output.all_input_nodes[0].target is torch.ops.aten.linear.default
 
 
-def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized):
+def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized: Program) -> None:
     after_relu = [node for node in small_quantized.calls()
                   if node.target is ops.quantize_per_tensor.default
                   and "relu" in node.args[0].name]
@@ -109,7 +114,8 @@ def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized):
     assert all(node.args[2] == 0 for node in after_relu)
 
 
-def test_the_original_is_left_as_it_was(small, colour_task, trained_quantization):
+def test_the_original_is_left_as_it_was(small: Program, colour_task: Task,
+                                        trained_quantization: Quantization) -> None:
     before = {name: value.clone() for name, value in small.state_dict().items()}
     graph = str(small.graph)
     for config in (Quantization(), trained_quantization):
@@ -118,7 +124,8 @@ def test_the_original_is_left_as_it_was(small, colour_task, trained_quantization
     torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
 
 
-def test_training_with_fake_quantisers(small, colour_task, small_quantized, trained_quantization):
+def test_training_with_fake_quantisers(small: Program, colour_task: Task, small_quantized: Program,
+                                       trained_quantization: Quantization) -> None:
     trained = quantize(small, colour_task, trained_quantization)
     assert accuracy(trained, colour_task) > accuracy(small, colour_task) - 0.05
     state, calibrated = trained.state_dict(), small_quantized.state_dict()
@@ -130,7 +137,8 @@ def test_training_with_fake_quantisers(small, colour_task, small_quantized, trai
     torch.testing.assert_close(again, state, rtol=0, atol=0)
 
 
-def test_training_starts_from_a_bad_network_and_ends_better(colour_task, trained_quantization):
+def test_training_starts_from_a_bad_network_and_ends_better(colour_task: Task,
+                                                            trained_quantization: Quantization) -> None:
     torch.manual_seed(1)
     raw = Program.capture(nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
@@ -142,7 +150,8 @@ def test_training_starts_from_a_bad_network_and_ends_better(colour_task, trained
 
 
 @pytest.mark.parametrize("method", ["ptq", "qat"])
-def test_all_stages_compose(small, colour_task, trained_quantization, method, tmp_path):
+def test_all_stages_compose(small: Program, colour_task: Task, trained_quantization: Quantization,
+                            method: str, tmp_path: Path) -> None:
     short = Training(epochs=2, batch_size=32, lr=0.02)
     pruned = prune(small, colour_task, ChannelPruning(ratio=0.3, round_to=2))
     recovered = fit(pruned, colour_task, short, teacher=small)
@@ -162,7 +171,7 @@ def test_all_stages_compose(small, colour_task, trained_quantization, method, tm
         assert getattr(loaded.costs(), figure) == getattr(final.costs(), figure)
 
 
-def test_a_quantised_program_is_refused(small_quantized, colour_task):
+def test_a_quantised_program_is_refused(small_quantized: Program, colour_task: Task) -> None:
     with pytest.raises(UsageError, match="the program is quantized already; quantize the one in "
                                          "floating point"):
         quantize(small_quantized, colour_task)
@@ -178,12 +187,12 @@ def test_a_quantised_program_is_refused(small_quantized, colour_task):
                                  "than or equal to 1, got 0"),
     ({"bits": 8}, "Quantization: bits: Extra inputs are not permitted, got 8"),
 ])
-def test_a_setting_that_no_kernel_has_is_refused(wrong, message):
+def test_a_setting_that_no_kernel_has_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         Quantization(**wrong)
 
 
-def task_of(x, y):
+def task_of(x: Any, y: Any) -> Any:
     return Task((x, y), (x[:4], y[:4]), (x[4:9], y[4:9]))
 
 
@@ -194,7 +203,7 @@ def task_of(x, y):
     Quantization(mixed=MixedPrecision(size="9 kB", samples=16)),
     Quantization(activations=None, mixed=MixedPrecision(size="9 kB", samples=16)),
     Quantization(method="qat")], ids=range(8))
-def test_data_that_do_not_fit_are_refused(small, config):
+def test_data_that_do_not_fit_are_refused(small: Program, config: Any) -> None:
     before = {name: value.clone() for name, value in small.state_dict().items()}
     y = torch.arange(64) % 3
     with pytest.raises(DataError, match=r"calibration samples have shape \(3, 7, 8\), but the "
@@ -211,7 +220,7 @@ def test_data_that_do_not_fit_are_refused(small, config):
     torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
 
 
-def test_fewer_samples_than_a_batch_are_enough(small, colour_task):
+def test_fewer_samples_than_a_batch_are_enough(small: Program, colour_task: Task) -> None:
     x, = colour_task.train.example(5)
     few = Task((x, torch.arange(5) % 3), (x, torch.arange(5) % 3), colour_task.test)
     quantized = quantize(small, few)
@@ -220,7 +229,7 @@ def test_fewer_samples_than_a_batch_are_enough(small, colour_task):
         epochs=1, batch_size=64)))).is_quantized
 
 
-def test_without_data_ranges_come_from_the_norms(small, colour_task):
+def test_without_data_ranges_come_from_the_norms(small: Program, colour_task: Task) -> None:
     x, = colour_task.test.example(200)
     assert relative_error(small.run(x), quantize(small, None).run(x)) < 0.1
     with pytest.raises(UsageError, match="training needs labelled data; give a task"):
@@ -229,7 +238,7 @@ def test_without_data_ranges_come_from_the_norms(small, colour_task):
         quantize(small, None, Quantization(mixed=MixedPrecision(size="9 kB")))
 
 
-def test_a_scheme_that_fits_nothing_says_why(small, colour_task):
+def test_a_scheme_that_fits_nothing_says_why(small: Program, colour_task: Task) -> None:
     with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
                                          r"nothing to quantize: stem, one, two and 2 more "
                                          r"\(excluded by the `layers` pattern"):

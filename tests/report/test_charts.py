@@ -1,5 +1,9 @@
+
+from __future__ import annotations
+
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,16 +16,16 @@ from edgewright.report._labels import Box, place_labels
 FRAME = Box(0, 0, 700, 400)
 
 
-def elements(svg, tag):
+def elements(svg: Any, tag: Any) -> Any:
     return ET.fromstring(svg).iter(tag)  # noqa: S314 - our own drawing
 
 
-def texts(svg, class_):
+def texts(svg: Any, class_: Any) -> Any:
     return [e.text for e in elements(svg, "text") if e.get("class") == class_]
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-3, 1e9))
-def test_linear_ticks_are_inside_and_evenly_spaced(low, width):
+def test_linear_ticks_are_inside_and_evenly_spaced(low: Any, width: Any) -> None:
     axis = Axis(low, low + width, 0, 100)
     if axis.high - axis.low < 1e-5 * max(abs(axis.low), abs(axis.high)):
         return  # finer than the ticks are written
@@ -32,7 +36,7 @@ def test_linear_ticks_are_inside_and_evenly_spaced(low, width):
 
 
 @given(st.lists(st.floats(1, 1e10), min_size=1, max_size=6))
-def test_sizes_fall_inside_their_axis(sizes):
+def test_sizes_fall_inside_their_axis(sizes: Any) -> None:
     axis = cost_axis(sizes, 10, 110)
     assert all(10 <= axis.place(size) <= 110 for size in sizes)
     assert axis.log == (max(sizes) / min(sizes) > 12)
@@ -40,7 +44,7 @@ def test_sizes_fall_inside_their_axis(sizes):
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=6))
-def test_accuracies_fall_inside_their_axis(accuracies):
+def test_accuracies_fall_inside_their_axis(accuracies: Any) -> None:
     axis = accuracy_axis(accuracies, 300, 20)
     assert all(20 - 1e-6 <= axis.place(value) <= 300 + 1e-6 for value in accuracies)
     assert axis.low >= 0
@@ -48,24 +52,24 @@ def test_accuracies_fall_inside_their_axis(accuracies):
 
 
 @pytest.mark.parametrize("spread", [0, 4, 12])
-def test_labels_of_near_points_do_not_overlap(spread):
+def test_labels_of_near_points_do_not_overlap(spread: int) -> None:
     anchors = [(350 + spread * i, 200 + spread * (i % 2)) for i in range(6)]
     labels = place_labels([f"stage {i}" for i in range(6)], anchors, anchors, FRAME)
     assert all(a.box.overlap(b.box) == 0 for a, b in combinations(labels, 2))
 
 
 @pytest.mark.parametrize("corner", [(1, 1), (699, 1), (1, 399), (699, 399)])
-def test_labels_stay_in_the_frame(corner):
+def test_labels_stay_in_the_frame(corner: tuple[int, ...]) -> None:
     label, = place_labels(["quantise"], [corner], [], FRAME)
     assert label.box.overlap(FRAME) == pytest.approx(label.box.area)
 
 
-def test_points_on_one_spot_share_a_label():
+def test_points_on_one_spot_share_a_label() -> None:
     points = [Point("baseline", 1e6, 0.9), Point("export", 1e5, 0.88), Point("verify", 1e5, 0.88)]
     assert texts(accuracy_chart("t", points, 760, 380), "label") == ["baseline", "export, verify"]
 
 
-def test_long_labels_are_shortened_in_the_drawing_only():
+def test_long_labels_are_shortened_in_the_drawing_only() -> None:
     svg = accuracy_chart("t", [Point("x" * 80, 1e6, 0.9)], 760, 380)
     assert texts(svg, "label") == ["x" * 29 + "\u2026"]
     assert "x" * 80 in svg
@@ -73,12 +77,12 @@ def test_long_labels_are_shortened_in_the_drawing_only():
     assert texts(accuracy_chart("t", many, 760, 380), "label") == ["stage number 0 +4"]
 
 
-def test_a_wide_span_of_sizes_takes_a_log_scale():
+def test_a_wide_span_of_sizes_takes_a_log_scale() -> None:
     points = [Point("a", 45e6, 0.9), Point("b", 0.5e6, 0.8)]
     assert "Size (MB, log scale)" in texts(accuracy_chart("t", points, 760, 380), "name")
 
 
-def test_points_on_the_way_have_a_dot_and_no_label():
+def test_points_on_the_way_have_a_dot_and_no_label() -> None:
     points = [Point("full", 4e6, 0.9), Point("", 3e6, 0.89), Point("default", 2e6, 0.88)]
     svg = accuracy_chart("t", points, 760, 380, cost=MACS)
     assert texts(svg, "label") == ["full", "default"]
@@ -87,11 +91,11 @@ def test_points_on_the_way_have_a_dot_and_no_label():
         "dot first", "dot", "dot last"]
 
 
-def test_a_limit_of_zero_is_not_drawn():
+def test_a_limit_of_zero_is_not_drawn() -> None:
     assert "budget" not in accuracy_chart("t", [Point("a", 0.0, 0.0)], 360, 320, limit=0.0)
 
 
-def test_no_points_are_refused():
+def test_no_points_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one point, got none"):
         accuracy_chart("t", [], 760, 380)
 
@@ -100,5 +104,5 @@ def test_no_points_are_refused():
     (50, 80, 100, ["100", "80", "50"]), (0, 80, 100, ["100", "80"]), (0, 0, 0, ["100"]),
     (1, 0, 1e6, ["100", "0.6"]), (200, 0, 100, ["100", "100"]),
 ])
-def test_bar_widths(after, before, whole, widths):
+def test_bar_widths(after: int, before: int, whole: float, widths: list[str]) -> None:
     assert [r.get("width") for r in elements(bar(after, before, whole), "rect")] == widths

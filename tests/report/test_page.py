@@ -1,7 +1,11 @@
+
+from __future__ import annotations
+
 import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -35,16 +39,16 @@ class Page(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.pieces.append(data)
 
     @property
@@ -63,19 +67,19 @@ def all_figures(manifest: Manifest) -> list[Measurement]:
 
 
 @pytest.mark.parametrize("name", ["manifest", "breached", "bare"])
-def test_page_is_well_formed(name, request):
+def test_page_is_well_formed(name: str, request: pytest.FixtureRequest) -> None:
     page = render(request.getfixturevalue(name))
     assert page.tags.count("html") == page.tags.count("body") == page.tags.count("h1") == 1
 
 
-def test_drawings_are_well_formed_xml(manifest):
+def test_drawings_are_well_formed_xml(manifest: Manifest) -> None:
     drawings = re.findall(r"<svg.*?</svg>", render_html(manifest), flags=re.DOTALL)
     assert len(drawings) == 2 + len(manifest.model.segments) + 2 * len(manifest.report.layers)
     roots = [ET.fromstring(drawing) for drawing in drawings]  # noqa: S314 - our own drawings
     assert {root.tag for root in roots} == {"svg"}
 
 
-def test_nothing_is_loaded_and_nothing_runs(manifest):
+def test_nothing_is_loaded_and_nothing_runs(manifest: Manifest) -> None:
     html = render_html(manifest)
     page = Page(html)
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
@@ -88,7 +92,7 @@ def test_nothing_is_loaded_and_nothing_runs(manifest):
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
 
 
-def test_every_figure_appears_with_its_origin(manifest):
+def test_every_figure_appears_with_its_origin(manifest: Manifest) -> None:
     page = render(manifest)
     titles = {value for name, value in page.attributes if name == "title"}
     for measurement in all_figures(manifest):
@@ -100,7 +104,7 @@ def test_every_figure_appears_with_its_origin(manifest):
     assert "1,092,437 B" in page.text
 
 
-def test_ratios_are_those_computed_by_hand(manifest):
+def test_ratios_are_those_computed_by_hand(manifest: Manifest) -> None:
     text = render(manifest).text
     assert "-0.3 points" in text  # 91.43 - 91.73
     assert "7.1x smaller" in text  # 1,092,437 / 153,127 = 7.134
@@ -108,14 +112,14 @@ def test_ratios_are_those_computed_by_hand(manifest):
     assert "21x less" in text  # 0.188 / 0.0091 = 20.66
 
 
-def test_headline_names_model_data_seed_and_verdict(manifest):
+def test_headline_names_model_data_seed_and_verdict(manifest: Manifest) -> None:
     text = render(manifest).text
     assert "torchvision:resnet20 on cifar10" in text
     assert "seed 7" in text
     assert "Budget met The exported file meets all 3 limits" in text
 
 
-def test_breaches_are_said_in_words(breached):
+def test_breaches_are_said_in_words(breached: Manifest) -> None:
     text = render(breached).text
     assert "Budget exceeded 3 limits are not met:" in text
     for breach in breached.report.breaches:
@@ -123,7 +127,7 @@ def test_breaches_are_said_in_words(breached):
     assert "Budget met" not in text
 
 
-def test_one_limit_is_singular(manifest, breached):
+def test_one_limit_is_singular(manifest: Manifest, breached: Manifest) -> None:
     one = render(breached.with_report(breaches=breached.report.breaches[:1])).text
     assert "1 limit is not met:" in one
     budget = type(manifest.report.budget)(size="160 kB")
@@ -131,12 +135,12 @@ def test_one_limit_is_singular(manifest, breached):
     assert "The exported file meets its one limit" in held
 
 
-def test_a_slower_file_is_called_slower(manifest, breached):
+def test_a_slower_file_is_called_slower(manifest: Manifest, breached: Manifest) -> None:
     assert "Slower: 1.2x. The median latency is 4.94 ms, compared with 4.12 ms" in render(breached).text
     assert "Slower" not in render(manifest).text
 
 
-def test_simulation_and_parity_stand_beside_the_file(manifest):
+def test_simulation_and_parity_stand_beside_the_file(manifest: Manifest) -> None:
     text = render(manifest).text
     assert "91.46 %" in text
     assert "-0.03 points" in text
@@ -145,7 +149,7 @@ def test_simulation_and_parity_stand_beside_the_file(manifest):
     assert "10,000 samples, test split" in text
 
 
-def test_stages_layers_exits_and_uncounted_appear(manifest):
+def test_stages_layers_exits_and_uncounted_appear(manifest: Manifest) -> None:
     page = render(manifest)
     for stage in manifest.report.stages:
         assert stage.name in page.text
@@ -163,7 +167,7 @@ def test_stages_layers_exits_and_uncounted_appear(manifest):
     assert "aten.grid_sampler" in page.text
 
 
-def test_operating_points_and_their_promise_appear(manifest):
+def test_operating_points_and_their_promise_appear(manifest: Manifest) -> None:
     promise = Guarantee(epsilon=0.005, delta=0.05, samples=3750, split="val", p_value=0.03)
     figures = Figures.of(Measurement(name="accuracy", value=0.8811, kind="measured"),
                          Measurement(name="macs", value=2.5e6, kind="modelled"))
@@ -176,7 +180,7 @@ def test_operating_points_and_their_promise_appear(manifest):
         assert word in text
 
 
-def test_the_curve_of_the_exits_is_drawn_and_listed(manifest):
+def test_the_curve_of_the_exits_is_drawn_and_listed(manifest: Manifest) -> None:
     steps = ((None, None), 20.7e6, 0.9173), ((0.95, None), 14e6, 0.916), ((0, 0), 6.2e6, 0.8)
     curve = tuple(CurvePoint(thresholds=thresholds, macs=macs, accuracy=accuracy)
                   for thresholds, macs, accuracy in steps)
@@ -192,14 +196,14 @@ def test_the_curve_of_the_exits_is_drawn_and_listed(manifest):
     assert "The curve in numbers" not in render(manifest).text
 
 
-def test_chart_axes_carry_units(manifest):
+def test_chart_axes_carry_units(manifest: Manifest) -> None:
     html = render_html(manifest)
     assert html.count(">Accuracy (%)</text>") == 2
     assert html.count(">Size (kB)</text>") == 2
     assert html.count("budget: 160 kB</text>") == 2
 
 
-def test_provenance_is_complete(manifest):
+def test_provenance_is_complete(manifest: Manifest) -> None:
     page = render(manifest)
     for words in (*manifest.report.versions, *manifest.report.versions.values(), manifest.report.machine,
                   *(segment.sha256 for segment in manifest.model.segments),
@@ -207,20 +211,20 @@ def test_provenance_is_complete(manifest):
         assert words in page.text
 
 
-def test_layers_tell_the_bits_they_compute_in_where_those_are_more(manifest):
+def test_layers_tell_the_bits_they_compute_in_where_those_are_more(manifest: Manifest) -> None:
     page = render(manifest)
     assert "4 (in 8) / 8" in page.text
     assert "8 (in" not in page.text
 
 
-def test_files_tell_what_they_take_on_disk_and_unpacked(manifest):
+def test_files_tell_what_they_take_on_disk_and_unpacked(manifest: Manifest) -> None:
     page = render(manifest)
     segment = manifest.model.segments[0]
     assert "StoredUnpackedMACs" in page.text
     assert f"{format_size(segment.stored_bytes)}{format_size(segment.size_bytes)}" in page.text
 
 
-def test_hostile_names_are_escaped(manifest):
+def test_hostile_names_are_escaped(manifest: Manifest) -> None:
     layer = manifest.report.layers[0].replace(name=HOSTILE, op=HOSTILE)
     stage = manifest.report.stages[0].replace(name=HOSTILE, notes=(HOSTILE,))
     segment = manifest.model.segments[0].replace(file=HOSTILE)
@@ -243,7 +247,7 @@ def test_hostile_names_are_escaped(manifest):
     assert not any(mark in page.text for mark in ("\x00", "\x1b", "\u202e", "\ud800"))
 
 
-def test_a_bare_manifest_leaves_sections_out(bare):
+def test_a_bare_manifest_leaves_sections_out(bare: Manifest) -> None:
     page = render(bare)
     assert "No budget was set" in page.text
     assert page.tags.count("section") == 0
@@ -251,13 +255,13 @@ def test_a_bare_manifest_leaves_sections_out(bare):
     assert page.tags.count("svg") == 0
 
 
-def test_the_page_encodes_as_utf8_and_is_the_same_each_time(manifest):
+def test_the_page_encodes_as_utf8_and_is_the_same_each_time(manifest: Manifest) -> None:
     html = render_html(manifest)
     assert html.encode() == render_html(manifest).encode()
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_odd_values_do_not_break_the_page(manifest, value):
+def test_odd_values_do_not_break_the_page(manifest: Manifest, value: Any) -> None:
     odd = Figures.of(*(m.replace(value=value)
                        for m in manifest.report.original.measurements))
     stages = tuple(stage.replace(figures=odd) for stage in manifest.report.stages)

@@ -1,17 +1,22 @@
+
+from __future__ import annotations
+
 import io
+from typing import Any
 
 from rich.console import Console
 
+from edgewright.core import Manifest
 from edgewright.report import comparison_rows, summary_table
 
 
-def printed(manifest, **options) -> str:
+def printed(manifest: Any, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=110, **options)
     console.print(summary_table(manifest))
     return console.file.getvalue()
 
 
-def test_table_has_every_row_of_the_comparison(manifest):
+def test_table_has_every_row_of_the_comparison(manifest: Manifest) -> None:
     text = printed(manifest)
     for row in comparison_rows(manifest.report):
         assert row.label in text
@@ -21,7 +26,7 @@ def test_table_has_every_row_of_the_comparison(manifest):
     assert "Budget met." in text
 
 
-def test_table_names_breaches_and_missing_figures(breached):
+def test_table_names_breaches_and_missing_figures(breached: Manifest) -> None:
     text = printed(breached)
     assert "Budget exceeded:" in text
     assert "size: 192 kB, expected at most 160 kB (20 % over)" in text
@@ -29,18 +34,18 @@ def test_table_names_breaches_and_missing_figures(breached):
     assert "slower: 1.2x" in text
 
 
-def test_table_without_figures_or_budget(bare):
+def test_table_without_figures_or_budget(bare: Manifest) -> None:
     assert "No budget was set." in printed(bare)
 
 
-def test_names_are_neither_markup_nor_escape_codes(manifest):
+def test_names_are_neither_markup_nor_escape_codes(manifest: Manifest) -> None:
     text = printed(manifest.with_model(name="[red]net[/red]\x1b[31m"),
                    force_terminal=False)
     assert "[red]net[/red]" in text
     assert "\x1b" not in text
 
 
-def test_a_change_within_the_spread_says_so(manifest):
+def test_a_change_within_the_spread_says_so(manifest: Manifest) -> None:
     before = manifest.report.original.find("latency_ms")
     after = before.replace(value=before.value * 1.05)
     text = printed(manifest.with_report(compressed=manifest.report.compressed.with_(after)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def _profile(confidence: np.ndarray, exits: np.ndarray) -> ExitProfile:
 
 
 @pytest.mark.parametrize("kind", DRAWS)
-def test_no_alarm_without_drift(kind):
+def test_no_alarm_without_drift(kind: Any) -> None:
     alarms = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -53,7 +55,7 @@ def test_no_alarm_without_drift(kind):
 
 @pytest.mark.parametrize("kind", ["smooth", "sure", "steps"])
 @pytest.mark.parametrize("samples", [100, 1000])
-def test_false_alarms_keep_to_alpha(kind, samples):
+def test_false_alarms_keep_to_alpha(kind: str, samples: int) -> None:
     runs, alpha = 40, 0.1
     alarms = 0
     for seed in range(runs):
@@ -70,7 +72,7 @@ def test_false_alarms_keep_to_alpha(kind, samples):
     lambda confidence, exits: (np.full_like(confidence, np.nan), exits),
     lambda confidence, exits: (np.ones_like(confidence), exits),
 ])
-def test_alarm_within_two_windows_of_a_shift(shift):
+def test_alarm_within_two_windows_of_a_shift(shift: Callable[..., Any]) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         monitor = DriftMonitor(_profile(*_draw("smooth", rng, 2000)))
@@ -84,7 +86,7 @@ def test_alarm_within_two_windows_of_a_shift(shift):
         assert verdict.summary.startswith("the guarantee no longer applies: since sample 5,")
 
 
-def test_less_of_a_tie_is_seen():
+def test_less_of_a_tie_is_seen() -> None:
     rng = np.random.default_rng(0)
     monitor = DriftMonitor(_profile(*_draw("sure", rng, 2000)))
     confidence, exits = _draw("sure", rng, 1000)
@@ -93,7 +95,7 @@ def test_less_of_a_tie_is_seen():
     assert "of the confidences at the first exit are between" in monitor.verdict.summary
 
 
-def test_in_calls_of_any_size_it_is_the_same():
+def test_in_calls_of_any_size_it_is_the_same() -> None:
     rng = np.random.default_rng(0)
     profile, (confidence, exits) = _profile(*_draw("smooth", rng, 500)), _draw("smooth", rng, 730)
     at_once, in_parts = DriftMonitor(profile, window=100), DriftMonitor(profile, window=100)
@@ -104,7 +106,7 @@ def test_in_calls_of_any_size_it_is_the_same():
     assert at_once.verdict.p_value is not None
 
 
-def test_an_alarm_stays():
+def test_an_alarm_stays() -> None:
     rng = np.random.default_rng(0)
     monitor = DriftMonitor(_profile(*_draw("smooth", rng, 500)), window=100)
     monitor.add(np.zeros(100), np.full(100, 2))
@@ -114,7 +116,7 @@ def test_an_alarm_stays():
     assert monitor.verdict is alarmed
 
 
-def test_before_the_first_window_and_with_nothing_to_compare():
+def test_before_the_first_window_and_with_nothing_to_compare() -> None:
     monitor = DriftMonitor(ExitProfile(split="val", samples=100, shares=(1.0,)), window=50)
     assert (monitor.verdict.p_value, monitor.verdict.summary) == (
         None, "no complete window of 50 samples yet")
@@ -123,11 +125,11 @@ def test_before_the_first_window_and_with_nothing_to_compare():
     assert not monitor.verdict.drifted
 
 
-def test_threads_lose_no_sample():
+def test_threads_lose_no_sample() -> None:
     profile = ExitProfile(split="val", samples=100, shares=(0.5, 0.5))
     monitor = DriftMonitor(profile, window=50)
 
-    def add():
+    def add() -> None:
         for _ in range(100):
             monitor.add(np.ones(2), np.array([0, 1]))
 
@@ -144,7 +146,7 @@ def test_threads_lose_no_sample():
     ({"alpha": 0}, "between 0 and 1, got 0"),
     ({"profile": ExitProfile(split="val", samples=0, shares=(1.0,))}, "the profile has 0 samples"),
 ])
-def test_settings_that_are_refused(settings, message):
+def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
     profile = ExitProfile(split="val", samples=10, shares=(0.5, 0.5))
     with pytest.raises(UsageError, match=message):
         DriftMonitor(**{"profile": profile, **settings})
@@ -155,7 +157,7 @@ def test_settings_that_are_refused(settings, message):
     (np.ones(2), np.array([0, 2]), "exits are from 0 to 2, but the profile has 2"),
     (np.ones(2), np.array([-1, 0]), "exits are from -1 to 0"),
 ])
-def test_samples_that_are_refused(confidence, exits, message):
+def test_samples_that_are_refused(confidence: Any, exits: Any, message: str) -> None:
     monitor = DriftMonitor(ExitProfile(split="val", samples=10, shares=(0.5, 0.5)))
     with pytest.raises(UsageError, match=message):
         monitor.add(confidence, exits)
@@ -163,14 +165,14 @@ def test_samples_that_are_refused(confidence, exits, message):
 
 @settings(deadline=None)
 @given(st.floats(0, 400), st.integers(1, 30))
-def test_the_tail_of_chi_square(statistic, freedom):
+def test_the_tail_of_chi_square(statistic: Any, freedom: Any) -> None:
     expected = scipy.stats.chi2.sf(statistic, freedom)
     assert chi_square_tail(statistic, freedom) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(10, 300), st.integers(10, 300)), min_size=2, max_size=8))
-def test_homogeneity_is_the_g_test_but_for_its_correction(counts):
+def test_homogeneity_is_the_g_test_but_for_its_correction(counts: Any) -> None:
     table = np.array(counts, dtype=float).T
     merged = _merge(table)
     found = homogeneity_p_value(*table)
@@ -184,7 +186,7 @@ def test_homogeneity_is_the_g_test_but_for_its_correction(counts):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 400)), min_size=1, max_size=8))
-def test_merged_bins_lose_nothing_and_expect_enough(counts):
+def test_merged_bins_lose_nothing_and_expect_enough(counts: Any) -> None:
     table = np.array([*counts, (20, 20)], dtype=float).T
     merged = _merge(table)
     np.testing.assert_allclose(merged.sum(axis=1), table.sum(axis=1))
@@ -195,7 +197,7 @@ def test_merged_bins_lose_nothing_and_expect_enough(counts):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=3, max_size=120), st.integers(1, 4))
-def test_ties_are_shared_so_that_bins_are_most_even_counts(values, edges):
+def test_ties_are_shared_so_that_bins_are_most_even_counts(values: Any, edges: Any) -> None:
     found_at = np.arange(1, edges + 1)
     confidence = np.array(values)[:, None]
     below = (confidence < found_at).sum(axis=0).astype(float)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from edgewright.bundle import Bundle
 from edgewright.errors import DataError
 from edgewright.runtime import Session, evaluate
 
 
 @pytest.fixture
-def session(staged_bundle):
+def session(staged_bundle: Bundle) -> Any:
     return Session(staged_bundle)
 
 
-def _batches(sizes=(7, 1, 12)):
+def _batches(sizes: tuple[int, ...] = (7, 1, 12)) -> Any:
     rng = np.random.default_rng(3)
     return [((rng.normal(size=(size, 4)).astype(np.float32),), rng.integers(0, 3, size))
             for size in sizes]
 
 
-def test_evaluation_is_that_of_the_single_samples(session):
+def test_evaluation_is_that_of_the_single_samples(session: Any) -> None:
     batches = _batches()
     found = evaluate(session, iter(batches))
     hits, exits = [], []
@@ -36,13 +40,13 @@ def test_evaluation_is_that_of_the_single_samples(session):
     assert found.energy_mj == pytest.approx(sum((0.5, 0.75, 8.75)[index] for index in exits) / 20)
 
 
-def test_perfect_targets_give_accuracy_one(session):
+def test_perfect_targets_give_accuracy_one(session: Any) -> None:
     inputs = _batches((9,))[0][0]
     targets = session(*inputs).output.argmax(axis=1)
     assert evaluate(session, [(inputs, targets)]).accuracy == 1.0
 
 
-def test_no_batches(session):
+def test_no_batches(session: Any) -> None:
     with pytest.raises(DataError, match="no batches were given"):
         evaluate(session, [])
 
@@ -52,16 +56,17 @@ def test_no_batches(session):
     (np.zeros((2, 1), int), r"of shape \(2, 1\)"),
     (np.array([0, 3]), "are from 0 to 3, expected 0 to 2"), (np.array([-1, 0]), "are from -1 to 0"),
 ])
-def test_targets_that_do_not_fit(session, targets, message):
+def test_targets_that_do_not_fit(session: Any, targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         evaluate(session, [((np.ones((2, 4), np.float32),), targets)])
 
 
-def test_output_that_is_no_classifier(make_bundle, staged_bundle):
+def test_output_that_is_no_classifier(make_bundle: Callable[..., Bundle],
+                                      staged_bundle: Bundle) -> None:
     class Scalar:
         runtime = "scalar"
 
-        def run(self, inputs):
+        def run(self, inputs: Any) -> tuple[Any, ...]:
             return (np.zeros(len(inputs[0]), np.float32),)
 
     bundle = make_bundle([b""], staged_bundle.manifest.model.inputs, staged_bundle.manifest.model.outputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,14 +24,14 @@ def _reference(times: list[float]) -> float:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=30))
-def test_it_is_the_weighted_mean_and_two_deviations(times):
+def test_it_is_the_weighted_mean_and_two_deviations(times: Any) -> None:
     known = SegmentTimes(1)
     for ms in times:
         known.add(0, samples=4, ms=ms)
     assert known.expect(0, samples=4) == pytest.approx(_reference(times), rel=1e-6)
 
 
-def test_few_runs_in_twenty_take_longer_than_expected():
+def test_few_runs_in_twenty_take_longer_than_expected() -> None:
     rng = np.random.default_rng(0)
     known, longer = SegmentTimes(1), 0
     known.add(0, 1, 10.0)
@@ -41,7 +43,7 @@ def test_few_runs_in_twenty_take_longer_than_expected():
     assert known.expect(0, 1) < 14
 
 
-def test_a_power_not_seen_goes_by_the_nearest_in_proportion():
+def test_a_power_not_seen_goes_by_the_nearest_in_proportion() -> None:
     known = SegmentTimes(1)
     known.add(0, samples=2, ms=2.0)
     known.add(0, samples=64, ms=32.0)
@@ -51,14 +53,14 @@ def test_a_power_not_seen_goes_by_the_nearest_in_proportion():
     assert known.expect(0, samples=1) == pytest.approx(1.0)
 
 
-def test_each_segment_has_its_own():
+def test_each_segment_has_its_own() -> None:
     known = SegmentTimes(2)
     known.add(1, samples=1, ms=5.0)
     assert known.expect(0, samples=1) is None
     assert known.expect(1, samples=1) == 5.0
 
 
-def test_a_slow_spell_is_not_believed_for_ever():
+def test_a_slow_spell_is_not_believed_for_ever() -> None:
     known = SegmentTimes(1)
     for _ in range(20):
         known.add(0, 1, 10.0)
@@ -69,6 +71,6 @@ def test_a_slow_spell_is_not_believed_for_ever():
     assert known.expect(0, 1) == pytest.approx(3.0)
 
 
-def test_no_segments_are_refused():
+def test_no_segments_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 1, got 0"):
         SegmentTimes(0)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from edgewright.bundle import Bundle
 from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, OperatingPoint
 from edgewright.errors import BundleError, DataError, UsageError
 from edgewright.runtime import CallableSensor, OnnxEngine, Session, Stats, confidence, load
@@ -50,15 +55,16 @@ class Counting:
     runtime = "counting 1.0"
     seen: list[int]
 
-    def __init__(self, outputs) -> None:
+    def __init__(self, outputs: Any) -> None:
         self._outputs, self.seen = outputs, []
 
-    def run(self, inputs):
+    def run(self, inputs: Any) -> Any:
         self.seen.append(len(inputs[0]))
         return self._outputs(inputs)
 
 
-def test_staged_session_equals_the_reference(staged_bundle, weights):
+def test_staged_session_equals_the_reference(staged_bundle: Bundle,
+                                             weights: dict[str, np.ndarray]) -> None:
     session = Session(staged_bundle)
     samples = _samples(200)
     prediction = session(samples)
@@ -74,7 +80,8 @@ def test_staged_session_equals_the_reference(staged_bundle, weights):
 @settings(max_examples=40, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 9), seed=st.integers(0, 10**6))
-def test_a_batch_equals_its_samples_one_by_one(staged_bundle, count, seed):
+def test_a_batch_equals_its_samples_one_by_one(staged_bundle: Bundle, count: Any,
+                                               seed: Any) -> None:
     session = Session(staged_bundle)
     samples = _samples(count, seed)
     together = session(samples)
@@ -84,11 +91,11 @@ def test_a_batch_equals_its_samples_one_by_one(staged_bundle, count, seed):
                                rtol=1e-4, atol=1e-5)
 
 
-def test_only_those_that_stay_are_computed_on(staged_bundle):
+def test_only_those_that_stay_are_computed_on(staged_bundle: Bundle) -> Any:
     sure, unsure = [9.0, 0.0, 0.0], [0.0, 0.0, 0.0]
 
-    def early(leaving: int):
-        def outputs(inputs):
+    def early(leaving: int) -> Any:
+        def outputs(inputs: Any) -> tuple[Any, ...]:
             rows = [sure if i < leaving else unsure for i in range(len(inputs[0]))]
             return np.array(rows, dtype=np.float32), inputs[0]
         return outputs
@@ -103,14 +110,14 @@ def test_only_those_that_stay_are_computed_on(staged_bundle):
     assert session.runtime == "counting 1.0"
 
 
-def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle):
+def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle: Bundle) -> tuple[Any, ...]:
     received = []
 
-    def early(inputs):
+    def early(inputs: Any) -> tuple[Any, ...]:
         logits = np.where(inputs[0][:, :1] > 0, 9.0, 0.0) * np.array([[1.0, 0.0, 0.0]])
         return logits.astype(np.float32), np.arange(len(logits), dtype=np.uint8)[:, np.newaxis]
 
-    def late(inputs):
+    def late(inputs: Any) -> tuple[Any, ...]:
         received.append(inputs[0])
         return np.zeros((len(inputs[0]), 3), np.float32), inputs[0]
 
@@ -122,7 +129,8 @@ def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle):
     assert {features.dtype for features in received} == {np.dtype(np.uint8)}
 
 
-def test_run_all_exits_ignores_thresholds_and_is_not_counted(staged_bundle, weights):
+def test_run_all_exits_ignores_thresholds_and_is_not_counted(staged_bundle: Bundle,
+                                                             weights: dict[str, np.ndarray]) -> None:
     session = Session(staged_bundle)
     samples = _samples(20)
     found = session.run_all_exits(samples)
@@ -133,7 +141,8 @@ def test_run_all_exits_ignores_thresholds_and_is_not_counted(staged_bundle, weig
     assert session.stats().samples == 0
 
 
-def test_a_bundle_without_exits_is_one_call(whole_bundle, weights):
+def test_a_bundle_without_exits_is_one_call(whole_bundle: Bundle,
+                                            weights: dict[str, np.ndarray]) -> None:
     session = Session(whole_bundle)
     first, second = _samples(5), np.arange(5)[:, np.newaxis]
     prediction = session(first, second)
@@ -144,14 +153,14 @@ def test_a_bundle_without_exits_is_one_call(whole_bundle, weights):
     np.testing.assert_array_equal(outputs[0], prediction.output)
 
 
-def test_arrays_need_not_be_contiguous(staged_bundle):
+def test_arrays_need_not_be_contiguous(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     wide = _samples(8).repeat(2, axis=1)[::-1]
     np.testing.assert_array_equal(session(wide[:, ::2]).output,
                                   session(wide[:, ::2].copy()).output)
 
 
-def test_stats_are_the_sums_over_the_samples(staged_bundle):
+def test_stats_are_the_sums_over_the_samples(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     assert session.stats() == Stats(calls=0, samples=0, exits=(0, 0, 0), macs=None,
                                     energy_mj=None, points={"default": 0})
@@ -167,7 +176,7 @@ def test_stats_are_the_sums_over_the_samples(staged_bundle):
     assert sum(stats.exit_shares) == pytest.approx(1)
 
 
-def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle):
+def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     batches = [_samples(1 + seed % 5, seed) for seed in range(80)]
     alone = [session(batch) for batch in batches]
@@ -182,7 +191,7 @@ def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle
     assert after.exits == tuple(2 * count for count in before.exits)
 
 
-def test_load_reads_the_file(staged_bundle):
+def test_load_reads_the_file(staged_bundle: Bundle) -> None:
     session = load(staged_bundle.path, threads=2)
     assert session.model == staged_bundle.manifest.model
     assert session.runtime.startswith("onnxruntime 1.")
@@ -190,25 +199,25 @@ def test_load_reads_the_file(staged_bundle):
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1,
                 max_size=5))
-def test_confidence_is_the_top_softmax_probability(rows):
+def test_confidence_is_the_top_softmax_probability(rows: Any) -> None:
     logits = np.array(rows, dtype=np.float32)
     expected = [_softmax(row - row.max()).max() for row in logits.astype(np.float64)]
     np.testing.assert_allclose(confidence(logits), expected, rtol=1e-9)
 
 
-def test_confidence_of_huge_logits_does_not_overflow():
+def test_confidence_of_huge_logits_does_not_overflow() -> None:
     logits = np.array([[3e38, -3e38], [-3e38, -3e38]], dtype=np.float32)
     np.testing.assert_array_equal(confidence(logits), [1.0, 0.5])
 
 
-def test_a_sample_whose_logits_are_not_a_number_never_leaves_early(staged_bundle):
+def test_a_sample_whose_logits_are_not_a_number_never_leaves_early(staged_bundle: Bundle) -> None:
     nan = np.full((1, 4), np.nan, dtype=np.float32)
     session = Session(staged_bundle, validate=False)
     assert session(nan).exit.tolist() == [2]
     assert session(np.concatenate([nan, nan])).exit.tolist() == [2, 2]
 
 
-def test_exit_that_is_no_classifier(staged_bundle):
+def test_exit_that_is_no_classifier(staged_bundle: Bundle) -> None:
     engine = Counting(lambda inputs: (np.zeros((1, 3, 5), np.float32), inputs[0]))
     session = Session(staged_bundle, engine=lambda model, threads: engine)
     with pytest.raises(DataError, match=r"logits of shape \(1, 3, 5\).*only classifiers"):
@@ -226,7 +235,8 @@ def test_exit_that_is_no_classifier(staged_bundle):
     ((np.ones((2, 4), "f4"), np.ones((3, 1), int)), r"different batch sizes: \[2, 3\]"),
     ((np.ones((2, 4), ">f4"), np.ones((2, 1), int)), "'a' is >f4, expected float32"),
 ])
-def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
+def test_inputs_that_the_model_does_not_take(whole_bundle: Bundle, inputs: tuple[Any, ...],
+                                             message: str) -> None:
     session = Session(whole_bundle)
     for call in (session, session.run_all_exits):
         with pytest.raises(DataError, match=message):
@@ -235,12 +245,12 @@ def test_inputs_that_the_model_does_not_take(whole_bundle, inputs, message):
 
 
 @pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True, float("nan"), 10**9, None])
-def test_threads_below_one(staged_bundle, threads):
+def test_threads_below_one(staged_bundle: Bundle, threads: Any) -> None:
     with pytest.raises(UsageError, match="threads must be a whole number from 1"):
         load(staged_bundle.path, threads=threads)
 
 
-def test_what_is_no_sensor(staged_bundle):
+def test_what_is_no_sensor(staged_bundle: Bundle) -> None:
     for sensors in ([1], "ab"):
         with pytest.raises(UsageError, match="is not a sensor; expected an object with name, quantity and read"):
             Session(staged_bundle, sensors=sensors)
@@ -254,8 +264,8 @@ def test_what_is_no_sensor(staged_bundle):
     ("float[3, 4] t, float[N, 4] x) => (float[N, 4] y) { m = ReduceSum <keepdims = 0> (t) "
      "y = Add(x, m) }", [(3, 4), (None, 4)], [np.ones((3, 4), "f4"), np.ones((7, 4), "f4")], 7),
 ])
-def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle, graph, shapes,
-                                                                   arrays, samples):
+def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle: Callable[..., Bundle], graph: str, shapes: list[Any] | list[tuple[Any, ...]] | list[tuple[int, ...]],
+                                                                   arrays: list[Any], samples: int) -> None:
     inputs = tuple(spec(f"i{i}", *shape) for i, shape in enumerate(shapes))
     session = Session(make_bundle([parse(f"g ({graph}")], inputs, (spec("y"),)))
     session.deadline_ms = 1e6
@@ -269,21 +279,22 @@ def test_samples_are_counted_where_an_input_has_no_batch_dimension(make_bundle, 
     ({"inputs": (spec("x", None, 4, dtype="float31"),)}, "gives 'x' the dtype 'float31', which"),
     ({"outputs": (spec("y", None, 4, dtype="("),)}, r"gives 'y' the dtype '\(', which numpy"),
 ])
-def test_a_bundle_that_states_what_cannot_be(make_bundle, fields, message):
+def test_a_bundle_that_states_what_cannot_be(make_bundle: Callable[..., Bundle],
+                                             fields: dict[str, Any], message: str) -> None:
     given = {"inputs": (spec("x", None, 4),), "outputs": (spec("y", None, 4),), **fields}
     bundle = make_bundle([parse("g (float[N, 4] x) => (float[N, 4] y) { y = Neg(x) }")], **given)
     with pytest.raises(BundleError, match=message):
         Session(bundle)
 
 
-def test_a_model_that_does_not_give_tensors(make_bundle):
+def test_a_model_that_does_not_give_tensors(make_bundle: Callable[..., Bundle]) -> None:
     model = parse("g (float[N, 4] x) => (seq(float[N, 4]) y) { y = SequenceConstruct(x) }")
     bundle = make_bundle([model], (spec("x", None, 4),), (spec("y", None, 4),))
     with pytest.raises(BundleError, match=r"'y' is a seq\(tensor\(float\)\), but inputs and outputs must be tensors"):
         Session(bundle)
 
 
-def test_settings_may_change_while_others_call(staged_bundle):
+def test_settings_may_change_while_others_call(staged_bundle: Bundle) -> Any:
     session = Session(with_point(staged_bundle, "whole", (0, 1, 2), THRESHOLDS))
     samples = _samples(32)
     expected = session(samples)
@@ -303,35 +314,40 @@ def test_settings_may_change_while_others_call(staged_bundle):
     assert session.stats().calls == 201
 
 
-def test_bundle_for_another_runtime(make_bundle, staged_bundle):
+def test_bundle_for_another_runtime(make_bundle: Callable[..., Bundle],
+                                    staged_bundle: Bundle) -> None:
     bundle = make_bundle([b""], staged_bundle.manifest.model.inputs, staged_bundle.manifest.model.outputs,
                          runtime="litert")
     with pytest.raises(BundleError, match="is for the runtime 'litert'"):
         Session(bundle)
 
 
-def test_bundle_whose_model_the_runtime_refuses(make_bundle, staged_bundle):
+def test_bundle_whose_model_the_runtime_refuses(make_bundle: Callable[..., Bundle],
+                                                staged_bundle: Bundle) -> None:
     bundle = make_bundle([b"no model"], staged_bundle.manifest.model.inputs,
                          staged_bundle.manifest.model.outputs)
     with pytest.raises(BundleError, match=r"onnxruntime .* cannot load the model: .*export it"):
         Session(bundle)
 
 
-def test_bundle_of_several_segments_that_does_not_say_when_to_leave(make_bundle, staged_bundle):
+def test_bundle_of_several_segments_that_does_not_say_when_to_leave(make_bundle: Callable[..., Bundle],
+                                                                    staged_bundle: Bundle) -> None:
     manifest = staged_bundle.manifest
     bundle = make_bundle([b"", b""], manifest.model.inputs, manifest.model.outputs)
     with pytest.raises(BundleError, match="2 segments but no operating point with exit"):
         Session(bundle)
 
 
-def test_bundle_with_exits_and_several_outputs(make_bundle, whole_bundle):
+def test_bundle_with_exits_and_several_outputs(make_bundle: Callable[..., Bundle],
+                                               whole_bundle: Bundle) -> None:
     manifest = whole_bundle.manifest
     bundle = make_bundle([b"", b""], manifest.model.inputs, manifest.model.outputs, thresholds=(0.5,))
     with pytest.raises(BundleError, match="only a model with one output can have early exits"):
         Session(bundle)
 
 
-def test_a_point_is_chosen_by_its_name(staged_bundle, weights):
+def test_a_point_is_chosen_by_its_name(staged_bundle: Bundle,
+                                       weights: dict[str, np.ndarray]) -> None:
     session = Session(with_point(staged_bundle, "whole", (0, 1, 2), (None, None)))
     samples = _samples(50)
     assert session.point is None
@@ -347,7 +363,7 @@ def test_a_point_is_chosen_by_its_name(staged_bundle, weights):
         session.point = "best"
 
 
-def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
+def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle: Bundle) -> None:
     session = Session(with_point(staged_bundle, "last", (2,), ()))
     session.point = "last"
     features = np.ones((4, 4), dtype=np.float32)
@@ -359,7 +375,7 @@ def test_stats_count_a_segment_by_its_number_whatever_the_path(staged_bundle):
     assert session.stats().samples == 4
 
 
-def test_a_deadline_that_the_first_segment_cannot_meet_is_refused_by_the_next_call(staged_bundle):
+def test_a_deadline_that_the_first_segment_cannot_meet_is_refused_by_the_next_call(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     session.deadline_ms = 1e-6
     for _ in range(2):
@@ -371,11 +387,11 @@ def test_a_deadline_that_the_first_segment_cannot_meet_is_refused_by_the_next_ca
     assert len(session(_samples(3)).output) == 3
 
 
-def counting_session(bundle, **settings):
+def counting_session(bundle: Any, **settings: Any) -> Any:
     """A session, and the engines it made: what they ran, each."""
     engines = []
 
-    def make(model, threads):
+    def make(model: nn.Module, threads: Any) -> Any:
         inner = OnnxEngine(model, threads)
         engines.append(Counting(inner.run))
         return engines[-1]
@@ -383,7 +399,7 @@ def counting_session(bundle, **settings):
     return Session(bundle, engine=make, **settings), engines
 
 
-def test_settings_run_nothing(staged_bundle):
+def test_settings_run_nothing(staged_bundle: Bundle) -> None:
     session, engines = counting_session(with_point(staged_bundle, "whole", (0, 1, 2), (None, 1.0)))
     session.deadline_ms = 1000.0
     session.power = "low"
@@ -395,7 +411,7 @@ def test_settings_run_nothing(staged_bundle):
     assert [engine.seen for engine in engines] == [[], [], []]
 
 
-def test_a_new_deadline_is_tried_once_on_the_samples_given(staged_bundle):
+def test_a_new_deadline_is_tried_once_on_the_samples_given(staged_bundle: Bundle) -> None:
     session, engines = counting_session(staged_bundle)
     session.deadline_ms = 1000.0
     session(_samples(7))
@@ -409,7 +425,7 @@ SETTINGS = {"point": ("default", "cheap", None), "deadline_ms": (1000.0, None),
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_setting_one_never_changes_another(staged_bundle, name):
+def test_setting_one_never_changes_another(staged_bundle: Bundle, name: Any) -> None:
     session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
     others = [other for other in SETTINGS if other != name]
     for values in itertools.product(*(SETTINGS[other] for other in others)):
@@ -422,7 +438,7 @@ def test_setting_one_never_changes_another(staged_bundle, name):
 
 
 @pytest.mark.parametrize("order", itertools.permutations(["point", "deadline_ms", "power"]))
-def test_the_point_wins_whatever_was_set_last(staged_bundle, order):
+def test_the_point_wins_whatever_was_set_last(staged_bundle: Bundle, order: Any) -> None:
     session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
     values = {"point": "default", "deadline_ms": 1000.0, "power": "low"}
     for name in order:
@@ -432,13 +448,13 @@ def test_the_point_wins_whatever_was_set_last(staged_bundle, order):
     assert session(_samples(3)).point == "cheap"   # the power that was set is still in effect
 
 
-def test_a_session_without_settings_runs_the_default_point(staged_bundle):
+def test_a_session_without_settings_runs_the_default_point(staged_bundle: Bundle) -> None:
     session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
     assert (session.point, session.deadline_ms, session.power) == (None, None, "auto")
     assert {session(_samples(3)).point for _ in range(20)} == {"default"}
 
 
-def test_the_power_takes_effect_when_no_point_is_set(staged_bundle):
+def test_the_power_takes_effect_when_no_point_is_set(staged_bundle: Bundle) -> None:
     session = Session(with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0)))
     session.power = "low"
     assert session(_samples(3)).point == "cheap"
@@ -450,7 +466,7 @@ def test_the_power_takes_effect_when_no_point_is_set(staged_bundle):
     assert session(_samples(3)).point == "cheap"
 
 
-def test_a_deadline_cuts_short_at_a_point_that_was_set(staged_bundle):
+def test_a_deadline_cuts_short_at_a_point_that_was_set(staged_bundle: Bundle) -> None:
     pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
     session = Session(staged_bundle, engine=lambda model, threads: next(pending))
     session.point = "default"
@@ -462,7 +478,8 @@ def test_a_deadline_cuts_short_at_a_point_that_was_set(staged_bundle):
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, [5.0],
                                    np.array([5.0])])
-def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle, value):
+def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle: Bundle,
+                                                                   value: Any) -> None:
     session = Session(staged_bundle)
     with pytest.raises(UsageError, match="deadline_ms must be above 0"):
         session.deadline_ms = value
@@ -470,27 +487,27 @@ def test_a_deadline_that_is_no_time_is_refused_and_changes_nothing(staged_bundle
 
 
 @pytest.mark.parametrize("name", ["deadline", "pont", "Power", "validat", "thread"])
-def test_a_misspelt_setting_is_an_error(staged_bundle, name):
+def test_a_misspelt_setting_is_an_error(staged_bundle: Bundle, name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         setattr(Session(staged_bundle), name, 1)
 
 
-def unsure(inputs):
+def unsure(inputs: Any) -> tuple[Any, ...]:
     return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
 
 
-def sure(inputs):
+def sure(inputs: Any) -> tuple[Any, ...]:
     return (np.ones((len(inputs[0]), 3), np.float32),)
 
 
-def slow(seconds, outputs):
-    def run(inputs):
+def slow(seconds: Any, outputs: Any) -> Any:
+    def run(inputs: Any) -> Any:
         time.sleep(seconds)
         return outputs(inputs)
     return Counting(run)
 
 
-def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bundle):
+def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bundle: Bundle) -> None:
     pending = iter([Counting(unsure), Counting(unsure), slow(0.05, sure)])
     session = Session(staged_bundle, engine=lambda model, threads: next(pending))
     session.deadline_ms = 20.0
@@ -505,7 +522,7 @@ def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bun
     assert (stats.cut_short, stats.late, stats.latency.calls) == (1, 1, 3)
 
 
-def test_an_empty_battery_asks_for_the_cheapest_point(staged_bundle):
+def test_an_empty_battery_asks_for_the_cheapest_point(staged_bundle: Bundle) -> None:
     charge = [1.0]
     battery = CallableSensor(lambda: charge[0], "charge", "battery")
     bundle = with_point(staged_bundle, "cheap", (0, 1, 2), (0.0, 0.0))
@@ -523,7 +540,7 @@ def test_an_empty_battery_asks_for_the_cheapest_point(staged_bundle):
         session.power = "full"
 
 
-def test_drift_is_said_when_other_samples_come(staged_bundle):
+def test_drift_is_said_when_other_samples_come(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     assert session.drift() is None
     seen = session(_samples(4000, seed=3))
@@ -542,7 +559,7 @@ def test_drift_is_said_when_other_samples_come(staged_bundle):
     assert "guarantee no longer applies" in session.drift().summary
 
 
-def with_point(bundle, name, path, thresholds):
+def with_point(bundle: Any, name: str, path: Path, thresholds: Any) -> Any:
     """The bundle with one operating point more, which costs less."""
     rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
     macs = Measurement(name="macs", value=50, kind="modelled")

@@ -1,5 +1,10 @@
 """Numbers of any kind become what models take; what are no numbers is refused by name."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,25 +16,25 @@ from edgewright.task import Task
 X, Y = torch.randn(12, 3, 4, 4), torch.arange(12) % 3
 
 
-def task(inputs, targets=Y):
+def task(inputs: Any, targets: Any = Y) -> Any:
     return Task((inputs, targets), test=(inputs, targets))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64,
                                    torch.int8, torch.int16, torch.int32])
-def test_labels_of_every_integer_type_become_int64(dtype):
+def test_labels_of_every_integer_type_become_int64(dtype: Any) -> None:
     labels = task(X, Y.to(dtype)).test.labels()
     assert labels.dtype == torch.int64
     assert torch.equal(labels, Y)
 
 
-def test_unsigned_labels_of_numpy_stream():
+def test_unsigned_labels_of_numpy_stream() -> None:
     samples = [(torch.zeros(2), np.uint64(index % 3)) for index in range(6)]
     assert next(Task(samples, test=samples).test.batches(6)).targets.tolist() == [0, 1, 2, 0, 1, 2]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_inputs_of_every_floating_type_become_float32(dtype):
+def test_inputs_of_every_floating_type_become_float32(dtype: Any) -> None:
     inputs = task(X.to(dtype)).test.example(12)[0]
     assert inputs.dtype == torch.float32
     torch.testing.assert_close(inputs, X.to(dtype).float(), rtol=0, atol=0)
@@ -40,7 +45,7 @@ def test_inputs_of_every_floating_type_become_float32(dtype):
 @pytest.mark.parametrize("change", [lambda a: a[::-1], lambda a: a.astype(">f4"),
                                     lambda a: np.broadcast_to(a[:1], a.shape)],
                          ids=["reversed", "big_endian", "read_only"])
-def test_arrays_that_torch_cannot_share_are_copied(change):
+def test_arrays_that_torch_cannot_share_are_copied(change: Callable[..., Any]) -> None:
     array = change(X.numpy())
     inputs = task(array, Y.numpy()).test.example(12)[0]
     assert np.array_equal(inputs.numpy(), array)
@@ -59,7 +64,7 @@ def test_arrays_that_torch_cannot_share_are_copied(change):
      r"samples come first: transpose the one of shape \(2, 12, 16\), and back within the model"),
     (torch.tensor(1.0), Y, r"inputs of shape \(\) but targets of shape \(12,\)"),
 ])
-def test_what_no_model_takes_is_refused(inputs, targets, message):
+def test_what_no_model_takes_is_refused(inputs: Any, targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         task(inputs, targets)
 
@@ -73,20 +78,20 @@ def test_what_no_model_takes_is_refused(inputs, targets, message):
     (([[1.0, 2.0], [3.0, 4.0]], [0, 1]), r"a tuple of 2 \(list, list\)"),
     (([X, X], Y), r"a tuple of 2 \(list, Tensor\)"),
 ])
-def test_what_is_no_split_is_refused_before_it_is_read(split, message):
+def test_what_is_no_split_is_refused_before_it_is_read(split: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"the train split {message}" if message.startswith("is")
                        else message):
         Task(split, test=(X, Y))
 
 
 class Rows(Dataset):
-    def __init__(self, width):
+    def __init__(self, width: Any) -> None:
         self.width = width
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 8
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
         return torch.full((self.width,), float(index)), index % 2
 
 
@@ -97,6 +102,6 @@ class Rows(Dataset):
     (((X, X), Y), None, (X, Y), r"train split float32 \(3, 4, 4\) and float32 \(3, 4, 4\)"),
     (Rows(3), Rows(4), Rows(3), r"of the val split is float32 \(4,\)"),
 ])
-def test_splits_of_other_forms_are_refused(train, val, test, message):
+def test_splits_of_other_forms_are_refused(train: Any, val: Any, test: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Task(train, val, test)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from edgewright.task import View
 from edgewright.task._augment import augment_batch, crop_padding
 
 
-def one_by_one(images, rows, view, flip):
+def one_by_one(images: Any, rows: Any, view: Any, flip: Any) -> Any:
     """The slow, obvious reference."""
     channels, height, width = images.shape[1:]
     pad = crop_padding(height)
@@ -26,7 +28,8 @@ def one_by_one(images, rows, view, flip):
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 5), channels=st.sampled_from([1, 3]), height=st.integers(1, 40),
        width=st.integers(1, 40), seed=st.integers(0, 1000), flip=st.booleans())
-def test_a_batch_equals_the_loop_over_samples(count, channels, height, width, seed, flip):
+def test_a_batch_equals_the_loop_over_samples(count: Any, channels: Any, height: Any, width: Any,
+                                              seed: Any, flip: Any) -> None:
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (count, channels, height, width), dtype=np.uint8)
     rows = random.integers(0, 10**6, count)
@@ -36,7 +39,7 @@ def test_a_batch_equals_the_loop_over_samples(count, channels, height, width, se
     np.testing.assert_array_equal(images, before)
 
 
-def test_every_offset_and_both_sides_occur():
+def test_every_offset_and_both_sides_occur() -> None:
     image = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     image[0, 0, 3, 2] = 1
     many = augment_batch(np.repeat(image, 500, axis=0), np.arange(500), View(0), flip=True)
@@ -45,5 +48,5 @@ def test_every_offset_and_both_sides_occur():
 
 
 @pytest.mark.parametrize(("height", "pad"), [(224, 4), (32, 4), (28, 3), (8, 1), (3, 1)])
-def test_the_border_is_smaller_for_smaller_images(height, pad):
+def test_the_border_is_smaller_for_smaller_images(height: int, pad: int) -> None:
     assert crop_padding(height) == pad

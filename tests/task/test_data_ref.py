@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ from edgewright.task import load_task, parse_data_ref
     ("a/b.py:make", "factory", "a/b.py:make"),
     (r"C:\a\b.py:make", "factory", r"C:\a\b.py:make"),
 ])
-def test_schemes_that_are_known_are_never_factories(ref, scheme, place):
+def test_schemes_that_are_known_are_never_factories(ref: str, scheme: str, place: str) -> None:
     found = parse_data_ref(ref)
     assert found == (scheme, place)
     assert found.is_normalized_by_task == (scheme != "factory")
@@ -37,17 +38,18 @@ def test_schemes_that_are_known_are_never_factories(ref, scheme, place):
     ("", "'' is not a data reference"),
     ("photos:", "'photos:' is not a data reference"),
 ])
-def test_what_is_none_is_refused(ref, message):
+def test_what_is_none_is_refused(ref: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_data_ref(ref)
 
 
-def test_a_bare_folder_is_told_how_it_is_written(tmp_path):
+def test_a_bare_folder_is_told_how_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"for a folder write imagefolder:.* or parquet:"):
         parse_data_ref(str(tmp_path))
 
 
-def test_a_missing_folder_is_said_to_be_missing_though_a_module_is_called_so(tmp_path, monkeypatch):
+def test_a_missing_folder_is_said_to_be_missing_though_a_module_is_called_so(tmp_path: Path,
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos.py").write_text("raise SystemExit('run')")
     for scheme in ("imagefolder", "parquet", "cifar10"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ COUNT = 700  # more than are looked at at a time
 RECIPE = Preprocessing(channels=1, height=4, width=4, mean=(0.5,), std=(0.5,))
 
 
-def tensors(change=None, labels=None):
+def tensors(change: Any = None, labels: Any = None) -> tuple[Any, ...]:
     x = torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0))
     y = torch.arange(COUNT) % 3
     if change is not None:
@@ -27,7 +29,7 @@ def tensors(change=None, labels=None):
     return x, y
 
 
-def images(change=None, labels=None, flip=True):
+def images(change: Any = None, labels: Any = None, flip: bool = True) -> Any:
     pixels = torch.arange(COUNT * 16).remainder(251).to(torch.uint8).view(COUNT, 1, 4, 4)
     y = torch.arange(COUNT) % 3
     if change is not None:
@@ -37,17 +39,17 @@ def images(change=None, labels=None, flip=True):
     return ImageSplit(pixels, y, RECIPE, flip=flip)
 
 
-def tensor_split(**changes):
+def tensor_split(**changes: Any) -> Any:
     return TensorSplit(*tensors(**changes))
 
 
-def dataset_split(**changes):
+def dataset_split(**changes: Any) -> Any:
     x, y = tensors(**changes)
     return DatasetSplit([(a, int(b)) for a, b in zip(x, y, strict=True)])
 
 
 @pytest.mark.parametrize("make", [tensor_split, images, dataset_split])
-def test_one_bit_of_any_sample_or_label_counts(make):
+def test_one_bit_of_any_sample_or_label_counts(make: Any) -> None:
     whole = make().digest()
     assert whole == make().digest() == make().named("other").digest()
     others = {make(change=row).digest() for row in (0, 255, 256, 511, COUNT - 1)}
@@ -56,7 +58,7 @@ def test_one_bit_of_any_sample_or_label_counts(make):
 
 
 @pytest.mark.parametrize("make", [tensor_split, images, dataset_split])
-def test_so_do_the_order_and_which_samples_there_are(make):
+def test_so_do_the_order_and_which_samples_there_are(make: Any) -> None:
     split = make()
     order = torch.arange(COUNT)
     digests = {split.digest(), split.select(order.flip(0)).digest(),
@@ -65,13 +67,13 @@ def test_so_do_the_order_and_which_samples_there_are(make):
     assert split.select(order).digest() == split.digest()
 
 
-def test_types_and_shapes_count():
+def test_types_and_shapes_count() -> None:
     x, y = tensors()
     assert TensorSplit(x.half(), y).digest() != TensorSplit(x, y).digest()
     assert TensorSplit(x[:, :, None], y).digest() != TensorSplit(x, y).digest()
 
 
-def test_the_normalisation_of_images_counts_and_their_variation_is_told():
+def test_the_normalisation_of_images_counts_and_their_variation_is_told() -> None:
     other = ImageSplit(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3), RECIPE)
     lighter = ImageSplit(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3),
                          RECIPE.model_copy(update={"mean": (0.4,)}))
@@ -80,12 +82,12 @@ def test_the_normalisation_of_images_counts_and_their_variation_is_told():
     assert images(flip=False).variation != images().variation
 
 
-def test_a_dataset_that_draws_from_the_global_generators_has_one_digest():
+def test_a_dataset_that_draws_from_the_global_generators_has_one_digest() -> None:
     class Noisy:
-        def __len__(self):
+        def __len__(self) -> int:
             return 9
 
-        def __getitem__(self, index):
+        def __getitem__(self, index: Any) -> tuple[Any, ...]:
             noise = random.random() + float(np.random.rand())  # noqa: S311 - of a dataset
             return torch.rand(2) + noise, index % 2
 
@@ -96,7 +98,7 @@ def test_a_dataset_that_draws_from_the_global_generators_has_one_digest():
     assert DatasetSplit(Noisy()).digest() == first
 
 
-def test_pictures_are_digested_as_files_and_not_decoded(tmp_path):
+def test_pictures_are_digested_as_files_and_not_decoded(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label in ("cat", "dog"):
             folder = tmp_path / split / label

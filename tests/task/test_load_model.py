@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -49,14 +51,14 @@ def wrong():
 
 
 @pytest.fixture
-def net(tmp_path):
+def net(tmp_path: Path) -> Any:
     (tmp_path / "blocks.py").write_text(
         "from torch import nn\ndef layer(n): return nn.Linear(3, n)\n")
     (tmp_path / "net.py").write_text(CODE)
     return tmp_path / "net.py"
 
 
-def test_a_file_is_run_and_its_factory_called(net):
+def test_a_file_is_run_and_its_factory_called(net: Any) -> None:
     path = list(sys.path)
     module = load_model(f"{net}:make_net")
     assert isinstance(module[0], nn.Linear)
@@ -64,17 +66,18 @@ def test_a_file_is_run_and_its_factory_called(net):
     assert sys.path == path
 
 
-def test_a_file_is_found_from_the_working_directory(net, monkeypatch):
+def test_a_file_is_found_from_the_working_directory(net: Any,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(net.parent)
     assert load_model("net.py:Net").in_features == 2
 
 
-def test_classes_and_ready_modules_serve_too(net):
+def test_classes_and_ready_modules_serve_too(net: Any) -> None:
     assert type(load_model(f"{net}:Net")).__name__ == "Net"
     assert load_model(f"{net}:ready").in_features == 1
 
 
-def test_a_module_of_the_import_path(net, monkeypatch):
+def test_a_module_of_the_import_path(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(net.parent)
     monkeypatch.delitem(sys.modules, "net", raising=False)
     assert isinstance(load_model("torch.nn:Identity"), nn.Identity)
@@ -88,17 +91,17 @@ def test_a_module_of_the_import_path(net, monkeypatch):
     ("wrong", "returned a str; expected a Module"),
     ("number", "is a int; expected a function without arguments"),
 ])
-def test_a_factory_that_does_not_serve(net, name, message):
+def test_a_factory_that_does_not_serve(net: Any, name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load_model(f"{net}:{name}")
 
 
-def test_our_own_errors_pass_through_a_factory(net):
+def test_our_own_errors_pass_through_a_factory(net: Any) -> None:
     with pytest.raises(BudgetError, match="mine"):
         load_model(f"{net}:ours")
 
 
-def test_files_and_modules_that_do_not_serve(tmp_path):
+def test_files_and_modules_that_do_not_serve(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"there is no file .*absent.py"):
         load_model(f"{tmp_path}/absent.py:make")
     (tmp_path / "broken.py").write_text("1 / 0")
@@ -109,19 +112,19 @@ def test_files_and_modules_that_do_not_serve(tmp_path):
 
 
 @pytest.mark.parametrize("ref", ["", "resnet18", "timm:", "a-b:c", "net.py"])
-def test_an_unknown_reference_lists_the_known_ones(ref):
+def test_an_unknown_reference_lists_the_known_ones(ref: str) -> None:
     with pytest.raises(UsageError, match=r"is not a model reference; expected file.py:factory"):
         load_model(ref)
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
-def test_a_missing_zoo_is_an_install_line(monkeypatch, package):
+def test_a_missing_zoo_is_an_install_line(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'edgewright\[{package}\]'"):
         load_model(f"{package}:resnet18")
 
 
-def test_zoos_serve_by_name(monkeypatch):
+def test_zoos_serve_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     make = lambda name, **options: made.append((name, options)) or nn.Identity().train()  # noqa: E731
     names = ["resnet18", "resnet34"]
@@ -137,7 +140,7 @@ def test_zoos_serve_by_name(monkeypatch):
             load_model(f"{package}:resnet19")
 
 
-def model():
+def model() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
@@ -147,7 +150,8 @@ def model():
     lambda state: {f"module.{key}": value for key, value in state.items()},
     lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
 ])
-def test_weights_load_whatever_is_around_them(net, tmp_path, wrap):
+def test_weights_load_whatever_is_around_them(net: Any, tmp_path: Path,
+                                              wrap: Callable[..., Any]) -> None:
     state = model().state_dict()
     torch.save(wrap(state), tmp_path / "w.pt")
     found = load_model(f"{net}:make_net", tmp_path / "w.pt").state_dict()
@@ -155,7 +159,7 @@ def test_weights_load_whatever_is_around_them(net, tmp_path, wrap):
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_model_may_have_a_part_called_module(tmp_path, prefix):
+def test_a_model_may_have_a_part_called_module(tmp_path: Path, prefix: str) -> None:
     """As one has that wraps another; or as DataParallel leaves such a one."""
     inner, empty = nn.ModuleDict({"module": model()}), nn.ModuleDict({"module": model()})
     with torch.no_grad():
@@ -166,14 +170,14 @@ def test_a_model_may_have_a_part_called_module(tmp_path, prefix):
     assert torch.equal(empty["module"][0].weight, inner["module"][0].weight)
 
 
-def test_safetensors_load_and_a_batch_counter_may_be_missing(net, tmp_path):
+def test_safetensors_load_and_a_batch_counter_may_be_missing(net: Any, tmp_path: Path) -> None:
     state = {k: v for k, v in model().state_dict().items() if "num_batches" not in k}
     save_file(state, tmp_path / "w.safetensors")
     found = load_model(f"{net}:make_net", tmp_path / "w.safetensors").state_dict()
     assert torch.equal(found["0.weight"], state["0.weight"])
 
 
-def test_keys_that_do_not_fit_are_named(tmp_path):
+def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
     state = model().state_dict()
     del state["0.bias"]
     state["0.weight"] = torch.zeros(5, 3)
@@ -187,11 +191,11 @@ def test_keys_that_do_not_fit_are_named(tmp_path):
 
 
 class Harmful:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return print, ("harm",)
 
 
-def test_files_that_hold_no_weights(tmp_path, capsys):
+def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError, match=r"there is no weights file .*absent.pt"):
         load_weights(model(), tmp_path / "absent.pt")
     (tmp_path / "w.onnx").touch()
@@ -213,6 +217,6 @@ def test_files_that_hold_no_weights(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no trained models in {SHARED}")
-def test_a_real_file_names_what_does_not_fit():
+def test_a_real_file_names_what_does_not_fit() -> None:
     with pytest.raises(ModelError, match=r"unexpected: bn1\.bias"):
         load_weights(model(), SHARED / "resnet20-cifar10.safetensors")

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -22,22 +23,22 @@ SHARED = Path(os.environ.get("EDGEWRIGHT_SHARED",
                              Path(__file__).parents[2].parent / "shared")) / "data" / "cifar10"
 
 
-def encoded(pixels, kind="PNG"):
+def encoded(pixels: Any, kind: str = "PNG") -> Any:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
-def images(count, seed, shape=(6, 5, 3)):
+def images(count: int, seed: int, shape: tuple[int, ...] = (6, 5, 3)) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def table(pixels, labels, image="picture", label="answer"):
+def table(pixels: Any, labels: Any, image: str = "picture", label: str = "answer") -> Any:
     return pa.table({image: [{"bytes": encoded(p), "path": None} for p in pixels], label: labels})
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Any:
     pq.write_table(table(images(12, 0), [i % 3 for i in range(12)]),
                    tmp_path / "train-00000-of-00002.parquet")
     pq.write_table(table(images(8, 1), [i % 3 for i in range(8)]),
@@ -46,12 +47,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def everything(split):
+def everything(split: Any) -> tuple[Any, ...]:
     batches = list(split.batches(3))
     return torch.cat([b.inputs[0] for b in batches]), torch.cat([b.targets for b in batches])
 
 
-def test_digits_are_stratified_and_share_nothing():
+def test_digits_are_stratified_and_share_nothing() -> None:
     task, other = load_task("digits"), load_task("digits", seed=1)
     sizes = [len(split) for split in (task.train, task.val, task.test)]
     assert sizes == [1077, 270, 450]
@@ -65,7 +66,7 @@ def test_digits_are_stratified_and_share_nothing():
         assert float((share - 0.1).abs().max()) < 0.02
 
 
-def test_digits_are_the_pixels_normalised_by_the_training_split():
+def test_digits_are_the_pixels_normalised_by_the_training_split() -> None:
     task = load_task("digits")
     inputs, targets = everything(task.train)
     assert inputs.shape == (1077, 1, 8, 8)
@@ -78,7 +79,7 @@ def test_digits_are_the_pixels_normalised_by_the_training_split():
     assert not task.train._flip
 
 
-def test_a_parquet_folder_is_read_whatever_its_columns_are_called(folder):
+def test_a_parquet_folder_is_read_whatever_its_columns_are_called(folder: Any) -> None:
     task = load_task(f"parquet:{folder}", normalize="0,0,0,1,1,1")
     assert (len(task.train), len(task.val), len(task.test)) == (18, 2, 4)
     assert task.name == folder.name
@@ -89,14 +90,15 @@ def test_a_parquet_folder_is_read_whatever_its_columns_are_called(folder):
     assert targets.tolist() == [0, 1, 2, 0]
 
 
-def test_without_normalize_the_training_split_has_mean_0_and_deviation_1(folder):
+def test_without_normalize_the_training_split_has_mean_0_and_deviation_1(folder: Any) -> None:
     task = load_task(f"parquet:{folder}")
     inputs, _ = everything(task.train)
     torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
     torch.testing.assert_close(inputs.var((0, 2, 3), correction=0), torch.ones(3))
 
 
-def test_images_are_decoded_once_and_only_when_used(folder, monkeypatch):
+def test_images_are_decoded_once_and_only_when_used(folder: Any,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     module = importlib.import_module("edgewright.task._encoded_images")
     original = module.open_image
@@ -111,7 +113,7 @@ def test_images_are_decoded_once_and_only_when_used(folder, monkeypatch):
     assert len(seen) == 18
 
 
-def test_a_validation_split_is_used_and_stands_in_for_a_missing_test_split(folder):
+def test_a_validation_split_is_used_and_stands_in_for_a_missing_test_split(folder: Any) -> None:
     pq.write_table(table(images(5, 3), [0] * 5), folder / "validation.parquet")
     task = load_task(f"parquet:{folder}")
     assert (len(task.train), len(task.val), len(task.test)) == (20, 5, 4)
@@ -120,14 +122,14 @@ def test_a_validation_split_is_used_and_stands_in_for_a_missing_test_split(folde
     assert (len(task.train), len(task.val), len(task.test)) == (18, 2, 5)
 
 
-def test_splits_may_be_named_by_folders(tmp_path):
+def test_splits_may_be_named_by_folders(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         pq.write_table(table(images(4, 0), [0, 1, 0, 1]), tmp_path / split / "0.parquet")
     assert len(load_task(f"parquet:{tmp_path}").test) == 4
 
 
-def test_images_of_another_size_and_mode_follow_the_first(tmp_path):
+def test_images_of_another_size_and_mode_follow_the_first(tmp_path: Path) -> None:
     pixels = images(3, 0, (6, 5))
     large = np.asarray(Image.fromarray(images(1, 1, (12, 10, 3))[0]))
     rows = [{"bytes": encoded(p), "path": None} for p in (*pixels, large)]
@@ -140,7 +142,7 @@ def test_images_of_another_size_and_mode_follow_the_first(tmp_path):
     assert task.preprocessing.resample == "bilinear"
 
 
-def test_large_images_decode_in_threads_to_the_same_pixels(tmp_path):
+def test_large_images_decode_in_threads_to_the_same_pixels(tmp_path: Path) -> None:
     pixels = images(4, 0, (100, 120, 3))
     for split in ("train", "test"):
         pq.write_table(table(pixels, [0, 1, 0, 1]), tmp_path / f"{split}.parquet")
@@ -148,7 +150,7 @@ def test_large_images_decode_in_threads_to_the_same_pixels(tmp_path):
     np.testing.assert_allclose(found, pixels.transpose(0, 3, 1, 2) / 255, atol=1e-6)
 
 
-def test_class_names_come_from_the_hugging_face_metadata(tmp_path):
+def test_class_names_come_from_the_hugging_face_metadata(tmp_path: Path) -> None:
     features = datasets.Features(img=datasets.Image(), fine=datasets.ClassLabel(names=["a", "b"]),
                                  other=datasets.Value("int64"))
     for split in ("train", "test"):
@@ -161,7 +163,7 @@ def test_class_names_come_from_the_hugging_face_metadata(tmp_path):
     assert task.name == "cifar10"
 
 
-def rewrite(folder, split, content):
+def rewrite(folder: Path, split: Any, content: Any) -> None:
     pq.write_table(content, folder / f"{split}-00000-of-00001.parquet")
 
 
@@ -176,13 +178,13 @@ def rewrite(folder, split, content):
      "the test split of .* is empty"),
     (table(images(2, 0), [0, -1]), "sample 1 of the test split has label -1"),
 ])
-def test_a_table_that_cannot_be_used_is_described(folder, content, message):
+def test_a_table_that_cannot_be_used_is_described(folder: Any, content: Any, message: str) -> None:
     rewrite(folder, "test", content)
     with pytest.raises(DataError, match=message):
         load_task(f"parquet:{folder}")
 
 
-def test_a_broken_image_is_named(folder):
+def test_a_broken_image_is_named(folder: Any) -> None:
     broken = table(images(3, 0), [0, 1, 2])
     rows = broken.column("picture").to_pylist()
     rows[1] = {"bytes": rows[1]["bytes"][:60], "path": "b.png"}
@@ -192,7 +194,7 @@ def test_a_broken_image_is_named(folder):
         list(task.test.batches(3))
 
 
-def test_sixteen_bit_images_are_refused(folder):
+def test_sixteen_bit_images_are_refused(folder: Any) -> None:
     deep = encoded(np.full((6, 5), 3000, dtype=np.uint16))
     rewrite(folder, "test", pa.table({"picture": [deep], "answer": [0]}))
     task = load_task(f"parquet:{folder}", normalize="imagenet")
@@ -200,7 +202,8 @@ def test_sixteen_bit_images_are_refused(folder):
         list(task.test.batches(3))
 
 
-def test_folders_that_do_not_serve_are_named(folder, tmp_path_factory):
+def test_folders_that_do_not_serve_are_named(folder: Any,
+                                             tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(DataError, match=r"no parquet file of a split in .*empty"):
         load_task(f"parquet:{empty}")
@@ -213,26 +216,26 @@ def test_folders_that_do_not_serve_are_named(folder, tmp_path_factory):
         load_task(f"parquet:{folder}")
 
 
-def test_parts_with_other_columns_are_refused(folder):
+def test_parts_with_other_columns_are_refused(folder: Any) -> None:
     pq.write_table(table(images(2, 0), [0, 1], label="other"),
                    folder / "train-00001-of-00002.parquet")
     with pytest.raises(DataError, match=r"has other columns than .*train-00000"):
         load_task(f"parquet:{folder}")
 
 
-def test_a_dataset_without_a_test_split_is_refused(folder):
+def test_a_dataset_without_a_test_split_is_refused(folder: Any) -> None:
     (folder / "test-00000-of-00001.parquet").unlink()
     with pytest.raises(DataError, match="has the splits train; expected train, and test"):
         load_task(f"parquet:{folder}")
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_an_image_folder_is_read_by_class(tmp_path):
+def test_an_image_folder_is_read_by_class(tmp_path: Path) -> None:
     for split, count in (("train", 10), ("test", 2)):
         for label, name in enumerate(("cat", "dog")):
             (tmp_path / "data" / split / name).mkdir(parents=True)
@@ -248,13 +251,13 @@ def test_an_image_folder_is_read_by_class(tmp_path):
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_an_empty_image_folder_is_refused(tmp_path):
+def test_an_empty_image_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match=r"cannot read image folder .*data"):
         load_task(f"imagefolder:{tmp_path / 'data'}")
 
 
-def test_the_hub_serves_by_name_and_config(monkeypatch):
+def test_the_hub_serves_by_name_and_config(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
     rows = [{"image": {"bytes": encoded(p), "path": None}, "label": 0} for p in images(4, 0)]
@@ -276,8 +279,9 @@ def test_the_hub_serves_by_name_and_config(monkeypatch):
     (datasets.exceptions.DatasetNotFoundError("gone"), "cannot read dataset 'uoft-cs/cifar10'"),
     (ValueError("Config name is missing"), "Config name is missing"),
 ])
-def test_a_hub_that_does_not_serve_is_explained(monkeypatch, raised, message):
-    def refuse(*args, **kwargs):
+def test_a_hub_that_does_not_serve_is_explained(monkeypatch: pytest.MonkeyPatch, raised: Any,
+                                                message: str) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
         raise raised
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
@@ -285,7 +289,7 @@ def test_a_hub_that_does_not_serve_is_explained(monkeypatch, raised, message):
         load_task("cifar10")
 
 
-def test_a_factory_makes_the_task(tmp_path):
+def test_a_factory_makes_the_task(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("SIZE = 12\n")
     (tmp_path / "data.py").write_text(
         "import torch\nfrom beside import SIZE\nfrom edgewright.task import Task\n"
@@ -300,21 +304,22 @@ def test_a_factory_makes_the_task(tmp_path):
 
 
 @pytest.mark.parametrize("ref", ["digit", "parquet:", "hf:", "imagefolder:", "", "digits:", "a b:c"])
-def test_an_unknown_reference_lists_the_known_ones(ref):
+def test_an_unknown_reference_lists_the_known_ones(ref: str) -> None:
     with pytest.raises(UsageError, match="is not a data reference; expected digits, cifar10"):
         load_task(ref)
 
 
 @pytest.mark.parametrize(("package", "ref", "extra"), [
     ("sklearn.datasets", "digits", "compress"), ("datasets", "hf:x", "compress")])
-def test_a_missing_library_is_an_install_line(monkeypatch, package, ref, extra):
+def test_a_missing_library_is_an_install_line(monkeypatch: pytest.MonkeyPatch, package: str,
+                                              ref: str, extra: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'edgewright\[{extra}\]'"):
         load_task(ref)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no CIFAR-10 in {SHARED}")
-def test_cifar10_is_read_from_a_folder():
+def test_cifar10_is_read_from_a_folder() -> None:
     task = load_task(f"cifar10:{SHARED}", normalize="imagenet")
     assert (len(task.train), len(task.val), len(task.test)) == (45000, 5000, 10000)
     assert task.classes[:2] == ("airplane", "automobile")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,37 +20,37 @@ PIXELS = torch.randint(0, 256, (COUNT, 3, 8, 6), dtype=torch.uint8,
 LABELS = torch.arange(COUNT) % 3
 
 
-def image_split():
+def image_split() -> Any:
     return ImageSplit(PIXELS, LABELS, RECIPE)
 
 
-def tensor_split():
+def tensor_split() -> Any:
     return TensorSplit(PIXELS.float(), LABELS)
 
 
-def dataset_split():
+def dataset_split() -> Any:
     return DatasetSplit(TensorDataset(PIXELS.float(), LABELS))
 
 
-def iterable_split():
+def iterable_split() -> Any:
     class Stream:
-        def __iter__(self):
+        def __iter__(self) -> Any:
             return iter(zip(PIXELS.double(), LABELS.tolist(), strict=True))
 
     return DatasetSplit(Stream())
 
 
 @pytest.fixture(params=[image_split, tensor_split, dataset_split, iterable_split])
-def split(request):
+def split(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
 
-def collect(split, **kwargs):
+def collect(split: Any, **kwargs: Any) -> tuple[Any, ...]:
     batches = list(split.batches(4, **kwargs))
     return torch.cat([b.inputs[0] for b in batches]), torch.cat([b.targets for b in batches])
 
 
-def test_batches_cover_every_sample_in_order(split):
+def test_batches_cover_every_sample_in_order(split: Any) -> None:
     assert [len(b.targets) for b in split.batches(4)] == [4, 4, 3]
     inputs, targets = collect(split)
     assert torch.equal(targets, LABELS)
@@ -56,7 +58,7 @@ def test_batches_cover_every_sample_in_order(split):
     assert inputs.shape == PIXELS.shape
 
 
-def test_the_order_depends_on_the_seed_alone(split):
+def test_the_order_depends_on_the_seed_alone(split: Any) -> None:
     first, again, other = (collect(split, shuffle_seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
@@ -64,7 +66,7 @@ def test_the_order_depends_on_the_seed_alone(split):
     assert torch.equal(first[1].sort().values, LABELS.sort().values)
 
 
-def test_inputs_and_targets_are_shuffled_together(split):
+def test_inputs_and_targets_are_shuffled_together(split: Any) -> None:
     plain, _ = collect(split)
     inputs, targets = collect(split, shuffle_seed=3)
     for image, label in zip(inputs, targets, strict=True):
@@ -72,7 +74,7 @@ def test_inputs_and_targets_are_shuffled_together(split):
         assert LABELS[row] == label
 
 
-def test_select_composes_and_leaves_the_original_alone(split):
+def test_select_composes_and_leaves_the_original_alone(split: Any) -> None:
     part = split.select([8, 2, 5]).select(torch.tensor([2, 0]))
     assert len(part) == 2
     assert len(split) == COUNT
@@ -82,7 +84,7 @@ def test_select_composes_and_leaves_the_original_alone(split):
     assert torch.equal(targets, LABELS[[5, 8]])
 
 
-def test_sample_is_a_seeded_subset_in_order(split):
+def test_sample_is_a_seeded_subset_in_order(split: Any) -> None:
     one, same, other = (collect(split.sample(5, seed=s))[0] for s in (0, 0, 1))
     assert len(one) == 5
     assert torch.equal(one, same)
@@ -90,32 +92,32 @@ def test_sample_is_a_seeded_subset_in_order(split):
     assert len(split.sample(100)) == COUNT
 
 
-def test_example_is_a_batch_of_the_first_inputs(split):
+def test_example_is_a_batch_of_the_first_inputs(split: Any) -> None:
     whole, _ = collect(split)
     (first,) = split.example(3)
     assert torch.equal(first, whole[:3])
     assert split.example(100)[0].shape[0] == COUNT
 
 
-def test_named_names_a_copy(split):
+def test_named_names_a_copy(split: Any) -> None:
     assert split.named("val").name == "val"
     assert split.name == "data"
 
 
-def test_a_batch_size_below_one_is_refused(split):
+def test_a_batch_size_below_one_is_refused(split: Any) -> None:
     with pytest.raises(UsageError, match="batch_size must be at least 1, got 0"):
         split.batches(0)
 
 
-def test_an_empty_split_is_refused(split):
+def test_an_empty_split_is_refused(split: Any) -> None:
     with pytest.raises(DataError, match="the val split is empty"):
         split.select([]).named("val").batches(2)
 
 
-def test_a_label_too_large_is_named_with_its_original_index(split):
+def test_a_label_too_large_is_named_with_its_original_index(split: Any) -> None:
     part = split.select([3, 4, 5]).named("train")
 
-    def check():
+    def check() -> None:
         part.check(2)
         list(part.batches(2))
 
@@ -125,7 +127,7 @@ def test_a_label_too_large_is_named_with_its_original_index(split):
     assert len(list(split.batches(4))) == 3
 
 
-def test_starting_later_leaves_out_whole_batches(split):
+def test_starting_later_leaves_out_whole_batches(split: Any) -> None:
     batches = list(split.batches(4, shuffle_seed=1, view=View(1)))
     later = list(split.batches(4, shuffle_seed=1, view=View(1), start=1))
     assert len(later) == len(batches) - 1
@@ -133,18 +135,18 @@ def test_starting_later_leaves_out_whole_batches(split):
                for one, other in zip(batches[1:], later, strict=True))
 
 
-def test_rows_are_those_of_the_data_whatever_was_selected(split):
+def test_rows_are_those_of_the_data_whatever_was_selected(split: Any) -> None:
     part = split.select([4, 1, 3]).select([2, 0])
     assert [batch.rows.tolist() for batch in part.batches(1)] == [[3], [4]]
 
 
-def test_images_are_normalised_by_the_recipe():
+def test_images_are_normalised_by_the_recipe() -> None:
     expected = (PIXELS.double() / 255 - torch.tensor(RECIPE.mean).double().view(1, 3, 1, 1))
     expected /= torch.tensor(RECIPE.std).double().view(1, 3, 1, 1)
     torch.testing.assert_close(collect(image_split())[0].double(), expected, rtol=0, atol=1e-6)
 
 
-def test_augmentation_varies_by_seed_and_only_when_asked():
+def test_augmentation_varies_by_seed_and_only_when_asked() -> None:
     split = image_split()
     one, same, other = (collect(split, view=View(number))[0] for number in (0, 0, 1))
     assert torch.equal(one, same)
@@ -155,7 +157,7 @@ def test_augmentation_varies_by_seed_and_only_when_asked():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_view_of_a_sample_is_the_same_in_any_batch_and_order(batch_size):
+def test_a_view_of_a_sample_is_the_same_in_any_batch_and_order(batch_size: int) -> None:
     split = image_split()
     whole = next(split.batches(len(split), view=View(7)))
     for batch in split.batches(batch_size, shuffle_seed=3, view=View(7)):
@@ -164,7 +166,7 @@ def test_a_view_of_a_sample_is_the_same_in_any_batch_and_order(batch_size):
         assert torch.equal(batch.targets, whole.targets[batch.rows])
 
 
-def test_several_inputs_reach_the_model_in_order():
+def test_several_inputs_reach_the_model_in_order() -> None:
     split = TensorSplit((torch.zeros(4, 2), torch.ones(4, 5)), torch.zeros(4, dtype=torch.int32))
     assert [tuple(t.shape) for t in next(split.batches(3)).inputs] == [(3, 2), (3, 5)]
     samples = [((torch.zeros(2), torch.ones(5)), 0), ((torch.zeros(2), torch.ones(5)), 1)]
@@ -172,7 +174,7 @@ def test_several_inputs_reach_the_model_in_order():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_is_named(bad):
+def test_a_value_that_is_not_finite_is_named(bad: Any) -> None:
     inputs = torch.zeros(6, 3)
     inputs[4, 1] = bad
     with pytest.raises(DataError, match="sample 4 of the train split holds NaN or infinity"):
@@ -189,12 +191,12 @@ def test_a_value_that_is_not_finite_is_named(bad):
     (torch.zeros(3, dtype=torch.long), r"inputs of shape \(4, 2\) but targets of shape \(3,\)"),
     (torch.tensor([0, 1, -1, 0]), "sample 2 of the data split has label -1; allowed: 0 or more"),
 ])
-def test_targets_that_are_no_class_indices_are_refused(targets, message):
+def test_targets_that_are_no_class_indices_are_refused(targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         TensorSplit(torch.zeros(4, 2), targets)
 
 
-def test_images_that_do_not_fit_their_recipe_are_refused():
+def test_images_that_do_not_fit_their_recipe_are_refused() -> None:
     with pytest.raises(DataError, match=r"float32 of shape \(11, 3, 8, 6\); expected uint8"):
         ImageSplit(PIXELS.float(), LABELS, RECIPE)
     with pytest.raises(DataError, match=r"are \(3, 6, 8\) .* preprocessing is for \(3, 8, 6\)"):
@@ -204,13 +206,13 @@ def test_images_that_do_not_fit_their_recipe_are_refused():
 
 
 class Faulty(Dataset):
-    def __init__(self, samples):
+    def __init__(self, samples: Any) -> None:
         self.samples = samples
 
-    def __len__(self):
+    def __len__(self) -> Any:
         return len(self.samples)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self.samples[index]
 
 
@@ -221,30 +223,31 @@ class Faulty(Dataset):
     ([("text", 0)], "holds str"),
     ([(torch.zeros(2), 0.5)], "are float64; expected integers"),
 ])
-def test_samples_that_cannot_be_used_are_named(samples, message):
+def test_samples_that_cannot_be_used_are_named(samples: list[dict[str, Any]] | list[tuple[Any, ...]] | list[tuple[int, ...]],
+                                               message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(DatasetSplit(Faulty(samples)).batches(2))
 
 
-def test_a_dataloader_is_refused_with_advice():
+def test_a_dataloader_is_refused_with_advice() -> None:
     loader = DataLoader(TensorDataset(PIXELS.float(), LABELS))
     with pytest.raises(UsageError, match=r"the train split is a DataLoader; pass its dataset"):
         DatasetSplit(loader, name="train")
 
 
-def test_an_iterator_is_refused_for_it_is_spent_after_one_pass():
+def test_an_iterator_is_refused_for_it_is_spent_after_one_pass() -> None:
     with pytest.raises(DataError, match=r"is an iterator \(zip\), spent after one pass"):
         DatasetSplit(zip(PIXELS, LABELS, strict=True))
 
 
-def test_something_else_is_refused():
+def test_something_else_is_refused() -> None:
     with pytest.raises(DataError, match="is a int; expected a Dataset"):
         DatasetSplit(3)
 
 
-def test_an_error_of_the_users_own_dataset_names_the_sample():
+def test_an_error_of_the_users_own_dataset_names_the_sample() -> None:
     class Broken(Faulty):
-        def __getitem__(self, index):
+        def __getitem__(self, index: Any) -> None:
             raise ZeroDivisionError("mine")
 
     with pytest.raises(DataError, match=r"sample 0 of the data split cannot be read: "
@@ -252,6 +255,6 @@ def test_an_error_of_the_users_own_dataset_names_the_sample():
         list(DatasetSplit(Broken([1, 2])).batches(2))
 
 
-def test_numpy_labels_of_a_dataset_are_taken():
+def test_numpy_labels_of_a_dataset_are_taken() -> None:
     split = DatasetSplit([(np.zeros(2, dtype=np.float32), np.int32(1))] * 3)
     assert next(split.batches(3)).targets.tolist() == [1, 1, 1]

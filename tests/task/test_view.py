@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,13 +13,13 @@ from edgewright.task import View
 MASK = 2**64 - 1
 
 
-def mixed(value):
+def mixed(value: Any) -> Any:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
     return value ^ (value >> 31)
 
 
-def by_hand(number, row, count):
+def by_hand(number: Any, row: Any, count: int) -> Any:
     """SplitMix64 in Python's integers."""
     state = mixed(row ^ mixed((number + 0x9E3779B97F4A7C15) & MASK))
     found = []
@@ -27,18 +29,18 @@ def by_hand(number, row, count):
     return found
 
 
-def test_the_finaliser_is_that_of_splitmix64():
+def test_the_finaliser_is_that_of_splitmix64() -> None:
     state, published = 1234567, [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert [mixed((state + (i + 1) * 0x9E3779B97F4A7C15) & MASK) for i in range(3)] == published
 
 
 @given(number=st.integers(-2**63, 2**64), row=st.integers(0, 2**40), count=st.integers(1, 5))
-def test_draws_equal_the_generator_stepped_one_by_one(number, row, count):
+def test_draws_equal_the_generator_stepped_one_by_one(number: Any, row: Any, count: Any) -> None:
     assert View(number).draws(np.array([row]), count)[0].tolist() == by_hand(number & MASK, row, count)
 
 
 @pytest.mark.parametrize("axis", ["rows", "views", "positions"])
-def test_draws_are_uniform_and_uncorrelated(axis):
+def test_draws_are_uniform_and_uncorrelated(axis: str) -> None:
     if axis == "rows":
         drawn = View(5).draws(np.arange(20_000), 1)[:, 0]
     elif axis == "views":

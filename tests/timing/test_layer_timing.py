@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.allocation._latency_table import layers_of
 from edgewright.channels._channels import find_groups
@@ -25,16 +27,16 @@ from edgewright.timing._layer_timing import LayerShape, layer_model, layer_shape
 class Clock:
     """Says that a layer takes its outputs times its inputs, and notes what it was asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = []
 
-    def __call__(self, shape, sizes):
+    def __call__(self, shape: Any, sizes: Any) -> Any:
         self.asked.append((shape, tuple(sizes)))
         return [float(inputs * outputs) for inputs, outputs in sizes]
 
 
 class Layers(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
         self.deep = nn.Conv2d(32, 32, 3, padding=1, groups=32)
@@ -43,17 +45,17 @@ class Layers(nn.Module):
         self.more = nn.Conv2d(64, 64, 1)
         self.head = nn.Linear(64, 5)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.point(self.deep(self.stem(x)).relu())
         return self.head(self.more(self.again(x).relu()).relu().mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
-def layers():
+def layers() -> Any:
     return Program.capture(Layers(), torch.zeros(1, 3, 8, 8))
 
 
-def test_each_layer_is_timed_at_a_grid_of_the_widths_that_can_go(layers):
+def test_each_layer_is_timed_at_a_grid_of_the_widths_that_can_go(layers: Any) -> None:
     clock = Clock()
     table = measure_layers(layers, find_groups(layers), 10.0, timer=clock)
     grid = {key: (times.inputs, times.outputs) for key, times in table.layers.items()}
@@ -69,7 +71,7 @@ def test_each_layer_is_timed_at_a_grid_of_the_widths_that_can_go(layers):
     assert clock.asked[1][1] == ((1, 1), (8, 8), (16, 16), (24, 24), (32, 32))
 
 
-def test_the_table_adds_up_to_the_whole(layers):
+def test_the_table_adds_up_to_the_whole(layers: Any) -> None:
     table = measure_layers(layers, find_groups(layers), 10.0, timer=Clock())
     products = {"stem": 3 * 32, "deep": 32 * 32, "point": 32 * 64, "again": 64 * 64,
                 "more": 64 * 64, "head": 64 * 5}
@@ -79,7 +81,7 @@ def test_the_table_adds_up_to_the_whole(layers):
         assert times.times_ms[-1][-1] == pytest.approx(scale * product)
 
 
-def test_a_kept_table_is_read_and_not_timed_again(layers, tmp_path):
+def test_a_kept_table_is_read_and_not_timed_again(layers: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     first, second = Clock(), Clock()
     table = measure_layers(layers, find_groups(layers), 10.0, path=path, timer=first)
@@ -90,7 +92,7 @@ def test_a_kept_table_is_read_and_not_timed_again(layers, tmp_path):
     assert stored["layers"]["stem.weight"]["inputs"] == [3]
 
 
-def test_a_table_of_another_program_is_refused(layers, tmp_path):
+def test_a_table_of_another_program_is_refused(layers: Any, tmp_path: Path) -> None:
     other = Program.capture(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), torch.zeros(1, 3))
     measure_layers(other, find_groups(other), 1.0, path=tmp_path / "t.json", timer=Clock())
     with pytest.raises(UsageError, match=r"the table of latencies in .*t\.json is of another "
@@ -99,7 +101,7 @@ def test_a_table_of_another_program_is_refused(layers, tmp_path):
         measure_layers(layers, find_groups(layers), 1.0, path=tmp_path / "t.json", timer=Clock())
 
 
-def test_a_program_without_layers_is_refused():
+def test_a_program_without_layers_is_refused() -> None:
     program = Program.capture(nn.BatchNorm1d(4), torch.zeros(2, 4))
     with pytest.raises(UsageError, match="there is no convolution or linear layer to time"):
         measure_layers(program, find_groups(program), 1.0, timer=Clock())
@@ -115,7 +117,7 @@ def test_a_program_without_layers_is_refused():
     (nn.Linear(6, 4), (6,)),
     (nn.Linear(6, 4), (9, 6)),
 ], ids=lambda value: str(value)[:40])
-def test_the_timed_file_puts_out_what_the_layer_puts_out(layer, size):
+def test_the_timed_file_puts_out_what_the_layer_puts_out(layer: Any, size: tuple[int, ...]) -> None:
     layer.bias = None
     program = Program.capture(layer, torch.zeros(1, *size))
     node, = layers_of(program).values()
@@ -130,11 +132,11 @@ def test_the_timed_file_puts_out_what_the_layer_puts_out(layer, size):
         np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-3, atol=1e-4)
 
 
-def _weights(model):
+def _weights(model: nn.Module) -> Any:
     return numpy_helper.to_array(onnx.load_from_string(model).graph.initializer[0]).copy()
 
 
-def test_the_runtime_times_every_width():
+def test_the_runtime_times_every_width() -> None:
     shape = LayerShape("Conv", (4, 4), (3, 3), (1, 1), (1, 1), (1, 1))
     times = time_on_runtime(shape, [(1, 2), (3, 4)])
     assert len(times) == 2

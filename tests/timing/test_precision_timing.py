@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.allocation._latency_table import layers_of
 from edgewright.program import Program
@@ -20,10 +23,10 @@ from edgewright.timing._precision_timing import quantized_layer_model, time_both
 class Clock:
     """Says that 8 bits take half the time, and counts what it was asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = []
 
-    def __call__(self, shape, inputs, outputs):
+    def __call__(self, shape: Any, inputs: Any, outputs: Any) -> Any:
         self.asked.append((shape.operator, inputs, outputs))
         return PrecisionTimes(float(inputs * outputs), inputs * outputs / 2)
 
@@ -31,15 +34,15 @@ class Clock:
 class Twice(nn.Module):
     """Reads one weight twice, another as wide, and a third."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.one, self.two, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.two(self.one(self.one(x).relu()).relu()))
 
 
-def test_a_shape_is_timed_once_and_every_use_counts():
+def test_a_shape_is_timed_once_and_every_use_counts() -> None:
     clock = Clock()
     program = Program.capture(Twice(), torch.zeros(1, 6))
     found = measure_precisions(program, ["one.weight", "two.weight"], timer=clock)
@@ -55,7 +58,8 @@ def test_a_shape_is_timed_once_and_every_use_counts():
     (nn.Linear(6, 4), (6,)),
     (nn.Linear(6, 4), (9, 6)),
 ], ids=lambda value: str(value)[:40])
-def test_the_file_in_8_bits_computes_the_layer_in_integers(layer, size):
+def test_the_file_in_8_bits_computes_the_layer_in_integers(layer: Any,
+                                                           size: tuple[int, ...]) -> None:
     program = Program.capture(layer, torch.zeros(1, *size))
     (node,) = layers_of(program).values()
     widths = (layer.weight.shape[1], layer.weight.shape[0]) if isinstance(layer, nn.Linear) else (
@@ -73,7 +77,7 @@ def test_the_file_in_8_bits_computes_the_layer_in_integers(layer, size):
     np.testing.assert_allclose(reached[inside], want[inside], atol=1.5 * scale + 0.03)
 
 
-def test_the_runtime_times_both():
+def test_the_runtime_times_both() -> None:
     program = Program.capture(nn.Conv2d(2, 4, 3), torch.zeros(1, 2, 6, 6))
     (node,) = layers_of(program).values()
     times = time_both(layer_shape(node), 2, 4)
@@ -85,7 +89,9 @@ def test_the_runtime_times_both():
     (nn.Conv2d(16, 16, 3, padding=1), (16, 8, 8), "QLinearConv"),
     (nn.Linear(16, 8), (16,), "QLinearMatMul"),
 ])
-def test_the_runtime_computes_the_file_in_8_bits_in_integers(tmp_path, layer, size, kernel):
+def test_the_runtime_computes_the_file_in_8_bits_in_integers(tmp_path: Path, layer: Any,
+                                                             size: tuple[int, ...],
+                                                             kernel: str) -> None:
     (node,) = layers_of(Program.capture(layer, torch.zeros(1, *size))).values()
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")

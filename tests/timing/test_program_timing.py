@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from edgewright.allocation import LatencyTable, LayerTimes
 from edgewright.channels._channels import find_groups
+from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.timing import layer_latencies
 
 
-def test_a_program_is_timed_layer_by_layer_and_kept(mixed_program, tmp_path):
+def test_a_program_is_timed_layer_by_layer_and_kept(mixed_program: Program, tmp_path: Path) -> None:
     path = tmp_path / "latency.json"
     table = layer_latencies(mixed_program, path=path)
     assert table.runtime.startswith("onnxruntime ")
@@ -25,11 +29,12 @@ def test_a_program_is_timed_layer_by_layer_and_kept(mixed_program, tmp_path):
         assert other == pytest.approx([ratio * time for time in row])
 
 
-def test_without_a_table_the_program_is_timed(mixed_program, monkeypatch):
+def test_without_a_table_the_program_is_timed(mixed_program: Program,
+                                              monkeypatch: pytest.MonkeyPatch) -> Any:
     asked = []
     line = LayerTimes((1, 5), (1, 6), ((1.0, 6.0), (5.0, 30.0)))
 
-    def noted(program, groups):
+    def noted(program: Program, groups: Any) -> Any:
         asked.append((program, len(groups.groups)))
         return LatencyTable("a clock", {"first.weight": line, "head.weight": line})
 

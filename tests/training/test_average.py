@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +14,14 @@ from edgewright.training import Constrained, LabelLoss, StepHook, Training, eval
 
 
 @pytest.fixture
-def task():
+def task() -> Any:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(48, 4, generator=generator)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).long()
     return Task((x[:32], y[:32]), val=(x[32:40], y[32:40]), test=(x[40:], y[40:]))
 
 
-def net():
+def net() -> Any:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
 
@@ -28,21 +29,22 @@ def net():
 class Recorded(StepHook):
     """The state after every step."""
 
-    def start(self, module):
+    def start(self, module: nn.Module) -> None:
         self.module, self.states = module, []
 
-    def after_step(self, step):
+    def after_step(self, step: Any) -> None:
         self.states.append(copy.deepcopy(self.module.state_dict()))
 
 
-def run(module, task, *hooks, **settings):
+def run(module: nn.Module, task: Task, *hooks: Any, **settings: Any) -> Any:
     config = Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
     return train(module, task, config, Constrained(LabelLoss(), hooks))
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9])
 @pytest.mark.parametrize("capture", [False, True])
-def test_the_result_is_the_average_of_the_weights_of_every_step(task, decay, capture):
+def test_the_result_is_the_average_of_the_weights_of_every_step(task: Any, decay: float,
+                                                                capture: bool) -> None:
     module, hook = net(), Recorded()
     if capture:
         module = Program.capture(net().eval(), torch.zeros(2, 4)).module(train=True)
@@ -68,16 +70,16 @@ def test_the_result_is_the_average_of_the_weights_of_every_step(task, decay, cap
         assert int(module[1].num_batches_tracked) == 4 * record.best_epoch
 
 
-def test_the_weights_themselves_move_as_without_an_average(task):
+def test_the_weights_themselves_move_as_without_an_average(task: Any) -> None:
     with_average, without = Recorded(), Recorded()
     run(net(), task, with_average, ema=0.9)
     run(net(), task, without)
     torch.testing.assert_close(with_average.states, without.states, rtol=0, atol=0)
 
 
-def test_a_hook_whose_work_takes_time_is_refused_by_name(task):
+def test_a_hook_whose_work_takes_time_is_refused_by_name(task: Any) -> None:
     class Tightens(StepHook):
-        def settled(self, step):
+        def settled(self, step: Any) -> bool:
             return step.progress > 0.5
 
     with pytest.raises(UsageError, match=r"ema would average in weights of before Tightens has "
@@ -85,9 +87,9 @@ def test_a_hook_whose_work_takes_time_is_refused_by_name(task):
         run(net(), task, Tightens(), ema=0.9)
 
 
-def test_a_module_that_cannot_be_copied_is_refused_by_name(task):
+def test_a_module_that_cannot_be_copied_is_refused_by_name(task: Any) -> None:
     class Generating(nn.Linear):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(4, 2)
             self.lines = (line for line in "ab")
 

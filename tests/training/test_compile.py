@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from edgewright.capture import trainable
@@ -22,27 +25,27 @@ ALWAYS, NEVER = -1.0, 2.0  # a clock in which compiled passes are faster, or slo
 
 
 class Net(nn.Module):
-    def __init__(self, dropout=0.0):
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         torch.manual_seed(1)
         self.conv, self.norm = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)
         self.dropout, self.head = nn.Dropout(dropout), nn.Linear(6, 4)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.conv(x)))
         return self.head(self.dropout(x.mean((2, 3))))
 
 
-def captured(net, example):
+def captured(net: Any, example: Any) -> Any:
     return trainable(Program.capture(net, example).graph_module)
 
 
-def state_of(module):
+def state_of(module: nn.Module) -> Any:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 @pytest.fixture
-def traced(monkeypatch):
+def traced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Compiled without a C++ compiler: traced, differentiated, and run by eager kernels."""
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda run, options, **kwargs: real(
@@ -52,7 +55,7 @@ def traced(monkeypatch):
 
 
 @pytest.fixture
-def fast_when_compiled(monkeypatch):
+def fast_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets compiled passes seem faster than eager ones, and long enough to pay."""
     real = compile_module._time_passes
     monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
@@ -60,7 +63,8 @@ def fast_when_compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("make", [lambda net, _: net, captured], ids=["module", "captured"])
-def test_training_is_the_same_compiled_once_for_all_epochs(traced, quadrant_task, make):
+def test_training_is_the_same_compiled_once_for_all_epochs(traced: Any, quadrant_task: Task,
+                                                           make: Any) -> None:
     states, records = [], []
     for compile_ in (False, True):
         module = make(Net(dropout=0.2), quadrant_task.train.example(2))
@@ -79,7 +83,7 @@ def test_training_is_the_same_compiled_once_for_all_epochs(traced, quadrant_task
         [e.loss for e in records[0].history], rel=1e-4)
 
 
-def test_the_trial_leaves_no_trace(traced):
+def test_the_trial_leaves_no_trace(traced: Any) -> None:
     net, inputs = Net(dropout=0.5).eval(), (torch.randn(8, 1, 8, 8),)
     before, random = state_of(net), torch.get_rng_state()
     choice = try_compile(net, inputs, True, 1, nullcontext)
@@ -90,7 +94,7 @@ def test_the_trial_leaves_no_trace(traced):
     assert not net.training
 
 
-def test_other_batch_sizes_and_evaluation_run_eagerly(traced):
+def test_other_batch_sizes_and_evaluation_run_eagerly(traced: Any) -> None:
     net = Net()
     run = try_compile(net, (torch.randn(8, 1, 8, 8),), True, 1, nullcontext).module
     graphs = traced()
@@ -103,13 +107,13 @@ def test_other_batch_sizes_and_evaluation_run_eagerly(traced):
     assert traced() == graphs == 1
 
 
-def test_a_module_that_goes_by_values_is_left_eager(traced, fast_when_compiled):
+def test_a_module_that_goes_by_values_is_left_eager(traced: Any, fast_when_compiled: Any) -> None:
     class Branches(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(1))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x * self.scale if x.max() > 0 else -x * self.scale
 
     net = Branches()
@@ -118,13 +122,13 @@ def test_a_module_that_goes_by_values_is_left_eager(traced, fast_when_compiled):
     assert choice.notes[0].startswith("not compiled: torch.compile failed: ")
 
 
-def test_more_runs_in_a_process_than_torch_compiles_of_one_function(traced):
+def test_more_runs_in_a_process_than_torch_compiles_of_one_function(traced: Any) -> None:
     for _ in range(12):
         try_compile(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
     assert traced() == 12
 
 
-def test_auto_leaves_short_runs_alone(monkeypatch):
+def test_auto_leaves_short_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", None)
     net = Net()
     choice = try_compile(net, (torch.randn(8, 1, 8, 8),), "auto", 10, nullcontext)
@@ -132,7 +136,8 @@ def test_auto_leaves_short_runs_alone(monkeypatch):
     assert choice.notes[0].startswith("not compiled: 10 passes of about ")
 
 
-def test_auto_keeps_what_is_faster(traced, fast_when_compiled, monkeypatch):
+def test_auto_keeps_what_is_faster(traced: Any, fast_when_compiled: Any,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
     net, inputs = Net(), (torch.randn(8, 1, 8, 8),)
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is not net
@@ -145,9 +150,10 @@ def test_auto_keeps_what_is_faster(traced, fast_when_compiled, monkeypatch):
 
 
 @pytest.mark.parametrize("reason", ["torch.compile failed: no compiler", "compiled gradients differ"])
-def test_what_cannot_be_compiled_is_refused_or_left_alone(reason, fast_when_compiled, monkeypatch):
-    def broken(run, **_):
-        def compiled_run(x):
+def test_what_cannot_be_compiled_is_refused_or_left_alone(reason: str, fast_when_compiled: Any,
+                                                          monkeypatch: pytest.MonkeyPatch) -> Any:
+    def broken(run: Any, **_: Any) -> Any:
+        def compiled_run(x: Any) -> Any:
             if "differ" in reason:
                 return run(x) + 0.3 * run(x).detach().roll(1)
             raise RuntimeError("no compiler\nfor this\n")
@@ -165,7 +171,8 @@ def test_what_cannot_be_compiled_is_refused_or_left_alone(reason, fast_when_comp
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
+def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
+                                               tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with (torch._inductor.config.patch({"cpp.cxx": ("/nowhere/c++",), "fx_graph_cache": False}),
           torch._functorch.config.patch(enable_autograd_cache=False),
@@ -174,7 +181,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-def test_kernels_that_were_compiled_learn_what_eager_ones_do(quadrant_task):
+def test_kernels_that_were_compiled_learn_what_eager_ones_do(quadrant_task: Task) -> None:
     task = Task(quadrant_task.train, quadrant_task.val, quadrant_task.test)
     accuracies = []
     for compile_ in (False, True):

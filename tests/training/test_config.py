@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -39,19 +40,20 @@ from edgewright.training import (
     ({"compute": {"devices": 0}}, "devices: Input should be greater than or equal to 1, got 0"),
     ({"epoch": 3, "batch_size": 0}, "batch_size: .*; epoch: Extra inputs are not permitted, got 3"),
 ])
-def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments, message):
+def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments: dict[str, Any],
+                                                              message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Training(**arguments)
 
 
-def test_a_config_is_frozen_and_round_trips():
+def test_a_config_is_frozen_and_round_trips() -> None:
     config = Training(epochs=3, schedule="one_cycle", clip_norm=1)
     assert Training.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="frozen"):
         config.epochs = 4
 
 
-def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch):
+def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Compute(accelerator="cpu").resolve_precision() == "32-true"
     assert Compute(precision="16-mixed").resolve_precision() == "16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -61,18 +63,18 @@ def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch)
         assert Compute(accelerator="cpu").resolve_precision() == "32-true"
 
 
-def rates(steps=10, **arguments):
+def rates(steps: int = 10, **arguments: Any) -> Any:
     config = Training(lr=1.0, **arguments)
     return [config.learning_rate(step, steps) for step in range(config.epochs * steps)]
 
 
-def test_cosine_falls_from_the_peak_to_nothing():
+def test_cosine_falls_from_the_peak_to_nothing() -> None:
     found = rates(epochs=4)
     expected = [(1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)]
     assert found == pytest.approx(expected)
 
 
-def test_warmup_rises_to_the_peak_and_joins():
+def test_warmup_rises_to_the_peak_and_joins() -> None:
     found = rates(epochs=4, schedule=CosineSchedule(warmup_epochs=1))
     assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert found[10:] == pytest.approx([(1 + math.cos(math.pi * s / 30)) / 2 for s in range(30)])
@@ -80,7 +82,7 @@ def test_warmup_rises_to_the_peak_and_joins():
     assert max(rates(epochs=1, schedule=CosineSchedule(warmup_epochs=3))) == pytest.approx(1 / 3)
 
 
-def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing():
+def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing() -> None:
     cycle = rates(epochs=10, schedule="one_cycle")
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 30
@@ -89,11 +91,11 @@ def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing():
     assert cycle[-1] < 0.01
 
 
-def test_constant_is_constant():
+def test_constant_is_constant() -> None:
     assert set(rates(epochs=2, schedule="constant")) == {1.0}
 
 
-def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup():
+def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup() -> None:
     cycle = rates(epochs=10, schedule=OneCycleSchedule(rise_epochs=5))
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 50
@@ -101,7 +103,7 @@ def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup():
 
 
 @given(accuracies=st.lists(st.integers(0, 5), max_size=30), wait=st.integers(1, 4))
-def test_plateau_is_torchs(accuracies, wait):
+def test_plateau_is_torchs(accuracies: Any, wait: Any) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=0.1, patience=wait - 1, threshold=0, eps=0)
@@ -114,7 +116,7 @@ def test_plateau_is_torchs(accuracies, wait):
             optimizer.param_groups[0]["lr"], rel=1e-9)
 
 
-def test_plateau_warms_up_and_waits_for_hooks_to_settle():
+def test_plateau_warms_up_and_waits_for_hooks_to_settle() -> None:
     config = Training(epochs=9, lr=1.0, schedule=PlateauSchedule(wait_epochs=2, warmup_epochs=1))
     assert [config.learning_rate(step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     falling = tuple(EpochRecord(n + 1, 1.0, Score("accuracy", 0.9 - n / 10), 1.0, 1.0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,52 +27,52 @@ TWO = {"compute": {"accelerator": "cpu", "devices": 2}}
 class Told:
     """Notes what it is told; kills a process at a step, where one is given."""
 
-    def __init__(self, kill_at=0):
+    def __init__(self, kill_at: int = 0) -> None:
         self.kill_at, self.losses, self.started, self.stopped = kill_at, [], None, False
 
-    def start(self, *told):
+    def start(self, *told: Any) -> None:
         self.started = told
 
-    def advance(self, samples, loss):
+    def advance(self, samples: Any, loss: Any) -> None:
         self.losses.append((samples, loss))
         if len(self.losses) == self.kill_at:
             multiprocessing.active_children()[0].kill()
 
-    def epoch(self, record):
+    def epoch(self, record: Any) -> None:
         pass
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         pass
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped = True
 
 
-def task():
+def task() -> Any:
     x = torch.randn(46, 4, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] + x[:, 1] > 0).long()
     return Task((x, y), (x[:9], y[:9]), (x[9:], y[9:]))
 
 
-def net():
+def net() -> Any:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2))
     return Program.capture(module.eval(), torch.zeros(2, 4)).module()
 
 
-def untimed(record):
+def untimed(record: Any) -> Any:
     return [(e.epoch, e.loss, e.val_accuracy, e.lr) for e in record.history]
 
 
 @pytest.fixture(scope="module")
-def shared():
+def shared() -> tuple[Any, ...]:
     """A run on two devices."""
     module, told = net(), Told()
     record = train(module, task(), Training(**SETTINGS | TWO), LabelLoss(), progress=told)
     return module, record, told
 
 
-def test_two_devices_do_what_one_does(shared):
+def test_two_devices_do_what_one_does(shared: Any) -> None:
     module, record, told = shared
     one, alone = net(), Told()
     expected = train(one, task(), Training(**SETTINGS), LabelLoss(), progress=alone)
@@ -88,7 +90,7 @@ def test_two_devices_do_what_one_does(shared):
     assert not multiprocessing.active_children()
 
 
-def test_a_run_that_lost_a_process_is_resumed(shared, tmp_path):
+def test_a_run_that_lost_a_process_is_resumed(shared: Any, tmp_path: Path) -> None:
     module, whole, _ = shared
     resumed, told, config = net(), Told(kill_at=5), Training(**SETTINGS | TWO)
     with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended before its "
@@ -102,7 +104,7 @@ def test_a_run_that_lost_a_process_is_resumed(shared, tmp_path):
     torch.testing.assert_close(dict(resumed.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
 
 
-def test_an_error_comes_back_as_itself_with_the_last_good_weights():
+def test_an_error_comes_back_as_itself_with_the_last_good_weights() -> None:
     module = net()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     config = Training(epochs=2, batch_size=16, lr=1e30, **TWO)
@@ -111,7 +113,7 @@ def test_an_error_comes_back_as_itself_with_the_last_good_weights():
     torch.testing.assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
 
 
-def test_parameters_without_a_gradient_are_refused_by_name():
+def test_parameters_without_a_gradient_are_refused_by_name() -> None:
     module = nn.Sequential(nn.Linear(4, 2))
     module.register_parameter("spare", nn.Parameter(torch.zeros(3)))
     objective = Constrained(LabelLoss(), (AllTakePart(),))  # as every process has it
@@ -123,11 +125,11 @@ def test_parameters_without_a_gradient_are_refused_by_name():
 
 
 class Unsendable(StepHook):
-    def __init__(self):
+    def __init__(self) -> None:
         self.lines = (line for line in "ab")
 
 
-def test_what_cannot_be_sent_is_refused_by_name():
+def test_what_cannot_be_sent_is_refused_by_name() -> None:
     class Local(nn.Linear):
         pass
 
@@ -139,7 +141,7 @@ def test_what_cannot_be_sent_is_refused_by_name():
         train(nn.Linear(4, 2), task(), config, Constrained(LabelLoss(), (Unsendable(),)))
 
 
-def test_a_captured_network_is_sent_whole():
+def test_a_captured_network_is_sent_whole() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(),
                            nn.Linear(64, 3))

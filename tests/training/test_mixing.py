@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,19 +13,19 @@ from edgewright.training import Augmentation, LabelLoss, Objective, Training, la
 from edgewright.training._mixing import mix_batch
 
 
-def batch(count=16, size=(3, 6, 10), classes=4):
+def batch(count: int = 16, size: tuple[int, ...] = (3, 6, 10), classes: int = 4) -> Any:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(count, *size, generator=generator)
     return Batch((inputs,), torch.arange(count) % classes, torch.arange(count), View(0))
 
 
-def drawn(seed, alpha, count):
+def drawn(seed: int, alpha: Any, count: int) -> tuple[Any, ...]:
     """What mixup draws where it stands alone."""
     random = np.random.default_rng(seed)
     return random.beta(alpha, alpha), random.permutation(count)
 
 
-def test_mixup_by_hand():
+def test_mixup_by_hand() -> None:
     given = batch()
     found = mix_batch(given, Augmentation(mixup=0.7), 4, seed=5)
     share, other = drawn(5, 0.7, 16)
@@ -39,7 +41,7 @@ def test_mixup_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_cutmix_pastes_a_box_and_counts_its_pixels(seed):
+def test_cutmix_pastes_a_box_and_counts_its_pixels(seed: int) -> None:
     given = batch()
     found = mix_batch(given, Augmentation(cutmix=1.0), 4, seed)
     share, other = drawn(seed, 1.0, 16)
@@ -60,7 +62,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels(seed):
         torch.testing.assert_close(found.targets[index], expected)
 
 
-def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be():
+def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be() -> None:
     given = batch(8, (1, 32, 32))
     config, covered, shares = Augmentation(cutmix=1.0), torch.zeros(32, 32), []
     for seed in range(400):
@@ -73,19 +75,19 @@ def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be():
     assert np.mean(shares) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.03)
 
 
-def test_each_batch_draws_one_of_both():
+def test_each_batch_draws_one_of_both() -> None:
     given, config = batch(), Augmentation(mixup=1.0, cutmix=1.0)
     is_cut = [bool(torch.isin(mix_batch(given, config, 4, seed).inputs[0], given.inputs[0]).all())
               for seed in range(200)]
     assert 70 < sum(is_cut) < 130
 
 
-def test_nothing_is_drawn_where_nothing_is_wanted():
+def test_nothing_is_drawn_where_nothing_is_wanted() -> None:
     given = batch()
     assert mix_batch(given, Augmentation(), 4, seed=0) is given
 
 
-def test_several_inputs_are_mixed_alike():
+def test_several_inputs_are_mixed_alike() -> None:
     one = batch()
     pair = one._replace(inputs=(one.inputs[0], 2 * one.inputs[0]))
     for config in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
@@ -93,7 +95,7 @@ def test_several_inputs_are_mixed_alike():
         assert torch.equal(2 * first, second)
 
 
-def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
+def test_label_loss_with_probabilities_is_the_mean_over_the_classes() -> None:
     logits, given = torch.randn(16, 4), batch()
     found = mix_batch(given, Augmentation(mixup=1.0), 4, seed=2)
     logs = torch.log_softmax(logits.double(), dim=1)
@@ -109,10 +111,10 @@ def test_label_loss_with_probabilities_is_the_mean_over_the_classes():
 class Seen(Objective):
     classifies = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.batches = []
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         self.batches.append(batch)
         return LabelLoss().loss(outputs, batch)
 
@@ -121,7 +123,7 @@ class SeenByRow(Seen):
     views, requires_sample_ids = None, True
 
 
-def run(x, module, objective=None, **settings):
+def run(x: Any, module: nn.Module, objective: Any = None, **settings: Any) -> Any:
     y = torch.arange(len(x)) % 2
     seen = objective or Seen()
     train(module, Task((x, y), (x, y), (x[1:], y[1:])),
@@ -129,7 +131,7 @@ def run(x, module, objective=None, **settings):
     return seen.batches
 
 
-def test_training_mixes_every_step_in_its_own_way():
+def test_training_mixes_every_step_in_its_own_way() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     x = torch.randn(16, 1, 4, 4)
     batches = run(x, module, augment=Augmentation(mixup=1.0))
@@ -141,7 +143,7 @@ def test_training_mixes_every_step_in_its_own_way():
                for a, b in zip(batches, again, strict=True))
 
 
-def test_what_cannot_be_mixed_is_refused_by_name():
+def test_what_cannot_be_mixed_is_refused_by_name() -> None:
     flat, words = torch.randn(16, 4), torch.randint(0, 5, (16, 3))
     embedding = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(UsageError, match=r"mixup cannot mix input 0 .* which is int64; expected "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.errors import ModelError
@@ -31,13 +32,13 @@ TASK = Task((X, Y), (X[:12], Y[:12]), (X[12:30], Y[12:30]))
 class Heads(nn.Module):
     """A body, and what a function makes of its logits."""
 
-    def __init__(self, returned, classes=3):
+    def __init__(self, returned: Any, classes: int = 3) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, classes))
         self.returned = returned
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.returned(self.body(x))
 
 
@@ -60,7 +61,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_every_pass_refuses_them_before_it_works(kind, tmp_path):
+def test_every_pass_refuses_them_before_it_works(kind: Any, tmp_path: Path) -> None:
     returned, message = WRONG[kind]
     program = ew.Program.capture(Heads(returned), X)
     passes = {
@@ -82,7 +83,7 @@ def test_every_pass_refuses_them_before_it_works(kind, tmp_path):
         assert not list(tmp_path.iterdir()), name
 
 
-def test_a_dict_is_refused_by_name_before_anything_is_written(tmp_path):
+def test_a_dict_is_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
     program = ew.Program.capture(Heads(lambda z: {"logits": z}), X)
     with pytest.raises(ModelError, match="the model returned a dict; expected a tensor of logits"):
         ew.compress(program, TASK, recipe="fast", out=tmp_path / "run", quiet=True)
@@ -91,14 +92,14 @@ def test_a_dict_is_refused_by_name_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_looks_at_no_output_takes_any():
+def test_what_looks_at_no_output_takes_any() -> None:
     program = ew.Program.capture(Heads(lambda z: (z, z[:, :1])), X)
     pruned = ew.prune(program, TASK, ew.ChannelPruning(criterion="magnitude"))
     assert pruned.costs().macs < program.costs().macs
     assert ew.quantize(program, TASK).is_quantized
 
 
-def test_exits_are_the_programs_own(tmp_path):
+def test_exits_are_the_programs_own(tmp_path: Path) -> None:
     program = ew.Program.capture(Heads(lambda z: z), X)
     staged = ew.add_exits(program, TASK, ew.EarlyExits(places=1, training=SHORT))
     assert check_program(staged, TASK) == 3
@@ -109,9 +110,9 @@ def test_exits_are_the_programs_own(tmp_path):
         ew.fit(plain, TASK, SHORT)
 
 
-def test_a_module_that_returns_more_in_training_is_refused():
+def test_a_module_that_returns_more_in_training_is_refused() -> None:
     class Auxiliary(Heads):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             z = super().forward(x)
             return (z, z) if self.training else z
 
@@ -122,9 +123,9 @@ def test_a_module_that_returns_more_in_training_is_refused():
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_an_objective_of_ones_own_takes_several_heads():
+def test_an_objective_of_ones_own_takes_several_heads() -> None:
     class Both(Objective):
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> Any:
             first, second = outputs
             return LabelLoss().loss((first,), batch) + second.square().mean()
 
@@ -137,7 +138,7 @@ def test_an_objective_of_ones_own_takes_several_heads():
 
 
 @pytest.mark.parametrize("judge", [evaluate_module, predict])
-def test_nothing_is_ever_broadcast(judge):
+def test_nothing_is_ever_broadcast(judge: Any) -> None:
     """An output (N, C, L) with L samples in the batch once gave an accuracy of 3.25."""
     dense = TensorSplit(torch.randn(16, 4, 16), torch.randint(0, 4, (16,)))
     with pytest.raises(ModelError, match=r"output 0 of the model is \(N, 4, 16\) float32"):
@@ -146,13 +147,13 @@ def test_nothing_is_ever_broadcast(judge):
         judge(nn.Identity(), TensorSplit(torch.randn(16, 1), torch.zeros(16, dtype=torch.long)))
 
 
-def test_a_refusal_leaves_the_module_in_its_mode():
+def test_a_refusal_leaves_the_module_in_its_mode() -> None:
     module = nn.Identity().train()
     with pytest.raises(ModelError):
         evaluate_module(module, TensorSplit(torch.randn(4, 3, 2), torch.zeros(4).long()))
     assert module.training
 
 
-def test_complex_outputs_are_no_logits():
+def test_complex_outputs_are_no_logits() -> None:
     with pytest.raises(ModelError, match=r"is \(N, 3\) complex64; expected logits"):
         check_logits([torch.zeros(4, 3, dtype=torch.complex64)], samples=4)

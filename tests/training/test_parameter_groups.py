@@ -42,7 +42,7 @@ def step(module: nn.Module, config: Training) -> dict[str, float]:
             for name, value in module.named_parameters() if value.requires_grad}
 
 
-def test_adamw_moves_scales_by_a_share_of_themselves():
+def test_adamw_moves_scales_by_a_share_of_themselves() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,)),
                             "binary": quantizer(BINARY, 0.5)})
     moved = step(module, Training(optimizer="adamw", lr=0.01))
@@ -52,13 +52,13 @@ def test_adamw_moves_scales_by_a_share_of_themselves():
     assert moved["binary.shift"] == pytest.approx(0.005, rel=1e-3)
 
 
-def test_sgd_moves_scales_by_their_gradient():
+def test_sgd_moves_scales_by_their_gradient() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,))})
     moved = step(module, Training(lr=0.01))
     assert list(moved.values()) == [pytest.approx(0.01, rel=1e-3)] * 3
 
 
-def test_adamw_cannot_throw_a_small_scale_to_its_bound():
+def test_adamw_cannot_throw_a_small_scale_to_its_bound() -> None:
     module = quantizer(BINARY, 0.004)
     optimizer = make_optimizer(module, Training(optimizer="adamw", lr=0.01))
     for _ in range(50):
@@ -67,7 +67,7 @@ def test_adamw_cannot_throw_a_small_scale_to_its_bound():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
+def test_matrices_decay_but_vectors_and_scales_do_not(optimizer: str) -> None:
     grid = Grid(4, signed=True, symmetric=True, axis=0, narrow=True, group=2, role="weight")
     module = nn.ModuleDict({"linear": nn.Linear(4, 3), "grouped": quantizer(grid, 0.1, (3, 2))})
     found = make_optimizer(module, Training(optimizer=optimizer, weight_decay=0.25))
@@ -78,7 +78,7 @@ def test_matrices_decay_but_vectors_and_scales_do_not(optimizer):
     assert decays[id(module["grouped"].scale)] == 0.0
 
 
-def test_what_is_frozen_is_left_out():
+def test_what_is_frozen_is_left_out() -> None:
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
     found = make_optimizer(module, Training())

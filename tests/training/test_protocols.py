@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,7 +40,7 @@ class SignSGD:
 
     name, scale_invariant = "sign sgd", True
 
-    def build(self, groups, lr):
+    def build(self, groups: Any, lr: Any) -> Any:
         return torch.optim.Rprop(groups, lr=lr)
 
 
@@ -46,7 +49,7 @@ class Halving:
 
     name = "halving"
 
-    def factor(self, position):
+    def factor(self, position: Any) -> Any:
         return 0.5 ** (position.step // position.steps_per_epoch)
 
 
@@ -55,7 +58,7 @@ class Focal(Objective):
 
     classifies = True
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         chances = outputs[-1].softmax(1)[torch.arange(len(batch.targets)), batch.targets]
         return (-(1 - chances) ** 2 * chances.log()).mean()
 
@@ -63,17 +66,17 @@ class Focal(Objective):
 class Values(Objective):
     """Another, which looks at no label."""
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         return F.mse_loss(outputs[-1][:, :2], batch.inputs[0][:, :2])
 
 
-def blobs():
+def blobs() -> Any:
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     return Task((x, y), (x[:32], y[:32]), (x[32:], y[32:]))
 
 
-def fit(config, objective=None):
+def fit(config: Any, objective: Any = None) -> tuple[Any, ...]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     record = train(module, blobs(), config, objective or LabelLoss(), seed=1)
@@ -82,7 +85,7 @@ def fit(config, objective=None):
 
 @pytest.mark.parametrize("optimizer", [*(kind() for kind in OPTIMIZERS.values()), SignSGD()],
                          ids=lambda optimizer: optimizer.name)
-def test_every_optimizer_trains_by_its_groups_again_and_again(optimizer):
+def test_every_optimizer_trains_by_its_groups_again_and_again(optimizer: Any) -> None:
     assert isinstance(optimizer, OptimizerConfig)
     first, second = (nn.Parameter(torch.ones(3)) for _ in range(2))
     built = optimizer.build([{"params": [first], "size": 0.5, "weight_decay": 0.1},
@@ -97,7 +100,7 @@ def test_every_optimizer_trains_by_its_groups_again_and_again(optimizer):
 
 @pytest.mark.parametrize("schedule", [*(kind() for kind in SCHEDULES.values()), Halving()],
                          ids=lambda schedule: schedule.name)
-def test_every_schedule_is_a_function_of_the_position_alone(schedule):
+def test_every_schedule_is_a_function_of_the_position_alone(schedule: Any) -> None:
     assert isinstance(schedule, LearningRateSchedule)
     history = tuple(EpochRecord(epoch, 1.0, Score("accuracy", 0.5), 0.1, 1.0)
                     for epoch in range(1, 9))
@@ -111,7 +114,7 @@ def test_every_schedule_is_a_function_of_the_position_alone(schedule):
 
 @pytest.mark.parametrize("objective", [LabelLoss(), Focal(), Values()],
                          ids=lambda objective: objective.name)
-def test_every_objective_gives_a_scalar_that_training_minimizes(objective):
+def test_every_objective_gives_a_scalar_that_training_minimizes(objective: Any) -> None:
     assert not isinstance(objective, StoredTargets)
     _, record = fit(Training(epochs=6, batch_size=16, lr=0.1, compute="cpu"), objective)
     assert record.history[-1].loss < record.history[0].loss
@@ -124,13 +127,13 @@ def test_every_objective_gives_a_scalar_that_training_minimizes(objective):
     Training(augment=Augmentation(policy=None, mixup=0.2)), Training(augment="rand_augment"),
     Training(compute=Compute(devices=2, compile="auto")), Training(compute="cpu"),
     *(Training(schedule=name) for name in SCHEDULES)])
-def test_a_recipe_is_read_as_it_was_written(training, tmp_path):
+def test_a_recipe_is_read_as_it_was_written(training: Any, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(Recipe(recover=training).to_yaml())
     assert Recipe.load(path).recover == training
 
 
-def test_defaults_are_written_by_name_and_settings_beside_it():
+def test_defaults_are_written_by_name_and_settings_beside_it() -> None:
     text = Recipe(recover=Training(optimizer=SGD(momentum=0.8), compute="cpu")).to_yaml()
     written = yaml.safe_load(text)["recover"]
     assert written["optimizer"] == {"name": "sgd", "momentum": 0.8, "nesterov": False}
@@ -138,7 +141,7 @@ def test_defaults_are_written_by_name_and_settings_beside_it():
         "cosine", "standard", "cpu")
 
 
-def test_a_users_own_is_written_by_name_and_cannot_be_read():
+def test_a_users_own_is_written_by_name_and_cannot_be_read() -> None:
     written = Training(optimizer=SignSGD(), schedule=Halving()).model_dump()
     assert (written["optimizer"], written["schedule"]) == ("sign sgd", "halving")
     with pytest.raises(UsageError, match="optimizer: Input should be 'sgd', 'adamw', or your own "
@@ -146,7 +149,7 @@ def test_a_users_own_is_written_by_name_and_cannot_be_read():
         Training.model_validate(written)
 
 
-def test_nesterov_needs_momentum():
+def test_nesterov_needs_momentum() -> None:
     with pytest.raises(UsageError, match="SGD: nesterov needs a momentum above 0"):
         SGD(momentum=0, nesterov=True)
     with pytest.raises(UsageError, match="AdamW: betas: each should be at least 0 and below 1"):

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import torch
@@ -36,34 +38,34 @@ class InterruptedRunError(Exception):
 class StopAt:
     """Interrupts a run when it tells of a step; 0 never."""
 
-    def __init__(self, step=0):
+    def __init__(self, step: int = 0) -> None:
         self.step, self.told, self.started, self.notes = step, 0, None, []
 
-    def start(self, *told):
+    def start(self, *told: Any) -> None:
         self.started = told
 
-    def advance(self, samples, loss):
+    def advance(self, samples: Any, loss: Any) -> None:
         self.told += 1
         if self.told == self.step:
             raise InterruptedRunError
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def epoch(self, record):
+    def epoch(self, record: Any) -> None:
         pass
 
-    def stop(self):
+    def stop(self) -> None:
         pass
 
 
-def net():
+def net() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3),
                          nn.Flatten(), nn.Linear(96, 2))
 
 
-def task():
+def task() -> Any:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (56, 1, 6, 6), dtype=torch.uint8, generator=generator)
     recipe = Preprocessing(channels=1, height=6, width=6, mean=(0.5,), std=(0.3,))
@@ -71,15 +73,15 @@ def task():
     return Task(whole.select(range(40)), whole.select(range(40, 48)), whole.select(range(48, 56)))
 
 
-def config(**settings):
+def config(**settings: Any) -> Any:
     return Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
 
 
-def untimed(record):
+def untimed(record: Any) -> Any:
     return [(e.epoch, e.loss, e.val_accuracy, e.lr, e.settled) for e in record.history]
 
 
-def assert_same(module, other):
+def assert_same(module: nn.Module, other: Any) -> None:
     torch.testing.assert_close(module.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
@@ -90,7 +92,7 @@ SETTINGS = [{}, {"optimizer": "adamw", "lr": 0.01, "schedule": PlateauSchedule(w
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("stop", [3, 5, 9])
 def test_a_run_stopped_within_an_epoch_ends_in_the_same_weights(
-        tmp_path, monkeypatch, settings, stop):
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], stop: int) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, path = net(), tmp_path / "c"
     expected = train(whole, task(), config(**settings), LabelLoss(), seed=3)
@@ -108,7 +110,8 @@ def test_a_run_stopped_within_an_epoch_ends_in_the_same_weights(
     assert watcher.started == (3, STEPS, epochs)
 
 
-def test_a_run_is_stopped_and_resumed_at_every_step(tmp_path, monkeypatch):
+def test_a_run_is_stopped_and_resumed_at_every_step(tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, resumed = net(), net()
     expected = train(whole, task(), config(), LabelLoss())
@@ -128,7 +131,8 @@ def test_a_run_is_stopped_and_resumed_at_every_step(tmp_path, monkeypatch):
     assert record.seconds > max(e.seconds for e in record.history)
 
 
-def test_within_an_epoch_it_is_written_only_when_time_has_passed(tmp_path, monkeypatch):
+def test_within_an_epoch_it_is_written_only_when_time_has_passed(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c"
     with pytest.raises(InterruptedRunError):
         train(net(), task(), config(), LabelLoss(), checkpoint=path, progress=StopAt(STEPS - 1))
@@ -142,32 +146,33 @@ def test_within_an_epoch_it_is_written_only_when_time_has_passed(tmp_path, monke
 class Momentum(StepHook):
     """Holds what no one but its state can bring back."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.mean = torch.zeros(())
 
-    def start(self, module):
+    def start(self, module: nn.Module) -> None:
         self.weight = module[-1].weight
 
-    def before_step(self, step):
+    def before_step(self, step: Any) -> None:
         self.mean = 0.9 * self.mean + self.weight.grad.mean()
         self.weight.grad += self.mean
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"mean": self.mean}
 
-    def load_state(self, state):
+    def load_state(self, state: Any) -> None:
         self.mean = state["mean"]
 
 
-def test_hooks_and_samples_that_vary_by_themselves_are_resumed_too(tmp_path, monkeypatch):
+def test_hooks_and_samples_that_vary_by_themselves_are_resumed_too(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> Any:
     class Noisy(torch.utils.data.Dataset):
-        def __len__(self):
+        def __len__(self) -> int:
             return 40
 
-        def __getitem__(self, index):
+        def __getitem__(self, index: Any) -> tuple[Any, ...]:
             return torch.full((3,), float(index % 2)) + 0.1 * torch.randn(3), index % 2
 
-    def run(module, **arguments):
+    def run(module: nn.Module, **arguments: Any) -> Any:
         split = DatasetSplit(Noisy())
         still = (torch.eye(3)[:2], torch.tensor([0, 1]))
         objective = Constrained(LabelLoss(), (Momentum(),))
@@ -218,7 +223,8 @@ KILLED = dedent("""
 """)
 
 
-def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path, monkeypatch):
+def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)  # the script sets it too
     script = tmp_path / "run.py"
     script.write_text(KILLED)
@@ -240,12 +246,13 @@ def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path
     torch.testing.assert_close(weights, expected, rtol=0, atol=0)
 
 
-def test_a_step_that_spoils_the_weights_is_not_written(tmp_path, monkeypatch):
+def test_a_step_that_spoils_the_weights_is_not_written(tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     class Spoils(StepHook):
-        def start(self, module):
+        def start(self, module: nn.Module) -> None:
             self.weight = module[-1].weight
 
-        def after_step(self, step):
+        def after_step(self, step: Any) -> None:
             if step.index == 7:
                 self.weight.fill_(float("nan"))
 
@@ -259,7 +266,7 @@ def test_a_step_that_spoils_the_weights_is_not_written(tmp_path, monkeypatch):
     assert all(torch.isfinite(tensor).all() for tensor in found["module"].values())
 
 
-def test_losses_add_up_whenever_they_are_read():
+def test_losses_add_up_whenever_they_are_read() -> None:
     values = torch.rand(50).tolist()
     sizes = [8] * 49 + [3]
     expected = sum(a * b for a, b in zip(values, sizes, strict=True)) / sum(sizes)
@@ -275,7 +282,7 @@ def test_losses_add_up_whenever_they_are_read():
             assert (so_far.steps, so_far.samples) == (50, 395)
 
 
-def test_what_is_read_late_still_names_its_own_step():
+def test_what_is_read_late_still_names_its_own_step() -> None:
     losses = Losses(PartialEpoch(steps=3), torch.device("cuda"),
                     lambda step, what: ValueError(f"{step}: {what}"))
     for value in (1.0, float("inf"), 2.0):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,21 +35,21 @@ TASK = Task((X, DUMMY), (X[:64], DUMMY[:64]), (X[64:128], DUMMY[:64]))
 class Regression(Objective):
     """Targets by row; the labels are dummies."""
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         return nn.functional.mse_loss(outputs[0], WANTED[batch.rows])
 
 
-def network():
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
 
 
-def scored(number, value, name="loss", settled=True):
+def scored(number: Any, value: Any, name: str = "loss", settled: bool = True) -> Any:
     return EpochRecord(number, 1.0, Score(name, value, higher_is_better=name != "loss"), 0.1, 1.0,
                        settled)
 
 
-def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss():
+def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss() -> None:
     module = network()
     record = train(module, TASK, Training(epochs=8, lr=0.3, weight_decay=0, compute="cpu"),
                    Regression())
@@ -61,23 +63,23 @@ def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss():
     assert math.isnan(record.val_accuracy)
 
 
-def test_labels_of_no_class_and_a_single_value_are_a_regressions_own_affair():
+def test_labels_of_no_class_and_a_single_value_are_a_regressions_own_affair() -> None:
     rows = torch.arange(512)
     task = Task((X, rows), (X[:64], rows[:64]), (X[64:128], rows[:64]))
 
     class First(Objective):
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> Any:
             return nn.functional.mse_loss(outputs[0][:, 0], WANTED[batch.targets, 0])
 
     record = train(nn.Linear(8, 1), task, Training(epochs=2, compute="cpu"), First())
     assert record.score.value < 1
 
 
-def test_a_loss_on_labels_may_ask_for_accuracy():
+def test_a_loss_on_labels_may_ask_for_accuracy() -> None:
     class Focal(Objective):
         classifies = True
 
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> Any:
             loss = nn.functional.cross_entropy(outputs[-1], batch.targets, reduction="none")
             return ((1 - (-loss).exp()) ** 2 * loss).mean()
 
@@ -90,19 +92,20 @@ def test_a_loss_on_labels_may_ask_for_accuracy():
 
 @pytest.mark.parametrize(("values", "best"), [([3.0, 1.0, 2.0], 2), ([1.0, math.nan, 1.0], 3),
                                               ([math.nan, 5.0], 2)])
-def test_lower_losses_are_better_and_nan_is_worst(values, best):
+def test_lower_losses_are_better_and_nan_is_worst(values: list[Any] | list[float],
+                                                  best: int) -> None:
     history = tuple(scored(n + 1, value) for n, value in enumerate(values))
     assert TrainingRecord(history, stopped_early=False).best_epoch == best
 
 
-def test_patience_counts_epochs_without_a_lower_loss():
+def test_patience_counts_epochs_without_a_lower_loss() -> None:
     class Rising(Objective):
         losses = iter([5.0, 4.0, 6.0, 7.0, 8.0, 9.0])
 
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> Any:
             return outputs[0].square().mean()
 
-        def validate(self, module, split, *, device=None):
+        def validate(self, module: nn.Module, split: Any, *, device: Any = None) -> Any:
             return Score("loss", next(self.losses), higher_is_better=False)
 
     objective = Constrained(Rising(), (StepHook(),))  # the start is not asked for
@@ -110,7 +113,7 @@ def test_patience_counts_epochs_without_a_lower_loss():
     assert (len(record.history), record.best_epoch, record.stopped_early) == (4, 2, True)
 
 
-def good_classifier():
+def good_classifier() -> tuple[Any, ...]:
     torch.manual_seed(1)
     x = torch.randn(256, 8)
     y = x[:, :3].argmax(1)
@@ -120,7 +123,7 @@ def good_classifier():
     return module, Task((x, y), (x[:64], y[:64]), (x[64:], y[64:]))
 
 
-def test_training_never_returns_worse_weights_than_it_was_given(tmp_path):
+def test_training_never_returns_worse_weights_than_it_was_given(tmp_path: Path) -> None:
     module, task = good_classifier()
     before = module.weight.detach().clone()
     said = []
@@ -128,7 +131,7 @@ def test_training_never_returns_worse_weights_than_it_was_given(tmp_path):
     class Notes:
         start = advance = epoch = stop = staticmethod(lambda *_: None)
 
-        def note(self, text):
+        def note(self, text: str) -> None:
             said.append(text)
 
     config = Training(epochs=2, lr=50.0, compute="cpu", schedule="constant")
@@ -146,14 +149,14 @@ def test_training_never_returns_worse_weights_than_it_was_given(tmp_path):
     assert torch.equal(again.weight, before)
 
 
-def test_an_epoch_that_is_as_good_is_preferred_to_the_start():
+def test_an_epoch_that_is_as_good_is_preferred_to_the_start() -> None:
     start = Score("accuracy", 0.5)
     record = TrainingRecord((scored(1, 0.5, "accuracy"),), stopped_early=False, start=start)
     assert record.best_epoch == 1
     assert asdict(record)["start"]["value"] == 0.5
 
 
-def test_a_constraint_that_training_brings_about_does_not_admit_the_start():
+def test_a_constraint_that_training_brings_about_does_not_admit_the_start() -> None:
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
     training = Training(epochs=2, lr=5.0, compute="cpu", schedule="constant")
@@ -161,7 +164,7 @@ def test_a_constraint_that_training_brings_about_does_not_admit_the_start():
     assert pruned.sparsity["weight"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_fit_and_qat_keep_what_they_were_given_where_training_harms():
+def test_fit_and_qat_keep_what_they_were_given_where_training_harms() -> None:
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
     harmful = Training(epochs=1, lr=50.0, compute="cpu", schedule="constant")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,13 +15,14 @@ from edgewright.training._seeds import epoch_seed, reseed, step_seed
 from edgewright.training._shares import Share, check_shares, split_batch
 
 
-def split(count):
+def split(count: int) -> Any:
     return TensorSplit(torch.arange(float(count)).view(count, 1), torch.zeros(count).long())
 
 
 @given(count=st.integers(4, 60), size=st.integers(1, 9), world=st.integers(1, 3),
        start=st.integers(0, 4))
-def test_shares_are_every_nth_sample_of_the_splits_own_batches(count, size, world, start):
+def test_shares_are_every_nth_sample_of_the_splits_own_batches(count: Any, size: Any, world: Any,
+                                                               start: Any) -> None:
     config = Training(batch_size=size * world)
     whole = list(split(count).batches(size * world, shuffle_seed=epoch_seed(7, 2)))
     for rank in range(world):
@@ -36,13 +39,16 @@ def test_shares_are_every_nth_sample_of_the_splits_own_batches(count, size, worl
     (35, {"accumulate": 2}, 1, 4), (36, {"accumulate": 2}, 1, 5), (35, {}, 2, 4), (36, {}, 2, 5),
     (39, {"accumulate": 2}, 2, 4), (33, {"batch_size": 1}, 1, 33),
 ])
-def test_a_last_batch_is_left_out_where_a_part_would_have_one_sample(count, settings, world, steps):
+def test_a_last_batch_is_left_out_where_a_part_would_have_one_sample(count: int,
+                                                                     settings: dict[str, Any],
+                                                                     world: int,
+                                                                     steps: int) -> None:
     config = Training(**{"batch_size": 8} | settings)
     assert Share(split(count), config, seed=0, world=world).steps == steps
 
 
-def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known():
-    def numbers(views, **settings):
+def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known() -> Any:
+    def numbers(views: Any, **settings: Any) -> Any:
         share = Share(split(8), Training(batch_size=8, **settings), seed=5, views=views)
         return [next(share.batches(epoch, 0)).view for epoch in range(5)]
 
@@ -52,7 +58,7 @@ def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known():
 
 
 @given(count=st.integers(1, 40), pieces=st.integers(1, 9))
-def test_parts_are_the_batch_again_and_alike_in_size(count, pieces):
+def test_parts_are_the_batch_again_and_alike_in_size(count: Any, pieces: Any) -> None:
     batch = Batch((torch.randn(count, 3), torch.arange(count)), torch.arange(count),
                   torch.arange(count) + 5, View(3))
     found = split_batch(batch, pieces)
@@ -66,7 +72,7 @@ def test_parts_are_the_batch_again_and_alike_in_size(count, pieces):
     assert {part.view for part in found} == {View(3)}
 
 
-def test_batches_that_cannot_be_shared_are_refused():
+def test_batches_that_cannot_be_shared_are_refused() -> None:
     with pytest.raises(UsageError, match=r"a batch_size of 9 cannot be shared by 2 devices; give a "
                        r"multiple of 2"):
         check_shares(Training(batch_size=9, compute=Compute(devices=2)), 100)
@@ -78,10 +84,10 @@ def test_batches_that_cannot_be_shared_are_refused():
 class Sizes(Objective):
     classifies = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.sizes = []
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         self.sizes.append(len(batch.targets))
         return LabelLoss().loss(outputs, batch)
 
@@ -89,7 +95,7 @@ class Sizes(Objective):
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"optimizer": "adamw", "lr": 0.01},
                                       {"augment": {"mixup": 1.0}}, {"ema": 0.8}])
 @pytest.mark.parametrize("accumulate", [2, 3])
-def test_a_step_in_parts_is_the_step(settings, accumulate):
+def test_a_step_in_parts_is_the_step(settings: dict[str, Any], accumulate: int) -> None:
     x = torch.randn(46, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     task = Task((x, y), (x[:8], y[:8]), (x[8:], y[8:]))
@@ -107,7 +113,7 @@ def test_a_step_in_parts_is_the_step(settings, accumulate):
     assert sizes.sizes == 2 * {2: [8, 8, 8, 8, 7, 7], 3: [6, 5, 5, 6, 5, 5, 5, 5, 4]}[accumulate]
 
 
-def test_steps_draw_numbers_of_their_own_again_and_again():
+def test_steps_draw_numbers_of_their_own_again_and_again() -> None:
     seeds = [step_seed(seed, step, rank) for seed in (-1, 0, 1) for step in range(200)
              for rank in range(2)]
     assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # what torch takes of a seed

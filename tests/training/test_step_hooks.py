@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.graph import hold_sparse
 from edgewright.program import Program
@@ -15,14 +18,14 @@ CPU = {"compute": "cpu", "augment": False}
 
 
 @pytest.fixture
-def task():
+def task() -> Any:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(48, 4, generator=generator)
     y = (x[:, 0] > 0).long()
     return Task((x[:32], y[:32]), val=(x[32:40], y[32:40]), test=(x[40:], y[40:]))
 
 
-def net():
+def net() -> Any:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
@@ -30,32 +33,33 @@ def net():
 class Watch(StepHook):
     """Notes what it sees; counts the steps in its state."""
 
-    def __init__(self, settles_at=0):
+    def __init__(self, settles_at: int = 0) -> None:
         self.seen, self.settles_at, self.count = [], settles_at, torch.zeros(())
 
-    def start(self, module):
+    def start(self, module: nn.Module) -> None:
         self.weight = module[0].weight
 
-    def before_step(self, step):
+    def before_step(self, step: Any) -> None:
         assert not torch.is_grad_enabled()
         self.seen.append(("before", step, self.weight.grad.norm().item(),
                           self.weight.detach().clone()))
 
-    def after_step(self, step):
+    def after_step(self, step: Any) -> None:
         self.seen.append(("after", step, None, self.weight.detach().clone()))
         self.count += 1
 
-    def settled(self, step):
+    def settled(self, step: Any) -> bool:
         return step.index >= self.settles_at
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"count": self.count}
 
-    def load_state(self, state):
+    def load_state(self, state: Any) -> None:
         self.count.copy_(state["count"])
 
 
-def run(task, *hooks, module=None, checkpoint=None, progress=None, **settings):
+def run(task: Task, *hooks: Any, module: Any = None, checkpoint: Any = None, progress: Any = None,
+        **settings: Any) -> tuple[Any, ...]:
     module = net() if module is None else module
     config = Training(**{"epochs": 3, "batch_size": 8, **CPU, **settings})
     record = train(module, task, config, Constrained(LabelLoss(), hooks), checkpoint=checkpoint,
@@ -63,7 +67,7 @@ def run(task, *hooks, module=None, checkpoint=None, progress=None, **settings):
     return module, record
 
 
-def test_every_step_is_seen_from_both_sides(task):
+def test_every_step_is_seen_from_both_sides(task: Any) -> None:
     hook = Watch()
     run(task, hook, schedule="constant", clip_norm=1e-3)
     assert [(side, step.index) for side, step, *_ in hook.seen] == [
@@ -75,14 +79,14 @@ def test_every_step_is_seen_from_both_sides(task):
     assert torch.equal(hook.seen[1][3], hook.seen[2][3])
 
 
-def test_doing_nothing_changes_nothing(task):
+def test_doing_nothing_changes_nothing(task: Any) -> None:
     with_hook, _ = run(task, StepHook())
     without = net()
     train(without, task, Training(epochs=3, batch_size=8, **CPU), LabelLoss())
     torch.testing.assert_close(with_hook.state_dict(), without.state_dict(), rtol=0, atol=0)
 
 
-def test_only_settled_epochs_are_kept_and_counted(task):
+def test_only_settled_epochs_are_kept_and_counted(task: Any) -> None:
     _, free = run(task, Watch(), epochs=6, lr=0.3)
     hook = Watch(settles_at=4 * 4)
     module, record = run(task, hook, epochs=6, lr=0.3, patience=1)
@@ -93,7 +97,7 @@ def test_only_settled_epochs_are_kept_and_counted(task):
     assert torch.equal(module[0].weight, kept)
 
 
-def test_the_last_epoch_counts_whatever_a_hook_says(task):
+def test_the_last_epoch_counts_whatever_a_hook_says(task: Any) -> None:
     _, record = run(task, Watch(settles_at=10**9))
     assert [epoch.settled for epoch in record.history] == [False, False, True]
     assert record.best_epoch == 3
@@ -104,21 +108,21 @@ class InterruptedRunError(Exception):
 
 
 class StopInSecondEpoch:
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = 0
 
-    def advance(self, samples, loss):
+    def advance(self, samples: Any, loss: Any) -> None:
         self.steps += 1
         if self.steps == 6:
             raise InterruptedRunError
 
-    def start(self, *told):
+    def start(self, *told: Any) -> None:
         pass
 
     epoch = note = stop = start
 
 
-def test_the_state_of_hooks_survives_an_interruption(task, tmp_path):
+def test_the_state_of_hooks_survives_an_interruption(task: Any, tmp_path: Path) -> None:
     path = tmp_path / "c"
     with pytest.raises(InterruptedRunError):
         run(task, Watch(), checkpoint=path, progress=StopInSecondEpoch())
@@ -130,14 +134,14 @@ def test_the_state_of_hooks_survives_an_interruption(task, tmp_path):
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_other_hooks_is_not_used(task, tmp_path):
+def test_a_checkpoint_of_other_hooks_is_not_used(task: Any, tmp_path: Path) -> None:
     run(task, checkpoint=tmp_path / "c")
     _, record = run(task, Watch(), checkpoint=tmp_path / "c")
     assert record.notes == (f"the checkpoint {tmp_path / 'c'} is of a run with other settings, seed, "
                             "data or weights; training from the start",)
 
 
-def test_hooks_add_up():
+def test_hooks_add_up() -> None:
     first, second = StepHook(), Watch()
     objective = Constrained(Constrained(LabelLoss(0.1), (first,)), (second,))
     assert objective.hooks == (first, second)
@@ -149,17 +153,19 @@ def test_hooks_add_up():
 class Inside(nn.Module):
     """A captured network within another module."""
 
-    def __init__(self, body):
+    def __init__(self, body: Any) -> None:
         super().__init__()
         self.body = body
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"clip_norm": 0.1}])
 @pytest.mark.parametrize("wrap", [Inside, lambda body: body])
-def test_what_is_held_sparse_keeps_its_zeros_and_nothing_else_does(task, settings, wrap):
+def test_what_is_held_sparse_keeps_its_zeros_and_nothing_else_does(task: Any,
+                                                                   settings: dict[str, Any],
+                                                                   wrap: Any) -> None:
     program = Program.capture(net(), torch.zeros(1, 4))
     with torch.no_grad():
         for tensor in program.graph_module.parameters():

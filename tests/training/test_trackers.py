@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
 
 from edgewright.errors import MissingExtraError, UsageError
+from edgewright.task import Task
 from edgewright.training import (
     EpochRecord,
     LabelLoss,
@@ -22,12 +26,12 @@ from edgewright.training._trackers import EVERY
 STEPS = 60
 
 
-def record(epoch):
+def record(epoch: Any) -> Any:
     score = Score("accuracy", 0.5 + epoch / 10, unit="fraction")
     return EpochRecord(epoch, loss=1 / epoch, score=score, lr=0.1, seconds=2.0)
 
 
-def play(progress, first=0, epochs=2):
+def play(progress: Any, first: int = 0, epochs: int = 2) -> None:
     progress.start(epochs, STEPS, first)
     for epoch in range(first, epochs):
         for step in range(STEPS):
@@ -39,33 +43,33 @@ def play(progress, first=0, epochs=2):
 class Spy:
     """Keeps what it is told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.told = []
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args: self.told.append((name, *args))
 
 
 class Memory:
     """A log that fails where it is told to."""
 
-    def __init__(self, failing=None):
+    def __init__(self, failing: Any = None) -> None:
         self.failing, self.names, self.written, self.closed = failing, [], [], 0
 
-    def __call__(self, name, done):
+    def __call__(self, name: str, done: Any) -> Any:
         self._fail("open")
         self.names.append((name, done))
         return self
 
-    def write(self, values, step):
+    def write(self, values: Any, step: Any) -> None:
         self._fail("write")
         self.written += [(name, value, step) for name, value in values.items()]
 
-    def close(self):
+    def close(self) -> None:
         self._fail("close")
         self.closed += 1
 
-    def _fail(self, where):
+    def _fail(self, where: Any) -> None:
         if where == self.failing:
             raise OSError("the server is gone")
 
@@ -79,14 +83,14 @@ EXPECTED = {
 }
 
 
-def by_name(written):
+def by_name(written: Any) -> Any:
     found = {}
     for name, value, step in written:
         found.setdefault(name, []).append((step, value))
     return found
 
 
-def test_figures_are_written_by_step_and_everything_is_passed_on():
+def test_figures_are_written_by_step_and_everything_is_passed_on() -> None:
     log, told, plain = Memory(), Spy(), Spy()
     play(Tracked(told, log, "recover"))
     play(plain)
@@ -95,7 +99,7 @@ def test_figures_are_written_by_step_and_everything_is_passed_on():
     assert told.told == plain.told
 
 
-def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log():
+def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log() -> None:
     log = Memory()
     progress = Tracked(NoProgress(), log, "recover")
     play(progress, first=1)
@@ -105,7 +109,7 @@ def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log():
     assert log.names == [("recover", STEPS), ("recover-2", 0)]
 
 
-def test_a_loss_that_is_not_known_yet_is_left_out():
+def test_a_loss_that_is_not_known_yet_is_left_out() -> None:
     log = Memory()
     progress = Tracked(NoProgress(), log)
     progress.start(1, EVERY, 0)
@@ -115,7 +119,7 @@ def test_a_loss_that_is_not_known_yet_is_left_out():
 
 
 @pytest.mark.parametrize("failing", ["open", "write", "close"])
-def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing):
+def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing: str) -> None:
     told = Spy()
     play(Tracked(told, Memory(failing), "recover"))
     assert [what for what in told.told if what[0] == "note"] == [
@@ -124,7 +128,7 @@ def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing):
     assert sum(what[0] == "advance" for what in told.told) == 2 * STEPS
 
 
-def test_a_training_is_tracked(quadrant_task):
+def test_a_training_is_tracked(quadrant_task: Task) -> None:
     log = Memory()
     config = Training(epochs=2, batch_size=32, compute="cpu")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
@@ -136,7 +140,8 @@ def test_a_training_is_tracked(quadrant_task):
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
-def test_without_the_package_the_install_line_is_given(kind, monkeypatch, tmp_path):
+def test_without_the_package_the_install_line_is_given(kind: str, monkeypatch: pytest.MonkeyPatch,
+                                                       tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == kind]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
@@ -146,12 +151,12 @@ def test_without_the_package_the_install_line_is_given(kind, monkeypatch, tmp_pa
         tracker(kind, tmp_path)
 
 
-def test_another_tracker_is_refused(tmp_path):
+def test_another_tracker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no tracker 'x'; there are tensorboard, mlflow"):
         tracker("x", tmp_path)
 
 
-def test_tensorboard_reads_what_was_written(tmp_path):
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
     play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
@@ -163,7 +168,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
         assert found == [(step, pytest.approx(value)) for step, value in expected]
 
 
-def test_tensorboard_shows_steps_that_were_taken_again_once(tmp_path):
+def test_tensorboard_shows_steps_that_were_taken_again_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
     play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
@@ -175,7 +180,7 @@ def test_tensorboard_shows_steps_that_were_taken_again_once(tmp_path):
 
 
 @pytest.fixture
-def mlflow(monkeypatch, tmp_path):
+def mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     found = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
@@ -183,7 +188,8 @@ def mlflow(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", [None, "mine"])
-def test_mlflow_reads_what_was_written(mlflow, monkeypatch, tmp_path, experiment):
+def test_mlflow_reads_what_was_written(mlflow: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                       experiment: str | None) -> None:
     if experiment is not None:
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     for _ in range(2):
@@ -198,7 +204,8 @@ def test_mlflow_reads_what_was_written(mlflow, monkeypatch, tmp_path, experiment
         assert [(metric.step, metric.value) for metric in history] == expected
 
 
-def test_an_mlflow_that_cannot_be_reached_is_noted(mlflow, monkeypatch, tmp_path):
+def test_an_mlflow_that_cannot_be_reached_is_noted(mlflow: Any, monkeypatch: pytest.MonkeyPatch,
+                                                   tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
     told = Spy()
     play(Tracked(told, tracker("mlflow", tmp_path), "recover"))

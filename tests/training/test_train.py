@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, ModelError, StorageError, TrainingError, UsageError
@@ -31,7 +33,7 @@ CPU = {"compute": "cpu"}
 train_net = partial(train, exits=1)
 
 
-def image_task(count=96, size=8):
+def image_task(count: int = 96, size: int = 8) -> Any:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 3
     pixels = torch.randint(0, 60, (count, 1, size, size), dtype=torch.uint8, generator=generator)
@@ -47,7 +49,7 @@ def image_task(count=96, size=8):
 class Net(nn.Module):
     """Convolution, batch norm, dropout, and an exit: all that a resumed run must restore."""
 
-    def __init__(self, dropout=0.2):
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.conv = nn.Conv2d(1, 8, 3, padding=1)
@@ -56,22 +58,22 @@ class Net(nn.Module):
         self.early = nn.Linear(8, 3)
         self.head = nn.Linear(8 * 16, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         x = torch.relu(self.norm(self.conv(x)))
         early = self.early(x.mean((2, 3)))
         x = nn.functional.avg_pool2d(x, 2).flatten(1)
         return early, self.head(self.dropout(x))
 
 
-def state_of(module):
+def state_of(module: nn.Module) -> Any:
     return {k: v.clone() for k, v in module.state_dict().items()}
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> Any:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_it_learns_and_records():
+def test_it_learns_and_records() -> None:
     module, task = Net(), image_task()
     before = evaluate_module(module, task.val)
     record = train_net(module, task, Training(epochs=12, batch_size=16, **CPU), LabelLoss())
@@ -87,7 +89,7 @@ def test_it_learns_and_records():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
-def test_the_same_seed_gives_the_same_weights(optimizer, schedule):
+def test_the_same_seed_gives_the_same_weights(optimizer: str, schedule: str) -> None:
     config = Training(epochs=2, batch_size=16, lr=0.01, optimizer=optimizer, schedule=schedule,
                       clip_norm=1.0, label_smoothing=0.1, **CPU)
     states = []
@@ -99,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights(optimizer, schedule):
     assert not same(states[0], states[2])
 
 
-def test_the_callers_random_numbers_are_left_alone():
+def test_the_callers_random_numbers_are_left_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -117,26 +119,26 @@ class InterruptedRunError(Exception):
 class StopAfter:
     """Interrupts a run once an epoch is done and written."""
 
-    def __init__(self, epochs, steps_into=1):
+    def __init__(self, epochs: Any, steps_into: int = 1) -> None:
         self.left, self.steps_into, self.stopped, self.notes = epochs, steps_into, False, []
         self.started = None
 
-    def start(self, epochs, steps, done):
+    def start(self, epochs: Any, steps: Any, done: Any) -> None:
         self.started = (epochs, steps, done)
 
-    def advance(self, samples, loss):
+    def advance(self, samples: Any, loss: Any) -> None:
         if self.left == 0:
             self.steps_into -= 1
             if self.steps_into <= 0:
                 raise InterruptedRunError
 
-    def epoch(self, record):
+    def epoch(self, record: Any) -> None:
         self.left -= 1
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped = True
 
 
@@ -144,7 +146,8 @@ class StopAfter:
                                             "schedule": CosineSchedule(warmup_epochs=1)},
                                        {"compute": Compute(accelerator="cpu", channels_last=False),
                                         "schedule": "one_cycle"}])
-def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path: Path,
+                                                     arguments: dict[str, Any]) -> None:
     config = Training(**{"epochs": 4, "batch_size": 16} | CPU | arguments)
     whole = Net()
     expected = train_net(whole, image_task(), config, LabelLoss(), seed=5)
@@ -164,7 +167,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, arguments):
     assert [p.name for p in path.parent.iterdir()] == ["fit.ckpt"]
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     config, path, first, second = Training(epochs=2, **CPU), tmp_path / "c", Net(), Net()
     record = train_net(first, image_task(), config, LabelLoss(), checkpoint=path)
     watcher = StopAfter(0)
@@ -173,7 +176,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert again.history == record.history
 
 
-def other_weights():
+def other_weights() -> Any:
     module = Net()
     with torch.no_grad():
         module.head.bias += 1
@@ -184,7 +187,9 @@ def other_weights():
     (Net, {"lr": 0.02}, LabelLoss(), 0), (Net, {}, LabelLoss(0.1), 0), (Net, {}, LabelLoss(), 1),
     (other_weights, {}, LabelLoss(), 0),
 ])
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path, module, config, objective, seed):
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path, module: Any,
+                                                 config: dict[str, Any], objective: Any,
+                                                 seed: int) -> None:
     path = tmp_path / "c"
     train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
     settings = Training(epochs=1, **config, **CPU)
@@ -197,7 +202,7 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path, module, config, objec
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])
-def test_a_damaged_checkpoint_is_not_used(tmp_path, content):
+def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "c"
     if content is None:
         torch.save({"format": 99}, path)
@@ -208,7 +213,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, content):
     assert record.notes[0].endswith("training from the start")
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
         train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
@@ -233,7 +238,7 @@ except StorageError as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     """torch's own file writer would end the process with "terminate called", exit code 134."""
     path = tmp_path / "c"
     path.write_bytes(b"old")
@@ -252,34 +257,34 @@ class Scripted(Objective):
 
     classifies = True
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         return outputs[-1].sum() * 0 + 1
 
 
 class Script(nn.Module):
     """ExitPredictions right for ``script[epoch]`` of the samples; an epoch is one training step."""
 
-    def __init__(self, script):
+    def __init__(self, script: Any) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.register_buffer("epoch", torch.tensor(-1))
         self.script = script
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.epoch += 1
         right = x[:, 0] < self.script[max(int(self.epoch), 0)]
         return torch.stack([~right, right], dim=1).float() + self.weight
 
 
-def run_script(script, **arguments):
+def run_script(script: Any, **arguments: Any) -> tuple[Any, ...]:
     x, y = torch.arange(10.0).view(10, 1), torch.ones(10, dtype=torch.long)
     module, task = Script(script), Task((x, y), (x, y), (x[1:], y[1:]))
     config = Training(epochs=len(script), batch_size=10, **arguments, **CPU)
     return module, train(module, task, config, Scripted())
 
 
-def test_the_best_epoch_is_kept_the_latest_of_equals():
+def test_the_best_epoch_is_kept_the_latest_of_equals() -> None:
     module, record = run_script([2, 7, 4, 7, 5])
     assert [e.val_accuracy for e in record.history] == [0.2, 0.7, 0.4, 0.7, 0.5]
     assert record.best_epoch == 4
@@ -287,7 +292,7 @@ def test_the_best_epoch_is_kept_the_latest_of_equals():
     assert int(module.epoch) == 3
 
 
-def test_it_stops_after_so_many_epochs_without_gain():
+def test_it_stops_after_so_many_epochs_without_gain() -> None:
     _, record = run_script([2, 7, 4, 7, 5, 9, 9], patience=3)
     assert len(record.history) == 5
     assert record.stopped_early
@@ -297,7 +302,7 @@ def test_it_stops_after_so_many_epochs_without_gain():
     assert not record.stopped_early
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before():
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before() -> None:
     module = Net()
     before = state_of(module)
     with pytest.raises(TrainingError, match=(
@@ -312,17 +317,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before():
 class Explodes(Objective):
     classifies = True
 
-    def __init__(self, at, value):
+    def __init__(self, at: Any, value: Any) -> None:
         self.calls, self.at, self.value = 0, at, value
 
-    def loss(self, outputs, batch):
+    def loss(self, outputs: Any, batch: Any) -> Any:
         self.calls += 1
         loss = LabelLoss().loss(outputs, batch)
         return loss * self.value if self.calls == self.at else loss
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, value):
+def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path: Path,
+                                                                   value: Any) -> None:
     module, config = Net(), Training(epochs=4, batch_size=16, **CPU)
     with pytest.raises(TrainingError, match=r"epoch 3 of 4, at step 2 of 4: the loss is (nan|-inf)"
                        r".* weights of epoch \d"):
@@ -331,16 +337,16 @@ def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path, val
     assert (tmp_path / "c").exists()
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
+def test_weights_that_are_not_finite_after_the_last_step_are_noticed() -> None:
     class Poison(Objective):
-        def loss(self, outputs, batch):
+        def loss(self, outputs: Any, batch: Any) -> Any:
             return (outputs[-1].sum() * 0).sqrt()  # finite, with a gradient that is not
 
     with pytest.raises(TrainingError, match=r"the weights are no longer finite|the loss is nan"):
         train_net(Net(), image_task(), Training(epochs=1, batch_size=64, **CPU), Poison())
 
 
-def test_one_step_of_sgd_by_hand_without_decay_on_vectors():
+def test_one_step_of_sgd_by_hand_without_decay_on_vectors() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(8, 4), torch.arange(8) % 2
     module = nn.Linear(4, 2)
@@ -353,7 +359,7 @@ def test_one_step_of_sgd_by_hand_without_decay_on_vectors():
     torch.testing.assert_close(module.bias, bias - 0.5 * grads[1])
 
 
-def test_clipping_bounds_the_step():
+def test_clipping_bounds_the_step() -> None:
     torch.manual_seed(0)
     x, y = 100 * torch.randn(8, 4), torch.arange(8) % 2
     module = nn.Linear(4, 2)
@@ -366,7 +372,7 @@ def test_clipping_bounds_the_step():
     assert float((after - before).norm()) == pytest.approx(0.25, rel=1e-3)
 
 
-def test_frozen_parameters_stay():
+def test_frozen_parameters_stay() -> None:
     module = Net()
     module.conv.requires_grad_(False)
     before = module.conv.weight.clone()
@@ -374,9 +380,9 @@ def test_frozen_parameters_stay():
     assert torch.equal(module.conv.weight, before)
 
 
-def test_weights_end_contiguous_and_a_view_in_the_model_is_no_obstacle():
+def test_weights_end_contiguous_and_a_view_in_the_model_is_no_obstacle() -> None:
     class Viewing(Net):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             x = torch.relu(self.conv(x))
             return self.head(nn.functional.avg_pool2d(x, 2).view(len(x), -1))
 
@@ -385,11 +391,11 @@ def test_weights_end_contiguous_and_a_view_in_the_model_is_no_obstacle():
         assert all(p.is_contiguous() for p in module.parameters())
 
 
-def test_channels_last_reaches_the_model():
+def test_channels_last_reaches_the_model() -> None:
     seen = []
 
     class Watching(nn.Conv2d):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             x = super().forward(x)
             seen.append((self.training, x.is_contiguous(memory_format=torch.channels_last)))
             return x.mean((2, 3))
@@ -403,9 +409,9 @@ def test_channels_last_reaches_the_model():
         assert {layout for training, layout in seen if training} == {wanted}
 
 
-def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contiguous():
+def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contiguous() -> None:
     class Strict(nn.Conv2d):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             if not x.is_contiguous():
                 raise RuntimeError("this kernel reads rows")
             return super().forward(x).mean((2, 3))
@@ -417,7 +423,7 @@ def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contigu
     assert math.isfinite(record.history[0].loss)
 
 
-def test_a_last_batch_of_one_is_left_out_for_batch_norm():
+def test_a_last_batch_of_one_is_left_out_for_batch_norm() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 2
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     task = Task((x, y), (x, y), (x[1:], y[1:]))
@@ -428,13 +434,13 @@ def test_a_last_batch_of_one_is_left_out_for_batch_norm():
     assert math.isfinite(single.history[0].loss)
 
 
-def test_several_inputs_and_a_dataset_train():
+def test_several_inputs_and_a_dataset_train() -> None:
     class Sum(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.linear = nn.Linear(2, 2)
 
-        def forward(self, a, b):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
             return self.linear(a + b)
 
     x, y = torch.randn(32, 2), torch.arange(32) % 2
@@ -447,15 +453,15 @@ def test_several_inputs_and_a_dataset_train():
     assert same(state_of(modules[0]), state_of(modules[1]))
 
 
-def test_labels_beyond_the_models_classes_are_refused_before_training():
+def test_labels_beyond_the_models_classes_are_refused_before_training() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 3
     with pytest.raises(DataError, match=r"sample 2 of the train split has label 2; allowed: 0\.\.1"):
         train(nn.Linear(4, 2), Task((x, y), (x, y), (x[1:], y[1:])), Training(**CPU), LabelLoss())
 
 
-def test_a_module_that_does_not_serve_is_refused():
+def test_a_module_that_does_not_serve_is_refused() -> None:
     class Wrong(nn.Linear):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return {"logits": super().forward(x)}
 
     x, y = torch.randn(9, 4), torch.arange(9) % 2
@@ -467,12 +473,12 @@ def test_a_module_that_does_not_serve_is_refused():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_an_accelerator_that_is_not_there_is_refused():
+def test_an_accelerator_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot train with accelerator='cuda'"):
         train_net(Net(), image_task(), Training(compute="cuda"), LabelLoss())
 
 
-def test_label_loss_is_the_mean_over_outputs():
+def test_label_loss_is_the_mean_over_outputs() -> None:
     torch.manual_seed(0)
     outputs, targets = (torch.randn(5, 3), torch.randn(5, 3)), torch.tensor([0, 1, 2, 0, 1])
     logs = [torch.log(torch.softmax(o.double(), 1)) for o in outputs]
@@ -484,7 +490,7 @@ def test_label_loss_is_the_mean_over_outputs():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["auto", "32-true", "bf16-mixed", "16-mixed"])
-def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
+def test_it_learns_on_cuda_and_comes_home(precision: str, tmp_path: Path) -> None:
     module, task = Net(), image_task()
     config = Training(epochs=6, batch_size=16, compute=Compute(
         accelerator="cuda", precision=precision))
@@ -498,7 +504,7 @@ def test_it_learns_on_cuda_and_comes_home(precision, tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_divergence_on_cuda_names_the_step():
+def test_divergence_on_cuda_names_the_step() -> None:
     config = Training(epochs=4, batch_size=16, compute=Compute(
         accelerator="cuda", precision="32-true"))
     with pytest.raises(TrainingError, match="epoch 3 of 4, at step 2 of 4: the loss is nan"):

@@ -1,13 +1,20 @@
 """Convolutions of every kind pass channels on."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from edgewright.channels import ChannelGroups
+
 IMAGE = torch.zeros(1, 3, 6, 6)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
@@ -53,7 +60,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_masked_is_sliced(name, hold):
+def test_masked_is_sliced(name: Any, hold: Callable[..., ChannelGroups]) -> None:
     build, inputs, expected = CHAINS[name]
     found = hold(nn.Sequential(*build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -1,23 +1,31 @@
 """What meets element by element is tied together."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 4)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def convs():
+def convs() -> dict[str, Any]:
     return {"a": conv(3, 8), "b": conv(8, 4), "c": conv(3, 8)}
 
 
-def _written_on(m, x):
+def _written_on(m: Any, x: Any) -> Any:
     y = m.a(x)
     y += m.c(x)
     y.mul_(2).relu_()
@@ -92,7 +100,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), *inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

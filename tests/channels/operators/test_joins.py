@@ -1,75 +1,83 @@
 """Joining and dividing along a dimension."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 4)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def convs(channels=8):
+def convs(channels: int = 8) -> Callable[..., Any]:
     return lambda: {"a": conv(3, 8), "b": conv(channels, 4)}
 
 
-def linears(channels=8, width=8):
+def linears(channels: int = 8, width: int = 8) -> Callable[..., Any]:
     return lambda: {"a": nn.Linear(4, width), "b": nn.Linear(channels, 4)}
 
 
-def _split(m, x):
+def _split(m: Any, x: Any) -> Any:
     first, second, third = torch.split(m.a(x), [2, 4, 2], dim=1)
     return m.b(torch.cat([third, second.relu(), first], 1))
 
 
-def _chunk(m, x):
+def _chunk(m: Any, x: Any) -> Any:
     gate, value = m.a(x).chunk(2, 1)
     return m.b(gate.sigmoid() * value)
 
 
-def _shortcut(m, x):
+def _shortcut(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.b(F.pad(y[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)) + m.c(y))
 
 
-def _fused(m, x):
+def _fused(m: Any, x: Any) -> Any:
     """One projection for query, key and value of two heads."""
     qkv = m.a(x).view(x.shape[0], 5, 3, 2, 4)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     return m.b((q * k + v).transpose(1, 2).flatten(2))
 
 
-def _ghost(m, x):
+def _ghost(m: Any, x: Any) -> Any:
     """GhostNet: half of the channels are made cheaply out of the others; too many are cut off."""
     y = m.a(x)
     return m.b(torch.cat([y, m.c(y)], 1)[:, :12])
 
 
-def _res2net(m, x):
+def _res2net(m: Any, x: Any) -> Any:
     parts = m.a(x).chunk(4, 1)
     second = m.c(parts[1]).relu()
     third = m.d(parts[2] + second).relu()
     return m.b(torch.cat([parts[0], second, third, parts[3]], 1))
 
 
-def _shuffle_unit(m, x):
+def _shuffle_unit(m: Any, x: Any) -> Any:
     left, right = m.a(x).chunk(2, 1)
     y = torch.cat([left, m.c(right).relu()], 1)
     return m.b(y.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8))
 
 
-def _dense(m, x):
+def _dense(m: Any, x: Any) -> Any:
     y = m.a(x)
     y = torch.cat([y, m.c(y).relu()], 1)
     y = torch.cat([y, m.d(y).relu()], 1)
     return m.b(y)
 
 
-def _partial(m, x):
+def _partial(m: Any, x: Any) -> Any:
     """FasterNet: a convolution over a quarter of the channels."""
     first, rest = m.a(x).split([2, 6], 1)
     return m.b(torch.cat([m.c(first), rest], 1))
@@ -151,7 +159,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

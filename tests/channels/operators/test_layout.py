@@ -1,31 +1,39 @@
 """Other views of the same numbers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 4)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def convs(channels=8, width=8):
+def convs(channels: int = 8, width: int = 8) -> Callable[..., Any]:
     return lambda: {"a": conv(3, width), "b": conv(channels, 4)}
 
 
-def into(features):
+def into(features: Any) -> Callable[..., Any]:
     return lambda: {"a": conv(3, 8), "b": nn.Linear(features, 4)}
 
 
-def linears(channels=8, width=8):
+def linears(channels: int = 8, width: int = 8) -> Callable[..., Any]:
     return lambda: {"a": nn.Linear(4, width), "b": nn.Linear(channels, 4)}
 
 
-def _mobile_vit(m, x):
+def _mobile_vit(m: Any, x: Any) -> Any:
     """Unfold into patches merged with the batch, attend over them, fold again."""
     y = m.a(x)
     y = y.reshape(-1, 2, 4, 2).transpose(1, 2).reshape(-1, 8, 16, 4).transpose(1, 3)
@@ -35,7 +43,7 @@ def _mobile_vit(m, x):
     return m.b(y.reshape(-1, 8, 8, 8))
 
 
-def _swin(m, x):
+def _swin(m: Any, x: Any) -> Any:
     """Shifted windows of 4 by 4: rolled, partitioned into the batch, put back."""
     y = m.a(x).permute(0, 2, 3, 1).roll((-2, -2), (1, 2))
     y = y.view(-1, 2, 4, 2, 4, 8).transpose(2, 3).reshape(-1, 16, 8)
@@ -44,13 +52,13 @@ def _swin(m, x):
     return m.b(y.permute(0, 3, 1, 2))
 
 
-def _patch_merging(m, x):
+def _patch_merging(m: Any, x: Any) -> Any:
     y = m.a(x).permute(0, 2, 3, 1)
     y = torch.cat([y[:, 0::2, 0::2], y[:, 1::2, 0::2], y[:, 0::2, 1::2], y[:, 1::2, 1::2]], -1)
     return m.b(y)
 
 
-def _involution(m, x):
+def _involution(m: Any, x: Any) -> Any:
     """Unfolded windows weighted by a kernel computed for each place and group."""
     y = m.a(x)
     columns = F.unfold(y, 3, padding=1).view(-1, 2, 4, 9, 64)
@@ -58,12 +66,12 @@ def _involution(m, x):
     return m.b((columns * kernel).sum(3).view(-1, 8, 8, 8))
 
 
-def _ghost_shuffle(m, x):
+def _ghost_shuffle(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.b(y.reshape(-1, 4, 2, 8, 8).permute(0, 2, 1, 3, 4).flatten(1, 2))
 
 
-def _channels_in_the_batch(m, x):
+def _channels_in_the_batch(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.b(F.max_pool1d(y.reshape(-1, 1, 64), 3, 1, 1).view(-1, 8, 8, 8))
 
@@ -171,7 +179,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -1,16 +1,24 @@
 """Rows of tables."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 WORDS = torch.tensor([[1, 2, 6]])
 TOKENS = torch.zeros(1, 4, 4)
 PAIRS = torch.arange(16).reshape(4, 4) % 7
 
 
-def _relative_positions(m, x):
+def _relative_positions(m: Any, x: Any) -> Any:
     """Attention of two heads with a table of biases by distance, as in Swin."""
     y = m.a(x).view(-1, 4, 2, 4).transpose(1, 2)
     bias = m.t[m.i.view(-1)].view(4, 4, 2).permute(2, 0, 1)
@@ -18,7 +26,7 @@ def _relative_positions(m, x):
     return m.b((attention @ y).transpose(1, 2).flatten(2))
 
 
-def _tied_decoder(m, x):
+def _tied_decoder(m: Any, x: Any) -> Any:
     return F.linear(m.c(m.e(x)).relu() + m.e(x), m.e.weight)
 
 
@@ -62,7 +70,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

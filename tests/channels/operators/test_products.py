@@ -1,15 +1,23 @@
 """Sums of products: linear layers, matrix products, attention in all its forms."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 IMAGE = torch.zeros(1, 3, 4, 4)
 TOKENS = torch.zeros(1, 5, 8)
 
 
-def linears(**widths):
+def linears(**widths: Any) -> Callable[..., Any]:
     """Linear layers: ``a=(8, 6)`` is ``self.a`` from eight features to six."""
     return lambda: {name: nn.Linear(*sizes) for name, sizes in widths.items()}
 
@@ -17,30 +25,30 @@ def linears(**widths):
 QKVO = linears(q=(8, 8), k=(8, 8), v=(8, 8), o=(8, 8))
 
 
-def _heads(y, count, width):
+def _heads(y: Any, count: int, width: Any) -> Any:
     return y.view(y.shape[0], y.shape[1], count, width).transpose(1, 2)
 
 
-def _fused_attention(m, x, **options):
+def _fused_attention(m: Any, x: Any, **options: Any) -> Any:
     q, k, v = (_heads(layer(x), 2, 4) for layer in (m.q, m.k, m.v))
     y = F.scaled_dot_product_attention(q, k, v, **options)
     return m.o(y.transpose(1, 2).reshape(x.shape[0], 5, 8))
 
 
-def _written_out(m, x):
+def _written_out(m: Any, x: Any) -> Any:
     q, k, v = (_heads(layer(x), 2, 4) for layer in (m.q, m.k, m.v))
     attention = (q @ k.transpose(-2, -1) * 4 ** -0.5).softmax(-1)
     return m.o((attention @ v).transpose(1, 2).flatten(2))
 
 
-def _bmm(m, x):
+def _bmm(m: Any, x: Any) -> Any:
     """Heads merged with the batch, as in older code."""
     q, k, v = (_heads(layer(x), 2, 4).reshape(-1, 5, 4) for layer in (m.q, m.k, m.v))
     attention = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
     return m.o(torch.bmm(attention, v).view(-1, 2, 5, 4).transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _timm(m, x):
+def _timm(m: Any, x: Any) -> Any:
     """One projection for all three, divided as in timm's vision transformer."""
     qkv = m.q(x).reshape(x.shape[0], 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.unbind(0)
@@ -48,51 +56,51 @@ def _timm(m, x):
     return m.o(y.transpose(1, 2).reshape(x.shape[0], 5, 8))
 
 
-def _chunked(m, x):
+def _chunked(m: Any, x: Any) -> Any:
     q, k, v = (_heads(part, 2, 4) for part in m.q(x).chunk(3, -1))
     y = F.scaled_dot_product_attention(q, k, v)
     return m.o(y.transpose(1, 2).reshape(x.shape[0], 5, 8))
 
 
-def _interleaved(m, x):
+def _interleaved(m: Any, x: Any) -> Any:
     """Query, key and value side by side within every head."""
     q, k, v = m.q(x).view(x.shape[0], 5, 2, 12).transpose(1, 2).chunk(3, -1)
     y = F.scaled_dot_product_attention(q, k, v)
     return m.o(y.transpose(1, 2).reshape(x.shape[0], 5, 8))
 
 
-def _grouped_query(m, x):
+def _grouped_query(m: Any, x: Any) -> Any:
     q, k, v = _heads(m.q(x), 4, 2), _heads(m.k(x), 2, 2), _heads(m.v(x), 2, 2)
     k, v = (y[:, :, None].expand(-1, 2, 2, 5, 2).reshape(-1, 4, 5, 2) for y in (k, v))
     y = F.scaled_dot_product_attention(q, k, v)
     return m.o(y.transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _grouped_query_interleaved(m, x):
+def _grouped_query_interleaved(m: Any, x: Any) -> Any:
     q, k, v = _heads(m.q(x), 4, 2), _heads(m.k(x), 2, 2), _heads(m.v(x), 2, 2)
     k, v = (y.repeat_interleave(2, 1) for y in (k, v))
     attention = (q @ k.mT / 2 ** 0.5).softmax(-1)
     return m.o((attention @ v).transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _grouped_query_fused(m, x):
+def _grouped_query_fused(m: Any, x: Any) -> Any:
     q, k, v = _heads(m.q(x), 4, 2), _heads(m.k(x), 2, 2), _heads(m.v(x), 2, 2)
     y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     return m.o(y.transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _multi_query(m, x):
+def _multi_query(m: Any, x: Any) -> Any:
     q, k, v = _heads(m.q(x), 4, 2), _heads(m.k(x), 1, 2), _heads(m.v(x), 1, 2)
     attention = (q @ k.mT / 2 ** 0.5).softmax(-1)
     return m.o((attention @ v).transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _rotary(m, x):
+def _rotary(m: Any, x: Any) -> Any:
     """Halves of a head's width are rotated against each other by position."""
     angles = torch.arange(5.0)[:, None] * torch.tensor([1.0, 0.1]).repeat(2)
     q, k, v = (_heads(layer(x), 2, 4) for layer in (m.q, m.k, m.v))
 
-    def turn(y):
+    def turn(y: Any) -> Any:
         turned = torch.cat([-y[..., 2:], y[..., :2]], -1)
         return y * angles.cos() + turned * angles.sin()
 
@@ -100,14 +108,14 @@ def _rotary(m, x):
     return m.o(y.transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _normed_heads(m, x):
+def _normed_heads(m: Any, x: Any) -> Any:
     """Queries and keys are normalised over the width of a head."""
     q, k, v = (_heads(layer(x), 2, 4) for layer in (m.q, m.k, m.v))
     y = F.scaled_dot_product_attention(m.n(q), m.n(k), v)
     return m.o(y.transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _cross_covariance(m, x):
+def _cross_covariance(m: Any, x: Any) -> Any:
     """XCA: attention of channels over channels, a temperature for each head."""
     q, k, v = m.q(x).view(-1, 5, 3, 2, 4).permute(2, 0, 3, 4, 1)
     q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
@@ -115,25 +123,25 @@ def _cross_covariance(m, x):
     return m.o((attention @ v).permute(0, 3, 1, 2).reshape(-1, 5, 8))
 
 
-def _linear_attention(m, x):
+def _linear_attention(m: Any, x: Any) -> Any:
     q, k, v = (_heads(layer(x), 2, 4) for layer in (m.q, m.k, m.v))
     q, k = q.softmax(-1), k.softmax(-2)
     return m.o((q @ (k.mT @ v)).transpose(1, 2).reshape(-1, 5, 8))
 
 
-def _einsum_attention(m, x):
+def _einsum_attention(m: Any, x: Any) -> Any:
     q, k, v = (layer(x).view(-1, 5, 2, 4) for layer in (m.q, m.k, m.v))
     attention = torch.einsum("bihd,bjhd->bhij", q, k).softmax(-1)
     return m.o(torch.einsum("bhij,bjhd->bihd", attention, v).flatten(2))
 
 
-def _non_local(m, x):
+def _non_local(m: Any, x: Any) -> Any:
     q, k, v = (layer(x).flatten(2) for layer in (m.q, m.k, m.v))
     attention = torch.bmm(q.transpose(1, 2), k).softmax(-1)
     return m.b(m.o(torch.bmm(v, attention.transpose(1, 2)).view(-1, 6, 4, 4)) + m.a(x))
 
 
-def _self_attention(m, x):
+def _self_attention(m: Any, x: Any) -> Any:
     return m.o(m.t(x, x, x, need_weights=False)[0])
 
 
@@ -238,7 +246,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -1,41 +1,49 @@
 """Norms, softmax, reductions and pools read what stays."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Net
 from torch import nn
+
+from edgewright.channels import ChannelGroups
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 TOKENS = torch.zeros(1, 5, 4)
 
 
-def conv(inputs, outputs, **options):
+def conv(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def around(layer):
+def around(layer: Any) -> Callable[..., Any]:
     """A network with ``layer`` between two convolutions of eight channels."""
     return lambda: {"a": conv(3, 8), "t": layer(), "b": conv(8, 4)}
 
 
-def through(m, x):
+def through(m: Any, x: Any) -> Any:
     return m.b(m.t(m.a(x)))
 
 
-def convs():
+def convs() -> dict[str, Any]:
     return {"a": conv(3, 8), "b": conv(8, 4)}
 
 
-def linears(layer=nn.Identity):
+def linears(layer: Any = nn.Identity) -> Callable[..., Any]:
     return lambda: {"a": nn.Linear(4, 8), "t": layer(), "b": nn.Linear(8, 4)}
 
 
-def _squeeze_excite(m, x):
+def _squeeze_excite(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.b(y * m.d(m.c(y.mean((2, 3), keepdim=True)).relu()).sigmoid())
 
 
-def _context(m, x):
+def _context(m: Any, x: Any) -> Any:
     """A global context: softmax over places of one channel computed from all."""
     y = m.a(x)
     weights = m.c(y).flatten(2).softmax(-1)
@@ -121,7 +129,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name, net, hold):
+def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import MissingExtraError, ModelError
 from edgewright.exporters import ExecuTorchEngine, export, to_executorch, to_litert
@@ -17,11 +20,12 @@ from edgewright.graph import output_errors
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 from edgewright.runtime import LiteRtEngine
+from edgewright.task import Task
 
 PACKAGES = {"executorch": ("executorch",), "litert": ("litert_torch", "ai_edge_litert")}
 
 
-def needs(target):
+def needs(target: Any) -> Any:
     missing = [name for name in PACKAGES[target] if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed: pip "
                                                     f"install 'edgewright[{target}]'")
@@ -35,8 +39,8 @@ TARGETS = [
 @pytest.mark.parametrize(("target", "translate", "module", "what"), [
     ("executorch", to_executorch, "executorch", "exporting to ExecuTorch"),
     ("litert", to_litert, "litert_torch", "exporting to LiteRT")])
-def test_the_extra_that_is_missing_is_named(target, translate, module, what, blocks, monkeypatch,
-                                            tmp_path):
+def test_the_extra_that_is_missing_is_named(target: str, translate: Any, module: str, what: str, blocks: Program, monkeypatch: pytest.MonkeyPatch,
+                                            tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
@@ -49,8 +53,8 @@ def test_the_extra_that_is_missing_is_named(target, translate, module, what, blo
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_the_file_computes_what_the_program_does(target, translate, engine, blocks, images,
-                                                 as_task, tmp_path):
+def test_the_file_computes_what_the_program_does(target: str, translate: Any, engine: Any, blocks: Program, images: Tensor,
+                                                 as_task: Callable[[Tensor], Task], tmp_path: Path) -> None:
     path = export(blocks, target, tmp_path / "float")
     have, = engine(path.read_bytes()).run((images.numpy(),))
     assert np.allclose(have, blocks.run(images).numpy(), rtol=1e-3, atol=1e-4)
@@ -66,13 +70,13 @@ def test_the_file_computes_what_the_program_does(target, translate, engine, bloc
 class Shown(nn.Module):
     """A pooling whose every integer is seen in the outputs."""
 
-    def __init__(self, pool):
+    def __init__(self, pool: Any) -> None:
         super().__init__()
         self.pool, self.before, self.after = pool, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
         nn.init.dirac_(self.after.weight)
         nn.init.zeros_(self.after.bias)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.after(self.pool(self.before(x))).flatten(1)
 
 
@@ -81,7 +85,8 @@ class Shown(nn.Module):
     nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
     nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2))], ids=str)
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_pools_agree_in_every_integer(target, translate, engine, pool, images, as_task):
+def test_pools_agree_in_every_integer(target: str, translate: Any, engine: Any, pool: Any,
+                                      images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Shown(pool).eval(), images[:2])
     program = quantize(program, as_task(images), Quantization(target=target))
@@ -96,19 +101,19 @@ def test_pools_agree_in_every_integer(target, translate, engine, pool, images, a
 class Floats(nn.Module):
     """Linear layers of which the first reads, and the last gives, what is not quantised."""
 
-    def __init__(self, bias):
+    def __init__(self, bias: Any) -> None:
         super().__init__()
         self.body, self.head = nn.Linear(192, 64, bias=bias), nn.Linear(64, 100, bias=bias)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(nn.functional.gelu(self.body(x.flatten(1))))
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_linear_layers_among_floats_are_stored_as_integers(target, translate, engine, bits, bias,
-                                                           images, as_task):
+def test_linear_layers_among_floats_are_stored_as_integers(target: str, translate: Any, engine: Any, bits: int, bias: bool,
+                                                           images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Floats(bias).eval(), images[:2])
     scheme = Quantization(target=target, weights=bits, first_last_bits=None)
@@ -123,16 +128,16 @@ def test_linear_layers_among_floats_are_stored_as_integers(target, translate, en
 
 
 @needs("litert")
-def test_weights_alone_are_stored_as_integers_for_litert(blocks, images):
+def test_weights_alone_are_stored_as_integers_for_litert(blocks: Program, images: Tensor) -> None:
     program = quantize(blocks, None, Quantization(target="litert", activations=None))
     have, = LiteRtEngine(to_litert(program)).run((images.numpy(),))
     assert np.allclose(have, program.run(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @needs("executorch")
-def test_what_xnnpack_does_not_take_is_counted_by_name():
+def test_what_xnnpack_does_not_take_is_counted_by_name() -> None:
     class Flip(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return x.flip(1).relu().flip(1)
 
     with pytest.warns(UserWarning, match=r"XNNPACK does not take 2 flip; .* 200 times slower"):
@@ -140,7 +145,9 @@ def test_what_xnnpack_does_not_take_is_counted_by_name():
 
 
 @needs("executorch")
-def test_of_a_quantised_network_only_the_mean_without_its_axes_is_slow(blocks, images, as_task):
+def test_of_a_quantised_network_only_the_mean_without_its_axes_is_slow(blocks: Program,
+                                                                       images: Tensor,
+                                                                       as_task: Callable[[Tensor], Task]) -> None:
     program = quantize(blocks, as_task(images), Quantization(target="executorch"))
     with pytest.warns(UserWarning, match="XNNPACK does not take") as caught:
         to_executorch(program)
@@ -152,7 +159,7 @@ def test_of_a_quantised_network_only_the_mean_without_its_axes_is_slow(blocks, i
 class Stumbles(nn.Module):
     """What ExecuTorch's passes raise bare exceptions for, or compute wrongly."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
@@ -161,14 +168,14 @@ class Stumbles(nn.Module):
         self.norm, self.slopes = nn.BatchNorm2d(8), nn.PReLU(4)
         self.head = nn.Linear(8, 4)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         y = self.body(x)
         y = nn.functional.softplus(y) + self.norm(y)
         return self.slopes(self.head(y.mean((2, 3)))), y
 
 
 @pytest.fixture(scope="module")
-def stumbles(images):
+def stumbles(images: Tensor) -> Any:
     torch.manual_seed(0)
     model = Stumbles().to(memory_format=torch.channels_last)
     model(images)
@@ -177,7 +184,8 @@ def stumbles(images):
 
 @pytest.mark.parametrize("scheme", [None, "executorch"])
 @needs("executorch")
-def test_executorch_gets_what_its_passes_take(scheme, stumbles, images, as_task):
+def test_executorch_gets_what_its_passes_take(scheme: str | None, stumbles: Any, images: Tensor,
+                                              as_task: Callable[[Tensor], Task]) -> None:
     program = stumbles if scheme is None else quantize(stumbles, as_task(images),
                                                        Quantization(target=scheme))
     with warnings.catch_warnings():
@@ -189,7 +197,8 @@ def test_executorch_gets_what_its_passes_take(scheme, stumbles, images, as_task)
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_rows_of_even_kernels_agree_to_the_last_layer(target, translate, engine, as_task):
+def test_rows_of_even_kernels_agree_to_the_last_layer(target: str, translate: Any, engine: Any,
+                                                      as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 2, 16)
     model = nn.Sequential(nn.Conv1d(2, 8, 4, padding="same"), nn.PReLU(8),
@@ -201,17 +210,17 @@ def test_rows_of_even_kernels_agree_to_the_last_layer(target, translate, engine,
 
 
 class Tokens(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.words, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
 
-    def forward(self, ids):
+    def forward(self, ids: Tensor) -> Any:
         logits = self.head(self.words(ids).mean(1))
         return logits, logits.argmax(1)
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_ids_of_int64_are_taken(target, translate, engine, tmp_path):
+def test_ids_of_int64_are_taken(target: str, translate: Any, engine: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     program = Program.capture(Tokens(), torch.zeros(1, 10, dtype=torch.long))
     with warnings.catch_warnings():
@@ -225,10 +234,11 @@ def test_ids_of_int64_are_taken(target, translate, engine, tmp_path):
 
 
 @needs("executorch")
-def test_a_pass_that_fails_is_told_with_its_cause(monkeypatch, blocks):
+def test_a_pass_that_fails_is_told_with_its_cause(monkeypatch: pytest.MonkeyPatch,
+                                                  blocks: Program) -> None:
     from executorch.backends.xnnpack._passes import FuseActivationPass  # noqa: PLC0415
 
-    def fail(self, module):
+    def fail(self: Any, module: nn.Module) -> None:
         raise KeyError("val")
 
     monkeypatch.setattr(FuseActivationPass, "call", fail)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import BundleError, MissingExtraError
 from edgewright.exporters import ExecuTorchEngine, to_executorch
@@ -21,7 +22,7 @@ installed = pytest.mark.skipif(importlib.util.find_spec("executorch") is None,
 
 
 class Two(nn.Module):
-    def forward(self, z, a):
+    def forward(self, z: Tensor, a: Tensor) -> Any:
         return z - a, a * 2
 
 
@@ -31,7 +32,7 @@ def engine() -> ExecuTorchEngine:
     return ExecuTorchEngine(to_executorch(Program.capture(Two(), inputs)))
 
 
-def test_the_extra_that_is_missing_is_named(monkeypatch):
+def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "executorch", None)
     with pytest.raises(MissingExtraError, match=r"running a model on ExecuTorch needs .*"
                                                 r"pip install 'edgewright\[executorch\]'"):
@@ -39,7 +40,7 @@ def test_the_extra_that_is_missing_is_named(monkeypatch):
 
 
 @installed
-def test_inputs_outputs_and_samples_keep_their_order(engine):
+def test_inputs_outputs_and_samples_keep_their_order(engine: ExecuTorchEngine) -> None:
     z, a = np.arange(15, dtype="f4").reshape(5, 3), np.full((5, 3), 2, "f4")
     difference, doubled = engine.run((z, a))
     assert np.array_equal(difference, z - a)
@@ -49,7 +50,7 @@ def test_inputs_outputs_and_samples_keep_their_order(engine):
 
 @installed
 @pytest.mark.parametrize("content", [b"", b"\x00" * 80])
-def test_a_model_that_cannot_be_loaded(content):
+def test_a_model_that_cannot_be_loaded(content: Any) -> None:
     with pytest.raises(BundleError, match="cannot load the model") as caught:
         ExecuTorchEngine(content)
     assert "\n" not in str(caught.value)
@@ -63,13 +64,13 @@ def test_a_model_that_cannot_be_loaded(content):
     (np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4")),
     (np.zeros((1, 3), "f4"), np.zeros((2, 3), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3), "f4"))])
-def test_inputs_that_do_not_fit(engine, inputs):
+def test_inputs_that_do_not_fit(engine: ExecuTorchEngine, inputs: tuple[Any, ...]) -> None:
     with pytest.raises(BundleError, match="the model does not accept these inputs"):
         engine.run(inputs)
 
 
 @installed
-def test_several_threads_may_run_at_once(engine):
+def test_several_threads_may_run_at_once(engine: ExecuTorchEngine) -> None:
     a = np.zeros((1, 3), "f4")
     with ThreadPoolExecutor(4) as pool:
         runs = pool.map(lambda i: engine.run((np.full((1, 3), i, "f4"), a))[0], range(32))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.exporters import to_litert
 from edgewright.exporters.edge._litert_weights import Stored, store_integers, stored_weights
@@ -20,12 +21,12 @@ needs_litert = pytest.mark.skipif(
 
 
 class Layers(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.full, self.depthwise = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, groups=32)
         self.head = nn.Linear(32, 10)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.depthwise(self.full(x)).mean((2, 3)))
 
 
@@ -36,7 +37,7 @@ def program() -> Program:
     return quantize(captured, None, Quantization(target="litert", activations=None))
 
 
-def test_weights_are_known_in_every_order_a_file_has(program):
+def test_weights_are_known_in_every_order_a_file_has(program: Program) -> None:
     found = stored_weights(program.graph_module)
     assert [(weight.integers.shape, weight.axis) for weight in found] == [
         ((32, 3, 3, 3), 0), ((32, 3, 3, 1), 0), ((1, 3, 3, 32), 3), ((10, 32), 0)]
@@ -47,7 +48,7 @@ def test_weights_are_known_in_every_order_a_file_has(program):
 
 
 @pytest.fixture(scope="module")
-def written(program) -> tuple[bytes, bytes]:
+def written(program: Program) -> tuple[bytes, bytes]:
     """The file as the converter wrote it, and with the weights as integers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgewright.exporters.edge._litert.store_integers", lambda content, _: content)
@@ -56,11 +57,11 @@ def written(program) -> tuple[bytes, bytes]:
 
 
 @pytest.fixture
-def schema():
+def schema() -> Any:
     return pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 
-def constants(content, schema):
+def constants(content: Any, schema: Any) -> tuple[Any, ...]:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     graph, = model.subgraphs
     return {tuple(tensor.shape): tensor for tensor in graph.tensors
@@ -68,7 +69,8 @@ def constants(content, schema):
 
 
 @needs_litert
-def test_the_file_holds_the_integers_of_the_program(program, written, schema):
+def test_the_file_holds_the_integers_of_the_program(program: Program, written: tuple[bytes, bytes],
+                                                    schema: Any) -> None:
     have, model = constants(written[1], schema)
     for name, shape in (("full", (32, 3, 3, 3)), ("depthwise", (1, 3, 3, 32)), ("head", (10, 32))):
         tensor = have[shape]
@@ -81,7 +83,8 @@ def test_the_file_holds_the_integers_of_the_program(program, written, schema):
 
 
 @needs_litert
-def test_the_file_is_smaller_by_three_bytes_a_weight(written, schema):
+def test_the_file_is_smaller_by_three_bytes_a_weight(written: tuple[bytes, bytes],
+                                                     schema: Any) -> None:
     before, after = written
     was, _ = constants(before, schema)
     floats = sum(int(np.prod(shape)) for shape, tensor in was.items()
@@ -91,7 +94,7 @@ def test_the_file_is_smaller_by_three_bytes_a_weight(written, schema):
 
 
 @needs_litert
-def test_constants_are_aligned(written, schema):
+def test_constants_are_aligned(written: tuple[bytes, bytes], schema: Any) -> None:
     model = schema.Model.GetRootAs(written[1])
     buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
     starts = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers
@@ -101,7 +104,7 @@ def test_constants_are_aligned(written, schema):
 
 
 @needs_litert
-def test_a_file_with_none_of_the_weights_stays(written):
+def test_a_file_with_none_of_the_weights_stays(written: tuple[bytes, bytes]) -> None:
     other = Stored(np.ones((10, 32), np.int8), np.ones(10, np.float32), 0)
     assert store_integers(written[0], (other,)) is written[0]
     assert store_integers(written[0], ()) is written[0]

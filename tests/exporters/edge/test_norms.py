@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import ModelError
 from edgewright.exporters import to_executorch, to_litert
@@ -15,17 +17,17 @@ from edgewright.program import Program
 class Twice(nn.Module):
     """A norm behind a layer that is read again, one of sequences, one in front of all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(4, affine=False)
         self.third, self.conv = nn.BatchNorm1d(4), nn.Conv2d(3, 4, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv(self.first(x))
         return self.third((self.second(y) + y).flatten(2))
 
 
-def test_no_norm_is_left_and_the_function_is_the_same():
+def test_no_norm_is_left_and_the_function_is_the_same() -> None:
     torch.manual_seed(0)
     model, x = Twice(), torch.randn(6, 3, 5, 5) * 3 + 1
     model(x)
@@ -40,7 +42,7 @@ def test_no_norm_is_left_and_the_function_is_the_same():
 
 
 @pytest.mark.parametrize("translate", [to_executorch, to_litert])
-def test_a_norm_by_the_batch_is_refused_by_name(translate):
+def test_a_norm_by_the_batch_is_refused_by_name(translate: Any) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
     program = Program.capture(model.eval(), torch.zeros(1, 3, 4, 4))
     with pytest.raises(ModelError, match="batch_norm is a batch norm without running statistics: "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.exporters.edge._edge_graph import float_biases, float_weights
 from edgewright.exporters.edge._plain_convolutions import (
@@ -15,6 +18,7 @@ from edgewright.exporters.edge._plain_convolutions import (
 from edgewright.graph import settle
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
+from edgewright.task import Task
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -26,7 +30,7 @@ from edgewright.quantization import Quantization, quantize
     (nn.Conv2d(3, 4, 3, padding="valid", stride=(2, 1)), (3, 6, 7), 0),
     (nn.Conv3d(2, 4, (2, 3, 4), padding="same"), (2, 4, 4, 5), 1),
 ], ids=str)
-def test_paddings_are_written_in_numbers(layer, shape, pads):
+def test_paddings_are_written_in_numbers(layer: Any, shape: tuple[int, ...], pads: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, *shape)
     program = Program.capture(layer.eval(), x)
@@ -39,7 +43,7 @@ def test_paddings_are_written_in_numbers(layer, shape, pads):
 
 
 @pytest.fixture(scope="module")
-def rows(as_task):
+def rows(as_task: Callable[[Tensor], Task]) -> tuple[Any, ...]:
     """Two convolutions of rows, the second of which gives floats."""
     torch.manual_seed(0)
     x = torch.randn(32, 4, 9)
@@ -50,7 +54,8 @@ def rows(as_task):
 
 
 @pytest.mark.parametrize("dilation", [1, 3])
-def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation, as_task):
+def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation: int,
+                                                         as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 4, 9, 7)
     model = nn.Sequential(nn.Conv2d(4, 6, (4, 3), padding="same", groups=2, dilation=dilation),
@@ -71,7 +76,7 @@ def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation, as_task):
     (nn.ConvTranspose1d(6, 6, 2, groups=6, bias=False), (6, 5)),
     (nn.ConvTranspose3d(4, 4, 2, 2, groups=2), (4, 3, 3, 3)),
 ], ids=str)
-def test_transposed_groups_are_split(layer, shape):
+def test_transposed_groups_are_split(layer: Any, shape: tuple[int, ...]) -> None:
     x = torch.randn(3, *shape)
     program = Program.capture(layer.eval(), x)
     written = program.copy()
@@ -83,7 +88,7 @@ def test_transposed_groups_are_split(layer, shape):
     torch.testing.assert_close(written.run(x), program.run(x))
 
 
-def test_rows_of_integers_that_become_floats_are_written_as_images(rows):
+def test_rows_of_integers_that_become_floats_are_written_as_images(rows: Any) -> None:
     program, x = rows
     written = program.copy()
     for rewrite in (float_biases, write_out_padding, float_weights, float_rows_as_images, settle):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx.parser
 import onnx_ir as ir
@@ -14,7 +16,8 @@ from edgewright.exporters.onnx._clamps import clamp_integers
 from edgewright.runtime import OnnxEngine
 
 
-def graph(clamp, zero_points, extra="", outputs="uint8[N] y0", **constants):
+def graph(clamp: Any, zero_points: Any, extra: str = "", outputs: str = "uint8[N] y0",
+          **constants: Any) -> Any:
     """A graph whose clamp ``r = ...(h)`` feeds a QuantizeLinear for each zero point."""
     lines = [f"y{i} = QuantizeLinear(r, scale, zero{i})" for i in range(len(zero_points))]
     parsed = onnx.parser.parse_model(
@@ -27,7 +30,7 @@ def graph(clamp, zero_points, extra="", outputs="uint8[N] y0", **constants):
     return parsed
 
 
-def rewritten(parsed):
+def rewritten(parsed: Any) -> Any:
     """The operators left by the pass, once it is seen that the outputs are the same."""
     model = ir.from_proto(parsed)
     clamp_integers(model.graph)
@@ -52,7 +55,8 @@ RELU, TWO = "r = Relu(h)", "uint8[N] y0, uint8[N] y1"
     ([np.uint8(0)], "z = Neg(r)", "uint8[N] y0, float[N] z", 1, 0),
     ([np.uint8(0)], "", "uint8[N] y0, float[N] r", 1, 0),
 ])
-def test_a_relu_that_is_only_quantised_goes(zero_points, extra, outputs, relus, clips):
+def test_a_relu_that_is_only_quantised_goes(zero_points: list[Any], extra: str, outputs: Any,
+                                            relus: int, clips: int) -> None:
     operators = rewritten(graph(RELU, zero_points, extra, outputs))
     assert (operators.count("Relu"), operators.count("Clip")) == (relus, clips)
 
@@ -60,7 +64,7 @@ def test_a_relu_that_is_only_quantised_goes(zero_points, extra, outputs, relus, 
 @settings(max_examples=30, deadline=None)
 @given(zero=st.integers(0, 255), ends=st.tuples(st.floats(-20, 20), st.floats(-20, 20)),
        grid=st.tuples(st.integers(0, 255), st.integers(0, 255)))
-def test_the_limits_of_a_clamp_and_of_a_grid_meet(zero, ends, grid):
+def test_the_limits_of_a_clamp_and_of_a_grid_meet(zero: Any, ends: Any, grid: Any) -> None:
     (low, high), (lowest, highest) = map(sorted, (ends, grid))
     parsed = graph("r = Clip(h, low, high)", [np.uint8(zero)], "z = Clip(y0, lowest, highest)",
                    "uint8[N] z", low=np.float32(low), high=np.float32(high),
@@ -68,20 +72,20 @@ def test_the_limits_of_a_clamp_and_of_a_grid_meet(zero, ends, grid):
     assert rewritten(parsed).count("Clip") <= 1
 
 
-def test_a_clamp_of_a_narrow_grid_stays_and_the_relu_goes():
+def test_a_clamp_of_a_narrow_grid_stays_and_the_relu_goes() -> None:
     parsed = graph(RELU, [np.uint8(0)], "z = Clip(y0, , highest)", "uint8[N] z",
                    highest=np.uint8(15))
     assert rewritten(parsed) == ["Neg", "QuantizeLinear", "Clip"]
 
 
-def test_a_relu_is_needed_where_the_grid_goes_below_zero():
+def test_a_relu_is_needed_where_the_grid_goes_below_zero() -> None:
     parsed = graph(RELU, [np.uint8(1)], "z = Clip(y0, , highest)", "uint8[N] z",
                    highest=np.uint8(2))
     assert rewritten(parsed) == ["Neg", "QuantizeLinear", "Clip"]
     assert [node.op_type for node in parsed.graph.node].count("Relu") == 1
 
 
-def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays():
+def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays() -> None:
     parsed = graph(RELU, [np.uint8(0)])
     del parsed.graph.node[-1].input[2]  # uint8 with zero 0 by default: left alone, to be safe
     assert "Relu" in rewritten(parsed)
@@ -90,6 +94,6 @@ def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays():
     assert rewritten(plain) == ["Relu"]
 
 
-def test_a_clamp_whose_limit_is_computed_stays():
+def test_a_clamp_whose_limit_is_computed_stays() -> None:
     parsed = graph("m = ReduceMax<keepdims=0>(h)  r = Clip(h, , m)", [np.uint8(0)])
     assert rewritten(parsed)[2] == "Clip"

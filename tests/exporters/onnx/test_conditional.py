@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import BundleError, ModelError, ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
@@ -23,6 +26,7 @@ from edgewright.exporters.onnx._conditional_engine import EveryExitEngine
 from edgewright.program import Program, split_at_exits
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
+from edgewright.task import Task
 
 NEVER, ALWAYS = 2.0, 0.0
 
@@ -36,7 +40,7 @@ class Leaving:
     file: bytes
 
 
-def translate(program):
+def translate(program: Program) -> Any:
     """Both forms, of one translation of each segment."""
     segments = tuple(to_onnx(part) for part in split_at_exits(program))
     pending = iter(segments)
@@ -48,7 +52,7 @@ def translate(program):
 
 
 @pytest.fixture(scope="module")
-def leaving(blocks, images, as_task):
+def leaving(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -> Any:
     """The network with one, two or three early exits, in floats or quantised."""
     @cache
     def make(exits: int, bits: int) -> Leaving:
@@ -59,12 +63,12 @@ def leaving(blocks, images, as_task):
     return make
 
 
-def sureness(logits, temperature=1.0):
+def sureness(logits: Any, temperature: float = 1.0) -> Any:
     wide = logits.astype(np.float64)
     return 1 / np.exp((wide - wide.max()) / temperature).sum()
 
 
-def staged(engines, sample, thresholds, temperatures):
+def staged(engines: Any, sample: Any, thresholds: Any, temperatures: Any) -> tuple[Any, ...]:
     """The logits and the exit of one sample, segment by segment."""
     current = sample
     for index, (threshold, temperature) in enumerate(zip(thresholds, temperatures, strict=True)):
@@ -74,7 +78,7 @@ def staged(engines, sample, thresholds, temperatures):
     return engines[-1].run((current,))[0], len(thresholds)
 
 
-def between(engines, samples, temperatures):
+def between(engines: Any, samples: Any, temperatures: Any) -> Any:
     """Thresholds at which some samples leave and some stay, none of them at a sample's own."""
     found = []
     for engine, temperature in zip(engines[:-1], temperatures, strict=True):
@@ -87,7 +91,7 @@ def between(engines, samples, temperatures):
     return tuple(found)
 
 
-def nested_graphs(graph):
+def nested_graphs(graph: Any) -> list[Any]:
     """A graph and all in its branches, then-branches first."""
     inner = [attribute.g for node in graph.node
              for attribute in sorted(node.attribute, key=lambda a: a.name, reverse=True)
@@ -97,7 +101,8 @@ def nested_graphs(graph):
 
 @pytest.mark.parametrize("exits", [1, 2, 3])
 @pytest.mark.parametrize("bits", [32, 8])
-def test_it_gives_what_the_segments_give(leaving, images, exits, bits):
+def test_it_gives_what_the_segments_give(leaving: Any, images: Tensor, exits: int,
+                                         bits: int) -> None:
     made, temperatures = leaving(exits, bits), (0.7, 1.0, 1.9)[:exits]
     segments = [OnnxEngine(segment) for segment in made.segments]
     samples = list(images.numpy()[:, np.newaxis])
@@ -113,7 +118,7 @@ def test_it_gives_what_the_segments_give(leaving, images, exits, bits):
     assert set(taken) == set(range(exits + 1))
 
 
-def test_the_file_is_valid_and_for_one_sample(leaving, images):
+def test_the_file_is_valid_and_for_one_sample(leaving: Any, images: Tensor) -> None:
     content = leaving(3, 8).file
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
@@ -125,7 +130,7 @@ def test_the_file_is_valid_and_for_one_sample(leaving, images):
         OnnxEngine(content).run((images[:2].numpy(),))
 
 
-def test_a_value_has_one_name_in_all_branches_and_each_segment_its_own_weights(leaving):
+def test_a_value_has_one_name_in_all_branches_and_each_segment_its_own_weights(leaving: Any) -> None:
     made = leaving(2, 8)
     graphs = nested_graphs(onnx.load_from_string(made.file).graph)
     names = [name for graph in graphs for name in (
@@ -140,8 +145,9 @@ def test_a_value_has_one_name_in_all_branches_and_each_segment_its_own_weights(l
 
 
 @pytest.mark.parametrize("bits", [32, 8])
-def test_the_runtime_fuses_in_a_branch_what_it_fuses_in_a_segment(leaving, tmp_path, bits):
-    def optimised(content):
+def test_the_runtime_fuses_in_a_branch_what_it_fuses_in_a_segment(leaving: Any, tmp_path: Path,
+                                                                  bits: int) -> Any:
+    def optimised(content: Any) -> Any:
         options = ort.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
         options.log_severity_level = 3
@@ -160,7 +166,8 @@ def test_the_runtime_fuses_in_a_branch_what_it_fuses_in_a_segment(leaving, tmp_p
     assert last["QGemm"] == (2 if bits == 8 else 0)
 
 
-def test_the_runtime_has_nothing_to_warn_of(leaving, images, capfd):
+def test_the_runtime_has_nothing_to_warn_of(leaving: Any, images: Tensor,
+                                            capfd: pytest.CaptureFixture[str]) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = 2
     session = ort.InferenceSession(leaving(3, 8).file, options,
@@ -173,18 +180,18 @@ def test_the_runtime_has_nothing_to_warn_of(leaving, images, capfd):
 class Given(nn.Module):
     """Returns what it is given as the logits of an early exit, and marked ones at the end."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return x * 1, x.relu() + 100
 
 
-def early(module, *inputs):
+def early(module: nn.Module, *inputs: Any) -> Any:
     """A program whose outputs are the logits of one early exit and of the last."""
     captured = Program.capture(module, inputs)
     return Program(captured.graph_module, captured.example_inputs, exits=1)
 
 
 @pytest.fixture(scope="module")
-def given_file():
+def given_file() -> Any:
     return to_conditional_onnx(early(Given(), torch.zeros(1, 3)), (0.5,))
 
 
@@ -200,8 +207,8 @@ def given_file():
     ((-math.inf, -math.inf, 0.0), 1.0, 0),
     ((-math.inf, -math.inf, -math.inf), ALWAYS, 1),
 ])
-def test_the_condition_is_in_double_precision_and_a_nan_never_leaves(logits, threshold, left,
-                                                                     given_file):
+def test_the_condition_is_in_double_precision_and_a_nan_never_leaves(logits: tuple[Any, ...] | tuple[float, ...], threshold: Any, left: int,
+                                                                     given_file: Any) -> None:
     sample = np.array([logits], np.float32)
     with np.errstate(invalid="ignore"):
         assert (sureness(sample) >= threshold) == (left == 0)
@@ -209,9 +216,9 @@ def test_the_condition_is_in_double_precision_and_a_nan_never_leaves(logits, thr
     assert engine.run((sample,))[1].tolist() == [left]
 
 
-def test_several_inputs_keep_their_names_and_order():
+def test_several_inputs_keep_their_names_and_order() -> None:
     class Two(nn.Module):
-        def forward(self, whole, parts):
+        def forward(self, whole: Tensor, parts: Tensor) -> Any:
             joined = whole + parts["a"] - parts["b"]
             features = joined.relu()
             return features * 2, features + 5
@@ -228,7 +235,7 @@ def test_several_inputs_keep_their_names_and_order():
     assert [array.tolist() for array in OnnxEngine(file).run(tuple(arrays))] == [[[8.0, 7.0]], [1]]
 
 
-def test_other_thresholds_in_the_same_file(leaving):
+def test_other_thresholds_in_the_same_file(leaving: Any) -> None:
     file = leaving(2, 32).file
     other = with_thresholds(file, (0.7, NEVER))
     assert other != file
@@ -238,7 +245,7 @@ def test_other_thresholds_in_the_same_file(leaving):
 
 
 @pytest.mark.parametrize("bits", [32, 8])
-def test_every_exit_can_be_run(leaving, images, bits):
+def test_every_exit_can_be_run(leaving: Any, images: Tensor, bits: int) -> None:
     program = leaving(2, bits).program
     engine = EveryExitEngine(leaving(2, bits).file, 2)
     have = engine.run((images[:3].numpy(),))
@@ -250,10 +257,10 @@ def test_every_exit_can_be_run(leaving, images, bits):
     assert engine.runtime.startswith("onnxruntime 1.")
 
 
-def test_export_writes_it(leaving, tmp_path, monkeypatch):
+def test_export_writes_it(leaving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made, asked = leaving(2, 8), []
 
-    def known(program, thresholds, *, temperatures):
+    def known(program: Program, thresholds: Any, *, temperatures: Any) -> Any:
         asked.append((program, thresholds, temperatures))
         return made.file
 
@@ -266,7 +273,8 @@ def test_export_writes_it(leaving, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("branch", [0, 1, 2])
-def test_export_runs_every_branch(leaving, tmp_path, monkeypatch, branch):
+def test_export_runs_every_branch(leaving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                  branch: int) -> None:
     made = leaving(2, 32)
     model = onnx.load_from_string(made.file)
     graph = nested_graphs(model.graph)[2 * branch]
@@ -280,7 +288,8 @@ def test_export_runs_every_branch(leaving, tmp_path, monkeypatch, branch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_holds_the_exits_against_the_thresholds(leaving, tmp_path, monkeypatch):
+def test_export_holds_the_exits_against_the_thresholds(leaving: Any, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     made = leaving(2, 32)
     model = onnx.load_from_string(made.file)
     reach = next(node for node in model.graph.node if node.op_type == "GreaterOrEqual")
@@ -293,7 +302,7 @@ def test_export_holds_the_exits_against_the_thresholds(leaving, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_without_exits_is_refused(blocks):
+def test_a_program_without_exits_is_refused(blocks: Program) -> None:
     with pytest.raises(UsageError, match="the program has no early exits; add them before it is "
                                          "exported with thresholds, or export it without"):
         to_conditional_onnx(blocks, ())
@@ -308,8 +317,8 @@ def test_a_program_without_exits_is_refused(blocks):
     ((0.5, 0.5), (1.0, math.inf), r"temperatures must be finite numbers, got \[1.0, inf\]"),
     ((0.5, 0.5), (1.0, 0.0), r"temperatures must be above 0, got \[1.0, 0.0\]"),
 ])
-def test_values_that_do_not_fit_the_exits_are_refused(leaving, thresholds, temperatures, message,
-                                                      tmp_path):
+def test_values_that_do_not_fit_the_exits_are_refused(leaving: Any, thresholds: tuple[Any, ...] | tuple[float, ...], temperatures: tuple[Any, ...] | tuple[float, ...] | None, message: str,
+                                                      tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         to_conditional_onnx(leaving(2, 32).program, thresholds, temperatures=temperatures)
     with pytest.raises(UsageError, match=message):
@@ -318,7 +327,7 @@ def test_values_that_do_not_fit_the_exits_are_refused(leaving, thresholds, tempe
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exits_that_are_no_classifiers_are_refused():
+def test_exits_that_are_no_classifiers_are_refused() -> None:
     program = early(Given(), torch.zeros(1, 3, 5))
     with pytest.raises(ModelError, match=r"the exits give \(1, 3, 5\) in float32, \(1, 3, 5\) in "
                                          r"float32 for one sample, expected logits \(1, classes\) "
@@ -326,9 +335,9 @@ def test_exits_that_are_no_classifiers_are_refused():
         to_conditional_onnx(program, (0.5,))
 
 
-def test_exits_of_different_classes_or_types_are_refused():
+def test_exits_of_different_classes_or_types_are_refused() -> None:
     class Uneven(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return x[:, 1:], x.relu().double()
 
     program = early(Uneven(), torch.zeros(1, 3))
@@ -337,12 +346,12 @@ def test_exits_of_different_classes_or_types_are_refused():
 
 
 @pytest.mark.parametrize("target", ["executorch", "litert"])
-def test_other_targets_do_not_leave_early(leaving, tmp_path, target):
+def test_other_targets_do_not_leave_early(leaving: Any, tmp_path: Path, target: str) -> None:
     with pytest.raises(UsageError, match=f"thresholds were given for the target '{target}'; only "
                                          "'onnx' has files that leave early"):
         export(leaving(2, 32).program, target, tmp_path / "model", thresholds=(0.5,))
 
 
-def test_temperatures_need_thresholds(leaving, tmp_path):
+def test_temperatures_need_thresholds(leaving: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="temperatures were given without thresholds; give both"):
         export(leaving(2, 32).program, "onnx", tmp_path / "model.onnx", temperatures=(1.0,))

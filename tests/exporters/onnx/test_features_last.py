@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import features_last, to_onnx
 from edgewright.program import Program, split_at_exits
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
+from edgewright.task import Task
 
 
 class Mixed(nn.Module):
@@ -26,17 +29,17 @@ class Mixed(nn.Module):
         self.rows = nn.Linear(6, 6)
         self.head = nn.Linear(8, 4)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.convolution(x))
         x = torch.relu(self.rows(x))
         return self.head(x.mean((2, 3)))
 
 
-def files_of(program):
+def files_of(program: Program) -> Any:
     return [to_onnx(part) for part in split_at_exits(program)]
 
 
-def outputs(files, x):
+def outputs(files: Any, x: Any) -> Any:
     """What every file puts out, each fed with the last output of the one before."""
     found = []
     for file in files:
@@ -46,12 +49,12 @@ def outputs(files, x):
 
 
 @pytest.fixture(scope="module")
-def staged(blocks, images, as_task):
+def staged(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -> Any:
     program = add_exits(blocks, as_task(images), EarlyExits(places=("relu", "relu_1"), training=None))
     return quantize(program, as_task(images))
 
 
-def test_integer_pictures_are_handed_on_with_channels_last(staged, images):
+def test_integer_pictures_are_handed_on_with_channels_last(staged: Any, images: Tensor) -> None:
     plain = files_of(staged)
     ordered = features_last(plain)
     x = images[:5].numpy()
@@ -70,13 +73,14 @@ def test_integer_pictures_are_handed_on_with_channels_last(staged, images):
         onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
 
 
-def test_floats_and_single_files_stay(blocks, images, as_task):
+def test_floats_and_single_files_stay(blocks: Program, images: Tensor,
+                                      as_task: Callable[[Tensor], Task]) -> None:
     floats = files_of(add_exits(blocks, as_task(images), EarlyExits(places=("relu", "relu_1"), training=None)))
     assert list(features_last(floats)) == floats
     assert features_last(floats[:1]) == (floats[0],)
 
 
-def test_what_no_convolution_reads_stays(as_task):
+def test_what_no_convolution_reads_stays(as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     images = torch.randn(32, 3, 6, 6)
     program = Program.capture(Mixed().eval(), images[:2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.exporters import to_onnx
@@ -20,13 +20,13 @@ class Summed(nn.Module):
         self.a, self.b, self.c = (nn.Conv2d(4, 4, 3, padding=1) for _ in "abc")
         self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
         return self.head(self.c((self.a(x) + self.b(x)).relu()).mean((2, 3)))
 
 
 @pytest.mark.parametrize("kept", ["a", "b", "c"])
-def test_the_runtime_does_not_round_weights_that_the_program_does_not(kept):
+def test_the_runtime_does_not_round_weights_that_the_program_does_not(kept: str) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 3, 8, 8), torch.arange(64) % 3
     program = ew.Program.capture(Summed().eval(), x[:2])

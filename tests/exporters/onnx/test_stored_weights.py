@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
@@ -23,36 +25,36 @@ from edgewright.task import Task
 class Words(nn.Module):
     """Two recurrent layers each way over an embedding."""
 
-    def __init__(self, kind):
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.table = nn.Embedding(200, 32)
         self.cells = kind(32, 32, num_layers=2, bidirectional=True, batch_first=True)
         self.head = nn.Linear(64, 3)
 
-    def forward(self, ids):
+    def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.cells(self.table(ids))[0].mean(1))
 
 
 class Tied(nn.Module):
     """A language model in small: the table of the words is the last layer's weight."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.table, self.norm = nn.Embedding(200, 32), nn.LayerNorm(32)
 
-    def forward(self, ids):
+    def forward(self, ids: Tensor) -> Tensor:
         return F.linear(self.norm(self.table(ids)), self.table.weight)
 
 
 class Readers(nn.Module):
     """Functions of a weight each and of one input."""
 
-    def __init__(self, readers):
+    def __init__(self, readers: Any) -> None:
         super().__init__()
         self.functions = [function for function, _ in readers]
         self.weights = nn.ParameterList(torch.randn(shape) for _, shape in readers)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return [function(weight, x)
                 for function, weight in zip(self.functions, self.weights, strict=True)]
 
@@ -61,7 +63,7 @@ IDS = torch.arange(100).reshape(10, 10)
 TASK = Task((IDS.repeat(4, 1), torch.arange(40) % 3), test=(IDS, torch.arange(10) % 3))
 
 
-def stored(model):
+def stored(model: nn.Module) -> Any:
     """Bytes of the constants, by type."""
     found = Counter()
     for tensor in onnx.load_from_string(model).graph.initializer:
@@ -69,11 +71,11 @@ def stored(model):
     return found
 
 
-def run(model, *inputs):
+def run(model: nn.Module, *inputs: Any) -> Any:
     return torch.from_numpy(OnnxEngine(model).run(tuple(x.numpy() for x in inputs))[0])
 
 
-def optimised(model, path):
+def optimised(model: nn.Module, path: Path) -> Any:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
@@ -83,7 +85,8 @@ def optimised(model, path):
 
 @pytest.mark.parametrize(("kind", "activations"), [
     (nn.GRU, 8), (nn.GRU, "dynamic"), (nn.GRU, None), (nn.LSTM, 8), (nn.RNN, None)])
-def test_a_recurrent_network_is_a_third_in_every_mode(kind, activations):
+def test_a_recurrent_network_is_a_third_in_every_mode(kind: Any,
+                                                      activations: int | str | None) -> None:
     torch.manual_seed(0)
     program = Program.capture(Words(kind), IDS[:2])
     quantized = quantize(program, TASK, Quantization(activations=activations))
@@ -95,7 +98,7 @@ def test_a_recurrent_network_is_a_third_in_every_mode(kind, activations):
     torch.testing.assert_close(run(model, IDS), quantized.run(IDS), rtol=1e-4, atol=1e-5)
 
 
-def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path):
+def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = to_onnx(quantize(Program.capture(Words(nn.GRU), IDS[:2]), TASK))
     graph = optimised(model, tmp_path / "o.onnx")
@@ -109,7 +112,7 @@ def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path):
 
 @pytest.mark.parametrize(("activations", "bits"), [
     (8, 8), ("dynamic", 8), (None, 8), (None, 4)])
-def test_a_tied_table_is_in_the_file_once(activations, bits):
+def test_a_tied_table_is_in_the_file_once(activations: int | str | None, bits: int) -> None:
     torch.manual_seed(0)
     program = Program.capture(Tied(), IDS[:2])
     quantized = quantize(program, TASK, Quantization(activations=activations, weights=bits, first_last_bits=None))
@@ -137,7 +140,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_what_reads_a_weight_computes_the_program_s_numbers(settings):
+def test_what_reads_a_weight_computes_the_program_s_numbers(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 16, 16)
     program = Program.capture(Readers(READERS), x[:2])
@@ -149,7 +152,7 @@ def test_what_reads_a_weight_computes_the_program_s_numbers(settings):
         torch.testing.assert_close(torch.from_numpy(have), want, rtol=1e-4, atol=1e-4)
 
 
-def test_a_transposed_convolution_reads_quantised_values_as_they_are(tmp_path):
+def test_a_transposed_convolution_reads_quantised_values_as_they_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 3, 8, 8)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 16, 2, 2),

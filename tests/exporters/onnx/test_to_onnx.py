@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import ModelError
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
+from edgewright.task import Task
 
 
 class Net(nn.Module):
-    def __init__(self, function, **layers):
+    def __init__(self, function: Any, **layers: Any) -> None:
         super().__init__()
         self.function = function
         for name, layer in layers.items():
             setattr(self, name, layer)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.function(self, x)
 
 
-def relative_error(want, have):
+def relative_error(want: Any, have: Any) -> Any:
     return float(np.linalg.norm(want - have) / np.linalg.norm(want))
 
 
-def optimised(model, path):
+def optimised(model: nn.Module, path: Path) -> Any:
     """How often each operator is in what the runtime makes of a file."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
@@ -44,7 +48,9 @@ def optimised(model, path):
 
 
 @pytest.mark.parametrize(("name", "limit"), [("blocks", 1e-5), ("blocks_quantized", 0.02)])
-def test_a_file_computes_what_the_program_does_at_any_batch_size(name, limit, images, request):
+def test_a_file_computes_what_the_program_does_at_any_batch_size(name: str, limit: float,
+                                                                 images: Tensor,
+                                                                 request: pytest.FixtureRequest) -> None:
     program = request.getfixturevalue(name)
     engine = OnnxEngine(request.getfixturevalue(f"{name}_file"))
     for batch in (1, 5, 64):
@@ -54,7 +60,8 @@ def test_a_file_computes_what_the_program_does_at_any_batch_size(name, limit, im
         assert relative_error(program.run(x).numpy(), have) < limit
 
 
-def test_every_quantised_layer_and_addition_is_fused(blocks_quantized_file, tmp_path):
+def test_every_quantised_layer_and_addition_is_fused(blocks_quantized_file: bytes,
+                                                     tmp_path: Path) -> None:
     counts = optimised(blocks_quantized_file, tmp_path / "o.onnx")
     assert {op: counts[op] for op in ("QLinearConv", "QLinearAdd", "QGemm")} == {
         "QLinearConv": 4, "QLinearAdd": 2, "QGemm": 2}
@@ -62,7 +69,7 @@ def test_every_quantised_layer_and_addition_is_fused(blocks_quantized_file, tmp_
     assert counts["QuantizeLinear"] <= 2  # the input, and behind the mean
 
 
-def convolution(inputs, outputs, **options):
+def convolution(inputs: Any, outputs: Any, **options: Any) -> Any:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
@@ -82,7 +89,8 @@ FUSED = {
 
 
 @pytest.mark.parametrize("kind", FUSED)
-def test_other_kinds_are_fused_too(kind, images, as_task, tmp_path):
+def test_other_kinds_are_fused_too(kind: Any, images: Tensor, as_task: Callable[[Tensor], Task],
+                                   tmp_path: Path) -> None:
     function, layers, want = FUSED[kind]
     torch.manual_seed(0)
     model = Net(lambda m, x: m.head(function(m, x).mean((2, 3))), **layers(), head=nn.Linear(4, 3))
@@ -93,12 +101,12 @@ def test_other_kinds_are_fused_too(kind, images, as_task, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["blocks", "blocks_quantized"])
-def test_equal_programs_give_equal_bytes(name, request):
+def test_equal_programs_give_equal_bytes(name: str, request: pytest.FixtureRequest) -> None:
     program = request.getfixturevalue(name)
     assert to_onnx(program) == request.getfixturevalue(f"{name}_file")
 
 
-def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file):
+def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file: bytes) -> None:
     model = onnx.load_from_string(blocks_quantized_file)
     nodes = model.graph.node
     assert not any(node.name or node.doc_string or node.metadata_props for node in nodes)
@@ -114,7 +122,7 @@ def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file):
     assert model.opset_import[0].version == 21
 
 
-def test_the_batch_is_the_only_free_dimension(blocks_file):
+def test_the_batch_is_the_only_free_dimension(blocks_file: bytes) -> None:
     model = onnx.load_from_string(blocks_file)
     for value, rest in ((model.graph.input[0], [3, 8, 8]), (model.graph.output[0], [3])):
         batch, *fixed = value.type.tensor_type.shape.dim
@@ -123,16 +131,16 @@ def test_the_batch_is_the_only_free_dimension(blocks_file):
 
 
 class Nested(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 3)
 
-    def forward(self, first, others):
+    def forward(self, first: Tensor, others: Tensor) -> Any:
         total = self.layer(first) + others["more"]
         return {"sum": total, "rest": (first, [others["count"] + 1, total, total])}
 
 
-def test_several_inputs_and_nested_outputs_are_flat_and_in_order():
+def test_several_inputs_and_nested_outputs_are_flat_and_in_order() -> None:
     example = (torch.randn(4, 3), {"more": torch.randn(4, 3), "count": torch.tensor([1, 2, 3, 4])})
     program = Program.capture(Nested(), example)
     content = to_onnx(program)
@@ -152,7 +160,8 @@ def test_several_inputs_and_nested_outputs_are_flat_and_in_order():
     (lambda m, x: torch.special.i0(m.a(x)), "bessel_i0"),
     (lambda m, x: torch.special.gammainc(m.a(x).exp(), m.a(x).exp()), "igamma"),
 ])
-def test_an_operator_without_translation_is_named(function, operator):
+def test_an_operator_without_translation_is_named(function: Callable[..., Any],
+                                                  operator: str) -> None:
     program = Program.capture(Net(function, a=nn.Linear(3, 3)), torch.zeros(1, 3))
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -163,13 +172,13 @@ def test_an_operator_without_translation_is_named(function, operator):
     assert logger.level == level
 
 
-def test_a_projected_lstm_is_refused_by_name():
+def test_a_projected_lstm_is_refused_by_name() -> None:
     class Projected(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.cells = nn.LSTM(4, 6, proj_size=3, batch_first=True, bidirectional=True)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.cells(x)[0]
 
     program = Program.capture(Projected(), torch.randn(2, 5, 4))

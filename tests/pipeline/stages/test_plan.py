@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from edgewright.allocation import Allocation, CostModel, allocate_channels
-from edgewright.channels import LegalWidths, remove_channels
+from edgewright.channels import ChannelGroups, LegalWidths, remove_channels
 from edgewright.channels._channels import find_groups
 from edgewright.errors import BudgetError
 from edgewright.pipeline.stages import Plan, StoredBits, plan_ratio
@@ -18,18 +19,18 @@ from edgewright.program import Program
 ENERGY = 3.0
 
 
-def alike(program, bits):
+def alike(program: Program, bits: int) -> Any:
     """Every tensor at the same bits."""
     return dict.fromkeys(program.state_dict(), float(bits))
 
 
-def plan(program, groups, limits, bits=8, round_to=1):
+def plan(program: Program, groups: Any, limits: Any, bits: int = 8, round_to: int = 1) -> Any:
     bits = alike(program, bits)
     return plan_ratio(program, groups, limits, energy_mj=ENERGY, stored=StoredBits(bits, bits),
                       legal=LegalWidths(round_to))
 
 
-def counted(stem, wide, last):
+def counted(stem: Any, wide: Any, last: Any) -> Any:
     """MACs and parameters of the residual network, by hand, at 4 x 4 pixels."""
     weights = [stem * 2 * 9, stem * wide, wide * 9, wide * stem, stem * last]
     biases = stem + wide + wide + stem + last
@@ -37,7 +38,7 @@ def counted(stem, wide, last):
                            parameters=sum(weights) + biases + 3 * last + 3)
 
 
-def at_level(level, round_to):
+def at_level(level: Any, round_to: Any) -> Any:
     """Counts with a fortieth of every group's channels gone, ``level`` times."""
     kept = []
     for width in (12, 18, 7):
@@ -47,7 +48,7 @@ def at_level(level, round_to):
     return counted(*kept)
 
 
-def test_the_hand_count_is_right(residual, residual_groups):
+def test_the_hand_count_is_right(residual: Program, residual_groups: ChannelGroups) -> None:
     costs = residual.costs()
     assert vars(counted(12, 18, 7)) == {"macs": costs.macs, "parameters": costs.parameters}
     by_name = {group.name: group.channels for group in residual_groups.groups}
@@ -65,14 +66,14 @@ LIMITS = [
 @pytest.mark.parametrize("round_to", [1, 4])
 @pytest.mark.parametrize("shares", LIMITS)
 @pytest.mark.parametrize("bits", [8, 32])
-def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, shares, round_to,
-                                                  bits):
+def test_the_least_pruning_that_holds_every_limit(residual: Program, residual_groups: ChannelGroups, shares: dict[str, Any], round_to: int,
+                                                  bits: int) -> Any:
     costs = residual.costs()
     full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY}
     limits = {name: share * full[name] for name, share in shares.items()}
     found = plan(residual, residual_groups, limits, bits, round_to)
 
-    def holds(left):
+    def holds(left: Any) -> Any:
         modelled = {"macs": left.macs, "size": left.parameters * bits / 8,
                     "energy": full["energy"] * left.macs / costs.macs}
         return all(modelled[name] <= 0.9 * limit + 1e-6 for name, limit in limits.items())
@@ -86,12 +87,14 @@ def test_the_least_pruning_that_holds_every_limit(residual, residual_groups, sha
 
 @pytest.mark.parametrize("limits", [{}, {"latency": 0.1}, {"ram": 1.0, "accuracy": 0.99},
                                     {"macs": 1e12, "size": 1e12, "energy": 1e12}])
-def test_nothing_goes_where_no_limit_asks_for_it(residual, residual_groups, limits):
+def test_nothing_goes_where_no_limit_asks_for_it(residual: Program, residual_groups: ChannelGroups,
+                                                 limits: dict[str, Any]) -> None:
     most = 1 - at_level(40, 1).macs / counted(12, 18, 7).macs
     assert plan(residual, residual_groups, limits) == Plan(0.0, None, pytest.approx(most))
 
 
-def test_a_limit_below_the_smallest_program_is_named(residual, residual_groups):
+def test_a_limit_below_the_smallest_program_is_named(residual: Program,
+                                                     residual_groups: ChannelGroups) -> None:
     smallest = at_level(40, 1)
     for name, value in [("macs", smallest.macs), ("size", 0.8 * smallest.parameters)]:
         with pytest.raises(BudgetError) as caught:
@@ -103,7 +106,8 @@ def test_a_limit_below_the_smallest_program_is_named(residual, residual_groups):
         assert plan(residual, residual_groups, {name: value}).binding == name
 
 
-def test_where_only_the_headroom_is_missing_everything_goes(residual, residual_groups):
+def test_where_only_the_headroom_is_missing_everything_goes(residual: Program,
+                                                            residual_groups: ChannelGroups) -> None:
     smallest = at_level(40, 4)
     found = plan(residual, residual_groups, {"macs": smallest.macs}, round_to=4)
     assert found.ratio == pytest.approx(1 - smallest.macs / residual.costs().macs)
@@ -111,7 +115,8 @@ def test_where_only_the_headroom_is_missing_everything_goes(residual, residual_g
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("share", [0.9, 0.55, 0.3, 0.12, 0.06])
-def test_what_is_planned_can_be_allocated(residual, residual_groups, method, share):
+def test_what_is_planned_can_be_allocated(residual: Program, residual_groups: ChannelGroups,
+                                          method: str, share: float) -> None:
     total = residual.costs().macs
     found = plan(residual, residual_groups, {"macs": share * total})
     scores = {c: float(c) for group in residual_groups.groups for c in group.channels}
@@ -120,7 +125,7 @@ def test_what_is_planned_can_be_allocated(residual, residual_groups, method, sha
     assert residual_groups.costs_without(removed)[0] <= 0.9 * share * total
 
 
-def test_a_program_without_groups_is_planned_for_too(rigid):
+def test_a_program_without_groups_is_planned_for_too(rigid: Program) -> None:
     groups = find_groups(rigid)
     assert plan(rigid, groups, {}) == Plan(0.0, None, 0.0)
     assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None, 0.0)
@@ -130,24 +135,25 @@ def test_a_program_without_groups_is_planned_for_too(rigid):
         plan(rigid, groups, {"macs": 11})
 
 
-def test_a_program_that_multiplies_nothing_is_planned_for_too():
+def test_a_program_that_multiplies_nothing_is_planned_for_too() -> None:
     program = Program.capture(torch.nn.BatchNorm1d(4), torch.zeros(2, 4))
     groups = find_groups(program)
     assert plan(program, groups, {"size": 7}) == Plan(0.0, "size", 0.0)
     assert plan(program, groups, {"size": 9}) == Plan(0.0, None, 0.0)
 
 
-def by_tensor(**bits):
+def by_tensor(**bits: Any) -> Any:
     return {f"{name}.weight": float(value) for name, value in bits.items()}
 
 
-def test_every_tensor_is_priced_at_its_own_bits(residual, residual_groups):
+def test_every_tensor_is_priced_at_its_own_bits(residual: Program,
+                                                residual_groups: ChannelGroups) -> Any:
     bits = by_tensor(stem=8, wide=2, back=4)
     stored = StoredBits(bits, bits)
     state = residual.state_dict()
     whole = sum(tensor.numel() * bits.get(name, 32) / 8 for name, tensor in state.items())
 
-    def needs(limit):
+    def needs(limit: Any) -> Any:
         return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
                           stored=stored, legal=LegalWidths()).ratio
 
@@ -155,11 +161,12 @@ def test_every_tensor_is_priced_at_its_own_bits(residual, residual_groups):
     assert needs(whole / 0.9 - 1) > 0.0
 
 
-def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual, residual_groups):
+def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual: Program,
+                                                                    residual_groups: ChannelGroups) -> Any:
     most, fewest = alike(residual, 8), alike(residual, 2)
     count = residual.costs().parameters
 
-    def planned(limit, **limits):
+    def planned(limit: Any, **limits: Any) -> Any:
         return plan_ratio(residual, residual_groups, {"size": limit}, energy_mj=ENERGY,
                           stored=StoredBits(most, fewest, **limits), legal=LegalWidths())
 

@@ -121,7 +121,7 @@ def test_an_original_that_nothing_changed_is_exported_and_timed_once(
         monkeypatch: pytest.MonkeyPatch) -> None:
     exported = []
 
-    def counted(program: ew.Program):
+    def counted(program: ew.Program) -> Any:
         exported.append(program.is_quantized)
         return to_segments(program)
 

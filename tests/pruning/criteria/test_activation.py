@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from edgewright.program import Program
+from edgewright.task import Task
 
 
 @pytest.fixture(scope="module")
-def outputs(mixed, mixed_task):
+def outputs(mixed: nn.Module, mixed_task: Task) -> dict[str, Any]:
     """What the layers of the mixed network read of each group, over all samples."""
     x = next(mixed_task.train.batches(80)).inputs[0]
     with torch.no_grad():
@@ -18,15 +22,17 @@ def outputs(mixed, mixed_task):
         return {"first.weight": maps, "head.weight": mixed.head(maps.flatten(1)).relu()}
 
 
-def test_it_is_the_mean_size_where_a_channel_is_read(mixed_program, mixed_task, scores_of,
-                                                     outputs):
+def test_it_is_the_mean_size_where_a_channel_is_read(mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+                                                     outputs: Any) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="activation")
     for name, maps in outputs.items():
         want = [float(maps[:, c].abs().mean()) for c in range(maps.shape[1])]
         assert found[name] == pytest.approx(want, rel=1e-5)
 
 
-def test_apoz_counts_what_is_above_zero(mixed_program, mixed_task, scores_of, outputs):
+def test_apoz_counts_what_is_above_zero(mixed_program: Program, mixed_task: Task,
+                                        scores_of: Callable[..., dict[str, list[float]]],
+                                        outputs: Any) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="apoz")
     for name, maps in outputs.items():
         want = [float((maps[:, c] > 0).double().mean()) for c in range(maps.shape[1])]
@@ -34,7 +40,9 @@ def test_apoz_counts_what_is_above_zero(mixed_program, mixed_task, scores_of, ou
 
 
 @pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(4)])
-def test_apoz_looks_behind_an_average(mixed_task, scores_of, pool):
+def test_apoz_looks_behind_an_average(mixed_task: Task,
+                                      scores_of: Callable[..., dict[str, list[float]]],
+                                      pool: Any) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ZeroPad2d(1), pool, nn.Flatten(),
                           nn.Dropout(), nn.Linear(6, 3)).eval()

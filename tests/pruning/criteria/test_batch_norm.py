@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from edgewright.program import Program
 
 
-def test_it_is_the_scale_whatever_its_sign(mixed, scores_of):
+def test_it_is_the_scale_whatever_its_sign(mixed: nn.Module,
+                                           scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed)
     with torch.no_grad():
         model.norm.weight[3] *= -1
@@ -18,6 +21,7 @@ def test_it_is_the_scale_whatever_its_sign(mixed, scores_of):
     assert found["first.weight"] == pytest.approx(mixed.norm.weight.tolist(), rel=1e-6)
 
 
-def test_a_group_without_a_norm_falls_back_to_l2(mixed_program, scores_of):
+def test_a_group_without_a_norm_falls_back_to_l2(mixed_program: Program,
+                                                 scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="batch_norm")["head.weight"]
     assert found == scores_of(mixed_program, criterion="l2")["head.weight"]

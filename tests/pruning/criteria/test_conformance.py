@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import typing
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +17,22 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning
 from edgewright.pruning.criteria import CRITERIA, score_channels
+from edgewright.task import Task
 
 NEED_DATA = {"taylor", "fisher", "obd", "gauss_newton", "activation", "apoz", "redundancy"}
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA)
 COUPLINGS = ["mixed", "residual", "twice", "grouped"]
 
 
-def test_the_config_knows_every_criterion():
+def test_the_config_knows_every_criterion() -> None:
     field = ChannelPruning.model_fields["criterion"]
     assert set(typing.get_args(field.annotation)) == set(CRITERIA)
 
 
 @every_criterion
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_every_channel_has_a_finite_score(coupled, mixed_task, criterion, coupling):
+def test_every_channel_has_a_finite_score(coupled: dict[str, Program], mixed_task: Task,
+                                          criterion: Any, coupling: str) -> None:
     program = coupled[coupling]
     groups = find_groups(program)
     config = ChannelPruning(criterion=criterion)
@@ -43,7 +47,9 @@ def test_every_channel_has_a_finite_score(coupled, mixed_task, criterion, coupli
 
 @every_criterion
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_the_program_is_left_as_it_is(coupled, mixed_task, scores_of, criterion, coupling):
+def test_the_program_is_left_as_it_is(coupled: dict[str, Program], mixed_task: Task,
+                                      scores_of: Callable[..., dict[str, list[float]]],
+                                      criterion: Any, coupling: str) -> None:
     program = coupled[coupling]
     before = {name: value.clone() for name, value in program.state_dict().items()}
     code = program.graph_module.code
@@ -55,7 +61,9 @@ def test_the_program_is_left_as_it_is(coupled, mixed_task, scores_of, criterion,
 
 
 @every_criterion
-def test_samples_are_the_seeds(mixed_program, mixed_task, scores_of, criterion):
+def test_samples_are_the_seeds(mixed_program: Program, mixed_task: Task,
+                               scores_of: Callable[..., dict[str, list[float]]],
+                               criterion: Any) -> None:
     few = scores_of(mixed_program, mixed_task, criterion=criterion, samples=10)
     other = scores_of(mixed_program, mixed_task, criterion=criterion, samples=10, seed=1)
     assert (few != other) == (criterion in NEED_DATA | {"random"})
@@ -68,7 +76,9 @@ def test_samples_are_the_seeds(mixed_program, mixed_task, scores_of, criterion):
 
 
 @every_criterion
-def test_without_a_task_it_scores_or_says_what_it_lacks(mixed_program, scores_of, criterion):
+def test_without_a_task_it_scores_or_says_what_it_lacks(mixed_program: Program,
+                                                        scores_of: Callable[..., dict[str, list[float]]],
+                                                        criterion: Any) -> None:
     if criterion not in NEED_DATA:
         assert scores_of(mixed_program, criterion=criterion)
         return
@@ -78,29 +88,31 @@ def test_without_a_task_it_scores_or_says_what_it_lacks(mixed_program, scores_of
 
 
 @every_criterion
-def test_without_channels_there_are_no_scores(mixed_task, scores_of, criterion):
+def test_without_channels_there_are_no_scores(mixed_task: Task,
+                                              scores_of: Callable[..., dict[str, list[float]]],
+                                              criterion: Any) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
     assert scores_of(Program.capture(model, torch.zeros(1, 2, 4, 4)), mixed_task,
                      criterion=criterion) == {}
 
 
-def altered(mixed, change):
+def altered(mixed: Any, change: Any) -> Any:
     model = copy.deepcopy(mixed)
     with torch.no_grad():
         change(model)
     return Program.capture(model, torch.zeros(1, 2, 4, 4))
 
 
-def columns(channel):
+def columns(channel: Any) -> Any:
     return slice(16 * channel, 16 * channel + 16)
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
-def test_the_order_of_the_channels_does_not_matter(mixed, mixed_program, mixed_task, scores_of,
-                                                   criterion):
+def test_the_order_of_the_channels_does_not_matter(mixed: nn.Module, mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+                                                   criterion: Any) -> None:
     order = [3, 0, 4, 1, 2]
 
-    def permute(model):
+    def permute(model: nn.Module) -> None:
         for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
                        model.norm.bias, model.norm.running_mean, model.norm.running_var):
             tensor.copy_(tensor[order])
@@ -115,8 +127,10 @@ def test_the_order_of_the_channels_does_not_matter(mixed, mixed_program, mixed_t
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "geometric_median"}))
-def test_a_channel_that_does_nothing_scores_nothing(mixed, mixed_task, scores_of, criterion):
-    def kill(model):
+def test_a_channel_that_does_nothing_scores_nothing(mixed: nn.Module, mixed_task: Task,
+                                                    scores_of: Callable[..., dict[str, list[float]]],
+                                                    criterion: Any) -> None:
+    def kill(model: nn.Module) -> None:
         for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
                        model.norm.bias):
             tensor[2] = 0
@@ -128,8 +142,10 @@ def test_a_channel_that_does_nothing_scores_nothing(mixed, mixed_task, scores_of
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "lamp", "redundancy"}))
-def test_channels_alike_score_alike(mixed, mixed_task, scores_of, criterion):
-    def twin(model):
+def test_channels_alike_score_alike(mixed: nn.Module, mixed_task: Task,
+                                    scores_of: Callable[..., dict[str, list[float]]],
+                                    criterion: Any) -> None:
+    def twin(model: nn.Module) -> None:
         for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
                        model.norm.bias, model.norm.running_mean, model.norm.running_var):
             tensor[4] = tensor[1]
@@ -140,10 +156,10 @@ def test_channels_alike_score_alike(mixed, mixed_task, scores_of, criterion):
 
 
 @every_criterion
-def test_where_all_channels_score_alike_it_refuses_to_choose(mixed, mixed_task, scores_of,
-                                                             criterion):
+def test_where_all_channels_score_alike_it_refuses_to_choose(mixed: nn.Module, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+                                                             criterion: Any) -> None:
     """Otherwise they would go in the order they are stored in."""
-    def flatten(model):
+    def flatten(model: nn.Module) -> None:
         for tensor in (*model.parameters(), model.norm.running_mean, model.norm.running_var):
             tensor.fill_(0.1)
 
@@ -159,8 +175,10 @@ def test_where_all_channels_score_alike_it_refuses_to_choose(mixed, mixed_task, 
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
-def test_what_is_not_finite_is_refused(mixed, mixed_task, scores_of, criterion):
-    def spoil(model):
+def test_what_is_not_finite_is_refused(mixed: nn.Module, mixed_task: Task,
+                                       scores_of: Callable[..., dict[str, list[float]]],
+                                       criterion: Any) -> None:
+    def spoil(model: nn.Module) -> None:
         model.first.weight[1, 0, 0, 0] = float("nan")
         model.norm.weight[1] = float("nan")
 

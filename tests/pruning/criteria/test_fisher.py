@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.program import Program
+from edgewright.task import Task
 
 
-def gated_mixed(model, x, gates):
+def gated_mixed(model: nn.Module, x: Any, gates: Any) -> Any:
     """The mixed network with a factor on what each layer reads of its two groups."""
     x = model.deep(model.norm(model.first(x)).relu()).relu() * gates["first.weight"][:, None, None]
     return model.last(model.head(x.flatten(1)).relu() * gates["head.weight"])
 
 
-def gated_residual(model, x, gates):
+def gated_residual(model: nn.Module, x: Any, gates: Any) -> Any:
     """The residual network: the stream is read three times, the wide one by the head alone."""
     state = model.state_dict()
 
-    def conv(name, value):
+    def conv(name: str, value: Any) -> Any:
         return F.conv2d(value, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
 
-    def norm(value):
+    def norm(value: Any) -> Any:
         return F.batch_norm(value, state["norm.running_mean"], state["norm.running_var"],
                             state["norm.weight"], state["norm.bias"])
 
@@ -38,7 +41,7 @@ def gated_residual(model, x, gates):
     return F.linear(read.mean((2, 3)), state["head.weight"], state["head.bias"])
 
 
-def information(forward, widths, task):
+def information(forward: Any, widths: Any, task: Task) -> Any:
     """Half the mean squared derivative of each sample's loss by each gate."""
     gates = {name: torch.ones(width, dtype=torch.float64, requires_grad=True)
              for name, width in widths.items()}
@@ -51,8 +54,8 @@ def information(forward, widths, task):
     return {name: value.tolist() for name, value in total.items()}
 
 
-def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed, mixed_program, mixed_task,
-                                                         scores_of):
+def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed: nn.Module, mixed_program: Program, mixed_task: Task,
+                                                         scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed).double()
     want = information(lambda x, gates: gated_mixed(model, x, gates),
                        {"first.weight": 5, "head.weight": 6}, mixed_task)
@@ -62,7 +65,9 @@ def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed, mixed_program, m
         assert found[name] == pytest.approx(scores, rel=1e-4)
 
 
-def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled, mixed_task, scores_of):
+def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled: dict[str, Program],
+                                                                mixed_task: Task,
+                                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
     program = coupled["residual"]
     model = copy.deepcopy(program.module()).double()
     want = information(lambda x, gates: gated_residual(model, x, gates),
@@ -72,7 +77,10 @@ def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled, mixed_t
     assert found["stem.weight"] == pytest.approx(want["stem.weight"], rel=1e-4)
 
 
-def test_obd_is_the_saliency_of_every_weight(mixed, mixed_program, mixed_task, scores_of, places):
+def test_obd_is_the_saliency_of_every_weight(mixed: nn.Module, mixed_program: Program,
+                                             mixed_task: Task,
+                                             scores_of: Callable[..., dict[str, list[float]]],
+                                             places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
     model = copy.deepcopy(mixed).double()
     saliency = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for batch in mixed_task.train.batches(1):
@@ -90,11 +98,11 @@ def test_obd_is_the_saliency_of_every_weight(mixed, mixed_program, mixed_task, s
 class Tokens(nn.Module):
     """Two linear layers over a picture's columns, which may be folded into the batch."""
 
-    def __init__(self, folds):
+    def __init__(self, folds: Any) -> None:
         super().__init__()
         self.up, self.down, self.folds = nn.Linear(8, 6), nn.Linear(6, 3), folds
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(1, 2).transpose(1, 2)
         if self.folds:
             tokens = tokens.reshape(-1, 8)
@@ -102,7 +110,9 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("criterion", ["fisher", "activation", "apoz", "redundancy"])
-def test_a_sample_may_fill_many_rows(mixed_task, scores_of, criterion):
+def test_a_sample_may_fill_many_rows(mixed_task: Task,
+                                     scores_of: Callable[..., dict[str, list[float]]],
+                                     criterion: str) -> None:
     torch.manual_seed(0)
     model = Tokens(False)
     apart = Program.capture(model, torch.zeros(1, 2, 4, 4))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,14 @@ from edgewright.pruning.criteria._subject import Subject
 from edgewright.task import Task
 
 
-def test_it_is_the_jacobian_of_the_logits_on_average(mixed, mixed_program, mixed_task, scores_of):
+def test_it_is_the_jacobian_of_the_logits_on_average(mixed: nn.Module, mixed_program: Program,
+                                                     mixed_task: Task,
+                                                     scores_of: Callable[..., dict[str, list[float]]]) -> Any:
     x = next(mixed_task.train.batches(80)).inputs[0].double()
     model = copy.deepcopy(mixed).double()
     maps = model.deep(model.norm(model.first(x)).relu()).relu().detach()
 
-    def logits(gate):
+    def logits(gate: Any) -> Any:
         found = model.last(model.head((maps * gate[:, None, None]).flatten(1)).relu())
         return found - found.mean(dim=1, keepdim=True)
 
@@ -33,7 +37,8 @@ def test_it_is_the_jacobian_of_the_logits_on_average(mixed, mixed_program, mixed
     assert found == pytest.approx(want, rel=0.06)
 
 
-def test_labels_do_not_matter(mixed_program, mixed_task, scores_of):
+def test_labels_do_not_matter(mixed_program: Program, mixed_task: Task,
+                              scores_of: Callable[..., dict[str, list[float]]]) -> None:
     other = copy.copy(mixed_task)
     other.train = type(mixed_task.train)(
         next(mixed_task.train.batches(80)).inputs, torch.zeros(80, dtype=torch.long), name="train")
@@ -43,7 +48,8 @@ def test_labels_do_not_matter(mixed_program, mixed_task, scores_of):
         assert (found == want) == same
 
 
-def test_the_mean_of_the_logits_does_not_matter(mixed_task, scores_of):
+def test_the_mean_of_the_logits_does_not_matter(mixed_task: Task,
+                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3))
     with torch.no_grad():
@@ -55,7 +61,7 @@ def test_the_mean_of_the_logits_does_not_matter(mixed_task, scores_of):
 
 
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid(), nn.Flatten(0)])
-def test_a_single_number_is_its_own_slope(end):
+def test_a_single_number_is_its_own_slope(end: Any) -> Any:
     """A gate of 1 +- h on each unit, by finite differences; without classes nothing is centred."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), end)
@@ -70,7 +76,7 @@ def test_a_single_number_is_its_own_slope(end):
     precise, step = copy.deepcopy(model).double(), 1e-5
     units = precise[1](precise[0](samples)).detach()
 
-    def gated(unit, gate):
+    def gated(unit: Any, gate: Any) -> Any:
         factor = torch.ones(6, dtype=torch.float64)
         factor[unit] = gate
         return precise[3](precise[2](units * factor)).detach().reshape(-1)

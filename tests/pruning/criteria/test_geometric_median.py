@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
+
+from edgewright.program import Program
 
 
-def test_it_is_the_distance_to_all_filters_of_the_group(mixed, mixed_program, scores_of):
+def test_it_is_the_distance_to_all_filters_of_the_group(mixed: nn.Module, mixed_program: Program,
+                                                        scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="geometric_median")
     rows = {"first.weight": ["first.weight", "deep.weight"], "head.weight": ["head.weight"]}
     for group, names in rows.items():

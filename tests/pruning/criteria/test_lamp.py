@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from edgewright.program import Program
 
-def test_it_is_the_share_among_those_no_smaller(mixed_program, scores_of):
+
+def test_it_is_the_share_among_those_no_smaller(mixed_program: Program,
+                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="lamp")
     for group, sizes in scores_of(mixed_program, criterion="magnitude").items():
         want = [size / sum(other for other in sizes if other >= size) for size in sizes]

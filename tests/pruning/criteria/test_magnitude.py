@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from torch import nn
+
+from edgewright.program import Program
 
 NORMS = {
     "magnitude": lambda slices: sum(w * w for part in slices for w in part),
@@ -14,8 +19,8 @@ NORMS = {
 
 
 @pytest.mark.parametrize("criterion", NORMS)
-def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed, mixed_program, scores_of, places,
-                                                      criterion):
+def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed: nn.Module, mixed_program: Program, scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]],
+                                                      criterion: Any) -> None:
     found = scores_of(mixed_program, criterion=criterion)
     state = mixed.state_dict()
     assert found.keys() == places.keys()
@@ -26,7 +31,8 @@ def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed, mixed_program, scor
         assert found[name] == pytest.approx(want, rel=1e-6)
 
 
-def test_a_layer_called_twice_counts_once(coupled, scores_of):
+def test_a_layer_called_twice_counts_once(coupled: dict[str, Program],
+                                          scores_of: Callable[..., dict[str, list[float]]]) -> None:
     state = coupled["twice"].state_dict()
     found = scores_of(coupled["twice"], criterion="l1")["first.weight"]
     for channel, score in enumerate(found):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-def test_it_is_the_seeds(mixed_program, scores_of):
+from edgewright.program import Program
+
+
+def test_it_is_the_seeds(mixed_program: Program,
+                         scores_of: Callable[..., dict[str, list[float]]]) -> None:
     drawn = scores_of(mixed_program, criterion="random", seed=3)
     assert drawn == scores_of(mixed_program, criterion="random", seed=3)
     assert drawn != scores_of(mixed_program, criterion="random", seed=4)

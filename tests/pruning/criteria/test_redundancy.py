@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from edgewright.program import Program
 from edgewright.pruning.criteria._redundancy import eliminate
+from edgewright.task import Task
 
 RIDGE = 1e-3
 
 
-def slow(products):
+def slow(products: Any) -> Any:
     """Backward elimination with every regression solved from its normal equations."""
     alive = list(range(len(products)))
     ridged = products + RIDGE * np.diag(products).mean() * np.eye(len(products))
@@ -36,14 +40,16 @@ def slow(products):
 
 @given(st.integers(1, 6), st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_elimination_is_a_regression_at_every_step(count, seed):
+def test_elimination_is_a_regression_at_every_step(count: Any, seed: Any) -> None:
     samples = np.random.default_rng(seed).normal(size=(8, count)) @ np.random.default_rng(
         seed + 1).normal(size=(count, count))
     products = samples.T @ samples
     assert sorted(eliminate(products)) == pytest.approx(sorted(slow(products)), rel=1e-5)
 
 
-def test_it_is_taken_from_what_a_layer_reads(mixed, mixed_program, mixed_task, scores_of):
+def test_it_is_taken_from_what_a_layer_reads(mixed: nn.Module, mixed_program: Program,
+                                             mixed_task: Task,
+                                             scores_of: Callable[..., dict[str, list[float]]]) -> None:
     x = next(mixed_task.train.batches(80)).inputs[0]
     with torch.no_grad():
         maps = mixed.deep(mixed.norm(mixed.first(x)).relu()).relu().double()
@@ -55,7 +61,8 @@ def test_it_is_taken_from_what_a_layer_reads(mixed, mixed_program, mixed_task, s
     assert sorted(found) == pytest.approx(sorted(slow(products)), rel=1e-4)
 
 
-def test_of_two_channels_alike_one_is_kept(mixed, mixed_task, scores_of):
+def test_of_two_channels_alike_one_is_kept(mixed: nn.Module, mixed_task: Task,
+                                           scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed)
     with torch.no_grad():
         for tensor in (model.first.weight, model.deep.weight, model.deep.bias,

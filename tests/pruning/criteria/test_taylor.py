@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import ModelError
 from edgewright.program import Program
+from edgewright.task import Task
 
 
-def slope(model, batch, tensor, index):
+def slope(model: nn.Module, batch: Any, tensor: Any, index: Any) -> Any:
     """How the loss changes as the slice shrinks."""
     target = model.get_parameter(tensor)
     original = target.detach().clone()
@@ -26,8 +29,8 @@ def slope(model, batch, tensor, index):
     return (losses[0] - losses[1]) / 2e-5
 
 
-def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed, mixed_program, mixed_task,
-                                                         scores_of, places):
+def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed: nn.Module, mixed_program: Program, mixed_task: Task,
+                                                         scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="taylor")
     model = copy.deepcopy(mixed).double()
     batches = [(batch.inputs[0].double(), batch.targets) for batch in mixed_task.train.batches(64)]
@@ -40,13 +43,15 @@ def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed, mixed_program, m
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "obd"])
-def test_the_losses_of_all_outputs_are_averaged(mixed, mixed_task, scores_of, criterion):
+def test_the_losses_of_all_outputs_are_averaged(mixed: nn.Module, mixed_task: Task,
+                                                scores_of: Callable[..., dict[str, list[float]]],
+                                                criterion: str) -> None:
     class Two(nn.Module):
-        def __init__(self, model):
+        def __init__(self, model: nn.Module) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             logits = self.model(x)
             return logits, logits
 

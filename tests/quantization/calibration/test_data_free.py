@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from edgewright.quantization.calibration import (
 )
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.simulation._simulate import simulate
+from edgewright.task import Task
 from edgewright.training import evaluate_module
 
 
@@ -39,7 +42,7 @@ class TwoNorms(nn.Module):
         return self.second(self.before_norms(x)[1])
 
 
-def test_statistics_before_each_norm_are_those_it_keeps():
+def test_statistics_before_each_norm_are_those_it_keeps() -> None:
     net = TwoNorms()
     inputs, = synthetic_inputs(Program.capture(net, torch.zeros(1, 3, 8, 8)), 64)
     with torch.no_grad():
@@ -50,7 +53,7 @@ def test_statistics_before_each_norm_are_those_it_keeps():
         assert ((value.std((0, 2, 3)) / deviation - 1).abs() < 0.1).all()
 
 
-def test_the_seed_decides(small):
+def test_the_seed_decides(small: Program) -> None:
     before = small.state_dict()
     first, again, other = (torch.cat([x for x, in synthetic_inputs(small, 3, seed)])
                            for seed in (1, 1, 2))
@@ -61,7 +64,7 @@ def test_the_seed_decides(small):
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
 
 
-def test_int8_without_data_is_as_good_as_with(small, colour_task):
+def test_int8_without_data_is_as_good_as_with(small: Program, colour_task: Task) -> None:
     scheme = resolve(Quantization())
     accuracy = {}
     for name, batches in {"real": training_inputs(colour_task, 256),
@@ -76,7 +79,7 @@ def test_int8_without_data_is_as_good_as_with(small, colour_task):
     assert accuracy["synthetic"] >= accuracy["real"] - 0.01
 
 
-def test_several_inputs_are_optimised_together(net):
+def test_several_inputs_are_optimised_together(net: Any) -> Any:
     def forward(self: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return self.norm(x + self.layer(y))
 
@@ -86,7 +89,7 @@ def test_several_inputs_are_optimised_together(net):
     assert (x.shape, y.shape, more.shape) == ((64, 4), (64, 2), (6, 4))
 
 
-def test_without_a_norm_there_is_nothing_to_go_by():
+def test_without_a_norm_there_is_nothing_to_go_by() -> None:
     program = Program.capture(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(ModelError, match=r"no batch norm .* keeps running statistics.*give a task"):
         next(synthetic_inputs(program, 8))
@@ -95,7 +98,7 @@ def test_without_a_norm_there_is_nothing_to_go_by():
         next(synthetic_inputs(Program.capture(free, torch.zeros(1, 2)), 8))
 
 
-def test_words_cannot_be_optimised(net):
+def test_words_cannot_be_optimised(net: Any) -> None:
     module = net(lambda self, x: self.norm(self.words(x)), words=nn.Embedding(5, 4),
                  norm=nn.BatchNorm1d(4))
     program = Program.capture(module, torch.zeros(1, dtype=torch.int64))
@@ -103,6 +106,6 @@ def test_words_cannot_be_optimised(net):
         next(synthetic_inputs(program, 8))
 
 
-def test_no_sample_is_no_calibration(small):
+def test_no_sample_is_no_calibration(small: Program) -> None:
     with pytest.raises(UsageError, match="needs 1 sample at least, got 0"):
         next(synthetic_inputs(small, 0))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def histogram(values: list[float], width: float) -> list[int]:
     ("normal", Grid(4, signed=False, symmetric=False, role="activation")),
     ("normal", Grid(4, signed=True, symmetric=True, narrow=True, role="activation")),
 ])
-def test_no_limit_diverges_less(kind, grid):
+def test_no_limit_diverges_less(kind: str, grid: Any) -> tuple[Any, ...]:
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     x = x.sign() * x.abs().exp() * (x > -2)
     x = x.relu() if kind == "rectified" else x
@@ -75,7 +76,7 @@ def test_no_limit_diverges_less(kind, grid):
     assert divergence(counts, *part(chosen), levels) <= best * (1 + 1e-9)
 
 
-def test_a_long_tail_is_clipped_and_a_flat_top_is_not():
+def test_a_long_tail_is_clipped_and_a_flat_top_is_not() -> None:
     generator = torch.Generator().manual_seed(0)
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     tail = torch.randn(100_000, generator=generator).exp()
@@ -84,13 +85,13 @@ def test_a_long_tail_is_clipped_and_a_flat_top_is_not():
     assert found(flat, grid)[1] > 0.95
 
 
-def test_the_zeros_of_a_rectifier_do_not_decide():
+def test_the_zeros_of_a_rectifier_do_not_decide() -> None:
     x = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).abs()
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     assert found(torch.cat([x, torch.zeros(500_000)]), grid) == found(x, grid)
 
 
-def test_weights_keep_their_extremes():
+def test_weights_keep_their_extremes() -> None:
     x = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
     observer = make_observer(Entropy(), Grid(8, True, True, axis=0, role="weight"))
     observer.update(x)

@@ -14,13 +14,13 @@ def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return observer.range()
 
 
-def test_of_all_that_was_seen():
+def test_of_all_that_was_seen() -> None:
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     low, high = found(grid, torch.tensor([1.0, 2.0]), torch.tensor([-4.0]), torch.tensor([0.5]))
     assert (low, high) == (-4, 2)
 
 
-def test_of_each_channel_and_of_each_group():
+def test_of_each_channel_and_of_each_group() -> None:
     x = torch.tensor([[1.0, 2.0, -3.0, 5.0], [-1.0, -2.0, -3.0, -4.0]])
     low, high = found(Grid(8, True, True, axis=0, role="weight"), x)
     assert low.tolist() == [-3, -4]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def reference(values: list[float], width: float) -> np.ndarray:
 
 @settings(max_examples=50, deadline=None)
 @given(batches)
-def test_counts_are_those_of_all_numbers_at_once(stream):
+def test_counts_are_those_of_all_numbers_at_once(stream: Any) -> None:
     histogram = Histogram()
     for batch in stream:
         histogram.update(torch.tensor(batch))
@@ -34,13 +36,13 @@ def test_counts_are_those_of_all_numbers_at_once(stream):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 2**24).map(float), min_size=1, max_size=5))
-def test_the_width_is_the_least_that_holds_all(values):
+def test_the_width_is_the_least_that_holds_all(values: Any) -> None:
     histogram = Histogram()
     histogram.update(torch.tensor(values))
     assert max(values) < histogram.width * BINS <= 2 * max(values)
 
 
-def test_points_stand_for_their_numbers():
+def test_points_stand_for_their_numbers() -> None:
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     histogram = Histogram()
     histogram.update(x)
@@ -52,7 +54,7 @@ def test_points_stand_for_their_numbers():
     assert centres.max() <= x.max()
 
 
-def test_memory_does_not_grow():
+def test_memory_does_not_grow() -> None:
     histogram = Histogram()
     for size in (1.0, 1e-3, 1e6):
         histogram.update(size * torch.randn(10_000))

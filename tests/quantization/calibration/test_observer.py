@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -82,14 +83,14 @@ def found(x: Tensor, estimator: RangeEstimator, grid: Grid) -> tuple[Tensor, Ten
 
 
 @every_rule
-def test_every_estimator_is_one(estimator):
+def test_every_estimator_is_one(estimator: Any) -> None:
     assert isinstance(estimator, RangeEstimator)
 
 
 @every_rule
 @every_grid
 @pytest.mark.parametrize("x", VALUES.values(), ids=VALUES)
-def test_a_range_is_finite_and_contains_zero(x, estimator, grid):
+def test_a_range_is_finite_and_contains_zero(x: Any, estimator: Any, grid: Any) -> None:
     low, high = found(x, estimator, grid)
     shape = () if grid.axis is None else (x.shape[grid.axis],)
     if grid.group is not None:
@@ -115,7 +116,7 @@ def test_a_range_is_finite_and_contains_zero(x, estimator, grid):
 
 @every_rule
 @every_grid
-def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator, grid):
+def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator: Any, grid: Any) -> None:
     low, high = found(torch.zeros(4, 8), estimator, grid)
     quantizer = FakeQuantizer(grid, tuple(low.shape))
     quantizer.set_range(low, high)
@@ -126,7 +127,7 @@ def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator, grid):
 
 
 @every_rule
-def test_one_number_is_its_own_range(estimator):
+def test_one_number_is_its_own_range(estimator: Any) -> None:
     for grid in (GRIDS["activation"], GRIDS["activation, symmetric"]):
         for x in (torch.tensor(5.0), torch.tensor([5.0])):
             low, high = found(x, estimator, grid)
@@ -135,7 +136,7 @@ def test_one_number_is_its_own_range(estimator):
 
 @every_rule
 @every_grid
-def test_an_empty_tensor_adds_nothing(estimator, grid):
+def test_an_empty_tensor_adds_nothing(estimator: Any, grid: Any) -> None:
     observer = make_observer(estimator, grid)
     observer.update(torch.zeros(0, 8))
     with pytest.raises(DataError, match=r"no number was seen.*show calibration data"):
@@ -148,7 +149,7 @@ def test_an_empty_tensor_adds_nothing(estimator, grid):
 @every_rule
 @every_grid
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_refused(estimator, grid, wrong):
+def test_numbers_that_are_not_finite_are_refused(estimator: Any, grid: Any, wrong: Any) -> None:
     x = noise(4, 8)
     x[2, 3] = x[0, 0] = wrong
     observer = make_observer(estimator, grid)
@@ -158,28 +159,28 @@ def test_numbers_that_are_not_finite_are_refused(estimator, grid, wrong):
 
 @every_rule
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_binary_activation_has_two_levels(estimator, signed):
+def test_a_binary_activation_has_two_levels(estimator: Any, signed: bool) -> None:
     grid = Grid(1, signed, symmetric=True, role="activation")
     low, high = found(torch.tensor([1.0, 1.0, 3.0, 3.0]), estimator, grid)
     assert (low, high) == (1, 3)
 
 
 @every_rule
-def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(estimator):
+def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(estimator: Any) -> None:
     """It is no stream of activations: entropy does not clip it, and no histogram blurs it."""
     x = noise(40, 8).exp()
     row = found(x.reshape(1, -1), estimator, GRIDS["channels"])
     assert [float(side) for side in found(x, estimator, GRIDS["weight"])] == [*map(float, row)]
 
 
-def test_groups_have_to_divide_the_inputs():
+def test_groups_have_to_divide_the_inputs() -> None:
     with pytest.raises(UsageError, match=r"groups of 4 do not divide the 6 inputs.*\(2, 6\)"):
         found(torch.ones(2, 6), MSE(), GRIDS["groups"])
 
 
 @every_rule
 @pytest.mark.parametrize("name", ["activation", "activation, symmetric", "activation, 2 bits"])
-def test_batches_and_their_order_leave_no_trace(estimator, name):
+def test_batches_and_their_order_leave_no_trace(estimator: Any, name: str) -> None:
     x = noise(999) * 10
     observer = make_observer(estimator, GRIDS[name])
     for part in x.sort(descending=True).values.split(100):
@@ -189,7 +190,7 @@ def test_batches_and_their_order_leave_no_trace(estimator, name):
 
 @every_rule
 @every_grid
-def test_a_weight_may_be_shown_again(estimator, grid):
+def test_a_weight_may_be_shown_again(estimator: Any, grid: Any) -> None:
     observer = make_observer(estimator, grid)
     for _ in range(3):
         observer.update(noise(4, 8))
@@ -198,7 +199,7 @@ def test_a_weight_may_be_shown_again(estimator, grid):
 
 @every_rule
 @pytest.mark.parametrize("name", ["channels", "channels, affine", "channels, 1 bit"])
-def test_a_channel_is_as_it_would_be_alone(estimator, name):
+def test_a_channel_is_as_it_would_be_alone(estimator: Any, name: str) -> None:
     """Rows do not see each other, whatever their sizes."""
     x = noise(3, 40) * torch.tensor([[1.0], [1e-3], [1e4]])
     low, high = found(x, estimator, GRIDS[name])

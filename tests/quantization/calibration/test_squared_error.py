@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def reference(x: Tensor, grid: Grid) -> float:
 
 @pytest.mark.parametrize("kind", ["rectified", "tail", "shifted", "negative"])
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_no_range_is_much_better(kind, grid):
+def test_no_range_is_much_better(kind: str, grid: Any) -> None:
     x = samples(kind)
     best = reference(x, grid)
     for axis, role in ((None, grid.role), (0, "weight")):
@@ -55,7 +56,7 @@ def test_no_range_is_much_better(kind, grid):
         assert error(x, low, high, grid) <= 1.03 * best
 
 
-def test_the_range_is_that_of_these_bits():
+def test_the_range_is_that_of_these_bits() -> None:
     x = samples("normal")
     highs = []
     for bits in (2, 4, 8):
@@ -67,7 +68,7 @@ def test_the_range_is_that_of_these_bits():
     assert highs[0] == pytest.approx(1.22, abs=0.1)  # of a ternary normal variable
 
 
-def test_groups_have_ranges_of_their_own():
+def test_groups_have_ranges_of_their_own() -> None:
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     x[0, 4:] *= 100
     grid = Grid(4, signed=True, symmetric=True, axis=0, group=4, role="weight")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgewright.errors import DataError, UsageError
+from edgewright.program import Program
 from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
 from edgewright.quantization.scheme._grid import Grid
@@ -38,7 +42,7 @@ class Watched(nn.Module):
         return out
 
 
-def test_training_inputs_are_random_samples_once_each():
+def test_training_inputs_are_random_samples_once_each() -> None:
     task = task_of(200)
     parts = [inputs for inputs, in training_inputs(task, 150, seed=3)]
     assert [len(part) for part in parts] == [64, 64, 22]
@@ -51,18 +55,18 @@ def test_training_inputs_are_random_samples_once_each():
 
 
 @pytest.mark.parametrize("samples", [5, 6, 1000])
-def test_more_than_there_are_is_all_of_them_even_less_than_a_batch(samples):
+def test_more_than_there_are_is_all_of_them_even_less_than_a_batch(samples: int) -> None:
     assert [len(inputs) for inputs, in training_inputs(task_of(5), samples)] == [5]
 
 
-def test_no_sample_is_no_calibration():
+def test_no_sample_is_no_calibration() -> None:
     with pytest.raises(UsageError, match="needs 1 sample at least, got 0"):
         next(training_inputs(task_of(5), 0))
     with pytest.raises(DataError, match=r"got no sample.*give training data"):
         calibrate(nn.Identity(), {"x": observing()}, [])
 
 
-def test_ranges_are_those_of_all_samples():
+def test_ranges_are_those_of_all_samples() -> None:
     task, net = task_of(200), Watched()
     calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task, 200))
     x, = task.train.example(200)
@@ -75,13 +79,13 @@ def test_ranges_are_those_of_all_samples():
             float(value.max() - value.min()) / 255, rel=1e-5)
 
 
-def test_a_quantiser_without_values_is_named():
+def test_a_quantiser_without_values_is_named() -> None:
     net = Watched()
     with pytest.raises(DataError, match=r"calibration of aside: .*no number was seen"):
         calibrate(net, {"x": net.before, "aside": net.aside}, training_inputs(task_of(5), 5))
 
 
-def test_a_value_that_is_not_finite_is_named():
+def test_a_value_that_is_not_finite_is_named() -> None:
     net = Watched()
     with torch.no_grad():
         net.linear.weight.fill_(float("inf"))
@@ -89,15 +93,15 @@ def test_a_value_that_is_not_finite_is_named():
         calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task_of(5), 5))
 
 
-def test_a_quantiser_has_to_observe():
+def test_a_quantiser_has_to_observe() -> None:
     quantizer = observing()
     quantizer.mode = "pass"
     with pytest.raises(UsageError, match="the quantiser of x is in mode 'pass'"):
         calibrate(quantizer, {"x": quantizer}, [(torch.ones(2),)])
 
 
-def test_where_nothing_is_observed_no_data_are_read():
-    def never():
+def test_where_nothing_is_observed_no_data_are_read() -> Iterator[Any]:
+    def never() -> Iterator[Any]:
         yield pytest.fail("a batch was read")
 
     net = nn.Identity()
@@ -109,13 +113,14 @@ def test_where_nothing_is_observed_no_data_are_read():
     ((3, 6, 6), r"have shape \(3, 6, 6\), but the program takes shape \(3, 8, 8\)"),
     ((3, 8), r"have shape \(3, 8\), but the program takes"),
 ])
-def test_samples_of_another_shape_are_refused_with_both(small, shape, message):
+def test_samples_of_another_shape_are_refused_with_both(small: Program, shape: tuple[int, ...],
+                                                        message: str) -> None:
     module = small.module()
     with pytest.raises(DataError, match=message):
         calibrate(module, {"x": observing()}, training_inputs(task_of(5, shape), 5))
 
 
-def test_another_number_of_inputs_is_refused(small):
+def test_another_number_of_inputs_is_refused(small: Program) -> None:
     two = [(torch.ones(2, 3, 8, 8), torch.ones(2, 4))]
     with pytest.raises(DataError, match=r"have 2 inputs of shapes \(3, 8, 8\), \(4,\), but"):
         calibrate(small.module(), {"x": observing()}, two)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,24 +114,25 @@ UNREPRESENTABLE = [
 
 
 @pytest.mark.parametrize(("settings", "message"), UNREPRESENTABLE)
-def test_a_setting_of_another_kind_has_no_place(settings, message):
+def test_a_setting_of_another_kind_has_no_place(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         Quantization(**settings)
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), BROKEN)
-def test_a_broken_rule_is_named_with_its_value_and_a_way_out(name, settings, message):
+def test_a_broken_rule_is_named_with_its_value_and_a_way_out(name: str, settings: Any,
+                                                             message: Any) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(Quantization(**settings))
     assert str(caught.value).startswith(f"rule {name}: {message}")
     assert caught.value.exit_code == 2
 
 
-def rule_names():
+def rule_names() -> Any:
     return {rule.name for target in TARGETS.values() for rule in rules_of(target)}
 
 
-def test_every_rule_is_broken_above_but_the_one_that_another_precedes():
+def test_every_rule_is_broken_above_but_the_one_that_another_precedes() -> None:
     """Groups are for weights alone, which ExecuTorch refuses before it comes to the groups."""
     assert rule_names() - {name for name, _, _ in BROKEN} == {"executorch/granularity"}
     target = TARGETS["executorch"]
@@ -140,12 +142,12 @@ def test_every_rule_is_broken_above_but_the_one_that_another_precedes():
                                   "runs groups only with dynamic activations")
 
 
-def test_every_rule_is_documented():
+def test_every_rule_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "targets.md").read_text(encoding="utf-8")
     assert [name for name in sorted(rule_names()) if f"`{name}`" not in text] == []
 
 
-def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit():
+def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit() -> None:
     free = TARGETS["onnxruntime"]
     for rules in TARGETS.values():
         limited = {name for name, field in {
@@ -158,7 +160,7 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit():
         assert all(rules.reasons.values())
 
 
-def test_there_are_rules_for_every_target():
+def test_there_are_rules_for_every_target() -> None:
     assert list(TARGETS) == ["onnxruntime", "onnxruntime-arm", "openvino", "executorch", "litert"]
     assert all(rules.name == target for target, rules in TARGETS.items())
     assert {target for target, rules in TARGETS.items() if rules.signed_activations} == {
@@ -181,23 +183,23 @@ def test_there_are_rules_for_every_target():
     {"method": QAT(quantizer="pact")}, {"operators": ("elementwise",)},
     {"granularity": "per_channel"}, GROUPED | {"operators": ("convolution", "linear")},
 ])
-def test_what_onnx_runtime_takes(settings):
+def test_what_onnx_runtime_takes(settings: Any) -> None:
     assert resolve(Quantization(**settings)).target.name == "onnxruntime"
     assert resolve(Quantization(**settings, target="onnxruntime-arm")).target.timed
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("weights", [8, 4, 3, 2])
-def test_every_target_stores_weights_of_few_bits(target, weights):
+def test_every_target_stores_weights_of_few_bits(target: Any, weights: int) -> None:
     assert resolve(Quantization(weights=weights, target=target)).precision.weights == weights
 
 
-def test_activations_of_layers_are_not_looked_at_with_weights_alone():
+def test_activations_of_layers_are_not_looked_at_with_weights_alone() -> None:
     config = Quantization(activations=None, layers={"a": Precision(activations=4)}, target="litert")
     assert resolve(config).mode == "weight_only"
 
 
-def test_a_target_of_the_users_own_has_its_own_rules():
+def test_a_target_of_the_users_own_has_its_own_rules() -> None:
     target = TargetRules("mine", signed_activations=True, affine_weights=False,
                          reasons={"affine-weights": "its kernels have no zero points"})
     config = Quantization(target=target)
@@ -219,7 +221,7 @@ def test_a_target_of_the_users_own_has_its_own_rules():
     ({"target": "executorch", "activations": StaticRange(symmetric=True)}, 8,
      Grid(8, signed=True, symmetric=True, role="activation")),
 ])
-def test_activation_grids(settings, bits, want):
+def test_activation_grids(settings: dict[str, Any], bits: int, want: Any) -> None:
     assert resolve(Quantization(**settings)).activation_grid(bits) == want
 
 
@@ -236,11 +238,11 @@ def test_activation_grids(settings, bits, want):
     ({"power_of_two": True}, 8,
      Grid(8, signed=True, symmetric=True, axis=0, narrow=True, power_of_two=True, role="weight")),
 ])
-def test_weight_grids(settings, bits, want):
+def test_weight_grids(settings: Any, bits: int, want: Any) -> None:
     assert resolve(Quantization(**settings)).weight_grid(bits, inputs=128) == want
 
 
-def test_whatever_passes_fits_its_targets_types():
+def test_whatever_passes_fits_its_targets_types() -> None:
     """Every combination of the settings that rules are about: refused by name, or storable."""
     passed = 0
     for target, ranges, granularity, affine, bits in itertools.product(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.graph import settle
 from edgewright.program import Program
@@ -16,12 +19,12 @@ functional = nn.functional
 
 
 class Averages(nn.Module):
-    def __init__(self, average, result=GRID):
+    def __init__(self, average: Any, result: Any = GRID) -> None:
         super().__init__()
         self.average = average
         self.result = result
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = quantized.quantize_per_tensor.default(x, *GRID)
         x = quantized.dequantize_per_tensor.default(x, *GRID)
         x = self.average(x)
@@ -30,11 +33,11 @@ class Averages(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def x():
+def x() -> Any:
     return torch.randn(400, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
 
 
-def converted(average, x, pools=None, result=GRID):
+def converted(average: Any, x: Any, pools: Any = None, result: Any = GRID) -> tuple[Any, ...]:
     """The averages before and after the rewrite, and what they average, as integers."""
     module = Program.capture(Averages(average, result), x[:1]).graph_module
     plain = module(x)
@@ -44,14 +47,15 @@ def converted(average, x, pools=None, result=GRID):
     return *to_integers, quantized.quantize_per_tensor.default(x, *GRID).double()
 
 
-def away(x):
+def away(x: Any) -> Any:
     return x.sign() * torch.floor(x.abs() + 0.5)
 
 
 @pytest.mark.parametrize("pools", [None, "away", "even"])
 @pytest.mark.parametrize("mean", [
     lambda x: functional.adaptive_avg_pool2d(x, 1), lambda x: x.mean((2, 3), keepdim=True)])
-def test_a_mean_is_the_exact_one_rounded_halves_to_even(mean, pools, x):
+def test_a_mean_is_the_exact_one_rounded_halves_to_even(mean: Callable[..., Any], pools: str | None,
+                                                        x: Any) -> None:
     plain, have, integers = converted(mean, x, pools)
     sums = integers.sum((2, 3), keepdim=True)
     assert (sums % 16 == 8).sum() > 100
@@ -68,7 +72,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_pools_of_stored_integers_round_halves_away_from_zero(pool, x):
+def test_pools_of_stored_integers_round_halves_away_from_zero(pool: Any, x: Any) -> None:
     average, (rows, columns) = POOLS[pool]
     _, have, integers = converted(average, x, "away")
     padded = functional.pad(integers, (columns, columns, rows, rows), value=GRID[1])
@@ -79,7 +83,7 @@ def test_pools_of_stored_integers_round_halves_away_from_zero(pool, x):
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_pools_above_the_zero_point_round_halves_to_even(pool, x):
+def test_pools_above_the_zero_point_round_halves_to_even(pool: Any, x: Any) -> None:
     average, _ = POOLS[pool]
     _, have, integers = converted(average, x, "even")
     want = average(integers - GRID[1])
@@ -87,8 +91,8 @@ def test_pools_above_the_zero_point_round_halves_to_even(pool, x):
 
 
 @pytest.mark.parametrize("pools", ["away", "even"])
-def test_only_what_lies_in_the_image_is_counted_if_said_so(pools, x):
-    def average(x):
+def test_only_what_lies_in_the_image_is_counted_if_said_so(pools: str, x: Any) -> Any:
+    def average(x: Any) -> Any:
         return functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
 
     _, have, integers = converted(average, x, pools)
@@ -97,7 +101,7 @@ def test_only_what_lies_in_the_image_is_counted_if_said_so(pools, x):
     assert torch.equal(have, want)
 
 
-def test_a_half_is_moved_and_nothing_else():
+def test_a_half_is_moved_and_nothing_else() -> None:
     """Every sum of bytes there is in windows of 4 and of 64."""
     for size in (2, 8):
         count = size * size
@@ -114,18 +118,18 @@ def test_a_half_is_moved_and_nothing_else():
     lambda x: functional.avg_pool2d(x, 3, 2, ceil_mode=True),
     lambda x: functional.avg_pool2d(x, 2, divisor_override=3),
     lambda x: functional.adaptive_avg_pool2d(x, 3)])
-def test_windows_that_lack_a_part_stay(average, x):
+def test_windows_that_lack_a_part_stay(average: Callable[..., Any], x: Any) -> None:
     plain, have, _ = converted(average, x, "away")
     assert torch.equal(have, plain)
 
 
-def test_an_average_on_another_grid_stays(x):
+def test_an_average_on_another_grid_stays(x: Any) -> None:
     for average in (lambda x: functional.adaptive_avg_pool2d(x, 1),
                     lambda x: functional.avg_pool2d(x, 2)):
         plain, have, _ = converted(average, x, "away", result=(0.01, *GRID[1:]))
         assert torch.equal(have, plain)
 
 
-def test_pools_stay_where_nothing_is_said_of_them(x):
+def test_pools_stay_where_nothing_is_said_of_them(x: Any) -> None:
     plain, have, _ = converted(POOLS["2"][0], x)
     assert torch.equal(have, plain)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,15 +33,16 @@ ops = torch.ops.quantized_decomposed
 aten = torch.ops.aten
 
 
-def relative_error(want, have):
+def relative_error(want: Any, have: Any) -> Any:
     return float((want - have).norm() / want.norm())
 
 
-def on_runtime(program, x):
+def on_runtime(program: Program, x: Any) -> Any:
     return torch.from_numpy(OnnxEngine(to_onnx(program)).run((x.numpy(),))[0])
 
 
-def quantized_with(model, config=None, shape=(6,)):
+def quantized_with(model: nn.Module, config: Any = None,
+                   shape: tuple[int, ...] = (6,)) -> tuple[Any, ...]:
     """The program, the quantised one, and what they read."""
     x, y = torch.randn(64, *shape), torch.arange(64) % 3
     program = Program.capture(model.eval(), x[:2])
@@ -47,7 +50,7 @@ def quantized_with(model, config=None, shape=(6,)):
     return program, quantize(program, task, config), x
 
 
-def calibrated(program, config, *inputs):
+def calibrated(program: Program, config: Any, *inputs: Any) -> tuple[Any, ...]:
     placement = place(program, resolve(config))
     simulation = simulate(program, placement)
     calibrate_weights(simulation, config.range_estimator)
@@ -62,7 +65,8 @@ def calibrated(program, config, *inputs):
     (Quantization(weights=4, activations=4, first_last_bits=None), 0.05),  # biases have their coarse steps
     (Quantization(activations="dynamic"), 1e-6), (Quantization(activations=None, weights=2), 1e-6),
 ], ids=["int8", "affine", "tensor", "symmetric", "four bits", "dynamic", "weights only"])
-def test_the_program_computes_what_the_simulation_does(small, colour_task, config, most):
+def test_the_program_computes_what_the_simulation_does(small: Program, colour_task: Task,
+                                                       config: Any, most: float) -> None:
     folded = fold_batch_norm(small)
     x, = colour_task.test.example(100)
     placement, simulation = calibrated(folded, config, x)
@@ -73,7 +77,7 @@ def test_the_program_computes_what_the_simulation_does(small, colour_task, confi
 
 
 @pytest.mark.parametrize("affine", [False, True])
-def test_a_norm_folds_into_scales_and_leaves_the_integers(net, affine):
+def test_a_norm_folds_into_scales_and_leaves_the_integers(net: Any, affine: bool) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.n(m.a(x)).relu()), a=nn.Linear(6, 8), n=nn.BatchNorm1d(8),
                 h=nn.Linear(8, 3)).eval()
@@ -93,7 +97,7 @@ def test_a_norm_folds_into_scales_and_leaves_the_integers(net, affine):
     assert relative_error(simulation.module(x).detach(), converted.run(x)) < 2e-3
 
 
-def test_a_bias_that_is_computed_stays_as_it_is(net):
+def test_a_bias_that_is_computed_stays_as_it_is(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(F.linear(x, m.a.weight, x.mean(0))),
                 a=nn.Linear(6, 6), h=nn.Linear(6, 3))
@@ -105,7 +109,7 @@ def test_a_bias_that_is_computed_stays_as_it_is(net):
         assert first.args[2].target is aten.mean.dim
 
 
-def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net):
+def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.a(x).relu()) * m.h.weight_scale, a=nn.Linear(6, 6),
                 h=nn.Linear(6, 3))
@@ -117,7 +121,7 @@ def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net):
     assert relative_error(program.run(x), quantized.run(x)) < 0.03
 
 
-def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net):
+def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.a(x).relu()), a=nn.Linear(6, 4), h=nn.Linear(4, 3))
     with torch.no_grad():
@@ -133,7 +137,7 @@ def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net):
 
 
 def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
-        small, colour_task, trained_quantization):
+        small: Program, colour_task: Task, trained_quantization: Quantization) -> None:
     for config in (Quantization(), trained_quantization):
         quantized = quantize(small, colour_task, config.replace(power_of_two=True))
         scales = [scale for name, value in quantized.state_dict().items()
@@ -144,7 +148,7 @@ def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
         assert all(math.frexp(scale)[0] == 0.5 for scale in scales)
 
 
-def test_a_bias_stays_a_parameter_whatever_it_is_called(net):
+def test_a_bias_stays_a_parameter_whatever_it_is_called(net: Any) -> None:
     torch.manual_seed(0)
     layer = nn.Module()
     layer.kernel, layer.offset = (nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)))
@@ -156,7 +160,7 @@ def test_a_bias_stays_a_parameter_whatever_it_is_called(net):
         "layer.kernel", "layer.kernel_scale", "layer.kernel_zero_point"}
 
 
-def test_weights_alone_in_one_layer_of_a_static_program(net):
+def test_weights_alone_in_one_layer_of_a_static_program(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.b(F.gelu(m.a(x))).relu()), a=nn.Linear(6, 8),
                 b=nn.Linear(8, 8), h=nn.Linear(8, 3))
@@ -169,7 +173,7 @@ def test_weights_alone_in_one_layer_of_a_static_program(net):
     assert relative_error(quantized.run(x), on_runtime(quantized, x)) < 1e-4
 
 
-def test_two_inputs_of_which_one_holds_numbers_of_words(net, tmp_path):
+def test_two_inputs_of_which_one_holds_numbers_of_words(net: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = net(lambda m, words, x: m.h(torch.cat([m.e(words.view(-1, 3)).flatten(1), m.a(x)], 1)),
                 e=nn.Embedding(9, 4), a=nn.Linear(5, 4), h=nn.Linear(16, 3)).eval()

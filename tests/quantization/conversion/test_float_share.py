@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,13 @@ ALONE = Quantization(activations=None)
 
 
 @pytest.fixture(scope="module")
-def program():
+def program() -> Any:
     torch.manual_seed(0)
     return Program.capture(nn.Sequential(nn.Embedding(100, 16), nn.Linear(16, 64), nn.ReLU(),
                                          nn.Linear(64, 3)), torch.zeros(2, 5).long())
 
 
-def test_names_bytes_and_the_reason_are_told(program):
+def test_names_bytes_and_the_reason_are_told(program: Any) -> None:
     config = ALONE.model_copy(update={"layers": {"0": None}})
     with pytest.warns(UserWarning, match="after quantizing") as caught:
         result = quantize(program, None, config)
@@ -35,7 +36,7 @@ def test_names_bytes_and_the_reason_are_told(program):
     assert share.is_real
 
 
-def test_nothing_is_said_where_hardly_anything_stays(program):
+def test_nothing_is_said_where_hardly_anything_stays(program: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = quantize(program, None, ALONE)
@@ -44,6 +45,6 @@ def test_nothing_is_said_where_hardly_anything_stays(program):
     assert not share.is_real
 
 
-def test_a_target_that_stores_floats_says_so(program):
+def test_a_target_that_stores_floats_says_so(program: Any) -> None:
     with pytest.warns(UserWarning, match=r"0 \(6.4 kB: XNNPACK reads integer weights in kernels"):
         quantize(program, None, Quantization(activations="dynamic", target="executorch"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -32,7 +33,7 @@ class Net(nn.Module):
         self.head = nn.Linear(8, 3)
         self.offset = nn.Parameter(torch.zeros(5))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.stem(x)).relu()
         x = self.body(self.body(x).relu()).relu()
         return self.head(self.point(x).relu().mean((2, 3))) + self.offset[:3]
@@ -46,33 +47,34 @@ REST = 4 * 5  # of the offset
 SCHEME = Quantization(first_last_bits=None, range_estimator="minmax")
 
 
-def choose(program, task, config, mixed, **options):
+def choose(program: Program, task: Task, config: Any, mixed: Any, **options: Any) -> Any:
     """The bits by layer, as the scheme then has them."""
     return choose_precisions(program, task, resolve(config.replace(mixed=mixed)), **options).layers
 
 
-def data(count, seed):
+def data(count: int, seed: int) -> tuple[Any, ...]:
     x = torch.randn(count, 2, 6, 6, generator=torch.Generator().manual_seed(seed))
     return x, (x.mean((2, 3)).argmax(1))
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     return Task(data(60, 0), data(20, 1), data(21, 2))
 
 
 @pytest.fixture(scope="module")
-def program():
+def program() -> Any:
     torch.manual_seed(0)
     return Program.capture(Net(), torch.zeros(1, 2, 6, 6))
 
 
 @pytest.fixture
-def rises(monkeypatch):
+def rises(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the sensitivities say: more for fewer bits, and more for some layers than for others."""
     found = {}
 
-    def made_up(program, task, config, layers, mixed, seed):
+    def made_up(program: Program, task: Task, config: Any, layers: Any, mixed: Any,
+                seed: int) -> Any:
         for index, (name, precisions) in enumerate(layers.items()):
             found[name] = {p: 0.0 if p == FLOAT else (index + 1) * 2.0**-p.weights
                            + (index % 2 + 1) * 2.0**-p.activations for p in precisions}
@@ -82,12 +84,12 @@ def rises(monkeypatch):
     return found
 
 
-def size_of(name, bits):
+def size_of(name: str, bits: int) -> Any:
     scales = 0 if bits is None else CHANNELS[name]
     return ENTRIES[name] * (bits or 32) / 8 + 4 * scales + 4 * CHANNELS[name]
 
 
-def clock(shape, inputs, outputs):
+def clock(shape: Any, inputs: Any, outputs: Any) -> Any:
     return PrecisionTimes(float(outputs), outputs / (2 if len(shape.extent) else 0.5))
 
 
@@ -95,16 +97,16 @@ TIMES = {"stem.weight": (4, 2), "body.weight": (8, 4), "point.weight": (8, 4),
          "head.weight": (3, 6)}
 
 
-def size_bytes(chosen):
+def size_bytes(chosen: Any) -> Any:
     return REST + sum(size_of(name, precision.weights) for name, precision in chosen.items())
 
 
-def bit_ops(chosen):
+def bit_ops(chosen: Any) -> Any:
     return sum(MACS[name] * (p.weights or 32) * (p.activations or 32)
                for name, p in chosen.items())
 
 
-def latency(chosen):
+def latency(chosen: Any) -> Any:
     return sum(TIMES[name][p.weights is not None] for name, p in chosen.items())
 
 
@@ -119,13 +121,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program, task, rises, name):
+def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program: Any, task: Any,
+                                                                    rises: Any, name: Any) -> Any:
     mixed, cost, limit = LIMITS[name]
     chosen = choose(program, task, SCHEME, mixed, timer=clock)
     assert list(chosen) == list(ENTRIES)
     assert cost(chosen) <= limit * (1 + 1e-9)
 
-    def rise(choice):
+    def rise(choice: Any) -> Any:
         return sum(rises[layer][precision] for layer, precision in choice.items())
 
     possible = [dict(zip(ENTRIES, options, strict=True))
@@ -135,14 +138,14 @@ def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program, tas
     assert rise(chosen) == pytest.approx(min(map(rise, allowed)))
 
 
-def test_several_limits_hold_together(program, task, rises):
+def test_several_limits_hold_together(program: Any, task: Any, rises: Any) -> None:
     mixed = MixedPrecision(size=330, bit_ops=0.5, weights=(8, 4, 2), activations=(8, 4))
     chosen = choose(program, task, SCHEME, mixed)
     assert size_bytes(chosen) <= 330
     assert bit_ops(chosen) <= 0.5 * bit_ops(EIGHT)
 
 
-def test_named_layers_keep_their_bits_and_count(program, task, rises):
+def test_named_layers_keep_their_bits_and_count(program: Any, task: Any, rises: Any) -> None:
     mixed = MixedPrecision(size=460, weights=(8, 4, 2))
     config = SCHEME.replace(layers={"body": Precision(weights=8),
                                                   "head": None})
@@ -157,7 +160,8 @@ def test_named_layers_keep_their_bits_and_count(program, task, rises):
         choose(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
 
 
-def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program, task, rises):
+def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program: Any, task: Any,
+                                                                    rises: Any) -> None:
     mixed = MixedPrecision(size=310, weights=(8, 4, 2))
     chosen = choose(program, task, SCHEME.replace(first_last_bits=8), mixed)
     assert chosen["stem.weight"] == Precision()
@@ -165,7 +169,8 @@ def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program, tas
     assert chosen["body.weight"].weights < 8
 
 
-def test_without_static_activations_these_count_as_floating_point(program, task, rises):
+def test_without_static_activations_these_count_as_floating_point(program: Any, task: Any,
+                                                                  rises: Any) -> None:
     config = SCHEME.replace(activations=None)
     chosen = choose(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
     spent = sum(MACS[name] * precision.weights * 32 for name, precision in chosen.items())
@@ -173,14 +178,15 @@ def test_without_static_activations_these_count_as_floating_point(program, task,
     assert {precision.weights for precision in chosen.values()} == {8, 4}
 
 
-def test_the_same_seed_chooses_the_same_from_what_is_measured(program, task):
+def test_the_same_seed_chooses_the_same_from_what_is_measured(program: Any, task: Any) -> None:
     mixed = MixedPrecision(size=300, weights=(8, 4, 2), samples=16)
     once, twice = (choose(program, task, SCHEME, mixed, seed=5) for _ in range(2))
     assert once == twice
     assert size_bytes(once) <= 300
 
 
-def test_a_limit_out_of_reach_names_what_can_be_reached(program, task, rises):
+def test_a_limit_out_of_reach_names_what_can_be_reached(program: Any, task: Any,
+                                                        rises: Any) -> None:
     least = size_bytes(dict.fromkeys(ENTRIES, Precision(weights=2)))
     with pytest.raises(UsageError, match=(
             rf"no choice of precisions holds size_bytes = 100 \(100 B\): the smallest that can be "
@@ -188,14 +194,16 @@ def test_a_limit_out_of_reach_names_what_can_be_reached(program, task, rises):
         choose(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
 
 
-def test_what_the_target_cannot_have_is_refused_before_anything_is_measured(program, task):
+def test_what_the_target_cannot_have_is_refused_before_anything_is_measured(program: Any,
+                                                                            task: Any) -> None:
     config = Quantization(target="litert")
     with pytest.raises(UsageError, match="rule litert/activation-bits"):
         choose(program, task, config, MixedPrecision(bit_ops=0.5, activations=(8, 4)))
 
 
 @pytest.mark.parametrize("change", [{"activations": None}, {"target": "litert"}])
-def test_a_latency_that_is_not_measured_so_is_refused(program, task, change):
+def test_a_latency_that_is_not_measured_so_is_refused(program: Any, task: Any,
+                                                      change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"rule scheme/mixed-latency: mixed=.*latency=0.5.*, "
                                          r"activations=.*, target='\w+'; latency is measured with "
                                          r"static ranges on ONNX Runtime; limit size or bit_ops"):
@@ -213,6 +221,6 @@ def test_a_latency_that_is_not_measured_so_is_refused(program, task, change):
     ({"bit_ops": 0}, "MixedPrecision: bit_ops: Input should be greater than 0, got 0"),
     ({"size": 9, "weights": (8, 5)}, r"MixedPrecision: weights.1: Input should be 8, 4, 3, 2 or 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong, message):
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MixedPrecision(**wrong)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import DataError, ModelError
 from edgewright.program import Program
@@ -31,23 +32,23 @@ class Net(nn.Module):
         self.side = nn.Linear(6, 6)
         self.head = nn.Linear(6, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.norm(self.stem(x)))
         return self.head(torch.tanh(self.again(torch.tanh(self.again(x)))) + self.side(x))
 
 
-def data(count, seed):
+def data(count: int, seed: int) -> tuple[Any, ...]:
     x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
     return x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
 
 
 @pytest.fixture(scope="module")
-def task():
+def task() -> Any:
     return Task(data(160, 0), data(20, 1), data(20, 2))
 
 
 @pytest.fixture(scope="module")
-def net(task):
+def net(task: Any) -> Any:
     torch.manual_seed(0)
     net = Net()
     optimiser = torch.optim.Adam(net.parameters(), 0.02)
@@ -60,17 +61,17 @@ def net(task):
 
 
 @pytest.fixture(scope="module")
-def program(net):
+def program(net: Any) -> Any:
     return Program.capture(net, torch.zeros(1, 4))
 
 
-def trace_of(net, name, batches):
+def trace_of(net: Any, name: str, batches: Any) -> Any:
     """Of the whole Hessian of the mean loss, divided by the weight's size."""
     weight = net.get_parameter(name)
     x = torch.cat([batch.inputs[0] for batch in batches])
     y = torch.cat([batch.targets for batch in batches])
 
-    def loss(value):
+    def loss(value: Any) -> Any:
         return F.cross_entropy(torch.func.functional_call(net, {name: value}, (x,)), y)
 
     hessian = torch.autograd.functional.hessian(loss, weight.detach())
@@ -80,7 +81,8 @@ def trace_of(net, name, batches):
 NAMES = ["stem.weight", "again.weight", "side.weight", "head.weight"]
 
 
-def test_random_vectors_find_the_traces_of_the_whole_hessian(net, program, task):
+def test_random_vectors_find_the_traces_of_the_whole_hessian(net: Any, program: Any,
+                                                             task: Any) -> None:
     batches = list(task.train.batches(50))
     found = average_hessian_traces(program.module(), NAMES, batches, probes=300)
     assert list(found) == NAMES
@@ -88,14 +90,14 @@ def test_random_vectors_find_the_traces_of_the_whole_hessian(net, program, task)
         assert found[name] == pytest.approx(trace_of(net, name, batches), rel=0.15), name
 
 
-def test_an_exact_trace_where_the_hessian_is_diagonal():
+def test_an_exact_trace_where_the_hessian_is_diagonal() -> None:
     """Of z'Hz every vector of signs gives the trace then."""
     class First(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return torch.stack([x * self.weight, torch.zeros_like(x)], 1)[:, :, 0]
 
     batch = Batch((torch.tensor([[1.0], [2.0]]),), torch.tensor([0, 1]), torch.arange(2))
@@ -103,13 +105,13 @@ def test_an_exact_trace_where_the_hessian_is_diagonal():
     assert found["weight"] == pytest.approx(0.25 * (1 + 4) / 2)
 
 
-def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature():
+def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature() -> None:
     class Idle(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.used, self.idle = nn.Linear(2, 2), nn.Linear(2, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.used(x)
 
     batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
@@ -118,23 +120,23 @@ def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature():
     assert found["used.weight"] > 0
 
 
-def test_an_operator_without_a_second_derivative_is_named():
+def test_an_operator_without_a_second_derivative_is_named() -> None:
     class Slope(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x):
+        def forward(ctx: Tensor, x: Tensor) -> Tensor:
             return x.clone()
 
         @staticmethod
-        def backward(ctx, slope):
+        def backward(ctx: Any, slope: Any) -> None:
             raise RuntimeError("derivative for aten::rare_backward is not implemented")
 
     class Rare(Slope):
         @staticmethod
-        def backward(ctx, slope):
+        def backward(ctx: Any, slope: Any) -> Any:
             return Slope.apply(slope)
 
     class Net(nn.Linear):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return Rare.apply(super().forward(x))
 
     batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
@@ -151,13 +153,13 @@ CONFIG = Quantization(range_estimator="minmax", granularity="per_tensor", operat
 SCHEME = resolve(CONFIG)
 
 
-def halves(task):
+def halves(task: Task) -> tuple[Any, ...]:
     split = task.train.sample(128, seed=0)
     (shown,), (held,) = (split.select(range(first, 128, 2)).batches(64) for first in (0, 1))
     return shown, held
 
 
-def on_grid(x, low, high, bits, *, symmetric):
+def on_grid(x: Any, low: Any, high: Any, bits: int, *, symmetric: Any) -> Any:
     """``x`` to the nearest of the levels, by hand."""
     if symmetric:
         most = 2 ** (bits - 1) - 1
@@ -168,25 +170,26 @@ def on_grid(x, low, high, bits, *, symmetric):
     return ((x / scale).round() + zero).clamp(0, 2 ** bits - 1).sub(zero) * scale
 
 
-def weight_on_grid(net, name, bits):
+def weight_on_grid(net: Any, name: str, bits: int) -> Any:
     weight = net.get_parameter(name).detach()
     low, high = weight.min().clamp(max=0), weight.max().clamp(min=0)
     return on_grid(weight, low, high, bits, symmetric=True)
 
 
 @torch.no_grad()
-def loss_of(net, batch):
+def loss_of(net: Any, batch: Any) -> Any:
     return float(F.cross_entropy(net(*batch.inputs), batch.targets))
 
 
-def loss_with(net, batch, name, bits):
+def loss_with(net: Any, batch: Any, name: str, bits: int) -> Any:
     quantised = {name: weight_on_grid(net, name, bits)}
     with torch.no_grad():
         logits = torch.func.functional_call(net, quantised, batch.inputs)
     return float(F.cross_entropy(logits, batch.targets))
 
 
-def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net, program, task):
+def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net: Any, program: Any,
+                                                                  task: Any) -> None:
     _, held = halves(task)
     before = loss_of(net, held)
     tried = dict.fromkeys(NAMES, CANDIDATES[1:3])
@@ -198,15 +201,15 @@ def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net, program, 
             assert rise == pytest.approx(want, abs=1e-5), (name, precision)
 
 
-def test_activations_of_a_layer_are_those_it_reads_alone(net, program, task):
+def test_activations_of_a_layer_are_those_it_reads_alone(net: Any, program: Any, task: Any) -> Any:
     """``side`` and ``again`` read one value; only what the first reads is put on the grid."""
     shown, held = halves(task)
     net_value = {}
 
-    def note(module, inputs):
+    def note(module: nn.Module, inputs: Any) -> None:
         net_value["low"], net_value["high"] = inputs[0].min(), inputs[0].max()
 
-    def put(module, inputs):
+    def put(module: nn.Module, inputs: Any) -> Any:
         return on_grid(inputs[0], net_value["low"], net_value["high"], 2, symmetric=False)
 
     before = loss_of(net, held)
@@ -225,7 +228,8 @@ def test_activations_of_a_layer_are_those_it_reads_alone(net, program, task):
     assert eight == pytest.approx(found["side.weight"][Precision(weights=2)])
 
 
-def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net, program, task):
+def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net: Any, program: Any,
+                                                                       task: Any) -> None:
     shown, _ = halves(task)
     tried = {name: [Precision(weights=2)] for name in NAMES}
     scheme = resolve(CONFIG.replace(activations=None))
@@ -238,7 +242,8 @@ def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net, prog
 
 
 @pytest.mark.parametrize("method", ["loss", "hessian"])
-def test_fewer_bits_rise_more_and_floating_point_not_at_all(program, task, method):
+def test_fewer_bits_rise_more_and_floating_point_not_at_all(program: Any, task: Any,
+                                                            method: str) -> None:
     tried = dict.fromkeys(NAMES, CANDIDATES)
     found = sensitivities(program, task, SCHEME, tried, MIXED[method])
     assert list(found) == NAMES
@@ -251,7 +256,7 @@ def test_fewer_bits_rise_more_and_floating_point_not_at_all(program, task, metho
 
 
 @pytest.mark.parametrize("method", ["loss", "hessian"])
-def test_the_same_seed_gives_the_same_rises(program, task, method):
+def test_the_same_seed_gives_the_same_rises(program: Any, task: Any, method: str) -> None:
     tried = {"again.weight": CANDIDATES}
     once, twice, other = (sensitivities(program, task, SCHEME, tried, MIXED[method], seed)
                           for seed in (3, 3, 4))
@@ -259,7 +264,7 @@ def test_the_same_seed_gives_the_same_rises(program, task, method):
     assert once != other
 
 
-def test_the_program_is_left_as_it_was(program, task):
+def test_the_program_is_left_as_it_was(program: Any, task: Any) -> None:
     before, graph = program.state_dict(), str(program.graph)
     before = {name: value.clone() for name, value in before.items()}
     sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["hessian"])
@@ -267,12 +272,12 @@ def test_the_program_is_left_as_it_was(program, task):
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
 
 
-def test_the_test_split_is_never_looked_at(program):
+def test_the_test_split_is_never_looked_at(program: Any) -> None:
     class Forbidden(torch.utils.data.Dataset):
-        def __len__(self):
+        def __len__(self) -> int:
             return 21
 
-        def __getitem__(self, index):
+        def __getitem__(self, index: Any) -> tuple[Any, ...]:
             if index:  # the first one shows what form the samples have
                 raise AssertionError("the test split was read")
             return data(1, 3)[0][0], 0
@@ -282,7 +287,7 @@ def test_the_test_split_is_never_looked_at(program):
     assert all(math.isfinite(rise) for rise in found["head.weight"].values())
 
 
-def test_one_sample_is_too_few(program):
+def test_one_sample_is_too_few(program: Any) -> None:
     task = Task(data(1, 0), data(2, 1), data(3, 2))
     with pytest.raises(DataError, match="the train split has 1 sample; two at least are needed"):
         sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
@@ -23,7 +25,7 @@ LOWEST = torch.finfo(torch.float32).min
 class Attention(nn.Module):
     """One layer of attention over six positions, masked as a function says."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: Any) -> None:
         super().__init__()
         self.mask = mask
         self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
@@ -32,7 +34,7 @@ class Attention(nn.Module):
         self.register_buffer("causal", torch.full((6, 6), -INF).triu(1))
         self.register_buffer("places", torch.arange(6)[:, None] - torch.arange(6) + 5)
 
-    def forward(self, x, valid):
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         q, k, v = (layer(x).unflatten(-1, (2, -1)).transpose(1, 2)
                    for layer in (self.q, self.k, self.v))
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -53,19 +55,19 @@ FORMS = {
 }
 
 
-def data(count, seed):
+def data(count: int, seed: int) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(2, 7, (count, 1), generator=generator)
     return (torch.randn(count, 6, 32, generator=generator),
             (torch.arange(6)[None] < lengths).float())
 
 
-def sqnr(want, have):
+def sqnr(want: Any, have: Any) -> Any:
     return float(10 * torch.log10(want.square().sum() / (want - have).square().sum()))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_masked_attention_is_as_exact_as_one_without_a_mask(form):
+def test_a_masked_attention_is_as_exact_as_one_without_a_mask(form: Any) -> None:
     torch.manual_seed(0)
     program = Program.capture(Attention(FORMS[form]), data(2, 0))
     task = Task((data(64, 1), torch.arange(64) % 3), test=(data(8, 2), torch.arange(8) % 3))
@@ -78,18 +80,18 @@ def test_a_masked_attention_is_as_exact_as_one_without_a_mask(form):
 
 
 class Net(nn.Module):
-    def __init__(self, function):
+    def __init__(self, function: Any) -> None:
         super().__init__()
         self.function = function
         self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
         self.position = nn.Parameter(torch.randn(4, 6))
         self.register_buffer("fixed", torch.randn(4, 6))
 
-    def forward(self, x, ids):
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
         return self.c(self.function(self, self.a(x), self.b(x), ids).relu())
 
 
-def softmax_by_hand(scores):
+def softmax_by_hand(scores: Any) -> Any:
     return (scores - scores.amax(-1, keepdim=True)).exp()
 
 
@@ -108,19 +110,20 @@ def softmax_by_hand(scores):
     (lambda m, a, b, i: F.scaled_dot_product_attention(
         a[:, None], b[:, None], b[:, None], attn_mask=(a @ b.mT + a @ a.mT)[:, None])[:, 0], []),
 ])
-def test_which_sums_and_products_lie_on_a_grid(function, found):
+def test_which_sums_and_products_lie_on_a_grid(function: Callable[..., Any],
+                                               found: list[Any] | list[str]) -> None:
     program = Program.capture(Net(function), (torch.randn(2, 4, 6), torch.zeros(2, 4).long()))
     units = find_units(program.graph)
     assert [unit.node.name for unit in units if unit.kind == "elementwise"] == found
 
 
-def test_a_rectified_sum_is_no_mask_whoever_reads_it():
+def test_a_rectified_sum_is_no_mask_whoever_reads_it() -> None:
     class Pooled(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.c((self.a(x) + self.b(x)).relu().amax(1))
 
     program = Program.capture(Pooled(), torch.randn(2, 4, 6))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -25,24 +26,24 @@ class Residual(nn.Module):
         self.two = nn.Conv2d(4, 4, 3, padding=1)
         self.head = nn.Linear(4, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
         x = (x + self.two(self.norm(self.one(x)).relu())).relu()
         return self.head(F.max_pool2d(x, 2).mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
-def residual():
+def residual() -> Any:
     torch.manual_seed(0)
     return Program.capture(Residual(), torch.zeros(2, 3, 8, 8))
 
 
-def bits_of(placement):
+def bits_of(placement: Any) -> Any:
     return {point.name: (point.grid.bits, [(p.value, p.readers) for p in point.places])
             for point in placement.activations}
 
 
-def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier(residual):
+def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier(residual: Any) -> None:
     placement = place(residual, resolve(Quantization()))
     assert bits_of(placement) == {
         "relu": (8, [("relu", None)]), "relu_1": (8, [("relu_1", None)]),
@@ -55,7 +56,7 @@ def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier
     assert placement.kept == {}
 
 
-def test_layers_read_fewer_bits_where_sums_keep_eight(residual):
+def test_layers_read_fewer_bits_where_sums_keep_eight(residual: Any) -> None:
     placement = place(residual, resolve(Quantization(weights=4, activations=4)))
     found = bits_of(placement)
     assert found["relu"] == (8, [("relu", None)])  # the shortcut's
@@ -67,7 +68,7 @@ def test_layers_read_fewer_bits_where_sums_keep_eight(residual):
     assert bits_of(every)["x"][0] == 4
 
 
-def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual):
+def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual: Any) -> None:
     config = Quantization(layers={"two": Precision(weights=3, activations=2), "head": None})
     placement = place(residual, resolve(config))
     assert {p.tensor: p.grid.bits for p in placement.weights} == {
@@ -78,14 +79,14 @@ def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual):
         place(residual, resolve(Quantization(layers={"tow": None})))
 
 
-def test_operators_that_are_left_out_stay_floats(residual):
+def test_operators_that_are_left_out_stay_floats(residual: Any) -> None:
     placement = place(residual, resolve(Quantization(operators=("linear",))))
     assert [point.tensor for point in placement.weights] == ["head.weight"]
     assert list(bits_of(placement)) == ["mean"]
     assert placement.kept["stem.weight"] == "operators leaves out convolution"
 
 
-def test_weights_alone_and_ranges_taken_while_running(residual):
+def test_weights_alone_and_ranges_taken_while_running(residual: Any) -> None:
     only = place(residual, replace(resolve(Quantization(activations=None)),
                                    granularity=PerGroup(2)))  # of a size that no kernel has
     assert only.activations == ()
@@ -108,12 +109,12 @@ class Joined(nn.Module):
         self.c = nn.Conv2d(8, 3, 1)
         self.up = nn.ConvTranspose2d(3, 32, 2, stride=2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         joined = torch.cat([self.a(x).relu(), self.b(x)], 1)
         return self.up(F.avg_pool2d(self.c(joined), 2)).mean((2, 3))
 
 
-def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
+def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one() -> None:
     program = Program.capture(Joined(), torch.zeros(2, 3, 8, 8))
     assert bits_of(place(program, resolve(Quantization()))) == {
         "relu": (8, [("relu", None)]), "conv2d_1": (8, [("conv2d_1", None)]),
@@ -127,12 +128,12 @@ def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one():
                                         "writes floating point"}
 
 
-def two_readers(m, x):
+def two_readers(m: Any, x: Any) -> Any:
     y = m.a(x).relu()
     return m.b(y) + F.gelu(y)
 
 
-def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net):
+def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net: Any) -> None:
     program = Program.capture(net(two_readers, a=nn.Linear(6, 6), b=nn.Linear(6, 6)),
                               torch.zeros(2, 6))
     config = Quantization(activations=2, first_last_bits=None)
@@ -141,12 +142,12 @@ def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net):
     assert found["relu_2bit"] == (2, [("relu", ("linear_1",))])
 
 
-def heads(m, x):
+def heads(m: Any, x: Any) -> tuple[Any, ...]:
     y = m.a(x).relu()
     return torch.cat([m.b(y).flatten(2), m.c(y).permute(0, 1, 3, 2).flatten(2)], 2), m.d(y)
 
 
-def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net):
+def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net: Any) -> None:
     layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 4, 1), "c": nn.Conv2d(4, 4, 1),
               "d": nn.Conv2d(4, 4, 1)}
     program = Program.capture(net(heads, **layers), torch.zeros(2, 3, 8, 8))
@@ -157,13 +158,13 @@ def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net):
     assert [point.grid.bits for point in four.weights] == [8, 8, 8, 8]  # all next to an end
 
 
-def parts(m, x):
+def parts(m: Any, x: Any) -> Any:
     one, two = m.a(x).relu().chunk(2, dim=1)
     return m.c(torch.cat([one, m.b(two).relu()], 1)).mean((2, 3))
 
 
 @pytest.mark.parametrize(("target", "joined"), [("onnxruntime", "cat"), ("litert", "relu")])
-def test_the_parts_of_a_value_lie_on_its_grid(net, target, joined):
+def test_the_parts_of_a_value_lie_on_its_grid(net: Any, target: str, joined: str) -> None:
     program = Program.capture(net(parts, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 4, 1),
                                   c=nn.Conv2d(6, 4, 1)), torch.zeros(2, 3, 8, 8))
     found = bits_of(place(program, resolve(Quantization(target=target))))
@@ -172,8 +173,8 @@ def test_the_parts_of_a_value_lie_on_its_grid(net, target, joined):
             if value in on_grid} == on_grid
 
 
-def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net):
-    def patched(m, x):
+def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net: Any) -> Any:
+    def patched(m: Any, x: Any) -> Any:
         y = m.a(x).relu().clone()
         y[:, 0] = x[:, 0].sigmoid()
         return m.b(y).mean((2, 3))
@@ -185,12 +186,12 @@ def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net):
         "relu", "conv2d_1", "inputs_0"}
 
 
-def same_padding(m, x):
+def same_padding(m: Any, x: Any) -> Any:
     y = F.pad(m.a(x), (0, 1, 0, 1), value=-float("inf"))
     return m.b(F.max_pool2d(y, 2)).mean((2, 3))
 
 
-def test_a_padding_with_infinity_lies_on_no_grid(net):
+def test_a_padding_with_infinity_lies_on_no_grid(net: Any) -> None:
     program = Program.capture(net(same_padding, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
                               torch.zeros(2, 3, 8, 8))
     assert {name: places for name, (_, places) in bits_of(place(program, resolve(Quantization()))).items()
@@ -199,7 +200,7 @@ def test_a_padding_with_infinity_lies_on_no_grid(net):
                   "max_pool2d": [("max_pool2d", ("conv2d_1",))]}
 
 
-def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers(net):
+def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers(net: Any) -> None:
     program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight.flip(0)),
                                   l=nn.LSTM(16, 8, batch_first=True), h=nn.Linear(16, 8)),
                               torch.zeros(2, 5, 16))
@@ -216,14 +217,14 @@ def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers
     assert set(none.kept.values()) == {"operators leaves out other"}
 
 
-def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual):
+def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual: Any) -> None:
     apart = bits_of(place(residual, resolve(Quantization())))
     fused = bits_of(place(residual, resolve(Quantization(target="openvino"))))
     assert set(apart) - set(fused) == {"conv2d_2"}
     assert {name: apart[name] for name in fused} == fused
 
 
-def branches(m, x):
+def branches(m: Any, x: Any) -> Any:
     y = m.stem(x).relu()
     return m.last((m.a(y).relu() + m.b(y)).relu())
 
@@ -231,7 +232,8 @@ def branches(m, x):
 @pytest.mark.parametrize(("layers", "floats"), [
     ({}, "relu_1"), ({"b": None}, "relu_1"), ({"a": None}, "conv2d_2"),
     ({"a": None, "b": None}, "relu_1")])
-def test_of_two_convolutions_the_first_of_integers_stays_floats(net, layers, floats):
+def test_of_two_convolutions_the_first_of_integers_stays_floats(net: Any, layers: dict[str, Any],
+                                                                floats: str) -> None:
     program = Program.capture(net(branches, stem=nn.Conv2d(3, 4, 1), a=nn.Conv2d(4, 4, 1),
                                   b=nn.Conv2d(4, 4, 1), last=nn.Conv2d(4, 3, 1)),
                               torch.zeros(2, 3, 8, 8))
@@ -240,12 +242,12 @@ def test_of_two_convolutions_the_first_of_integers_stays_floats(net, layers, flo
     assert set(apart) - set(fused) == {floats}
 
 
-def read_twice(m, x):
+def read_twice(m: Any, x: Any) -> Any:
     y = m.a(x)
     return m.last(y + m.l(y.mean((2, 3)))[..., None, None] + y * 2)
 
 
-def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net):
+def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net: Any) -> None:
     program = Program.capture(net(read_twice, a=nn.Conv2d(3, 4, 1), l=nn.Linear(4, 4),
                                   last=nn.Conv2d(4, 3, 1)), torch.zeros(2, 3, 8, 8))
     found = bits_of(place(program, resolve(Quantization(target="openvino"))))
@@ -256,8 +258,9 @@ def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net):
 @pytest.mark.parametrize(("value", "places"), [
     (0.0, [("relu", None), ("pad", None)]), (0.5, [("relu", None), ("pad", None)]),
     (-float("inf"), [("relu", ("conv2d_1",))])])
-def test_what_is_padded_off_the_grid_is_quantised_for_its_layers_alone(net, value, places):
-    def padded(m, x):
+def test_what_is_padded_off_the_grid_is_quantised_for_its_layers_alone(net: Any, value: Any,
+                                                                       places: list[tuple[Any, ...]]) -> Any:
+    def padded(m: Any, x: Any) -> Any:
         y = m.a(x).relu()
         return m.b(y) + m.c(F.max_pool2d(F.pad(y, (1, 0, 1, 0), value=value), 2, 1))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.program import Program
 from edgewright.pruning import WeightPruning, prune_weights
@@ -28,30 +31,30 @@ ALONE = Quantization(activations=None)
 class Words(nn.Module):
     """An embedding with a padding row, a recurrent layer, a head."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(100, 16, padding_idx=0)
         self.cells = nn.GRU(16, 16, batch_first=True, bidirectional=True)
         self.head = nn.Linear(32, 3)
 
-    def forward(self, ids):
+    def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.cells(self.table(ids))[0].mean(1))
 
 
 @pytest.fixture(scope="module")
-def words():
+def words() -> Any:
     torch.manual_seed(0)
     return Program.capture(Words(), torch.zeros(2, 5).long())
 
 
 @pytest.fixture(scope="module")
-def word_task():
+def word_task() -> Any:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 100, (96, 5), generator=generator)
     return Task((ids[:64], ids[:64, 0] % 3), test=(ids[64:], ids[64:, 0] % 3))
 
 
-def rounded(weight, axis=0, most=127):
+def rounded(weight: Any, axis: int = 0, most: int = 127) -> Any:
     """Each entry of ``axis`` on the grid of its own greatest magnitude."""
     others = [dim for dim in range(weight.ndim) if dim != axis]
     scale = weight.abs().amax(others, keepdim=True) / most
@@ -59,7 +62,9 @@ def rounded(weight, axis=0, most=127):
 
 
 @pytest.mark.parametrize("activations", [8, "dynamic", None])
-def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations, words, word_task):
+def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations: int | str | None,
+                                                                   words: Any,
+                                                                   word_task: Any) -> None:
     config = Quantization(activations=activations, range_estimator="minmax", layers={"head": None})
     result = quantize(words, word_task, config)
     names = ["table.weight", *(f"cells.weight_{kind}_l0{way}" for kind in ("ih", "hh")
@@ -74,7 +79,7 @@ def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations, 
     assert result.state_dict()["cells.bias_ih_l0"].dtype == torch.float32
 
 
-def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words):
+def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words: Any) -> None:
     four = place(words, resolve(Quantization(weights=4)))
     assert {p.tensor: p.grid.bits for p in four.weights if "cells" not in p.tensor} == {
         "table.weight": 8, "head.weight": 8}  # next to an end
@@ -90,7 +95,7 @@ def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words):
         p.tensor: 1 if p.tensor == "head.weight" else 2 for p in one.weights}
 
 
-def test_groups_and_whole_tensors():
+def test_groups_and_whole_tensors() -> None:
     program = Program.capture(Words(), torch.zeros(2, 5).long())
     grouped = place(program, resolve(Quantization(activations=None, granularity=PerGroup(16))))
     assert {p.tensor: p.shape for p in grouped.weights if "cells" not in p.tensor} == {
@@ -99,7 +104,7 @@ def test_groups_and_whole_tensors():
     assert "table.weight_scale" not in whole.state_dict()  # a number of the graph
 
 
-def test_a_tied_table_is_stored_once(net):
+def test_a_tied_table_is_stored_once(net: Any) -> None:
     torch.manual_seed(0)
     tied = net(lambda m, ids: F.linear(m.norm(m.table(ids)), m.table.weight),
                table=nn.Embedding(60, 16), norm=nn.LayerNorm(16))
@@ -125,7 +130,10 @@ def test_a_tied_table_is_stored_once(net):
     (lambda m, x: torch.einsum("bij,jk->bik", x, m.w), (16, 40), 0),
     (lambda m, x: F.embedding(x.argmax(-1), m.w), (200, 3), None),  # rows too short
 ])
-def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function, shape, axis, net):
+def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function: Callable[..., Any],
+                                                                        shape: tuple[int, ...],
+                                                                        axis: int | None,
+                                                                        net: Any) -> None:
     x = torch.randn(4, 16, 16)
     model = net(function)
     model.w = nn.Parameter(torch.randn(shape))
@@ -138,7 +146,7 @@ def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function
     assert error < 0.01
 
 
-def test_small_tensors_and_buffers_stay_as_they_are(net):
+def test_small_tensors_and_buffers_stay_as_they_are(net: Any) -> None:
     model = net(lambda m, x: x @ m.small + m.fixed[:6])
     model.small = nn.Parameter(torch.randn(6, 6))
     model.register_buffer("fixed", torch.randn(600, 6))
@@ -152,7 +160,7 @@ def test_small_tensors_and_buffers_stay_as_they_are(net):
     nn.ConvTranspose2d(4, 16, 2, 2), nn.ConvTranspose2d(4, 16, 2, 2, groups=2, bias=False),
     nn.Conv3d(4, 16, 2)])
 @pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
-def test_training_takes_stored_weights_and_their_norms_along(layer, granularity):
+def test_training_takes_stored_weights_and_their_norms_along(layer: Any, granularity: str) -> None:
     torch.manual_seed(0)
     is_flat = isinstance(layer, nn.ConvTranspose2d)
     norm = nn.BatchNorm2d(16) if is_flat else nn.BatchNorm3d(16)
@@ -172,7 +180,7 @@ def test_training_takes_stored_weights_and_their_norms_along(layer, granularity)
     assert (before - torch.nn.functional.softmax(result.run(x), -1)).abs().mean() < 0.2
 
 
-def test_a_step_of_training_moves_a_stored_table(words, word_task):
+def test_a_step_of_training_moves_a_stored_table(words: Any, word_task: Any) -> None:
     training = Training(epochs=1, batch_size=32, lr=0.05, augment=False)
     trained = quantize(words, word_task, Quantization(method=QAT(training=training)))
     plain = quantize(words, word_task, Quantization())
@@ -180,7 +188,7 @@ def test_a_step_of_training_moves_a_stored_table(words, word_task):
         assert not torch.equal(trained.state_dict()[name], plain.state_dict()[name])
 
 
-def test_pruned_weights_stay_zero(words, word_task):
+def test_pruned_weights_stay_zero(words: Any, word_task: Any) -> None:
     pruned = prune_weights(words, word_task, WeightPruning(
         sparsity=0.5, training=Training(epochs=1, batch_size=32, augment=False)))
     zeros = {name: value == 0 for name, value in pruned.state_dict().items()
@@ -190,7 +198,7 @@ def test_pruned_weights_stay_zero(words, word_task):
     assert all(not result[name][zero].any() for name, zero in zeros.items())
 
 
-def test_mixed_precision_counts_and_chooses_what_is_only_stored(words, word_task):
+def test_mixed_precision_counts_and_chooses_what_is_only_stored(words: Any, word_task: Any) -> None:
     mixed = MixedPrecision(size="4.6 kB", weights=(8, 4), samples=32)
     result = quantize(words, word_task, Quantization(mixed=mixed, first_last_bits=None))
     bits = {name: int(value.abs().max()) <= 8 for name, value in result.state_dict().items()

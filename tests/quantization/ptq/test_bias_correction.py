@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Interpreter
 
 from edgewright.errors import DataError
@@ -16,10 +18,11 @@ from edgewright.quantization.calibration import make_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
 from edgewright.quantization.simulation._simulate import simulate
+from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
 
-def quantised(program, x, **settings):
+def quantised(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
     """A simulation whose ranges are the extremes, and the calls of its quantised layers."""
     scheme = resolve(Quantization(range_estimator="minmax", **settings))
     placement = place(program, scheme)
@@ -44,11 +47,11 @@ def quantised(program, x, **settings):
 class Means(Interpreter):
     """The mean of every value over all but the channels."""
 
-    def __init__(self, module, dims):
+    def __init__(self, module: nn.Module, dims: Any) -> None:
         super().__init__(module)
         self.dims, self.found = dims, {}
 
-    def run_node(self, n):
+    def run_node(self, n: Any) -> Any:
         value = super().run_node(n)
         if n.name in self.dims:
             dims = [d for d in range(value.ndim) if d != self.dims[n.name] % value.ndim]
@@ -56,7 +59,7 @@ class Means(Interpreter):
         return value
 
 
-def mean_errors(module, original, x, dims):
+def mean_errors(module: nn.Module, original: Any, x: Any, dims: Any) -> Any:
     both = []
     for graph in (module, original):
         means = Means(graph, dims)
@@ -66,13 +69,13 @@ def mean_errors(module, original, x, dims):
     return {name: both[0][name] - both[1][name] for name in dims}
 
 
-def biases_of(module, layers):
+def biases_of(module: nn.Module, layers: Any) -> Any:
     nodes = {node.name: node for node in module.graph.nodes}
     parameters = dict(module.named_parameters())
     return {name: parameters[str(nodes[name].args[2].target)].detach() for name in layers}
 
 
-def corrected_layer_by_layer(module, original, x, dims):
+def corrected_layer_by_layer(module: nn.Module, original: Any, x: Any, dims: Any) -> None:
     """The slow way: a pass over all data for each layer, front to back."""
     biases = biases_of(module, dims)
     for name in dims:
@@ -80,20 +83,20 @@ def corrected_layer_by_layer(module, original, x, dims):
 
 
 @pytest.fixture
-def data():
+def data() -> Any:
     torch.manual_seed(3)
     return torch.randn(96, 3, 8, 8) + 0.3
 
 
 @pytest.fixture
-def folded(small):
+def folded(small: Program) -> Any:
     return add_biases(fold_batch_norm(small))
 
 
 DIMS = {"conv2d": 1, "conv2d_1": 1, "conv2d_2": 1, "linear": -1, "linear_1": -1}
 
 
-def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
+def test_one_batch_gives_what_a_pass_for_each_layer_does(folded: Any, data: Any) -> None:
     original = folded.module()
     fast, layers = quantised(folded, data, weights=4, granularity="per_tensor")
     slow, _ = quantised(folded, data, weights=4, granularity="per_tensor")
@@ -107,7 +110,7 @@ def test_one_batch_gives_what_a_pass_for_each_layer_does(folded, data):
         torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-4)
 
 
-def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded, data):
+def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded: Any, data: Any) -> None:
     original = folded.module()
     fast, _ = quantised(folded, data, weights=3, granularity="per_tensor")
     slow, _ = quantised(folded, data, weights=3, granularity="per_tensor")
@@ -121,7 +124,7 @@ def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded, data):
         assert float((have - want).norm()) < 0.1 * float(before[name].norm())
 
 
-def test_uneven_batches_count_by_their_samples(folded, data):
+def test_uneven_batches_count_by_their_samples(folded: Any, data: Any) -> None:
     original = folded.module()
     results = []
     for batches in (data.split(90), data.split(16)):
@@ -131,7 +134,7 @@ def test_uneven_batches_count_by_their_samples(folded, data):
     assert [float(left.abs().max()) < 1e-5 for left in results] == [True, True]
 
 
-def test_low_bits_gain_accuracy(colour_task):
+def test_low_bits_gain_accuracy(colour_task: Task) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(),
                         nn.Conv2d(12, 12, 3, padding=1, groups=12), nn.ReLU(),
@@ -153,7 +156,7 @@ def test_low_bits_gain_accuracy(colour_task):
     assert figures[1] > figures[0]
 
 
-def test_only_quantised_layers_change(folded, data):
+def test_only_quantised_layers_change(folded: Any, data: Any) -> None:
     layers = {"one": None, "head": Precision(weights=8)}
     module, names = quantised(folded, data, weights=3, layers=layers)
     assert "conv2d_1" not in names
@@ -164,11 +167,11 @@ def test_only_quantised_layers_change(folded, data):
     assert changed == {"stem.bias", "two.bias", "hidden.bias", "head.bias"}
 
 
-def test_batches_are_let_go_one_by_one(folded, data):
+def test_batches_are_let_go_one_by_one(folded: Any, data: Any) -> Iterator[Any]:
     module, _ = quantised(folded, data)
     seen, alive = [], []
 
-    def batches():
+    def batches() -> Iterator[Any]:
         for start in range(0, 96, 16):
             alive.append(sum(reference() is not None for reference in seen))
             batch = data[start:start + 16].clone()
@@ -184,24 +187,24 @@ def test_batches_are_let_go_one_by_one(folded, data):
 class Shared(nn.Module):
     """One linear layer twice, on (B, N, C), and a convolution in one dimension, without biases."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.wave = nn.Conv1d(2, 6, 3, padding=1, bias=False)
         self.twice = nn.Linear(6, 6)
         self.head = nn.Linear(6, 3, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.wave(x).relu().transpose(1, 2)
         return self.head(self.twice(self.twice(x).relu()).relu()).mean(1)
 
 
 @pytest.fixture
-def shared():
+def shared() -> Any:
     torch.manual_seed(0)
     return Program.capture(Shared().eval(), torch.zeros(1, 2, 8))
 
 
-def test_biases_are_added_where_there_are_none(shared):
+def test_biases_are_added_where_there_are_none(shared: Any) -> None:
     x = torch.randn(5, 2, 8)
     added = add_biases(shared)
     assert set(added.state_dict()) - set(shared.state_dict()) == {"wave.bias", "head.bias"}
@@ -210,14 +213,14 @@ def test_biases_are_added_where_there_are_none(shared):
     assert add_biases(added) is added
 
 
-def test_an_added_bias_takes_no_other_tensors_name():
+def test_an_added_bias_takes_no_other_tensors_name() -> None:
     class Taken(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.ones(2, 3))
             self.bias = nn.Parameter(torch.ones(3))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return nn.functional.linear(x + self.bias, self.weight)
 
     program = Program.capture(Taken(), torch.zeros(1, 3))
@@ -226,7 +229,7 @@ def test_an_added_bias_takes_no_other_tensors_name():
     assert torch.equal(added.run(torch.ones(1, 3)), program.run(torch.ones(1, 3)))
 
 
-def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared):
+def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared: Any) -> None:
     program = add_biases(shared)
     x = torch.randn(64, 2, 8)
     module, layers = quantised(program, x, weights=3, granularity="per_tensor")
@@ -239,14 +242,14 @@ def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared):
     assert not torch.equal(biases_of(module, ["linear"])["linear"], before)
 
 
-def test_no_batch_is_refused(folded, data):
+def test_no_batch_is_refused(folded: Any, data: Any) -> None:
     module, _ = quantised(folded, data)
     with pytest.raises(DataError, match=r"^there is no batch of inputs to correct biases by; hand "
                                         r"in at least one$"):
         correct_bias(module, folded.module(), [])
 
 
-def test_inputs_that_are_not_finite_are_refused(folded, data):
+def test_inputs_that_are_not_finite_are_refused(folded: Any, data: Any) -> None:
     module, _ = quantised(folded, data)
     broken = data.clone()
     broken[3, 1] = float("nan")
@@ -255,7 +258,7 @@ def test_inputs_that_are_not_finite_are_refused(folded, data):
         correct_bias(module, folded.module(), [(broken,)])
 
 
-def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net):
+def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net: Any) -> None:
     """lerp reads its second value quantised and its third from a buffer, as a layer would."""
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(torch.lerp(x, m.a(x).relu(), m.share)),

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.ptq._equalize import equalize
 from edgewright.quantization.ptq._scalable import find_scalable
+from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
 
-def relative_error(want, have):
+def relative_error(want: Any, have: Any) -> Any:
     return float((want - have).norm() / want.norm().clamp(min=1e-30))
 
 
-def unbalance(model, seed, spread=2.0):
+def unbalance(model: nn.Module, seed: int, spread: float = 2.0) -> Any:
     """Ranges that differ widely between the channels of every layer."""
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():
@@ -33,7 +37,7 @@ def unbalance(model, seed, spread=2.0):
     return model
 
 
-def pairs(layer, weight):
+def pairs(layer: Any, weight: Any) -> Any:
     """The largest magnitude for every output and input, 0 where they are not connected."""
     weight, outputs, inputs = weight.abs(), len(layer.writes), len(layer.reads)
     dense = torch.zeros(outputs, inputs, dtype=torch.float64)
@@ -47,7 +51,7 @@ def pairs(layer, weight):
     return dense
 
 
-def worth(scalable, state):
+def worth(scalable: Any, state: Any) -> Any:
     """Equation 9, slowly: over all channels, the product of range over layer's range."""
     total = 0.0
     sides = []
@@ -72,7 +76,7 @@ BLOCKS = ("conv", "depthwise", "grouped", "transposed", "relu", "leaky", "relu6"
 class RandomNet(nn.Module):
     """Blocks in a row, then a pool or a flatten, and two linear layers."""
 
-    def __init__(self, blocks, flat, bias):
+    def __init__(self, blocks: Any, flat: Any, bias: Any) -> None:
         super().__init__()
         self.names, self.flat = blocks, flat
         self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=bias)
@@ -86,7 +90,7 @@ class RandomNet(nn.Module):
         self.head = nn.Linear(6, 3, bias=bias)
 
     @staticmethod
-    def make(name, width, bias):
+    def make(name: str, width: Any, bias: Any) -> Any:
         plain = {"conv": nn.Conv2d(width, 8, 3, padding=1, bias=bias)}
         return {
             "conv": (plain, 8),
@@ -108,7 +112,7 @@ class RandomNet(nn.Module):
             "twice": ({"conv": nn.Conv2d(width, width, 1, bias=bias)}, width),
         }.get(name, ({}, width))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for index, name in enumerate(self.names):
             made = {key.split("_", 1)[1]: layer for key, layer in self.layers.items()
@@ -118,7 +122,7 @@ class RandomNet(nn.Module):
         return self.head(torch.relu(self.hidden(x)))
 
     @staticmethod
-    def step(name, x, made):
+    def step(name: str, x: Any, made: Any) -> Any:
         conv = made.get("conv")
         width = x.shape[1]
         return {
@@ -147,7 +151,8 @@ class RandomNet(nn.Module):
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7), st.booleans(), st.booleans(),
        st.integers(0, 1000))
-def test_the_function_stays_and_the_ranges_come_nearer(blocks, flat, bias, seed):
+def test_the_function_stays_and_the_ranges_come_nearer(blocks: Any, flat: Any, bias: Any,
+                                                       seed: Any) -> None:
     torch.manual_seed(seed)
     model = unbalance(RandomNet(blocks, flat, bias).eval(), seed, spread=1.0)
     program = Program.capture(model, torch.zeros(2, 3, 4, 4))
@@ -163,13 +168,13 @@ def test_the_function_stays_and_the_ranges_come_nearer(blocks, flat, bias, seed)
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
 
 
-def sequential(*layers, example=(1, 3, 4, 4)):
+def sequential(*layers: Any, example: tuple[int, ...] = (1, 3, 4, 4)) -> Any:
     torch.manual_seed(0)
     model = unbalance(nn.Sequential(*layers), 1)
     return Program.capture(model.eval(), torch.zeros(example))
 
 
-def test_two_layers_meet_in_the_middle():
+def test_two_layers_meet_in_the_middle() -> None:
     """Equation 11: the range of each channel becomes the root of the product in both."""
     program = sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 3))
     state, even = program.state_dict(), equalize(program).state_dict()
@@ -186,7 +191,7 @@ def test_two_layers_meet_in_the_middle():
     torch.testing.assert_close(even["2.bias"], state["2.bias"], rtol=0, atol=0)
 
 
-def test_three_layers_in_a_row_end_even():
+def test_three_layers_in_a_row_end_even() -> None:
     """At convergence every channel has the same range on both of its sides."""
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(),
                          nn.Conv2d(8, 6, 1))
@@ -206,17 +211,17 @@ def test_three_layers_in_a_row_end_even():
     [nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)],
     [nn.Conv2d(3, 8, 1), nn.GELU(), nn.Conv2d(8, 8, 1)],
 ])
-def test_where_nothing_can_be_evened_out_the_program_comes_back(layers):
+def test_where_nothing_can_be_evened_out_the_program_comes_back(layers: list[Any]) -> None:
     program = sequential(*layers)
     assert equalize(program) is program
 
 
-def test_even_layers_are_left_alone():
+def test_even_layers_are_left_alone() -> None:
     program = equalize(sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)))
     assert equalize(program) is program
 
 
-def test_a_folded_norm_is_no_obstacle():
+def test_a_folded_norm_is_no_obstacle() -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))
     folded = fold_batch_norm(program)
     even = equalize(folded)
@@ -225,14 +230,14 @@ def test_a_folded_norm_is_no_obstacle():
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_tied_weights_are_left_alone():
+def test_tied_weights_are_left_alone() -> None:
     class Tied(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.one, self.two, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
             self.two.weight = self.one.weight
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.head(self.two(self.one(x).relu()).relu())
 
     torch.manual_seed(0)
@@ -240,7 +245,7 @@ def test_tied_weights_are_left_alone():
     assert equalize(program) is program
 
 
-def test_dead_channels_do_not_stand_in_the_way():
+def test_dead_channels_do_not_stand_in_the_way() -> None:
     torch.manual_seed(0)
     model = unbalance(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), 0)
     model[0].weight.data[2] = 0
@@ -257,7 +262,7 @@ def test_dead_channels_do_not_stand_in_the_way():
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_a_layer_of_zeros_is_no_obstacle():
+def test_a_layer_of_zeros_is_no_obstacle() -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
     state = program.state_dict()
     state["2.weight"][:] = 0
@@ -268,14 +273,14 @@ def test_a_layer_of_zeros_is_no_obstacle():
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_a_residual_stream_is_scaled_as_a_whole():
+def test_a_residual_stream_is_scaled_as_a_whole() -> None:
     class Residual(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.stem, self.one, self.two, self.head = (
                 nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1), nn.Linear(6, 2))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             x = self.stem(x).relu()
             x = (x + self.two(self.one(x).relu())).relu()
             return self.head(x.mean((2, 3)))
@@ -299,7 +304,7 @@ def test_a_residual_stream_is_scaled_as_a_whole():
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_zeros_stay_and_what_is_saved_computes_the_same(tmp_path):
+def test_zeros_stay_and_what_is_saved_computes_the_same(tmp_path: Path) -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
     state = program.state_dict()
     state["0.weight"][:, 1] = 0
@@ -312,19 +317,19 @@ def test_zeros_stay_and_what_is_saved_computes_the_same(tmp_path):
 
 
 class Depthwise(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 12, 3, padding=1)
         self.deep = nn.Conv2d(12, 12, 3, padding=1, groups=12)
         self.mix = nn.Conv2d(12, 12, 1)
         self.head = nn.Linear(12, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.deep(self.stem(x).relu()).relu()
         return self.head(self.mix(x).relu().mean((2, 3)))
 
 
-def per_tensor_int8(program):
+def per_tensor_int8(program: Program) -> Any:
     """Weights of one scale a tensor."""
     state = {}
     for name, value in program.state_dict().items():
@@ -333,7 +338,7 @@ def per_tensor_int8(program):
     return program.with_state(state)
 
 
-def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colour_task):
+def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colour_task: Task) -> Any:
     torch.manual_seed(0)
     net = Depthwise()
     train(net, colour_task, Training(epochs=10, batch_size=32, lr=0.05), LabelLoss())
@@ -346,7 +351,7 @@ def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colou
         net.mix.weight.mul_(scale.reshape(1, -1, 1, 1))
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
 
-    def accuracy(candidate):
+    def accuracy(candidate: Any) -> Any:
         return evaluate_module(candidate.module(), colour_task.test)[-1]
 
     whole = accuracy(program)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from edgewright.program import fold_batch_norm
+from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
 from edgewright.quantization._quantize import _Quantized
 from edgewright.quantization.calibration import training_inputs
 from edgewright.quantization.ptq._rounding import learn_rounding
 from edgewright.quantization.simulation._simulate import simulate
+from edgewright.task import Task
 
 BITS = resolve(Quantization(weights=3, first_last_bits=None, calibration_samples=128))
 
 
 @pytest.fixture
-def prepared(small, colour_task):
+def prepared(small: Program, colour_task: Task) -> tuple[Any, ...]:
     program = fold_batch_norm(small)
     placement = place(program, BITS)
     simulation = simulate(program, placement)
@@ -27,7 +30,8 @@ def prepared(small, colour_task):
 
 
 @pytest.mark.parametrize("rounding", [AdaRound(150), BRECQ(150)], ids=str)
-def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared, colour_task, rounding):
+def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared: Any, colour_task: Task,
+                                                                  rounding: Any) -> None:
     program, placement, simulation = prepared
     before = {name: value.clone() for name, value in simulation.state().items()}
     x, = colour_task.train.example(128)
@@ -49,7 +53,7 @@ def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared, colo
     assert set(changed) == {point.tensor for point in placement.weights}
 
 
-def test_the_same_seed_rounds_the_same_way(prepared, colour_task):
+def test_the_same_seed_rounds_the_same_way(prepared: Any, colour_task: Task) -> None:
     program, placement, simulation = prepared
     start = {name: value.clone() for name, value in simulation.module.state_dict().items()}
     x, = colour_task.train.example(64)

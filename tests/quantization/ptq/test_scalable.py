@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewright.program import Program
@@ -22,7 +23,7 @@ def own_relu(x: torch.Tensor) -> torch.Tensor:
 own_relu.register_fake(torch.empty_like)
 
 
-def called_relu(x):
+def called_relu(x: Any) -> Any:
     return own_relu(x)
 
 
@@ -50,22 +51,22 @@ BARRED = {
 
 
 class Between(nn.Module):
-    def __init__(self, function):
+    def __init__(self, function: Any) -> None:
         super().__init__()
         self.function = function
         self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.two(self.function(self.one(x)))
 
 
-def scalable(function):
+def scalable(function: Any) -> Any:
     program = Program.capture(Between(function).eval(), torch.zeros(1, 3, 8, 8))
     return find_scalable(program)
 
 
 @pytest.mark.parametrize("name", THROUGH)
-def test_what_lets_factors_through(name):
+def test_what_lets_factors_through(name: Any) -> None:
     found = scalable(THROUGH[name])
     assert found.streams.tolist() == [0] * 4
     one, two = found.layers
@@ -76,26 +77,26 @@ def test_what_lets_factors_through(name):
 
 
 @pytest.mark.parametrize("name", BARRED)
-def test_what_does_not(name):
+def test_what_does_not(name: Any) -> None:
     found = scalable(BARRED[name])
     assert found.streams.tolist() == []
     assert all((layer.reads < 0).all() and (layer.writes < 0).all() for layer in found.layers)
 
 
-def test_a_channel_that_is_flattened_keeps_its_factor_at_every_place():
+def test_a_channel_that_is_flattened_keeps_its_factor_at_every_place() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     found = find_scalable(Program.capture(net, torch.zeros(1, 3, 2, 2)))
     assert found.layers[1].reads.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
-def test_a_channel_read_behind_a_sigmoid_too_stays():
+def test_a_channel_read_behind_a_sigmoid_too_stays() -> None:
     class Two(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.one, self.two, self.three = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             x = self.one(x).relu()
             return self.two(x) + self.three(torch.sigmoid(x[:, :2]))
 

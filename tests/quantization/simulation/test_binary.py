@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,7 +31,7 @@ def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, role: Role,
     return signs * scale + (smooth - smooth.detach())
 
 
-def gradients_of(function, role: Role, leaves: list[Tensor]) -> list[Tensor]:
+def gradients_of(function: Any, role: Role, leaves: list[Tensor]) -> list[Tensor]:
     leaves = [t.clone().requires_grad_() for t in leaves]
     out = function(*leaves, role, 0.3)
     out.backward(torch.sin(torch.arange(out.numel()) + 1.0).reshape(out.shape))
@@ -62,7 +65,7 @@ def test_fast_weights_equal_slow(seed: int) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def _without_shift(function):
+def _without_shift(function: Any) -> Callable[..., Any]:
     return lambda x, scale, *rest: function(x, scale, torch.zeros_like(scale), *rest)
 
 

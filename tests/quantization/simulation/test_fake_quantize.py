@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -60,7 +62,7 @@ def cases(draw: st.DrawFn) -> Case:
     return (x * 2).round() / 2 * scale if draw(st.booleans()) else x * scale, scale, zero_point, limits
 
 
-def gradients_of(function, case: Case, gradients: GridGradients) -> list[Tensor]:
+def gradients_of(function: Any, case: Case, gradients: GridGradients) -> list[Tensor]:
     x, scale, zero_point, limits = case
     leaves = [t.clone().requires_grad_() for t in (x, scale, zero_point)]
     out = function(*leaves, limits, gradients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -236,7 +237,7 @@ def slow_scale_gradient(x: Tensor, quantizer: FakeQuantizer, factor: float) -> f
 
 @pytest.mark.parametrize("samples", [1, 4, 64])
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_activations_step_counts_the_values_of_one_sample(target, samples) -> None:
+def test_an_activations_step_counts_the_values_of_one_sample(target: Any, samples: int) -> None:
     """LSQ, section 2.2, whatever the sign of the runtime's integers and the size of the batch."""
     x = torch.randn(samples, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
     for symmetric in (False, True):
@@ -255,7 +256,7 @@ def test_an_activations_step_counts_the_values_of_one_sample(target, samples) ->
 @pytest.mark.parametrize("bits", [1, 4])
 @pytest.mark.parametrize("signed", [False, True])
 def test_roles_not_signs_say_what_is_counted(signed: bool, bits: int) -> None:
-    def gradient(role, *told: int) -> float:
+    def gradient(role: Any, *told: int) -> float:
         grid = Grid(bits, signed=signed, symmetric=True, role=role)
         quantizer = FakeQuantizer(grid, learns="lsq")
         quantizer.mode = "quantize"

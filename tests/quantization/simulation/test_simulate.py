@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,16 +13,18 @@ from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import MSE, Quantization, place, resolve
 from edgewright.quantization.calibration import calibrate_activations, calibrate_weights
 from edgewright.quantization.simulation._simulate import simulate
+from edgewright.task import Task
 
 
-def simulated(program, config, *inputs):
+def simulated(program: Program, config: Any, *inputs: Any) -> Any:
     simulation = simulate(program, place(program, resolve(config)))
     calibrate_weights(simulation, config.range_estimator)
     calibrate_activations(simulation, config.range_estimator, [inputs])
     return simulation
 
 
-def test_quantisers_pass_values_on_until_they_are_calibrated(small, colour_task):
+def test_quantisers_pass_values_on_until_they_are_calibrated(small: Program,
+                                                             colour_task: Task) -> None:
     program = fold_batch_norm(small)
     x, = colour_task.test.example(20)
     simulation = simulate(program, place(program, resolve(Quantization())))
@@ -29,7 +33,8 @@ def test_quantisers_pass_values_on_until_they_are_calibrated(small, colour_task)
     assert simulation.state().keys() == program.state_dict().keys()
 
 
-def test_calibrating_sets_every_range_and_leaves_the_program(small, colour_task):
+def test_calibrating_sets_every_range_and_leaves_the_program(small: Program,
+                                                             colour_task: Task) -> None:
     program = fold_batch_norm(small)
     x, = colour_task.test.example(64)
     before = {name: value.clone() for name, value in program.state_dict().items()}
@@ -45,7 +50,7 @@ def test_calibrating_sets_every_range_and_leaves_the_program(small, colour_task)
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_layer_is_what_its_quantised_weight_and_input_make(net):
+def test_a_layer_is_what_its_quantised_weight_and_input_make(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.a(x), a=nn.Linear(6, 3)).eval()
     x = torch.randn(32, 6)
@@ -56,7 +61,7 @@ def test_a_layer_is_what_its_quantised_weight_and_input_make(net):
 
 
 @pytest.mark.parametrize("name", ["quantizers", "edgewright_quantizers"])
-def test_a_model_may_have_quantizers_of_its_own(net, name):
+def test_a_model_may_have_quantizers_of_its_own(net: Any, name: str) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: getattr(m, name)(x).relu(),
                 **{name: nn.Sequential(nn.Linear(6, 3)), f"{name}_1": nn.ReLU()})
@@ -66,7 +71,7 @@ def test_a_model_may_have_quantizers_of_its_own(net, name):
     assert simulation.module(x).shape == (32, 3)
 
 
-def _windows(m, x):
+def _windows(m: Any, x: Any) -> Any:
     """Windows lie along the first dimension, then the sequence does, as in Swin and LSTMs."""
     y = m.a(x.reshape(-1, 3, 4)).relu()
     return m.h(m.b(y.reshape(-1, 6, 4).transpose(0, 1)).relu()).mean(0)
@@ -74,7 +79,7 @@ def _windows(m, x):
 
 @pytest.mark.parametrize("target", ["onnxruntime", "litert"])
 @pytest.mark.parametrize("samples", [2, 5])
-def test_each_step_counts_the_values_of_one_sample(net, target, samples):
+def test_each_step_counts_the_values_of_one_sample(net: Any, target: str, samples: int) -> None:
     """LSQ's N, wherever the samples lie, and whatever their number."""
     torch.manual_seed(0)
     model = net(_windows, a=nn.Linear(4, 4), b=nn.Linear(4, 5), h=nn.Linear(5, 3)).eval()
@@ -92,13 +97,13 @@ def test_each_step_counts_the_values_of_one_sample(net, target, samples):
     assert (told["relu"], told["relu_1"], told["linear_2"]) == (6 * 4, 6 * 5, 6 * 3)
 
 
-def _written(m, x):
+def _written(m: Any, x: Any) -> Any:
     y = m.a(x).relu()
     y[:, :3] *= -2
     return m.h(y)
 
 
-def test_a_value_that_is_written_into_is_not_quantised(net):
+def test_a_value_that_is_written_into_is_not_quantised(net: Any) -> None:
     torch.manual_seed(0)
     model = net(_written, a=nn.Linear(6, 6), h=nn.Linear(6, 3)).eval()
     x = torch.randn(64, 6)
@@ -109,7 +114,7 @@ def test_a_value_that_is_written_into_is_not_quantised(net):
     assert float(error.norm() / program.run(x).norm()) < 0.03
 
 
-def test_a_weight_that_is_not_finite_is_named(small):
+def test_a_weight_that_is_not_finite_is_named(small: Program) -> None:
     program = fold_batch_norm(small)
     state = {name: value.clone() for name, value in program.state_dict().items()}
     state["two.weight"][0, 0, 0, 0] = float("nan")

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def _point(name: str, **figures: float) -> OperatingPoint:
         for figure, value in figures.items())))
 
 
-def _points(latencies=LATENCIES) -> list[OperatingPoint]:
+def _points(latencies: Any = LATENCIES) -> list[OperatingPoint]:
     return [_point(f"p{ms}", mean_latency_ms=ms) for ms in latencies]
 
 
@@ -68,7 +70,7 @@ class Run:
         return float(np.percentile(chosen, 95))
 
 
-def _run(takes, deadline_ms: float | None = 5.0, points=None, **settings) -> Run:
+def _run(takes: Any, deadline_ms: float | None = 5.0, points: Any = None, **settings: Any) -> Run:
     clock = Clock()
     controller = Controller(points or _points(), clock=clock)
     controller.deadline_ms = deadline_ms
@@ -77,11 +79,12 @@ def _run(takes, deadline_ms: float | None = 5.0, points=None, **settings) -> Run
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.05])
 @pytest.mark.parametrize(("deadline_ms", "cheaper"), [(6.5, 1), (6.0, 1), (4.8, 2)])
-def test_it_gives_way_to_a_load_within_a_second_and_comes_back(pause_s, deadline_ms, cheaper):
+def test_it_gives_way_to_a_load_within_a_second_and_comes_back(pause_s: float, deadline_ms: float,
+                                                               cheaper: int) -> Any:
     """The load doubles every latency between 10 s and 20 s."""
     rng = np.random.default_rng(0)
 
-    def takes(index, now):
+    def takes(index: Any, now: Any) -> Any:
         return LATENCIES[index] * (2 if 10 <= now < 20 else 1) * rng.uniform(0.97, 1.03)
 
     run = _run(takes, deadline_ms, pause_s=pause_s).until(40)
@@ -99,14 +102,14 @@ def test_it_gives_way_to_a_load_within_a_second_and_comes_back(pause_s, deadline
     assert first.reason.endswith(f"above 0.9 of {deadline_ms:g} ms")
 
 
-def test_coming_back_is_quick_where_there_is_room():
+def test_coming_back_is_quick_where_there_is_room() -> None:
     run = _run(lambda index, now: LATENCIES[index] * (2 if 10 <= now < 20 else 1), 6.5).until(40)
     back = [change.time_s for change in run.controller.trace if change.after == 0]
     assert len(back) == 1
     assert 20 < back[0] < 22.5
 
 
-def test_what_points_save_is_learnt_where_figures_promise_more():
+def test_what_points_save_is_learnt_where_figures_promise_more() -> None:
     """Sixteen times the MACs, yet only twice the latency: it still comes back."""
     points = [_point("best", macs=1600), _point("fast", macs=100)]
     run = _run(lambda index, now: (4.0, 2.0)[index] * (2 if 5 <= now < 10 else 1), 6.0,
@@ -117,7 +120,7 @@ def test_what_points_save_is_learnt_where_figures_promise_more():
 
 @pytest.mark.parametrize("spread", [0.02, 0.2])
 @pytest.mark.parametrize("level", [0.75, 0.85, 0.9, 1.0])
-def test_noise_around_the_limit_does_not_flap(spread, level):
+def test_noise_around_the_limit_does_not_flap(spread: float, level: float) -> None:
     rng = np.random.default_rng(0)
     run = _run(lambda index, _: LATENCIES[index] / 4 * 5 * level * rng.lognormal(0, spread),
                pause_s=0.016).until(200)
@@ -126,25 +129,25 @@ def test_noise_around_the_limit_does_not_flap(spread, level):
     assert sum(change.time_s > 100 for change in trace) <= 6
 
 
-def test_one_slow_call_in_a_hundred_changes_nothing():
+def test_one_slow_call_in_a_hundred_changes_nothing() -> None:
     counter = iter(range(10_000))
     run = _run(lambda index, _: 50.0 if next(counter) % 100 == 99 else LATENCIES[index], 6.0,
                pause_s=0.05).until(60)
     assert run.controller.trace == ()
 
 
-def test_a_deadline_that_nothing_holds_ends_at_the_cheapest():
+def test_a_deadline_that_nothing_holds_ends_at_the_cheapest() -> None:
     run = _run(lambda index, _: LATENCIES[index] * 10).until(5)
     assert run.chosen[-1] == 2
     assert len(run.controller.trace) == 1
 
 
-def test_without_a_deadline_no_latency_matters():
+def test_without_a_deadline_no_latency_matters() -> None:
     run = _run(lambda index, _: LATENCIES[index] * 10, deadline_ms=None).until(3)
     assert set(run.chosen) == {0}
 
 
-def test_a_deadline_lifted_lets_everything_be_used():
+def test_a_deadline_lifted_lets_everything_be_used() -> None:
     run = _run(lambda index, _: LATENCIES[index] * 10).until(2)
     run.controller.deadline_ms = None
     assert run.controller.choose() == 0
@@ -153,7 +156,7 @@ def test_a_deadline_lifted_lets_everything_be_used():
 
 @pytest.mark.parametrize(("power", "latency_ms"), [("auto", 4.0), ("high", 8.0), ("balanced", 2.0),
                                                    ("low", 0.5)])
-def test_power_modes(power, latency_ms):
+def test_power_modes(power: str, latency_ms: float) -> None:
     """The default is given first, whatever it costs."""
     latencies = (4.0, 8.0, 2.0, 0.5, 1.0)
     controller = Controller(_points(latencies), clock=Clock())
@@ -161,13 +164,13 @@ def test_power_modes(power, latency_ms):
     assert latencies[controller.choose()] == latency_ms
 
 
-def test_balanced_is_the_dearer_of_the_middle_two():
+def test_balanced_is_the_dearer_of_the_middle_two() -> None:
     controller = Controller(_points((8.0, 4.0, 2.0, 1.0)), clock=Clock())
     controller.power = "balanced"
     assert controller.choose() == 1
 
 
-def test_high_still_gives_way_to_the_deadline():
+def test_high_still_gives_way_to_the_deadline() -> None:
     run = _run(lambda index, now: LATENCIES[index] * (2 if now > 2 else 1), 6.0)
     run.controller.power = "high"
     run.until(5)
@@ -175,13 +178,13 @@ def test_high_still_gives_way_to_the_deadline():
     assert run.chosen[-1] == 1
 
 
-def _sensed(pressure: Callable[[], float], points=None) -> tuple[Controller, Clock]:
+def _sensed(pressure: Callable[[], float], points: Any = None) -> tuple[Controller, Clock]:
     clock = Clock()
     pressure = DevicePressure([CallableSensor(pressure, "pressure", "it")], period_s=0.1, clock=clock)
     return Controller(points or _points(), pressure=pressure, clock=clock), clock
 
 
-def test_a_battery_that_drains_and_is_charged():
+def test_a_battery_that_drains_and_is_charged() -> None:
     state = {"charge": 0.9}
     clock = Clock()
     pressure = DevicePressure([CallableSensor(lambda: state["charge"], "charge", "pack")], clock=clock)
@@ -200,7 +203,7 @@ def test_a_battery_that_drains_and_is_charged():
     assert controller.trace[-1].reason == "power auto: no resource pressure"
 
 
-def test_a_reading_that_swings_about_a_step_does_not_flap():
+def test_a_reading_that_swings_about_a_step_does_not_flap() -> None:
     rng = np.random.default_rng(0)
     controller, clock = _sensed(lambda: float(np.clip(1 / 3 + rng.normal(0, 0.05), 0, 1)))
     for _ in range(6000):
@@ -209,7 +212,7 @@ def test_a_reading_that_swings_about_a_step_does_not_flap():
     assert len(controller.trace) <= 2
 
 
-def test_a_missing_sensor_leaves_the_default(tmp_path):
+def test_a_missing_sensor_leaves_the_default(tmp_path: Path) -> Any:
     clock = Clock()
     pressure = DevicePressure([FileSensor(tmp_path / "none", "charge")], clock=clock)
     default = [_point("default", macs=50), _point("dearest", macs=90), _point("least", macs=10)]
@@ -232,7 +235,7 @@ PLAN = st.lists(st.tuples(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0.5, 50), min_size=1, max_size=5), PLAN)
-def test_always_a_point_that_exists_and_none_above_the_ceiling(costs, plan):
+def test_always_a_point_that_exists_and_none_above_the_ceiling(costs: Any, plan: Any) -> None:
     state = {"pressure": 0.0}
     controller, clock = _sensed(lambda: state["pressure"], _points(costs))
     order = sorted(range(len(costs)), key=lambda index: (costs[index], -index))
@@ -256,12 +259,12 @@ def test_always_a_point_that_exists_and_none_above_the_ceiling(costs, plan):
         assert before.time_s <= after.time_s
 
 
-def test_threads_may_share_it():
+def test_threads_may_share_it() -> None:
     controller = Controller(_points())
     controller.deadline_ms = 1.0
     failures = []
 
-    def call():
+    def call() -> None:
         for _ in range(2000):
             index = controller.choose()
             if index not in range(3):
@@ -278,7 +281,7 @@ def test_threads_may_share_it():
     assert controller.choose() == 2
 
 
-def test_calls_that_took_another_point_are_let_go():
+def test_calls_that_took_another_point_are_let_go() -> None:
     clock = Clock()
     controller = Controller(_points(), clock=clock)
     controller.deadline_ms = 5.0
@@ -289,7 +292,7 @@ def test_calls_that_took_another_point_are_let_go():
         assert controller.choose() == 0
 
 
-def test_costs_are_the_best_that_all_points_know():
+def test_costs_are_the_best_that_all_points_know() -> None:
     both = [_point("a", mean_latency_ms=3, macs=9), _point("b", mean_latency_ms=2, macs=8)]
     assert nominal_costs(both) == [3, 2]
     assert nominal_costs([both[0], _point("b", macs=8)]) == [9, 8]
@@ -297,7 +300,7 @@ def test_costs_are_the_best_that_all_points_know():
     assert nominal_costs([both[0], _point("b", macs=0)]) == [1.0, 0.5]
 
 
-def test_what_is_refused():
+def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one"):
         Controller([])
     controller = Controller(_points())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ CALLS = 20   # at each step, 10 ms apart
 class Stepper:
     """Feeds a loop steps of 0.2 s of calls, each of the given latency, at the limit's rank."""
 
-    def __init__(self, costs, deadline_ms):
+    def __init__(self, costs: Any, deadline_ms: Any) -> None:
         self.loop = DeadlineLoop(costs)
         self.loop.set_deadline(deadline_ms)
         self.now, self.rank = 0.0, self.loop.limit
@@ -38,14 +40,14 @@ class Stepper:
 
 @pytest.mark.parametrize(("latency_ms", "rank"), [(8.9, 3), (9.1, 2), (15.9, 2), (16.1, 1),
                                                   (32.1, 0), (640, 0)])
-def test_it_falls_to_the_dearest_that_is_expected_to_fit(latency_ms, rank):
+def test_it_falls_to_the_dearest_that_is_expected_to_fit(latency_ms: float, rank: int) -> None:
     stepper = Stepper([1, 2, 4, 8], 10)
     said = stepper.step(latency_ms)
     assert stepper.rank == rank
     assert said == ("" if rank == 3 else f"p95 {latency_ms:.3g} ms above 0.9 of 10 ms")
 
 
-def test_seven_calls_decide_nothing():
+def test_seven_calls_decide_nothing() -> None:
     loop = DeadlineLoop([1, 2])
     loop.set_deadline(1.0)
     for call in range(7):
@@ -55,7 +57,7 @@ def test_seven_calls_decide_nothing():
 
 
 @pytest.mark.parametrize(("latency_ms", "rises_s"), [(3.4, 1.2), (4.0, 10.2), (4.4, 100)])
-def test_it_rises_after_one_hold_or_ten_or_never(latency_ms, rises_s):
+def test_it_rises_after_one_hold_or_ten_or_never(latency_ms: float, rises_s: float) -> None:
     stepper = Stepper([1, 2], 10)
     stepper.step(20)
     stepper.step(10)   # half the cost is half the latency here
@@ -63,7 +65,7 @@ def test_it_rises_after_one_hold_or_ten_or_never(latency_ms, rises_s):
     assert stepper.rise_s(latency_ms) == pytest.approx(rises_s, abs=1.01 if rises_s < 100 else 0.3)
 
 
-def test_a_failed_rise_doubles_the_hold_and_a_lasting_one_restores_it():
+def test_a_failed_rise_doubles_the_hold_and_a_lasting_one_restores_it() -> None:
     stepper = Stepper([1, 2], 10)
     stepper.step(20)
     stepper.step(10)
@@ -82,7 +84,7 @@ def test_a_failed_rise_doubles_the_hold_and_a_lasting_one_restores_it():
     assert stepper.rise_s(3.0) == pytest.approx(1, abs=1.3)
 
 
-def test_what_a_change_saves_is_learnt():
+def test_what_a_change_saves_is_learnt() -> None:
     stepper = Stepper([1, 16], 10)
     stepper.step(12)
     assert stepper.rank == 0
@@ -91,7 +93,7 @@ def test_what_a_change_saves_is_learnt():
     assert stepper.rise_s(1.6) < 3   # and now 6.4
 
 
-def test_no_deadline_allows_everything():
+def test_no_deadline_allows_everything() -> None:
     stepper = Stepper([1, 2, 4], 5)
     stepper.step(100)
     assert stepper.rank == 0
@@ -101,7 +103,7 @@ def test_no_deadline_allows_everything():
     assert stepper.loop.limit == 2
 
 
-def test_late_at_the_cheapest_keeps_the_limit_there():
+def test_late_at_the_cheapest_keeps_the_limit_there() -> None:
     loop = DeadlineLoop([1, 2])   # at rank 0 for another reason, the limit still 1
     loop.set_deadline(1.0)
     for call in range(8):

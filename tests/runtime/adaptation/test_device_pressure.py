@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ class Clock:
         return self.now
 
 
-def _one(quantity, reading) -> DevicePressure:
+def _one(quantity: Any, reading: Any) -> DevicePressure:
     return DevicePressure([CallableSensor(lambda: reading, quantity, "it")])
 
 
@@ -29,24 +31,24 @@ def _one(quantity, reading) -> DevicePressure:
     ("charge", 0.0, 1.0), ("temperature", -5.0, 0.0), ("temperature", 60.0, 0.0),
     ("temperature", 75.0, 0.75), ("temperature", 95.0, 1.0), ("pressure", 0.6, 0.6),
 ])
-def test_pressure_of_a_reading(quantity, reading, pressure):
+def test_pressure_of_a_reading(quantity: str, reading: float, pressure: float) -> None:
     device = _one(quantity, reading)
     assert device.level == pytest.approx(pressure)
     assert device.cause == (f"{quantity} of it {reading:.3g}" if pressure else "")
     assert device.faults == {}
 
 
-def test_the_hardest_pressing_counts():
+def test_the_hardest_pressing_counts() -> None:
     pressure = DevicePressure([CallableSensor(lambda: 0.4, "charge", "pack"),
                      CallableSensor(lambda: 76, "temperature", "board")])
     assert pressure.level == pytest.approx(0.8)
     assert pressure.cause == "temperature of board 76"
 
 
-def test_a_sensor_is_read_once_a_period():
+def test_a_sensor_is_read_once_a_period() -> float:
     clock, reads = Clock(), []
 
-    def read():
+    def read() -> float:
         reads.append(clock.now)
         return 0.2
 
@@ -63,10 +65,11 @@ def test_a_sensor_is_read_once_a_period():
     (OSError("unplugged"), "OSError: unplugged"),
     (ValueError(), "ValueError"),
 ])
-def test_a_failing_sensor_is_reported_once_and_left_out_until_it_answers(reading, message):
+def test_a_failing_sensor_is_reported_once_and_left_out_until_it_answers(reading: Any,
+                                                                         message: str) -> Any:
     clock, state = Clock(), {"reading": reading}
 
-    def read():
+    def read() -> Any:
         if isinstance(state["reading"], Exception):
             raise state["reading"]
         return state["reading"]
@@ -89,18 +92,18 @@ def test_a_failing_sensor_is_reported_once_and_left_out_until_it_answers(reading
         assert set(pressure.faults) == {"pack"}
 
 
-def test_a_sensor_of_ones_own_may_raise_as_it_likes():
+def test_a_sensor_of_ones_own_may_raise_as_it_likes() -> None:
     class Broken:
         name, quantity = "own", "pressure"
 
-        def read(self):
+        def read(self) -> None:
             raise SensorError("no answer on the bus")
 
     with pytest.warns(SensorWarning, match="no answer on the bus"):
         assert DevicePressure([Broken()]).level == 0.0
 
 
-def test_a_device_without_files_is_not_pressed(tmp_path):
+def test_a_device_without_files_is_not_pressed(tmp_path: Path) -> None:
     pressure = DevicePressure([BatterySensor(tmp_path), ThermalSensor(tmp_path)])
     with pytest.warns(SensorWarning) as caught:
         assert pressure.level == 0.0
@@ -108,7 +111,7 @@ def test_a_device_without_files_is_not_pressed(tmp_path):
     assert set(pressure.faults) == {"battery", "thermal"}
 
 
-def test_what_is_refused():
+def test_what_is_refused() -> None:
     twice = [ThermalSensor("/a"), ThermalSensor("/b")]
     with pytest.raises(UsageError, match=r"different names, got \['thermal', 'thermal'\]"):
         DevicePressure(twice)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,25 +37,25 @@ def _battery(folder: Path, name: str = "BAT0", **files: str) -> None:
     ({"capacity": "37", "status": "Not charging"}, 1.0),
     ({"capacity": "99", "status": "Full"}, 1.0),
 ])
-def test_one_battery(tmp_path, files, charge):
+def test_one_battery(tmp_path: Path, files: dict[str, Any], charge: float) -> None:
     _battery(tmp_path, **files)
     assert BatterySensor(tmp_path).read() == pytest.approx(charge)
 
 
 @pytest.mark.parametrize(("online", "charge"), [("1", 1.0), ("0", 0.2)])
-def test_a_supply_that_is_online_is_mains(tmp_path, online, charge):
+def test_a_supply_that_is_online_is_mains(tmp_path: Path, online: str, charge: float) -> None:
     _battery(tmp_path, capacity="20")
     _supply(tmp_path, "AC", type="Mains", online=online)
     assert BatterySensor(tmp_path).read() == pytest.approx(charge)
 
 
-def test_several_batteries_are_averaged(tmp_path):
+def test_several_batteries_are_averaged(tmp_path: Path) -> None:
     _battery(tmp_path, "BAT0", capacity="20")
     _battery(tmp_path, "BAT1", capacity="80", status="Not charging")   # while the first is used
     assert BatterySensor(tmp_path).read() == pytest.approx(0.5)
 
 
-def test_a_mouse_is_not_the_device(tmp_path):
+def test_a_mouse_is_not_the_device(tmp_path: Path) -> None:
     _battery(tmp_path, "hidpp_battery_0", capacity="5", scope="Device")
     with pytest.raises(SensorError, match="no battery and no power supply"):
         BatterySensor(tmp_path).read()
@@ -61,13 +63,13 @@ def test_a_mouse_is_not_the_device(tmp_path):
     assert BatterySensor(tmp_path).read() == 1.0
 
 
-def test_a_battery_without_a_charge(tmp_path):
+def test_a_battery_without_a_charge(tmp_path: Path) -> None:
     _battery(tmp_path, capacity="many", energy_now="3")
     with pytest.raises(SensorError, match=r"cannot read the charge of \['BAT0'\].*capacity"):
         BatterySensor(tmp_path).read()
 
 
-def test_the_hottest_zone_counts(tmp_path):
+def test_the_hottest_zone_counts(tmp_path: Path) -> None:
     for name, text in {"thermal_zone0": "41000", "thermal_zone1": "67500", "thermal_zone2": "",
                        "thermal_zone3": "-274000", "thermal_zone4": "255000",
                        "cooling_device0": "99000"}.items():
@@ -76,12 +78,12 @@ def test_the_hottest_zone_counts(tmp_path):
     assert ThermalSensor(tmp_path).read() == 67.5
 
 
-def test_no_zone(tmp_path):
+def test_no_zone(tmp_path: Path) -> None:
     with pytest.raises(SensorError, match=r"no thermal zone in .* has a temperature"):
         ThermalSensor(tmp_path).read()
 
 
-def test_a_file(tmp_path):
+def test_a_file(tmp_path: Path) -> None:
     gauge = FileSensor(tmp_path / "gauge", "temperature", scale=0.001)
     with pytest.raises(SensorError, match=r"cannot read a number from .*gauge: .*No such file"):
         gauge.read()
@@ -97,12 +99,12 @@ def test_a_file(tmp_path):
     (lambda: None, "'pack' failed: TypeError"),
     (lambda: {}["volt"], "'pack' failed: KeyError"),
 ])
-def test_a_function_that_fails(function, message):
+def test_a_function_that_fails(function: Callable[..., Any], message: str) -> None:
     with pytest.raises(SensorError, match=message):
         CallableSensor(function, "charge", "pack").read()
 
 
-def test_each_has_a_name_and_a_quantity():
+def test_each_has_a_name_and_a_quantity() -> None:
     sensors: list[Sensor] = [BatterySensor(), ThermalSensor(), FileSensor("/a", "pressure"),
                              CallableSensor(lambda: 0.5, "charge", "pack")]
     assert [(sensor.name, sensor.quantity) for sensor in sensors] == [

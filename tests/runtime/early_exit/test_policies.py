@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,17 +18,17 @@ ROWS = st.lists(st.lists(st.floats(-50, 50, width=32), min_size=4, max_size=4), 
                 max_size=6)
 
 
-def softmax(row, temperature):
+def softmax(row: Any, temperature: Any) -> Any:
     powers = np.exp((row - row.max()) / temperature)
     return powers / powers.sum()
 
 
-def score(policy, logits, rule=RULE):
+def score(policy: Any, logits: Any, rule: Any = RULE) -> Any:
     return exit_scores(policy, rule, logits, Streaks.begin(logits))
 
 
 @given(ROWS, st.floats(0.25, 8))
-def test_scores_are_what_their_definitions_say(rows, temperature):
+def test_scores_are_what_their_definitions_say(rows: Any, temperature: Any) -> None:
     logits = np.array(rows)
     rule = ExitRule(threshold=0.5, temperature=temperature, gate=(0.5, -1.0, 2.0, 0.25))
     for index, row in enumerate(logits):
@@ -41,7 +43,7 @@ def test_scores_are_what_their_definitions_say(rows, temperature):
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1, max_size=6))
-def test_patience_counts_exits_in_a_row_that_agree(classes):
+def test_patience_counts_exits_in_a_row_that_agree(classes: Any) -> None:
     streaks = None
     for answers in classes:
         logits = np.eye(3)[answers]
@@ -54,14 +56,14 @@ def test_patience_counts_exits_in_a_row_that_agree(classes):
         assert found[sample] == expected
 
 
-def test_streaks_of_some_samples_go_on_as_those_of_all():
+def test_streaks_of_some_samples_go_on_as_those_of_all() -> None:
     first, second = np.eye(3)[[0, 1, 2]], np.eye(3)[[0, 2, 2]]
     rows = np.array([True, False, True])
     part = Streaks.begin(first).of(rows).then(second[rows])
     np.testing.assert_array_equal(part.lengths, Streaks.begin(first).then(second).lengths[rows])
 
 
-def test_a_higher_temperature_is_less_sure_and_names_the_same_class():
+def test_a_higher_temperature_is_less_sure_and_names_the_same_class() -> None:
     logits = np.array([[4.0, 1.0, 0.0]])
     found = [float(confidence(logits, temperature)[0]) for temperature in (0.5, 1, 2, 4)]
     assert found == sorted(found, reverse=True)
@@ -69,14 +71,14 @@ def test_a_higher_temperature_is_less_sure_and_names_the_same_class():
 
 
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_a_logit_that_is_no_number_reaches_no_threshold(policy):
+def test_a_logit_that_is_no_number_reaches_no_threshold(policy: Any) -> None:
     rule = ExitRule(threshold=-9.0, gate=(1.0, 0.0, 0.0, 0.0))
     scores = score(policy, np.array([[np.nan, 1.0, 0.0], [3.0, 1.0, 0.0]]), rule)
     assert (scores >= rule.threshold).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_what_is_no_classifier_is_refused(policy):
+def test_what_is_no_classifier_is_refused(policy: Any) -> None:
     for shape in ((2, 3, 4), (2, 1), (2,)):
         with pytest.raises(DataError, match="expected \\(N, classes\\) with two classes or more"):
             score(policy, np.zeros(shape), ExitRule(threshold=0.5, gate=(0.0,) * 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -14,15 +16,15 @@ POINT = OperatingPoint(name="p", path=(2, 0, 1), policy="patience",
                        rules=(ExitRule(threshold=1.0), ExitRule(threshold=2.0)))
 
 
-def always(segment, samples):
+def always(segment: Any, samples: Any) -> bool:
     return True
 
 
-def segments(seen):
+def segments(seen: Any) -> tuple[Any, ...]:
     """Three of them: features are the inputs' rows, logits random but the same for a sample."""
     tables = np.random.default_rng(0).normal(size=(3, 40, 5))
 
-    def run(segment, inputs):
+    def run(segment: Any, inputs: Any) -> tuple[Any, ...]:
         rows = inputs[0][:, 0].astype(int)
         seen.append((segment, rows.tolist(), len(inputs)))
         return tables[segment, rows], inputs[0]
@@ -32,7 +34,7 @@ def segments(seen):
 
 @pytest.mark.parametrize("policy", ["confidence", "margin", "entropy", "patience"])
 @pytest.mark.parametrize("takes_inputs", [frozenset(), frozenset({0}), frozenset({0, 1})])
-def test_every_sample_leaves_where_it_would_alone(policy, takes_inputs):
+def test_every_sample_leaves_where_it_would_alone(policy: str, takes_inputs: Any) -> None:
     level = {"confidence": 0.5, "margin": 0.3, "entropy": 0.25, "patience": 2.0}[policy]
     point = POINT.replace(policy=policy, rules=(ExitRule(threshold=level, temperature=0.7),) * 2)
     run, tables = segments([])
@@ -51,7 +53,7 @@ def test_every_sample_leaves_where_it_would_alone(policy, takes_inputs):
         np.testing.assert_array_equal(found.outputs[0][sample], tables[point.path[left], sample])
 
 
-def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay():
+def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay() -> None:
     seen = []
     run, _ = segments(seen)
     point = POINT.replace(policy="confidence", rules=(
@@ -63,11 +65,11 @@ def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay():
     assert seen == [(2, list(range(12)), 2), (0, staying, 2)]
 
 
-def test_those_without_time_leave_with_the_answer_they_have():
+def test_those_without_time_leave_with_the_answer_they_have() -> bool:
     seen, asked = [], []
     run, tables = segments(seen)
 
-    def has_time(segment, samples):
+    def has_time(segment: Any, samples: Any) -> bool:
         asked.append((segment, samples))
         return segment != 1
 
@@ -82,12 +84,12 @@ def test_those_without_time_leave_with_the_answer_they_have():
     assert all(found.exits[sample] for sample in cut)
 
 
-def test_features_go_on_as_the_very_array_where_nobody_leaves():
+def test_features_go_on_as_the_very_array_where_nobody_leaves() -> Any:
     model = onnx.parser.parse_model('''<ir_version: 8, opset_import: ["": 17]>
         s (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) { y = Relu(x) z = Neg(x) }''')
     engine, given = OnnxEngine(model.SerializeToString()), []
 
-    def run(segment, inputs):
+    def run(segment: Any, inputs: Any) -> Any:
         given.append(inputs[0])
         outputs = engine.run(inputs)
         given.append(outputs[-1])

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import onnx.parser
 import onnxruntime
 import pytest
 
+from edgewright.bundle import Bundle
 from edgewright.errors import BundleError
 from edgewright.runtime import OnnxEngine
 from edgewright.runtime.engines._engine import FileEngine, one_by_one
@@ -31,21 +33,21 @@ def _python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
                           capture_output=True, check=True, env=environment)
 
 
-def test_inputs_and_outputs_keep_the_files_order():
+def test_inputs_and_outputs_keep_the_files_order() -> None:
     engine = OnnxEngine(_model("(float[N] z, float[N] a) => (float[N] y, float[N] b) "
                                "{ y = Sub(z, a)  b = Neg(a) }"))
     difference, negated = engine.run((np.array([5], "f4"), np.array([2], "f4")))
     assert (difference.item(), negated.item()) == (3.0, -2.0)
 
 
-def test_runtime_names_its_version():
+def test_runtime_names_its_version() -> None:
     engine = OnnxEngine(_model("(float[N] x) => (float[N] y) { y = Neg(x) }"))
     assert engine.runtime == f"onnxruntime {onnxruntime.__version__}"
 
 
 @pytest.mark.parametrize("model", [
     b"", b"\x00" * 40, _model("(float[N] x) => (float[N] y) { y = NoSuchOperator(x) }")])
-def test_model_that_cannot_be_loaded(model):
+def test_model_that_cannot_be_loaded(model: Any) -> None:
     with pytest.raises(BundleError, match="cannot load the model") as caught:
         OnnxEngine(model)
     assert "\n" not in str(caught.value)
@@ -58,11 +60,11 @@ class Failing(FileEngine):
         super().__init__("a runtime 1.0", (ValueError,))
         self._error = error
 
-    def _compute(self, inputs):
+    def _compute(self, inputs: Any) -> None:
         raise self._error
 
 
-def test_only_what_a_runtime_refuses_is_told_as_a_refusal():
+def test_only_what_a_runtime_refuses_is_told_as_a_refusal() -> None:
     assert Failing(ValueError()).runtime == "a runtime 1.0"
     with pytest.raises(BundleError, match="the model does not accept these inputs: two are too many"):
         Failing(ValueError("two are too many")).run(())
@@ -70,10 +72,10 @@ def test_only_what_a_runtime_refuses_is_told_as_a_refusal():
         Failing(KeyError()).run(())
 
 
-def test_samples_run_one_after_another_and_keep_their_order():
+def test_samples_run_one_after_another_and_keep_their_order() -> tuple[Any, ...]:
     sizes = []
 
-    def run(inputs):
+    def run(inputs: Any) -> tuple[Any, ...]:
         sizes.append([array.shape for array in inputs])
         return inputs[0] - inputs[1], inputs[1].sum(1)
 
@@ -85,19 +87,19 @@ def test_samples_run_one_after_another_and_keep_their_order():
 
 
 @pytest.mark.parametrize("counts", [(), (0,), (0, 0), (1, 2)])
-def test_samples_that_are_none_or_differ_in_number_are_refused(counts):
+def test_samples_that_are_none_or_differ_in_number_are_refused(counts: tuple[Any, ...] | tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected the same number in each input, at least one"):
         one_by_one(tuple(np.zeros((count, 2)) for count in counts), lambda inputs: inputs)
 
 
-def test_importing_edgewright_loads_none_of_its_dependencies():
+def test_importing_edgewright_loads_none_of_its_dependencies() -> None:
     code = "import sys, json; import edgewright; print(json.dumps(sorted(sys.modules)))"
     loaded = {name.partition(".")[0] for name in json.loads(_python(code).stdout)}
     assert "edgewright" in loaded
     assert not loaded & (WORKSHOP | {"numpy", "onnxruntime", "pydantic"})
 
 
-def test_running_a_bundle_loads_nothing_of_the_workshop_and_sends_nothing(staged_bundle):
+def test_running_a_bundle_loads_nothing_of_the_workshop_and_sends_nothing(staged_bundle: Bundle) -> None:
     code = """if True:
         import json, os, sys
         import numpy as np

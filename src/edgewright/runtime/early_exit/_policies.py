@@ -98,7 +98,8 @@ def exit_scores(policy: ExitPolicy, rule: ExitRule, logits: NDArray[Any],
     return inputs[:, _PLACES[policy]]
 
 
-def score_single_sample(policy: ExitPolicy, rule: ExitRule, logits: Sequence[float], streak: int) -> float:
+def score_single_sample(policy: ExitPolicy, rule: ExitRule, logits: Sequence[float],
+                        streak: int) -> float:
     """As `exit_scores` for one sample, in Python floats, with a third of the overhead.
 
     Args:
