@@ -73,7 +73,7 @@ def test_refinements_that_lower_the_accuracy_are_left_out(
         monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(program: ew.Program, task: Task, config: ew.Quantization,
                **settings: Any) -> ew.Program:
-        if config.equalize:  # as if it had made the ranges worse
+        if config.method.equalize:  # as if it had made the ranges worse
             program = program.with_state({name: value * 0 if value.is_floating_point() else value
                                           for name, value in program.state_dict().items()})
         return ew.quantize(program, task, config, **settings)
