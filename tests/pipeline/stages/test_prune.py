@@ -42,6 +42,6 @@ def test_bits_that_fit_the_budget_by_themselves_need_no_pruning(
 
 
 def test_layers_of_exits_to_come_may_have_their_bits(trained_program: ew.Program) -> None:
-    recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
+    recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
     assert fit_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING

@@ -104,7 +104,7 @@ def test_the_notes_are_in_the_record_and_on_stderr(
     assert all(note in said for note in notes)
     page = result.report.read_text()
     assert "W8A8 of 2 layers, W4A8 of 1 layer" in page
-    assert "Integers against floating point" in page
+    assert "Integers and floating point" in page
 
 
 def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) -> None:
