@@ -34,8 +34,8 @@ from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.measure import machine
 from edgewright.program import fold_batch_norm
 from edgewright.quantization import Precision, resolve
-from edgewright.quantization.mixed._mixed import choose_precisions
-from edgewright.quantization.mixed._sensitivity import sensitivities
+from edgewright.quantization.mixed._choose_precisions import choose_precisions
+from edgewright.quantization.mixed._sensitivity import measure_sensitivities
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.runtime import OnnxEngine
 from edgewright.task import load_model, load_task
@@ -88,7 +88,7 @@ def sensitivity(program: ew.Program, task: ew.Task, *, seed: int) -> dict[str, A
     """By how much the loss rises with one layer at so many bits, everything else as it was."""
     mixed = MixedPrecision(size=size_limit(program))
     precisions = [Precision(weights=bits) for bits in mixed.weights]
-    rises = sensitivities(fold_batch_norm(program), task, resolve(ew.Quantization()),
+    rises = measure_sensitivities(fold_batch_norm(program), task, resolve(ew.Quantization()),
                           dict.fromkeys(weights_of(program), precisions), mixed, seed)
     return {layer: {str(precision.weights): rise for precision, rise in by_bits.items()}
             for layer, by_bits in rises.items()}

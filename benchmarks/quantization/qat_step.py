@@ -26,7 +26,7 @@ from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.capture import trainable
 from edgewright.measure import compare_latency, machine, pinned
 from edgewright.quantization import resolve
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.simulation._simulate import simulate
 from edgewright.task import load_model
@@ -75,10 +75,10 @@ def fake_quantized(program: ew.Program, config: ew.Quantization,
                    images: torch.Tensor) -> nn.Module:
     """The program with quantizers at work, their ranges taken from one batch."""
     scheme = resolve(config)
-    learns = scheme.method.quantizer if isinstance(scheme.method, ew.QAT) else "nothing"
-    simulation = simulate(program, place(program, scheme), learns)
+    learned_range = scheme.method.quantizer if isinstance(scheme.method, ew.QAT) else "nothing"
+    simulation = simulate(program, place(program, scheme), learned_range)
     for quantizer in simulation.quantizers:
-        quantizer.observer = make_observer(scheme.range_estimator, quantizer.grid)
+        quantizer.observer = create_observer(scheme.range_estimator, quantizer.grid)
         quantizer.mode = "observe"
     with torch.no_grad():
         simulation.module(images)

@@ -31,7 +31,7 @@ REFUSED = {
     ("quantize", "weights"): "weights of a quantised program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
     ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",
-    ("quantize", "quantize"): "quantized already; quantize the one in floating point",
+    ("quantize", "quantize"): "already quantized; pass the program in floating point",
 }
 
 

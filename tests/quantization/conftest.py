@@ -14,7 +14,7 @@ from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, train
 
 
-def colours(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def colors(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Noisy images (3, 8, 8); the class is the channel that is brighter."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (count,), generator=generator)
@@ -44,7 +44,7 @@ class Small(nn.Module):
 
 @pytest.fixture(scope="session")
 def colour_task(one_thread: None) -> Task:
-    return Task(colours(400, 0), colours(200, 1), colours(200, 2), name="colours")
+    return Task(colors(400, 0), colors(200, 1), colors(200, 2), name="colors")
 
 
 @pytest.fixture(scope="session")

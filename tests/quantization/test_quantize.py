@@ -1,4 +1,4 @@
-"""Quantisation: what is stored, on which grids, and that the network still answers as before."""
+"""Quantization: what is stored, on which grids, and that the network still answers as before."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def layers_of(program: Program) -> Any:
             if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)}
 
 
-def test_calibrating_keeps_the_names_and_the_answers(small: Program, small_quantized: Program,
-                                                     colour_task: Task) -> None:
+def test_calibration_keeps_names_and_outputs(small: Program, small_quantized: Program,
+                                             colour_task: Task) -> None:
     state = small_quantized.state_dict()
     assert (small.is_quantized, small_quantized.is_quantized) == (False, True)
     for name in LAYERS:
@@ -78,7 +78,7 @@ def test_weights_lie_on_symmetric_grids_of_their_channels(small: Program,
     assert (state["one.weight"] == -128).sum() == 0
 
 
-def test_biases_lie_on_the_grid_of_their_products(small: Program, small_quantized: Program) -> None:
+def test_bias_scales_equal_the_product_scales(small: Program, small_quantized: Program) -> None:
     floats = fold_batch_norm(small).state_dict()
     state = small_quantized.state_dict()
     for name, node in layers_of(small_quantized).items():
@@ -106,7 +106,7 @@ def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized: Progr
     assert output.all_input_nodes[0].target is torch.ops.aten.linear.default
 
 
-def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized: Program) -> None:
+def test_relu_activations_have_their_zero_point_at_the_type_minimum(small_quantized: Program) -> None:
     after_relu = [node for node in small_quantized.calls()
                   if node.target is ops.quantize_per_tensor.default
                   and "relu" in node.args[0].name]
@@ -114,8 +114,8 @@ def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized: Pro
     assert all(node.args[2] == 0 for node in after_relu)
 
 
-def test_the_original_is_left_as_it_was(small: Program, colour_task: Task,
-                                        trained_quantization: Quantization) -> None:
+def test_original_program_is_not_modified(small: Program, colour_task: Task,
+                                          trained_quantization: Quantization) -> None:
     before = {name: value.clone() for name, value in small.state_dict().items()}
     graph = str(small.graph)
     for config in (Quantization(), trained_quantization):
@@ -124,7 +124,7 @@ def test_the_original_is_left_as_it_was(small: Program, colour_task: Task,
     torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
 
 
-def test_training_with_fake_quantisers(small: Program, colour_task: Task, small_quantized: Program,
+def test_training_with_fake_quantizers(small: Program, colour_task: Task, small_quantized: Program,
                                        trained_quantization: Quantization) -> None:
     trained = quantize(small, colour_task, trained_quantization)
     assert accuracy(trained, colour_task) > accuracy(small, colour_task) - 0.05
@@ -150,8 +150,8 @@ def test_training_starts_from_a_bad_network_and_ends_better(colour_task: Task,
 
 
 @pytest.mark.parametrize("method", ["ptq", "qat"])
-def test_all_stages_compose(small: Program, colour_task: Task, trained_quantization: Quantization,
-                            method: str, tmp_path: Path) -> None:
+def test_all_steps_compose(small: Program, colour_task: Task, trained_quantization: Quantization,
+                           method: str, tmp_path: Path) -> None:
     short = Training(epochs=2, batch_size=32, lr=0.02)
     pruned = prune(small, colour_task, ChannelPruning(ratio=0.3, round_to=2))
     recovered = fit(pruned, colour_task, short, teacher=small)
@@ -171,8 +171,8 @@ def test_all_stages_compose(small: Program, colour_task: Task, trained_quantizat
         assert getattr(loaded.costs(), figure) == getattr(final.costs(), figure)
 
 
-def test_a_quantised_program_is_refused(small_quantized: Program, colour_task: Task) -> None:
-    with pytest.raises(UsageError, match="the program is quantized already; quantize the one in "
+def test_quantized_programs_are_rejected(small_quantized: Program, colour_task: Task) -> None:
+    with pytest.raises(UsageError, match="the program is already quantized; pass the program in "
                                          "floating point"):
         quantize(small_quantized, colour_task)
 
@@ -187,7 +187,7 @@ def test_a_quantised_program_is_refused(small_quantized: Program, colour_task: T
                                  "than or equal to 1, got 0"),
     ({"bits": 8}, "Quantization: bits: Extra inputs are not permitted, got 8"),
 ])
-def test_a_setting_that_no_kernel_has_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_unsupported_settings_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         Quantization(**wrong)
 
@@ -203,24 +203,24 @@ def task_of(x: Any, y: Any) -> Any:
     Quantization(mixed=MixedPrecision(size="9 kB", samples=16)),
     Quantization(activations=None, mixed=MixedPrecision(size="9 kB", samples=16)),
     Quantization(method="qat")], ids=range(8))
-def test_data_that_do_not_fit_are_refused(small: Program, config: Any) -> None:
+def test_data_that_do_not_fit_are_rejected(small: Program, config: Any) -> None:
     before = {name: value.clone() for name, value in small.state_dict().items()}
     y = torch.arange(64) % 3
     with pytest.raises(DataError, match=r"calibration samples have shape \(3, 7, 8\), but the "
-                                        r"program takes shape \(3, 8, 8\); give samples such"):
+                                        r"program expects shape \(3, 8, 8\); pass samples of"):
         quantize(small, task_of(torch.randn(64, 3, 7, 8), y), config)
     broken = torch.randn(64, 3, 8, 8)
     broken[5, 0, 0, 0] = float("nan")
     with pytest.raises(DataError, match="sample 5 of the train split holds NaN or infinity; "
                                         "remove it or repair it"):
         quantize(small, task_of(broken, y), config)
-    with pytest.raises(DataError, match=r"calibration samples hold torch\.int64 for x, but "
-                                        r"the program takes torch\.float32"):
+    with pytest.raises(DataError, match=r"calibration samples have type torch\.int64 for x, but "
+                                        r"the program expects torch\.float32"):
         quantize(small, task_of(broken.nan_to_num().long(), y), config)
     torch.testing.assert_close(small.state_dict(), before, rtol=0, atol=0)
 
 
-def test_fewer_samples_than_a_batch_are_enough(small: Program, colour_task: Task) -> None:
+def test_fewer_samples_than_a_batch_work(small: Program, colour_task: Task) -> None:
     x, = colour_task.train.example(5)
     few = Task((x, torch.arange(5) % 3), (x, torch.arange(5) % 3), colour_task.test)
     quantized = quantize(small, few)
@@ -229,17 +229,17 @@ def test_fewer_samples_than_a_batch_are_enough(small: Program, colour_task: Task
         epochs=1, batch_size=64)))).is_quantized
 
 
-def test_without_data_ranges_come_from_the_norms(small: Program, colour_task: Task) -> None:
+def test_data_free_ranges_come_from_the_norms(small: Program, colour_task: Task) -> None:
     x, = colour_task.test.example(200)
     assert relative_error(small.run(x), quantize(small, None).run(x)) < 0.1
-    with pytest.raises(UsageError, match="training needs labelled data; give a task"):
+    with pytest.raises(UsageError, match="training needs labeled data; pass a task"):
         quantize(small, None, Quantization(method="qat"))
-    with pytest.raises(UsageError, match="mixed precision needs labelled data"):
+    with pytest.raises(UsageError, match="mixed precision needs labeled data"):
         quantize(small, None, Quantization(mixed=MixedPrecision(size="9 kB")))
 
 
-def test_a_scheme_that_fits_nothing_says_why(small: Program, colour_task: Task) -> None:
-    with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
+def test_schemes_that_match_no_layer_report_the_reason(small: Program, colour_task: Task) -> None:
+    with pytest.raises(UsageError, match=r"the scheme matches no layer of the program, so there is "
                                          r"nothing to quantize: stem, one, two and 2 more "
                                          r"\(excluded by the `layers` pattern"):
         quantize(small, colour_task, Quantization(layers={"*": None}))

@@ -63,7 +63,7 @@ def test_adamw_cannot_throw_a_small_scale_to_its_bound() -> None:
     optimizer = make_optimizer(module, Training(optimizer="adamw", lr=0.01))
     for _ in range(50):
         take_step(optimizer, 0.01)
-    assert 0.001 < float(module.used_scale().detach()) < 0.003
+    assert 0.001 < float(module.effective_scale().detach()) < 0.003
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -70,7 +70,7 @@ def main() -> None:
         print(*(f"{model}-{method}" for model, methods in todo.items() for method in methods),
               sep="\n")
         return
-    found = latencies(arguments) if arguments.latency else rows_of(todo, arguments)
+    found = latencies(arguments) if arguments.latency else rows_by_scale(todo, arguments)
     for key, row in found:
         keep(arguments.results, key, {**row, **provenance(
             _PACKAGES, seed=arguments.seed, threads=arguments.threads)})
@@ -94,7 +94,7 @@ def _missing(model: str, methods: tuple[str, ...], arguments: argparse.Namespace
             and fnmatchcase(key, arguments.only)]
 
 
-def rows_of(todo: dict[str, list[str]],
+def rows_by_scale(todo: dict[str, list[str]],
             arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Quantize, store the file and judge it, row by row."""
     for model, methods in todo.items():

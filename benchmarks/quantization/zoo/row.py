@@ -122,7 +122,7 @@ def _task(program: ew.Program, seed: int) -> ew.Task:
 
 def _layers(program: ew.Program, quantized: ew.Program, config: ew.Quantization) -> dict[str, Any]:
     """How many layers compute on integers, and why the others do not."""
-    kept = dict(place(program, resolve(config)).kept)
+    kept = dict(place(program, resolve(config)).skip_reasons)
     layers = quantized.costs().layers
     for layer in layers:
         if layer.bits == 32:

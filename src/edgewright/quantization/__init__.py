@@ -1,9 +1,9 @@
-"""Quantization, as quantize and dequantize nodes in the program."""
+"""Quantization of programs, represented by quantize and dequantize nodes."""
 
 from edgewright.quantization._quantize import quantize
 from edgewright.quantization.calibration import MSE, Entropy, MinMax, Percentile
 from edgewright.quantization.config import Quantization, resolve
-from edgewright.quantization.conversion import FloatShare, float_share
+from edgewright.quantization.conversion import FloatShare, measure_float_share
 from edgewright.quantization.placement import Placement, place
 from edgewright.quantization.scheme import (
     BRECQ,
@@ -50,7 +50,7 @@ __all__ = [
     "Scheme",
     "StaticRange",
     "TargetRules",
-    "float_share",
+    "measure_float_share",
     "place",
     "quantize",
     "resolve",

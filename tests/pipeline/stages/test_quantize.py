@@ -64,14 +64,14 @@ def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
     ({"weights": 4}, ("W8A8 of 2 layers, W4A8 of 2 layers",)),
     ({"layers": {"one": precision(4), "two": None}},
      ("W8A8 of 2 layers, W4A8 of 1 layer",
-      "9.28 kB of the 13.8 kB stored (67%) stay in floating point: two (9.22 kB: excluded by "
+      "9.28 kB of the 13.8 kB stored (67 %) stay in floating point: two (9.22 kB: excluded by "
       "the `layers` pattern 'two'); two.bias (64 B: a bias, or a vector that is added or "
       "multiplied in floating point)")),
     ({"operators": ("linear",), "activations": None},
      ("W8A32 of 1 layer",
-      "19.2 kB of the 20.3 kB stored (95%) stay in floating point: one, two, stem (19 kB: operators "
-      "leaves out convolution); one.bias, two.bias, stem.bias and 1 more (208 B: a bias, or a vector "
-      "that is added or multiplied in floating point)")),
+      "19.2 kB of the 20.3 kB stored (95 %) stay in floating point: one, two, stem (19 kB: "
+      "`operators` does not include convolution); one.bias, two.bias, stem.bias and 1 more (208 B: "
+      "a bias, or a vector that is added or multiplied in floating point)")),
     ({"layers": {"stem": None}},
      ("W8A8 of 3 layers", "in floating point: stem (excluded by the `layers` pattern 'stem')")),
 ])

@@ -10,8 +10,8 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.quantization import Quantization, resolve
 from edgewright.quantization.calibration import (
-    calibrate,
-    make_observer,
+    calibrate_quantizers,
+    create_observer,
     synthetic_inputs,
     training_inputs,
 )
@@ -22,7 +22,7 @@ from edgewright.training import evaluate_module
 
 
 class TwoNorms(nn.Module):
-    """An unnormalised input, two norms of odd statistics."""
+    """An unnormalized input, two norms of odd statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TwoNorms(nn.Module):
         return self.second(self.before_norms(x)[1])
 
 
-def test_statistics_before_each_norm_are_those_it_keeps() -> None:
+def test_statistics_at_each_norm_match_the_running_statistics() -> None:
     net = TwoNorms()
     inputs, = synthetic_inputs(Program.capture(net, torch.zeros(1, 3, 8, 8)), 64)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_statistics_before_each_norm_are_those_it_keeps() -> None:
         assert ((value.std((0, 2, 3)) / deviation - 1).abs() < 0.1).all()
 
 
-def test_the_seed_decides(small: Program) -> None:
+def test_inputs_depend_on_the_seed(small: Program) -> None:
     before = small.state_dict()
     first, again, other = (torch.cat([x for x, in synthetic_inputs(small, 3, seed)])
                            for seed in (1, 1, 2))
@@ -72,14 +72,14 @@ def test_int8_without_data_is_as_good_as_with(small: Program, colour_task: Task)
         simulation = simulate(small, place(small, scheme))
         quantizers = {**simulation.weights, **simulation.activations}
         for quantizer in quantizers.values():
-            quantizer.observer, quantizer.mode = make_observer(
+            quantizer.observer, quantizer.mode = create_observer(
                 scheme.range_estimator, quantizer.grid), "observe"
-        calibrate(simulation.module, quantizers, batches)
+        calibrate_quantizers(simulation.module, quantizers, batches)
         accuracy[name] = evaluate_module(simulation.module, colour_task.test)[0]
     assert accuracy["synthetic"] >= accuracy["real"] - 0.01
 
 
-def test_several_inputs_are_optimised_together(net: Any) -> Any:
+def test_several_inputs_are_optimized_together(net: Any) -> Any:
     def forward(self: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return self.norm(x + self.layer(y))
 
@@ -89,23 +89,23 @@ def test_several_inputs_are_optimised_together(net: Any) -> Any:
     assert (x.shape, y.shape, more.shape) == ((64, 4), (64, 2), (6, 4))
 
 
-def test_without_a_norm_there_is_nothing_to_go_by() -> None:
+def test_programs_without_batch_norm_are_rejected() -> None:
     program = Program.capture(nn.Linear(2, 2), torch.zeros(1, 2))
-    with pytest.raises(ModelError, match=r"no batch norm .* keeps running statistics.*give a task"):
+    with pytest.raises(ModelError, match=r"no batch norm .* has running statistics.*pass a task"):
         next(synthetic_inputs(program, 8))
     free = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
     with pytest.raises(ModelError, match="no batch norm"):
         next(synthetic_inputs(Program.capture(free, torch.zeros(1, 2)), 8))
 
 
-def test_words_cannot_be_optimised(net: Any) -> None:
+def test_integer_inputs_cannot_be_optimized(net: Any) -> None:
     module = net(lambda self, x: self.norm(self.words(x)), words=nn.Embedding(5, 4),
                  norm=nn.BatchNorm1d(4))
     program = Program.capture(module, torch.zeros(1, dtype=torch.int64))
-    with pytest.raises(ModelError, match=r"holds torch.int64, which cannot be optimised"):
+    with pytest.raises(ModelError, match=r"has type torch.int64, which cannot be optimized"):
         next(synthetic_inputs(program, 8))
 
 
-def test_no_sample_is_no_calibration(small: Program) -> None:
-    with pytest.raises(UsageError, match="needs 1 sample at least, got 0"):
+def test_calibration_without_samples_is_rejected(small: Program) -> None:
+    with pytest.raises(UsageError, match="needs at least 1 sample, got 0"):
         next(synthetic_inputs(small, 0))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization import Entropy
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.scheme._grid import Grid
 
 SIDE = 2048  # bins on each side of zero
@@ -16,7 +16,7 @@ SMOOTHING = 1e-4
 
 
 def found(x: Tensor, grid: Grid) -> tuple[float, float]:
-    observer = make_observer(Entropy(), grid)
+    observer = create_observer(Entropy(), grid)
     observer.update(x)
     low, high = observer.range()
     return float(low), float(high)
@@ -54,7 +54,7 @@ def histogram(values: list[float], width: float) -> list[int]:
     ("normal", Grid(4, signed=False, symmetric=False, role="activation")),
     ("normal", Grid(4, signed=True, symmetric=True, narrow=True, role="activation")),
 ])
-def test_no_limit_diverges_less(kind: str, grid: Any) -> tuple[Any, ...]:
+def test_no_other_limit_has_a_smaller_divergence(kind: str, grid: Any) -> tuple[Any, ...]:
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     x = x.sign() * x.abs().exp() * (x > -2)
     x = x.relu() if kind == "rectified" else x
@@ -85,14 +85,14 @@ def test_a_long_tail_is_clipped_and_a_flat_top_is_not() -> None:
     assert found(flat, grid)[1] > 0.95
 
 
-def test_the_zeros_of_a_rectifier_do_not_decide() -> None:
+def test_relu_zeros_do_not_dominate() -> None:
     x = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).abs()
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     assert found(torch.cat([x, torch.zeros(500_000)]), grid) == found(x, grid)
 
 
-def test_weights_keep_their_extremes() -> None:
+def test_weights_use_their_extremes() -> None:
     x = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
-    observer = make_observer(Entropy(), Grid(8, True, True, axis=0, role="weight"))
+    observer = create_observer(Entropy(), Grid(8, True, True, axis=0, role="weight"))
     observer.update(x)
     assert torch.equal(observer.range()[1], x.amax(1))

@@ -36,22 +36,22 @@ def test_counts_are_those_of_all_numbers_at_once(stream: Any) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 2**24).map(float), min_size=1, max_size=5))
-def test_the_width_is_the_least_that_holds_all(values: Any) -> None:
+def test_width_is_the_smallest_that_fits_all_values(values: Any) -> None:
     histogram = Histogram()
     histogram.update(torch.tensor(values))
     assert max(values) < histogram.width * BINS <= 2 * max(values)
 
 
-def test_points_stand_for_their_numbers() -> None:
+def test_bin_centers_approximate_their_values() -> None:
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     histogram = Histogram()
     histogram.update(x)
-    centres, counts = histogram.points()
+    centers, counts = histogram.points()
     assert counts.sum() == 5000
-    stand_ins = centres.repeat_interleave(counts)
+    stand_ins = centers.repeat_interleave(counts)
     assert (stand_ins - x.sort().values).abs().max() <= histogram.width / 2
-    assert centres.min() >= x.min()
-    assert centres.max() <= x.max()
+    assert centers.min() >= x.min()
+    assert centers.max() <= x.max()
 
 
 def test_memory_does_not_grow() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgewright.errors import DataError, UsageError
 from edgewright.quantization import MSE, Entropy, MinMax, Observer, Percentile, RangeEstimator
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 
@@ -77,13 +77,13 @@ every_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 
 
 def found(x: Tensor, estimator: RangeEstimator, grid: Grid) -> tuple[Tensor, Tensor]:
-    observer = make_observer(estimator, grid)
+    observer = create_observer(estimator, grid)
     observer.update(x)
     return observer.range()
 
 
 @every_rule
-def test_every_estimator_is_one(estimator: Any) -> None:
+def test_built_in_estimators_implement_the_protocol(estimator: Any) -> None:
     assert isinstance(estimator, RangeEstimator)
 
 
@@ -116,7 +116,7 @@ def test_a_range_is_finite_and_contains_zero(x: Any, estimator: Any, grid: Any) 
 
 @every_rule
 @every_grid
-def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator: Any, grid: Any) -> None:
+def test_scales_are_positive_even_for_zeros(estimator: Any, grid: Any) -> None:
     low, high = found(torch.zeros(4, 8), estimator, grid)
     quantizer = FakeQuantizer(grid, tuple(low.shape))
     quantizer.set_range(low, high)
@@ -127,7 +127,7 @@ def test_a_quantiser_has_a_positive_scale_even_for_zeros(estimator: Any, grid: A
 
 
 @every_rule
-def test_one_number_is_its_own_range(estimator: Any) -> None:
+def test_a_single_value_defines_the_range(estimator: Any) -> None:
     for grid in (GRIDS["activation"], GRIDS["activation, symmetric"]):
         for x in (torch.tensor(5.0), torch.tensor([5.0])):
             low, high = found(x, estimator, grid)
@@ -137,9 +137,9 @@ def test_one_number_is_its_own_range(estimator: Any) -> None:
 @every_rule
 @every_grid
 def test_an_empty_tensor_adds_nothing(estimator: Any, grid: Any) -> None:
-    observer = make_observer(estimator, grid)
+    observer = create_observer(estimator, grid)
     observer.update(torch.zeros(0, 8))
-    with pytest.raises(DataError, match=r"no number was seen.*show calibration data"):
+    with pytest.raises(DataError, match=r"no values were observed.*use calibration data"):
         observer.range()
     observer.update(noise(4, 8))
     observer.update(torch.zeros(0, 8))
@@ -149,11 +149,11 @@ def test_an_empty_tensor_adds_nothing(estimator: Any, grid: Any) -> None:
 @every_rule
 @every_grid
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_refused(estimator: Any, grid: Any, wrong: Any) -> None:
+def test_values_that_are_not_finite_are_rejected(estimator: Any, grid: Any, wrong: Any) -> None:
     x = noise(4, 8)
     x[2, 3] = x[0, 0] = wrong
-    observer = make_observer(estimator, grid)
-    with pytest.raises(DataError, match=r"2 of 32 numbers are NaN or infinite.*remove"):
+    observer = create_observer(estimator, grid)
+    with pytest.raises(DataError, match=r"2 of 32 values are NaN or infinite.*remove"):
         observer.update(x)
 
 
@@ -166,23 +166,23 @@ def test_a_binary_activation_has_two_levels(estimator: Any, signed: bool) -> Non
 
 
 @every_rule
-def test_a_weight_with_one_scale_is_looked_at_as_one_with_a_row(estimator: Any) -> None:
+def test_per_tensor_ranges_equal_those_of_a_single_row(estimator: Any) -> None:
     """It is no stream of activations: entropy does not clip it, and no histogram blurs it."""
     x = noise(40, 8).exp()
     row = found(x.reshape(1, -1), estimator, GRIDS["channels"])
     assert [float(side) for side in found(x, estimator, GRIDS["weight"])] == [*map(float, row)]
 
 
-def test_groups_have_to_divide_the_inputs() -> None:
+def test_groups_must_divide_the_inputs() -> None:
     with pytest.raises(UsageError, match=r"groups of 4 do not divide the 6 inputs.*\(2, 6\)"):
         found(torch.ones(2, 6), MSE(), GRIDS["groups"])
 
 
 @every_rule
 @pytest.mark.parametrize("name", ["activation", "activation, symmetric", "activation, 2 bits"])
-def test_batches_and_their_order_leave_no_trace(estimator: Any, name: str) -> None:
+def test_results_do_not_depend_on_batches_or_order(estimator: Any, name: str) -> None:
     x = noise(999) * 10
-    observer = make_observer(estimator, GRIDS[name])
+    observer = create_observer(estimator, GRIDS[name])
     for part in x.sort(descending=True).values.split(100):
         observer.update(part)
     assert all(map(torch.equal, observer.range(), found(x, estimator, GRIDS[name])))
@@ -190,8 +190,8 @@ def test_batches_and_their_order_leave_no_trace(estimator: Any, name: str) -> No
 
 @every_rule
 @every_grid
-def test_a_weight_may_be_shown_again(estimator: Any, grid: Any) -> None:
-    observer = make_observer(estimator, grid)
+def test_observing_a_weight_again_replaces_it(estimator: Any, grid: Any) -> None:
+    observer = create_observer(estimator, grid)
     for _ in range(3):
         observer.update(noise(4, 8))
     assert all(map(torch.equal, observer.range(), found(noise(4, 8), estimator, grid)))
@@ -199,7 +199,7 @@ def test_a_weight_may_be_shown_again(estimator: Any, grid: Any) -> None:
 
 @every_rule
 @pytest.mark.parametrize("name", ["channels", "channels, affine", "channels, 1 bit"])
-def test_a_channel_is_as_it_would_be_alone(estimator: Any, name: str) -> None:
+def test_channels_do_not_affect_each_others_range(estimator: Any, name: str) -> None:
     """Rows do not see each other, whatever their sizes."""
     x = noise(3, 40) * torch.tensor([[1.0], [1e-3], [1e4]])
     low, high = found(x, estimator, GRIDS[name])

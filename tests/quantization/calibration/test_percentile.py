@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization import Percentile
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.calibration._histogram import BINS
 from edgewright.quantization.scheme._grid import Grid
 
@@ -14,7 +14,7 @@ CHANNELS = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
 
 
 def found(x: Tensor, percentile: float, grid: Grid) -> tuple[Tensor, Tensor]:
-    observer = make_observer(Percentile(percentile), grid)
+    observer = create_observer(Percentile(percentile), grid)
     observer.update(x)
     return observer.range()
 
@@ -29,7 +29,7 @@ def reference(values: list[float], percentile: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("percentile", [60, 90, 99, 99.9, 100])
 @pytest.mark.parametrize("shape", ["both", "positive", "negative"])
-def test_it_is_the_sorted_values_end(percentile: float, shape: str) -> None:
+def test_percentile_equals_the_sorted_values(percentile: float, shape: str) -> None:
     x = torch.randn(3, 1111, generator=torch.Generator().manual_seed(0))
     x = {"both": x + 0.3, "positive": x.abs() + 0.1, "negative": -x.abs() - 0.1}[shape]
     bin_width = 2 * float(x.abs().max()) / BINS
@@ -43,14 +43,14 @@ def test_it_is_the_sorted_values_end(percentile: float, shape: str) -> None:
         assert (float(low[row]), float(high[row])) == reference(x[row].tolist(), percentile)
 
 
-def test_an_outlier_is_left_out() -> None:
+def test_outliers_are_excluded() -> None:
     x = torch.linspace(0, 1, 10_000)
     x[5000] = 40.0
     assert found(x, 99.9, ACTIVATION)[1] == pytest.approx(1, abs=0.02)
     assert found(x[None], 99.9, CHANNELS)[1] == pytest.approx(1, abs=0.002)
 
 
-def test_where_nearly_all_is_zero_the_rest_still_has_a_range() -> None:
+def test_mostly_zero_values_still_have_a_range() -> None:
     x = torch.zeros(1, 1000)
     x[0, 1] = 3.0
     assert found(x, 99, CHANNELS) == (torch.zeros(1), torch.tensor([3.0]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization import MSE
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 
@@ -45,22 +45,22 @@ def reference(x: Tensor, grid: Grid) -> float:
 
 @pytest.mark.parametrize("kind", ["rectified", "tail", "shifted", "negative"])
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_no_range_is_much_better(kind: str, grid: Any) -> None:
+def test_no_other_range_is_much_better(kind: str, grid: Any) -> None:
     x = samples(kind)
     best = reference(x, grid)
     for axis, role in ((None, grid.role), (0, "weight")):
-        observer = make_observer(MSE(),
+        observer = create_observer(MSE(),
                                  dataclasses.replace(grid, axis=axis, role=role))
         observer.update(x if axis is None else x[None])
         low, high = (side.reshape(()) for side in observer.range())
         assert error(x, low, high, grid) <= 1.03 * best
 
 
-def test_the_range_is_that_of_these_bits() -> None:
+def test_range_depends_on_the_bits() -> None:
     x = samples("normal")
     highs = []
     for bits in (2, 4, 8):
-        observer = make_observer(MSE(), Grid(bits, signed=True, symmetric=True,
+        observer = create_observer(MSE(), Grid(bits, signed=True, symmetric=True,
                                                                   narrow=True, role="activation"))
         observer.update(x)
         highs.append(float(observer.range()[1]))
@@ -68,14 +68,14 @@ def test_the_range_is_that_of_these_bits() -> None:
     assert highs[0] == pytest.approx(1.22, abs=0.1)  # of a ternary normal variable
 
 
-def test_groups_have_ranges_of_their_own() -> None:
+def test_groups_have_their_own_ranges() -> None:
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     x[0, 4:] *= 100
     grid = Grid(4, signed=True, symmetric=True, axis=0, group=4, role="weight")
-    observer = make_observer(MSE(), grid)
+    observer = create_observer(MSE(), grid)
     observer.update(x)
     low, high = observer.range()
-    single = make_observer(MSE(), dataclasses.replace(grid, group=None))
+    single = create_observer(MSE(), dataclasses.replace(grid, group=None))
     single.update(x.reshape(4, 4))
     assert torch.equal(low.flatten(), single.range()[0])
     assert torch.equal(high.flatten(), single.range()[1])

@@ -27,43 +27,44 @@ from edgewright.quantization.scheme._precision import BITS
 from edgewright.quantization.scheme._targets import TARGETS
 
 GROUPED = {"activations": None, "granularity": "per_group", "operators": ("linear",)}
-CLAMP = "because its quantised operators clamp to the whole of int8; change it, or the target"
-KERNEL = ("takes powers of two from 16, because MatMulNBits, which reads grouped weights, has no "
-          "others; change it, or the target")
+CLAMP = ("because its quantized operators clamp to the full int8 range; change the setting or the "
+         "target")
+KERNEL = ("accepts powers of two from 16, because MatMulNBits, the kernel for grouped weights, "
+          "supports no other sizes; change the setting or the target")
 BROKEN = [
     ("scheme/operators", {"operators": ()},
-     "operators=(), activations=8; that quantizes nothing: only static ranges have integers for "
-     "sums and products of two values; name 'convolution', 'linear' or 'other', or use "
+     "operators=(), activations=8; this quantizes nothing, because additions and multiplications "
+     "of two tensors need static ranges; add 'convolution', 'linear' or 'other', or use "
      "activations=8"),
     ("scheme/operators", {"operators": ("elementwise",), "activations": None},
-     "operators=('elementwise',), activations=None; that quantizes nothing"),
+     "operators=('elementwise',), activations=None; this quantizes nothing"),
     ("scheme/operators", {"operators": ("elementwise",), "activations": "dynamic"},
-     "operators=('elementwise',), activations='dynamic'; that quantizes nothing"),
+     "operators=('elementwise',), activations='dynamic'; this quantizes nothing"),
     ("scheme/binary-training", {"weights": 1},
-     "weights=1, activations=8, method='ptq'; one bit leaves two levels, which only a network "
-     "that was trained with them gets on with; use method='qat', or at least 2 bits"),
-    ("scheme/binary-training", {"activations": 1}, "weights=8, activations=1, method='ptq'; one"),
+     "weights=1, activations=8, method='ptq'; 1-bit networks have only two levels and must be "
+     "trained with them; use method='qat', or at least 2 bits"),
+    ("scheme/binary-training", {"activations": 1}, "weights=8, activations=1, method='ptq'; 1-bit"),
     ("scheme/binary-training", {"layers": {"stem": Precision(weights=1)}},
      "weights=8, activations=8, layers={'stem': Precision(weights=1, activations=8)}, "
-     "method='ptq'; one bit"),
+     "method='ptq'; 1-bit"),
     ("scheme/binary-training", {"mixed": MixedPrecision(size=9, weights=(8, 1))},
      "weights=8, activations=8, mixed=MixedPrecision(size=9.0"),
     ("scheme/dynamic-training", {"activations": "dynamic", "method": "qat"},
-     "activations='dynamic', method='qat'; dynamic ranges are taken from each input, so qat would "
-     "have none to learn"),
+     "activations='dynamic', method='qat'; dynamic ranges are computed from each input, so qat "
+     "has no ranges to learn"),
     ("scheme/dynamic-bits", {"activations": "dynamic", "layers": {"a": Precision(activations=2)}},
      "activations='dynamic', layers={'a': Precision(weights=8, activations=2)}; runtimes quantize "
-     "to 8 bits while running; use activations=8 in layers and mixed, or static ranges"),
+     "dynamically to 8 bits only; use activations=8 in layers and mixed, or static ranges"),
     ("scheme/dynamic-power-of-two", {"activations": "dynamic", "power_of_two": True},
-     "activations='dynamic', power_of_two=True; runtimes do not round the scales"),
+     "activations='dynamic', power_of_two=True; runtimes do not round dynamic scales"),
     ("scheme/group-mode", GROUPED | {"activations": 8},
-     "granularity={'per_group': 32}, activations=8; products of integers are summed over a whole "
-     "output channel before they are scaled"),
+     "granularity={'per_group': 32}, activations=8; integer kernels sum the products of a whole "
+     "output channel before they scale them"),
     ("scheme/group-operators", GROUPED | {"operators": ("convolution",)},
-     "granularity={'per_group': 32}, operators=('convolution',); groups divide the inputs of "
-     "linear layers, the others have a scale per channel; add 'linear'"),
+     "granularity={'per_group': 32}, operators=('convolution',); only linear layers have "
+     "groups, other layers have one scale per channel; add 'linear'"),
     ("scheme/group-training", GROUPED | {"method": "qat"},
-     "granularity={'per_group': 32}, method='qat'; qat learns a scale for a tensor or a channel"),
+     "granularity={'per_group': 32}, method='qat'; qat learns one scale per tensor or per channel"),
     ("scheme/group-power-of-two", GROUPED | {"power_of_two": True},
      "granularity={'per_group': 32}, power_of_two=True; hardware that only shifts"),
     ("scheme/mixed-latency", {"mixed": MixedPrecision(latency=0.5), "activations": None},
@@ -76,27 +77,27 @@ BROKEN = [
     ("openvino/group-size", GROUPED | {"granularity": {"per_group": 24}, "target": "openvino"},
      f"granularity={{'per_group': 24}}; openvino {KERNEL}"),
     ("openvino/mode", {"activations": "dynamic", "target": "openvino"},
-     "activations='dynamic'; openvino takes static ranges or None (weights only), because its "
-     "integer kernels take ranges that are constants of the file; change it, or the target"),
+     "activations='dynamic'; openvino accepts static ranges or None (weights only), because its "
+     "integer kernels need ranges that are constants in the file; change the setting or the target"),
     ("executorch/mode", {"activations": None, "target": "executorch"},
-     "activations=None; executorch takes static ranges or dynamic ranges, because XNNPACK does "
+     "activations=None; executorch accepts static ranges or dynamic ranges, because XNNPACK does "
      "not run integer weights with floating-point activations"),
     ("executorch/activation-bits", {"activations": 4, "target": "executorch"},
-     f"activations=4; executorch takes 8, {CLAMP}"),
+     f"activations=4; executorch accepts 8, {CLAMP}"),
     ("executorch/affine-weights", {"affine_weights": True, "target": "executorch"},
-     "affine_weights=True; executorch takes False, because XNNPACK's quantised kernels take "
-     "symmetric weights"),
+     "affine_weights=True; executorch accepts False, because XNNPACK's quantized kernels "
+     "require symmetric weights"),
     ("litert/mode", {"activations": "dynamic", "target": "litert"},
-     "activations='dynamic'; litert takes static ranges or None (weights only), because its "
-     "dynamic kernels choose a grid of their own for each row"),
+     "activations='dynamic'; litert accepts static ranges or None (weights only), because its "
+     "dynamic kernels choose a separate grid for each row"),
     ("litert/activation-bits", {"layers": {"*": Precision(activations=3)}, "target": "litert"},
-     "activations=8, layers={'*': Precision(weights=8, activations=3)}; litert takes 8, " + CLAMP),
+     "activations=8, layers={'*': Precision(weights=8, activations=3)}; litert accepts 8, " + CLAMP),
     ("litert/affine-weights", {"affine_weights": True, "target": "litert"},
-     "affine_weights=True; litert takes False, because its 8-bit specification fixes the zero "
+     "affine_weights=True; litert accepts False, because its 8-bit specification fixes the zero "
      "point of weights at 0"),
     ("litert/granularity", GROUPED | {"target": "litert"},
-     "granularity={'per_group': 32}; litert takes per_tensor or per_channel, because its 8-bit "
-     "specification has scales for a tensor or an axis"),
+     "granularity={'per_group': 32}; litert accepts per_tensor or per_channel, because its 8-bit "
+     "specification has scales per tensor or per axis only"),
 ]
 
 UNREPRESENTABLE = [
@@ -114,14 +115,14 @@ UNREPRESENTABLE = [
 
 
 @pytest.mark.parametrize(("settings", "message"), UNREPRESENTABLE)
-def test_a_setting_of_another_kind_has_no_place(settings: dict[str, Any], message: str) -> None:
+def test_settings_of_another_class_are_rejected(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         Quantization(**settings)
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), BROKEN)
-def test_a_broken_rule_is_named_with_its_value_and_a_way_out(name: str, settings: Any,
-                                                             message: Any) -> None:
+def test_broken_rules_report_their_name_value_and_remedy(name: str, settings: Any,
+                                                         message: Any) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(Quantization(**settings))
     assert str(caught.value).startswith(f"rule {name}: {message}")
@@ -132,14 +133,14 @@ def rule_names() -> Any:
     return {rule.name for target in TARGETS.values() for rule in rules_of(target)}
 
 
-def test_every_rule_is_broken_above_but_the_one_that_another_precedes() -> None:
+def test_every_reachable_rule_is_tested() -> None:
     """Groups are for weights alone, which ExecuTorch refuses before it comes to the groups."""
     assert rule_names() - {name for name, _, _ in BROKEN} == {"executorch/granularity"}
     target = TARGETS["executorch"]
     rule = next(rule for rule in rules_of(target) if rule.name == "executorch/granularity")
-    assert rule.broken(dataclasses.replace(resolve(Quantization(**GROUPED)), target=target))
-    assert rule.demand.startswith("executorch takes per_tensor or per_channel, because XNNPACK "
-                                  "runs groups only with dynamic activations")
+    assert rule.is_broken(dataclasses.replace(resolve(Quantization(**GROUPED)), target=target))
+    assert rule.remedy.startswith("executorch accepts per_tensor or per_channel, because XNNPACK "
+                                  "supports groups only with dynamic activations")
 
 
 def test_every_rule_is_documented() -> None:
@@ -183,7 +184,7 @@ def test_there_are_rules_for_every_target() -> None:
     {"method": QAT(quantizer="pact")}, {"operators": ("elementwise",)},
     {"granularity": "per_channel"}, GROUPED | {"operators": ("convolution", "linear")},
 ])
-def test_what_onnx_runtime_takes(settings: Any) -> None:
+def test_grids_match_onnx_runtime(settings: Any) -> None:
     assert resolve(Quantization(**settings)).target.name == "onnxruntime"
     assert resolve(Quantization(**settings, target="onnxruntime-arm")).target.timed
 
@@ -194,19 +195,19 @@ def test_every_target_stores_weights_of_few_bits(target: Any, weights: int) -> N
     assert resolve(Quantization(weights=weights, target=target)).precision.weights == weights
 
 
-def test_activations_of_layers_are_not_looked_at_with_weights_alone() -> None:
+def test_weight_only_mode_ignores_activation_bits() -> None:
     config = Quantization(activations=None, layers={"a": Precision(activations=4)}, target="litert")
     assert resolve(config).mode == "weight_only"
 
 
-def test_a_target_of_the_users_own_has_its_own_rules() -> None:
+def test_user_defined_targets_have_their_own_rules() -> None:
     target = TargetRules("mine", signed_activations=True, affine_weights=False,
                          reasons={"affine-weights": "its kernels have no zero points"})
     config = Quantization(target=target)
     assert resolve(config).activation_grid(8).signed
     assert Quantization.model_validate(config.model_dump(mode="json")) == config
     with pytest.raises(UsageError, match=r"^rule mine/affine-weights: affine_weights=True; mine "
-                                         "takes False, because its kernels have no zero points"):
+                                         "accepts False, because its kernels have no zero points"):
         resolve(config.replace(affine_weights=True))
 
 
@@ -242,7 +243,7 @@ def test_weight_grids(settings: Any, bits: int, want: Any) -> None:
     assert resolve(Quantization(**settings)).weight_grid(bits, inputs=128) == want
 
 
-def test_whatever_passes_fits_its_targets_types() -> None:
+def test_accepted_schemes_fit_the_types_of_their_target() -> None:
     """Every combination of the settings that rules are about: refused by name, or storable."""
     passed = 0
     for target, ranges, granularity, affine, bits in itertools.product(

@@ -41,7 +41,7 @@ def converted(average: Any, x: Any, pools: Any = None, result: Any = GRID) -> tu
     """The averages before and after the rewrite, and what they average, as integers."""
     module = Program.capture(Averages(average, result), x[:1]).graph_module
     plain = module(x)
-    _averages.average_integers(module, pools)
+    _averages.lower_averages_to_integers(module, pools)
     settle(module)
     to_integers = torch.round(torch.stack([plain, module(x)]).double() / result[0]) + result[1]
     return *to_integers, quantized.quantize_per_tensor.default(x, *GRID).double()
@@ -54,8 +54,8 @@ def away(x: Any) -> Any:
 @pytest.mark.parametrize("pools", [None, "away", "even"])
 @pytest.mark.parametrize("mean", [
     lambda x: functional.adaptive_avg_pool2d(x, 1), lambda x: x.mean((2, 3), keepdim=True)])
-def test_a_mean_is_the_exact_one_rounded_halves_to_even(mean: Callable[..., Any], pools: str | None,
-                                                        x: Any) -> None:
+def test_means_are_exact_with_halves_rounded_to_even(mean: Callable[..., Any], pools: str | None,
+                                                     x: Any) -> None:
     plain, have, integers = converted(mean, x, pools)
     sums = integers.sum((2, 3), keepdim=True)
     assert (sums % 16 == 8).sum() > 100
@@ -72,7 +72,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_pools_of_stored_integers_round_halves_away_from_zero(pool: Any, x: Any) -> None:
+def test_away_pool_rounding_rounds_halves_away_from_zero(pool: Any, x: Any) -> None:
     average, (rows, columns) = POOLS[pool]
     _, have, integers = converted(average, x, "away")
     padded = functional.pad(integers, (columns, columns, rows, rows), value=GRID[1])
@@ -83,7 +83,7 @@ def test_pools_of_stored_integers_round_halves_away_from_zero(pool: Any, x: Any)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_pools_above_the_zero_point_round_halves_to_even(pool: Any, x: Any) -> None:
+def test_even_pool_rounding_rounds_halves_to_even(pool: Any, x: Any) -> None:
     average, _ = POOLS[pool]
     _, have, integers = converted(average, x, "even")
     want = average(integers - GRID[1])
@@ -91,7 +91,7 @@ def test_pools_above_the_zero_point_round_halves_to_even(pool: Any, x: Any) -> N
 
 
 @pytest.mark.parametrize("pools", ["away", "even"])
-def test_only_what_lies_in_the_image_is_counted_if_said_so(pools: str, x: Any) -> Any:
+def test_padding_is_excluded_from_averages_on_request(pools: str, x: Any) -> Any:
     def average(x: Any) -> Any:
         return functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
 
@@ -101,7 +101,7 @@ def test_only_what_lies_in_the_image_is_counted_if_said_so(pools: str, x: Any) -
     assert torch.equal(have, want)
 
 
-def test_a_half_is_moved_and_nothing_else() -> None:
+def test_only_exact_halves_change_their_rounding() -> None:
     """Every sum of bytes there is in windows of 4 and of 64."""
     for size in (2, 8):
         count = size * size
@@ -118,18 +118,18 @@ def test_a_half_is_moved_and_nothing_else() -> None:
     lambda x: functional.avg_pool2d(x, 3, 2, ceil_mode=True),
     lambda x: functional.avg_pool2d(x, 2, divisor_override=3),
     lambda x: functional.adaptive_avg_pool2d(x, 3)])
-def test_windows_that_lack_a_part_stay(average: Callable[..., Any], x: Any) -> None:
+def test_windows_beyond_the_image_are_unchanged(average: Callable[..., Any], x: Any) -> None:
     plain, have, _ = converted(average, x, "away")
     assert torch.equal(have, plain)
 
 
-def test_an_average_on_another_grid_stays(x: Any) -> None:
+def test_averages_with_different_grids_are_unchanged(x: Any) -> None:
     for average in (lambda x: functional.adaptive_avg_pool2d(x, 1),
                     lambda x: functional.avg_pool2d(x, 2)):
         plain, have, _ = converted(average, x, "away", result=(0.01, *GRID[1:]))
         assert torch.equal(have, plain)
 
 
-def test_pools_stay_where_nothing_is_said_of_them(x: Any) -> None:
+def test_pools_are_unchanged_without_pool_rounding(x: Any) -> None:
     plain, have, _ = converted(POOLS["2"][0], x)
     assert torch.equal(have, plain)

@@ -1,4 +1,4 @@
-"""From fake quantisers to integers: the program computes what the simulation does."""
+"""From fake quantizers to integers: the program computes what the simulation does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgewright.quantization import (
 )
 from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
 from edgewright.quantization.conversion._convert import convert
-from edgewright.quantization.simulation._norm_freezing import orient_norms
+from edgewright.quantization.simulation._norm_freezing import make_gains_positive
 from edgewright.quantization.simulation._simulate import simulate
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
@@ -43,7 +43,7 @@ def on_runtime(program: Program, x: Any) -> Any:
 
 def quantized_with(model: nn.Module, config: Any = None,
                    shape: tuple[int, ...] = (6,)) -> tuple[Any, ...]:
-    """The program, the quantised one, and what they read."""
+    """The program, the quantized one, and what they read."""
     x, y = torch.randn(64, *shape), torch.arange(64) % 3
     program = Program.capture(model.eval(), x[:2])
     task = Task((x, y), (x[:8], y[:8]), (x[8:15], y[8:15]))
@@ -65,8 +65,8 @@ def calibrated(program: Program, config: Any, *inputs: Any) -> tuple[Any, ...]:
     (Quantization(weights=4, activations=4, first_last_bits=None), 0.05),  # biases have their coarse steps
     (Quantization(activations="dynamic"), 1e-6), (Quantization(activations=None, weights=2), 1e-6),
 ], ids=["int8", "affine", "tensor", "symmetric", "four bits", "dynamic", "weights only"])
-def test_the_program_computes_what_the_simulation_does(small: Program, colour_task: Task,
-                                                       config: Any, most: float) -> None:
+def test_converted_program_matches_the_simulation(small: Program, colour_task: Task, config: Any,
+                                                  most: float) -> None:
     folded = fold_batch_norm(small)
     x, = colour_task.test.example(100)
     placement, simulation = calibrated(folded, config, x)
@@ -85,7 +85,7 @@ def test_a_norm_folds_into_scales_and_leaves_the_integers(net: Any, affine: bool
     nn.init.uniform_(model.n.running_var, 0.5, 2)
     nn.init.normal_(model.n.running_mean)
     x = torch.randn(64, 6)
-    program = orient_norms(Program.capture(model, x[:2]))
+    program = make_gains_positive(Program.capture(model, x[:2]))
     placement, simulation = calibrated(program, Quantization(affine_weights=affine), x)
     converted = convert(program, placement, simulation)
     state, quantizer = converted.state_dict(), simulation.weights["a.weight"]
@@ -97,7 +97,7 @@ def test_a_norm_folds_into_scales_and_leaves_the_integers(net: Any, affine: bool
     assert relative_error(simulation.module(x).detach(), converted.run(x)) < 2e-3
 
 
-def test_a_bias_that_is_computed_stays_as_it_is(net: Any) -> None:
+def test_computed_biases_are_unchanged(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(F.linear(x, m.a.weight, x.mean(0))),
                 a=nn.Linear(6, 6), h=nn.Linear(6, 3))
@@ -109,7 +109,7 @@ def test_a_bias_that_is_computed_stays_as_it_is(net: Any) -> None:
         assert first.args[2].target is aten.mean.dim
 
 
-def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net: Any) -> None:
+def test_model_tensors_keep_names_that_collide_with_scales(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.a(x).relu()) * m.h.weight_scale, a=nn.Linear(6, 6),
                 h=nn.Linear(6, 3))
@@ -121,7 +121,7 @@ def test_a_tensor_of_the_model_keeps_a_name_that_a_scale_would_take(net: Any) ->
     assert relative_error(program.run(x), quantized.run(x)) < 0.03
 
 
-def test_a_bias_beyond_int32_makes_its_weights_coarser_by_a_power_of_two(net: Any) -> None:
+def test_weights_are_coarsened_by_a_power_of_two_if_the_bias_exceeds_int32(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.a(x).relu()), a=nn.Linear(6, 4), h=nn.Linear(4, 3))
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_every_scale_is_a_power_of_two_with_norms_and_training_too(
         assert all(math.frexp(scale)[0] == 0.5 for scale in scales)
 
 
-def test_a_bias_stays_a_parameter_whatever_it_is_called(net: Any) -> None:
+def test_a_bias_stays_a_parameter_with_any_name(net: Any) -> None:
     torch.manual_seed(0)
     layer = nn.Module()
     layer.kernel, layer.offset = (nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)))
@@ -160,7 +160,7 @@ def test_a_bias_stays_a_parameter_whatever_it_is_called(net: Any) -> None:
         "layer.kernel", "layer.kernel_scale", "layer.kernel_zero_point"}
 
 
-def test_weights_alone_in_one_layer_of_a_static_program(net: Any) -> None:
+def test_weight_only_layer_in_a_static_program(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(m.b(F.gelu(m.a(x))).relu()), a=nn.Linear(6, 8),
                 b=nn.Linear(8, 8), h=nn.Linear(8, 3))
@@ -173,7 +173,7 @@ def test_weights_alone_in_one_layer_of_a_static_program(net: Any) -> None:
     assert relative_error(quantized.run(x), on_runtime(quantized, x)) < 1e-4
 
 
-def test_two_inputs_of_which_one_holds_numbers_of_words(net: Any, tmp_path: Path) -> None:
+def test_token_inputs_are_not_quantized(net: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = net(lambda m, words, x: m.h(torch.cat([m.e(words.view(-1, 3)).flatten(1), m.a(x)], 1)),
                 e=nn.Embedding(9, 4), a=nn.Linear(5, 4), h=nn.Linear(16, 3)).eval()
@@ -181,7 +181,7 @@ def test_two_inputs_of_which_one_holds_numbers_of_words(net: Any, tmp_path: Path
     program = Program.capture(model, (words[:2], x[:2]))
     placement, simulation = calibrated(program, Quantization(), words, x)
     converted = convert(program, placement, simulation)
-    assert "words" not in {spot.value for point in placement.activations for spot in point.places}
+    assert "words" not in {spot.value for point in placement.activations for spot in point.uses}
     converted.save(tmp_path / "p.pt2")
     assert torch.equal(Program.load(tmp_path / "p.pt2").run(words, x), converted.run(words, x))
     assert relative_error(program.run(words, x), converted.run(words, x)) < 0.03

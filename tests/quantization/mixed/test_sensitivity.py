@@ -1,4 +1,4 @@
-"""Predicted rises of the loss against whole Hessians and against networks quantised by hand."""
+"""Predicted rises of the loss against whole Hessians and against networks quantized by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgewright.errors import DataError, ModelError
 from edgewright.program import Program
 from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.mixed._hessian import average_hessian_traces
-from edgewright.quantization.mixed._sensitivity import sensitivities
+from edgewright.quantization.mixed._sensitivity import measure_sensitivities
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.task import Batch, Task
 
@@ -51,12 +51,12 @@ def task() -> Any:
 def net(task: Any) -> Any:
     torch.manual_seed(0)
     net = Net()
-    optimiser = torch.optim.Adam(net.parameters(), 0.02)
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
     batch, = task.train.batches(200)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(net(*batch.inputs), batch.targets).backward()
-        optimiser.step()
+        optimizer.step()
     return net.eval()
 
 
@@ -81,8 +81,8 @@ def trace_of(net: Any, name: str, batches: Any) -> Any:
 NAMES = ["stem.weight", "again.weight", "side.weight", "head.weight"]
 
 
-def test_random_vectors_find_the_traces_of_the_whole_hessian(net: Any, program: Any,
-                                                             task: Any) -> None:
+def test_random_vectors_estimate_the_traces_of_the_full_hessian(net: Any, program: Any,
+                                                                task: Any) -> None:
     batches = list(task.train.batches(50))
     found = average_hessian_traces(program.module(), NAMES, batches, probes=300)
     assert list(found) == NAMES
@@ -90,7 +90,7 @@ def test_random_vectors_find_the_traces_of_the_whole_hessian(net: Any, program: 
         assert found[name] == pytest.approx(trace_of(net, name, batches), rel=0.15), name
 
 
-def test_an_exact_trace_where_the_hessian_is_diagonal() -> None:
+def test_traces_are_exact_for_diagonal_hessians() -> None:
     """Of z'Hz every vector of signs gives the trace then."""
     class First(nn.Module):
         def __init__(self) -> None:
@@ -105,7 +105,7 @@ def test_an_exact_trace_where_the_hessian_is_diagonal() -> None:
     assert found["weight"] == pytest.approx(0.25 * (1 + 4) / 2)
 
 
-def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature() -> None:
+def test_weights_unused_by_the_loss_have_zero_curvature() -> None:
     class Idle(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -120,7 +120,7 @@ def test_a_weight_that_the_loss_does_not_depend_on_has_no_curvature() -> None:
     assert found["used.weight"] > 0
 
 
-def test_an_operator_without_a_second_derivative_is_named() -> None:
+def test_operators_without_second_derivative_are_named_in_the_error() -> None:
     class Slope(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Tensor, x: Tensor) -> Tensor:
@@ -182,18 +182,18 @@ def loss_of(net: Any, batch: Any) -> Any:
 
 
 def loss_with(net: Any, batch: Any, name: str, bits: int) -> Any:
-    quantised = {name: weight_on_grid(net, name, bits)}
+    quantized = {name: weight_on_grid(net, name, bits)}
     with torch.no_grad():
-        logits = torch.func.functional_call(net, quantised, batch.inputs)
+        logits = torch.func.functional_call(net, quantized, batch.inputs)
     return float(F.cross_entropy(logits, batch.targets))
 
 
-def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net: Any, program: Any,
-                                                                  task: Any) -> None:
+def test_measured_rise_equals_quantizing_one_layer_by_hand(net: Any, program: Any,
+                                                           task: Any) -> None:
     _, held = halves(task)
     before = loss_of(net, held)
     tried = dict.fromkeys(NAMES, CANDIDATES[1:3])
-    found = sensitivities(program, task, resolve(CONFIG.replace(activations=None)), tried,
+    found = measure_sensitivities(program, task, resolve(CONFIG.replace(activations=None)), tried,
                           MIXED["loss"])
     for name in NAMES:
         for precision, rise in found[name].items():
@@ -201,7 +201,7 @@ def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net: Any, prog
             assert rise == pytest.approx(want, abs=1e-5), (name, precision)
 
 
-def test_activations_of_a_layer_are_those_it_reads_alone(net: Any, program: Any, task: Any) -> Any:
+def test_activations_of_a_layer_are_only_its_inputs(net: Any, program: Any, task: Any) -> Any:
     """``side`` and ``again`` read one value; only what the first reads is put on the grid."""
     shown, held = halves(task)
     net_value = {}
@@ -219,8 +219,8 @@ def test_activations_of_a_layer_are_those_it_reads_alone(net: Any, program: Any,
     hook = net.side.register_forward_pre_hook(put)
     after = loss_of(net, held)
     hook.remove()
-    found = sensitivities(program, task, SCHEME, {"side.weight": CANDIDATES[2:]}, MIXED["loss"])
-    eight = sensitivities(program, task, SCHEME, {"side.weight": [Precision(weights=2)]},
+    found = measure_sensitivities(program, task, SCHEME, {"side.weight": CANDIDATES[2:]}, MIXED["loss"])
+    eight = measure_sensitivities(program, task, SCHEME, {"side.weight": [Precision(weights=2)]},
                           MIXED["loss"])["side.weight"][Precision(weights=2)]
     weights_alone = loss_with(net, held, "side.weight", 2) - before
     both = found["side.weight"][Precision(weights=2, activations=2)]
@@ -228,12 +228,12 @@ def test_activations_of_a_layer_are_those_it_reads_alone(net: Any, program: Any,
     assert eight == pytest.approx(found["side.weight"][Precision(weights=2)])
 
 
-def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net: Any, program: Any,
-                                                                       task: Any) -> None:
+def test_hessian_prediction_is_half_the_curvature_times_the_error(net: Any, program: Any,
+                                                                  task: Any) -> None:
     shown, _ = halves(task)
     tried = {name: [Precision(weights=2)] for name in NAMES}
     scheme = resolve(CONFIG.replace(activations=None))
-    found = sensitivities(program, task, scheme, tried, MIXED["hessian"])
+    found = measure_sensitivities(program, task, scheme, tried, MIXED["hessian"])
     for name in NAMES:
         error = weight_on_grid(net, name, 2) - net.get_parameter(name).detach()
         trace = average_hessian_traces(program.module(), NAMES, [shown], seed=0)[name]
@@ -242,10 +242,10 @@ def test_the_hessians_prediction_is_half_the_curvature_times_the_error(net: Any,
 
 
 @pytest.mark.parametrize("method", ["loss", "hessian"])
-def test_fewer_bits_rise_more_and_floating_point_not_at_all(program: Any, task: Any,
-                                                            method: str) -> None:
+def test_fewer_bits_raise_the_loss_more_and_float_does_not(program: Any, task: Any,
+                                                           method: str) -> None:
     tried = dict.fromkeys(NAMES, CANDIDATES)
-    found = sensitivities(program, task, SCHEME, tried, MIXED[method])
+    found = measure_sensitivities(program, task, SCHEME, tried, MIXED[method])
     assert list(found) == NAMES
     for rises in found.values():
         assert list(rises) == CANDIDATES
@@ -256,23 +256,23 @@ def test_fewer_bits_rise_more_and_floating_point_not_at_all(program: Any, task: 
 
 
 @pytest.mark.parametrize("method", ["loss", "hessian"])
-def test_the_same_seed_gives_the_same_rises(program: Any, task: Any, method: str) -> None:
+def test_same_seed_gives_the_same_rises(program: Any, task: Any, method: str) -> None:
     tried = {"again.weight": CANDIDATES}
-    once, twice, other = (sensitivities(program, task, SCHEME, tried, MIXED[method], seed)
+    once, twice, other = (measure_sensitivities(program, task, SCHEME, tried, MIXED[method], seed)
                           for seed in (3, 3, 4))
     assert once == twice
     assert once != other
 
 
-def test_the_program_is_left_as_it_was(program: Any, task: Any) -> None:
+def test_program_is_not_modified(program: Any, task: Any) -> None:
     before, graph = program.state_dict(), str(program.graph)
     before = {name: value.clone() for name, value in before.items()}
-    sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["hessian"])
+    measure_sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["hessian"])
     assert str(program.graph) == graph
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
 
 
-def test_the_test_split_is_never_looked_at(program: Any) -> None:
+def test_test_split_is_never_read(program: Any) -> None:
     class Forbidden(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return 21
@@ -283,11 +283,11 @@ def test_the_test_split_is_never_looked_at(program: Any) -> None:
             return data(1, 3)[0][0], 0
 
     task = Task(data(160, 0), data(20, 1), Forbidden())
-    found = sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])
+    found = measure_sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])
     assert all(math.isfinite(rise) for rise in found["head.weight"].values())
 
 
-def test_one_sample_is_too_few(program: Any) -> None:
+def test_a_single_sample_is_rejected(program: Any) -> None:
     task = Task(data(1, 0), data(2, 1), data(3, 2))
-    with pytest.raises(DataError, match="the train split has 1 sample; two at least are needed"):
-        sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])
+    with pytest.raises(DataError, match="the train split has 1 sample; at least two are needed"):
+        measure_sensitivities(program, task, SCHEME, {"head.weight": CANDIDATES}, MIXED["loss"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import Quantization, place, quantize, resolve
-from edgewright.quantization.placement._units import find_units
+from edgewright.quantization.placement._fused_ops import find_fused_ops
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 
@@ -67,7 +67,7 @@ def sqnr(want: Any, have: Any) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_masked_attention_is_as_exact_as_one_without_a_mask(form: Any) -> None:
+def test_masked_attention_is_as_accurate_as_unmasked_attention(form: Any) -> None:
     torch.manual_seed(0)
     program = Program.capture(Attention(FORMS[form]), data(2, 0))
     task = Task((data(64, 1), torch.arange(64) % 3), test=(data(8, 2), torch.arange(8) % 3))
@@ -110,14 +110,14 @@ def softmax_by_hand(scores: Any) -> Any:
     (lambda m, a, b, i: F.scaled_dot_product_attention(
         a[:, None], b[:, None], b[:, None], attn_mask=(a @ b.mT + a @ a.mT)[:, None])[:, 0], []),
 ])
-def test_which_sums_and_products_lie_on_a_grid(function: Callable[..., Any],
-                                               found: list[Any] | list[str]) -> None:
+def test_which_additions_and_multiplications_are_quantized(function: Callable[..., Any],
+                                                           found: list[Any] | list[str]) -> None:
     program = Program.capture(Net(function), (torch.randn(2, 4, 6), torch.zeros(2, 4).long()))
-    units = find_units(program.graph)
+    units = find_fused_ops(program.graph)
     assert [unit.node.name for unit in units if unit.kind == "elementwise"] == found
 
 
-def test_a_rectified_sum_is_no_mask_whoever_reads_it() -> None:
+def test_sums_followed_by_relu_are_never_masks() -> None:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

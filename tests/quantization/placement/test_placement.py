@@ -1,4 +1,4 @@
-"""Which values and weights are quantised, on which grids, and which share one."""
+"""Which values and weights are quantized, on which grids, and which share one."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def residual() -> Any:
 
 
 def bits_of(placement: Any) -> Any:
-    return {point.name: (point.grid.bits, [(p.value, p.readers) for p in point.places])
+    return {point.name: (point.grid.bits, [(p.value, p.readers) for p in point.uses])
             for point in placement.activations}
 
 
-def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier(residual: Any) -> None:
+def test_results_are_quantized_once_after_norm_and_relu(residual: Any) -> None:
     placement = place(residual, resolve(Quantization()))
     assert bits_of(placement) == {
         "relu": (8, [("relu", None)]), "relu_1": (8, [("relu_1", None)]),
@@ -53,10 +53,10 @@ def test_each_result_is_quantised_once_for_everyone_after_its_norm_and_rectifier
     assert [point.tensor for point in placement.weights] == [
         "stem.weight", "one.weight", "two.weight", "head.weight"]
     assert [point.shape for point in placement.weights] == [(4,), (4,), (4,), (3,)]
-    assert placement.kept == {}
+    assert placement.skip_reasons == {}
 
 
-def test_layers_read_fewer_bits_where_sums_keep_eight(residual: Any) -> None:
+def test_layers_read_fewer_bits_while_additions_keep_eight(residual: Any) -> None:
     placement = place(residual, resolve(Quantization(weights=4, activations=4)))
     found = bits_of(placement)
     assert found["relu"] == (8, [("relu", None)])  # the shortcut's
@@ -74,19 +74,19 @@ def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual: A
     assert {p.tensor: p.grid.bits for p in placement.weights} == {
         "stem.weight": 8, "one.weight": 8, "two.weight": 3}
     assert bits_of(placement)["relu_1"][0] == 2
-    assert placement.kept == {"head.weight": "excluded by the `layers` pattern 'head'"}
+    assert placement.skip_reasons == {"head.weight": "excluded by the `layers` pattern 'head'"}
     with pytest.raises(UsageError, match="layers='tow' matches no layer; near names: two"):
         place(residual, resolve(Quantization(layers={"tow": None})))
 
 
-def test_operators_that_are_left_out_stay_floats(residual: Any) -> None:
+def test_excluded_operators_stay_float(residual: Any) -> None:
     placement = place(residual, resolve(Quantization(operators=("linear",))))
     assert [point.tensor for point in placement.weights] == ["head.weight"]
     assert list(bits_of(placement)) == ["mean"]
-    assert placement.kept["stem.weight"] == "operators leaves out convolution"
+    assert placement.skip_reasons["stem.weight"] == "`operators` does not include convolution"
 
 
-def test_weights_alone_and_ranges_taken_while_running(residual: Any) -> None:
+def test_weight_only_and_dynamic_modes(residual: Any) -> None:
     only = place(residual, replace(resolve(Quantization(activations=None)),
                                    granularity=PerGroup(2)))  # of a size that no kernel has
     assert only.activations == ()
@@ -94,7 +94,7 @@ def test_weights_alone_and_ranges_taken_while_running(residual: Any) -> None:
         "stem.weight": (4,), "one.weight": (4,), "two.weight": (4,), "head.weight": (3, 2)}
     dynamic = place(residual, resolve(Quantization(activations="dynamic")))
     assert bits_of(dynamic) == {"mean": (8, [("mean", ("linear",))])}
-    assert dynamic.kept == {}
+    assert dynamic.skip_reasons == {}
     assert {p.tensor: (p.layers, p.readers) for p in dynamic.weights} == {
         "stem.weight": ((), ("conv2d",)), "one.weight": ((), ("conv2d_1",)),
         "two.weight": ((), ("conv2d_2",)), "head.weight": (("linear",), ())}
@@ -114,7 +114,7 @@ class Joined(nn.Module):
         return self.up(F.avg_pool2d(self.c(joined), 2)).mean((2, 3))
 
 
-def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one() -> None:
+def test_concat_and_average_share_a_grid_only_if_the_target_requires_it() -> None:
     program = Program.capture(Joined(), torch.zeros(2, 3, 8, 8))
     assert bits_of(place(program, resolve(Quantization()))) == {
         "relu": (8, [("relu", None)]), "conv2d_1": (8, [("conv2d_1", None)]),
@@ -124,8 +124,8 @@ def test_joins_and_averages_have_their_own_grids_unless_the_target_wants_one() -
     assert bits_of(shared)["relu"][1] == [("relu", None), ("conv2d_1", None), ("cat", None)]
     assert bits_of(shared)["conv2d_2"][1] == [("conv2d_2", None), ("avg_pool2d", None)]
     assert {point.grid.limits for point in shared.activations} == {(-128, 127)}
-    assert shared.kept == {"up.weight": "its converter computes what is not a kernel's weight and "
-                                        "writes floating point"}
+    assert shared.skip_reasons == {"up.weight": "its converter dequantizes weights without an integer "
+                                        "kernel and writes floating point"}
 
 
 def two_readers(m: Any, x: Any) -> Any:
@@ -133,7 +133,7 @@ def two_readers(m: Any, x: Any) -> Any:
     return m.b(y) + F.gelu(y)
 
 
-def test_who_computes_in_floats_reads_all_bits_where_layers_read_fewer(net: Any) -> None:
+def test_float_readers_get_all_bits_where_layers_read_fewer(net: Any) -> None:
     program = Program.capture(net(two_readers, a=nn.Linear(6, 6), b=nn.Linear(6, 6)),
                               torch.zeros(2, 6))
     config = Quantization(activations=2, first_last_bits=None)
@@ -147,7 +147,7 @@ def heads(m: Any, x: Any) -> tuple[Any, ...]:
     return torch.cat([m.b(y).flatten(2), m.c(y).permute(0, 1, 3, 2).flatten(2)], 2), m.d(y)
 
 
-def test_outputs_stay_floats_where_they_are_moved_and_joined_first(net: Any) -> None:
+def test_moved_and_concatenated_outputs_stay_float(net: Any) -> None:
     layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 4, 1), "c": nn.Conv2d(4, 4, 1),
               "d": nn.Conv2d(4, 4, 1)}
     program = Program.capture(net(heads, **layers), torch.zeros(2, 3, 8, 8))
@@ -164,7 +164,7 @@ def parts(m: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize(("target", "joined"), [("onnxruntime", "cat"), ("litert", "relu")])
-def test_the_parts_of_a_value_lie_on_its_grid(net: Any, target: str, joined: str) -> None:
+def test_slices_of_a_value_share_its_grid(net: Any, target: str, joined: str) -> None:
     program = Program.capture(net(parts, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 4, 1),
                                   c=nn.Conv2d(6, 4, 1)), torch.zeros(2, 3, 8, 8))
     found = bits_of(place(program, resolve(Quantization(target=target))))
@@ -173,7 +173,7 @@ def test_the_parts_of_a_value_lie_on_its_grid(net: Any, target: str, joined: str
             if value in on_grid} == on_grid
 
 
-def test_a_copy_that_is_written_into_stays_floats_and_so_do_its_views(net: Any) -> Any:
+def test_copies_modified_in_place_and_their_views_stay_float(net: Any) -> Any:
     def patched(m: Any, x: Any) -> Any:
         y = m.a(x).relu().clone()
         y[:, 0] = x[:, 0].sigmoid()
@@ -191,7 +191,7 @@ def same_padding(m: Any, x: Any) -> Any:
     return m.b(F.max_pool2d(y, 2)).mean((2, 3))
 
 
-def test_a_padding_with_infinity_lies_on_no_grid(net: Any) -> None:
+def test_padding_with_infinity_is_not_quantized(net: Any) -> None:
     program = Program.capture(net(same_padding, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 4, 1)),
                               torch.zeros(2, 3, 8, 8))
     assert {name: places for name, (_, places) in bits_of(place(program, resolve(Quantization()))).items()
@@ -200,7 +200,7 @@ def test_a_padding_with_infinity_lies_on_no_grid(net: Any) -> None:
                   "max_pool2d": [("max_pool2d", ("conv2d_1",))]}
 
 
-def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers(net: Any) -> None:
+def test_weights_without_integer_kernel_are_stored_as_integers(net: Any) -> None:
     program = Program.capture(net(lambda m, x: m.l(x)[0] + F.linear(x, m.h.weight.flip(0)),
                                   l=nn.LSTM(16, 8, batch_first=True), h=nn.Linear(16, 8)),
                               torch.zeros(2, 5, 16))
@@ -208,16 +208,16 @@ def test_weights_without_a_kernel_are_stored_for_what_reads_them_as_real_numbers
     assert {p.tensor: (p.readers, p.shape) for p in placement.weights if not p.layers} == {
         "l.weight_ih_l0": (("lstm",), (32,)), "l.weight_hh_l0": (("lstm",), (32,)),
         "h.weight": (("flip",), (8,))}
-    assert placement.kept == {}
+    assert placement.skip_reasons == {}
     excepted = place(program, resolve(Quantization(layers={"l": None}, target="executorch")))
-    assert excepted.kept["l.weight_hh_l0"] == "excluded by the `layers` pattern 'l'"
-    assert excepted.kept["h.weight"].startswith("XNNPACK reads integer weights in kernels")
+    assert excepted.skip_reasons["l.weight_hh_l0"] == "excluded by the `layers` pattern 'l'"
+    assert excepted.skip_reasons["h.weight"].startswith("XNNPACK reads integer weights only in")
     none = place(program, resolve(Quantization(operators=("elementwise",))))
     assert none.weights == ()
-    assert set(none.kept.values()) == {"operators leaves out other"}
+    assert set(none.skip_reasons.values()) == {"`operators` does not include other"}
 
 
-def test_a_convolution_that_a_sum_is_computed_with_stays_floats_in_between(residual: Any) -> None:
+def test_convolutions_fused_with_an_addition_are_not_quantized_in_between(residual: Any) -> None:
     apart = bits_of(place(residual, resolve(Quantization())))
     fused = bits_of(place(residual, resolve(Quantization(target="openvino"))))
     assert set(apart) - set(fused) == {"conv2d_2"}
@@ -232,8 +232,8 @@ def branches(m: Any, x: Any) -> Any:
 @pytest.mark.parametrize(("layers", "floats"), [
     ({}, "relu_1"), ({"b": None}, "relu_1"), ({"a": None}, "conv2d_2"),
     ({"a": None, "b": None}, "relu_1")])
-def test_of_two_convolutions_the_first_of_integers_stays_floats(net: Any, layers: dict[str, Any],
-                                                                floats: str) -> None:
+def test_of_two_convolutions_the_first_quantized_one_is_fused(net: Any, layers: dict[str, Any],
+                                                              floats: str) -> None:
     program = Program.capture(net(branches, stem=nn.Conv2d(3, 4, 1), a=nn.Conv2d(4, 4, 1),
                                   b=nn.Conv2d(4, 4, 1), last=nn.Conv2d(4, 3, 1)),
                               torch.zeros(2, 3, 8, 8))
@@ -247,7 +247,7 @@ def read_twice(m: Any, x: Any) -> Any:
     return m.last(y + m.l(y.mean((2, 3)))[..., None, None] + y * 2)
 
 
-def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net: Any) -> None:
+def test_layers_with_other_readers_and_linear_layers_are_quantized_before_an_addition(net: Any) -> None:
     program = Program.capture(net(read_twice, a=nn.Conv2d(3, 4, 1), l=nn.Linear(4, 4),
                                   last=nn.Conv2d(4, 3, 1)), torch.zeros(2, 3, 8, 8))
     found = bits_of(place(program, resolve(Quantization(target="openvino"))))
@@ -258,8 +258,8 @@ def test_what_others_read_too_and_linear_layers_are_quantised_before_a_sum(net: 
 @pytest.mark.parametrize(("value", "places"), [
     (0.0, [("relu", None), ("pad", None)]), (0.5, [("relu", None), ("pad", None)]),
     (-float("inf"), [("relu", ("conv2d_1",))])])
-def test_what_is_padded_off_the_grid_is_quantised_for_its_layers_alone(net: Any, value: Any,
-                                                                       places: list[tuple[Any, ...]]) -> Any:
+def test_values_padded_with_infinity_are_quantized_only_for_their_layers(net: Any, value: Any,
+                                                                         places: list[tuple[Any, ...]]) -> Any:
     def padded(m: Any, x: Any) -> Any:
         y = m.a(x).relu()
         return m.b(y) + m.c(F.max_pool2d(F.pad(y, (1, 0, 1, 0), value=value), 2, 1))

@@ -62,9 +62,9 @@ def rounded(weight: Any, axis: int = 0, most: int = 127) -> Any:
 
 
 @pytest.mark.parametrize("activations", [8, "dynamic", None])
-def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations: int | str | None,
-                                                                   words: Any,
-                                                                   word_task: Any) -> None:
+def test_programs_compute_with_the_quantized_values_in_every_mode(activations: int | str | None,
+                                                                  words: Any,
+                                                                  word_task: Any) -> None:
     config = Quantization(activations=activations, range_estimator="minmax", layers={"head": None})
     result = quantize(words, word_task, config)
     names = ["table.weight", *(f"cells.weight_{kind}_l0{way}" for kind in ("ih", "hh")
@@ -79,7 +79,7 @@ def test_a_program_computes_with_the_rounded_numbers_in_every_mode(activations: 
     assert result.state_dict()["cells.bias_ih_l0"].dtype == torch.float32
 
 
-def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words: Any) -> None:
+def test_bits_patterns_and_first_last_bits_apply_to_stored_weights(words: Any) -> None:
     four = place(words, resolve(Quantization(weights=4)))
     assert {p.tensor: p.grid.bits for p in four.weights if "cells" not in p.tensor} == {
         "table.weight": 8, "head.weight": 8}  # next to an end
@@ -89,7 +89,7 @@ def test_bits_patterns_and_the_ends_reach_what_is_only_stored(words: Any) -> Non
     assert {p.tensor: p.grid.bits for p in own.weights} == {
         "head.weight": 8, "table.weight": 3, "cells.weight_hh_l0": 8,
         "cells.weight_hh_l0_reverse": 8}
-    assert own.kept["cells.weight_ih_l0"] == "excluded by the `layers` pattern 'cells.weight_ih*'"
+    assert own.skip_reasons["cells.weight_ih_l0"] == "excluded by the `layers` pattern 'cells.weight_ih*'"
     one = place(words, resolve(Quantization(weights=1, first_last_bits=None, method="qat")))
     assert {p.tensor: p.grid.bits for p in one.weights} == {
         p.tensor: 1 if p.tensor == "head.weight" else 2 for p in one.weights}
@@ -104,7 +104,7 @@ def test_groups_and_whole_tensors() -> None:
     assert "table.weight_scale" not in whole.state_dict()  # a number of the graph
 
 
-def test_a_tied_table_is_stored_once(net: Any) -> None:
+def test_tied_embeddings_are_stored_once(net: Any) -> None:
     torch.manual_seed(0)
     tied = net(lambda m, ids: F.linear(m.norm(m.table(ids)), m.table.weight),
                table=nn.Embedding(60, 16), norm=nn.LayerNorm(16))
@@ -130,10 +130,10 @@ def test_a_tied_table_is_stored_once(net: Any) -> None:
     (lambda m, x: torch.einsum("bij,jk->bik", x, m.w), (16, 40), 0),
     (lambda m, x: F.embedding(x.argmax(-1), m.w), (200, 3), None),  # rows too short
 ])
-def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function: Callable[..., Any],
-                                                                        shape: tuple[int, ...],
-                                                                        axis: int | None,
-                                                                        net: Any) -> None:
+def test_scales_are_per_output_if_the_axis_is_known_and_long_enough(function: Callable[..., Any],
+                                                                    shape: tuple[int, ...],
+                                                                    axis: int | None,
+                                                                    net: Any) -> None:
     x = torch.randn(4, 16, 16)
     model = net(function)
     model.w = nn.Parameter(torch.randn(shape))
@@ -146,21 +146,21 @@ def test_outputs_have_a_scale_each_where_they_are_known_and_long_enough(function
     assert error < 0.01
 
 
-def test_small_tensors_and_buffers_stay_as_they_are(net: Any) -> None:
+def test_small_tensors_and_buffers_are_unchanged(net: Any) -> None:
     model = net(lambda m, x: x @ m.small + m.fixed[:6])
     model.small = nn.Parameter(torch.randn(6, 6))
     model.register_buffer("fixed", torch.randn(600, 6))
     placement = place(Program.capture(model, torch.randn(2, 6, 6)), resolve(ALONE))
     assert placement.weights == ()
-    assert placement.kept == {
-        "small": "it is so small that integers would save no bytes"}
+    assert placement.skip_reasons == {
+        "small": "too small for integers to save bytes"}
 
 
 @pytest.mark.parametrize("layer", [
     nn.ConvTranspose2d(4, 16, 2, 2), nn.ConvTranspose2d(4, 16, 2, 2, groups=2, bias=False),
     nn.Conv3d(4, 16, 2)])
 @pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
-def test_training_takes_stored_weights_and_their_norms_along(layer: Any, granularity: str) -> None:
+def test_training_includes_stored_weights_and_their_norms(layer: Any, granularity: str) -> None:
     torch.manual_seed(0)
     is_flat = isinstance(layer, nn.ConvTranspose2d)
     norm = nn.BatchNorm2d(16) if is_flat else nn.BatchNorm3d(16)
@@ -198,7 +198,7 @@ def test_pruned_weights_stay_zero(words: Any, word_task: Any) -> None:
     assert all(not result[name][zero].any() for name, zero in zeros.items())
 
 
-def test_mixed_precision_counts_and_chooses_what_is_only_stored(words: Any, word_task: Any) -> None:
+def test_mixed_precision_includes_stored_weights(words: Any, word_task: Any) -> None:
     mixed = MixedPrecision(size="4.6 kB", weights=(8, 4), samples=32)
     result = quantize(words, word_task, Quantization(mixed=mixed, first_last_bits=None))
     bits = {name: int(value.abs().max()) <= 8 for name, value in result.state_dict().items()

@@ -14,7 +14,7 @@ from torch.fx import Interpreter
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import Precision, Quantization, resolve
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
 from edgewright.quantization.simulation._simulate import simulate
@@ -22,20 +22,20 @@ from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
 
-def quantised(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
-    """A simulation whose ranges are the extremes, and the calls of its quantised layers."""
+def quantized(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
+    """A simulation whose ranges are the extremes, and the calls of its quantized layers."""
     scheme = resolve(Quantization(range_estimator="minmax", **settings))
     placement = place(program, scheme)
     simulation = simulate(program, placement)
     state = simulation.state()
     for point in placement.weights:
-        observer = make_observer(scheme.range_estimator, point.grid)
+        observer = create_observer(scheme.range_estimator, point.grid)
         observer.update(state[point.tensor])
         simulation.weights[point.tensor].set_range(*observer.range())
         simulation.weights[point.tensor].mode = "quantize"
     for point in placement.activations:
         quantizer = simulation.activations[point.name]
-        quantizer.observer, quantizer.mode = make_observer(scheme.range_estimator, point.grid), "observe"
+        quantizer.observer, quantizer.mode = create_observer(scheme.range_estimator, point.grid), "observe"
     with torch.no_grad():
         simulation.module(x)
     for quantizer in simulation.activations.values():
@@ -96,10 +96,10 @@ def folded(small: Program) -> Any:
 DIMS = {"conv2d": 1, "conv2d_1": 1, "conv2d_2": 1, "linear": -1, "linear_1": -1}
 
 
-def test_one_batch_gives_what_a_pass_for_each_layer_does(folded: Any, data: Any) -> None:
+def test_one_batch_matches_one_pass_per_layer(folded: Any, data: Any) -> None:
     original = folded.module()
-    fast, layers = quantised(folded, data, weights=4, granularity="per_tensor")
-    slow, _ = quantised(folded, data, weights=4, granularity="per_tensor")
+    fast, layers = quantized(folded, data, weights=4, granularity="per_tensor")
+    slow, _ = quantized(folded, data, weights=4, granularity="per_tensor")
     assert set(layers) == set(DIMS)
     before = {name: bias.clone() for name, bias in biases_of(fast, DIMS).items()}
     correct_bias(fast, original, [(data,)])
@@ -110,10 +110,10 @@ def test_one_batch_gives_what_a_pass_for_each_layer_does(folded: Any, data: Any)
         torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-4)
 
 
-def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded: Any, data: Any) -> None:
+def test_several_batches_nearly_match_one_pass_per_layer(folded: Any, data: Any) -> None:
     original = folded.module()
-    fast, _ = quantised(folded, data, weights=3, granularity="per_tensor")
-    slow, _ = quantised(folded, data, weights=3, granularity="per_tensor")
+    fast, _ = quantized(folded, data, weights=3, granularity="per_tensor")
+    slow, _ = quantized(folded, data, weights=3, granularity="per_tensor")
     before = mean_errors(fast, original, data, DIMS)
     correct_bias(fast, original, [(batch,) for batch in data.split(16)])
     corrected_layer_by_layer(slow, original, data, DIMS)
@@ -124,11 +124,11 @@ def test_batches_give_nearly_what_a_pass_for_each_layer_does(folded: Any, data: 
         assert float((have - want).norm()) < 0.1 * float(before[name].norm())
 
 
-def test_uneven_batches_count_by_their_samples(folded: Any, data: Any) -> None:
+def test_batches_are_weighted_by_their_samples(folded: Any, data: Any) -> None:
     original = folded.module()
     results = []
     for batches in (data.split(90), data.split(16)):
-        module, _ = quantised(folded, data, weights=3, granularity="per_tensor")
+        module, _ = quantized(folded, data, weights=3, granularity="per_tensor")
         correct_bias(module, original, [(batch,) for batch in batches])
         results.append(mean_errors(module, original, data, DIMS)["conv2d"])
     assert [float(left.abs().max()) < 1e-5 for left in results] == [True, True]
@@ -144,8 +144,8 @@ def test_low_bits_gain_accuracy(colour_task: Task) -> None:
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
     x = colour_task.train.example(256)[0]
     settings = {"weights": 3, "granularity": "per_tensor", "first_last_bits": None}
-    plain, _ = quantised(program, x, **settings)
-    corrected, _ = quantised(program, x, **settings)
+    plain, _ = quantized(program, x, **settings)
+    corrected, _ = quantized(program, x, **settings)
     correct_bias(corrected, program.module(), [(batch,) for batch in x.split(64)])
     test = colour_task.test.example(200)[0]
     want = program.run(test)
@@ -156,9 +156,9 @@ def test_low_bits_gain_accuracy(colour_task: Task) -> None:
     assert figures[1] > figures[0]
 
 
-def test_only_quantised_layers_change(folded: Any, data: Any) -> None:
+def test_only_quantized_layers_change(folded: Any, data: Any) -> None:
     layers = {"one": None, "head": Precision(weights=8)}
-    module, names = quantised(folded, data, weights=3, layers=layers)
+    module, names = quantized(folded, data, weights=3, layers=layers)
     assert "conv2d_1" not in names
     before = {name: value.clone() for name, value in module.state_dict().items()}
     correct_bias(module, folded.module(), [(data,)])
@@ -167,8 +167,8 @@ def test_only_quantised_layers_change(folded: Any, data: Any) -> None:
     assert changed == {"stem.bias", "two.bias", "hidden.bias", "head.bias"}
 
 
-def test_batches_are_let_go_one_by_one(folded: Any, data: Any) -> Iterator[Any]:
-    module, _ = quantised(folded, data)
+def test_batches_are_released_one_by_one(folded: Any, data: Any) -> Iterator[Any]:
+    module, _ = quantized(folded, data)
     seen, alive = [], []
 
     def batches() -> Iterator[Any]:
@@ -204,7 +204,7 @@ def shared() -> Any:
     return Program.capture(Shared().eval(), torch.zeros(1, 2, 8))
 
 
-def test_biases_are_added_where_there_are_none(shared: Any) -> None:
+def test_missing_biases_are_added(shared: Any) -> None:
     x = torch.randn(5, 2, 8)
     added = add_biases(shared)
     assert set(added.state_dict()) - set(shared.state_dict()) == {"wave.bias", "head.bias"}
@@ -213,7 +213,7 @@ def test_biases_are_added_where_there_are_none(shared: Any) -> None:
     assert add_biases(added) is added
 
 
-def test_an_added_bias_takes_no_other_tensors_name() -> None:
+def test_added_biases_get_unused_names() -> None:
     class Taken(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -232,7 +232,7 @@ def test_an_added_bias_takes_no_other_tensors_name() -> None:
 def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared: Any) -> None:
     program = add_biases(shared)
     x = torch.randn(64, 2, 8)
-    module, layers = quantised(program, x, weights=3, granularity="per_tensor")
+    module, layers = quantized(program, x, weights=3, granularity="per_tensor")
     assert layers == ["conv1d", "linear", "linear_1", "linear_2"]
     dims = {"conv1d": 1, "linear": -1, "linear_1": -1, "linear_2": -1}
     correct_bias(module, program.module(), [(x,)])
@@ -242,31 +242,31 @@ def test_calls_that_share_a_bias_get_the_mean_of_their_errors(shared: Any) -> No
     assert not torch.equal(biases_of(module, ["linear"])["linear"], before)
 
 
-def test_no_batch_is_refused(folded: Any, data: Any) -> None:
-    module, _ = quantised(folded, data)
-    with pytest.raises(DataError, match=r"^there is no batch of inputs to correct biases by; hand "
-                                        r"in at least one$"):
+def test_missing_batches_are_rejected(folded: Any, data: Any) -> None:
+    module, _ = quantized(folded, data)
+    with pytest.raises(DataError, match=r"^bias correction got no batch of inputs; pass at least "
+                                        r"one$"):
         correct_bias(module, folded.module(), [])
 
 
-def test_inputs_that_are_not_finite_are_refused(folded: Any, data: Any) -> None:
-    module, _ = quantised(folded, data)
+def test_inputs_that_are_not_finite_are_rejected(folded: Any, data: Any) -> None:
+    module, _ = quantized(folded, data)
     broken = data.clone()
     broken[3, 1] = float("nan")
-    with pytest.raises(DataError, match=r"^the outputs of the layer of 'stem.bias' are not finite; "
-                                        "the inputs, or the weights, hold NaN"):
+    with pytest.raises(DataError, match=r"^the outputs of the layer with the bias 'stem.bias' are "
+                                        "not finite; check the inputs and the weights for NaN"):
         correct_bias(module, folded.module(), [(broken,)])
 
 
-def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net: Any) -> None:
-    """lerp reads its second value quantised and its third from a buffer, as a layer would."""
+def test_quantized_activation_times_stored_tensor_is_not_a_layer(net: Any) -> None:
+    """lerp reads its second value quantized and its third from a buffer, as a layer would."""
     torch.manual_seed(0)
     model = net(lambda m, x: m.h(torch.lerp(x, m.a(x).relu(), m.share)),
                 a=nn.Linear(6, 6), h=nn.Linear(6, 3))
     model.register_buffer("share", torch.rand(6))
     x = torch.randn(64, 6)
     program = Program.capture(model.eval(), x[:2])
-    module, layers = quantised(program, x)
+    module, layers = quantized(program, x)
     before = {name: bias.clone() for name, bias in biases_of(module, layers).items()}
     correct_bias(module, program.graph_module, [x])
     after = biases_of(module, layers)

@@ -1,4 +1,4 @@
-"""Equalisation: the function stays, the ranges come nearer, whatever the network looks like."""
+"""Equalization: the function stays, the ranges come nearer, whatever the network looks like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.ptq._equalize import equalize
-from edgewright.quantization.ptq._scalable import find_scalable
+from edgewright.quantization.ptq._scalable_channels import find_scalable_channels
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
@@ -151,7 +151,7 @@ class RandomNet(nn.Module):
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7), st.booleans(), st.booleans(),
        st.integers(0, 1000))
-def test_the_function_stays_and_the_ranges_come_nearer(blocks: Any, flat: Any, bias: Any,
+def test_function_is_kept_and_ranges_become_more_equal(blocks: Any, flat: Any, bias: Any,
                                                        seed: Any) -> None:
     torch.manual_seed(seed)
     model = unbalance(RandomNet(blocks, flat, bias).eval(), seed, spread=1.0)
@@ -162,7 +162,7 @@ def test_the_function_stays_and_the_ranges_come_nearer(blocks: Any, flat: Any, b
     want = program.run(x)
     assume(float(want.abs().max()) > 1e-6)  # a norm of equal channels leaves rounding alone
     assert relative_error(want, even.run(x)) <= 1e-5
-    scalable = find_scalable(program)
+    scalable = find_scalable_channels(program)
     assert len(scalable.streams) >= 6  # the hidden layer's
     assert worth(scalable, even.state_dict()) >= worth(scalable, before) * (1 - 1e-6)
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
@@ -174,7 +174,7 @@ def sequential(*layers: Any, example: tuple[int, ...] = (1, 3, 4, 4)) -> Any:
     return Program.capture(model.eval(), torch.zeros(example))
 
 
-def test_two_layers_meet_in_the_middle() -> None:
+def test_two_layers_get_equal_ranges() -> None:
     """Equation 11: the range of each channel becomes the root of the product in both."""
     program = sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 3))
     state, even = program.state_dict(), equalize(program).state_dict()
@@ -191,7 +191,7 @@ def test_two_layers_meet_in_the_middle() -> None:
     torch.testing.assert_close(even["2.bias"], state["2.bias"], rtol=0, atol=0)
 
 
-def test_three_layers_in_a_row_end_even() -> None:
+def test_three_layers_in_a_row_become_balanced() -> None:
     """At convergence every channel has the same range on both of its sides."""
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(),
                          nn.Conv2d(8, 6, 1))
@@ -211,17 +211,17 @@ def test_three_layers_in_a_row_end_even() -> None:
     [nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)],
     [nn.Conv2d(3, 8, 1), nn.GELU(), nn.Conv2d(8, 8, 1)],
 ])
-def test_where_nothing_can_be_evened_out_the_program_comes_back(layers: list[Any]) -> None:
+def test_programs_without_scalable_channels_are_returned(layers: list[Any]) -> None:
     program = sequential(*layers)
     assert equalize(program) is program
 
 
-def test_even_layers_are_left_alone() -> None:
+def test_balanced_layers_are_unchanged() -> None:
     program = equalize(sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)))
     assert equalize(program) is program
 
 
-def test_a_folded_norm_is_no_obstacle() -> None:
+def test_folded_norms_do_not_prevent_scaling() -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))
     folded = fold_batch_norm(program)
     even = equalize(folded)
@@ -230,7 +230,7 @@ def test_a_folded_norm_is_no_obstacle() -> None:
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_tied_weights_are_left_alone() -> None:
+def test_tied_weights_are_unchanged() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -245,7 +245,7 @@ def test_tied_weights_are_left_alone() -> None:
     assert equalize(program) is program
 
 
-def test_dead_channels_do_not_stand_in_the_way() -> None:
+def test_dead_channels_do_not_prevent_equalization() -> None:
     torch.manual_seed(0)
     model = unbalance(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), 0)
     model[0].weight.data[2] = 0
@@ -262,7 +262,7 @@ def test_dead_channels_do_not_stand_in_the_way() -> None:
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_a_layer_of_zeros_is_no_obstacle() -> None:
+def test_all_zero_layers_are_equalized() -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
     state = program.state_dict()
     state["2.weight"][:] = 0
@@ -273,7 +273,7 @@ def test_a_layer_of_zeros_is_no_obstacle() -> None:
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_a_residual_stream_is_scaled_as_a_whole() -> None:
+def test_residual_streams_are_scaled_as_a_whole() -> None:
     class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -304,7 +304,7 @@ def test_a_residual_stream_is_scaled_as_a_whole() -> None:
     assert relative_error(program.run(x), even.run(x)) <= 1e-5
 
 
-def test_zeros_stay_and_what_is_saved_computes_the_same(tmp_path: Path) -> None:
+def test_zeros_are_kept_and_saved_programs_match(tmp_path: Path) -> None:
     program = sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
     state = program.state_dict()
     state["0.weight"][:, 1] = 0

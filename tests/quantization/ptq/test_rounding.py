@@ -43,7 +43,7 @@ def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared: Any,
     after = simulation.state()
     for point in placement.weights:
         quantizer = simulation.weights[point.tensor]
-        scale = quantizer.used_scale().reshape(-1, *[1] * (before[point.tensor].ndim - 1))
+        scale = quantizer.effective_scale().reshape(-1, *[1] * (before[point.tensor].ndim - 1))
         integers = after[point.tensor] / scale
         torch.testing.assert_close(integers, integers.round(), rtol=0, atol=1e-4)
         assert torch.equal(quantizer.integers(after[point.tensor]), integers.round())
@@ -53,7 +53,7 @@ def test_outputs_come_closer_and_weights_move_by_less_than_a_step(prepared: Any,
     assert set(changed) == {point.tensor for point in placement.weights}
 
 
-def test_the_same_seed_rounds_the_same_way(prepared: Any, colour_task: Task) -> None:
+def test_same_seed_gives_the_same_rounding(prepared: Any, colour_task: Task) -> None:
     program, placement, simulation = prepared
     start = {name: value.clone() for name, value in simulation.module.state_dict().items()}
     x, = colour_task.train.example(64)

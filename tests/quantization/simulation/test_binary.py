@@ -1,4 +1,4 @@
-"""Binarisation against its slow form, and its published gradients."""
+"""Binarization against its slow form, and its published gradients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gradients_of(function: Any, role: Role, leaves: list[Tensor]) -> list[Tensor
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.booleans(), st.floats(0.1, 3))
-def test_fast_activations_equal_slow(seed: int, by_channel: bool, size: float) -> None:
+def test_activation_gradients_equal_the_reference(seed: int, by_channel: bool, size: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     shape = (1, 5, 1, 1) if by_channel else ()
     x = torch.randn(3, 5, 4, 4, generator=generator)
@@ -54,7 +54,7 @@ def test_fast_activations_equal_slow(seed: int, by_channel: bool, size: float) -
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
-def test_fast_weights_equal_slow(seed: int) -> None:
+def test_weight_gradients_equal_the_reference(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(6, 4, 3, 3, generator=generator)
     x[0, 0, 0] = torch.tensor([-1.0, 0.0, 1.0])
@@ -69,21 +69,21 @@ def _without_shift(function: Any) -> Callable[..., Any]:
     return lambda x, scale, *rest: function(x, scale, torch.zeros_like(scale), *rest)
 
 
-def test_activations_gradient_is_the_published_one() -> None:
+def test_activation_gradients_match_the_paper() -> None:
     x = torch.tensor([-1.5, -0.75, -0.25, 0.25, 0.75, 1.5], requires_grad=True)
     binarize(x, torch.tensor(1.0), torch.tensor(0.0), "activation").sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0, 2 - 1.5, 2 - 0.5, 2 - 0.5, 2 - 1.5, 0]
 
 
-def test_weights_gradient_passes_up_to_one() -> None:
+def test_weight_gradient_passes_up_to_magnitude_one() -> None:
     x = torch.tensor([-1.01, -1.0, 0.0, 1.0, 1.01], requires_grad=True)
     binarize(x, torch.tensor(0.2), torch.tensor(0.0), "weight").sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
 
 
-def test_the_mean_magnitude_is_the_nearest_scale() -> None:
+def test_mean_magnitude_minimizes_the_error() -> None:
     w = torch.randn(50, generator=torch.Generator().manual_seed(0))
     zero = torch.tensor(0.0)
     errors = {share: (w - binarize(w, w.abs().mean() * share, zero, "weight")).square().sum().item()
@@ -91,7 +91,7 @@ def test_the_mean_magnitude_is_the_nearest_scale() -> None:
     assert min(errors, key=errors.__getitem__) == 1.0
 
 
-def test_levels_are_the_mean_and_its_distance() -> None:
+def test_levels_are_the_mean_plus_and_minus_the_distance() -> None:
     x = torch.randn(4000, generator=torch.Generator().manual_seed(0)).relu()
     levels = BinaryLevels()
     for part in x.split(500):
@@ -102,8 +102,8 @@ def test_levels_are_the_mean_and_its_distance() -> None:
     torch.testing.assert_close((high - low) / 2, distance, rtol=0.03, atol=0)
 
 
-def test_levels_of_nothing_or_of_nan_are_refused() -> None:
-    with pytest.raises(DataError, match="no value was seen"):
+def test_levels_of_no_values_or_nan_are_rejected() -> None:
+    with pytest.raises(DataError, match="no values were observed"):
         BinaryLevels().range()
     for value in ("nan", "inf"):
         with pytest.raises(DataError, match="a value is NaN or infinite"):

@@ -30,14 +30,14 @@ def slow(x: Any) -> Any:
 
 
 @pytest.mark.parametrize("shift", [-9.0, -0.3, 0.0, 7.0])
-def test_each_input_has_a_grid_of_its_own(shift: float) -> None:
+def test_each_input_has_its_own_grid(shift: float) -> None:
     quantizer = DynamicQuantizer(GRID)
     for size in (0.01, 100.0):
         x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) * size + shift
         torch.testing.assert_close(quantizer(x), slow(x), rtol=1e-5, atol=size * 1e-5)
 
 
-def test_nothing_but_zeros_stays_zeros() -> None:
+def test_all_zero_values_stay_zero() -> None:
     assert torch.equal(DynamicQuantizer(GRID)(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 
@@ -49,7 +49,7 @@ def attention(net: Any) -> Any:
     return Program.capture(model, torch.zeros(2, 5, 6))
 
 
-def test_a_value_that_several_layers_read_is_quantised_once(attention: Any) -> None:
+def test_values_read_by_several_layers_are_quantized_once(attention: Any) -> None:
     quantized = quantize(attention, None, DYNAMIC)
     chosen = [node for node in quantized.calls() if node.target is ops.choose_qparams.tensor]
     assert [node.args[0].op for node in chosen] == ["placeholder", "call_function"]
@@ -57,7 +57,7 @@ def test_a_value_that_several_layers_read_is_quantised_once(attention: Any) -> N
             if name.endswith("bias")} == {"torch.float32"}
 
 
-def test_the_runtime_multiplies_integers_and_agrees(attention: Any) -> None:
+def test_runtime_multiplies_integers_and_matches(attention: Any) -> None:
     quantized = quantize(attention, None, DYNAMIC)
     content = to_onnx(quantized)
     assert content.count(b"MatMulInteger") == 4
@@ -71,7 +71,7 @@ def test_the_runtime_multiplies_integers_and_agrees(attention: Any) -> None:
 
 def test_a_program_without_linear_layers_is_refused(net: Any) -> None:
     program = Program.capture(net(lambda m, x: m.c(x), c=nn.Conv1d(3, 3, 1)), torch.zeros(2, 3, 4))
-    with pytest.raises(UsageError, match=r"the scheme fits no layer of the program, so there is "
-                                         r"nothing to quantize: c \(it is so small that "
-                                         r"integers would save no bytes\)"):
+    with pytest.raises(UsageError, match=r"the scheme matches no layer of the program, so there is "
+                                         r"nothing to quantize: c \(too small for integers "
+                                         r"to save bytes\)"):
         quantize(program, None, DYNAMIC)

@@ -1,4 +1,4 @@
-"""The fast fake quantiser against the slow one, and both against what they are defined by."""
+"""The fast fake quantizer against the slow one, and both against what they are defined by."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def gradients_of(function: Any, case: Case, gradients: GridGradients) -> list[Te
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from([1.0, 0.037]), st.booleans())
-def test_fast_equals_slow(case: Case, factor: float, rounding: bool) -> None:
+def test_fake_quantize_equals_the_reference(case: Case, factor: float, rounding: bool) -> None:
     gradients = GridGradients(factor, rounding)
     fast = gradients_of(fake_quantize, case, gradients)
     slow = gradients_of(slow_fake_quantize, case, gradients)
@@ -95,13 +95,13 @@ def test_values_are_the_integers_scaled(case: Case) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(cases())
-def test_quantising_twice_changes_nothing(case: Case) -> None:
+def test_quantization_is_idempotent(case: Case) -> None:
     x, *grid = case
     once = fake_quantize(x, *grid)
     assert torch.equal(fake_quantize(once, *grid), once)
 
 
-def test_published_gradients_by_hand() -> None:
+def test_gradients_match_the_paper_by_hand() -> None:
     x = torch.tensor([-3.0, -0.3, 0.65, 1.2, 9.0], requires_grad=True)
     scale = torch.tensor(0.5, requires_grad=True)
     zero_point = torch.tensor(1.0, requires_grad=True)
@@ -115,7 +115,7 @@ def test_published_gradients_by_hand() -> None:
     assert zero_point.grad.item() == pytest.approx(-3 / 0.5)  # d out / d zp = -s, over s squared
 
 
-def test_pact_feels_the_clipped_alone() -> None:
+def test_pact_gradient_comes_from_clipped_values_only() -> None:
     x = torch.tensor([0.1, 0.6, 2.0, 3.0])
     scale = torch.tensor(0.5, requires_grad=True)
     fake_quantize(x, scale, torch.tensor(0.0), (0, 3), GridGradients(1 / 9, rounding=False)
@@ -125,13 +125,13 @@ def test_pact_feels_the_clipped_alone() -> None:
     # with alpha = 3 scale and d loss / d alpha = 2, a step on alpha moves scale by 2 / 3 a unit
 
 
-def test_half_goes_to_even() -> None:
+def test_halves_round_to_even() -> None:
     x = torch.tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
     assert fake_quantize(x, torch.tensor(1.0), torch.tensor(0.0), (-8, 7)).tolist() == [
         -2, -2, 0, 0, 2, 2]
 
 
-def test_integers_are_those_of_onnx_runtime() -> None:
+def test_integers_match_onnx_runtime() -> None:
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor(0.0371)
     x = torch.cat([torch.randn(100_000, generator=generator),
@@ -152,7 +152,7 @@ def test_integers_are_those_of_onnx_runtime() -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_memory_format_stays_and_sums_agree(memory_format: torch.memory_format) -> None:
+def test_memory_format_is_kept_and_sums_match(memory_format: torch.memory_format) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 6, 5, 5, generator=generator).to(memory_format=memory_format)
     case = (x, torch.tensor(0.1), torch.tensor(3.0), (0, 15))

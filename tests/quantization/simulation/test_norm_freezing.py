@@ -11,8 +11,8 @@ from edgewright.program import Program
 from edgewright.quantization.simulation._norm_freezing import (
     FreezeNorms,
     KeepGainsPositive,
-    gains_of_layers,
-    orient_norms,
+    find_norm_gains,
+    make_gains_positive,
 )
 from edgewright.training import Step
 
@@ -50,11 +50,11 @@ def program() -> Program:
     return Program.capture(model.eval(), torch.randn(2, 3, 8, 8))
 
 
-def test_orienting_keeps_the_function_to_the_bit(program: Program) -> None:
+def test_making_gains_positive_is_bit_identical(program: Program) -> None:
     x = torch.randn(16, 3, 8, 8)
     state = program.graph_module.state_dict()
     before = {name: tensor.clone() for name, tensor in state.items()}
-    oriented = orient_norms(program)
+    oriented = make_gains_positive(program)
     assert torch.equal(oriented.run(x), program.run(x))
     after = oriented.graph_module.state_dict()
     assert (before["one_norm.weight"] < 0).any()
@@ -64,12 +64,12 @@ def test_orienting_keeps_the_function_to_the_bit(program: Program) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())
 
 
-def test_gains_are_those_of_a_layers_own_norm(program: Program) -> None:
-    assert gains_of_layers(program) == {"one.weight": "one_norm.weight",
+def test_gains_belong_to_the_norms_of_the_layers(program: Program) -> None:
+    assert find_norm_gains(program) == {"one.weight": "one_norm.weight",
                                         "two.weight": "two_norm.weight"}
 
 
-def test_statistics_rest_after_their_share(program: Program) -> None:
+def test_statistics_are_frozen_after_the_share(program: Program) -> None:
     module = trainable(program.graph_module)
     hook = FreezeNorms(0.5)
     hook.start(module)
@@ -113,8 +113,8 @@ def test_a_resumed_run_stays_frozen(program: Program) -> None:
 
 
 def test_gains_stay_positive(program: Program) -> None:
-    module = trainable(orient_norms(program).graph_module)
-    hook = KeepGainsPositive(gains_of_layers(program).values())
+    module = trainable(make_gains_positive(program).graph_module)
+    hook = KeepGainsPositive(find_norm_gains(program).values())
     hook.start(nn.Sequential(module))
     with torch.no_grad():
         module.get_parameter("one_norm.weight").sub_(100)

@@ -1,4 +1,4 @@
-"""A program with fake quantisers: whose quantisers, where, and what stays as it was."""
+"""A program with fake quantizers: whose quantizers, where, and what stays as it was."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def simulated(program: Program, config: Any, *inputs: Any) -> Any:
     return simulation
 
 
-def test_quantisers_pass_values_on_until_they_are_calibrated(small: Program,
-                                                             colour_task: Task) -> None:
+def test_quantizers_pass_values_through_until_calibrated(small: Program, colour_task: Task) -> None:
     program = fold_batch_norm(small)
     x, = colour_task.test.example(20)
     simulation = simulate(program, place(program, resolve(Quantization())))
@@ -33,8 +32,8 @@ def test_quantisers_pass_values_on_until_they_are_calibrated(small: Program,
     assert simulation.state().keys() == program.state_dict().keys()
 
 
-def test_calibrating_sets_every_range_and_leaves_the_program(small: Program,
-                                                             colour_task: Task) -> None:
+def test_calibration_sets_every_range_and_keeps_the_program(small: Program,
+                                                            colour_task: Task) -> None:
     program = fold_batch_norm(small)
     x, = colour_task.test.example(64)
     before = {name: value.clone() for name, value in program.state_dict().items()}
@@ -43,14 +42,14 @@ def test_calibrating_sets_every_range_and_leaves_the_program(small: Program,
     assert {quantizer.mode for quantizer in simulation.quantizers} == {"quantize"}
     assert all(quantizer.observer is None for quantizer in simulation.quantizers)
     scale = float(x.max().clamp(min=0) - x.min().clamp(max=0)) / 255
-    assert float(simulation.activations["x"].used_scale()) == pytest.approx(scale, rel=1e-5)
+    assert float(simulation.activations["x"].effective_scale()) == pytest.approx(scale, rel=1e-5)
     for name, quantizer in simulation.weights.items():
         want = before[name].abs().flatten(1).amax(1) / 127
-        torch.testing.assert_close(quantizer.used_scale().detach(), want)
+        torch.testing.assert_close(quantizer.effective_scale().detach(), want)
     torch.testing.assert_close(program.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_layer_is_what_its_quantised_weight_and_input_make(net: Any) -> None:
+def test_layer_output_equals_quantized_weight_times_quantized_input(net: Any) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: m.a(x), a=nn.Linear(6, 3)).eval()
     x = torch.randn(32, 6)
@@ -61,7 +60,7 @@ def test_a_layer_is_what_its_quantised_weight_and_input_make(net: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["quantizers", "edgewright_quantizers"])
-def test_a_model_may_have_quantizers_of_its_own(net: Any, name: str) -> None:
+def test_models_may_have_submodules_named_quantizers(net: Any, name: str) -> None:
     torch.manual_seed(0)
     model = net(lambda m, x: getattr(m, name)(x).relu(),
                 **{name: nn.Sequential(nn.Linear(6, 3)), f"{name}_1": nn.ReLU()})
@@ -79,7 +78,8 @@ def _windows(m: Any, x: Any) -> Any:
 
 @pytest.mark.parametrize("target", ["onnxruntime", "litert"])
 @pytest.mark.parametrize("samples", [2, 5])
-def test_each_step_counts_the_values_of_one_sample(net: Any, target: str, samples: int) -> None:
+def test_each_step_size_counts_the_values_of_one_sample(net: Any, target: str,
+                                                        samples: int) -> None:
     """LSQ's N, wherever the samples lie, and whatever their number."""
     torch.manual_seed(0)
     model = net(_windows, a=nn.Linear(4, 4), b=nn.Linear(4, 5), h=nn.Linear(5, 3)).eval()
@@ -103,7 +103,7 @@ def _written(m: Any, x: Any) -> Any:
     return m.h(y)
 
 
-def test_a_value_that_is_written_into_is_not_quantised(net: Any) -> None:
+def test_values_modified_in_place_are_not_quantized(net: Any) -> None:
     torch.manual_seed(0)
     model = net(_written, a=nn.Linear(6, 6), h=nn.Linear(6, 3)).eval()
     x = torch.randn(64, 6)
@@ -119,5 +119,5 @@ def test_a_weight_that_is_not_finite_is_named(small: Program) -> None:
     state = {name: value.clone() for name, value in program.state_dict().items()}
     state["two.weight"][0, 0, 0, 0] = float("nan")
     simulation = simulate(broken := program.with_state(state), place(broken, resolve(Quantization())))
-    with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 numbers are NaN"):
+    with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 values are NaN"):
         calibrate_weights(simulation, MSE())

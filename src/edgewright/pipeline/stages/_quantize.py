@@ -19,7 +19,7 @@ from edgewright.quantization import (
     QAT,
     Nearest,
     Quantization,
-    float_share,
+    measure_float_share,
     place,
     quantize,
     resolve,
@@ -132,9 +132,9 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     tensors = _only_stored(after)
     if tensors:
         counted = ", ".join(filter(None, [counted, f"{tensors} only stored as integers"]))
-    kept = place(before, resolve(config)).kept
-    share = float_share(after, kept)
-    if share.is_real:
+    kept = place(before, resolve(config)).skip_reasons
+    share = measure_float_share(after, kept)
+    if share.is_significant:
         return counted, str(share)
     return (counted, f"in floating point: {format_skip_reasons(kept)}") if kept else (counted,)
 

@@ -1,21 +1,25 @@
-"""Calibration: ranges of values and weights, from data that stream by, or from no data at all."""
+"""Calibration: find the ranges of weights and activations, with or without data."""
 
 from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization.calibration._calibrate_quantizers import (
+    calibrate_quantizers,
+    training_inputs,
+    validate_batches,
+)
 from edgewright.quantization.calibration._data_free import synthetic_inputs
 from edgewright.quantization.calibration._estimators import MSE, Entropy, MinMax, Percentile
-from edgewright.quantization.calibration._observer import make_observer
-from edgewright.quantization.calibration._stream import calibrate, fitting, training_inputs
+from edgewright.quantization.calibration._observer import create_observer
 
 __all__ = [
     "MSE",
     "Entropy",
     "MinMax",
     "Percentile",
-    "calibrate",
     "calibrate_activations",
+    "calibrate_quantizers",
     "calibrate_weights",
-    "fitting",
-    "make_observer",
+    "create_observer",
     "synthetic_inputs",
     "training_inputs",
+    "validate_batches",
 ]

@@ -1,4 +1,4 @@
-"""A simulation's quantizers get their ranges, from its weights and from data."""
+"""Calibrate a simulation's quantizers, from its weights and from data."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from torch import Tensor
 
 from edgewright.errors import DataError
 from edgewright.graph import stored_tensors
-from edgewright.quantization.calibration._observer import make_observer
-from edgewright.quantization.calibration._stream import calibrate
+from edgewright.quantization.calibration._calibrate_quantizers import calibrate_quantizers
+from edgewright.quantization.calibration._observer import create_observer
 from edgewright.quantization.scheme import RangeEstimator
 from edgewright.quantization.simulation import Simulation
 
 
 def calibrate_weights(simulation: Simulation, estimator: RangeEstimator) -> None:
-    """Set the weights' ranges from themselves, and quantize them from now on.
+    """Set the ranges of the weight quantizers from the weights, and enable quantization.
 
     Args:
-        simulation: Its weight quantizers are changed.
+        simulation: Its weight quantizers are modified.
         estimator: How ranges are found.
 
     Raises:
-        DataError: A weight is NaN or infinite; its tensor is named.
+        DataError: A weight contains NaN or infinity; the message names the tensor.
     """
     tensors = stored_tensors(simulation.module)
     for name, quantizer in simulation.weights.items():
-        observer = make_observer(estimator, quantizer.grid)
+        observer = create_observer(estimator, quantizer.grid)
         try:
             observer.update(tensors[name])
         except DataError as error:
@@ -37,17 +37,17 @@ def calibrate_weights(simulation: Simulation, estimator: RangeEstimator) -> None
 
 def calibrate_activations(simulation: Simulation, estimator: RangeEstimator,
                           batches: Iterable[tuple[Tensor, ...]]) -> None:
-    """Set the activations' ranges from what inputs give, and quantize them from now on.
+    """Set the ranges of the activation quantizers by running inputs, and enable quantization.
 
     Args:
-        simulation: Its activation quantizers are changed.
+        simulation: Its activation quantizers are modified.
         estimator: How ranges are found.
         batches: Inputs of the program, in batches of any size.
 
     Raises:
-        DataError: The inputs do not fit the program, or a value is NaN or infinite.
+        DataError: The inputs do not fit the program, or an activation is NaN or infinite.
     """
     for quantizer in simulation.activations.values():
-        quantizer.observer = make_observer(estimator, quantizer.grid)
+        quantizer.observer = create_observer(estimator, quantizer.grid)
         quantizer.mode = "observe"
-    calibrate(simulation.module, simulation.activations, batches)
+    calibrate_quantizers(simulation.module, simulation.activations, batches)

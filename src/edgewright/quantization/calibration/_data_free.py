@@ -1,4 +1,4 @@
-"""Inputs for a calibration without data: such as a network's batch norms remember."""
+"""Synthetic inputs for calibration without data, from the statistics of batch norms."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ _RATE: Final = 0.5
 
 def synthetic_inputs(program: Program, samples: int,
                      seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
-    """Inputs whose statistics before each batch norm are those it keeps, up to 64 at a time.
+    """Generate inputs whose statistics at each batch norm match the running statistics.
 
-    "Distilled data" of ZeroQ (Cai et al. 2020, eq. 3): from normal noise, inputs are optimised to
-    minimise the sum over batch norms of the squared differences of mean and standard deviation.
-    Departures: differences are in units of the kept standard deviation, so that every norm counts
-    the same, and the inputs themselves, whose statistics are unknown, are left free.
+    This is the "distilled data" of ZeroQ (Cai et al. 2020, eq. 3): starting from Gaussian noise,
+    inputs are optimized to minimize the sum over batch norms of the squared differences of mean and
+    standard deviation. Differences from the paper: each difference is divided by the running
+    standard deviation, so that all norms have the same weight, and the statistics of the inputs
+    themselves, which are unknown, are not constrained.
 
     Args:
-        program: With its batch norms, not folded; in floating point.
-        samples: How many. One batch is enough for most: each is made to match by itself, which
-            costs a hundred training steps.
-        seed: Of the noise; the same seed gives the same inputs.
+        program: A program in floating point with unfolded batch norms.
+        samples: Number of samples. One batch of 64 is usually enough; each batch is optimized
+            separately, which costs a hundred training steps.
+        seed: Seed of the noise; the same seed gives the same inputs.
 
     Yields:
-        The inputs of a batch, in the order of the program's.
+        The inputs of one batch of up to 64 samples, in the order of the program's inputs.
 
     Raises:
         UsageError: ``samples`` is below 1.
-        ModelError: No batch norm keeps statistics, or an input holds no floating-point numbers.
+        ModelError: No batch norm has running statistics, or an input is not floating point.
 
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1))
@@ -51,23 +52,24 @@ def synthetic_inputs(program: Program, samples: int,
         True
     """
     if samples < 1:
-        raise UsageError(f"calibration needs 1 sample at least, got {samples}")
+        raise UsageError(f"calibration needs at least 1 sample, got {samples}")
     _check(program)
     module = program.module().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, samples, _BATCH):
-        yield _distilled(module, program.example_inputs, min(_BATCH, samples - start), generator)
+        count = min(_BATCH, samples - start)
+        yield _distill_inputs(module, program.example_inputs, count, generator)
 
 
 def _check(program: Program) -> None:
     if not any(_keeps_statistics(node) for node in program.calls()):
-        raise ModelError("no batch norm of the program keeps running statistics, so that nothing "
-                         "says what its data are like; give a task with training data, or quantise "
-                         "with activations='dynamic' or None, which need none")
+        raise ModelError("no batch norm of the program has running statistics, which are needed to "
+                         "synthesize calibration data; pass a task with training data, or use "
+                         "activations='dynamic' or None, which need no data")
     for leaf in pytree.tree_leaves(program.example_inputs):
         if not leaf.is_floating_point():
-            raise ModelError(f"an input of the program holds {leaf.dtype}, which cannot be "
-                             "optimised; give a task with training data")
+            raise ModelError(f"an input of the program has type {leaf.dtype}, which cannot be "
+                             "optimized; pass a task with training data")
 
 
 def _keeps_statistics(node: Node) -> bool:
@@ -75,7 +77,7 @@ def _keeps_statistics(node: Node) -> bool:
 
 
 @torch.enable_grad()
-def _distilled(module: CapturedModule, examples: tuple[Any, ...], count: int,
+def _distill_inputs(module: CapturedModule, examples: tuple[Any, ...], count: int,
                generator: torch.Generator) -> tuple[Tensor, ...]:
     inputs = [torch.randn(count, *leaf.shape[1:], generator=generator).requires_grad_()
               for leaf in pytree.tree_leaves(examples)]
@@ -90,14 +92,14 @@ def _distilled(module: CapturedModule, examples: tuple[Any, ...], count: int,
 
 
 def _mismatch(module: CapturedModule, inputs: list[Tensor]) -> Tensor:
-    reader = _NormReader(module)
+    reader = _NormStatisticsReader(module)
     reader.run(*inputs, enable_io_processing=False)
     return torch.stack(reader.mismatches).sum()
 
 
 @final
-class _NormReader(Interpreter):
-    """Runs a graph and notes how far the values before each batch norm are from its statistics."""
+class _NormStatisticsReader(Interpreter):
+    """Runs a graph and records how much each batch norm's inputs differ from its statistics."""
 
     def __init__(self, module: CapturedModule) -> None:
         super().__init__(module)
@@ -110,8 +112,8 @@ class _NormReader(Interpreter):
             eps = argument(n, "eps")
             deviation = (variance + eps).sqrt()
             others = [dimension for dimension in range(value.ndim) if dimension != 1]
-            spread, centre = torch.var_mean(value, others, correction=0)
+            spread, center = torch.var_mean(value, others, correction=0)
             self.mismatches.append(
-                ((centre - mean) / deviation).square().mean()
+                ((center - mean) / deviation).square().mean()
                 + ((spread + eps).sqrt() / deviation - 1).square().mean())
         return super().run_node(n)

@@ -1,4 +1,4 @@
-"""The range that loses the least information: the smallest divergence of the histograms."""
+"""Entropy calibration: the range with the smallest divergence between histograms."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ _STRIDE: Final = 8
 _SMOOTHING: Final = 1e-4
 
 
-def least_divergence(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The range with the smallest Kullback-Leibler divergence of the histogram from its quantised.
+def entropy_range(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The range with the smallest Kullback-Leibler divergence of the quantized histogram.
 
-    After S. Migacz, "8-bit inference with TensorRT", GTC 2017: for a limit ``t``, P is the
-    histogram within the limit, what is outside counted in its outermost bins; Q is the same part
-    without these, each level's counts spread evenly over its bins that are not empty; the ``t``
-    with the smallest ``KL(P || Q)`` is taken. Departures: negative numbers have bins of their own,
-    so that a grid that is not symmetric spends its levels between the extremes only; every eighth
-    ``t`` is tried; Q is mixed with 0.01 % of a uniform distribution, so that no divergence is
-    infinite; and the bin of zero, a number that every grid holds exactly, counts as its neighbour
-    does (as in NVIDIA's pytorch-quantization), or a rectifier's zeros would decide alone.
+    After S. Migacz, "8-bit inference with TensorRT", GTC 2017. For a limit ``t``, P is the
+    histogram within the limit, with the counts outside added to the outermost bins. Q is the same
+    part without those counts, with each level's counts spread evenly over its non-empty bins. The
+    ``t`` with the smallest ``KL(P || Q)`` is chosen. Differences from the source: negative numbers
+    have their own bins, so that an asymmetric grid uses its levels only between the extremes; every
+    eighth ``t`` is tried; Q is mixed with 0.01 % of a uniform distribution, so that the divergence
+    is always finite; and the bin of zero, which every grid represents exactly, gets the count of
+    its neighbor (as in NVIDIA's pytorch-quantization), because otherwise the zeros of a ReLU would
+    dominate.
 
     Args:
-        histogram: Of at least one number.
-        grid: With one scale for all.
+        histogram: A histogram of at least one number.
+        grid: A grid with one scale.
 
     Example:
         >>> histogram = Histogram()
         >>> generator = torch.Generator().manual_seed(0)
         >>> histogram.update(torch.randn(100_000, generator=generator).exp())
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
-        >>> low, high = least_divergence(histogram, grid)
+        >>> low, high = entropy_range(histogram, grid)
         >>> bool(high < 0.7 * histogram.extremes()[1])
         True
     """
@@ -60,7 +61,7 @@ def least_divergence(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def _limits(levels: int, below: int, above: int, symmetric: bool) -> range:
-    """Limits to try, the extremes last: each leaves a bin a level at least."""
+    """The limits to try, the extremes last; each has at least one bin per level."""
     reach = max(below, above, 1)
     both = symmetric or min(below, above) > 0
     least = min(reach, max(1, levels // 2 if both else levels))

@@ -1,7 +1,7 @@
 """The built-in range estimators: `MinMax`, `Percentile`, `MSE` and `Entropy`.
 
-An activation's numbers stream into a histogram. A weight is the same each time: the last one shown
-is looked at as it is.
+Activations are collected in a histogram. A weight does not change between batches, so its observer
+uses the last observed tensor directly.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from typing import final
 from pydantic import Field
 
 from edgewright.core import Settings
-from edgewright.quantization.calibration._entropy import least_divergence
-from edgewright.quantization.calibration._extremes import Extremes
+from edgewright.quantization.calibration._entropy import entropy_range
+from edgewright.quantization.calibration._min_max import MinMaxObserver
 from edgewright.quantization.calibration._observer import StreamObserver, WeightObserver
 from edgewright.quantization.calibration._percentile import (
-    percentile_of_histogram,
-    percentile_of_rows,
+    percentile_range_of_histogram,
+    percentile_range_of_rows,
 )
 from edgewright.quantization.calibration._squared_error import (
-    least_error_of_histogram,
-    least_error_of_rows,
+    mse_range_of_histogram,
+    mse_range_of_rows,
 )
 from edgewright.quantization.scheme import Grid, Observer, Positional
 
 
 @final
 class MinMax(Settings):
-    """From the least to the greatest number: the quickest, and never clips; outliers cost steps.
+    """The range from the minimum to the maximum.
+
+    This is the fastest estimator and never clips, but outliers make the scale coarse.
 
     Example:
         >>> str(MinMax())
@@ -37,7 +39,7 @@ class MinMax(Settings):
 
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
-        return Extremes(grid)
+        return MinMaxObserver(grid)
 
     def __str__(self) -> str:
         """In words."""
@@ -46,13 +48,13 @@ class MinMax(Settings):
 
 @final
 class Percentile(Positional):
-    """The range of the middle share of the numbers; the others are outliers.
+    """The range of the middle percentage of the values; values outside are treated as outliers.
 
     Attributes:
-        percent: Share of the numbers to keep, in percent: above 50, at most 100.
+        percent: Percentage of the values to keep: above 50, at most 100.
 
     Raises:
-        UsageError: ``percent`` is out of its range.
+        UsageError: ``percent`` is out of range.
 
     Example:
         >>> str(Percentile(99.9))
@@ -67,8 +69,8 @@ class Percentile(Positional):
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
-            return WeightObserver(grid, partial(percentile_of_rows, percentile=self.percent))
-        return StreamObserver(partial(percentile_of_histogram, percentile=self.percent))
+            return WeightObserver(grid, partial(percentile_range_of_rows, percentile=self.percent))
+        return StreamObserver(partial(percentile_range_of_histogram, percentile=self.percent))
 
     def __str__(self) -> str:
         """In words."""
@@ -77,7 +79,7 @@ class Percentile(Positional):
 
 @final
 class MSE(Settings):
-    """The range with the smallest squared error: the default, best at few bits.
+    """The range with the smallest squared error; the default, and the best choice for few bits.
 
     Example:
         >>> str(MSE())
@@ -87,8 +89,8 @@ class MSE(Settings):
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
-            return WeightObserver(grid, partial(least_error_of_rows, grid=grid))
-        return StreamObserver(partial(least_error_of_histogram, grid=grid))
+            return WeightObserver(grid, partial(mse_range_of_rows, grid=grid))
+        return StreamObserver(partial(mse_range_of_histogram, grid=grid))
 
     def __str__(self) -> str:
         """In words."""
@@ -97,9 +99,10 @@ class MSE(Settings):
 
 @final
 class Entropy(Settings):
-    """The range with the smallest divergence of the histograms (Migacz 2017).
+    """The range with the smallest divergence between histograms (Migacz 2017).
 
-    For weights it is `MinMax`, as in its source: they have no outliers to clip.
+    For weights it is the same as `MinMax`, as in the source, because weights have no outliers to
+    clip.
 
     Example:
         >>> str(Entropy())
@@ -109,8 +112,8 @@ class Entropy(Settings):
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
-            return Extremes(grid)
-        return StreamObserver(partial(least_divergence, grid=grid))
+            return MinMaxObserver(grid)
+        return StreamObserver(partial(entropy_range, grid=grid))
 
     def __str__(self) -> str:
         """In words."""

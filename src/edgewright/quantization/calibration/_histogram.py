@@ -1,4 +1,4 @@
-"""A histogram of a stream, in memory that does not grow with it."""
+"""A streaming histogram with constant memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from edgewright.quantization.calibration._values import extremes_of, unseen
+from edgewright.quantization.calibration._values import min_max_of_rows, no_values_error
 
 BINS: Final = 8192  # on each side of zero
 _DOUBLINGS: Final = BINS.bit_length() - 1
@@ -17,12 +17,12 @@ _LEAST_EXPONENT: Final = -100
 
 @final
 class Histogram:
-    """Counts of numbers in ``2 * BINS`` bins of equal width, half of them below zero.
+    """Counts of values in ``2 * BINS`` bins of equal width, half of them below zero.
 
-    The width is the least power of two at which every number so far fits in. A number too large
-    doubles it until it does, and bins merge in pairs; as zero is an edge between two bins, no bin
-    is ever split. So the counts are exactly those of all numbers at once: neither the batches nor
-    their order leave a trace.
+    The width is the smallest power of two for which all values so far fit. A larger value doubles
+    the width until it fits, and bins are merged in pairs; because zero is the edge between two
+    bins, no bin is ever split. The counts are therefore the same as if all values were counted at
+    once, and do not depend on the batches or their order.
 
     Attributes:
         counts: int64 of shape (2 * BINS,); bin ``i`` begins at ``(i - BINS) * width``, included.
@@ -40,49 +40,49 @@ class Histogram:
     def __init__(self) -> None:
         self.counts = torch.zeros(2 * BINS, dtype=torch.int64)
         self._exponent = _LEAST_EXPONENT
-        self._extremes: tuple[Tensor, Tensor] | None = None
+        self._min_max: tuple[Tensor, Tensor] | None = None
 
     @property
     def width(self) -> float:
-        """Of every bin; a power of two."""
+        """The width of a bin, a power of two."""
         return 2.0**self._exponent
 
     def update(self, x: Tensor) -> None:
-        """Count the numbers of ``x``, of any shape and floating-point type.
+        """Count the values of ``x``, of any shape and floating-point type.
 
         Raises:
-            DataError: A number is NaN or infinite.
+            DataError: A value is NaN or infinite.
         """
         if x.numel() == 0:
             return
         x = x.detach().float().flatten()
-        low, high = (value.cpu() for value in extremes_of(x))
+        low, high = (value.cpu() for value in min_max_of_rows(x))
         self._widen(max(-float(low), float(high)))
-        if self._extremes is not None:
-            low, high = low.minimum(self._extremes[0]), high.maximum(self._extremes[1])
-        self._extremes = low, high
-        places = torch.mul(x, 1 / self.width).floor_().add_(BINS).int()
-        self.counts += torch.bincount(places, minlength=2 * BINS).cpu()
+        if self._min_max is not None:
+            low, high = low.minimum(self._min_max[0]), high.maximum(self._min_max[1])
+        self._min_max = low, high
+        uses = torch.mul(x, 1 / self.width).floor_().add_(BINS).int()
+        self.counts += torch.bincount(uses, minlength=2 * BINS).cpu()
 
     def extremes(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest number, float32 of shape ().
+        """The minimum and the maximum, float32 of shape ().
 
         Raises:
-            DataError: Nothing was counted.
+            DataError: No values were counted.
         """
-        if self._extremes is None:
-            raise unseen()
-        return self._extremes
+        if self._min_max is None:
+            raise no_values_error()
+        return self._min_max
 
     def points(self) -> tuple[Tensor, Tensor]:
-        """Bins that are not empty: their centres, float32, none beyond the extremes; counts."""
+        """Centers (float32, clamped to the extremes) and counts of the non-empty bins."""
         low, high = self.extremes()
         occupied = self.counts.nonzero().flatten()
-        centres = (occupied - BINS + 0.5) * self.width
-        return centres.float().clamp(low, high), self.counts[occupied]
+        centers = (occupied - BINS + 0.5) * self.width
+        return centers.float().clamp(low, high), self.counts[occupied]
 
     def _widen(self, magnitude: float) -> None:
-        """Make room for a number of this magnitude."""
+        """Widen the bins so that a value of this magnitude fits."""
         exponent = max(math.frexp(magnitude)[1] - _DOUBLINGS, _LEAST_EXPONENT)
         if exponent <= self._exponent:
             return

@@ -1,4 +1,4 @@
-"""Observers that find a range with a rule, from a stream of values or a weight as it is."""
+"""Observers that apply a rule to a histogram of activations, or to a weight."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ from typing import TypeAlias, final
 from torch import Tensor
 
 from edgewright.quantization.calibration._histogram import Histogram
-from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
+from edgewright.quantization.calibration._values import (
+    clip_to_extremes,
+    min_max_of_rows,
+    no_values_error,
+    rows_by_scale,
+)
 from edgewright.quantization.scheme import Grid, Observer, RangeEstimator
 from edgewright.quantization.simulation import BinaryLevels
 
 _Range: TypeAlias = tuple[Tensor, Tensor]
 
 
-def make_observer(estimator: RangeEstimator, grid: Grid) -> Observer:
-    """The observer that finds a range as ``estimator`` does.
+def create_observer(estimator: RangeEstimator, grid: Grid) -> Observer:
+    """Create the observer of one weight or activation.
 
-    The two levels of a binary activation are found in one way only, `BinaryLevels`.
+    The two levels of a binary activation are always found by `BinaryLevels`.
 
     Args:
-        estimator: How ranges are found.
-        grid: What the range is for.
+        estimator: How the range is found.
+        grid: The grid whose range is needed.
 
     Example:
         >>> import torch
         >>> from edgewright.quantization import MinMax
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
-        >>> observer = make_observer(MinMax(), grid)
+        >>> observer = create_observer(MinMax(), grid)
         >>> observer.update(torch.tensor([1., 3.]))
         >>> observer.range()
         (tensor(0.), tensor(3.))
@@ -40,10 +45,10 @@ def make_observer(estimator: RangeEstimator, grid: Grid) -> Observer:
 
 @final
 class StreamObserver:
-    """Finds one range in the histogram of everything that was shown.
+    """Finds one range from the histogram of all observed values.
 
     Args:
-        rule: From the histogram to a range.
+        rule: Computes the range from the histogram.
     """
 
     def __init__(self, rule: Callable[[Histogram], _Range]) -> None:
@@ -56,16 +61,16 @@ class StreamObserver:
 
     def range(self) -> _Range:
         """See `Observer.range`."""
-        return settled(*self._rule(self._histogram), self._histogram.extremes())
+        return clip_to_extremes(*self._rule(self._histogram), self._histogram.extremes())
 
 
 @final
 class WeightObserver:
-    """Finds a range for each row of the last tensor shown; holds it, and no copy.
+    """Finds a range for each row of the last observed tensor, which it references without copying.
 
     Args:
-        grid: Says what a row is.
-        rule: From rows and the least and the greatest number of each to a range of each.
+        grid: Defines the rows; see `rows_by_scale`.
+        rule: Computes a range per row from the rows and the minimum and maximum of each.
     """
 
     def __init__(self, grid: Grid, rule: Callable[[Tensor, Tensor, Tensor], _Range]) -> None:
@@ -77,14 +82,14 @@ class WeightObserver:
         """See `Observer.update`."""
         if x.numel() == 0:
             return
-        extremes_of(rows_of(x, self._grid))
+        min_max_of_rows(rows_by_scale(x, self._grid))
         self._weight = x.detach()
 
     def range(self) -> _Range:
         """See `Observer.range`."""
         if self._weight is None:
-            raise unseen()
-        rows = rows_of(self._weight, self._grid)
-        low, high = extremes_of(rows)
+            raise no_values_error()
+        rows = rows_by_scale(self._weight, self._grid)
+        low, high = min_max_of_rows(rows)
         found = self._rule(rows.reshape(-1, rows.shape[-1]), low.flatten(), high.flatten())
-        return settled(found[0].view_as(low), found[1].view_as(low), (low, high))
+        return clip_to_extremes(found[0].view_as(low), found[1].view_as(low), (low, high))

@@ -1,4 +1,4 @@
-"""The range whose grid is nearest to the numbers: the least sum of squared errors."""
+"""MSE calibration: the range with the smallest sum of squared quantization errors."""
 
 from __future__ import annotations
 
@@ -14,54 +14,55 @@ from edgewright.quantization.scheme import Grid
 from edgewright.quantization.simulation import FakeQuantizer
 
 _RATIO: Final = 0.9
-_COARSE: Final = 80  # shares of the extremes, down to 0.9^79 = 0.02 %
+_COARSE: Final = 80  # fractions of the extremes, down to 0.9^79 = 0.02 %
 _FINE: Final = (-0.5, 0.5, -0.25, 0.25, -0.125, 0.125, -0.0625, 0.0625)
-_HOPELESS: Final = 4.0  # times the least error so far
-_RATIOS: Final = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25), (0.25, 1.0))  # of the sides
+_STOP_RATIO: Final = 4.0  # stop when all errors exceed this multiple of the smallest so far
+_RATIOS: Final = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25), (0.25, 1.0))  # fractions of (low, high)
 
 _Range: TypeAlias = tuple[Tensor, Tensor]
-_Found: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # low, high, error, share of the start
+_Candidate: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # low, high, error, fraction
 
 
-def least_error_of_histogram(histogram: Histogram, grid: Grid) -> _Range:
-    """The range of least squared error for numbers of which only a histogram is kept.
+def mse_range_of_histogram(histogram: Histogram, grid: Grid) -> _Range:
+    """The range with the smallest squared error for the values of a histogram.
 
     Args:
-        histogram: Of at least one number; each counts as its bin's centre.
-        grid: With one scale for all.
+        histogram: A histogram of at least one value; values count as the center of their bin.
+        grid: A grid with one scale.
 
     Example:
         >>> histogram = Histogram()
         >>> histogram.update(torch.tensor([0.] * 99 + [1.] * 99 + [3.]))
         >>> grid = Grid(2, signed=True, symmetric=True, narrow=True, role="activation")
-        >>> low, high = least_error_of_histogram(histogram, grid)
+        >>> low, high = mse_range_of_histogram(histogram, grid)
         >>> bool(abs(high - 1.02) < 0.02)
         True
     """
-    centres, counts = histogram.points()
+    centers, counts = histogram.points()
     low, high = histogram.extremes()
-    found = least_error_of_rows(centres[None], low[None], high[None], grid, counts.double())
+    found = mse_range_of_rows(centers[None], low[None], high[None], grid, counts.double())
     return found[0][0], found[1][0]
 
 
-def least_error_of_rows(rows: Tensor, low: Tensor, high: Tensor, grid: Grid,
+def mse_range_of_rows(rows: Tensor, low: Tensor, high: Tensor, grid: Grid,
                         counts: Tensor | None = None) -> _Range:
-    """The range of least squared error of each row: extremes shrunk step by step.
+    """The range with the smallest squared error of each row, found by shrinking the extremes.
 
-    Both sides shrink together; where the grid is not symmetric, at several ratios, and from the
-    best of these each side alone. The error is that of the grid as it will be used: its zero point
-    rounded, its scale a power of two where it has to be. Along each path it falls while rounding
-    costs most and rises while clipping does, so a path ends where clipping has clearly won.
+    Both limits are shrunk together; for asymmetric grids at several ratios, followed by each limit
+    alone, starting from the best ratio. The error is measured with the final grid, including the
+    rounded zero point and a power-of-two scale if required. Along each path the error first falls
+    (rounding dominates) and then rises (clipping dominates), so the search stops once clipping
+    clearly dominates.
 
     Args:
         rows: (R, N).
-        low: The least number of each row, (R,).
-        high: The greatest.
-        grid: What the range is for.
-        counts: How many numbers each column stands for, (N,); one if left out.
+        low: The minimum of each row, (R,).
+        high: The maximum of each row, (R,).
+        grid: The grid whose range is needed.
+        counts: How many values each column stands for, (N,); 1 by default.
 
     Returns:
-        Low and high, (R,) each.
+        The lower and the upper limits, (R,) each.
     """
     error = _error(rows, torch.maximum(low.abs(), high.abs()), grid, counts)
     low, high = low.clamp(max=0), high.clamp(min=0)
@@ -69,15 +70,15 @@ def least_error_of_rows(rows: Tensor, low: Tensor, high: Tensor, grid: Grid,
     if grid.symmetric or not bool(((low < 0) & (high > 0)).any()):
         return best[:2]
     for below, above in _RATIOS:
-        best = _better(best, _shrink(error, low * below, high * above))
-    best = _better(best, _shrink(error, best[0], high, sides=(False, True)))
-    best = _better(best, _shrink(error, low, best[1], sides=(True, False)))
+        best = _select_smaller_error(best, _shrink(error, low * below, high * above))
+    best = _select_smaller_error(best, _shrink(error, best[0], high, sides=(False, True)))
+    best = _select_smaller_error(best, _shrink(error, low, best[1], sides=(True, False)))
     return best[:2]
 
 
 def _error(rows: Tensor, size: Tensor, grid: Grid,
            counts: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Squared error of each row for a range, as a share of its largest square."""
+    """Return a function that computes each row's squared error relative to its largest square."""
     quantizer = FakeQuantizer(dataclasses.replace(grid, axis=0, group=None), (len(rows),))
     quantizer = quantizer.to(rows.device)
     quantizer.mode = "quantize"
@@ -94,25 +95,25 @@ def _error(rows: Tensor, size: Tensor, grid: Grid,
 
 
 def _shrink(error: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor,
-            sides: tuple[bool, bool] = (True, True)) -> _Found:
-    """The shares of one or both of the limits with the least error, row by row."""
-    def at(share: Tensor) -> _Found:
+            sides: tuple[bool, bool] = (True, True)) -> _Candidate:
+    """Shrink one or both limits; return the candidate with the smallest error of each row."""
+    def at(share: Tensor) -> _Candidate:
         ends = low * share if sides[0] else low, high * share if sides[1] else high
         return *ends, error(*ends), share
 
     best = at(torch.ones_like(low))
     for step in range(1, _COARSE):
         tried = at(torch.full_like(low, _RATIO**step))
-        best = _better(best, tried)
-        if bool((tried[2] >= _HOPELESS * best[2]).all()) and bool((tried[3] < best[3]).all()):
+        best = _select_smaller_error(best, tried)
+        if bool((tried[2] >= _STOP_RATIO * best[2]).all()) and bool((tried[3] < best[3]).all()):
             break
     for fraction in _FINE:
-        best = _better(best, at((best[3] * _RATIO**fraction).clamp(max=1)))
+        best = _select_smaller_error(best, at((best[3] * _RATIO**fraction).clamp(max=1)))
     return best
 
 
-def _better(one: _Found, other: _Found) -> _Found:
-    """The one with the smaller error, row by row."""
+def _select_smaller_error(one: _Candidate, other: _Candidate) -> _Candidate:
+    """Select the candidate with the smaller error, row by row."""
     wins = other[2] < one[2]
     low, high, error, share = (torch.where(wins, b, a) for a, b in zip(one, other, strict=True))
     return low, high, error, share

@@ -1,4 +1,4 @@
-"""A tensor's numbers as a calibration reads them: finite, float32, one row for each scale."""
+"""Prepare tensors for calibration: float32, finite, one row per scale."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from edgewright.errors import DataError, UsageError
 from edgewright.quantization.scheme import Grid
 
 
-def rows_of(x: Tensor, grid: Grid) -> Tensor:
-    """The numbers that share a scale side by side, in the last dimension.
+def rows_by_scale(x: Tensor, grid: Grid) -> Tensor:
+    """Arrange a tensor so that the last dimension holds the values that share a scale.
 
     Args:
-        x: Of any shape, layout and type.
-        grid: Says what shares a scale.
+        x: A tensor of any shape, memory layout and type.
+        grid: Defines which values share a scale.
 
     Returns:
-        float32 of the scale's shape and one dimension more: (N,) for one scale in all, (C, N) for
-        a scale an entry of ``grid.axis``, (C, G, ``grid.group``) for groups. It may share memory
+        float32, the scale's shape plus one dimension: (N,) for one scale per tensor, (C, N) for one
+        scale per entry of ``grid.axis``, (C, G, ``grid.group``) for groups. It may share memory
         with ``x``.
 
     Raises:
@@ -26,7 +26,7 @@ def rows_of(x: Tensor, grid: Grid) -> Tensor:
 
     Example:
         >>> channels = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
-        >>> rows_of(torch.zeros(8, 3, 2, 2), channels).shape
+        >>> rows_by_scale(torch.zeros(8, 3, 2, 2), channels).shape
         torch.Size([8, 12])
     """
     x = x.detach().float()
@@ -40,11 +40,11 @@ def rows_of(x: Tensor, grid: Grid) -> Tensor:
     return x.movedim(grid.axis, 0).flatten(1)
 
 
-def extremes_of(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest number of each row, of the shape of the scale.
+def min_max_of_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The minimum and the maximum of each row, of the shape of the scale.
 
     Raises:
-        DataError: A number is NaN or infinite.
+        DataError: A value is NaN or infinite.
     """
     low, high = torch.aminmax(rows, dim=-1)
     if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
@@ -52,13 +52,14 @@ def extremes_of(rows: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def settled(low: Tensor, high: Tensor, extremes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """A range that was found, within the extremes, with zero in it, and never empty.
+def clip_to_extremes(low: Tensor, high: Tensor, extremes: tuple[Tensor, Tensor],
+                     ) -> tuple[Tensor, Tensor]:
+    """Clip a range to the extremes and extend it to contain zero.
 
-    Where nothing is left of it (all but a few numbers are zero), the extremes stand in.
+    Where the result is empty (when all but a few values are zero), the extremes are returned.
 
     Example:
-        >>> settled(torch.tensor([1., 0.]), torch.tensor([2., 0.]),
+        >>> clip_to_extremes(torch.tensor([1., 0.]), torch.tensor([2., 0.]),
         ...         (torch.tensor([0., 0.]), torch.tensor([3., 4.])))
         (tensor([0., 0.]), tensor([2., 4.]))
     """
@@ -68,13 +69,13 @@ def settled(low: Tensor, high: Tensor, extremes: tuple[Tensor, Tensor]) -> tuple
     return torch.where(empty, lowest, low), torch.where(empty, highest, high)
 
 
-def unseen() -> DataError:
-    """What is wrong with a range of nothing."""
-    return DataError("there is no range to be found, for no number was seen; expected one at "
-                     "least: show calibration data that reaches this value")
+def no_values_error() -> DataError:
+    """The error for a range without observed values."""
+    return DataError("no range can be computed because no values were observed; use calibration "
+                     "data that reaches this value")
 
 
 def _not_finite(rows: Tensor) -> str:
     bad = int((~torch.isfinite(rows)).sum())
-    return (f"{bad} of {rows.numel()} numbers are NaN or infinite, so that no range holds them; "
+    return (f"{bad} of {rows.numel()} values are NaN or infinite, so they have no finite range; "
             "remove such samples from the calibration data, or repair the weights")

@@ -1,4 +1,4 @@
-"""How quantization is configured, and the scheme that a config resolves to."""
+"""The quantization config, and its resolution into a scheme."""
 
 from edgewright.quantization.config._config import Quantization
 from edgewright.quantization.config._resolve import resolve

@@ -1,4 +1,4 @@
-"""`Quantization`: how a program is quantized, as a user or a recipe says it."""
+"""`Quantization`: the quantization settings of a user or a recipe."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ Estimator: TypeAlias = Annotated[RangeEstimator, RANGE_ESTIMATORS]
 
 @final
 class Quantization(Settings):
-    """One scheme: which integers stand for what, and how they are found.
+    """Settings for quantizing a program: number of bits, grids, calibration and method.
 
-    The defaults are 8-bit integers without training. For a smaller file, take fewer bits of
-    weights, and `PTQ` with learned rounding; if that loses too much accuracy, ``method="qat"``;
-    `MixedPrecision` leaves bits where they matter. Without data, ``activations="dynamic"`` or None.
+    The defaults give 8-bit post-training quantization. For a smaller file, use fewer bits for the
+    weights together with `PTQ` and learned rounding; if that loses too much accuracy, use
+    ``method="qat"``; `MixedPrecision` keeps more bits in the layers that need them. If no data is
+    available, use ``activations="dynamic"`` or None.
 
-    A setting that has settings of its own is an object. Its name is short for the object with
-    defaults, in Python and in a recipe's YAML; ``{name: settings}`` sets it there:
+    A setting with options of its own is an object. In Python and in a recipe's YAML its name
+    stands for the object with default options, and ``{name: options}`` sets the options:
 
     .. code-block:: yaml
 
@@ -52,32 +53,32 @@ class Quantization(Settings):
 
     Attributes:
         weights: Bits of the weights: 8, 4, 3, 2 or 1.
-        activations: Bits of the activations, as the weights, with ranges that are fixed
-            (`StaticRange`, if more is to be said); ``dynamic`` (`DynamicRange`: 8 bits, ranges
-            taken from each input while running); None leaves them in floating point.
-        layers: Bits of single layers, by name or pattern, before those of all; the first pattern
-            that fits counts. None leaves the layer in floating point.
-        first_last_bits: Bits that layers next to the model's inputs and outputs have at least,
-            unless ``layers`` says otherwise; None treats them as all others.
+        activations: Bits of the activations (8, 4, 3, 2 or 1) with calibrated ranges, or a
+            `StaticRange` for more options; ``dynamic`` (`DynamicRange`: 8 bits, ranges computed
+            from each input at run time); None keeps activations in floating point.
+        layers: Bits of individual layers, by name or pattern, which override those of all layers;
+            the first matching pattern applies. None keeps the layer in floating point.
+        first_last_bits: Minimum bits of layers next to the model's inputs and outputs, unless
+            ``layers`` sets them; None treats these layers like all others.
         mixed: Chooses the bits of the layers that ``layers`` does not name.
-        granularity: What shares a scale in the weights: `PerTensor`, `PerChannel` or `PerGroup`.
-        affine_weights: Weights have zero points too, not only scales.
-        power_of_two: Scales are powers of two, for targets that only shift.
-        operators: What is quantized: convolutions, linear layers, sums and products of two
-            values, and with ``other`` the weights of everything else (embeddings, recurrent
-            layers, transposed and 3-D convolutions, products with parameters), which are integers
-            in the file and computed with in floating point. With dynamic activations so are those
-            of convolutions.
-        target: The runtime whose rules the scheme has to keep, by name, or `TargetRules`.
-        method: `PTQ` takes no gradient step through the network; `QAT` trains it with fake
-            quantizers, after a calibration to start from.
-        range_estimator: How ranges are found: `MinMax`, `Percentile`, `MSE` (the smallest squared
-            error), `Entropy` (the smallest divergence of the histograms), or an object of your own
-            that is a `RangeEstimator`.
-        calibration_samples: Training samples the ranges are taken from.
+        granularity: Which weights share a scale: `PerTensor`, `PerChannel` or `PerGroup`.
+        affine_weights: Use zero points for weights, not only scales.
+        power_of_two: Restrict scales to powers of two, for targets that only shift.
+        operators: What is quantized: convolutions, linear layers, additions and multiplications
+            of two tensors (``elementwise``), and with ``other`` the weights of all other operators
+            (embeddings, recurrent layers, transposed and 3-D convolutions, products with
+            parameters), which are stored as integers but computed in floating point. With dynamic
+            activations this also applies to the weights of convolutions.
+        target: The runtime whose rules the scheme must satisfy, by name, or `TargetRules`.
+        method: `PTQ` takes no gradient step through the network; `QAT` calibrates the network and
+            then trains it with fake quantizers.
+        range_estimator: How ranges are found: `MinMax`, `Percentile`, `MSE` (smallest squared
+            error), `Entropy` (smallest divergence of the histograms), or your own object that
+            implements `RangeEstimator`. `MSE` is a good default; `MinMax` is the fastest.
+        calibration_samples: Number of training samples used for calibration.
 
     Raises:
-        UsageError: Bits that no rule allows, an unknown name, or a value out of its range.
+        UsageError: An unsupported number of bits, an unknown name, or a value out of range.
 
     Example:
         >>> Quantization(weights=4, layers={"head": Precision(weights=8)}).weights

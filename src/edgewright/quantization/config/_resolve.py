@@ -1,4 +1,4 @@
-"""`resolve`: a quantization config to the scheme that every step reads."""
+"""`resolve`: turn a quantization config into the scheme that every step reads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from edgewright.quantization.scheme import METHODS, Precision, Scheme
 
 
 def resolve(config: Quantization) -> Scheme:
-    """Check a config once, against its own rules and its target's, and resolve it.
+    """Check a config against its own rules and those of its target, and resolve it.
 
     Raises:
-        UsageError: A rule is broken; its name, the values, what is allowed and why are given.
+        UsageError: A rule is broken; the message gives the rule's name, the values, what is
+            allowed and why.
 
     Example:
         >>> resolve(Quantization(activations=None)).mode
@@ -23,13 +24,14 @@ def resolve(config: Quantization) -> Scheme:
         Traceback (most recent call last):
             ...
         edgewright.errors.UsageError: rule litert/affine-weights: affine_weights=True; litert \
-takes False, because its 8-bit specification fixes the zero point of weights at 0; change it, or \
-the target
+accepts False, because its 8-bit specification fixes the zero point of weights at 0; change the \
+setting or the target
     """
     scheme = _scheme(config)
     for rule in rules_of(scheme.target):
-        if rule.broken(scheme):
-            raise UsageError(f"rule {rule.name}: {_given(config, rule.fields)}; {rule.demand}")
+        if rule.is_broken(scheme):
+            given = _format_settings(config, rule.fields)
+            raise UsageError(f"rule {rule.name}: {given}; {rule.remedy}")
     return scheme
 
 
@@ -47,14 +49,14 @@ def _scheme(config: Quantization) -> Scheme:
         method=config.method)
 
 
-def _given(config: Quantization, fields: tuple[str, ...]) -> str:
-    """Settings as they are written, but those that are not used."""
-    written = {name: _written(config, name) for name in fields}
+def _format_settings(config: Quantization, fields: tuple[str, ...]) -> str:
+    """Format settings as the user writes them, without unused ones."""
+    written = {name: _serialize(config, name) for name in fields}
     return ", ".join(f"{name}={value!r}" for name, value in written.items()
                      if value != {} and (name, value) != ("mixed", None))
 
 
-def _written(config: Quantization, name: str) -> Any:
+def _serialize(config: Quantization, name: str) -> Any:
     value = getattr(config, name)
     if name == "method":
         return METHODS.name_of(value)

@@ -1,10 +1,10 @@
-"""From the simulation to stored integers."""
+"""Conversion of a simulation into a program with stored integers."""
 
 from edgewright.quantization.conversion._convert import convert
-from edgewright.quantization.conversion._float_share import FloatShare, float_share
+from edgewright.quantization.conversion._float_share import FloatShare, measure_float_share
 
 __all__ = [
     "FloatShare",
     "convert",
-    "float_share",
+    "measure_float_share",
 ]

@@ -1,4 +1,4 @@
-"""Averages on the grid of what they average, as kernels of integers round them."""
+"""Averages whose result shares the grid of their input, rounded as integer kernels round them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from edgewright.quantization.scheme import PoolRounding
 
 aten = torch.ops.aten
 
-_AWAY: Final = 1 - 2.0 ** -22
-"""A step so little below 1 that it moves halves alone, of windows of up to 16384 bytes."""
+_JUST_BELOW_ONE: Final = 1 - 2.0 ** -22
+"""A scale just below 1 that changes the rounding of exact halves only, for windows of up to 16384
+values."""
 
 
-def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> None:
-    """Take averages of the integers themselves, where result and input share a grid.
+def lower_averages_to_integers(module: GraphModule, pools: PoolRounding | None = None) -> None:
+    """Average the integers directly where result and input share a grid.
 
-    Runtimes sum the integers and round the quotient. Half of a step is a frequent one (in one of
-    four windows of 2 x 2, in one of 64 images of 8 x 8), and sums of scaled numbers come out beside
-    it, on either side. With scale 1 between, the sums are exact and so are the halves. Those of
-    whole images are rounded to even. Windows that lack a part of the image, and those that divide
-    by another number than theirs, stay as they are. The others note their grid as a fact,
-    ``average_grid``.
+    Runtimes sum the integers and round the quotient. The quotient is often exactly half a step (in
+    one of 4 windows of 2 x 2, in one of 64 images of 8 x 8), and sums of scaled real numbers land
+    slightly above or below it. With a scale of 1 the sums are exact, and so are the halves. For
+    averages over whole images, halves are rounded to even. Windows that extend beyond the image,
+    and windows whose divisor is not their size, stay unchanged. Every changed average records its
+    grid as the fact ``average_grid``.
 
     Args:
-        module: With quantisers; it is changed.
-        pools: How averages over windows round: the stored integers with halves ``away`` from 0, or
-            what they are above the zero point with halves to ``even``; None leaves them.
+        module: A module with quantize and dequantize calls; modified in place.
+        pools: How averages over windows are rounded: ``away`` rounds halves of the stored integers
+            away from 0; ``even`` rounds halves of the integers minus the zero point to even; None
+            leaves the averages unchanged.
     """
     for node in list(module.graph.nodes):
         if node.target not in ops.INTEGER_AVERAGES or len(node.users) != 1:
@@ -42,7 +44,7 @@ def average_integers(module: GraphModule, pools: PoolRounding | None = None) -> 
         elif pools is not None and _has_equal_windows(node):
             if pools == "away":
                 _pad_first(node)
-            _unscale(node, *((_AWAY, 0) if pools == "away" else (
+            _unscale(node, *((_JUST_BELOW_ONE, 0) if pools == "away" else (
                 1.0, tensor_grid(before).zero_point)))
 
 
@@ -59,7 +61,7 @@ def _is_pool(node: Node) -> bool:
 
 
 def _unscale(node: Node, step: float, zero_point: int) -> None:
-    """Let an average read integers, and take its result for integers in steps of ``step``."""
+    """Make an average read integers; its result is quantized with the scale ``step``."""
     before: Any = node.args[0]
     after = next(iter(node.users))
     grid = tensor_grid(before)
@@ -73,9 +75,9 @@ def _unscale(node: Node, step: float, zero_point: int) -> None:
 
 
 def _has_equal_windows(node: Node) -> bool:
-    """Whether a call averages what it reads and nothing else, and no window lacks a part."""
+    """Whether every window lies fully inside the (padded) image and is divided by its size."""
     source: Any = node.args[0]
-    while "val" not in source.meta:  # a quantiser just written
+    while "val" not in source.meta:  # a dequantize call that was just inserted
         source = source.args[0]
     image = shape_of(source)[-2:]
     if node.target is aten.adaptive_avg_pool2d.default:
@@ -90,7 +92,7 @@ def _has_equal_windows(node: Node) -> bool:
 
 
 def _pad_first(node: Node) -> None:
-    """Quantise zeros that are counted, as a kernel that rounds stored integers reads them."""
+    """Pad explicitly and quantize the zeros, as kernels that round stored integers read them."""
     if node.target is not aten.avg_pool2d.default:
         return
     before: Any = node.args[0]

@@ -1,4 +1,4 @@
-"""From fake quantisers to integers: a program whose weights and biases are stored as such."""
+"""Convert fake quantizers to integers: weights and biases are stored as integers."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ from torch.fx import GraphModule, Node
 
 from edgewright.graph import free_bias_name, note_fact, ops, set_argument, settle, stored_tensors
 from edgewright.program import Program, foldable_norm, foldable_outputs, norm_as_affine
-from edgewright.quantization.conversion._averages import average_integers
+from edgewright.quantization.conversion._averages import lower_averages_to_integers
 from edgewright.quantization.placement import ActivationPoint, Placement, WeightPoint, stored_bias
 from edgewright.quantization.scheme import Grid, PoolRounding
 from edgewright.quantization.simulation import (
     FakeQuantizer,
-    Insert,
+    InsertFunction,
     Simulation,
     grid_arguments,
     insert_activations,
-    write_dynamic,
+    insert_dynamic_quantization,
 )
 
 aten = torch.ops.aten
 _INT32: Final = torch.iinfo(torch.int32)
-_FAR: Final = 64
+_HEADROOM_LIMIT: Final = 64  # largest magnitude of weights that exporters multiply up
 
 
 @torch.no_grad()
 def convert(program: Program, placement: Placement, simulation: Simulation, *,
             pool_rounding: PoolRounding | None = None) -> Program:
-    """The program that computes in integers what a simulation computes with fake quantisers.
+    """Convert a simulation to a program that computes the same result in integers.
 
-    Batch norms of quantised layers fold into the scales of the weights and into the biases, so
-    that no weight is rounded again. Every bias is stored as int32 on the grid of its products
-    (input scale times weight scale), where the runtime adds it; with fewer than 8 bits it is finer
-    by as much as the weights can be multiplied in a byte, which exporters do. A bias that the
-    program computes stays as it is. A tensor that others read in floating point leaves them its
-    name and is numbered.
+    Batch norms of quantized layers are folded into the scales of the weights and into the biases,
+    so that no weight is rounded again. Every bias is stored as int32 with the scale of the products
+    (input scale times weight scale), which is where the runtime adds it. With fewer than 8 bits
+    the bias has a finer scale, by the factor by which the weights can be multiplied within a byte;
+    exporters apply that factor. A bias that the program computes is left unchanged. If other
+    operators read a tensor in floating point, that tensor keeps its name and the integers get a
+    numbered name.
 
     Args:
-        program: What was simulated, in floating point.
-        placement: Where it was quantised.
-        simulation: Its quantisers' ranges and the weights they were trained with.
-        pool_rounding: Of `TargetRules`.
+        program: The program that was simulated, in floating point.
+        placement: Where it was quantized.
+        simulation: The calibrated (and possibly trained) simulation.
+        pool_rounding: As in `TargetRules`.
     """
     result = program.with_state(simulation.state())
     module = result.graph_module
     nodes = {node.name: node for node in module.graph.nodes}
     scales = _scales(nodes, placement, simulation)
-    insert_activations(nodes, placement, lambda point: partial(
-        write_dynamic, module.graph, grid=point.grid) if point.dynamic else _integers(
-            module, point, simulation.activations[point.name]))
+    insert_activations(
+        nodes, placement,
+        lambda point: partial(insert_dynamic_quantization, module.graph, grid=point.grid)
+        if point.dynamic else _make_inserter(module, point, simulation.activations[point.name]))
     floats = {name: value.clone() for name, value in result.state_dict().items()}
     for point in placement.weights:
         for name in point.layers:
@@ -64,28 +66,30 @@ def convert(program: Program, placement: Placement, simulation: Simulation, *,
         for name in point.readers:
             _Layer(module, nodes[name], point, floats).store_as_read(
                 simulation.weights[point.tensor])
-    average_integers(module, pool_rounding)
+    lower_averages_to_integers(module, pool_rounding)
     settle(module)
     return result
 
 
 def _scales(nodes: dict[str, Node], placement: Placement, simulation: Simulation,
             ) -> dict[str, float]:
-    """The scale of what every layer reads, by its call."""
+    """The scale of each layer's input, by the layer's call."""
     for_all = {place.value: point.name for point in placement.activations
-               for place in point.places if place.readers is None}
-    own = {reader: point.name for point in placement.activations for place in point.places
+               for place in point.uses if place.readers is None}
+    own = {reader: point.name for point in placement.activations for place in point.uses
            for reader in place.readers or ()}
     layers = [name for point in placement.weights for name in point.layers]
     found = {name: own.get(name, for_all.get(str(nodes[name].args[0]))) for name in layers}
-    return {name: float(simulation.activations[point].used_scale()) for name, point in found.items()
+    return {name: float(simulation.activations[point].effective_scale())
+            for name, point in found.items()
             if point is not None and point in simulation.activations}
 
 
-def _integers(module: GraphModule, point: ActivationPoint, quantizer: FakeQuantizer) -> Insert:
-    """Writes a quantisation and its way back; of one bit, a comparison before them."""
-    scale = float(quantizer.used_scale())
-    grid = (scale, int(quantizer.used_zero_point()), *grid_arguments(point.grid))
+def _make_inserter(module: GraphModule, point: ActivationPoint,
+                   quantizer: FakeQuantizer) -> InsertFunction:
+    """Return a function that inserts quantize and dequantize calls (1 bit: a comparison first)."""
+    scale = float(quantizer.effective_scale())
+    grid = (scale, int(quantizer.effective_zero_point()), *grid_arguments(point.grid))
 
     def write(source: Node) -> Node:
         with module.graph.inserting_before(source.next):
@@ -103,35 +107,36 @@ def _integers(module: GraphModule, point: ActivationPoint, quantizer: FakeQuanti
 @final
 @dataclass(frozen=True)
 class _Layer:
-    """A layer whose weight and bias are about to be stored as integers."""
+    """A layer whose weight and bias will be stored as integers."""
 
     module: GraphModule
     node: Node
     point: WeightPoint
-    floats: Mapping[str, Tensor]  # every tensor as it was
+    floats: Mapping[str, Tensor]  # all tensors before conversion
 
     def store(self, quantizer: FakeQuantizer, input_scale: float | None) -> None:
-        """Replace weight and bias; ``input_scale`` is None where the input is floating."""
+        """Replace weight and bias; ``input_scale`` is None for an input in floating point."""
         weight = self.floats[self.point.tensor]
         integers = quantizer.integers(weight)
         shape = quantizer.scale.shape or weight.shape[:1]
-        scale, bias = self._folded(quantizer.used_scale().expand(shape).contiguous())
+        scale, bias = self._fold_norm(quantizer.effective_scale().expand(shape).contiguous())
+        headroom = _weight_headroom(quantizer.grid)
         if bias is not None and input_scale is not None:
-            integers, scale = _roomy(integers, scale, bias / input_scale * _room(quantizer.grid))
+            integers, scale = _coarsen_to_fit_int32(integers, scale, bias / input_scale * headroom)
         *_, dtype = grid_arguments(quantizer.grid)
         set_argument(self.node, "weight",
                      self._stored_weight(integers.to(dtype), scale, quantizer, 0))
         if bias is not None:
-            self._store_bias(bias, scale, input_scale, _room(quantizer.grid))
+            self._store_bias(bias, scale, input_scale, headroom)
 
     def store_as_read(self, quantizer: FakeQuantizer) -> None:
-        """Replace the weight of a call that reads real numbers and computes with them."""
+        """Replace the weight of a call that computes in floating point."""
         weight, axis = self.floats[self.point.tensor], quantizer.grid.axis
-        scale, bias = quantizer.used_scale(), None
+        scale, bias = quantizer.effective_scale(), None
         outputs = foldable_outputs(self.node, weight)
         if outputs is not None:
             axis = outputs
-            scale, bias = self._folded(scale.expand(weight.shape[axis]).contiguous())
+            scale, bias = self._fold_norm(scale.expand(weight.shape[axis]).contiguous())
         *_, dtype = grid_arguments(quantizer.grid)
         read = self._stored_weight(quantizer.integers(weight).to(dtype), scale, quantizer, axis)
         for value in self.node.all_input_nodes:
@@ -140,8 +145,8 @@ class _Layer:
         if bias is not None:
             self._store_bias(bias, scale, None, 1)
 
-    def _folded(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scale of the weights and bias of the layer, with its batch norm in them."""
+    def _fold_norm(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Fold the layer's batch norm; return the scale of the weights and the bias."""
         name = stored_bias(self.node)
         bias = None if name is None else self.floats[name]
         norm = foldable_norm(self.node)
@@ -154,13 +159,13 @@ class _Layer:
 
     def _stored_weight(self, integers: Tensor, scale: Tensor, quantizer: FakeQuantizer,
                        axis: int | None) -> Node:
-        """Store integers, their scales along ``axis`` and zero points; what reads them as reals."""
+        """Store integers, their scales along ``axis`` and zero points; return the dequantize."""
         grid, graph = quantizer.grid, self.module.graph
-        zero_point = quantizer.used_zero_point().to(torch.int64).expand(scale.shape)
+        zero_point = quantizer.effective_zero_point().to(torch.int64).expand(scale.shape)
         kind = grid_arguments(grid)
         beside = () if axis is None else (scale, zero_point.contiguous())
-        names = self._put(self.point.tensor, (*self.point.layers, *self.point.readers), integers,
-                          *beside)
+        readers = (*self.point.layers, *self.point.readers)
+        names = self._store_tensors(self.point.tensor, readers, integers, *beside)
         with graph.inserting_before(self.node):
             stored = [graph.get_attr(name) for name in names]
             if axis is None:
@@ -174,11 +179,11 @@ class _Layer:
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
                     finer_by: int) -> None:
-        """Store the bias, ``finer_by`` steps to one of ``scale`` times that of the input."""
+        """Store the bias with the scale ``scale * input_scale / finer_by``."""
         name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
-            (name,) = self._put(name, (self.node.name,),
+            (name,) = self._store_tensors(name, (self.node.name,),
                                 nn.Parameter(bias, requires_grad=False))
             with graph.inserting_before(self.node):
                 read = graph.get_attr(name)
@@ -186,7 +191,7 @@ class _Layer:
             products = (scale.double() / finer_by * input_scale).float()
             integers = torch.clamp(torch.round(bias.double() / products.double()),
                                    _INT32.min, _INT32.max).to(torch.int32)
-            names = self._put(name, (self.node.name,), integers, products,
+            names = self._store_tensors(name, (self.node.name,), integers, products,
                               torch.zeros(len(products), dtype=torch.int64))
             with graph.inserting_before(self.node):
                 read = graph.call_function(
@@ -197,8 +202,8 @@ class _Layer:
                 note_fact(read, "finer_by", finer_by)
         set_argument(self.node, "bias", read)
 
-    def _put(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
-        """Store a tensor for the calls ``mine``, its scale and zero point; the names they got."""
+    def _store_tensors(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:
+        """Store a tensor, its scale and zero point for the calls ``mine``; return their names."""
         known = stored_tensors(self.module)
         taken = {node.target for node in self.module.graph.nodes if node.op == "get_attr"
                  and any(user.name not in mine for user in node.users)}
@@ -206,36 +211,36 @@ class _Layer:
         named = (dict(zip((stem, f"{stem}_scale", f"{stem}_zero_point"), values, strict=False))
                  for stem in stems)
         free = next(tensors for tensors in named if all(
-            name not in taken or _alike(known[name], value) for name, value in tensors.items()))
+            name not in taken or _are_equal(known[name], value) for name, value in tensors.items()))
         for stored, value in free.items():
-            _set(self.module, stored, value)
+            _set_tensor(self.module, stored, value)
         return tuple(free)
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
+def _are_equal(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _room(grid: Grid) -> int:
-    """By how much weights can be multiplied, as a power of two, and stay within 64 of 0.
+def _weight_headroom(grid: Grid) -> int:
+    """The largest power of two by which weights can be multiplied and stay within [-64, 64].
 
-    Twice that, and sums of two products with a byte would leave int16 in older x86 kernels.
+    With twice that, sums of two products with a byte would overflow int16 in older x86 kernels.
     """
-    return 1 << max(0, (_FAR // max(map(abs, grid.limits))).bit_length() - 1)
+    return 1 << max(0, (_HEADROOM_LIMIT // max(map(abs, grid.limits))).bit_length() - 1)
 
 
-def _roomy(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Coarser weights where the bias, in steps of the products, does not fit into int32.
+def _coarsen_to_fit_int32(integers: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Make the scale of weights coarser where the bias, in product steps, does not fit into int32.
 
-    Only weights that are minute beside their bias are concerned; what they lose is far less than a
-    step of the result. Scales that are powers of two stay so.
+    This affects only weights that are tiny compared to their bias; the error it adds is far smaller
+    than a step of the result. Scales that are powers of two stay powers of two.
     """
     factor = torch.exp2(torch.log2(bias.abs() / (scale * _INT32.max / 2)).clamp(min=0).ceil())
     by_row = factor.reshape(-1, *[1] * (integers.ndim - 1))
     return torch.round(integers / by_row), scale * factor
 
 
-def _set(module: GraphModule, name: str, value: Tensor) -> None:
+def _set_tensor(module: GraphModule, name: str, value: Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     if owner_name and owner_name not in dict(module.named_modules()):
         module.add_submodule(owner_name, nn.Module())

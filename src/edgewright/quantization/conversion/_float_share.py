@@ -1,4 +1,4 @@
-"""What of a quantized program's bytes are still floating point, and why."""
+"""The share of a quantized program's bytes that is still floating point, and why."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from edgewright.core import format_size, format_skip_reasons
 from edgewright.graph import dequantizes, stored_tensors
 from edgewright.program import Program
 
-_REAL_SHARE: Final = 0.05
-_REAL_BYTES: Final = 1024  # less is a matter of biases
+_SIGNIFICANT_SHARE: Final = 0.05
+_SIGNIFICANT_BYTES: Final = 1024  # biases alone usually take less
 _VECTOR: Final = "a bias, or a vector that is added or multiplied in floating point"
-_CONSTANT: Final = "a constant of the program, no weight"
+_CONSTANT: Final = "a constant of the program, not a weight"
 
 
 @final
 @dataclass(frozen=True)
 class FloatShare:
-    """The tensors in floating point that a quantized program stores, beside all it stores.
+    """The floating-point tensors that a quantized program stores.
 
     Attributes:
-        tensors: Bytes of each by name, the largest first; scales of integers are not among them.
-        reasons: Why, by name.
-        total_bytes: Of everything stored.
+        tensors: Size of each in bytes, by name, the largest first; excludes the scales of
+            quantized tensors.
+        reasons: Why each tensor stays in floating point, by name.
+        total_bytes: Size of everything the program stores.
     """
 
     tensors: Mapping[str, int]
@@ -34,17 +35,17 @@ class FloatShare:
 
     @property
     def size_bytes(self) -> int:
-        """Of all of them."""
+        """Total size of the floating-point tensors."""
         return sum(self.tensors.values())
 
     @property
-    def is_real(self) -> bool:
-        """Whether they are a share that makes a file larger than who quantizes expects."""
-        return (self.size_bytes >= _REAL_BYTES
-                and self.size_bytes >= _REAL_SHARE * self.total_bytes)
+    def is_significant(self) -> bool:
+        """Whether the share is large enough to make the file noticeably larger than expected."""
+        return (self.size_bytes >= _SIGNIFICANT_BYTES
+                and self.size_bytes >= _SIGNIFICANT_SHARE * self.total_bytes)
 
     def __str__(self) -> str:
-        """How many bytes, of which tensors, and why."""
+        """The bytes, the tensors and the reasons."""
         sizes: Counter[str] = Counter()
         for name, reason in self.reasons.items():
             sizes[reason] += self.tensors[name]
@@ -52,15 +53,15 @@ class FloatShare:
                             for name, reason in self.reasons.items()})
         share = self.size_bytes / max(self.total_bytes, 1)
         return (f"{format_size(self.size_bytes)} of the {format_size(self.total_bytes)} stored "
-                f"({share:.0%}) stay in floating point: {words}")
+                f"({100 * share:.0f} %) stay in floating point: {words}")
 
 
-def float_share(program: Program, kept: Mapping[str, str]) -> FloatShare:
-    """Look at what a quantized program stores.
+def measure_float_share(program: Program, skip_reasons: Mapping[str, str]) -> FloatShare:
+    """Measure how many bytes of a quantized program are floating point.
 
     Args:
-        program: Quantized.
-        kept: Reasons that are known, by the name of the tensor; of `Placement`.
+        program: A quantized program.
+        skip_reasons: Known reasons by name of the tensor, as in `Placement`.
     """
     stored = stored_tensors(program.graph_module)
     scales = {str(source.target) for node in program.calls() if dequantizes(node)
@@ -71,6 +72,6 @@ def float_share(program: Program, kept: Mapping[str, str]) -> FloatShare:
     tensors = dict(sorted(sizes.items(), key=lambda item: -item[1]))
     return FloatShare(
         tensors,
-        {name: kept.get(name, _VECTOR if floats[name].ndim < 2 else _CONSTANT)
+        {name: skip_reasons.get(name, _VECTOR if floats[name].ndim < 2 else _CONSTANT)
          for name in tensors},
         sum(tensor.numel() * tensor.element_size() for tensor in stored.values()))

@@ -1,6 +1,6 @@
-"""Mixed precision: the bits of each layer."""
+"""Mixed precision: choose the bits of each layer."""
 
-from edgewright.quantization.mixed._mixed import choose_precisions
+from edgewright.quantization.mixed._choose_precisions import choose_precisions
 
 __all__ = [
     "choose_precisions",

@@ -1,4 +1,4 @@
-"""The average curvature of the loss along each weight, from random vectors."""
+"""Estimate the average curvature of the loss for each weight with random vectors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from edgewright.training import as_outputs, label_loss
 
 def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Iterable[Batch], *,
                            probes: int = 8, seed: int = 0) -> dict[str, float]:
-    """The mean eigenvalue of each weight's block of the loss's Hessian.
+    """The mean eigenvalue of each weight's diagonal block of the loss's Hessian.
 
-    By Hutchinson's estimator with Rademacher vectors z (HAWQ-V2, Dong et al. 2020, eq. 2.12-2.13):
-    trace(H) is the mean of ``z' H z``. Where the paper takes one layer after another, here one
-    vector covers all weights at once: blocks off the diagonal have a mean of zero, and a backward
-    pass serves all layers.
+    Uses Hutchinson's estimator with Rademacher vectors z (HAWQ-V2, Dong et al. 2020, eq.
+    2.12-2.13): trace(H) is the mean of ``z' H z``. The paper processes one layer after another;
+    here one vector covers all weights at once, because the off-diagonal blocks have a mean of zero,
+    so that one backward pass serves all layers.
 
     Args:
-        module: In evaluation mode, so that batch norms use their running statistics.
-        names: Of the weights; they are left asking for gradients.
-        batches: Labelled samples; batches count by their number of samples.
-        probes: Random vectors a batch.
-        seed: Of the vectors.
+        module: The network in evaluation mode, so that batch norms use their running statistics.
+        names: Names of the weights; their ``requires_grad`` is set to True.
+        batches: Labeled samples; batches are weighted by their number of samples.
+        probes: Number of random vectors per batch.
+        seed: Seed of the vectors.
 
     Returns:
-        For each name the trace divided by the number of entries, of the mean loss of a sample. An
-        estimate may be below zero, and so may curvature away from a minimum.
+        For each name, the trace for the mean loss per sample, divided by the number of entries. An
+        estimate can be negative, and so can the curvature away from a minimum.
 
     Raises:
-        ModelError: An operator has no second derivative; torch names it.
+        ModelError: An operator has no second derivative; the message names it.
 
     Example:
         >>> module = nn.Linear(1, 2, bias=False)
@@ -60,7 +60,7 @@ def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Ite
 def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, probes: int,
             generator: torch.Generator) -> Tensor:
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+        with sdpa_kernel(SDPBackend.MATH):  # fused kernels have no second derivative
             loss = label_loss(as_outputs(module(*batch.inputs)), batch.targets)
             slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
             found = [_probe(slopes, weights, generator) for _ in range(probes)]
@@ -73,7 +73,7 @@ def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, probes: int,
 
 def _probe(slopes: Sequence[Tensor | None], weights: list[Tensor],
            generator: torch.Generator) -> Tensor:
-    """One vector's ``z' H z``, apart for each weight."""
+    """``z' H z`` of one random vector, separately for each weight."""
     signs = [torch.randint(0, 2, weight.shape, generator=generator).to(weight) * 2 - 1
              for weight in weights]
     curved = [(slope, sign) for slope, sign in zip(slopes, signs, strict=True)

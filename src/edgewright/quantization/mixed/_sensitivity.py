@@ -1,4 +1,4 @@
-"""How much the loss rises when one layer alone is quantised."""
+"""Measure how much the loss rises when a single layer is quantized."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from torch.fx import Node
 
 from edgewright.errors import DataError
 from edgewright.program import Program
-from edgewright.quantization.calibration import calibrate_activations, calibrate_weights, fitting
+from edgewright.quantization.calibration import (
+    calibrate_activations,
+    calibrate_weights,
+    validate_batches,
+)
 from edgewright.quantization.mixed._hessian import average_hessian_traces
-from edgewright.quantization.placement import ActivationPoint, Place, Placement, place
+from edgewright.quantization.placement import ActivationPoint, Placement, ValueUse, place
 from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
 from edgewright.quantization.simulation import FakeQuantizer, Simulation, simulate
 from edgewright.task import Split, Task
@@ -23,34 +27,34 @@ from edgewright.training import label_loss, predict
 _BATCH: Final = 64
 
 Sensitivities = Mapping[str, Mapping[Precision, float]]
-Rises = dict[tuple[str, int], float]  # of a tensor's layer at so many bits
+Rises = dict[tuple[str, int], float]  # by tensor and number of bits
 
 
-def sensitivities(program: Program, task: Task, scheme: Scheme,
+def measure_sensitivities(program: Program, task: Task, scheme: Scheme,
                   layers: Mapping[str, Sequence[Precision]], mixed: MixedPrecision,
                   seed: int = 0) -> Sensitivities:
-    """Predict by how much the loss rises at each precision of each layer.
+    """Predict how much the loss rises for each precision of each layer.
 
-    Weights and activations are looked at apart, and their rises added up. Everything else is in
-    floating point. ``loss`` measures the rise on training samples that the ranges were not taken
-    from. ``hessian`` is ``trace(H) / 2n * ||Q(W) - W||^2`` of each weight of n entries (HAWQ-V2,
-    Dong et al. 2020, eq. 2.11; the half, left out there, makes it a loss), and for activations the
-    same measured rise. A trace that comes out below zero counts as zero.
+    Weights and activations are quantized separately, with everything else in floating point, and
+    their rises are added. ``loss`` measures the rise on training samples that were not used for
+    calibration. ``hessian`` predicts ``trace(H) / 2n * ||Q(W) - W||^2`` for each weight with n
+    entries (HAWQ-V2, Dong et al. 2020, eq. 2.11; the paper omits the factor 1/2, which makes it a
+    loss), and measures the rise for activations as ``loss`` does. Negative traces count as zero.
 
     Args:
-        program: In floating point.
-        task: Its training split; no other is looked at.
-        scheme: Its grids, granularity, how ranges are found.
-        layers: What to try, by the name of each layer's weight.
+        program: A program in floating point.
+        task: The task; only its training split is used.
+        scheme: Determines the grids, the granularity and the range estimator.
+        layers: The precisions to try, by the name of each layer's weight.
         mixed: The method and the number of samples.
-        seed: Of the samples and of the Hessian's vectors.
+        seed: Seed of the choice of samples and of the Hessian's random vectors.
 
     Returns:
-        The rise of the mean loss at each of ``layers``' precisions.
+        The rise of the mean loss for each precision in ``layers``.
 
     Raises:
         DataError: The training split has fewer than two samples, or they do not fit the program.
-        ModelError: ``hessian``, and an operator has no second derivative.
+        ModelError: The method is ``hessian`` and an operator has no second derivative.
 
     Example:
         >>> from edgewright.quantization import Quantization, resolve
@@ -58,13 +62,13 @@ def sensitivities(program: Program, task: Task, scheme: Scheme,
         >>> x = torch.randn(64, 4)
         >>> task = Task((x, x.argmax(1) % 2), test=(x[:9], x[:9].argmax(1) % 2))
         >>> tried = {"weight": [Precision(weights=None, activations=None), Precision()]}
-        >>> found = sensitivities(program, task, resolve(Quantization()), tried,
+        >>> found = measure_sensitivities(program, task, resolve(Quantization()), tried,
         ...                       MixedPrecision(size=9))
         >>> found["weight"][tried["weight"][0]], abs(found["weight"][Precision()]) < 0.1
         (0.0, True)
     """
-    shown, held_out = _halves(task.train.sample(2 * mixed.samples, seed=seed))
-    next(fitting(program.graph_module, (batch.inputs for batch in shown.batches(_BATCH))))
+    shown, held_out = _split_in_half(task.train.sample(2 * mixed.samples, seed=seed))
+    next(validate_batches(program.graph_module, (batch.inputs for batch in shown.batches(_BATCH))))
     weights: Rises = {}
     activations: Rises = {}
     for bits in sorted({bits for precisions in layers.values() for precision in precisions
@@ -96,11 +100,11 @@ def _rise(rises: Rises, name: str, bits: int | None) -> float:
 
 @dataclass(frozen=True)
 class _Probe:
-    """A network all of whose layers can be quantised to one number of bits, one at a time.
+    """A network whose layers can be quantized one at a time, all to the same number of bits.
 
     Attributes:
-        simulation: Its quantisers have their ranges and pass values on.
-        readers: Those of what each layer reads, by its weight's name.
+        simulation: Its quantizers are calibrated and in mode ``pass``.
+        readers: The quantizers of each layer's inputs, by the name of its weight.
     """
 
     simulation: Simulation
@@ -109,14 +113,14 @@ class _Probe:
     @classmethod
     def of(cls, program: Program, scheme: Scheme, layers: Collection[str], bits: int,
            shown: Split) -> _Probe:
-        placement, readers = _own_points(program, scheme, layers, bits)
+        placement, readers = _isolated_points(program, scheme, layers, bits)
         simulation = simulate(program, placement)
-        _take_ranges(simulation, scheme, shown)
+        _calibrate(simulation, scheme, shown)
         return cls(simulation, {name: [simulation.activations[call] for call in calls]
                                 for name, calls in readers.items()})
 
     def rise(self, quantizers: Iterable[FakeQuantizer], split: Split, before: float) -> float:
-        """By how much the loss is above ``before`` with these quantisers on."""
+        """The loss with these quantizers enabled, minus ``before``."""
         quantizers = list(quantizers)
         if not quantizers:
             return 0.0
@@ -128,7 +132,7 @@ class _Probe:
         return after - before
 
     def squared_errors(self) -> dict[str, float]:
-        """Summed over each weight's entries."""
+        """The squared quantization error of each weight, summed over its entries."""
         tensors, found = self.simulation.state(), {}
         for name, quantizer in self.simulation.weights.items():
             error = _quantized(quantizer, tensors[name]) - tensors[name]
@@ -136,29 +140,29 @@ class _Probe:
         return found
 
 
-def _own_points(program: Program, scheme: Scheme, layers: Collection[str], bits: int,
+def _isolated_points(program: Program, scheme: Scheme, layers: Collection[str], bits: int,
                 ) -> tuple[Placement, dict[str, list[str]]]:
-    """A point for each weight and for what each call reads, and the calls by their weight."""
+    """One point per weight and per input of a call, and the calls by the name of their weight."""
     alike = replace(scheme.with_bits(bits, bits), first_last_bits=None)
     weights = tuple(point for point in place(program, alike).weights if point.tensor in layers)
     nodes = {node.name: node for node in program.calls()}
     readers = {point.tensor: list(point.layers) if scheme.mode == "static" else []
                for point in weights}
     points = [ActivationPoint(call, scheme.activation_grid(bits),
-                              (Place(_read(nodes[call]), (call,)),))
+                              (ValueUse(_read_value(nodes[call]), (call,)),))
               for calls in readers.values() for call in calls]
     return Placement(weights, tuple(points), {}), readers
 
 
-def _read(call: Node) -> str:
+def _read_value(call: Node) -> str:
     value = call.args[0]
     if not isinstance(value, Node):
         raise TypeError(f"{call.name} has no tensor to read")
     return value.name
 
 
-def _take_ranges(simulation: Simulation, scheme: Scheme, shown: Split) -> None:
-    """Of the weights from themselves, of the activations from the samples."""
+def _calibrate(simulation: Simulation, scheme: Scheme, shown: Split) -> None:
+    """Calibrate all quantizers, and leave them in mode ``pass``."""
     calibrate_weights(simulation, scheme.range_estimator)
     for quantizer in simulation.weights.values():
         quantizer.mode = "pass"
@@ -182,9 +186,9 @@ def _loss(simulation: Simulation, split: Split) -> float:
     return float(label_loss(found.outputs, found.targets))
 
 
-def _halves(split: Split) -> tuple[Split, Split]:
-    """Every other sample, and those between."""
+def _split_in_half(split: Split) -> tuple[Split, Split]:
+    """Split into samples with even and with odd index."""
     if len(split) < 2:
-        raise DataError(f"the train split has {len(split)} sample; two at least are needed to "
-                        "take ranges from one and to measure the loss on another")
+        raise DataError(f"the train split has {len(split)} sample; at least two are needed, one "
+                        "for calibration and one to measure the loss")
     return split.select(range(0, len(split), 2)), split.select(range(1, len(split), 2))

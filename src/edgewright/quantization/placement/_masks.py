@@ -1,9 +1,9 @@
-"""Sums that say what counts: masks, and scores that are only compared with each other.
+"""Detect attention masks, and scores that are only compared with each other.
 
-A mask holds -inf, or a number as large as the type has; on the grid of such a range all else is 0.
-What is computed from it is decided by the graph, not by its size: numbers that are the same for
-every sample or stem from comparisons, and numbers that only a softmax or its like reads, which
-runtimes compute in floating point anyway.
+A mask contains -inf or the largest number of the type; on a grid with such a range all other values
+become 0. Masks are recognized by the graph and not by their values: they are the same for every
+sample or come from comparisons, or only a softmax or a similar operator reads them, which runtimes
+compute in floating point anyway.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from edgewright.graph import argument, is_pointwise, ops, read_tensor
 
 aten = torch.ops.aten
 
-# They give weights, or choose: what is far below the rest has no part in the result.
-_CHOOSERS: Final = ops.SOFTMAXES | frozenset({
+# Softmax-like operators and selections: values far below the maximum do not affect the result.
+_SELECTIONS: Final = ops.SOFTMAXES | frozenset({
     aten.logsumexp.default, aten.exp.default, aten.sigmoid.default, aten.amax.default,
     aten.max.dim, aten.max.default, aten.argmax.default, aten.topk.default, aten.sort.default,
 })
@@ -31,28 +31,28 @@ _ARITHMETIC: Final = ops.ADDITIONS | ops.MULTIPLICATIONS | {
     aten.masked_fill_.Scalar, aten.masked_fill_.Tensor, aten.maximum.default,
     aten.minimum.default, aten.clamp.default,
 }
-# What only moves numbers, and is not point-wise.
+# Operators that move values without computing and are not pointwise.
 _VIEWS: Final = (
     ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.COPIES | ops.DROPOUTS
     | ops.CASTS | {aten.expand.default, aten.cat.default, aten.repeat.default, aten.tril.default,
                    aten.triu.default, aten.index.Tensor, ops.ITEM})
 
 
-def masks(node: Node) -> bool:
-    """Whether a sum or a product of two tensors makes a mask, applies one, or scores a choice."""
-    return _is_only_chosen_by(node) or (
-        node.target in ops.ADDITIONS and any(_is_given(arg) for arg in node.args[:2]))
+def is_mask_or_score(node: Node) -> bool:
+    """Whether an operation on two tensors computes or applies a mask, or computes scores."""
+    return _is_only_read_by_selections(node) or (
+        node.target in ops.ADDITIONS and any(_is_data_independent(arg) for arg in node.args[:2]))
 
 
-def _is_only_chosen_by(value: Node) -> bool:
-    """Whether all that reads a value is a softmax or its like, at most after more arithmetic."""
+def _is_only_read_by_selections(value: Node) -> bool:
+    """Whether only softmax-like operators read a value, possibly after more arithmetic."""
     pending, seen, is_chosen = [value], {value}, False
     while pending:
         source = pending.pop()
         for user in source.users:
             if user.op == "output":
                 continue
-            if user.target in _CHOOSERS or _is_mask_of(user, source):
+            if user.target in _SELECTIONS or _is_mask_of(user, source):
                 is_chosen = True
             elif user.target not in _ARITHMETIC | _VIEWS:
                 return False
@@ -67,14 +67,14 @@ def _is_mask_of(user: Node, source: Node) -> bool:
             and all(argument(user, name) is not source for name in ("query", "key", "value")))
 
 
-def _is_given(value: Any) -> bool:
-    """Whether a tensor is known beforehand, or says yes or no: no data and no weight are in it."""
+def _is_data_independent(value: Any) -> bool:
+    """Whether a tensor depends on neither data nor weights, or only through comparisons."""
     pending, seen = [value], {value}
     while pending:
         node = pending.pop()
-        if not isinstance(node, Node) or _is_real_input(node):
+        if not isinstance(node, Node) or _is_data_or_parameter(node):
             return False
-        if _says_yes_or_no(node) or not node.all_input_nodes:
+        if _is_not_floating(node) or not node.all_input_nodes:
             continue
         if not (node.target in _VIEWS or is_pointwise(node.target)):
             return False
@@ -83,14 +83,14 @@ def _is_given(value: Any) -> bool:
     return True
 
 
-def _is_real_input(node: Node) -> bool:
-    """Whether numbers come in here that differ between samples, or are learned."""
+def _is_data_or_parameter(node: Node) -> bool:
+    """Whether a node is a floating-point input of the model or a parameter."""
     if node.op == "get_attr":
         return isinstance(read_tensor(node), nn.Parameter)
-    return node.op == "placeholder" and not _says_yes_or_no(node)
+    return node.op == "placeholder" and not _is_not_floating(node)
 
 
-def _says_yes_or_no(node: Node) -> bool:
-    """Whether a value has no fractions, as comparisons, flags and positions have none."""
+def _is_not_floating(node: Node) -> bool:
+    """Whether a value is boolean or integer, such as a comparison, a flag or a position."""
     value = node.meta.get("val")
     return not isinstance(value, torch.Tensor) or not value.is_floating_point()

@@ -1,4 +1,4 @@
-"""Where a program is quantised: points, each a grid and what lies on it."""
+"""Quantization points: the grids of a program, and the tensors on each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from edgewright.quantization.scheme import Grid
 @final
 @dataclass(frozen=True)
 class WeightPoint:
-    """A stored weight on a grid.
+    """A weight that is stored as integers.
 
     Attributes:
-        tensor: Its name.
-        layers: Names of the layers whose kernels of integers read it.
-        grid: Its integers.
-        shape: Of the scale.
-        readers: Names of the calls that read the numbers which the integers stand for, and compute
-            in floating point.
+        tensor: Name of the weight.
+        layers: Names of the layers that read it with an integer kernel.
+        grid: The grid of the weight.
+        shape: Shape of the scale.
+        readers: Names of the calls that read the dequantized weight and compute in floating point.
     """
 
     tensor: str
@@ -32,8 +31,8 @@ class WeightPoint:
 
 @final
 @dataclass(frozen=True)
-class Place:
-    """A value of the program, and who reads it quantised; None for everyone."""
+class ValueUse:
+    """A value of the program, and the names of the calls that read it quantized; None for all."""
 
     value: str
     readers: tuple[str, ...] | None
@@ -42,30 +41,31 @@ class Place:
 @final
 @dataclass(frozen=True)
 class ActivationPoint:
-    """Values that lie on one grid, with one scale.
+    """Values that share one grid and one scale.
 
     Attributes:
-        name: Of the first of them.
-        grid: Its integers.
-        places: Where, in the program's order.
-        dynamic: The scale is not one, but taken from each input while running.
+        name: Name of the first value.
+        grid: The grid of the values.
+        uses: The values and their readers, in program order.
+        dynamic: Whether the scale is computed from each input at run time.
     """
 
     name: str
     grid: Grid
-    places: tuple[Place, ...]
+    uses: tuple[ValueUse, ...]
     dynamic: bool = False
 
 
 @final
 @dataclass(frozen=True)
 class Placement:
-    """All that is quantised in a program.
+    """Everything that is quantized in a program.
 
     Attributes:
-        weights: By name, in the program's order.
-        activations: What everyone reads first; then what some read with fewer bits from there.
-        kept: Weights that stay in floating point, by name, and why.
+        weights: Quantized weights, in program order.
+        activations: First the values quantized for all readers, then those quantized for some
+            readers only.
+        skip_reasons: Why a weight stays in floating point, by name.
 
     Example:
         >>> import torch
@@ -82,4 +82,4 @@ class Placement:
 
     weights: tuple[WeightPoint, ...]
     activations: tuple[ActivationPoint, ...]
-    kept: Mapping[str, str]
+    skip_reasons: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Which values are quantised for whom with how many bits, and which of them share a grid."""
+"""Collect which values are quantized with how many bits, and which of them share a grid."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from edgewright.graph import memory_of, ops, writes
-from edgewright.quantization.placement._points import ActivationPoint, Place
+from edgewright.quantization.placement._points import ActivationPoint, ValueUse
 from edgewright.quantization.scheme import Scheme
 
 aten = torch.ops.aten
-FULL: Final = 8  # bits of what no layer reads with fewer
+FULL: Final = 8  # bits of values that no layer reads with fewer bits
 
 _MOVERS: Final = (
     ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.SPLITS | ops.PADS
     | ops.COPIES | ops.DROPOUTS | ops.INTEGER_MAX_POOLS | {ops.ITEM})
 
 
-def moves(node: Node) -> bool:
-    """Whether a call moves values, or chooses among them: its result lies on its input's grid.
+def is_data_movement(node: Node) -> bool:
+    """Whether a call only moves or selects values, so that its result has its input's grid.
 
-    A padding with infinity does not: no grid holds that.
+    Padding with infinity does not count, because no grid represents infinity.
     """
     return node.target in _MOVERS and not any(
         isinstance(arg, float) and math.isinf(arg) for arg in node.args)
 
 
 def pads_with_infinity(node: Node) -> bool:
-    """Whether a call pads with what lies on no grid."""
-    return node.target in ops.PADS and not moves(node)
+    """Whether a call pads with infinity, which no grid represents."""
+    return node.target in ops.PADS and not is_data_movement(node)
 
 
 def is_output(value: Node) -> bool:
-    """Whether a value is an output of the model, or part of one: moved and joined only."""
-    return any(user.op == "output" or ((moves(user) or user.target is aten.cat.default)
+    """Whether a value is a model output, or becomes one by data movement and concatenation."""
+    return any(user.op == "output" or ((is_data_movement(user) or user.target is aten.cat.default)
                                        and is_output(user)) for user in value.users)
 
 
 def origin(value: Node) -> Node:
-    """Where a value was computed that has only been moved since."""
-    while moves(value):
+    """The node that computed a value, before any data movement."""
+    while is_data_movement(value):
         value = value.all_input_nodes[0]
     return value
 
 
-def patched(graph: Graph) -> set[Node]:
-    """Values that change after they were computed: ``x[:, 0] = y`` writes into ``x``.
+def mutated_in_place(graph: Graph) -> set[Node]:
+    """Values that are modified in place after they were computed, as ``x`` by ``x[:, 0] = y``.
 
-    A quantiser's result is another tensor, which such a write would miss.
+    They cannot be quantized: the quantized result is a different tensor, which the write would not
+    reach.
     """
     families: dict[Node, list[Node]] = defaultdict(list)
     for node in graph.nodes:
@@ -67,50 +68,50 @@ def patched(graph: Graph) -> set[Node]:
 
 @final
 class SharedGrids:
-    """Collects who reads which value with how many bits, and what is quantised for everyone.
+    """Collects the bits with which each value is read, and the values quantized for all readers.
 
     Args:
-        graph: In floating point.
-        scheme: Its grids, and its target's rules.
+        graph: A graph in floating point.
+        scheme: The grids and the rules of the target.
     """
 
     def __init__(self, graph: Graph, scheme: Scheme) -> None:
         self._graph = graph
         self._scheme = scheme
         self._one_grid = scheme.target.one_grid
-        self._patched = patched(graph)
-        self._asks: dict[Node, dict[str, int]] = {}
-        self._for_all: dict[Node, Node] = {}  # a value -> whose grid it lies on
+        self._mutated = mutated_in_place(graph)
+        self._requests: dict[Node, dict[str, int]] = {}
+        self._for_all: dict[Node, Node] = {}  # value -> value whose grid it shares
 
-    def ask(self, value: Node, reader: Node, bits: int) -> None:
-        """Have a reader get a value with so many bits."""
-        if value not in self._patched:
-            self._asks.setdefault(value, {})[reader.name] = bits
+    def request(self, value: Node, reader: Node, bits: int) -> None:
+        """Request that a reader gets a value with ``bits`` bits."""
+        if value not in self._mutated:
+            self._requests.setdefault(value, {})[reader.name] = bits
 
     def quantize_for_all(self, value: Node) -> None:
-        """Have everyone get a value quantised, unless it is an output of the model."""
-        if value not in self._patched and not is_output(value):
+        """Quantize a value for all its readers, unless it is a model output."""
+        if value not in self._mutated and not is_output(value):
             self._for_all[value] = value
 
     def points(self) -> tuple[ActivationPoint, ...]:
-        """What was collected, with what moves or joins it; the points for everyone first."""
-        self._pass_on()
+        """The collected points after propagating grids; those for all readers come first."""
+        self._propagate_grids()
         classes: dict[Node, list[Node]] = {}
         for value in self._for_all:
             classes.setdefault(self._root(value), []).append(value)
         bits = {root: max(chain.from_iterable(map(self._bits_read, members)), default=FULL)
                 for root, members in classes.items()}
         found = [ActivationPoint(root.name, self._scheme.activation_grid(bits[root]),
-                                 tuple(Place(value.name, None) for value in members
+                                 tuple(ValueUse(value.name, None) for value in members
                                        if isinstance(value.meta["val"], Tensor)))
                  for root, members in classes.items()]
-        return (*found, *self._coarser(bits))
+        return (*found, *self._coarser_points(bits))
 
-    def _pass_on(self) -> None:
-        """Let what only moves values, and joins of them, pass their grids on."""
+    def _propagate_grids(self) -> None:
+        """Propagate grids through data movement and concatenation."""
         for node in self._graph.nodes:
             sources = self._sources(node)
-            if (not sources or node in self._patched or is_output(node)
+            if (not sources or node in self._mutated or is_output(node)
                     or not all(s in self._for_all for s in sources)):
                 continue
             if node.target is aten.cat.default and not self._one_grid:
@@ -124,7 +125,7 @@ class SharedGrids:
     def _sources(self, node: Node) -> list[Node]:
         if node.target is aten.cat.default:
             return node.all_input_nodes
-        if moves(node) or (node.target in ops.INTEGER_AVERAGES and self._one_grid):
+        if is_data_movement(node) or (node.target in ops.INTEGER_AVERAGES and self._one_grid):
             return node.all_input_nodes[:1]
         return []
 
@@ -134,22 +135,22 @@ class SharedGrids:
         return value
 
     def _bits_read(self, value: Node) -> Iterator[int]:
-        """Bits that each reader has to get a value with; all, where it computes in floats."""
-        asks = self._asks.get(value, {})
+        """The bits that each reader needs; the full bits for readers in floating point."""
+        requests = self._requests.get(value, {})
         for user in value.users:
             passes_on = user in self._for_all and self._root(user) is self._root(value)
             is_size = isinstance(user.meta.get("val"), int | torch.SymInt)
             if not passes_on and not is_size:
-                yield asks.get(user.name, FULL)
+                yield requests.get(user.name, FULL)
 
-    def _coarser(self, bits: dict[Node, int]) -> Iterator[ActivationPoint]:
-        """What only some read, or with fewer bits than there are for everyone."""
-        for value, asks in self._asks.items():
+    def _coarser_points(self, bits: dict[Node, int]) -> Iterator[ActivationPoint]:
+        """Points for values that only some readers read quantized, or with fewer bits."""
+        for value, requests in self._requests.items():
             given = bits[self._root(value)] if value in self._for_all else None
-            for asked in sorted(set(asks.values()) - {given}, reverse=True):
-                readers = tuple(reader for reader, want in asks.items() if want == asked)
-                whole = given is None and len(set(asks.values())) == 1
-                name = value.name if whole else f"{value.name}_{asked}bit"
-                yield ActivationPoint(name, self._scheme.activation_grid(asked),
-                                      (Place(value.name, readers),),
+            for requested in sorted(set(requests.values()) - {given}, reverse=True):
+                readers = tuple(reader for reader, want in requests.items() if want == requested)
+                whole = given is None and len(set(requests.values())) == 1
+                name = value.name if whole else f"{value.name}_{requested}bit"
+                yield ActivationPoint(name, self._scheme.activation_grid(requested),
+                                      (ValueUse(value.name, readers),),
                                       dynamic=self._scheme.mode == "dynamic")

@@ -1,4 +1,4 @@
-"""What improves a quantized program without training."""
+"""Post-training methods that improve a quantized program without training."""
 
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
 from edgewright.quantization.ptq._equalize import equalize

@@ -1,13 +1,13 @@
-"""Bias correction: the mean error that quantising makes in each output channel is taken off.
+"""Bias correction: subtract the mean quantization error of each output channel from the bias.
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction",
-section 4.2 and appendix D: rounding weights moves the mean of what a layer puts out, which a bias
-can take back. It goes from front to back, because what a layer reads has moved with the layers
-before it. There it takes a pass over the data for each layer; here one pass does. Every batch runs
-through the quantised network with each layer's mean error so far already taken off, so that the
-next layer reads what it will read in the end, but for what the mean still moves by. With one
-batch the result is that of a pass for each layer; with more, less than a tenth of the errors is
-left.
+section 4.2 and appendix D: rounding weights shifts the mean of a layer's output, which a bias can
+correct. Layers are corrected from front to back, because the corrections of earlier layers change
+the inputs of later ones. The paper needs one pass over the data per layer; here one pass is enough.
+Every batch runs through the quantized network with each layer's mean error so far already
+subtracted, so that the next layer reads almost the inputs that it will have in the end. With one
+batch the result equals that of one pass per layer; with more batches, less than a tenth of the
+errors remains.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import DataError
 from edgewright.graph import argument, free_bias_name, refresh_shapes, set_argument, stored_tensors
 from edgewright.program import Program
-from edgewright.quantization.placement import find_units, lacks_bias, stored_bias
+from edgewright.quantization.placement import find_fused_ops, lacks_bias, stored_bias
 from edgewright.quantization.simulation import FakeQuantizer
 
 
 def add_biases(program: Program) -> Program:
-    """The program with a bias of zeros in every layer that has none, to be corrected.
+    """Add a zero bias to every layer without one, so that it can be corrected.
 
     Args:
-        program: In floating point, its batch norms folded.
+        program: A program in floating point with folded batch norms.
 
     Returns:
-        ``program`` itself where every layer has one.
+        A new program, or ``program`` itself if every layer has a bias.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1, bias=False)
         >>> sorted(add_biases(Program.capture(layer, torch.zeros(1, 2))).state_dict())
         ['bias', 'weight']
     """
-    bare = [unit.node.name for unit in find_units(program.graph)
+    bare = [unit.node.name for unit in find_fused_ops(program.graph)
             if unit.weight is not None and lacks_bias(unit.node)]
     if not bare:
         return program
@@ -57,54 +57,54 @@ def add_biases(program: Program) -> Program:
 
 def correct_bias(simulated: GraphModule, original: GraphModule,
                  batches: Iterable[tuple[Any, ...]]) -> None:
-    """Take each output channel's mean error off the biases of quantised layers, in place.
+    """Subtract each output channel's mean error from the biases of quantized layers, in place.
 
-    The batches are gone through once, and nothing is kept of them but a sum a channel. Calls that
-    share a bias get the mean of their errors. A layer without a bias, or in floating point, is
-    left as it is; see `add_biases`.
+    The batches are read once, and only one sum per channel is stored. Calls that share a bias are
+    corrected by the mean of their errors. Layers without a bias and layers in floating point are
+    not changed; see `add_biases`.
 
     Args:
-        simulated: With `FakeQuantizer` modules that quantise; its biases are written.
-        original: The same layers, under the same names, in floating point.
-        batches: Inputs of both.
+        simulated: A module with `FakeQuantizer` modules in mode ``quantize``; its biases are
+            modified.
+        original: The same network in floating point, with the same names of layers.
+        batches: Inputs of both networks.
 
     Raises:
         DataError: There is no batch, or the outputs of a layer are not finite.
     """
-    layers = _quantised_layers(simulated)
-    exact = _Exact(original, layers)
-    corrected = _Corrected(simulated, layers)
+    layers = _quantized_layers(simulated)
+    exact = _ReferenceRunner(original, layers)
+    corrected = _CorrectingRunner(simulated, layers)
     with torch.no_grad():
         for batch in batches:
             leaves = pytree.tree_leaves(batch)
-            corrected.wanted = exact.means_of(leaves)
+            corrected.reference_means = exact.means_of(leaves)
             corrected.run(*leaves, enable_io_processing=False)
         if layers and not corrected.errors:
-            raise DataError("there is no batch of inputs to correct biases by; hand in at least "
-                            "one")
+            raise DataError("bias correction got no batch of inputs; pass at least one")
         tensors = stored_tensors(simulated)
         for bias, error in corrected.errors.items():
             mean = error.mean()
             if not bool(torch.isfinite(mean).all()):
-                raise DataError(f"the outputs of the layer of {bias!r} are not finite; the inputs, "
-                                "or the weights, hold NaN or infinite values")
+                raise DataError(f"the outputs of the layer with the bias {bias!r} are not finite; "
+                                "check the inputs and the weights for NaN or infinite values")
             tensors[bias].sub_(mean)
 
 
 @final
 @dataclass(frozen=True)
 class _Layer:
-    """A quantised layer's bias, and where its results have the channels, from the end."""
+    """The bias of a quantized layer, and the channel dimension of its output (negative)."""
 
     bias: str
     dim: int
 
     def means(self, value: Tensor) -> Tensor:
-        """Of each channel, (channels,) float64."""
+        """The mean of each channel, (channels,) float64."""
         return value.double().movedim(self.dim, 0).flatten(1).mean(1)
 
-    def less(self, value: Tensor, mean: Tensor) -> Tensor:
-        """``value`` with each channel's ``mean`` taken off."""
+    def subtract(self, value: Tensor, mean: Tensor) -> Tensor:
+        """Subtract each channel's ``mean`` from ``value``."""
         return value - mean.to(value.dtype).reshape(-1, *[1] * (-self.dim - 1))
 
 
@@ -124,8 +124,8 @@ class _Mean:
         return torch.as_tensor(self._total / self._count)
 
 
-def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
-    """By the name of the call."""
+def _quantized_layers(simulated: GraphModule) -> dict[str, _Layer]:
+    """All quantized layers with a bias, by the name of the call."""
     modules = dict(simulated.named_modules())
     tensors = stored_tensors(simulated)
     found = {}
@@ -135,7 +135,7 @@ def _quantised_layers(simulated: GraphModule) -> dict[str, _Layer]:
         if (isinstance(weight, Node) and weight.op == "call_module" and bias is not None
                 and _is_of_weights(modules[str(weight.target)])):
             stored = weight.args[0]
-            assert isinstance(stored, Node)  # noqa: S101  (a quantiser reads a stored weight)
+            assert isinstance(stored, Node)  # noqa: S101  (a quantizer reads a stored weight)
             found[node.name] = _Layer(bias, 1 - tensors[str(stored.target)].ndim)
     return found
 
@@ -156,8 +156,8 @@ def _add_bias(module: GraphModule, layer: Node) -> None:
 
 
 @final
-class _Exact(Interpreter):
-    """Runs the original network and notes the means of its layers."""
+class _ReferenceRunner(Interpreter):
+    """Runs the original network and records the channel means of its layers."""
 
     def __init__(self, module: GraphModule, layers: Mapping[str, _Layer]) -> None:
         super().__init__(module)
@@ -165,7 +165,7 @@ class _Exact(Interpreter):
         self._means: dict[str, Tensor] = {}
 
     def means_of(self, inputs: list[Any]) -> dict[str, Tensor]:
-        """Of each layer, by name, for one batch."""
+        """The channel means of each layer for one batch, by name."""
         self._means = {}
         self.run(*inputs, enable_io_processing=False)
         return self._means
@@ -178,18 +178,18 @@ class _Exact(Interpreter):
 
 
 @final
-class _Corrected(Interpreter):
-    """Runs the quantised network with each layer's mean error so far taken off.
+class _CorrectingRunner(Interpreter):
+    """Runs the quantized network and subtracts each layer's mean error so far.
 
     Attributes:
-        wanted: The means of the original's layers for the batch that is run.
-        errors: Of what to take off each bias, by its name.
+        reference_means: The channel means of the original network for the current batch.
+        errors: The mean error to subtract from each bias, by the name of the bias.
     """
 
     def __init__(self, module: GraphModule, layers: Mapping[str, _Layer]) -> None:
         super().__init__(module)
         self._layers = layers
-        self.wanted: dict[str, Tensor] = {}
+        self.reference_means: dict[str, Tensor] = {}
         self.errors: dict[str, _Mean] = {}
 
     def run_node(self, n: Node) -> Any:
@@ -199,5 +199,5 @@ class _Corrected(Interpreter):
             return value
         error = self.errors.setdefault(layer.bias, _Mean())
         means = layer.means(value)
-        error.add(means - self.wanted[n.name], value.numel() // len(means))
-        return layer.less(value, error.mean())
+        error.add(means - self.reference_means[n.name], value.numel() // len(means))
+        return layer.subtract(value, error.mean())

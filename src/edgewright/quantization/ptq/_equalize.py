@@ -1,14 +1,14 @@
-"""Cross-layer equalisation: the ranges of the weights of a channel are evened out between layers.
+"""Cross-layer equalization: equalize the weight ranges of each channel between layers.
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction",
 equations 9 to 11. A channel between two layers has the range ``r1`` in the rows of the first and
-``r2`` in the columns of the second; scaled by ``sqrt(r2 / r1)`` it has the same in both, and the
-sum over the channels of the products of their *precisions* (range over the layer's range) is
-the greatest there can be. Where more than two layers meet (a residual stream, a concatenation),
-which the paper leaves out, a channel is scaled to the level at which the squares of all its
-logarithmic ranges are least, the same for two; and only if the sum does not fall. Evening out one
-pair moves the ranges of its neighbours: of all sweeps the one whose sum over the whole network is
-the greatest counts, so that it is never less than at the start.
+``r2`` in the columns of the second. Scaling it by ``sqrt(r2 / r1)`` makes both ranges equal and
+maximizes the sum over the channels of the products of their *precisions* (range divided by the
+range of the layer). The paper does not cover channels shared by more than two layers (a residual
+stream, a concatenation). Here such a channel is scaled to minimize the sum of its squared
+logarithmic ranges, which gives the same result for two layers, and only if the sum of precisions
+does not decrease. Equalizing one pair changes the ranges of its neighbors, so the sweep with the
+largest sum over the whole network is used; it is never smaller than at the start.
 """
 
 from __future__ import annotations
@@ -23,27 +23,32 @@ from torch import Tensor
 
 from edgewright.graph import stored_tensors
 from edgewright.program import Program
-from edgewright.quantization.ptq._scalable import IntArray, Scalable, ScalableLayer, find_scalable
+from edgewright.quantization.ptq._scalable_channels import (
+    IntArray,
+    ScalableChannels,
+    ScalableLayer,
+    find_scalable_channels,
+)
 
 _SWEEPS: Final = 100
-_SETTLED: Final = 1e-3  # of the logarithm of a factor
+_TOLERANCE: Final = 1e-3  # smallest change of the logarithm of a factor
 _ROUNDING: Final = 1e-9
-_BOUND: Final = 20.0  # of the logarithm of a factor, far within float32
+_BOUND: Final = 20.0  # largest logarithm of a factor, well within float32
 FloatArray = NDArray[np.float64]
 
 
 def equalize(program: Program) -> Program:
-    """Even out the ranges of the channels between layers; the function computed stays the same.
+    """Equalize the channel ranges between layers without changing the computed function.
 
-    Layers, and what lies between them, are found in the graph; see `find_scalable`. Streams of
-    values are gone through, in the program's order, until no factor moves.
+    The layers are found in the graph; see `find_scalable_channels`. Streams of values are processed
+    in program order until no factor changes.
 
     Args:
-        program: In floating point, its batch norms folded.
+        program: A program in floating point with folded batch norms.
 
     Returns:
-        A program with other weights and biases, or ``program`` itself where there is nothing to
-        even out.
+        A program with other weights and biases, or ``program`` itself if there is nothing to
+        equalize.
 
     Example:
         >>> import torch
@@ -55,11 +60,11 @@ def equalize(program: Program) -> Program:
         >>> even.state_dict()["0.weight"].flatten().tolist()
         [2.0, 2.0]
     """
-    scalable = find_scalable(program)
+    scalable = find_scalable_channels(program)
     tensors = stored_tensors(program.graph_module)
     layers = [_Ranges.of(layer, tensors[layer.weight]) for layer in scalable.layers]
     logarithms = _solve(scalable, layers)
-    if np.abs(logarithms).max(initial=0.0) < _SETTLED:
+    if np.abs(logarithms).max(initial=0.0) < _TOLERANCE:
         return program
     even = program.copy()
     _apply(even, scalable, np.exp(logarithms))
@@ -69,11 +74,11 @@ def equalize(program: Program) -> Program:
 @final
 @dataclass(eq=False)
 class _Ranges:
-    """The largest magnitude of a layer's weights for each pair of an output and an input.
+    """The largest magnitude of a layer's weights for each pair of output and input channel.
 
     Attributes:
-        layer: Which.
-        magnitudes: (groups, outputs of a group, inputs of a group).
+        layer: The layer.
+        magnitudes: (groups, outputs per group, inputs per group).
     """
 
     layer: ScalableLayer
@@ -108,20 +113,20 @@ def _chosen(factors: FloatArray, numbers: IntArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """One side of a layer in a stream: its rows or its columns."""
+    """The rows (outputs) or the columns (inputs) of a layer, as part of a stream."""
 
     ranges: _Ranges
     writes: bool
 
     @property
     def numbers(self) -> IntArray:
-        """Of the factor of each channel."""
+        """The index of each channel's factor."""
         return self.ranges.layer.writes if self.writes else self.ranges.layer.reads
 
     def by_factor(self, factors: IntArray) -> tuple[FloatArray, FloatArray]:
-        """For each of some factors the range of its channels here, and the share of the layer's.
+        """For each factor, the range of its channels here, and its fraction of the layer's range.
 
-        A factor that is not here has the range nan and the share 1.
+        A factor that does not occur here has the range NaN and the fraction 1.
         """
         ranges = self.ranges.outputs() if self.writes else self.ranges.inputs()
         found = np.full(int(max(factors.max(), self.numbers.max())) + 1, -1.0)
@@ -132,7 +137,7 @@ class _Member:
         return np.where(mine < 0, np.nan, mine), np.where(mine < 0, 1.0, mine / whole)
 
 
-def _solve(scalable: Scalable, layers: list[_Ranges]) -> FloatArray:
+def _solve(scalable: ScalableChannels, layers: list[_Ranges]) -> FloatArray:
     """The logarithm of every factor, from the best sweep."""
     found = np.zeros(len(scalable.streams))
     streams = [(np.flatnonzero(scalable.streams == stream), members)
@@ -147,16 +152,16 @@ def _solve(scalable: Scalable, layers: list[_Ranges]) -> FloatArray:
         total = _total(streams)
         if total >= most * (1 - _ROUNDING):
             best, most = found.copy(), total
-        if largest < _SETTLED:
+        if largest < _TOLERANCE:
             break
     return best
 
 
 def _total(streams: list[tuple[IntArray, list[_Member]]]) -> float:
-    return sum(_worth(numbers, members) for numbers, members in streams)
+    return sum(_precision_sum(numbers, members) for numbers, members in streams)
 
 
-def _members(scalable: Scalable, layers: list[_Ranges]) -> dict[int, list[_Member]]:
+def _members(scalable: ScalableChannels, layers: list[_Ranges]) -> dict[int, list[_Member]]:
     members: dict[int, list[_Member]] = {stream: [] for stream in scalable.streams.tolist()}
     for ranges in layers:
         for writes in (True, False):
@@ -167,27 +172,27 @@ def _members(scalable: Scalable, layers: list[_Ranges]) -> dict[int, list[_Membe
 
 
 def _step(numbers: IntArray, members: list[_Member], before: FloatArray) -> FloatArray:
-    """Even out one stream, and say by how much its factors' logarithms moved."""
-    step = _wanted(numbers, members)
+    """Equalize one stream; return the change of its factors' logarithms."""
+    step = _optimal_step(numbers, members)
     step = np.clip(before[numbers] + step, -_BOUND, _BOUND) - before[numbers]
     factors = np.ones(len(before))
     factors[numbers] = np.exp(step)
     layers = {id(member.ranges): member.ranges for member in members}.values()
-    kept, worth = [ranges.magnitudes for ranges in layers], _worth(numbers, members)
+    kept, worth = [ranges.magnitudes for ranges in layers], _precision_sum(numbers, members)
     for ranges in layers:
         ranges.magnitudes = _scaled(ranges.layer, ranges.magnitudes, factors)
-    if _worth(numbers, members) >= worth * (1 - _ROUNDING):
+    if _precision_sum(numbers, members) >= worth * (1 - _ROUNDING):
         return step
     for ranges, magnitudes in zip(layers, kept, strict=True):
         ranges.magnitudes = magnitudes
     return np.zeros_like(step)
 
 
-def _wanted(numbers: IntArray, members: list[_Member]) -> FloatArray:
-    """The logarithm of the factor at which the squares of each channel's logarithms are least.
+def _optimal_step(numbers: IntArray, members: list[_Member]) -> FloatArray:
+    """The logarithm of the factor that minimizes each channel's sum of squared logarithmic ranges.
 
-    A range of zero counts as the smallest there is in its layer: what it is scaled by is all the
-    same there, and should not leave the channel's other ranges above all others.
+    A range of zero is replaced by the smallest nonzero range of its layer: scaling it has no effect
+    there, and the channel's other ranges should not become larger than all others.
     """
     ranges = np.stack([member.by_factor(numbers)[0] for member in members])
     signs = np.array([[-1.0] if member.writes else [1.0] for member in members])
@@ -197,12 +202,12 @@ def _wanted(numbers: IntArray, members: list[_Member]) -> FloatArray:
     return np.asarray((signs * np.where(present, np.log(level), 0.0)).sum(0) / present.sum(0))
 
 
-def _worth(numbers: IntArray, members: list[_Member]) -> float:
+def _precision_sum(numbers: IntArray, members: list[_Member]) -> float:
     """The sum over the channels of the products of their precisions (equation 9)."""
     return float(np.prod([member.by_factor(numbers)[1] for member in members], axis=0).sum())
 
 
-def _apply(program: Program, scalable: Scalable, factors: FloatArray) -> None:
+def _apply(program: Program, scalable: ScalableChannels, factors: FloatArray) -> None:
     tensors = stored_tensors(program.graph_module)
     with torch.no_grad():
         for layer in scalable.layers:

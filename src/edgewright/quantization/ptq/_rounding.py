@@ -1,4 +1,4 @@
-"""Which way each weight is rounded, learned from what its layer or block puts out."""
+"""Learned rounding: choose up or down for each weight from the output of its layer or block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgewright.quantization.simulation import FakeQuantizer, Simulation
 _STRETCH: Final = (-0.1, 1.1)  # gamma and zeta of AdaRound
 _PENALTY: Final = 0.01
 _SHARPNESS: Final = (20.0, 2.0)  # beta, from the first to the last step
-_FREE: Final = 0.2  # share of the steps without a penalty
+_WARMUP_SHARE: Final = 0.2  # fraction of the steps without a penalty
 _LR: Final = 1e-2
 _BATCH: Final = 32
 
@@ -30,24 +30,24 @@ Tensors = tuple[Tensor, ...]
 
 def learn_rounding(program: Program, placement: Placement, simulation: Simulation,
                    samples: Tensors, rounding: AdaRound | BRECQ, *, seed: int) -> None:
-    """Round every weight up or down so that outputs stay close; in place, in the simulation.
+    """Learn to round each weight up or down so that outputs stay close; modifies the simulation.
 
-    `AdaRound` (Nagel et al. 2020, eq. 21-25) for each layer; or with `BRECQ`'s objective (Li
-    et al. 2021), where the layers between two cuts of the program, such as a residual block, are
-    learned together from the block's output. Inputs are those of the network quantised so far,
-    targets those of the one in floating point. The simulation's weights are left on their grids.
-    Layers that do not lead to the program's last output keep the nearest integers.
+    `AdaRound` (Nagel et al. 2020, eq. 21-25) learns layer by layer. `BRECQ` (Li et al. 2021) learns
+    the layers between two cuts of the program, such as a residual block, together from the block's
+    output. The inputs come from the partly quantized network, the targets from the network in
+    floating point. Afterwards the simulation's weights lie on their grids. Layers that do not lead
+    to the program's last output are rounded to the nearest integers.
 
     Args:
-        program: In floating point.
-        placement: Where it is quantised.
-        simulation: All its ranges are known.
+        program: A program in floating point.
+        placement: The placement for this program.
+        simulation: The calibrated simulation.
         samples: The program's inputs, (N, ...) each; the values at one cut are held in memory.
-        rounding: By layer or by block, and how many gradient steps each.
-        seed: Of the samples of each step.
+        rounding: Whether to learn by layer or by block, and the number of gradient steps.
+        seed: Seed of the choice of samples in each step.
 
     Raises:
-        DataError: A layer puts out NaN or infinity.
+        DataError: The output of a layer contains NaN or infinity.
     """
     generator = torch.Generator().manual_seed(seed)
     exact = {node.name: node for node in program.graph.nodes}
@@ -55,31 +55,34 @@ def learn_rounding(program: Program, placement: Placement, simulation: Simulatio
     points = _Points.of(placement, simulation, rounded)
     starts = [node.name for node in program.graph.nodes if node.op == "placeholder"]
     ends = [*(node.name for node in find_cuts(program)), outputs_of(program)[-1].name]
-    wanted, have = samples, samples
+    float_values, quantized_values = samples, samples
     for before, end in pairwise([None, *ends]):
         inputs = starts if before is None else [before]
-        original = _part(program.graph_module, [exact[name] for name in inputs], exact[end])
+        exact_inputs = [exact[name] for name in inputs]
+        original = _extract_subgraph(program.graph_module, exact_inputs, exact[end])
         sources = [rounded[name] for name in inputs]
         block = _Block(simulation.module, sources, rounded[end], points)
         if isinstance(rounding, BRECQ):
-            block.learn(have, _run(original, wanted), rounding.steps, generator)
+            block.learn(quantized_values, _run(original, float_values), rounding.steps, generator)
         else:
             for layer in block.layers():
-                target = _part(program.graph_module, [exact[name] for name in inputs],
-                               exact[layer.end.name])
-                seen = (_run(_part(simulation.module, sources, layer.inputs[0]), have),)
-                layer.learn(seen, _run(target, wanted), rounding.steps, generator)
-        have = (_run(_part(simulation.module, sources, rounded[end]), have),)
-        wanted = (_run(original, wanted),)
+                target = _extract_subgraph(program.graph_module, exact_inputs,
+                                           exact[layer.end.name])
+                before_layer = _extract_subgraph(simulation.module, sources, layer.inputs[0])
+                layer.learn((_run(before_layer, quantized_values),), _run(target, float_values),
+                            rounding.steps, generator)
+        quantized_block = _extract_subgraph(simulation.module, sources, rounded[end])
+        quantized_values = (_run(quantized_block, quantized_values),)
+        float_values = (_run(original, float_values),)
 
 
 @final
 @dataclass(frozen=True)
 class _Points:
-    """Where the simulation's graph quantises weights, what for, and how."""
+    """The calls of weight quantizers in the simulation's graph."""
 
-    calls: dict[Node, tuple[str, FakeQuantizer]]  # the quantiser's call -> its tensor
-    layers: dict[Node, Node]  # the quantiser's call -> the layer
+    calls: dict[Node, tuple[str, FakeQuantizer]]  # quantizer call -> weight
+    layers: dict[Node, Node]  # quantizer call -> layer
     done: set[str]
 
     @classmethod
@@ -97,7 +100,7 @@ class _Points:
 @final
 @dataclass(frozen=True)
 class _Block:
-    """A part of the simulation whose weights are rounded by what it puts out."""
+    """A part of the simulation whose weights are rounded together, based on its output."""
 
     module: GraphModule
     inputs: list[Node]
@@ -110,7 +113,7 @@ class _Block:
                 if call in needed and tensor not in self.points.done]
 
     def layers(self) -> Iterator[_Block]:
-        """Every layer as a block of its own, in order."""
+        """Each layer as a separate block, in order."""
         for call in self.weights():
             layer = self.points.layers[call]
             source = layer.args[0]
@@ -123,13 +126,13 @@ class _Block:
         if not calls:
             return
         if not bool(torch.isfinite(target).all()):
-            raise DataError(f"{self.end.name} is NaN or infinite for some samples, so that no "
-                            "rounding brings it closer; look for such values in the data of the "
-                            "calibration and in the weights, or use rounding='nearest'")
+            raise DataError(f"{self.end.name} is NaN or infinite for some samples, so its rounding "
+                            "cannot be learned; check the calibration data and the weights for "
+                            "such values, or use rounding='nearest'")
         tensors = dict(self.module.named_parameters())
         roundings = [_Rounding(tensors[self.points.calls[call][0]], self.points.calls[call][1])
                      for call in calls]
-        part = _part(self.module, [*self.inputs, *calls], self.end)
+        part = _extract_subgraph(self.module, [*self.inputs, *calls], self.end)
         optimizer = torch.optim.Adam([rounding.logits for rounding in roundings], lr=_LR)
         for step in range(steps):
             chosen = torch.randint(len(target), (min(_BATCH, len(target)),), generator=generator)
@@ -148,13 +151,13 @@ class _Block:
 
 
 class _Rounding:
-    """A weight between the two integers beside it (AdaRound, eq. 23)."""
+    """A weight with a learned position between its two nearest integers (AdaRound, eq. 23)."""
 
     def __init__(self, weight: Tensor, quantizer: FakeQuantizer) -> None:
         self._shape = weight.shape
         self._limits = quantizer.grid.limits
-        self._scale = quantizer.used_scale().detach()[..., None]
-        self._zero = quantizer.used_zero_point().detach()[..., None]
+        self._scale = quantizer.effective_scale().detach()[..., None]
+        self._zero = quantizer.effective_zero_point().detach()[..., None]
         steps = weight.detach().reshape(*self._scale.shape[:-1], -1) / self._scale
         self._floor = torch.floor(steps)
         least, most = _STRETCH
@@ -162,7 +165,7 @@ class _Rounding:
         self.logits = torch.logit(share).requires_grad_(True)
 
     def up(self) -> Tensor:
-        """How much of a step each weight is rounded up, 0 to 1."""
+        """The fraction of a step by which each weight is rounded up, 0 to 1."""
         least, most = _STRETCH
         return (torch.sigmoid(self.logits) * (most - least) + least).clamp(0, 1)
 
@@ -178,17 +181,17 @@ class _Rounding:
 
 
 def _penalty(roundings: list[_Rounding], progress: float) -> Tensor | float:
-    """Drives every weight to one of its two integers (AdaRound, eq. 24)."""
-    if progress < _FREE:
+    """The penalty that drives each weight to one of its two integers (AdaRound, eq. 24)."""
+    if progress < _WARMUP_SHARE:
         return 0.0
     first, last = _SHARPNESS
-    beta = first + (last - first) * (progress - _FREE) / (1 - _FREE)
+    beta = first + (last - first) * (progress - _WARMUP_SHARE) / (1 - _WARMUP_SHARE)
     total = sum((1 - (2 * r.up() - 1).abs().pow(beta)).sum() for r in roundings)
     return _PENALTY * total
 
 
-def _part(module: GraphModule, inputs: list[Node], end: Node) -> Callable[..., Tensor]:
-    """The part of a graph from some values to another, on the same tensors."""
+def _extract_subgraph(module: GraphModule, inputs: list[Node], end: Node) -> Callable[..., Tensor]:
+    """Extract the part of a graph from ``inputs`` to ``end``; it shares the tensors."""
     graph = Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
     needed = ancestors([end], stop=inputs) - set(inputs)
@@ -200,7 +203,7 @@ def _part(module: GraphModule, inputs: list[Node], end: Node) -> Callable[..., T
 
 
 def _run(part: Callable[..., Tensor], inputs: Tensors) -> Tensor:
-    """The part's output for all samples, batch by batch."""
+    """Compute the output for all samples, batch by batch."""
     with torch.no_grad():
         return torch.cat([part(*batch) for batch in zip(
             *(torch.split(tensor, _BATCH) for tensor in inputs), strict=True)])

@@ -1,4 +1,4 @@
-"""What a quantized tensor, a target and a resolved scheme are: the words of quantization."""
+"""Value types of quantization: grids, precisions, methods, targets and the resolved scheme."""
 
 from edgewright.quantization.scheme._activations import (
     ActivationMode,

@@ -1,4 +1,4 @@
-"""How the activations are quantized: on ranges that are fixed, or found while running."""
+"""How activations are quantized: with static ranges, or with ranges found at run time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ ActivationMode = Literal["static", "dynamic", "weight_only"]
 
 @final
 class StaticRange(Positional):
-    """Activations on ranges that calibration fixes; the fastest, and what all targets take.
+    """Static activation ranges, fixed by calibration.
+
+    This is the fastest mode at run time, and all targets support it.
 
     Attributes:
-        bits: Of the activations: 8, 4, 3, 2 or 1.
-        symmetric: The zero point is in the middle; else it moves with the range.
+        bits: Bits of the activations: 8, 4, 3, 2 or 1.
+        symmetric: Whether the zero point is fixed in the middle of the grid; otherwise it depends
+            on the range.
 
     Raises:
-        UsageError: Bits that there are not.
+        UsageError: An unsupported number of bits.
 
     Example:
         >>> StaticRange(4, symmetric=True)
@@ -37,16 +40,16 @@ class StaticRange(Positional):
 
     @property
     def mode(self) -> ActivationMode:
-        """Where ranges come from."""
+        """The activation mode."""
         return "static"
 
 
 @final
 class DynamicRange(Settings):
-    """8-bit activations on a range that is taken from each input while running.
+    """Dynamic 8-bit activations: the range is computed from each input at run time.
 
-    It needs no calibration data, and costs time where the range is found; for networks whose
-    time goes into large linear layers.
+    This needs no calibration data, but computing the range takes time. Use it for networks that
+    spend most of their time in large linear layers.
 
     Example:
         >>> DynamicRange()
@@ -55,17 +58,17 @@ class DynamicRange(Settings):
 
     @property
     def mode(self) -> ActivationMode:
-        """Where ranges come from."""
+        """The activation mode."""
         return "dynamic"
 
     @property
     def bits(self) -> Bits:
-        """What runtimes quantize to while running."""
+        """The only number of bits that runtimes support for dynamic quantization."""
         return 8
 
     @property
     def symmetric(self) -> bool:
-        """Runtimes choose a zero point with the range."""
+        """False: runtimes compute a zero point from the range."""
         return False
 
 

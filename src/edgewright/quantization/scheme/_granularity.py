@@ -1,4 +1,4 @@
-"""What shares a scale in the weights."""
+"""Granularity: which weights share a scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GranularityName = Literal["per_tensor", "per_channel", "per_group"]
 
 @final
 class PerTensor(Settings):
-    """One scale for a whole weight: the least to store, and the least accurate.
+    """One scale per weight tensor: the smallest to store and the least accurate.
 
     Example:
         >>> PerTensor()
@@ -24,7 +24,7 @@ class PerTensor(Settings):
 
 @final
 class PerChannel(Settings):
-    """One scale for each output channel of a weight; what every target computes with.
+    """One scale per output channel of a weight; every target supports it.
 
     Example:
         >>> PerChannel()
@@ -34,18 +34,18 @@ class PerChannel(Settings):
 
 @final
 class PerGroup(Positional):
-    """One scale for each ``size`` consecutive inputs of an output channel.
+    """One scale per ``size`` consecutive inputs of an output channel.
 
-    For 4 bits and fewer in linear layers, with activations in floating point: the smaller the
-    group, the closer the weights, and the more scales there are to store. Where ``size`` does not
-    divide a layer's inputs, and in convolutions, a whole output channel shares a scale.
+    Use it for linear layers with 4 bits or fewer and activations in floating point. Smaller groups
+    are more accurate but store more scales. If ``size`` does not divide a layer's number of
+    inputs, and in convolutions, each output channel has one scale.
 
     Attributes:
-        size: Inputs that share a scale, at least 2; the runtimes' kernels take powers of two from
-            16.
+        size: Number of inputs that share a scale, at least 2. The runtimes' kernels accept powers
+            of two from 16.
 
     Raises:
-        UsageError: ``size`` is no integer, or less than 2.
+        UsageError: ``size`` is not an integer, or less than 2.
 
     Example:
         >>> PerGroup(64)

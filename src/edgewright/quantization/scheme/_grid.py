@@ -1,4 +1,4 @@
-"""`Grid`: which integers stand for a tensor's numbers, and how they are spaced."""
+"""`Grid`: the integers that represent a tensor, and what shares a scale."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ Role = Literal["weight", "activation"]
 @final
 @dataclass(frozen=True)
 class Grid:
-    """Integers that stand for reals: ``real = scale * (integer - zero_point)``.
+    """The integers that represent real numbers: ``real = scale * (integer - zero_point)``.
 
-    One byte stores an integer of up to 8 bits. One bit is two levels, ``-scale`` and ``scale``.
+    One byte stores an integer of up to 8 bits. With 1 bit there are two levels, ``-scale`` and
+    ``scale``.
 
-    What a grid is for is its role, whatever the type of its integers: runtimes store activations
-    as int8 or as uint8.
+    ``role`` and not the integer type tells weights from activations: runtimes store activations as
+    int8 or as uint8.
 
     Attributes:
         bits: 8, 4, 3, 2 or 1.
-        signed: Stored as int8, else as uint8.
-        symmetric: The zero point is in the middle and fixed; else it moves with the range.
-        axis: Dimension whose entries have a scale each; None for one scale in all.
-        group: Consecutive entries of the *last* dimension that share a scale; None for all.
-            Only with ``axis=0`` of a matrix: the scale is then (rows, columns / group).
+        signed: Stored as int8, otherwise as uint8.
+        symmetric: The zero point is fixed in the middle; otherwise it depends on the range.
+        axis: Dimension with one scale per entry; None for one scale per tensor.
+        group: Number of consecutive entries of the *last* dimension that share a scale; None for
+            all. Only for ``axis=0`` of a matrix: the scale then has shape (rows, columns / group).
         power_of_two: Scales are powers of two.
-        narrow: Leave out the lowest integer, so that the range is the same on both sides.
-        role: What is put on the grid: a stored ``weight``, which is the same for every sample, or
-            an ``activation``, which each sample has values of its own of.
+        narrow: Exclude the lowest integer, so that the range is symmetric around zero.
+        role: ``weight`` for a stored tensor, which is the same for every sample, or
+            ``activation`` for a value that differs between samples.
 
     Example:
         >>> Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight").limits
@@ -67,5 +68,5 @@ class Grid:
 
     @property
     def steps(self) -> int:
-        """The highest integer less the lowest."""
+        """The highest integer minus the lowest."""
         return self.limits[1] - self.limits[0]

@@ -1,4 +1,4 @@
-"""How a quantized network is made accurate: without training (PTQ), or by training (QAT)."""
+"""Quantization methods: post-training quantization and quantization-aware training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgewright.training import Training
 
 @final
 class Nearest(Settings):
-    """Each weight is rounded to the nearest integer.
+    """Round each weight to the nearest integer.
 
     Example:
         >>> Nearest()
@@ -23,9 +23,10 @@ class Nearest(Settings):
 
 @final
 class AdaRound(Positional):
-    """Which way each weight is rounded is learned, layer by layer (Nagel et al. 2020).
+    """Learn for each weight whether it is rounded up or down, layer by layer (Nagel et al. 2020).
 
-    For weights of 4 bits and fewer without training; see `BRECQ` for a little more accuracy.
+    Use it for weights of 4 bits or fewer without training. `BRECQ` is usually a little more
+    accurate.
 
     Attributes:
         steps: Gradient steps per layer.
@@ -47,7 +48,9 @@ class AdaRound(Positional):
 
 @final
 class BRECQ(Positional):
-    """Which way each weight is rounded is learned, block by block (Li et al. 2021).
+    """Learn for each weight whether it is rounded up or down, block by block (Li et al. 2021).
+
+    Use it for weights of 4 bits or fewer without training.
 
     Attributes:
         steps: Gradient steps per block.
@@ -73,20 +76,21 @@ Rounding: TypeAlias = Annotated[Nearest | AdaRound | BRECQ, Named(
 
 @final
 class PTQ(Settings):
-    """Post-training quantization: calibrated, with no gradient step through the whole network.
+    """Post-training quantization: calibration, without gradient steps through the whole network.
 
-    8 bits rarely need more than the defaults. If accuracy is lost, try ``rounding="brecq"`` with
-    weights of few bits, and ``equalize`` where channels differ much in range (depthwise
+    The defaults are usually enough for 8 bits. If accuracy drops, try ``rounding="brecq"`` for
+    weights of few bits, and ``equalize`` if the ranges of channels differ a lot (depthwise
     convolutions).
 
     Attributes:
-        equalize: Before calibrating, even out the ranges of neighbouring layers' channels.
-        correct_bias: After quantizing, take the mean error of each output channel off the bias.
+        equalize: Before calibration, equalize the channel ranges of neighboring layers.
+        correct_bias: After quantization, subtract the mean error of each output channel from the
+            bias.
         rounding: How weights are rounded: ``nearest``, ``adaround`` or ``brecq``, or `AdaRound`
-            and `BRECQ` with their steps.
+            and `BRECQ` with their options.
 
     Raises:
-        UsageError: An unknown name, or a value out of its range.
+        UsageError: An unknown name, or a value out of range.
 
     Example:
         >>> PTQ(rounding="adaround").rounding
@@ -98,25 +102,26 @@ class PTQ(Settings):
     rounding: Rounding = Nearest()
 
     def __str__(self) -> str:
-        """The method, and how it rounds if not to the nearest."""
+        """The method, and the rounding unless it is to the nearest."""
         return "ptq" if isinstance(self.rounding, Nearest) else f"ptq ({self.rounding})"
 
 
 @final
 class QAT(Settings):
-    """Quantization-aware training: with fake quantizers, after a calibration to start from.
+    """Quantization-aware training: calibrate, then train with fake quantizers.
 
-    If 8 bits, or 4 with learned rounding, lose too much accuracy, and there is time to train.
+    Use it if post-training quantization, with learned rounding for few bits, loses too much
+    accuracy and there is time to train.
 
     Attributes:
-        quantizer: What is learned besides the weights: ``lsq`` step sizes, ``lsq+`` step sizes and
-            offsets of the activations, ``pact`` upper limits of the activations.
-        freeze_norms_after: Share of the training after which batch norms keep their statistics;
-            0 from the start, 1 never.
-        training: The schedule.
+        quantizer: What is learned besides the weights: step sizes (``lsq``), step sizes and
+            offsets of the activations (``lsq+``), or upper limits of the activations (``pact``).
+        freeze_norms_after: Fraction of the training after which the running statistics of batch
+            norms are frozen; 0 freezes them from the start, 1 never.
+        training: The training settings.
 
     Raises:
-        UsageError: An unknown name, or a value out of its range.
+        UsageError: An unknown name, or a value out of range.
 
     Example:
         >>> QAT(training=Training(epochs=5)).quantizer

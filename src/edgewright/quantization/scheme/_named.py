@@ -1,4 +1,4 @@
-"""`Named`: a setting whose values are objects in Python and names in a file."""
+"""`Named`: settings whose values are objects in Python and names in a file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from edgewright.core import Settings
 
 
 class Positional(Settings):
-    """A value whose settings may be given without their names, as its ``__init__`` lists them."""
+    """Settings that can be passed as positional arguments, in the order of ``__init__``."""
 
     def _set(self, **settings: Any) -> None:
-        """Check the settings and keep them; what ``__init__`` calls."""
+        """Validate and store the settings; called by ``__init__``."""
         super().__init__(**settings)
 
 
 @final
 class Named:
-    """Metadata of a field that takes one of several kinds of value, each known by a name.
+    """Annotation for a pydantic field that accepts one of several classes, each with a name.
 
-    The name alone stands for the kind with its defaults. A kind of one setting is written
-    ``{name: value}``, one of more ``{name: {setting: value, ...}}``, in YAML as in Python.
+    The name alone stands for an object of that class with default settings. A class with one
+    setting is written ``{name: value}``, a class with several
+    ``{name: {setting: value, ...}}``, in YAML and in Python.
 
     Args:
-        protocol: What any other object has to be, a runtime-checkable protocol; None takes none.
-            Such an object is written as its ``repr``, which cannot be read back.
-        kinds: The kinds, by name.
+        protocol: A runtime-checkable protocol that any other object must implement; None accepts
+            no other objects. Such objects are serialized as their ``repr`` and cannot be read back.
+        kinds: The classes, by name.
 
     Example:
         >>> from typing import Annotated
@@ -50,18 +51,18 @@ class Named:
         self._kinds = kinds
 
     def name_of(self, value: object) -> str:
-        """The name of a value's kind; of an object of the user's, its ``repr``."""
+        """The name of a value's class; the ``repr`` of a user-defined object."""
         for name, kind in self._kinds.items():
             if type(value) is kind:
                 return name
         return repr(value)
 
     def read(self, value: Any) -> Any:
-        """The value that a name, a mapping, or the value itself stands for.
+        """Convert a name or a mapping to the object it stands for; objects are returned as is.
 
         Raises:
-            PydanticCustomError: It is none of the kinds.
-            UsageError: A setting of the kind is unknown or out of range.
+            PydanticCustomError: The value matches none of the classes.
+            UsageError: A setting of the class is unknown or out of range.
         """
         if isinstance(value, tuple(self._kinds.values())) or self._is_of_protocol(value):
             return value
@@ -76,7 +77,7 @@ class Named:
                                   {"expected": self._expected()})
 
     def write(self, value: Any) -> Any:
-        """What `read` makes the value from."""
+        """Serialize a value to the form that `read` accepts."""
         name = self.name_of(value)
         if name not in self._kinds:
             return name

@@ -1,4 +1,4 @@
-"""Which bits layers may have, and how the bits of each are chosen."""
+"""The bits of layers, and how mixed precision chooses them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Bits = Literal[8, 4, 3, 2, 1]
 
 
 def check_bits(bits: Any) -> Any:
-    """Refuse bits that no grid has, by name.
+    """Return ``bits`` if they are supported.
 
     Raises:
-        UsageError: They are not among `BITS`.
+        UsageError: ``bits`` is not in `BITS`.
     """
     if bits not in BITS:
         raise UsageError(f"quantization to {bits!r} bits is not supported; weights and "
@@ -31,18 +31,18 @@ def _bytes(size: Any) -> Any:
 
 @final
 class Precision(Settings):
-    """The bits of some layers.
+    """The bits of one or more layers.
 
     Attributes:
-        weights: Bits of the weights; None leaves them in floating point, and the activations too.
-        activations: Bits of what the layers read; None quantizes it for others alone.
+        weights: Bits of the weights; None keeps weights and activations in floating point.
+        activations: Bits of the layers' inputs; None does not quantize them for these layers.
     """
 
     weights: Bits | None = 8
     activations: Bits | None = 8
 
     def at_least(self, bits: int) -> Precision:
-        """This one with no fewer than ``bits``; what is in floating point stays so."""
+        """A copy with at least ``bits`` bits; what is in floating point stays in floating point."""
         return self.replace(**{
             name: max(own, bits) for name, own in (("weights", self.weights),
                                                    ("activations", self.activations))
@@ -51,23 +51,29 @@ class Precision(Settings):
 
 @final
 class MixedPrecision(Settings):
-    """Bits chosen layer by layer: the least predicted rise of the loss under every limit.
+    """Choose the bits of each layer so that the predicted rise of the loss is smallest.
+
+    At least one limit (``size``, ``bit_ops`` or ``latency``) must be given; all given limits hold.
+    Use ``size`` if the file must be small; ``latency`` helps only to choose between 8 bits and
+    floating point, because fewer bits are not faster on ONNX Runtime.
 
     Attributes:
-        size: The most bytes of all weights, scales and biases together: "100 kB".
-        bit_ops: The most bit operations (multiply-accumulates times bits of weights times bits of
-            activations), as a share of those with 8 bits everywhere.
-        latency: The longest that the layers take, measured one by one on ONNX Runtime, as a share
-            of what they take in floating point. Fewer than 8 bits are no faster there.
-        weights: Bits to choose from; None is floating point, of the activations too.
-        activations: Bits to choose from.
-        method: What predicts the rise: ``hessian``, the trace of the loss's Hessian times the
-            squared error of the weights (of activations, the measured loss), or ``loss``, measured
-            with one layer quantised at a time.
-        samples: Training samples to take ranges from, and as many others to measure the loss on.
+        size: Maximum size of all weights, scales and biases together, such as "100 kB".
+        bit_ops: Maximum number of bit operations (multiply-accumulates times bits of weights times
+            bits of activations), as a fraction of those with 8 bits everywhere.
+        latency: Maximum total latency of the layers, measured one by one on ONNX Runtime, as a
+            fraction of their latency in floating point.
+        weights: Candidate bits of the weights; None stands for floating point (of the activations
+            too).
+        activations: Candidate bits of the activations.
+        method: How the rise of the loss is predicted. ``loss`` measures it with one layer quantized
+            at a time. ``hessian`` uses the trace of the loss's Hessian times the squared error of
+            the weights (for activations, the measured loss).
+        samples: Number of training samples for calibration, and of other training samples on which
+            the loss is measured.
 
     Raises:
-        UsageError: No limit, nothing to choose from, an unknown name or a value out of its range.
+        UsageError: No limit, no candidates, an unknown name, or a value out of range.
 
     Example:
         >>> MixedPrecision(size="100 kB", weights=(8, 4)).size
@@ -83,7 +89,7 @@ class MixedPrecision(Settings):
     samples: int = Field(default=512, ge=1)
 
     def candidates(self) -> tuple[Precision, ...]:
-        """What a layer may have, each once, in the order of ``weights`` and ``activations``."""
+        """All distinct candidate precisions, in the order of ``weights`` and ``activations``."""
         return tuple(dict.fromkeys(
             Precision(weights=weights, activations=read) for weights in self.weights
             for read in ((None,) if weights is None else self.activations)))
@@ -91,9 +97,9 @@ class MixedPrecision(Settings):
     @model_validator(mode="after")
     def _limited(self) -> Self:
         if self.size is None and self.bit_ops is None and self.latency is None:
-            raise UsageError("mixed precision without a limit would leave every layer its most "
-                             "bits; give size='100 kB', bit_ops=0.5 or latency=0.5")
+            raise UsageError("mixed precision without a limit would give every layer the most "
+                             "bits; set size='100 kB', bit_ops=0.5 or latency=0.5")
         if not any(self.weights) or not self.activations:
             raise UsageError(f"weights={self.weights!r} and activations={self.activations!r} leave "
-                             "nothing to choose from; give at least one number of bits for each")
+                             "nothing to choose from; give at least one number of bits for both")
         return self

@@ -1,4 +1,4 @@
-"""What finds the range of a value: an estimator, and its observer of one value."""
+"""Protocols for finding ranges: range estimators and their observers."""
 
 from __future__ import annotations
 
@@ -10,46 +10,49 @@ from edgewright.quantization.scheme._grid import Grid
 
 
 class Observer(Protocol):
-    """What finds a range; its memory does not grow with what it is shown."""
+    """Finds the range of one weight or activation.
+
+    The memory of an observer must not grow with the amount of data it observes.
+    """
 
     def update(self, x: Tensor) -> None:
-        """Take the numbers of ``x`` into account; an empty tensor adds nothing.
+        """Observe the values of ``x``; an empty tensor has no effect.
 
         Args:
-            x: Of any layout and floating-point type, its shape as the grid needs it.
+            x: Floating-point tensor of any memory layout, with a shape that fits the grid.
 
         Raises:
-            DataError: A number is NaN or infinite.
+            DataError: A value is NaN or infinite.
             UsageError: The grid's groups do not divide the last dimension.
         """
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest real number worth an integer.
+        """The lowest and the highest real number that the grid should represent.
 
         Returns:
-            ``low <= 0 <= high``, finite, float32, of the shape of the grid's scale: (), (C,) or
-            (C, G). ``low < high``, but where every number seen was zero: both are 0 then, and
-            `FakeQuantizer.set_range` takes the other scales' mean, or one. At 1 bit, an
-            activation's two levels, which need not have zero between them.
+            Two float32 tensors of the shape of the grid's scale, (), (C,) or (C, G), finite, with
+            ``low <= 0 <= high``. ``low < high`` unless all observed values are zero; then both are
+            0, and `FakeQuantizer.set_range` uses the mean of the other scales, or 1. For a 1-bit
+            activation, the two levels, which need not have zero between them.
 
         Raises:
-            DataError: Nothing was seen.
+            DataError: No values were observed.
         """
 
 
 @runtime_checkable
 class RangeEstimator(Protocol):
-    """How the range of each weight and activation is found; a frozen value.
+    """How the range of each weight and activation is found; an immutable value.
 
-    The built-in ones are `MinMax`, `Percentile`, `MSE` and `Entropy`. Another needs this method
-    and a ``repr`` that tells one setting of it from another, as a frozen dataclass has: a run is
-    known by it.
+    The built-in estimators are `MinMax`, `Percentile`, `MSE` and `Entropy`. Your own estimator
+    needs the method ``observer`` and a ``repr`` that includes its settings, like that of a frozen
+    dataclass, because a run is identified by it.
     """
 
     def observer(self, grid: Grid) -> Observer:
-        """A new observer of one weight or activation.
+        """Create an observer for one weight or activation.
 
         Args:
-            grid: What the range is for: weights or activations, and what shares a scale. It is
-                never that of a 1-bit activation, whose two levels are found in one way only.
+            grid: The grid whose range is needed. It is never the grid of a 1-bit activation, whose
+                two levels are always found by `BinaryLevels`.
         """

@@ -1,4 +1,4 @@
-"""`Scheme`: a quantization config, checked and resolved."""
+"""`Scheme`: a validated and resolved quantization config."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Operators = Literal["convolution", "linear", "elementwise", "other"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """What every step of quantization reads, as `resolve` makes it from a `Quantization`.
+    """The settings that every step of quantization reads; `resolve` creates it.
 
-    It keeps the rules of its target, and holds values where the config has shorthands for them.
+    A scheme satisfies the rules of its target, and all shorthands of the config are expanded.
 
     Attributes:
-        target: The runtime's rules.
+        target: The rules of the target runtime.
         mode: How activations are quantized.
-        precision: Bits of the layers that nothing else is said of.
-        layers: Bits of single layers, by name or pattern; None leaves them in floating point.
-        first_last_bits: Bits that layers next to inputs and outputs have at least.
+        precision: Default bits of a layer.
+        layers: Bits of individual layers, by name or pattern; None means floating point.
+        first_last_bits: Minimum bits of layers next to inputs and outputs; None for no minimum.
         mixed: Chooses the bits of the layers that ``layers`` does not name.
-        granularity: What shares a scale in the weights.
-        affine_weights: Weights have zero points.
-        symmetric_activations: Activations have their zero point in the middle.
-        power_of_two: Scales are powers of two.
-        operators: What is quantized.
+        granularity: Which weights share a scale.
+        affine_weights: Whether weights have zero points.
+        symmetric_activations: Whether the zero point of activations is fixed in the middle.
+        power_of_two: Whether scales are powers of two.
+        operators: Which operators are quantized.
         range_estimator: How ranges are found.
-        calibration_samples: Training samples the ranges are taken from.
-        method: With training or without, and its settings.
+        calibration_samples: Number of training samples for calibration.
+        method: Post-training quantization or quantization-aware training, with its settings.
 
     Example:
         >>> from edgewright.quantization import Quantization, resolve
@@ -65,11 +65,11 @@ class Scheme:
     method: PTQ | QAT
 
     def precision_of(self, pattern: str | None, *, is_first_or_last: bool) -> Precision | None:
-        """The bits of a layer; None leaves it in floating point.
+        """The bits of a layer; None means floating point.
 
         Args:
-            pattern: The one of ``layers`` that the layer matches, if any does.
-            is_first_or_last: Whether it is next to an input or an output of the model.
+            pattern: The pattern of ``layers`` that the layer matches, or None.
+            is_first_or_last: Whether the layer is next to an input or an output of the model.
         """
         if pattern is not None:
             return self.layers[pattern]
@@ -77,23 +77,23 @@ class Scheme:
                 else self.precision)
 
     def activation_grid(self, bits: int) -> Grid:
-        """The grid of activations of ``bits`` bits. One bit is symmetric in every scheme."""
+        """The grid for activations of ``bits`` bits; 1-bit grids are always symmetric."""
         return Grid(bits, signed=self.target.signed_activations,
                     symmetric=self.symmetric_activations or bits == 1,
                     power_of_two=self.power_of_two, role="activation")
 
     def weight_grid(self, bits: int, axis: int | None = 0, *, inputs: int | None = None) -> Grid:
-        """The grid of weights of ``bits`` bits.
+        """The grid for weights of ``bits`` bits.
 
-        Symmetric 8-bit weights leave out -128, which LiteRT's specification demands and the others
-        do too; with fewer bits every integer counts, and none comes near the type's end. One bit is
-        symmetric in every scheme.
+        Symmetric 8-bit weights exclude -128: LiteRT's specification requires it, and the other
+        runtimes do the same. With fewer bits all integers are used, because none is near the limit
+        of the integer type. 1-bit grids are always symmetric.
 
         Args:
             bits: 8, 4, 3, 2 or 1.
-            axis: The dimension of the output channels; None for one scale in all.
-            inputs: Of each output channel of a matrix, which groups may divide; None for what
-                is no matrix. Where they do not, output channels have a scale each.
+            axis: The dimension of the output channels; None for one scale per tensor.
+            inputs: Number of inputs per output channel of a matrix; None for other weights. If the
+                group size does not divide it, there is one scale per output channel.
         """
         symmetric = bits == 1 or not self.affine_weights
         group = self.granularity.size if isinstance(self.granularity, PerGroup) else None
@@ -105,6 +105,6 @@ class Scheme:
                     narrow=symmetric and bits == 8, role="weight")
 
     def with_bits(self, weights: int, activations: int | None = None) -> Scheme:
-        """This scheme with other bits for the layers that nothing else is said of."""
+        """A copy with different default bits."""
         read = self.precision.activations if activations is None else activations
         return replace(self, precision=Precision(weights=weights, activations=read))

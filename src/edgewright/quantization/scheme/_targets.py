@@ -1,6 +1,6 @@
-"""What each runtime can store and run.
+"""What each target runtime can store and run.
 
-`docs/targets.md` lists the rules with where each was read or how it was measured.
+`docs/targets.md` lists the rules with the source or the measurement behind each.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ PoolRounding = Literal["away", "even"]
 @final
 @dataclass(frozen=True)
 class TargetRules:
-    """What one runtime can store and run.
+    """What a target runtime can store and run.
 
-    Fewer than 8 bits are stored, not computed: every target computes in 8. All of them take
-    affine activations with one scale per tensor, symmetric int8 weights of any bits, int32 biases,
-    and no runtime needs scales that are powers of two; where values are only moved, or the
-    greatest is chosen, all want result and input on one grid.
+    Precisions below 8 bits reduce storage only: every target computes in 8 bits. All targets
+    support affine activations with one scale per tensor, symmetric int8 weights of any number of
+    bits, and int32 biases, and none requires scales that are powers of two. For operators that
+    only move values or select the maximum, all require input and result to share a grid.
 
-    A runtime of your own is a `TargetRules` too: ``Quantization(target=TargetRules("mine", ...))``.
+    For your own runtime, pass ``Quantization(target=TargetRules("mine", ...))``.
 
     Attributes:
-        name: The target.
-        signed_activations: Activations are stored as int8, else as uint8.
-        modes: How activations may be quantised.
-        activation_bits: Bits an activation can have. Below 8 a value has to be clamped to fewer
-            integers than its type has.
-        affine_weights: Weights may have zero points.
-        granularities: What may share a scale in the weights.
-        one_grid: What averages or joins values has its result and its inputs on one grid; else
-            the result has its own, and no more is rounded away than there.
-        fuses_sums: A sum is computed with a convolution that it adds, in floating point: the
-            convolution's result is on no grid in between, whatever the file says.
-        pads_with_infinity: What was quantised may be padded with infinity; else it stays in
-            floating point there.
-        pool_rounding: How averages over windows round on one grid, as `average_integers` says.
-        timed: Layers can be timed one by one for a limit on latency: it is ONNX Runtime, which
-            `measure_precisions` runs.
-        stores_weights: Weights that no kernel of integers reads may be integers in the file; else
-            they stay in floating point.
-        reasons: Why, by rule; what has none is not limited.
+        name: The name of the target.
+        signed_activations: Whether activations are stored as int8, otherwise as uint8.
+        modes: Supported activation modes.
+        activation_bits: Supported bits of activations. Below 8, values must be clamped to fewer
+            integers than the integer type has.
+        affine_weights: Whether weights may have zero points.
+        granularities: Supported granularities of weights.
+        one_grid: Whether averages and concatenations require result and inputs to share a grid;
+            otherwise the result has its own grid and is rounded only once.
+        fuses_sums: Whether an addition is fused with a convolution that feeds it and computed in
+            floating point, so that the convolution's result is never quantized, whatever the
+            file says.
+        pads_with_infinity: Whether quantized values may be padded with infinity; otherwise such
+            values stay in floating point.
+        pool_rounding: How averages over windows are rounded when they share a grid with their
+            input; see `lower_averages_to_integers`.
+        timed: Whether layers can be timed one by one for a latency limit. True for ONNX Runtime,
+            which `measure_precisions` runs.
+        stores_weights: Whether weights without an integer kernel may be stored as integers;
+            otherwise they stay in floating point.
+        reasons: The reason for each rule, by name; a rule without a reason does not apply.
     """
 
     name: str
@@ -69,8 +71,8 @@ class TargetRules:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-_NO_CLAMP: Final = "its quantised operators clamp to the whole of int8"
-_GROUP_KERNEL: Final = "MatMulNBits, which reads grouped weights, has no others"
+_NO_CLAMP: Final = "its quantized operators clamp to the full int8 range"
+_GROUP_KERNEL: Final = "MatMulNBits, the kernel for grouped weights, supports no other sizes"
 
 TARGETS: Final[Mapping[str, TargetRules]] = MappingProxyType({rules.name: rules for rules in (
     TargetRules(
@@ -83,32 +85,32 @@ TARGETS: Final[Mapping[str, TargetRules]] = MappingProxyType({rules.name: rules 
         "openvino", signed_activations=False, modes=("static", "weight_only"),
         fuses_sums=True, pads_with_infinity=False,
         reasons={
-            "mode": "its integer kernels take ranges that are constants of the file",
+            "mode": "its integer kernels need ranges that are constants in the file",
             "group-size": _GROUP_KERNEL}),
     TargetRules(
         "executorch", signed_activations=True, modes=("static", "dynamic"), activation_bits=(8,),
         affine_weights=False, granularities=("per_tensor", "per_channel"), one_grid=True,
         pool_rounding="even", stores_weights=False,
         reasons={
-            "stores-weights": "XNNPACK reads integer weights in kernels of integers and in linear "
-                              "layers alone",
+            "stores-weights": "XNNPACK reads integer weights only in integer kernels and linear "
+                              "layers",
             "mode": "XNNPACK does not run integer weights with floating-point activations",
             "activation-bits": _NO_CLAMP,
-            "affine-weights": "XNNPACK's quantised kernels take symmetric weights",
-            "granularity": "XNNPACK runs groups only with dynamic activations, and ours are for "
-                           "activations=None"}),
+            "affine-weights": "XNNPACK's quantized kernels require symmetric weights",
+            "granularity": "XNNPACK supports groups only with dynamic activations, but "
+                           "Edgewright's groups require activations=None"}),
     TargetRules(
         "litert", signed_activations=True, modes=("static", "weight_only"), activation_bits=(8,),
         affine_weights=False, granularities=("per_tensor", "per_channel"), one_grid=True,
         pool_rounding="away", stores_weights=False,
         reasons={
-            "stores-weights": "its converter computes what is not a kernel's weight and writes "
-                              "floating point",
-            "mode": "its dynamic kernels choose a grid of their own for each row, so the file "
-                    "would not compute what the program does",
+            "stores-weights": "its converter dequantizes weights without an integer kernel and "
+                              "writes floating point",
+            "mode": "its dynamic kernels choose a separate grid for each row, so the file would "
+                    "not match the program",
             "activation-bits": _NO_CLAMP,
             "affine-weights": "its 8-bit specification fixes the zero point of weights at 0",
-            "granularity": "its 8-bit specification has scales for a tensor or an axis"}),
+            "granularity": "its 8-bit specification has scales per tensor or per axis only"}),
 )})
 
 
@@ -122,9 +124,9 @@ def _by_name(value: Any) -> Any:
     return value
 
 
-def _written(rules: TargetRules) -> Any:
+def _serialize(rules: TargetRules) -> Any:
     return rules.name if TARGETS.get(rules.name) == rules else _ADAPTER.dump_python(rules)
 
 
-Target: TypeAlias = Annotated[TargetRules, BeforeValidator(_by_name), PlainSerializer(_written)]
+Target: TypeAlias = Annotated[TargetRules, BeforeValidator(_by_name), PlainSerializer(_serialize)]
 _ADAPTER: Final = TypeAdapter(TargetRules)

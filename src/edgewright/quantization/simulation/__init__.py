@@ -1,16 +1,16 @@
-"""Quantization simulated in floating point: calibrated, trained and inspected."""
+"""Simulated quantization: fake quantizers in floating point, for calibration and training."""
 
 from edgewright.quantization.simulation._binary import BinaryLevels
-from edgewright.quantization.simulation._dynamic import grid_arguments, write_dynamic
+from edgewright.quantization.simulation._dynamic import grid_arguments, insert_dynamic_quantization
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 from edgewright.quantization.simulation._norm_freezing import (
     FreezeNorms,
     KeepGainsPositive,
-    gains_of_layers,
-    orient_norms,
+    find_norm_gains,
+    make_gains_positive,
 )
 from edgewright.quantization.simulation._simulate import (
-    Insert,
+    InsertFunction,
     Simulation,
     insert_activations,
     simulate,
@@ -20,13 +20,13 @@ __all__ = [
     "BinaryLevels",
     "FakeQuantizer",
     "FreezeNorms",
-    "Insert",
+    "InsertFunction",
     "KeepGainsPositive",
     "Simulation",
-    "gains_of_layers",
+    "find_norm_gains",
     "grid_arguments",
     "insert_activations",
-    "orient_norms",
+    "insert_dynamic_quantization",
+    "make_gains_positive",
     "simulate",
-    "write_dynamic",
 ]

@@ -1,13 +1,13 @@
-"""One bit: two levels, ``-scale`` and ``scale``, with the gradients of ReActNet.
+"""1-bit quantization: two levels, ``-scale`` and ``scale``, with the gradients of ReActNet.
 
-Of the published estimators, ReActNet's (Liu et al. 2020) is the one that fits a fixed graph: its
-sign with a learned shift is a comparison on the device, and its gradients do not depend on how far
-the training is. IR-Net's (Qin et al. 2020) decays over the epochs and standardises the weights in
-every step; AdaBin's (Tu et al. 2022) levels have a centre other than 0, which costs an addition a
-value unless it is folded into biases, where the padding of a convolution then disagrees. A shift
-and a batch norm after the layer can express the same levels.
+Of the published estimators, ReActNet's (Liu et al. 2020) suits a fixed graph best: its sign with a
+learned shift is a comparison on the device, and its gradients do not depend on the training
+progress. IR-Net's (Qin et al. 2020) decays over the epochs and standardizes the weights in every
+step. AdaBin's levels (Tu et al. 2022) have a nonzero center, which costs one addition per value
+unless it is folded into biases, and folding is wrong at the padding of a convolution. A shift and a
+batch norm after the layer can express the same levels.
 
-The scale starts at the mean magnitude, which is XNOR-Net's (Rastegari et al. 2016, eq. 6), and is
+The scale is initialized to the mean magnitude, as in XNOR-Net (Rastegari et al. 2016, eq. 6), and
 learned from there (XNOR-Net++, Bulat & Tzimiropoulos 2019).
 """
 
@@ -26,7 +26,7 @@ _LARGEST_WEIGHT: Final = 1.0
 
 
 def binary_signs(x: Tensor, shift: Tensor) -> Tensor:
-    """-1 where ``x < shift``, else 1; the sign of 0 is 1.
+    """-1 where ``x < shift``, otherwise 1.
 
     Args:
         x: Any shape.
@@ -41,9 +41,9 @@ def binary_signs(x: Tensor, shift: Tensor) -> Tensor:
 
 @final
 class BinaryLevels:
-    """The observer of a binary activation: finds where its levels part and how far they lie apart.
+    """The observer of a binary activation: finds the threshold and the distance of its levels.
 
-    Keeps three numbers. The distance of a batch is from the mean of all that was seen so far.
+    It stores three numbers. The distance of a batch is relative to the mean of all values so far.
 
     Example:
         >>> levels = BinaryLevels()
@@ -56,50 +56,50 @@ class BinaryLevels:
         self._count, self._sum, self._distance = 0, 0.0, 0.0
 
     def update(self, x: Tensor) -> None:
-        """Take the numbers of ``x`` into account.
+        """Observe the values of ``x``.
 
         Args:
             x: Any shape.
 
         Raises:
-            DataError: A number is NaN or infinite.
+            DataError: A value is NaN or infinite.
         """
         total = float(x.sum(dtype=torch.float64))
         if total - total != 0:
-            raise DataError("a value is NaN or infinite; binary levels need finite ones. Look for "
-                            "such values in the data of the calibration")
+            raise DataError("a value is NaN or infinite, but binary levels need finite values; "
+                            "check the calibration data for such values")
         self._count += x.numel()
         self._sum += total
         mean = self._sum / max(self._count, 1)
         self._distance += float((x.float() - mean).abs().sum(dtype=torch.float64))
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """The two levels, shape () each: the mean less and plus the mean distance from it.
+        """The two levels, shape () each: the mean minus and plus the mean distance from it.
 
         Raises:
-            DataError: Nothing was seen.
+            DataError: No values were observed.
         """
         if self._count == 0:
-            raise DataError("no value was seen; binary levels need one at least")
+            raise DataError("no values were observed; binary levels need at least one")
         mean, distance = self._sum / self._count, self._distance / self._count
         return torch.tensor(mean - distance), torch.tensor(mean + distance)
 
 
 def binarize(x: Tensor, scale: Tensor, shift: Tensor, role: Role,
              factor: float = 1.0) -> Tensor:
-    """``scale`` where ``x >= shift``, else ``-scale``.
+    """``scale`` where ``x >= shift``, otherwise ``-scale``.
 
-    A weight's gradient passes where its magnitude is at most 1. An activation's is that of a
-    piecewise quadratic sign, as wide as the scale (Liu et al. 2020, eq. 7, whose values have a
-    scale of 1): ``2 - 2 |x - shift| / scale`` within a scale of the shift, else 0; the shift's is
-    its negative. The scale's gradient is the sign.
+    The gradient of a weight passes where its magnitude is at most 1. The gradient of an activation
+    is that of a piecewise quadratic sign, as wide as the scale (Liu et al. 2020, eq. 7, where the
+    scale is 1): ``2 - 2 |x - shift| / scale`` within one scale of the shift, otherwise 0. The
+    gradient of the shift is its negative; the gradient of the scale is the sign.
 
     Args:
         x: Real values, any shape, float32.
         scale: Positive, broadcasts with ``x``.
         shift: Shaped as ``scale``; 0 for weights.
-        role: What ``x`` is, whose gradient is taken.
-        factor: The gradients of ``scale`` and ``shift`` are multiplied with it.
+        role: Whether ``x`` is a weight or an activation.
+        factor: Multiplies the gradients of ``scale`` and ``shift``.
 
     Example:
         >>> x = torch.tensor([-2.0, -0.25, 0.5], requires_grad=True)
@@ -129,7 +129,7 @@ class _Binarize(torch.autograd.Function):
         x, scale, shift = ctx.saved_tensors
         of_scale = of_shift = None
         if ctx.role == "weight":
-            of_x = torch.ops.aten.hardtanh_backward(  # which takes no equality at its ends
+            of_x = torch.ops.aten.hardtanh_backward(  # its limits are exclusive
                 gradient, x, *(end * (1 + 2.0**-23) for end in (-_LARGEST_WEIGHT, _LARGEST_WEIGHT)))
         else:
             slope = torch.sub(x, shift).abs_().mul_(-2 / scale).add_(2).clamp_(min=0)

@@ -1,4 +1,4 @@
-"""Activations whose range is taken from each input while running."""
+"""Dynamic quantization: activations whose range is computed from each input at run time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LEAST_SCALE: Final = float(torch.finfo(torch.float32).tiny)
 
 @final
 class DynamicQuantizer(nn.Module):
-    """Puts each input as a whole on a grid of its own, as ONNX's DynamicQuantizeLinear does.
+    """Quantizes each input with its own scale and zero point, like ONNX's DynamicQuantizeLinear.
 
-    The range is that of the whole batch and contains 0, so an answer depends on what it is batched
-    with; on a device the batch is usually one sample.
+    The range covers the whole batch and contains 0, so a result depends on the other samples in the
+    batch; on a device the batch is usually one sample.
 
     Args:
-        grid: Unsigned, of 8 bits, not symmetric: the operator has no other.
+        grid: Must be unsigned, 8-bit and asymmetric, as the operator supports no other grid.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -31,7 +31,7 @@ class DynamicQuantizer(nn.Module):
         self._arguments = grid_arguments(grid)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The values of the grid that are nearest to ``x``."""
+        """Round ``x`` to the nearest values of its grid."""
         arguments = self._arguments
         scale, zero_point = ops.CHOOSE_GRID(
             x, *arguments[:2], _LEAST_SCALE, arguments[2])
@@ -41,12 +41,12 @@ class DynamicQuantizer(nn.Module):
 
 
 def grid_arguments(grid: Grid) -> tuple[Any, ...]:
-    """Lowest and highest integer and type, as ``quantized_decomposed`` takes them."""
+    """The lowest and the highest integer and the type, as ``quantized_decomposed`` expects them."""
     return *grid.limits, torch.int8 if grid.signed else torch.uint8
 
 
-def write_dynamic(graph: Graph, source: Node, grid: Grid) -> Node:
-    """Write what `DynamicQuantizer` computes after ``source``; the last call."""
+def insert_dynamic_quantization(graph: Graph, source: Node, grid: Grid) -> Node:
+    """Insert the calls that `DynamicQuantizer` computes after ``source``; return the last call."""
     arguments = grid_arguments(grid)
     with graph.inserting_before(source.next):
         chosen = graph.call_function(ops.CHOOSE_GRID, (

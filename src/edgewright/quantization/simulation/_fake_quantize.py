@@ -1,10 +1,9 @@
-"""Rounding to a grid in floating point, with gradients to the values and to the grid itself.
+"""Fake quantization with gradients for the values and for the grid.
 
-The quantised value is ``scale * (clamp(round(x / scale) + zero_point) - zero_point)``, rounded half
-to even. It *divides* by the scale, as ONNX Runtime's QuantizeLinear does; the operators of
-``quantized_decomposed`` and ATen's fake quantisers multiply by the inverse, which rounds the other
-way where ``x / scale`` is within a rounding error of the middle between two integers. What the
-runtime does is what counts.
+The quantized value is ``scale * (clamp(round(x / scale) + zero_point) - zero_point)``, rounding
+halves to even. It *divides* by the scale to match ONNX Runtime's QuantizeLinear; the operators of
+``quantized_decomposed`` and ATen's fake quantizers multiply by the inverse, which gives another
+integer where ``x / scale`` is within a rounding error of the middle between two integers.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_OneGradientEach = tuple[Tensor | None, Tensor | None, Tensor | None, None, None]
+_Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, None, None]
 
 
 @final
 @dataclass(frozen=True)
 class GridGradients:
-    """What of the gradient reaches the scale and the zero point.
+    """How the gradients of the scale and the zero point are computed.
 
     Attributes:
-        factor: Both gradients are multiplied with it.
-        rounding: The scale feels what rounding does to values within the range, as in LSQ, and not
-            only those that are clipped, as in PACT.
+        factor: Multiplies both gradients.
+        rounding: Whether the gradient of the scale includes the rounding error of values within
+            the range, as in LSQ, or only clipped values, as in PACT.
 
     Example:
         >>> GridGradients(factor=0.5).rounding
@@ -40,7 +39,7 @@ class GridGradients:
 
 def quantized_integers(x: Tensor, scale: Tensor, zero_point: Tensor,
                        limits: tuple[int, int]) -> Tensor:
-    """The integers that stand for ``x``, in floating point.
+    """The integers that represent ``x``, in floating point.
 
     Args:
         x: Real values, any shape, float32.
@@ -58,20 +57,20 @@ def quantized_integers(x: Tensor, scale: Tensor, zero_point: Tensor,
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
                   gradients: GridGradients = GridGradients()) -> Tensor:
-    """The values of the grid that are nearest to ``x``; in few passes, saving in and output alone.
+    """Round ``x`` to the nearest values of a grid; only input and output are saved for backward.
 
-    The gradient reaches ``x`` where it lies between the ends of the grid, both included; the scale
-    as in LSQ (Esser et al. 2020, eq. 3): ``round(x / scale) - x / scale`` there, and the clipped
-    integer less the zero point elsewhere. The zero point feels clipped values alone, so that a
-    step of descent moves ``-scale * zero_point`` as LSQ+ (Bhalgat et al. 2020, eq. 6) moves its
-    offset.
+    The gradient of ``x`` passes within the range of the grid, limits included. The gradient of the
+    scale is that of LSQ (Esser et al. 2020, eq. 3): ``round(x / scale) - x / scale`` within the
+    range, and the clipped integer minus the zero point outside. The gradient of the zero point
+    comes from clipped values only, so that a gradient step changes ``-scale * zero_point`` as LSQ+
+    (Bhalgat et al. 2020, eq. 6) changes its offset.
 
     Args:
         x: Real values, any shape, float32.
         scale: Positive, broadcasts with ``x``.
         zero_point: Whole numbers, shaped as ``scale``.
         limits: The lowest and the highest integer.
-        gradients: What the scale and the zero point feel.
+        gradients: How the gradients of the scale and the zero point are computed.
 
     Example:
         >>> scale = torch.tensor(0.5, requires_grad=True)
@@ -87,24 +86,24 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[in
 
 @final
 class _FakeQuantize(torch.autograd.Function):
-    """In place where it can be. ATen's fused operators are slower on a CPU: plain scalar loops.
+    """Computes in place where possible; ATen's fused operators are slower on a CPU (scalar loops).
 
-    The scale's gradient sums ``gradient * (out - x)`` and not the two products apart, whose
-    difference would keep few of float32's digits at 8 bits.
+    The gradient of the scale sums ``gradient * (out - x)`` instead of the two products separately:
+    at 8 bits their difference would lose most of float32's digits.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int],
                 gradients: GridGradients) -> Tensor:
         out = quantized_integers(x, scale, zero_point, limits).sub_(zero_point).mul_(scale)
-        learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        ctx.save_for_backward(x, scale, zero_point, *((out,) if learns else ()))
+        needs_grid_gradient = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.save_for_backward(x, scale, zero_point, *((out,) if needs_grid_gradient else ()))
         ctx.limits, ctx.gradients = limits, gradients
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> _OneGradientEach:
+    def backward(ctx: Any, gradient: Tensor) -> _Gradients:
         x, scale, zero_point, *outs = ctx.saved_tensors
         of_x = _within(gradient, x, *_ends(scale, zero_point, ctx.limits))
         if not outs:
@@ -122,13 +121,13 @@ class _FakeQuantize(torch.autograd.Function):
 
 
 def _ends(scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest real of the grid."""
+    """The lowest and the highest real number of the grid."""
     return (limits[0] - zero_point) * scale, (limits[1] - zero_point) * scale
 
 
 def _within(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """``gradient`` where ``low <= x <= high``, else 0."""
-    if low.ndim == 0 and x.device.type == "cpu":  # elsewhere reading a number waits for the device
+    """``gradient`` where ``low <= x <= high``, otherwise 0."""
+    if low.ndim == 0 and x.device.type == "cpu":  # item() would synchronize with other devices
         infinity = torch.tensor(float("inf"))
         below, above = torch.nextafter(low, -infinity), torch.nextafter(high, infinity)
         inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, below.item(), above.item())
@@ -137,7 +136,7 @@ def _within(gradient: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """The sum of ``a * b`` over the values of each scale."""
+    """The sum of ``a * b`` over the values that share a scale."""
     if scale.ndim == 0:
         for layout in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d):
             if a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout):

@@ -1,4 +1,4 @@
-"""Batch norms in quantisation-aware training: statistics that rest, gains that stay positive."""
+"""Batch norms in quantization-aware training: freeze statistics, keep gains positive."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ _LEAST_GAIN: Final = 2.0**-14
 
 @final
 class FreezeNorms(StepHook):
-    """Freezes the running statistics of batch norms, and uses them, for the rest of the training.
+    """Freezes the running statistics of batch norms and uses them for the rest of the training.
 
-    Batch statistics move with every step, so that the network in evaluation is not quite the one
-    that is trained; at low bits the difference tips roundings (Krishnamoorthi 2018, section 3.2.2).
+    Batch statistics change with every step, so the network in evaluation differs slightly from the
+    network that is trained; with few bits the difference changes roundings (Krishnamoorthi 2018,
+    section 3.2.2).
 
     Args:
-        share: Of the training's steps, after which statistics rest; 0 is from the start, 1 never.
+        share: Fraction of the training steps after which statistics are frozen; 0 freezes them from
+            the start, 1 never.
 
     Example:
         >>> FreezeNorms(0.5).name
@@ -56,15 +58,15 @@ class FreezeNorms(StepHook):
 
     @property
     def admits_start(self) -> bool:
-        """The statistics that were given are those of the deployed network."""
+        """True: the initial statistics are those of the deployed network."""
         return True
 
     def state(self) -> dict[str, Tensor]:
-        """Whether the statistics rest."""
+        """Whether the statistics are frozen."""
         return {"frozen": torch.tensor(self._frozen)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Freeze what was frozen."""
+        """Freeze the statistics if they were frozen."""
         if bool(state["frozen"]):
             self._freeze()
 
@@ -76,13 +78,13 @@ class FreezeNorms(StepHook):
 
 @final
 class KeepGainsPositive(StepHook):
-    """Keeps batch norms' gains above zero, so that folding a norm flips the sign of no weight.
+    """Keeps the gains of batch norms positive, so that folding a norm never negates weights.
 
-    A grid whose limits are -8 and 7 does not hold the negative of each of its integers: folded
-    with a negative gain, weights that were trained on it would lie off it.
+    A grid with the limits -8 and 7 does not contain the negative of each of its integers, so
+    weights trained on it would leave the grid when a negative gain is folded.
 
     Args:
-        gains: Names of the gains; `gains_of_layers` finds them.
+        gains: Names of the gains; see `find_norm_gains`.
 
     Example:
         >>> KeepGainsPositive(["norm.weight"]).name
@@ -91,7 +93,7 @@ class KeepGainsPositive(StepHook):
 
     def __init__(self, gains: Iterable[str]) -> None:
         self._names = tuple(gains)
-        self._held: list[Tensor] = []
+        self._gains: list[Tensor] = []
 
     @property
     def name(self) -> str:
@@ -102,57 +104,57 @@ class KeepGainsPositive(StepHook):
         """Find the gains in the captured networks of ``module``."""
         networks = [part for part in module.modules() if isinstance(part, GraphModule)]
         named = [dict(part.named_parameters(remove_duplicate=False)) for part in networks]
-        self._held = [part[name] for part in named for name in self._names if name in part]
+        self._gains = [part[name] for part in named for name in self._names if name in part]
 
     @property
     def admits_start(self) -> bool:
-        """No gain is negative then; see `orient_norms`."""
+        """True: no gain is negative at the start; see `make_gains_positive`."""
         return True
 
     def after_step(self, step: Step) -> None:
-        """Lift gains that are too small or negative."""
+        """Raise gains that are too small or negative to the minimum."""
         del step
         with torch.no_grad():
-            for gain in self._held:
+            for gain in self._gains:
                 gain.clamp_(min=_LEAST_GAIN)
 
 
-def gains_of_layers(program: Program) -> dict[str, str]:
-    """The gain of the batch norm after each layer that has one of its own, by the layer's weight.
+def find_norm_gains(program: Program) -> dict[str, str]:
+    """Names of the gains of batch norms that can be folded into a layer, by the layer's weight.
 
     Args:
-        program: In floating point, its norms not folded.
+        program: A program in floating point with unfolded norms.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
-        >>> gains_of_layers(Program.capture(model, torch.zeros(2, 2)))
+        >>> find_norm_gains(Program.capture(model, torch.zeros(2, 2)))
         {'0.weight': '1.weight'}
     """
-    gains = ((layer, argument(norm, "weight")) for layer, norm in _normed_layers(program))
+    gains = ((layer, argument(norm, "weight")) for layer, norm in _layers_with_norm(program))
     return {str(argument(layer, "weight").target): str(gain.target) for layer, gain in gains
             if isinstance(gain, Node)}
 
 
-def orient_norms(program: Program) -> Program:
-    """The same function, with no negative gain in a batch norm that follows a layer of its own.
+def make_gains_positive(program: Program) -> Program:
+    """Make the gains of batch norms that follow a layer positive; the function stays the same.
 
-    Where the gain of a channel is negative, the signs of the gain, of the running mean, and of
-    the layer's weights and bias of that channel change; the results are the same to the bit.
+    Where the gain of a channel is negative, the gain, the running mean, and the layer's weights and
+    bias of that channel are negated; the results are bit-identical.
 
     Args:
-        program: In floating point, its norms not folded; left as it is.
+        program: A program in floating point with unfolded norms; not modified.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
         >>> _ = model[1].weight.data.neg_()
-        >>> orient_norms(Program.capture(model, torch.zeros(2, 2))).graph_module.state_dict()[
-        ...     "1.weight"]
+        >>> positive = make_gains_positive(Program.capture(model, torch.zeros(2, 2)))
+        >>> positive.graph_module.state_dict()["1.weight"]
         tensor([1., 1., 1.])
     """
     oriented = program.copy()
     tensors = stored_tensors(oriented.graph_module)
     with torch.no_grad():
-        for layer, norm in _normed_layers(oriented):
+        for layer, norm in _layers_with_norm(oriented):
             gain = argument(norm, "weight")
             if not isinstance(gain, Node):
                 continue
@@ -165,7 +167,7 @@ def orient_norms(program: Program) -> Program:
     return oriented
 
 
-def _normed_layers(program: Program) -> Iterator[tuple[Node, Node]]:
+def _layers_with_norm(program: Program) -> Iterator[tuple[Node, Node]]:
     for layer in program.calls():
         norm = foldable_norm(layer)
         if norm is not None:

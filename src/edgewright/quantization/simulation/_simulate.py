@@ -1,4 +1,4 @@
-"""A program with fake quantisers in its graph: what is calibrated, trained and looked at."""
+"""Insert fake quantizers into the graph of a program."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from edgewright.graph import argument, set_argument, shape_of
 from edgewright.program import Program
 from edgewright.quantization.placement import ActivationPoint, Placement
 from edgewright.quantization.simulation._dynamic import DynamicQuantizer
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer, Learns
+from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer, LearnedRange
 
 
 @final
 @dataclass(frozen=True)
 class Simulation:
-    """A module of its own tensors, and its quantisers by the name of their point.
+    """A module with fake quantizers, and the quantizers by name.
 
     Attributes:
-        module: Trains and evaluates; layers and values have the program's names.
-        own: Names of the program's own tensors, as `module` has them; the others are quantisers'.
-        weights: By the name of the tensor.
-        activations: By the name of the point, those whose scale is fixed.
+        module: Can be trained and evaluated; layers and values have the program's names.
+        own: Names of the program's tensors in `module`; all other tensors belong to quantizers.
+        weights: Weight quantizers, by the name of the tensor.
+        activations: Static activation quantizers, by the name of their point.
     """
 
     module: CapturedModule
@@ -38,34 +38,36 @@ class Simulation:
 
     @property
     def quantizers(self) -> tuple[FakeQuantizer, ...]:
-        """All of them, the weights' first."""
+        """All quantizers, those of weights first."""
         return *self.weights.values(), *self.activations.values()
 
     def state(self) -> dict[str, Tensor]:
-        """The program's own tensors, as they are now."""
+        """The current values of the program's tensors."""
         return {name: value for name, value in self.module.state_dict().items()
                 if name in self.own}
 
 
-def simulate(program: Program, placement: Placement, learns: Learns = "nothing") -> Simulation:
-    """Put a fake quantiser at every point of a copy of the program.
+def simulate(program: Program, placement: Placement,
+             learned_range: LearnedRange = "nothing") -> Simulation:
+    """Insert a fake quantizer at every point of a copy of the program.
 
-    The quantisers pass values on as they are, until they are told otherwise.
+    The quantizers are in mode ``pass`` until they are calibrated.
 
     Args:
-        program: In floating point; left as it is.
-        placement: Made from it.
-        learns: What training finds besides the weights.
+        program: A program in floating point; not modified.
+        placement: The placement for this program.
+        learned_range: What training learns besides the weights.
     """
     module = trainable(program.graph_module, program.exits)
     own = frozenset(module.state_dict())
     owner = _free_name(module)
     weights = {point.tensor: FakeQuantizer(
-        point.grid, point.shape, learns="nothing" if learns == "nothing" else "lsq")
+        point.grid, point.shape, learned_range="nothing" if learned_range == "nothing" else "lsq")
         for point in placement.weights}
     activations: dict[str, DynamicQuantizer | FakeQuantizer] = {
         point.name: DynamicQuantizer(point.grid) if point.dynamic
-        else FakeQuantizer(point.grid, learns=learns) for point in placement.activations}
+        else FakeQuantizer(point.grid, learned_range=learned_range)
+        for point in placement.activations}
     nodes = {node.name: node for node in module.graph.nodes}
     for index, (point, quantizer) in enumerate(zip(placement.weights, weights.values(),
                                                    strict=True)):
@@ -84,29 +86,30 @@ def simulate(program: Program, placement: Placement, learns: Learns = "nothing")
     for index, (name, stage) in enumerate(activations.items()):
         target = f"{owner}.a{index}"
         module.add_submodule(target, stage)
-        writers[name] = _writer(module.graph, target, stage)
+        writers[name] = _make_inserter(module.graph, target, stage)
     insert_activations(nodes, placement, lambda point: writers[point.name])
     module.recompile()
     return Simulation(module, own, weights, {name: stage for name, stage in activations.items()
                                         if isinstance(stage, FakeQuantizer)})
 
 
-Insert = Callable[[Node], Node]
+InsertFunction = Callable[[Node], Node]
 
 
 def insert_activations(nodes: Mapping[str, Node], placement: Placement,
-                       insert: Callable[[ActivationPoint], Insert]) -> None:
-    """Rewire a graph so that values are read through what ``insert`` puts after them.
+                       insert: Callable[[ActivationPoint], InsertFunction]) -> None:
+    """Insert calls after every quantized activation, and make its readers read the result.
 
     Args:
-        nodes: The graph's own, by name.
-        placement: Which points there are.
-        insert: For a point, a function that writes calls after a value and returns the last.
+        nodes: The graph's nodes, by name.
+        placement: The quantization points.
+        insert: Returns, for a point, a function that inserts calls after a value and returns the
+            last call.
     """
     now: dict[str, Node] = {}
     for point in placement.activations:
         write = insert(point)
-        for place in point.places:
+        for place in point.uses:
             source = now.get(place.value, nodes[place.value])
             users = list(source.users) if place.readers is None else [
                 nodes[reader] for reader in place.readers]
@@ -118,16 +121,20 @@ def insert_activations(nodes: Mapping[str, Node], placement: Placement,
 
 
 def _free_name(module: CapturedModule) -> str:
-    """A name that none of the model's own submodules and tensors has."""
+    """A name that no submodule or tensor of the model has."""
     return next(name for name in chain(("quantizers",), (f"quantizers_{n}" for n in count(1)))
                 if not hasattr(module, name))
 
 
-def _writer(graph: Graph, target: str, stage: DynamicQuantizer | FakeQuantizer) -> Insert:
-    """Writes a call after a value; one that learns is told how many values a sample has there."""
+def _make_inserter(graph: Graph, target: str,
+                   stage: DynamicQuantizer | FakeQuantizer) -> InsertFunction:
+    """Return a function that inserts a quantizer call after a value.
+
+    A fake quantizer also gets the number of values per sample.
+    """
     def write(value: Node) -> Node:
-        told = (math.prod(shape_of(value)),) if isinstance(stage, FakeQuantizer) else ()
-        return _call(graph, target, (value, *told), before=value.next)
+        sample_values = (math.prod(shape_of(value)),) if isinstance(stage, FakeQuantizer) else ()
+        return _call(graph, target, (value, *sample_values), before=value.next)
     return write
 
 

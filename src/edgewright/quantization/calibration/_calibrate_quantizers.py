@@ -1,4 +1,4 @@
-"""Data go through a network once, and its quantisers get their ranges."""
+"""Calibrate the quantizers of a network in a single pass over the data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BATCH: Final = 64
 
 
 def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of random training samples, not augmented, up to 64 at a time.
+    """Yield the inputs of random training samples without augmentation, up to 64 at a time.
 
     Args:
-        task: Its training split is read.
-        samples: How many; all of them, once each, where there are fewer.
-        seed: Chooses them.
+        task: The task whose training split is read.
+        samples: Number of samples; if the split has fewer, all are used once.
+        seed: Seed of the random choice.
 
     Raises:
         UsageError: ``samples`` is below 1.
@@ -37,7 +37,7 @@ def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[T
         [64, 6]
     """
     if samples < 1:
-        raise UsageError(f"calibration needs 1 sample at least, got {samples}")
+        raise UsageError(f"calibration needs at least 1 sample, got {samples}")
     room = samples
     for batch in task.train.batches(_BATCH, shuffle_seed=seed):
         yield tuple(tensor[:room] for tensor in batch.inputs)
@@ -46,23 +46,24 @@ def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[T
             return
 
 
-def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
+def calibrate_quantizers(module: nn.Module, observed: Mapping[str, FakeQuantizer],
               batches: Iterable[tuple[Tensor, ...]]) -> None:
-    """Show inputs to a network and set its quantisers' ranges to what their observers found.
+    """Run inputs through a network and set its quantizers' ranges from their observers.
 
-    The quantisers are in mode ``observe``, with an observer each; afterwards they are in mode
-    ``quantize`` and have none. Nothing is stored of the data but what observers keep, which does
-    not grow with them.
+    Before the call, each quantizer must be in mode ``observe`` and have an observer; afterwards it
+    is in mode ``quantize`` and has none. Only the observers store information about the data, and
+    their memory does not grow with the data.
 
     Args:
-        module: In evaluation mode. Of a graph, the inputs' shapes are checked.
-        observed: Quantisers of the module, by the name of what they quantise; where there are
-            none, no batch is read.
-        batches: The inputs, as `training_inputs` or `synthetic_inputs` give them.
+        module: The network in evaluation mode. For a graph module the shapes of the inputs are
+            checked.
+        observed: The module's quantizers, by the name of the value they quantize; if empty, no
+            batch is read.
+        batches: The inputs, as yielded by `training_inputs` or `synthetic_inputs`.
 
     Raises:
         DataError: There is no batch; a batch does not fit the module; a value is NaN or infinite;
-            a quantiser saw nothing. The value that is quantised is named.
+            a quantizer observed nothing. The message names the quantized value.
 
     Example:
         >>> from edgewright.quantization import Grid, MinMax
@@ -71,13 +72,13 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
         >>> quantizer = FakeQuantizer(grid)
         >>> quantizer.observer = MinMax().observer(grid)
         >>> quantizer.mode = "observe"
-        >>> calibrate(quantizer, {"x": quantizer}, [(torch.tensor([0., 510.]),)])
+        >>> calibrate_quantizers(quantizer, {"x": quantizer}, [(torch.tensor([0., 510.]),)])
         >>> quantizer.scale.item(), quantizer.mode
         (2.0, 'quantize')
     """
-    named = {name: _Named(name, quantizer) for name, quantizer in observed.items()}
+    named = {name: _NamedObserver(name, quantizer) for name, quantizer in observed.items()}
     with torch.no_grad():
-        for inputs in fitting(module, batches) if named else ():
+        for inputs in validate_batches(module, batches) if named else ():
             module(*inputs)
     for name, quantizer in observed.items():
         quantizer.set_range(*named[name].range())
@@ -85,22 +86,23 @@ def calibrate(module: nn.Module, observed: Mapping[str, FakeQuantizer],
         quantizer.mode = "quantize"
 
 
-def fitting(module: nn.Module, batches: Iterable[tuple[Tensor, ...]],
+def validate_batches(module: nn.Module, batches: Iterable[tuple[Tensor, ...]],
             ) -> Iterator[tuple[Tensor, ...]]:
-    """The same batches, once they are known to fit.
+    """Yield the same batches after checking that they fit the module.
 
     Args:
-        module: Of a graph, the inputs' shapes are checked, and whether they are integers.
+        module: For a graph module, the shapes of the inputs and whether they are integers are
+            checked.
         batches: The inputs.
 
     Raises:
-        DataError: A batch is not what the graph takes, or there is no sample.
+        DataError: A batch does not fit the graph, or there is no sample.
 
     Example:
-        >>> list(fitting(nn.ReLU(), []))
+        >>> list(validate_batches(nn.ReLU(), []))
         Traceback (most recent call last):
             ...
-        edgewright.errors.DataError: calibration got no sample; expected one at least: give \
+        edgewright.errors.DataError: calibration got no samples; at least one is needed, pass \
 training data
     """
     takes = module.graph.find_nodes(op="placeholder") if isinstance(module, GraphModule) else None
@@ -112,18 +114,18 @@ training data
         shown += len(inputs[0])
         yield inputs
     if shown == 0:
-        raise DataError("calibration got no sample; expected one at least: give training data")
+        raise DataError("calibration got no samples; at least one is needed, pass training data")
 
 
 @final
-class _Named:
-    """A quantiser's observer, whose errors name what is quantised; takes its place."""
+class _NamedObserver:
+    """Wraps a quantizer's observer, so that its errors name the quantized value."""
 
     def __init__(self, name: str, quantizer: FakeQuantizer) -> None:
         if quantizer.observer is None or quantizer.mode != "observe":
-            raise UsageError(f"the quantiser of {name} is in mode {quantizer.mode!r} with observer "
-                             f"{quantizer.observer!r}; expected 'observe' and one of "
-                             "make_observer's")
+            raise UsageError(f"the quantizer of {name} is in mode {quantizer.mode!r} with observer "
+                             f"{quantizer.observer!r}; expected mode 'observe' and an observer "
+                             "from create_observer")
         self._name = name
         self._observer: Observer = quantizer.observer
         quantizer.observer = self
@@ -145,18 +147,20 @@ def _check_shapes(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
     given, expected = ([tuple(tensor.shape[1:]) for tensor in inputs],
                        [shape_of(node)[1:] for node in takes])
     if given != expected:
-        raise DataError(f"calibration samples have {_listed(given)}, but the program takes "
-                        f"{_listed(expected)}; give samples such as it was captured with")
+        raise DataError(f"calibration samples have {_format_shapes(given)}, but the program "
+                        f"expects {_format_shapes(expected)}; pass samples of the shapes with "
+                        "which the program was captured")
 
 
 def _check_types(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
     for tensor, node in zip(inputs, takes, strict=True):
         expected = node.meta["val"].dtype
         if tensor.is_floating_point() != expected.is_floating_point:
-            raise DataError(f"calibration samples hold {tensor.dtype} for {node.name}, but the "
-                            f"program takes {expected}; give samples such as it was captured with")
+            raise DataError(f"calibration samples have type {tensor.dtype} for {node.name}, but "
+                            f"the program expects {expected}; pass samples of the types with "
+                            "which the program was captured")
 
 
-def _listed(shapes: list[tuple[int, ...]]) -> str:
+def _format_shapes(shapes: list[tuple[int, ...]]) -> str:
     shown = ", ".join(map(str, shapes))
     return f"shape {shown}" if len(shapes) == 1 else f"{len(shapes)} inputs of shapes {shown}"

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.quantization import Precision, Quantization, resolve
-from edgewright.quantization.mixed import _mixed
-from edgewright.quantization.mixed._mixed import choose_precisions
+from edgewright.quantization.mixed import _choose_precisions
+from edgewright.quantization.mixed._choose_precisions import choose_precisions
 from edgewright.quantization.scheme._precision import MixedPrecision
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimes
@@ -70,7 +70,7 @@ def program() -> Any:
 
 @pytest.fixture
 def rises(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the sensitivities say: more for fewer bits, and more for some layers than for others."""
+    """What the measure_sensitivities say: more for fewer bits, and more for some layers than for others."""
     found = {}
 
     def made_up(program: Program, task: Task, config: Any, layers: Any, mixed: Any,
@@ -80,7 +80,7 @@ def rises(monkeypatch: pytest.MonkeyPatch) -> Any:
                            + (index % 2 + 1) * 2.0**-p.activations for p in precisions}
         return found
 
-    monkeypatch.setattr(_mixed, "sensitivities", made_up)
+    monkeypatch.setattr(_choose_precisions, "measure_sensitivities", made_up)
     return found
 
 
@@ -121,8 +121,9 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_no_other_choice_within_the_limit_is_predicted_to_be_better(program: Any, task: Any,
-                                                                    rises: Any, name: Any) -> Any:
+def test_no_other_choice_within_the_limit_has_a_smaller_predicted_rise(program: Any, task: Any,
+                                                                       rises: Any,
+                                                                       name: Any) -> Any:
     mixed, cost, limit = LIMITS[name]
     chosen = choose(program, task, SCHEME, mixed, timer=clock)
     assert list(chosen) == list(ENTRIES)
@@ -145,7 +146,8 @@ def test_several_limits_hold_together(program: Any, task: Any, rises: Any) -> No
     assert bit_ops(chosen) <= 0.5 * bit_ops(EIGHT)
 
 
-def test_named_layers_keep_their_bits_and_count(program: Any, task: Any, rises: Any) -> None:
+def test_named_layers_keep_their_bits_and_count_toward_limits(program: Any, task: Any,
+                                                              rises: Any) -> None:
     mixed = MixedPrecision(size=460, weights=(8, 4, 2))
     config = SCHEME.replace(layers={"body": Precision(weights=8),
                                                   "head": None})
@@ -160,8 +162,8 @@ def test_named_layers_keep_their_bits_and_count(program: Any, task: Any, rises: 
         choose(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
 
 
-def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program: Any, task: Any,
-                                                                    rises: Any) -> None:
+def test_first_and_last_layers_have_at_least_first_last_bits(program: Any, task: Any,
+                                                             rises: Any) -> None:
     mixed = MixedPrecision(size=310, weights=(8, 4, 2))
     chosen = choose(program, task, SCHEME.replace(first_last_bits=8), mixed)
     assert chosen["stem.weight"] == Precision()
@@ -169,8 +171,7 @@ def test_layers_at_the_ends_have_the_bits_the_scheme_asks_for_there(program: Any
     assert chosen["body.weight"].weights < 8
 
 
-def test_without_static_activations_these_count_as_floating_point(program: Any, task: Any,
-                                                                  rises: Any) -> None:
+def test_activations_count_as_float_unless_static(program: Any, task: Any, rises: Any) -> None:
     config = SCHEME.replace(activations=None)
     chosen = choose(program, task, config, MixedPrecision(bit_ops=2.5, weights=(8, 4)))
     spent = sum(MACS[name] * precision.weights * 32 for name, precision in chosen.items())
@@ -178,15 +179,15 @@ def test_without_static_activations_these_count_as_floating_point(program: Any, 
     assert {precision.weights for precision in chosen.values()} == {8, 4}
 
 
-def test_the_same_seed_chooses_the_same_from_what_is_measured(program: Any, task: Any) -> None:
+def test_same_seed_gives_the_same_choice(program: Any, task: Any) -> None:
     mixed = MixedPrecision(size=300, weights=(8, 4, 2), samples=16)
     once, twice = (choose(program, task, SCHEME, mixed, seed=5) for _ in range(2))
     assert once == twice
     assert size_bytes(once) <= 300
 
 
-def test_a_limit_out_of_reach_names_what_can_be_reached(program: Any, task: Any,
-                                                        rises: Any) -> None:
+def test_unreachable_limits_report_the_smallest_possible_value(program: Any, task: Any,
+                                                               rises: Any) -> None:
     least = size_bytes(dict.fromkeys(ENTRIES, Precision(weights=2)))
     with pytest.raises(UsageError, match=(
             rf"no choice of precisions holds size_bytes = 100 \(100 B\): the smallest that can be "
@@ -194,16 +195,15 @@ def test_a_limit_out_of_reach_names_what_can_be_reached(program: Any, task: Any,
         choose(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
 
 
-def test_what_the_target_cannot_have_is_refused_before_anything_is_measured(program: Any,
-                                                                            task: Any) -> None:
+def test_unsupported_bits_are_rejected_before_measuring(program: Any, task: Any) -> None:
     config = Quantization(target="litert")
     with pytest.raises(UsageError, match="rule litert/activation-bits"):
         choose(program, task, config, MixedPrecision(bit_ops=0.5, activations=(8, 4)))
 
 
 @pytest.mark.parametrize("change", [{"activations": None}, {"target": "litert"}])
-def test_a_latency_that_is_not_measured_so_is_refused(program: Any, task: Any,
-                                                      change: dict[str, Any]) -> None:
+def test_latency_limits_without_static_onnx_runtime_are_rejected(program: Any, task: Any,
+                                                                 change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"rule scheme/mixed-latency: mixed=.*latency=0.5.*, "
                                          r"activations=.*, target='\w+'; latency is measured with "
                                          r"static ranges on ONNX Runtime; limit size or bit_ops"):
@@ -212,7 +212,7 @@ def test_a_latency_that_is_not_measured_so_is_refused(program: Any, task: Any,
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({}, "mixed precision without a limit would leave every layer its most bits; give "
+    ({}, "mixed precision without a limit would give every layer the most bits; set "
          "size='100 kB', bit_ops=0.5 or latency=0.5"),
     ({"size": 9, "weights": (None,)}, r"weights=\(None,\) and activations=\(8,\) leave nothing to "
                                       "choose from"),
@@ -221,6 +221,6 @@ def test_a_latency_that_is_not_measured_so_is_refused(program: Any, task: Any,
     ({"bit_ops": 0}, "MixedPrecision: bit_ops: Input should be greater than 0, got 0"),
     ({"size": 9, "weights": (8, 5)}, r"MixedPrecision: weights.1: Input should be 8, 4, 3, 2 or 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MixedPrecision(**wrong)

@@ -1,4 +1,4 @@
-"""Networks of many kinds: quantised where the runtime has kernels, right everywhere else."""
+"""Networks of many kinds: quantized where the runtime has kernels, right everywhere else."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def on_runtime(program: Program) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_layer_is_quantised_and_the_runtime_agrees(kind: Any, net: Any,
-                                                         tmp_path: Path) -> None:
+def test_every_layer_is_quantized_and_matches_the_runtime(kind: Any, net: Any,
+                                                          tmp_path: Path) -> None:
     function, shape, layers = KINDS[kind]
     torch.manual_seed(0)
     model = net(function, **layers()).eval()
@@ -121,7 +121,7 @@ def test_every_layer_is_quantised_and_the_runtime_agrees(kind: Any, net: Any,
             simulated, leaves(loaded.run(batch)), strict=True))
 
 
-def test_what_is_written_into_a_copy_is_there(net: Any) -> Any:
+def test_in_place_writes_into_copies_are_kept(net: Any) -> Any:
     def patched(m: Any, x: Any) -> Any:
         y = m.a(x).relu().clone()
         y[:, 0] = 5 * x[:, 0].sigmoid()
@@ -133,7 +133,7 @@ def test_what_is_written_into_a_copy_is_there(net: Any) -> Any:
     assert relative_error(program.run(x), quantize(program, task_of(x, y)).run(x)) < 0.03
 
 
-def test_an_attention_computes_in_floats_what_it_reads_quantised(net: Any) -> Any:
+def test_attention_computes_in_float_from_quantized_inputs(net: Any) -> Any:
     def attention(m: Any, x: Any) -> Any:
         parts = m.a(x).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4).unbind(0)
         return m.h(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2).mean(1))
@@ -148,7 +148,7 @@ def test_an_attention_computes_in_floats_what_it_reads_quantised(net: Any) -> An
     assert relative_error(quantized.run(x), have) < 0.01
 
 
-def test_a_weight_shared_with_an_embedding_stays_a_float_there(net: Any) -> None:
+def test_weights_shared_with_an_embedding_stay_float_in_the_embedding(net: Any) -> None:
     torch.manual_seed(0)
     words, out = nn.Embedding(7, 4), nn.Linear(4, 7)
     out.weight = words.weight
@@ -166,7 +166,7 @@ def test_a_weight_shared_with_an_embedding_stays_a_float_there(net: Any) -> None
     assert relative_error(quantized.run(x), have) < 0.01
 
 
-def test_a_layer_used_twice_is_stored_once_with_a_bias_for_each_input(net: Any) -> None:
+def test_shared_layers_store_one_weight_and_one_bias_per_input(net: Any) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 6), torch.arange(64) % 3
     model = net(lambda m, x: m.h(m.a(m.a(x).relu() * 3).relu()), a=nn.Linear(6, 6),

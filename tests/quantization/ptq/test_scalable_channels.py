@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewright.program import Program
-from edgewright.quantization.ptq._scalable import find_scalable
+from edgewright.quantization.ptq._scalable_channels import find_scalable_channels
 
 
 @torch.library.custom_op("edgewright_scalable_tests::relu", mutates_args=())
@@ -62,11 +62,11 @@ class Between(nn.Module):
 
 def scalable(function: Any) -> Any:
     program = Program.capture(Between(function).eval(), torch.zeros(1, 3, 8, 8))
-    return find_scalable(program)
+    return find_scalable_channels(program)
 
 
 @pytest.mark.parametrize("name", THROUGH)
-def test_what_lets_factors_through(name: Any) -> None:
+def test_operators_that_pass_factors(name: Any) -> None:
     found = scalable(THROUGH[name])
     assert found.streams.tolist() == [0] * 4
     one, two = found.layers
@@ -77,20 +77,20 @@ def test_what_lets_factors_through(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", BARRED)
-def test_what_does_not(name: Any) -> None:
+def test_operators_that_block_factors(name: Any) -> None:
     found = scalable(BARRED[name])
     assert found.streams.tolist() == []
     assert all((layer.reads < 0).all() and (layer.writes < 0).all() for layer in found.layers)
 
 
-def test_a_channel_that_is_flattened_keeps_its_factor_at_every_place() -> None:
+def test_flattened_channels_keep_one_factor() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-    found = find_scalable(Program.capture(net, torch.zeros(1, 3, 2, 2)))
+    found = find_scalable_channels(Program.capture(net, torch.zeros(1, 3, 2, 2)))
     assert found.layers[1].reads.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
-def test_a_channel_read_behind_a_sigmoid_too_stays() -> None:
+def test_channels_read_through_a_sigmoid_are_not_scaled() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -100,6 +100,6 @@ def test_a_channel_read_behind_a_sigmoid_too_stays() -> None:
             x = self.one(x).relu()
             return self.two(x) + self.three(torch.sigmoid(x[:, :2]))
 
-    found = find_scalable(Program.capture(Two(), torch.zeros(1, 3)))
+    found = find_scalable_channels(Program.capture(Two(), torch.zeros(1, 3)))
     assert found.layers[0].writes.tolist() == [-1, -1, 0, 1]
     assert found.layers[1].reads.tolist() == [-1, -1, 0, 1]

@@ -1,4 +1,4 @@
-"""Mixed precision: the bits of each layer, from sensitivities and limits."""
+"""Mixed precision: choose the bits of each layer from sensitivities and limits."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Final
 from edgewright.allocation import PrecisionLimits, PrecisionOption, allocate_precisions
 from edgewright.graph import FLOAT_BITS, count_macs, match_tensors, stored_tensors
 from edgewright.program import Program, fold_batch_norm
-from edgewright.quantization.mixed._sensitivity import sensitivities
+from edgewright.quantization.mixed._sensitivity import measure_sensitivities
 from edgewright.quantization.placement import WeightPoint, place, stored_bias
 from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimer, PrecisionTimes, measure_precisions
 
 _FLOAT_BYTES: Final = 4
-_REST: Final = ""  # the name, among the layers, of what is no layer
+_OTHER_TENSORS: Final = ""  # the entry, among the layers, for all other tensors
 
 
 def choose_precisions(program: Program, task: Task, scheme: Scheme, seed: int = 0, *,
                       timer: PrecisionTimer | None = None) -> Scheme:
-    """The bits of each layer with the least predicted rise of the loss under every limit.
+    """Choose the bits of each layer with the smallest predicted rise of the loss within the limits.
 
-    Layers that ``scheme.layers`` names keep its bits, and those next to inputs and outputs have at
-    least ``scheme.first_last_bits``; both count for the limits. What stays in floating point anyway
-    counts for the size alone.
+    Layers named by ``scheme.layers`` keep their bits, and layers next to inputs and outputs have at
+    least ``scheme.first_last_bits``; both count toward the limits. Tensors that stay in floating
+    point in any case count only toward the size.
 
     Args:
-        program: In floating point.
-        task: Its training split is looked at, no other.
-        scheme: Its ``mixed`` has the limits and the bits to choose from.
-        seed: Of the samples.
-        timer: Takes a layer's times for a limit on latency; ONNX Runtime if left out.
+        program: A program in floating point.
+        task: The task; only its training split is used.
+        scheme: Its ``mixed`` holds the limits and the candidate bits.
+        seed: Seed of the choice of samples.
+        timer: Measures the latency of a layer for a latency limit; ONNX Runtime by default.
 
     Returns:
-        The scheme with its own ``layers``, then the chosen ones by the names of the weights, and
-        nothing left to choose; the one given where it has no ``mixed``.
+        The scheme with the chosen bits added to ``layers`` by the names of the weights, and
+        ``mixed`` set to None; the same scheme if it has no ``mixed``.
 
     Raises:
-        UsageError: A limit that no choice holds, with the smallest that can be reached; bits that
-            the scheme or its target has no use for; a pattern that matches nothing.
+        UsageError: No choice satisfies a limit (the message gives the smallest possible value);
+            bits that the scheme or its target does not support; a pattern that matches nothing.
 
     Example:
         >>> import torch
@@ -63,11 +63,12 @@ def choose_precisions(program: Program, task: Task, scheme: Scheme, seed: int = 
     layers = _layers(folded, scheme, mixed)
     times = {} if mixed.latency is None else measure_precisions(folded, layers, timer=timer)
     tried = {name: layer.precisions for name, layer in layers.items() if len(layer.precisions) > 1}
-    rises = sensitivities(folded, task, scheme, tried, mixed, seed)
+    rises = measure_sensitivities(folded, task, scheme, tried, mixed, seed)
     options = {name: [layer.option(precision, rises.get(name, {}).get(precision, 0.0),
                                    times.get(name)) for precision in layer.precisions]
                for name, layer in layers.items()}
-    options[_REST] = [PrecisionOption(None, None, 0.0, size_bytes=_rest_bytes(folded, layers))]
+    other_bytes = _rest_bytes(folded, layers)
+    options[_OTHER_TENSORS] = [PrecisionOption(None, None, 0.0, size_bytes=other_bytes)]
     chosen = allocate_precisions(options, _limits(layers, mixed, times))
     return replace(scheme, mixed=None, layers={**scheme.layers, **{
         name: Precision(weights=chosen[name].weights, activations=chosen[name].activations)
@@ -76,16 +77,16 @@ def choose_precisions(program: Program, task: Task, scheme: Scheme, seed: int = 
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer's cost depends on, and the precisions it may have.
+    """The quantities that determine a layer's cost, and its candidate precisions.
 
     Attributes:
-        precisions: One at least.
-        is_named: Whether the scheme has bits for it of its own.
-        entries: Of its weight.
-        scales: That its weight has.
-        bias_entries: Of all biases that its calls read.
+        precisions: The candidates, at least one.
+        is_named: Whether ``scheme.layers`` sets the bits.
+        entries: Number of entries of the weight.
+        scales: Number of scales of the weight.
+        bias_entries: Number of entries of all biases that its calls read.
         macs: Multiply-accumulates of all its calls.
-        read_bits: Of what it reads, where that is not the precision's to say.
+        read_bits: Bits of the inputs, if the precision does not determine them.
     """
 
     precisions: tuple[Precision, ...]
@@ -97,7 +98,7 @@ class _Layer:
     read_bits: int | None
 
     def size_bytes(self, bits: int | None) -> float:
-        """Of weights packed to so many bits, scales and biases."""
+        """Size of the packed weights, the scales and the biases."""
         beside = _FLOAT_BYTES * self.bias_entries
         if bits is None:
             return _FLOAT_BYTES * self.entries + beside
@@ -105,19 +106,19 @@ class _Layer:
 
     def option(self, precision: Precision, loss: float, times: PrecisionTimes | None,
                ) -> PrecisionOption:
-        """What a precision costs."""
+        """The cost of a precision."""
         stored, read = precision.weights, self.read_bits or precision.activations
-        taken = 0.0
+        latency_ms = 0.0
         if times is not None:
-            taken = times.float_ms if stored is None or read is None else times.int8_ms
+            latency_ms = times.float_ms if stored is None or read is None else times.int8_ms
         return PrecisionOption(
             stored, precision.activations, loss, size_bytes=self.size_bytes(stored),
             bit_ops=float(self.macs * (stored or FLOAT_BITS) * (read or FLOAT_BITS)),
-            latency_ms=taken)
+            latency_ms=latency_ms)
 
 
 def _layers(program: Program, scheme: Scheme, mixed: MixedPrecision) -> dict[str, _Layer]:
-    """Every layer that the scheme quantises or names, by its weight's name."""
+    """All layers that the scheme quantizes or names, by the name of the weight."""
     tensors = stored_tensors(program.graph_module)
     patterns = match_tensors(tensors, scheme.layers, option="layers")
     nodes = {node.name: node for node in program.calls()}
@@ -126,7 +127,7 @@ def _layers(program: Program, scheme: Scheme, mixed: MixedPrecision) -> dict[str
     for point in least.weights:
         if point.tensor in patterns:
             precisions = tuple(filter(None, [scheme.layers[patterns[point.tensor]]]))
-        else:  # with 1 bit everywhere, only the ends have more
+        else:  # place() used 1 bit everywhere; only the first and last layers have more
             precisions = tuple(dict.fromkeys(precision.at_least(point.grid.bits)
                                              for precision in mixed.candidates()))
         found[point.tensor] = _Layer(
@@ -143,7 +144,7 @@ def _biases(program: Program, point: WeightPoint) -> set[str]:
 
 
 def _rest_bytes(program: Program, layers: Mapping[str, _Layer]) -> float:
-    """Of everything stored but the layers' weights and biases."""
+    """Size of everything stored except the layers' weights and biases."""
     stored = stored_tensors(program.graph_module).values()
     return (sum(tensor.numel() * tensor.element_size() for tensor in stored)
             - sum(layer.size_bytes(None) for layer in layers.values()))
@@ -151,7 +152,7 @@ def _rest_bytes(program: Program, layers: Mapping[str, _Layer]) -> float:
 
 def _limits(layers: Mapping[str, _Layer], mixed: MixedPrecision,
             times: Mapping[str, PrecisionTimes]) -> PrecisionLimits:
-    """In the units of the options."""
+    """The limits in the units of the options."""
     macs = sum(layer.macs for layer in layers.values())
     floating = sum(time.float_ms for time in times.values())
     return PrecisionLimits(

@@ -1,10 +1,11 @@
-"""Which channels between layers can be scaled without a change of what the network computes.
+"""Find the channels between layers that can be scaled without changing the network's function.
 
-A value may be multiplied, channel by channel, if the layers that compute it take the factors into
-their rows and biases, those that read it take the inverse into their columns, and everything in
-between is positively homogeneous: ``f(s x) = s f(x)`` for ``s > 0``. Values that such operators
-connect share their factors, so that a residual stream is scaled as a whole or not at all. Where a
-value meets anything else (a sigmoid, a norm, an output of the model), its channels stay.
+A value can be scaled per channel if the layers that compute it multiply their rows and biases by
+the factors, the layers that read it multiply their columns by the inverse factors, and all
+operators in between are positively homogeneous: ``f(s x) = s f(x)`` for ``s > 0``. Values that are
+connected by such operators share their factors, so a residual stream is scaled as a whole or not
+at all. If any other operator reads a value (a sigmoid, a norm, an output of the model), its
+channels are not scaled.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from edgewright.program import Program
 
 aten = torch.ops.aten
 IntArray = NDArray[np.int64]
-Keys = tuple[IntArray, ...]  # of every dimension: one key an index, -1 where it is not tracked
+Keys = tuple[IntArray, ...]  # per dimension: one key per index, -1 where it is not tracked
 
 _NONE: Final = -1
 
-# Homogeneous, and the result has all of the value's channels, or some of them.
+# Homogeneous operators whose result has all of the input's channels, or some of them.
 _KEEPING: Final = ops.names(
     ops.AVERAGES | ops.PLAIN_MAX_POOLS | ops.RESHAPES | ops.PERMUTATIONS | ops.COPIES
     | ops.DROPOUTS) | frozenset(
@@ -43,15 +44,15 @@ _TAKING: Final = ops.names(ops.SLICES | ops.SPLITS) | {"narrow"}
 @final
 @dataclass(frozen=True, eq=False)
 class ScalableLayer:
-    """A layer with weights of its own, and the factors that scale what it reads and computes.
+    """A layer with an unshared weight, and the factors of its input and output channels.
 
     Attributes:
         weight: Name of the weight.
         bias: Name of the bias, or None.
-        groups: Of a convolution, else 1.
-        transposed: The weight's first dimension is the inputs'.
-        reads: Number of each input channel's factor, -1 for none.
-        writes: Number of each output channel's factor, -1 for none.
+        groups: Groups of a convolution, otherwise 1.
+        transposed: Whether the weight's first dimension is that of the inputs.
+        reads: Index of each input channel's factor, -1 for none.
+        writes: Index of each output channel's factor, -1 for none.
     """
 
     weight: str
@@ -64,24 +65,25 @@ class ScalableLayer:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Scalable:
-    """The factors a program has room for.
+class ScalableChannels:
+    """The channels of a program that can be scaled.
 
     Attributes:
-        layers: All that take part.
-        streams: For every factor the number of its stream: values that are connected by
-            homogeneous operators.
+        layers: All layers with scalable channels.
+        streams: For each factor the index of its stream, a set of values connected by homogeneous
+            operators.
     """
 
     layers: tuple[ScalableLayer, ...]
     streams: IntArray
 
 
-def find_scalable(program: Program) -> Scalable:
-    """Find the channels that can be scaled; see the module.
+def find_scalable_channels(program: Program) -> ScalableChannels:
+    """Find the channels that can be scaled; see the module docstring.
 
     Args:
-        program: In floating point, its batch norms folded (one that is left stands in the way).
+        program: A program in floating point with folded batch norms; the channels of unfolded
+            norms cannot be scaled.
     """
     flow = _Flow(program)
     for node in program.graph.nodes:
@@ -102,7 +104,7 @@ class _Call:
 
     @property
     def dim(self) -> int:
-        """Where the channels are, in what it reads and in what it computes."""
+        """The channel dimension of input and output."""
         return -1 if self.node.target is ops.LINEAR else 1
 
 
@@ -120,7 +122,7 @@ class _Flow:
         self._calls: list[_Call] = []
 
     def follow(self, node: Node) -> None:
-        """Connect a node's value with what it is computed from, or pin both."""
+        """Connect a node's value with its inputs, or mark both as not scalable."""
         sources = [source for source in node.all_input_nodes if _is_value(source)]
         if node.op != "output" and not _is_value(node):
             return  # a size
@@ -134,8 +136,8 @@ class _Flow:
             for value in (node, *sources):
                 self._pin(value)
 
-    def result(self) -> Scalable:
-        """The factors that some layer can put in and some layer take out."""
+    def result(self) -> ScalableChannels:
+        """The factors that one layer can apply and another can invert."""
         pinned = {(self._root(node), key) for node, keys in self._pinned for key in keys.tolist()}
         written = {self._root(call.node): call for call in self._calls}
         numbers: dict[tuple[Node, int], int] = {}
@@ -154,10 +156,11 @@ class _Flow:
                                      factors(call.source, call.dim), factors(call.node, call.dim))
                        for call in self._calls)
         roots = {root: number for number, root in enumerate(dict.fromkeys(r for r, _ in numbers))}
-        return Scalable(layers, np.array([roots[root] for root, _ in numbers], dtype=np.int64))
+        streams = np.array([roots[root] for root, _ in numbers], dtype=np.int64)
+        return ScalableChannels(layers, streams)
 
     def _layer(self, node: Node) -> _Call | None:
-        """The call of a layer whose weight and bias nobody else reads, or None."""
+        """The call of a layer whose weight and bias have no other readers, or None."""
         if node.target not in ops.LAYERS:
             return None
         source, weight, bias = (argument(node, name) for name in ("input", "weight", "bias"))
@@ -174,7 +177,7 @@ class _Flow:
         return tensor is not None and self._reads[id(tensor)] == 1
 
     def _add_layer(self, call: _Call) -> None:
-        """Factors are for the channels alone: what else is tracked there stays."""
+        """Only the channel dimension is scaled; keys of other dimensions are pinned."""
         self._calls.append(call)
         for value in (call.source, call.node):
             channels = call.dim % value.meta["val"].ndim
@@ -193,7 +196,7 @@ class _Flow:
         return node
 
     def _keys_of(self, value: Node) -> Keys:
-        """What each index of a value goes with: equal keys are the same channel anywhere."""
+        """The keys of each index of a value; equal keys are the same channel anywhere."""
         if value not in self._keys:
             shape = getattr(value.meta.get("val"), "shape", ())
             known = self._groups.of(value) or (None,) * len(shape)
@@ -212,7 +215,7 @@ class _Flow:
                          if channels else _NONE for channels in members], dtype=np.int64)
 
     def _keeps(self, node: Node, sources: list[Node]) -> bool:
-        """Whether every channel of the source is one of the result too."""
+        """Whether every channel of the source is also a channel of the result."""
         return _tracked(self._keys_of(sources[0])) <= _tracked(self._keys_of(node))
 
     def _pads(self, node: Node, sources: list[Node]) -> bool:
@@ -234,7 +237,7 @@ class _Flow:
     def _takes(self, node: Node, sources: list[Node]) -> bool:
         """Whether the result has, in every dimension, channels of the source and no others."""
         if isinstance(node.meta["val"], list | tuple):
-            return True  # looked at where one of them is got
+            return True  # checked at getitem
         taking = sources[0] if op_name(node) == "getitem" else node
         source = taking.args[0]
         if op_name(taking) not in _TAKING or not isinstance(source, Node):
@@ -246,7 +249,7 @@ class _Flow:
                    for mine, theirs in zip(have, wanted, strict=True))
 
     def _agrees(self, node: Node, source: Node, joined: int | None = None) -> bool:
-        """Whether an operand has the result's channels at the same places; or, joined, some."""
+        """Whether an operand has the result's channels at the same indices (joined: a subset)."""
         result, mine = self._keys_of(node), self._keys_of(source)
         for dim, theirs in enumerate(result):
             own = dim - len(result) + len(mine)
@@ -271,7 +274,7 @@ _HOMOGENEOUS: Final[dict[str, _Check]] = {
 
 
 def _dimension(node: Node) -> int:
-    """The dimension that is selected from or joined along; the first if left out."""
+    """The dimension of a selection or concatenation; the first by default."""
     value = argument(node, "dim", 0)
     return value if isinstance(value, int) else 0
 

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from edgewright.errors import DataError, UsageError
 from edgewright.program import Program
 from edgewright.quantization import MinMax
-from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
+from edgewright.quantization.calibration import (
+    calibrate_quantizers,
+    create_observer,
+    training_inputs,
+)
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
 from edgewright.task import Task
@@ -25,12 +29,12 @@ def task_of(train: int, shape: tuple[int, ...] = (3,)) -> Task:
 
 def observing() -> FakeQuantizer:
     quantizer = FakeQuantizer(Grid(8, signed=False, symmetric=False, role="activation"))
-    quantizer.observer, quantizer.mode = make_observer(MINMAX, quantizer.grid), "observe"
+    quantizer.observer, quantizer.mode = create_observer(MINMAX, quantizer.grid), "observe"
     return quantizer
 
 
 class Watched(nn.Module):
-    """Quantisers before and after a layer, and one that nothing reaches."""
+    """Quantizers before and after a layer, and one that nothing reaches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,20 +59,20 @@ def test_training_inputs_are_random_samples_once_each() -> None:
 
 
 @pytest.mark.parametrize("samples", [5, 6, 1000])
-def test_more_than_there_are_is_all_of_them_even_less_than_a_batch(samples: int) -> None:
+def test_requesting_too_many_samples_yields_all_of_them(samples: int) -> None:
     assert [len(inputs) for inputs, in training_inputs(task_of(5), samples)] == [5]
 
 
-def test_no_sample_is_no_calibration() -> None:
-    with pytest.raises(UsageError, match="needs 1 sample at least, got 0"):
+def test_calibration_without_samples_is_rejected() -> None:
+    with pytest.raises(UsageError, match="needs at least 1 sample, got 0"):
         next(training_inputs(task_of(5), 0))
-    with pytest.raises(DataError, match=r"got no sample.*give training data"):
-        calibrate(nn.Identity(), {"x": observing()}, [])
+    with pytest.raises(DataError, match=r"got no samples.*pass training data"):
+        calibrate_quantizers(nn.Identity(), {"x": observing()}, [])
 
 
-def test_ranges_are_those_of_all_samples() -> None:
+def test_ranges_cover_all_samples() -> None:
     task, net = task_of(200), Watched()
-    calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task, 200))
+    calibrate_quantizers(net, {"x": net.before, "linear": net.after}, training_inputs(task, 200))
     x, = task.train.example(200)
     with torch.no_grad():
         values = {net.before: x, net.after: net.linear(x)}
@@ -79,48 +83,48 @@ def test_ranges_are_those_of_all_samples() -> None:
             float(value.max() - value.min()) / 255, rel=1e-5)
 
 
-def test_a_quantiser_without_values_is_named() -> None:
+def test_quantizers_without_values_are_named_in_the_error() -> None:
     net = Watched()
-    with pytest.raises(DataError, match=r"calibration of aside: .*no number was seen"):
-        calibrate(net, {"x": net.before, "aside": net.aside}, training_inputs(task_of(5), 5))
+    with pytest.raises(DataError, match=r"calibration of aside: .*no values were observed"):
+        calibrate_quantizers(net, {"x": net.before, "aside": net.aside}, training_inputs(task_of(5), 5))
 
 
-def test_a_value_that_is_not_finite_is_named() -> None:
+def test_values_that_are_not_finite_are_named_in_the_error() -> None:
     net = Watched()
     with torch.no_grad():
         net.linear.weight.fill_(float("inf"))
     with pytest.raises(DataError, match=r"calibration of linear: .* are NaN or infinite.*remove"):
-        calibrate(net, {"x": net.before, "linear": net.after}, training_inputs(task_of(5), 5))
+        calibrate_quantizers(net, {"x": net.before, "linear": net.after}, training_inputs(task_of(5), 5))
 
 
-def test_a_quantiser_has_to_observe() -> None:
+def test_quantizers_must_be_in_observe_mode() -> None:
     quantizer = observing()
     quantizer.mode = "pass"
-    with pytest.raises(UsageError, match="the quantiser of x is in mode 'pass'"):
-        calibrate(quantizer, {"x": quantizer}, [(torch.ones(2),)])
+    with pytest.raises(UsageError, match="the quantizer of x is in mode 'pass'"):
+        calibrate_quantizers(quantizer, {"x": quantizer}, [(torch.ones(2),)])
 
 
-def test_where_nothing_is_observed_no_data_are_read() -> Iterator[Any]:
+def test_no_data_is_read_without_quantizers() -> Iterator[Any]:
     def never() -> Iterator[Any]:
         yield pytest.fail("a batch was read")
 
     net = nn.Identity()
-    calibrate(net, {}, never())
+    calibrate_quantizers(net, {}, never())
     assert list(net.children()) == []
 
 
 @pytest.mark.parametrize(("shape", "message"), [
-    ((3, 6, 6), r"have shape \(3, 6, 6\), but the program takes shape \(3, 8, 8\)"),
-    ((3, 8), r"have shape \(3, 8\), but the program takes"),
+    ((3, 6, 6), r"have shape \(3, 6, 6\), but the program expects shape \(3, 8, 8\)"),
+    ((3, 8), r"have shape \(3, 8\), but the program expects"),
 ])
-def test_samples_of_another_shape_are_refused_with_both(small: Program, shape: tuple[int, ...],
-                                                        message: str) -> None:
+def test_samples_of_wrong_shape_report_both_shapes(small: Program, shape: tuple[int, ...],
+                                                   message: str) -> None:
     module = small.module()
     with pytest.raises(DataError, match=message):
-        calibrate(module, {"x": observing()}, training_inputs(task_of(5, shape), 5))
+        calibrate_quantizers(module, {"x": observing()}, training_inputs(task_of(5, shape), 5))
 
 
-def test_another_number_of_inputs_is_refused(small: Program) -> None:
+def test_wrong_numbers_of_inputs_are_rejected(small: Program) -> None:
     two = [(torch.ones(2, 3, 8, 8), torch.ones(2, 4))]
     with pytest.raises(DataError, match=r"have 2 inputs of shapes \(3, 8, 8\), \(4,\), but"):
-        calibrate(small.module(), {"x": observing()}, two)
+        calibrate_quantizers(small.module(), {"x": observing()}, two)

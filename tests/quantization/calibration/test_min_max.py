@@ -3,24 +3,24 @@ from __future__ import annotations
 import torch
 
 from edgewright.quantization import MinMax
-from edgewright.quantization.calibration import make_observer
+from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.scheme._grid import Grid
 
 
 def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    observer = make_observer(MinMax(), grid)
+    observer = create_observer(MinMax(), grid)
     for x in tensors:
         observer.update(x)
     return observer.range()
 
 
-def test_of_all_that_was_seen() -> None:
+def test_range_covers_all_observed_values() -> None:
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     low, high = found(grid, torch.tensor([1.0, 2.0]), torch.tensor([-4.0]), torch.tensor([0.5]))
     assert (low, high) == (-4, 2)
 
 
-def test_of_each_channel_and_of_each_group() -> None:
+def test_ranges_per_channel_and_per_group() -> None:
     x = torch.tensor([[1.0, 2.0, -3.0, 5.0], [-1.0, -2.0, -3.0, -4.0]])
     low, high = found(Grid(8, True, True, axis=0, role="weight"), x)
     assert low.tolist() == [-3, -4]

@@ -1,4 +1,4 @@
-"""What a runtime computes as one: a layer or an addition, with its norm and its rectifier."""
+"""Operators that runtimes fuse: a layer or an elementwise operation with its norm and ReLU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.fx import Graph, Node
 
 from edgewright.graph import argument, ops, weight_of
 from edgewright.program import foldable_norm
-from edgewright.quantization.placement._masks import masks
+from edgewright.quantization.placement._masks import is_mask_or_score
 
 Kind = Literal["convolution", "linear", "elementwise"]
 
@@ -21,14 +21,14 @@ _ARITHMETIC: Final = ops.ADDITIONS | ops.MULTIPLICATIONS
 
 @final
 @dataclass(frozen=True)
-class Unit:
-    """A layer or an operation on two tensors, and what is computed with it.
+class FusedOp:
+    """A layer or an operation on two tensors, and the operators fused with it.
 
     Attributes:
         node: The layer or the operation.
-        kind: Which of the two, and which layer.
-        norm: The batch norm that folds into the layer.
-        tail: The last call: the node itself, its norm, or the rectifier after it.
+        kind: The kind of the layer or operation.
+        norm: The batch norm that folds into the layer, or None.
+        tail: The last fused call: the node itself, its norm, or the ReLU after it.
     """
 
     node: Node
@@ -38,30 +38,30 @@ class Unit:
 
     @property
     def weight(self) -> Node | None:
-        """Where the layer reads its stored weight."""
+        """The node of the layer's stored weight; None for elementwise operations."""
         return None if self.kind == "elementwise" else weight_of(self.node)
 
     @property
     def inputs(self) -> tuple[Node, ...]:
-        """The values that are computed on."""
+        """The input values, without weights and biases."""
         if self.kind == "elementwise":
             return tuple(dict.fromkeys(self.node.all_input_nodes))
         return (self.node.args[0],)  # type: ignore[return-value]
 
 
-def find_units(graph: Graph) -> tuple[Unit, ...]:
-    """Every unit of a graph in floating point, in order."""
+def find_fused_ops(graph: Graph) -> tuple[FusedOp, ...]:
+    """All fused operators of a graph in floating point, in order."""
     return tuple(_unit(node, kind) for node in graph.nodes if (kind := _kind(node)) is not None)
 
 
 def stored_bias(layer: Node) -> str | None:
-    """Name of the bias that a layer reads; None where it has none, or a computed one."""
+    """Name of a layer's stored bias; None if it has no bias, or a computed one."""
     bias = argument(layer, "bias")
     return str(bias.target) if isinstance(bias, Node) and bias.op == "get_attr" else None
 
 
 def lacks_bias(layer: Node) -> bool:
-    """Whether a layer adds nothing, neither what is stored nor what is computed."""
+    """Whether a layer has no bias, neither stored nor computed."""
     return argument(layer, "bias") is None
 
 
@@ -70,17 +70,17 @@ def _kind(node: Node) -> Kind | None:
     if kind is not None:
         weight = argument(node, "weight")
         return kind if isinstance(weight, Node) and weight.op == "get_attr" else None
-    is_unit = node.target in _ARITHMETIC and _has_two_tensors(node) and not masks(node)
+    is_unit = node.target in _ARITHMETIC and _has_two_tensors(node) and not is_mask_or_score(node)
     return "elementwise" if is_unit else None
 
 
-def _unit(node: Node, kind: Kind) -> Unit:
+def _unit(node: Node, kind: Kind) -> FusedOp:
     norm = foldable_norm(node)
     tail = norm or node
     users = list(tail.users)
     if len(users) == 1 and users[0].target in ops.RECTIFIERS:
         tail = users[0]
-    return Unit(node, kind, norm, tail)
+    return FusedOp(node, kind, norm, tail)
 
 
 def _has_two_tensors(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""The range from the least to the greatest number."""
+"""The range from the minimum to the maximum."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import final
 import torch
 from torch import Tensor
 
-from edgewright.quantization.calibration._values import extremes_of, rows_of, settled, unseen
+from edgewright.quantization.calibration._values import (
+    clip_to_extremes,
+    min_max_of_rows,
+    no_values_error,
+    rows_by_scale,
+)
 from edgewright.quantization.scheme import Grid
 
 
 @final
-class Extremes:
-    """Observes the least and the greatest number of everything that was shown.
+class MinMaxObserver:
+    """Tracks the minimum and the maximum of all observed values.
 
     Example:
-        >>> observer = Extremes(Grid(8, signed=False, symmetric=False, role="activation"))
+        >>> observer = MinMaxObserver(Grid(8, signed=False, symmetric=False, role="activation"))
         >>> observer.update(torch.tensor([1., 2.]))
         >>> observer.update(torch.tensor([-3.]))
         >>> observer.range()
@@ -31,7 +36,7 @@ class Extremes:
         """See `Observer.update`."""
         if x.numel() == 0:
             return
-        low, high = extremes_of(rows_of(x, self._grid))
+        low, high = min_max_of_rows(rows_by_scale(x, self._grid))
         if self._found is not None:
             low, high = torch.minimum(low, self._found[0]), torch.maximum(high, self._found[1])
         self._found = low, high
@@ -39,5 +44,5 @@ class Extremes:
     def range(self) -> tuple[Tensor, Tensor]:
         """See `Observer.range`."""
         if self._found is None:
-            raise unseen()
-        return settled(*self._found, self._found)
+            raise no_values_error()
+        return clip_to_extremes(*self._found, self._found)
