@@ -18,7 +18,7 @@ from edgewright.distill import (
 )
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Constrained, StepHook, Training, evaluate_module, train
+from edgewright.training import ConstrainedObjective, StepHook, Training, evaluate_module, train
 
 CONFIG = Training(epochs=2, batch_size=32, lr=0.02, augment=False, compute="cpu")
 
@@ -77,7 +77,7 @@ def test_the_projections_are_the_seeds_and_leave_the_generator_alone(halved: Pro
 
 def to_the_end(objective: Any) -> Any:
     """Keeps no weights of before the training, however good they are."""
-    return Constrained(objective, (StepHook(),))
+    return ConstrainedObjective(objective, (StepHook(),))
 
 
 @pytest.mark.parametrize("features", FEATURE_LOSSES)

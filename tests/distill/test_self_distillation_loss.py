@@ -17,7 +17,7 @@ from edgewright.exits import EarlyExits, add_exits
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import (
-    Constrained,
+    ConstrainedObjective,
     LabelLoss,
     StepHook,
     Training,
@@ -67,7 +67,7 @@ def test_with_a_single_exit_there_is_nothing_to_add() -> None:
 def test_all_else_is_the_inner_objectives(saying: Any) -> None:
     hook, moved, teacher = StepHook(), [], saying(torch.zeros(5, 4))
     teacher.to, teacher.views = moved.append, 3
-    inner = Constrained(DistillationLoss(teacher), (hook,))
+    inner = ConstrainedObjective(DistillationLoss(teacher), (hook,))
     objective = SelfDistillationLoss(inner, Distillation(self_weight=0.5))
     objective.to(torch.device("meta"))
     assert moved == [torch.device("meta")]

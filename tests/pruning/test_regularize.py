@@ -111,7 +111,7 @@ def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Prog
         torch.testing.assert_close(parameter.grad, want.expand_as(parameter))
     assert [float(hook.strength_at(Step(i, 4, 0.1))) for i in range(4)] == pytest.approx(
         [0.4, 0.8, 0.8, 0.8])
-    assert [hook.settled(Step(i, 2, 0.1)) for i in range(2)] == [False, True]
+    assert [hook.is_settled(Step(i, 2, 0.1)) for i in range(2)] == [False, True]
 
 
 def test_what_grew_out_is_removed_at_no_cost(net: Any, quadrant_task: Task) -> None:

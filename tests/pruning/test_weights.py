@@ -125,7 +125,7 @@ def test_the_schedule_is_cubic_and_ends_where_it_should() -> None:
             step = Step(index, 20, 0.1)
             hook.after_step(step)
             found.append(int((layer.weight == 0).sum()))
-            assert hook.settled(step) == (index >= 9)
+            assert hook.is_settled(step) == (index >= 9)
     want = [round(100 * 0.8 * (1 - (1 - t / 10) ** 3)) for t in (2, 4, 6, 8, 10)]
     assert found == [0, *(n for count in want[:-1] for n in (count, count)), *[want[-1]] * 11]
 

@@ -53,7 +53,7 @@ def test_arrays_that_torch_cannot_share_are_copied(change: Callable[..., Any]) -
 
 @pytest.mark.parametrize(("inputs", "targets", "message"), [
     (np.array([np.zeros(3), np.zeros(4)], dtype=object), Y[:2],
-     "the inputs of the train split are an array of objects.*pad or cut the samples to one shape"),
+     "the inputs of the train split are an array of objects.*pad or crop the samples to one shape"),
     (X, np.array(["cat", "dog"] * 6), "the targets of the train split are an array of <U3.*number"),
     (np.zeros(12, "datetime64[s]"), Y, r"an array of datetime64\[s\]"),
     (X.to_sparse(), Y, "stored as sparse_coo; expected a dense tensor"),
@@ -61,10 +61,10 @@ def test_arrays_that_torch_cannot_share_are_copied(change: Callable[..., Any]) -
     (X.to(torch.complex64), Y, "is complex64; give its real and imaginary part as two channels"),
     (X, Y.float(), r"float32; expected integers, .*\(argmax\(1\) of one-hot rows"),
     ((torch.zeros(12, 5, 8), torch.zeros(2, 12, 16)), Y,
-     r"samples come first: transpose the one of shape \(2, 12, 16\), and back within the model"),
+     r"transpose the input of shape \(2, 12, 16\), and transpose it back within the model"),
     (torch.tensor(1.0), Y, r"inputs of shape \(\) but targets of shape \(12,\)"),
 ])
-def test_what_no_model_takes_is_refused(inputs: Any, targets: Any, message: str) -> None:
+def test_unsupported_arrays_raise_data_error(inputs: Any, targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         task(inputs, targets)
 
@@ -78,7 +78,7 @@ def test_what_no_model_takes_is_refused(inputs: Any, targets: Any, message: str)
     (([[1.0, 2.0], [3.0, 4.0]], [0, 1]), r"a tuple of 2 \(list, list\)"),
     (([X, X], Y), r"a tuple of 2 \(list, Tensor\)"),
 ])
-def test_what_is_no_split_is_refused_before_it_is_read(split: Any, message: str) -> None:
+def test_invalid_splits_raise_before_being_read(split: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"the train split {message}" if message.startswith("is")
                        else message):
         Task(split, test=(X, Y))
@@ -96,12 +96,13 @@ class Rows(Dataset):
 
 
 @pytest.mark.parametrize(("train", "val", "test", "message"), [
-    ((X, Y), (X[:5, :1], Y[:5]), (X, Y), r"of the val split is float32 \(1, 4, 4\), one of the "
-                                         r"train split float32 \(3, 4, 4\)"),
+    ((X, Y), (X[:5, :1], Y[:5]), (X, Y), r"of the val split is float32 \(1, 4, 4\), but one of the "
+                                         r"train split is float32 \(3, 4, 4\)"),
     ((X, Y), None, (X.long(), Y), r"of the test split is int64 \(3, 4, 4\)"),
-    (((X, X), Y), None, (X, Y), r"train split float32 \(3, 4, 4\) and float32 \(3, 4, 4\)"),
+    (((X, X), Y), None, (X, Y), r"train split is float32 \(3, 4, 4\) and float32 \(3, 4, 4\)"),
     (Rows(3), Rows(4), Rows(3), r"of the val split is float32 \(4,\)"),
 ])
-def test_splits_of_other_forms_are_refused(train: Any, val: Any, test: Any, message: str) -> None:
+def test_splits_with_different_input_shapes_raise(train: Any, val: Any, test: Any,
+                                                  message: str) -> None:
     with pytest.raises(DataError, match=message):
         Task(train, val, test)

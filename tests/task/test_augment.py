@@ -16,7 +16,7 @@ def one_by_one(images: Any, rows: Any, view: Any, flip: Any) -> Any:
     channels, height, width = images.shape[1:]
     pad = crop_padding(height)
     results = []
-    for image, (vertical, horizontal, side) in zip(images, view.draws(rows, 3), strict=True):
+    for image, (vertical, horizontal, side) in zip(images, view.random_uniform(rows, 3), strict=True):
         canvas = np.zeros((channels, height + 2 * pad, width + 2 * pad), dtype=np.uint8)
         canvas[:, pad:pad + height, pad:pad + width] = image
         top, left = int(vertical * (2 * pad + 1)), int(horizontal * (2 * pad + 1))
@@ -39,7 +39,7 @@ def test_a_batch_equals_the_loop_over_samples(count: Any, channels: Any, height:
     np.testing.assert_array_equal(images, before)
 
 
-def test_every_offset_and_both_sides_occur() -> None:
+def test_every_offset_and_both_flips_occur() -> None:
     image = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     image[0, 0, 3, 2] = 1
     many = augment_batch(np.repeat(image, 500, axis=0), np.arange(500), View(0), flip=True)
@@ -48,5 +48,5 @@ def test_every_offset_and_both_sides_occur() -> None:
 
 
 @pytest.mark.parametrize(("height", "pad"), [(224, 4), (32, 4), (28, 3), (8, 1), (3, 1)])
-def test_the_border_is_smaller_for_smaller_images(height: int, pad: int) -> None:
+def test_padding_is_smaller_for_small_images(height: int, pad: int) -> None:
     assert crop_padding(height) == pad

@@ -25,7 +25,7 @@ from edgewright.task import load_task, parse_data_ref
     ("a/b.py:make", "factory", "a/b.py:make"),
     (r"C:\a\b.py:make", "factory", r"C:\a\b.py:make"),
 ])
-def test_schemes_that_are_known_are_never_factories(ref: str, scheme: str, place: str) -> None:
+def test_builtin_schemes_are_never_parsed_as_factories(ref: str, scheme: str, place: str) -> None:
     found = parse_data_ref(ref)
     assert found == (scheme, place)
     assert found.is_normalized_by_task == (scheme != "factory")
@@ -38,21 +38,21 @@ def test_schemes_that_are_known_are_never_factories(ref: str, scheme: str, place
     ("", "'' is not a data reference"),
     ("photos:", "'photos:' is not a data reference"),
 ])
-def test_what_is_none_is_refused(ref: str, message: str) -> None:
+def test_invalid_references_raise_usage_error(ref: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_data_ref(ref)
 
 
-def test_a_bare_folder_is_told_how_it_is_written(tmp_path: Path) -> None:
+def test_a_bare_folder_gets_a_hint(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"for a folder write imagefolder:.* or parquet:"):
         parse_data_ref(str(tmp_path))
 
 
-def test_a_missing_folder_is_said_to_be_missing_though_a_module_is_called_so(tmp_path: Path,
-                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_is_reported_even_if_a_module_has_its_name(tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos.py").write_text("raise SystemExit('run')")
     for scheme in ("imagefolder", "parquet", "cifar10"):
-        with pytest.raises(DataError, match=r"photos is not a folder: there is none \(looked in "):
+        with pytest.raises(DataError, match=r"folder .*photos does not exist \(working directory: "):
             load_task(f"{scheme}:photos")
     assert "photos" not in sys.modules

@@ -49,16 +49,16 @@ def dataset_split(**changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("make", [tensor_split, images, dataset_split])
-def test_one_bit_of_any_sample_or_label_counts(make: Any) -> None:
+def test_digest_depends_on_every_bit_of_samples_and_labels(make: Any) -> None:
     whole = make().digest()
-    assert whole == make().digest() == make().named("other").digest()
+    assert whole == make().digest() == make().with_name("other").digest()
     others = {make(change=row).digest() for row in (0, 255, 256, 511, COUNT - 1)}
     others |= {make(labels=row).digest() for row in (0, 300, COUNT - 1)}
     assert len(others | {whole}) == 9
 
 
 @pytest.mark.parametrize("make", [tensor_split, images, dataset_split])
-def test_so_do_the_order_and_which_samples_there_are(make: Any) -> None:
+def test_digest_depends_on_order_and_selection(make: Any) -> None:
     split = make()
     order = torch.arange(COUNT)
     digests = {split.digest(), split.select(order.flip(0)).digest(),
@@ -67,13 +67,13 @@ def test_so_do_the_order_and_which_samples_there_are(make: Any) -> None:
     assert split.select(order).digest() == split.digest()
 
 
-def test_types_and_shapes_count() -> None:
+def test_digest_depends_on_dtypes_and_shapes() -> None:
     x, y = tensors()
     assert TensorSplit(x.half(), y).digest() != TensorSplit(x, y).digest()
     assert TensorSplit(x[:, :, None], y).digest() != TensorSplit(x, y).digest()
 
 
-def test_the_normalisation_of_images_counts_and_their_variation_is_told() -> None:
+def test_digest_depends_on_normalization_and_variation_names_flips() -> None:
     other = ImageSplit(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3), RECIPE)
     lighter = ImageSplit(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3),
                          RECIPE.model_copy(update={"mean": (0.4,)}))
@@ -98,7 +98,7 @@ def test_a_dataset_that_draws_from_the_global_generators_has_one_digest() -> Non
     assert DatasetSplit(Noisy()).digest() == first
 
 
-def test_pictures_are_digested_as_files_and_not_decoded(tmp_path: Path) -> None:
+def test_encoded_images_are_hashed_without_decoding(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label in ("cat", "dog"):
             folder = tmp_path / split / label

@@ -72,7 +72,7 @@ def test_a_file_is_found_from_the_working_directory(net: Any,
     assert load_model("net.py:Net").in_features == 2
 
 
-def test_classes_and_ready_modules_serve_too(net: Any) -> None:
+def test_a_factory_may_be_a_class_or_a_module_instance(net: Any) -> None:
     assert type(load_model(f"{net}:Net")).__name__ == "Net"
     assert load_model(f"{net}:ready").in_features == 1
 
@@ -91,7 +91,7 @@ def test_a_module_of_the_import_path(net: Any, monkeypatch: pytest.MonkeyPatch) 
     ("wrong", "returned a str; expected a Module"),
     ("number", "is a int; expected a function without arguments"),
 ])
-def test_a_factory_that_does_not_serve(net: Any, name: str, message: str) -> None:
+def test_invalid_factories_raise_model_error(net: Any, name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load_model(f"{net}:{name}")
 
@@ -101,7 +101,7 @@ def test_our_own_errors_pass_through_a_factory(net: Any) -> None:
         load_model(f"{net}:ours")
 
 
-def test_files_and_modules_that_do_not_serve(tmp_path: Path) -> None:
+def test_files_and_modules_that_fail_to_import_raise(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"there is no file .*absent.py"):
         load_model(f"{tmp_path}/absent.py:make")
     (tmp_path / "broken.py").write_text("1 / 0")
@@ -118,13 +118,14 @@ def test_an_unknown_reference_lists_the_known_ones(ref: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
-def test_a_missing_zoo_is_an_install_line(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_model_package_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch,
+                                                            package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'edgewright\[{package}\]'"):
         load_model(f"{package}:resnet18")
 
 
-def test_zoos_serve_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_and_torchvision_models_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     make = lambda name, **options: made.append((name, options)) or nn.Identity().train()  # noqa: E731
     names = ["resnet18", "resnet34"]
@@ -150,8 +151,8 @@ def model() -> Any:
     lambda state: {f"module.{key}": value for key, value in state.items()},
     lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
 ])
-def test_weights_load_whatever_is_around_them(net: Any, tmp_path: Path,
-                                              wrap: Callable[..., Any]) -> None:
+def test_weights_load_from_wrapping_dicts(net: Any, tmp_path: Path,
+                                          wrap: Callable[..., Any]) -> None:
     state = model().state_dict()
     torch.save(wrap(state), tmp_path / "w.pt")
     found = load_model(f"{net}:make_net", tmp_path / "w.pt").state_dict()
@@ -159,7 +160,7 @@ def test_weights_load_whatever_is_around_them(net: Any, tmp_path: Path,
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_model_may_have_a_part_called_module(tmp_path: Path, prefix: str) -> None:
+def test_a_model_may_have_a_submodule_called_module(tmp_path: Path, prefix: str) -> None:
     """As one has that wraps another; or as DataParallel leaves such a one."""
     inner, empty = nn.ModuleDict({"module": model()}), nn.ModuleDict({"module": model()})
     with torch.no_grad():
@@ -177,7 +178,7 @@ def test_safetensors_load_and_a_batch_counter_may_be_missing(net: Any, tmp_path:
     assert torch.equal(found["0.weight"], state["0.weight"])
 
 
-def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_mismatched_keys_are_listed(tmp_path: Path) -> None:
     state = model().state_dict()
     del state["0.bias"]
     state["0.weight"] = torch.zeros(5, 3)
@@ -187,7 +188,7 @@ def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_weights(model(), tmp_path / "w.pth")
     assert str(caught.value).endswith(
         "do not fit Sequential: 1 missing: 0.bias; 7 unexpected: extra0, extra1, extra2, extra3, "
-        "extra4 and 2 more; 1 of another shape: 0.weight (file (5, 3), model (4, 3))")
+        "extra4 and 2 more; 1 with mismatched shapes: 0.weight (file (5, 3), model (4, 3))")
 
 
 class Harmful:
@@ -195,8 +196,9 @@ class Harmful:
         return print, ("harm",)
 
 
-def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ModelError, match=r"there is no weights file .*absent.pt"):
+def test_files_without_weights_raise_model_error(tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match=r"weights file .*absent.pt does not exist"):
         load_weights(model(), tmp_path / "absent.pt")
     (tmp_path / "w.onnx").touch()
     with pytest.raises(ModelError, match=r"suffix '.onnx'; expected .safetensors, .pt or .pth"):
@@ -205,10 +207,10 @@ def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
         torch.save(model().state_dict(), tmp_path / "whole.pt")
         size = 0 if name == "empty.pt" else 200
         (tmp_path / name).write_bytes((tmp_path / "whole.pt").read_bytes()[:size])
-        with pytest.raises(ModelError, match=f"{name} is truncated, or holds more than tensors"):
+        with pytest.raises(ModelError, match=f"{name} is truncated, or contains objects other than tensors"):
             load_weights(model(), tmp_path / name)
     torch.save({"a": Harmful()}, tmp_path / "harm.pt")
-    with pytest.raises(ModelError, match=r"harm\.pt is truncated, or holds more than tensors"):
+    with pytest.raises(ModelError, match=r"harm\.pt is truncated, or contains objects other than tensors"):
         load_weights(model(), tmp_path / "harm.pt")
     assert "harm" not in capsys.readouterr().out
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
@@ -217,6 +219,6 @@ def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no trained models in {SHARED}")
-def test_a_real_file_names_what_does_not_fit() -> None:
+def test_a_real_checkpoint_lists_mismatched_keys() -> None:
     with pytest.raises(ModelError, match=r"unexpected: bn1\.bias"):
         load_weights(model(), SHARED / "resnet20-cifar10.safetensors")

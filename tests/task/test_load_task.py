@@ -52,7 +52,7 @@ def everything(split: Any) -> tuple[Any, ...]:
     return torch.cat([b.inputs[0] for b in batches]), torch.cat([b.targets for b in batches])
 
 
-def test_digits_are_stratified_and_share_nothing() -> None:
+def test_digits_splits_are_stratified_and_disjoint() -> None:
     task, other = load_task("digits"), load_task("digits", seed=1)
     sizes = [len(split) for split in (task.train, task.val, task.test)]
     assert sizes == [1077, 270, 450]
@@ -66,7 +66,7 @@ def test_digits_are_stratified_and_share_nothing() -> None:
         assert float((share - 0.1).abs().max()) < 0.02
 
 
-def test_digits_are_the_pixels_normalised_by_the_training_split() -> None:
+def test_digits_are_normalized_by_the_training_split() -> None:
     task = load_task("digits")
     inputs, targets = everything(task.train)
     assert inputs.shape == (1077, 1, 8, 8)
@@ -79,7 +79,7 @@ def test_digits_are_the_pixels_normalised_by_the_training_split() -> None:
     assert not task.train._flip
 
 
-def test_a_parquet_folder_is_read_whatever_its_columns_are_called(folder: Any) -> None:
+def test_a_parquet_folder_is_read_with_any_column_names(folder: Any) -> None:
     task = load_task(f"parquet:{folder}", normalize="0,0,0,1,1,1")
     assert (len(task.train), len(task.val), len(task.test)) == (18, 2, 4)
     assert task.name == folder.name
@@ -90,7 +90,7 @@ def test_a_parquet_folder_is_read_whatever_its_columns_are_called(folder: Any) -
     assert targets.tolist() == [0, 1, 2, 0]
 
 
-def test_without_normalize_the_training_split_has_mean_0_and_deviation_1(folder: Any) -> None:
+def test_by_default_the_training_split_has_mean_0_and_std_1(folder: Any) -> None:
     task = load_task(f"parquet:{folder}")
     inputs, _ = everything(task.train)
     torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
@@ -184,13 +184,13 @@ def test_a_table_that_cannot_be_used_is_described(folder: Any, content: Any, mes
         load_task(f"parquet:{folder}")
 
 
-def test_a_broken_image_is_named(folder: Any) -> None:
+def test_a_corrupt_image_is_named_in_the_error(folder: Any) -> None:
     broken = table(images(3, 0), [0, 1, 2])
     rows = broken.column("picture").to_pylist()
     rows[1] = {"bytes": rows[1]["bytes"][:60], "path": "b.png"}
     rewrite(folder, "test", pa.table({"picture": rows, "answer": [0, 1, 2]}))
     task = load_task(f"parquet:{folder}", normalize="imagenet")
-    with pytest.raises(DataError, match=r"sample 1 of the test split \(b.png\) is not an image"):
+    with pytest.raises(DataError, match=r"sample 1 of the test split \(b.png\) cannot be read as an image"):
         list(task.test.batches(3))
 
 
@@ -202,21 +202,21 @@ def test_sixteen_bit_images_are_refused(folder: Any) -> None:
         list(task.test.batches(3))
 
 
-def test_folders_that_do_not_serve_are_named(folder: Any,
-                                             tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_invalid_folders_are_named_in_the_error(folder: Any,
+                                                tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(DataError, match=r"no parquet file of a split in .*empty"):
         load_task(f"parquet:{empty}")
-    with pytest.raises(DataError, match=r"nowhere is not a folder"):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
         load_task(f"cifar10:{empty}/nowhere")
-    with pytest.raises(DataError, match=r"nowhere is not a folder"):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
         load_task(f"imagefolder:{empty}/nowhere")
     (folder / "train-00001-of-00002.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet is not a parquet file"):
+    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet cannot be read as a parquet file"):
         load_task(f"parquet:{folder}")
 
 
-def test_parts_with_other_columns_are_refused(folder: Any) -> None:
+def test_parquet_files_with_different_columns_raise(folder: Any) -> None:
     pq.write_table(table(images(2, 0), [0, 1], label="other"),
                    folder / "train-00001-of-00002.parquet")
     with pytest.raises(DataError, match=r"has other columns than .*train-00000"):
@@ -257,7 +257,7 @@ def test_an_empty_image_folder_is_refused(tmp_path: Path) -> None:
         load_task(f"imagefolder:{tmp_path / 'data'}")
 
 
-def test_the_hub_serves_by_name_and_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_datasets_load_by_name_and_config(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
     rows = [{"image": {"bytes": encoded(p), "path": None}, "label": 0} for p in images(4, 0)]
@@ -279,8 +279,8 @@ def test_the_hub_serves_by_name_and_config(monkeypatch: pytest.MonkeyPatch) -> N
     (datasets.exceptions.DatasetNotFoundError("gone"), "cannot read dataset 'uoft-cs/cifar10'"),
     (ValueError("Config name is missing"), "Config name is missing"),
 ])
-def test_a_hub_that_does_not_serve_is_explained(monkeypatch: pytest.MonkeyPatch, raised: Any,
-                                                message: str) -> None:
+def test_hub_errors_are_explained(monkeypatch: pytest.MonkeyPatch, raised: Any,
+                                  message: str) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise raised
 
@@ -311,8 +311,8 @@ def test_an_unknown_reference_lists_the_known_ones(ref: str) -> None:
 
 @pytest.mark.parametrize(("package", "ref", "extra"), [
     ("sklearn.datasets", "digits", "compress"), ("datasets", "hf:x", "compress")])
-def test_a_missing_library_is_an_install_line(monkeypatch: pytest.MonkeyPatch, package: str,
-                                              ref: str, extra: str) -> None:
+def test_a_missing_library_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch, package: str,
+                                                      ref: str, extra: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'edgewright\[{extra}\]'"):
         load_task(ref)

@@ -23,7 +23,7 @@ def test_results_come_in_order() -> None:
     assert threads() == []
 
 
-def test_one_is_made_in_advance_and_no_more() -> Any:
+def test_exactly_one_result_is_computed_ahead() -> Any:
     made, second = [], threading.Event()
 
     def make(item: Any) -> Any:
@@ -39,13 +39,13 @@ def test_one_is_made_in_advance_and_no_more() -> Any:
     results.close()
 
 
-def test_a_single_item_takes_no_thread() -> None:
+def test_a_single_item_starts_no_thread() -> None:
     names = list(prefetch(lambda _: threading.current_thread().name, [0]))
     assert names == [threading.current_thread().name]
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])
-def test_an_error_comes_through_in_its_turn(bad: int) -> Any:
+def test_an_exception_is_raised_when_its_result_is_due(bad: int) -> Any:
     def make(item: Any) -> Any:
         if item == bad:
             raise DataError(f"item {item}")
@@ -59,7 +59,7 @@ def test_an_error_comes_through_in_its_turn(bad: int) -> Any:
 
 
 @pytest.mark.parametrize("stop", ["close", "forget", "raise"])
-def test_an_early_stop_leaves_no_thread(stop: str) -> None:
+def test_closing_the_generator_ends_the_thread(stop: str) -> None:
     recipe = Preprocessing(channels=1, height=4, width=4, mean=(0.5,), std=(0.5,))
     split = ImageSplit(torch.zeros(40, 1, 4, 4, dtype=torch.uint8), torch.arange(40), recipe)
 

@@ -12,7 +12,7 @@ from edgewright.core import Preprocessing
 from edgewright.errors import MissingExtraError, UsageError
 from edgewright.task import DatasetSplit, ImageSplit, TensorSplit, View
 from edgewright.task._augment import augment_batch
-from edgewright.task._rand_augment import distortions, rand_augment
+from edgewright.task._rand_augment import make_distortions, rand_augment
 
 RECIPE = Preprocessing(channels=3, height=16, width=12, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 VIEW = View(4, "rand_augment")
@@ -54,7 +54,7 @@ def as_torchvision(v2: Any, image: Any, operation: Any, sign: Any) -> Any:
 def test_operations_and_magnitudes_are_those_of_torchvision(v2: Any, channels: int, height: int,
                                                             width: int) -> None:
     images = pixels(5, channels, height, width)
-    ours = distortions(v2.functional, height, width)
+    ours = make_distortions(v2.functional, height, width)
     assert len(ours) == len(v2.RandAugment()._AUGMENTATION_SPACE) == 14
     for operation, distort in enumerate(ours):
         for sign in (1.0, -1.0):
@@ -67,7 +67,7 @@ def test_a_batch_equals_the_loop_over_samples(v2: Any) -> None:
     images, rows = pixels(40), np.arange(100, 140)
     before = images.copy()
     expected = images.copy()
-    for index, drawn in enumerate(VIEW.draws(rows, 7)[:, 3:]):
+    for index, drawn in enumerate(VIEW.random_uniform(rows, 7)[:, 3:]):
         for chosen, side in drawn.reshape(2, 2):
             expected[index] = as_torchvision(v2, expected[index], int(chosen * 14),
                                              -1.0 if side <= 0.5 else 1.0)
@@ -76,7 +76,7 @@ def test_a_batch_equals_the_loop_over_samples(v2: Any) -> None:
     np.testing.assert_array_equal(images, before)
 
 
-def test_crop_and_flip_come_after_and_are_those_of_the_standard_policy(v2: Any) -> None:
+def test_crop_and_flip_follow_as_in_the_standard_policy(v2: Any) -> None:
     images, rows = pixels(9), np.arange(9)
     distorted = rand_augment(images, rows, VIEW, first_draw=3)
     np.testing.assert_array_equal(augment_batch(images, rows, VIEW, flip=True),
@@ -101,7 +101,7 @@ def test_no_global_random_number_is_drawn(v2: Any) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_without_torchvision_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torchvision_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.transforms.v2.functional", None)
     monkeypatch.setitem(sys.modules, "torchvision", None)
     split = ImageSplit(torch.from_numpy(pixels(4)), torch.arange(4), RECIPE)
@@ -110,7 +110,7 @@ def test_without_torchvision_the_install_line_is_given(monkeypatch: pytest.Monke
         list(split.batches(2, view=VIEW))
 
 
-def test_a_torchvision_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_torchvision_import_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise RuntimeError(f"operator of {name} does not exist")
 
@@ -120,7 +120,7 @@ def test_a_torchvision_that_cannot_be_imported_is_told(monkeypatch: pytest.Monke
         rand_augment(pixels(1), np.arange(1), VIEW, first_draw=3)
 
 
-def test_images_of_other_channels_are_refused() -> None:
+def test_images_with_unsupported_channels_raise() -> None:
     with pytest.raises(UsageError, match="distorts images of 1 or 3 channels, these have 4"):
         rand_augment(pixels(2, channels=4), np.arange(2), VIEW, first_draw=3)
 
@@ -128,9 +128,9 @@ def test_images_of_other_channels_are_refused() -> None:
 @pytest.mark.parametrize("split", [
     TensorSplit(torch.zeros(4, 3), torch.arange(4), name="train"),
     DatasetSplit([(torch.zeros(3), 0)] * 4, name="train")], ids=["tensors", "dataset"])
-def test_splits_without_images_refuse_the_policy(split: Any) -> None:
+def test_non_image_splits_reject_rand_augment(split: Any) -> None:
     assert len(list(split.batches(2, view=View(4)))) == 2
     with pytest.raises(UsageError, match=f"the train split is a {type(split).__name__}, which "
-                                         "cannot be varied by 'rand_augment': .*"
+                                         "does not support 'rand_augment': .*"
                                          "augment='standard'"):
         split.batches(2, view=VIEW)

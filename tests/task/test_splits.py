@@ -99,8 +99,8 @@ def test_example_is_a_batch_of_the_first_inputs(split: Any) -> None:
     assert split.example(100)[0].shape[0] == COUNT
 
 
-def test_named_names_a_copy(split: Any) -> None:
-    assert split.named("val").name == "val"
+def test_with_name_returns_a_renamed_copy(split: Any) -> None:
+    assert split.with_name("val").name == "val"
     assert split.name == "data"
 
 
@@ -111,11 +111,11 @@ def test_a_batch_size_below_one_is_refused(split: Any) -> None:
 
 def test_an_empty_split_is_refused(split: Any) -> None:
     with pytest.raises(DataError, match="the val split is empty"):
-        split.select([]).named("val").batches(2)
+        split.select([]).with_name("val").batches(2)
 
 
 def test_a_label_too_large_is_named_with_its_original_index(split: Any) -> None:
-    part = split.select([3, 4, 5]).named("train")
+    part = split.select([3, 4, 5]).with_name("train")
 
     def check() -> None:
         part.check(2)
@@ -127,7 +127,7 @@ def test_a_label_too_large_is_named_with_its_original_index(split: Any) -> None:
     assert len(list(split.batches(4))) == 3
 
 
-def test_starting_later_leaves_out_whole_batches(split: Any) -> None:
+def test_start_skips_whole_batches(split: Any) -> None:
     batches = list(split.batches(4, shuffle_seed=1, view=View(1)))
     later = list(split.batches(4, shuffle_seed=1, view=View(1), start=1))
     assert len(later) == len(batches) - 1
@@ -135,12 +135,12 @@ def test_starting_later_leaves_out_whole_batches(split: Any) -> None:
                for one, other in zip(batches[1:], later, strict=True))
 
 
-def test_rows_are_those_of_the_data_whatever_was_selected(split: Any) -> None:
+def test_rows_index_the_underlying_data_after_select(split: Any) -> None:
     part = split.select([4, 1, 3]).select([2, 0])
     assert [batch.rows.tolist() for batch in part.batches(1)] == [[3], [4]]
 
 
-def test_images_are_normalised_by_the_recipe() -> None:
+def test_images_are_normalized_by_the_preprocessing() -> None:
     expected = (PIXELS.double() / 255 - torch.tensor(RECIPE.mean).double().view(1, 3, 1, 1))
     expected /= torch.tensor(RECIPE.std).double().view(1, 3, 1, 1)
     torch.testing.assert_close(collect(image_split())[0].double(), expected, rtol=0, atol=1e-6)
@@ -174,7 +174,7 @@ def test_several_inputs_reach_the_model_in_order() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_is_named(bad: Any) -> None:
+def test_non_finite_values_are_named_in_the_error(bad: Any) -> None:
     inputs = torch.zeros(6, 3)
     inputs[4, 1] = bad
     with pytest.raises(DataError, match="sample 4 of the train split holds NaN or infinity"):
@@ -191,12 +191,12 @@ def test_a_value_that_is_not_finite_is_named(bad: Any) -> None:
     (torch.zeros(3, dtype=torch.long), r"inputs of shape \(4, 2\) but targets of shape \(3,\)"),
     (torch.tensor([0, 1, -1, 0]), "sample 2 of the data split has label -1; allowed: 0 or more"),
 ])
-def test_targets_that_are_no_class_indices_are_refused(targets: Any, message: str) -> None:
+def test_targets_that_are_not_class_indices_raise(targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         TensorSplit(torch.zeros(4, 2), targets)
 
 
-def test_images_that_do_not_fit_their_recipe_are_refused() -> None:
+def test_images_that_do_not_match_the_preprocessing_raise() -> None:
     with pytest.raises(DataError, match=r"float32 of shape \(11, 3, 8, 6\); expected uint8"):
         ImageSplit(PIXELS.float(), LABELS, RECIPE)
     with pytest.raises(DataError, match=r"are \(3, 6, 8\) .* preprocessing is for \(3, 8, 6\)"):
@@ -223,24 +223,24 @@ class Faulty(Dataset):
     ([("text", 0)], "holds str"),
     ([(torch.zeros(2), 0.5)], "are float64; expected integers"),
 ])
-def test_samples_that_cannot_be_used_are_named(samples: list[dict[str, Any]] | list[tuple[Any, ...]] | list[tuple[int, ...]],
-                                               message: str) -> None:
+def test_invalid_samples_are_named_in_the_error(samples: list[dict[str, Any]] | list[tuple[Any, ...]] | list[tuple[int, ...]],
+                                                message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(DatasetSplit(Faulty(samples)).batches(2))
 
 
-def test_a_dataloader_is_refused_with_advice() -> None:
+def test_a_dataloader_raises_with_advice() -> None:
     loader = DataLoader(TensorDataset(PIXELS.float(), LABELS))
     with pytest.raises(UsageError, match=r"the train split is a DataLoader; pass its dataset"):
         DatasetSplit(loader, name="train")
 
 
-def test_an_iterator_is_refused_for_it_is_spent_after_one_pass() -> None:
-    with pytest.raises(DataError, match=r"is an iterator \(zip\), spent after one pass"):
+def test_an_iterator_raises_because_it_is_exhausted_after_one_pass() -> None:
+    with pytest.raises(DataError, match=r"is an iterator \(zip\), exhausted after one pass"):
         DatasetSplit(zip(PIXELS, LABELS, strict=True))
 
 
-def test_something_else_is_refused() -> None:
+def test_other_objects_raise() -> None:
     with pytest.raises(DataError, match="is a int; expected a Dataset"):
         DatasetSplit(3)
 
@@ -255,6 +255,6 @@ def test_an_error_of_the_users_own_dataset_names_the_sample() -> None:
         list(DatasetSplit(Broken([1, 2])).batches(2))
 
 
-def test_numpy_labels_of_a_dataset_are_taken() -> None:
+def test_numpy_labels_of_a_dataset_are_accepted() -> None:
     split = DatasetSplit([(np.zeros(2, dtype=np.float32), np.int32(1))] * 3)
     assert next(split.batches(3)).targets.tolist() == [1, 1, 1]

@@ -61,13 +61,13 @@ def test_a_split_keeps_the_name_its_owner_gave_it() -> None:
     assert split.name == "mine"
 
 
-def test_classes_bound_the_labels() -> None:
+def test_labels_beyond_the_classes_raise() -> None:
     assert Task((X, Y), test=(X, Y), classes="abcd").num_classes == 4
     with pytest.raises(DataError, match=r"of the train split has label 3; allowed: 0\.\.2"):
         Task((X, Y), test=(X, Y), classes="abc")
 
 
-def test_check_looks_at_every_split() -> None:
+def test_check_covers_every_split() -> None:
     task = Task((X, Y), (X[:2], Y[:2]), (X[:4], Y[:4]))
     task.check(4)
     task = Task((X[:2], Y[:2]), (X[:2], Y[:2]), (X[:4], Y[:4]))
@@ -87,20 +87,19 @@ def test_check_looks_at_every_split() -> None:
     ({"test": (X, Y[:39])}, DataError, "the test split has inputs of shape"),
     ({"test": (X / 0, Y)}, DataError, "sample 0 of the test split holds NaN or infinity"),
 ])
-def test_a_task_that_cannot_be_is_refused(arguments: dict[str, Any], error: Any,
-                                          message: str) -> None:
+def test_invalid_tasks_raise(arguments: dict[str, Any], error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         Task((X, Y), name="mine", **arguments)
 
 
-def test_the_test_split_cannot_select() -> None:
+def test_the_test_split_cannot_be_the_validation_split() -> None:
     test = (X, Y)
     with pytest.raises(UsageError, match="val and test are the same object"):
         Task((X, Y), test, test)
 
 
-def test_one_sample_cannot_be_parted() -> None:
-    with pytest.raises(DataError, match="has 1 samples; two at least are needed"):
+def test_a_single_training_sample_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="has 1 samples; at least two are needed"):
         Task((X[:1], Y[:1]), test=(X, Y))
     task = Task((X[:2], Y[:2]), test=(X, Y))
     assert (len(task.train), len(task.val)) == (1, 1)

@@ -29,23 +29,23 @@ def by_hand(number: Any, row: Any, count: int) -> Any:
     return found
 
 
-def test_the_finaliser_is_that_of_splitmix64() -> None:
+def test_the_finalizer_matches_splitmix64() -> None:
     state, published = 1234567, [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert [mixed((state + (i + 1) * 0x9E3779B97F4A7C15) & MASK) for i in range(3)] == published
 
 
 @given(number=st.integers(-2**63, 2**64), row=st.integers(0, 2**40), count=st.integers(1, 5))
-def test_draws_equal_the_generator_stepped_one_by_one(number: Any, row: Any, count: Any) -> None:
-    assert View(number).draws(np.array([row]), count)[0].tolist() == by_hand(number & MASK, row, count)
+def test_random_uniform_matches_the_sequential_generator(number: Any, row: Any, count: Any) -> None:
+    assert View(number).random_uniform(np.array([row]), count)[0].tolist() == by_hand(number & MASK, row, count)
 
 
 @pytest.mark.parametrize("axis", ["rows", "views", "positions"])
-def test_draws_are_uniform_and_uncorrelated(axis: str) -> None:
+def test_random_uniform_is_uniform_and_uncorrelated(axis: str) -> None:
     if axis == "rows":
-        drawn = View(5).draws(np.arange(20_000), 1)[:, 0]
+        drawn = View(5).random_uniform(np.arange(20_000), 1)[:, 0]
     elif axis == "views":
-        drawn = np.array([View(number).draws(np.array([3]), 1)[0, 0] for number in range(20_000)])
+        drawn = np.array([View(number).random_uniform(np.array([3]), 1)[0, 0] for number in range(20_000)])
     else:
-        drawn = View(5).draws(np.array([3]), 20_000)[0]
+        drawn = View(5).random_uniform(np.array([3]), 20_000)[0]
     assert stats.kstest(drawn, "uniform").pvalue > 0.001
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.03

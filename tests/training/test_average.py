@@ -10,7 +10,14 @@ from torch import nn
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module, train
+from edgewright.training import (
+    ConstrainedObjective,
+    LabelLoss,
+    StepHook,
+    Training,
+    evaluate_module,
+    train,
+)
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ class Recorded(StepHook):
 
 def run(module: nn.Module, task: Task, *hooks: Any, **settings: Any) -> Any:
     config = Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
-    return train(module, task, config, Constrained(LabelLoss(), hooks))
+    return train(module, task, config, ConstrainedObjective(LabelLoss(), hooks))
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9])
@@ -77,22 +84,22 @@ def test_the_weights_themselves_move_as_without_an_average(task: Any) -> None:
     torch.testing.assert_close(with_average.states, without.states, rtol=0, atol=0)
 
 
-def test_a_hook_whose_work_takes_time_is_refused_by_name(task: Any) -> None:
+def test_ema_rejects_hooks_that_settle_late(task: Any) -> None:
     class Tightens(StepHook):
-        def settled(self, step: Any) -> bool:
+        def is_settled(self, step: Any) -> bool:
             return step.progress > 0.5
 
-    with pytest.raises(UsageError, match=r"ema would average in weights of before Tightens has "
-                       r"done its work.*set ema to None"):
+    with pytest.raises(UsageError, match=r"ema would include weights from before Tightens has "
+                       r"taken full effect.*set ema=None"):
         run(net(), task, Tightens(), ema=0.9)
 
 
-def test_a_module_that_cannot_be_copied_is_refused_by_name(task: Any) -> None:
+def test_ema_rejects_modules_that_cannot_be_copied(task: Any) -> None:
     class Generating(nn.Linear):
         def __init__(self) -> None:
             super().__init__(4, 2)
             self.lines = (line for line in "ab")
 
     with pytest.raises(UsageError, match=r"ema needs a copy of the model, but Generating cannot be "
-                       r"copied \(.*generator.*\); set ema to None"):
+                       r"copied \(.*generator.*\); set ema=None"):
         run(Generating(), task, ema=0.9)

@@ -63,8 +63,8 @@ def fast_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda net, _: net, captured], ids=["module", "captured"])
-def test_training_is_the_same_compiled_once_for_all_epochs(traced: Any, quadrant_task: Task,
-                                                           make: Any) -> None:
+def test_training_compiles_once_and_gives_the_same_result(traced: Any, quadrant_task: Task,
+                                                          make: Any) -> None:
     states, records = [], []
     for compile_ in (False, True):
         module = make(Net(dropout=0.2), quadrant_task.train.example(2))
@@ -83,7 +83,7 @@ def test_training_is_the_same_compiled_once_for_all_epochs(traced: Any, quadrant
         [e.loss for e in records[0].history], rel=1e-4)
 
 
-def test_the_trial_leaves_no_trace(traced: Any) -> None:
+def test_trying_to_compile_has_no_side_effects(traced: Any) -> None:
     net, inputs = Net(dropout=0.5).eval(), (torch.randn(8, 1, 8, 8),)
     before, random = state_of(net), torch.get_rng_state()
     choice = try_compile(net, inputs, True, 1, nullcontext)
@@ -107,7 +107,8 @@ def test_other_batch_sizes_and_evaluation_run_eagerly(traced: Any) -> None:
     assert traced() == graphs == 1
 
 
-def test_a_module_that_goes_by_values_is_left_eager(traced: Any, fast_when_compiled: Any) -> None:
+def test_a_module_with_data_dependent_control_flow_stays_eager(traced: Any,
+                                                               fast_when_compiled: Any) -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -122,13 +123,13 @@ def test_a_module_that_goes_by_values_is_left_eager(traced: Any, fast_when_compi
     assert choice.notes[0].startswith("not compiled: torch.compile failed: ")
 
 
-def test_more_runs_in_a_process_than_torch_compiles_of_one_function(traced: Any) -> None:
+def test_more_runs_per_process_than_the_recompile_limit(traced: Any) -> None:
     for _ in range(12):
         try_compile(nn.Linear(3, 2), (torch.randn(4, 3),), True, 1, nullcontext)
     assert traced() == 12
 
 
-def test_auto_leaves_short_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_does_not_compile_short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", None)
     net = Net()
     choice = try_compile(net, (torch.randn(8, 1, 8, 8),), "auto", 10, nullcontext)
@@ -136,22 +137,22 @@ def test_auto_leaves_short_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.notes[0].startswith("not compiled: 10 passes of about ")
 
 
-def test_auto_keeps_what_is_faster(traced: Any, fast_when_compiled: Any,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_keeps_the_faster_version(traced: Any, fast_when_compiled: Any,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
     net, inputs = Net(), (torch.randn(8, 1, 8, 8),)
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
     assert choice.module is not net
-    assert choice.notes[0].endswith("a pass takes 0.50 of an eager one")
+    assert choice.notes[0].endswith("a pass takes 0.50 times as long as an eager one")
     faster = compile_module._time_passes
     monkeypatch.setattr(compile_module, "_time_passes", lambda module, call, inputs: (
         faster(module, call, inputs)[0], 10.0 if call is module else 11.0))
     choice = try_compile(net, inputs, "auto", 1000, nullcontext)
-    assert choice == (net, ("not compiled: a compiled pass takes 1.10 of an eager one",))
+    assert choice == (net, ("not compiled: a compiled pass takes 1.10 times as long as an eager one",))
 
 
 @pytest.mark.parametrize("reason", ["torch.compile failed: no compiler", "compiled gradients differ"])
-def test_what_cannot_be_compiled_is_refused_or_left_alone(reason: str, fast_when_compiled: Any,
-                                                          monkeypatch: pytest.MonkeyPatch) -> Any:
+def test_uncompilable_modules_raise_or_stay_eager(reason: str, fast_when_compiled: Any,
+                                                  monkeypatch: pytest.MonkeyPatch) -> Any:
     def broken(run: Any, **_: Any) -> Any:
         def compiled_run(x: Any) -> Any:
             if "differ" in reason:
@@ -171,8 +172,7 @@ def test_what_cannot_be_compiled_is_refused_or_left_alone(reason: str, fast_when
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
-                                               tmp_path: Path) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with (torch._inductor.config.patch({"cpp.cxx": ("/nowhere/c++",), "fx_graph_cache": False}),
           torch._functorch.config.patch(enable_autograd_cache=False),
@@ -181,7 +181,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-def test_kernels_that_were_compiled_learn_what_eager_ones_do(quadrant_task: Task) -> None:
+def test_compiled_kernels_train_like_eager_ones(quadrant_task: Task) -> None:
     task = Task(quadrant_task.train, quadrant_task.val, quadrant_task.test)
     accuracies = []
     for compile_ in (False, True):

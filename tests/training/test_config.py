@@ -40,8 +40,8 @@ from edgewright.training import (
     ({"compute": {"devices": 0}}, "devices: Input should be greater than or equal to 1, got 0"),
     ({"epoch": 3, "batch_size": 0}, "batch_size: .*; epoch: Extra inputs are not permitted, got 3"),
 ])
-def test_a_mistake_is_a_usage_error_with_name_value_and_range(arguments: dict[str, Any],
-                                                              message: str) -> None:
+def test_invalid_settings_raise_with_name_value_and_range(arguments: dict[str, Any],
+                                                          message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Training(**arguments)
 
@@ -53,7 +53,7 @@ def test_a_config_is_frozen_and_round_trips() -> None:
         config.epochs = 4
 
 
-def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_is_float32_on_cpu_and_bfloat16_on_cuda_if_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Compute(accelerator="cpu").resolve_precision() == "32-true"
     assert Compute(precision="16-mixed").resolve_precision() == "16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -68,13 +68,13 @@ def rates(steps: int = 10, **arguments: Any) -> Any:
     return [config.learning_rate(step, steps) for step in range(config.epochs * steps)]
 
 
-def test_cosine_falls_from_the_peak_to_nothing() -> None:
+def test_cosine_decays_from_the_peak_to_zero() -> None:
     found = rates(epochs=4)
     expected = [(1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)]
     assert found == pytest.approx(expected)
 
 
-def test_warmup_rises_to_the_peak_and_joins() -> None:
+def test_warmup_rises_linearly_to_the_peak() -> None:
     found = rates(epochs=4, schedule=CosineSchedule(warmup_epochs=1))
     assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert found[10:] == pytest.approx([(1 + math.cos(math.pi * s / 30)) / 2 for s in range(30)])
@@ -82,7 +82,7 @@ def test_warmup_rises_to_the_peak_and_joins() -> None:
     assert max(rates(epochs=1, schedule=CosineSchedule(warmup_epochs=3))) == pytest.approx(1 / 3)
 
 
-def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing() -> None:
+def test_one_cycle_rises_for_30_percent_and_ends_near_zero() -> None:
     cycle = rates(epochs=10, schedule="one_cycle")
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 30
@@ -95,7 +95,7 @@ def test_constant_is_constant() -> None:
     assert set(rates(epochs=2, schedule="constant")) == {1.0}
 
 
-def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup() -> None:
+def test_rise_epochs_sets_the_length_of_the_one_cycle_warmup() -> None:
     cycle = rates(epochs=10, schedule=OneCycleSchedule(rise_epochs=5))
     assert cycle[0] == pytest.approx(1 / 25)
     assert cycle.index(max(cycle)) == 50
@@ -103,7 +103,7 @@ def test_the_rise_of_one_cycle_lasts_as_long_as_the_warmup() -> None:
 
 
 @given(accuracies=st.lists(st.integers(0, 5), max_size=30), wait=st.integers(1, 4))
-def test_plateau_is_torchs(accuracies: Any, wait: Any) -> None:
+def test_plateau_matches_torch(accuracies: Any, wait: Any) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=0.1, patience=wait - 1, threshold=0, eps=0)

@@ -13,8 +13,15 @@ from torch import nn
 from edgewright.errors import TrainingError, UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, StepHook, Training, evaluate_module, train
-from edgewright.training._devices import AllTakePart
+from edgewright.training import (
+    ConstrainedObjective,
+    LabelLoss,
+    StepHook,
+    Training,
+    evaluate_module,
+    train,
+)
+from edgewright.training._devices import RequireAllGradients
 from edgewright.training._pickling import pickle_run, unpickle_run
 
 SETTINGS = {"epochs": 3, "batch_size": 16, "compute": "cpu", "ema": 0.8, "accumulate": 2,
@@ -72,7 +79,7 @@ def shared() -> tuple[Any, ...]:
     return module, record, told
 
 
-def test_two_devices_do_what_one_does(shared: Any) -> None:
+def test_two_devices_match_one_device(shared: Any) -> None:
     module, record, told = shared
     one, alone = net(), Told()
     expected = train(one, task(), Training(**SETTINGS), LabelLoss(), progress=alone)
@@ -90,11 +97,11 @@ def test_two_devices_do_what_one_does(shared: Any) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_run_that_lost_a_process_is_resumed(shared: Any, tmp_path: Path) -> None:
+def test_a_run_resumes_after_losing_a_process(shared: Any, tmp_path: Path) -> None:
     module, whole, _ = shared
     resumed, told, config = net(), Told(kill_at=5), Training(**SETTINGS | TWO)
-    with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended before its "
-                       r"time: .*SIGKILL"):
+    with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended prematurely: "
+                       r".*SIGKILL"):
         train(resumed, task(), config, LabelLoss(), checkpoint=tmp_path / "c", progress=told)
     assert told.stopped
     assert not multiprocessing.active_children()
@@ -104,7 +111,7 @@ def test_a_run_that_lost_a_process_is_resumed(shared: Any, tmp_path: Path) -> No
     torch.testing.assert_close(dict(resumed.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
 
 
-def test_an_error_comes_back_as_itself_with_the_last_good_weights() -> None:
+def test_an_error_is_reraised_with_the_last_good_weights() -> None:
     module = net()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     config = Training(epochs=2, batch_size=16, lr=1e30, **TWO)
@@ -113,12 +120,12 @@ def test_an_error_comes_back_as_itself_with_the_last_good_weights() -> None:
     torch.testing.assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
 
 
-def test_parameters_without_a_gradient_are_refused_by_name() -> None:
+def test_parameters_without_a_gradient_raise_by_name() -> None:
     module = nn.Sequential(nn.Linear(4, 2))
     module.register_parameter("spare", nn.Parameter(torch.zeros(3)))
-    objective = Constrained(LabelLoss(), (AllTakePart(),))  # as every process has it
+    objective = ConstrainedObjective(LabelLoss(), (RequireAllGradients(),))  # as every process has it
     config = Training(epochs=1, batch_size=16, compute="cpu")
-    with pytest.raises(UsageError, match=r"take no part in the loss: spare; freeze them"):
+    with pytest.raises(UsageError, match=r"do not contribute to the loss: spare; freeze them"):
         train(module, task(), config, objective)
     module.spare.requires_grad_(False)
     assert len(train(module, task(), config, objective).history) == 1
@@ -129,19 +136,19 @@ class Unsendable(StepHook):
         self.lines = (line for line in "ab")
 
 
-def test_what_cannot_be_sent_is_refused_by_name() -> None:
+def test_unpicklable_parts_raise_by_name() -> None:
     class Local(nn.Linear):
         pass
 
     config = Training(**TWO)
-    with pytest.raises(UsageError, match=r"devices above 1 .* the module Local cannot be sent: "
-                       r".*Local.*\. Define what it is made of at the top level"):
+    with pytest.raises(UsageError, match=r"devices > 1 .* the module Local cannot be pickled: "
+                       r".*Local.*\. Define its classes and functions at the top level"):
         train(Local(4, 2), task(), config, LabelLoss())
-    with pytest.raises(UsageError, match=r"to which the hook Unsendable cannot be sent: .*generator"):
-        train(nn.Linear(4, 2), task(), config, Constrained(LabelLoss(), (Unsendable(),)))
+    with pytest.raises(UsageError, match=r"but the hook Unsendable cannot be pickled: .*generator"):
+        train(nn.Linear(4, 2), task(), config, ConstrainedObjective(LabelLoss(), (Unsendable(),)))
 
 
-def test_a_captured_network_is_sent_whole() -> None:
+def test_a_captured_network_survives_pickling() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(),
                            nn.Linear(64, 3))

@@ -32,14 +32,14 @@ def test_the_accuracy_of_each_output_whatever_the_batch_size() -> None:
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_mode_is_put_back(mode: bool) -> None:
+def test_the_mode_is_restored(mode: bool) -> None:
     module = TwoExits().train(mode)
     evaluate_module(module, SPLIT)
     assert module.training is mode
     assert module.dropout.training is mode
 
 
-def test_the_mode_is_put_back_after_an_error() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     module = nn.Linear(3, 3).train()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         evaluate_module(module, SPLIT)
@@ -54,6 +54,6 @@ def test_predictions_are_in_order() -> None:
 
 
 @pytest.mark.parametrize("result", [{"logits": torch.zeros(1)}, (), [torch.zeros(1), None], "text"])
-def test_what_is_not_logits_is_refused(result: Any) -> None:
+def test_outputs_that_are_not_logits_raise(result: Any) -> None:
     with pytest.raises(ModelError, match=f"the model returned a {type(result).__name__}; expected"):
         as_outputs(result)

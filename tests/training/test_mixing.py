@@ -62,7 +62,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels(seed: int) -> None:
         torch.testing.assert_close(found.targets[index], expected)
 
 
-def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be() -> None:
+def test_boxes_cover_all_positions_with_the_right_size() -> None:
     given = batch(8, (1, 32, 32))
     config, covered, shares = Augmentation(cutmix=1.0), torch.zeros(32, 32), []
     for seed in range(400):
@@ -75,19 +75,19 @@ def test_boxes_lie_everywhere_and_are_as_large_as_they_should_be() -> None:
     assert np.mean(shares) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.03)
 
 
-def test_each_batch_draws_one_of_both() -> None:
+def test_each_batch_uses_mixup_or_cutmix() -> None:
     given, config = batch(), Augmentation(mixup=1.0, cutmix=1.0)
     is_cut = [bool(torch.isin(mix_batch(given, config, 4, seed).inputs[0], given.inputs[0]).all())
               for seed in range(200)]
     assert 70 < sum(is_cut) < 130
 
 
-def test_nothing_is_drawn_where_nothing_is_wanted() -> None:
+def test_without_mixing_no_random_number_is_drawn() -> None:
     given = batch()
     assert mix_batch(given, Augmentation(), 4, seed=0) is given
 
 
-def test_several_inputs_are_mixed_alike() -> None:
+def test_several_inputs_are_mixed_in_the_same_way() -> None:
     one = batch()
     pair = one._replace(inputs=(one.inputs[0], 2 * one.inputs[0]))
     for config in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
@@ -131,7 +131,7 @@ def run(x: Any, module: nn.Module, objective: Any = None, **settings: Any) -> An
     return seen.batches
 
 
-def test_training_mixes_every_step_in_its_own_way() -> None:
+def test_each_training_step_is_mixed_differently() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     x = torch.randn(16, 1, 4, 4)
     batches = run(x, module, augment=Augmentation(mixup=1.0))
@@ -143,7 +143,7 @@ def test_training_mixes_every_step_in_its_own_way() -> None:
                for a, b in zip(batches, again, strict=True))
 
 
-def test_what_cannot_be_mixed_is_refused_by_name() -> None:
+def test_inputs_that_cannot_be_mixed_raise_by_name() -> None:
     flat, words = torch.randn(16, 4), torch.randint(0, 5, (16, 3))
     embedding = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(UsageError, match=r"mixup cannot mix input 0 .* which is int64; expected "
@@ -153,5 +153,5 @@ def test_what_cannot_be_mixed_is_refused_by_name() -> None:
                        r"images \(N, C, H, W\)"):
         run(flat, nn.Linear(4, 2), augment=Augmentation(cutmix=1.0))
     with pytest.raises(UsageError, match="mixup cannot be used with a teacher cache, which "
-                       "keeps what was said of single samples"):
+                       "stores outputs for single samples only"):
         run(flat, nn.Linear(4, 2), SeenByRow(), augment=Augmentation(mixup=0.2))

@@ -61,7 +61,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_every_pass_refuses_them_before_it_works(kind: Any, tmp_path: Path) -> None:
+def test_every_stage_rejects_invalid_outputs_before_starting(kind: Any, tmp_path: Path) -> None:
     returned, message = WRONG[kind]
     program = ew.Program.capture(Heads(returned), X)
     passes = {
@@ -83,7 +83,7 @@ def test_every_pass_refuses_them_before_it_works(kind: Any, tmp_path: Path) -> N
         assert not list(tmp_path.iterdir()), name
 
 
-def test_a_dict_is_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
+def test_dict_outputs_raise_before_anything_is_written(tmp_path: Path) -> None:
     program = ew.Program.capture(Heads(lambda z: {"logits": z}), X)
     with pytest.raises(ModelError, match="the model returned a dict; expected a tensor of logits"):
         ew.compress(program, TASK, recipe="fast", out=tmp_path / "run", quiet=True)
@@ -92,14 +92,14 @@ def test_a_dict_is_refused_by_name_before_anything_is_written(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_what_looks_at_no_output_takes_any() -> None:
+def test_passes_that_ignore_outputs_accept_any() -> None:
     program = ew.Program.capture(Heads(lambda z: (z, z[:, :1])), X)
     pruned = ew.prune(program, TASK, ew.ChannelPruning(criterion="magnitude"))
     assert pruned.costs().macs < program.costs().macs
     assert ew.quantize(program, TASK).is_quantized
 
 
-def test_exits_are_the_programs_own(tmp_path: Path) -> None:
+def test_exits_are_those_of_the_program(tmp_path: Path) -> None:
     program = ew.Program.capture(Heads(lambda z: z), X)
     staged = ew.add_exits(program, TASK, ew.EarlyExits(places=1, training=SHORT))
     assert check_program(staged, TASK) == 3
@@ -110,7 +110,7 @@ def test_exits_are_the_programs_own(tmp_path: Path) -> None:
         ew.fit(plain, TASK, SHORT)
 
 
-def test_a_module_that_returns_more_in_training_is_refused() -> None:
+def test_a_module_with_more_outputs_in_training_mode_raises() -> None:
     class Auxiliary(Heads):
         def forward(self, x: Tensor) -> Tensor:
             z = super().forward(x)
@@ -123,7 +123,7 @@ def test_a_module_that_returns_more_in_training_is_refused() -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_an_objective_of_ones_own_takes_several_heads() -> None:
+def test_a_custom_objective_supports_several_heads() -> None:
     class Both(Objective):
         def loss(self, outputs: Any, batch: Any) -> Any:
             first, second = outputs
@@ -138,7 +138,7 @@ def test_an_objective_of_ones_own_takes_several_heads() -> None:
 
 
 @pytest.mark.parametrize("judge", [evaluate_module, predict])
-def test_nothing_is_ever_broadcast(judge: Any) -> None:
+def test_shapes_are_never_broadcast(judge: Any) -> None:
     """An output (N, C, L) with L samples in the batch once gave an accuracy of 3.25."""
     dense = TensorSplit(torch.randn(16, 4, 16), torch.randint(0, 4, (16,)))
     with pytest.raises(ModelError, match=r"output 0 of the model is \(N, 4, 16\) float32"):
@@ -147,13 +147,13 @@ def test_nothing_is_ever_broadcast(judge: Any) -> None:
         judge(nn.Identity(), TensorSplit(torch.randn(16, 1), torch.zeros(16, dtype=torch.long)))
 
 
-def test_a_refusal_leaves_the_module_in_its_mode() -> None:
+def test_a_failed_check_restores_the_mode() -> None:
     module = nn.Identity().train()
     with pytest.raises(ModelError):
         evaluate_module(module, TensorSplit(torch.randn(4, 3, 2), torch.zeros(4).long()))
     assert module.training
 
 
-def test_complex_outputs_are_no_logits() -> None:
-    with pytest.raises(ModelError, match=r"is \(N, 3\) complex64; expected logits"):
+def test_complex_outputs_raise() -> None:
+    with pytest.raises(ModelError, match=r"is \(N, 3\) complex64; expected floating-point logits"):
         check_logits([torch.zeros(4, 3, dtype=torch.complex64)], samples=4)

@@ -42,7 +42,7 @@ def step(module: nn.Module, config: Training) -> dict[str, float]:
             for name, value in module.named_parameters() if value.requires_grad}
 
 
-def test_adamw_moves_scales_by_a_share_of_themselves() -> None:
+def test_adamw_steps_of_scales_are_relative_to_their_size() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,)),
                             "binary": quantizer(BINARY, 0.5)})
     moved = step(module, Training(optimizer="adamw", lr=0.01))
@@ -52,13 +52,13 @@ def test_adamw_moves_scales_by_a_share_of_themselves() -> None:
     assert moved["binary.shift"] == pytest.approx(0.005, rel=1e-3)
 
 
-def test_sgd_moves_scales_by_their_gradient() -> None:
+def test_sgd_steps_of_scales_follow_their_gradient() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(3, 3), "small": quantizer(WEIGHT, 0.004, (3,))})
     moved = step(module, Training(lr=0.01))
     assert list(moved.values()) == [pytest.approx(0.01, rel=1e-3)] * 3
 
 
-def test_adamw_cannot_throw_a_small_scale_to_its_bound() -> None:
+def test_adamw_does_not_push_a_small_scale_to_its_bound() -> None:
     module = quantizer(BINARY, 0.004)
     optimizer = make_optimizer(module, Training(optimizer="adamw", lr=0.01))
     for _ in range(50):
@@ -78,7 +78,7 @@ def test_matrices_decay_but_vectors_and_scales_do_not(optimizer: str) -> None:
     assert decays[id(module["grouped"].scale)] == 0.0
 
 
-def test_what_is_frozen_is_left_out() -> None:
+def test_frozen_parameters_are_in_no_group() -> None:
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
     found = make_optimizer(module, Training())

@@ -31,9 +31,9 @@ def written(terminal: Any, lines: Any) -> Any:
     return stream.getvalue()
 
 
-def test_a_terminal_gets_a_bar_with_the_figures() -> None:
+def test_a_terminal_shows_a_bar_with_metrics() -> None:
     text = written(terminal=True, lines=False)
-    for part in ("recover 1/2", "recover 2/2", "loss 0.125", "val accuracy 75.00%", "samples/s"):
+    for part in ("recover 1/2", "recover 2/2", "loss 0.125", "val accuracy 75.00 %", "samples/s"):
         assert part in text
 
 
@@ -46,10 +46,10 @@ def test_the_bar_of_a_resumed_epoch_is_full_at_its_end() -> None:
     progress.stop()
 
 
-def test_elsewhere_it_is_silent_unless_asked() -> None:
+def test_without_a_terminal_it_is_silent_by_default() -> None:
     assert written(terminal=False, lines=False) == ""
     assert written(terminal=False, lines=True) == (
-        "recover 1/2: loss 0.5000, val accuracy 75.00%, 2.0 s\nrecover: resumed\n")
+        "recover 1/2: loss 0.5000, val accuracy 75.00 %, 2.0 s\nrecover: resumed\n")
 
 
 def test_it_writes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

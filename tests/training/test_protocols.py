@@ -85,7 +85,7 @@ def fit(config: Any, objective: Any = None) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("optimizer", [*(kind() for kind in OPTIMIZERS.values()), SignSGD()],
                          ids=lambda optimizer: optimizer.name)
-def test_every_optimizer_trains_by_its_groups_again_and_again(optimizer: Any) -> None:
+def test_every_optimizer_trains_its_groups_reproducibly(optimizer: Any) -> None:
     assert isinstance(optimizer, OptimizerConfig)
     first, second = (nn.Parameter(torch.ones(3)) for _ in range(2))
     built = optimizer.build([{"params": [first], "size": 0.5, "weight_decay": 0.1},
@@ -100,7 +100,7 @@ def test_every_optimizer_trains_by_its_groups_again_and_again(optimizer: Any) ->
 
 @pytest.mark.parametrize("schedule", [*(kind() for kind in SCHEDULES.values()), Halving()],
                          ids=lambda schedule: schedule.name)
-def test_every_schedule_is_a_function_of_the_position_alone(schedule: Any) -> None:
+def test_every_schedule_depends_on_the_position_only(schedule: Any) -> None:
     assert isinstance(schedule, LearningRateSchedule)
     history = tuple(EpochRecord(epoch, 1.0, Score("accuracy", 0.5), 0.1, 1.0)
                     for epoch in range(1, 9))
@@ -141,7 +141,7 @@ def test_defaults_are_written_by_name_and_settings_beside_it() -> None:
         "cosine", "standard", "cpu")
 
 
-def test_a_users_own_is_written_by_name_and_cannot_be_read() -> None:
+def test_custom_objects_are_written_by_name_and_cannot_be_read() -> None:
     written = Training(optimizer=SignSGD(), schedule=Halving()).model_dump()
     assert (written["optimizer"], written["schedule"]) == ("sign sgd", "halving")
     with pytest.raises(UsageError, match="optimizer: Input should be 'sgd', 'adamw', or your own "

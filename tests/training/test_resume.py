@@ -18,7 +18,7 @@ from torch import nn
 from edgewright.core import Preprocessing
 from edgewright.task import DatasetSplit, ImageSplit, Task
 from edgewright.training import (
-    Constrained,
+    ConstrainedObjective,
     LabelLoss,
     PlateauSchedule,
     StepHook,
@@ -91,7 +91,7 @@ SETTINGS = [{}, {"optimizer": "adamw", "lr": 0.01, "schedule": PlateauSchedule(w
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("stop", [3, 5, 9])
-def test_a_run_stopped_within_an_epoch_ends_in_the_same_weights(
+def test_a_run_resumed_within_an_epoch_gives_the_same_weights(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], stop: int) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, path = net(), tmp_path / "c"
@@ -110,8 +110,7 @@ def test_a_run_stopped_within_an_epoch_ends_in_the_same_weights(
     assert watcher.started == (3, STEPS, epochs)
 
 
-def test_a_run_is_stopped_and_resumed_at_every_step(tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_resumes_from_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, resumed = net(), net()
     expected = train(whole, task(), config(), LabelLoss())
@@ -131,8 +130,8 @@ def test_a_run_is_stopped_and_resumed_at_every_step(tmp_path: Path,
     assert record.seconds > max(e.seconds for e in record.history)
 
 
-def test_within_an_epoch_it_is_written_only_when_time_has_passed(tmp_path: Path,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_within_an_epoch_checkpoints_are_written_at_time_intervals(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c"
     with pytest.raises(InterruptedRunError):
         train(net(), task(), config(), LabelLoss(), checkpoint=path, progress=StopAt(STEPS - 1))
@@ -163,8 +162,8 @@ class Momentum(StepHook):
         self.mean = state["mean"]
 
 
-def test_hooks_and_samples_that_vary_by_themselves_are_resumed_too(tmp_path: Path,
-                                                                   monkeypatch: pytest.MonkeyPatch) -> Any:
+def test_hooks_and_random_datasets_are_resumed(tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> Any:
     class Noisy(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return 40
@@ -175,7 +174,7 @@ def test_hooks_and_samples_that_vary_by_themselves_are_resumed_too(tmp_path: Pat
     def run(module: nn.Module, **arguments: Any) -> Any:
         split = DatasetSplit(Noisy())
         still = (torch.eye(3)[:2], torch.tensor([0, 1]))
-        objective = Constrained(LabelLoss(), (Momentum(),))
+        objective = ConstrainedObjective(LabelLoss(), (Momentum(),))
         return train(module, Task(split, still, (still[0] + 1, still[1])), config(), objective,
                      **arguments)
 
@@ -223,8 +222,8 @@ KILLED = dedent("""
 """)
 
 
-def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path: Path,
-                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_within_an_epoch_gives_the_same_weights(tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)  # the script sets it too
     script = tmp_path / "run.py"
     script.write_text(KILLED)
@@ -246,8 +245,7 @@ def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path
     torch.testing.assert_close(weights, expected, rtol=0, atol=0)
 
 
-def test_a_step_that_spoils_the_weights_is_not_written(tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_weights_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Spoils(StepHook):
         def start(self, module: nn.Module) -> None:
             self.weight = module[-1].weight
@@ -259,14 +257,14 @@ def test_a_step_that_spoils_the_weights_is_not_written(tmp_path: Path,
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(Exception, match=(
             r"diverged in epoch 2 of 3, at step 3 of 5: the weights are no longer finite")):
-        train(net(), task(), config(), Constrained(LabelLoss(), (Spoils(),)),
+        train(net(), task(), config(), ConstrainedObjective(LabelLoss(), (Spoils(),)),
               checkpoint=tmp_path / "c")
     found = torch.load(tmp_path / "c", weights_only=True)
     assert found["partial"]["steps"] == 2
     assert all(torch.isfinite(tensor).all() for tensor in found["module"].values())
 
 
-def test_losses_add_up_whenever_they_are_read() -> None:
+def test_losses_accumulate_at_any_reading_interval() -> None:
     values = torch.rand(50).tolist()
     sizes = [8] * 49 + [3]
     expected = sum(a * b for a, b in zip(values, sizes, strict=True)) / sum(sizes)
@@ -282,7 +280,7 @@ def test_losses_add_up_whenever_they_are_read() -> None:
             assert (so_far.steps, so_far.samples) == (50, 395)
 
 
-def test_what_is_read_late_still_names_its_own_step() -> None:
+def test_a_late_reading_names_the_right_step() -> None:
     losses = Losses(PartialEpoch(steps=3), torch.device("cuda"),
                     lambda step, what: ValueError(f"{step}: {what}"))
     for value in (1.0, float("inf"), 2.0):

@@ -14,7 +14,7 @@ from torch import nn
 import edgewright as ew
 from edgewright.task import Task
 from edgewright.training import (
-    Constrained,
+    ConstrainedObjective,
     EpochRecord,
     LabelLoss,
     Objective,
@@ -63,7 +63,7 @@ def test_a_regression_keeps_the_epoch_of_its_lowest_validation_loss() -> None:
     assert math.isnan(record.val_accuracy)
 
 
-def test_labels_of_no_class_and_a_single_value_are_a_regressions_own_affair() -> None:
+def test_regressions_accept_any_labels_and_a_single_output() -> None:
     rows = torch.arange(512)
     task = Task((X, rows), (X[:64], rows[:64]), (X[64:128], rows[:64]))
 
@@ -75,7 +75,7 @@ def test_labels_of_no_class_and_a_single_value_are_a_regressions_own_affair() ->
     assert record.score.value < 1
 
 
-def test_a_loss_on_labels_may_ask_for_accuracy() -> None:
+def test_a_custom_label_loss_may_select_by_accuracy() -> None:
     class Focal(Objective):
         classifies = True
 
@@ -108,7 +108,7 @@ def test_patience_counts_epochs_without_a_lower_loss() -> None:
         def validate(self, module: nn.Module, split: Any, *, device: Any = None) -> Any:
             return Score("loss", next(self.losses), higher_is_better=False)
 
-    objective = Constrained(Rising(), (StepHook(),))  # the start is not asked for
+    objective = ConstrainedObjective(Rising(), (StepHook(),))  # the start is not asked for
     record = train(network(), TASK, Training(epochs=6, patience=2, compute="cpu"), objective)
     assert (len(record.history), record.best_epoch, record.stopped_early) == (4, 2, True)
 
@@ -123,7 +123,7 @@ def good_classifier() -> tuple[Any, ...]:
     return module, Task((x, y), (x[:64], y[:64]), (x[64:], y[64:]))
 
 
-def test_training_never_returns_worse_weights_than_it_was_given(tmp_path: Path) -> None:
+def test_training_never_returns_worse_weights_than_the_initial_ones(tmp_path: Path) -> None:
     module, task = good_classifier()
     before = module.weight.detach().clone()
     said = []
@@ -140,7 +140,7 @@ def test_training_never_returns_worse_weights_than_it_was_given(tmp_path: Path) 
     assert record.start == Score("accuracy", 1.0, unit="fraction")
     assert (record.best_epoch, record.val_accuracy) == (0, 1.0)
     assert torch.equal(module.weight, before)
-    note = "no epoch was as good as the weights given (accuracy 100.00%): kept these"
+    note = "no epoch was as good as the initial weights (accuracy 100.00 %): kept those"
     assert note in record.notes
     assert said[-1] == note
     again, _ = good_classifier()
@@ -156,7 +156,7 @@ def test_an_epoch_that_is_as_good_is_preferred_to_the_start() -> None:
     assert asdict(record)["start"]["value"] == 0.5
 
 
-def test_a_constraint_that_training_brings_about_does_not_admit_the_start() -> None:
+def test_a_constraint_established_by_training_excludes_the_initial_weights() -> None:
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
     training = Training(epochs=2, lr=5.0, compute="cpu", schedule="constant")
@@ -164,7 +164,7 @@ def test_a_constraint_that_training_brings_about_does_not_admit_the_start() -> N
     assert pruned.sparsity["weight"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_fit_and_qat_keep_what_they_were_given_where_training_harms() -> None:
+def test_fit_and_qat_keep_the_initial_weights_if_training_harms() -> None:
     module, task = good_classifier()
     program = ew.Program.capture(module, task.train.example(2))
     harmful = Training(epochs=1, lr=50.0, compute="cpu", schedule="constant")

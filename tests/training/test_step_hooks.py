@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgewright.graph import hold_sparse
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training import Constrained, LabelLoss, Step, StepHook, Training, train
+from edgewright.training import ConstrainedObjective, LabelLoss, Step, StepHook, Training, train
 
 CPU = {"compute": "cpu", "augment": False}
 
@@ -48,7 +48,7 @@ class Watch(StepHook):
         self.seen.append(("after", step, None, self.weight.detach().clone()))
         self.count += 1
 
-    def settled(self, step: Any) -> bool:
+    def is_settled(self, step: Any) -> bool:
         return step.index >= self.settles_at
 
     def state(self) -> dict[str, Any]:
@@ -62,12 +62,12 @@ def run(task: Task, *hooks: Any, module: Any = None, checkpoint: Any = None, pro
         **settings: Any) -> tuple[Any, ...]:
     module = net() if module is None else module
     config = Training(**{"epochs": 3, "batch_size": 8, **CPU, **settings})
-    record = train(module, task, config, Constrained(LabelLoss(), hooks), checkpoint=checkpoint,
+    record = train(module, task, config, ConstrainedObjective(LabelLoss(), hooks), checkpoint=checkpoint,
                    progress=progress)
     return module, record
 
 
-def test_every_step_is_seen_from_both_sides(task: Any) -> None:
+def test_hooks_run_before_and_after_every_step(task: Any) -> None:
     hook = Watch()
     run(task, hook, schedule="constant", clip_norm=1e-3)
     assert [(side, step.index) for side, step, *_ in hook.seen] == [
@@ -79,14 +79,14 @@ def test_every_step_is_seen_from_both_sides(task: Any) -> None:
     assert torch.equal(hook.seen[1][3], hook.seen[2][3])
 
 
-def test_doing_nothing_changes_nothing(task: Any) -> None:
+def test_an_empty_hook_changes_nothing(task: Any) -> None:
     with_hook, _ = run(task, StepHook())
     without = net()
     train(without, task, Training(epochs=3, batch_size=8, **CPU), LabelLoss())
     torch.testing.assert_close(with_hook.state_dict(), without.state_dict(), rtol=0, atol=0)
 
 
-def test_only_settled_epochs_are_kept_and_counted(task: Any) -> None:
+def test_only_settled_epochs_are_selected(task: Any) -> None:
     _, free = run(task, Watch(), epochs=6, lr=0.3)
     hook = Watch(settles_at=4 * 4)
     module, record = run(task, hook, epochs=6, lr=0.3, patience=1)
@@ -97,7 +97,7 @@ def test_only_settled_epochs_are_kept_and_counted(task: Any) -> None:
     assert torch.equal(module[0].weight, kept)
 
 
-def test_the_last_epoch_counts_whatever_a_hook_says(task: Any) -> None:
+def test_the_last_epoch_counts_even_if_unsettled(task: Any) -> None:
     _, record = run(task, Watch(settles_at=10**9))
     assert [epoch.settled for epoch in record.history] == [False, False, True]
     assert record.best_epoch == 3
@@ -134,16 +134,16 @@ def test_the_state_of_hooks_survives_an_interruption(task: Any, tmp_path: Path) 
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_other_hooks_is_not_used(task: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_with_other_hooks_is_ignored(task: Any, tmp_path: Path) -> None:
     run(task, checkpoint=tmp_path / "c")
     _, record = run(task, Watch(), checkpoint=tmp_path / "c")
-    assert record.notes == (f"the checkpoint {tmp_path / 'c'} is of a run with other settings, seed, "
+    assert record.notes == (f"the checkpoint {tmp_path / 'c'} belongs to a run with other settings, seed, "
                             "data or weights; training from the start",)
 
 
 def test_hooks_add_up() -> None:
     first, second = StepHook(), Watch()
-    objective = Constrained(Constrained(LabelLoss(0.1), (first,)), (second,))
+    objective = ConstrainedObjective(ConstrainedObjective(LabelLoss(0.1), (first,)), (second,))
     assert objective.hooks == (first, second)
     assert objective.name == "LabelLoss(0.1) under StepHook under Watch"
     logits, batch = torch.randn(3, 2), Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
@@ -163,9 +163,8 @@ class Inside(nn.Module):
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"clip_norm": 0.1}])
 @pytest.mark.parametrize("wrap", [Inside, lambda body: body])
-def test_what_is_held_sparse_keeps_its_zeros_and_nothing_else_does(task: Any,
-                                                                   settings: dict[str, Any],
-                                                                   wrap: Any) -> None:
+def test_only_sparse_tensors_keep_their_zeros(task: Any, settings: dict[str, Any],
+                                              wrap: Any) -> None:
     program = Program.capture(net(), torch.zeros(1, 4))
     with torch.no_grad():
         for tensor in program.graph_module.parameters():

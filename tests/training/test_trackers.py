@@ -16,12 +16,12 @@ from edgewright.training import (
     LabelLoss,
     NoProgress,
     Score,
-    Tracked,
+    TrackingProgress,
     Training,
-    tracker,
+    open_tracker,
     train,
 )
-from edgewright.training._trackers import EVERY
+from edgewright.training._trackers import LOG_INTERVAL
 
 STEPS = 60
 
@@ -90,18 +90,18 @@ def by_name(written: Any) -> Any:
     return found
 
 
-def test_figures_are_written_by_step_and_everything_is_passed_on() -> None:
+def test_metrics_are_logged_by_step_and_calls_are_forwarded() -> None:
     log, told, plain = Memory(), Spy(), Spy()
-    play(Tracked(told, log, "recover"))
+    play(TrackingProgress(told, log, "recover"))
     play(plain)
     assert by_name(log.written) == EXPECTED
     assert (log.names, log.closed) == ([("recover", 0)], 1)
     assert told.told == plain.told
 
 
-def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log() -> None:
+def test_a_resumed_training_continues_counting_and_each_training_has_its_log() -> None:
     log = Memory()
-    progress = Tracked(NoProgress(), log, "recover")
+    progress = TrackingProgress(NoProgress(), log, "recover")
     play(progress, first=1)
     assert by_name(log.written)["loss"] == [(100, 100.0)]
     assert by_name(log.written)["epoch/loss"] == [(120, 0.5)]
@@ -109,19 +109,19 @@ def test_a_resumed_training_counts_on_and_a_second_one_has_its_own_log() -> None
     assert log.names == [("recover", STEPS), ("recover-2", 0)]
 
 
-def test_a_loss_that_is_not_known_yet_is_left_out() -> None:
+def test_an_unknown_loss_is_not_logged() -> None:
     log = Memory()
-    progress = Tracked(NoProgress(), log)
-    progress.start(1, EVERY, 0)
-    for _ in range(EVERY):
+    progress = TrackingProgress(NoProgress(), log)
+    progress.start(1, LOG_INTERVAL, 0)
+    for _ in range(LOG_INTERVAL):
         progress.advance(4, float("nan"))
     assert log.written == []
 
 
 @pytest.mark.parametrize("failing", ["open", "write", "close"])
-def test_a_log_that_fails_is_given_up_once_and_training_goes_on(failing: str) -> None:
+def test_a_failing_log_is_dropped_and_training_continues(failing: str) -> None:
     told = Spy()
-    play(Tracked(told, Memory(failing), "recover"))
+    play(TrackingProgress(told, Memory(failing), "recover"))
     assert [what for what in told.told if what[0] == "note"] == [
         ("note", "no longer tracked: the server is gone")]
     assert told.told[-1] == ("stop",)
@@ -133,33 +133,33 @@ def test_a_training_is_tracked(quadrant_task: Task) -> None:
     config = Training(epochs=2, batch_size=32, compute="cpu")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     found = train(module, quadrant_task, config, LabelLoss(),
-                  progress=Tracked(NoProgress(), log, "recover"))
+                  progress=TrackingProgress(NoProgress(), log, "recover"))
     accuracies = [value for name, value, _ in log.written if name == "epoch/val_accuracy"]
     assert accuracies == [epoch.val_accuracy for epoch in found.history]
     assert log.closed == 1
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
-def test_without_the_package_the_install_line_is_given(kind: str, monkeypatch: pytest.MonkeyPatch,
-                                                       tmp_path: Path) -> None:
+def test_a_missing_package_names_the_extra_to_install(kind: str, monkeypatch: pytest.MonkeyPatch,
+                                                      tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == kind]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtraError, match=rf"tracking with {kind} needs an extra .*"
                        rf"pip install 'edgewright\[{kind}\]'"):
-        tracker(kind, tmp_path)
+        open_tracker(kind, tmp_path)
 
 
-def test_another_tracker_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_tracker_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no tracker 'x'; there are tensorboard, mlflow"):
-        tracker("x", tmp_path)
+        open_tracker("x", tmp_path)
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
-    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
+    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"))
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
     events.Reload()
     assert set(events.Tags()["scalars"]) == set(EXPECTED)
@@ -168,11 +168,11 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
         assert found == [(step, pytest.approx(value)) for step, value in expected]
 
 
-def test_tensorboard_shows_steps_that_were_taken_again_once(tmp_path: Path) -> None:
+def test_tensorboard_shows_repeated_steps_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
-    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"))
-    play(Tracked(NoProgress(), tracker("tensorboard", tmp_path), "recover"), first=1)
+    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"))
+    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"), first=1)
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [50, 100]
@@ -193,7 +193,7 @@ def test_mlflow_reads_what_was_written(mlflow: Any, monkeypatch: pytest.MonkeyPa
     if experiment is not None:
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     for _ in range(2):
-        play(Tracked(NoProgress(), tracker("mlflow", tmp_path / "run"), "recover"))
+        play(TrackingProgress(NoProgress(), open_tracker("mlflow", tmp_path / "run"), "recover"))
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(experiment or "edgewright")
     runs = client.search_runs([found.experiment_id])
@@ -204,10 +204,10 @@ def test_mlflow_reads_what_was_written(mlflow: Any, monkeypatch: pytest.MonkeyPa
         assert [(metric.step, metric.value) for metric in history] == expected
 
 
-def test_an_mlflow_that_cannot_be_reached_is_noted(mlflow: Any, monkeypatch: pytest.MonkeyPatch,
-                                                   tmp_path: Path) -> None:
+def test_an_unreachable_mlflow_is_noted(mlflow: Any, monkeypatch: pytest.MonkeyPatch,
+                                        tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
     told = Spy()
-    play(Tracked(told, tracker("mlflow", tmp_path), "recover"))
+    play(TrackingProgress(told, open_tracker("mlflow", tmp_path), "recover"))
     (note,) = [what[1] for what in told.told if what[0] == "note"]
     assert note.startswith("no longer tracked: MLflow: ")

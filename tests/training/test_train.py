@@ -18,7 +18,7 @@ from edgewright.errors import DataError, ModelError, StorageError, TrainingError
 from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
 from edgewright.training import (
     Compute,
-    Constrained,
+    ConstrainedObjective,
     CosineSchedule,
     LabelLoss,
     Objective,
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights(optimizer: str, schedule: str) -> 
     assert not same(states[0], states[2])
 
 
-def test_the_callers_random_numbers_are_left_alone() -> None:
+def test_the_callers_random_state_is_unchanged() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -146,8 +146,8 @@ class StopAfter:
                                             "schedule": CosineSchedule(warmup_epochs=1)},
                                        {"compute": Compute(accelerator="cpu", channels_last=False),
                                         "schedule": "one_cycle"}])
-def test_an_interrupted_run_ends_in_the_same_weights(tmp_path: Path,
-                                                     arguments: dict[str, Any]) -> None:
+def test_an_interrupted_run_gives_the_same_weights(tmp_path: Path,
+                                                   arguments: dict[str, Any]) -> None:
     config = Training(**{"epochs": 4, "batch_size": 16} | CPU | arguments)
     whole = Net()
     expected = train_net(whole, image_task(), config, LabelLoss(), seed=5)
@@ -167,7 +167,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path: Path,
     assert [p.name for p in path.parent.iterdir()] == ["fit.ckpt"]
 
 
-def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     config, path, first, second = Training(epochs=2, **CPU), tmp_path / "c", Net(), Net()
     record = train_net(first, image_task(), config, LabelLoss(), checkpoint=path)
     watcher = StopAfter(0)
@@ -187,22 +187,21 @@ def other_weights() -> Any:
     (Net, {"lr": 0.02}, LabelLoss(), 0), (Net, {}, LabelLoss(0.1), 0), (Net, {}, LabelLoss(), 1),
     (other_weights, {}, LabelLoss(), 0),
 ])
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path, module: Any,
-                                                 config: dict[str, Any], objective: Any,
-                                                 seed: int) -> None:
+def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path, module: Any, config: dict[str, Any],
+                                                objective: Any, seed: int) -> None:
     path = tmp_path / "c"
     train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
     settings = Training(epochs=1, **config, **CPU)
     fresh, found = module(), module()
     train_net(fresh, image_task(), settings, objective, seed=seed)
     record = train_net(found, image_task(), settings, objective, seed=seed, checkpoint=path)
-    assert record.notes == (f"the checkpoint {path} is of a run with other settings, seed, data or "
+    assert record.notes == (f"the checkpoint {path} belongs to a run with other settings, seed, data or "
                             "weights; training from the start",)
     assert same(state_of(fresh), state_of(found))
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])
-def test_a_damaged_checkpoint_is_not_used(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_checkpoint_is_ignored(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "c"
     if content is None:
         torch.save({"format": 99}, path)
@@ -284,7 +283,7 @@ def run_script(script: Any, **arguments: Any) -> tuple[Any, ...]:
     return module, train(module, task, config, Scripted())
 
 
-def test_the_best_epoch_is_kept_the_latest_of_equals() -> None:
+def test_the_best_epoch_is_kept_and_the_latest_if_tied() -> None:
     module, record = run_script([2, 7, 4, 7, 5])
     assert [e.val_accuracy for e in record.history] == [0.2, 0.7, 0.4, 0.7, 0.5]
     assert record.best_epoch == 4
@@ -292,7 +291,7 @@ def test_the_best_epoch_is_kept_the_latest_of_equals() -> None:
     assert int(module.epoch) == 3
 
 
-def test_it_stops_after_so_many_epochs_without_gain() -> None:
+def test_it_stops_after_patience_epochs_without_improvement() -> None:
     _, record = run_script([2, 7, 4, 7, 5, 9, 9], patience=3)
     assert len(record.history) == 5
     assert record.stopped_early
@@ -302,7 +301,7 @@ def test_it_stops_after_so_many_epochs_without_gain() -> None:
     assert not record.stopped_early
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_of_before() -> None:
+def test_a_non_finite_loss_ends_the_run_with_the_previous_weights() -> None:
     module = Net()
     before = state_of(module)
     with pytest.raises(TrainingError, match=(
@@ -337,7 +336,7 @@ def test_a_late_divergence_names_the_step_and_keeps_the_best_epoch(tmp_path: Pat
     assert (tmp_path / "c").exists()
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_noticed() -> None:
+def test_non_finite_weights_after_the_last_step_raise() -> None:
     class Poison(Objective):
         def loss(self, outputs: Any, batch: Any) -> Any:
             return (outputs[-1].sum() * 0).sqrt()  # finite, with a gradient that is not
@@ -367,7 +366,7 @@ def test_clipping_bounds_the_step() -> None:
     config = Training(epochs=1, batch_size=8, lr=1.0, weight_decay=0, clip_norm=0.25,
                       schedule="constant", **CPU)
     train(module, Task((x, y), (x, y), (x[1:], y[1:])), config,
-          Constrained(LabelLoss(), (StepHook(),)))  # which admits no weights of before it
+          ConstrainedObjective(LabelLoss(), (StepHook(),)))  # which admits no weights of before it
     after = torch.cat([p.detach().flatten() for p in module.parameters()])
     assert float((after - before).norm()) == pytest.approx(0.25, rel=1e-3)
 
@@ -380,7 +379,7 @@ def test_frozen_parameters_stay() -> None:
     assert torch.equal(module.conv.weight, before)
 
 
-def test_weights_end_contiguous_and_a_view_in_the_model_is_no_obstacle() -> None:
+def test_weights_end_contiguous_and_models_with_views_train() -> None:
     class Viewing(Net):
         def forward(self, x: Tensor) -> Tensor:
             x = torch.relu(self.conv(x))
@@ -409,7 +408,7 @@ def test_channels_last_reaches_the_model() -> None:
         assert {layout for training, layout in seen if training} == {wanted}
 
 
-def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contiguous() -> None:
+def test_a_model_that_rejects_channels_last_is_trained_contiguous() -> None:
     class Strict(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             if not x.is_contiguous():
@@ -423,7 +422,7 @@ def test_a_model_that_fails_channels_last_in_words_of_its_own_is_trained_contigu
     assert math.isfinite(record.history[0].loss)
 
 
-def test_a_last_batch_of_one_is_left_out_for_batch_norm() -> None:
+def test_a_last_batch_of_one_is_skipped() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 2
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     task = Task((x, y), (x, y), (x[1:], y[1:]))
@@ -453,13 +452,13 @@ def test_several_inputs_and_a_dataset_train() -> None:
     assert same(state_of(modules[0]), state_of(modules[1]))
 
 
-def test_labels_beyond_the_models_classes_are_refused_before_training() -> None:
+def test_labels_beyond_the_classes_raise_before_training() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 3
     with pytest.raises(DataError, match=r"sample 2 of the train split has label 2; allowed: 0\.\.1"):
         train(nn.Linear(4, 2), Task((x, y), (x, y), (x[1:], y[1:])), Training(**CPU), LabelLoss())
 
 
-def test_a_module_that_does_not_serve_is_refused() -> None:
+def test_invalid_modules_raise() -> None:
     class Wrong(nn.Linear):
         def forward(self, x: Tensor) -> Any:
             return {"logits": super().forward(x)}
@@ -473,7 +472,7 @@ def test_a_module_that_does_not_serve_is_refused() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_an_accelerator_that_is_not_there_is_refused() -> None:
+def test_an_unavailable_accelerator_raises() -> None:
     with pytest.raises(UsageError, match="cannot train with accelerator='cuda'"):
         train_net(Net(), image_task(), Training(compute="cuda"), LabelLoss())
 
@@ -490,7 +489,7 @@ def test_label_loss_is_the_mean_over_outputs() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["auto", "32-true", "bf16-mixed", "16-mixed"])
-def test_it_learns_on_cuda_and_comes_home(precision: str, tmp_path: Path) -> None:
+def test_it_trains_on_cuda_and_moves_back(precision: str, tmp_path: Path) -> None:
     module, task = Net(), image_task()
     config = Training(epochs=6, batch_size=16, compute=Compute(
         accelerator="cuda", precision=precision))

@@ -21,7 +21,7 @@ from edgewright.distill._soft_labels import SoftLabels
 from edgewright.distill._teacher import Teacher
 from edgewright.errors import StorageError, UsageError
 from edgewright.task import Batch, Policy, Split, Task
-from edgewright.training import NoProgress, Progress, on_device
+from edgewright.training import NoProgress, Progress, to_device
 
 _BATCH: Final = 256
 _DRIFT: Final = 0.05  # of the logits' deviation; another machine or type of engine drifts less
@@ -74,7 +74,7 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     where = torch.device("cpu") if device is None else device
     teacher.to(where)
     sample = probe(split, list_views(views, policy)[0])
-    output = teacher.teach(on_device(sample, where))
+    output = teacher.teach(to_device(sample, where))
     if output.features:
         raise UsageError(f"the teacher {teacher.name} hands out {len(output.features)} features, "
                          "which are not kept; use it without a cache")
@@ -109,7 +109,7 @@ def _write_cache(path: Path, teacher: Teacher, split: Split, contents: Contents,
         progress.start(count, math.ceil(contents.samples / _BATCH), done // contents.samples)
         try:
             for batch in _read_remaining(split, contents, done):
-                records = labels.pack(teacher.teach(on_device(batch, device)).logits)
+                records = labels.pack(teacher.teach(to_device(batch, device)).logits)
                 _append(file, records, path)
                 progress.advance(len(records), math.nan)
         finally:

@@ -23,8 +23,8 @@ from edgewright.training import (
     Progress,
     Training,
     check_program,
-    on_device,
-    one_device,
+    single_device_fabric,
+    to_device,
     train,
 )
 
@@ -140,8 +140,8 @@ def _load_or_make_cache(teacher: TeacherLike, program: Program, task: Task, conf
                         path: Path, views: int, progress: Progress | None) -> Teacher:
     """What the teacher says, from a file; made now where it is not there."""
     check_program(program, task)
-    asked, device = as_teacher(teacher), one_device(config).device
-    sample = on_device(next(task.train.select(range(1)).batches(1)), device)
+    asked, device = as_teacher(teacher), single_device_fabric(config).device
+    sample = to_device(next(task.train.select(range(1)).batches(1)), device)
     asked.to(device)
     classes = tuple(asked.teach(sample).logits.shape[1:])
     expected = tuple(shape_of(outputs_of(program)[-1])[1:])

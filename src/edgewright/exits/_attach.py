@@ -21,7 +21,7 @@ from edgewright.graph import ops, refresh_shapes, set_argument
 from edgewright.program import Program, outputs_of, set_outputs
 from edgewright.task import Task
 from edgewright.training import (
-    Constrained,
+    ConstrainedObjective,
     LabelLoss,
     Objective,
     Progress,
@@ -83,7 +83,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if config.training is None:
         return attached
     training = config.training.settings
-    objective = Constrained(objective or LabelLoss(training.label_smoothing), (UntrainedHeads(),))
+    objective = ConstrainedObjective(objective or LabelLoss(training.label_smoothing),
+                                     (UntrainedHeads(),))
     if isinstance(config.training, HeadTraining):
         module = attached.module()
         heads = attached.state_dict().keys() - program.state_dict().keys()
@@ -103,7 +104,7 @@ class UntrainedHeads(StepHook):
     """Heads that are drawn at random are no result, whatever the last exit scores with them."""
 
     @property
-    def admits_start(self) -> bool:
+    def may_keep_initial_weights(self) -> bool:
         """Never."""
         return False
 

@@ -22,8 +22,8 @@ from edgewright.pipeline._run_stages import run_stages
 from edgewright.pipeline._validate_model import validate_model
 from edgewright.pipeline.stages import StageContext, check_recipe, fit_recipe
 from edgewright.program import Program
-from edgewright.task import Task, seeded
-from edgewright.training import Tracker, tracker
+from edgewright.task import Task, temporary_seed
+from edgewright.training import TrackerName, open_tracker
 
 
 @final
@@ -59,7 +59,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              recipe: Recipe | str = "balanced", out: str | Path | None = None, *,
              rate: float | None = None, ignore: Sequence[str] = (), seed: int = 0,
              name: str | None = None, quiet: bool = False,
-             track: Tracker | None = None) -> Result:
+             track: TrackerName | None = None) -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     The run directory keeps every stage; the same call again resumes an interrupted run, and ends
@@ -108,8 +108,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     recipe = _add_ignored(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
-    log = RunLog(quiet, None if track is None else tracker(track, folder))
-    with seeded(seed):
+    log = RunLog(quiet, None if track is None else open_tracker(track, folder))
+    with temporary_seed(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
     validate_model(original, task)
@@ -125,7 +125,7 @@ def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]
     run, log, original = context.directory, context.log, context.original
     if not run.is_sealed(run.baseline):
         log.begin("baseline", "the original on its runtime")
-        with seeded(assembly.seed):
+        with temporary_seed(assembly.seed):
             manifest = assembly.baseline(original, run.baseline)
         run.seal(run.baseline)
         figures = manifest.report.compressed
@@ -137,7 +137,7 @@ def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]
         manifest = read_bundle(run.bundle).manifest
         assembly.write_beside(manifest, run)
     else:
-        with seeded(assembly.seed):
+        with temporary_seed(assembly.seed):
             manifest = assembly.finish(original, results, run, log)
     run.remove_checkpoints()
     has_exits = len(manifest.model.segments) > 1

@@ -7,7 +7,7 @@ from typing import final
 from rich.console import Console
 
 from edgewright.core import Figures, format_count, format_size
-from edgewright.training import NoProgress, OpenLog, Progress, RichProgress, Tracked
+from edgewright.training import NoProgress, OpenLog, Progress, RichProgress, TrackingProgress
 
 
 @final
@@ -16,7 +16,7 @@ class RunLog:
 
     Args:
         quiet: Print nothing.
-        open_log: Keeps every training's figures; see `edgewright.training.tracker`.
+        open_log: Keeps every training's figures; see `edgewright.training.open_tracker`.
     """
 
     def __init__(self, quiet: bool = False, open_log: OpenLog | None = None) -> None:
@@ -47,4 +47,4 @@ class RunLog:
     def progress(self, stage: str) -> Progress:
         """Return what shows a training, and keeps its figures if that was asked for."""
         shown = NoProgress() if self._quiet else RichProgress(stage, lines=True)
-        return shown if self._open_log is None else Tracked(shown, self._open_log, stage)
+        return shown if self._open_log is None else TrackingProgress(shown, self._open_log, stage)

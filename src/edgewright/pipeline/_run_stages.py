@@ -13,7 +13,7 @@ from edgewright.exits import remove_exits
 from edgewright.pipeline._evaluate import COUNTED
 from edgewright.pipeline.stages import STAGES, Capture, Exits, Quantize, Stage, StageContext
 from edgewright.program import Program
-from edgewright.task import seeded
+from edgewright.task import temporary_seed
 
 
 @final
@@ -87,7 +87,7 @@ def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
     if found:
         context.log.note(f"runs again: {found}")
     since = time.perf_counter()
-    with seeded(context.seed):
+    with temporary_seed(context.seed):
         result = context.directory.keep(key, stage.run(program, config, context))
         figures = _figures(result, context)
     findings = stage.describe_result(program, result, config, context)

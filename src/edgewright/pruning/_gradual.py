@@ -121,7 +121,7 @@ class GradualMask(StepHook):
         for name, weight in self._weights.items():
             weight.copy_(self._aside.get(name, weight)).masked_fill_(~self._masks[name], 0.0)
 
-    def settled(self, step: Step) -> bool:
+    def is_settled(self, step: Step) -> bool:
         """Whether the final masks are in force."""
         return step.index + 1 >= self._last(step)
 

@@ -45,7 +45,7 @@ class GroupLasso(StepHook):
         cost = step.lr * self._strength * self._slices.sizes.sqrt()
         self._slices.shrink((1 - cost / norms.clamp(min=least)).clamp(min=0))
 
-    def settled(self, step: Step) -> bool:
+    def is_settled(self, step: Step) -> bool:
         """Only the end of the run counts: before it, channels are still on their way."""
         return step.index + 1 == step.total
 
@@ -86,6 +86,6 @@ class GrowingDecay(StepHook):
         """The penalty's strength at a step."""
         return torch.tensor(self._strength * min(1.0, step.progress / self._growth))
 
-    def settled(self, step: Step) -> bool:
+    def is_settled(self, step: Step) -> bool:
         """Only the end of the run counts: before it, channels are still on their way."""
         return step.index + 1 == step.total

@@ -20,7 +20,7 @@ from edgewright.pruning.criteria import score_channels
 from edgewright.task import Task
 from edgewright.timing import layer_latencies
 from edgewright.training import (
-    Constrained,
+    ConstrainedObjective,
     LabelLoss,
     Objective,
     Progress,
@@ -93,7 +93,7 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
     check_program(program, task, objective)
     hook = _penalty(program, task, groups, config, seed)
     module = program.module(train=True)
-    train(module, task, config.training, Constrained(objective, (hook,)), seed=seed,
+    train(module, task, config.training, ConstrainedObjective(objective, (hook,)), seed=seed,
           checkpoint=checkpoint, progress=progress)
     return program.with_state(module.state_dict())
 

@@ -13,7 +13,14 @@ from edgewright.program import Program
 from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
+from edgewright.training import (
+    ConstrainedObjective,
+    LabelLoss,
+    Objective,
+    Progress,
+    check_program,
+    train,
+)
 
 
 def prune_weights(program: Program, task: Task | None = None, config: WeightPruning | None = None,
@@ -71,7 +78,7 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
         raise UsageError("pruning weights trains what is left and needs data; give a task, or use "
                          "schedule='one_shot' and training=None")
     if is_gradual:
-        objective = Constrained(objective, (GradualMask(shares, config, seed),))
+        objective = ConstrainedObjective(objective, (GradualMask(shares, config, seed),))
     module = pruned.module(train=True)
     train(module, task, config.training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)

@@ -38,7 +38,14 @@ from edgewright.quantization.simulation import (
     simulate,
 )
 from edgewright.task import Task
-from edgewright.training import Constrained, LabelLoss, Objective, Progress, check_program, train
+from edgewright.training import (
+    ConstrainedObjective,
+    LabelLoss,
+    Objective,
+    Progress,
+    check_program,
+    train,
+)
 
 # Below this number of bits, training initializes a weight's scale from its mean magnitude (LSQ).
 _LSQ_INIT_BELOW: Final = 8
@@ -129,7 +136,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     if isinstance(method, PTQ):
         quantized.correct(method, batches, seed)
     elif task is not None:
-        constrained = Constrained(
+        constrained = ConstrainedObjective(
             objective, (FreezeNorms(method.freeze_norms_after),
                         KeepGainsPositive(find_norm_gains(program).values())))
         train(quantized.simulation.module, task, method.training, constrained, seed=seed,

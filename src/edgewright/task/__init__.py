@@ -5,9 +5,9 @@ from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
-from edgewright.task._seeded import seeded
 from edgewright.task._split import Batch, Split
 from edgewright.task._task import SplitLike, Task
+from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._tensor_split import TensorSplit
 from edgewright.task._view import Policy, View
 from edgewright.task._weights import load_weights
@@ -28,5 +28,5 @@ __all__ = [
     "load_task",
     "load_weights",
     "parse_data_ref",
-    "seeded",
+    "temporary_seed",
 ]

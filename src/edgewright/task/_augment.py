@@ -1,4 +1,4 @@
-"""Random variations of images, over a whole batch at once."""
+"""Random augmentation of images, vectorized over a batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from edgewright.task._rand_augment import rand_augment
 from edgewright.task._view import View
 
-_DRAWS: Final = 3  # random numbers that crop and flip take
+_RANDOM_NUMBERS: Final = 3  # per image, for crop and flip
 
 
 def crop_padding(height: int) -> int:
-    """Pixels of black border a random crop may reach into: 4, fewer for images below 32 pixels.
+    """Black padding in pixels for a random crop: 4, less for images below 32 pixels.
 
     Example:
         >>> crop_padding(32), crop_padding(8)
@@ -26,29 +26,29 @@ def crop_padding(height: int) -> int:
 
 def augment_batch(images: NDArray[np.uint8], rows: NDArray[np.int64], view: View, *,
                   flip: bool) -> NDArray[np.uint8]:
-    """Shift every image by its own random offset, and mirror about half of them.
+    """Shift every image by a random offset of its own and mirror about half of the images.
 
-    The shift is a random crop of the image with a black border (He et al. 2016, section 4.2). The
-    policy ``rand_augment`` distorts the image before (Cubuk et al. 2020, appendix A).
+    The shift is a random crop of the image padded with black (He et al. 2016, section 4.2). The
+    policy ``rand_augment`` distorts the image first (Cubuk et al. 2020, appendix A).
 
     Args:
         images: (N, C, H, W).
-        rows: Which samples they are, (N,).
-        view: Which variation of these.
-        flip: Mirror left to right, with probability one half.
+        rows: Indices of the samples, (N,).
+        view: Which random variation of the samples.
+        flip: Mirror left to right with probability 0.5.
 
     Returns:
         New images, (N, C, H, W).
 
     Raises:
-        MissingExtraError: ``rand_augment``, and torchvision is not installed.
-        UsageError: ``rand_augment``, and torchvision or the images do not serve.
+        MissingExtraError: ``rand_augment`` without torchvision installed.
+        UsageError: ``rand_augment`` with an unsuitable torchvision or unsuitable images.
     """
     if view.policy == "rand_augment":
-        images = rand_augment(images, rows, view, first_draw=_DRAWS)
+        images = rand_augment(images, rows, view, first_draw=_RANDOM_NUMBERS)
     count, channels, height, width = images.shape
     pad = crop_padding(height)
-    vertical, horizontal, side = view.draws(rows, _DRAWS).T
+    vertical, horizontal, side = view.random_uniform(rows, _RANDOM_NUMBERS).T
     top, left = (np.floor(drawn * (2 * pad + 1)).astype(np.int64)
                  for drawn in (vertical, horizontal))
     padded = np.zeros((count, channels, height + 2 * pad, width + 2 * pad), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What a data reference names: a source that is known by its scheme, or the user's own factory."""
+"""Parse data references: a built-in source given by its scheme, or a user's factory."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from edgewright.task._factory import is_factory
 DATA_FORMS: Final = ("digits, cifar10, cifar10:DIR, hf:NAME, parquet:DIR, imagefolder:DIR, "
                      "file.py:factory or package.module:factory")
 FACTORY: Final = "factory"
-_ALONE: Final = frozenset({"digits", "cifar10"})
-_WITH_PLACE: Final = {"cifar10": "DIR", "hf": "NAME", "parquet": "DIR", "imagefolder": "DIR"}
+_SCHEMES_WITHOUT_LOCATION: Final = frozenset({"digits", "cifar10"})
+_SCHEMES_WITH_LOCATION: Final = {
+    "cifar10": "DIR", "hf": "NAME", "parquet": "DIR", "imagefolder": "DIR"}
 
 
 class DataRef(NamedTuple):
-    """A data reference, read; a scheme that is known is never taken for the user's module.
+    """A parsed data reference. A built-in scheme takes precedence over a module of that name.
 
     Attributes:
         scheme: ``digits``, ``cifar10``, ``hf``, ``parquet``, ``imagefolder`` or ``factory``.
-        place: The folder, the dataset's name, or the whole reference of a factory; may be empty.
+        location: The folder, the dataset's name, or a factory's whole reference; may be empty.
     """
 
     scheme: str
-    place: str
+    location: str
 
     @property
     def is_normalized_by_task(self) -> bool:
-        """Whether `load_task` normalises its images; a factory's Task holds inputs of its own."""
+        """Whether `load_task` normalizes the images; a factory's Task provides its own inputs."""
         return self.scheme != FACTORY
 
 
 def parse_data_ref(ref: str) -> DataRef:
-    """Read a data reference, without looking at what it names.
+    """Parse a data reference without accessing the data.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not a valid reference.
 
     Example:
         >>> parse_data_ref("imagefolder:photos")
-        DataRef(scheme='imagefolder', place='photos')
+        DataRef(scheme='imagefolder', location='photos')
         >>> parse_data_ref("my_data:photos")
-        DataRef(scheme='factory', place='my_data:photos')
+        DataRef(scheme='factory', location='my_data:photos')
     """
-    scheme, separator, place = ref.partition(":")
-    if ref in _ALONE:
+    scheme, separator, location = ref.partition(":")
+    if ref in _SCHEMES_WITHOUT_LOCATION:
         return DataRef(ref, "")
-    if scheme in _WITH_PLACE and separator:
-        if not place:
-            raise _unknown(ref, f"; write {scheme}:{_WITH_PLACE[scheme]}")
-        return DataRef(scheme, place)
+    if scheme in _SCHEMES_WITH_LOCATION and separator:
+        if not location:
+            raise _unknown(ref, f"; write {scheme}:{_SCHEMES_WITH_LOCATION[scheme]}")
+        return DataRef(scheme, location)
     if is_factory(ref):
         return DataRef(FACTORY, ref)
     is_folder = bool(ref) and Path(ref).is_dir()

@@ -1,4 +1,4 @@
-"""Samples that a Dataset yields one by one."""
+"""A split backed by a Dataset or an iterable."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgewright.task._arrays import as_input
 from edgewright.task._split import (
     Batch,
     Split,
+    check_equal_lengths,
     check_finite,
-    check_lengths,
     check_range,
     class_indices,
 )
@@ -37,19 +37,19 @@ class Indexable(Protocol):
 class DatasetSplit(Split):
     """A map-style Dataset, or an iterable, of (input, target); every batch is checked.
 
-    An input is a tensor (or what torch's default collate makes one of), or a tuple of them where
-    the model takes several. Samples stream through a torch DataLoader, so augmentation is the
-    dataset's own affair. An iterable without indices is held in memory; it must be one that can
-    be iterated anew.
+    An input is a tensor (or anything that torch's default collate converts to one), or a tuple of
+    tensors if the model takes several. Samples are loaded by a torch DataLoader; augmentation is
+    left to the dataset. An iterable without indices is read into memory; it must support repeated
+    iteration.
 
     Args:
         source: A Dataset or an iterable of (input, target).
-        workers: Processes that load samples beside the main one.
-        name: What error messages call the split.
+        workers: Worker processes of the DataLoader; 0 loads in the main process.
+        name: Name used in error messages.
 
     Raises:
         UsageError: A DataLoader is given instead of its dataset.
-        DataError: Something that is no dataset, or an iterator that is spent after one pass.
+        DataError: The source is not a dataset, or an iterator that is exhausted after one pass.
 
     Example:
         >>> samples = [(torch.zeros(3), 0), (torch.ones(3), 1)]
@@ -59,41 +59,41 @@ class DatasetSplit(Split):
 
     def __init__(self, source: Indexable | TorchDataset[Any] | Iterable[Any], *, workers: int = 0,
                  name: str = "data") -> None:
-        self._source = _indexable(source, name)
+        self._source = _as_map_style(source, name)
         super().__init__(name, len(self._source))
         self._workers = workers
         self._num_classes: int | None = None
 
     def check(self, num_classes: int) -> None:
-        """From now on, refuse a label outside 0..num_classes-1 as its batch is read."""
+        """From now on, raise a DataError if a batch holds a label outside 0..num_classes-1."""
         self._num_classes = num_classes
 
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         rows = [self._indices[chunk] for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
-            _Named(self._source, self.name),
+            _ErrorContextDataset(self._source, self.name),
             batch_sampler=[indices.tolist() for indices in rows],
             collate_fn=_Collate(self.name), num_workers=self._workers,
             generator=torch.Generator().manual_seed(0 if view is None else view.number % 2**63))
         for indices, (inputs, targets) in zip(rows, loader, strict=True):
-            yield self._checked(inputs, targets, indices, view)
+            yield self._make_batch(inputs, targets, indices, view)
 
-    def _checked(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
+    def _make_batch(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         if not all(isinstance(tensor, Tensor) for tensor in (*tensors, targets)):
             found = ", ".join(type(part).__name__ for part in (*tensors, targets))
             raise DataError(f"a batch of the {self.name} split holds {found}; inputs and targets "
                             "must be tensors, numbers or arrays")
         tensors = tuple(as_input(tensor, self.name) for tensor in tensors)
-        check_lengths(tensors, targets, self.name)
+        check_equal_lengths(tensors, targets, self.name)
         targets = class_indices(targets, self.name, indices)
         check_range(targets, self._num_classes, self.name, indices)
         check_finite(tensors, self.name, indices)
         return Batch(tensors, targets, indices, view)
 
 
-class _Named(Dataset[Any]):
-    """A dataset whose own errors name the split and the sample."""
+class _ErrorContextDataset(Dataset[Any]):
+    """Wraps a dataset so that its errors name the split and the sample."""
 
     def __init__(self, source: Indexable, name: str) -> None:
         self._source, self._name = source, name
@@ -107,7 +107,7 @@ class _Named(Dataset[Any]):
 
 
 class _Collate:
-    """Torch's default collate, with errors that name the split; a class so that it pickles."""
+    """Torch's default collate with errors that name the split; a class, so that it pickles."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -115,10 +115,10 @@ class _Collate:
     def __call__(self, samples: list[Any]) -> tuple[Any, Any]:
         for sample in samples:
             if not isinstance(sample, tuple | list) or len(sample) != 2:
-                raise DataError(f"a sample of the {self.name} split is a {_kind(sample)}; expected "
-                                "a pair (input, target)")
+                raise DataError(f"a sample of the {self.name} split is a "
+                                f"{_describe_sample(sample)}; expected a pair (input, target)")
         try:
-            inputs, targets = default_collate([(sample[0], _label(sample[1]))
+            inputs, targets = default_collate([(sample[0], _to_collatable(sample[1]))
                                                for sample in samples])
         except (RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"samples of the {self.name} split do not form a batch: {error}"
@@ -126,15 +126,15 @@ class _Collate:
         return inputs, targets
 
 
-def _label(target: Any) -> Any:
-    """A label as torch's default collate takes it: an unsigned number of numpy's it does not."""
+def _to_collatable(target: Any) -> Any:
+    """Convert NumPy's unsigned integers, which torch's default collate rejects, to ``int``."""
     return int(target) if isinstance(target, np.unsignedinteger) else target
 
 
-def _indexable(source: Any, name: str) -> Indexable:
+def _as_map_style(source: Any, name: str) -> Indexable:
     if isinstance(source, DataLoader):
-        raise UsageError(f"the {name} split is a DataLoader; pass its dataset (loader.dataset), "
-                         "for Edgewright makes the batches itself")
+        raise UsageError(f"the {name} split is a DataLoader; pass its dataset (loader.dataset): "
+                         "Edgewright makes the batches itself")
     if isinstance(source, str | bytes | Path | Mapping | Tensor | np.ndarray):
         raise DataError(f"the {name} split is a {type(source).__name__} alone; expected a Dataset, "
                         "a pair (inputs, targets) of tensors, or an iterable of (input, target)")
@@ -151,11 +151,11 @@ def _indexable(source: Any, name: str) -> Indexable:
         raise DataError(f"the {name} split is a {type(source).__name__}; expected a Dataset, a "
                         "pair of tensors, or an iterable of (input, target)")
     if iter(source) is source:
-        raise DataError(f"the {name} split is an iterator ({type(source).__name__}), spent after "
-                        "one pass; pass a list or a Dataset")
+        raise DataError(f"the {name} split is an iterator ({type(source).__name__}), exhausted "
+                        "after one pass; pass a list or a Dataset")
     return list(source)
 
 
-def _kind(sample: object) -> str:
+def _describe_sample(sample: object) -> str:
     name = type(sample).__name__
     return f"{name} of length {len(sample)}" if isinstance(sample, tuple | list) else name

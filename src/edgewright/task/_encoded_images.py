@@ -1,4 +1,4 @@
-"""PNG and JPEG bytes, decoded once, when first asked for."""
+"""PNG and JPEG images that are decoded lazily and cached."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _THREADED_PIXELS: Final = 96 * 96  # below this, decoding holds the interpreter's lock throughout
 _GREY_MODES: Final = frozenset({"1", "L", "LA"})
 _WIDE_MODES: Final = ("I", "F")
-_ORIENTATION: Final = 0x0112  # EXIF's tag, and its values for a picture that lies on its side
+_ORIENTATION: Final = 0x0112  # EXIF's tag, and its values for an image rotated by 90 degrees
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 
 class EncodedImage(NamedTuple):
-    """An image file's content, or the path of the file where the content is None."""
+    """An image file's content, or its path if the content is None."""
 
     content: bytes | None
     path: str | None
@@ -34,14 +34,14 @@ class EncodedImage(NamedTuple):
 
 @final
 class EncodedImages:
-    """Images as files' bytes; each row is decoded when it is first asked for, and kept as uint8.
+    """Images stored as encoded files; each is decoded on first access and cached as uint8.
 
     Images of another size are resized to the given one (Pillow, bilinear).
 
     Args:
         files: The images, in the order of the labels.
         size: Channels (1 or 3), height, width.
-        name: What error messages call the split.
+        name: Name of the split in error messages.
     """
 
     def __init__(self, files: Sequence[EncodedImage], size: tuple[int, int, int],
@@ -58,7 +58,7 @@ class EncodedImages:
         return count, channels, height, width
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images at these rows, (len(indices), C, H, W); decodes those still missing.
+        """The images at these rows, (len(indices), C, H, W), decoded if necessary.
 
         Raises:
             DataError: An image cannot be read; names the split, the row and the file.
@@ -68,8 +68,8 @@ class EncodedImages:
             self._decode(missing)
         return self._pixels[indices]
 
-    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
-        """The files' bytes, and the size that their images are brought to.
+    def stored_bytes(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """The size that images are resized to, then the files' bytes; what a digest covers.
 
         Raises:
             DataError: A file cannot be read.
@@ -100,10 +100,10 @@ class EncodedImages:
 
 
 def image_size(file: EncodedImage, where: str) -> tuple[int, int, int]:
-    """Channels (1 for grey, else 3), height and width of one image.
+    """Channels (1 for grayscale, else 3), height and width of one image.
 
     Raises:
-        DataError: It cannot be read, or has more than 8 bits a channel.
+        DataError: It cannot be read, or has more than 8 bits per channel.
     """
     image = open_image(file, where)
     exif = image.getexif()
@@ -116,7 +116,7 @@ def open_image(file: EncodedImage, where: str) -> Image:
     """Decode one file.
 
     Raises:
-        DataError: It is no image, is truncated or missing, or has more than 8 bits a channel.
+        DataError: It is not an image, truncated, missing, or has more than 8 bits per channel.
         MissingExtraError: Pillow is not installed.
     """
     try:
@@ -131,8 +131,8 @@ def open_image(file: EncodedImage, where: str) -> Image:
         image.load()
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         named = f" ({file.path})" if file.path else ""
-        raise DataError(f"{where}{named} is not an image that can be read: {error}") from error
+        raise DataError(f"{where}{named} cannot be read as an image: {error}") from error
     if image.mode.startswith(_WIDE_MODES):
-        raise DataError(f"{where} has more than 8 bits a channel (Pillow mode {image.mode}); "
+        raise DataError(f"{where} has more than 8 bits per channel (Pillow mode {image.mode}); "
                         "convert it to 8 bits")
     return image

@@ -19,11 +19,11 @@ from edgewright.errors import EdgewrightError, InputError
 T = TypeVar("T")
 
 _MODULE_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_FRESH: Final = itertools.count()
+_FILE_COUNTER: Final = itertools.count()
 
 
 def is_factory(ref: str) -> bool:
-    """Whether a reference has the form of a factory's.
+    """Whether a reference has the form of a factory reference.
 
     Example:
         >>> is_factory("nets/tiny.py:make"), is_factory("pkg.nets:make"), is_factory("digits")
@@ -35,16 +35,16 @@ def is_factory(ref: str) -> bool:
 
 
 def build(ref: str, kind: type[T], error: type[InputError]) -> T:
-    """Run the user's module, call its factory without arguments, and check what comes back.
+    """Import the user's module, call its factory without arguments, and check the result's type.
 
-    A file is run under a name of its own, with its folder first on the import path while it and
-    the factory run, so that it finds the modules beside it. A name bound to a ready object of
-    the right kind serves too.
+    A file is run under a unique module name. Its folder comes first on the import path while the
+    file and the factory run, so that they can import the modules next to it. The name may also
+    refer to an object of the right type instead of a factory.
 
     Args:
         ref: ``file.py:factory`` (relative to the working directory) or ``package.module:factory``.
         kind: What the factory must return.
-        error: Raised, with the cause, for whatever goes wrong.
+        error: The exception type to raise, with the cause, if anything fails.
     """
     place, _, name = ref.rpartition(":")
     with _import_path(Path(place).resolve().parent if place.endswith(".py") else Path.cwd()):
@@ -60,7 +60,7 @@ def build(ref: str, kind: type[T], error: type[InputError]) -> T:
 def _run_file(path: Path, ref: str, error: type[InputError]) -> ModuleType:
     if not path.is_file():
         raise error(f"{ref}: there is no file {path.resolve()}")
-    name = f"_edgewright_{path.stem}_{next(_FRESH)}"
+    name = f"_edgewright_{path.stem}_{next(_FILE_COUNTER)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise error(f"{ref}: {path} cannot be run as a Python module")
@@ -70,7 +70,7 @@ def _run_file(path: Path, ref: str, error: type[InputError]) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as cause:
         del sys.modules[name]
-        raise error(f"{ref}: running {path} failed: {_described(cause)}") from cause
+        raise error(f"{ref}: running {path} failed: {_describe(cause)}") from cause
     return module
 
 
@@ -78,7 +78,7 @@ def _import_module(name: str, ref: str, error: type[InputError]) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as cause:
-        raise error(f"{ref}: importing {name} failed: {_described(cause)}") from cause
+        raise error(f"{ref}: importing {name} failed: {_describe(cause)}") from cause
 
 
 def _attribute(module: ModuleType, name: str, ref: str, error: type[InputError]) -> Any:
@@ -97,7 +97,7 @@ def _call(factory: Any, ref: str, error: type[InputError]) -> Any:
     except EdgewrightError:
         raise
     except Exception as cause:
-        raise error(f"{ref}: calling it failed: {_described(cause)}") from cause
+        raise error(f"{ref}: calling it failed: {_describe(cause)}") from cause
 
 
 @contextmanager
@@ -110,5 +110,5 @@ def _import_path(folder: Path) -> Iterator[None]:
             sys.path.remove(str(folder))
 
 
-def _described(cause: Exception) -> str:
+def _describe(cause: Exception) -> str:
     return f"{type(cause).__name__}: {cause}"

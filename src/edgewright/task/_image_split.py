@@ -1,4 +1,4 @@
-"""Images kept as bytes, normalised as they are handed out."""
+"""A split of uint8 images that are normalized batch by batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from edgewright.task._prefetch import prefetch
 from edgewright.task._split import Batch, Split, bytes_of, class_indices
 from edgewright.task._view import Policy, View
 
-_STORED: Final = 1024  # images hashed at a time
+_HASH_CHUNK: Final = 1024  # images hashed at a time
 
 
 class Images(Protocol):
-    """Images of one size, fetched by row; `EncodedImages` decodes them when they are asked for."""
+    """Images of one size, accessed by row; `EncodedImages` decodes them on first access."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -30,26 +30,26 @@ class Images(Protocol):
     def rows(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images at these rows, (len(indices), C, H, W)."""
 
-    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
-        """All that makes the images at these rows what they are, as it is stored."""
+    def stored_bytes(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """The stored bytes that determine the images at these rows, for a digest."""
 
 
 @final
 class ImageSplit(Split):
-    """Images as uint8 (N, C, H, W), normalised a batch at a time by the bundle's own formula.
+    """Images as uint8 (N, C, H, W), normalized per batch with the same formula as in the bundle.
 
-    The next batch is made in a thread of its own while one is in use.
+    The next batch is prepared in a background thread.
 
     Args:
-        images: A uint8 tensor, or anything that yields images by row.
+        images: A uint8 tensor, or an object that yields images by row.
         labels: Class indices, shape (N,).
-        preprocessing: Turns the bytes into the model's input.
-        flip: Whether augmentation may mirror an image; wrong for digits and letters.
-        name: What error messages call the split.
+        preprocessing: Converts the bytes to the model's input.
+        flip: Whether augmentation may mirror an image; leave it off for digits and letters.
+        name: Name used in error messages.
 
     Raises:
         DataError: The images are not uint8 (N, C, H, W) of the preprocessing's size, or the
-            labels are no class indices or of another length.
+            labels are not class indices or differ in length.
 
     Example:
         >>> import torch
@@ -65,18 +65,18 @@ class ImageSplit(Split):
     def __init__(self, images: Tensor | Images, labels: Tensor, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:
         self.preprocessing = preprocessing
-        self._images = StoredImages(images, name) if isinstance(images, Tensor) else images
+        self._images = TensorImages(images, name) if isinstance(images, Tensor) else images
         _check_shape(self._images.shape, preprocessing, len(labels), name)
         super().__init__(name, len(labels), class_indices(labels, name))
         self._flip = flip
 
     @property
     def variation(self) -> str:
-        """Policies, and whether images are mirrored."""
+        """The supported policies, and whether images are mirrored."""
         return f"{super().variation}, mirrored" if self._flip else super().variation
 
-    def form(self) -> tuple[str, ...]:
-        """Type and shape of an image, without decoding one."""
+    def input_signature(self) -> tuple[str, ...]:
+        """Dtype and shape of an image, without decoding one."""
         recipe = self.preprocessing
         return (f"float32 {(recipe.channels, recipe.height, recipe.width)}",)
 
@@ -85,7 +85,7 @@ class ImageSplit(Split):
         assert labels is not None  # noqa: S101  (given to the base)
         yield self.preprocessing.model_dump_json().encode()
         yield bytes_of(labels)
-        yield from self._images.stored(self._indices.numpy())
+        yield from self._images.stored_bytes(self._indices.numpy())
 
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()
@@ -103,8 +103,8 @@ class ImageSplit(Split):
 
 
 @final
-class StoredImages:
-    """A uint8 tensor (N, C, H, W) as `Images`; shares its memory."""
+class TensorImages:
+    """Adapts a uint8 tensor (N, C, H, W) to `Images`, sharing its memory."""
 
     def __init__(self, images: Tensor, name: str) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:
@@ -123,10 +123,10 @@ class StoredImages:
         """The images at these rows, (len(indices), C, H, W)."""
         return self._pixels[indices]
 
-    def stored(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
-        """The pixels, some images at a time."""
-        for start in range(0, len(indices), _STORED):
-            yield self._pixels[indices[start:start + _STORED]].reshape(-1).data
+    def stored_bytes(self, indices: NDArray[np.int64]) -> Iterator[bytes | memoryview]:
+        """The pixels, in chunks of images."""
+        for start in range(0, len(indices), _HASH_CHUNK):
+            yield self._pixels[indices[start:start + _HASH_CHUNK]].reshape(-1).data
 
 
 def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,
@@ -137,4 +137,4 @@ def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labe
                         f"width), but the preprocessing is for {size}")
     if shape[0] != labels:
         raise DataError(f"the {name} split has {shape[0]} images but {labels} labels; "
-                        "their lengths must agree")
+                        "their lengths must be equal")

@@ -1,4 +1,4 @@
-"""A table of images and labels: which columns hold them, whatever they are called."""
+"""Find the image and label columns of a table by type, and read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ImageTable(NamedTuple):
-    """Encoded images, their labels (N,) int64, and the classes' names where the table has them."""
+    """Encoded images, their labels (N,) int64, and the class names if the table has them."""
 
     files: list[EncodedImage]
     labels: Tensor
@@ -27,29 +27,30 @@ def read_image_table(table: pa.Table, where: str) -> ImageTable:
     """Find the image and the label column by type, and read them.
 
     An image column holds bytes, or structs of bytes and path (the Hugging Face layout); a label
-    column holds integers. Where several do, the one the metadata calls a ClassLabel is taken, or
-    the one called "label".
+    column holds integers. If there are several integer columns, the one that the metadata marks as
+    ClassLabel is used, or else the one named "label".
 
     Args:
-        table: An arrow table, with the Hugging Face metadata or without.
-        where: Names the table in error messages.
+        table: An Arrow table, with or without Hugging Face metadata.
+        where: Name of the table in error messages.
 
     Raises:
-        DataError: No such column, or several; names the columns found.
+        DataError: No such column, or several; the message lists the columns found.
     """
     features = _features(table)
-    image = _only([f.name for f in table.schema if _is_image(f.type)], "image", table, where)
+    images = [f.name for f in table.schema if _is_image(f.type)]
+    image = _find_only_column(images, "image", table, where)
     integers = [f.name for f in table.schema if _is_integer(f.type)]
     marked = [name for name in integers
               if features.get(name, {}).get("_type") == "ClassLabel"]
     if len(marked) != 1 and "label" in integers:
         marked = ["label"]
-    label = _only(marked or integers, "label", table, where)
+    label = _find_only_column(marked or integers, "label", table, where)
     labels = table.column(label)
     if labels.null_count:
         raise DataError(f"{where}: column {label!r} holds {labels.null_count} empty labels")
     names = features.get(label, {}).get("names")
-    files = [_encoded(value, f"{where}: row {row}, column {image!r}")
+    files = [_as_encoded_image(value, f"{where}: row {row}, column {image!r}")
              for row, value in enumerate(table.column(image).to_pylist())]
     return ImageTable(files, torch.tensor(labels.to_pylist(), dtype=torch.long),
                       tuple(names) if names else None)
@@ -62,7 +63,7 @@ def _features(table: pa.Table) -> dict[str, dict[str, Any]]:
     try:
         features = json.loads(metadata)["info"]["features"]
     except (ValueError, KeyError, TypeError):
-        return {}  # another tool's metadata: the columns' types still speak
+        return {}  # another tool's metadata: rely on the column types
     return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
 
 
@@ -80,7 +81,7 @@ def _is_integer(kind: pa.DataType) -> bool:
     return bool(types.is_integer(kind))
 
 
-def _only(names: list[str], what: str, table: pa.Table, where: str) -> str:
+def _find_only_column(names: list[str], what: str, table: pa.Table, where: str) -> str:
     if len(names) == 1:
         return names[0]
     found = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
@@ -89,7 +90,7 @@ def _only(names: list[str], what: str, table: pa.Table, where: str) -> str:
                     f"and one of integer labels, found: {found}")
 
 
-def _encoded(value: Any, where: str) -> EncodedImage:
+def _as_encoded_image(value: Any, where: str) -> EncodedImage:
     if isinstance(value, bytes):
         return EncodedImage(value, None)
     if isinstance(value, dict) and (value["bytes"] is not None or value["path"]):

@@ -1,4 +1,4 @@
-"""From a model reference to a module with its trained weights."""
+"""Load a model and its trained weights from a model reference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL_FORMS: Final = "file.py:factory, package.module:factory, timm:NAME or torc
 
 
 def load_model(ref: str, weights: Path | None = None) -> nn.Module:
-    """Build the model that a reference names, load its weights, and put it into eval mode.
+    """Build the model that a reference names, load its weights, and set it to eval mode.
 
     ==========================  ===================================================================
     ``file.py:factory``         a function without arguments that returns a module; the path is
@@ -30,7 +30,7 @@ def load_model(ref: str, weights: Path | None = None) -> nn.Module:
 
     Args:
         ref: The reference.
-        weights: A ``.safetensors``, ``.pt`` or ``.pth`` file; None keeps what the factory made.
+        weights: A ``.safetensors``, ``.pt`` or ``.pth`` file; None keeps the factory's weights.
 
     Raises:
         UsageError: An unknown reference.
@@ -43,9 +43,9 @@ def load_model(ref: str, weights: Path | None = None) -> nn.Module:
     """
     kind, _, name = ref.partition(":")
     if kind == "timm" and name:
-        module = _timm(name)
+        module = _build_timm(name)
     elif kind == "torchvision" and name:
-        module = _torchvision(name)
+        module = _build_torchvision(name)
     elif is_factory(ref):
         module = build(ref, nn.Module, ModelError)
     else:
@@ -55,16 +55,16 @@ def load_model(ref: str, weights: Path | None = None) -> nn.Module:
     return module.eval()
 
 
-def _timm(name: str) -> nn.Module:
-    timm = _zoo("timm")
+def _build_timm(name: str) -> nn.Module:
+    timm = _import_zoo("timm")
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
     module: nn.Module = timm.create_model(name, pretrained=False)
     return module
 
 
-def _torchvision(name: str) -> nn.Module:
-    models = _zoo("torchvision").models
+def _build_torchvision(name: str) -> nn.Module:
+    models = _import_zoo("torchvision").models
     known = models.list_models()
     if name not in known:
         raise _unknown("torchvision", name, known)
@@ -72,7 +72,7 @@ def _torchvision(name: str) -> nn.Module:
     return module
 
 
-def _zoo(package: str) -> Any:
+def _import_zoo(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

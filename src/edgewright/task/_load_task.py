@@ -1,4 +1,4 @@
-"""From a data reference to a Task."""
+"""Load a Task from a data reference."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgewright.errors import DataError, MissingExtraError, UsageError
 from edgewright.task._data_ref import DataRef, parse_data_ref
 from edgewright.task._encoded_images import EncodedImages, image_size
 from edgewright.task._factory import build
-from edgewright.task._image_split import Images, ImageSplit, StoredImages
+from edgewright.task._image_split import Images, ImageSplit, TensorImages
 from edgewright.task._image_table import ImageTable, read_image_table
 from edgewright.task._normalization import measure_normalization, parse_normalization
 from edgewright.task._sources import hub_tables, image_folder_tables, parquet_tables
-from edgewright.task._task import VALIDATION_SHARE, Task, part_rows
+from edgewright.task._task import VALIDATION_SHARE, Task, split_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,31 +33,32 @@ def load_task(ref: str, *, normalize: str | None = None, seed: int = 0) -> Task:
     """Load the task that a data reference names.
 
     ==========================  ===================================================================
-    ``digits``                  scikit-learn's 1,797 grey images of 8 x 8; the test quarter is the
-                                same at every seed
-    ``cifar10``, ``:DIR``       from the Hugging Face hub, or a folder of its parquet files
-    ``hf:NAME``, ``:CONFIG``    an image classification dataset of the hub
+    ``digits``                  scikit-learn's 1,797 grayscale images of 8 x 8; the test split (a
+                                quarter) is the same for every seed
+    ``cifar10``, ``:DIR``       from the Hugging Face Hub, or from a folder of its parquet files
+    ``hf:NAME``, ``:CONFIG``    an image classification dataset on the Hub
     ``parquet:DIR``             ``train-*.parquet``, ``test-*.parquet``: bytes and integer labels
     ``imagefolder:DIR``         ``train/CLASS/*``, ``test/CLASS/*``
     ``file.py:factory``         a function without arguments that returns a `Task`; also
                                 ``package.module:factory``
     ==========================  ===================================================================
 
-    Images take the size and the channels of the first training image. Where there is no
-    validation split, a tenth of the training split is held out; where there is no test split but
-    a validation split, that one is the test split. Images are decoded when first used.
-    Augmentation mirrors colour images only: grey ones are mostly writing.
+    All images are converted to the size and channels of the first training image. Without a
+    validation split, a tenth of the training split is held out; without a test split, the
+    validation split serves as the test split. Images are decoded on first use. Augmentation
+    mirrors color images only, because grayscale ones are mostly handwriting.
 
     Args:
         ref: The reference.
-        normalize: None for the mean and the deviation of the training split; "imagenet"; or
-            "MEAN,STD", all means and then all deviations, one a channel.
-        seed: Chooses what is held out for validation.
+        normalize: None uses the mean and standard deviation of the training split. Give "imagenet"
+            if the weights were trained with ImageNet's statistics, or "MEAN,STD": all means, then
+            all standard deviations, one per channel.
+        seed: Selects the samples that are held out for validation.
 
     Raises:
-        UsageError: An unknown reference or normalisation.
-        DataError: Data that is missing, cannot be reached, or cannot be used.
-        MissingExtraError: A library is not installed.
+        UsageError: An unknown reference or normalization.
+        DataError: The data is missing, cannot be reached, or cannot be used.
+        MissingExtraError: A required library is not installed.
 
     Example:
         >>> load_task("digits")
@@ -65,30 +66,30 @@ def load_task(ref: str, *, normalize: str | None = None, seed: int = 0) -> Task:
     """
     found = parse_data_ref(ref)
     if found.scheme == "digits":
-        return _digits(normalize, seed)
+        return _load_digits(normalize, seed)
     if found.is_normalized_by_task:
-        tables, name = _tables(found)
+        tables, name = _read_tables(found)
         return _image_task(tables, name, normalize, seed)
     if normalize is not None:
         raise UsageError(f"normalize={normalize!r} cannot be applied to {ref!r}: a factory's Task "
-                         "holds inputs of its own making; normalise there")
+                         "provides its own inputs; normalize them in the factory")
     return build(ref, Task, DataError)
 
 
-def _tables(ref: DataRef) -> tuple[Mapping[str, pa.Table], str]:
-    """The tables of images that a reference names, by split, and what the data is called."""
+def _read_tables(ref: DataRef) -> tuple[Mapping[str, pa.Table], str]:
+    """The image tables that a reference names, by split, and the name of the data."""
     if ref.scheme == "hf":
-        name, _, config = ref.place.partition(":")
+        name, _, config = ref.location.partition(":")
         return hub_tables(name, config or None), name
-    if not ref.place:
+    if not ref.location:
         return hub_tables(_CIFAR10), ref.scheme
-    folder = Path(ref.place)
+    folder = Path(ref.location)
     if ref.scheme == "imagefolder":
         return image_folder_tables(folder), folder.resolve().name
     return parquet_tables(folder), "cifar10" if ref.scheme == "cifar10" else folder.resolve().name
 
 
-def _digits(normalize: str | None, seed: int) -> Task:
+def _load_digits(normalize: str | None, seed: int) -> Task:
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - part of the extra, slow
         from sklearn.model_selection import train_test_split  # noqa: PLC0415
@@ -101,7 +102,7 @@ def _digits(normalize: str | None, seed: int) -> Task:
     train, val = train_test_split(rest, test_size=_DIGITS_VAL / (1 - _DIGITS_TEST),
                                   stratify=bunch.target[rest], random_state=seed)
     pixels = torch.from_numpy(bunch.images).to(torch.uint8)[:, None]
-    recipe = _preprocessing(StoredImages(pixels, "train"), np.sort(train), normalize, scale=1 / 16)
+    recipe = _preprocessing(TensorImages(pixels, "train"), np.sort(train), normalize, scale=1 / 16)
     whole = ImageSplit(pixels, labels, recipe, flip=False)
     parts = [whole.select(torch.from_numpy(np.sort(part))) for part in (train, val, test)]
     return Task(parts[0], parts[1], parts[2], classes=[str(digit) for digit in range(10)],
@@ -120,7 +121,7 @@ def _image_task(tables: Mapping[str, pa.Table], name: str, normalize: str | None
     images = {split: EncodedImages(table.files, size, split) for split, table in read.items()}
     rows = np.arange(len(read["train"].files))
     if "val" not in read:
-        rows = part_rows(len(rows), VALIDATION_SHARE, seed)[0].numpy()
+        rows = split_rows(len(rows), VALIDATION_SHARE, seed)[0].numpy()
     recipe = _preprocessing(images["train"], rows, normalize, scale=1 / 255)
     flip = recipe.channels > 1
     splits = {split: ImageSplit(images[split], table.labels, recipe, flip=flip, name=split)

@@ -1,4 +1,4 @@
-"""Mean and standard deviation: read from a reference, or taken from the training images."""
+"""Mean and standard deviation: parsed from text, or measured on the training images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK: Final = 4096
 
 
 class Normalization(NamedTuple):
-    """Per channel, on the scaled pixels."""
+    """Mean and standard deviation per channel, of the scaled pixels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -25,10 +25,10 @@ IMAGENET: Final = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def parse_normalization(text: str, channels: int) -> Normalization:
-    """Read ``imagenet`` or ``MEAN,STD``: all means, then all deviations, one a channel.
+    """Parse ``imagenet`` or ``MEAN,STD``: all means, then all deviations, one per channel.
 
     Raises:
-        UsageError: Neither, another count of numbers, or a deviation that is not above 0.
+        UsageError: Neither form, the wrong count of numbers, or a deviation that is not above 0.
 
     Example:
         >>> parse_normalization("0.5,0.25", channels=1)
@@ -56,14 +56,14 @@ def parse_normalization(text: str, channels: int) -> Normalization:
 
 def measure_normalization(images: Images, rows: NDArray[np.int64],
                           scale: float) -> Normalization:
-    """Mean and standard deviation a channel of these images, exactly, from a histogram of bytes.
+    """The exact mean and standard deviation per channel, from a histogram of pixel values.
 
-    A channel that is constant gets the standard deviation 1.
+    A constant channel gets the standard deviation 1.
 
     Args:
-        images: Where the pixels are.
-        rows: Which images count.
-        scale: Factor on the bytes.
+        images: The images.
+        rows: Indices of the images to include.
+        scale: Factor that pixel values are multiplied by.
     """
     channels = images.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Work that is done while the result before it is in use."""
+"""Compute the next item in a background thread while the current one is in use."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def prefetch(make: Callable[[Given], Made], sequence: Sequence[Given]
-             ) -> Generator[Made, None, None]:
-    """``make`` of every item in order, the next one always under way in a thread of its own.
+def prefetch(make: Callable[[Item], Result], sequence: Sequence[Item]
+             ) -> Generator[Result, None, None]:
+    """Yield ``make(item)`` for every item in order, computing one result ahead in a thread.
 
-    Whatever ``make`` raises is raised here, when its result's turn comes. The thread ends with
-    the generator, however that ends.
+    An exception of ``make`` is raised here when its result is due. The thread ends with the
+    generator, also if that is closed early.
 
     Args:
-        make: Must depend on its argument alone, and draw no global random numbers.
-        sequence: Where it holds one item, no thread is started.
+        make: Must depend on its argument alone and draw no global random numbers.
+        sequence: The items; no thread is started for a single one.
 
     Example:
         >>> list(prefetch(str.upper, ["a", "b", "c"]))
@@ -29,8 +29,8 @@ def prefetch(make: Callable[[Given], Made], sequence: Sequence[Given]
         yield from map(make, sequence)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
-        under_way = thread.submit(make, sequence[0])
+        pending = thread.submit(make, sequence[0])
         for item in sequence[1:]:
-            made, under_way = under_way.result(), thread.submit(make, item)
-            yield made
-        yield under_way.result()
+            result, pending = pending.result(), thread.submit(make, item)
+            yield result
+        yield pending.result()

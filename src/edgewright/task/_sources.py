@@ -1,4 +1,4 @@
-"""Where tables of images come from: parquet folders, image folders, the Hugging Face hub."""
+"""Read image tables from parquet folders, image folders, and the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _VALIDATION: Final = frozenset({"validation", "valid", "val"})
 def parquet_tables(folder: Path) -> dict[str, pa.Table]:
     """Read the parquet files below a folder, by split ("train", "val", "test").
 
-    A file belongs to the split that its path names: ``train-00000-of-00003.parquet``,
+    A file belongs to the split named in its path: ``train-00000-of-00003.parquet``,
     ``data/test.parquet``, ``validation/0.parquet``.
 
     Raises:
-        DataError: No such folder, no parquet file of a split in it, or one that cannot be read.
+        DataError: No such folder, no parquet file that names a split, or an unreadable file.
     """
     files: dict[str, list[Path]] = {}
-    for path in sorted(_folder(folder).rglob("*.parquet")):
+    for path in sorted(_check_folder(folder).rglob("*.parquet")):
         split = _SPLIT.search(path.relative_to(folder).as_posix())
         if split is not None:
             files.setdefault(_split_name(split[1]), []).append(path)
@@ -36,16 +36,17 @@ def parquet_tables(folder: Path) -> dict[str, pa.Table]:
 
 
 def image_folder_tables(folder: Path) -> dict[str, pa.Table]:
-    """List the images below ``train/``, ``test/`` and ``val/``, one folder a class.
+    """List the images below ``train/``, ``test/`` and ``val/``, one folder per class.
 
     Raises:
         DataError: No such folder, or no images in it.
     """
-    return _load_dataset("imagefolder", f"image folder {_folder(folder)}", data_dir=str(folder))
+    return _load_dataset("imagefolder", f"image folder {_check_folder(folder)}",
+                         data_dir=str(folder))
 
 
 def hub_tables(name: str, config: str | None = None) -> dict[str, pa.Table]:
-    """Download a dataset from the Hugging Face hub, or take it from its cache.
+    """Download a dataset from the Hugging Face Hub, or load it from the cache.
 
     Raises:
         DataError: The hub cannot be reached, or has no such dataset.
@@ -67,10 +68,10 @@ def _load_dataset(name: str, what: str, *, config: str | None = None,
                         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise DataError(f"cannot read {what}: {error}") from error
-    return {_split_name(split): _undecoded(data, datasets) for split, data in loaded.items()}
+    return {_split_name(split): _read_undecoded(data, datasets) for split, data in loaded.items()}
 
 
-def _undecoded(data: Any, datasets: Any) -> pa.Table:
+def _read_undecoded(data: Any, datasets: Any) -> pa.Table:
     for column, feature in data.features.items():
         if isinstance(feature, datasets.Image):
             data = data.cast_column(column, datasets.Image(decode=False))
@@ -89,10 +90,10 @@ def _read_parquet(paths: list[Path]) -> pa.Table:
         try:
             tables.append(parquet.read_table(path))
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} is not a parquet file that can be read: {error}") from error
+            raise DataError(f"{path} cannot be read as a parquet file: {error}") from error
         if tables[-1].schema != tables[0].schema:
             raise DataError(f"{path} has other columns than {paths[0]}: "
-                            f"{_columns(tables[-1])} against {_columns(tables[0])}")
+                            f"{_columns(tables[-1])} instead of {_columns(tables[0])}")
     return pa.concat_tables(tables)
 
 
@@ -100,10 +101,10 @@ def _columns(table: pa.Table) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in table.schema)
 
 
-def _folder(path: Path) -> Path:
+def _check_folder(path: Path) -> Path:
     if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "is not a folder: there is none"
-        raise DataError(f"{path} {what} (looked in {Path.cwd()})")
+        problem = "is a file, not a folder" if path.exists() else "does not exist"
+        raise DataError(f"folder {path} {problem} (working directory: {Path.cwd()})")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What a model must do: its data in three splits, its loss, its metric."""
+"""A task: data in three splits, a loss, and a metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.errors import DataError, UsageError
 from edgewright.task._arrays import as_tensor
 from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import ImageSplit
-from edgewright.task._split import Split, check_alike
+from edgewright.task._split import Split, check_same_signature
 from edgewright.task._tensor_split import TensorSplit
 
 Array: TypeAlias = Tensor | NDArray[Any]
@@ -24,17 +24,17 @@ SplitLike: TypeAlias = (Split | Dataset[Any] | tuple[Array | tuple[Array, ...], 
                         | Iterable[Any])
 
 VALIDATION_SHARE: Final = 0.1
-_PROBE: Final = 16
+_COMPARED_SAMPLES: Final = 16
 
 
 @final
 class Task:
-    """The data a model is trained, selected and judged on, and how.
+    """The data that a model is trained, selected and evaluated on, with loss and metric.
 
     A split is given as a `Split`, a torch Dataset, a pair ``(inputs, targets)`` of tensors, or an
     iterable of ``(input, target)``. A pair of uint8 images (N, C, H, W) and labels needs
-    ``preprocessing``. The test split is only ever measured on; whatever is selected, is selected
-    on ``val``.
+    ``preprocessing``. The test split is used for evaluation only; every selection is made on
+    ``val``.
 
     Args:
         train: Training split.
@@ -42,13 +42,13 @@ class Task:
         test: Test split; required.
         loss: Only "cross_entropy" so far.
         metric: Only "accuracy" so far.
-        preprocessing: How raw images become inputs; carried into the bundle.
+        preprocessing: Converts raw images to inputs; stored in the bundle.
         classes: Name of each class, in the order of the labels.
-        name: What records and reports call the data.
-        seed: Chooses the held-out tenth.
+        name: Name of the data in records and reports.
+        seed: Selects the held-out tenth.
 
     Raises:
-        UsageError: Another loss or metric; the test split given again as ``val``.
+        UsageError: Another loss or metric, or the test split passed as ``val`` too.
         DataError: No test split, an empty split, or data that cannot be used.
 
     Example:
@@ -67,11 +67,11 @@ class Task:
         _check_supported("loss", loss, "cross_entropy")
         _check_supported("metric", metric, "accuracy")
         if test is None:
-            raise DataError(f"task {name!r} has no test split; give one, for every promise is "
-                            "measured on it (hold out some of the training data if need be)")
+            raise DataError(f"task {name!r} has no test split; give one, because all reported "
+                            "metrics are measured on it (hold out some training data if needed)")
         if val is test:
-            raise UsageError("val and test are the same object; the test split must not select "
-                             "anything: leave val out, and a tenth of train is held out")
+            raise UsageError("val and test are the same object; the test split must not be used "
+                             "for selection: omit val to hold out a tenth of train")
         self.loss = loss
         self.metric = metric
         self.name = name
@@ -80,8 +80,8 @@ class Task:
         whole = _as_split(train, "train", preprocessing)
         self.test = _as_split(test, "test", preprocessing)
         if val is None:
-            kept, held = part_rows(len(whole), VALIDATION_SHARE, seed)
-            self.train, self.val = whole.select(kept), whole.select(held).named("val")
+            kept, held = split_rows(len(whole), VALIDATION_SHARE, seed)
+            self.train, self.val = whole.select(kept), whole.select(held).with_name("val")
         else:
             self.train, self.val = whole, _as_split(val, "val", preprocessing)
         if preprocessing is None and isinstance(self.train, ImageSplit):
@@ -91,16 +91,16 @@ class Task:
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes there are, where their names are known."""
+        """The number of classes; None if their names are unknown."""
         return None if self.classes is None else len(self.classes)
 
     def check(self, num_classes: int) -> None:
-        """See that every label fits a model with that many classes.
+        """Check that every label fits a model with that many classes.
 
-        Splits in memory are checked at once, those that stream as they stream.
+        Splits in memory are checked at once, streaming splits as their batches are read.
 
         Raises:
-            DataError: Names the split, the sample, its label and the allowed range.
+            DataError: The message names the split, the sample, its label and the allowed range.
 
         Example:
             >>> import torch
@@ -122,24 +122,24 @@ class Task:
             if len(split) == 0:
                 raise DataError(f"the {split.name} split of task {self.name!r} is empty")
         for split in (self.val, self.test):
-            check_alike(self.train, split)
-        if len(self.val) == len(self.test) and _starts_alike(self.val, self.test):
+            check_same_signature(self.train, split)
+        if len(self.val) == len(self.test) and _first_samples_equal(self.val, self.test):
             raise UsageError(f"val and test of task {self.name!r} hold the same samples; the test "
-                             "split must not select anything: leave val out, and a tenth of train "
-                             "is held out")
+                             "split must not be used for selection: omit val to hold out a tenth "
+                             "of train")
         if self.num_classes is not None:
             self.check(self.num_classes)
 
 
-def part_rows(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Part 0..count-1 at random into (kept, held out), each sorted; one at least is held out.
+def split_rows(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split 0..count-1 randomly into (kept, held out), each sorted; at least one is held out.
 
     Raises:
         DataError: There are fewer than two samples.
     """
     if count < 2:
-        raise DataError(f"the train split has {count} samples; two at least are needed to hold "
-                        "out some for validation")
+        raise DataError(f"the train split has {count} samples; at least two are needed to hold "
+                        "out one for validation")
     held = max(1, round(count * share))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[held:].sort().values, order[:held].sort().values
@@ -147,8 +147,8 @@ def part_rows(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def _as_split(data: Any, name: str, preprocessing: Preprocessing | None) -> Split:
     if isinstance(data, Split):
-        return data.named(name)
-    if not _is_pair(data):
+        return data.with_name(name)
+    if not _is_tensor_pair(data):
         return DatasetSplit(data, name=name)
     inputs = tuple(as_tensor(part, f"the inputs of the {name} split")
                    for part in (data[0] if isinstance(data[0], tuple) else data[:1]))
@@ -159,13 +159,13 @@ def _as_split(data: Any, name: str, preprocessing: Preprocessing | None) -> Spli
                             "or float inputs")
         if len(inputs) > 1:
             raise DataError(f"the {name} split has {len(inputs)} inputs, one of them uint8; give "
-                            "float inputs, for images are normalised only where they stand alone")
+                            "float inputs: images are normalized only if they are the one input")
         return ImageSplit(inputs[0], targets, preprocessing, flip=preprocessing.channels > 1,
                           name=name)
     return TensorSplit(inputs, targets, name=name)
 
 
-def _is_pair(data: Any) -> bool:
+def _is_tensor_pair(data: Any) -> bool:
     if not isinstance(data, tuple) or len(data) != 2 or not isinstance(
             data[1], Tensor | np.ndarray):
         return False
@@ -173,9 +173,9 @@ def _is_pair(data: Any) -> bool:
     return len(inputs) > 0 and all(isinstance(part, Tensor | np.ndarray) for part in inputs)
 
 
-def _starts_alike(first: Split, second: Split) -> bool:
-    """Whether two splits of one length begin with the same samples."""
-    count = min(_PROBE, len(first))
+def _first_samples_equal(first: Split, second: Split) -> bool:
+    """Whether two splits of equal length begin with the same samples."""
+    count = min(_COMPARED_SAMPLES, len(first))
     one, other = (next(split.select(range(count)).batches(count)) for split in (first, second))
     return (torch.equal(one.targets, other.targets) and len(one.inputs) == len(other.inputs)
             and all(map(torch.equal, one.inputs, other.inputs)))

@@ -1,4 +1,4 @@
-"""Tensors held in memory."""
+"""A split of tensors in memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import final
 from torch import Tensor
 
 from edgewright.task._arrays import as_input, as_tensor
-from edgewright.task._split import Batch, Split, check_finite, check_lengths, class_indices
+from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, class_indices
 from edgewright.task._view import View
 
 
 @final
 class TensorSplit(Split):
-    """Inputs and targets held in memory, handed to the model as they are; augmentation is none.
+    """Inputs and targets in memory, passed to the model unmodified, without augmentation.
 
     Args:
-        inputs: One tensor (N, ...) or one for each argument of the model; any floating
-            point becomes float32.
+        inputs: One tensor (N, ...), or one per argument of the model; floating point is converted
+            to float32.
         targets: Class indices, shape (N,), any integer type.
-        name: What error messages call the split.
+        name: Name used in error messages.
 
     Raises:
-        DataError: Lengths differ, targets are no class indices, an input holds NaN or infinity.
+        DataError: Lengths differ, targets are not class indices, or an input is not finite.
 
     Example:
         >>> import torch
@@ -38,7 +38,7 @@ class TensorSplit(Split):
         tensors = tuple(as_tensor(tensor, f"the inputs of the {name} split") for tensor in tensors)
         self._inputs = tuple(as_input(tensor, name) for tensor in tensors)
         targets = as_tensor(targets, f"the targets of the {name} split")
-        check_lengths(self._inputs, targets, name)
+        check_equal_lengths(self._inputs, targets, name)
         check_finite(self._inputs, name)
         super().__init__(name, len(targets), class_indices(targets, name))
 

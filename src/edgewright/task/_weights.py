@@ -1,4 +1,4 @@
-"""Trained weights from a file, without running code."""
+"""Load trained weights from a file without executing code."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load a ``.safetensors``, ``.pt`` or ``.pth`` file into a module, in place and strictly.
 
     A pickled file is read with ``weights_only``, so it cannot run code. A dict around the weights
-    (``state_dict`` or ``model``) and the prefix ``module.`` that DataParallel leaves are taken off.
+    (``state_dict`` or ``model``) and DataParallel's prefix ``module.`` are removed.
 
     Raises:
-        ModelError: The file is missing or corrupt, or its keys or shapes do not fit; names them.
+        ModelError: The file is missing or corrupt, or its keys or shapes do not match; the message
+            lists them.
     """
     expected = module.state_dict()
-    state = _single(_unwrapped(_read(path), path), expected)
+    state = _strip_parallel_prefix(_unwrap(_read(path), path), expected)
     wrong = [f"{key} (file {tuple(state[key].shape)}, model {tuple(expected[key].shape)})"
              for key in expected if key in state and state[key].shape != expected[key].shape]
     fitting = {key: value for key, value in state.items()
                if key not in expected or value.shape == expected[key].shape}
     result = module.load_state_dict(fitting, strict=False)
     missing = [key for key in result.missing_keys if key not in state]
-    faults = [_listed("missing", missing), _listed("unexpected", result.unexpected_keys),
-              _listed("of another shape", wrong)]
+    faults = [_format_keys("missing", missing), _format_keys("unexpected", result.unexpected_keys),
+              _format_keys("with mismatched shapes", wrong)]
     if any(faults):
         raise ModelError(f"the weights in {path} do not fit {type(module).__name__}: "
                          f"{'; '.join(filter(None, faults))}")
@@ -45,7 +46,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
+        raise ModelError(f"weights file {path} does not exist")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -53,11 +54,12 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError,
             ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ModelError(f"{path} is truncated, or holds more than tensors: {error}") from error
+        raise ModelError(f"{path} is truncated, or contains objects other than tensors: {error}"
+                         ) from error
     raise ModelError(f"{path} has the suffix {path.suffix!r}; expected .safetensors, .pt or .pth")
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -67,15 +69,16 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items()}
 
 
-def _single(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without DataParallel's prefix, where the model knows the names without it and not with it."""
+def _strip_parallel_prefix(state: dict[str, Tensor],
+                           expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove DataParallel's prefix if more of the model's names match without it."""
     bare = {key.removeprefix(_PARALLEL_PREFIX): value for key, value in state.items()}
     is_parallel = all(key.startswith(_PARALLEL_PREFIX) for key in state)
     known = len(expected.keys() & state.keys()), len(expected.keys() & bare.keys())
     return bare if is_parallel and known[1] > known[0] else state
 
 
-def _listed(what: str, keys: list[str]) -> str:
+def _format_keys(what: str, keys: list[str]) -> str:
     if not keys:
         return ""
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""

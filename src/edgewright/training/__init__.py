@@ -1,12 +1,12 @@
-"""Training: one loop, into which objectives plug."""
+"""Training: one loop with pluggable objectives."""
 
 from edgewright.training._augmentation import Augmentation
 from edgewright.training._check_outputs import check_program
 from edgewright.training._compute import Compute
 from edgewright.training._config import Training
-from edgewright.training._constrained import Constrained
-from edgewright.training._evaluate import Predictions, evaluate_module, on_device, predict
-from edgewright.training._fit import one_device
+from edgewright.training._constrained_objective import ConstrainedObjective
+from edgewright.training._evaluate import Predictions, evaluate_module, predict, to_device
+from edgewright.training._fit import single_device_fabric
 from edgewright.training._objective import LabelLoss, Objective, WrappedObjective, label_loss
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import as_outputs, check_count, check_logits
@@ -29,7 +29,7 @@ from edgewright.training._stored_targets import (
     count_stored_views,
     requires_sample_ids,
 )
-from edgewright.training._trackers import OpenLog, Tracked, Tracker, tracker
+from edgewright.training._trackers import OpenLog, TrackerName, TrackingProgress, open_tracker
 from edgewright.training._train import train
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "Augmentation",
     "Compute",
     "ConstantSchedule",
-    "Constrained",
+    "ConstrainedObjective",
     "CosineSchedule",
     "EpochRecord",
     "LabelLoss",
@@ -59,8 +59,8 @@ __all__ = [
     "Step",
     "StepHook",
     "StoredTargets",
-    "Tracked",
-    "Tracker",
+    "TrackerName",
+    "TrackingProgress",
     "Training",
     "TrainingRecord",
     "WrappedObjective",
@@ -72,10 +72,10 @@ __all__ = [
     "count_stored_views",
     "evaluate_module",
     "label_loss",
-    "on_device",
-    "one_device",
+    "open_tracker",
     "predict",
     "requires_sample_ids",
-    "tracker",
+    "single_device_fabric",
+    "to_device",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""How training samples are varied and mixed."""
+"""Augmentation and mixing of training samples."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from edgewright.task import Policy, View
 
 @final
 class Augmentation(Settings):
-    """Random variations of the training samples, which make up for having few of them.
+    """Random augmentation of the training samples, against overfitting.
 
-    In `Training` a policy alone stands for it: ``augment="rand_augment"``, ``augment=False``.
+    `Training` also accepts the policy alone: ``augment="rand_augment"``, ``augment=False``.
 
     Attributes:
-        policy: ``standard`` crops and mirrors images, where the split holds them as such;
-            ``rand_augment`` (Cubuk et al. 2020) distorts them before that, by torchvision, and
-            refuses other data; None leaves samples as they are.
-        mixup: Alpha of mixup (Zhang et al. 2018), which mixes samples and labels in pairs; 0 does
-            not. Long trainings gain from it (0.2 is common), short ones lose.
-        cutmix: Alpha of CutMix (Yun et al. 2019), which pastes a box of one image into another;
-            with mixup too, every batch draws one of both.
+        policy: ``standard`` crops and mirrors images if the split holds uint8 images.
+            ``rand_augment`` (Cubuk et al. 2020) also distorts them with torchvision and raises for
+            other data; use it for long trainings on color images. None disables augmentation.
+        mixup: Alpha of mixup (Zhang et al. 2018), which mixes pairs of samples and their labels; 0
+            disables it. It helps long trainings (0.2 is common) and hurts short ones.
+        cutmix: Alpha of CutMix (Yun et al. 2019), which pastes a box of one image into another; 0
+            disables it. With mixup also set, each batch randomly uses one of the two.
 
     Raises:
         UsageError: An unknown policy, or a negative alpha.
@@ -47,7 +47,7 @@ class Augmentation(Settings):
         return {"policy": given} if isinstance(given, str) else given
 
     @model_serializer(mode="wrap")
-    def _policy_alone(self, write: SerializerFunctionWrapHandler) -> Any:
+    def _write_policy(self, write: SerializerFunctionWrapHandler) -> Any:
         return write(self) if self.is_mixing else self.policy or False
 
     @property
@@ -57,11 +57,11 @@ class Augmentation(Settings):
 
     @property
     def mixing_names(self) -> tuple[str, ...]:
-        """The kinds of mixing that are on: ``mixup``, ``cutmix``."""
+        """The kinds of mixing that are enabled: ``mixup``, ``cutmix``."""
         return tuple(name for name in ("mixup", "cutmix") if getattr(self, name))
 
     def view(self, number: int) -> View | None:
-        """The variation of the inputs with a number; None where they stay as they are.
+        """The view of the inputs with the given number; None without augmentation.
 
         Example:
             >>> Augmentation(policy="rand_augment").view(3)

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is often better than the last of them."""
+"""An exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_moving_average(module: nn.Module, decay: float) -> AveragedModel:
-    """The average of a module's weights over the steps, itself a module, as yet a copy of it.
+    """Create a module that averages a module's weights over the steps, initially a copy of it.
 
     After every step, ``average <- decay * average + (1 - decay) * weights`` (Polyak & Juditsky
-    1992, with weights that fade); the first step's weights are taken as they are. Buffers in
-    floating point are averaged too, counters taken over.
+    1992, with exponential decay); the first update copies the weights. Floating-point buffers are
+    averaged too, integer buffers are copied.
 
     Args:
-        module: Is copied.
-        decay: Between 0 and 1; 1 / (1 - decay) steps count.
+        module: The module to copy.
+        decay: Between 0 and 1; the average covers about 1 / (1 - decay) steps.
 
     Raises:
         UsageError: The module cannot be copied.
@@ -37,21 +37,20 @@ def make_moving_average(module: nn.Module, decay: float) -> AveragedModel:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
+            warnings.simplefilter("ignore", FutureWarning)  # raised within torch
             return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UsageError(f"ema needs a copy of the model, but {type(module).__name__} cannot be "
-                         f"copied ({error}); set ema to None") from error
+                         f"copied ({error}); set ema=None") from error
 
 
 def check_hooks(hooks: tuple[StepHook, ...], first: Step) -> None:
-    """See that no hook forbids the weights of the first steps, all of which an average holds.
+    """Check that every hook accepts the weights of the first step, which the average includes.
 
     Raises:
-        UsageError: Names the hook.
+        UsageError: A hook does not; the message names it.
     """
     for hook in hooks:
-        if not hook.settled(first):
-            raise UsageError(f"ema would average in weights of before {type(hook).__name__} has "
-                             "done its work, and what it brings about during the training would be "
-                             "lost; set ema to None")
+        if not hook.is_settled(first):
+            raise UsageError(f"ema would include weights from before {type(hook).__name__} has "
+                             "taken full effect, which would undo the constraint; set ema=None")

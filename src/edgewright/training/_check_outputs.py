@@ -1,4 +1,4 @@
-"""Whether a model can be trained and judged on a task, seen before any work is done."""
+"""Check that a model can be trained and evaluated on a task before any work is done."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from torch import Tensor, nn
 
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training._evaluate import device_of, on_device
+from edgewright.training._evaluate import device_of, to_device
 from edgewright.training._objective import LabelLoss, Objective
 from edgewright.training._outputs import as_outputs
 
-_SAMPLES: Final = 7  # as few classes number; so that no other dimension passes for the batch
+_PROBE_SAMPLES: Final = 7  # a prime, so that no other dimension is likely to equal the batch size
 
 
 def check_program(program: Program, task: Task, objective: Objective | None = None) -> int:
-    """See that a program puts out what an objective takes, and that the task's labels fit it.
+    """Check that a program's outputs fit the objective and that the task's labels fit the program.
 
     Args:
-        program: Runs a few of the training samples.
-        task: Its data.
-        objective: What is to be minimised or judged; cross-entropy with the labels if left out.
+        program: The program; it is run on a few training samples.
+        task: The data.
+        objective: What training will minimize; None for cross-entropy with the labels.
 
     Returns:
-        The size of the last output's last dimension: of a classifier, its classes.
+        The size of the last output's last dimension: for a classifier, the number of classes.
 
     Raises:
-        ModelError: Outputs that the objective does not take: of a classifier, everything but
-            logits (N, classes) of two classes or more, one tensor per exit.
-        DataError: A label that is none of the classes; inputs that cannot be read.
+        ModelError: The outputs do not fit the objective. A classifier must return logits (N,
+            classes) with at least two classes, one tensor per exit.
+        DataError: A label is outside the classes, or an input cannot be read.
 
     Example:
         >>> x, y = torch.randn(8, 4), torch.arange(8) % 3
         >>> check_program(Program.capture(nn.Linear(4, 3), x), Task((x, y), test=(x, y)))
         3
     """
-    batch = _some(task)
+    batch = _sample_batch(task)
     return _check(as_outputs(program.run(*batch.inputs)), batch, task,
                   objective or LabelLoss(), program.exits)
 
 
 def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: int) -> int:
-    """The same for a module of so many early exits, which ends in the mode that it was in."""
-    batch = on_device(_some(task), device_of(module))
+    """Like `check_program`, for a module with ``exits`` early exits; its mode is restored."""
+    batch = to_device(_sample_batch(task), device_of(module))
     was_training = module.training
     module.eval()
     try:
@@ -55,8 +55,9 @@ def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: in
         module.train(was_training)
 
 
-def _some(task: Task) -> Batch:
-    return next(task.train.select(range(min(_SAMPLES, len(task.train)))).batches(_SAMPLES))
+def _sample_batch(task: Task) -> Batch:
+    count = min(_PROBE_SAMPLES, len(task.train))
+    return next(task.train.select(range(count)).batches(count))
 
 
 def _check(outputs: tuple[Tensor, ...], batch: Batch, task: Task, objective: Objective,

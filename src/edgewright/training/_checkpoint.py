@@ -1,4 +1,4 @@
-"""The state of a run, written so that it is whole or not there."""
+"""Checkpoints of a run, written atomically."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Checkpoint:
     """Everything that the next step depends on; its random numbers come from seed and step.
 
     Attributes:
-        fingerprint: Of the run it belongs to; see `fingerprint_run`.
+        fingerprint: Identifies the run; see `fingerprint_run`.
         module: Weights after the last step.
         best: Weights of the best epoch.
-        average: State of the moving average, where there is one.
-        optimizer: State of the optimiser.
-        precision: State of the loss scaler, where there is one.
+        average: State of the moving average, if there is one.
+        optimizer: State of the optimizer.
+        precision: State of the gradient scaler, if there is one.
         hooks: State of each of the objective's hooks.
-        history: Every epoch so far.
-        partial: What is done of the next one.
-        start: Score of the weights that the run was given, where they may be its result.
+        history: The completed epochs.
+        partial: Progress within the current epoch.
+        start: Score of the initial weights, if they may be the result.
     """
 
     fingerprint: str
@@ -52,12 +52,12 @@ class Checkpoint:
     start: Score | None
 
     def save(self, path: Path) -> None:
-        """Write to ``path``, atomically.
+        """Write the checkpoint to ``path`` atomically.
 
-        torch writes to memory alone: on a disk that is full, its writer ends the whole process.
+        torch serializes to memory only: its file writer aborts the process if the disk is full.
 
         Raises:
-            StorageError: The disk cannot take it.
+            StorageError: The file cannot be written.
         """
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
@@ -69,24 +69,25 @@ class Checkpoint:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot write the checkpoint {path}: {error.strerror or error}; "
-                               "name a file in a folder that can be written") from error
+                               "choose a file in a writable folder") from error
         write_atomically(path, stream.getbuffer())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, str]:
-    """The checkpoint at ``path`` where it belongs to this run, else None and the reason.
+    """Load the checkpoint at ``path`` if it belongs to this run, else return None and a reason.
 
-    The reason is empty where there simply is none. Nothing is executed in reading it.
+    The reason is empty if there is no file. Loading executes no code from the file.
     """
     if not path.is_file():
         return None, ""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != _FORMAT:
-            return None, f"the checkpoint {path} is of another version; training from the start"
+            return None, (f"the checkpoint {path} has another format version; training from the "
+                          "start")
         if content["fingerprint"] != fingerprint:
-            return None, (f"the checkpoint {path} is of a run with other settings, seed, data or "
-                          "weights; training from the start")
+            return None, (f"the checkpoint {path} belongs to a run with other settings, seed, data "
+                          "or weights; training from the start")
         del content["format"]
         content["history"] = tuple(
             EpochRecord(**record | {"score": Score(**record["score"])})
@@ -101,9 +102,9 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
 
 
 def fingerprint_run(run: Run) -> str:
-    """A digest of all that shapes a run: settings, objective, seed, data, first weights.
+    """A digest of everything that determines a run: settings, objective, seed, data, weights.
 
-    Every training and validation sample counts; see `Split.digest` for what that costs.
+    It covers every training and validation sample; see `Split.digest` for the cost.
     """
     samples = (run.task.train.variation, run.task.train.digest(), run.task.val.digest())
     digest = hashlib.sha256(json.dumps(

@@ -1,4 +1,4 @@
-"""Training steps through ``torch.compile``, where that computes the same and wins."""
+"""Run training passes through ``torch.compile`` if the result is the same and it is faster."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgewright.training._memory_format import to_memory_format
 from edgewright.training._outputs import as_outputs
 from edgewright.training._run import Run
 
-Wanted = bool | Literal["auto"]
+CompileMode = bool | Literal["auto"]
 
-_PASSES: Final = 3  # timed, of either kind
-_TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantisers differ by some hundredths
-# Seen with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the eager
-# one, and compiling a third of a second per parameter tensor.
+_PASSES: Final = 3  # timed passes, eager and compiled
+_TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantizers differ by a few hundredths
+# Measured with ResNet-20 and ResNet-56 on two cores: a compiled pass took 0.6 to 0.9 of the time
+# of an eager one, and compilation took a third of a second per parameter tensor.
 _LARGEST_GAIN: Final = 0.4
 _SECONDS_PER_TENSOR: Final = 0.3
 _NAMES: Final = itertools.count()
@@ -34,8 +34,8 @@ class Compilation(NamedTuple):
     """How a module is run in training.
 
     Attributes:
-        module: What to call: the module itself, or one around it that shares its tensors.
-        notes: What was decided and why, where it was not plain from the start.
+        module: The module to call: the original, or a wrapper that shares its tensors.
+        notes: What was decided and why, if there was a decision to make.
     """
 
     module: nn.Module
@@ -43,9 +43,9 @@ class Compilation(NamedTuple):
 
 
 def compile_passes(run: Run, fabric: Fabric, memory_format: torch.memory_format) -> Compilation:
-    """Compile a run's training passes where that pays; see `try_compile`.
+    """Compile a run's training passes if worthwhile, tried on its first samples.
 
-    It is tried on the first samples of the run's task.
+    See `try_compile`.
     """
     config, compute = run.config, run.config.compute
     if compute.compile is False:
@@ -57,25 +57,26 @@ def compile_passes(run: Run, fabric: Fabric, memory_format: torch.memory_format)
                        steps * config.accumulate, fabric.autocast)
 
 
-def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, steps: int,
+def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMode, steps: int,
                 context: Callable[[], AbstractContextManager[Any]]) -> Compilation:
-    """Compile a module's training passes, where that is wanted, computes the same, and pays.
+    """Compile a module's training passes if requested, numerically equivalent, and worthwhile.
 
-    The compiled passes are tried on ``inputs`` beside the eager ones, without a trace in the
-    module; batches of another size run eagerly. Random numbers are those of the eager module. A
-    module is compiled in one piece or not at all (not with fake quantisers: they read values).
+    The compiled passes are compared with eager ones on ``inputs`` without side effects on the
+    module; batches of another size run eagerly. Random numbers are those of the eager module. The
+    module is compiled as one full graph or not at all (fake quantizers prevent it, because they
+    depend on tensor values).
 
     Args:
-        module: On its device, in its memory format; state dict and mode stay its own.
-        inputs: One batch, of the size that most have.
-        wanted: False leaves it alone; "auto" compiles where the passes to come are thought to
-            take longer than compiling, and keeps what is faster.
-        steps: Passes to come.
-        context: The precision that passes run in.
+        module: On its device, in its memory format; its state dict and mode do not change.
+        inputs: One batch of the usual size.
+        wanted: False does not compile; "auto" compiles if the remaining passes are estimated to
+            take longer than compilation, and keeps the faster version.
+        steps: Number of remaining passes.
+        context: The precision context to run in.
 
     Raises:
-        UsageError: ``wanted`` is True, and it cannot be compiled (no C++ compiler, say) or
-            computes something else.
+        UsageError: ``wanted`` is True, but the module cannot be compiled (for example without a
+            C++ compiler) or the compiled gradients differ.
 
     Example:
         >>> from contextlib import nullcontext
@@ -87,10 +88,10 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, s
         return Compilation(module)
     with _restore_after(module), context():
         expected, eager_s = _time_passes(module, module, inputs)
-        if wanted == "auto" and not _may_pay(module, steps * eager_s):
+        if wanted == "auto" and not _is_worthwhile(module, steps * eager_s):
             return Compilation(module, (
-                f"not compiled: {steps} passes of about {eager_s:.2g} s are fewer than would make "
-                "up for compiling",))
+                f"not compiled: {steps} passes of about {eager_s:.2g} s are too few to make up for "
+                "the compilation time",))
         candidate = _CompiledPasses(module, inputs)
         since = time.perf_counter()
         try:
@@ -100,22 +101,22 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: Wanted, s
         except RuntimeError as error:  # of dynamo, of the compiler, of memory
             return _decline(module, wanted, f"torch.compile failed: {_first_line(error)}")
     if (distance := _relative_distance(found, expected)) > _TOLERANCE:
-        return _decline(module, wanted, f"compiled gradients differ by {distance:.2g} of theirs")
+        return _decline(module, wanted, f"compiled gradients differ by {distance:.2g} (relative)")
     ratio = compiled_s / eager_s
     if wanted == "auto" and ratio >= 1:
         return Compilation(module, (
-            f"not compiled: a compiled pass takes {ratio:.2f} of an eager one",))
+            f"not compiled: a compiled pass takes {ratio:.2f} times as long as an eager one",))
     return Compilation(candidate, (
-        f"compiled in {compile_s:.0f} s: a pass takes {ratio:.2f} of an eager one",))
+        f"compiled in {compile_s:.0f} s: a pass takes {ratio:.2f} times as long as an eager one",))
 
 
 @final
 class _CompiledPasses(nn.Module):
-    """Runs a module compiled where it trains on the usual shapes, and as it is elsewhere.
+    """Runs a module compiled in training on the usual shapes, and eagerly otherwise.
 
-    The function that is compiled has a code object of its own, for torch compiles each only so
-    many times; it calls the module, so that a captured graph, whose own code is written anew with
-    every change of mode, is compiled once.
+    The compiled function has its own code object, because torch limits recompilations per code
+    object. It calls the module, so that a captured graph is compiled once although its code is
+    regenerated with every change of mode.
     """
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -137,7 +138,7 @@ class _CompiledPasses(nn.Module):
 
 @contextmanager
 def _restore_after(module: nn.Module) -> Iterator[None]:
-    """A module in training mode; then its mode and buffers as before, and no gradients."""
+    """Set training mode; on exit restore mode and buffers, and clear the gradients."""
     was_training = module.training
     kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     module.train()
@@ -154,7 +155,7 @@ def _restore_after(module: nn.Module) -> Iterator[None]:
 
 def _time_passes(module: nn.Module, call: nn.Module,
                  inputs: tuple[Tensor, ...]) -> tuple[list[Tensor], float]:
-    """The gradients, and the median seconds of a pass forth and back, once it is warm."""
+    """The gradients, and the median seconds of a forward and backward pass after warm-up."""
     gradients, seconds = _compute_gradients(module, call, inputs), []
     for _ in range(_PASSES):
         since = time.perf_counter()
@@ -165,7 +166,7 @@ def _time_passes(module: nn.Module, call: nn.Module,
 
 def _compute_gradients(module: nn.Module, call: nn.Module,
                        inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """Of the outputs' mean square, by each parameter that has one."""
+    """The gradients of the outputs' mean square with respect to each parameter that has one."""
     torch.manual_seed(0)
     module.zero_grad()
     outputs = as_outputs(call(*inputs))
@@ -177,13 +178,13 @@ def _compute_gradients(module: nn.Module, call: nn.Module,
     return gradients
 
 
-def _may_pay(module: nn.Module, seconds: float) -> bool:
+def _is_worthwhile(module: nn.Module, seconds: float) -> bool:
     tensors = sum(1 for _ in module.parameters())
     return seconds * _LARGEST_GAIN > tensors * _SECONDS_PER_TENSOR
 
 
 def _relative_distance(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Of all gradients together, as a share of their length; infinite where some are missing."""
+    """The relative L2 distance of all gradients together; infinite if some are missing."""
     if len(found) != len(expected):
         return float("inf")
     apart = sum(float((a.double() - b.double()).square().sum())
@@ -192,7 +193,7 @@ def _relative_distance(found: list[Tensor], expected: list[Tensor]) -> float:
     return (apart / length) ** 0.5 if length else float(apart > 0)
 
 
-def _decline(module: nn.Module, wanted: Wanted, reason: str) -> Compilation:
+def _decline(module: nn.Module, wanted: CompileMode, reason: str) -> Compilation:
     if wanted is True:
         raise UsageError(f"compile=True, but {type(module).__name__} cannot be trained compiled: "
                          f"{reason}; set compile to 'auto' or False")

@@ -1,4 +1,4 @@
-"""Where a training is computed, and how."""
+"""Devices, precision and compilation of a training."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 @final
 class Compute(Settings):
-    """Devices, precision and compilation; none of them changes what is trained, only how fast.
+    """Devices, precision and compilation: how fast a training runs, not what it trains.
 
-    In `Training` the kind of device alone stands for it: ``compute="cpu"``.
+    `Training` also accepts the accelerator alone: ``compute="cpu"``.
 
     Attributes:
-        accelerator: Kind of device; ``auto`` takes the best there is.
-        devices: How many of them share each batch, one process per device. Means over the samples
-            and gradients are those of the whole batch. Batch norm, dropout, mixing, and objectives
-            that relate samples see a device's share; the first device's running statistics count.
-        precision: ``auto`` is bf16-mixed on a CUDA device that has it, else 32-true.
-        compile: Run training passes through ``torch.compile``; True refuses where that is not
-            possible. ``auto`` compiles where that is thought to pay, tries it, and keeps what is
-            faster; as that is decided by the clock, weights may differ in rounding from run to
-            run, and the record says what was decided.
-        channels_last: Memory format of 4-d tensors during training, where the model allows it.
+        accelerator: Kind of device; ``auto`` uses the best one available.
+        devices: Number of devices that share each batch, one process per device. Losses and
+            gradients are averaged over the whole batch. Batch norm, dropout, mixing, and
+            objectives that compare samples see one device's samples only; the first device's
+            running statistics are kept.
+        precision: ``auto`` is bf16-mixed on a CUDA device that supports it, else 32-true.
+        compile: Run training passes through ``torch.compile``; True raises if that is impossible.
+            ``auto`` compiles if it seems worthwhile, measures, and keeps the faster version. As
+            this depends on timing, weights may differ by rounding from run to run; the record
+            states the decision. Choose False if results must be exactly reproducible.
+        channels_last: Use the channels-last memory format for 4-D tensors during training, if the
+            model supports it.
 
     Raises:
-        UsageError: An unknown name, or a value out of its range.
+        UsageError: An unknown name, or a value out of range.
 
     Example:
         >>> Compute(accelerator="cuda", devices=2, compile="auto").precision
@@ -50,12 +52,12 @@ class Compute(Settings):
         return {"accelerator": given} if isinstance(given, str) else given
 
     @model_serializer(mode="wrap")
-    def _accelerator_alone(self, write: SerializerFunctionWrapHandler) -> Any:
+    def _write_accelerator(self, write: SerializerFunctionWrapHandler) -> Any:
         is_plain = self == Compute(accelerator=self.accelerator)
         return self.accelerator if is_plain else write(self)
 
     def resolve_precision(self) -> Precision:
-        """The precision that ``auto`` stands for on this machine.
+        """Resolve ``auto`` to the precision used on this machine.
 
         Example:
             >>> Compute(accelerator="cpu").resolve_precision()

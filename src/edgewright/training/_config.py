@@ -1,4 +1,4 @@
-"""How to train."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from edgewright.training._augmentation import Augmentation
 from edgewright.training._compute import Compute
 from edgewright.training._optimizer import OPTIMIZERS, SGD, OptimizerConfig
 from edgewright.training._record import EpochRecord
-from edgewright.training._schedule import (
-    SCHEDULES,
-    CosineSchedule,
-    LearningRateSchedule,
-    Position,
-)
+from edgewright.training._schedule import SCHEDULES, CosineSchedule, LearningRateSchedule, Position
 
 
 @final
 class Training(Settings):
     """The settings of one training run.
 
-    What belongs together is a value of its own. A name stands for a built-in one with its defaults,
-    so that the plain call is short; in a recipe's YAML it is written the same way::
+    Related settings are grouped into objects. The name of a built-in object stands for that object
+    with its defaults, in Python and in a recipe's YAML::
 
         epochs: 60
         lr: 0.1
@@ -33,35 +28,37 @@ class Training(Settings):
         augment: {policy: standard, mixup: 0.2}         # or standard, rand_augment, false
         compute: cpu                                    # or {accelerator: cuda, devices: 2}
 
-    To improve a result, train longer first, then look for a learning rate (a third or three times
-    as much); the rest matters less.
+    To improve a result, first train longer, then tune the learning rate (try a third and three
+    times the value); the other settings matter less.
 
     Attributes:
         epochs: Passes over the training split.
-        batch_size: Samples per step. A last batch of a single sample is left out, for batch norm
-            cannot use it; likewise one with fewer than two samples for each part of ``accumulate``
-            and each of the devices.
-        accumulate: Parts of a batch, run one after the other before the one step, so that less
-            memory is needed. Without batch norm the step is the same; objectives that relate
-            samples to each other relate those of a part.
+        batch_size: Samples per step. A last batch of a single sample is skipped, because batch norm
+            cannot process it; the same holds for a batch with fewer than two samples per part of
+            ``accumulate`` and per device.
+        accumulate: Number of parts that a batch is split into to save memory; gradients are
+            accumulated over the parts before the step. Without batch norm the step is the same;
+            objectives that compare samples compare those within a part.
         lr: Peak learning rate.
-        optimizer: ``sgd`` (`SGD`), ``adamw`` (`AdamW`), or an `OptimizerConfig` of your own.
-        weight_decay: On tensors of two or more dimensions only (not on biases and norms).
+        optimizer: ``sgd`` (`SGD`), ``adamw`` (`AdamW`), or an `OptimizerConfig` of your own. SGD is
+            the usual choice for convolutional networks, AdamW (with a smaller ``lr``) for
+            transformers.
+        weight_decay: Applied to tensors of two or more dimensions only (not to biases and norms).
         schedule: ``cosine``, ``one_cycle``, ``constant``, ``plateau`` (`CosineSchedule` and so
-            on, which hold warm-up too), or a `LearningRateSchedule` of your own.
-        label_smoothing: Share of the target spread over all classes.
-        augment: How training samples are varied and mixed: an `Augmentation`, or its policy alone;
-            True is ``standard``, False leaves them as they are.
-        ema: Decay of an exponential moving average of weights and buffers by step (0.999 is one of
-            about a thousand steps), which is then what is validated and what training gives;
-            None for the weights themselves.
-        patience: Stop after so many epochs without a better validation score: accuracy, or what
-            else the objective is compared by.
-        clip_norm: Largest norm of the gradient; None leaves it alone.
+            on, which also configure warm-up), or a `LearningRateSchedule` of your own.
+        label_smoothing: Share of the target that is distributed over all classes.
+        augment: Augmentation and mixing of the training samples: an `Augmentation`, or its policy
+            alone; True is ``standard``, False disables augmentation.
+        ema: Decay per step of an exponential moving average of weights and buffers (0.999 averages
+            over about a thousand steps); the average is then validated and returned. None uses the
+            weights themselves.
+        patience: Stop after this many epochs without a better validation score: accuracy, or the
+            score that the objective defines. None trains for all epochs.
+        clip_norm: Maximum norm of the gradient; None does not clip.
         compute: Devices, precision, compilation: a `Compute`, or its accelerator alone.
 
     Raises:
-        UsageError: An unknown name, or a value out of its range.
+        UsageError: An unknown name, or a value out of range.
 
     Example:
         >>> Training(epochs=6, lr=0.01).optimizer
@@ -93,12 +90,12 @@ class Training(Settings):
 
     def learning_rate(self, step: int, steps_per_epoch: int,
                       history: tuple[EpochRecord, ...] = ()) -> float:
-        """The learning rate of a step, counted from 0 over the whole run.
+        """The learning rate of a step.
 
         Args:
-            step: Which one.
-            steps_per_epoch: Steps of an epoch.
-            history: The epochs before the step's.
+            step: Index of the step, counted from 0 over the whole run.
+            steps_per_epoch: Steps per epoch.
+            history: The epochs before this step's epoch.
 
         Example:
             >>> config = Training(epochs=2, lr=1.0)

@@ -1,4 +1,4 @@
-"""Training on several devices of one machine, one process per device, by DDP."""
+"""Training on several devices of one machine with DDP, one process per device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import (
 
 from edgewright.errors import EdgewrightError, TrainingError, UsageError
 from edgewright.training._checkpoint import snapshot
-from edgewright.training._constrained import Constrained
+from edgewright.training._constrained_objective import ConstrainedObjective
 from edgewright.training._fit import fit, make_fabric
 from edgewright.training._pickling import pickle_run, unpickle_run
 from edgewright.training._progress import NoProgress, Progress
@@ -36,29 +36,29 @@ from edgewright.training._run import Run
 from edgewright.training._step_hook import Step, StepHook
 
 _POLL_SECONDS: Final = 0.1
-_PATIENCE: Final = timedelta(days=1)  # of the others, while the first device validates
+_DDP_TIMEOUT: Final = timedelta(days=1)  # the other devices wait while the first one validates
 
 
 def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
-    """Train a run's module on as many devices as its config says; see `edgewright.training.train`.
+    """Train a run's module on the configured number of devices; see `edgewright.training.train`.
 
-    The first device tells of its progress and writes the checkpoint. However this ends, the
-    processes do too.
+    The first device reports progress and writes the checkpoint. All processes are terminated on
+    return and on error.
 
     Raises:
-        UsageError: A part of the run cannot be sent to other processes, or a device is not there.
-        TrainingError: The training diverged, or a process ended before its time.
+        UsageError: A part of the run cannot be pickled, or a device is not available.
+        TrainingError: The training diverged, or a process ended prematurely.
     """
     sent = pickle_run(run, _name_parts(run))
     count = run.config.compute.devices
-    place = _Place(count, _find_free_port(), max(1, torch.get_num_threads() // count))
+    place = _Rendezvous(count, _find_free_port(), max(1, torch.get_num_threads() // count))
     progress_sink: Queue[Any] = get_context("spawn").Queue()
     processes: ProcessContext = start_processes(  # type: ignore[no-untyped-call]
         _run_process, (place, sent, progress_sink), nprocs=count, join=False,
         start_method="spawn")
     try:
         for message in _receive_messages(progress_sink, processes):
-            if isinstance(message, _End):
+            if isinstance(message, _ProcessResult):
                 run.module.load_state_dict(pickle.loads(message.weights))  # noqa: S301 - ours
                 run.module.eval()
                 return message.result()
@@ -71,8 +71,8 @@ def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
             process.join()
 
 
-class _Place(NamedTuple):
-    """Where processes find each other, and how many threads each has on the CPU."""
+class _Rendezvous(NamedTuple):
+    """How the processes connect, and how many CPU threads each uses."""
 
     world: int
     port: int
@@ -81,8 +81,8 @@ class _Place(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class _End:
-    """What a process leaves: a record or an error, and the weights, pickled by value."""
+class _ProcessResult:
+    """The result of a process: a record or an error, and the weights, pickled by value."""
 
     outcome: TrainingRecord | EdgewrightError
     weights: bytes
@@ -94,7 +94,7 @@ class _End:
 
 
 def _find_free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -110,7 +110,7 @@ def _name_parts(run: Run) -> dict[str, object]:
 
 def _receive_messages(progress_sink: Queue[Any],
                       processes: ProcessContext) -> Iterator[Any]:
-    """All that the processes say, until they have ended."""
+    """Yield the processes' messages until all have ended."""
     ended = False
     while True:
         try:
@@ -122,51 +122,51 @@ def _receive_messages(progress_sink: Queue[Any],
                 ended = processes.join(timeout=0)
             except (ProcessRaisedException, ProcessExitedException) as error:
                 raise TrainingError(f"process {error.error_index + 1} of the training's "
-                                    f"{len(processes.processes)} ended before its time: {error}"
+                                    f"{len(processes.processes)} ended prematurely: {error}"
                                     ) from error
 
 
-def _run_process(rank: int, place: _Place, sent: bytes, progress_sink: Queue[Any]) -> None:
-    """One process; its name is sent to it, so that it is at the top of the module."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C is the parent's to answer
+def _run_process(rank: int, place: _Rendezvous, sent: bytes, progress_sink: Queue[Any]) -> None:
+    """The body of one process; at module level, so that it can be pickled."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent handles Ctrl-C
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port),
                    "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.set_num_threads(place.threads)
     run: Run = unpickle_run(sent)
-    run = replace(run, objective=Constrained(run.objective, (AllTakePart(),)))
+    run = replace(run, objective=ConstrainedObjective(run.objective, (RequireAllGradients(),)))
     outcome: TrainingRecord | EdgewrightError
     try:
-        fabric = make_fabric(run.config, place.world, DDPStrategy(timeout=_PATIENCE))
+        fabric = make_fabric(run.config, place.world, DDPStrategy(timeout=_DDP_TIMEOUT))
         fabric.launch()
         outcome = fit(run, fabric, NoProgress() if rank else _ForwardingProgress(progress_sink))
     except EdgewrightError as error:
         outcome = error
     if rank == 0 or not isinstance(outcome, TrainingRecord | TrainingError):
-        progress_sink.put(_End(outcome, pickle.dumps(snapshot(run.module))))
+        progress_sink.put(_ProcessResult(outcome, pickle.dumps(snapshot(run.module))))
 
 
 @final
-class AllTakePart(StepHook):
-    """Refuses parameters without a gradient: DDP would wait for them, and share none nearby."""
+class RequireAllGradients(StepHook):
+    """Raises for parameters without a gradient: DDP would wait for them and not sync neighbors."""
 
     def start(self, module: nn.Module) -> None:
-        self._unseen = {name: parameter for name, parameter in module.named_parameters()
-                        if parameter.requires_grad}
+        self._unchecked = {name: parameter for name, parameter in module.named_parameters()
+                           if parameter.requires_grad}
 
     def before_step(self, step: Step) -> None:
-        """At the first step; the others have the same graph."""
+        """Check at the first step only; later steps have the same graph."""
         del step
-        idle = [name for name, parameter in self._unseen.items() if parameter.grad is None]
-        self._unseen = {}
-        if idle:
-            raise UsageError(f"several devices cannot train parameters that take no part in the "
-                             f"loss: {', '.join(idle)}; freeze them (requires_grad_(False)), or "
-                             "use one device")
+        unused = [name for name, parameter in self._unchecked.items() if parameter.grad is None]
+        self._unchecked = {}
+        if unused:
+            raise UsageError("several devices cannot train parameters that do not contribute to "
+                             f"the loss: {', '.join(unused)}; freeze them (requires_grad_(False)), "
+                             "or use one device")
 
     @property
-    def admits_start(self) -> bool:
-        """It constrains no weights."""
+    def may_keep_initial_weights(self) -> bool:
+        """True: it does not constrain the weights."""
         return True
 
 
@@ -190,4 +190,4 @@ class _ForwardingProgress:
         self._sink.put(("note", (text,)))
 
     def stop(self) -> None:
-        """Nothing: the parent says so itself."""
+        """Nothing: the parent process stops its own progress."""

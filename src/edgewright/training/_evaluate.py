@@ -14,10 +14,10 @@ from edgewright.training._outputs import as_outputs, check_logits
 
 
 class Predictions(NamedTuple):
-    """Everything a module put out on a split, on the CPU, in the order of the samples.
+    """A module's outputs on a split, on the CPU, in the order of the samples.
 
     Attributes:
-        outputs: Logits (N, classes), one tensor an output.
+        outputs: Logits (N, classes), one tensor per output.
         targets: Class indices, (N,) int64.
     """
 
@@ -29,19 +29,19 @@ def evaluate_module(module: nn.Module, split: Split, *, batch_size: int = 256,
                     device: torch.device | None = None) -> tuple[float, ...]:
     """The accuracy of each of the module's outputs on a split.
 
-    Runs in evaluation mode, without gradients, and puts the module back into the mode it was in.
+    Runs in evaluation mode without gradients, and restores the module's mode.
 
     Args:
         module: Takes the split's inputs; returns logits, or a tuple of them.
         split: The samples.
-        batch_size: Samples at a time.
-        device: Where the batches go; None for where the module is.
+        batch_size: Samples per batch.
+        device: Device of the batches; None uses the module's.
 
     Returns:
         Fractions between 0 and 1, one per output, the final one last.
 
     Raises:
-        ModelError: An output is not floating point (N, classes) of two classes or more.
+        ModelError: An output is not floating point (N, classes) with at least two classes.
 
     Example:
         >>> from edgewright.task import TensorSplit
@@ -59,7 +59,7 @@ def evaluate_module(module: nn.Module, split: Split, *, batch_size: int = 256,
 
 def predict(module: nn.Module, split: Split, *, batch_size: int = 256,
             device: torch.device | None = None) -> Predictions:
-    """Everything the module puts out on a split; see `evaluate_module` for the arguments.
+    """The module's outputs on a split; see `evaluate_module` for the arguments.
 
     Example:
         >>> from edgewright.task import TensorSplit
@@ -75,13 +75,13 @@ def predict(module: nn.Module, split: Split, *, batch_size: int = 256,
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's first tensor is; the CPU for a module without any."""
+    """The device of a module's first tensor; the CPU for a module without tensors."""
     first = next(chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with every tensor on a device."""
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch's inputs and targets to a device."""
     return batch._replace(
         inputs=tuple(tensor.to(device, non_blocking=True) for tensor in batch.inputs),
         targets=batch.targets.to(device, non_blocking=True))
@@ -90,20 +90,20 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
 def run_batches(module: nn.Module, split: Split, *, batch_size: int = 256,
                 device: torch.device | None = None,
                 logits: bool = False) -> Iterator[tuple[tuple[Tensor, ...], Batch]]:
-    """What the module puts out for each batch of a split; see `evaluate_module`.
+    """Run the module on each batch of a split.
 
     Args:
-        module: Runs in evaluation mode, without gradients.
+        module: Runs in evaluation mode without gradients.
         split: The samples.
-        batch_size: Samples at a time.
-        device: Where the batches go; None for where the module is.
-        logits: Refuse outputs that are no logits of a classifier.
+        batch_size: Samples per batch.
+        device: Device of the batches; None uses the module's.
+        logits: Raise if the outputs are not logits of a classifier.
 
     Yields:
         All output tensors, and the batch, both on the device.
 
     Raises:
-        ModelError: The module returns something else than tensors, or no logits.
+        ModelError: The module does not return tensors, or not logits.
 
     Example:
         >>> from edgewright.task import TensorSplit
@@ -111,16 +111,16 @@ def run_batches(module: nn.Module, split: Split, *, batch_size: int = 256,
         >>> [len(outputs) for outputs, _ in run_batches(torch.nn.Identity(), split, batch_size=2)]
         [1, 1]
     """
-    where = device_of(module) if device is None else device
+    device = device_of(module) if device is None else device
     was_training = module.training
     module.eval()
     try:
         for batch in split.batches(batch_size):
-            there = on_device(batch, where)
+            batch = to_device(batch, device)  # noqa: PLW2901
             with torch.inference_mode():
-                outputs = as_outputs(module(*there.inputs))
+                outputs = as_outputs(module(*batch.inputs))
             if logits:
-                check_logits(outputs, len(there.targets))
-            yield outputs, there
+                check_logits(outputs, len(batch.targets))
+            yield outputs, batch
     finally:
         module.train(was_training)

@@ -1,4 +1,4 @@
-"""Training on the device that is here: what is made ready for the loop, and put back after it."""
+"""Training on one device: prepare the module for the loop and restore it afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgewright.training._objective import Objective
 from edgewright.training._progress import Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
-from edgewright.training._updates import Updates
+from edgewright.training._updater import Updater
 
 
 def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
@@ -43,25 +43,25 @@ def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
         memory_format = stack.enter_context(
             use_fastest_format(module, example, channels_last=config.compute.channels_last))
         passes = compile_passes(run, fabric, memory_format)
-        updates = Updates(run, fabric, memory_format, classes, passes.module)
+        updates = Updater(run, fabric, memory_format, classes, passes.module)
         return Loop(run, fabric, updates, fingerprint, passes.notes).train(progress)
 
 
-def one_device(config: Training) -> Fabric:
-    """A device of the kind that a config asks for, and the precision there.
+def single_device_fabric(config: Training) -> Fabric:
+    """A Fabric with one device and the precision that a config requests.
 
     Raises:
-        UsageError: There is none, or it has no such precision.
+        UsageError: There is no such device, or it does not support the precision.
 
     Example:
-        >>> one_device(Training(compute="cpu")).device
+        >>> single_device_fabric(Training(compute="cpu")).device
         device(type='cpu')
     """
     return make_fabric(config, 1, "auto")
 
 
 def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
-    """So many devices, which work together as the strategy says; see `one_device`."""
+    """A Fabric with several devices and a strategy; see `single_device_fabric`."""
     compute = config.compute
     try:
         return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,

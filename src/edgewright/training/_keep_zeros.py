@@ -1,4 +1,4 @@
-"""Weights that were pruned stay zero, whatever is trained."""
+"""Keep pruned weights at zero during training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgewright.training._step_hook import Step, StepHook
 
 @final
 class KeepZeros(StepHook):
-    """Keeps the zeros of every tensor that a captured network inside the module holds sparse.
+    """Keeps the zeros of every tensor that a captured network in the module marks as sparse.
 
-    The gradient is masked too, so that it neither counts in the clipped norm nor builds momentum.
+    The gradient is masked too, so that it neither affects the clipped norm nor builds momentum.
 
     Args:
-        module: Is, or contains, captured networks; it may hold nothing sparse.
+        module: A captured network, or a module that contains some; it may have no sparse tensors.
 
     Example:
         >>> import torch
@@ -38,7 +38,7 @@ class KeepZeros(StepHook):
         return f"KeepZeros({', '.join(self._names)})"
 
     def start(self, module: nn.Module) -> None:
-        """Note where the zeros are."""
+        """Record the positions of the zeros."""
         parameters = dict(module.named_parameters(remove_duplicate=False))
         self._held = [(parameter, parameter.detach() == 0) for name in self._names
                       if (parameter := parameters.get(name)) is not None]
@@ -57,6 +57,6 @@ class KeepZeros(StepHook):
             parameter.masked_fill_(zeros, 0.0)
 
     @property
-    def admits_start(self) -> bool:
-        """The zeros are there from the beginning."""
+    def may_keep_initial_weights(self) -> bool:
+        """True: the initial weights already have the zeros."""
         return True

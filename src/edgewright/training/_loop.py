@@ -1,4 +1,4 @@
-"""The loop: epochs of steps, the best epoch's weights, and where to go on from."""
+"""The training loop: epochs, checkpoints, and the weights of the best epoch."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from edgewright.training._average import check_hooks
 from edgewright.training._checkpoint import Checkpoint, load_checkpoint, snapshot
 from edgewright.training._losses import Losses, PartialEpoch
 from edgewright.training._progress import Progress
-from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_gain
+from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_improvement
 from edgewright.training._run import Run
 from edgewright.training._score import Score
 from edgewright.training._seeds import reseed, step_seed
-from edgewright.training._shares import Share
+from edgewright.training._sharding import DataShard
 from edgewright.training._step_hook import Step
 from edgewright.training._stored_targets import count_stored_views
-from edgewright.training._updates import Updates
+from edgewright.training._updater import Updater
 
-CHECKPOINT_SECONDS: Final = 60.0  # within an epoch, that an interruption may cost
+CHECKPOINT_SECONDS: Final = 60.0  # interval within an epoch; the most that an interruption loses
 
 
 @final
 @dataclass
 class Loop:
-    """The state of one run: weights, optimizer, and what is known of the epochs so far.
+    """The state of one run: weights, optimizer, and the record of the epochs so far.
 
     Attributes:
-        run: What is trained, and how.
-        fabric: Where.
-        updates: Moves the weights.
-        fingerprint: Of the run, for its checkpoint.
-        notes: What the record shall say of how it runs.
-        history: The epochs that are done.
-        partial: Where an interrupted run left the next one.
-        start: Score of the weights that were given, where they may be the result.
+        run: What to train, and how.
+        fabric: The device.
+        updates: Performs the optimizer steps.
+        fingerprint: Identifies the run in its checkpoint.
+        notes: Notes for the record, for example about compilation.
+        history: The completed epochs.
+        partial: Progress within the current epoch, after an interruption.
+        start: Score of the initial weights, if they may be the result.
         best: The best weights so far.
         saved_at: When the last checkpoint was written, in seconds of `time.perf_counter`.
     """
 
     run: Run
     fabric: Fabric
-    updates: Updates
+    updates: Updater
     fingerprint: str
     notes: tuple[str, ...] = ()
     history: tuple[EpochRecord, ...] = ()
@@ -58,19 +58,19 @@ class Loop:
     saved_at: float = 0.0
 
     @cached_property
-    def share(self) -> Share:
-        """This device's part of the training samples."""
-        return Share(self.run.task.train, self.run.config, self.run.seed,
+    def shard(self) -> DataShard:
+        """This device's shard of the training samples."""
+        return DataShard(self.run.task.train, self.run.config, self.run.seed,
                      count_stored_views(self.run.objective), self.fabric.global_rank,
                      self.fabric.world_size)
 
     def train(self, progress: Progress) -> TrainingRecord:
-        """All epochs, or those that an interrupted run has left."""
+        """Run all epochs, or the remaining ones of an interrupted run."""
         self._start()
         notes = [*self.notes, *self._resume_or_score()]
         for note in notes:
             progress.note(note)
-        progress.start(self.run.config.epochs, self.share.steps, len(self.history))
+        progress.start(self.run.config.epochs, self.shard.steps, len(self.history))
         try:
             while not self._is_over():
                 self._epoch(progress)
@@ -78,13 +78,13 @@ class Loop:
             self.run.module.load_state_dict(self.best)
             self.run.module.eval()
         if not self._record.best_epoch:
-            notes.append(f"no epoch was as good as the weights given ({self.start}): kept these")
+            notes.append(f"no epoch was as good as the initial weights ({self.start}): kept those")
             progress.note(notes[-1])
         return replace(self._record, stopped_early=len(self.history) < self.run.config.epochs,
                        notes=tuple(notes))
 
     def _start(self) -> None:
-        """Keep the weights that were given, and let the hooks begin."""
+        """Store the initial weights and start the hooks."""
         self.best, self.saved_at = snapshot(self.run.module), time.perf_counter()
         if self.updates.average is not None:
             check_hooks(self.run.objective.hooks, self._step_at(0))
@@ -96,16 +96,16 @@ class Loop:
             return True
         patience = self.run.config.patience
         return bool(self.history) and patience is not None and (
-            epochs_without_gain(self.history) >= patience)
+            epochs_without_improvement(self.history) >= patience)
 
     def _epoch(self, progress: Progress) -> None:
         since = time.perf_counter() - self.partial.seconds
         loss = self._train_epoch(progress)
         score = self._validate(self._result)
-        last = self._step_at(self.share.steps - 1)
+        last = self._step_at(self.shard.steps - 1)
         number = len(self.history) + 1
         settled = number == self.run.config.epochs or all(
-            hook.settled(last) for hook in self.run.objective.hooks)
+            hook.is_settled(last) for hook in self.run.objective.hooks)
         record = EpochRecord(number, loss, score, last.lr, time.perf_counter() - since, settled)
         self.history, self.partial = (*self.history, record), PartialEpoch()
         if settled and self._record.best_epoch == number:
@@ -117,23 +117,23 @@ class Loop:
         self.run.module.train()
         rank, began = self.fabric.global_rank, time.perf_counter() - self.partial.seconds
         losses = Losses(self.partial, self.fabric.device, self._divergence_error)
-        batches = self.share.batches(len(self.history), self.partial.steps)
-        for index in range(self.partial.steps, self.share.steps):
-            step, samples = self._step_at(index), self.share.samples(index)
+        batches = self.shard.batches(len(self.history), self.partial.steps)
+        for index in range(self.partial.steps, self.shard.steps):
+            step, samples = self._step_at(index), self.shard.samples(index)
             reseed(self.fabric.device, step_seed(self.run.seed, step.index, rank))
             losses.add(self.updates(next(batches), step, samples), samples)
             progress.advance(samples, losses.latest)
             now = time.perf_counter()
-            if now - self.saved_at >= CHECKPOINT_SECONDS and index + 1 < self.share.steps:
+            if now - self.saved_at >= CHECKPOINT_SECONDS and index + 1 < self.shard.steps:
                 self.partial = replace(losses.so_far(), seconds=now - began)
                 self._check_weights(index)
                 self._save()
         mean = losses.mean()
-        self._check_weights(self.share.steps - 1)
+        self._check_weights(self.shard.steps - 1)
         return mean
 
     def _validate(self, module: nn.Module) -> Score:
-        """By the first device; the others' batch norms have seen other samples."""
+        """Validate on the first device; other devices' batch-norm statistics differ."""
         score = None
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
@@ -148,15 +148,15 @@ class Loop:
         return self.run.module if average is None else average.module
 
     def _step_at(self, index: int) -> Step:
-        """A step of the epoch that is to be done or in progress."""
-        steps, config = self.share.steps, self.run.config
+        """A step of the current epoch."""
+        steps, config = self.shard.steps, self.run.config
         index += len(self.history) * steps
         return Step(index, config.epochs * steps,
                     config.learning_rate(index, steps, self.history))
 
     @property
     def _record(self) -> TrainingRecord:
-        """Of what is done so far."""
+        """The record so far."""
         return TrainingRecord(self.history, stopped_early=False, start=self.start)
 
     def _check_weights(self, index: int) -> None:
@@ -169,17 +169,17 @@ class Loop:
         kept = f"of epoch {best}" if best else "from before the training"
         return TrainingError(
             f"training diverged in epoch {len(self.history) + 1} of {config.epochs}, at step "
-            f"{index + 1} of {self.share.steps}: {what}. Lower lr ({config.lr:g}), add "
+            f"{index + 1} of {self.shard.steps}: {what}. Lower lr ({config.lr:g}), add "
             f"a warm-up to the schedule or set clip_norm. The model holds the weights {kept}")
 
     def _resume_or_score(self) -> list[str]:
-        """Go on from the checkpoint, or look at what was given; what is to be said of it."""
+        """Resume from the checkpoint or score the initial weights; return notes about it."""
         path, found, reason = self.run.checkpoint, None, ""
         if path is not None:
             found, reason = load_checkpoint(path, self.fingerprint)
         if found is not None:
             return [f"resumed after {self._resume(found)} from {path}"]
-        if all(hook.admits_start for hook in self.run.objective.hooks):
+        if all(hook.may_keep_initial_weights for hook in self.run.objective.hooks):
             self.start = self._validate(self.run.module)
         return [reason] if reason else []
 

@@ -1,4 +1,4 @@
-"""The losses of an epoch, as far as it has come."""
+"""The running loss of an epoch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from edgewright.errors import TrainingError
 
-_STEPS_A_READING: Final = 20  # reading a loss off an accelerator waits for it
+_STEPS_PER_READ: Final = 20  # reading a loss synchronizes with the accelerator
 
 
 @dataclass(frozen=True)
 class PartialEpoch:
-    """How far an epoch has come; as it stands at its beginning.
+    """Progress within an epoch; the defaults are those of its beginning.
 
     Attributes:
-        steps: That are done.
-        samples: That these had.
-        loss_sum: Over these samples, in the order of the steps.
-        seconds: That they took.
+        steps: Completed steps.
+        samples: Samples in these steps.
+        loss_sum: Sum of the loss over these samples, in the order of the steps.
+        seconds: Time that they took.
     """
 
     steps: int = 0
@@ -36,27 +36,27 @@ class Losses:
     """Adds up an epoch's losses, and finds the first that is not finite.
 
     Args:
-        so_far: The steps that an interrupted run had done.
-        device: Where the losses are; off an accelerator they are read several at a time.
-        diverged: The error for a step of the epoch, and what happened there.
+        so_far: The steps that an interrupted run had completed.
+        device: Device of the losses; on an accelerator they are read several at a time.
+        diverged: Makes the error for a step of the epoch from a description.
     """
 
     def __init__(self, so_far: PartialEpoch, device: torch.device,
                  diverged: Callable[[int, str], TrainingError]) -> None:
         self._so_far = so_far
-        self._every = 1 if device.type == "cpu" else _STEPS_A_READING
+        self._every = 1 if device.type == "cpu" else _STEPS_PER_READ
         self._diverged = diverged
         self._pending: list[tuple[Tensor, int]] = []
         self.latest = float("nan")
 
     def add(self, loss: Tensor, samples: int) -> None:
-        """Take up the mean loss of one step."""
+        """Add the mean loss of one step."""
         self._pending.append((loss, samples))
         if len(self._pending) >= self._every:
             self.so_far()
 
     def so_far(self) -> PartialEpoch:
-        """All steps there were; the time is that of before an interruption.
+        """Progress over all steps added; the time covers only those before an interruption.
 
         Raises:
             TrainingError: A loss is not finite.
@@ -69,7 +69,7 @@ class Losses:
         return self._so_far
 
     def mean(self) -> float:
-        """Over all samples."""
+        """The mean loss over all samples."""
         epoch = self.so_far()
         return epoch.loss_sum / epoch.samples
 

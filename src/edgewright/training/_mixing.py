@@ -17,24 +17,25 @@ from edgewright.training._stored_targets import requires_sample_ids
 
 
 def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int) -> Batch:
-    """Every sample of a batch mixed with another of it, in the same proportion, and their labels.
+    """Mix every sample of a batch, and its label, with another sample in the same proportion.
 
     With l drawn from Beta(alpha, alpha) once per batch, as in both papers' code:
 
     - mixup (Zhang et al. 2018, eq. 1): ``l * one + (1 - l) * other``;
-    - CutMix (Yun et al. 2019, eq. 1-2): a box of the other, anywhere, with sides of sqrt(1 - l) of
-      the image's, cut off at the border; l is then the share of pixels that stay.
+    - CutMix (Yun et al. 2019, eq. 1-2): a box of the other image at a random position, with sides
+      of sqrt(1 - l) of the image's, clipped at the border; l is then the share of pixels kept.
 
-    Where both are set, each batch draws one of them, with even chances.
+    If both are set, each batch uses one of them, with equal probability.
 
     Args:
-        batch: Inputs in floating point; for CutMix (N, C, H, W), all of one H and W.
-        augmentation: Both alphas; 0 is never.
-        classes: How many there are.
-        seed: Of all that is drawn.
+        batch: Floating-point inputs; for CutMix (N, C, H, W), all with the same H and W.
+        augmentation: Both alphas; 0 disables.
+        classes: Number of classes.
+        seed: Seed of all random choices.
 
     Returns:
-        Probabilities as targets, (N, classes) float32; the batch itself where neither is set.
+        A batch with probabilities as targets, (N, classes) float32; the batch itself if neither
+        is set.
     """
     if not augmentation.is_mixing:
         return batch
@@ -46,7 +47,7 @@ def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int)
     other = torch.from_numpy(random.permutation(len(batch.targets))).to(batch.targets.device)
     if cut:
         height, width = batch.inputs[0].shape[2:]
-        rows, columns = (_draw_stretch(size, math.sqrt(1 - share), random)
+        rows, columns = (_random_interval(size, math.sqrt(1 - share), random)
                          for size in (height, width))
         share = 1 - _length(rows) * _length(columns) / (height * width)
         inputs = tuple(_paste(tensor, other, rows, columns) for tensor in batch.inputs)
@@ -58,15 +59,15 @@ def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int)
 
 def check_mixing(augmentation: Augmentation, inputs: tuple[Tensor, ...],
                  objective: Objective) -> None:
-    """See that inputs like these can be mixed, and that the objective can be computed of mixtures.
+    """Check that such inputs can be mixed and that the objective supports mixed samples.
 
     Raises:
-        UsageError: Names the setting, and the input that it cannot be used with.
+        UsageError: The message names the setting and the input that is not supported.
     """
     wanted = augmentation.mixing_names
     if wanted and requires_sample_ids(objective):
-        raise UsageError(f"{' and '.join(wanted)} cannot be used with a teacher cache, which keeps "
-                         "what was said of single samples: leave it at 0, or learn from a live "
+        raise UsageError(f"{' and '.join(wanted)} cannot be used with a teacher cache, which "
+                         "stores outputs for single samples only: leave it at 0, or use a live "
                          "teacher")
     for number, tensor in enumerate(inputs):
         if wanted and not tensor.is_floating_point():
@@ -79,15 +80,15 @@ def check_mixing(augmentation: Augmentation, inputs: tuple[Tensor, ...],
                              "size: leave it at 0")
 
 
-def _draw_stretch(size: int, share: float, random: np.random.Generator) -> slice:
-    """A stretch of about that share of the pixels, around any of them, cut off at the border."""
+def _random_interval(size: int, share: float, random: np.random.Generator) -> slice:
+    """An interval of about this share of the pixels around a random center, clipped."""
     half = round(size * share / 2)
-    centre = int(random.integers(size))
-    return slice(max(centre - half, 0), min(centre + half, size))
+    center = int(random.integers(size))
+    return slice(max(center - half, 0), min(center + half, size))
 
 
-def _length(stretch: slice) -> int:
-    return int(stretch.stop - stretch.start)
+def _length(interval: slice) -> int:
+    return int(interval.stop - interval.start)
 
 
 def _paste(tensor: Tensor, other: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -17,12 +17,12 @@ from edgewright.training._step_hook import StepHook
 
 
 class Objective(ABC):
-    """A loss on everything the model puts out; `train` minimizes it.
+    """A loss on the model's outputs, which `train` minimizes.
 
-    It also says what the outputs have to be, and by what the epochs are compared. One of your own
-    takes whatever outputs there are, and is judged by its own mean loss on the validation split;
-    where the outputs are logits and the targets their labels (a focal loss, say), let
-    ``classifies`` be True; override ``validate`` for any other measure.
+    It also defines which outputs are valid and how epochs are compared. A subclass accepts any
+    outputs by default, and epochs are compared by its mean loss on the validation split. If the
+    outputs are logits and the targets their labels (for example for a focal loss), override
+    ``classifies`` to return True; override ``validate`` for any other score.
 
     Example:
         >>> from edgewright.task import TensorSplit
@@ -41,7 +41,7 @@ class Objective(ABC):
 
     @property
     def hooks(self) -> tuple[StepHook, ...]:
-        """What constrains the weights while the loss is minimised; by default nothing."""
+        """Constraints on the weights during training; none by default."""
         return ()
 
     @property
@@ -51,31 +51,31 @@ class Objective(ABC):
 
     @property
     def features(self) -> int:
-        """How many of the first outputs, in training mode alone, are features and no logits."""
+        """The number of leading outputs that are features, not logits, in training mode."""
         return 0
 
     def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
-        """Refuse outputs that the loss is not made for, before anything is trained.
+        """Raise if the outputs do not fit the loss, before training starts.
 
         Args:
-            outputs: Of the module in evaluation mode, for the batch.
+            outputs: The module's outputs in evaluation mode, for the batch.
             batch: Some training samples.
             exits: How many of the outputs are early exits.
 
         Raises:
-            ModelError: The objective classifies, and they are no logits, or not one per exit.
+            ModelError: The objective classifies and the outputs are not logits, one per exit.
         """
         if self.classifies:
             check_logits(outputs, len(batch.targets), exits)
 
     def validate(self, module: nn.Module, split: Split, *,
                  device: torch.device | None = None) -> Score:
-        """By what the epochs are compared: accuracy where it classifies, else its own mean loss.
+        """The score that epochs are compared by: accuracy if it classifies, else the mean loss.
 
         Args:
-            module: What is trained; it ends in the mode it was in.
-            split: The validation samples. Rows of their batches are those of the validation data.
-            device: Where the module is; None looks.
+            module: The module being trained; its mode is restored.
+            split: The validation samples; their batches' rows index the validation data.
+            device: The module's device; None determines it.
         """
         if self.classifies:
             return Score("accuracy", evaluate_module(module, split, device=device)[-1],
@@ -85,25 +85,25 @@ class Objective(ABC):
         return Score("loss", total / len(split), higher_is_better=False)
 
     def to(self, device: torch.device) -> None:
-        """Move whatever the objective holds to where the training is; by default nothing."""
+        """Move the objective's tensors and modules to a device; by default there are none."""
         del device
 
     @abstractmethod
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """The scalar to minimise.
+        """The scalar loss to minimize.
 
         Args:
-            outputs: All that the module returned; of a classifier, logits (N, classes), one tensor
+            outputs: All outputs of the module; for a classifier, logits (N, classes), one tensor
                 per exit, the final one last.
-            batch: What the model was given, after augmentation, and the targets.
+            batch: The inputs after augmentation, and the targets.
         """
 
 
 class WrappedObjective(Objective):
-    """An objective around another one, whose hooks, samples and device are its own.
+    """Base class of objectives that wrap another one and delegate to it by default.
 
     Args:
-        objective: The other one.
+        objective: The wrapped objective.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -111,44 +111,44 @@ class WrappedObjective(Objective):
 
     @property
     def wrapped(self) -> Objective:
-        """The other one."""
+        """The wrapped objective."""
         return self._objective
 
     @property
     def hooks(self) -> tuple[StepHook, ...]:
-        """The objective's own."""
+        """The wrapped objective's hooks."""
         return self._objective.hooks
 
     @property
     def classifies(self) -> bool:
-        """The objective's own."""
+        """Whether the wrapped objective classifies."""
         return self._objective.classifies
 
     @property
     def features(self) -> int:
-        """The objective's own."""
+        """The wrapped objective's number of features."""
         return self._objective.features
 
     def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
-        """The objective's own."""
+        """Check the outputs as the wrapped objective does."""
         self._objective.check(outputs, batch, exits)
 
     def validate(self, module: nn.Module, split: Split, *,
                  device: torch.device | None = None) -> Score:
-        """The objective's own."""
+        """Validate as the wrapped objective does."""
         return self._objective.validate(module, split, device=device)
 
     def to(self, device: torch.device) -> None:
-        """Move whatever the objective holds."""
+        """Move the wrapped objective to a device."""
         self._objective.to(device)
 
 
 @final
 class LabelLoss(Objective):
-    """Cross-entropy with the labels or their probabilities, averaged over all outputs.
+    """Cross-entropy with the labels or class probabilities, averaged over all outputs.
 
     Args:
-        label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
+        label_smoothing: Share of the target distributed over all classes (Szegedy et al. 2016).
 
     Example:
         >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
@@ -167,22 +167,22 @@ class LabelLoss(Objective):
 
     @property
     def classifies(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """Mean over the outputs of the mean cross-entropy."""
+        """The mean cross-entropy, averaged over the outputs."""
         return label_loss(outputs, batch.targets, self._label_smoothing)
 
 
 def label_loss(outputs: tuple[Tensor, ...], targets: Tensor,
                label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the outputs of the mean cross-entropy with the labels.
+    """The mean cross-entropy with the labels, averaged over the outputs.
 
     Args:
-        outputs: Logits (N, classes), each.
+        outputs: One tensor of logits (N, classes) per output.
         targets: Class indices (N,), or probabilities (N, classes).
-        label_smoothing: Share of the target spread over all classes.
+        label_smoothing: Share of the target distributed over all classes.
 
     Example:
         >>> logits = torch.zeros(3, 2)

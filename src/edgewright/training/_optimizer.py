@@ -1,4 +1,4 @@
-"""Which optimizer trains, and how it is set."""
+"""Optimizers and their settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgewright.errors import UsageError
 
 @runtime_checkable
 class OptimizerConfig(Protocol):
-    """An optimizer's settings; implement it to train with an optimizer of your own.
+    """An optimizer's settings; implement this protocol to train with your own optimizer.
 
     Attributes:
         name: Identifies the optimizer *and its settings* in a checkpoint and a saved recipe.
-        scale_invariant: Whether the length of a step depends on the learning rate and not on the
-            length of the gradient, as with Adam or Lion. Quantizer scales then move in steps
-            relative to their size; see `StepsRelatively`.
+        scale_invariant: Whether the step size depends on the learning rate but not on the norm of
+            the gradient, as for Adam or Lion. Quantizer scales then get steps relative to their
+            size; see `HasRelativeSteps`.
 
     Example:
         >>> class Lion:
@@ -38,15 +38,15 @@ class OptimizerConfig(Protocol):
 
     @property
     def scale_invariant(self) -> bool:
-        """Whether the length of a step does not depend on the gradient's."""
+        """Whether the step size is independent of the gradient's norm."""
         ...
 
     def build(self, groups: Iterable[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups.
+        """Create the optimizer over parameter groups.
 
         Args:
-            groups: Each with its ``params``, its ``weight_decay``, and ``size``, which the
-                optimizer has to keep: the learning rate of the group is multiplied with it.
+            groups: Each with ``params``, ``weight_decay``, and ``size``, a factor on the group's
+                learning rate that the optimizer must keep.
             lr: Peak learning rate; the schedule sets each group's ``lr`` before every step.
         """
         ...
@@ -54,14 +54,14 @@ class OptimizerConfig(Protocol):
 
 @final
 class SGD(Settings):
-    """Stochastic gradient descent with momentum; what convolutional networks are trained with.
+    """Stochastic gradient descent with momentum, the usual choice for convolutional networks.
 
     Attributes:
-        momentum: Share of the previous step that is kept; 0 keeps none.
-        nesterov: Look ahead along the momentum (Nesterov 1983; Sutskever et al. 2013).
+        momentum: Momentum factor; 0 disables it.
+        nesterov: Use Nesterov momentum (Nesterov 1983; Sutskever et al. 2013).
 
     Raises:
-        UsageError: A value out of its range, or Nesterov's momentum without momentum.
+        UsageError: A value out of range, or Nesterov momentum without momentum.
 
     Example:
         >>> SGD(momentum=0.8).nesterov
@@ -74,8 +74,8 @@ class SGD(Settings):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
-            raise UsageError("SGD: nesterov needs a momentum above 0; raise it, or leave nesterov "
-                             "out")
+            raise UsageError("SGD: nesterov needs a momentum above 0; raise it, or set "
+                             "nesterov=False")
         return self
 
     @property
@@ -85,25 +85,25 @@ class SGD(Settings):
 
     @property
     def scale_invariant(self) -> bool:
-        """A step is as long as the gradient makes it."""
+        """False: the step size is proportional to the gradient."""
         return False
 
     def build(self, groups: Iterable[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups."""
+        """Create the optimizer over parameter groups."""
         return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
 
 
 @final
 class AdamW(Settings):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); for transformers, usually.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), the choice for transformers.
 
-    Its learning rates are smaller than those of SGD, 0.001 rather than 0.05.
+    It needs smaller learning rates than SGD, 0.001 rather than 0.05.
 
     Attributes:
-        betas: Decay of the running means of the gradient and of its square.
+        betas: Decay rates of the running means of the gradient and of its square.
 
     Raises:
-        UsageError: A value out of its range.
+        UsageError: A value out of range.
 
     Example:
         >>> AdamW(betas=(0.9, 0.95)).betas
@@ -126,11 +126,11 @@ class AdamW(Settings):
 
     @property
     def scale_invariant(self) -> bool:
-        """A step is about as long as the learning rate."""
+        """True: a step is about as large as the learning rate."""
         return True
 
     def build(self, groups: Iterable[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups."""
+        """Create the optimizer over parameter groups."""
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas)
 
 

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer moves, and how far each decays."""
+"""Parameter groups of the optimizer: weight decay and relative step sizes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from edgewright.training._config import Training
 
 
 @runtime_checkable
-class StepsRelatively(Protocol):
-    """A module whose own parameters AdamW and its like move in steps relative to their size."""
+class HasRelativeSteps(Protocol):
+    """A module with parameters whose steps under AdamW and similar scale with their size."""
 
     def relative_steps(self) -> Mapping[str, float]:
-        """By the parameter's name, what the learning rate is multiplied with; positive."""
+        """A positive factor on the learning rate, by the parameter's name."""
         ...
 
 
 def make_optimizer(module: nn.Module, config: Training) -> Optimizer:
-    """The config's optimizer over all that requires a gradient; vectors and scalars do not decay.
+    """Create the config's optimizer over all parameters that require a gradient.
 
-    Nor does what a module in ``module`` names (`StepsRelatively`). A scale-invariant optimizer
-    moves a parameter by about the learning rate, however small its gradient and however small it
-    is; but what is named by the learning rate times its size, rounded to a power of two so that few
-    groups do (relative steps: Shazeer & Stern 2018, "Adafactor", section 8). Each group says by
-    ``size`` what its learning rate is to be multiplied with.
+    Vectors, scalars, and the parameters that a submodule names (`HasRelativeSteps`) have no weight
+    decay. A scale-invariant optimizer moves a parameter by about the learning rate, however small
+    the parameter is. For the named parameters the learning rate is therefore multiplied by their
+    size, rounded to a power of two to keep the number of groups small (relative steps: Shazeer &
+    Stern 2018, "Adafactor", section 8). A group's ``size`` is the factor on its learning rate.
 
     Raises:
-        UsageError: Nothing requires a gradient.
+        UsageError: No parameter requires a gradient.
     """
     check_trainable(module)
     relative = _relative_steps(module)
@@ -49,19 +49,19 @@ def make_optimizer(module: nn.Module, config: Training) -> Optimizer:
 
 
 def check_trainable(module: nn.Module) -> None:
-    """See that there is something to train.
+    """Check that there is something to train.
 
     Raises:
-        UsageError: Nothing requires a gradient.
+        UsageError: No parameter requires a gradient.
     """
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UsageError("the model has no parameter that requires a gradient; "
-                         "there is nothing to train: call requires_grad_(True) on what may change "
-                         "in the model, and capture it then")
+        raise UsageError("the model has no parameter that requires a gradient, so there is "
+                         "nothing to train: call requires_grad_(True) on the parameters to train "
+                         "before capturing the model")
 
 
 def _relative_steps(module: nn.Module) -> dict[int, float]:
-    """Of the parameters that are named, by their identity."""
+    """The factors of the named parameters, by ``id``."""
     return {id(part.get_parameter(name)): 2.0 ** round(math.log2(size))
-            for part in module.modules() if isinstance(part, StepsRelatively)
+            for part in module.modules() if isinstance(part, HasRelativeSteps)
             for name, size in part.relative_steps().items()}

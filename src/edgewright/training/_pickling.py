@@ -1,4 +1,4 @@
-"""Sending what a run is made of to other processes, captured networks included."""
+"""Pickle a run, including captured networks, to send it to other processes."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from torch.fx.node import map_aggregate
 from edgewright.capture import CapturedModule, InputSpec
 from edgewright.errors import UsageError
 
-_REFUSALS: Final = (pickle.PicklingError, TypeError, AttributeError, RuntimeError)
+_PICKLING_ERRORS: Final = (pickle.PicklingError, TypeError, AttributeError, RuntimeError)
 _MODULE_STATE: Final = ("training", "_parameters", "_buffers", "_non_persistent_buffers_set",
                         "_modules")
 
 
 def pickle_run(whole: object, parts: dict[str, object]) -> bytes:
-    """An object as bytes, its tensors by value.
+    """Pickle an object, with tensors by value.
 
     Args:
-        whole: What pickles; networks of torch.fx do so here, though not by themselves.
-        parts: Of it, by the names that they have in the error.
+        whole: A picklable object; torch.fx networks are supported too.
+        parts: Parts of the object, by their names in the error message.
 
     Raises:
-        UsageError: Names the first part that cannot be sent.
+        UsageError: A part cannot be pickled; the message names the first one.
     """
     try:
         return _pickle(whole)
-    except _REFUSALS as error:
+    except _PICKLING_ERRORS as error:
         name = next((name for name, part in parts.items() if not _pickles(part)), "run")
-        raise UsageError(f"devices above 1 train in processes of their own, to which the {name} "
-                         f"cannot be sent: {error}. Define what it is made of at the top level of "
-                         "a module, or use one device") from error
+        raise UsageError(f"training with devices > 1 uses several processes, but the {name} "
+                         f"cannot be pickled: {error}. Define its classes and functions at the top "
+                         "level of a module, or use one device") from error
 
 
 def unpickle_run(data: bytes) -> Any:
-    """What `pickle_run` made of it, which is to come from this program alone: reading runs code."""
+    """Undo `pickle_run`; only for data from this program, because unpickling runs code."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
+        warnings.simplefilter("ignore", FutureWarning)  # raised within torch
         return pickle.loads(data)  # noqa: S301 - from the process that started this one
 
 
 def _pickles(part: object) -> bool:
     try:
         _pickle(part)
-    except _REFUSALS:
+    except _PICKLING_ERRORS:
         return False
     return True
 
@@ -65,13 +65,13 @@ def _pickle(thing: object) -> bytes:
 @final
 class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        """Networks node by node, operators by name; everything else as it says itself."""
+        """Reduce networks node by node and operators by name; the default for the rest."""
         if isinstance(obj, OpOverload):
             return _find_operator, (str(obj),)
         if not isinstance(obj, GraphModule):
             return NotImplemented
-        nodes = [_PlainNode(node.name, node.op, node.target, _name_nodes(node.args),
-                            _name_nodes(node.kwargs), _picklable_meta(node.meta))
+        nodes = [_PickledNode(node.name, node.op, node.target, _replace_nodes_by_names(node.args),
+                            _replace_nodes_by_names(node.kwargs), _picklable_meta(node.meta))
                  for node in obj.graph.nodes]
         root = nn.Module()
         root.__dict__.update({key: obj.__dict__[key] for key in _MODULE_STATE})
@@ -79,7 +79,7 @@ class _Pickler(pickle.Pickler):
         return _rebuild_network, (kind, root, nodes, obj.graph._codegen, _picklable_meta(obj.meta))
 
 
-class _PlainNode(NamedTuple):
+class _PickledNode(NamedTuple):
     name: str
     op: str
     target: Any
@@ -88,19 +88,19 @@ class _PlainNode(NamedTuple):
     meta: dict[str, Any]
 
 
-class _Name(str):
-    """Of a node, among a node's arguments."""
+class _NodeName(str):
+    """The name of a node that is an argument of another node."""
 
     __slots__ = ()
 
 
-def _name_nodes(arguments: Any) -> Any:
+def _replace_nodes_by_names(arguments: Any) -> Any:
     return map_aggregate(
-        arguments, lambda part: _Name(part.name) if isinstance(part, Node) else part)
+        arguments, lambda part: _NodeName(part.name) if isinstance(part, Node) else part)
 
 
 def _picklable_meta(meta: dict[str, Any]) -> dict[str, Any]:
-    """What passes noted about a network or a node; not torch's own notes, which do not pickle."""
+    """The metadata that can be pickled: plain values, not torch's own objects."""
     return {key: value for key, value in meta.items()
             if isinstance(value, bool | int | float | str)
             or (isinstance(value, tuple)
@@ -111,12 +111,12 @@ def _find_operator(name: str) -> Any:
     return attrgetter(name)(torch.ops)
 
 
-def _rebuild_network(kind: type[GraphModule], root: nn.Module, nodes: list[_PlainNode],
+def _rebuild_network(kind: type[GraphModule], root: nn.Module, nodes: list[_PickledNode],
                      codegen: Any, meta: dict[str, Any]) -> GraphModule:
     graph, known = Graph(), dict[str, Node]()
     for plain in nodes:
         args, kwargs = map_aggregate((plain.args, plain.kwargs), lambda part: (
-            known[part] if isinstance(part, _Name) else part))
+            known[part] if isinstance(part, _NodeName) else part))
         known[plain.name] = node = graph.create_node(
             plain.op, plain.target, args, kwargs, name=plain.name)
         node.meta.update(plain.meta)

@@ -1,4 +1,4 @@
-"""Showing how far a training run has come."""
+"""Display the progress of a training run."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Is told of every step; `train` calls ``stop`` whatever happens."""
+    """Receives every step of a training; `train` always calls ``stop`` at the end."""
 
     def start(self, epochs: int, steps: int, done: int) -> None:
-        """A run of so many epochs of so many steps begins; ``done`` epochs were done before.
+        """A run of ``epochs`` epochs with ``steps`` steps each begins; ``done`` are complete.
 
-        Of an epoch that an interrupted run had begun, only the remaining steps are told.
+        If the run resumes within an epoch, only the remaining steps are reported.
         """
 
     def advance(self, samples: int, loss: float) -> None:
-        """One step is done; ``loss`` is the latest that is known."""
+        """One step is done; ``loss`` is the latest known loss."""
 
     def epoch(self, record: EpochRecord) -> None:
         """One epoch is done."""
 
     def note(self, text: str) -> None:
-        """Something the user should know."""
+        """A message for the user."""
 
     def stop(self) -> None:
-        """The run is over, well or not."""
+        """The run is over, successfully or not."""
 
 
 @final
@@ -57,11 +57,11 @@ class NoProgress:
 
 @final
 class RichProgress:
-    """A bar on a terminal; elsewhere nothing, or one line an epoch.
+    """A progress bar on a terminal; elsewhere nothing, or one line per epoch.
 
     Args:
-        label: What is being done ("recover").
-        lines: Write one line an epoch where there is no terminal.
+        label: Name of the activity ("recover").
+        lines: Write one line per epoch if the output is not a terminal.
         console: Where to write; None for stderr.
     """
 
@@ -80,7 +80,7 @@ class RichProgress:
         self._score = "-"
 
     def start(self, epochs: int, steps: int, done: int) -> None:
-        """Show the bar, where there is a terminal."""
+        """Show the bar if the output is a terminal."""
         self._epochs, self._steps, self._done, self._score = epochs, steps, done, "-"
         self._start_clock()
         if self._console.is_terminal:
@@ -101,9 +101,9 @@ class RichProgress:
                          description=self._heading())
 
     def epoch(self, record: EpochRecord) -> None:
-        """Note the score; write a line where lines were asked for."""
+        """Store the score; write a line if lines are enabled."""
         self._done = record.epoch
-        if self._bar is not None:  # of a resumed epoch, only the steps since then were told
+        if self._bar is not None:  # in a resumed epoch, only the remaining steps were reported
             self._bar.update(self._bar.task_ids[0], completed=record.epoch * self._steps)
         self._score = str(record.score)
         self._start_clock()
@@ -112,12 +112,12 @@ class RichProgress:
                         f"val {self._score}, {record.seconds:.1f} s")
 
     def note(self, text: str) -> None:
-        """Write a line, on a terminal or where lines were asked for."""
+        """Write a line, on a terminal or if lines are enabled."""
         if self._lines or self._console.is_terminal:
             self._print(f"{self._label}: {text}")
 
     def stop(self) -> None:
-        """Take the bar down."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -1,4 +1,4 @@
-"""What a training run leaves behind, beside the weights."""
+"""The record of a training run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class EpochRecord:
     Attributes:
         epoch: Counted from 1.
         loss: Mean of the objective over the training samples.
-        score: On the validation split, of what the objective is judged by.
+        score: Validation score, as the objective defines it.
         lr: Learning rate of the last step.
-        seconds: Training and validation together.
-        settled: Whether the weights may be kept: not where a constraint was still tightening.
+        seconds: Time for training and validation.
+        settled: Whether the weights may be kept; False while a constraint is still tightening.
     """
 
     epoch: int
@@ -34,7 +34,7 @@ class EpochRecord:
 
     @property
     def val_accuracy(self) -> float:
-        """Accuracy of the last output on the validation split; NaN where another score counts."""
+        """Validation accuracy of the last output; NaN if the score is another one."""
         return _accuracy(self.score)
 
 
@@ -44,9 +44,9 @@ class TrainingRecord:
 
     Attributes:
         history: Every epoch, in order.
-        notes: What a reader should know, such as a checkpoint that was not used.
-        start: Score of the weights that the training was given; None where they could not be its
-            result, for a constraint did not hold of them yet.
+        notes: Notes for the user, such as about a checkpoint that was not used.
+        start: Score of the initial weights; None if they could not be the result, because a
+            constraint did not hold for them yet.
 
     Example:
         >>> scores = [Score("accuracy", value, unit="fraction") for value in (0.5, 0.8)]
@@ -67,9 +67,9 @@ class TrainingRecord:
 
     @property
     def best_epoch(self) -> int:
-        """The settled epoch whose weights were kept, counted from 1; the latest of equals.
+        """The settled epoch whose weights were kept, counted from 1; the latest if tied.
 
-        0 where every epoch was worse than the weights that the training was given.
+        0 if every epoch was worse than the initial weights.
         """
         settled = [record for record in self.history if record.settled] or self.history
         scores = [(record.score.merit, record.epoch) for record in settled]
@@ -78,7 +78,7 @@ class TrainingRecord:
 
     @property
     def score(self) -> Score:
-        """Of the weights that were kept, on the validation split."""
+        """Validation score of the weights that were kept."""
         best = self.best_epoch
         if self.start is not None and best == 0:
             return self.start
@@ -86,17 +86,17 @@ class TrainingRecord:
 
     @property
     def val_accuracy(self) -> float:
-        """Validation accuracy of the weights that were kept; NaN where another score counts."""
+        """Validation accuracy of the weights that were kept; NaN if the score is another one."""
         return _accuracy(self.score)
 
     @property
     def seconds(self) -> float:
-        """Time over all epochs, those before an interruption included."""
+        """Time over all epochs, including those before an interruption."""
         return sum(record.seconds for record in self.history)
 
 
-def epochs_without_gain(history: Iterable[EpochRecord]) -> int:
-    """Settled epochs since the best score of an epoch was first reached."""
+def epochs_without_improvement(history: Iterable[EpochRecord]) -> int:
+    """The number of settled epochs since the best score was first reached."""
     merits = [record.score.merit for record in history if record.settled]
     return len(merits) - 1 - merits.index(max(merits)) if merits else 0
 

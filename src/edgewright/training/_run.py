@@ -1,4 +1,4 @@
-"""All that makes a training run what it is."""
+"""The definition of a training run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.training._objective import Objective
 @final
 @dataclass(frozen=True)
 class Run:
-    """What is trained, on what, how, and toward what; see `train`.
+    """The arguments of `train`, bundled.
 
     Attributes:
         exits: How many of the module's outputs are early exits.

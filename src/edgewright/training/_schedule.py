@@ -12,21 +12,21 @@ from pydantic import Field
 from edgewright.core import Settings
 from edgewright.training._record import EpochRecord
 
-_RISE: Final = 0.3  # Smith & Topin: share of the cycle that climbs
-_START: Final = 1 / 25
-_END: Final = 1e-5
-_FALL: Final = 0.1  # at a plateau, as He et al. 2016
+_WARMUP_SHARE: Final = 0.3  # Smith & Topin: rising share of the cycle
+_INITIAL_FACTOR: Final = 1 / 25
+_FINAL_FACTOR: Final = 1e-5
+_PLATEAU_FACTOR: Final = 0.1  # per plateau, as in He et al. 2016
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a training run.
+    """A position in a training run.
 
     Attributes:
-        step: Counted from 0 over the whole run.
-        steps_per_epoch: Steps of an epoch.
+        step: Index of the step, counted from 0 over the whole run.
+        steps_per_epoch: Steps per epoch.
         epochs: Epochs of the whole run.
-        history: The epochs before the step's.
+        history: The epochs before this step's epoch.
 
     Example:
         >>> Position(step=3, steps_per_epoch=2, epochs=2).total_steps
@@ -40,13 +40,13 @@ class Position:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self.epochs * self.steps_per_epoch
 
 
 @runtime_checkable
 class LearningRateSchedule(Protocol):
-    """How the learning rate goes over a run; implement it for a schedule of your own.
+    """The learning rate over a run; implement this protocol for your own schedule.
 
     Attributes:
         name: Identifies the schedule *and its settings* in a checkpoint and a saved recipe.
@@ -66,22 +66,22 @@ class LearningRateSchedule(Protocol):
         ...
 
     def factor(self, position: Position) -> float:
-        """What the peak learning rate is multiplied with at a step; from the arguments alone."""
+        """The factor on the peak learning rate at a step; must depend on the position only."""
         ...
 
 
-class WarmedUp(Settings, ABC):
-    """A schedule that begins with a linear rise of the learning rate.
+class WarmupSchedule(Settings, ABC):
+    """A schedule that begins with a linear warm-up of the learning rate.
 
     Attributes:
-        warmup_epochs: Length of the rise; 0 starts at the peak. A network that is trained from
-            scratch with a large learning rate wants one or more.
+        warmup_epochs: Length of the warm-up; 0 starts at the peak. Use one or more epochs to train
+            a network from scratch with a large learning rate.
     """
 
     warmup_epochs: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     def factor(self, position: Position) -> float:
-        """The rise, then what the schedule does."""
+        """The warm-up, then the schedule itself."""
         warmup = self.warmup_epochs * position.steps_per_epoch
         if position.step < warmup:
             return min(1.0, (position.step + 1) / warmup)
@@ -89,14 +89,14 @@ class WarmedUp(Settings, ABC):
 
     @abstractmethod
     def factor_at_peak(self, position: Position, warmup: float) -> float:
-        """The factor of a step after a rise of so many steps."""
+        """The factor at a step after a warm-up of ``warmup`` steps."""
 
 
 @final
-class CosineSchedule(WarmedUp):
-    """Half a cosine from the peak to 0 (Loshchilov & Hutter 2017), step by step.
+class CosineSchedule(WarmupSchedule):
+    """Cosine decay from the peak to 0, updated every step (Loshchilov & Hutter 2017).
 
-    The default: a good choice wherever the length of the training is known.
+    The default, and a good choice whenever the length of the training is fixed.
 
     Example:
         >>> cosine = CosineSchedule()
@@ -110,13 +110,13 @@ class CosineSchedule(WarmedUp):
         return "cosine"
 
     def factor_at_peak(self, position: Position, warmup: float) -> float:
-        """From 1 after the rise to 0 at the end."""
+        """From 1 after the warm-up to 0 at the end."""
         return _cosine(1.0, 0.0, (position.step - warmup) / (position.total_steps - warmup))
 
 
 @final
-class ConstantSchedule(WarmedUp):
-    """The peak learning rate all the way.
+class ConstantSchedule(WarmupSchedule):
+    """The peak learning rate throughout; for short fine-tuning.
 
     Example:
         >>> ConstantSchedule(warmup_epochs=1).factor(Position(0, 4, 2))
@@ -135,11 +135,14 @@ class ConstantSchedule(WarmedUp):
 
 
 @final
-class PlateauSchedule(WarmedUp):
-    """A tenth after every few epochs without a better validation score (as He et al. 2016).
+class PlateauSchedule(WarmupSchedule):
+    """Divide by ten after every few epochs without a better validation score (He et al. 2016).
+
+    Use it together with ``patience`` if the necessary length of the training is unknown.
 
     Attributes:
-        wait_epochs: How many; only those count in which the objective's constraints have settled.
+        wait_epochs: Number of epochs to wait; only epochs in which the objective's constraints have
+            settled count.
 
     Example:
         >>> PlateauSchedule(wait_epochs=2).factor(Position(0, 4, 2))
@@ -154,19 +157,19 @@ class PlateauSchedule(WarmedUp):
         return "plateau"
 
     def factor_at_peak(self, position: Position, warmup: float) -> float:
-        """A tenth per plateau in the history."""
+        """0.1 to the power of the number of plateaus in the history."""
         del warmup
-        return _FALL ** _count_plateaus(position.history, self.wait_epochs)
+        return _PLATEAU_FACTOR ** _count_plateaus(position.history, self.wait_epochs)
 
 
 @final
 class OneCycleSchedule(Settings):
-    """Half a cosine up from a 25th of the peak, then one down to nearly 0 (Smith & Topin 2018).
+    """Cosine warm-up from 1/25 of the peak, then cosine decay to nearly 0 (Smith & Topin 2018).
 
-    Of the paper it is the learning rate alone; the momentum stays.
+    Only the paper's learning rate is implemented; the momentum stays constant.
 
     Attributes:
-        rise_epochs: Length of the way up; None for three tenths of the run.
+        rise_epochs: Length of the warm-up; None for 30 % of the run.
 
     Example:
         >>> round(OneCycleSchedule().factor(Position(0, 10, 10)), 3)
@@ -182,12 +185,12 @@ class OneCycleSchedule(Settings):
 
     def factor(self, position: Position) -> float:
         """Up, then down."""
-        progress, rise = position.step / position.total_steps, _RISE
+        progress, rise = position.step / position.total_steps, _WARMUP_SHARE
         if self.rise_epochs is not None:
             rise = self.rise_epochs * position.steps_per_epoch / position.total_steps
         if progress < rise:
-            return _cosine(_START, 1.0, progress / rise)
-        return _cosine(1.0, _END, (progress - rise) / (1 - rise))
+            return _cosine(_INITIAL_FACTOR, 1.0, progress / rise)
+        return _cosine(1.0, _FINAL_FACTOR, (progress - rise) / (1 - rise))
 
 
 SCHEDULES: Final[dict[str, type[Settings]]] = {
@@ -201,7 +204,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 def _count_plateaus(history: tuple[EpochRecord, ...], epochs: int) -> int:
-    """How often so many settled epochs in a row have brought no better score."""
+    """How often ``epochs`` settled epochs in a row did not improve the score."""
     count, since, best = 0, 0, -math.inf
     for record in history:
         if not record.settled:

@@ -1,4 +1,4 @@
-"""How good a module is, in one number that knows what it counts and which way is better."""
+"""A named score and its direction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Score:
     """One measurement on a split.
 
     Attributes:
-        name: Of what is measured: ``accuracy``, ``loss``.
-        value: The measurement; NaN is worse than anything.
-        higher_is_better: Which of two values is preferred.
-        unit: ``fraction`` of 1, shown as a percentage; empty for a number without a unit.
+        name: Name of the metric: ``accuracy``, ``loss``.
+        value: The value; NaN is worse than any number.
+        higher_is_better: Whether a higher value is better.
+        unit: ``fraction`` is shown as a percentage; empty for a number without a unit.
 
     Example:
         >>> str(Score("accuracy", 0.925, unit="fraction"))
-        'accuracy 92.50%'
+        'accuracy 92.50 %'
         >>> Score("loss", 0.2, higher_is_better=False).merit > Score("loss", 0.3, False).merit
         True
     """
@@ -32,12 +32,12 @@ class Score:
 
     @property
     def merit(self) -> float:
-        """The value where higher is better, else its negative; NaN counts as minus infinity."""
+        """The value if higher is better, else its negative; minus infinity for NaN."""
         if math.isnan(self.value):
             return -math.inf
         return self.value if self.higher_is_better else -self.value
 
     def __str__(self) -> str:
         if self.unit == "fraction":
-            return f"{self.name} {self.value:.2%}"
+            return f"{self.name} {100 * self.value:.2f} %"
         return f"{self.name} {self.value:.4g} {self.unit}".rstrip()

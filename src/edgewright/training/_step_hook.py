@@ -1,4 +1,4 @@
-"""What can happen around every step of the optimiser."""
+"""Hooks around every step of the optimizer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the optimiser.
+    """One step of the optimizer.
 
     Attributes:
-        index: Counted from 0 over the whole run.
-        total: Steps of the whole run.
+        index: Index of the step, counted from 0 over the whole run.
+        total: Number of steps of the whole run.
         lr: Learning rate of this step.
 
     Example:
@@ -28,15 +28,15 @@ class Step:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done after this step."""
+        """Share of the run that is complete after this step."""
         return (self.index + 1) / self.total
 
 
 class StepHook:
-    """A constraint or a penalty on the weights; this one does nothing, override what is needed.
+    """Base class of constraints and penalties on the weights; override the methods you need.
 
-    `train` calls ``start`` once, then ``before_step`` and ``after_step`` around every step, without
-    gradients being recorded. Hooks act in the order in which they were given.
+    `train` calls ``start`` once, then ``before_step`` and ``after_step`` around every step, under
+    ``torch.no_grad``. Hooks run in the given order.
     """
 
     @property
@@ -45,39 +45,39 @@ class StepHook:
         return type(self).__name__
 
     def start(self, module: nn.Module) -> None:
-        """The training begins; the module is where it will be trained."""
+        """Called when training begins, with the module on its training device."""
         del module
 
     def before_step(self, step: Step) -> None:
-        """Gradients are there, those of the objective itself, not yet clipped."""
+        """Called after the backward pass, before gradients are clipped."""
         del step
 
     def after_step(self, step: Step) -> None:
-        """The optimiser has moved the weights."""
+        """Called after the optimizer has updated the weights."""
         del step
 
-    def settled(self, step: Step) -> bool:
-        """Whether weights as they are after ``step`` may be the training's result.
+    def is_settled(self, step: Step) -> bool:
+        """Whether the weights after ``step`` may be the result of the training.
 
-        An epoch that ends unsettled is never the best one; the last epoch always counts. A hook
-        that is not settled after the first step is refused where weights are averaged.
+        An epoch that ends unsettled is never selected as the best; the last epoch always counts. A
+        hook that is not settled after the first step cannot be combined with weight averaging.
         """
         del step
         return True
 
     @property
-    def admits_start(self) -> bool:
-        """Whether the weights that a training is given may be its result, once it has started.
+    def may_keep_initial_weights(self) -> bool:
+        """Whether the initial weights may be the result of the training.
 
-        Where every hook says so, they are kept unless an epoch is at least as good. A constraint
-        that only the training brings about says no, as this one does.
+        If every hook returns True, they are kept unless an epoch is at least as good. Return False
+        (the default) for a constraint that holds only after training.
         """
         return False
 
     def state(self) -> dict[str, Tensor]:
-        """All that an interrupted run needs to go on from here."""
+        """The state needed to resume an interrupted run."""
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state`` gave; called after ``start``."""
+        """Restore what ``state`` returned; called after ``start``."""
         del state

@@ -1,4 +1,4 @@
-"""Objectives whose targets were stored sample by sample before the training."""
+"""Objectives with per-sample targets that were stored before the training."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from edgewright.training._objective import Objective, WrappedObjective
 
 @runtime_checkable
 class StoredTargets(Protocol):
-    """What an objective adds that looks up what was stored of each sample, as a teacher cache does.
+    """Implemented by objectives that look up stored per-sample targets, such as a teacher cache.
 
     Attributes:
-        views: How many views of every sample are stored, from number 0 on: the epochs take them in
-            turn. None where any view will do.
-        requires_sample_ids: Whether samples are looked up by their rows, so that nothing is known
-            of their mixtures.
+        views: Number of views stored per sample, numbered from 0; the epochs cycle through them.
+            None if any view is possible.
+        requires_sample_ids: Whether samples are looked up by row, which rules out mixed samples.
 
     Example:
         >>> class Lookup:
@@ -26,17 +25,17 @@ class StoredTargets(Protocol):
 
     @property
     def views(self) -> int | None:
-        """How many views of every sample are stored."""
+        """Number of views stored per sample."""
         ...
 
     @property
     def requires_sample_ids(self) -> bool:
-        """Whether samples are looked up by their rows."""
+        """Whether samples are looked up by row."""
         ...
 
 
 def count_stored_views(objective: Objective) -> int | None:
-    """How many views the epochs take in turn; None, and each has its own.
+    """The number of stored views that the epochs cycle through; None if each has its own.
 
     Example:
         >>> from edgewright.training import LabelLoss
@@ -48,7 +47,7 @@ def count_stored_views(objective: Objective) -> int | None:
 
 
 def requires_sample_ids(objective: Objective) -> bool:
-    """Whether an objective, or one inside it, looks samples up by their rows."""
+    """Whether an objective, or one that it wraps, looks up samples by row."""
     found = _find_stored(objective)
     return found is not None and found.requires_sample_ids
 

@@ -1,4 +1,4 @@
-"""Training runs that TensorBoard or MLflow keeps, beside showing how far they have come."""
+"""Log training runs to TensorBoard or MLflow."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from edgewright.errors import MissingExtraError, UsageError
 from edgewright.training._progress import Progress
 from edgewright.training._record import EpochRecord
 
-Tracker = Literal["tensorboard", "mlflow"]
+TrackerName = Literal["tensorboard", "mlflow"]
 
-EVERY: Final = 50  # steps between two losses that are written
+LOG_INTERVAL: Final = 50  # steps between two logged losses
 _EXPERIMENT: Final = "edgewright"
 
 
 class Log(Protocol):
-    """Where the figures of one training go; what cannot be written is an OSError."""
+    """The log of one training; methods raise OSError if they cannot write."""
 
     def write(self, values: Mapping[str, float], step: int) -> None:
-        """These figures, by name, after so many steps."""
+        """Write metrics by name, after ``step`` steps."""
 
     def close(self) -> None:
-        """No more figures come."""
+        """Close the log."""
 
 
-OpenLog = Callable[[str, int], Log]  # of a training's name, and the steps done before
+OpenLog = Callable[[str, int], Log]  # from a training's name, and the number of completed steps
 
 
 @final
-class Tracked:
-    """Writes loss, validation score and learning rate to a log, and tells another progress.
+class TrackingProgress:
+    """Writes loss, validation score and learning rate to a log, and forwards to another progress.
 
-    Each training becomes a log of its own. ``loss`` is of every 50th step; ``epoch/loss``,
+    Each training gets its own log. ``loss`` is logged every 50 steps; ``epoch/loss``,
     ``epoch/val_accuracy`` (or ``val_`` and the name of another score), ``epoch/lr`` and
-    ``epoch/seconds`` of every epoch; all counted in steps. A log that can no longer be written is
-    given up with a note: the training goes on.
+    ``epoch/seconds`` every epoch; the x axis is the step. If a log cannot be written, logging stops
+    with a note and the training continues.
 
     Args:
-        shown: Is told everything too.
-        open_log: See `tracker`.
-        label: What is being done ("recover").
+        shown: The progress to forward to.
+        open_log: See `open_tracker`.
+        label: Name of the activity ("recover").
     """
 
     def __init__(self, shown: Progress, open_log: OpenLog, label: str = "train") -> None:
@@ -61,25 +61,25 @@ class Tracked:
         try:
             self._log = self._open(name, self._step)
         except OSError as error:
-            self._give_up(error)
+            self._stop_logging(error)
 
     def advance(self, samples: int, loss: float) -> None:
-        """Write the loss, where it is known and its turn has come."""
+        """Write the loss at every logging interval, if it is known."""
         self._shown.advance(samples, loss)
         self._step += 1
-        if self._step % EVERY == 0 and not math.isnan(loss):
+        if self._step % LOG_INTERVAL == 0 and not math.isnan(loss):
             self._write({"loss": loss})
 
     def epoch(self, record: EpochRecord) -> None:
-        """Write the epoch's figures."""
+        """Write the epoch's metrics."""
         self._shown.epoch(record)
-        self._step = record.epoch * self._steps  # of a resumed epoch not all steps were told
+        self._step = record.epoch * self._steps  # a resumed epoch does not report all steps
         self._write({"epoch/loss": record.loss,
                      f"epoch/val_{record.score.name}": record.score.value,
                      "epoch/lr": record.lr, "epoch/seconds": record.seconds})
 
     def note(self, text: str) -> None:
-        """Pass it on."""
+        """Forward the note."""
         self._shown.note(text)
 
     def stop(self) -> None:
@@ -93,7 +93,7 @@ class Tracked:
         try:
             self._log.write(values, self._step)
         except OSError as error:
-            self._give_up(error)
+            self._stop_logging(error)
 
     def _close(self) -> None:
         log, self._log = self._log, None
@@ -102,30 +102,31 @@ class Tracked:
         try:
             log.close()
         except OSError as error:
-            self._give_up(error)
+            self._stop_logging(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def _stop_logging(self, error: OSError) -> None:
         self._log = None
         self._shown.note(f"no longer tracked: {error}")
 
 
-def tracker(kind: Tracker, run: Path) -> OpenLog:
-    """What opens a log for each training of a run.
+def open_tracker(kind: TrackerName, run: Path) -> OpenLog:
+    """A function that opens a log for each training of a run.
 
-    TensorBoard's files go to ``tensorboard/NAME`` in the run directory. MLflow's go where its own
-    settings say (``MLFLOW_TRACKING_URI``), to the experiment that ``MLFLOW_EXPERIMENT_NAME`` names
-    or "edgewright", as runs called ``DIRECTORY/NAME``; a resumed training is a run of its own.
+    TensorBoard logs are written to ``tensorboard/NAME`` in the run directory. MLflow logs go to
+    ``MLFLOW_TRACKING_URI``, in the experiment ``MLFLOW_EXPERIMENT_NAME`` or "edgewright", as runs
+    called ``DIRECTORY/NAME``; a resumed training becomes a new run.
 
     Args:
         kind: ``tensorboard`` or ``mlflow``.
         run: The run directory.
 
     Raises:
-        MissingExtraError: It is not installed.
-        UsageError: There is no such tracker.
+        MissingExtraError: The package is not installed.
+        UsageError: An unknown tracker.
     """
-    if kind not in get_args(Tracker):
-        raise UsageError(f"there is no tracker {kind!r}; there are {', '.join(get_args(Tracker))}")
+    if kind not in get_args(TrackerName):
+        raise UsageError(f"there is no tracker {kind!r}; there are "
+                         f"{', '.join(get_args(TrackerName))}")
     try:
         module = import_module("torch.utils.tensorboard" if kind == "tensorboard" else "mlflow")
     except ModuleNotFoundError as error:
@@ -140,7 +141,7 @@ def tracker(kind: Tracker, run: Path) -> OpenLog:
 @final
 class _TensorBoardLog:
     def __init__(self, tensorboard: Any, folder: Path, done: int) -> None:
-        # What an interrupted run wrote of steps that are now taken again is hidden.
+        # Hides what an interrupted run wrote for steps that are now repeated.
         self._writer = tensorboard.SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def write(self, values: Mapping[str, float], step: int) -> None:

@@ -55,7 +55,7 @@ def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
         training=HeadTraining(settings=Training(epochs=1, compute="cpu"))))
     result = ew.compress(model, task, recipe=recipe, out=tmp_path / "run", quiet=True)
     notes = {stage.name: " ".join(stage.notes) for stage in result.manifest.report.stages}
-    assert "no epoch was as good as the weights given" in notes["recover"]
+    assert "no epoch was as good as the initial weights" in notes["recover"]
     assert "exits removed again: no validation sample can take one" in notes["exits"]
     assert len(result.manifest.model.segments) == 1
     assert result.program.exits == 0

@@ -1,4 +1,4 @@
-"""The stages between capture and export, one file per stage."""
+"""The stages between capture and export."""
 
 from edgewright.pipeline.stages._capture import Capture
 from edgewright.pipeline.stages._context import StageContext

@@ -57,7 +57,7 @@ class FreezeNorms(StepHook):
             self._freeze()
 
     @property
-    def admits_start(self) -> bool:
+    def may_keep_initial_weights(self) -> bool:
         """True: the initial statistics are those of the deployed network."""
         return True
 
@@ -107,7 +107,7 @@ class KeepGainsPositive(StepHook):
         self._gains = [part[name] for part in named for name in self._names if name in part]
 
     @property
-    def admits_start(self) -> bool:
+    def may_keep_initial_weights(self) -> bool:
         """True: no gain is negative at the start; see `make_gains_positive`."""
         return True
 

@@ -1,4 +1,4 @@
-"""An objective under constraints."""
+"""An objective with constraints on the weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from edgewright.training._step_hook import StepHook
 
 
 @final
-class Constrained(WrappedObjective):
-    """An objective that is minimised under constraints or penalties on the weights.
+class ConstrainedObjective(WrappedObjective):
+    """An objective that is minimized under constraints or penalties on the weights.
 
     Args:
-        objective: The loss; what constrains it already still does, first.
-        hooks: What acts on gradients and weights around every step.
+        objective: The objective; its own hooks are kept and run first.
+        hooks: Hooks that act on gradients and weights around every step.
 
     Example:
         >>> from edgewright.training import LabelLoss
-        >>> Constrained(LabelLoss(), (StepHook(),)).name
+        >>> ConstrainedObjective(LabelLoss(), (StepHook(),)).name
         'LabelLoss(0.0) under StepHook'
     """
 
@@ -36,7 +36,7 @@ class Constrained(WrappedObjective):
 
     @property
     def hooks(self) -> tuple[StepHook, ...]:
-        """The objective's own hooks, then these."""
+        """The objective's own hooks, then the added ones."""
         return (*super().hooks, *self._hooks)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the run's seed alone, wherever in a run they are drawn."""
+"""Random numbers that depend only on the run's seed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SEEDS: Final = 2**32
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's global generators, and put them back afterwards.
+def temporary_seed(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators, and restore their state afterwards.
 
-    A user's dataset draws its augmentation from them; so that a resumed run sees what an
-    uninterrupted one saw, every step of a run starts from the seed.
+    A user's dataset may draw its augmentation from them. Every stage of a run starts from the
+    seed, so that a resumed run sees the same samples as an uninterrupted one.
 
     Raises:
-        UsageError: The seed is out of the generators' range.
+        UsageError: The seed is outside the generators' range.
 
     Example:
-        >>> with seeded(7):
+        >>> with temporary_seed(7):
         ...     first = torch.rand(1)
-        >>> with seeded(7):
+        >>> with temporary_seed(7):
         ...     bool(torch.rand(1) == first)
         True
     """

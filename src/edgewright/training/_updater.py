@@ -1,4 +1,4 @@
-"""One step of the optimiser."""
+"""One step of the optimizer."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch.nn.utils import clip_grad_norm_
 
 from edgewright.task import Batch
 from edgewright.training._average import make_moving_average
-from edgewright.training._evaluate import on_device
+from edgewright.training._evaluate import to_device
 from edgewright.training._memory_format import to_memory_format
 from edgewright.training._mixing import mix_batch
 from edgewright.training._outputs import as_outputs, check_count
 from edgewright.training._parameter_groups import make_optimizer
 from edgewright.training._run import Run
 from edgewright.training._seeds import step_seed
-from edgewright.training._shares import split_batch
+from edgewright.training._sharding import split_batch
 from edgewright.training._step_hook import Step
 
 
 @final
-class Updates:
-    """Moves a module's weights, and their average where there is one, a step at a time.
+class Updater:
+    """Performs optimizer steps on a module and updates its moving average, if there is one.
 
     Args:
-        run: The module, on the fabric's device.
-        fabric: Device, precision, and the other devices' gradients.
-        memory_format: Of 4-d inputs.
-        classes: That the module tells apart.
-        passes: Runs the module: itself, or compiled.
+        run: The run; its module is on the fabric's device.
+        fabric: Device, precision, and synchronization with other devices.
+        memory_format: Memory format of 4-D inputs.
+        classes: Number of classes of the module.
+        passes: The module to call: the run's own, or a compiled wrapper.
     """
 
     def __init__(self, run: Run, fabric: Fabric, memory_format: torch.memory_format,
@@ -48,9 +48,9 @@ class Updates:
         """Take one step.
 
         Args:
-            batch: This device's share of the step's samples.
-            step: Which one it is.
-            samples: How many the step has on all devices.
+            batch: This device's shard of the step's samples.
+            step: The step.
+            samples: Number of samples of the step on all devices.
 
         Returns:
             The mean loss of all these samples, a scalar.
@@ -75,21 +75,21 @@ class Updates:
 
     def _prepare(self, batch: Batch, step: Step) -> Batch:
         seed = step_seed(self._run.seed, step.index, self._fabric.global_rank)
-        batch = mix_batch(on_device(batch, self._fabric.device), self._run.config.augment,
+        batch = mix_batch(to_device(batch, self._fabric.device), self._run.config.augment,
                           self._classes, seed)
         return batch._replace(inputs=to_memory_format(batch.inputs, self._memory_format))
 
     def _gradients(self, batch: Batch, samples: int) -> Tensor:
-        """Those of the mean over all samples: each part counts by its size on every device.
+        """Compute the gradients of the mean loss over all samples, weighting parts by size.
 
-        Devices' gradients are averaged, so that each gives its own as many times as there are.
+        DDP averages the devices' gradients, so each device scales its own by their number.
         """
         objective = self._run.objective
         losses, batches = [], split_batch(batch, self._run.config.accumulate)
         for part in batches:
             with self._fabric.no_backward_sync(self.model, enabled=part is not batches[-1]):
                 outputs = as_outputs(self.model(*part.inputs))
-                if objective.classifies:  # some modules return more while they train
+                if objective.classifies:  # some modules return more outputs in training mode
                     check_count(outputs, len(part.targets), self._run.exits + objective.features)
                 with self._fabric.autocast():
                     loss = objective.loss(outputs, part)

@@ -12,7 +12,7 @@ from edgewright.errors import UsageError
 from edgewright.task import Batch, Task, TensorSplit, View
 from edgewright.training import Compute, LabelLoss, Objective, Training, train
 from edgewright.training._seeds import epoch_seed, reseed, step_seed
-from edgewright.training._shares import Share, check_shares, split_batch
+from edgewright.training._sharding import DataShard, check_sharding, split_batch
 
 
 def split(count: int) -> Any:
@@ -21,17 +21,17 @@ def split(count: int) -> Any:
 
 @given(count=st.integers(4, 60), size=st.integers(1, 9), world=st.integers(1, 3),
        start=st.integers(0, 4))
-def test_shares_are_every_nth_sample_of_the_splits_own_batches(count: Any, size: Any, world: Any,
-                                                               start: Any) -> None:
+def test_shards_are_every_nth_sample_of_the_batches(count: Any, size: Any, world: Any,
+                                                    start: Any) -> None:
     config = Training(batch_size=size * world)
     whole = list(split(count).batches(size * world, shuffle_seed=epoch_seed(7, 2)))
     for rank in range(world):
-        share = Share(split(count), config, seed=7, rank=rank, world=world)
-        found = list(share.batches(2, start))[:max(share.steps - start, 0)]
+        shard = DataShard(split(count), config, seed=7, rank=rank, world=world)
+        found = list(shard.batches(2, start))[:max(shard.steps - start, 0)]
         assert [b.rows.tolist() for b in found] == [
-            b.rows[rank::world].tolist() for b in whole[start:share.steps]]
-        assert [share.samples(start + i) for i in range(len(found))] == [
-            len(b.rows) for b in whole[start:share.steps]]
+            b.rows[rank::world].tolist() for b in whole[start:shard.steps]]
+        assert [shard.samples(start + i) for i in range(len(found))] == [
+            len(b.rows) for b in whole[start:shard.steps]]
 
 
 @pytest.mark.parametrize(("count", "settings", "world", "steps"), [
@@ -39,18 +39,16 @@ def test_shares_are_every_nth_sample_of_the_splits_own_batches(count: Any, size:
     (35, {"accumulate": 2}, 1, 4), (36, {"accumulate": 2}, 1, 5), (35, {}, 2, 4), (36, {}, 2, 5),
     (39, {"accumulate": 2}, 2, 4), (33, {"batch_size": 1}, 1, 33),
 ])
-def test_a_last_batch_is_left_out_where_a_part_would_have_one_sample(count: int,
-                                                                     settings: dict[str, Any],
-                                                                     world: int,
-                                                                     steps: int) -> None:
+def test_a_last_batch_with_single_sample_parts_is_skipped(count: int, settings: dict[str, Any],
+                                                          world: int, steps: int) -> None:
     config = Training(**{"batch_size": 8} | settings)
-    assert Share(split(count), config, seed=0, world=world).steps == steps
+    assert DataShard(split(count), config, seed=0, world=world).steps == steps
 
 
-def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known() -> Any:
+def test_an_epoch_has_its_own_view_or_a_stored_one() -> Any:
     def numbers(views: Any, **settings: Any) -> Any:
-        share = Share(split(8), Training(batch_size=8, **settings), seed=5, views=views)
-        return [next(share.batches(epoch, 0)).view for epoch in range(5)]
+        shard = DataShard(split(8), Training(batch_size=8, **settings), seed=5, views=views)
+        return [next(shard.batches(epoch, 0)).view for epoch in range(5)]
 
     assert numbers(3) == [View(0), View(1), View(2), View(0), View(1)]
     assert numbers(None) == [View(epoch_seed(5, epoch)) for epoch in range(5)]
@@ -58,7 +56,7 @@ def test_an_epoch_has_a_view_of_its_own_or_one_of_those_that_are_known() -> Any:
 
 
 @given(count=st.integers(1, 40), pieces=st.integers(1, 9))
-def test_parts_are_the_batch_again_and_alike_in_size(count: Any, pieces: Any) -> None:
+def test_parts_are_equal_in_size_and_make_up_the_batch(count: Any, pieces: Any) -> None:
     batch = Batch((torch.randn(count, 3), torch.arange(count)), torch.arange(count),
                   torch.arange(count) + 5, View(3))
     found = split_batch(batch, pieces)
@@ -72,13 +70,13 @@ def test_parts_are_the_batch_again_and_alike_in_size(count: Any, pieces: Any) ->
     assert {part.view for part in found} == {View(3)}
 
 
-def test_batches_that_cannot_be_shared_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"a batch_size of 9 cannot be shared by 2 devices; give a "
+def test_batches_that_cannot_be_split_evenly_raise() -> None:
+    with pytest.raises(UsageError, match=r"a batch_size of 9 cannot be split evenly over 2 devices; use a "
                        r"multiple of 2"):
-        check_shares(Training(batch_size=9, compute=Compute(devices=2)), 100)
-    with pytest.raises(UsageError, match=r"5 training samples are too few for 3 devices; give 6 at "
-                       r"least"):
-        check_shares(Training(batch_size=9, compute=Compute(devices=3)), 5)
+        check_sharding(Training(batch_size=9, compute=Compute(devices=2)), 100)
+    with pytest.raises(UsageError, match=r"5 training samples are too few for 3 devices; give "
+                       r"at least 6"):
+        check_sharding(Training(batch_size=9, compute=Compute(devices=3)), 5)
 
 
 class Sizes(Objective):
@@ -95,7 +93,8 @@ class Sizes(Objective):
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"optimizer": "adamw", "lr": 0.01},
                                       {"augment": {"mixup": 1.0}}, {"ema": 0.8}])
 @pytest.mark.parametrize("accumulate", [2, 3])
-def test_a_step_in_parts_is_the_step(settings: dict[str, Any], accumulate: int) -> None:
+def test_gradient_accumulation_gives_the_same_step(settings: dict[str, Any],
+                                                   accumulate: int) -> None:
     x = torch.randn(46, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     task = Task((x, y), (x[:8], y[:8]), (x[8:], y[8:]))
@@ -113,7 +112,7 @@ def test_a_step_in_parts_is_the_step(settings: dict[str, Any], accumulate: int) 
     assert sizes.sizes == 2 * {2: [8, 8, 8, 8, 7, 7], 3: [6, 5, 5, 6, 5, 5, 5, 5, 4]}[accumulate]
 
 
-def test_steps_draw_numbers_of_their_own_again_and_again() -> None:
+def test_each_step_has_its_own_reproducible_random_numbers() -> None:
     seeds = [step_seed(seed, step, rank) for seed in (-1, 0, 1) for step in range(200)
              for rank in range(2)]
     assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # what torch takes of a seed
