@@ -235,7 +235,7 @@ def test_an_ignore_that_matches_nothing_lists_the_layers(pattern: str, net: type
     model = net(lambda m, x: m.b(m.a(x)), a=conv(3, 4), b=conv(4, 2))
     with pytest.raises(UsageError) as caught:
         groups_of(model, ignore=(pattern,))
-    assert str(caught.value) == f"ignore={pattern!r} matches no layer; there are: a, b"
+    assert str(caught.value) == f"ignore={pattern!r} matches no layer; layers: a, b"
 
 
 def test_contractions_are_where_channels_are_summed_over(small_program: Program) -> None:

@@ -17,7 +17,7 @@ from edgewright.distill import (
     make_objective,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
-from edgewright.graph import hold_sparse
+from edgewright.graph import mark_sparse
 from edgewright.program import Program
 from edgewright.task import Task, load_task
 from edgewright.training import LabelLoss, Training, evaluate_module
@@ -117,7 +117,7 @@ def test_the_features_of_a_module_are_those_of_its_program(program: Any, task: A
 def test_zeros_held_sparse_stay_where_features_teach(program: Any, task: Any) -> None:
     sparse = program.copy()
     sparse.graph_module.get_parameter("3.weight").data[::2] = 0
-    hold_sparse(sparse.graph_module, ["3.weight"])
+    mark_sparse(sparse.graph_module, ["3.weight"])
     trained = fit(sparse, task, Training(epochs=1, batch_size=256, compute="cpu"), net(24),
                   distillation=Distillation(features="attention"))
     assert trained.sparsity == {"3.weight": 0.5}

@@ -1,4 +1,4 @@
-"""Bits are read off the limits of the nodes that dequantise, whatever stores the integers."""
+"""Bit widths are derived from the limits of dequantize nodes, whatever type stores the integers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_bits_of_an_activation(limits: tuple[int, ...], bits: int) -> None:
 
 
 @pytest.mark.parametrize("group", [None, 4])
-def test_a_weight_alone_is_stored_in_few_bits_and_computed_in_floats(group: int | None) -> None:
+def test_weight_only_quantization_stores_few_bits_and_computes_in_float(group: int | None) -> None:
     found = costs(7, (-8, 7), activation=None, group=group)
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (4, 32, 32)
@@ -73,7 +73,7 @@ def test_a_weight_alone_is_stored_in_few_bits_and_computed_in_floats(group: int 
     assert found.weight_bytes - found.packed_bytes == 24
 
 
-def test_floats_have_all_their_bits() -> None:
+def test_float_layers_have_32_bits() -> None:
     found = Program.capture(nn.Linear(8, 6), torch.zeros(1, 8)).costs()
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (32, 32, 32)

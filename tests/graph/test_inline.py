@@ -1,4 +1,4 @@
-"""Regions without automatic precision are part of the graph like everything else."""
+"""Regions with autocast disabled are inlined into the graph."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgewright.errors import ModelError
 from edgewright.program import Program
 
 
-def test_a_region_without_automatic_precision_is_inlined_saved_and_pruned(net: type[Net],
-                                                                          tmp_path: Path) -> Any:
+def test_a_region_without_autocast_is_inlined_saved_and_pruned(net: type[Net],
+                                                               tmp_path: Path) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         with torch.autocast(device_type="cpu", enabled=False):

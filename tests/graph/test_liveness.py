@@ -1,4 +1,4 @@
-"""What is needed, who writes where, and what hangs on what is erased."""
+"""Liveness, in-place writers, and erasing nodes together with their assertions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.graph._liveness import erase, inputs_reached, live_nodes, memory_of, writes
+from edgewright.graph._liveness import (
+    alias_root,
+    erase_nodes,
+    input_dependencies,
+    live_nodes,
+    mutates_in_place,
+)
 from edgewright.program import Program
 
 
@@ -26,41 +32,41 @@ def test_writers_of_live_memory_are_live(net: type[Net]) -> Any:
         return y
 
     graph, nodes = captured(net, forward, torch.zeros(1, 4), a=nn.Linear(4, 4), b=nn.Linear(4, 2))
-    (writer,) = (node for node in nodes.values() if writes(node))
+    (writer,) = (node for node in nodes.values() if mutates_in_place(node))
     assert not writer.users
-    assert memory_of(writer) is nodes["linear"]
+    assert alias_root(writer) is nodes["linear"]
     assert live_nodes(graph) == set(graph.nodes)
 
 
-def test_a_swapped_call_keeps_one_source_alive(net: type[Net]) -> None:
+def test_a_bypassed_call_keeps_only_one_source_live(net: type[Net]) -> None:
     graph, nodes = captured(net, lambda m, x: x + m.a(x).relu_(), torch.zeros(1, 4),
                             a=nn.Linear(4, 4))
     left = live_nodes(graph, (nodes["add"], nodes["x"]))
     assert left == {nodes["x"], nodes["add"], graph.output_node()}
 
 
-def test_memory_is_followed_through_views_parts_and_pass_throughs(net: type[Net]) -> Any:
+def test_alias_root_follows_views_splits_and_pass_through_operators(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         part = nn.functional.dropout(y.view(-1, 2, 4), 0.5, False).split(1, 1)[1]
         return part.relu().sum() + (y.flatten(1)[:, 1:] * 2).sigmoid_().sum()
 
     _, nodes = captured(net, forward, torch.zeros(1, 4), a=nn.Linear(4, 8))
-    assert memory_of(nodes["relu"].args[0]) is nodes["linear"]
-    assert memory_of(nodes["mul"].args[0]) is nodes["linear"]
-    assert memory_of(nodes["sigmoid_"]) is nodes["mul"]
-    assert memory_of(nodes["x"]) is nodes["x"]
+    assert alias_root(nodes["relu"].args[0]) is nodes["linear"]
+    assert alias_root(nodes["mul"].args[0]) is nodes["linear"]
+    assert alias_root(nodes["sigmoid_"]) is nodes["mul"]
+    assert alias_root(nodes["x"]) is nodes["x"]
 
 
-def test_a_size_is_no_value(net: type[Net]) -> None:
+def test_sizes_are_not_value_dependencies(net: type[Net]) -> None:
     graph, nodes = captured(net, lambda m, x, y: m.p.expand(x.shape[0], 4) + y,
                             torch.zeros(1, 4), torch.zeros(1, 4), p=nn.Parameter(torch.ones(1, 4)))
     assert nodes["x"] in live_nodes(graph)
-    assert inputs_reached(graph.output_node()) == {nodes["y"]}
-    assert inputs_reached(nodes["expand"]) == set()
+    assert input_dependencies(graph.output_node()) == {nodes["y"]}
+    assert input_dependencies(nodes["expand"]) == set()
 
 
-def test_checks_go_with_what_they_look_at(net: type[Net]) -> None:
+def test_assertions_are_erased_with_their_inputs(net: type[Net]) -> None:
     graph, nodes = captured(net, lambda m, x: x + m.a(x).to(torch.float32), torch.zeros(1, 4),
                             a=nn.Linear(4, 4))
     assert any("assert" in name for name in nodes)
@@ -68,6 +74,6 @@ def test_checks_go_with_what_they_look_at(net: type[Net]) -> None:
     left = live_nodes(graph, (total, x))
     gone = live_nodes(graph) - left
     total.replace_all_uses_with(x)
-    erase(graph, gone | {total})
+    erase_nodes(graph, gone | {total})
     assert [node.op for node in graph.nodes] == ["placeholder", "output"]
     graph.lint()

@@ -1,4 +1,4 @@
-"""The vocabulary of operators, and arguments by their names."""
+"""The vocabulary of operators, and access to arguments by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from edgewright.graph import (
     argument,
     base_name,
     channel_grid,
+    has_argument,
     op_name,
     ops,
     set_argument,
-    takes,
     tensor_grid,
 )
 
@@ -29,24 +29,24 @@ def call(target: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_every_convolution_of_a_rank_is_one(rank: int) -> None:
+def test_convolutions_of_each_rank_are_listed(rank: int) -> None:
     direct = getattr(aten, f"conv{rank}d")
     assert {direct.default, direct.padding} <= ops.DIRECT_CONVOLUTIONS
     mine = [target for target in ops.CONVOLUTIONS if ops.spatial_rank(target) == rank]
     assert ops.names(mine) == {f"conv{rank}d", f"conv_transpose{rank}d"}
 
 
-def test_kinds_of_layers_are_apart() -> None:
+def test_kinds_of_layers_are_disjoint() -> None:
     kinds = [ops.DIRECT_CONVOLUTIONS, ops.TRANSPOSED_CONVOLUTIONS, ops.MATRIX_PRODUCTS,
              ops.ADDED_PRODUCTS, ops.RECURRENT_LAYERS, ops.RECURRENT_CELLS, ops.NORMS, ops.POOLS]
     assert sum(map(len, kinds)) == len(frozenset().union(*kinds))
     assert not ops.CHANNELS_FIRST & ops.CHANNELS_LAST
 
 
-def test_every_layer_and_product_says_where_its_weight_is() -> None:
+def test_every_layer_and_product_has_a_weight_argument() -> None:
     for target in ops.LAYERS | ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS | {ops.EMBEDDING}:
         node = call(target)
-        assert takes(node, ops.weight_argument(node))
+        assert has_argument(node, ops.weight_argument(node))
     assert ops.weight_argument(call(aten.relu.default, "x")) is None
 
 
@@ -59,24 +59,24 @@ def test_the_factors_of_a_product(target: Any, args: str, factors: str) -> None:
 
 @pytest.mark.parametrize(("target", "output_dim"), [
     (aten.linear.default, 0), (aten.conv2d.padding, 0), (aten.conv_transpose2d.input, 1)])
-def test_where_a_weight_has_its_outputs(target: Any, output_dim: int) -> None:
+def test_output_dimension_of_a_weight(target: Any, output_dim: int) -> None:
     assert ops.output_dim(call(target, "x", "w")) == output_dim
 
 
-def test_an_argument_is_the_call_s_or_the_schema_s() -> None:
+def test_an_argument_comes_from_the_call_or_else_the_schema() -> None:
     node = call(aten.conv2d.default, "x", "w", None, [2, 2], dilation=[3, 3])
     found = [argument(node, name) for name in ("bias", "stride", "padding", "dilation", "groups")]
     assert found == [None, [2, 2], [0, 0], [3, 3], 1]
     assert argument(node, "none of its", "else") == "else"
 
 
-def test_a_default_that_is_a_list_can_be_written_to() -> None:
+def test_mutating_a_list_default_does_not_change_the_default() -> None:
     node = call(aten.conv2d.default, "x", "w")
     argument(node, "stride").append(5)
     assert argument(node, "stride") == [1, 1]
 
 
-def test_an_argument_is_written_where_it_is_or_next_or_by_keyword() -> None:
+def test_set_argument_overwrites_appends_or_uses_a_keyword() -> None:
     node = call(aten.linear.default, "x", "w")
     set_argument(node, "bias", 1)
     assert node.args[2] == 1

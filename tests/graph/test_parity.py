@@ -1,4 +1,4 @@
-"""One number says how far two evaluations are apart."""
+"""Output errors between two evaluations, and the tolerance for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_error_is_relative_to_the_reference(values: Any, factor: Any) -> Non
     assert compare_outputs(want, want * factor) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_the_worst_output_counts_however_nested() -> None:
+def test_the_largest_error_of_nested_outputs_is_returned() -> None:
     want = {"a": torch.ones(4), "b": [torch.ones(4), None]}
     have = [torch.ones(4), torch.ones(4) * 1.5]
     assert compare_outputs(want, have) == pytest.approx(0.5)
@@ -31,11 +31,11 @@ def test_the_worst_output_counts_however_nested() -> None:
 
 @pytest.mark.parametrize("have", [torch.ones(3), [torch.ones(4), torch.ones(4)], [],
                                   torch.tensor([1.0, 1.0, 1.0, math.nan])])
-def test_what_cannot_be_compared_is_infinitely_far(have: Any) -> None:
+def test_outputs_that_cannot_be_compared_have_infinite_error(have: Any) -> None:
     assert compare_outputs(torch.ones(4), have) == math.inf
 
 
-def test_nan_and_infinity_are_the_same_in_the_same_places_only() -> None:
+def test_nan_and_infinity_must_be_at_the_same_positions() -> None:
     want = torch.tensor([3.0, math.nan, math.inf, -math.inf])
     near = torch.tensor([3.3, math.nan, math.inf, -math.inf])
     assert output_errors(want, near) == pytest.approx((0.1,), rel=1e-5)
@@ -47,7 +47,7 @@ def test_nan_and_infinity_are_the_same_in_the_same_places_only() -> None:
     assert compare_outputs(nothing, nothing) == math.inf
 
 
-def test_of_integers_the_share_that_differs_counts() -> None:
+def test_integer_error_is_the_fraction_of_differing_elements() -> None:
     assert output_errors([torch.arange(8), torch.tensor([True, False])],
                          [torch.arange(8).clamp(max=5), torch.tensor([True, True])]) == (0.25, 0.5)
     large = torch.tensor([2**53, 1])
@@ -71,7 +71,7 @@ def test_small_outputs_are_compared_absolutely() -> None:
     assert compare_outputs(torch.zeros(4), torch.full((4,), 1e-8)) == pytest.approx(2e-5)
 
 
-def test_random_inputs_are_noise_of_the_same_kind() -> None:
+def test_random_inputs_have_the_shapes_and_dtypes_of_the_example() -> None:
     example = ({"a": torch.zeros(2, 3)}, torch.tensor([1, 2]), torch.zeros(2, dtype=torch.float64))
     first, again, other = (random_inputs(example, seed) for seed in (0, 0, 1))
     assert torch.equal(first[0]["a"], again[0]["a"])

@@ -1,4 +1,4 @@
-"""Shapes are read for any batch size, and computed anew after a rewrite."""
+"""Shapes are read for any batch size and recomputed after a rewrite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def program() -> Any:
     return Program.capture(model, torch.zeros(1, 3, 8, 8))
 
 
-def test_shapes_are_for_one_sample_or_any_number(program: Any) -> None:
+def test_shapes_are_read_for_any_batch_size(program: Any) -> None:
     named = {node.name: node for node in program.graph.nodes}
     assert shape_of(named["conv2d"]) == (1, 4, 6, 6)
     assert shape_of(named["flatten"], batch=7) == (7, 144)
@@ -30,11 +30,11 @@ def test_shapes_are_for_one_sample_or_any_number(program: Any) -> None:
 def test_a_node_without_a_tensor_has_no_shape(net: type[Net]) -> None:
     program = Program.capture(net(lambda m, x: x.chunk(2, 1)[0] + 1), torch.zeros(1, 4))
     chunk = next(iter(program.calls()))
-    with pytest.raises(TypeError, match="chunk computes no tensor"):
+    with pytest.raises(TypeError, match="chunk does not compute a tensor"):
         shape_of(chunk)
 
 
-def test_shapes_follow_a_rewrite(program: Any) -> None:
+def test_shapes_are_recomputed_after_a_rewrite(program: Any) -> None:
     conv = next(node for node in program.calls() if node.name == "conv2d")
     rewritten = program.copy()
     twin = next(node for node in rewritten.calls() if node.name == "conv2d")

@@ -104,7 +104,7 @@ def test_what_is_ignored_keeps_its_width(mixed_program: Program) -> None:
 
 
 def test_an_ignore_that_matches_nothing_is_refused(mixed_program: Program) -> None:
-    with pytest.raises(UsageError, match=r"ignore='convX' matches no layer; there are: deep, "
+    with pytest.raises(UsageError, match=r"ignore='convX' matches no layer; layers: deep, "
                                          "first, head, last, norm"):
         prune(mixed_program, None, magnitude(ignore=("convX",)))
 

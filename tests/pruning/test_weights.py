@@ -237,7 +237,7 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net: Any, mixed_tas
     with pytest.raises(UsageError, match="needs data; give a task, or use schedule='one_shot' and "
                                          "training=None"):
         prune_weights(net)
-    with pytest.raises(UsageError, match=r"ignore='x' matches no layer; there are: head, one, stem, two"):
+    with pytest.raises(UsageError, match=r"ignore='x' matches no layer; layers: head, one, stem, two"):
         prune_weights(net, None, ONCE.replace(ignore=("x",)))
     with pytest.raises(UsageError, match="no weight to prune: no convolution or linear layer is "
                                          "left whose input channels are a multiple of 512"):
@@ -340,7 +340,7 @@ def test_a_draw_is_the_seeds_and_not_of_the_values(net: Any) -> None:
 
 
 def test_a_name_that_matches_no_layer_is_refused_with_those_near(net: Any) -> None:
-    with pytest.raises(UsageError, match=r"layers='hed' matches no layer; near names: head"):
+    with pytest.raises(UsageError, match=r"layers='hed' matches no layer; similar names: head"):
         prune_weights(net, None, at_once(layers={"hed": 0.5}))
 
 

@@ -243,5 +243,5 @@ def test_schemes_that_match_no_layer_report_the_reason(small: Program, colour_ta
                                          r"nothing to quantize: stem, one, two and 2 more "
                                          r"\(excluded by the `layers` pattern"):
         quantize(small, colour_task, Quantization(layers={"*": None}))
-    with pytest.raises(UsageError, match="layers='stm' matches no layer; near names: stem"):
+    with pytest.raises(UsageError, match="layers='stm' matches no layer; similar names: stem"):
         quantize(small, colour_task, Quantization(layers={"stm": None}))

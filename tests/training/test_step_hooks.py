@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.graph import hold_sparse
+from edgewright.graph import mark_sparse
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import ConstrainedObjective, LabelLoss, Step, StepHook, Training, train
@@ -169,7 +169,7 @@ def test_only_sparse_tensors_keep_their_zeros(task: Any, settings: dict[str, Any
     with torch.no_grad():
         for tensor in program.graph_module.parameters():
             tensor.view(-1)[::2] = 0
-    hold_sparse(program.graph_module, ["0.weight"])
+    mark_sparse(program.graph_module, ["0.weight"])
     body = program.module(train=True)
     run(task, module=wrap(body), **settings)
     weights = dict(body.named_parameters())

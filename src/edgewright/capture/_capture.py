@@ -32,7 +32,7 @@ from edgewright.capture._value_reads import (
     record_reads,
 )
 from edgewright.errors import ModelError
-from edgewright.graph import tidy
+from edgewright.graph import simplify_graph
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 # What torch.export says of a batch size that a forward pass fixes or branches on, and its name.
@@ -135,7 +135,7 @@ def graph_of(exported: ExportedProgram) -> GraphModule:
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
     _register_tensors(module)
     settle_writes(module)
-    tidy(module)
+    simplify_graph(module)
     return module
 
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.capture._admission import plain
 from edgewright.errors import ModelError
-from edgewright.graph import TOLERANCE, argument, calls, compare_outputs, line_of, op_name
+from edgewright.graph import TOLERANCE, argument, calls, compare_outputs, op_name, user_location
 
 _NARROW: Final = frozenset({torch.float16, torch.bfloat16, torch.float8_e4m3fn,
                             torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz})
@@ -30,18 +30,18 @@ def check_operators(module: GraphModule, model: str) -> None:
     for node in calls(module.graph):
         if any(map(_is_of_values, pytree.tree_leaves(node.meta.get("val")))):
             raise ModelError(f"{model} computes a size or a number from the values of its input "
-                             f"({op_name(node)}{line_of(node)}), which a graph cannot hold; keep "
-                             "shapes fixed: mask with torch.where, and compute with tensors")
+                             f"({op_name(node)}{user_location(node)}), which a graph cannot hold; "
+                             "keep shapes fixed: mask with torch.where, and compute with tensors")
         types = {leaf.dtype for leaf in pytree.tree_leaves(node.meta.get("val"))
                  if isinstance(leaf, torch.Tensor)}
         narrow = sorted(plain(dtype) for dtype in types & _NARROW)
         if narrow or node.target is torch.ops.higher_order.wrap_with_autocast:
             raise ModelError(f"{model} computes in {narrow[0] if narrow else 'lower precision'} "
-                             f"({op_name(node)}{line_of(node)}); Edgewright computes in float32: "
-                             "take half() and torch.autocast out of the forward pass")
+                             f"({op_name(node)}{user_location(node)}); Edgewright computes in "
+                             "float32: take half() and torch.autocast out of the forward pass")
         if _draws(node):
             raise ModelError(f"{model} draws random numbers in evaluation mode ({op_name(node)}"
-                             f"{line_of(node)}), so that no file of it could be proved; take "
+                             f"{user_location(node)}), so that no file of it could be proved; take "
                              "them as an input, or draw them in training only")
 
 

@@ -16,8 +16,8 @@ from edgewright.capture._constants import Constants, computing
 from edgewright.graph import (
     argument,
     drop_unused_tensors,
-    hold_sparse,
-    multiplies,
+    has_macs,
+    mark_sparse,
     ops,
     refresh_shapes,
     stored_tensors,
@@ -68,7 +68,7 @@ def fold_constants(module: GraphModule, model: nn.Module) -> None:
             name = _name_of(module, plan, node, model)
             _store(module, node, values[node], name, plan.sources[node])
             note_folded(module, {name: tuple(plan.sources[node])})
-            hold_sparse(module, [name] if _is_masked(plan, node, values) else [])
+            mark_sparse(module, [name] if _is_masked(plan, node, values) else [])
         else:
             node.replace_all_uses_with(values[node])
     for node in reversed(module.graph.nodes):
@@ -205,7 +205,7 @@ def _reads_as_weight(reader: Node, node: Node) -> bool:
         return node is argument(reader, "weight")
     if reader.target in _PRODUCTS:
         return True
-    return (multiplies(reader) or reader.target in _WEIGHTED) and node not in _data(reader)
+    return (has_macs(reader) or reader.target in _WEIGHTED) and node not in _data(reader)
 
 
 def _data(reader: Node) -> list[Node]:

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from edgewright.capture._input_checks import check_inputs, note_inputs
 from edgewright.capture._model_state import mark_state
-from edgewright.graph import is_switched_on, ops, switch
+from edgewright.graph import is_in_training_mode, ops, set_training_mode
 
 _FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
 _EXITS: Final = "edgewright.exits"  # in the meta of a captured module
@@ -85,7 +85,7 @@ def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
     note_inputs(module)
     module._register_state_dict_hook(mark_state)  # type: ignore[no-untyped-call]
     for node in module.graph.nodes:
-        if is_switched_on(node):
+        if is_in_training_mode(node):
             node.meta[_ALWAYS] = True
     nn.Module.train(module, False)
     return module
@@ -95,7 +95,7 @@ def set_training(module: GraphModule, mode: bool) -> None:
     """Write the mode into every mode-dependent node of ``module`` and recompile it, in place."""
     for node in module.graph.nodes:
         if _ALWAYS not in node.meta:
-            switch(node, mode and _FROZEN not in node.meta)
+            set_training_mode(node, mode and _FROZEN not in node.meta)
     module.recompile()
 
 

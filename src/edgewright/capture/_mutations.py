@@ -13,7 +13,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.errors import EdgewrightWarning, ModelError
-from edgewright.graph import caller_of, written_memory
+from edgewright.graph import find_mutated_memory, user_frame
 
 aten = torch.ops.aten
 WAY_OUT: Final = ("a file keeps nothing from one call to the next: take it as an input and return "
@@ -26,7 +26,7 @@ def settle_writes(module: GraphModule) -> None:
     Raises:
         ModelError: The graph writes into stored tensors; they are named.
     """
-    written = written_memory(module)
+    written = find_mutated_memory(module)
     stored = {root: call for root, call in written.items() if root.op == "get_attr"}
     if stored:
         raise ModelError(_refusal(stored))
@@ -51,7 +51,7 @@ def _copy_first(module: GraphModule, source: Node) -> None:
 
 def _refusal(stored: dict[Node, Node]) -> str:
     names = ", ".join(sorted({str(node.target) for node in stored}))
-    callers = {caller for call in stored.values() if (caller := caller_of(call)) is not None}
+    callers = {caller for call in stored.values() if (caller := user_frame(call)) is not None}
     lines = sorted(map("{0[0]}:{0[1]} ({0[2]})".format, callers))
     where = f" at {'; '.join(lines[:3])}" if lines else ""
     return f"the model writes into {names} in its forward pass{where}; {WAY_OUT}"

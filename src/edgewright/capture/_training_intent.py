@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgewright.capture._model_copy import copy_model
 from edgewright.capture._module import trainable
 from edgewright.errors import EdgewrightWarning
-from edgewright.graph import argument, calls, compare_outputs, random_inputs, switch_of
+from edgewright.graph import argument, calls, compare_outputs, random_inputs, training_argument
 
 _TOLERANCE: Final = 1e-3  # batch norms over two samples magnify rounding
 _SEED: Final = 0
@@ -138,7 +138,7 @@ def _draws_random_numbers(func: Any, args: Any, kwargs: Any) -> bool:
 def _switched_modules(captured: GraphModule) -> set[str]:
     """The modules whose dropout or the like is in the graph, and does something there."""
     return {_module_of(node) for node in calls(captured.graph)
-            if switch_of(node) and argument(node, "p", 1.0) != 0}
+            if training_argument(node) and argument(node, "p", 1.0) != 0}
 
 
 def _module_of(node: Node) -> str:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from edgewright.capture import FORWARD_FAILURES, failing_line, folded_tensors
 from edgewright.channels._standard_modules import facts_of, written_sizes
 from edgewright.errors import ModelError, UsageError
-from edgewright.graph import argument, compare_outputs, line_of, stored_tensors, tolerance_of
+from edgewright.graph import argument, compare_outputs, stored_tensors, tolerance_of, user_location
 from edgewright.program import Program, probe_inputs
 
 aten = torch.ops.aten
@@ -209,7 +209,7 @@ def _cause(program: Program) -> str:
             sizes = argument(node, "split_sizes")
             equal = [len(piece) for piece in torch.empty(sum(sizes)).chunk(len(sizes))]
             if sizes != equal:
-                return (f"its chunk{line_of(node)} cuts into equal pieces "
+                return (f"its chunk{user_location(node)} cuts into equal pieces "
                         f"({_listed(equal)}) what the program cuts into {_listed(sizes)}: name "
                         "the layer before it in ignore when pruning, or call split there with "
                         "these sizes")

@@ -14,20 +14,20 @@ from torch.utils import _pytree as pytree
 from edgewright.channels._axes import BATCH
 from edgewright.errors import ParityError, UsageError
 from edgewright.graph import (
+    alias_root,
     argument,
     compare_outputs,
     count_macs,
     drop_unused_tensors,
-    erase,
-    inputs_reached,
+    erase_nodes,
+    input_dependencies,
     live_nodes,
-    memory_of,
+    mutates_in_place,
     ops,
     refresh_shapes,
     shape_of,
     tensor_of,
     tolerance_of,
-    writes,
 )
 from edgewright.program import Program, bookkeeping, probe_inputs
 
@@ -115,7 +115,7 @@ def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch
         if not _is_sound(graph, total, operand):
             continue
         left = live_nodes(graph, (total, _node(total.args[1 - operand])))
-        if operand == 0 and writes(total) and memory_of(total) in left:
+        if operand == 0 and mutates_in_place(total) and alias_root(total) in left:
             continue  # others still read what the addition would have written
         kept = set(_tensors(left))
         tensors = tuple(name for name in everything if name not in kept)
@@ -142,8 +142,8 @@ def _is_sound(graph: Graph, total: Node, operand: int) -> bool:
     """Whether both operands vary, and every input is still read without this one."""
     dropped, kept = _node(total.args[operand]), _node(total.args[1 - operand])
     end = graph.output_node()
-    return (bool(inputs_reached(dropped)) and bool(inputs_reached(kept))
-            and inputs_reached(end, (total, kept)) == inputs_reached(end))
+    return (bool(input_dependencies(dropped)) and bool(input_dependencies(kept))
+            and input_dependencies(end, (total, kept)) == input_dependencies(end))
 
 
 def _tensors(nodes: set[Node]) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def _bypass(module: GraphModule, total: Node, operand: int) -> None:
         source = graph.call_function(aten.clone.default, (kept,)) \
             if _is_written_and_shared(graph, total, kept, left) else kept
     total.replace_all_uses_with(source)
-    erase(graph, gone | {total})
+    erase_nodes(graph, gone | {total})
     drop_unused_tensors(module)
     module.recompile()
     refresh_shapes(module)
@@ -181,11 +181,12 @@ def _bypass(module: GraphModule, total: Node, operand: int) -> None:
 
 def _is_written_and_shared(graph: Graph, total: Node, kept: Node, left: set[Node]) -> bool:
     """Whether a later in-place call would write through ``kept`` into what others read."""
-    result, memory = memory_of(total), memory_of(kept)
-    if result is memory or not any(writes(node) and node > total and memory_of(node) is result
-                                   for node in graph.nodes):
+    result, memory = alias_root(total), alias_root(kept)
+    if result is memory or not any(
+            mutates_in_place(node) and node > total and alias_root(node) is result
+            for node in graph.nodes):
         return False
-    family = {node for node in left if node < total and memory_of(node) is memory}
+    family = {node for node in left if node < total and alias_root(node) is memory}
     readers = {user for node in family for user in node.users} & left
     return memory.op != "call_function" or bool(readers - family - {total})
 

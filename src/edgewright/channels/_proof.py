@@ -24,7 +24,7 @@ from edgewright.channels._removal import RemovedChannels
 from edgewright.channels._side_by_side import SideBySide
 from edgewright.program import Program, probe_inputs
 
-_LEAST_SCALE: Final = 1e-3
+_MINIMUM_NORM: Final = 1e-3
 _TINY: Final = 1e-30
 
 
@@ -115,7 +115,7 @@ class _MaskedBesideSliced(SideBySide):
         for number, (want, got) in enumerate(leaves):
             if isinstance(want, Tensor) and number < len(parts):
                 error, norm = _error(self._read(want, parts[number]), got,
-                                     max(_LEAST_SCALE * operands, _TINY))
+                                     max(_MINIMUM_NORM * operands, _TINY))
                 if number == 0:
                     self._norms[node] = norm
                 if error > self.worst:

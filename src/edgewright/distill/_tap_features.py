@@ -8,7 +8,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule, trainable
-from edgewright.graph import memory_of, ops, shape_of, writes
+from edgewright.graph import alias_root, mutates_in_place, ops, shape_of
 from edgewright.program import Program, outputs_of, set_outputs
 
 aten = torch.ops.aten
@@ -65,8 +65,8 @@ def feature_shape(node: Node) -> tuple[int, ...]:
 
 def _tap(module: GraphModule, node: Node) -> Node:
     """A node's tensor as a feature: safe from later writes, in the layout of features."""
-    graph, memory, source = module.graph, memory_of(node), node
-    if any(writes(other) and other > node and memory_of(other) is memory
+    graph, memory, source = module.graph, alias_root(node), node
+    if any(mutates_in_place(other) and other > node and alias_root(other) is memory
            for other in graph.nodes):
         with graph.inserting_after(node):
             source = graph.call_function(aten.clone.default, (node,))

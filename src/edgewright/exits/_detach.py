@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program, outputs_of, set_outputs
 
 
@@ -33,5 +33,5 @@ def remove_exits(program: Program) -> Program:
         return program
     plain = program.copy()
     set_outputs(plain.graph_module, outputs_of(plain)[-1:])
-    settle(plain.graph_module)
+    finalize_graph(plain.graph_module)
     return Program(plain.graph_module, plain.example_inputs)

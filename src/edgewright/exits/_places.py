@@ -14,7 +14,7 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.exits._config import EarlyExits
 from edgewright.exits._features import Features, NetworkSize
 from edgewright.exits._head_designs import Head
-from edgewright.graph import count_macs, memory_of, ops, shape_of, writes
+from edgewright.graph import alias_root, count_macs, mutates_in_place, ops, shape_of
 from edgewright.program import Program, find_cuts, outputs_of
 
 _MOST_DIMENSIONS: Final = 5
@@ -106,13 +106,13 @@ def _inspect_cuts(program: Program, config: EarlyExits) -> dict[str, ExitPlace |
         shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
                          f"{shapes} for one sample")
-    writers = {memory_of(node): node for node in program.calls() if writes(node)}
+    writers = {alias_root(node): node for node in program.calls() if mutates_in_place(node)}
     classes, spent = shape_of(outputs_of(program)[0])[-1], _count_macs_up_to(program)
     total = max(spent.values())
     network = NetworkSize(total, program.costs().parameters)
     places: dict[str, ExitPlace | str] = {}
     for cut in find_cuts(program):
-        reason = (_find_obstacle(cut, writers.get(memory_of(cut)))
+        reason = (_find_obstacle(cut, writers.get(alias_root(cut)))
                   or _explain_no_gain(spent[cut], total))
         places[cut.name] = reason or _make_place(cut, spent[cut], network, classes, config)
     return places

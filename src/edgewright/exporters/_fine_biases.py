@@ -14,7 +14,14 @@ from typing import Any, final
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import argument, channel_grid, fact_of, set_argument, settle, stored_tensors
+from edgewright.graph import (
+    argument,
+    channel_grid,
+    finalize_graph,
+    get_fact,
+    set_argument,
+    stored_tensors,
+)
 from edgewright.program import Program
 
 
@@ -26,13 +33,13 @@ def on_the_grid_of_products(program: Program) -> Program:
     """
     result = program.copy()
     finer = [(layer, factor) for bias in result.calls()
-             if (factor := fact_of(bias, "finer_by") or 1) > 1 for layer in bias.users]
+             if (factor := get_fact(bias, "finer_by") or 1) > 1 for layer in bias.users]
     if not finer:
         return program
     multiples = _Multiples(result.graph_module)
     for layer, factor in finer:
         _multiply(multiples, layer, factor)
-    settle(result.graph_module)
+    finalize_graph(result.graph_module)
     return result
 
 

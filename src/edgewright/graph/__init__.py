@@ -1,35 +1,36 @@
-"""Reading and rewriting a `torch.fx` graph of ATen operators; nothing here knows a `Program`."""
+"""Reading and rewriting `torch.fx` graphs of ATen operators; independent of `Program`."""
 
 from edgewright.graph._bias_name import free_bias_name
 from edgewright.graph._bits import FLOAT_BITS, bits_of, stored_bits, weight_bits_of
-from edgewright.graph._einsum import letters_of
-from edgewright.graph._facts import check_facts, count_facts, fact_of, note_fact
+from edgewright.graph._einsum import parse_einsum
+from edgewright.graph._facts import check_facts, count_facts, get_fact, set_fact
 from edgewright.graph._grids import ChannelGrid, TensorGrid, channel_grid, tensor_grid
 from edgewright.graph._layer_inputs import input_dims
 from edgewright.graph._liveness import (
+    alias_root,
     ancestors,
-    erase,
-    inputs_reached,
-    is_size,
+    erase_nodes,
+    input_dependencies,
+    input_independent_nodes,
+    is_number,
     live_nodes,
-    memory_of,
-    stored_values,
-    writes,
+    mutates_in_place,
 )
-from edgewright.graph._macs import Shape, ShapeOf, count_macs, multiplies
+from edgewright.graph._macs import Shape, ShapeOf, count_macs, has_macs
+from edgewright.graph._mutated_memory import find_mutated_memory
 from edgewright.graph._nodes import (
     argument,
     base_name,
-    caller_of,
     calls,
-    dequantizes,
+    has_argument,
+    is_dequantization,
     is_pointwise,
     is_quantization,
-    line_of,
     op_name,
     read_tensor,
     set_argument,
-    takes,
+    user_frame,
+    user_location,
 )
 from edgewright.graph._parity import (
     TOLERANCE,
@@ -40,12 +41,16 @@ from edgewright.graph._parity import (
 )
 from edgewright.graph._patterns import match_tensors
 from edgewright.graph._pooling import pool_window, set_pool_window
-from edgewright.graph._shapes import bytes_of, concrete, refresh_shapes, shape_of, tensor_of
-from edgewright.graph._sparsity import hold_sparse, sparse_tensors
+from edgewright.graph._shapes import bytes_of, concrete_size, refresh_shapes, shape_of, tensor_of
+from edgewright.graph._simplify import drop_unused_tensors, finalize_graph, simplify_graph
+from edgewright.graph._sparsity import mark_sparse, sparse_tensors
 from edgewright.graph._tensors import count_reads, stored_tensors, weight_of
-from edgewright.graph._tidy import drop_unused_tensors, settle, tidy
-from edgewright.graph._training_switches import depends_on_mode, is_switched_on, switch, switch_of
-from edgewright.graph._written import written_memory
+from edgewright.graph._training_mode import (
+    depends_on_mode,
+    is_in_training_mode,
+    set_training_mode,
+    training_argument,
+)
 
 __all__ = [
     "FLOAT_BITS",
@@ -54,63 +59,63 @@ __all__ = [
     "Shape",
     "ShapeOf",
     "TensorGrid",
+    "alias_root",
     "ancestors",
     "argument",
     "base_name",
     "bits_of",
     "bytes_of",
-    "caller_of",
     "calls",
     "channel_grid",
     "check_facts",
     "compare_outputs",
-    "concrete",
+    "concrete_size",
     "count_facts",
     "count_macs",
     "count_reads",
     "depends_on_mode",
-    "dequantizes",
     "drop_unused_tensors",
-    "erase",
-    "fact_of",
+    "erase_nodes",
+    "finalize_graph",
+    "find_mutated_memory",
     "free_bias_name",
-    "hold_sparse",
+    "get_fact",
+    "has_argument",
+    "has_macs",
+    "input_dependencies",
     "input_dims",
-    "inputs_reached",
+    "input_independent_nodes",
+    "is_dequantization",
+    "is_in_training_mode",
+    "is_number",
     "is_pointwise",
     "is_quantization",
-    "is_size",
-    "is_switched_on",
-    "letters_of",
-    "line_of",
     "live_nodes",
+    "mark_sparse",
     "match_tensors",
-    "memory_of",
-    "multiplies",
-    "note_fact",
+    "mutates_in_place",
     "op_name",
     "output_errors",
+    "parse_einsum",
     "pool_window",
     "random_inputs",
     "read_tensor",
     "refresh_shapes",
     "set_argument",
+    "set_fact",
     "set_pool_window",
-    "settle",
+    "set_training_mode",
     "shape_of",
+    "simplify_graph",
     "sparse_tensors",
     "stored_bits",
     "stored_tensors",
-    "stored_values",
-    "switch",
-    "switch_of",
-    "takes",
     "tensor_grid",
     "tensor_of",
-    "tidy",
     "tolerance_of",
+    "training_argument",
+    "user_frame",
+    "user_location",
     "weight_bits_of",
     "weight_of",
-    "writes",
-    "written_memory",
 ]

@@ -1,4 +1,4 @@
-"""What a bias is called that a layer gets after it was captured."""
+"""Naming a bias that is added to a layer after capture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import nn
 
 
 def free_bias_name(module: nn.Module, weight: str) -> str:
-    """A name for the bias of a layer that has none, beside its weight.
+    """Choose an unused name for a new bias of a layer, in the same module as its weight.
 
     Args:
-        module: Where the layer's tensors are stored.
-        weight: Name of the layer's weight; its bias is called alike, and numbered where another
-            tensor has that name.
+        module: The module that stores the layer's tensors.
+        weight: Name of the layer's weight. The bias gets the matching name, with a number appended
+            if another tensor already has it.
 
     Example:
         >>> layer = nn.Linear(2, 1)

@@ -1,14 +1,14 @@
-"""Reading the equation of an einsum."""
+"""Parsing the equation of an einsum."""
 
 from __future__ import annotations
 
 
-def letters_of(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """Letters of each operand and of the result; an ellipsis becomes digits, the last is 0."""
-    left, arrow, output = equation.replace(" ", "").partition("->")
+def parse_einsum(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Letters of each operand and of the result; an ellipsis becomes digits that end with 0."""
+    operands, arrow, output = equation.replace(" ", "").partition("->")
     longest = 0
     inputs = []
-    for letters, rank in zip(left.split(","), ranks, strict=True):
+    for letters, rank in zip(operands.split(","), ranks, strict=True):
         count = rank - len(letters.replace("...", ""))
         longest = max(longest, count if "..." in letters else 0)
         inputs.append(letters.replace("...", _digits(count)))
@@ -20,4 +20,4 @@ def letters_of(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 
 
 def _digits(count: int) -> str:
-    return "".join(str(place) for place in reversed(range(count)))
+    return "".join(str(index) for index in reversed(range(count)))

@@ -1,7 +1,7 @@
-"""Facts about calls that their operators and arguments do not say, for passes to come.
+"""Facts about calls that their operators and arguments do not express, for later passes.
 
-They lie in ``node.meta["custom"]``, the one entry that torch keeps when a graph is copied, exported
-again, saved and loaded; of calls only, for an export makes the reads of tensors anew.
+They are stored in ``node.meta["custom"]``, the only entry that torch keeps when a graph is copied,
+exported again, saved and loaded. Only calls have facts: an export creates new ``get_attr`` nodes.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ from edgewright.graph._nodes import calls
 
 FactName = Literal["average_grid", "finer_by"]
 
-_PLACE: Final = "custom"
-_OURS: Final = "edgewright"
+_META_KEY: Final = "custom"
+_NAMESPACE: Final = "edgewright"
 
 
-def note_fact(call: Node, name: FactName, value: Any) -> None:
-    """Note a fact about a call; copies of the graph that were made before do not see it.
+def set_fact(call: Node, name: FactName, value: Any) -> None:
+    """Store a fact about a call. Copies of the graph that were made earlier do not see it.
 
     Args:
         call: A call of an operator.
-        name: ``average_grid``: the scale and the zero point, as a list, of the grid that an average
-            of integers has its input and its result on, while it is written with a step of its own
-            to be rounded as the runtime's kernel does. ``finer_by``: how many steps of the bias
-            that a call dequantises make one of the products it is added to, a power of two; left
-            out where it is one.
-        value: What JSON can write.
+        name: ``average_grid``: the scale and zero point, as a list, of both the input and the
+            result of an integer average. The average itself is written with a different scale, so
+            that it is rounded as in the runtime's kernel. ``finer_by``: for a call that
+            dequantizes a bias, the scale of the products that the bias is added to, divided by the
+            scale of the bias. It is a power of two and omitted if it is one.
+        value: A value that can be written as JSON.
 
     Example:
         >>> call = Graph().call_function(abs, (1,))
-        >>> note_fact(call, "finer_by", 8)
-        >>> fact_of(call, "finer_by"), fact_of(call, "average_grid")
+        >>> set_fact(call, "finer_by", 8)
+        >>> get_fact(call, "finer_by"), get_fact(call, "average_grid")
         (8, None)
     """
-    custom = call.meta.get(_PLACE, {})
-    call.meta[_PLACE] = {**custom, _OURS: {**custom.get(_OURS, {}), name: value}}
+    custom = call.meta.get(_META_KEY, {})
+    call.meta[_META_KEY] = {**custom, _NAMESPACE: {**custom.get(_NAMESPACE, {}), name: value}}
 
 
-def fact_of(call: Node, name: FactName) -> Any:
-    """A fact that was noted about a call, or None."""
-    return call.meta.get(_PLACE, {}).get(_OURS, {}).get(name)
+def get_fact(call: Node, name: FactName) -> Any:
+    """A stored fact about a call, or None."""
+    return call.meta.get(_META_KEY, {}).get(_NAMESPACE, {}).get(name)
 
 
 def count_facts(graph: Graph) -> int:
-    """How many facts were noted about the calls of a graph."""
-    return sum(len(call.meta.get(_PLACE, {}).get(_OURS, {})) for call in calls(graph))
+    """Count the facts stored about the calls of a graph."""
+    return sum(len(call.meta.get(_META_KEY, {}).get(_NAMESPACE, {})) for call in calls(graph))
 
 
 def check_facts(graph: Graph, source: object, written: object) -> None:
-    """See that a graph from a file holds the facts that it was written with, and sound ones.
+    """Check that a graph loaded from a file has all the facts it was saved with, all valid.
 
     Args:
-        graph: As it was read.
+        graph: The loaded graph.
         source: The file, for the message.
-        written: How many facts the file says it was written with.
+        written: The number of facts when the file was saved, as stored in the file.
 
     Raises:
-        ModelError: One is unknown, or not what it has to be; or some are missing.
+        ModelError: A fact is unknown or invalid, or some are missing.
     """
     for call in calls(graph):
-        custom = call.meta.get(_PLACE, {})
-        facts = custom.get(_OURS, {}) if isinstance(custom, dict) else custom
+        custom = call.meta.get(_META_KEY, {})
+        facts = custom.get(_NAMESPACE, {}) if isinstance(custom, dict) else custom
         known = isinstance(facts, dict) and all(
             name in _VALID and _VALID[name](value) for name, value in facts.items())
         if not known:
-            raise ModelError(f"{source} notes {facts!r} about {call.name}; expected "
-                             f"{' or '.join(_VALID)} with what belongs to them")
+            raise ModelError(f"{source} has invalid facts {facts!r} about {call.name}; expected "
+                             f"{' or '.join(_VALID)} with a valid value")
     found = count_facts(graph)
     if found != written:
-        raise ModelError(f"{source} says that it notes {written!r} facts about its calls, and "
-                         f"{found} were read; it is damaged, or torch {torch.__version__} drops "
-                         "them, and another version reads it")
+        raise ModelError(f"{source} should have {written!r} facts about its calls, but {found} "
+                         f"were read; the file is damaged, or torch {torch.__version__} drops "
+                         "them: load it with the torch version that saved it")
 
 
 def _is_grid(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The grids that integers of a quantized program lie on, as its calls have them."""
+"""Quantization grids (scale, zero point, limits, dtype), read from the calls of a program."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from edgewright.graph._nodes import argument
 
 
 class TensorGrid(NamedTuple):
-    """One scale for a whole tensor: what a call has after its input, in its order.
+    """A per-tensor grid: the arguments of a (de)quantization after its input, in order.
 
     Attributes:
-        scale: Of a step.
-        zero_point: The integer that stands for 0.
+        scale: The step between two integers.
+        zero_point: The integer that represents 0.
         quant_min: The lowest integer.
-        quant_max: The highest.
-        dtype: Of the integers.
+        quant_max: The highest integer.
+        dtype: Type of the integers.
     """
 
     scale: Any
@@ -28,15 +28,15 @@ class TensorGrid(NamedTuple):
 
 
 class ChannelGrid(NamedTuple):
-    """A scale per index of one dimension: what a call has after its input, in its order.
+    """A per-channel grid: the arguments of a (de)quantization after its input, in order.
 
     Attributes:
-        scales: Of a step, (channels,).
-        zero_points: The integers that stand for 0, (channels,).
-        axis: The dimension.
+        scales: The step between two integers, (channels,).
+        zero_points: The integers that represent 0, (channels,).
+        axis: The channel dimension.
         quant_min: The lowest integer.
-        quant_max: The highest.
-        dtype: Of the integers.
+        quant_max: The highest integer.
+        dtype: Type of the integers.
     """
 
     scales: Any
@@ -48,10 +48,10 @@ class ChannelGrid(NamedTuple):
 
 
 def tensor_grid(node: Node) -> TensorGrid:
-    """The grid that a (de)quantization of a whole tensor reads or writes."""
+    """The grid of a per-tensor (de)quantization."""
     return TensorGrid(*(argument(node, name) for name in TensorGrid._fields))
 
 
 def channel_grid(node: Node) -> ChannelGrid:
-    """The grid that a (de)quantization per channel reads or writes."""
+    """The grid of a per-channel (de)quantization."""
     return ChannelGrid(*(argument(node, name) for name in ChannelGrid._fields))

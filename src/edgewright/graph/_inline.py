@@ -1,4 +1,4 @@
-"""Regions that torch wraps into a call of their own, put back where they are called."""
+"""Inlining of the regions that torch wraps into higher-order calls."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import torch
 from torch.fx import GraphModule, Node
 
 
-def inline_plain_regions(module: GraphModule) -> None:
-    """Inline every region that switches automatic precision *off*, or gradients, in place.
+def inline_wrapped_regions(module: GraphModule) -> None:
+    """Inline, in place, every region that *disables* autocast, or that enables or disables grad.
 
-    A program computes in the types its graph says, so that a region of the first kind is its
-    content; one without gradients is its content with every result detached.
+    A program computes in the dtypes of its graph, so a region without autocast is equivalent to
+    its content, and a ``no_grad`` region is its content with every result detached.
     """
     while True:
-        found = [node for node in module.graph.nodes if _is_plain(node)]
+        found = [node for node in module.graph.nodes if _is_inlinable(node)]
         for node in found:
             _inline(module, node)
         if not found:
             return
 
 
-def _is_plain(node: Node) -> bool:
+def _is_inlinable(node: Node) -> bool:
     name = getattr(node.target, "__name__", "")
     return name == "wrap_with_set_grad_enabled" or (name == "wrap_with_autocast"
                                                     and not node.args[2])
 
 
 def _inline(module: GraphModule, call: Node) -> None:
-    """Replace a call of (*settings, region, *operands) by the region."""
+    """Replace a call with arguments (*settings, region, *operands) by the region's content."""
     is_gradient = len(call.args) > 1 and isinstance(call.args[0], bool)
-    place = 1 if is_gradient else 4
-    attribute: Any = call.args[place]
+    index = 1 if is_gradient else 4
+    attribute: Any = call.args[index]
     region = module.get_submodule(str(attribute.target))
     assert isinstance(region, GraphModule)  # noqa: S101  (what the operator takes)
     placeholders = [node for node in region.graph.nodes if node.op == "placeholder"]
-    known: dict[Node, Any] = dict(zip(placeholders, call.args[place + 1:], strict=True))
+    known: dict[Node, Any] = dict(zip(placeholders, call.args[index + 1:], strict=True))
     with module.graph.inserting_before(call):
         results: Any = module.graph.graph_copy(region.graph, known)
         if is_gradient and not call.args[0]:
-            results = torch.fx.node.map_arg(results, lambda node: _detached(module, node))
+            results = torch.fx.node.map_arg(results, lambda node: _detach(module, node))
     for user in list(call.users):
         if user.target is operator.getitem and isinstance(results, tuple | list):
             user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
@@ -53,7 +53,7 @@ def _inline(module: GraphModule, call: Node) -> None:
         module.graph.erase_node(attribute)
 
 
-def _detached(module: GraphModule, node: Node) -> Node:
+def _detach(module: GraphModule, node: Node) -> Node:
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return node

@@ -1,4 +1,4 @@
-"""Which dimensions of a stored tensor a layer reads its input by; the others it puts out."""
+"""Which dimensions of a stored weight are indexed by the layer's input."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from edgewright.graph import ops
 from edgewright.graph._nodes import argument, calls
 from edgewright.graph._shapes import shape_of, tensor_of
 
-# The weights by their argument, and the dimensions that read the input.
+# For each layer, the arguments that are weights, and their input dimensions.
 _LAYERS: Final[dict[Any, dict[str, set[int]]]] = {
     ops.LINEAR: {"weight": {1}}, ops.EMBEDDING: {"weight": {0}}, ops.BILINEAR: {"weight": {1, 2}},
     **{cell: {"w_ih": {1}, "w_hh": {1}} for cell in ops.RECURRENT_CELLS}}
 
 
 def input_dims(graph: Graph) -> dict[str, frozenset[int]]:
-    """For every stored tensor that layers have for weights, its dimensions all of them read by.
+    """The input dimensions of every stored weight, by name.
 
-    Of a convolution or linear layer that is the second, of a transposed convolution, an embedding
-    and the right side of a matrix product the first. Scales, biases, positions and constants have
-    none.
+    That is the second dimension for a convolution or linear layer, and the first for a transposed
+    convolution, an embedding and the right operand of a matrix product. A weight shared by several
+    layers keeps the dimensions that are input dimensions in all of them. Scales, biases, position
+    embeddings and constants have none.
     """
     found: dict[str, frozenset[int]] = {}
     for node in calls(graph):
         for operand, dims in _weights(node):
-            stored = _stored(operand)
+            stored = _stored_name(operand)
             if stored is not None:
                 found[stored] = found.get(stored, dims) & dims
     return found
 
 
 def _weights(node: Node) -> Iterable[tuple[Any, frozenset[int]]]:
-    """The operands of a call that may be weights, with the dimensions that read its input."""
+    """The operands of a call that may be weights, with their input dimensions."""
     if ops.is_convolution(node):
         yield argument(node, "weight"), frozenset({1 - ops.output_dim(node)})
     elif node.target in ops.MATRIX_PRODUCTS:
@@ -46,8 +47,8 @@ def _weights(node: Node) -> Iterable[tuple[Any, frozenset[int]]]:
             yield argument(node, name), frozenset(dims)
 
 
-def _stored(operand: Any) -> str | None:
-    """The stored tensor that a weight is, or is computed from at the same shape."""
+def _stored_name(operand: Any) -> str | None:
+    """Name of the stored tensor that an operand reads, directly or through same-shape calls."""
     node = operand
     while isinstance(node, Node) and node.op == "call_function" and node.args:
         node = node.args[0]

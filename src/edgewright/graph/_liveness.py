@@ -1,4 +1,4 @@
-"""Which nodes of a graph are still needed, in-place writes minded."""
+"""Which nodes of a graph are still needed, taking in-place writes into account."""
 
 from __future__ import annotations
 
@@ -12,74 +12,75 @@ from torch.fx import Graph, Node
 from edgewright.graph._nodes import op_name
 from edgewright.graph._shapes import tensor_of
 
-# Operators that may return their input itself without their schema saying so.
+# Operators that may return their input itself although their schema does not declare it.
 PASS_THROUGH: Final = frozenset("""
     dropout feature_dropout alpha_dropout feature_alpha_dropout contiguous to type_as flatten
     reshape reshape_as expand_as view_as
 """.split())
 
-Swap = tuple[Node, Node]
+Bypass = tuple[Node, Node]
 
 
-def live_nodes(graph: Graph, swap: Swap | None = None) -> set[Node]:
-    """The nodes the outputs depend on, and those that write into memory such a node reads.
+def live_nodes(graph: Graph, bypass: Bypass | None = None) -> set[Node]:
+    """The nodes the outputs depend on, and those that write into memory that such a node reads.
 
     Args:
         graph: Any graph.
-        swap: (call, source): as if ``call`` did nothing but hand ``source`` on.
+        bypass: (call, source): treat ``call`` as if it just returned ``source``.
     """
-    writers = [node for node in graph.nodes if writes(node) and (swap is None or node != swap[0])]
+    writers = [node for node in graph.nodes
+               if mutates_in_place(node) and (bypass is None or node != bypass[0])]
     found: set[Node] = set()
     pending = [graph.output_node()]
     while pending:
-        found |= ancestors(pending, swap=swap)
-        pending = [node for node in writers if node not in found and memory_of(node) in found]
+        found |= ancestors(pending, bypass=bypass)
+        pending = [node for node in writers if node not in found and alias_root(node) in found]
     return found
 
 
-def inputs_reached(start: Node, swap: Swap | None = None) -> set[Node]:
-    """The graph's inputs whose values, and not only their sizes, ``start`` depends on."""
-    return {node for node in ancestors([start], swap=swap, by_value=True)
+def input_dependencies(start: Node, bypass: Bypass | None = None) -> set[Node]:
+    """The graph inputs whose values, and not only their sizes, ``start`` depends on."""
+    return {node for node in ancestors([start], bypass=bypass, by_value=True)
             if node.op == "placeholder"}
 
 
-def writes(node: Node) -> bool:
+def mutates_in_place(node: Node) -> bool:
     """Whether a call changes its first argument in place."""
     return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
-def memory_of(node: Node) -> Node:
-    """The node whose memory a node's result may lie in; itself for a result of its own."""
+def alias_root(node: Node) -> Node:
+    """The node whose memory a node's result may alias; the node itself if it allocates its own."""
     while _may_alias(node) and node.args and isinstance(node.args[0], Node):
         node = node.args[0]
     return node
 
 
-def erase(graph: Graph, gone: Collection[Node]) -> None:
-    """Erase nodes, and the checks that hang on them, users before what they use."""
+def erase_nodes(graph: Graph, gone: Collection[Node]) -> None:
+    """Erase nodes and the assertions about them, users before their inputs."""
     doomed = set(gone)
     for node in graph.nodes:
-        if _is_loose(node) and not doomed.isdisjoint(node.all_input_nodes):
+        if _is_unused(node) and not doomed.isdisjoint(node.all_input_nodes):
             doomed.add(node)
     for node in reversed(list(graph.nodes)):
         if node in doomed:
             graph.erase_node(node)
 
 
-def _is_loose(node: Node) -> bool:
-    """Whether nothing reads a call: an assertion about its input."""
+def _is_unused(node: Node) -> bool:
+    """Whether nothing reads a call's result, as with an assertion about its input."""
     return node.op == "call_function" and not node.users
 
 
-def ancestors(nodes: Iterable[Node], *, stop: Collection[Node] = (), swap: Swap | None = None,
+def ancestors(nodes: Iterable[Node], *, stop: Collection[Node] = (), bypass: Bypass | None = None,
               by_value: bool = False) -> set[Node]:
-    """Nodes and all that they are computed from, stored tensors and inputs included.
+    """Nodes and everything they are computed from, including stored tensors and inputs.
 
     Args:
-        nodes: Where to begin; they are among the result.
-        stop: What is not looked behind; such a node itself is among the result.
-        swap: (call, source): as if ``call`` did nothing but hand ``source`` on.
-        by_value: Whether sizes do not count, though they are read off tensors.
+        nodes: The starting nodes; they are part of the result.
+        stop: Nodes whose inputs are not followed; they are part of the result themselves.
+        bypass: (call, source): treat ``call`` as if it just returned ``source``.
+        by_value: Do not follow sizes to the tensors they are read from.
 
     Example:
         >>> graph = Graph()
@@ -93,17 +94,17 @@ def ancestors(nodes: Iterable[Node], *, stop: Collection[Node] = (), swap: Swap 
     pending = list(found)
     while pending:
         node = pending.pop()
-        if node in stop or (by_value and is_size(node)):
+        if node in stop or (by_value and is_number(node)):
             continue
-        sources = [swap[1]] if swap is not None and node is swap[0] else node.all_input_nodes
+        sources = [bypass[1]] if bypass is not None and node is bypass[0] else node.all_input_nodes
         fresh = [source for source in sources if source not in found]
         found.update(fresh)
         pending.extend(fresh)
     return found
 
 
-def stored_values(graph: Graph) -> set[Node]:
-    """The nodes whose values come from stored tensors alone, and these themselves."""
+def input_independent_nodes(graph: Graph) -> set[Node]:
+    """The nodes computed from stored tensors alone, and the ``get_attr`` nodes themselves."""
     found: set[Node] = set()
     for node in graph.nodes:
         sources = node.all_input_nodes
@@ -113,8 +114,8 @@ def stored_values(graph: Graph) -> set[Node]:
     return found
 
 
-def is_size(node: Node) -> bool:
-    """Whether a node computes a number, and no tensor."""
+def is_number(node: Node) -> bool:
+    """Whether a node computes a number, such as a size, and not a tensor."""
     value: Any = node.meta.get("val")
     return tensor_of(node) is None and isinstance(
         value, int | float | torch.SymInt | torch.SymFloat | torch.SymBool)

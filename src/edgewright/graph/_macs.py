@@ -1,4 +1,4 @@
-"""How many multiply-accumulates each operator computes for one sample."""
+"""Multiply-accumulate counts of each operator, for one sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch.fx import Node
 
 from edgewright.graph import ops
-from edgewright.graph._einsum import letters_of
+from edgewright.graph._einsum import parse_einsum
 from edgewright.graph._nodes import argument
 from edgewright.graph._shapes import shape_of
 
@@ -20,23 +20,23 @@ ShapeOf = Callable[[Node], Shape]
 
 
 def count_macs(node: Node, shape: ShapeOf = shape_of) -> int:
-    """Multiply-accumulates of one call for one sample, with shapes from ``shape``; 0 if none."""
+    """Count the MACs of one call for one sample, with shapes from ``shape``; 0 if it has none."""
     rule = _MACS.get(node.target)
     return 0 if rule is None else rule(node, shape)
 
 
-def multiplies(node: Node) -> bool:
-    """Whether a call is a layer or a product: what multiply-accumulates are counted for."""
+def has_macs(node: Node) -> bool:
+    """Whether multiply-accumulates are counted for a call, that is, for a layer or a product."""
     return node.target in _MACS
 
 
 def _conv_macs(node: Node, shape: ShapeOf) -> int:
-    """Per output position and channel: the kernel's extent times its input channels."""
+    """Per output position and channel: the kernel size times its input channels."""
     return math.prod(shape(node)) * math.prod(shape(argument(node, "weight"))[1:])
 
 
 def _conv_transpose_macs(node: Node, shape: ShapeOf) -> int:
-    """Per input position and channel: the kernel's extent times its output channels."""
+    """Per input position and channel: the kernel size times its output channels."""
     return (math.prod(shape(argument(node, "input")))
             * math.prod(shape(argument(node, "weight"))[1:]))
 
@@ -46,7 +46,7 @@ def _linear_macs(node: Node, shape: ShapeOf) -> int:
 
 
 def _product_macs(node: Node, shape: ShapeOf) -> int:
-    """Per output element: the length of the summed dimension, the left factor's last."""
+    """Per output element: the size of the reduced dimension, the last one of the left factor."""
     left, _ = ops.factors(node)
     return math.prod(shape(node)) * shape(left)[-1]
 
@@ -62,17 +62,17 @@ def _bilinear_macs(node: Node, shape: ShapeOf) -> int:
 
 
 def _cell_macs(node: Node, shape: ShapeOf) -> int:
-    """One step of a recurrent cell: its input by one weight, its state by the other."""
+    """One step of a recurrent cell: the input times ``w_ih`` and the state times ``w_hh``."""
     inputs = shape(argument(node, "input"))
     weights = (argument(node, "w_ih"), argument(node, "w_hh"))
     return math.prod(inputs[:-1]) * sum(math.prod(shape(weight)) for weight in weights)
 
 
 def _einsum_macs(node: Node, shape: ShapeOf) -> int:
-    """Every combination of indices once; nothing where one operand is only reordered or summed."""
+    """One per combination of indices; 0 for a single operand, which is only reordered or summed."""
     equation, operands = argument(node, "equation"), argument(node, "tensors")
     shapes = [shape(operand) for operand in operands]
-    inputs, _ = letters_of(str(equation), [len(sizes) for sizes in shapes])
+    inputs, _ = parse_einsum(str(equation), [len(sizes) for sizes in shapes])
     sizes = {letter: size for letters, part in zip(inputs, shapes, strict=True)
              for letter, size in zip(letters, part, strict=True)}
     return math.prod(sizes.values()) * (len(operands) - 1)

@@ -1,4 +1,4 @@
-"""Reading one graph node: its operator's name, its arguments."""
+"""Reading a graph node: the name of its operator, its arguments, its line in the user's code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def calls(graph: Graph) -> Iterator[Node]:
 
 
 def op_name(node: Node) -> str:
-    """The plain name of the operator that a call is of, see `base_name`."""
+    """The plain name of a call's operator; see `base_name`."""
     return base_name(node.target)
 
 
 @cache
 def base_name(target: Any) -> str:
-    """An operator's plain name, which its overloads and its in-place form share.
+    """An operator's plain name, shared by its overloads and its in-place variant.
 
     Example:
         >>> aten = torch.ops.aten
@@ -39,24 +39,24 @@ def base_name(target: Any) -> str:
     return name if name.startswith("__") else name.rstrip("_")
 
 
-def caller_of(node: Node) -> tuple[str, str, str] | None:
-    """File, line number and code of the user's call that a node is of; None if torch has none."""
+def user_frame(node: Node) -> tuple[str, str, str] | None:
+    """File, line number and code in the user's model of a node's call; None if unknown."""
     frames: list[tuple[str, str, str]] = _FRAME.findall(node.meta.get("stack_trace") or "")
     return frames[-1] if frames else None
 
 
-def line_of(node: Node) -> str:
-    """Where the user's code makes a call, as " at file:line"; empty where torch does not say."""
-    caller = caller_of(node)
+def user_location(node: Node) -> str:
+    """Location of a call in the user's code, as " at file:line"; empty if unknown."""
+    caller = user_frame(node)
     return "" if caller is None else f" at {caller[0]}:{caller[1]}"
 
 
-# Element-wise, but not tagged so by torch.
+# Element-wise, but not tagged as such by torch.
 _POINTWISE: Final = frozenset({"hardswish", "rsub", "log_sigmoid", "floor_divide"})
 
 
 def is_pointwise(target: Any) -> bool:
-    """Whether an operator computes each element from the elements at its place alone."""
+    """Whether an operator is element-wise."""
     return isinstance(target, torch._ops.OpOverload) and (
         torch.Tag.pointwise in target.tags
         or base_name(target) in _POINTWISE)
@@ -70,27 +70,27 @@ _DEQUANTIZERS: Final = frozenset({
 
 
 def is_quantization(node: Node) -> bool:
-    """Whether a call puts values on a grid, chooses one, or leads back to real numbers."""
+    """Whether a call quantizes, dequantizes, or chooses a quantization grid."""
     target: Any = node.target
     return isinstance(target, torch._ops.OpOverload) and target.namespace == _QUANTIZATION
 
 
-def dequantizes(node: Node) -> bool:
-    """Whether a call computes the real numbers that integers stand for."""
+def is_dequantization(node: Node) -> bool:
+    """Whether a call dequantizes integers."""
     target: Any = node.target
     return is_quantization(node) and target.overloadpacket.__name__ in _DEQUANTIZERS
 
 
 def argument(node: Node, name: str, default: Any = None) -> Any:
-    """An argument of a call by the name its operator's schema gives it.
+    """An argument of a call, by its name in the operator's schema.
 
     Args:
         node: The call.
-        name: The argument's.
-        default: Where neither the call nor the schema has a value for it.
+        name: Name of the argument.
+        default: Returned if neither the call nor the schema has a value.
 
     Returns:
-        What the call gives, or else the schema's default.
+        The value given in the call, or else the schema's default.
 
     Example:
         >>> graph = torch.fx.Graph()
@@ -104,23 +104,23 @@ def argument(node: Node, name: str, default: Any = None) -> Any:
     found = _parameters(node.target).get(name)
     if found is None:
         return default
-    if found.place < len(node.args):
-        return node.args[found.place]
+    if found.position < len(node.args):
+        return node.args[found.position]
     return list(found.default) if isinstance(found.default, tuple) else (
         found.default if found.has_default else default)
 
 
-def takes(node: Node, name: str) -> bool:
-    """Whether an operator has an argument of this name."""
+def has_argument(node: Node, name: str) -> bool:
+    """Whether a call's operator has an argument with this name."""
     return name in _parameters(node.target)
 
 
 def set_argument(node: Node, name: str, value: Any) -> None:
-    """Write an argument where the call has it, else by place where it is next, or by keyword."""
+    """Set an argument, in place: where the call has it, else appended if next, else by keyword."""
     found = _parameters(node.target).get(name)
-    if found is not None and found.place < len(node.args):
-        node.update_arg(found.place, value)
-    elif found is not None and found.place == len(node.args) and not (
+    if found is not None and found.position < len(node.args):
+        node.update_arg(found.position, value)
+    elif found is not None and found.position == len(node.args) and not (
             found.is_keyword or name in node.kwargs):
         node.args = (*node.args, value)
     else:
@@ -128,9 +128,9 @@ def set_argument(node: Node, name: str, value: Any) -> None:
 
 
 class _Parameter(NamedTuple):
-    """What a schema says of one argument; a default that is a list is kept as a tuple."""
+    """One argument of a schema; a default that is a list is stored as a tuple."""
 
-    place: int
+    position: int
     is_keyword: bool
     has_default: bool
     default: Any
@@ -140,16 +140,16 @@ class _Parameter(NamedTuple):
 def _parameters(target: Any) -> Mapping[str, _Parameter]:
     if not isinstance(target, torch._ops.OpOverload):
         return {}
-    return {parameter.name: _Parameter(place, parameter.kwarg_only, parameter.has_default_value(),
-                                       _frozen(parameter.default_value))
-            for place, parameter in enumerate(target._schema.arguments)}
+    return {parameter.name: _Parameter(index, parameter.kwarg_only, parameter.has_default_value(),
+                                       _hashable(parameter.default_value))
+            for index, parameter in enumerate(target._schema.arguments)}
 
 
-def _frozen(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 def read_tensor(node: Node) -> torch.Tensor | None:
-    """The tensor that a ``get_attr`` node reads from the module its graph belongs to."""
+    """The tensor that a ``get_attr`` node reads from its graph's module."""
     value = attrgetter(str(node.target))(node.graph.owning_module)
     return value if isinstance(value, torch.Tensor) else None

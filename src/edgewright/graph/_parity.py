@@ -1,4 +1,4 @@
-"""Whether two evaluations of what should be one function agree."""
+"""Comparing the outputs of two implementations of the same function."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.utils import _pytree as pytree
 from edgewright.graph._shapes import tensor_of
 
 TOLERANCE: Final = 1e-4  # in float32
-_ROUNDINGS: Final = 10   # of its least precise type, that a function in floating point may gather
-_LEAST_SCALE: Final = 1e-3  # outputs of a smaller norm are compared absolutely
+_TOLERATED_ROUNDINGS: Final = 10  # accumulated rounding errors, in eps of the least precise dtype
+_MINIMUM_NORM: Final = 1e-3  # outputs with a smaller norm are compared absolutely
 
 
 def tolerance_of(module: GraphModule) -> float:
-    """The relative error that two evaluations of a graph in floating point may have.
+    """The largest relative error allowed between two floating-point evaluations of a graph.
 
     Example:
         >>> from edgewright.program import Program
@@ -27,15 +27,15 @@ def tolerance_of(module: GraphModule) -> float:
     """
     kinds = {tensor.dtype for node in module.graph.nodes
              if (tensor := tensor_of(node)) is not None and tensor.is_floating_point()}
-    return max([TOLERANCE, *(_ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
+    return max([TOLERANCE, *(_TOLERATED_ROUNDINGS * torch.finfo(kind).eps for kind in kinds)])
 
 
-def compare_outputs(want: Any, have: Any) -> float:
+def compare_outputs(expected: Any, actual: Any) -> float:
     """The largest error of any output tensor; see `output_errors`.
 
     Args:
-        want: The reference: tensors, nested in any way.
-        have: What is held against it, on any device.
+        expected: The reference outputs: tensors, nested in any way.
+        actual: The outputs to compare with the reference, on any device.
 
     Returns:
         At least 0; infinite where the outputs differ in number or shape.
@@ -45,47 +45,49 @@ def compare_outputs(want: Any, have: Any) -> float:
         >>> round(compare_outputs(torch.tensor([3.0, 4.0]), [torch.tensor([3.0, 4.5])]), 6)
         0.1
     """
-    return max(output_errors(want, have), default=0.0)
+    return max(output_errors(expected, actual), default=0.0)
 
 
-def output_errors(want: Any, have: Any) -> tuple[float, ...]:
+def output_errors(expected: Any, actual: Any) -> tuple[float, ...]:
     """The error of each output tensor.
 
-    Of numbers in floating point it is relative, in the L2 norm, over those that are finite:
-    infinities and NaN have to stand in the same places. Of integers and truth values it is the
-    share that differs.
+    For floating-point tensors it is the relative error in the L2 norm over the finite elements;
+    infinities and NaN must be at the same positions in both. For integer and boolean tensors it is
+    the fraction of elements that differ.
 
     Returns:
-        Infinite for an output of another shape, with infinities or NaN in other places, or without
-        a finite number, for it shows nothing; a single infinity where there are more or fewer.
+        One error per output. It is infinite if the shapes differ, if infinities or NaN are at
+        different positions, or if the reference has no finite element (nothing could be compared).
+        A single infinity if the number of outputs differs.
 
     Example:
         >>> output_errors([torch.tensor([1.0, math.nan]), torch.tensor([1, 2])],
         ...               [torch.tensor([1.0, math.nan]), torch.tensor([1, 3])])
         (0.0, 0.5)
     """
-    wanted, had = _tensors(want), _tensors(have)
-    if len(wanted) != len(had):
+    expected_tensors, actual_tensors = _tensors(expected), _tensors(actual)
+    if len(expected_tensors) != len(actual_tensors):
         return (math.inf,)
-    return tuple(map(_error, wanted, had))
+    return tuple(map(_error, expected_tensors, actual_tensors))
 
 
-def _error(want: Tensor, have: Tensor) -> float:
-    if want.shape != have.shape:
+def _error(expected: Tensor, actual: Tensor) -> float:
+    if expected.shape != actual.shape:
         return math.inf
-    want, have = want.detach().cpu(), have.detach().cpu()
-    if not want.numel():
+    expected, actual = expected.detach().cpu(), actual.detach().cpu()
+    if not expected.numel():
         return 0.0
-    if want.is_complex() and have.is_complex():
-        want, have = torch.view_as_real(want), torch.view_as_real(have)
-    if not want.is_floating_point():
-        return float((want != have).double().mean())
-    want, have = want.double(), have.double()
-    finite = want.isfinite()
-    if (not finite.any() or not torch.equal(finite, have.isfinite())
-            or not torch.equal(want[~finite].nan_to_num(), have[~finite].nan_to_num())):
+    if expected.is_complex() and actual.is_complex():
+        expected, actual = torch.view_as_real(expected), torch.view_as_real(actual)
+    if not expected.is_floating_point():
+        return float((expected != actual).double().mean())
+    expected, actual = expected.double(), actual.double()
+    finite = expected.isfinite()
+    if (not finite.any() or not torch.equal(finite, actual.isfinite())
+            or not torch.equal(expected[~finite].nan_to_num(), actual[~finite].nan_to_num())):
         return math.inf
-    return float((want - have)[finite].norm()) / max(float(want[finite].norm()), _LEAST_SCALE)
+    reference_norm = max(float(expected[finite].norm()), _MINIMUM_NORM)
+    return float((expected - actual)[finite].norm()) / reference_norm
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
@@ -93,7 +95,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
 
 
 def random_inputs(example: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
-    """Inputs like the example: normal noise for floats, the example itself for the rest."""
+    """Inputs shaped like the example: normal noise for floats, the example itself otherwise."""
     generator = torch.Generator().manual_seed(seed)
 
     def like(leaf: Tensor) -> Tensor:

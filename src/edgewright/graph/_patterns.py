@@ -1,4 +1,4 @@
-"""Layers by name or pattern."""
+"""Selecting layers by name or pattern."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edgewright.errors import UsageError
 
 def match_tensors(names: Iterable[str], patterns: Iterable[str],
                   option: str = "ignore") -> dict[str, str]:
-    """The tensors that patterns mean, each with the first pattern that means it.
+    """The tensors that match a pattern, each with the first pattern that matches it.
 
-    A pattern is a tensor's name, its layer's, that of a module around it, or a shell pattern of
-    the first two.
+    A pattern is the name of a tensor, of its layer or of an enclosing module, or a shell pattern
+    for a tensor or layer name.
 
     Args:
-        names: Of the tensors.
-        patterns: Looked at in order.
-        option: Where the user wrote them, for the message.
+        names: Names of the tensors.
+        patterns: Patterns, tried in order.
+        option: The user's option that holds the patterns, for the message.
 
     Raises:
-        UsageError: A pattern that matches nothing.
+        UsageError: A pattern matches nothing.
 
     Example:
         >>> match_tensors(["stem.weight", "layer1.0.conv.weight"], ["layer1"])
@@ -34,14 +34,14 @@ def match_tensors(names: Iterable[str], patterns: Iterable[str],
                    or fnmatch.fnmatchcase(name, pattern)
                    or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)]
         if not matched:
-            raise UsageError(_no_layer(pattern, known, option))
+            raise UsageError(_unmatched_message(pattern, known, option))
         for name in matched:
             found.setdefault(name, pattern)
     return found
 
 
-def _no_layer(pattern: str, names: list[str], option: str) -> str:
+def _unmatched_message(pattern: str, names: list[str], option: str) -> str:
     layers = sorted({name.rpartition(".")[0] for name in names})
     near = difflib.get_close_matches(pattern, [*layers, *names], n=5, cutoff=0.5)
-    listed = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(layers)}"
+    listed = f"similar names: {', '.join(near)}" if near else f"layers: {', '.join(layers)}"
     return f"{option}={pattern!r} matches no layer; {listed}"

@@ -1,4 +1,4 @@
-"""Over which windows an average pooling goes."""
+"""The windows of an average pooling."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _NAMES: Final = ("kernel_size", "stride", "padding", "ceil_mode", "count_include
 
 
 class PoolWindow(NamedTuple):
-    """The arguments of ``avg_pool2d`` after its input, in their order.
+    """The arguments of ``avg_pool2d`` after its input, in order.
 
     Attributes:
-        size: Rows and columns.
-        step: Rows and columns to go on by.
-        padding: Rows and columns of zeros on either side.
-        ceil_mode: Windows may begin in the padding behind.
-        counts_padding: These zeros count.
-        divisor: What a sum is divided by; None for the numbers in it.
+        size: Height and width.
+        stride: Vertical and horizontal stride.
+        padding: Rows and columns of zeros on each side.
+        ceil_mode: Whether windows may start in the padding at the end.
+        count_include_pad: Whether the zeros of the padding count in the average.
+        divisor: What a window's sum is divided by; None for the number of elements in the window.
     """
 
     size: list[int]
-    step: list[int]
+    stride: list[int]
     padding: list[int]
     ceil_mode: bool
-    counts_padding: bool
+    count_include_pad: bool
     divisor: int | None
 
 
 def pool_window(node: Node) -> PoolWindow:
-    """The window of an ``avg_pool2d``, with what its call leaves out.
+    """The window of an ``avg_pool2d``, with defaults filled in.
 
     Example:
         >>> import torch
@@ -43,17 +43,18 @@ def pool_window(node: Node) -> PoolWindow:
         ([2, 2], [2, 2], [0, 0])
     """
     window = PoolWindow(*(argument(node, name) for name in _NAMES))
-    size, step, padding = (_both(sides) for sides in (window.size, window.step, window.padding))
-    return window._replace(size=size, step=step or size, padding=padding)
+    size, stride, padding = (_as_pair(value)
+                             for value in (window.size, window.stride, window.padding))
+    return window._replace(size=size, stride=stride or size, padding=padding)
 
 
 def set_pool_window(node: Node, window: PoolWindow) -> None:
-    """Write a window into a call of ``avg_pool2d``, in full."""
+    """Write all of a window's arguments into a call of ``avg_pool2d``, in place."""
     node.args = (node.args[0], *window)
     node.kwargs = {}
 
 
-def _both(sides: int | list[int]) -> list[int]:
-    """Rows and columns; one number stands for both."""
-    values = [sides] if isinstance(sides, int) else list(sides)
+def _as_pair(value: int | list[int]) -> list[int]:
+    """Rows and columns; a single number is used for both."""
+    values = [value] if isinstance(value, int) else list(value)
     return values * 2 if len(values) == 1 else values

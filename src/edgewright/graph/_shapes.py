@@ -1,4 +1,4 @@
-"""Shapes of graph nodes: read at batch one, and computed again after a rewrite."""
+"""Shapes of graph nodes: read for a given batch size, and recomputed after a rewrite."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 
-def concrete(size: int | torch.SymInt, batch: int = 1) -> int:
-    """A size as an integer, with ``batch`` in the place of the batch symbol."""
+def concrete_size(size: int | torch.SymInt, batch: int = 1) -> int:
+    """A size as an integer, with ``batch`` substituted for the batch symbol."""
     if isinstance(size, int):
         return size
     expression = size.node.expr
@@ -22,7 +22,7 @@ def concrete(size: int | torch.SymInt, batch: int = 1) -> int:
 
 
 def tensor_of(node: Node) -> Tensor | None:
-    """The fake tensor a node computes, or None where it computes something else."""
+    """The fake tensor a node computes, or None if it computes something else."""
     value = node.meta.get("val")
     return value if isinstance(value, Tensor) else None
 
@@ -31,8 +31,8 @@ def shape_of(node: Node, batch: int = 1) -> tuple[int, ...]:
     """Shape of the tensor a node computes, for the given batch size."""
     value = tensor_of(node)
     if value is None:
-        raise TypeError(f"{node.name} computes no tensor")
-    return tuple(concrete(size, batch) for size in value.shape)
+        raise TypeError(f"{node.name} does not compute a tensor")
+    return tuple(concrete_size(size, batch) for size in value.shape)
 
 
 def bytes_of(node: Node) -> int:
@@ -42,13 +42,13 @@ def bytes_of(node: Node) -> int:
         if isinstance(leaf, Tensor):
             count = 1
             for size in leaf.shape:
-                count *= concrete(size)
+                count *= concrete_size(size)
             total += count * leaf.element_size()
     return total
 
 
 class _ShapeInterpreter(Interpreter):
-    """Runs the graph on fake tensors, keeping each node's result in its ``val``."""
+    """Runs the graph on fake tensors and stores each node's result in its ``val``."""
 
     def __init__(self, module: GraphModule, mode: FakeTensorMode) -> None:
         super().__init__(module)
@@ -63,7 +63,7 @@ class _ShapeInterpreter(Interpreter):
 
 
 def refresh_shapes(module: GraphModule) -> None:
-    """Compute every node's ``val`` anew from the placeholders', in place."""
+    """Recompute every node's ``val`` from those of the placeholders, in place."""
     placeholders = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
     mode = detect_fake_mode(placeholders)
     if mode is None:

@@ -1,4 +1,4 @@
-"""Which stored tensors are held sparse: the zeros they have now are zeros for good."""
+"""Which stored tensors are marked sparse: training keeps the zeros they have now."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _KEY: Final = "edgewright.sparse"
 def sparse_tensors(module: GraphModule) -> tuple[str, ...]:
     """Names of the tensors whose zeros every training keeps, sorted.
 
-    They travel with the graph module: through copies, slicing, folding and quantisation.
+    They are kept with the graph module through copies, slicing, folding and quantization.
     """
-    held = module.meta.get(_KEY, ())
-    return tuple(sorted(set(held) & stored_tensors(module).keys())) if held else ()
+    marked = module.meta.get(_KEY, ())
+    return tuple(sorted(set(marked) & stored_tensors(module).keys())) if marked else ()
 
 
-def hold_sparse(module: GraphModule, names: Iterable[str]) -> None:
-    """Have every later training keep the zeros of these tensors, in place."""
+def mark_sparse(module: GraphModule, names: Iterable[str]) -> None:
+    """Mark tensors as sparse, in place: every later training keeps their zeros."""
     module.meta[_KEY] = tuple(sorted({*module.meta.get(_KEY, ()), *names}))

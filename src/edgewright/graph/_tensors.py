@@ -1,4 +1,4 @@
-"""Stored tensors of a graph: which ones there are, and which one a layer reads as its weight."""
+"""Stored tensors of a graph, and which of them a layer reads as its weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgewright.graph._nodes import argument
 
 
 def weight_of(node: Node) -> Node | None:
-    """The ``get_attr`` node a layer's weight comes from, through dequantisation, or None."""
+    """The ``get_attr`` node of a layer's weight, also through a dequantization; None without."""
     name = ops.weight_argument(node)
     source = None if name is None else argument(node, name)
     if not isinstance(source, Node):
@@ -24,7 +24,7 @@ def weight_of(node: Node) -> Node | None:
 
 
 def count_reads(module: GraphModule) -> Counter[int]:
-    """How many calls read each stored tensor, by the tensor's ``id``: tied names are one."""
+    """Count the reads of each stored tensor, by the tensor's ``id``: tied names count together."""
     tensors = stored_tensors(module)
     return Counter(id(tensors[str(node.target)]) for node in module.graph.nodes
                    if node.op == "get_attr" and str(node.target) in tensors

@@ -1,9 +1,9 @@
-"""The vocabulary of operators: what a convolution, a layer, a norm or an average is.
+"""The vocabulary of operators: what counts as a convolution, a layer, a norm or an average.
 
-Every place that decides by an operator asks here: sets of overloads to hold ``node.target``
-against, and where a layer's tensors have their outputs and their channels. Arguments are read by
-the name in the operator's schema, with `argument`. Sets that differ have different names, and say
-what the difference is for.
+All code that depends on the kind of an operator uses these definitions: sets of overloads to test
+``node.target`` against, and functions that say where a layer's tensors have their outputs and
+channels. Read arguments by their name in the operator's schema, with `argument`. Sets that differ
+have different names, and their comments give the reason for the difference.
 
 Example:
     >>> from edgewright.graph import ops
@@ -21,24 +21,24 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers what a quantized program calls
 from torch.fx import Node
 
-from edgewright.graph._nodes import argument, base_name, takes
+from edgewright.graph._nodes import argument, base_name, has_argument
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 
 Targets = frozenset[Any]
 
-# -- Layers: they multiply what they read by a weight ---------------------------------------------
+# -- Layers: they multiply their input by a weight ------------------------------------------------
 
 DIRECT_CONVOLUTIONS: Final[Targets] = frozenset({
     aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
     aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding})
-"""Weights (out, in / groups, *kernel); ``.padding`` says "same" or "valid" for its padding."""
+"""Weights (out, in / groups, *kernel); ``.padding`` overloads take "same" or "valid"."""
 
 NUMBERED_PADDING: Final[dict[Any, Any]] = {
     aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default,
     aten.conv3d.padding: aten.conv3d.default}
-"""Convolutions whose padding is a word, and the same ones with numbers."""
+"""For each convolution whose padding is a string, the overload whose padding is numeric."""
 
 TRANSPOSED_CONVOLUTIONS: Final[Targets] = frozenset({
     aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
@@ -47,36 +47,36 @@ TRANSPOSED_CONVOLUTIONS: Final[Targets] = frozenset({
 CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS
 
 GENERAL_CONVOLUTION: Final = aten.convolution.default
-"""What ``torch.convolution`` calls: of any rank, its argument ``transposed`` says which kind."""
+"""Called by ``torch.convolution``: any rank; the argument ``transposed`` selects the kind."""
 
 VOLUME_CONVOLUTIONS: Final[Targets] = frozenset({aten.conv3d.default, aten.conv3d.padding})
-"""Of three spatial dimensions, for which runtimes have no kernels of integers."""
+"""Convolutions over three spatial dimensions; runtimes have no integer kernels for them."""
 
 INTEGER_CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS - VOLUME_CONVOLUTIONS
-"""Those that runtimes have kernels of integers for."""
+"""Convolutions that runtimes have integer kernels for."""
 
 LINEAR: Final = aten.linear.default
 """Weight (out, in)."""
 
 OUTPUTS_FIRST: Final[Targets] = DIRECT_CONVOLUTIONS | {LINEAR}
-"""Layers whose weight has its outputs first and its inputs second."""
+"""Layers whose weight has the outputs in dimension 0 and the inputs in dimension 1."""
 
 LAYERS: Final[Targets] = CONVOLUTIONS | {LINEAR}
 
 EMBEDDING: Final = aten.embedding.default
 EMBEDDING_BAG: Final = aten.embedding_bag.padding_idx
-"""Sums or means of rows that are looked up."""
+"""Sums or means of embedding rows."""
 
 BILINEAR: Final = aten.bilinear.default
 
 RECURRENT_LAYERS: Final[Targets] = frozenset({
     aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
-"""All steps, layers and directions in one call; weights and biases are a list, ``params``."""
+"""All steps, layers and directions in one call; weights and biases are in the list ``params``."""
 
 RECURRENT_CELLS: Final[Targets] = frozenset({
     aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
     aten.rnn_relu_cell.default})
-"""One step; weights ``w_ih`` of the input and ``w_hh`` of the state, (gates * hidden, in)."""
+"""One step; weights ``w_ih`` for the input and ``w_hh`` for the state, (gates * hidden, in)."""
 
 # -- Products of two tensors -----------------------------------------------------------------------
 
@@ -99,10 +99,10 @@ _FACTORS: Final[dict[str, tuple[str, str]]] = {
 BATCH_NORM: Final = aten.batch_norm.default
 
 STATISTICS_NORMS: Final[Targets] = frozenset({BATCH_NORM, aten.instance_norm.default})
-"""Norms that may hold running statistics."""
+"""Norms that may have running statistics."""
 
 CHANNEL_NORMS: Final[Targets] = STATISTICS_NORMS | {aten.group_norm.default}
-"""Norms with one gain and offset per channel, the second dimension."""
+"""Norms with one scale and offset per channel; channels are dimension 1."""
 
 FEATURE_NORMS: Final[Targets] = frozenset({aten.layer_norm.default, aten.rms_norm.default})
 """Norms over the last dimensions."""
@@ -120,7 +120,7 @@ AVERAGES: Final[Targets] = AVERAGE_POOLS | {aten.mean.dim}
 
 INTEGER_AVERAGES: Final[Targets] = frozenset({
     aten.mean.dim, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default})
-"""Those that runtimes have kernels of integers for."""
+"""Averages that runtimes have integer kernels for."""
 
 MAX_POOLS: Final[Targets] = frozenset({
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -130,10 +130,10 @@ MAX_POOLS: Final[Targets] = frozenset({
 
 PLAIN_MAX_POOLS: Final[Targets] = frozenset({
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
-"""Those that put out values alone, and no indices."""
+"""Max pools that return values only, without indices."""
 
 INTEGER_MAX_POOLS: Final[Targets] = PLAIN_MAX_POOLS - {aten.max_pool3d.default}
-"""Those that runtimes have kernels of integers for."""
+"""Max pools that runtimes have integer kernels for."""
 
 POOLS: Final[Targets] = AVERAGE_POOLS | MAX_POOLS
 
@@ -142,7 +142,7 @@ POOLS: Final[Targets] = AVERAGE_POOLS | MAX_POOLS
 RECTIFIERS: Final[Targets] = frozenset({
     aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default,
     aten.hardtanh.default, aten.hardtanh_.default})
-"""Activations that limit a value, which kernels of integers compute with the layer before."""
+"""Activations that clamp a value; integer kernels fuse them with the layer before."""
 
 CLAMPS: Final[Targets] = RECTIFIERS | {aten.clamp.default}
 
@@ -153,12 +153,12 @@ ADDITIONS: Final[Targets] = frozenset({aten.add.Tensor, aten.add_.Tensor})
 
 MULTIPLICATIONS: Final[Targets] = frozenset({aten.mul.Tensor, aten.mul_.Tensor})
 
-# -- What only moves numbers -----------------------------------------------------------------------
+# -- Data movement ---------------------------------------------------------------------------------
 
 RESHAPES: Final[Targets] = frozenset({
     aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.squeeze.default,
     aten.squeeze.dim, aten.squeeze.dims})
-"""The same numbers in the same order; not those that only add dimensions (`UNFLATTENINGS`)."""
+"""The same elements in the same order, without those that only add dims (`UNFLATTENINGS`)."""
 
 UNFLATTENINGS: Final[Targets] = frozenset({aten.unsqueeze.default, aten.unflatten.int})
 PERMUTATIONS: Final[Targets] = frozenset({aten.permute.default, aten.transpose.int})
@@ -169,7 +169,7 @@ SLICES: Final[Targets] = frozenset({aten.slice.Tensor, aten.select.int})
 
 SPLITS: Final[Targets] = frozenset({
     aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int})
-"""One tensor into several, each of which a ``getitem`` takes."""
+"""They split one tensor into several; a ``getitem`` reads each part."""
 
 PADS: Final[Targets] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 
@@ -185,39 +185,39 @@ QUANTIZE_CHANNELS: Final = quantized.quantize_per_channel.default
 DEQUANTIZE_CHANNELS: Final = quantized.dequantize_per_channel.default
 DEQUANTIZE_GROUPS: Final = quantized.dequantize_per_channel_group.default
 CHOOSE_GRID: Final = quantized.choose_qparams.tensor
-"""Scale and zero point of one input's own range; the ``.tensor`` overloads above read them."""
+"""Computes scale and zero point from its input's range, for the ``.tensor`` overloads above."""
 
 QUANTIZERS: Final[Targets] = frozenset({QUANTIZE, DYNAMIC_QUANTIZE})
-"""Of activations."""
+"""They quantize activations."""
 
 STORED_DEQUANTIZERS: Final[Targets] = frozenset({DEQUANTIZE_CHANNELS, DEQUANTIZE_GROUPS})
-"""Of weights: their scales and zero points are stored tensors."""
+"""They dequantize weights, whose scales and zero points are stored tensors."""
 
-# -- Where things stand ----------------------------------------------------------------------------
+# -- Layouts ---------------------------------------------------------------------------------------
 
 CHANNELS_FIRST: Final[Targets] = CONVOLUTIONS | CHANNEL_NORMS | POOLS
-"""They read and compute (N, C, ...)."""
+"""Input and output are (N, C, ...)."""
 
 CHANNELS_LAST: Final[Targets] = FEATURE_NORMS | {LINEAR}
-"""They read and compute (N, ..., C)."""
+"""Input and output are (N, ..., C)."""
 
 PRODUCTS_LAST: Final[Targets] = MATRIX_PRODUCTS | ADDED_PRODUCTS | {
     LINEAR, BILINEAR, EINSUM, ATTENTION}
-"""What multiplies and has its outputs in the last dimension; `CONVOLUTIONS` in the second."""
+"""Layers and products with their outputs in the last dimension; `CONVOLUTIONS` use dimension 1."""
 
 
 def names(targets: Iterable[Any]) -> frozenset[str]:
-    """The plain names of operators, which their overloads share: "conv2d", "add"."""
+    """The plain names of operators, shared by their overloads: "conv2d", "add"."""
     return frozenset(map(base_name, targets))
 
 
 def spatial_rank(target: Any) -> int:
-    """Over how many dimensions a convolution or a pooling slides: 2 for ``aten.conv2d.default``."""
+    """Number of spatial dimensions of a convolution or pooling: 2 for ``aten.conv2d.default``."""
     return int(max(parameter.N for parameter in target._schema.arguments if parameter.N))
 
 
 def is_convolution(node: Node) -> bool:
-    """Whether a call is a convolution of any kind, the general one included."""
+    """Whether a call is a convolution of any kind, including `GENERAL_CONVOLUTION`."""
     return node.target in CONVOLUTIONS or node.target is GENERAL_CONVOLUTION
 
 
@@ -227,12 +227,12 @@ def is_transposed(node: Node) -> bool:
 
 
 def groups_of(node: Node) -> int:
-    """Groups of a convolution; 1 of any other call."""
+    """Number of groups of a convolution; 1 for any other call."""
     return int(argument(node, "groups", 1))
 
 
 def output_dim(node: Node) -> int:
-    """The dimension of a layer's weight that has its outputs; inputs have the other of 0 and 1.
+    """The output dimension of a layer's weight, 0 or 1; the input dimension is the other one.
 
     Example:
         >>> graph = torch.fx.Graph()
@@ -244,14 +244,14 @@ def output_dim(node: Node) -> int:
 
 
 def factors(node: Node) -> tuple[Any, Any]:
-    """The two tensors that a matrix product multiplies, left and right."""
+    """The left and right factor of a matrix product."""
     left, right = _FACTORS[base_name(node.target)]
     return argument(node, left), argument(node, right)
 
 
 def weight_argument(node: Node) -> str | None:
-    """The name of the argument that holds a layer's weight, or a product's right factor."""
+    """Name of the argument with a layer's weight or a product's right factor; None without."""
     factor = _FACTORS.get(base_name(node.target))
     if factor is not None:
         return factor[1]
-    return "weight" if takes(node, "weight") else None
+    return "weight" if has_argument(node, "weight") else None

@@ -19,17 +19,17 @@ from edgewright.graph import (
     base_name,
     bits_of,
     calls,
-    concrete,
+    concrete_size,
     count_macs,
+    has_macs,
+    input_independent_nodes,
     is_pointwise,
     is_quantization,
-    multiplies,
     op_name,
     ops,
     shape_of,
     stored_bits,
     stored_tensors,
-    stored_values,
     tensor_of,
     weight_bits_of,
     weight_of,
@@ -112,12 +112,12 @@ def count_costs(module: GraphModule) -> Costs:
     """Count what a program costs for one sample; see `Program.costs`."""
     graph = module.graph
     stored = stored_tensors(module)
-    bits, fixed = stored_bits(graph, stored), stored_values(graph)
-    layers = tuple(_layer_cost(node, stored, fixed) for node in calls(graph) if multiplies(node))
+    bits, fixed = stored_bits(graph, stored), input_independent_nodes(graph)
+    layers = tuple(_layer_cost(node, stored, fixed) for node in calls(graph) if has_macs(node))
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
-                      if not multiplies(node) and not _is_free(node))
+                      if not has_macs(node) and not _is_free(node))
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
@@ -170,7 +170,7 @@ def _first_shape(node: Node) -> Shape:
     """Of what a node computes, or of the first of several."""
     value = node.meta["val"]
     first = value[0] if isinstance(value, list | tuple) else value
-    return tuple(concrete(size) for size in first.shape)
+    return tuple(concrete_size(size) for size in first.shape)
 
 
 def _stored_source(node: Node) -> Node:

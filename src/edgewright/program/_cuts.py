@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.graph import ancestors, drop_unused_tensors, is_size, ops, tensor_of
+from edgewright.graph import ancestors, drop_unused_tensors, is_number, ops, tensor_of
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -49,7 +49,7 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
     cuts = []
     for index, node in enumerate(order[:-1]):
         live = [other for other in order[: index + 1]
-                if last_use[other] > index and (sizes or not is_size(other))]
+                if last_use[other] > index and (sizes or not is_number(other))]
         is_tensor = tensor_of(node) is not None and node.op == "call_function"
         if live == [node] and is_tensor and node not in outputs:
             cuts.append(node)

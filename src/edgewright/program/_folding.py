@@ -11,10 +11,10 @@ from torch.fx import GraphModule, Node
 
 from edgewright.graph import (
     argument,
+    finalize_graph,
     free_bias_name,
     ops,
     set_argument,
-    settle,
     shape_of,
     stored_tensors,
 )
@@ -38,7 +38,7 @@ def fold_batch_norm(program: Program) -> Program:
         norm = foldable_norm(node)
         if norm is not None:
             _fold(folded.graph_module, norm, tensors)
-    settle(folded.graph_module)
+    finalize_graph(folded.graph_module)
     return folded
 
 

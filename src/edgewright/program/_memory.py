@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.graph import (
     bytes_of,
-    dequantizes,
+    is_dequantization,
     is_quantization,
     op_name,
     ops,
@@ -99,7 +99,8 @@ def _only_quantized(node: Node) -> bool:
     users = list(node.users)
     if len(users) == 1 and users[0].target == aten.relu.default:
         users = list(users[0].users)
-    return bool(users) and all(is_quantization(user) and not dequantizes(user) for user in users)
+    return bool(users) and all(is_quantization(user) and not is_dequantization(user)
+                               for user in users)
 
 
 def _is_constant(node: Node) -> bool:

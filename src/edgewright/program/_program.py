@@ -31,8 +31,8 @@ from edgewright.graph import (
     calls,
     check_facts,
     count_facts,
-    hold_sparse,
     is_quantization,
+    mark_sparse,
     sparse_tensors,
 )
 from edgewright.program._archive import load_archive, save_archive
@@ -111,7 +111,7 @@ class Program:
         if not isinstance(sparse, list) or not set(map(str, sparse)) <= names:
             raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
                              "tensors")
-        hold_sparse(program.graph_module, sparse)
+        mark_sparse(program.graph_module, sparse)
         folded = metadata.get("folded", {})
         if not isinstance(folded, dict) or not folded.keys() <= names:
             raise ModelError(f"{path} says capture computed {folded!r}; expected names of its "

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edgewright.errors import UsageError
-from edgewright.graph import argument, hold_sparse, match_tensors, ops, stored_tensors
+from edgewright.graph import argument, mark_sparse, match_tensors, ops, stored_tensors
 from edgewright.program import Program
 from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
 from edgewright.pruning._weight_pruning import WeightPruning
@@ -83,7 +83,7 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     train(module, task, config.training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)
     result = pruned.with_state(module.state_dict())
-    hold_sparse(result.graph_module, shares)
+    mark_sparse(result.graph_module, shares)
     return result
 
 
@@ -139,5 +139,5 @@ def _pruned(program: Program, shares: Shares, config: WeightPruning, seed: int) 
     with torch.no_grad():
         for name, mask in masks.items():
             tensors[name].masked_fill_(~mask, 0.0)
-    hold_sparse(result.graph_module, shares)
+    mark_sparse(result.graph_module, shares)
     return result

@@ -18,7 +18,7 @@ from edgewright.exporters.edge._convolutions_of_ones import (
     write_out_pools,
 )
 from edgewright.exporters.edge._xnnpack_linears import split_biases
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
@@ -41,7 +41,7 @@ def test_a_rewrite_changes_no_number(signed: Program, rewrite: Any, images: Tens
     module = copy.deepcopy(signed.graph_module)
     before = targets(module)
     rewrite(module)
-    settle(module)
+    finalize_graph(module)
     assert targets(module) != before
     assert torch.equal(module(images), signed.run(images))
 
@@ -51,7 +51,7 @@ def test_means_go_back_on_the_grid_of_their_input(signed: Program, images: Tenso
     mean, = (node for node in module.graph.nodes if node.target is torch.ops.aten.mean.dim)
     assert mean.args[0].args[1:3] == (1.0, 0)
     forms.average_on_the_grid(module)
-    settle(module)
+    finalize_graph(module)
     result, = mean.users
     reader, = result.users
     assert mean.args[0].args[1:3] == result.args[1:3] == reader.args[1:3] != (1.0, 0)
@@ -94,7 +94,7 @@ def test_weights_that_no_kernel_reads_as_integers_become_floats(ends: Program,
     module = copy.deepcopy(ends.graph_module)
     forms.float_biases(module)
     forms.float_weights(module)
-    settle(module)
+    finalize_graph(module)
     left = [node.args[0].target for node in module.graph.nodes
             if node.target is quantized.dequantize_per_channel.default]
     assert left == ["body.weight", "head.weight"]
@@ -105,7 +105,7 @@ def test_a_bias_is_added_after_a_linear_layer_with_a_float_result(signed: Progra
                                                                   images: Tensor) -> None:
     module = copy.deepcopy(signed.graph_module)
     split_biases(module)
-    settle(module)
+    finalize_graph(module)
     layers = [node for node in module.graph.nodes if node.target is torch.ops.aten.linear.default]
     assert [len(layer.args) for layer in layers] == [3, 2]  # hidden, head
     addition, = layers[1].users
@@ -132,7 +132,7 @@ def test_slices_with_a_step_become_convolutions(step: int, dim: int, size: int) 
     module = Program.capture(Steps(), x[:1]).graph_module
     want = module(x)
     convolve_slices(module)
-    settle(module)
+    finalize_graph(module)
     assert torch.ops.aten.conv2d.default in targets(module)
     assert torch.ops.aten.slice.Tensor not in targets(module)
     assert torch.equal(module(x), want)
@@ -182,7 +182,7 @@ def test_pools_go_back_on_the_grid_that_is_read(pool: Any, target: str, images: 
     grids = {node.args[1:3] for node in module.graph.nodes
              if node.target is quantized.dequantize_per_tensor.default}
     forms.average_on_the_grid(module)
-    settle(module)
+    finalize_graph(module)
     back = {node.args[1:3] for node in module.graph.nodes
             if node.target is quantized.dequantize_per_tensor.default}
     assert len(back) == len({grid for grid in grids if grid[0] != 1}) < len(grids)
@@ -220,7 +220,7 @@ def test_an_average_whose_scale_is_one_is_on_its_grid_already() -> None:
     module = Program.capture(Average(), x).graph_module
     want = module(x)
     forms.average_on_the_grid(module)
-    settle(module)
+    finalize_graph(module)
     assert torch.equal(module(x), want)
 
 
@@ -229,7 +229,7 @@ def test_pools_become_convolutions_of_ones(pool: Any, images: Tensor,
                                            as_task: Callable[[Tensor], Task]) -> None:
     program = pooled(POOLS[pool], images, as_task, "executorch")
     module = copy.deepcopy(program.graph_module)
-    for rewrite in (forms.average_on_the_grid, write_out_pools, convolve_pools, settle):
+    for rewrite in (forms.average_on_the_grid, write_out_pools, convolve_pools, finalize_graph):
         rewrite(module)
     assert not {torch.ops.aten.avg_pool2d.default,
                 torch.ops.aten.adaptive_avg_pool2d.default} & set(targets(module))
@@ -251,6 +251,6 @@ def test_pools_in_floating_point_are_written_out(pool: Any) -> None:
     want = module(x)
     write_out_pools(module)
     convolve_pools(module)
-    settle(module)
+    finalize_graph(module)
     assert all(len(node.args) >= 3 for node in module.graph.nodes if node.op == "call_function")
     assert torch.allclose(module(x), want)

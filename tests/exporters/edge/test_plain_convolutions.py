@@ -15,7 +15,7 @@ from edgewright.exporters.edge._plain_convolutions import (
     split_transposed_groups,
     write_out_padding,
 )
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
@@ -36,7 +36,7 @@ def test_paddings_are_written_in_numbers(layer: Any, shape: tuple[int, ...], pad
     program = Program.capture(layer.eval(), x)
     written = program.copy()
     write_out_padding(written.graph_module)
-    settle(written.graph_module)
+    finalize_graph(written.graph_module)
     assert not any(str(node.target).endswith(".padding") for node in written.calls())
     assert sum("pad_nd" in node.name for node in written.calls()) == pads
     torch.testing.assert_close(written.run(x), program.run(x))
@@ -63,7 +63,7 @@ def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation: int,
     program = quantize(Program.capture(model.eval(), x), as_task(x), Quantization(target="litert"))
     written = program.copy()
     write_out_padding(written.graph_module)
-    settle(written.graph_module)
+    finalize_graph(written.graph_module)
     assert not any("pad_nd" in node.name for node in written.calls())
     weights = sorted(tuple(value.shape[2:]) for name, value in written.state_dict().items()
                      if name.endswith("_shifted"))
@@ -81,7 +81,7 @@ def test_transposed_groups_are_split(layer: Any, shape: tuple[int, ...]) -> None
     program = Program.capture(layer.eval(), x)
     written = program.copy()
     split_transposed_groups(written.graph_module)
-    settle(written.graph_module)
+    finalize_graph(written.graph_module)
     layers = [node for node in written.calls() if "conv_transpose" in node.name]
     assert len(layers) == layer.groups
     assert {node.args[6] for node in layers} == {1}
@@ -91,7 +91,7 @@ def test_transposed_groups_are_split(layer: Any, shape: tuple[int, ...]) -> None
 def test_rows_of_integers_that_become_floats_are_written_as_images(rows: Any) -> None:
     program, x = rows
     written = program.copy()
-    for rewrite in (float_biases, write_out_padding, float_weights, float_rows_as_images, settle):
+    for rewrite in (float_biases, write_out_padding, float_weights, float_rows_as_images, finalize_graph):
         rewrite(written.graph_module)
     kinds = [node.name.split("_")[0] for node in written.calls() if "conv" in node.name]
     assert kinds == ["conv1d", "conv2d"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.exporters.edge._plain_tensors import store_plainly
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 
 
@@ -30,7 +30,7 @@ def test_tensors_are_numbered_and_laid_out_row_by_row() -> None:
     want = program.run(x)
     plain = program.copy()
     store_plainly(plain.graph_module)
-    settle(plain.graph_module)
+    finalize_graph(plain.graph_module)
     assert set(plain.state_dict()) == {f"stored_{index}" for index in range(6)}
     assert all(value.is_contiguous() for value in plain.state_dict().values())
     torch.testing.assert_close(plain.run(x), want)

@@ -142,7 +142,7 @@ def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadra
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"layers": {"haed": precision(4)}}, "layers='haed' matches no layer; near names: head"),
+    ({"layers": {"haed": precision(4)}}, "layers='haed' matches no layer; similar names: head"),
     ({"layers": {"exits.0": precision(4)}}, "layers='exits.0' matches no layer"),
     ({"granularity": ew.PerGroup()}, "rule "),
 ])

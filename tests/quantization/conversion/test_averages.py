@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 from edgewright.quantization.conversion import _averages
 
@@ -42,7 +42,7 @@ def converted(average: Any, x: Any, pools: Any = None, result: Any = GRID) -> tu
     module = Program.capture(Averages(average, result), x[:1]).graph_module
     plain = module(x)
     _averages.lower_averages_to_integers(module, pools)
-    settle(module)
+    finalize_graph(module)
     to_integers = torch.round(torch.stack([plain, module(x)]).double() / result[0]) + result[1]
     return *to_integers, quantized.quantize_per_tensor.default(x, *GRID).double()
 

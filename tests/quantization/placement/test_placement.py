@@ -75,7 +75,7 @@ def test_a_pattern_sets_the_bits_of_its_layers_and_none_keeps_floats(residual: A
         "stem.weight": 8, "one.weight": 8, "two.weight": 3}
     assert bits_of(placement)["relu_1"][0] == 2
     assert placement.skip_reasons == {"head.weight": "excluded by the `layers` pattern 'head'"}
-    with pytest.raises(UsageError, match="layers='tow' matches no layer; near names: two"):
+    with pytest.raises(UsageError, match="layers='tow' matches no layer; similar names: two"):
         place(residual, resolve(Quantization(layers={"tow": None})))
 
 

@@ -21,7 +21,7 @@ from edgewright.channels._axes import (
     tracked,
 )
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, concrete, op_name, set_argument, shape_of
+from edgewright.graph import argument, concrete_size, op_name, set_argument, shape_of
 
 aten = torch.ops.aten
 
@@ -215,7 +215,7 @@ def _along(tracker: Tracker, node: Node) -> Labels:
     first = outputs[0] if isinstance(outputs, list | tuple) else outputs
     for place in [place % len(dims) for place in places] or range(len(dims)):
         tracker.pin(source, place, f"{op_name(node)} ({node.name}) reads it in order")
-        dims[place] = fixed(concrete(first.shape[place], BATCH))
+        dims[place] = fixed(concrete_size(first.shape[place], BATCH))
     result = tuple(dims)
     return [result] * len(outputs) if isinstance(outputs, list | tuple) else result
 

@@ -10,7 +10,7 @@ from torch.fx import Node
 from edgewright.channels._axes import Dim, Dims, match, pin, reshape, size_of
 from edgewright.channels.operators._elementwise import broadcast
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, letters_of, ops, set_argument, shape_of, tensor_of
+from edgewright.graph import argument, ops, parse_einsum, set_argument, shape_of, tensor_of
 
 
 def _linear(tracker: Tracker, node: Node) -> Labels:
@@ -62,7 +62,7 @@ def _bilinear(tracker: Tracker, node: Node) -> Labels:
 def _einsum(tracker: Tracker, node: Node) -> Labels:
     equation, operands = argument(node, "equation"), argument(node, "tensors")
     ranks = [len(shape_of(operand)) for operand in operands]
-    inputs, output = letters_of(str(equation), ranks)
+    inputs, output = parse_einsum(str(equation), ranks)
     reason = f"{node.name} ties it to a fixed dimension"
     found: dict[str, Dim] = {}
     for letters, operand in zip(inputs, operands, strict=True):

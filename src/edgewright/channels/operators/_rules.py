@@ -23,7 +23,7 @@ from edgewright.channels.operators import (
     _reductions,
 )
 from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
-from edgewright.graph import argument, concrete, is_pointwise, op_name, tensor_of
+from edgewright.graph import argument, concrete_size, is_pointwise, op_name, tensor_of
 
 _TABLE: Final[dict[str, Operator]] = {
     **_convolution.OPERATORS,
@@ -82,4 +82,4 @@ def _unknown(tracker: Tracker, node: Node) -> Labels:
 def _untracked(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return ()
-    return tuple(fixed(concrete(size, BATCH)) for size in value.shape)
+    return tuple(fixed(concrete_size(size, BATCH)) for size in value.shape)

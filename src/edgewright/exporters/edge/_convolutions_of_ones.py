@@ -24,7 +24,7 @@ class _Window(NamedTuple):
     """What a depthwise convolution of ones sums, and how far it goes on."""
 
     size: list[int]
-    step: list[int]
+    stride: list[int]
     padding: list[int]
 
 
@@ -50,7 +50,7 @@ def convolve_pools(module: GraphModule) -> None:
             continue
         window = pool_window(node)
         if window.divisor is None and not window.ceil_mode and (
-                window.counts_padding or not any(window.padding)):
+                window.count_include_pad or not any(window.padding)):
             _convolve(module, node, _Window(*window[:3]))
 
 
@@ -67,7 +67,7 @@ def write_out_pools(module: GraphModule) -> None:
         if node.target is aten.avg_pool2d.default:
             window = pool_window(node)
             if not window.ceil_mode and not any(window.padding):
-                window = window._replace(counts_padding=False)
+                window = window._replace(count_include_pad=False)
             set_pool_window(node, window)
 
 
@@ -111,6 +111,6 @@ def _convolve(module: GraphModule, node: Node, window: _Window) -> None:
                                             (*read, 0, -127, 127, torch.int8))
         result = module.graph.call_function(
             aten.conv2d.default,
-            (node.args[0], weight, None, window.step, window.padding, [1, 1], channels))
+            (node.args[0], weight, None, window.stride, window.padding, [1, 1], channels))
     node.replace_all_uses_with(result)
     module.graph.erase_node(node)

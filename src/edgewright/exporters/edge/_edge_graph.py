@@ -15,7 +15,7 @@ from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
-from edgewright.graph import argument, channel_grid, fact_of, ops, tensor_grid
+from edgewright.graph import argument, channel_grid, get_fact, ops, tensor_grid
 from edgewright.program import Program
 
 _WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
@@ -75,7 +75,7 @@ def average_on_the_grid(module: GraphModule) -> None:
     The program takes them off it to round as those kernels do.
     """
     for node in module.graph.nodes:
-        fact = fact_of(node, "average_grid")
+        fact = get_fact(node, "average_grid")
         if fact is None:
             continue
         scale, zero_point = fact

@@ -32,7 +32,7 @@ from edgewright.exporters.edge._plain_convolutions import float_rows_as_images, 
 from edgewright.exporters.edge._plain_tensors import store_plainly
 from edgewright.exporters.edge._taken_integers import check_integers
 from edgewright.exporters.edge._xnnpack_linears import partitioner, split_biases
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 
 
@@ -60,7 +60,7 @@ def to_executorch(program: Program) -> bytes:
     module = without_norms(on_the_grid_of_products(program)).graph_module
     for rewrite in (average_on_the_grid, float_biases, write_out_pools, write_out_padding,
                     write_out_prelu, convolve_slices, convolve_pools, float_weights,
-                    float_rows_as_images, split_biases, store_plainly, settle):
+                    float_rows_as_images, split_biases, store_plainly, finalize_graph):
         rewrite(module)
     try:
         with Translation("ExecuTorch"), warnings.catch_warnings():

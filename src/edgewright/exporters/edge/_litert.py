@@ -25,7 +25,7 @@ from edgewright.exporters.edge._edge_graph import (
 from edgewright.exporters.edge._litert_weights import store_integers, stored_weights
 from edgewright.exporters.edge._plain_convolutions import split_transposed_groups, write_out_padding
 from edgewright.exporters.edge._taken_integers import check_integers
-from edgewright.graph import settle
+from edgewright.graph import finalize_graph
 from edgewright.program import Program
 
 
@@ -50,7 +50,7 @@ def to_litert(program: Program) -> bytes:
     copy = on_the_grid_of_products(program).copy()
     weights = stored_weights(copy.graph_module)
     for rewrite in (average_on_the_grid, float_biases, write_out_padding, split_transposed_groups,
-                    requantize_weights, settle):
+                    requantize_weights, finalize_graph):
         rewrite(copy.graph_module)
     config = _quantised() if program.is_quantized else None
     with Translation("LiteRT"), _quiet():

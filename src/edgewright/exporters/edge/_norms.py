@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import argument, ops, settle, shape_of, stored_tensors
+from edgewright.graph import argument, finalize_graph, ops, shape_of, stored_tensors
 from edgewright.program import Program, fold_batch_norm, norm_as_affine
 
 aten = torch.ops.aten
@@ -30,7 +30,7 @@ def without_norms(program: Program) -> Program:
             total = result.graph.call_function(aten.add.Tensor, (product, read[1]))
         node.replace_all_uses_with(total)
         result.graph.erase_node(node)
-    settle(result.graph_module)
+    finalize_graph(result.graph_module)
     return result
 
 

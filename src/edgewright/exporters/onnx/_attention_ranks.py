@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from edgewright.graph import argument, ops, set_argument, settle, shape_of
+from edgewright.graph import argument, finalize_graph, ops, set_argument, shape_of
 
 aten = torch.ops.aten
 _RANK: Final = 4  # batch, heads, positions, channels
@@ -25,7 +25,7 @@ def attend_in_four_dimensions(module: GraphModule) -> None:
     for node in calls:
         _rewrite(module, node)
     if calls:
-        settle(module)
+        finalize_graph(module)
 
 
 def _rewrite(module: GraphModule, node: Node) -> None:

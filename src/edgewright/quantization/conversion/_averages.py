@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import note_fact, ops, pool_window, set_pool_window, shape_of, tensor_grid
+from edgewright.graph import ops, pool_window, set_fact, set_pool_window, shape_of, tensor_grid
 from edgewright.quantization.scheme import PoolRounding
 
 aten = torch.ops.aten
@@ -65,7 +65,7 @@ def _unscale(node: Node, step: float, zero_point: int) -> None:
     before: Any = node.args[0]
     after = next(iter(node.users))
     grid = tensor_grid(before)
-    note_fact(node, "average_grid", [float(grid.scale), int(grid.zero_point)])
+    set_fact(node, "average_grid", [float(grid.scale), int(grid.zero_point)])
     with node.graph.inserting_before(node):
         integers = node.graph.call_function(
             before.target, (before.args[0], *grid._replace(
@@ -84,7 +84,7 @@ def _has_equal_windows(node: Node) -> bool:
         return not any(a % b for a, b in zip(image, shape_of(node)[-2:], strict=True))
     window = pool_window(node)
     rest = [(sides + 2 * padding - size) % step for sides, padding, size, step in zip(
-        image, window.padding, window.size, window.step, strict=True)]
+        image, window.padding, window.size, window.stride, strict=True)]
     if window.ceil_mode and not any(rest):
         set_pool_window(node, window._replace(ceil_mode=False))
         window = pool_window(node)
@@ -98,7 +98,7 @@ def _pad_first(node: Node) -> None:
     before: Any = node.args[0]
     after: Any = next(iter(node.users))
     window = pool_window(node)
-    if not window.counts_padding or not any(window.padding):
+    if not window.count_include_pad or not any(window.padding):
         return
     rows, columns = window.padding
     with node.graph.inserting_before(node):

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgewright.graph import free_bias_name, note_fact, ops, set_argument, settle, stored_tensors
+from edgewright.graph import (
+    finalize_graph,
+    free_bias_name,
+    ops,
+    set_argument,
+    set_fact,
+    stored_tensors,
+)
 from edgewright.program import Program, foldable_norm, foldable_outputs, norm_as_affine
 from edgewright.quantization.conversion._averages import lower_averages_to_integers
 from edgewright.quantization.placement import ActivationPoint, Placement, WeightPoint, stored_bias
@@ -67,7 +74,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation, *,
             _Layer(module, nodes[name], point, floats).store_as_read(
                 simulation.weights[point.tensor])
     lower_averages_to_integers(module, pool_rounding)
-    settle(module)
+    finalize_graph(module)
     return result
 
 
@@ -199,7 +206,7 @@ class _Layer:
                     (*(graph.get_attr(name) for name in names), 0, _INT32.min, _INT32.max,
                      torch.int32))
             if finer_by > 1:
-                note_fact(read, "finer_by", finer_by)
+                set_fact(read, "finer_by", finer_by)
         set_argument(self.node, "bias", read)
 
     def _store_tensors(self, name: str, mine: Collection[str], *values: Tensor) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from edgewright.core import format_size, format_skip_reasons
-from edgewright.graph import dequantizes, stored_tensors
+from edgewright.graph import is_dequantization, stored_tensors
 from edgewright.program import Program
 
 _SIGNIFICANT_SHARE: Final = 0.05
@@ -64,7 +64,7 @@ def measure_float_share(program: Program, skip_reasons: Mapping[str, str]) -> Fl
         skip_reasons: Known reasons by name of the tensor, as in `Placement`.
     """
     stored = stored_tensors(program.graph_module)
-    scales = {str(source.target) for node in program.calls() if dequantizes(node)
+    scales = {str(source.target) for node in program.calls() if is_dequantization(node)
               for source in node.all_input_nodes[1:]}
     floats = {name: tensor for name, tensor in stored.items()
               if tensor.is_floating_point() and name not in scales}

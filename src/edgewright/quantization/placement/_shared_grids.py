@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.graph import memory_of, ops, writes
+from edgewright.graph import alias_root, mutates_in_place, ops
 from edgewright.quantization.placement._points import ActivationPoint, ValueUse
 from edgewright.quantization.scheme import Scheme
 
@@ -59,9 +59,9 @@ def mutated_in_place(graph: Graph) -> set[Node]:
     """
     families: dict[Node, list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        families[memory_of(node)].append(node)
+        families[alias_root(node)].append(node)
     return {member for family in families.values()
-            for call in family if writes(call)
+            for call in family if mutates_in_place(call)
             if any(user > call for value in family if value < call for user in value.users)
             for member in family}
 

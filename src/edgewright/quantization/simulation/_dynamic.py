@@ -12,7 +12,7 @@ from torch.fx import Graph, Node
 from edgewright.graph import ops
 from edgewright.quantization.scheme import Grid
 
-_LEAST_SCALE: Final = float(torch.finfo(torch.float32).tiny)
+_MINIMUM_NORM: Final = float(torch.finfo(torch.float32).tiny)
 
 
 @final
@@ -34,7 +34,7 @@ class DynamicQuantizer(nn.Module):
         """Round ``x`` to the nearest values of its grid."""
         arguments = self._arguments
         scale, zero_point = ops.CHOOSE_GRID(
-            x, *arguments[:2], _LEAST_SCALE, arguments[2])
+            x, *arguments[:2], _MINIMUM_NORM, arguments[2])
         stored = ops.DYNAMIC_QUANTIZE(x, scale, zero_point, *arguments)
         real: Tensor = ops.DYNAMIC_DEQUANTIZE(stored, scale, zero_point, *arguments)
         return real
@@ -50,7 +50,7 @@ def insert_dynamic_quantization(graph: Graph, source: Node, grid: Grid) -> Node:
     arguments = grid_arguments(grid)
     with graph.inserting_before(source.next):
         chosen = graph.call_function(ops.CHOOSE_GRID, (
-            source, *arguments[:2], _LEAST_SCALE, arguments[2]))
+            source, *arguments[:2], _MINIMUM_NORM, arguments[2]))
         scale = graph.call_function(getitem, (chosen, 0))
         zero_point = graph.call_function(getitem, (chosen, 1))
         stored = graph.call_function(ops.DYNAMIC_QUANTIZE,

@@ -1,4 +1,4 @@
-"""The captured graph holds what computes something, and sizes near their use."""
+"""A captured graph has no no-ops, and sizes are read near their use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import Graph, GraphModule
 
 from edgewright.graph import drop_unused_tensors
-from edgewright.graph._tidy import tidy
+from edgewright.graph._simplify import simplify_graph
 from edgewright.program import Program
 
 
@@ -28,7 +28,7 @@ def test_whole_slices_are_dropped(net: type[Net]) -> None:
     assert torch.equal(program.run(x), x.relu()[:, ::2])
 
 
-def test_parts_are_kept(net: type[Net]) -> None:
+def test_partial_slices_are_kept(net: type[Net]) -> None:
     for index in (slice(1, None), slice(None, 3), slice(None, None, 2), slice(None, -1)):
         model = net(lambda m, x, index=index: x[:, index] * 1)
         program = Program.capture(model, torch.zeros(1, 4))
@@ -37,7 +37,7 @@ def test_parts_are_kept(net: type[Net]) -> None:
         assert torch.equal(program.run(x), x[:, index])
 
 
-def test_a_size_is_read_off_the_calls_own_input(net: type[Net]) -> None:
+def test_a_batch_size_is_read_from_the_calls_own_input(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu().view(x.shape[0], -1)),
                 a=nn.Conv2d(3, 4, 3), b=nn.Linear(144, 2))
     program = Program.capture(model, torch.zeros(1, 3, 8, 8))
@@ -48,7 +48,7 @@ def test_a_size_is_read_off_the_calls_own_input(net: type[Net]) -> None:
     assert program.run(torch.zeros(5, 3, 8, 8)).shape == (5, 2)
 
 
-def test_a_size_of_another_dimension_is_left_alone(net: type[Net]) -> Any:
+def test_a_size_of_another_dimension_is_not_moved(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         flat = x.flatten(0, 1)  # its first size is no batch
         return (flat * 2).view(x.shape[0], 6, 4)
@@ -68,7 +68,7 @@ def test_identities_are_dropped() -> None:
     detached = graph.call_function(torch.ops.aten.detach.default, (fresh,))
     graph.output(graph.call_function(torch.ops.aten.relu.default, (detached,)))
     module = GraphModule(nn.Module(), graph)
-    tidy(module)
+    simplify_graph(module)
     assert [node.target for node in module.graph.nodes] == [
         "x", torch.ops.aten.detach.default, torch.ops.aten.relu.default, "output"]
 

@@ -1,4 +1,4 @@
-"""Small rewrites that make every captured graph easier to read, cut and run."""
+"""Small rewrites that make a captured graph easier to read, cut and run."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Final
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.graph._inline import inline_plain_regions
+from edgewright.graph._inline import inline_wrapped_regions
+from edgewright.graph._mutated_memory import find_mutated_memory
 from edgewright.graph._nodes import argument
 from edgewright.graph._shapes import refresh_shapes, shape_of, tensor_of
-from edgewright.graph._written import written_memory
 
 aten = torch.ops.aten
-_COPY: Final = aten.lift_fresh_copy.default  # of a tensor that is written out in the code
+_COPY: Final = aten.lift_fresh_copy.default  # of a tensor literal in the user's code
 _IDENTITIES: Final = frozenset({aten.alias.default, aten.detach_.default, _COPY})
 
 
-def tidy(module: GraphModule) -> None:
-    """Drop what computes nothing, and let every call read the batch size off its own input."""
-    inline_plain_regions(module)
-    written = written_memory(module)
+def simplify_graph(module: GraphModule) -> None:
+    """Remove no-ops, and let every call read the batch size from its own input, in place."""
+    inline_wrapped_regions(module)
+    written = find_mutated_memory(module)
     for node in list(module.graph.nodes):
         if node.target is _COPY and node in written:
             node.target = aten.clone.default
         elif (node.target in _IDENTITIES or _is_whole_slice(node)
-                or _detaches_a_constant(node)):
+                or _is_detached_constant(node)):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
         elif node.target is aten.sym_size.int:
-            _localise(module, node)
+            _localize_batch_size(module, node)
         elif node.target in (aten.squeeze.default, aten.squeeze_.default):
-            _name_squeezed(node)
+            _make_squeeze_dims_explicit(node)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     drop_unused_tensors(module)
     module.recompile()
 
 
-def settle(module: GraphModule) -> None:
-    """After a rewrite: drop what nothing reads, and bring module and shapes in line, in place."""
+def finalize_graph(module: GraphModule) -> None:
+    """Finish a rewrite, in place: remove what nothing reads, recompile, recompute shapes."""
     module.graph.eliminate_dead_code()
     drop_unused_tensors(module)
     module.recompile()
@@ -48,7 +48,7 @@ def settle(module: GraphModule) -> None:
 
 
 def drop_unused_tensors(module: GraphModule) -> None:
-    """Delete the parameters and buffers that no node reads, such as `num_batches_tracked`."""
+    """Delete the parameters and buffers that no node reads, for example `num_batches_tracked`."""
     used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
     names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
     names += [name for name, _ in module.named_buffers(remove_duplicate=False)]
@@ -58,8 +58,8 @@ def drop_unused_tensors(module: GraphModule) -> None:
             delattr(module.get_submodule(owner), leaf)
 
 
-def _detaches_a_constant(node: Node) -> bool:
-    """Whether a call detaches what has no history, as ``torch.tensor`` does of its number."""
+def _is_detached_constant(node: Node) -> bool:
+    """Whether a call detaches a stored tensor, as ``torch.tensor(number)`` does."""
     return (node.target is aten.detach_.default and isinstance(node.args[0], Node)
             and node.args[0].op == "get_attr")
 
@@ -72,17 +72,17 @@ def _is_whole_slice(node: Node) -> bool:
     return (start, step) in ((None, 1), (0, 1)) and end in (None, sys.maxsize)
 
 
-def _name_squeezed(node: Node) -> None:
-    """Say which dimensions are squeezed, lest a batch or a channel of one goes with them."""
+def _make_squeeze_dims_explicit(node: Node) -> None:
+    """List the squeezed dimensions, so that a batch or channel dimension of size 1 stays."""
     source = node.all_input_nodes[0]
     node.target = aten.squeeze.dims
     node.args = (source, [dim for dim, size in enumerate(shape_of(source, 2)) if size == 1])
 
 
-def _localise(module: GraphModule, size: Node) -> None:
-    """Read a batch size from the input of each call that uses it, not from far above.
+def _localize_batch_size(module: GraphModule, size: Node) -> None:
+    """Read a batch size from the input of each call that uses it.
 
-    It keeps a value that is no tensor from living across the graph, where it would hide cuts.
+    Otherwise a size that is read early would be live across the graph and prevent cutting it.
     """
     symbol = size.meta.get("val")
     if not isinstance(symbol, torch.SymInt):

@@ -1,4 +1,4 @@
-"""Which memory a graph writes into, whatever the way of writing: read off the schemas."""
+"""Which memory a graph writes into, through any operator; derived from the schemas."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from edgewright.graph import ops
 from edgewright.graph._liveness import PASS_THROUGH
 from edgewright.graph._nodes import argument, calls, op_name
 from edgewright.graph._shapes import tensor_of
-from edgewright.graph._training_switches import is_switched_on
+from edgewright.graph._training_mode import is_in_training_mode
 
 aten = torch.ops.aten
 _STATISTICS: Final = ("running_mean", "running_var")
-_CONVERSIONS: Final = frozenset({"to", "type_as"})  # of another type, a result is a copy
+_CONVERSIONS: Final = frozenset({"to", "type_as"})  # the result is a copy if the dtype changes
 
 
-def written_memory(module: GraphModule) -> dict[Node, Node]:
-    """The nodes whose own memory is written into, and the first call that does so.
+def find_mutated_memory(module: GraphModule) -> dict[Node, Node]:
+    """Find the nodes whose own memory is written into, each with the first call that does so.
 
-    A node is a stored tensor, an input, or what made the memory. A view counts as what it is of;
-    where torch decides by strides whether to copy, it counts as a view.
+    A node is a stored tensor, an input, or the call that allocated the memory. A write to a view
+    counts for the tensor it views; if strides decide whether an operator copies, it counts as a
+    view.
     """
     memory, found = _Memory(module), dict[Node, Node]()
     for call in calls(module.graph):
-        for value in memory.written_by(call):
+        for value in memory.mutated_arguments(call):
             for root in memory.roots(value):
                 found.setdefault(root, call)
     return found
@@ -38,26 +39,27 @@ def written_memory(module: GraphModule) -> dict[Node, Node]:
 
 @final
 class _Memory:
-    """Whose memory values lie in, in one graph and the regions it calls."""
+    """Memory aliasing of one graph and the regions it calls."""
 
     def __init__(self, module: GraphModule) -> None:
         self._module = module
 
-    def written_by(self, call: Node) -> Iterator[Any]:
+    def mutated_arguments(self, call: Node) -> Iterator[Any]:
         """The arguments that a call writes into."""
         if isinstance(call.target, HigherOrderOperator):
             for region, operands in self._regions(call):
-                yield from (operands[root] for root in written_memory(region) if root in operands)
+                mutated = find_mutated_memory(region)
+                yield from (operands[root] for root in mutated if root in operands)
         elif isinstance(call.target, OpOverload) and call.target is not aten.detach_.default:
-            for taken in call.target._schema.arguments:
-                if taken.alias_info is not None and taken.alias_info.is_write:
-                    yield argument(call, taken.name)
-            # the schemas of norms do not say so
-            if call.target in ops.STATISTICS_NORMS and is_switched_on(call):
+            for parameter in call.target._schema.arguments:
+                if parameter.alias_info is not None and parameter.alias_info.is_write:
+                    yield argument(call, parameter.name)
+            # the schemas of norms do not declare that they update their statistics
+            if call.target in ops.STATISTICS_NORMS and is_in_training_mode(call):
                 yield from (argument(call, name) for name in _STATISTICS)
 
     def roots(self, value: Any) -> set[Node]:
-        """The nodes whose own memory a value, or any of a list of them, may lie in."""
+        """The nodes whose own memory a value, or any value in a list, may alias."""
         found, seen, pending = set[Node](), set[Node](), pytree.tree_leaves(value)
         while pending:
             node = pending.pop()
@@ -71,7 +73,7 @@ class _Memory:
         return found
 
     def _aliased_by(self, node: Node) -> Iterator[Any]:
-        """The arguments whose memory a node's result may lie in."""
+        """The arguments whose memory a node's result may alias."""
         if node.op != "call_function":
             return
         if isinstance(node.target, HigherOrderOperator):
@@ -84,7 +86,7 @@ class _Memory:
             yield from _aliased_by_schema(node, node.target._schema)
 
     def _regions(self, call: Node) -> Iterator[tuple[GraphModule, dict[Node, Any]]]:
-        """The graphs that a call runs, and what each of their inputs is."""
+        """The graphs that a call runs, each with the operand for each of its inputs."""
         leaves = pytree.tree_leaves(call.args)
         regions = [(place, found) for place, leaf in enumerate(leaves)
                    if (found := self._graph_at(leaf)) is not None]
@@ -104,9 +106,9 @@ def _aliased_by_schema(node: Node, schema: torch.FunctionSchema) -> Iterator[Any
         return
     returned = {name for result in schema.returns if result.alias_info is not None
                 for name in result.alias_info.before_set}
-    for taken in schema.arguments:
-        if taken.alias_info is not None and returned & taken.alias_info.before_set:
-            yield argument(node, taken.name)
+    for parameter in schema.arguments:
+        if parameter.alias_info is not None and returned & parameter.alias_info.before_set:
+            yield argument(node, parameter.name)
     if not returned and op_name(node) in PASS_THROUGH:
         yield node.args[0]
 
