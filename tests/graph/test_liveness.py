@@ -8,7 +8,7 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.graph._liveness import erase, inputs_reached, live_nodes, memory_of, writes
+from edgewright.graph import erase, inputs_reached, live_nodes, memory_of, writes
 from edgewright.program import Program
 
 

@@ -9,8 +9,7 @@ from tests.programs import Net
 from torch import nn
 from torch.fx import Graph, GraphModule
 
-from edgewright.graph import drop_unused_tensors
-from edgewright.graph._tidy import tidy
+from edgewright.graph import drop_unused_tensors, tidy
 from edgewright.program import Program
 
 

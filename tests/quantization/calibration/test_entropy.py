@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgewright.quantization import Entropy
 from edgewright.quantization.calibration import make_observer
-from edgewright.quantization.scheme._grid import Grid
+from edgewright.quantization.scheme import Grid
 
 SIDE = 2048  # bins on each side of zero
 SMOOTHING = 1e-4

@@ -4,7 +4,7 @@ import torch
 
 from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import make_observer
-from edgewright.quantization.scheme._grid import Grid
+from edgewright.quantization.scheme import Grid
 
 
 def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from edgewright.errors import DataError, UsageError
 from edgewright.quantization import MSE, Entropy, MinMax, Observer, Percentile, RangeEstimator
 from edgewright.quantization.calibration import make_observer
-from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
+from edgewright.quantization.scheme import Grid
+from edgewright.quantization.simulation import FakeQuantizer
 
 
 @dataclass(frozen=True)

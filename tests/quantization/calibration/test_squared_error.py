@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgewright.quantization import MSE
 from edgewright.quantization.calibration import make_observer
-from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
+from edgewright.quantization.scheme import Grid
+from edgewright.quantization.simulation import FakeQuantizer
 
 SHARES = [step / 16 for step in range(1, 17)]
 GRIDS = {f"{bits} bits, {'symmetric' if symmetric else 'affine'}{', power of two' * power}":

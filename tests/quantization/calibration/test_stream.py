@@ -11,8 +11,8 @@ from edgewright.errors import DataError, UsageError
 from edgewright.program import Program
 from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import calibrate, make_observer, training_inputs
-from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
+from edgewright.quantization.scheme import Grid
+from edgewright.quantization.simulation import FakeQuantizer
 from edgewright.task import Task
 
 MINMAX = MinMax()

@@ -22,10 +22,9 @@ from edgewright.quantization import (
     quantize,
     resolve,
 )
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
-from edgewright.quantization.conversion._convert import convert
-from edgewright.quantization.simulation._norm_freezing import orient_norms
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.calibration import calibrate_activations, calibrate_weights
+from edgewright.quantization.conversion import convert
+from edgewright.quantization.simulation import orient_norms, simulate
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.quantization import Precision, Quantization, resolve
-from edgewright.quantization.mixed import _mixed
-from edgewright.quantization.mixed._mixed import choose_precisions
-from edgewright.quantization.scheme._precision import MixedPrecision
+from edgewright.quantization.mixed import _mixed, choose_precisions
+from edgewright.quantization.scheme import MixedPrecision
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimes
 

@@ -15,7 +15,7 @@ from edgewright.program import Program
 from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.mixed._hessian import average_hessian_traces
 from edgewright.quantization.mixed._sensitivity import sensitivities
-from edgewright.quantization.scheme._precision import MixedPrecision
+from edgewright.quantization.scheme import MixedPrecision
 from edgewright.task import Batch, Task
 
 MIXED = {method: MixedPrecision(size=1, method=method, samples=64) for method in ("loss", "hessian")}

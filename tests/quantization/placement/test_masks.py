@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgewright.exporters import to_onnx
 from edgewright.program import Program
 from edgewright.quantization import Quantization, place, quantize, resolve
-from edgewright.quantization.placement._units import find_units
+from edgewright.quantization.placement import find_units
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 

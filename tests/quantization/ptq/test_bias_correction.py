@@ -15,9 +15,9 @@ from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.calibration import make_observer
-from edgewright.quantization.placement._placement import place
-from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.placement import place
+from edgewright.quantization.ptq import add_biases, correct_bias
+from edgewright.quantization.simulation import simulate
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgewright.program import Program, fold_batch_norm
-from edgewright.quantization.ptq._equalize import equalize
+from edgewright.quantization.ptq import equalize
 from edgewright.quantization.ptq._scalable import find_scalable
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train

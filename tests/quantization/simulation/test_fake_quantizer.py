@@ -14,9 +14,9 @@ from torch.fx import GraphModule, symbolic_trace
 
 from edgewright.errors import DataError, UsageError
 from edgewright.quantization import Quantization, StaticRange, resolve
-from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.scheme._targets import TARGETS
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer, Learns
+from edgewright.quantization.scheme import TARGETS, Grid
+from edgewright.quantization.simulation import FakeQuantizer
+from edgewright.quantization.simulation._fake_quantizer import Learns
 
 ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
 WEIGHT = Grid(8, signed=True, symmetric=True, axis=0, narrow=True, role="weight")
