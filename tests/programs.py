@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgewright.channels import ChannelGroups, remove_and_measure
-from edgewright.channels._channels import find_groups
+from edgewright.channels import ChannelGroups, find_groups, remove_and_measure
 from edgewright.graph import random_inputs
 from edgewright.program import Program
 from edgewright.task import Task

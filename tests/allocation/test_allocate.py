@@ -20,8 +20,7 @@ from edgewright.allocation import (
     select_uniform,
     smallest,
 )
-from edgewright.channels import ChannelGroups, LegalWidths, remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import ChannelGroups, LegalWidths, find_groups, remove_channels
 from edgewright.errors import UsageError
 from edgewright.program import Program
 

@@ -9,12 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.allocation import LatencyTable, LayerTimes
-from edgewright.allocation._cost_model import CostModel, undominated
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
-from edgewright.channels._polynomial import Polynomial
-from edgewright.channels._sizes import SymbolicShapes
+from edgewright.allocation import CostModel, LatencyTable, LayerTimes
+from edgewright.allocation._cost_model import undominated
+from edgewright.channels import Polynomial, SymbolicShapes, find_groups, remove_channels
 from edgewright.errors import UsageError
 from edgewright.program import Program
 

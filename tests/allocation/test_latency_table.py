@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgewright.allocation import LatencyTable, LayerTimes
-from edgewright.allocation._latency_table import channel_sizes, layers_of
+from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, layers_of
 from edgewright.errors import StorageError
 from edgewright.graph import shape_of
 from edgewright.program import Program

@@ -10,13 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.allocation import LatencyTable, LayerTimes
-from edgewright.allocation._cost_model import Bound, CostModel
+from edgewright.allocation import CostModel, LatencyTable, LayerTimes
+from edgewright.allocation._cost_model import Bound
 from edgewright.allocation._milp import MixedInteger
 from edgewright.allocation._solve import Problem, solve_widths
-from edgewright.channels._channels import find_groups
-from edgewright.channels._polynomial import Polynomial
-from edgewright.channels._widths import GroupWidths, LegalWidths, widths_of
+from edgewright.channels import GroupWidths, LegalWidths, Polynomial, find_groups, widths_of
 from edgewright.program import Program
 
 

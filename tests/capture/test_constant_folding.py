@@ -14,8 +14,8 @@ from tests.programs import Net
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from edgewright.capture._constant_folding import folded_tensors
-from edgewright.channels._apply import apply_to
+from edgewright.capture import folded_tensors
+from edgewright.channels import apply_to
 from edgewright.errors import ModelError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning

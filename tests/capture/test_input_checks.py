@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups, remove_channels
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.training._pickling import packed, unpacked

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.channels._apply import apply_to
+from edgewright.channels import apply_to
 from edgewright.errors import ModelError
 from edgewright.program import Program
 

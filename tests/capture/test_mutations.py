@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from tests.programs import Net
 from torch import Tensor, nn
 
-from edgewright.capture._capture import export_graph
+from edgewright.capture import export_graph
 from edgewright.capture._mutations import settle_writes
 from edgewright.errors import EdgewrightWarning, ModelError
 from edgewright.program import Program

@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from tests.programs import Net
 from torch import Tensor, nn
 
-from edgewright.channels import find_branches, remove_branch, remove_channels
-from edgewright.channels._apply import apply_to
-from edgewright.channels._channels import find_groups
+from edgewright.channels import apply_to, find_branches, find_groups, remove_branch, remove_channels
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.graph import random_inputs

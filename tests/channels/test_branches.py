@@ -12,8 +12,14 @@ import torch
 from tests.programs import Net
 from torch import Tensor, nn
 
-from edgewright.channels import Branch, _branches, find_branches, remove_branch, remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import (
+    Branch,
+    _branches,
+    find_branches,
+    find_groups,
+    remove_branch,
+    remove_channels,
+)
 from edgewright.errors import ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.graph import random_inputs, stored_tensors

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels import ChannelGroups
-from edgewright.channels._channels import find_groups
+from edgewright.channels import ChannelGroups, find_groups
 from edgewright.errors import UsageError
 from edgewright.program import Program
 

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups, remove_channels
 from edgewright.program import Program
 
 IMAGE = torch.zeros(1, 3, 4, 4)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.channels._polynomial import Polynomial, PolynomialStack
+from edgewright.channels import Polynomial, PolynomialStack
 
 MONOMIALS = st.lists(st.integers(0, 3), max_size=3).map(lambda groups: tuple(sorted(groups)))
 POLYNOMIALS = st.dictionaries(MONOMIALS, st.integers(-9, 9).map(float), max_size=5).map(Polynomial)

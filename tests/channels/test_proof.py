@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels import _slicing, remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import _slicing, find_groups, remove_channels
 from edgewright.channels.operators import _rules
 from edgewright.channels.operators._tracker import Operator
 from edgewright.errors import ParityError

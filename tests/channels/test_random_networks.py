@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.exporters import to_onnx
 from edgewright.graph import compare_outputs
 from edgewright.program import Program

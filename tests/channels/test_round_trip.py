@@ -11,9 +11,7 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._apply import apply_to
-from edgewright.channels._channels import find_groups
+from edgewright.channels import apply_to, find_groups, remove_channels
 from edgewright.graph import random_inputs
 from edgewright.program import Program
 

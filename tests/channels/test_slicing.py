@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from tests.programs import Net
 from torch import Tensor, nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups, remove_channels
 from edgewright.errors import UsageError
 from edgewright.program import Program, fold_batch_norm
 

@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.channels import ChannelGroup, ChannelGroups
-from edgewright.channels._channels import find_groups
-from edgewright.channels._widths import LegalWidths, counts_of, legal_widths, step_of, widths_of
+from edgewright.channels import (
+    ChannelGroup,
+    ChannelGroups,
+    LegalWidths,
+    counts_of,
+    find_groups,
+    widths_of,
+)
+from edgewright.channels._widths import legal_widths, step_of
 from edgewright.program import Program
 
 

@@ -17,9 +17,9 @@ from edgewright.distill import (
     ModuleTeacher,
     Teacher,
     TeacherOutput,
+    cache_teacher,
     fit,
 )
-from edgewright.distill._cache import cache_teacher
 from edgewright.errors import DataError, ModelError, StorageError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch, DatasetSplit, ImageSplit, Split, Task, View

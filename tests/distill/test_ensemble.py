@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.distill._ensemble import Ensemble, confidence_weights
-from edgewright.distill._teacher import Teacher, TeacherOutput
+from edgewright.distill import Ensemble, Teacher, TeacherOutput
+from edgewright.distill._ensemble import confidence_weights
 from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch
 

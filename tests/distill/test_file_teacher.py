@@ -21,8 +21,7 @@ from edgewright.core import (
     Segment,
     TensorSpec,
 )
-from edgewright.distill._file_teacher import FileTeacher
-from edgewright.distill._teacher import ModuleTeacher
+from edgewright.distill import FileTeacher, ModuleTeacher
 from edgewright.errors import BundleError, ModelError
 from edgewright.exporters import to_onnx
 from edgewright.program import Program

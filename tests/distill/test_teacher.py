@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
+from edgewright.distill import ModuleTeacher, Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.capture._capture import export_graph, graph_of
+from edgewright.capture import export_graph, graph_of
 from edgewright.errors import ModelError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.graph import finalize_graph, get_fact, set_fact

@@ -10,7 +10,7 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.errors import ModelError
 from edgewright.program import Program
 

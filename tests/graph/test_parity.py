@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgewright.capture._capture import export_graph, graph_of
-from edgewright.graph._parity import compare_outputs, output_errors, random_inputs, tolerance_of
+from edgewright.capture import export_graph, graph_of
+from edgewright.graph import compare_outputs, output_errors, random_inputs, tolerance_of
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=6), st.floats(0.5, 2))

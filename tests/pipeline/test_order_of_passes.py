@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import edgewright as ew
-from edgewright.channels._apply import apply_to
+from edgewright.channels import apply_to
 from edgewright.distill import make_objective
 from edgewright.errors import UsageError
 from edgewright.task import Task

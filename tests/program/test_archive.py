@@ -23,8 +23,7 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups, remove_channels
 from edgewright.errors import ModelError, StorageError
 from edgewright.program import Program, fold_batch_norm, set_outputs
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from edgewright.allocation import LatencyTable, LayerTimes, smallest
-from edgewright.channels import LegalWidths
-from edgewright.channels._channels import find_groups
+from edgewright.channels import LegalWidths, find_groups
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune

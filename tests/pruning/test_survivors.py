@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.channels import remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups, remove_channels
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.pruning._survivors import Survivors

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from edgewright.core import ExitProfile
 from edgewright.errors import UsageError
+from edgewright.runtime import DriftMonitor
 from edgewright.runtime._drift import (
-    DriftMonitor,
     _merge,
     _most_even_counts,
     chi_square_tail,

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.errors import UsageError
-from edgewright.runtime._percentiles import Latencies, Percentiles
+from edgewright.runtime import Percentiles
+from edgewright.runtime._percentiles import Latencies
 
 
 def test_nothing_is_known_before_the_first_call() -> None:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edgewright.allocation._latency_table import layers_of
-from edgewright.channels._channels import find_groups
+from edgewright.allocation import layers_of
+from edgewright.channels import find_groups
 from edgewright.errors import UsageError
 from edgewright.graph import random_inputs
 from edgewright.program import Program

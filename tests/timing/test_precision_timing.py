@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.allocation._latency_table import layers_of
+from edgewright.allocation import layers_of
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 from edgewright.timing import PrecisionTimes, measure_precisions

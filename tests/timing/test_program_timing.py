@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgewright.allocation import LatencyTable, LayerTimes
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.timing import layer_latencies

@@ -15,10 +15,9 @@ from edgewright.capture import trainable
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Compute, LabelLoss, Training, train
+from edgewright.training import Compute, LabelLoss, Training, evaluate_module, train
 from edgewright.training import _compile as compile_module
 from edgewright.training._compile import try_compile
-from edgewright.training._evaluate import evaluate_module
 
 CPU = {"compute": "cpu"}
 ALWAYS, NEVER = -1.0, 2.0  # a clock in which compiled passes are faster, or slower

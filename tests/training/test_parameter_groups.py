@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from edgewright.errors import UsageError
-from edgewright.quantization.scheme._grid import Grid
-from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
+from edgewright.quantization.scheme import Grid
+from edgewright.quantization.simulation import FakeQuantizer
 from edgewright.training import Training
 from edgewright.training._parameter_groups import make_optimizer
 

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from edgewright.errors import BundleError, ModelError, ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import _export, export, to_conditional_onnx, to_onnx
-from edgewright.exporters.onnx import _conditional
+from edgewright.exporters.onnx import EveryExitEngine, _conditional
 from edgewright.exporters.onnx._conditional import with_thresholds
-from edgewright.exporters.onnx._conditional_engine import EveryExitEngine
 from edgewright.program import Program, split_at_exits
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from edgewright.allocation import Allocation, CostModel, allocate_channels
-from edgewright.channels import ChannelGroups, LegalWidths, remove_channels
-from edgewright.channels._channels import find_groups
+from edgewright.channels import ChannelGroups, LegalWidths, find_groups, remove_channels
 from edgewright.errors import BudgetError
 from edgewright.pipeline.stages import Plan, StoredBits, plan_ratio
 from edgewright.program import Program

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning
 from edgewright.pruning.criteria import score_channels

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning

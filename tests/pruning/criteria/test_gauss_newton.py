@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.program import Program
+from edgewright.pruning.criteria import Subject
 from edgewright.pruning.criteria._gauss_newton import gauss_newton
-from edgewright.pruning.criteria._subject import Subject
 from edgewright.task import Task
 
 

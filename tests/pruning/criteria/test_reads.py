@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.channels._channels import find_groups
+from edgewright.channels import find_groups
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning.criteria import Subject

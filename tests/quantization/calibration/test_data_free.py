@@ -15,8 +15,8 @@ from edgewright.quantization.calibration import (
     synthetic_inputs,
     training_inputs,
 )
-from edgewright.quantization.placement._placement import place
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.placement import place
+from edgewright.quantization.simulation import simulate
 from edgewright.task import Task
 from edgewright.training import evaluate_module
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from edgewright.quantization import Percentile
 from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.calibration._histogram import BINS
-from edgewright.quantization.scheme._grid import Grid
+from edgewright.quantization.scheme import Grid
 
 ACTIVATION = Grid(8, signed=False, symmetric=False, role="activation")
 CHANNELS = Grid(8, signed=True, symmetric=True, axis=0, role="weight")

@@ -23,8 +23,8 @@ from edgewright.quantization import (
     resolve,
 )
 from edgewright.quantization.config._rules import rules_of
+from edgewright.quantization.scheme import TARGETS
 from edgewright.quantization.scheme._precision import BITS
-from edgewright.quantization.scheme._targets import TARGETS
 
 GROUPED = {"activations": None, "granularity": "per_group", "operators": ("linear",)}
 CLAMP = ("because its quantized operators clamp to the full int8 range; change the setting or the "

@@ -11,8 +11,8 @@ from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
 from edgewright.quantization._quantize import _Quantized
 from edgewright.quantization.calibration import training_inputs
-from edgewright.quantization.ptq._rounding import learn_rounding
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.ptq import learn_rounding
+from edgewright.quantization.simulation import simulate
 from edgewright.task import Task
 
 BITS = resolve(Quantization(weights=3, first_last_bits=None, calibration_samples=128))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgewright.errors import DataError
-from edgewright.quantization.scheme._grid import Role
-from edgewright.quantization.simulation._binary import BinaryLevels, binarize
+from edgewright.quantization.scheme import Role
+from edgewright.quantization.simulation import BinaryLevels
+from edgewright.quantization.simulation._binary import binarize
 
 
 def slow_binarize(x: Tensor, scale: Tensor, shift: Tensor, role: Role,

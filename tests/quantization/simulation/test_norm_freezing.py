@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgewright.capture import trainable
 from edgewright.program import Program
-from edgewright.quantization.simulation._norm_freezing import (
+from edgewright.quantization.simulation import (
     FreezeNorms,
     KeepGainsPositive,
     find_norm_gains,

@@ -12,7 +12,7 @@ from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import MSE, Quantization, place, resolve
 from edgewright.quantization.calibration import calibrate_activations, calibrate_weights
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.simulation import simulate
 from edgewright.task import Task
 
 

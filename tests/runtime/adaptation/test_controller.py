@@ -16,9 +16,14 @@ from hypothesis import strategies as st
 
 from edgewright.core import Figures, Measurement, OperatingPoint
 from edgewright.errors import UsageError
-from edgewright.runtime.adaptation._controller import Controller, nominal_costs
-from edgewright.runtime.adaptation._device_pressure import DevicePressure, SensorWarning
-from edgewright.runtime.adaptation._sensors import CallableSensor, FileSensor
+from edgewright.runtime.adaptation import (
+    CallableSensor,
+    Controller,
+    DevicePressure,
+    FileSensor,
+    SensorWarning,
+)
+from edgewright.runtime.adaptation._controller import nominal_costs
 
 LATENCIES = (4.0, 2.0, 1.0)
 

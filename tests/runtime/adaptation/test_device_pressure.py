@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 
 from edgewright.errors import SensorError, UsageError
-from edgewright.runtime.adaptation._device_pressure import DevicePressure, SensorWarning
-from edgewright.runtime.adaptation._sensors import BatterySensor, CallableSensor, ThermalSensor
+from edgewright.runtime.adaptation import (
+    BatterySensor,
+    CallableSensor,
+    DevicePressure,
+    SensorWarning,
+    ThermalSensor,
+)
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgewright.errors import SensorError
-from edgewright.runtime.adaptation._sensors import (
+from edgewright.runtime.adaptation import (
     BatterySensor,
     CallableSensor,
     FileSensor,

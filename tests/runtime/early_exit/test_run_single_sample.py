@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from edgewright.core import EXIT_POLICIES, ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Streaks, exit_scores
+from edgewright.runtime.early_exit import run_single_sample, run_with_exits
 from edgewright.runtime.early_exit._policies import score_single_sample
-from edgewright.runtime.early_exit._run_single_sample import run_single_sample
-from edgewright.runtime.early_exit._run_with_exits import run_with_exits
 
 VALUES = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=12)
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgewright.core import ExitRule, OperatingPoint
 from edgewright.runtime import OnnxEngine, Streaks, confidence, exit_scores
-from edgewright.runtime.early_exit._run_with_exits import run_with_exits
+from edgewright.runtime.early_exit import run_with_exits
 
 POINT = OperatingPoint(name="p", path=(2, 0, 1), policy="patience",
                        rules=(ExitRule(threshold=1.0), ExitRule(threshold=2.0)))

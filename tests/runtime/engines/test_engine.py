@@ -16,7 +16,7 @@ import pytest
 from edgewright.bundle import Bundle
 from edgewright.errors import BundleError
 from edgewright.runtime import OnnxEngine
-from edgewright.runtime.engines._engine import FileEngine, one_by_one
+from edgewright.runtime.engines import FileEngine, one_by_one
 
 WORKSHOP = {"torch", "torchao", "onnx", "onnxscript", "onnx_ir", "datasets", "sklearn", "scipy",
             "lightning_fabric", "PIL", "rich", "typer"}
