@@ -80,7 +80,7 @@ def prune(program: Program, channels: list[int]) -> Program:
     for batch in (1, 3):
         inputs = batch_of(program, batch)
         have = sliced.run(*inputs)
-        if not found.wholes:
+        if not found.whole_reads:
             want = zeroed(program, found, channels).run(*inputs)
             torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5)
     return sliced

@@ -123,7 +123,7 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_model(f"{RESNETS}:{point.model}",
                        arguments.weights / f"{point.model}-cifar10.safetensors")
     whole = ew.Program.capture(model, task.train.example(2))
-    config = exits_of(point)
+    config = count_exits(point)
     since = time.perf_counter()
     dynamic = trained(whole, model, task, config, point, arguments)
     seconds = round(time.perf_counter() - since, 1)
@@ -146,7 +146,7 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def exits_of(point: Point) -> ew.EarlyExits:
+def count_exits(point: Point) -> ew.EarlyExits:
     """The settings of a row; what was tried in their place is in docs/decisions."""
     lr = 0.05 if point.backbone == "freeze" else 0.02
     settings = ew.Training(epochs=point.epochs, lr=lr, compute=Compute(compile="auto"))

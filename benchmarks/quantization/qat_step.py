@@ -23,7 +23,7 @@ from torch import nn
 import edgewright as ew
 from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
-from edgewright.capture import trainable
+from edgewright.capture import make_trainable
 from edgewright.measure import compare_latency, machine, pinned
 from edgewright.quantization import resolve
 from edgewright.quantization.calibration import create_observer
@@ -53,7 +53,7 @@ def main() -> None:
     labels = torch.arange(BATCH) % 10
     program = ew.Program.capture(load_model(f"{RESNETS}:resnet20"),
                                  images[:2])
-    modules: dict[str, nn.Module] = {"float": trainable(program.graph_module).train()}
+    modules: dict[str, nn.Module] = {"float": make_trainable(program.graph_module).train()}
     modules |= {name: fake_quantized(program, config, images) for name, config in OURS.items()}
     if find_spec("torchao"):
         modules[f"torchao {version('torchao')}"] = torchao_prepared(program, images)

@@ -34,7 +34,7 @@ import edgewright as ew
 from benchmarks.common.paths import RESNETS, RESULTS, ROOT
 from benchmarks.common.result_rows import provenance
 from benchmarks.pruning.zoo.models import torchvision_models
-from edgewright.capture import trainable
+from edgewright.capture import make_trainable
 from edgewright.distill import as_teacher, cache_teacher, make_objective
 from edgewright.measure import compare_latency, pinned
 from edgewright.task import Batch, Policy, Split, View, load_model, load_task
@@ -129,8 +129,8 @@ def steps(name: str, given: argparse.Namespace) -> dict[str, Any]:
         rows = torch.arange(given.batch)
         batch = Batch((laid,), rows % 10, rows)
         for kind, module in (("eager", copy.deepcopy(model)),
-                             ("captured", trainable(program.graph_module)),
-                             ("captured, compiled", trainable(program.graph_module))):
+                             ("captured", make_trainable(program.graph_module)),
+                             ("captured, compiled", make_trainable(program.graph_module))):
             key, passes = f"{kind}, {layout}", laid_out(module, memory_format)
             if kind.endswith("compiled"):
                 since = time.perf_counter()
@@ -159,7 +159,7 @@ def taught_steps(name: str, task: ew.Task, given: argparse.Namespace) -> dict[st
         batches = [channels_last(batch) for batch in batches]
         kinds = {}
         for kind, objective in objectives.items():
-            module = laid_out(trainable(program.graph_module), torch.channels_last)
+            module = laid_out(make_trainable(program.graph_module), torch.channels_last)
             kinds[kind] = in_turn(step_of(module, module, objective), batches)
         found = compare_latency(kinds, rounds=given.rounds, warmup=1)
     base = found["labels"].median_ms
@@ -180,7 +180,7 @@ def waiting(name: str, split: Split, batch: int) -> dict[str, Any]:
                              "model": name}
     model = load_model(f"{RESNETS}:{name}")
     program = ew.Program.capture(model, split.example(2))
-    module = laid_out(trainable(program.graph_module), torch.channels_last)
+    module = laid_out(make_trainable(program.graph_module), torch.channels_last)
     step = step_of(module, module, make_objective(None))
     for policy in policies():
         began, waited = time.perf_counter(), 0.0

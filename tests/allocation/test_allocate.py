@@ -1,4 +1,4 @@
-"""Allocation: enough goes and little more, against a search that tries every strictness."""
+"""Allocation removes enough and little more, compared with a search over every strictness."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def reference_global(program: Program, groups: Any, scores: Any, target: Any, ra
 @SLOW
 @given(seed=st.integers(0, 999), ties=st.booleans(), step=st.sampled_from([1, 2, 3, 4, 8]),
        ratio=st.floats(0.01, 0.99), target=st.sampled_from(["macs", "params", "channels"]))
-def test_global_is_what_taking_them_one_by_one_gives(residual: Program, residual_groups: ChannelGroups, seed: Any, ties: Any, step: Any,
+def test_global_equals_removing_channels_one_by_one(residual: Program, residual_groups: ChannelGroups, seed: Any, ties: Any, step: Any,
                                                      ratio: Any, target: Any) -> None:
     scores = drawn(residual_groups, seed, ties)
     options = {"target": target, "ratio": ratio, "round_to": step}
@@ -111,7 +111,7 @@ def test_global_is_what_taking_them_one_by_one_gives(residual: Program, residual
 @given(seed=st.integers(0, 999), step=st.sampled_from([1, 2, 3, 4, 8]),
        ratio=st.floats(0.01, 0.99), method=st.sampled_from(["uniform", "global"]),
        target=st.sampled_from(["macs", "params", "channels"]))
-def test_the_goal_is_reached_and_one_step_less_would_miss_it(residual: Program, residual_groups: ChannelGroups, seed: Any, step: Any,
+def test_the_goal_is_reached_and_one_step_less_misses_it(residual: Program, residual_groups: ChannelGroups, seed: Any, step: Any,
                                                              ratio: Any, method: Any, target: Any) -> None:
     scores = drawn(residual_groups, seed)
     before = cost(residual, residual_groups, [], target)
@@ -142,9 +142,9 @@ def restore(group: Any, removed: Any, scores: Any, step: Any) -> Any:
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.3, 0.6])
-def test_uniform_takes_the_same_share_of_every_group(residual: Program,
-                                                     residual_groups: ChannelGroups,
-                                                     ratio: float) -> None:
+def test_uniform_removes_the_same_fraction_of_every_group(residual: Program,
+                                                          residual_groups: ChannelGroups,
+                                                          ratio: float) -> None:
     removed = allocate(residual, residual_groups, drawn(residual_groups, 1), ratio=ratio,
                        method="uniform", round_to=1, target="channels")
     kept = left(residual_groups, removed)
@@ -154,8 +154,8 @@ def test_uniform_takes_the_same_share_of_every_group(residual: Program,
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("round_to", [1, 4])
-def test_the_lowest_scores_of_a_group_go(residual: Program, residual_groups: ChannelGroups,
-                                         method: str, round_to: int) -> None:
+def test_the_lowest_scores_of_a_group_are_removed(residual: Program, residual_groups: ChannelGroups,
+                                                  method: str, round_to: int) -> None:
     scores = drawn(residual_groups, 3)
     gone = set(allocate(residual, residual_groups, scores, method=method, round_to=round_to))
     assert gone
@@ -182,8 +182,8 @@ def test_global_compares_scores_relative_to_their_groups_mean(residual: Program,
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("ratio", [0.1, 0.5])
-def test_ties_take_no_more_than_was_asked_for(residual: Program, residual_groups: ChannelGroups,
-                                              value: float, ratio: float) -> None:
+def test_ties_do_not_remove_more_than_requested(residual: Program, residual_groups: ChannelGroups,
+                                                value: float, ratio: float) -> None:
     scores = dict.fromkeys(channels_of(residual_groups), value)
     removed = allocate(residual, residual_groups, scores, target="channels", ratio=ratio,
                        round_to=1)
@@ -214,7 +214,7 @@ def test_the_smallest_program_keeps_a_step_of_every_group(residual: Program,
 
 
 @pytest.mark.parametrize("width", range(3, 40))
-def test_a_ratio_computed_from_the_smallest_program_can_be_asked_for(width: int) -> None:
+def test_a_ratio_computed_from_the_smallest_program_is_reachable(width: int) -> None:
     program = Program.capture(nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)),
                               torch.zeros(1, 3))
     groups = find_groups(program)
@@ -234,12 +234,12 @@ def test_a_ratio_that_cannot_be_reached_is_refused(residual: Program,
         allocate(residual, residual_groups, drawn(residual_groups, 7), ratio=0.97,
                  method=method)
     assert str(caught.value) == (
-        f"cannot remove 97% of the macs: the smallest legal program keeps {keeps:.1%} (widths in "
-        "steps of 4); ask for less, lower least_width or round_to, or ignore fewer layers")
+        f"cannot remove 97 % of the macs: the smallest legal program keeps {100 * keeps:.1f} % (widths in "
+        "steps of 4); remove less, lower least_width or round_to, or ignore fewer layers")
 
 
-def test_without_normalising_scores_are_compared_as_they_are(residual: Program,
-                                                             residual_groups: ChannelGroups) -> None:
+def test_without_normalizing_scores_are_compared_unchanged(residual: Program,
+                                                           residual_groups: ChannelGroups) -> None:
     first, second, _ = residual_groups.groups
     scores = dict.fromkeys(channels_of(residual_groups), 1.0)
     scores.update(dict.fromkeys(second.channels, 0.5))
@@ -251,8 +251,9 @@ def test_without_normalising_scores_are_compared_as_they_are(residual: Program,
 
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
-def test_a_ratio_can_be_a_share_of_another_cost(residual: Program, residual_groups: ChannelGroups,
-                                                method: str) -> None:
+def test_a_ratio_can_be_a_fraction_of_another_cost(residual: Program,
+                                                   residual_groups: ChannelGroups,
+                                                   method: str) -> None:
     scores = drawn(residual_groups, 8)
     total = residual.costs().macs
     removed = allocate(residual, residual_groups, scores, ratio=0.7, original=2.0 * total,
@@ -260,14 +261,14 @@ def test_a_ratio_can_be_a_share_of_another_cost(residual: Program, residual_grou
     assert cost(residual, residual_groups, removed, "macs") <= 0.6 * total
     assert allocate(residual, residual_groups, scores, ratio=0.4, original=2.0 * total,
                     method=method) == []
-    with pytest.raises(UsageError, match=r"cannot remove 100% of the macs: .* keeps 1\.\d%"):
+    with pytest.raises(UsageError, match=r"cannot remove 100 % of the macs: .* keeps 1\.\d %"):
         allocate(residual, residual_groups, scores, ratio=0.999, original=2.0 * total,
                  method=method, round_to=1)
 
 
 @pytest.mark.parametrize("method", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
-def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual: Program, residual_groups: ChannelGroups, method: str,
+def test_peak_memory_limit_holds_for_the_sliced_program(residual: Program, residual_groups: ChannelGroups, method: str,
                                                              ratio: float) -> None:
     removed = allocate(residual, residual_groups, drawn(residual_groups, 9), target="ram",
                        ratio=ratio, method=method, round_to=1)
@@ -276,18 +277,18 @@ def test_peak_memory_is_limited_as_the_sliced_program_has_it(residual: Program, 
     assert (1 - ratio) * before * 0.85 < after <= (1 - ratio) * before + 1e-6
 
 
-def test_what_cannot_be_reached_is_refused_before_anything_is_scored(residual: Program,
-                                                                     residual_groups: ChannelGroups) -> None:
+def test_unreachable_ratios_are_refused_before_scoring(residual: Program,
+                                                       residual_groups: ChannelGroups) -> None:
     cost = CostModel(residual, residual_groups, "channels")
     require_reachable(cost, Allocation(0.9))
-    with pytest.raises(UsageError, match=r"cannot remove 98% of the channels: the smallest legal "
-                                         r"program keeps 8\.1%"):
+    with pytest.raises(UsageError, match=r"cannot remove 98 % of the channels: the smallest legal "
+                                         r"program keeps 8\.1 %"):
         require_reachable(cost, Allocation(0.98))
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.25, (4, 6)), (0.5, (4, 4)), (0.75, (2, 2)),
                                              (1.0, (1, 1))])
-def test_uniform_takes_a_share_of_a_product_once(share: float, kept: tuple[int, ...]) -> None:
+def test_uniform_reduces_a_product_only_once(share: float, kept: tuple[int, ...]) -> None:
     """Four groups of eight channels: the larger factor goes first, the other beyond a half."""
     program = Program.capture(nn.Sequential(
         nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 1, groups=4), nn.Flatten(), nn.Linear(32, 2)),

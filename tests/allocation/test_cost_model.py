@@ -1,4 +1,4 @@
-"""Costs as functions of widths, against programs that are sliced for real."""
+"""Costs as functions of widths, against programs that are really sliced."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ class Paired:
         flags = [10 + label // 3 in channels or 20 + label % 3 in channels for label in range(6)]
         return np.array([*flags, False])
 
-    def of(self, node: Any) -> tuple[Any, ...]:
+    def labels_of(self, node: Any) -> tuple[Any, ...]:
         return (None, np.array([0, 1, 2, 3, 4, 5, 6]))
 
 
-def test_an_index_of_two_groups_is_an_index_of_their_product() -> None:
+def test_an_index_of_two_groups_belongs_to_their_product() -> None:
     graph = torch.fx.Graph()
     node = graph.placeholder("x")
     node.meta["val"] = torch.zeros(1, 7)
@@ -127,7 +127,7 @@ def test_an_index_of_two_groups_is_an_index_of_their_product() -> None:
     assert size.at(np.array([1, 2])) == 3.0
 
 
-def test_dominated_and_equal_polynomials_are_left_out() -> None:
+def test_dominated_and_equal_polynomials_are_dropped() -> None:
     small, large = Polynomial({(0,): 1.0}), Polynomial({(0,): 2.0, (): 1.0})
     other = Polynomial({(1,): 1.0})
     again = Polynomial({(): 1.0, (0,): 2.0})
@@ -136,5 +136,5 @@ def test_dominated_and_equal_polynomials_are_left_out() -> None:
 
 def test_latency_without_a_table_is_refused(dense: Any) -> None:
     with pytest.raises(UsageError, match="target='latency' needs a table of measured latencies; "
-                                         "give one from measure_layers"):
+                                         "pass one from measure_layers"):
         CostModel(dense, find_groups(dense), "latency")

@@ -1,4 +1,4 @@
-"""Tables of latencies: interpolation, calibration, and files that hold none."""
+"""Latency tables: interpolation, scaling, and invalid files."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def bilinear(inputs: Any, outputs: Any) -> Any:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(inputs=st.floats(4, 20), outputs=st.floats(2, 10))
-def test_between_the_grid_times_are_bilinear(inputs: Any, outputs: Any) -> None:
+def test_times_are_bilinear_within_the_grid(inputs: Any, outputs: Any) -> None:
     assert GRID.at(inputs, outputs) == pytest.approx(bilinear(inputs, outputs))
 
 
-def test_outside_of_the_grid_the_nearest_time_counts() -> None:
+def test_times_are_constant_outside_of_the_grid() -> None:
     assert (GRID.at(1, 1), GRID.at(99, 99), GRID.at(1, 99)) == (1.0, 9.0, 5.0)
 
 
@@ -46,13 +46,13 @@ def test_a_depthwise_layer_has_one_width() -> None:
     assert (times.at(6, 6), times.at(6, 999)) == (2.0, 2.0)
 
 
-def test_calibration_scales_the_sum_to_the_whole() -> None:
+def test_rescaling_makes_the_layers_add_up_to_the_whole() -> None:
     table = LatencyTable("clock", {"a": GRID, "b": LayerTimes((4, 8), (), ((1.0,), (3.0,)))})
-    scaled = table.calibrated({"a": (20, 10), "b": (8, 8)}, 6.0)
+    scaled = table.rescale({"a": (20, 10), "b": (8, 8)}, 6.0)
     assert scaled.layers["a"].at(20, 10) + scaled.layers["b"].at(8, 8) == pytest.approx(6.0)
     assert scaled.layers["a"].at(4, 2) == pytest.approx(0.5)
     still = LatencyTable("clock", {"a": LayerTimes((1,), (1,), ((0.0,),))})
-    assert still.calibrated({"a": (1, 1)}, 5.0) == still
+    assert still.rescale({"a": (1, 1)}, 5.0) == still
 
 
 def test_a_table_is_the_same_after_a_save(tmp_path: Path) -> None:
@@ -63,15 +63,15 @@ def test_a_table_is_the_same_after_a_save(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"runtime": "r", "layers": {"a": {}}}'])
-def test_a_file_that_holds_no_table_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "t.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(StorageError, match=r"t\.json holds no table of latencies \(.*\); delete it"):
+    with pytest.raises(StorageError, match=r"t\.json is not a table of latencies \(.*\); delete it"):
         LatencyTable.load(path)
 
 
-def test_layers_go_by_their_weight_and_a_second_use_by_its_number() -> None:
+def test_layers_are_named_by_weight_and_number_of_use() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

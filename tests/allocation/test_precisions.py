@@ -1,4 +1,4 @@
-"""Chosen precisions against trying every combination."""
+"""Chosen precisions against an exhaustive search."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_no_combination_is_better(found: Any, limited: Any, share: Any, data: An
     assert loss_of(chosen) == pytest.approx(min(map(loss_of, possible)), abs=1e-7)
 
 
-def test_a_limit_of_the_very_cost_of_a_choice_is_held() -> None:
+def test_a_limit_equal_to_the_cost_of_a_choice_is_satisfied() -> None:
     """0.1 + 0.2 is more than 0.3 in floating point."""
     found = {"a": [PrecisionOption(8, 8, 0.0, latency_ms=9.0),
                    PrecisionOption(4, 8, 1.0, latency_ms=0.1)],
@@ -91,7 +91,7 @@ def test_a_limit_of_the_very_cost_of_a_choice_is_held() -> None:
     assert [option.weights for option in chosen.values()] == [4, 8]
 
 
-def test_a_choice_that_is_over_a_limit_by_less_than_the_solver_sees_is_left_out() -> None:
+def test_a_choice_over_a_limit_within_the_solvers_gap_is_rejected() -> None:
     """HiGHS lets rows be off by 1e-6; a millionth of 100 MB is 100 bytes."""
     found = {"a": [PrecisionOption(8, 8, 0.0, size_bytes=1e8 + 10),
                    PrecisionOption(4, 8, 1.0, size_bytes=1e8)]}
@@ -140,29 +140,29 @@ def test_sixty_layers_are_solved_as_by_dynamic_programming() -> None:
 ONE = {"a": [option(8, 8, 0.0), option(4, 8, 1.0)]}
 
 
-def test_a_limit_out_of_reach_is_refused_with_the_smallest_reachable_cost() -> None:
+def test_an_unreachable_limit_is_refused_with_the_smallest_possible_cost() -> None:
     with pytest.raises(UsageError, match=(
-            r"no choice of precisions holds size_bytes = 4 \(4 B\): the smallest that can be "
-            r"reached is size_bytes = 5 \(5 B\); raise the limit, or allow fewer bits")):
+            r"no choice of precisions satisfies size_bytes = 4 \(4 B\): the smallest "
+            r"possible is size_bytes = 5 \(5 B\); raise the limit, or allow fewer bits")):
         allocate_precisions(ONE, PrecisionLimits(size_bytes=4))
 
 
-def test_limits_that_exclude_each_other_are_refused_with_what_is_left() -> None:
+def test_contradictory_limits_are_refused_with_the_smallest_possible_cost() -> None:
     found = {"a": [PrecisionOption(8, 8, 0.0, size_bytes=2.0, latency_ms=1.0),
                    PrecisionOption(4, 8, 1.0, size_bytes=1.0, latency_ms=2.0)]}
     with pytest.raises(UsageError, match=(
-            r"holds latency_ms = 1 beside size_bytes = 1 \(1 B\): the smallest that can be "
-            r"reached is latency_ms = 2")):
+            r"satisfies latency_ms = 1 with size_bytes = 1 \(1 B\): the smallest "
+            r"possible is latency_ms = 2")):
         allocate_precisions(found, PrecisionLimits(size_bytes=1.0, latency_ms=1.0))
 
 
 @pytest.mark.parametrize(("found", "ties", "message"), [
-    ({}, Ties(), "there is no layer whose precision could be chosen"),
-    ({"a": []}, Ties(), "layer 'a' has no precision to choose from; give it one"),
-    (ONE, Ties(weights=[("a", "z")]), "'z' is tied to others but is no layer; there are: a"),
+    ({}, Ties(), "there are no layers whose precision could be chosen"),
+    ({"a": []}, Ties(), "layer 'a' has no precision to choose from; add an option"),
+    (ONE, Ties(weights=[("a", "z")]), "'z' is tied to others but is not a layer; layers: a"),
     (ONE | {"b": [option(2, 8, 0.0)]}, Ties(weights=[("a", "b")]),
      "no choice of precisions gives tied layers the same bits"),
 ])
-def test_what_cannot_be_chosen_is_refused(found: Any, ties: Any, message: str) -> None:
+def test_invalid_choices_are_refused(found: Any, ties: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         allocate_precisions(found, PrecisionLimits(), ties)

@@ -1,4 +1,4 @@
-"""Solved allocations against trying every combination of widths."""
+"""Solved allocations against an exhaustive search over widths."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from edgewright.allocation import CostModel, LatencyTable, LayerTimes
 from edgewright.allocation._cost_model import Bound
-from edgewright.allocation._milp import MixedInteger
+from edgewright.allocation._milp import MixedIntegerProgram
 from edgewright.allocation._solve import Problem, solve_widths
-from edgewright.channels import GroupWidths, LegalWidths, Polynomial, find_groups, widths_of
+from edgewright.channels import GroupWidths, LegalWidths, Polynomial, find_groups, compute_group_widths
 from edgewright.program import Program
 
 
@@ -47,7 +47,7 @@ def problem_of(program: Program, target: Any, ratio: Any, seed: int, round_to: i
     scores = {channel: float(rng.lognormal()) for group in groups.groups
               for channel in group.channels}
     cost = CostModel(program, groups, target, table)
-    return Problem(widths_of(groups, LegalWidths(round_to), scores), cost, cost.full * (1 - ratio))
+    return Problem(compute_group_widths(groups, LegalWidths(round_to), scores), cost, cost.full * (1 - ratio))
 
 
 def start_of(problem: Any) -> Any:
@@ -58,19 +58,19 @@ def brute_force(problem: Any) -> Any:
     """The best worth of all combinations within the limit."""
     combinations = (np.array(widths) for widths in product(
         *(group.legal.tolist() for group in problem.groups)))
-    return max(problem.worth(widths) for widths in combinations
+    return max(problem.score(widths) for widths in combinations
                if problem.cost.at(widths) <= problem.goal)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("target", ["macs", "params", "channels", "ram"])
-def test_no_combination_of_widths_is_worth_more(concatenated: Any, target: str, ratio: float,
-                                                seed: int) -> None:
+def test_no_combination_of_widths_has_a_higher_score(concatenated: Any, target: str, ratio: float,
+                                                     seed: int) -> None:
     problem = problem_of(concatenated, target, min(ratio, 0.6) if target == "ram" else ratio, seed)
     found = solve_widths(problem, start_of(problem))
     assert problem.cost.at(found) <= problem.goal
-    assert problem.worth(found) >= brute_force(problem) * (1 - 2e-4)
+    assert problem.score(found) >= brute_force(problem) * (1 - 2e-4)
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.7])
@@ -79,7 +79,7 @@ def test_residual_branches_and_steps(residual: Program, ratio: float) -> None:
         problem = problem_of(residual, "macs", ratio, 5, round_to)
         found = solve_widths(problem, start_of(problem))
         assert problem.cost.at(found) <= problem.goal
-        assert problem.worth(found) >= brute_force(problem) * (1 - 2e-4)
+        assert problem.score(found) >= brute_force(problem) * (1 - 2e-4)
         for width, group in zip(found, problem.groups, strict=True):
             assert width in group.legal
 
@@ -92,15 +92,16 @@ def stairs(inputs: Any, outputs: Any) -> Any:
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_latency_in_stairs_is_solved_as_if_by_trying_all(concatenated: Any, ratio: float) -> None:
+def test_staircase_latency_is_solved_like_an_exhaustive_search(concatenated: Any,
+                                                               ratio: float) -> None:
     table = LatencyTable("a clock", {f"{name}.weight": stairs(14, 14) for name in "abc"})
     problem = problem_of(concatenated, "latency", ratio, 2, table=table)
     found = solve_widths(problem, start_of(problem))
     assert problem.cost.at(found) <= problem.goal
-    assert problem.worth(found) >= brute_force(problem) * 0.98
+    assert problem.score(found) >= brute_force(problem) * 0.98
 
 
-def test_a_latency_that_no_line_fits_holds_the_limit(concatenated: Any) -> None:
+def test_the_limit_holds_for_a_latency_that_is_not_linear(concatenated: Any) -> None:
     """Where a layer reads the group it writes and others, a surface is fitted and then checked."""
     class Shared(nn.Module):
         def __init__(self) -> None:
@@ -121,16 +122,16 @@ def test_a_latency_that_no_line_fits_holds_the_limit(concatenated: Any) -> None:
     problem = problem_of(program, "latency", 0.4, 1, table=LatencyTable("", {"c.weight": curved}))
     found = solve_widths(problem, start_of(problem))
     assert problem.cost.at(found) <= problem.goal
-    assert problem.worth(found) >= 0.9 * brute_force(problem)
+    assert problem.score(found) >= 0.9 * brute_force(problem)
 
 
-def test_many_widths_are_refined_to_the_finest() -> None:
+def test_many_widths_are_refined_to_the_finest_steps() -> None:
     program = Program.capture(nn.Sequential(nn.Linear(4, 90), nn.ReLU(), nn.Linear(90, 60),
                                             nn.ReLU(), nn.Linear(60, 3)), torch.zeros(1, 4))
     problem = problem_of(program, "macs", 0.5, 7)
     found = solve_widths(problem, start_of(problem))
     assert problem.cost.at(found) <= problem.goal
-    assert problem.worth(found) >= brute_force(problem) * (1 - 1e-3)
+    assert problem.score(found) >= brute_force(problem) * (1 - 1e-3)
 
 
 class Volume:
@@ -142,7 +143,7 @@ class Volume:
         self.at = self.bounds[0].polynomial.at
 
 
-def test_a_product_of_three_groups_holds_the_limit_and_comes_near_the_best() -> None:
+def test_a_product_of_three_groups_is_within_the_limit_and_near_the_best() -> None:
     rng = np.random.default_rng(0)
     groups = [GroupWidths(np.arange(1, count + 1), tuple(range(count)), np.sort(rng.random(count)))
               for count in (4, 9, 12)]
@@ -150,16 +151,16 @@ def test_a_product_of_three_groups_holds_the_limit_and_comes_near_the_best() -> 
     start = np.array([2, 5, 6])
     found = solve_widths(problem, start)
     assert problem.cost.at(found) <= 400.0
-    assert problem.worth(found) >= max(problem.worth(start), 0.93 * brute_force(problem))
+    assert problem.score(found) >= max(problem.score(start), 0.93 * brute_force(problem))
 
 
-def test_where_nothing_is_within_the_limit_the_start_is_returned(concatenated: Any) -> None:
+def test_the_start_is_returned_if_nothing_is_within_the_limit(concatenated: Any) -> None:
     problem = problem_of(concatenated, "macs", 0.999, 0)
     assert solve_widths(problem, start_of(problem)).tolist() == start_of(problem).tolist()
 
 
-def test_an_integer_program_without_a_solution_gives_none() -> None:
-    program = MixedInteger()
+def test_an_infeasible_integer_program_returns_none() -> None:
+    program = MixedIntegerProgram()
     x = program.variables(np.array([1.0]), integer=True)
     program.row(x, np.array([1.0]), low=2.0)
     assert program.solve() is None

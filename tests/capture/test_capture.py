@@ -1,4 +1,4 @@
-"""Capture computes what the model computes, for any batch, and leaves the model alone."""
+"""A captured program computes what the model computes at any batch size; the model is not changed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ NAMES = ("conv_bn resnet dropout two_inputs nested transformer used_twice tied i
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_evaluates_as_the_model_does_for_any_batch(name: Any, cases: Any) -> None:
+def test_evaluation_matches_the_model_at_any_batch_size(name: Any, cases: Any) -> None:
     model, inputs = cases[name]
     program = Program.capture(model, inputs(3))
     for batch in (1, 2, 7):
@@ -95,7 +95,7 @@ def test_evaluates_as_the_model_does_for_any_batch(name: Any, cases: Any) -> Non
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "dropout"])
-def test_trains_as_the_model_does(name: Any, cases: Any) -> None:
+def test_training_matches_the_model(name: Any, cases: Any) -> None:
     model, inputs = cases[name]
     model = copy.deepcopy(model)
     module = Program.capture(model, inputs(2)).module(train=True)
@@ -124,7 +124,7 @@ def test_a_users_detach_stops_the_gradient_in_training(net: type[Net]) -> None:
     assert gradients["b.weight"] is None
 
 
-def test_names_are_the_models_without_counters(randomise: Callable[..., nn.Module]) -> None:
+def test_state_dict_names_are_those_of_the_model_without_counters(randomise: Callable[..., nn.Module]) -> None:
     model = randomise(conv_bn())
     program = Program.capture(model, images(1))
     expected = {name for name in model.state_dict() if "num_batches_tracked" not in name}
@@ -137,7 +137,7 @@ def test_tied_weights_are_stored_and_counted_once(cases: Any) -> None:
     assert program.costs().parameters == 16 + 4 + 4
 
 
-def test_the_model_is_left_as_it_was(randomise: Callable[..., nn.Module]) -> None:
+def test_the_model_is_not_changed(randomise: Callable[..., nn.Module]) -> None:
     model = randomise(conv_bn()).train()
     before = copy.deepcopy(model.state_dict())
     Program.capture(model, images(4)).module(train=True)(*images(4))
@@ -147,7 +147,7 @@ def test_the_model_is_left_as_it_was(randomise: Callable[..., nn.Module]) -> Non
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_attention_fast_path_is_back_after_a_capture() -> None:
+def test_the_attention_fast_path_setting_is_restored() -> None:
     enabled = torch.backends.mha.get_fastpath_enabled()
     Program.capture(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.zeros(1, 5, 8))
     with pytest.raises(ModelError):
@@ -155,12 +155,12 @@ def test_attention_fast_path_is_back_after_a_capture() -> None:
     assert torch.backends.mha.get_fastpath_enabled() is enabled
 
 
-def test_example_inputs_become_two_samples() -> None:
+def test_example_inputs_are_reduced_to_two_samples() -> None:
     program = Program.capture(nn.Linear(4, 2), torch.arange(20.0).reshape(5, 4))
     assert torch.equal(program.example_inputs[0], torch.tensor([[0., 1, 2, 3], [16, 17, 18, 19]]))
 
 
-def test_a_failure_names_the_users_line() -> None:
+def test_a_failure_names_the_line_in_the_users_code() -> None:
     with pytest.raises(ModelError) as caught:
         Program.capture(DataDependent(), torch.zeros(1, 2))
     message = str(caught.value)
@@ -180,21 +180,21 @@ def test_a_fixed_batch_size_is_refused(net: type[Net]) -> None:
     ((), "must be tensors with a batch dimension, got nothing"),
     ((3,), "must be tensors with a batch dimension, got int"),
     ((torch.zeros(2, 4), "x"), "got Tensor, str"),
-    (torch.tensor(1.0), "must be tensors with a batch dimension, got a number as Tensor"),
+    (torch.tensor(1.0), "must be tensors with a batch dimension, got a scalar Tensor"),
     ((torch.zeros(2, 4), torch.zeros(3, 4)), r"disagree on the batch size: \(2, 4\), \(3, 4\)"),
-    (torch.zeros(0, 4), "hold no sample"),
+    (torch.zeros(0, 4), "have no sample"),
     ((torch.zeros(2, 4), torch.zeros(2, 4)), "Linear cannot be captured.*positional argument"),
     (torch.zeros(2, 5), "Linear cannot be captured"),
 ])
-def test_wrong_example_inputs_say_what_is_wrong(inputs: Any, message: str) -> None:
+def test_invalid_example_inputs_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Program.capture(nn.Linear(4, 2), inputs)
 
 
-def test_a_name_that_python_keeps_for_itself_is_refused() -> None:
+def test_a_tensor_name_that_is_a_python_keyword_is_refused() -> None:
     model = nn.ModuleDict({"class": nn.Linear(2, 2)})
-    with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a keyword of "
-                                         "Python, .*; call it otherwise"):
+    with pytest.raises(ModelError, match=r"class.weight cannot be captured: 'class' is a Python keyword, .*; "
+                                         "rename it"):
         Program.capture(model, torch.zeros(1, 2))
 
 

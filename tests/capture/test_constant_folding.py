@@ -1,4 +1,4 @@
-"""What a model computes from constants is stored: as weights, as masks, and never wrongly."""
+"""Constants that the model computes are folded: weights, masks, positions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgewright.quantization import quantize
 from edgewright.task import Task
 
 
-class Standardised(nn.Conv1d):
+class StandardizedConv(nn.Conv1d):
     """Weight standardisation by a batch norm of the weight, as timm's StdConv2d does it."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Standardised(nn.Conv1d):
         return F.conv1d(x, weight.reshape_as(self.weight), self.bias, padding=1)
 
 
-class Adapted(nn.Conv1d):
+class LowRankAdapterConv(nn.Conv1d):
     """A low-rank adapter that was not merged."""
 
     def __init__(self, inputs: Any, outputs: Any, size: Any, **options: Any) -> None:
@@ -46,7 +46,7 @@ class Adapted(nn.Conv1d):
                         padding=1)
 
 
-class Scaled(nn.Module):
+class ScaledConv(nn.Module):
     """Equalised learning rates: a parameter by a number."""
 
     def __init__(self, inputs: Any, outputs: Any, size: Any, padding: Any) -> None:
@@ -70,9 +70,9 @@ WEIGHTS = {
     "old_spectral_norm": lambda i, o: classic.spectral_norm(conv(i, o)),
     "orthogonal": lambda i, o: parametrizations.orthogonal(conv(i, o)),
     "mask": lambda i, o: prune.l1_unstructured(conv(i, o), "weight", 0.5),
-    "standardised": lambda i, o: Standardised(i, o, 3, padding=1),
-    "adapter": lambda i, o: Adapted(i, o, 3, padding=1),
-    "scaled": lambda i, o: Scaled(i, o, 3, padding=1),
+    "standardised": lambda i, o: StandardizedConv(i, o, 3, padding=1),
+    "adapter": lambda i, o: LowRankAdapterConv(i, o, 3, padding=1),
+    "scaled": lambda i, o: ScaledConv(i, o, 3, padding=1),
 }
 
 
@@ -120,7 +120,7 @@ def test_computed_weights_are_quantized_and_pruned(kind: str) -> None:
     assert pruned.state_dict()["2.weight"].shape[0] < 16
 
 
-def test_what_capture_computed_outlasts_saving_and_copying(tmp_path: Path) -> None:
+def test_folded_tensors_survive_saving_and_copying(tmp_path: Path) -> None:
     program = Program.capture(network(WEIGHTS["weight_norm"]), sequences())
     program.copy().save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -134,7 +134,7 @@ def test_what_capture_computed_outlasts_saving_and_copying(tmp_path: Path) -> No
     ("old_weight_norm", classic.remove_weight_norm),
     ("mask", lambda m: prune.remove(m, "weight")),
 ])
-def test_apply_to_names_what_the_models_code_computes(kind: str, merge: Any) -> None:
+def test_apply_to_names_weights_that_the_models_code_computes(kind: str, merge: Any) -> None:
     model, x = network(WEIGHTS[kind]), sequences()
     program = Program.capture(model, x)
     trained = program.with_state({name: value * 1.1
@@ -153,7 +153,7 @@ def test_apply_to_names_an_adapter_that_is_not_merged() -> None:
         apply_to(Program.capture(model, sequences()), model)
 
 
-def test_frozen_sources_make_a_frozen_weight(net: type[Net]) -> None:
+def test_a_weight_computed_from_frozen_tensors_is_frozen(net: type[Net]) -> None:
     model = network(WEIGHTS["weight_norm"])
     model[0].requires_grad_(False)
     parameters = dict(Program.capture(model, sequences()).graph_module.named_parameters())
@@ -162,7 +162,7 @@ def test_frozen_sources_make_a_frozen_weight(net: type[Net]) -> None:
     assert parameters["6.weight"].requires_grad
 
 
-def test_zeros_of_a_mask_stay_in_training_and_other_zeros_do_not(net: type[Net]) -> None:
+def test_only_zeros_of_a_mask_are_marked_sparse(net: type[Net]) -> None:
     masked = Program.capture(network(WEIGHTS["mask"]), sequences())
     assert masked.sparsity == pytest.approx({"0.weight": 0.5, "2.weight": 0.5}, abs=0.01)
     model = network(WEIGHTS["scaled"])
@@ -188,26 +188,26 @@ def test_masks_and_positions_made_in_forward_are_stored(net: type[Net],
     assert len(targets(program)) == 1
 
 
-def written(m: Any, x: Any) -> Any:
+def mask_written_before_its_read(m: Any, x: Any) -> Any:
     mask = torch.zeros(4)
     mask[1:3] = -9.0
     return x + mask
 
 
-def written_by_the_input(m: Any, x: Any) -> Any:
+def constant_written_by_the_input(m: Any, x: Any) -> Any:
     total = torch.zeros(4)
     total += x.mean(0)
     return x + total + torch.ones(4).cumsum(0)
 
 
-def written_after_it_was_read(m: Any, x: Any) -> Any:
+def mask_written_after_its_read(m: Any, x: Any) -> Any:
     mask = torch.zeros(4)
     y = x + mask
     mask.fill_(2.0)
     return y * mask
 
 
-def without_gradients(m: Any, x: Any) -> Any:
+def mask_in_no_grad(m: Any, x: Any) -> Any:
     with torch.no_grad():
         mask = torch.ones(4, 4).triu(1)
         y = x @ mask
@@ -215,11 +215,11 @@ def without_gradients(m: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize(("function", "is_stored"), [
-    (written, True), (written_by_the_input, False), (written_after_it_was_read, False),
-    (without_gradients, False),
+    (mask_written_before_its_read, True), (constant_written_by_the_input, False), (mask_written_after_its_read, False),
+    (mask_in_no_grad, False),
 ], ids=["before", "by_the_input", "after", "no_grad"])
-def test_constants_that_are_written_to_in_place_are_computed_rightly(net: type[Net], function: Any,
-                                                                     is_stored: bool) -> None:
+def test_constants_that_are_written_in_place_are_computed_correctly(net: type[Net], function: Any,
+                                                                    is_stored: bool) -> None:
     model = net(function)
     program = Program.capture(model, torch.zeros(1, 4))
     x = torch.randn(3, 4)
@@ -228,7 +228,7 @@ def test_constants_that_are_written_to_in_place_are_computed_rightly(net: type[N
         assert len(targets(program)) == 1
 
 
-def test_a_region_without_gradients_stops_them(net: type[Net]) -> Any:
+def test_no_grad_regions_stop_gradients(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         with torch.no_grad():
             y = m.a(x)
@@ -247,8 +247,8 @@ def test_a_region_without_gradients_stops_them(net: type[Net]) -> Any:
     lambda m, x: x * m.p.exp(),  # no smaller than what it is computed from
     lambda m, x: m.drop(m.p) + x,  # another value in training
 ], ids=["transposed", "looked_up", "scaled", "dropout"])
-def test_parameters_stay_where_storing_would_win_nothing(net: type[Net],
-                                                         function: Callable[..., Any]) -> None:
+def test_parameters_are_not_folded_without_a_benefit(net: type[Net],
+                                                     function: Callable[..., Any]) -> None:
     model = net(function, drop=nn.Dropout(0.5))
     model.p = nn.Parameter(torch.randn(4, 4))
     program = Program.capture(model, torch.zeros(1, 4, 4))
@@ -258,7 +258,7 @@ def test_parameters_stay_where_storing_would_win_nothing(net: type[Net],
     apply_to(program, model)
 
 
-def test_what_is_computed_from_parameters_is_stored_where_that_is_smaller(net: type[Net]) -> None:
+def test_a_constant_smaller_than_its_parameters_is_folded(net: type[Net]) -> None:
     model = net(lambda m, x: x + m.project(m.latents).mean(0), project=nn.Linear(16, 4))
     model.latents = nn.Parameter(torch.randn(8, 16))
     program = Program.capture(model, torch.zeros(1, 4))
@@ -267,7 +267,7 @@ def test_what_is_computed_from_parameters_is_stored_where_that_is_smaller(net: t
     assert {tuple(value.shape) for value in program.state_dict().values()} == {(4,)}
 
 
-def test_a_mask_beyond_a_megabyte_stays_computed(net: type[Net]) -> None:
+def test_a_mask_larger_than_a_megabyte_is_not_folded(net: type[Net]) -> None:
     program = Program.capture(net(lambda m, x: (x + torch.ones(600, 600).triu(1)).mean(1)),
                               torch.zeros(1, 600, 600))
     assert program.state_dict() == {}

@@ -1,4 +1,4 @@
-"""A captured module takes what was captured, at any batch, and nothing else."""
+"""A captured module accepts inputs like those of its capture at any batch size, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgewright.channels import find_groups, remove_channels
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
-from edgewright.training._pickling import packed, unpacked
+from edgewright.training._pickling import pickle_run, unpickle_run
 
 
 class Averages(nn.Module):
@@ -41,7 +41,7 @@ LONGER = torch.zeros(4, 4, 40)
 REFUSAL = r"input 'x' has shape \(4, 4, 40\), expected \(N, 4, 20\)"
 
 
-def test_another_size_is_refused_wherever_the_graph_runs(program: Any, tmp_path: Path) -> None:
+def test_other_sizes_are_refused_wherever_the_graph_runs(program: Any, tmp_path: Path) -> None:
     program.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
     groups = find_groups(program)
@@ -51,7 +51,7 @@ def test_another_size_is_refused_wherever_the_graph_runs(program: Any, tmp_path:
             found.run(LONGER)
         for mode in (False, True):
             module = found.module(mode)
-            for twin in (module, copy.deepcopy(module), unpacked(packed(module, {}))):
+            for twin in (module, copy.deepcopy(module), unpickle_run(pickle_run(module, {}))):
                 with pytest.raises(DataError, match=REFUSAL):
                     twin(LONGER)
                 assert twin(torch.zeros(5, 4, 20)).shape == (5, 3)
@@ -66,13 +66,13 @@ def test_another_size_is_refused_wherever_the_graph_runs(program: Any, tmp_path:
     (torch.zeros(0, 4, 20), r"input 'x' is empty \(shape \(0, 4, 20\)\)"),
     (torch.zeros(2, 4, 20).numpy(), r"input 'x' is a ndarray, expected a tensor"),
 ])
-def test_what_is_off_is_named(program: Any, given: Any, message: str) -> None:
+def test_the_message_names_the_mismatch(program: Any, given: Any, message: str) -> None:
     for call in (program.run, program.module(), program.module(train=True)):
         with pytest.raises(DataError, match=message):
             call(given)
 
 
-def test_a_module_in_another_precision_takes_it(program: Any) -> None:
+def test_a_converted_module_accepts_inputs_of_its_precision(program: Any) -> None:
     module = program.module().double()
     assert module(torch.zeros(2, 4, 20, dtype=torch.float64)).dtype == torch.float64
 
@@ -88,15 +88,15 @@ def nested() -> Any:
     return Program.capture(Nested(), (one, {"a": one, "b": [one]}, one))
 
 
-def test_nested_inputs_are_taken_as_the_model_takes_them(nested: Any) -> None:
+def test_nested_inputs_are_accepted(nested: Any) -> None:
     x, y = torch.ones(3, 4), torch.full((3, 4), 2.0)
     for module in (nested.module(), nested.module(train=True)):
         assert module(x, {"b": [y], "a": x}, x).tolist() == [[5.0] * 4] * 3
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda x: (x,), r"takes 4 inputs \(x, more_a, more_b_0, rest_0\), got 1 nested in another"),
-    (lambda x: (x, {"a": x}, x), "got 3 nested in another way"),
+    (lambda x: (x,), r"takes 4 inputs \(x, more_a, more_b_0, rest_0\), got 1 with a different"),
+    (lambda x: (x, {"a": x}, x), "got 3 with a different nesting"),
     (lambda x: (x, {"a": x, "b": [x], "c": x}, x), "got 5"),
     (lambda x: (x, {"a": x, "b": [x, x]}, x), "got 5"),
     (lambda x: (x, {"a": x, "b": [x]}, x, x), "got 5"),
@@ -106,12 +106,13 @@ def test_nested_inputs_are_taken_as_the_model_takes_them(nested: Any) -> None:
     (lambda x: (x, {"a": x.int(), "b": [x]}, x), "input 'more_a' is torch.int32"),
     (lambda x: (x, {"a": x, "b": [None]}, x), "input 'more_b_0' is a NoneType"),
 ])
-def test_other_nestings_are_refused(nested: Any, change: Callable[..., Any], message: str) -> None:
+def test_different_nestings_are_refused(nested: Any, change: Callable[..., Any],
+                                        message: str) -> None:
     with pytest.raises(DataError, match=message):
         nested.run(*change(torch.ones(3, 4)))
 
 
-def test_a_module_that_is_compiled_in_one_piece_still_is(program: Any) -> None:
+def test_a_module_compiles_as_a_full_graph(program: Any) -> None:
     module = program.module()
     compiled, x = torch.compile(module, fullgraph=True, backend="eager"), torch.randn(3, 4, 20)
     torch.testing.assert_close(compiled(x), module(x))

@@ -1,4 +1,4 @@
-"""What is captured is a copy: whatever hangs on the model, the model is left as it was."""
+"""Capture works on a copy of the model; the model itself is not changed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_model_that_keeps_activations_locks_and_hooks_is_captured(trained: Any
     torch.testing.assert_close(program.run(x), trained.eval()(x).detach())
 
 
-def test_the_model_is_left_as_it_was(trained: Any) -> None:
+def test_the_model_is_not_changed(trained: Any) -> None:
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     last, gradient = trained.last, trained.layer.weight.grad
     Program.capture(trained, torch.zeros(1, 4))
@@ -71,7 +71,7 @@ def test_the_model_is_left_as_it_was(trained: Any) -> None:
     torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
 
 
-def test_references_to_submodules_lead_to_their_copies(trained: Any) -> None:
+def test_references_to_submodules_point_to_their_copies(trained: Any) -> None:
     copied = copy_model(trained)
     assert copied.parts[0] is copied.layer
     assert copied.owner.model is copied
@@ -81,7 +81,7 @@ def test_references_to_submodules_lead_to_their_copies(trained: Any) -> None:
     assert copied.kept[0] is copied.last
 
 
-def test_ties_are_kept() -> None:
+def test_tied_weights_stay_tied() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     copied = copy_model(model)
@@ -96,7 +96,7 @@ def test_ties_are_kept() -> None:
     lambda: nn.LSTM(4, 3, batch_first=True),
     lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
 ], ids=["weight_norm", "spectral_norm", "orthogonal", "prune", "lstm", "transformer"])
-def test_what_was_run_in_training_is_copied_whole(make: Callable[..., Any]) -> None:
+def test_models_that_ran_in_training_are_copied_completely(make: Callable[..., Any]) -> None:
     model, x = make(), torch.randn(2, 5, 4)
     model(x)
     copied = copy_model(model)

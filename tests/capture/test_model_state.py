@@ -1,4 +1,4 @@
-"""One set of names: a program's tensors, whatever the model kept out of its own state dict."""
+"""State dicts of a model and its program, and loading one into the other."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def program(model: Any) -> Any:
 IDS = torch.tensor([[1, 2, 3, 4, 5], [9, 8, 7, 6, 0]])
 
 
-def reloaded(program: Program, tmp_path: Any) -> Any:
+def save_and_load(program: Program, tmp_path: Any) -> Any:
     program.save(tmp_path / "p.pt2")
     return Program.load(tmp_path / "p.pt2")
 
@@ -76,24 +76,25 @@ def test_every_tensor_is_in_the_state_dict_of_program_module_and_copies(program:
     names = {"head.weight", "rotary.0.cos", "rotary.1.cos", "norm.weight", "norm.bias",
              "norm.running_mean", "norm.running_var", "plain", "position_ids", "other"}
     assert program.state_dict().keys() == names
-    for other in (program.copy(), reloaded(program, tmp_path)):
+    for other in (program.copy(), save_and_load(program, tmp_path)):
         assert other.state_dict().keys() == names
     for mode in (False, True):
         assert program.module(mode).state_dict().keys() == names
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_its_own_state_goes_back_in(program: Any, model: Any, tmp_path: Path, stored: bool) -> None:
-    program = reloaded(program, tmp_path) if stored else program
+def test_a_programs_own_state_dict_is_loaded(program: Any, model: Any, tmp_path: Path,
+                                             stored: bool) -> None:
+    program = save_and_load(program, tmp_path) if stored else program
     again = program.with_state(program.state_dict())
     torch.testing.assert_close(again.run(IDS), model(IDS))
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_the_models_own_state_dict_goes_in_and_its_tables_stay(program: Any, model: Any,
-                                                               tmp_path: Path,
-                                                               stored: bool) -> None:
-    program = reloaded(program, tmp_path) if stored else program
+def test_the_models_state_dict_is_loaded_and_other_tensors_stay(program: Any, model: Any,
+                                                                tmp_path: Path,
+                                                                stored: bool) -> None:
+    program = save_and_load(program, tmp_path) if stored else program
     with torch.no_grad():
         for tensor in (*model.parameters(), model.one, model.norm.running_mean):
             tensor.add_(0.25)
@@ -101,7 +102,7 @@ def test_the_models_own_state_dict_goes_in_and_its_tables_stay(program: Any, mod
     torch.testing.assert_close(program.with_state(model.state_dict()).run(IDS), model(IDS))
 
 
-def test_a_tied_tensor_has_one_value(program: Any, model: Any) -> None:
+def test_different_values_for_a_tied_tensor_are_refused(program: Any, model: Any) -> None:
     state = dict(model.state_dict())
     state["embed.weight"] = state["embed.weight"] + 1
     with pytest.raises(ModelError, match=r"embed\.weight and head\.weight are one tensor in the "
@@ -113,7 +114,7 @@ def test_a_tied_tensor_has_one_value(program: Any, model: Any) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda state: state.pop("norm.bias"), r"norm\.bias is missing; give what its own"),
+    (lambda state: state.pop("norm.bias"), r"norm\.bias is missing; pass the state_dict"),
     (lambda state: state.pop("norm.running_var"), r"norm\.running_var is missing"),
     (lambda state: state.update(spare=torch.ones(2)), "spare is unknown"),
     (lambda state: state.update(plain=torch.ones(2)),
@@ -122,15 +123,14 @@ def test_a_tied_tensor_has_one_value(program: Any, model: Any) -> None:
      r"position_ids holds torch\.float32, expected torch\.int64"),
     (lambda state: state.update(plain=[1.0]), "plain is a list, expected a tensor"),
 ])
-def test_what_does_not_fit_is_named(program: Any, change: Callable[..., Any], message: str) -> None:
+def test_mismatches_are_named(program: Any, change: Callable[..., Any], message: str) -> None:
     state = program.state_dict()
     change(state)
     with pytest.raises(ModelError, match=message):
         program.with_state(state)
 
 
-def test_a_file_that_tells_nonsense_of_the_state_dict_is_refused(program: Any,
-                                                                 tmp_path: Path) -> None:
+def test_a_file_with_an_invalid_model_state_is_refused(program: Any, tmp_path: Path) -> None:
     program.save(tmp_path / "p.pt2")
     with zipfile.ZipFile(tmp_path / "p.pt2") as source, \
             zipfile.ZipFile(tmp_path / "q.pt2", "w") as target:
@@ -139,11 +139,11 @@ def test_a_file_that_tells_nonsense_of_the_state_dict_is_refused(program: Any,
             if name.endswith("edgewright.json"):
                 content = json.dumps({**json.loads(content), "model_state": [7]}).encode()
             target.writestr(name, content)
-    with pytest.raises(ModelError, match=r"q\.pt2 says \[7\] of the model's state dict"):
+    with pytest.raises(ModelError, match=r"q\.pt2 describes the model's state dict as \[7\]"):
         Program.load(tmp_path / "q.pt2")
 
 
-def test_applying_back_leaves_the_models_state_dict_its_own(program: Any, model: Any) -> None:
+def test_apply_to_keeps_the_keys_of_the_models_state_dict(program: Any, model: Any) -> None:
     names = list(model.state_dict())
     state = program.state_dict()
     state["rotary.0.cos"] = state["rotary.0.cos"] * 2
@@ -164,8 +164,7 @@ class Standardized(nn.Linear):
     lambda: Standardized(8, 4),
     lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)),
 ])
-def test_weights_of_before_they_were_computed_are_refused(layer: Callable[..., Any],
-                                                          tmp_path: Path) -> None:
+def test_sources_of_folded_tensors_are_refused(layer: Callable[..., Any], tmp_path: Path) -> None:
     model, x = nn.Sequential(nn.Linear(8, 8), layer()).eval(), torch.randn(5, 8)
     program = Program.capture(model, x)
     program.save(tmp_path / "p.pt2")
@@ -173,8 +172,8 @@ def test_weights_of_before_they_were_computed_are_refused(layer: Callable[..., A
     stored = torch.load(tmp_path / "weights.pt", weights_only=True)
     for held in (program, Program.load(tmp_path / "p.pt2")):
         for state in (model.state_dict(), stored):
-            with pytest.raises(ModelError, match=r"it holds 1\.weight as the model's code computed "
-                                                 r"it from .*load them into the model and capture"):
+            with pytest.raises(ModelError, match=r"the model's code computed 1\.weight from "
+                                                 r".*load the weights into the model and capture"):
                 held.with_state(state)
     module = program.module()
     torch.save(module.state_dict(), tmp_path / "own.pt")

@@ -1,4 +1,4 @@
-"""A captured module switches between training and evaluation as the model would."""
+"""A captured module switches between training and evaluation as the model does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_dropout_is_active_in_training_only(dropping: Any) -> None:
 
 @pytest.mark.parametrize("layer", [nn.Dropout2d(0.5), nn.AlphaDropout(0.5),
                                    nn.FeatureAlphaDropout(0.5), nn.Dropout(0.5, inplace=True)])
-def test_every_kind_of_dropout_is_switched(layer: Any) -> None:
+def test_every_kind_of_dropout_switches_mode(layer: Any) -> None:
     module = Program.capture(layer, torch.zeros(1, 50, 3, 3)).module()
     ones = torch.ones(2, 50, 3, 3)
     assert torch.equal(module(ones.clone()), ones)
@@ -64,7 +64,7 @@ def test_norms_switch_as_in_the_model(norm: Any) -> None:
         torch.testing.assert_close(module.train(mode)(x), model.train(mode)(x))
 
 
-def test_a_deep_copy_is_a_module_of_its_own(small_program: Program) -> None:
+def test_a_deep_copy_is_independent(small_program: Program) -> None:
     module = small_program.module(train=True)
     twin = copy.deepcopy(module)
     assert isinstance(twin, CapturedModule)
@@ -79,7 +79,7 @@ def test_a_deep_copy_is_a_module_of_its_own(small_program: Program) -> None:
     assert any(node.args[5] for node in module.graph.nodes if "batch_norm" in node.name)
 
 
-def test_a_module_does_not_share_with_its_program(small_program: Program) -> None:
+def test_a_module_does_not_share_tensors_with_its_program(small_program: Program) -> None:
     module = small_program.module()
     with torch.no_grad():
         for parameter in module.parameters():
@@ -102,7 +102,7 @@ def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
-def test_dropout_between_recurrent_layers_is_switched(layer: Any) -> None:
+def test_dropout_between_recurrent_layers_switches_mode(layer: Any) -> None:
     model = layer(4, 8, num_layers=3, dropout=0.5, batch_first=True)
     module = Program.capture(model, torch.zeros(1, 5, 4)).module()
     x = torch.randn(2, 5, 4)
@@ -116,14 +116,14 @@ def test_dropout_between_recurrent_layers_is_switched(layer: Any) -> None:
     assert torch.equal(module.eval()(x)[0], module(x)[0])
 
 
-def test_a_random_slope_is_switched() -> None:
+def test_rrelu_switches_mode() -> None:
     model, x = nn.RReLU(0.1, 0.9), -torch.ones(2, 100)
     module = Program.capture(model, torch.zeros(1, 100)).module()
     torch.testing.assert_close(module(x), torch.full((2, 100), -0.5))
     assert len(module.train()(x).unique()) > 50
 
 
-def test_training_returns_the_module_and_is_idempotent(small_program: Program) -> None:
+def test_train_returns_the_module_and_is_idempotent(small_program: Program) -> None:
     module = small_program.module()
     assert module.train() is module
     code = module.code

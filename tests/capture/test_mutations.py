@@ -1,4 +1,4 @@
-"""State is refused by its name; a caller's inputs stay as they are."""
+"""State is refused by name; the caller's inputs are not changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.programs import Net
 from torch import Tensor, nn
 
 from edgewright.capture import export_graph
-from edgewright.capture._mutations import settle_writes
+from edgewright.capture._mutations import copy_mutated_inputs
 from edgewright.errors import EdgewrightWarning, ModelError
 from edgewright.program import Program
 from edgewright.program._archive import save_archive
@@ -103,12 +103,12 @@ def model(net: Any, forward: Any, *, buffer: bool = True) -> Any:
 
 @pytest.mark.parametrize("buffer", [True, False])
 @pytest.mark.parametrize("forward", WRITERS)
-def test_state_is_refused_by_its_name(net: type[Net], forward: Any, buffer: bool) -> None:
-    with pytest.raises(ModelError, match=r"\bstate\b.*take it as an input and return its new value"):
+def test_state_is_refused_by_name(net: type[Net], forward: Any, buffer: bool) -> None:
+    with pytest.raises(ModelError, match=r"\bstate\b.*make it an input and return its new value"):
         Program.capture(model(net, forward, buffer=buffer), torch.zeros(1, 4))
 
 
-def test_a_layer_that_counts_is_named_in_full(net: type[Net]) -> None:
+def test_the_full_name_of_a_counter_is_reported(net: type[Net]) -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -126,13 +126,13 @@ def test_a_layer_that_counts_is_named_in_full(net: type[Net]) -> None:
 @pytest.mark.parametrize("layer", [
     nn.BatchNorm1d(4), nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm1d(4),
     nn.BatchNorm1d(4, track_running_stats=False), nn.ReLU(inplace=True)])
-def test_layers_that_write_in_training_alone_are_taken(layer: Any) -> None:
+def test_layers_that_write_only_in_training_are_accepted(layer: Any) -> None:
     model = nn.Sequential(nn.Conv1d(2, 4, 3), layer).eval()
     x = torch.randn(3, 2, 9)
     torch.testing.assert_close(Program.capture(model, x).run(x), model(x))
 
 
-def test_state_as_input_and_output_is_taken(net: type[Net]) -> tuple[Any, ...]:
+def test_state_as_input_and_output_is_accepted(net: type[Net]) -> tuple[Any, ...]:
     def forward(m: Any, x: Any, state: Any) -> tuple[Any, ...]:
         y = torch.tanh(m.layer(x) + state)
         return y, y
@@ -147,7 +147,7 @@ def test_state_as_input_and_output_is_taken(net: type[Net]) -> tuple[Any, ...]:
         torch.testing.assert_close(y, expected)
 
 
-def test_a_literal_that_is_written_starts_anew_in_every_call(net: type[Net]) -> Any:
+def test_a_tensor_literal_is_new_in_every_call(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         counts = torch.tensor([1.0, 2.0])
         counts += x.mean(0)
@@ -164,8 +164,8 @@ def test_a_literal_that_is_written_starts_anew_in_every_call(net: type[Net]) -> 
     lambda m, x: (x[:, 0].zero_(), m.layer(x))[1],
     lambda m, x: (x.view(-1, 2, 2).mul_(2), m.layer(x), x)[1:],
 ])
-def test_an_input_that_the_model_writes_into_is_left_to_the_caller(net: type[Net],
-                                                                   forward: Callable[..., Any]) -> None:
+def test_a_model_that_writes_into_an_input_does_not_change_the_callers_tensor(net: type[Net],
+                                                                              forward: Callable[..., Any]) -> None:
     model = net(forward, layer=nn.Linear(4, 4)).eval()
     with pytest.warns(EdgewrightWarning, match=r"writes into its input \w+ in place"):
         program = Program.capture(model, torch.zeros(1, 4))
@@ -176,7 +176,7 @@ def test_an_input_that_the_model_writes_into_is_left_to_the_caller(net: type[Net
         assert torch.equal(x, before)
 
 
-def test_a_stored_graph_that_writes_is_refused_too(net: type[Net], tmp_path: Path) -> None:
+def test_a_saved_graph_that_writes_state_is_refused(net: type[Net], tmp_path: Path) -> None:
     exported = export_graph(model(net, copies), (torch.zeros(2, 4),))
     for name, graph in (("as_is", exported), ("functional", exported.run_decompositions({}))):
         save_archive(graph, tmp_path / name, {})
@@ -184,10 +184,10 @@ def test_a_stored_graph_that_writes_is_refused_too(net: type[Net], tmp_path: Pat
             Program.load(tmp_path / name)
 
 
-def test_a_graph_without_writes_stays_as_it_is(small_program: Program) -> None:
+def test_a_graph_without_writes_is_unchanged(small_program: Program) -> None:
     module = small_program.copy().graph_module
     code = module.code
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        settle_writes(module)
+        copy_mutated_inputs(module)
     assert re.sub(r"\s", "", module.code) == re.sub(r"\s", "", code)

@@ -1,4 +1,4 @@
-"""Models that torch or torchao prepared for quantization are refused by name, before any work."""
+"""Models that torch or torchao prepared for quantization are refused by name before capture."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def by_torch(observing: Any) -> Any:
 
 
 @pytest.mark.parametrize("observing", [True, False])
-def test_fake_quantizers_of_torch(observing: bool) -> None:
+def test_fake_quantizers_of_torch_are_refused(observing: bool) -> None:
     model = by_torch(observing)
     with pytest.raises(ModelError, match=(
-            r"^0\.weight_fake_quant is a FusedMovingAvgObsFakeQuantize, which another tool put in "
-            r"to quantize the model; give the model from before it was prepared")):
+            r"^0\.weight_fake_quant is a FusedMovingAvgObsFakeQuantize, inserted by another "
+            r"quantization tool; pass the model from before it was prepared")):
         Program.capture(model, X)
 
 
-def test_observers_of_torch() -> None:
+def test_observers_of_torch_are_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 3), torch.ao.quantization.MinMaxObserver())
-    with pytest.raises(ModelError, match=r"^1 is a MinMaxObserver, which another tool put in"):
+    with pytest.raises(ModelError, match=r"^1 is a MinMaxObserver, inserted by another quantization tool"):
         Program.capture(model, X)
 
 
-def test_fake_quantizers_of_torchao() -> None:
+def test_fake_quantizers_of_torchao_are_refused() -> None:
     pt2e = pytest.importorskip("torchao.quantization.pt2e", reason="needs torchao")
     model = nn.Sequential(nn.Linear(4, 3), pt2e.FusedMovingAvgObsFakeQuantize())
-    with pytest.raises(ModelError, match=r"^1 is a FusedMovingAvgObsFakeQuantize, which another"):
+    with pytest.raises(ModelError, match=r"^1 is a FusedMovingAvgObsFakeQuantize, inserted by another"):
         Program.capture(model, X)

@@ -1,4 +1,4 @@
-"""Values of constants may be read in Python; those of inputs are refused at their line, quietly."""
+"""Values of constants may be read into Python; reads of input-dependent values are refused."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Reading(nn.Module):
         return x
 
 
-def test_constants_are_read_as_they_are() -> None:
+def test_values_of_constants_may_be_read() -> None:
     model = Reading()
     program = Program.capture(model, torch.zeros(1, 4))
     x = torch.randn(5, 4)
     torch.testing.assert_close(program.run(x), model(x))
 
 
-def test_a_mask_made_in_forward_goes_through_torchs_own_encoder(net: type[Net],
-                                                                tmp_path: Path) -> None:
+def test_a_mask_made_in_forward_works_in_torchs_transformer_encoder(net: type[Net],
+                                                                    tmp_path: Path) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = net(lambda m, x: m.encoder(x, mask=MASK(6)),
                 encoder=nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)).eval()
@@ -83,11 +83,12 @@ def count(x: Any) -> Any:
     (count, "for i in range(x.max().long()):): reads"),
     (lambda x: x * int(x.max()), "int(x.max())"),
     (lambda x: x * float(x.max().item()), "float(x.max().item())"),
-    (lambda x: x * torch.from_numpy(x.detach().numpy()), ": hands numpy"),
+    (lambda x: x * torch.from_numpy(x.detach().numpy()), ": passes to numpy"),
 ], ids=["if", "while", "assert", "range", "int", "item", "numpy"])
-def test_a_value_of_an_input_is_refused_in_one_line(net: type[Net], function: Any, line: str,
-                                                    capfd: pytest.CaptureFixture[str],
-                                                    caplog: pytest.LogCaptureFixture) -> None:
+def test_reading_an_input_dependent_value_is_refused_in_one_line(net: type[Net], function: Any,
+                                                                 line: str,
+                                                                 capfd: pytest.CaptureFixture[str],
+                                                                 caplog: pytest.LogCaptureFixture) -> None:
     with (caplog.at_level(logging.WARNING),
           pytest.raises(ModelError, match="depends on the input, which a graph") as caught):
         Program.capture(net(lambda _, x: function(x)), torch.ones(1, 4))
@@ -100,9 +101,9 @@ def test_a_value_of_an_input_is_refused_in_one_line(net: type[Net], function: An
     assert not caplog.records
 
 
-def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net: type[Net],
-                                                               capfd: pytest.CaptureFixture[str],
-                                                               caplog: pytest.LogCaptureFixture) -> None:
+def test_shape_mismatches_are_reported_without_torchs_log(net: type[Net],
+                                                          capfd: pytest.CaptureFixture[str],
+                                                          caplog: pytest.LogCaptureFixture) -> None:
     model = net(lambda m, x: m.layer(x[:, :5]), layer=nn.Linear(8, 4)).eval()
     with (caplog.at_level(logging.WARNING),
           pytest.raises(ModelError, match=r"cannot be captured at .*mat1 and mat2 shapes")):
@@ -111,8 +112,8 @@ def test_shapes_that_do_not_fit_are_refused_without_torchs_log(net: type[Net],
     assert not caplog.records
 
 
-def test_what_forward_prints_is_still_printed(net: type[Net],
-                                              capfd: pytest.CaptureFixture[str]) -> Any:
+def test_prints_of_the_forward_pass_are_kept(net: type[Net],
+                                             capfd: pytest.CaptureFixture[str]) -> Any:
     import sys  # noqa: PLC0415
 
     def forward(_: Any, x: Any) -> Any:

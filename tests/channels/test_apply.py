@@ -1,4 +1,4 @@
-"""A program goes back into the user's module: same function, same objects, or not at all."""
+"""Applying a program to the user's module: same function, same objects, or no change."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_convolutional_network_and_its_sizes(choose: Callable[..., list[int]],
     assert applied.left == ()
 
 
-def test_a_module_that_reads_its_sizes_off_its_tensors(net: type[Net],
-                                                       choose: Callable[..., list[int]]) -> Any:
+def test_a_module_that_reads_sizes_from_its_tensors(net: type[Net],
+                                                    choose: Callable[..., list[int]]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         return m.c(m.b(y).relu() + y).flatten(2).mean(-1)
@@ -128,7 +128,7 @@ def test_tied_weights_stay_tied(net: type[Net], choose: Callable[..., list[int]]
     assert {"a.weight", "b.weight"} <= set(applied.resized)
 
 
-def test_parameters_keep_their_identity_and_lose_stale_gradients(choose: Callable[..., list[int]]) -> None:
+def test_parameters_keep_their_identity_without_stale_gradients(choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     model[2].bias.requires_grad_(False)
     model(torch.randn(2, 4)).sum().backward()
@@ -151,7 +151,7 @@ def test_the_mode_of_every_module_is_kept(choose: Callable[..., list[int]]) -> N
     assert [module.training for module in model.modules()] == [True, True, False, True]
 
 
-def test_trained_weights_are_written_and_not_shared() -> None:
+def test_trained_weights_are_copied_not_shared() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     program = Program.capture(model, torch.zeros(1, 4))
     trained = program.with_state({name: value + 1 for name, value in program.state_dict().items()})
@@ -162,7 +162,7 @@ def test_trained_weights_are_written_and_not_shared() -> None:
     torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
 
 
-def test_it_can_be_applied_step_by_step(choose: Callable[..., list[int]]) -> None:
+def test_a_program_can_be_applied_after_every_step(choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(conv(3, 16), nn.ReLU(), conv(16, 4)).eval()
     program = Program.capture(model, IMAGE)
     for expected in (8, 4):
@@ -171,7 +171,8 @@ def test_it_can_be_applied_step_by_step(choose: Callable[..., list[int]]) -> Non
         assert model[0].out_channels == expected
 
 
-def test_weight_norm_is_taken_off_first(net: type[Net], choose: Callable[..., list[int]]) -> None:
+def test_weight_norm_must_be_removed_first(net: type[Net],
+                                           choose: Callable[..., list[int]]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()), b=nn.Linear(8, 3),
                 a=nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)))
     program = Program.capture(model.eval(), torch.zeros(1, 4))
@@ -188,7 +189,7 @@ def test_weight_norm_is_taken_off_first(net: type[Net], choose: Callable[..., li
     assert (model.a.in_features, model.a.out_features) == (4, 8)
 
 
-def test_counters_of_norms_alone_are_left_without_a_word(net: type[Net]) -> None:
+def test_batch_counters_are_not_listed_as_left(net: type[Net]) -> None:
     """A buffer of the model's own that evaluation does not read is named, whatever it is called."""
     model = net(lambda m, x: m.n(m.a(x)), a=nn.Linear(4, 3), n=nn.BatchNorm1d(3)).eval()
     model.a.register_buffer("my_num_batches_tracked", torch.zeros(3))
@@ -196,8 +197,8 @@ def test_counters_of_norms_alone_are_left_without_a_word(net: type[Net]) -> None
     assert applied.left == ("a.my_num_batches_tracked",)
 
 
-def test_what_evaluation_does_not_read_is_left_and_named(net: type[Net],
-                                                         choose: Callable[..., list[int]]) -> None:
+def test_tensors_not_read_in_evaluation_are_listed_as_left(net: type[Net],
+                                                           choose: Callable[..., list[int]]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()) + (m.aux(x) if m.training else 0),
                 a=nn.Linear(4, 8), b=nn.Linear(8, 3), aux=nn.Linear(4, 3), n=nn.BatchNorm1d(8))
     before = model.aux.weight.clone()
@@ -207,21 +208,21 @@ def test_what_evaluation_does_not_read_is_left_and_named(net: type[Net],
     assert torch.equal(model.aux.weight, before)
 
 
-def test_a_size_in_the_code_is_named_and_nothing_changes(resnet: Callable[[int], nn.Module],
-                                                         resnet20_program: Program,
-                                                         choose: Callable[..., list[int]]) -> None:
+def test_a_constant_size_in_the_code_is_refused_and_nothing_changes(resnet: Callable[[int], nn.Module],
+                                                                    resnet20_program: Program,
+                                                                    choose: Callable[..., list[int]]) -> None:
     small = halved(resnet20_program, choose)
     model = resnet(3)
     model.linear.weight.grad = torch.ones_like(model.linear.weight)
     before = snapshot(model)
-    message = (r"cannot be applied to ResNet, which was left as it was: the forward pass of "
-               r"layer2\.0 fails at .*resnet\.py:\d+ \(.*\): .*; a size is written into its code")
+    message = (r"cannot be applied to ResNet, which was not changed: the forward pass of "
+               r"layer2\.0 fails at .*resnet\.py:\d+ \(.*\): .*; a size is a constant in its code")
     with pytest.raises(ModelError, match=message):
         apply_to(small, model)
     assert_unchanged(model, before)
 
 
-def test_another_function_without_a_failure_is_noticed(net: type[Net]) -> Any:
+def test_a_different_function_is_detected(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         return m.b(y.relu()) / m.scale
@@ -245,7 +246,7 @@ def test_removed_blocks_are_named(resnet: Callable[[int], nn.Module],
     before = snapshot(model)
     with pytest.raises(ModelError, match=(
             r"the program does not read layer1\.1\.conv1\.weight, layer1\.1\.bn1\.weight, .* and "
-            r"\d+ more: take removed blocks out of its code")):
+            r"\d+ more: delete removed blocks from the")):
         apply_to(short, model)
     assert_unchanged(model, before)
     model.layer1[1] = nn.Identity()  # as it says
@@ -255,9 +256,9 @@ def test_removed_blocks_are_named(resnet: Callable[[int], nn.Module],
 
 
 @pytest.mark.parametrize(("other", "message"), [
-    (nn.Sequential(nn.Linear(4, 8)), "Sequential has no 2.weight, 2.bias, which the program holds"),
+    (nn.Sequential(nn.Linear(4, 8)), "Sequential has no 2.weight, 2.bias, but the program does"),
     (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)),
-     "0.weight is (6, 4) in Sequential and (8, 4) in the program, which can only be smaller"),
+     "0.weight is (6, 4) in Sequential and (8, 4) in the program, whose tensors can only be smaller"),
     (nn.Sequential(nn.Conv1d(4, 8, 1), nn.ReLU(), nn.Linear(8, 3)),
      "0.weight is (8, 4, 1) in Sequential and (8, 4) in the program"),
     (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double(),
@@ -272,7 +273,7 @@ def test_another_model_is_refused(other: Any, message: str) -> None:
     assert_unchanged(other, before)
 
 
-def test_folded_quantised_and_staged_programs_are_refused(randomise: Callable[..., nn.Module]) -> None:
+def test_folded_quantized_and_early_exit_programs_are_refused(randomise: Callable[..., nn.Module]) -> None:
     torch.manual_seed(0)
     model = randomise(nn.Sequential(conv(1, 4, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
                                     conv(4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
@@ -281,14 +282,14 @@ def test_folded_quantised_and_staged_programs_are_refused(randomise: Callable[..
     task, program = Task((x, y), test=(x, y)), Program.capture(model, x)
     with pytest.raises(ModelError, match="before its batch norms are folded"):
         apply_to(fold_batch_norm(program), model)
-    with pytest.raises(UsageError, match="the program is quantised, which the model's own code"):
+    with pytest.raises(UsageError, match="the program is quantized, which the model's own code"):
         apply_to(quantize(program, task), model)
     with pytest.raises(UsageError, match="the program has 1 early exits, which"):
         apply_to(add_exits(program, task, EarlyExits(places=1, training=None)), model)
 
 
-def test_any_interruption_puts_the_model_back(monkeypatch: pytest.MonkeyPatch,
-                                              choose: Callable[..., list[int]]) -> None:
+def test_the_model_is_restored_after_any_interruption(monkeypatch: pytest.MonkeyPatch,
+                                                      choose: Callable[..., list[int]]) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     small = halved(Program.capture(model, torch.zeros(1, 4)), choose)
     before = snapshot(model)
@@ -327,14 +328,14 @@ class Halves(nn.Module):
         return torch.cat([self.left(left), self.right(right)], 1)
 
 
-def test_an_unequal_cut_of_chunk_is_named_as_the_cause() -> None:
+def test_unequal_chunks_are_named_as_the_cause() -> None:
     model = Halves()
     program = Program.capture(model, torch.zeros(1, 8))
     groups = find_groups(program)
     left = next(group for group in groups.groups if group.name == "first.weight").channels[:4]
     before = snapshot(model)
     with pytest.raises(ModelError, match=(
-            r"its chunk at .*test_apply\.py:\d+ cuts into equal pieces \(\d+, \d+\) what the "
-            r"program cuts into \d+, \d+: name the layer before it in ignore")):
+            r"its chunk at .*test_apply\.py:\d+ splits into equal parts \(\d+, \d+\), but the "
+            r"program splits into \d+, \d+: name the layer before it in ignore")):
         apply_to(remove_channels(program, groups, left), model)
     assert_unchanged(model, before)

@@ -1,4 +1,4 @@
-"""A reshape of labelled axes is a reshape of the tensor they describe."""
+"""A reshape of labelled axes matches the reshape of the tensor they describe."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def divisions(draw: Any, total: Any) -> Any:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_mask_is_reshaped_as_the_tensor_is(data: Any) -> None:
+def test_a_mask_is_reshaped_like_the_tensor(data: Any) -> None:
     total = data.draw(st.sampled_from([12, 24, 36, 60]))
     couplings = Couplings()
     before = data.draw(divisions(total))
-    dims = tuple(tracked(couplings.fresh(size)) if data.draw(st.booleans()) else fixed(size)
+    dims = tuple(tracked(couplings.new_labels(size)) if data.draw(st.booleans()) else fixed(size)
                  for size in before)
     steps = [(before, dims)]
     for _ in range(data.draw(st.integers(1, 3))):
@@ -82,10 +82,10 @@ def test_a_mask_is_reshaped_as_the_tensor_is(data: Any) -> None:
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_what_was_merged_is_divided_into_the_same_labels(data: Any) -> None:
+def test_merging_and_splitting_restores_the_labels(data: Any) -> None:
     couplings = Couplings()
     sizes = [BATCH, *data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=4))]
-    dims = (fixed(BATCH), *(tracked(couplings.fresh(size)) for size in sizes[1:]))
+    dims = (fixed(BATCH), *(tracked(couplings.new_labels(size)) for size in sizes[1:]))
     cut = data.draw(st.integers(1, len(sizes)))
     merged = reshape(couplings, dims, [math.prod(sizes[:cut]), *sizes[cut:]], "")
     back = reshape(couplings, merged, sizes, "")
@@ -97,9 +97,9 @@ def test_what_was_merged_is_divided_into_the_same_labels(data: Any) -> None:
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_flat_dimension_has_a_label_an_index(data: Any) -> None:
+def test_a_flat_dimension_has_one_label_per_index(data: Any) -> None:
     couplings = Couplings()
-    axes = [couplings.fresh(size) if data.draw(st.booleans()) else size
+    axes = [couplings.new_labels(size) if data.draw(st.booleans()) else size
             for size in data.draw(st.lists(st.integers(2, 4), min_size=1, max_size=3))]
     dim = join(axes)
     assume(axes_of(dim))
@@ -115,8 +115,8 @@ def test_dimensions_without_labels() -> None:
     couplings = Couplings()
     assert fixed(1) == ()
     assert fixed(5) == (5,)
-    assert tracked(couplings.fresh(1)) == ()
-    assert tracked(couplings.fresh(0)) == (0,)
+    assert tracked(couplings.new_labels(1)) == ()
+    assert tracked(couplings.new_labels(0)) == (0,)
     assert join((2, 1, 3)) == (6,)
     assert size_of(()) == 1
     assert flatten(couplings, (6,), "") is None
@@ -124,7 +124,7 @@ def test_dimensions_without_labels() -> None:
 
 
 def test_extents_and_labels_alternate_in_a_dimension() -> None:
-    labels = Couplings().fresh(3)
+    labels = Couplings().new_labels(3)
     dim = join((2, 2, labels, 1, 3, BATCH))
     assert (dim[0], dim[2]) == (4, 3 * BATCH)
     assert dim[1] is labels
@@ -135,9 +135,9 @@ def test_extents_and_labels_alternate_in_a_dimension() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [
     ((12, 4), (8, 6)), ((4, 6), (6, 4)), ((5, 4), (2, 10)), ((9,), (3, 3, 1))])
-def test_what_does_not_nest_is_pinned(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+def test_sizes_that_do_not_nest_are_pinned(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     couplings = Couplings()
-    dims = tuple(tracked(couplings.fresh(size)) for size in before)
+    dims = tuple(tracked(couplings.new_labels(size)) for size in before)
     result = reshape(couplings, dims, after, "does not nest")
     nests = before == (9,)
     assert (set(couplings.solve().reasons.values()) == {"does not nest"}) != nests
@@ -145,31 +145,31 @@ def test_what_does_not_nest_is_pinned(before: tuple[int, ...], after: tuple[int,
     assert any(axes_of(dim) for dim in result) == nests
 
 
-def test_a_pin_is_local_to_what_does_not_nest() -> None:
+def test_only_axes_that_do_not_nest_are_pinned() -> None:
     couplings = Couplings()
-    first, second, third = couplings.fresh(5), couplings.fresh(4), couplings.fresh(6)
+    first, second, third = couplings.new_labels(5), couplings.new_labels(4), couplings.new_labels(6)
     result = reshape(couplings, ((first,), (second,), (third,)), (5, 6, 4), "does not nest")
     assert result[0][0] is first
     assert set(couplings.solve().reasons) == {*second.tolist(), *third.tolist()}
 
 
-def test_a_reshape_of_nothing_pins() -> None:
+def test_a_reshape_of_an_empty_tensor_pins() -> None:
     couplings = Couplings()
-    labels = couplings.fresh(4)
+    labels = couplings.new_labels(4)
     assert reshape(couplings, ((labels,), (0,)), (0, 2), "empty") == ((0,), (2,))
     assert set(couplings.solve().reasons.values()) == {"empty"}
 
 
-def test_a_channel_in_the_batch_is_not_listed_but_pinned() -> None:
+def test_channels_merged_with_the_batch_are_pinned() -> None:
     couplings = Couplings()
-    labels = couplings.fresh(4)
+    labels = couplings.new_labels(4)
     assert flatten(couplings, (BATCH, labels), "with the batch") is None
     assert set(couplings.solve().reasons.values()) == {"with the batch"}
 
 
-def test_one_axis_divided() -> None:
+def test_splitting_one_axis() -> None:
     couplings = Couplings()
-    labels = couplings.fresh(6)
+    labels = couplings.new_labels(6)
     assert divide(couplings, 6, (2, 3)) == (2, 3)
     assert divide(couplings, labels, (1, 6))[1] is labels
     outer, inner = divide(couplings, labels, (2, 3))
@@ -180,8 +180,8 @@ def test_one_axis_divided() -> None:
 
 def test_matching_ties_or_pins() -> None:
     couplings = Couplings()
-    first, second, third = couplings.fresh(6), couplings.fresh(6), couplings.fresh(6)
-    two, three = couplings.fresh(2), couplings.fresh(3)
+    first, second, third = couplings.new_labels(6), couplings.new_labels(6), couplings.new_labels(6)
+    two, three = couplings.new_labels(2), couplings.new_labels(3)
     assert match(couplings, (first,), (second,), "") == (first,)
     assert match(couplings, (third,), (6,), "fixed") == (6,)
     assert match(couplings, (), (), "") == ()
@@ -194,6 +194,6 @@ def test_matching_ties_or_pins() -> None:
 
 def test_pinning_makes_a_dimension_fixed() -> None:
     couplings = Couplings()
-    labels = couplings.fresh(3)
+    labels = couplings.new_labels(3)
     assert pin(couplings, (2, labels), "why") == (6,)
     assert set(couplings.solve().reasons.values()) == {"why"}

@@ -1,4 +1,4 @@
-"""Residual branches are found wherever they can go, and going is the same as being zero."""
+"""Residual branches are found, and removing one is equivalent to zeroing it."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def check(program: Program, name: str, reference: Any) -> Any:
     return short
 
 
-def test_all_nine_blocks_of_resnet20_can_go(resnet20_program: Program,
-                                            resnet: Callable[[int], nn.Module]) -> None:
+def test_all_nine_blocks_of_resnet20_can_be_removed(resnet20_program: Program,
+                                                    resnet: Callable[[int], nn.Module]) -> None:
     want = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
     assert names(resnet20_program) == want
     for name in ("layer1.1", "layer2.0", "layer3.2"):
@@ -78,7 +78,7 @@ def test_all_nine_blocks_of_resnet20_can_go(resnet20_program: Program,
         check(resnet20_program, name, model)
 
 
-def test_all_blocks_can_go_one_after_the_other(resnet20_program: Program) -> None:
+def test_all_blocks_can_be_removed_one_after_the_other(resnet20_program: Program) -> None:
     program = resnet20_program
     while found := find_branches(program):
         program = remove_branch(program, found[-1])
@@ -99,8 +99,8 @@ def test_attention_and_mlp_branches_of_a_transformer(net: type[Net]) -> Any:
     check(program, "layer.{norm1,self_attn}", no_attention)
 
 
-def test_layer_scale_and_squeeze_excite_go_with_their_branch(net: type[Net],
-                                                             randomise: Callable[..., nn.Module]) -> Any:
+def test_layer_scale_and_squeeze_excite_are_removed_with_their_branch(net: type[Net],
+                                                                      randomise: Callable[..., nn.Module]) -> Any:
     def block(m: Any, x: Any) -> Any:
         y = m.norm(m.deep(x))
         y = y * m.gate(y.mean((2, 3), keepdim=True)).sigmoid()
@@ -114,7 +114,7 @@ def test_layer_scale_and_squeeze_excite_go_with_their_branch(net: type[Net],
     check(program, "block", lambda x: model.head(model.stem(x)))
 
 
-def test_an_outer_branch_takes_the_inner_ones_along(net: type[Net]) -> Any:
+def test_an_outer_branch_includes_inner_ones(net: type[Net]) -> Any:
     def outer(m: Any, x: Any) -> Any:
         y = m.a(x)
         return x + m.c(y + m.b(y).relu())
@@ -138,7 +138,7 @@ def test_each_term_of_a_longer_sum_is_a_branch(net: type[Net]) -> None:
     check(program, "b", lambda x: model.head((y := model.stem(x)) + model.a(y)))
 
 
-def test_a_projection_shortcut_may_go_as_its_branch_may(net: type[Net]) -> None:
+def test_a_projection_shortcut_and_its_branch_can_be_removed(net: type[Net]) -> None:
     model = net(lambda m, x: m.head(m.b(m.a(y := m.stem(x)).relu()) + m.short(y)),
                 stem=conv(3, 4), a=conv(4, 8, stride=2), b=conv(8, 8),
                 short=conv(4, 8, 1, stride=2), head=conv(8, 4))
@@ -158,19 +158,19 @@ def test_a_projection_shortcut_may_go_as_its_branch_may(net: type[Net]) -> None:
     lambda m, x: m.head((y := m.stem(x)) * m.a(y)),
     lambda m, x: m.head((y := m.stem(x)) + y),
 ])
-def test_what_is_no_branch(net: type[Net], forward: Callable[..., Any]) -> None:
+def test_operands_that_are_not_branches(net: type[Net], forward: Callable[..., Any]) -> None:
     model = net(forward, **ends(), a=conv(8, 8), bias=nn.Parameter(torch.rand(1, 8, 1, 1)))
     assert names(Program.capture(model, IMAGE)) == []
 
 
-def test_every_input_stays_read(net: type[Net]) -> None:
+def test_every_input_is_still_read(net: type[Net]) -> None:
     model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)), **ends(), a=conv(3, 8))
     assert names(Program.capture(model, (IMAGE, IMAGE))) == []
     model = net(lambda m, x, y: m.head(m.stem(x) + m.a(y)) + y.mean(), **ends(), a=conv(3, 8))
     assert names(Program.capture(model, (IMAGE, IMAGE))) == ["a"]
 
 
-def test_shared_layers_stay_where_they_are_still_read(net: type[Net]) -> None:
+def test_shared_layers_that_are_still_read_stay(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y).relu())) + m.a(y).mean(),
                 **ends(), a=conv(8, 8), b=conv(8, 8))
     program = Program.capture(model, IMAGE)
@@ -196,7 +196,7 @@ def test_in_place_blocks(net: type[Net], randomise: Callable[..., nn.Module]) ->
     assert not any("clone" in node.name for node in short.calls())
 
 
-def test_what_others_read_is_not_written_over(net: type[Net]) -> Any:
+def test_memory_that_others_read_is_not_overwritten(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.stem(x)
         z = (y + m.a(y)).sigmoid_()
@@ -207,7 +207,7 @@ def test_what_others_read_is_not_written_over(net: type[Net]) -> Any:
           lambda x: model.head((y := model.stem(x)).sigmoid()) + y.mean())
 
 
-def test_an_input_is_not_written_over(net: type[Net]) -> None:
+def test_an_input_is_not_overwritten(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((x + m.a(x)).relu_()), a=conv(3, 3), head=conv(3, 4))
     short = check(Program.capture(model, IMAGE), "a", lambda x: model.head(x.relu()))
     x = torch.randn(2, 3, 8, 8)
@@ -216,7 +216,7 @@ def test_an_input_is_not_written_over(net: type[Net]) -> None:
     assert torch.equal(x, before)
 
 
-def test_a_sum_that_others_read_where_it_was_written_keeps_its_branch(net: type[Net]) -> Any:
+def test_an_in_place_sum_that_others_read_keeps_its_branch(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.stem(x)
         flat = y.flatten(2)
@@ -262,7 +262,7 @@ def test_a_program_with_exits_is_shortened_and_still_splits() -> None:
         torch.testing.assert_close(tuple(logits), short.run(x))
 
 
-def test_what_an_exit_reads_inside_a_branch_stays(net: type[Net]) -> None:
+def test_layers_inside_a_branch_that_an_exit_reads_stay(net: type[Net]) -> None:
     model = net(lambda m, x: m.head((y := m.stem(x)) + m.b(m.a(y))), **ends(), a=conv(8, 8),
                 b=conv(8, 8))
     program = Program.capture(model, IMAGE).copy()
@@ -298,7 +298,7 @@ def test_a_branch_of_another_program_is_refused(resnet20_program: Program,
                                                 small_program: Program) -> None:
     (branch, *_) = find_branches(resnet20_program)
     for program in (small_program, remove_branch(resnet20_program, branch)):
-        with pytest.raises(UsageError, match=r"has no branch layer1\.0 at add; take one that"):
+        with pytest.raises(UsageError, match=r"has no branch layer1\.0 at add; use one that"):
             remove_branch(program, branch)
     with pytest.raises(UsageError, match="has no branch x at conv2d"):
         remove_branch(small_program, Branch("x", "conv2d", 0, (), 0))
@@ -307,5 +307,5 @@ def test_a_branch_of_another_program_is_refused(resnet20_program: Program,
 def test_the_proof_can_fail(resnet20_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     (branch, *_) = find_branches(resnet20_program)
     monkeypatch.setattr(_branches, "compare_outputs", lambda want, have: 0.5)
-    with pytest.raises(ParityError, match=r"removing the branch layer1\.0 changed more than it"):
+    with pytest.raises(ParityError, match=r"removing the branch layer1\.0 changed something else"):
         remove_branch(resnet20_program, branch)

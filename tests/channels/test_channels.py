@@ -1,4 +1,4 @@
-"""Which channels go together, which stay, and why."""
+"""Which channels are grouped, which are kept, and why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def indices(found: Any, group: Any, name: str, dim: int = 0) -> Any:
     return [found.slices(channel)[name, dim].tolist() for channel in group.channels]
 
 
-def test_a_chain_has_a_group_a_layer() -> None:
+def test_a_chain_has_one_group_per_layer() -> None:
     found = groups_of(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.ReLU(), conv(4, 6),
                                     conv(6, 2)))
     assert named(found) == {"0.weight": 4, "3.weight": 6}
@@ -103,7 +103,7 @@ def test_a_concatenation_keeps_its_parts_apart(net: type[Net]) -> None:
     assert named(found) == {"a.weight": 4, "b.weight": 6}
 
 
-def test_a_depthwise_layer_goes_with_its_input() -> None:
+def test_a_depthwise_layer_is_grouped_with_its_input() -> None:
     found = groups_of(nn.Sequential(conv(3, 4), conv(4, 8, groups=4), conv(8, 2)))
     assert named(found) == {"0.weight": 4, "1.weight by 4": 2}
     depth, multiplier = found.groups
@@ -157,8 +157,8 @@ def test_heads_and_their_width_share_indices(net: type[Net]) -> Any:
     (lambda m, x: m.b(m.a(x)[:, m.i]), {"i": nn.Buffer(torch.tensor([1, 0, 3, 2]))},
      "index looks up in it"),
 ])
-def test_what_stays_says_why(function: Callable[..., Any], members: dict[str, Any], reason: str,
-                             net: type[Net]) -> None:
+def test_kept_weights_have_a_reason(function: Callable[..., Any], members: dict[str, Any],
+                                    reason: str, net: type[Net]) -> None:
     found = groups_of(net(function, a=conv(3, 4), b=conv(4, 2), **members))
     assert found.kept["a.weight"] == reason
     alone = ("takes it alone", "selects it")
@@ -173,14 +173,14 @@ def test_an_input_that_is_read_in_groups_keeps_its_groups() -> None:
     assert indices(found, found.groups[0], "0.weight") == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
-def test_a_norm_or_slope_over_the_input_stays() -> None:
+def test_a_norm_or_slope_over_the_input_is_kept() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.PReLU(3), conv(3, 4), conv(4, 2))
     found = groups_of(model)
     assert named(found) == {"2.weight": 4}
     assert {name for name, _ in found.groups[0].slices} == {"2.weight", "2.bias", "3.weight"}
 
 
-def test_a_vocabulary_stays_and_its_features_go() -> None:
+def test_embedding_rows_are_kept_and_features_are_pruned() -> None:
     model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 5), nn.Linear(5, 2))
     found = groups_of(model, torch.zeros(1, 3, dtype=torch.long))
     assert named(found) == {"0.weight": 4, "1.weight": 5}
@@ -205,14 +205,13 @@ def test_a_position_embedding_does_not_track_the_batch(net: type[Net]) -> None:
 
 @pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm,
                                   nn.utils.parametrizations.spectral_norm])
-def test_a_computed_weight_loses_channels_as_a_stored_one(wrap: Any,
-                                                          hold: Callable[..., ChannelGroups]) -> None:
+def test_a_computed_weight_is_pruned_like_a_stored_one(wrap: Any,
+                                                       hold: Callable[..., ChannelGroups]) -> None:
     found = hold(nn.Sequential(conv(3, 4), wrap(conv(4, 4)), conv(4, 2)), IMAGE)
     assert named(found) == {"0.weight": 4, "1.weight": 4}
 
 
-def test_a_region_without_gradients_loses_channels(net: type[Net],
-                                                   hold: Callable[..., ChannelGroups]) -> Any:
+def test_a_no_grad_region_is_pruned(net: type[Net], hold: Callable[..., ChannelGroups]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         with torch.no_grad():
             y = m.a(x)
@@ -243,7 +242,7 @@ def test_contractions_are_where_channels_are_summed_over(small_program: Program)
         ("conv2d", "input_1", 1), ("linear", "flatten", 1)]
 
 
-def test_costs_without_nothing_are_the_costs(resnet20_program: Program) -> None:
+def test_costs_without_removed_channels_are_the_costs(resnet20_program: Program) -> None:
     costs = resnet20_program.costs()
     found = find_groups(resnet20_program)
     assert found.costs_without(()) == (costs.macs, costs.parameters)
@@ -256,7 +255,7 @@ def test_costs_without_a_channel_by_hand(small_program: Program) -> None:
     assert parameters == 3 * 28 + 2 * 3 + 3 * 5 + 5
 
 
-def test_what_is_gathered_is_summed_over_each_channels_indices(net: type[Net]) -> None:
+def test_gather_sums_over_each_channels_indices(net: type[Net]) -> None:
     model = nn.Sequential(conv(3, 6), conv(6, 8, groups=2), conv(8, 2))
     found = groups_of(model)
     values = np.arange(1.0, 9.0)

@@ -1,4 +1,4 @@
-"""Every removal the solver allows keeps every fact it was told, and it allows what it can."""
+"""Every removal that the solver allows satisfies all constraints, and it allows as much as possible."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def breaks(facts: Any, gone: Any) -> Any:
 
 def told(count: int, facts: Any) -> Any:
     couplings = Couplings()
-    couplings.fresh(count)
+    couplings.new_labels(count)
     unions, pins, products = facts
     for first, second in unions:
         couplings.unite(np.array([first]), np.array([second]))
@@ -79,7 +79,7 @@ def systems(draw: Any) -> Any:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(system=systems(), seed=st.integers(0, 99))
-def test_every_removal_keeps_every_fact(system: Any, seed: Any) -> None:
+def test_every_removal_satisfies_all_constraints(system: Any, seed: Any) -> None:
     count, facts = system
     classes = told(count, facts).solve()
     atoms = free_atoms(classes)
@@ -114,7 +114,7 @@ def dimensions(draw: Any) -> tuple[Any, ...]:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(system=dimensions())
-def test_every_removal_of_a_divided_dimension_keeps_every_fact(system: Any) -> None:
+def test_every_removal_of_a_split_dimension_satisfies_all_constraints(system: Any) -> None:
     count, facts = system
     classes = told(count, facts).solve()
     for atom in free_atoms(classes):
@@ -125,19 +125,19 @@ def test_every_removal_of_a_divided_dimension_keeps_every_fact(system: Any) -> N
 
 def divided(couplings: Any, size: Any, *shape: Any) -> tuple[Any, ...]:
     """A dimension of ``size`` labels and its factors."""
-    cells = couplings.fresh(size)
+    cells = couplings.new_labels(size)
     return cells, *more_factors(couplings, cells, *shape)
 
 
 def more_factors(couplings: Any, cells: Any, *shape: Any) -> Any:
-    factors = [couplings.fresh(width) for width in shape]
+    factors = [couplings.new_labels(width) for width in shape]
     couplings.product(cells, factors)
     return factors
 
 
 def test_unions_are_classes() -> None:
     couplings = Couplings()
-    first, second = couplings.fresh(4), couplings.fresh(4)
+    first, second = couplings.new_labels(4), couplings.new_labels(4)
     couplings.unite(first, second[::-1].copy())
     couplings.pin(second[:1], "an end")
     couplings.pin(first[3:], "too late")
@@ -148,10 +148,10 @@ def test_unions_are_classes() -> None:
     assert np.flatnonzero(classes.removed([0, 2])).tolist() == [0, 2, 5, 7]
 
 
-def test_unlike_shapes_cannot_be_united() -> None:
+def test_different_shapes_cannot_be_united() -> None:
     couplings = Couplings()
     with pytest.raises(ValueError, match=r"labels of shapes \(2,\) and \(3,\) cannot be united"):
-        couplings.unite(couplings.fresh(2), couplings.fresh(3))
+        couplings.unite(couplings.new_labels(2), couplings.new_labels(3))
 
 
 def test_heads_and_their_width() -> None:
@@ -167,7 +167,7 @@ def test_heads_and_their_width() -> None:
 def test_a_finer_division_refines_a_coarser_one(coarse_first: bool) -> None:
     """(3 heads' worth, width) against (3, heads, width), as in a fused projection."""
     couplings = Couplings()
-    cells = couplings.fresh(24)
+    cells = couplings.new_labels(24)
     shapes = [(6, 4), (3, 2, 4)]
     for shape in shapes if coarse_first else reversed(shapes):
         more_factors(couplings, cells, *shape)
@@ -177,10 +177,10 @@ def test_a_finer_division_refines_a_coarser_one(coarse_first: bool) -> None:
     assert removed_sets(couplings.solve(), 24) == sorted(expected)
 
 
-def test_divisions_that_overlap_meet_in_a_finer_one() -> None:
+def test_overlapping_splits_get_a_common_finer_one() -> None:
     """(4, 3) and (2, 6) of twelve are both made of (2, 2, 3)."""
     couplings = Couplings()
-    cells = couplings.fresh(12)
+    cells = couplings.new_labels(12)
     more_factors(couplings, cells, 4, 3)
     more_factors(couplings, cells, 2, 6)
     fine = np.arange(12).reshape(2, 2, 3)
@@ -260,9 +260,9 @@ def test_united_cells_unite_their_factors() -> None:
     assert classes.root[heads[0]] == classes.root[heads[1]]
 
 
-def test_a_label_made_of_itself_ends() -> None:
+def test_cyclic_products_are_resolved() -> None:
     couplings = Couplings()
-    labels = couplings.fresh(4)
+    labels = couplings.new_labels(4)
     couplings.product(labels, (labels[:2].copy(), labels[2:].copy()))
     classes = couplings.solve()
     facts = ([], [], [(labels.reshape(2, 2), (labels[:2], labels[2:]))])
@@ -270,7 +270,7 @@ def test_a_label_made_of_itself_ends() -> None:
         assert breaks(facts, classes.removed([atom])) is None
 
 
-def test_families_tell_factors_apart() -> None:
+def test_families_distinguish_factors() -> None:
     couplings = Couplings()
     _, heads, width = divided(couplings, 4, 2, 2)
     families = couplings.solve().families

@@ -1,4 +1,4 @@
-"""Softmaxes that are read against fixed numbers or by place stay whole; constants are no groups."""
+"""Softmaxes summed with fixed numbers or read by index are kept; constants are not groups."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ EXPECTATIONS = {
 
 
 @pytest.mark.parametrize("expect", EXPECTATIONS.values(), ids=EXPECTATIONS)
-def test_bins_of_an_expectation_stay_whole(expect: Any) -> None:
+def test_bins_of_an_expectation_are_kept(expect: Any) -> None:
     found = find_groups(Program.capture(Boxes(expect).eval(), IMAGE))
     assert [group.name for group in found.groups] == ["a.weight"]
     assert found.kept["b.weight"].startswith("softmax makes it a distribution, ")
@@ -62,7 +62,7 @@ def test_bins_of_an_expectation_stay_whole(expect: Any) -> None:
 
 def test_the_reason_names_what_reads_the_bins() -> None:
     found = find_groups(Program.capture(Boxes(EXPECTATIONS["a sum of products"]).eval(), IMAGE))
-    assert found.kept["b.weight"] == ("softmax makes it a distribution, which sum_1 sums against "
+    assert found.kept["b.weight"] == ("softmax makes it a distribution, which sum_1 sums with "
                                       "fixed numbers")
 
 
@@ -86,8 +86,8 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("weigh", MIXTURES.values(), ids=MIXTURES)
-def test_shares_that_weigh_what_is_learnt_are_pruned(weigh: Any,
-                                                     choose: Callable[..., list[int]]) -> None:
+def test_mixture_weights_of_trained_values_are_pruned(weigh: Any,
+                                                      choose: Callable[..., list[int]]) -> None:
     program = Program.capture(Mixture(weigh).eval(), torch.zeros(1, 4))
     groups = find_groups(program)
     gate = [group for group in groups.groups if ("gate.weight", 0) in group.slices]
@@ -115,14 +115,14 @@ class Positions(nn.Module):
 @pytest.mark.parametrize("ids", [
     torch.arange(16)[None], nn.Parameter(torch.arange(16)[None], requires_grad=False),
     nn.Buffer(torch.arange(16)[None])], ids=["attribute", "parameter", "buffer"])
-def test_constants_and_what_nothing_computes_with_are_no_groups(ids: Any) -> None:
+def test_constants_are_not_groups(ids: Any) -> None:
     tokens = torch.randint(0, 50, (1, 10))
     found = find_groups(Program.capture(Positions(ids).eval(), tokens))
     assert [(group.name, len(group.channels)) for group in found.groups] == [
         ("b.weight", 16), ("a.weight", 32)]
 
 
-def test_a_frozen_row_of_constants_is_no_group() -> None:
+def test_a_frozen_row_of_constants_is_not_a_group() -> None:
     class Features(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -135,7 +135,7 @@ def test_a_frozen_row_of_constants_is_no_group() -> None:
     assert find_groups(Program.capture(Features(), torch.zeros(1, 4))).groups == ()
 
 
-def test_buffers_that_go_with_a_parameter_are_sliced_with_it(choose: Callable[..., list[int]]) -> None:
+def test_buffers_coupled_to_a_parameter_are_sliced_with_it(choose: Callable[..., list[int]]) -> None:
     """Sines of positions lie along the width that the layers share."""
     class Sines(nn.Module):
         def __init__(self) -> None:
@@ -152,7 +152,7 @@ def test_buffers_that_go_with_a_parameter_are_sliced_with_it(choose: Callable[..
     assert sliced.state_dict()["sines"].shape == (1, 5, 8)
 
 
-def test_a_network_that_is_frozen_is_pruned_like_another() -> None:
+def test_a_frozen_network_is_pruned() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
     found = find_groups(Program.capture(model, torch.zeros(1, 4)))
     assert [(group.name, len(group.channels)) for group in found.groups] == [("0.weight", 8)]
@@ -180,8 +180,7 @@ MIX = ("mix", "shift", "head.weight")
 @pytest.mark.parametrize(("pattern", "left"), [
     ("up", [WORDS, MIX]), ("words", [MIX, UP]), ("mix", [WORDS, UP]), ("shift", [WORDS, UP]),
     ("down", [WORDS, MIX, UP]), ("head", [WORDS, MIX, UP])])
-def test_ignore_keeps_what_a_tensor_puts_out_and_nothing_else(pattern: str,
-                                                              left: list[Any]) -> None:
+def test_ignore_keeps_only_the_outputs_of_a_tensor(pattern: str, left: list[Any]) -> None:
     program = Program.capture(Layers(), (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5).long()))
     found = find_groups(program, (pattern,)).groups
     assert [tuple(name for name, _ in group.slices) for group in found] == left

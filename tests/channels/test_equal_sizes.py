@@ -1,4 +1,4 @@
-"""Channels that are as many as windows, heads, tokens or pixels are told apart all the same."""
+"""Channels are told apart from windows, heads, tokens or pixels of the same number."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def captured(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_left_runs_for_every_batch_as_for_one_sample(name: Any,
-                                                             choose: Callable[..., list[int]]) -> None:
+def test_the_sliced_program_computes_the_same_at_any_batch_size(name: Any,
+                                                                choose: Callable[..., list[int]]) -> None:
     program = captured(name)
     groups = find_groups(program)
     assert groups.groups
@@ -163,14 +163,14 @@ def test_what_is_left_runs_for_every_batch_as_for_one_sample(name: Any,
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_what_is_left_runs_alike_on_onnx_runtime(name: str,
+def test_the_sliced_program_matches_onnx_runtime(name: str,
                                                  choose: Callable[..., list[int]]) -> None:
     program = captured(name)
     groups = find_groups(program)
     assert prove_export(remove_channels(program, groups, choose(groups))) <= 1e-4
 
 
-def test_attention_with_a_computed_bias_exports_whole() -> None:
+def test_attention_with_a_computed_bias_is_exported() -> None:
     """Whether a bias needs a gradient decides which kernel, and so which layout, torch takes."""
     assert prove_export(captured("windows of 16 channels, 16 places, 16 windows")) <= 1e-4
 

@@ -19,9 +19,8 @@ ALGEBRA = settings(max_examples=80, deadline=None, derandomize=True)
 
 @ALGEBRA
 @given(first=POLYNOMIALS, second=POLYNOMIALS, number=st.integers(-5, 5), widths=WIDTHS)
-def test_values_of_sums_and_products_are_sums_and_products_of_values(first: Any, second: Any,
-                                                                     number: Any,
-                                                                     widths: Any) -> None:
+def test_evaluation_commutes_with_addition_and_multiplication(first: Any, second: Any, number: Any,
+                                                              widths: Any) -> None:
     a, b = first.at(widths), second.at(widths)
     assert (first + second).at(widths) == pytest.approx(a + b)
     assert (first * second).at(widths) == pytest.approx(a * b)

@@ -1,4 +1,4 @@
-"""The proof of a slice fails where the slice is wrong."""
+"""The proof fails if the slice is wrong."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_wrong_slice_is_caught(name: str, small_program: Program,
 
     monkeypatch.setattr(_slicing, "_slice_tensors", wrong)
     with pytest.raises(ParityError, match=r"slicing changed the function: .* at most 0\.0001 is "
-                                          "allowed; the program was left as it was"):
+                                          "allowed; the program was not changed"):
         remove_channels(small_program, found, found.groups[0].channels[:1])
 
 
@@ -139,8 +139,8 @@ def test_a_sliced_program_that_does_not_run_says_where(net: type[Net],
         remove_channels(program, found, choose(found))
 
 
-def test_what_is_infinite_in_both_is_equal(net: type[Net], choose: Callable[..., list[int]],
-                                           prune: Callable[..., Program]) -> Any:
+def test_equal_infinities_are_no_error(net: type[Net], choose: Callable[..., list[int]],
+                                       prune: Callable[..., Program]) -> Any:
     """Masked scores of attention are infinite on purpose; errors elsewhere still count."""
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)

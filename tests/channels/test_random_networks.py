@@ -175,10 +175,10 @@ def test_random_networks_keep_their_function(steps: Any, seed: Any, net: type[Ne
 
 @settings(max_examples=4, **quietly)
 @given(steps=drawn, seed=st.integers(0, 99))
-def test_random_networks_run_alike_on_onnx_runtime(steps: Any, seed: Any, net: type[Net],
-                                                   randomise: Callable[..., nn.Module],
-                                                   choose: Callable[..., list[int]],
-                                                   prune: Callable[..., Program]) -> None:
+def test_random_networks_match_onnx_runtime(steps: Any, seed: Any, net: type[Net],
+                                            randomise: Callable[..., nn.Module],
+                                            choose: Callable[..., list[int]],
+                                            prune: Callable[..., Program]) -> None:
     torch.manual_seed(seed)
     program = Program.capture(randomise(random_network(net, steps), seed), torch.zeros(SIZES))
     assert onnx_error(prune(program, choose(find_groups(program), seed))) <= 1e-4
@@ -198,9 +198,9 @@ def test_every_step_is_pruned(name: Any, net: type[Net], randomise: Callable[...
     "attention", "depthwise", "einsum", "fused_attention", "group_norm", "grouped",
     "grouped_attention", "layer_norm", "pad", "pixel_shuffle", "repeat", "shuffle", "softmax",
     "stride", "transposed"])
-def test_a_pruned_step_runs_alike_on_onnx_runtime(name: str, net: type[Net],
-                                                  randomise: Callable[..., nn.Module],
-                                                  choose: Callable[..., list[int]],
-                                                  prune: Callable[..., Program]) -> None:
+def test_a_pruned_step_matches_onnx_runtime(name: str, net: type[Net],
+                                            randomise: Callable[..., nn.Module],
+                                            choose: Callable[..., list[int]],
+                                            prune: Callable[..., Program]) -> None:
     program = Program.capture(randomise(random_network(net, [(name, 3)])), torch.zeros(SIZES))
     assert onnx_error(prune(program, choose(find_groups(program)))) <= 1e-4

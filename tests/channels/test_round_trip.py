@@ -1,4 +1,4 @@
-"""A pruned program comes back from its file bit for bit, and can be pruned on."""
+"""A pruned program is loaded bit-identical from its file and can be pruned further."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_padded_shortcuts(resnet: Callable[[int], nn.Module], choose: Callable[.
     check(Program.capture(resnet(1), torch.zeros(1, 3, 32, 32)), choose, tmp_path)
 
 
-def test_tied_weights_are_still_one(net: type[Net], choose: Callable[..., list[int]],
-                                    tmp_path: Path) -> None:
+def test_tied_weights_stay_tied(net: type[Net], choose: Callable[..., list[int]],
+                                tmp_path: Path) -> None:
     first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
     second.weight = first.weight
     model = net(lambda m, x: m.c(m.b(m.a(m.s(x)).relu()).relu()), s=nn.Linear(4, 6), a=first,

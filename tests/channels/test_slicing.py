@@ -1,4 +1,4 @@
-"""The slice is the network one would have built with fewer channels, and says what it refuses."""
+"""A sliced program equals a network built with fewer channels; invalid removals are refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Attention(nn.Module):
         return self.o(y.transpose(1, 2).reshape(x.shape[0], 5, -1))
 
 
-def test_a_head_less_against_attention_built_with_fewer() -> None:
+def test_a_removed_head_equals_attention_built_with_fewer_heads() -> None:
     model, small = Attention(3, 4), Attention(2, 4)
     sliced = without(model, torch.zeros(1, 5, 6), {("q.weight", 0): [[4, 5, 6, 7]]})
     kept = [0, 1, 2, 3, 8, 9, 10, 11]
@@ -160,7 +160,7 @@ def test_a_transposed_convolution_of_fewer_or_narrower_groups(rows: list[list[in
         torch.testing.assert_close(sliced.run(x), small(x))
 
 
-def test_a_mean_is_of_what_stays(net: type[Net]) -> None:
+def test_a_mean_is_over_the_kept_channels(net: type[Net]) -> None:
     model = net(lambda m, x: m.a(x).mean(1, keepdim=True), a=nn.Linear(4, 6))
     sliced = without(model, torch.zeros(1, 4), {("a.weight", 0): [[0], [5]]})
     x = torch.randn(3, 4)
@@ -168,7 +168,7 @@ def test_a_mean_is_of_what_stays(net: type[Net]) -> None:
         torch.testing.assert_close(sliced.run(x), model.a(x)[:, 1:5].mean(1, keepdim=True))
 
 
-def test_an_unused_part_goes_and_the_index_of_another_is_rewritten(net: type[Net]) -> None:
+def test_indices_are_rewritten_after_removing_an_unused_part(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).view(-1, 3, 4)[:, 0] * m.a(x).view(-1, 3, 4)[:, 2]),
                 a=nn.Linear(4, 12), b=nn.Linear(4, 2))
     sliced = without(model, torch.zeros(1, 4), {("a.weight", 0): [[4, 5, 6, 7]]})
@@ -211,11 +211,11 @@ def test_exits_and_training_flags_are_kept() -> None:
     assert flags == {"0.weight": False, "0.bias": False, "1.weight": True, "1.bias": True}
 
 
-def test_what_is_in_no_group_cannot_be_removed(small_program: Program) -> None:
+def test_labels_outside_of_groups_cannot_be_removed(small_program: Program) -> None:
     found = find_groups(small_program)
     pinned = int(found.tensor("5.weight")[0][0])
     for channel in (pinned, -1, 10**9):
-        with pytest.raises(UsageError, match=f"{channel} is no channel that can be removed"):
+        with pytest.raises(UsageError, match=f"{channel} is not a channel that can be removed"):
             remove_channels(small_program, found, (found.groups[0].channels[0], channel))
 
 

@@ -1,4 +1,4 @@
-"""The sizes written into torch's own modules follow the weights they hold."""
+"""Size attributes of torch's own modules follow their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from tests.programs import Net
 from torch import nn
 
-from edgewright.channels._standard_modules import facts_of, written_sizes
+from edgewright.channels._standard_modules import collect_sizes, size_attributes
 from edgewright.program import Program
 
 
@@ -53,7 +53,7 @@ MODULES = {
 @pytest.mark.parametrize("name", MODULES)
 def test_sizes_follow_the_weights(name: Any) -> None:
     module, facts, want = MODULES[name]
-    have = written_sizes(module, facts)
+    have = size_attributes(module, facts)
     assert have == want
     assert all(hasattr(module, attribute) for attribute in have)
 
@@ -62,20 +62,20 @@ def test_sizes_follow_the_weights(name: Any) -> None:
     nn.Conv1d(4, 8, 3, groups=2), nn.ConvTranspose2d(6, 9, 3, groups=3), nn.Linear(3, 5),
     nn.BatchNorm2d(4), nn.GroupNorm(2, 6), nn.MultiheadAttention(12, 3), nn.Embedding(5, 3),
     nn.InstanceNorm1d(4, affine=True), nn.PReLU(3), nn.LayerNorm((2, 3))])
-def test_a_module_as_torch_made_it_has_these_sizes_already(module: Any) -> None:
+def test_an_unchanged_module_already_has_these_sizes(module: Any) -> None:
     facts = {"groups": getattr(module, "groups", getattr(module, "num_groups", 1))}
     assert all(getattr(module, name) == value
-               for name, value in written_sizes(module, facts).items())
+               for name, value in size_attributes(module, facts).items())
 
 
-def test_groups_and_head_widths_are_read_off_the_graph(net: type[Net]) -> Any:
+def test_groups_and_head_widths_are_read_from_the_graph(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.norm(m.deep(x)).flatten(2).transpose(1, 2)
         return m.heads(y, y, y)[0]
 
     model = net(forward, deep=nn.Conv2d(8, 8, 3, groups=4), norm=nn.GroupNorm(2, 8),
                 heads=nn.MultiheadAttention(8, 2, batch_first=True))
-    facts = facts_of(Program.capture(model, torch.zeros(1, 8, 6, 6)).graph)
+    facts = collect_sizes(Program.capture(model, torch.zeros(1, 8, 6, 6)).graph)
     assert facts["deep.weight"]["groups"] == 4
     assert facts["norm.weight"]["groups"] == 2
     assert facts["heads.in_proj_weight"]["head_dim"] == 4

@@ -150,7 +150,7 @@ def test_bad_data_is_named(cli: Cli, tmp_path: Path, body: str, message: str) ->
     ("quantize: {layers: {haed: {weights: 4}}}", "layers='haed' matches no layer; similar names: h"),
     ("quantize: {range_estimator: middle}", "estimator: Input should be 'minmax', 'percentile', "),
     ("quantize: {mixed: {}}", "mixed precision without a limit would leave every layer its most"),
-    ("quantize: {mixed: {size: 10 B}}", "10 B): the smallest that can be reached is size_bytes"),
+    ("quantize: {mixed: {size: 10 B}}", "10 B): the smallest possible is size_bytes"),
     ("quantize: {granularity: per_group}", "rule scheme/group-mode: granularity={'per_group': 32}, "),
 ])
 def test_a_scheme_that_cannot_be_is_one_line_of_usage(cli: Cli, tmp_path: Path, recipe: str,

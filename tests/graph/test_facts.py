@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.capture import export_graph, graph_of
+from edgewright.capture import export_graph, extract_graph
 from edgewright.errors import ModelError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.graph import finalize_graph, get_fact, set_fact
@@ -62,7 +62,7 @@ WAYS = {
     "a copy that shares tensors": lambda program: program.copy(share_tensors=True),
     "other weights": lambda program: program.with_state(program.state_dict()),
     "a deep copy": copy.deepcopy,
-    "a new export": lambda program: Program(graph_of(export_graph(
+    "a new export": lambda program: Program(extract_graph(export_graph(
         program.graph_module, program.example_inputs)), program.example_inputs),
     "a trainable module": lambda program: Program(program.module(), program.example_inputs),
     "a module in training mode and back": lambda program: Program(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgewright.capture import export_graph, graph_of
+from edgewright.capture import export_graph, extract_graph
 from edgewright.graph import compare_outputs, output_errors, random_inputs, tolerance_of
 
 
@@ -63,7 +63,7 @@ def test_the_tolerance_is_that_of_the_least_precise_type(kind: Any, limit: float
         def forward(self, x: Tensor) -> Tensor:
             return x.to(kind).relu().float()
 
-    graph = graph_of(export_graph(Narrow(), (torch.zeros(2, 2),)))
+    graph = extract_graph(export_graph(Narrow(), (torch.zeros(2, 2),)))
     assert tolerance_of(graph) == pytest.approx(limit)
 
 

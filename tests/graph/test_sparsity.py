@@ -60,5 +60,5 @@ def test_a_file_that_marks_unknown_tensors_is_refused(program: Any, tmp_path: Pa
                                                       names: str | tuple[str, ...]) -> None:
     monkeypatch.setattr("edgewright.program._program.sparse_tensors", lambda module: names)
     program.save(tmp_path / "p.pt2")
-    with pytest.raises(ModelError, match=r"says it holds \[.*\] sparse; expected names of its"):
+    with pytest.raises(ModelError, match=r"marks \[.*\] as sparse; expected names of its"):
         Program.load(tmp_path / "p.pt2")

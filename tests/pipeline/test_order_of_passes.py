@@ -26,9 +26,9 @@ FLOAT = ("prune", "blocks", "weights", "fit", "exits")
 REFUSED = {
     ("blocks", "blocks"): "no residual branch of this program can be removed",  # it has only one
     ("exits", "exits"): "has 1 early exits already; give .* count of all of them",
-    ("quantize", "prune"): "a quantised program cannot be pruned; prune before quantising",
-    ("quantize", "blocks"): "no block of a quantised program can be removed; remove blocks before",
-    ("quantize", "weights"): "weights of a quantised program cannot be pruned; prune before",
+    ("quantize", "prune"): "a quantized program cannot be pruned; prune before quantizing",
+    ("quantize", "blocks"): "no block of a quantized program can be removed; remove blocks before",
+    ("quantize", "weights"): "weights of a quantized program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
     ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",
     ("quantize", "quantize"): "already quantized; pass the program in floating point",
@@ -126,6 +126,6 @@ def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> Non
 
 def test_integers_are_not_applied_to_the_models_own_code(chain: Chain,
                                                          trained_net: nn.Module) -> None:
-    with pytest.raises(UsageError, match="is quantised, which the model's own code has no place "
-                                         "for; apply the program from before that"):
+    with pytest.raises(UsageError, match="is quantized, which the model's own code cannot "
+                                         "represent; apply the program from before that"):
         apply_to(chain("quantize"), copy.deepcopy(trained_net))

@@ -83,7 +83,7 @@ def attack(saved: Any, tmp_path: Path) -> Any:
     return write
 
 
-def edited(change: Any) -> Any:
+def edit_json(change: Any) -> Any:
     """A change of a member's JSON in place, as a change of its bytes."""
     def apply(content: Any) -> Any:
         document = json.loads(content)
@@ -107,8 +107,8 @@ def refuse(path: Path, tmp_path: Any, message: str) -> None:
     lambda program: program, fold_batch_norm,
     lambda program: remove_channels(program, find_groups(program), find_groups(program).groups[0].channels[:2]),
 ])
-def test_outputs_survive_saving_to_the_bit(make: Any, small_program: Program,
-                                           tmp_path: Path) -> None:
+def test_outputs_are_bit_identical_after_saving(make: Any, small_program: Program,
+                                                tmp_path: Path) -> None:
     program = make(small_program)
     program.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -159,7 +159,7 @@ def test_no_member_is_marked_as_a_pickle(saved: Any) -> None:
     assert [name for name in names if name.endswith((".pt", ".pkl"))] == [f"program/{INPUTS}"]
 
 
-def test_saving_leaves_no_drafts(good: Any) -> None:
+def test_saving_leaves_no_temporary_files(good: Any) -> None:
     assert [path.name for path in good.parent.iterdir()] == ["good.pt2"]
 
 
@@ -169,7 +169,7 @@ def test_the_same_program_gives_the_same_bytes(good: Any, small_program: Program
     assert (tmp_path / "other_name.pt2").read_bytes() == good.read_bytes()
 
 
-def test_a_place_that_cannot_be_written_is_named(small_program: Program, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(small_program: Program, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*nowhere.*name a file in a folder"):
         small_program.save(tmp_path / "nowhere" / "p.pt2")
 
@@ -189,7 +189,7 @@ except StorageError as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-def test_a_full_disk_is_an_error_and_leaves_the_old_file(saved: Any) -> None:
+def test_a_full_disk_is_an_error_and_keeps_the_old_file(saved: Any) -> None:
     """torch's own file writer would end the process with "terminate called", exit code 134."""
     before = saved.read_bytes()
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(saved)], capture_output=True,
@@ -211,7 +211,7 @@ def test_saving_refuses_what_it_would_not_load(net: type[Net], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_payload_works_where_it_is_read(payload: Any, tmp_path: Path) -> None:
+def test_the_attack_payload_works_if_unpickled(payload: Any, tmp_path: Path) -> None:
     torch.load(io.BytesIO(payload), weights_only=False)
     assert (tmp_path / "ran").exists()
 
@@ -223,17 +223,17 @@ def test_an_unchanged_copy_loads(attack: Any, small_program: Program) -> None:
 
 def test_a_pickled_weight_is_refused(attack: Any, payload: Any, tmp_path: Path) -> None:
     path = attack({
-        WEIGHTS: edited(lambda document: first_config(document).update(use_pickle=True)),
+        WEIGHTS: edit_json(lambda document: first_config(document).update(use_pickle=True)),
         "data/weights/weight_0": lambda content: payload,
     })
-    refuse(path, tmp_path, r"refused to load .*holds a pickled object \('weight_0'\)")
+    refuse(path, tmp_path, r"refused to load .*contains a pickled object \('weight_0'\)")
 
 
 @pytest.mark.parametrize("kind", ["custom_obj_0", "opaque_obj_0", "../custom"])
 def test_a_custom_object_is_refused(kind: str, attack: Any, payload: Any, tmp_path: Path) -> None:
     entry = {"path_name": kind, "is_param": False, "use_pickle": False, "tensor_meta": None}
-    path = attack({CONSTANTS: edited(lambda document: document["config"].update(evil=entry))})
-    refuse(path, tmp_path, f"holds a custom object \\('{kind}'\\)")
+    path = attack({CONSTANTS: edit_json(lambda document: document["config"].update(evil=entry))})
+    refuse(path, tmp_path, f"contains a custom object \\('{kind}'\\)")
 
 
 @pytest.mark.parametrize("target", [
@@ -246,16 +246,16 @@ def test_a_foreign_call_is_refused(target: str, attack: Any, tmp_path: Path) -> 
     def change(document: Any) -> None:
         document["graph_module"]["graph"]["nodes"][0]["target"] = target
 
-    refuse(attack({MODEL: edited(change)}), tmp_path, f"holds a call to '{target}'")
+    refuse(attack({MODEL: edit_json(change)}), tmp_path, f"contains a call to '{target}'")
 
 
-def test_a_stray_string_in_a_call_is_refused(attack: Any, tmp_path: Path) -> None:
+def test_an_unexpected_string_in_a_call_is_refused(attack: Any, tmp_path: Path) -> None:
     def change(document: Any) -> None:
         nodes = document["graph_module"]["graph"]["nodes"]
         node = next(node for node in nodes if "conv" not in node["target"])
         node["inputs"].append({"name": "file", "arg": {"as_string": "pwned.bin"}, "kind": 1})
 
-    refuse(attack({MODEL: edited(change)}), tmp_path, "holds a call to 'torch.ops.aten")
+    refuse(attack({MODEL: edit_json(change)}), tmp_path, "contains a call to 'torch.ops.aten")
 
 
 @pytest.mark.parametrize("expression", [
@@ -268,12 +268,12 @@ def test_an_expression_beyond_arithmetic_is_refused(expression: str, attack: Any
         sizes = document["graph_module"]["graph"]["tensor_values"]["input"]["sizes"]
         sizes[0]["as_expr"]["expr_str"] = expression
 
-    refuse(attack({MODEL: edited(change)}), tmp_path, "holds the expression")
+    refuse(attack({MODEL: edit_json(change)}), tmp_path, "contains the expression")
 
 
 def test_pickled_example_inputs_are_refused(attack: Any, payload: Any, tmp_path: Path) -> None:
     path = attack({INPUTS: lambda content: payload})
-    refuse(path, tmp_path, f"{INPUTS} holds a pickled object")
+    refuse(path, tmp_path, f"{INPUTS} contains a pickled object")
 
 
 @pytest.mark.parametrize("name", [
@@ -284,15 +284,15 @@ def test_pickled_example_inputs_are_refused(attack: Any, payload: Any, tmp_path:
 def test_a_member_that_no_program_needs_is_refused(name: str, attack: Any, payload: Any,
                                                    tmp_path: Path) -> None:
     path = attack(last=[(name, payload)])
-    refuse(path, tmp_path, f"refused to load .*{name} holds what no program needs")
+    refuse(path, tmp_path, f"refused to load .*{name} contains content that no program needs")
 
 
 @pytest.mark.parametrize("where", ["first", "last"])
-def test_a_member_that_is_there_twice_is_refused(where: str, attack: Any, payload: Any,
-                                                 tmp_path: Path) -> None:
+def test_a_duplicate_member_is_refused(where: str, attack: Any, payload: Any,
+                                       tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = attack(**{where: [(INPUTS, payload)]})
-    refuse(path, tmp_path, f"{INPUTS} holds what no program needs")
+    refuse(path, tmp_path, f"{INPUTS} contains content that no program needs")
 
 
 def test_the_format_of_old_torch_is_refused(payload: Any, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_the_format_of_old_torch_is_refused(payload: Any, tmp_path: Path) -> Non
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("version", "8.8")
         archive.writestr("serialized_state_dict.pt", payload)
-    refuse(path, tmp_path, "version holds what no program needs")
+    refuse(path, tmp_path, "version contains content that no program needs")
 
 
 @pytest.mark.parametrize("context", [
@@ -314,7 +314,7 @@ def test_a_class_to_import_is_refused(context: dict[str, Any] | list[dict[str, A
         signature = document["graph_module"]["module_call_graph"][0]["signature"]
         signature["in_spec"] = spec.replace("_", "\\u005f")
 
-    refuse(attack({MODEL: edited(change)}), tmp_path, "holds the name of a class to import")
+    refuse(attack({MODEL: edit_json(change)}), tmp_path, "contains the name of a class to import")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", pickle.dumps([1, 2])])
-def test_what_is_no_archive_is_refused(content: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "p.pt2"
     path.write_bytes(content)
     refuse(path, tmp_path, "truncated or not a saved program")
@@ -333,10 +333,10 @@ def test_a_truncated_file_is_refused(share: float, saved: Any, tmp_path: Path) -
     content = saved.read_bytes()
     saved.write_bytes(content[:int(share * len(content))])
     # the last cut leaves the end of an archive within the archive to be found
-    refuse(saved, tmp_path, "truncated or not a saved program|what no program needs")
+    refuse(saved, tmp_path, "truncated or not a saved program|content that no program needs")
 
 
-def test_a_flipped_byte_is_noticed(saved: Any, tmp_path: Path) -> None:
+def test_a_flipped_byte_is_detected(saved: Any, tmp_path: Path) -> None:
     content = bytearray(saved.read_bytes())
     with zipfile.ZipFile(saved) as archive:
         offset = archive.getinfo("program/data/weights/weight_0").header_offset
@@ -356,12 +356,12 @@ def test_a_flipped_byte_is_noticed(saved: Any, tmp_path: Path) -> None:
 ])
 def test_a_damaged_archive_is_refused(member: Any, change: Callable[..., Any], attack: Any,
                                       tmp_path: Path) -> None:
-    refuse(attack({member: edited(change)}), tmp_path, "cannot load the program")
+    refuse(attack({member: edit_json(change)}), tmp_path, "cannot load the program")
 
 
-@pytest.mark.parametrize(("content", "says"), [
+@pytest.mark.parametrize(("content", "version"), [
     ('{"format_version": 1}', "1"), ("{}", "None"), ("[]", r"\[\]"), ("7", "7"),
 ])
-def test_another_format_is_refused(content: str, says: str, attack: Any, tmp_path: Path) -> None:
+def test_another_format_is_refused(content: str, version: str, attack: Any, tmp_path: Path) -> None:
     path = attack({"extra/edgewright.json": lambda _: content})
-    refuse(path, tmp_path, f"is no Edgewright program of format 2: it says {says}")
+    refuse(path, tmp_path, f"is not an Edgewright program of format 2: its format version is {version}")

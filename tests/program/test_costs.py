@@ -1,4 +1,4 @@
-"""Costs against numbers worked out by hand."""
+"""Costs against values computed by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_parameters_are_the_models_own(small_program: Program) -> None:
     assert costs.weight_bytes == 4 * (costs.parameters + 2 * 4)  # and the running statistics
 
 
-def test_one_layers_cost_in_full() -> None:
+def test_all_costs_of_one_layer() -> None:
     program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.zeros(1, 5, 4))
     (layer,) = program.costs().layers
     weights = 4 * (32 + 8)
@@ -100,7 +100,7 @@ def test_channels_are_what_the_weight_produces() -> None:
     assert [layer.channels for layer in layers] == [4, 7]
 
 
-def test_a_computed_weight_counts_as_a_stored_one(net: type[Net]) -> None:
+def test_a_computed_weight_counts_like_a_stored_one(net: type[Net]) -> None:
     model = net(lambda m, x: x @ (m.a @ m.b), a=nn.Parameter(torch.zeros(4, 2)),
                 b=nn.Parameter(torch.zeros(2, 3)))
     costs = Program.capture(model, torch.zeros(1, 4)).costs()
@@ -108,7 +108,7 @@ def test_a_computed_weight_counts_as_a_stored_one(net: type[Net]) -> None:
     assert costs.layers[0].weight == "weight"
 
 
-def test_what_cannot_be_counted_is_named(net: type[Net]) -> None:
+def test_unknown_operators_are_listed(net: type[Net]) -> None:
     model = net(lambda m, x: torch.fft.rfft(m.a(x)[0]).abs() + torch.fft.rfft(x).abs(),
                 a=nn.LSTM(4, 4, batch_first=True))
     costs = Program.capture(model, torch.zeros(1, 5, 4)).costs()

@@ -1,4 +1,4 @@
-"""Cuts on small nets where they are known, and segments that compose to the whole."""
+"""Cuts of small networks, and segments that compose to the whole program."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_call_of_a_chain_but_the_last_is_a_cut(chain: Any) -> None:
         "conv2d", "relu", "conv2d_1", "relu_1", "flatten"]
 
 
-def test_inside_a_residual_there_is_no_cut(net: type[Net]) -> None:
+def test_there_is_no_cut_inside_a_residual_block(net: type[Net]) -> None:
     model = net(lambda m, x: m.c(m.a(x) + m.b(m.a(x).relu())), a=conv(3, 4), b=conv(4, 4),
                 c=conv(4, 2))
     assert cuts_of(model) == ["add"]
@@ -87,28 +87,28 @@ def test_resnet20_can_be_cut_between_its_blocks(resnet20_program: Program) -> No
     assert names[-2:] == ["adaptive_avg_pool2d", "flatten"]
 
 
-def test_an_input_read_late_hides_the_cuts_before(net: type[Net]) -> None:
+def test_an_input_that_is_read_late_prevents_earlier_cuts(net: type[Net]) -> None:
     assert cuts_of(net(lambda m, x: m.b(m.a(x).relu()) + x, a=conv(3, 4), b=conv(4, 3))) == []
 
 
-def test_two_inputs_meet_first(net: type[Net]) -> None:
+def test_there_is_no_cut_before_two_inputs_are_joined(net: type[Net]) -> None:
     model = net(lambda m, x, y: (m.a(x) + m.b(y)).relu() * 2, a=nn.Linear(4, 3), b=nn.Linear(4, 3))
     assert cuts_of(model, torch.zeros(1, 4), torch.zeros(1, 4)) == ["add", "relu"]
 
 
-def test_what_comes_from_weights_alone_hides_nothing(net: type[Net]) -> None:
+def test_tensors_computed_from_weights_do_not_prevent_cuts(net: type[Net]) -> None:
     model = net(lambda m, x: (m.a(x) * m.w.exp()).relu() + m.w, a=nn.Linear(4, 4),
                 w=nn.Parameter(torch.ones(4)))
     assert cuts_of(model, torch.zeros(1, 4)) == ["linear", "mul", "relu"]
 
 
-def test_a_batch_size_is_read_near_its_use(net: type[Net]) -> None:
+def test_a_batch_size_does_not_prevent_cuts(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu().view(x.shape[0], -1)), a=conv(3, 4),
                 b=nn.Linear(256, 2))
     assert cuts_of(model) == ["conv2d", "relu", "view"]
 
 
-def test_outputs_are_no_cuts(net: type[Net]) -> None:
+def test_outputs_are_not_cuts(net: type[Net]) -> None:
     model = net(lambda m, x: (m.a(x), m.b(m.a(x))), a=conv(3, 4), b=conv(4, 3))
     assert cuts_of(model) == []
 
@@ -137,7 +137,7 @@ def test_segments_compose_to_the_whole(batch: int, two_exits: Any) -> None:
     torch.testing.assert_close(run_segments(segments, x), tuple(two_exits.run(x)))
 
 
-def test_segments_share_the_cost_and_hold_only_their_own(two_exits: Any) -> None:
+def test_segments_split_the_costs_and_the_tensors(two_exits: Any) -> None:
     segments = split_at_exits(two_exits)
     assert [sorted(segment.state_dict()) for segment in segments] == [
         ["0.bias", "0.weight"], ["2.bias", "2.weight"], ["5.bias", "5.weight"]]
@@ -174,7 +174,7 @@ def test_resnet20_with_exits_composes(resnet20_program: Program) -> None:
     torch.testing.assert_close(run_segments(split_at_exits(program), x), tuple(program.run(x)))
 
 
-def test_quantised_segments_hand_on_integers(two_exits: Any) -> None:
+def test_quantized_segments_pass_integers(two_exits: Any) -> None:
     images = torch.randn(64, 3, 8, 8)
     labels = torch.arange(64) % 4
     program = quantize(two_exits, Task((images, labels), test=(images, labels)), Quantization())
@@ -195,18 +195,18 @@ def test_an_exit_that_reads_several_tensors_is_refused(chain: Any) -> Any:
                                    ([pooled, mean(graph, by_name, by_name["relu_1"])], 1))
 
     with pytest.raises(ModelError, match=r"the exit cat_default reads several tensors \(relu, relu_1\); "
-                                         "an exit must hang on a cut"):
+                                         "an exit must be attached at a cut"):
         split_at_exits(add_exit(chain, "relu", head))
 
 
 def test_an_exit_beside_another_live_tensor_is_refused(net: type[Net]) -> None:
     model = net(lambda m, x: m.b(m.a(x).relu()) + x, a=conv(3, 4), b=conv(4, 3))
     program = add_exit(Program.capture(model, IMAGE), "relu", mean)
-    with pytest.raises(ModelError, match="inputs_0 is still read after exit 1; an exit must hang on"):
+    with pytest.raises(ModelError, match="inputs_0 is still read after exit 1; an exit must be attached"):
         split_at_exits(program)
 
 
-def test_a_write_into_a_part_of_a_tensor_is_never_lost(net: type[Net]) -> Any:
+def test_programs_that_write_into_parts_of_a_tensor_are_not_split(net: type[Net]) -> Any:
     def forward(m: Any, x: Any) -> Any:
         y = m.a(x)
         y[:, :2] = 0.5

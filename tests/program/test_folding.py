@@ -1,4 +1,4 @@
-"""Folding batch norm keeps the function, and leaves alone what it cannot fold."""
+"""Folding batch norms keeps the function and skips norms that cannot be folded."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def fold(model: nn.Module, inputs: Any, randomise: Any) -> tuple[Any, ...]:
     (nn.Sequential(nn.ConvTranspose2d(3, 6, 2, groups=3, bias=False), nn.BatchNorm2d(6)), IMAGE),
     (nn.Sequential(nn.ConvTranspose1d(4, 6, 3, groups=2), nn.BatchNorm1d(6)), torch.zeros(1, 4, 9)),
 ])
-def test_a_norm_after_its_own_layer_is_folded(model: Any, inputs: Any,
-                                              randomise: Callable[..., nn.Module]) -> None:
+def test_a_norm_after_a_layer_is_folded(model: Any, inputs: Any,
+                                        randomise: Callable[..., nn.Module]) -> None:
     program, folded = fold(model, inputs, randomise)
     assert norms(folded) == 0
     assert sorted(folded.state_dict()) == ["0.bias", "0.weight"]
@@ -75,7 +75,7 @@ def test_folding_against_the_formula() -> None:
     assert state["0.bias"].tolist() == [(5 - 1) * 1.5 + 7]
 
 
-def test_resnet20_folds_whole(resnet20_program: Program) -> None:
+def test_all_norms_of_resnet20_are_folded(resnet20_program: Program) -> None:
     folded = fold_batch_norm(resnet20_program)
     assert (norms(resnet20_program), norms(folded)) == (19, 0)
     x = torch.randn(2, 3, 32, 32)
@@ -90,8 +90,8 @@ def test_resnet20_folds_whole(resnet20_program: Program) -> None:
     lambda m, x: m.n(m.a(x).relu()),                                  # not right after a layer
     lambda m, x: F.batch_norm(m.a(x), None, None, training=True),     # no running statistics
 ])
-def test_what_cannot_be_folded_stays(forward: Callable[..., Any], net: type[Net],
-                                     randomise: Callable[..., nn.Module]) -> None:
+def test_norms_that_cannot_be_folded_stay(forward: Callable[..., Any], net: type[Net],
+                                          randomise: Callable[..., nn.Module]) -> None:
     model = net(forward, a=conv(3, 4), n=nn.BatchNorm2d(4))
     program, folded = fold(model, IMAGE, randomise)
     assert norms(folded) == norms(program) > 0
@@ -104,8 +104,8 @@ def test_a_norm_over_another_dimension_than_the_layers_stays(randomise: Callable
     assert norms(folded) == 1
 
 
-def test_layers_with_one_weight_keep_it(net: type[Net],
-                                        randomise: Callable[..., nn.Module]) -> None:
+def test_layers_that_share_a_weight_keep_it(net: type[Net],
+                                            randomise: Callable[..., nn.Module]) -> None:
     model = net(lambda m, x: m.m(m.a(x)) + m.n(m.b(x)), a=conv(3, 4), b=conv(3, 4),
                 m=nn.BatchNorm2d(4), n=nn.BatchNorm2d(4))
     model.b.weight = model.a.weight
@@ -113,7 +113,7 @@ def test_layers_with_one_weight_keep_it(net: type[Net],
     assert norms(folded) == 2
 
 
-def test_a_bias_of_another_use_is_not_overwritten(randomise: Callable[..., nn.Module]) -> None:
+def test_a_shared_bias_is_not_overwritten(randomise: Callable[..., nn.Module]) -> None:
     class Shifted(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Peak memory against sums by hand and against a slow, obvious reference."""
+"""Peak memory against sums by hand and a slow, obvious reference."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def programs(net: type[Net], resnet: Callable[[int], nn.Module]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "parts", "in_place", "views", "resnet"])
-def test_peak_is_what_the_slow_reference_says(name: str, programs: Any) -> None:
+def test_peak_equals_the_slow_reference(name: str, programs: Any) -> None:
     program = programs[name]
     assert program.costs().peak_activation_bytes == reference(program)
 
@@ -89,12 +89,12 @@ def test_peak_by_hand(name: str, floats: int, programs: Any) -> None:
     assert programs[name].costs().peak_activation_bytes == 4 * floats
 
 
-def test_what_is_computed_from_weights_alone_takes_no_memory(net: type[Net]) -> None:
+def test_tensors_computed_from_weights_take_no_activation_memory(net: type[Net]) -> None:
     model = net(lambda m, x: x * m.w.exp(), w=nn.Parameter(torch.zeros(1, 4)))
     program = Program.capture(model, torch.zeros(1, 4))
     assert program.costs().peak_activation_bytes == 4 * (4 + 4)
 
 
-def test_bytes_follow_the_type(net: type[Net]) -> None:
+def test_bytes_depend_on_the_dtype(net: type[Net]) -> None:
     program = Program.capture(net(lambda m, x: x + x), torch.zeros(1, 10, dtype=torch.int64))
     assert program.costs().peak_activation_bytes == 8 * 20

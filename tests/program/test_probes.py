@@ -1,4 +1,4 @@
-"""What two evaluations are held against each other on: real samples where there are any."""
+"""Probe inputs: real samples if there are any, else random values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgewright.quantization import quantize
 from edgewright.task import Task
 
 
-def test_real_samples_are_taken_as_they_are() -> None:
+def test_real_samples_are_used_unchanged() -> None:
     x = torch.rand(5, 3)
     program = Program.capture(nn.Linear(3, 2), x)
     probe, = probe_inputs(program)
     assert torch.equal(probe, x[[0, 4]])
 
 
-def test_of_one_sample_the_second_is_shuffled() -> None:
+def test_a_second_equal_sample_is_shuffled() -> None:
     x = torch.arange(6.0).reshape(1, 2, 3)
     probe, = probe_inputs(Program.capture(nn.ReLU(), x))
     assert torch.equal(probe[0], x[0])
@@ -30,14 +30,14 @@ def test_of_one_sample_the_second_is_shuffled() -> None:
     assert torch.equal(probe[1].flatten().sort().values, x.flatten())
 
 
-def test_zeros_that_only_show_the_shape_become_noise() -> None:
+def test_constant_inputs_become_noise() -> None:
     program = Program.capture(nn.ReLU(), torch.zeros(1, 40))
     probe, = probe_inputs(program)
     assert torch.equal(probe, random_inputs(program.example_inputs, seed=0)[0])
     assert torch.equal(probe, probe_inputs(program)[0])
 
 
-def test_zeros_before_a_quantizer_become_numbers_of_its_grid() -> None:
+def test_constant_inputs_of_a_quantizer_become_values_in_its_range() -> None:
     torch.manual_seed(0)
     x = torch.rand(64, 40) * 4 + 10
     task = Task((x, torch.zeros(64).long()), test=(x, torch.zeros(64).long()))
@@ -57,7 +57,7 @@ class Looked(nn.Module):
         return self.words(tokens) + self.kinds(tokens.reshape(-1, 1, 5)[:, 0]) + flags[..., None]
 
 
-def test_integers_are_drawn_below_the_rows_they_are_looked_up_in() -> None:
+def test_constant_indices_become_indices_below_the_embedding_rows() -> None:
     example = torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5, dtype=torch.bool)
     tokens, flags = probe_inputs(Program.capture(Looked(), example))
     assert set(tokens.flatten().tolist()) == {0, 1, 2}
@@ -65,7 +65,7 @@ def test_integers_are_drawn_below_the_rows_they_are_looked_up_in() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
-def test_integers_that_are_not_looked_up_stay(dtype: Any) -> None:
+def test_other_constant_integers_are_unchanged(dtype: Any) -> None:
     class Scaled(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.float() / 255
@@ -80,7 +80,7 @@ class Nested(nn.Module):
         return pair["a"] + pair["b"]
 
 
-def test_a_program_takes_other_examples_in_the_order_of_its_inputs() -> None:
+def test_other_examples_are_taken_in_the_order_of_the_inputs() -> None:
     program = Program.capture(Nested(), ({"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)},))
     a, b = torch.rand(5, 2, dtype=torch.float64), torch.rand(5, 2)
     shown = program.with_examples([a, b])

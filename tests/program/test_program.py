@@ -23,7 +23,7 @@ def test_a_copy_shares_nothing(small_program: Program) -> None:
     assert (twin.exits, twin.example_inputs) == (0, small_program.example_inputs)
 
 
-def test_with_state_takes_other_weights_and_leaves_its_own(small_program: Program) -> None:
+def test_with_state_does_not_change_the_original(small_program: Program) -> None:
     state = {name: value * 2 for name, value in small_program.state_dict().items()}
     before = {name: value.clone() for name, value in small_program.state_dict().items()}
     doubled = small_program.with_state(state)
@@ -36,15 +36,15 @@ def test_with_state_takes_other_weights_and_leaves_its_own(small_program: Progra
     (lambda state: state.update({"9.weight": torch.zeros(1)}), "9.weight is unknown"),
     (lambda state: state.update({"5.bias": torch.zeros(6)}), r"5.bias has shape \(6,\), expected \(5,\)"),
 ])
-def test_with_state_names_what_does_not_fit(small_program: Program, change: Callable[..., Any],
-                                            message: str) -> None:
+def test_with_state_names_mismatches(small_program: Program, change: Callable[..., Any],
+                                     message: str) -> None:
     state = small_program.state_dict()
     change(state)
-    with pytest.raises(ModelError, match="the weights do not fit the program: " + message):
+    with pytest.raises(ModelError, match="the weights do not match the program: " + message):
         small_program.with_state(state)
 
 
-def test_run_makes_no_gradients(small_program: Program) -> None:
+def test_run_computes_no_gradients(small_program: Program) -> None:
     assert not small_program.run(torch.randn(2, 3, 8, 8)).requires_grad
 
 
@@ -54,7 +54,7 @@ def test_calls_are_the_operators_in_order(small_program: Program) -> None:
     assert not small_program.is_quantized
 
 
-def test_dead_code_is_gone(net: type[Net]) -> None:
+def test_dead_code_is_not_captured(net: type[Net]) -> None:
     model = net(lambda m, x: (m.b(x), m.a(x))[1], a=nn.Linear(4, 2), b=nn.Linear(4, 3))
     program = Program.capture(model, torch.zeros(1, 4))
     assert sorted(program.state_dict()) == ["a.bias", "a.weight"]
@@ -69,7 +69,7 @@ def own_operator(x: torch.Tensor) -> torch.Tensor:
 own_operator.register_fake(torch.empty_like)
 
 
-def test_names_of_a_models_own_make_no_program_quantised(net: type[Net]) -> None:
+def test_custom_operators_do_not_make_a_program_quantized(net: type[Net]) -> None:
     model = net(lambda m, x: m.quantize(own_operator(m.dequantize_per_tensor(x))),
                 quantize=nn.Linear(4, 3), dequantize_per_tensor=nn.Linear(4, 4))
     program = Program.capture(model, torch.zeros(2, 4))
@@ -77,7 +77,7 @@ def test_names_of_a_models_own_make_no_program_quantised(net: type[Net]) -> None
     assert [layer.weight_bits for layer in program.costs().layers] == [32, 32]
 
 
-def test_operators_that_quantize_make_a_program_quantised(net: type[Net]) -> None:
+def test_quantization_operators_make_a_program_quantized(net: type[Net]) -> None:
     quantized = torch.ops.quantized_decomposed
     grid = 0.1, 0, -128, 127, torch.int8
     model = net(lambda m, x: m.a(quantized.dequantize_per_tensor.default(

@@ -215,9 +215,9 @@ def test_without_branches_the_program_is_refused(task: Task) -> None:
         prune_blocks(residual, task, BlockPruning(count=1, ignore=("0",)))
 
 
-def test_a_quantised_program_is_refused(program: Program, task: Task) -> None:
-    with pytest.raises(UsageError, match="no block of a quantised program can be removed; remove "
-                                         "blocks before quantising"):
+def test_a_quantized_program_is_refused(program: Program, task: Task) -> None:
+    with pytest.raises(UsageError, match="no block of a quantized program can be removed; remove "
+                                         "blocks before quantizing"):
         prune_blocks(quantize(program, task), task, BlockPruning(count=1))
 
 

@@ -82,9 +82,9 @@ def test_no_layer_is_below_the_least_width(program: Program, allocation: str, ta
 
 
 def test_a_ratio_the_least_width_forbids_is_refused(program: Program) -> None:
-    with pytest.raises(UsageError, match=r"cannot remove 95% of the macs: the smallest legal "
-                                         r"program keeps 25\.\d% \(widths in automatic steps, 0\.5 of "
-                                         "every group at least\\); ask for less, lower least_width "
+    with pytest.raises(UsageError, match=r"cannot remove 95 % of the macs: the smallest legal "
+                                         r"program keeps 25\.\d % \(widths in automatic steps, at least 0\.5 of "
+                                         "every group\\); remove less, lower least_width "
                                          "or round_to, or ignore fewer layers"):
         prune(program, None, ChannelPruning(criterion="l1", ratio=0.95, least_width=0.5))
 

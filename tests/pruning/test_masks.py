@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.pruning._masks import block_mask, lowest_out
+from edgewright.pruning._masks import block_mask, mask_lowest
 
 SHAPES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=3)
 SHARES = st.floats(0, 1)
@@ -24,7 +24,7 @@ def integers(shape: Any, seed: int) -> Any:
 def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes: Any, sparsity: Any,
                                                               seed: Any) -> None:
     scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
-    masks = lowest_out(scores, sparsity, "layer")
+    masks = mask_lowest(scores, sparsity, "layer")
     for name, values in scores.items():
         flat = values.flatten().tolist()
         order = sorted(range(len(flat)), key=lambda i: (flat[i], i))
@@ -36,7 +36,7 @@ def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes: Any, spars
 def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes: Any, sparsity: Any,
                                                                      seed: Any) -> None:
     scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
-    masks = lowest_out(scores, sparsity, "global")
+    masks = mask_lowest(scores, sparsity, "global")
     flat, safe = [], set()
     for values in scores.values():
         listed = values.flatten().tolist()

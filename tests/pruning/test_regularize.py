@@ -161,7 +161,7 @@ def test_the_same_run_resumed_ends_in_the_same_weights(net: Any, quadrant_task: 
 
 def test_what_cannot_vanish_is_refused(net: Any, mixed_program: Program,
                                        quadrant_task: Task) -> None:
-    with pytest.raises(UsageError, match="the channels of a quantised program cannot vanish"):
+    with pytest.raises(UsageError, match="the channels of a quantized program cannot vanish"):
         regularize(quantize(net, quadrant_task), quadrant_task)
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
     message = "no channel of this program can vanish: weight (it is an output)"

@@ -243,7 +243,7 @@ def test_the_program_is_left_as_it_was_and_data_is_asked_for(net: Any, mixed_tas
                                          "left whose input channels are a multiple of 512"):
         prune_weights(net, None, WeightPruning(pattern="2:512", schedule="one_shot",
                                                training=None))
-    with pytest.raises(UsageError, match="a quantised program cannot be pruned; prune before"):
+    with pytest.raises(UsageError, match="a quantized program cannot be pruned; prune before"):
         prune_weights(quantize(net, quadrant_task), None, ONCE)
     assert all(torch.equal(net.state_dict()[name], before[name]) for name in before)
 

@@ -1,4 +1,4 @@
-"""Measuring layers: what is timed, by a synthetic clock, and that the timed files are the layers."""
+"""Timing layers: what is timed (with a synthetic clock), and that the timed files compute the layers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def layers() -> Any:
     return Program.capture(Layers(), torch.zeros(1, 3, 8, 8))
 
 
-def test_each_layer_is_timed_at_a_grid_of_the_widths_that_can_go(layers: Any) -> None:
+def test_each_layer_is_timed_at_a_grid_of_prunable_widths(layers: Any) -> None:
     clock = Clock()
     table = measure_layers(layers, find_groups(layers), 10.0, timer=clock)
     grid = {key: (times.inputs, times.outputs) for key, times in table.layers.items()}
@@ -81,7 +81,7 @@ def test_the_table_adds_up_to_the_whole(layers: Any) -> None:
         assert times.times_ms[-1][-1] == pytest.approx(scale * product)
 
 
-def test_a_kept_table_is_read_and_not_timed_again(layers: Any, tmp_path: Path) -> None:
+def test_a_stored_table_is_read_and_not_measured_again(layers: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     first, second = Clock(), Clock()
     table = measure_layers(layers, find_groups(layers), 10.0, path=path, timer=first)
@@ -95,9 +95,9 @@ def test_a_kept_table_is_read_and_not_timed_again(layers: Any, tmp_path: Path) -
 def test_a_table_of_another_program_is_refused(layers: Any, tmp_path: Path) -> None:
     other = Program.capture(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), torch.zeros(1, 3))
     measure_layers(other, find_groups(other), 1.0, path=tmp_path / "t.json", timer=Clock())
-    with pytest.raises(UsageError, match=r"the table of latencies in .*t\.json is of another "
-                                         r"program: it has nothing for stem.weight, which is "
-                                         r"\(3, 32\) wide; name another file"):
+    with pytest.raises(UsageError, match=r"the latency table in .*t\.json is for another "
+                                         r"program: it has nothing for stem.weight, whose widths "
+                                         r"are \(3, 32\); use another file"):
         measure_layers(layers, find_groups(layers), 1.0, path=tmp_path / "t.json", timer=Clock())
 
 
@@ -117,7 +117,7 @@ def test_a_program_without_layers_is_refused() -> None:
     (nn.Linear(6, 4), (6,)),
     (nn.Linear(6, 4), (9, 6)),
 ], ids=lambda value: str(value)[:40])
-def test_the_timed_file_puts_out_what_the_layer_puts_out(layer: Any, size: tuple[int, ...]) -> None:
+def test_the_timed_file_computes_what_the_layer_computes(layer: Any, size: tuple[int, ...]) -> None:
     layer.bias = None
     program = Program.capture(layer, torch.zeros(1, *size))
     node, = layers_of(program).values()

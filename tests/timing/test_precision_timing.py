@@ -1,4 +1,4 @@
-"""Timing layers in either precision: what is timed, and that the timed files are the layers."""
+"""Timing layers in both precisions: what is timed, and that the timed files compute the layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 from edgewright.timing import PrecisionTimes, measure_precisions
 from edgewright.timing._layer_timing import layer_model, layer_shape
-from edgewright.timing._precision_timing import quantized_layer_model, time_both
+from edgewright.timing._precision_timing import quantized_layer_model, time_precisions
 
 
 class Clock:
@@ -42,7 +42,7 @@ class Twice(nn.Module):
         return self.head(self.two(self.one(self.one(x).relu()).relu()))
 
 
-def test_a_shape_is_timed_once_and_every_use_counts() -> None:
+def test_a_shape_is_timed_once_and_all_uses_are_summed() -> None:
     clock = Clock()
     program = Program.capture(Twice(), torch.zeros(1, 6))
     found = measure_precisions(program, ["one.weight", "two.weight"], timer=clock)
@@ -80,7 +80,7 @@ def test_the_file_in_8_bits_computes_the_layer_in_integers(layer: Any,
 def test_the_runtime_times_both() -> None:
     program = Program.capture(nn.Conv2d(2, 4, 3), torch.zeros(1, 2, 6, 6))
     (node,) = layers_of(program).values()
-    times = time_both(layer_shape(node), 2, 4)
+    times = time_precisions(layer_shape(node), 2, 4)
     assert times.float_ms > 0
     assert times.int8_ms > 0
 

@@ -1,4 +1,4 @@
-"""A measured table, and pruning by it; no time is asserted."""
+"""Measured latency tables, and pruning by them; no time is asserted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from edgewright.pruning import ChannelPruning, prune
 from edgewright.timing import layer_latencies
 
 
-def test_a_program_is_timed_layer_by_layer_and_kept(mixed_program: Program, tmp_path: Path) -> None:
+def test_a_program_is_timed_layer_by_layer_and_stored(mixed_program: Program,
+                                                      tmp_path: Path) -> None:
     path = tmp_path / "latency.json"
     table = layer_latencies(mixed_program, path=path)
     assert table.runtime.startswith("onnxruntime ")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from edgewright.capture import trainable
+from edgewright.capture import make_trainable
 from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.task import Task
@@ -36,7 +36,7 @@ class Net(nn.Module):
 
 
 def captured(net: Any, example: Any) -> Any:
-    return trainable(Program.capture(net, example).graph_module)
+    return make_trainable(Program.capture(net, example).graph_module)
 
 
 def state_of(module: nn.Module) -> Any:

@@ -1,9 +1,9 @@
-"""From a limit to an allocation: which widths and bits, by integer programming."""
+"""Allocating widths and bits to layers under limits, by integer programming."""
 
 from edgewright.allocation._allocate import (
     Allocation,
     allocate_channels,
-    narrowest,
+    narrowest_widths,
     require_reachable,
     select_uniform,
     smallest,
@@ -30,7 +30,7 @@ __all__ = [
     "allocate_precisions",
     "channel_sizes",
     "layers_of",
-    "narrowest",
+    "narrowest_widths",
     "require_reachable",
     "select_uniform",
     "smallest",

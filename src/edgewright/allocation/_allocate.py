@@ -1,4 +1,4 @@
-"""Which channels go, for a given share of what the program costs."""
+"""Choosing the channels to remove for a given fraction of the program's cost."""
 
 from __future__ import annotations
 
@@ -10,26 +10,36 @@ import numpy as np
 
 from edgewright.allocation._cost_model import CostModel
 from edgewright.allocation._solve import Problem, solve_widths
-from edgewright.channels import ChannelGroups, GroupWidths, LegalWidths, Widths, widths_of
+from edgewright.channels import (
+    ChannelGroups,
+    GroupWidths,
+    LegalWidths,
+    Widths,
+    compute_group_widths,
+)
 from edgewright.errors import UsageError
 
 Method: TypeAlias = Literal["uniform", "global", "solved"]
 _STEPS: Final = 30
 _REPAIRS: Final = 10
-_ROUNDING: Final = 1e-12  # of a ratio that was computed from the very cost it asks for
+_ROUNDING: Final = 1e-12  # tolerance for a ratio that was computed from the cost it limits
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """How much goes, and by which rule.
+    """How much of the cost to remove, and by which rule.
+
+    If only a few groups can be pruned or the ratio is high, ``solved`` makes the best use of the
+    scores; ``global`` is faster and usually close to it. Use ``uniform`` as a baseline, or if the
+    scores of different groups cannot be compared.
 
     Attributes:
-        ratio: Share of the cost to remove, between 0 and 1.
-        method: ``uniform`` takes the same share of every group, ``global`` the least important
-            channels wherever they are, ``solved`` keeps the best summed score there is.
-        legal: Which widths groups may be left with.
+        ratio: Fraction of the cost to remove, between 0 and 1.
+        method: ``uniform`` removes the same fraction of every group, ``global`` the least important
+            channels of all groups, ``solved`` maximizes the summed score of the kept channels.
+        legal: Which widths groups may have after pruning.
         normalize: Divide scores by their group's mean before groups are compared.
-        original: What the ratio is a share of; what the program costs if left out.
+        original: The cost that ``ratio`` is a fraction of; None for the program's current cost.
     """
 
     ratio: float = 0.5
@@ -39,24 +49,24 @@ class Allocation:
     original: float | None = None
 
     def goal(self, full: float) -> float:
-        """The most that may be left of a program that costs ``full``."""
+        """The largest cost allowed after pruning a program that costs ``full``."""
         return (full if self.original is None else self.original) * (1 - self.ratio + _ROUNDING)
 
 
 def allocate_channels(cost: CostModel, scores: Mapping[int, float],
                       allocation: Allocation) -> list[int]:
-    """The channels to remove so that at least ``ratio`` of the cost goes, and little more.
+    """Choose channels whose removal saves at least ``ratio`` of the cost, and little more.
 
-    ``uniform`` and ``global`` are as strict as bisection on the cost finds necessary; ``solved`` is
-    an integer program (see `solve_widths`). What is returned has been counted exactly.
+    ``uniform`` and ``global`` find the necessary strictness by bisection on the cost; ``solved`` is
+    an integer program (see `solve_widths`). The cost of the result is counted exactly.
 
     Args:
-        cost: Of the program that is to be pruned.
-        scores: Importance of every channel of every group; the lowest go first.
-        allocation: How much, and by which rule.
+        cost: Cost model of the program to prune.
+        scores: Importance of every channel of every group; the lowest are removed first.
+        allocation: How much to remove, and by which rule.
 
     Raises:
-        UsageError: Even the smallest legal program keeps too much.
+        UsageError: Even the smallest legal program costs too much.
 
     Example:
         >>> from edgewright.channels import find_groups
@@ -72,69 +82,69 @@ def allocate_channels(cost: CostModel, scores: Mapping[int, float],
         [0, 1]
     """
     require_reachable(cost, allocation)
-    choices = widths_of(cost.groups, allocation.legal, scores, allocation.normalize)
+    choices = compute_group_widths(cost.groups, allocation.legal, scores, allocation.normalize)
     goal = aim = allocation.goal(cost.full)
     for _ in range(_REPAIRS):
-        widths = _bisected(Problem(choices, cost, aim), allocation.method)
+        widths = _bisect(Problem(choices, cost, aim), allocation.method)
         removed = lowest(choices, widths)
         excess = cost.without(removed) - goal
         if excess <= 0:
             return removed
         aim -= excess
-    return lowest(choices, narrowest(choices))
+    return lowest(choices, narrowest_widths(choices))
 
 
 def require_reachable(cost: CostModel, allocation: Allocation) -> None:
-    """Refuse a ratio that not even the smallest legal program reaches.
+    """Check that the smallest legal program reaches the ratio.
 
     Raises:
-        UsageError: It does not; what it keeps is named.
+        UsageError: It does not; the message says what the smallest legal program keeps.
     """
-    least = cost.without(smallest(cost.groups, allocation.legal))
-    if least > allocation.goal(cost.full):
-        share = least / (allocation.original or cost.full)
+    minimum = cost.without(smallest(cost.groups, allocation.legal))
+    if minimum > allocation.goal(cost.full):
+        fraction = minimum / (allocation.original or cost.full)
         raise UsageError(
-            f"cannot remove {allocation.ratio:.0%} of the {cost.target}: the smallest legal "
-            f"program keeps {share:.1%} ({allocation.legal.words}); ask for less, lower "
-            "least_width or round_to, or ignore fewer layers")
+            f"cannot remove {100 * allocation.ratio:.0f} % of the {cost.target}: the smallest "
+            f"legal program keeps {100 * fraction:.1f} % ({allocation.legal.description}); remove "
+            "less, lower least_width or round_to, or ignore fewer layers")
 
 
 def smallest(groups: ChannelGroups, legal: LegalWidths) -> list[int]:
-    """The channels that go where the smallest legal program is left, all worth the same."""
-    choices = widths_of(groups, legal)
-    return lowest(choices, narrowest(choices))
+    """Choose the channels to remove for the smallest legal program, with equal scores."""
+    choices = compute_group_widths(groups, legal)
+    return lowest(choices, narrowest_widths(choices))
 
 
 def select_uniform(groups: ChannelGroups, strictness: float, legal: LegalWidths) -> list[int]:
-    """The channels that go when every group loses the same share, whatever they are worth."""
-    choices = widths_of(groups, legal)
+    """Choose the channels to remove if every group loses the same fraction, with equal scores."""
+    choices = compute_group_widths(groups, legal)
     return lowest(choices, uniform(choices, strictness))
 
 
 def uniform(choices: Sequence[GroupWidths], strictness: float) -> Widths:
-    """Widths with the same share of every dimension gone.
+    """Widths with the same fraction of every dimension removed.
 
-    Of a dimension that is a product (heads times head width) the largest factor takes it all; the
-    others follow beyond a half.
+    In a dimension that is a product (heads times head width) only the largest factor is reduced, up
+    to one half; beyond that the others are reduced as well.
     """
     shares = (strictness, max(0.0, 2 * strictness - 1))
-    return np.array([group.nearest(group.count * (1 - shares[not group.leads]))
+    return np.array([group.nearest(group.count * (1 - shares[not group.is_largest_factor]))
                      for group in choices], dtype=np.int64)
 
 
-def narrowest(choices: Sequence[GroupWidths]) -> Widths:
+def narrowest_widths(choices: Sequence[GroupWidths]) -> Widths:
     """The smallest legal widths."""
     return np.array([group.legal[0] for group in choices], dtype=np.int64)
 
 
 def lowest(choices: Sequence[GroupWidths], widths: Widths) -> list[int]:
-    """The least important channels of every group, but for as many as its width."""
+    """The channels to remove: the least important ones of every group, down to its width."""
     return [channel for group, width in zip(choices, widths.tolist(), strict=True)
             for channel in group.ranked[: group.count - width]]
 
 
-def _bisected(problem: Problem, method: Method) -> Widths:
-    ranked = _ranked(problem.groups)
+def _bisect(problem: Problem, method: Method) -> Widths:
+    ranked = _rank_channels(problem.groups)
 
     def at(strictness: float) -> Widths:
         if method == "uniform":
@@ -153,10 +163,10 @@ def _bisected(problem: Problem, method: Method) -> Widths:
     return at(high) if method != "solved" else solve_widths(problem, at(high))
 
 
-def _ranked(groups: Sequence[GroupWidths]) -> np.ndarray:
-    """The group of every channel, from the least important channel to the most.
+def _rank_channels(groups: Sequence[GroupWidths]) -> np.ndarray:
+    """The group of every channel, sorted by importance, the least important first.
 
-    Of equal values those go first that are a smaller part of their own group.
+    Equal scores are sorted by the channel's relative rank in its own group.
     """
     values = np.concatenate([group.values for group in groups])
     owner = np.repeat(np.arange(len(groups)), [group.count for group in groups])

@@ -1,4 +1,4 @@
-"""What a target costs as a function of the groups' widths, without slicing anything."""
+"""Costs as functions of the groups' widths, computed without slicing."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Target: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
 
 @dataclass(frozen=True)
 class Lookup:
-    """A layer's measured latency, by the sizes of its input's and output's channel dimension."""
+    """A layer's measured latency as a function of its input and output channels."""
 
     times: LayerTimes
     inputs: Polynomial
     outputs: Polynomial
 
     def at(self, widths: Widths) -> float:
-        """Milliseconds for one width a group."""
+        """Milliseconds for the given widths, one per group."""
         return self.times.at(self.inputs.at(widths), self.outputs.at(widths))
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A sum that the limit holds for: a polynomial, and looked-up latencies."""
+    """One cost to be limited: a polynomial plus looked-up latencies."""
 
     polynomial: Polynomial
     lookups: tuple[Lookup, ...] = ()
@@ -44,17 +44,17 @@ class Bound:
 
 @final
 class CostModel:
-    """The cost of one target; with several bounds (moments of memory) it is the greatest.
+    """The cost for one target: the largest of its bounds.
 
-    Peak memory is the greatest over the moments at which a tensor is freed, each the sum of the
-    tensors alive then, as in `Costs.peak_activation_bytes`.
+    Most targets have one bound. Peak memory has one for each point at which a tensor is freed: the
+    sum of the tensors alive then, as in `Costs.peak_activation_bytes`.
 
     Attributes:
         target: What is counted: multiply-accumulates, parameters, channels, peak bytes of
             activations, or measured latency.
         groups: The program's channel groups.
-        bounds: Each is a function of the widths.
-        full: The cost with every channel.
+        bounds: The bounds, as functions of the widths.
+        full: The cost with all channels.
 
     Raises:
         UsageError: ``target="latency"`` without a table.
@@ -73,23 +73,23 @@ class CostModel:
                  latency: LatencyTable | None = None) -> None:
         if target == "latency" and latency is None:
             raise UsageError("target='latency' needs a table of measured latencies; "
-                             "give one from measure_layers")
+                             "pass one from measure_layers")
         self.target = target
         self._program = program
         self.groups = groups
         self._latency = latency
-        self.bounds = self._symbolic()
+        self.bounds = self._build_bounds()
         self._stack = PolynomialStack([bound.polynomial for bound in self.bounds])
         self.full = self.at(np.array([len(group.channels) for group in groups.groups],
                                      dtype=np.int64))
 
     def at(self, widths: Widths) -> float:
-        """The cost for one width a group."""
+        """The cost for the given widths, one per group."""
         looked_up = [sum(lookup.at(widths) for lookup in bound.lookups) for bound in self.bounds]
         return float((self._stack.at(widths) + looked_up).max())
 
     def without(self, removed: Collection[int]) -> float:
-        """The cost without these very channels, counted on every tensor's own indices."""
+        """The exact cost without the given channels, counted from each tensor's indices."""
         if self.target == "channels":
             return sum(len(group.channels) for group in self.groups.groups) - len(removed)
         shape = self.groups.shapes_without(removed)
@@ -100,7 +100,7 @@ class CostModel:
                        in self._latency.layers_of(self._program, shape))
         return float(sum(_COUNTS[self.target](self._program, shape)))
 
-    def _symbolic(self) -> tuple[Bound, ...]:
+    def _build_bounds(self) -> tuple[Bound, ...]:
         if self.target == "channels":
             return (Bound(sum((Polynomial.width(index)
                                for index in range(len(self.groups.groups))), Polynomial({}))),)
@@ -131,14 +131,14 @@ _COUNTS: Final[dict[Target, Callable[[Program, Shape], Iterator[Any]]]] = {
 
 
 def _live_bytes(program: Program, shape: Shape) -> list[Any]:
-    """Bytes of inputs and activations alive at every moment."""
+    """Bytes of inputs and activations alive at each point at which a tensor is freed."""
     moments = live_tensors(program.graph)
     sizes = {node: _bytes(node, shape) for node in dict.fromkeys(chain.from_iterable(moments))}
     return [sum(sizes[node] for node in nodes) for nodes in moments]
 
 
 def _bytes(node: Node, shape: Shape) -> Any:
-    """Bytes of a node's result with its shape from ``shape``; tuples of tensors as they are."""
+    """Bytes of a node's result with its shape from ``shape``; tuples of tensors unchanged."""
     if not isinstance(node.meta.get("val"), Tensor):
         return stored_bytes(node)
     elements = math.prod(shape_of(node))
@@ -146,7 +146,7 @@ def _bytes(node: Node, shape: Shape) -> Any:
 
 
 def undominated(polynomials: Sequence[Polynomial]) -> tuple[Polynomial, ...]:
-    """Those of which no other has every coefficient at least as large; one of equal ones."""
+    """The polynomials that no other dominates in every coefficient; one of equal ones."""
     monomials = sorted({monomial for polynomial in polynomials for monomial in polynomial.terms})
     distinct = {tuple(polynomial.terms.get(monomial, 0.0) for monomial in monomials): polynomial
                 for polynomial in polynomials}

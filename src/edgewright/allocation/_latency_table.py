@@ -1,4 +1,4 @@
-"""A table of measured latencies: every layer at a grid of widths."""
+"""Tables of measured latencies: every layer at a grid of widths."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgewright.program import Program
 @final
 @dataclass(frozen=True)
 class LayerTimes:
-    """One layer's latency over a grid of its input's and output's channels.
+    """One layer's latency over a grid of input and output channels.
 
     Attributes:
-        inputs: Input channels it was timed at, ascending.
-        outputs: Output channels it was timed at, ascending. Empty where they are the inputs', as
-            in a depthwise convolution.
-        times_ms: One row for each of ``inputs``, one entry for each of ``outputs``; one entry a
-            row where ``outputs`` is empty.
+        inputs: Numbers of input channels it was timed at, ascending.
+        outputs: Numbers of output channels it was timed at, ascending. Empty if they depend on the
+            inputs, as in a depthwise convolution.
+        times_ms: One row for each of ``inputs``, with one entry for each of ``outputs``, or one
+            entry per row if ``outputs`` is empty.
 
     Example:
         >>> LayerTimes((8, 16), (8, 16), ((1.0, 2.0), (2.0, 4.0))).at(12, 16)
@@ -40,7 +40,7 @@ class LayerTimes:
     times_ms: tuple[tuple[float, ...], ...]
 
     def at(self, inputs: float, outputs: float) -> float:
-        """Milliseconds at any widths, linear between the grid's, constant outside of it."""
+        """Milliseconds at any widths: linear interpolation on the grid, constant outside of it."""
         table = np.array(self.times_ms)
         by_output = [float(np.interp(inputs, self.inputs, column)) for column in table.T]
         return float(np.interp(outputs, self.outputs, by_output)) if self.outputs else by_output[0]
@@ -49,15 +49,15 @@ class LayerTimes:
 @final
 @dataclass(frozen=True)
 class LatencyTable:
-    """Measured latencies of a program's layers, scaled so that they add up to the whole's.
+    """Measured latencies of a program's layers, scaled to add up to the program's latency.
 
     Attributes:
-        runtime: Name and version of what ran the layers.
+        runtime: Name and version of the runtime that ran the layers.
         layers: Times of every layer that reads a stored weight, by `layers_of`.
 
     Example:
         >>> times = LayerTimes((8, 16), (8, 16), ((1.0, 2.0), (2.0, 4.0)))
-        >>> table = LatencyTable("a clock", {"fc": times}).calibrated({"fc": (16, 16)}, 6.0)
+        >>> table = LatencyTable("a clock", {"fc": times}).rescale({"fc": (16, 16)}, 6.0)
         >>> table.layers["fc"].at(8, 8)
         1.5
     """
@@ -67,13 +67,13 @@ class LatencyTable:
 
     def layers_of(self, program: Program, shape: Callable[[Node], tuple[Any, ...]],
                   ) -> Iterator[tuple[LayerTimes, Any, Any]]:
-        """The times of each of a program's layers that is in the table, with its two sizes."""
+        """The times of each layer of a program that is in the table, with its two sizes."""
         for key, node in layers_of(program).items():
             if key in self.layers:
                 yield self.layers[key], *channel_sizes(node, shape)
 
-    def calibrated(self, widths: Mapping[str, tuple[int, int]], whole_ms: float) -> LatencyTable:
-        """The table scaled so that it adds up to ``whole_ms`` at these widths of its layers."""
+    def rescale(self, widths: Mapping[str, tuple[int, int]], whole_ms: float) -> LatencyTable:
+        """Scale the table so that the layers add up to ``whole_ms`` at the given widths."""
         total = sum(self.layers[key].at(*sizes) for key, sizes in widths.items())
         scale = whole_ms / total if total > 0 else 1.0
         return LatencyTable(self.runtime, {
@@ -94,7 +94,7 @@ class LatencyTable:
         """Read a saved table.
 
         Raises:
-            StorageError: The file is missing or holds no table.
+            StorageError: The file is missing or is not a latency table.
         """
         try:
             stored = json.loads(path.read_text())
@@ -103,14 +103,14 @@ class LatencyTable:
                       for key, layer in stored["layers"].items()}
             return cls(stored["runtime"], layers)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StorageError(f"{path} holds no table of latencies ({error}); delete it, and it "
-                               "is measured again") from error
+            raise StorageError(f"{path} is not a table of latencies ({error}); delete it to "
+                               "measure again") from error
 
 
 def layers_of(program: Program) -> dict[str, Node]:
     """Every convolution and linear layer with a stored weight, by the weight's name.
 
-    A weight that is used again has its number of earlier uses behind its name.
+    If a weight is used several times, ``#`` and the number of earlier uses are appended.
     """
     found: dict[str, Node] = {}
     uses: Counter[str] = Counter()
@@ -129,5 +129,5 @@ def channel_sizes(node: Node, shape: Callable[[Node], tuple[Any, ...]]) -> tuple
     axis = 1 if node.target in ops.CONVOLUTIONS else -1
     source = node.args[0]
     if not isinstance(source, Node):
-        raise TypeError(f"{node.name} has no tensor to read")
+        raise TypeError(f"{node.name} does not read a tensor")
     return shape(source)[axis], shape(node)[axis]

@@ -1,9 +1,9 @@
-"""A cost made linear in which width each group takes, for a mixed-integer program.
+"""Linearizing a cost in the choices of widths, for a mixed-integer program.
 
-With one binary for every choice of every group, the cost of one group alone is linear whatever its
-shape. A product of a group's choice and a linear form of other widths takes one more variable a
-choice, which equals the form where that choice is taken and 0 elsewhere; with the choices' sums
-tied to the form (as McCormick's envelopes are exact at integer points), nothing is lost.
+With one binary variable for every choice of every group, any cost of a single group is linear. The
+product of a group's choice and a linear form of other widths needs one more variable per choice: it
+equals the form for the selected choice and 0 for the others. These variables are constrained to sum
+to the form, which is exact at integer points (McCormick envelopes).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from edgewright.allocation._cost_model import Bound, Lookup
 from edgewright.channels import Monomial, Polynomial, Widths
 
-Choices = Sequence[NDArray[np.int64]]  # for each group, the widths to choose from
+Choices = Sequence[NDArray[np.int64]]  # the widths to choose from, per group
 LinearForm = tuple[tuple[int, float], ...]  # groups and their coefficients
-_SAMPLES: Final = 5  # points a fitted line or surface goes through
+_SAMPLES: Final = 5  # points per dimension that a line or surface is fitted to
 
 
 @dataclass
@@ -29,7 +29,7 @@ class LinearizedCost:
     """A cost as sums over choices.
 
     Attributes:
-        constant: What is always there.
+        constant: The constant term.
         alone: For a group, the cost of each of its choices.
         products: For a group and a linear form of other groups' widths, the factor of each of the
             group's choices.
@@ -49,10 +49,10 @@ class LinearizedCost:
 
 
 def linearize(bound: Bound, choices: Choices, around: Widths) -> LinearizedCost:
-    """The bound in terms of choices; exact for products of two groups, else near ``around``.
+    """Express a bound in terms of choices: exact for products of two groups, else approximate.
 
-    A product of three groups is expanded to first order in the narrowest of them. A looked-up
-    latency is exact in the choices of one group, and a line in the widths of others.
+    A product of three groups is expanded around ``around`` to first order in the narrowest of them.
+    A looked-up latency is exact in the choices of one group and linear in the widths of others.
     """
     cost = LinearizedCost()
     polynomial = bound.polynomial
@@ -63,12 +63,12 @@ def linearize(bound: Bound, choices: Choices, around: Widths) -> LinearizedCost:
 
 
 def quadratic(polynomial: Polynomial, around: Widths) -> Polynomial:
-    """The polynomial with its products of more than two groups expanded to first order."""
+    """Expand products of more than two groups to first order."""
     while wide := [monomial for monomial in polynomial.terms if not _is_solvable(monomial)]:
         total = Polynomial({monomial: coefficient for monomial, coefficient
                             in polynomial.terms.items() if _is_solvable(monomial)})
         for monomial in wide:
-            total = total + polynomial.terms[monomial] * _expanded(monomial, around)
+            total = total + polynomial.terms[monomial] * _expand(monomial, around)
         polynomial = total
     return polynomial
 
@@ -78,7 +78,7 @@ def _is_solvable(monomial: Monomial) -> bool:
     return len(powers) < 2 or (len(powers) == 2 and min(powers) == 1)
 
 
-def _expanded(monomial: Monomial, around: Widths) -> Polynomial:
+def _expand(monomial: Monomial, around: Widths) -> Polynomial:
     powers = Counter(monomial)
     frozen = min(powers, key=lambda group: (int(around[group]), group))
     power, width = powers[frozen], float(around[frozen])
@@ -99,13 +99,14 @@ def _add_polynomial(cost: LinearizedCost, polynomial: Polynomial, choices: Choic
             cost.add_alone(group, coefficient * choices[group].astype(np.float64) ** power)
         elif powers:
             pairs.append((monomial, coefficient))
-    for (group, power), form in _by_pivot(pairs).items():
+    for (group, power), form in _collect_by_pivot(pairs).items():
         cost.add_product(group, tuple(sorted(form.items())),
                          choices[group].astype(np.float64) ** power)
 
 
-def _by_pivot(pairs: list[tuple[Monomial, float]]) -> dict[tuple[int, int], dict[int, float]]:
-    """Products gathered by one of their two groups, so that few groups are gathered by."""
+def _collect_by_pivot(
+        pairs: list[tuple[Monomial, float]]) -> dict[tuple[int, int], dict[int, float]]:
+    """Collect products by one of their two groups, using as few different groups as possible."""
     partners = Counter(group for monomial, _ in pairs for group in set(monomial))
     forms: dict[tuple[int, int], dict[int, float]] = {}
     for monomial, coefficient in pairs:
@@ -118,9 +119,9 @@ def _by_pivot(pairs: list[tuple[Monomial, float]]) -> dict[tuple[int, int], dict
 
 
 def _add_lookup(cost: LinearizedCost, lookup: Lookup, choices: Choices) -> Polynomial:
-    """Add a latency by its choices; where that cannot be, return a polynomial fitted to it.
+    """Add a latency in terms of choices; if that is not possible, return a fitted polynomial.
 
-    The choices are the output's where they can be: kernels compute outputs in blocks.
+    The choices of the output are preferred, because kernels compute outputs in blocks.
     """
     inputs, outputs = lookup.inputs, lookup.outputs
     groups = inputs.groups | outputs.groups
@@ -129,27 +130,28 @@ def _add_lookup(cost: LinearizedCost, lookup: Lookup, choices: Choices) -> Polyn
     if len(groups) == 1:
         group = next(iter(groups))
         cost.add_alone(group, np.array([
-            lookup.times.at(_alone(inputs, group, width), _alone(outputs, group, width))
+            lookup.times.at(_evaluate_alone(inputs, group, width),
+                            _evaluate_alone(outputs, group, width))
             for width in choices[group].tolist()]))
         return Polynomial({})
     if inputs.groups & outputs.groups or not lookup.times.outputs:
-        return _fitted(lookup, choices)
+        return _fit_polynomial(lookup, choices)
     for by_row, pivot, other in ((False, outputs, inputs), (True, inputs, outputs)):
         if len(pivot.groups) == 1 and other.degree == 1:
             _add_lines(cost, lookup, choices, by_row)
             return Polynomial({})
-    return _fitted(lookup, choices)
+    return _fit_polynomial(lookup, choices)
 
 
 def _add_lines(cost: LinearizedCost, lookup: Lookup, choices: Choices, by_row: bool) -> None:
-    """For each choice of the one group of a size, a line through the times over the other size."""
+    """For each choice of one size's only group, add a line fitted over the other size."""
     pivot, other = (lookup.inputs, lookup.outputs) if by_row else (lookup.outputs, lookup.inputs)
     group = next(iter(pivot.groups))
     samples = np.linspace(*_span(other, choices), _SAMPLES)
     design = np.stack([np.ones(_SAMPLES), samples - other.constant], axis=1)
     lines = []
     for width in choices[group].tolist():
-        size = _alone(pivot, group, width)
+        size = _evaluate_alone(pivot, group, width)
         times = [lookup.times.at(size, sample) if by_row else lookup.times.at(sample, size)
                  for sample in samples.tolist()]
         lines.append(np.linalg.lstsq(design, np.array(times), rcond=None)[0])
@@ -160,8 +162,8 @@ def _add_lines(cost: LinearizedCost, lookup: Lookup, choices: Choices, by_row: b
     cost.add_product(group, form, fitted[:, 1])
 
 
-def _fitted(lookup: Lookup, choices: Choices) -> Polynomial:
-    """``a + b inputs + c outputs + d inputs outputs`` by least squares over the choices' span."""
+def _fit_polynomial(lookup: Lookup, choices: Choices) -> Polynomial:
+    """Fit ``a + b inputs + c outputs + d inputs outputs`` by least squares over the choices."""
     inputs, outputs = (np.linspace(*_span(size, choices), _SAMPLES)
                        for size in (lookup.inputs, lookup.outputs))
     grid = [(a, b) for a in inputs.tolist() for b in outputs.tolist()]
@@ -176,12 +178,12 @@ def _fitted(lookup: Lookup, choices: Choices) -> Polynomial:
 
 
 def _span(size: Polynomial, choices: Choices) -> tuple[float, float]:
-    """The least and the greatest a size can be."""
+    """The smallest and the largest value of a size."""
     least, greatest = (np.array([int(widths[end]) for widths in choices]) for end in (0, -1))
     return size.at(least), size.at(greatest)
 
 
-def _alone(size: Polynomial, group: int, width: int) -> float:
-    """A size that depends on one group only."""
+def _evaluate_alone(size: Polynomial, group: int, width: int) -> float:
+    """The value of a size that depends only on ``group``."""
     return sum(coefficient * float(width) ** len(monomial)
                for monomial, coefficient in size.terms.items() if set(monomial) <= {group})

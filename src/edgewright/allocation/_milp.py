@@ -1,4 +1,4 @@
-"""A mixed-integer linear program, put together variable by variable and row by row."""
+"""Building and solving a mixed-integer linear program."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 _GAP: Final = 1e-4
-_NODES: Final = 20_000  # ends a search at the same place on every machine
-_SECONDS: Final = 10.0  # and this one that would take far too long
+_NODES: Final = 20_000  # stops a search at the same point on every machine
+_SECONDS: Final = 10.0  # stops a search that would take far too long
 
 Indices = NDArray[np.int64]
 
 
 @final
-class MixedInteger:
-    """Maximise a linear function over rows ``low <= a x <= high`` and ``0 <= x <= 1``.
+class MixedIntegerProgram:
+    """Maximize a linear function subject to rows ``low <= a x <= high`` and ``0 <= x <= 1``.
 
-    Solved by HiGHS (Huangfu & Hall 2018), to a relative gap of 1e-4 unless told otherwise.
+    Solved by HiGHS (Huangfu & Hall 2018), by default to a relative gap of 1e-4.
 
     Example:
-        >>> program = MixedInteger()
+        >>> program = MixedIntegerProgram()
         >>> x = program.variables(np.array([3.0, 2.0]), integer=True)
         >>> program.row(x, np.array([2.0, 1.0]), high=2.5)
         >>> program.solve().round().tolist()
@@ -39,7 +39,7 @@ class MixedInteger:
         self._high: list[float] = []
 
     def variables(self, rewards: NDArray[np.float64], *, integer: bool) -> Indices:
-        """New variables between 0 and 1, one for each reward; their indices."""
+        """Add variables between 0 and 1, one for each reward; returns their indices."""
         start = self._count
         self._count += len(rewards)
         self._rewards.append(rewards)
@@ -48,16 +48,16 @@ class MixedInteger:
 
     def row(self, indices: Indices, coefficients: NDArray[np.float64], *, low: float = -np.inf,
             high: float = np.inf) -> None:
-        """A constraint on the variables at ``indices``; one that occurs twice is added up."""
+        """Add a constraint on the variables at ``indices``; repeated indices are summed."""
         self._rows.append((indices, coefficients))
         self._low.append(low)
         self._high.append(high)
 
     def solve(self, gap: float = _GAP) -> NDArray[np.float64] | None:
-        """The best point found, or None where none was found in time or none exists.
+        """Find the best point; None if none was found in time or none exists.
 
         Args:
-            gap: How far from the best it may be, relative.
+            gap: Allowed relative distance from the optimum.
         """
         columns = np.concatenate([indices for indices, _ in self._rows])
         values = np.concatenate([coefficients for _, coefficients in self._rows])

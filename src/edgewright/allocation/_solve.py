@@ -11,46 +11,46 @@ from numpy.typing import NDArray
 
 from edgewright.allocation._cost_model import CostModel
 from edgewright.allocation._linearize import Choices, LinearForm, LinearizedCost, linearize
-from edgewright.allocation._milp import MixedInteger
+from edgewright.allocation._milp import MixedIntegerProgram
 from edgewright.channels import GroupWidths, Widths
 
-_BINARIES: Final = 600  # in the first program, if that leaves each group
-_CHOICES: Final = 16    # of its widths at least; of more, evenly spaced ones
-_REFINED: Final = 9     # widths around the best so far in those that follow
+_BINARIES: Final = 600  # binary variables in the first program, evenly spaced widths, but
+_CHOICES: Final = 16    # at least so many widths per group
+_REFINED: Final = 9     # widths per group around the best so far, in the following programs
 _ROUNDS: Final = 8
-_TIGHTENED: Final = 3   # solutions that an approximate cost let through before a round gives up
+_TIGHTENED: Final = 3   # how often the limit is tightened in a round for an approximate cost
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What to choose from, and the limit.
+    """The possible widths, the cost and its limit.
 
     Attributes:
         groups: The choices of every group.
-        cost: What is limited.
-        goal: The most it may be.
+        cost: The cost to limit.
+        goal: The largest allowed cost.
     """
 
     groups: Sequence[GroupWidths]
     cost: CostModel
     goal: float
 
-    def worth(self, widths: Widths) -> float:
+    def score(self, widths: Widths) -> float:
         """Summed score of the channels kept."""
-        return sum(float(group.worth()[width])
+        return sum(float(group.cumulative_scores()[width])
                    for group, width in zip(self.groups, widths.tolist(), strict=True))
 
 
 def solve_widths(problem: Problem, start: Widths) -> Widths:
-    """Maximise the summed score of what is kept, its cost at most ``problem.goal``.
+    """Maximize the summed score of the kept channels with a cost of at most ``problem.goal``.
 
-    Each group takes one of its legal widths, a binary for each. Where these are too many, they are
-    taken in larger steps first, then finer around the best. A cost that the program holds only
-    approximately is checked, and the limit tightened by the excess.
+    Each group takes one of its legal widths, with a binary variable for each. If these are too
+    many, larger steps are used first, then finer ones around the best widths. If the cost is only
+    approximate in the integer program, it is checked and the limit is tightened by the excess.
 
     Args:
         problem: Choices, cost and limit.
-        start: Widths within the limit; what is returned is worth no less.
+        start: Widths within the limit; the result has at least the same score.
     """
     best = start
     count = max(_CHOICES, _BINARIES // max(1, len(problem.groups)))
@@ -61,7 +61,7 @@ def solve_widths(problem: Problem, start: Widths) -> Widths:
     for _ in range(_ROUNDS):
         found = _within(problem, choices, best)
         is_finest = max(spacings, default=1) == 1
-        if found is not None and problem.worth(found) > problem.worth(best):
+        if found is not None and problem.score(found) > problem.score(best):
             best = found
         elif is_finest:
             break
@@ -86,7 +86,7 @@ def _is_exact(problem: Problem) -> bool:
 
 
 def _within(problem: Problem, choices: Choices, around: Widths) -> Widths | None:
-    """The best choices, or None if no solution that holds the limit was found."""
+    """The best choices, or None if no solution within the limit was found."""
     costs = [linearize(bound, choices, around) for bound in problem.cost.bounds]
     goal = problem.goal
     for _ in range(_TIGHTENED):
@@ -102,38 +102,39 @@ def _within(problem: Problem, choices: Choices, around: Widths) -> Widths | None
 
 def _solution(groups: Sequence[GroupWidths], costs: Sequence[LinearizedCost], choices: Choices,
               goal: float) -> Widths | None:
-    program = MixedInteger()
-    total = sum(float(group.worth()[-1]) for group in groups) or 1.0
-    taken = [program.variables(group.worth()[widths] / total, integer=True)
+    program = MixedIntegerProgram()
+    total = sum(float(group.cumulative_scores()[-1]) for group in groups) or 1.0
+    selected = [program.variables(group.cumulative_scores()[widths] / total, integer=True)
              for group, widths in zip(groups, choices, strict=True)]
-    for binaries in taken:
+    for binaries in selected:
         program.row(binaries, np.ones(len(binaries)), low=1.0, high=1.0)
     products: dict[tuple[int, LinearForm], tuple[NDArray[np.int64], float]] = {}
     for cost in costs:
         for key in cost.products:
             if key not in products:
-                products[key] = _product(program, key, taken, choices)
+                products[key] = _product(program, key, selected, choices)
     for cost in costs:
-        _limit(program, cost, taken, products, goal)
+        _limit(program, cost, selected, products, goal)
     x = program.solve()
     if x is None:
         return None
     return np.array([widths[int(x[binaries].argmax())]
-                     for widths, binaries in zip(choices, taken, strict=True)], dtype=np.int64)
+                     for widths, binaries in zip(choices, selected, strict=True)], dtype=np.int64)
 
 
-def _product(program: MixedInteger, key: tuple[int, LinearForm],
-             taken: Sequence[NDArray[np.int64]],
+def _product(program: MixedIntegerProgram, key: tuple[int, LinearForm],
+             selected: Sequence[NDArray[np.int64]],
              choices: Choices) -> tuple[NDArray[np.int64], float]:
-    """Variables that are a form's value, as a share of its greatest, at a group's choice."""
+    """Add variables for a product: the form's value, relative to its maximum, per choice."""
     group, form = key
     ends = [sorted((coefficient * int(choices[other][0]), coefficient * int(choices[other][-1])))
             for other, coefficient in form]
     least, greatest = (sum(end[side] for end in ends) for side in (0, 1))
     scale = greatest or 1.0
-    binaries = taken[group]
+    binaries = selected[group]
     shares = program.variables(np.zeros(len(binaries)), integer=False)
-    parts = [(taken[other], -coefficient * choices[other] / scale) for other, coefficient in form]
+    parts = [(selected[other], -coefficient * choices[other] / scale)
+             for other, coefficient in form]
     program.row(np.concatenate([shares, *(indices for indices, _ in parts)]),
                 np.concatenate([np.ones(len(shares)), *(values for _, values in parts)]),
                 low=0.0, high=0.0)
@@ -144,10 +145,11 @@ def _product(program: MixedInteger, key: tuple[int, LinearForm],
     return shares, scale
 
 
-def _limit(program: MixedInteger, cost: LinearizedCost, taken: Sequence[NDArray[np.int64]],
+def _limit(program: MixedIntegerProgram, cost: LinearizedCost,
+           selected: Sequence[NDArray[np.int64]],
            products: dict[tuple[int, LinearForm], tuple[NDArray[np.int64], float]],
            goal: float) -> None:
-    parts = [(taken[group], values) for group, values in cost.alone.items()]
+    parts = [(selected[group], values) for group, values in cost.alone.items()]
     parts += [(products[key][0], values * products[key][1])
               for key, values in cost.products.items()]
     if parts:

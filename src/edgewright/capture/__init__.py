@@ -1,40 +1,46 @@
-"""From a user's `nn.Module` to a graph, and from that graph to a module that trains."""
+"""Capturing a user's `nn.Module` as a graph, and turning a graph into a trainable module."""
 
 from edgewright.capture._capture import (
-    FORWARD_FAILURES,
+    FORWARD_ERRORS,
     capture_graph,
     example_batch,
     export_graph,
-    failing_line,
-    graph_of,
+    extract_graph,
+    format_failure,
 )
-from edgewright.capture._constant_folding import folded_tensors, note_folded
+from edgewright.capture._constant_folding import folded_tensors, record_folded
 from edgewright.capture._input_checks import InputSpec
 from edgewright.capture._model_state import (
+    get_model_state,
     load_state,
-    note_model_state,
-    noted_model_state,
     read_model_state,
+    set_model_state,
 )
-from edgewright.capture._module import CapturedModule, copy_graph, exits_of, freeze_norms, trainable
+from edgewright.capture._module import (
+    CapturedModule,
+    copy_graph,
+    count_exits,
+    freeze_norms,
+    make_trainable,
+)
 
 __all__ = [
-    "FORWARD_FAILURES",
+    "FORWARD_ERRORS",
     "CapturedModule",
     "InputSpec",
     "capture_graph",
     "copy_graph",
+    "count_exits",
     "example_batch",
-    "exits_of",
     "export_graph",
-    "failing_line",
+    "extract_graph",
     "folded_tensors",
+    "format_failure",
     "freeze_norms",
-    "graph_of",
+    "get_model_state",
     "load_state",
-    "note_folded",
-    "note_model_state",
-    "noted_model_state",
+    "make_trainable",
     "read_model_state",
-    "trainable",
+    "record_folded",
+    "set_model_state",
 ]

@@ -1,4 +1,4 @@
-"""What a graph computes without its inputs: which nodes, and the values they have."""
+"""Constants of a graph: the nodes that do not depend on its inputs, and their values."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.fx import GraphModule, Node
 from edgewright.graph import argument, depends_on_mode, ops, tensor_of
 
 aten = torch.ops.aten
-# They take the type and shape of a tensor, and none of its values.
+# Their result depends on the dtype and shape of a tensor, but not on its values.
 _LIKE: Final = frozenset({aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
                           aten.empty_like.default})
 _NEW: Final = frozenset({aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
                          aten.new_empty.default})
-# They pick, repeat or order the elements of their first argument.
+# They select, repeat or reorder the elements of their first argument.
 _PICKS: Final = frozenset({aten.clone.default, aten.repeat.default, ops.EMBEDDING,
                            aten.index_select.default, aten.index.Tensor, aten.gather.default,
                            aten.flip.default, aten.roll.default})
-_PLAIN: Final = frozenset({operator.getitem, operator.add, operator.sub, operator.mul,
+_PYTHON_OPERATORS: Final = frozenset({operator.getitem, operator.add, operator.sub, operator.mul,
                            operator.neg, operator.floordiv, operator.truediv, operator.mod,
                            operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
                            operator.ge, torch.sym_float, torch.sym_int, torch.sym_not,
@@ -32,13 +32,13 @@ _PLAIN: Final = frozenset({operator.getitem, operator.add, operator.sub, operato
 
 @final
 class Constants:
-    """The nodes of a graph whose values depend on no input, batch size, mode or random number.
+    """The nodes of a graph whose values do not depend on inputs, batch size, mode or randomness.
 
-    Operators that write in place are followed: what anything else may write to is no constant.
+    In-place operators are taken into account: storage is constant only if every write to it is.
 
     Args:
         module: The graph and its tensors; neither is changed.
-        varying: Nodes whose storage is to be taken as not constant, whatever computes them.
+        varying: Nodes whose storage is treated as not constant in any case.
     """
 
     def __init__(self, module: GraphModule, varying: Iterable[Node] = ()) -> None:
@@ -50,15 +50,15 @@ class Constants:
         self.nodes = self._find()
 
     def stored(self, node: Node) -> dict[str, Tensor]:
-        """The stored tensor that a node reads, by name; empty where it reads none."""
+        """The stored tensor that a node reads, by name; empty if it reads none."""
         return {str(node.target): self._stored(node)} if self._is_stored(node) else {}
 
     def roots(self, node: Node) -> frozenset[Node]:
-        """The nodes whose storage a node's value may share."""
+        """The nodes whose storage a node's value may alias."""
         return self._roots[node]
 
     def values(self) -> dict[Node, Any]:
-        """What each constant node computes, as in one run of the graph."""
+        """The value of each constant node, computed as in one run of the graph."""
         known: dict[Node, Any] = {}
 
         def value(node: Node) -> Any:
@@ -67,7 +67,8 @@ class Constants:
         with torch.no_grad():
             for node in self._module.graph.nodes:
                 if node in self.nodes:
-                    args, kwargs = torch.fx.node.map_arg((_given(node), dict(node.kwargs)), value)
+                    args, kwargs = torch.fx.node.map_arg(
+                        (_call_arguments(node), dict(node.kwargs)), value)
                     known[node] = node.target(*args, **kwargs)
         return known
 
@@ -75,28 +76,30 @@ class Constants:
         return attrgetter(str(node.target))(self._module)
 
     def _find(self) -> set[Node]:
-        """Repeat until no written storage is left that something else than a constant writes to."""
+        """Find the constants; repeat until only constants write to storage that counts as one."""
         while True:
             found: set[Node] = set()
             for node in self._module.graph.nodes:
                 if (_is_pure(node) and not self._roots[node] & self._varying
-                        and all(arg in found or self._is_stored(arg) for arg in _read_by(node))):
+                        and all(arg in found or self._is_stored(arg)
+                                for arg in _value_inputs(node))):
                     found.add(node)
-            spoilt = {root for root, writers in self.writers.items()
+            invalidated = {root for root, writers in self.writers.items()
                       if root not in self._varying and not found.issuperset(writers)}
-            if not spoilt:
+            if not invalidated:
                 return found
-            self._varying |= spoilt
+            self._varying |= invalidated
 
     def _is_stored(self, node: Node) -> bool:
         return (node.op == "get_attr" and node not in self._varying
                 and isinstance(self._stored(node), Tensor))
 
 
-def computing(node: Node) -> Node:
-    """The call that computes what ``node`` arranges, picks or repeats; the stored tensor if none.
+def find_source_call(node: Node) -> Node:
+    """Find the call that computes the elements that ``node`` rearranges, selects or repeats.
 
-    Example: of ``(w * mask).t()[0]`` the product, of ``embedding(w, [0, 1])`` the tensor ``w``.
+    The result is a stored tensor if no call computes them. For ``(w * mask).t()[0]`` it is the
+    product, for ``embedding(w, [0, 1])`` the tensor ``w``.
     """
     while node.op == "call_function" and _is_layout(node):
         node = node.all_input_nodes[0]
@@ -118,12 +121,12 @@ def _is_layout(node: Node) -> bool:
 
 
 def _is_pure(node: Node) -> bool:
-    """Whether a call has one value for its arguments, in training as in evaluation."""
+    """Whether a call is deterministic and computes the same in training and evaluation mode."""
     target: Any = node.target
     if node.op != "call_function":
         return False
     if not isinstance(target, torch._ops.OpOverload):
-        return target in _PLAIN
+        return target in _PYTHON_OPERATORS
     return (target.namespace == "aten" and not depends_on_mode(node)
             and torch.Tag.nondeterministic_seeded not in target.tags
             and (target not in _LIKE or _is_static(node)))
@@ -134,15 +137,15 @@ def _is_static(node: Node) -> bool:
     return value is not None and all(isinstance(size, int) for size in value.shape)
 
 
-def _read_by(node: Node) -> list[Node]:
-    """The nodes whose values a call reads."""
+def _value_inputs(node: Node) -> list[Node]:
+    """The inputs of a call whose values it depends on."""
     if node.target in _LIKE or node.target in _NEW:
         return [arg for arg in node.all_input_nodes if arg is not node.args[0]]
     return node.all_input_nodes
 
 
-def _given(node: Node) -> tuple[Any, ...]:
-    """A call's arguments, with an empty tensor where only its type and shape are taken."""
+def _call_arguments(node: Node) -> tuple[Any, ...]:
+    """A call's arguments, with an uninitialized tensor where only dtype and shape matter."""
     if node.target not in _LIKE and node.target not in _NEW:
         return node.args
     model = tensor_of(node.args[0]) if isinstance(node.args[0], Node) else None
@@ -153,7 +156,7 @@ def _given(node: Node) -> tuple[Any, ...]:
 
 
 def _storages(module: GraphModule) -> dict[Node, frozenset[Node]]:
-    """For every node, the nodes whose storage its value may share; itself where it is new."""
+    """For every node, the nodes whose storage its value may alias; itself if it allocates."""
     roots: dict[Node, frozenset[Node]] = {}
     readers: dict[str, Node] = {}  # several nodes may read one stored tensor
     for node in module.graph.nodes:
@@ -165,7 +168,7 @@ def _storages(module: GraphModule) -> dict[Node, frozenset[Node]]:
 
 
 def _aliased(node: Node) -> list[Node]:
-    """The arguments that a call may return a view of, or return after it wrote to them."""
+    """The arguments that a call may return, as a view or after writing to them."""
     if node.target is operator.getitem:
         return list(node.all_input_nodes)
     target: Any = node.target
@@ -175,7 +178,7 @@ def _aliased(node: Node) -> list[Node]:
 
 
 def _arguments(node: Node) -> Iterator[tuple[Node, Any]]:
-    """Every node among a call's arguments, with what the operator's schema says of it."""
+    """Every node among a call's arguments, with its entry in the operator's schema."""
     target: Any = node.target
     for schema in target._schema.arguments:
         value = argument(node, schema.name)
@@ -185,7 +188,7 @@ def _arguments(node: Node) -> Iterator[tuple[Node, Any]]:
 
 
 def _writers(module: GraphModule, roots: dict[Node, frozenset[Node]]) -> dict[Node, list[Node]]:
-    """For every storage that is written to, the calls that do, in order."""
+    """For every storage that is written to, the calls that write to it, in order."""
     writers: dict[Node, list[Node]] = {}
     for node in module.graph.nodes:
         target: Any = node.target

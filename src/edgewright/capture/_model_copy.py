@@ -1,4 +1,4 @@
-"""A copy of the user's model to capture: whatever hangs on it, the model is left as it was."""
+"""Copying the user's model before capture, so that the original is not changed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-# What `copy.deepcopy` raises on objects that have no copy: locks, files, generators, own classes.
+# Raised by `copy.deepcopy` for objects that cannot be copied: locks, files, generators, others.
 _NO_COPY: Final = (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError,
                    LookupError, OSError, AssertionError, pickle.PickleError, RecursionError)
 _TENSORS: Final = ("_parameters", "_buffers")
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A copy of a model on the CPU in evaluation mode, every tensor of its own.
+    """Copy a model to the CPU, in evaluation mode, without sharing any tensor.
 
-    Tensors that remember how they were computed (an activation kept on the module, a weight that
-    a hook computes) are copied without that memory. What has no copy (a lock, an open file, a
-    generator, a loader's worker) is shared with the model: a forward pass does not need its own.
+    Tensors with autograd history (an activation kept on the module, a weight that a hook computes)
+    are copied without the history. Objects that cannot be copied (a lock, an open file, a
+    generator, a loader's worker) are shared with the model.
     """
     memo: dict[int, Any] = {}
     with torch.inference_mode(False), torch.no_grad():
@@ -32,7 +32,7 @@ def copy_model(model: nn.Module) -> nn.Module:
 
 
 def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Tensors first, then submodules, then everything else, so that ties are met as ties."""
+    """Copy tensors first, then submodules, then everything else, so that ties are preserved."""
     if id(module) in memo:
         known: nn.Module = memo[id(module)]
         return known
@@ -41,8 +41,8 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         return _copy_whole(module, memo)
     copied = type(module).__new__(type(module))
     memo[id(module)] = copied
-    own = {table: _copied_table(state[table], _copy_tensor, memo) for table in _TENSORS}
-    own["_modules"] = _copied_table(state["_modules"], _copy_module, memo)
+    own = {table: _copy_table(state[table], _copy_tensor, memo) for table in _TENSORS}
+    own["_modules"] = _copy_table(state["_modules"], _copy_module, memo)
     own |= {name: _copy_value(value, memo) for name, value in state.items() if name not in own}
     if is_parametrized(module):
         vars(copied).update(own)
@@ -56,11 +56,11 @@ def _state_of(module: nn.Module) -> Any:
 
 
 def _copies_itself(module: nn.Module) -> bool:
-    """Whether a class says how it is copied, such as a graph module's, made from its graph."""
+    """Whether a module's class defines how it is copied, as a `GraphModule` does."""
     return hasattr(module, "__deepcopy__") and not is_parametrized(module)
 
 
-def _copied_table(table: Any, copy_one: Callable[[Any, dict[int, Any]], Any],
+def _copy_table(table: Any, copy_one: Callable[[Any, dict[int, Any]], Any],
                   memo: dict[int, Any]) -> Any:
     return type(table)((name, None if value is None else copy_one(value, memo))
                        for name, value in table.items())
@@ -74,7 +74,7 @@ def _copy_whole(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def _copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    """A tensor's copy; of one that was computed, the values alone."""
+    """Copy a tensor; of a tensor with autograd history, only the values."""
     if id(tensor) not in memo:
         memo[id(tensor)] = (copy.deepcopy(tensor, memo) if tensor.is_leaf
                             else tensor.detach().clone())
@@ -83,7 +83,7 @@ def _copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
-    """An attribute's copy, or the attribute itself where something in it cannot be copied."""
+    """Copy an attribute; parts of it that cannot be copied are shared."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, nn.Module):
@@ -95,13 +95,13 @@ def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
         copied = copy.deepcopy(value, trial)
     except _NO_COPY:
         return _copy_parts(value, memo)
-    memo.setdefault(id(memo), []).extend(trial.pop(id(trial), ()))  # what deepcopy keeps alive
+    memo.setdefault(id(memo), []).extend(trial.pop(id(trial), ()))  # objects deepcopy keeps alive
     memo.update(trial)
     return copied
 
 
 def _copy_parts(value: Any, memo: dict[int, Any]) -> Any:
-    """What holds something without a copy: that is shared, and everything beside it copied."""
+    """Copy a container part by part, sharing the parts that cannot be copied."""
     if isinstance(value, MethodType):
         return MethodType(value.__func__, _copy_value(value.__self__, memo))
     if isinstance(value, dict):
@@ -123,7 +123,7 @@ def _copy_parts(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether an object is its attributes, and its class says nothing else about copies."""
+    """Whether an object consists of its attributes, and its class does not customize copying."""
     kind: Any = type(value)
     plain: Any = object
     return (hasattr(value, "__dict__") and not isinstance(value, type | FunctionType | ModuleType)
@@ -133,7 +133,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _computed_tensors(value: Any) -> list[Tensor]:
-    """Every tensor with a history that an attribute holds, in containers and objects too."""
+    """Every tensor with autograd history in an attribute, also in containers and objects."""
     found, pending, seen = [], [value], set()
     while pending:
         item = pending.pop()

@@ -1,4 +1,4 @@
-"""Weights by name: how a model's own state dict and a program's differ, and what fits."""
+"""Loading weights by name, and how the state dicts of a model and its program differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.capture._constant_folding import folded_tensors
 from edgewright.errors import ModelError
 
 _KEY: Final = "edgewright.model_state"
-_OF_PROGRAM: Final = "edgewright.program"  # in the metadata that torch gives a state dict
+_PROGRAM_KEY: Final = "edgewright.program"  # in the metadata of a state dict
 
 
 @final
@@ -25,11 +25,11 @@ class ModelState:
     """How the state dict of a captured model differs from its program's.
 
     Attributes:
-        unlisted: Tensors of the program that the model's state dict lacks: buffers that were
-            not persistent, and tensors that were plain attributes.
-        unread: Names of the model's state dict that its forward pass does not read, such as
-            counters of batches.
-        ties: By another name of a tensor, the one that the program keeps it under.
+        unlisted: Tensors of the program that are not in the model's state dict: non-persistent
+            buffers and tensors that were plain attributes.
+        unread: Names in the model's state dict that its forward pass does not read, for example
+            ``num_batches_tracked``.
+        ties: For tied tensors, from each other name to the name that the program uses.
     """
 
     unlisted: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class ModelState:
 
 
 def model_state_of(exported: ExportedProgram) -> ModelState:
-    """The difference, read off what was exported."""
+    """The difference between the state dicts, derived from the exported program."""
     signature, state = exported.graph_signature, exported.state_dict
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     read = [names[node.name] for node in exported.graph.nodes
@@ -53,103 +53,102 @@ def model_state_of(exported: ExportedProgram) -> ModelState:
 
 def state_after_folding(exported: ExportedProgram,
                         folded: Mapping[str, tuple[str, ...]]) -> ModelState:
-    """The difference once capture has stored what the model computes from constants.
+    """The difference between the state dicts after constant folding.
 
     Args:
-        exported: What the model was exported to.
+        exported: The exported model.
         folded: Tensors that capture computed, each with the stored tensors it was computed from.
     """
     found = model_state_of(exported)
-    of_numbers = (name for name, sources in folded.items() if not sources)
-    return replace(found, unlisted=(*found.unlisted, *of_numbers))
+    without_sources = (name for name, sources in folded.items() if not sources)
+    return replace(found, unlisted=(*found.unlisted, *without_sources))
 
 
-def note_model_state(module: GraphModule, noted: ModelState) -> None:
-    """Note the difference on a graph module, in place; it travels with copies."""
-    module.meta[_KEY] = noted
+def set_model_state(module: GraphModule, state: ModelState) -> None:
+    """Store the difference on a graph module, in place; copies of the module keep it."""
+    module.meta[_KEY] = state
 
 
-def noted_model_state(module: GraphModule) -> ModelState:
-    """What is noted; of a module that was not captured, no difference."""
+def get_model_state(module: GraphModule) -> ModelState:
+    """The stored difference; an empty one if the module was not captured."""
     found = module.meta.get(_KEY, ModelState())
     assert isinstance(found, ModelState)  # noqa: S101 - the key is ours
     return found
 
 
 def read_model_state(path: str | Path, content: Any) -> ModelState:
-    """What `dataclasses.asdict` made of one, read from the file ``path``.
+    """Parse a `ModelState` from its `dataclasses.asdict` form, read from the file ``path``.
 
     Raises:
-        ModelError: It is not of that form.
+        ModelError: The content does not have that form.
     """
     try:
         unlisted, unread, ties = (content[key] for key in ("unlisted", "unread", "ties"))
-        words = [*unlisted, *unread, *ties, *ties.values()]
+        names = [*unlisted, *unread, *ties, *ties.values()]
     except (TypeError, LookupError, AttributeError) as error:
-        raise ModelError(f"{path} says {content!r} of the model's state dict; expected lists of "
-                         "names") from error
-    if not all(isinstance(word, str) for word in words):
-        raise ModelError(f"{path} says {content!r} of the model's state dict; expected names")
+        raise ModelError(f"{path} describes the model's state dict as {content!r}; expected lists "
+                         "of names") from error
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path} describes the model's state dict as {content!r}; expected names")
     return ModelState(tuple(unlisted), tuple(unread), dict(ties))
 
 
 @torch.no_grad()
 def load_state(module: GraphModule, state: Mapping[str, Tensor]) -> None:
-    """Overwrite a graph module's tensors with others of their names, in place.
+    """Overwrite a graph module's tensors with those of the same names, in place.
 
     Raises:
-        ModelError: Names, shapes or kinds of numbers do not fit, and all that do not are named; or
-            they are of a model whose code computes from them what the module holds.
+        ModelError: Names, shapes or kinds of dtypes do not match (the message lists them), or the
+            state is from the original model, whose code computes a folded tensor from it.
     """
-    own, noted = module.state_dict(), noted_model_state(module)
+    own, model_state = module.state_dict(), get_model_state(module)
     folded = folded_tensors(module)
-    if _is_a_models(state):
+    if _is_from_model(state):
         _refuse_sources({name: sources for name, sources in folded.items() if name in sources})
-    given = _untied(state, noted.ties, own)
+    given = _merge_tied(state, model_state.ties, own)
     faults = [f"{name} is missing" for name in own
-              if name not in given and name not in noted.unlisted]
+              if name not in given and name not in model_state.unlisted]
     faults += [f"{name} is unknown" for name in given
-               if name not in own and name not in noted.unread]
+               if name not in own and name not in model_state.unread]
     faults += [f"{name} {fault}" for name in own if name in given
-               and (fault := _misfit(given[name], own[name]))]
+               and (fault := _mismatch(given[name], own[name]))]
     if faults:
         _refuse_sources({name: sources for name, sources in folded.items()
                          if not given.keys().isdisjoint({*sources} - own.keys())})
-        raise ModelError(f"the weights do not fit the program: {_listed(faults)}; give what its "
-                         "own state_dict() returns, or that of the very model it was captured "
-                         "from")
+        raise ModelError(f"the weights do not match the program: {_summarize(faults)}; pass the "
+                         "state_dict() of the program, or of the model it was captured from")
     for name in own.keys() & given.keys():
         own[name].copy_(given[name])
 
 
 def mark_state(_module: object, _state: object, _prefix: str, metadata: dict[str, Any]) -> None:
-    """Say in a state dict's metadata that it is a program's; a hook of torch's `state_dict`."""
-    metadata[_OF_PROGRAM] = True
+    """Mark a state dict as a program's, in its metadata; a hook for torch's `state_dict`."""
+    metadata[_PROGRAM_KEY] = True
 
 
-def _is_a_models(state: Mapping[str, Tensor]) -> bool:
-    """Whether a module's own `state_dict` returned it, and no program's module."""
+def _is_from_model(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict was returned by an ordinary module, not by a program's module."""
     metadata = getattr(state, "_metadata", None)
-    return metadata is not None and _OF_PROGRAM not in metadata.get("", {})
+    return metadata is not None and _PROGRAM_KEY not in metadata.get("", {})
 
 
 def _refuse_sources(folded: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse what the program holds the results of; of nothing, nothing."""
+    """Refuse weights from which the program has folded tensors, if there are any."""
     for name, sources in folded.items():
-        raise ModelError(f"the weights do not fit the program: it holds {name} as the model's code "
-                         f"computed it from {', '.join(sources[:4])}, and these weights are of "
-                         "before that; load them into the model and capture it again")
+        raise ModelError("the weights do not match the program: the model's code computed "
+                         f"{name} from {', '.join(sources[:4])} at capture; load the weights into "
+                         "the model and capture it again")
 
 
-def _untied(state: Mapping[str, Tensor], ties: Mapping[str, str],
+def _merge_tied(state: Mapping[str, Tensor], ties: Mapping[str, str],
             own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with every tied tensor once, under the name that the program has it by."""
+    """The state with every tied tensor once, under the name that the program uses."""
     given = {name: value for name, value in state.items() if name in own or name not in ties}
     for name, kept in ties.items():
         if name not in state or name in own:
             continue
         if _differ(given.setdefault(kept, state[name]), state[name]):
-            raise ModelError(f"the weights do not fit the program: {name} and {kept} are one "
+            raise ModelError(f"the weights do not match the program: {name} and {kept} are one "
                              "tensor in the model and two different ones here; untie them in the "
                              "model and capture it again, or give both the same values")
     return given
@@ -160,8 +159,8 @@ def _differ(one: Any, other: Any) -> bool:
                                      and torch.equal(one.detach().cpu(), other.detach().cpu()))
 
 
-def _misfit(given: Any, own: Tensor) -> str:
-    """What is wrong with a tensor, or nothing."""
+def _mismatch(given: Any, own: Tensor) -> str:
+    """Describe why a tensor does not match; empty if it does."""
     if not isinstance(given, Tensor):
         return f"is a {type(given).__name__}, expected a tensor"
     if given.shape != own.shape:
@@ -171,6 +170,6 @@ def _misfit(given: Any, own: Tensor) -> str:
     return ""
 
 
-def _listed(faults: Iterable[str]) -> str:
+def _summarize(faults: Iterable[str]) -> str:
     shown = list(faults)
     return "; ".join(shown[:4]) + (f"; and {len(shown) - 4} more" if len(shown) > 4 else "")

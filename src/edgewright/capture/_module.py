@@ -1,4 +1,4 @@
-"""A captured graph as an `nn.Module` that trains, evaluates and keeps the model's own names."""
+"""A captured graph as an `nn.Module` that can be trained and keeps the model's own names."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import Any, Final
 from torch import nn
 from torch.fx import GraphModule
 
-from edgewright.capture._input_checks import check_inputs, note_inputs
+from edgewright.capture._input_checks import check_inputs, record_input_specs
 from edgewright.capture._model_state import mark_state
 from edgewright.graph import is_in_training_mode, ops, set_training_mode
 
 _FROZEN: Final = "frozen_statistics"  # in the meta of a norm's node
 _EXITS: Final = "edgewright.exits"  # in the meta of a captured module
-_ALWAYS: Final = "always_training"  # in the meta of a call that computes so in deployment too
+_ALWAYS: Final = "always_training"  # in the meta of a call in training mode even in deployment
 
 
 class CapturedModule(GraphModule):
     """A trainable module over a captured graph.
 
-    ``train()`` and ``eval()`` switch what an operator says of itself: batch norm, dropout, that
-    between the layers of an LSTM or GRU, rrelu; a plain exported graph cannot. State dict keys are
-    the original model's. What the model computes in both modes as in training, such as a batch norm
-    without running statistics, does so here. Parameters that do not require a gradient in the model
-    do not here, and no training moves them; the running statistics of a batch norm go on in
-    training, as in torch, whether or not its parameters require one.
+    Unlike in a plain exported graph, ``train()`` and ``eval()`` switch the mode of operators: batch
+    norm, dropout (also between the layers of an LSTM or GRU) and rrelu. State dict keys are those
+    of the original model. Operators that are in training mode in both modes of the model, for
+    example a batch norm without running statistics, stay so. Parameters that do not require a
+    gradient in the model do not require one here and are not trained. As in torch, training updates
+    the running statistics of a batch norm whether or not its parameters require a gradient.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph, on inputs like those it was captured with in all but the batch.
+        """Run the graph on inputs like those it was captured with, at any batch size.
 
         Raises:
-            DataError: Another number of inputs, another type or size; the input is named.
+            DataError: The number of inputs, a dtype or a shape is different; the message names
+                the input.
         """
         check_inputs(self, args, kwargs)
         return super().__call__(*args, **kwargs)
@@ -47,11 +48,12 @@ class CapturedModule(GraphModule):
 
 
 def copy_graph(module: GraphModule, *, share_tensors: bool = False) -> GraphModule:
-    """A deep copy, without the deprecation warning torch raises about itself on the way.
+    """Deep-copy a graph module, without the deprecation warning of torch's own code.
 
     Args:
-        module: What to copy.
-        share_tensors: Leave the parameters and buffers those of ``module``, to be replaced.
+        module: The module to copy.
+        share_tensors: Share the parameters and buffers with ``module`` instead of copying them;
+            use this if they are going to be replaced.
     """
     tensors = [*module.parameters(), *module.buffers()] if share_tensors else []
     with warnings.catch_warnings():
@@ -59,30 +61,32 @@ def copy_graph(module: GraphModule, *, share_tensors: bool = False) -> GraphModu
         return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
-def exits_of(module: nn.Module) -> int:
-    """How many early exits the one captured network has that a module is or contains; else 0.
+def count_exits(module: nn.Module) -> int:
+    """Count the early exits of the captured network that a module is or contains.
+
+    The result is 0 if there is not exactly one captured network.
 
     Example:
-        >>> exits_of(nn.Linear(2, 2))
+        >>> count_exits(nn.Linear(2, 2))
         0
     """
     found = [part for part in module.modules() if isinstance(part, CapturedModule)]
     return int(found[0].meta.get(_EXITS, 0)) if len(found) == 1 else 0
 
 
-def trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
-    """A module of its own graph and parameters, in evaluation mode, ready to be trained.
+def make_trainable(graph_module: GraphModule, exits: int = 0) -> CapturedModule:
+    """Create a trainable module from a graph, in evaluation mode, with its own parameters.
 
     Args:
-        graph_module: In evaluation form, as captured; it is copied.
-        exits: How many of its outputs are early exits.
+        graph_module: The captured graph in evaluation mode; it is copied.
+        exits: The number of outputs that are early exits.
     """
     source = copy_graph(graph_module)
     source.training = False
     module = CapturedModule(source, source.graph, class_name="CapturedModule")
     module.meta.update(source.meta)
     module.meta[_EXITS] = exits
-    note_inputs(module)
+    record_input_specs(module)
     module._register_state_dict_hook(mark_state)  # type: ignore[no-untyped-call]
     for node in module.graph.nodes:
         if is_in_training_mode(node):
@@ -100,7 +104,10 @@ def set_training(module: GraphModule, mode: bool) -> None:
 
 
 def freeze_norms(module: GraphModule) -> None:
-    """Let every batch norm use its running statistics and keep them, in training too, in place."""
+    """Let every batch norm use its running statistics without updating them, in place.
+
+    This holds in training mode as well.
+    """
     for node in module.graph.nodes:
         if node.target in ops.STATISTICS_NORMS and _ALWAYS not in node.meta:
             node.meta[_FROZEN] = True

@@ -1,7 +1,8 @@
-"""Where a forward pass reads values of tensors into Python: an `if`, an `int()`, an `.item()`.
+"""Where a forward pass reads tensor values into Python: an `if`, an `int()`, an `.item()`.
 
-Tracing knows no values. Of a tensor that depends on no input there is one, though, which a run
-beforehand finds out; a value that depends on an input is the line to be named.
+Tracing has no values. The value of a tensor that does not depend on inputs is constant, and a run
+before the tracing records it. A read of a value that depends on an input is an error, reported with
+its line.
 """
 
 from __future__ import annotations
@@ -23,37 +24,37 @@ _READS: Final = {
     Tensor.__bool__: "branches on", Tensor.__contains__: "branches on",
     Tensor.item: "reads", Tensor.tolist: "reads", Tensor.__int__: "reads",
     Tensor.__float__: "reads", Tensor.__index__: "reads", Tensor.__complex__: "reads",
-    Tensor.numpy: "hands numpy", Tensor.__array__: "hands numpy",
+    Tensor.numpy: "passes to numpy", Tensor.__array__: "passes to numpy",
 }
-NOT_THE_USERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
-Place = tuple[str, int]
+LIBRARY_PATHS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+SourceLine = tuple[str, int]
 
 
-class ValueOfInputError(ModelError):
-    """A value that depends on an input was read; its message says where."""
+class InputDependentReadError(ModelError):
+    """A value that depends on an input was read into Python."""
 
 
 @final
 @dataclass
 class ValueReads:
-    """What one run of a forward pass read, at each place in the order of its reads."""
+    """Values that one forward pass read, by source line, in the order of the reads."""
 
-    known: dict[Place, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    of_inputs: set[Place] = field(default_factory=set)
+    known: dict[SourceLine, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    input_dependent: set[SourceLine] = field(default_factory=set)
 
 
 @final
-class RecordReads(TorchFunctionMode):
-    """Notes every value that is read, and whether the tensor it is read from has to do with inputs.
+class ReadRecorder(TorchFunctionMode):
+    """Records every value that is read, and whether its tensor depends on inputs.
 
-    A storage that anything computed from an input was written to counts as an input from then on,
-    and so does what random numbers were drawn into.
+    A storage counts as dependent on inputs once a value computed from an input, or random numbers,
+    have been written to it.
     """
 
     def __init__(self, inputs: Any) -> None:
         super().__init__()
         self.reads = ValueReads()
-        self._kept: list[Tensor] = []  # so that no storage's address is used twice
+        self._kept: list[Tensor] = []  # kept alive so that no storage address is reused
         self._varying: set[int] = set()
         self._mark(inputs)
 
@@ -62,14 +63,14 @@ class RecordReads(TorchFunctionMode):
         arguments = _tensors((args, kwargs))
         varies = any(_storage(tensor) in self._varying for tensor in arguments)
         versions = [tensor._version for tensor in arguments]
-        drawn = torch.get_rng_state()
+        rng_state = torch.get_rng_state()
         result = func(*args, **kwargs)
         if func in _READS and arguments:
-            place = _place()
-            self.reads.known[place].append(result)
+            line = _calling_line()
+            self.reads.known[line].append(result)
             if varies:
-                self.reads.of_inputs.add(place)
-        if varies or not torch.equal(drawn, torch.get_rng_state()):
+                self.reads.input_dependent.add(line)
+        if varies or not torch.equal(rng_state, torch.get_rng_state()):
             self._mark(result)
             self._mark([tensor for tensor, version in zip(arguments, versions, strict=True)
                         if tensor._version != version])
@@ -82,32 +83,32 @@ class RecordReads(TorchFunctionMode):
 
 
 @final
-class ReplayReads(TorchFunctionMode):
-    """Answers every read of a value by what a run before it read there.
+class ReadReplayer(TorchFunctionMode):
+    """Replaces every read of a value by the value that a recorded run read at the same line.
 
     Raises:
-        ValueOfInputError: The value depends on an input.
+        InputDependentReadError: The value depends on an input.
     """
 
     def __init__(self, reads: ValueReads) -> None:
         super().__init__()
         self._reads = reads
-        self._next: dict[Place, int] = defaultdict(int)
+        self._next: dict[SourceLine, int] = defaultdict(int)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in _READS or not _tensors(args):
             return func(*args, **(kwargs or {}))
-        place = _place()
-        answers = self._reads.known.get(place, [])
-        number, self._next[place] = self._next[place], self._next[place] + 1
-        if place in self._reads.of_inputs or number >= len(answers):
-            raise ValueOfInputError(_READS[func])
-        return answers[number]
+        line = _calling_line()
+        values = self._reads.known.get(line, [])
+        number, self._next[line] = self._next[line], self._next[line] + 1
+        if line in self._reads.input_dependent or number >= len(values):
+            raise InputDependentReadError(_READS[func])
+        return values[number]
 
 
 def record_reads(model: nn.Module, example_inputs: tuple[Any, ...]) -> ValueReads:
-    """Run a forward pass and note what it reads; nothing is traced."""
-    with torch.no_grad(), RecordReads(example_inputs) as mode:
+    """Run a forward pass without tracing and record the values that it reads."""
+    with torch.no_grad(), ReadRecorder(example_inputs) as mode:
         model(*example_inputs)
         reads: ValueReads = mode.reads
     return reads
@@ -121,9 +122,9 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _place() -> Place:
-    """The user's line that reads."""
+def _calling_line() -> SourceLine:
+    """The line in the user's code that reads a value."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_THE_USERS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(LIBRARY_PATHS):
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno

@@ -1,4 +1,4 @@
-"""Channel groups: which channels are coupled, and how to remove them with a proof."""
+"""Channel groups: which channels are coupled, and how to remove them with a numerical proof."""
 
 from edgewright.channels._apply import Applied, apply_to
 from edgewright.channels._branches import Branch, find_branches, remove_branch
@@ -8,7 +8,13 @@ from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStac
 from edgewright.channels._side_by_side import SideBySide
 from edgewright.channels._sizes import SymbolicShapes
 from edgewright.channels._slicing import remove_and_measure, remove_channels
-from edgewright.channels._widths import GroupWidths, LegalWidths, RoundTo, counts_of, widths_of
+from edgewright.channels._widths import (
+    GroupWidths,
+    LegalWidths,
+    RoundTo,
+    compute_group_widths,
+    count_channels,
+)
 
 __all__ = [
     "Applied",
@@ -27,11 +33,11 @@ __all__ = [
     "TensorDim",
     "Widths",
     "apply_to",
-    "counts_of",
+    "compute_group_widths",
+    "count_channels",
     "find_branches",
     "find_groups",
     "remove_and_measure",
     "remove_branch",
     "remove_channels",
-    "widths_of",
 ]

@@ -1,9 +1,9 @@
 """Dimensions as products of axes, and how a reshape regroups them.
 
-A dimension is a tuple of axes, outermost first: an array of labels where the axis can be pruned, a
-plain extent where it cannot (a batch, a picture's height). Axes of one are left out and
-neighbouring extents are multiplied, so that a dimension nobody tracks is ``(n,)`` or ``()``.
-Keeping axes apart is what lets a reshape merge a channel with a batch and divide them again.
+A dimension is a tuple of axes, outermost first. An axis that can be pruned is an array of labels;
+any other axis (a batch, the height of an image) is an integer, its extent. Axes of extent 1 are
+omitted and adjacent extents are multiplied, so an untracked dimension is ``(n,)`` or ``()``.
+Because axes are kept separate, a reshape can merge channels with the batch and split them again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Axis: TypeAlias = LabelArray | int
 Dim: TypeAlias = tuple[Axis, ...]
 Dims: TypeAlias = tuple[Dim, ...]
 
-BATCH: Final = 7919  # a prime in the batch's place keeps it apart from every other size
+BATCH: Final = 7919  # a prime as the batch size, to distinguish it from every other size
 
 
 def fixed(size: int) -> Dim:
-    """A dimension nobody tracks."""
+    """An untracked dimension."""
     return () if size == 1 else (size,)
 
 
 def tracked(labels: LabelArray) -> Dim:
-    """A dimension of labels; one of a single index cannot be pruned, so it is not tracked."""
+    """A dimension of labels; a dimension of size 1 cannot be pruned, so it is not tracked."""
     return (labels,) if len(labels) > 1 else fixed(len(labels))
 
 
@@ -50,12 +50,12 @@ def size_of(dim: Dim) -> int:
 
 
 def has_batch(dim: Dim) -> bool:
-    """Whether the batch is part of a dimension, whose indices then cannot be listed."""
+    """Whether the batch is part of a dimension; its indices cannot be listed then."""
     return any(isinstance(axis, int) and axis % BATCH == 0 for axis in dim)
 
 
 def join(axes: Iterable[Axis]) -> Dim:
-    """Axes as one dimension: extents that meet are multiplied, ones are left out."""
+    """Axes as one dimension: adjacent extents are multiplied, extents of 1 are omitted."""
     result: list[Axis] = []
     for axis in axes:
         if extent(axis) == 1:
@@ -69,17 +69,17 @@ def join(axes: Iterable[Axis]) -> Dim:
 
 
 def pin(couplings: Couplings, dim: Dim, reason: str) -> Dim:
-    """Pin whatever a dimension tracks; what is left is a fixed one."""
+    """Pin all tracked axes of a dimension; the result is an untracked dimension."""
     for axis in axes_of(dim):
         couplings.pin(axis, reason)
     return fixed(size_of(dim))
 
 
 def flatten(couplings: Couplings, dim: Dim, reason: str) -> LabelArray | None:
-    """One label an index, in order; None for a dimension that is not tracked.
+    """One label per index, in order; None for a dimension that is not tracked.
 
-    Where several axes are tracked the labels are new, and a product of theirs. Where the batch is
-    among the axes, what is tracked is pinned.
+    If several axes are tracked, the labels are new and a product of theirs. If the batch is among
+    the axes, the tracked ones are pinned.
     """
     axes = axes_of(dim)
     if not axes:
@@ -90,7 +90,7 @@ def flatten(couplings: Couplings, dim: Dim, reason: str) -> LabelArray | None:
     if len(axes) == 1:
         cells = axes[0]
     else:
-        cells = couplings.fresh(math.prod(len(axis) for axis in axes))
+        cells = couplings.new_labels(math.prod(len(axis) for axis in axes))
         couplings.product(cells, axes)
     if len(dim) == len(axes):
         return cells
@@ -100,18 +100,18 @@ def flatten(couplings: Couplings, dim: Dim, reason: str) -> LabelArray | None:
 
 
 def divide(couplings: Couplings, axis: Axis, sizes: Sequence[int]) -> Dim:
-    """One axis as a product of new ones; their sizes multiply to its extent."""
+    """Split an axis into new ones, whose sizes multiply to its extent."""
     if isinstance(axis, int):
         return tuple(sizes)
     if sum(size > 1 for size in sizes) == 1:
         return tuple(axis if size > 1 else size for size in sizes)
-    factors = [couplings.fresh(size) for size in sizes]
+    factors = [couplings.new_labels(size) for size in sizes]
     couplings.product(axis, factors)
     return tuple(factors)
 
 
 def match(couplings: Couplings, first: Dim, second: Dim, reason: str) -> Dim:
-    """Tie two dimensions of one size together; where only one is tracked, it is pinned."""
+    """Tie two dimensions of equal size together; if only one is tracked, it is pinned."""
     if first == () and second == ():
         return ()
     if [extent(axis) for axis in first] == [extent(axis) for axis in second]:
@@ -139,8 +139,8 @@ def _match_axis(couplings: Couplings, first: Axis, second: Axis, reason: str) ->
 def reshape(couplings: Couplings, dims: Dims, sizes: Sequence[int], reason: str) -> Dims:
     """Dimensions after a reshape to ``sizes``.
 
-    Axes are merged and divided as the sizes ask for. Where they would have to be cut otherwise
-    (12 by 4 to 8 by 6), what is tracked there is pinned.
+    Axes are merged and split according to the sizes. Where the sizes do not nest (12 by 4 to 8 by
+    6), the tracked axes are pinned.
     """
     result: list[Dim] = [()] * len(sizes)
     if 0 in sizes:
@@ -148,19 +148,19 @@ def reshape(couplings: Couplings, dims: Dims, sizes: Sequence[int], reason: str)
             pin(couplings, dim, reason)
         return tuple(fixed(size) for size in sizes)
     targets = [index for index, size in enumerate(sizes) if size > 1]
-    for axes, places in _runs(dims, [sizes[index] for index in targets]):
-        wanted = [sizes[targets[place]] for place in places]
-        parts = _regroup(couplings, axes, wanted)
+    for axes, positions in _runs(dims, [sizes[index] for index in targets]):
+        new_sizes = [sizes[targets[position]] for position in positions]
+        parts = _regroup(couplings, axes, new_sizes)
         if parts is None:
             pin(couplings, tuple(axes), reason)
-            parts = [fixed(size) for size in wanted]
-        for place, part in zip(places, parts, strict=True):
-            result[targets[place]] = part
+            parts = [fixed(size) for size in new_sizes]
+        for position, part in zip(positions, parts, strict=True):
+            result[targets[position]] = part
     return tuple(result)
 
 
 def _runs(dims: Dims, sizes: Sequence[int]) -> list[tuple[list[Axis], list[int]]]:
-    """Axes and indices of ``sizes`` in runs of equal product, as fine as they come."""
+    """Axes and indices of ``sizes`` in runs of equal product, as short as possible."""
     runs: list[tuple[list[Axis], list[int]]] = []
     axes = list(join(axis for dim in dims for axis in dim))
     pending = list(reversed(axes))
@@ -184,7 +184,7 @@ def _runs(dims: Dims, sizes: Sequence[int]) -> list[tuple[list[Axis], list[int]]
 
 
 def _cut(taken: list[Axis], pending: list[Axis], left: int, right: int) -> bool:
-    """Give back what a run does not need of its last extent, if it divides."""
+    """Return the part of the last extent that a run does not need, if it divides evenly."""
     last = taken[-1]
     before = left // extent(last)
     if right % before or extent(last) % (right // before):
@@ -195,7 +195,7 @@ def _cut(taken: list[Axis], pending: list[Axis], left: int, right: int) -> bool:
 
 
 def _regroup(couplings: Couplings, axes: Sequence[Axis], sizes: Sequence[int]) -> list[Dim] | None:
-    """The axes of a run as dimensions of ``sizes``, or None where they would have to be cut."""
+    """The axes of a run as dimensions of ``sizes``, or None if the sizes do not nest."""
     if not axes_of(tuple(axes)):
         return [fixed(size) for size in sizes]
     plan = _bounds(axes, sizes)
@@ -215,7 +215,7 @@ def _regroup(couplings: Couplings, axes: Sequence[Axis], sizes: Sequence[int]) -
 
 
 def _bounds(axes: Sequence[Axis], sizes: Sequence[int]) -> list[list[int]] | None:
-    """How wide the pieces of every axis are where ``sizes`` end, or None if they do not nest."""
+    """Extents of the parts of every axis, split at the ends of ``sizes``; None if not nested."""
     ends = set(np.cumprod(sizes).tolist())
     plan: list[list[int]] = []
     before = 1

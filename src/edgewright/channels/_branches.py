@@ -1,4 +1,4 @@
-"""Residual branches: operands of an addition that can be left out, found on the graph."""
+"""Residual branches: operands of an addition that can be removed, found in the graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edgewright.graph import (
     tensor_of,
     tolerance_of,
 )
-from edgewright.program import Program, bookkeeping, probe_inputs
+from edgewright.program import Program, auxiliary_tensors, probe_inputs
 
 aten = torch.ops.aten
 
@@ -37,15 +37,15 @@ aten = torch.ops.aten
 @final
 @dataclass(frozen=True)
 class Branch:
-    """An operand of an addition, with everything that is computed for it alone.
+    """An operand of an addition, with everything that is computed only for it.
 
     Attributes:
-        name: Its layers, such as ``layer1.0``, or ``blocks.0.{attn,norm1}`` where the block holds
+        name: Its layers, for example ``layer1.0``, or ``blocks.0.{attn,norm1}`` if the block has
             other layers too.
         total: Name of the addition's node.
         operand: Which operand of the addition it is, 0 or 1.
-        tensors: Names of the stored tensors that go with it, in graph order.
-        macs: Multiply-accumulates that go with it, for one sample.
+        tensors: Names of the stored tensors that are removed with it, in graph order.
+        macs: Multiply-accumulates that are removed with it, for one sample.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Branch:
 
 
 def find_branches(program: Program) -> tuple[Branch, ...]:
-    """Every branch that can be removed, in graph order.
+    """Find every branch that can be removed, in graph order.
 
-    Of an addition of two tensors of one shape, either operand may go where the other depends on
-    the program's inputs, every input is still read without it, and parameters go with it. So a
-    residual branch is one, a projection shortcut another; biases and positions that are added are
-    not. A branch may hold others. One that is partly read elsewhere (by an early exit, say) takes
-    along what nobody else needs. Where the same tensors can go in several ways, as in longer sums,
-    the innermost addition counts.
+    In an addition of two tensors of the same shape, either operand can be removed if the other
+    depends on the program's inputs, every input is still read, and parameters are removed with it.
+    So residual branches and projection shortcuts are branches; added biases and position embeddings
+    are not. A branch can contain others. If a part of a branch is also read elsewhere (for example
+    by an early exit), only the rest is removed with it. If the same tensors can be removed in
+    several ways, as in longer sums, the innermost addition is used.
 
     Example:
         >>> from edgewright.program import Program
@@ -77,55 +77,55 @@ def find_branches(program: Program) -> tuple[Branch, ...]:
     whole = live_nodes(program.graph)
     found: dict[tuple[str, ...], Branch] = {}
     for node in program.calls():
-        if node in whole and _adds_equals(node):
+        if node in whole and _is_plain_addition(node):
             for branch in _branches_at(program.graph, node, whole):
                 found.setdefault(branch.tensors, branch)
     return tuple(found.values())
 
 
 def remove_branch(program: Program, branch: Branch) -> Program:
-    """The program without a branch, checked.
+    """Remove a branch from a copy of the program, and check the result.
 
-    It must compute what ``program`` does when the branch's result is set to zero, on random
-    inputs, to a relative error of 1e-4.
+    The result must compute what ``program`` does when the branch's result is set to zero, on
+    `probe_inputs`, within a relative error of 1e-4.
 
     Args:
-        program: It is left as it is.
-        branch: From `find_branches` of this very program.
+        program: The program; it is not changed.
+        branch: From `find_branches` of the same program.
 
     Raises:
-        UsageError: The branch is not of this program.
-        ParityError: The two differ; the program is not returned.
+        UsageError: The branch is not from this program.
+        ParityError: The outputs differ; nothing is returned.
     """
     shortened = program.copy()
     graph = shortened.graph
     total = next((node for node in graph.nodes if node.name == branch.total), None)
-    if total is None or not _adds_equals(total) \
+    if total is None or not _is_plain_addition(total) \
             or branch not in _branches_at(graph, total, live_nodes(graph)):
-        raise UsageError(f"the program has no branch {branch.name} at {branch.total}; take one "
-                         "that find_branches finds in this very program")
+        raise UsageError(f"the program has no branch {branch.name} at {branch.total}; use one "
+                         "that find_branches returns for the same program")
     _bypass(shortened.graph_module, total, branch.operand)
     _prove(program, shortened, branch)
     return shortened
 
 
 def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch]:
-    everything, aside = _tensors(whole), bookkeeping(graph)
+    everything, auxiliary = _tensors(whole), auxiliary_tensors(graph)
     for operand in (0, 1):
         if not _is_sound(graph, total, operand):
             continue
         left = live_nodes(graph, (total, _node(total.args[1 - operand])))
         if operand == 0 and mutates_in_place(total) and alias_root(total) in left:
-            continue  # others still read what the addition would have written
+            continue  # other calls still read what the addition would have written
         kept = set(_tensors(left))
         tensors = tuple(name for name in everything if name not in kept)
-        if not aside.issuperset(tensors):
+        if not auxiliary.issuperset(tensors):
             macs = sum(count_macs(node) for node in whole - left if node.op == "call_function")
             yield Branch(_name(tensors, everything), total.name, operand, tensors, macs)
 
 
-def _adds_equals(node: Node) -> bool:
-    """Whether a call adds two tensors of its result's own shape and type, unscaled."""
+def _is_plain_addition(node: Node) -> bool:
+    """Whether a call adds two tensors of the same shape and dtype as its result, unscaled."""
     if node.target not in ops.ADDITIONS or argument(node, "alpha") != 1:
         return False
     if len(node.args) != 2 or not all(isinstance(arg, Node) for arg in node.args):
@@ -139,7 +139,7 @@ def _adds_equals(node: Node) -> bool:
 
 
 def _is_sound(graph: Graph, total: Node, operand: int) -> bool:
-    """Whether both operands vary, and every input is still read without this one."""
+    """Whether both operands depend on inputs, and every input is still read without this one."""
     dropped, kept = _node(total.args[operand]), _node(total.args[1 - operand])
     end = graph.output_node()
     return (bool(input_dependencies(dropped)) and bool(input_dependencies(kept))
@@ -153,7 +153,7 @@ def _tensors(nodes: set[Node]) -> tuple[str, ...]:
 
 
 def _name(own: tuple[str, ...], everything: tuple[str, ...]) -> str:
-    """The module that tensors share, and which of its layers they are, where not all."""
+    """Name of the common module of tensors, with its layers if they are not all of them."""
     folders = [name.rpartition(".")[0].replace(".", "/") for name in own]
     shared = posixpath.commonpath(folders).replace("/", ".")
     start = f"{shared}." if shared else ""
@@ -164,7 +164,7 @@ def _name(own: tuple[str, ...], everything: tuple[str, ...]) -> str:
 
 
 def _bypass(module: GraphModule, total: Node, operand: int) -> None:
-    """Put the other operand in the place of an addition, and drop what nobody needs then."""
+    """Replace an addition by its other operand, in place, and remove what is not needed then."""
     graph = module.graph
     kept = _node(total.args[1 - operand])
     left = live_nodes(graph, (total, kept))
@@ -180,7 +180,7 @@ def _bypass(module: GraphModule, total: Node, operand: int) -> None:
 
 
 def _is_written_and_shared(graph: Graph, total: Node, kept: Node, left: set[Node]) -> bool:
-    """Whether a later in-place call would write through ``kept`` into what others read."""
+    """Whether a later in-place call would write through ``kept`` into memory that others read."""
     result, memory = alias_root(total), alias_root(kept)
     if result is memory or not any(
             mutates_in_place(node) and node > total and alias_root(node) is result
@@ -196,7 +196,7 @@ def _node(value: Any) -> Node:
     return value
 
 
-class _Zeroed(Interpreter):
+class _BranchZeroer(Interpreter):
     """Runs a program with a branch's result set to zero where it is added."""
 
     def __init__(self, module: GraphModule, branch: Branch) -> None:
@@ -215,11 +215,11 @@ def _prove(program: Program, shortened: Program, branch: Branch) -> None:
     inputs = probe_inputs(program)
     flat = pytree.tree_leaves(inputs)
     with torch.no_grad():
-        zeroed = _Zeroed(program.graph_module, branch).run(*flat, enable_io_processing=False)
+        zeroed = _BranchZeroer(program.graph_module, branch).run(*flat, enable_io_processing=False)
     error = compare_outputs(zeroed, shortened.run(*inputs))
     limit = tolerance_of(program.graph_module)
     if not error <= limit:
-        raise ParityError(f"removing the branch {branch.name} changed more than it: zeroed and "
-                          f"removed outputs differ by {error:.2e} (relative), at most "
-                          f"{limit:g} is allowed; the program was left as it was; please "
+        raise ParityError(f"removing the branch {branch.name} changed something else: outputs "
+                          f"with the branch zeroed and removed differ by {error:.2e} (relative), "
+                          f"at most {limit:g} is allowed; the program was not changed; please "
                           "report the model")

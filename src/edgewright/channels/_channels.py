@@ -1,4 +1,4 @@
-"""Channel groups: what has to be sliced together, read off the graph."""
+"""Channel groups: which tensor slices must be removed together, derived from the graph."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ TensorDim = tuple[str, int]
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that can be chosen among each other: they go through the same tensors.
+    """Interchangeable channels: they pass through the same tensors.
 
     Attributes:
-        name: The first weight that produces them. Where a dimension is a product (heads times
-            head width), ``by n`` says how many indices of that weight each channel takes.
-        slices: Tensor name and dimension of everything a channel of the group is sliced from.
+        name: The first weight that produces them. If a dimension is a product (heads times head
+            width), ``by n`` is appended, where n is the number of indices per channel.
+        slices: Name and dimension of every tensor that is sliced when a channel is removed.
         channels: One label per channel; a channel is kept or removed as a whole.
-        products: Numbers of the products (heads times head width) its channels are a factor of;
-            groups that share one shrink the same dimension.
+        products: Numbers of the products (heads times head width) of which its channels are a
+            factor; groups that share one shrink the same dimension.
     """
 
     name: str
@@ -68,7 +68,7 @@ class ChannelGroup:
 
 
 class Contraction(NamedTuple):
-    """A sum of products: ``node`` sums over dimension ``dim`` of its operand ``source``."""
+    """A sum of products: ``node`` sums over dimension ``dim`` of its input ``source``."""
 
     node: Node
     source: Node
@@ -77,13 +77,13 @@ class Contraction(NamedTuple):
 
 @final
 class ChannelGroups:
-    """What has to be sliced together in one program, and what has to stay and why.
+    """The channel groups of one program, and the weights that cannot be pruned, with reasons.
 
     Attributes:
         groups: Every group that can be pruned.
         kept: Weight name to the reason why its output channels cannot be pruned.
-        contractions: Wherever channels are summed over.
-        wholes: Calls that read a whole dimension (norms, softmax, means) that can be pruned.
+        contractions: Every sum over channels.
+        whole_reads: Calls that read a whole dimension that can be pruned (norms, softmax, means).
 
     Example:
         >>> import torch
@@ -106,10 +106,10 @@ class ChannelGroups:
         self._graph = module.graph
         self.couplings = Couplings()
         self.contractions: list[Contraction] = []
-        self.wholes: set[Node] = set()
+        self.whole_reads: set[Node] = set()
         self._dims: dict[Node, Labels] = {}
         self._tensors: dict[str, Dims] = {}
-        self._remembered: dict[Node, Dim] = {}
+        self._recorded: dict[Node, Dim] = {}
         self._track(module)
         self._flatten_all()
         self._ignore(ignore)
@@ -130,14 +130,14 @@ class ChannelGroups:
                              for group in self.groups), self.kept)
 
     def __repr__(self) -> str:
-        channels, groups, kept = (_counted(len(things), noun) for things, noun in (
+        channels, groups, kept = (_count_noun(len(things), noun) for things, noun in (
             (self.channels, "channel"), (self.groups, "group"), (self.kept, "weight")))
         return f"<ChannelGroups: {channels} in {groups}; {kept} kept>"
 
-    # What rules of operators ask for and tell; see `Tracker`.
+    # Interface for the rules of operators; see `Tracker`.
 
     def results(self, value: Any) -> Labels:
-        """What is known of a node's result, a list where it has several."""
+        """Dimensions of a node's result; a list of them if it has several results."""
         return self._dims.get(value)
 
     def dims(self, value: Any) -> Dims:
@@ -146,7 +146,7 @@ class ChannelGroups:
         return known if isinstance(known, tuple) else ()
 
     def flat(self, value: Any, dim: int) -> LabelArray | None:
-        """One label an index along a dimension, None if it is not tracked."""
+        """One label per index along a dimension, None if it is not tracked."""
         dims = list(self.dims(value))
         labels = flatten(self.couplings, dims[dim], "it is merged with the batch")
         if len(axes_of(dims[dim])) > 0:
@@ -155,43 +155,43 @@ class ChannelGroups:
         return labels
 
     def pin(self, value: Any, dim: int, reason: str) -> None:
-        """Say that a dimension must stay."""
+        """Record that a dimension cannot be pruned."""
         pin(self.couplings, self.dims(value)[dim], reason)
 
     def contract(self, node: Node, source: Any, dim: int) -> None:
-        """Note that ``node`` sums products over that dimension of its operand ``source``."""
+        """Record that ``node`` sums products over that dimension of its input ``source``."""
         self.contractions.append(Contraction(node, source, dim))
 
-    def take_whole(self, node: Node) -> None:
-        """Note that ``node`` reads a whole dimension: channels removed take no part in it."""
-        self.wholes.add(node)
+    def record_whole_read(self, node: Node) -> None:
+        """Record that ``node`` reads a whole dimension: removed channels are excluded from it."""
+        self.whole_reads.add(node)
 
-    def remember(self, node: Node, dim: Dim) -> None:
-        """Keep a dimension whose size is written into ``node``."""
-        self._remembered[node] = dim
+    def record_dim(self, node: Node, dim: Dim) -> None:
+        """Record a dimension whose size is an argument of ``node``."""
+        self._recorded[node] = dim
 
-    # What is known once all is read.
+    # Results, available after the graph has been read.
 
-    def of(self, value: Any) -> tuple[LabelArray | None, ...]:
-        """Labels of each dimension a node computes, one an index.
+    def labels_of(self, value: Any) -> tuple[LabelArray | None, ...]:
+        """Labels of each dimension of a node's result, one per index.
 
-        None for a dimension that cannot be pruned, or is merged with the batch.
+        None for a dimension that cannot be pruned or is merged with the batch.
         """
-        return tuple(_single(dim) for dim in self.dims(value))
+        return tuple(_single_axis(dim) for dim in self.dims(value))
 
     @cached_property
     def merges_batch(self) -> bool:
-        """Whether channels are merged with the batch somewhere on the way."""
+        """Whether channels are merged with the batch anywhere."""
         return any(has_batch(dim) and bool(axes_of(dim))
                    for node in self._dims for dim in self.dims(node))
 
     def tensor(self, name: str) -> tuple[LabelArray | None, ...]:
-        """Labels of a stored tensor's dimensions, as `of`."""
-        return tuple(_single(dim) for dim in self._tensors[name])
+        """Labels of a stored tensor's dimensions, in the form of `labels_of`."""
+        return tuple(_single_axis(dim) for dim in self._tensors[name])
 
-    def remembered(self, node: Node) -> Dim:
-        """The dimension a rule remembered for ``node``."""
-        return self._remembered[node]
+    def recorded_dim(self, node: Node) -> Dim:
+        """The dimension that a rule recorded for ``node``."""
+        return self._recorded[node]
 
     def slices(self, channel: int) -> dict[TensorDim, NDArray[np.int64]]:
         """Indices a channel occupies in every stored tensor."""
@@ -202,10 +202,10 @@ class ChannelGroups:
                 for place in self._group_of[channel].slices}
 
     def incidence(self, labels: LabelArray | None) -> Incidence:
-        """Which channels each index of a dimension goes with.
+        """Which channels each index of a dimension belongs to.
 
         Args:
-            labels: Of that dimension, from `of` or `tensor`; None for one of no channel.
+            labels: Labels of the dimension, from `labels_of` or `tensor`; None if it has none.
 
         Returns:
             Pairs of an index and a position in `channels`.
@@ -225,14 +225,14 @@ class ChannelGroups:
         return positions
 
     def gather(self, place: TensorDim, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sum over the indices each channel occupies in one tensor dimension.
+        """Sum values over the indices that each channel occupies in one tensor dimension.
 
         Args:
             place: Tensor name and dimension.
-            values: One number an index of that dimension.
+            values: One value per index of that dimension.
 
         Returns:
-            One number for each of `channels`, 0 where a channel is not in that dimension.
+            One value for each of `channels`, 0 if a channel is not in that dimension.
         """
         if place not in self._incidence:
             return np.zeros(len(self.channels))
@@ -240,11 +240,11 @@ class ChannelGroups:
         return sums[np.searchsorted(self._free, self.channels)]
 
     def removed_flags(self, channels: Iterable[int]) -> NDArray[np.bool_]:
-        """A flag for every label: whether it goes when ``channels`` are removed."""
+        """A flag for every label: whether it is removed when ``channels`` are removed."""
         return self._classes.removed(list(channels))
 
     def shapes_without(self, channels: Iterable[int]) -> ShapeOf:
-        """The shapes that nodes would be left with, for one sample, without slicing anything."""
+        """The shapes of nodes after removing channels, for one sample, without slicing."""
         gone = self.removed_flags(channels)
         counts: dict[int, int] = {}
 
@@ -261,7 +261,7 @@ class ChannelGroups:
         return shape
 
     def costs_without(self, channels: Iterable[int]) -> tuple[int, int]:
-        """Multiply-accumulates and parameters that would be left, without slicing anything."""
+        """MACs and parameters after removing channels, computed without slicing."""
         shape = self.shapes_without(channels)
         macs = sum(count_macs(node, shape) for node in calls(self._graph))
         parameters = sum(math.prod(shape(node)) for node in parameter_nodes(self._graph))
@@ -280,7 +280,7 @@ class ChannelGroups:
                 name = tied.setdefault(id(tensors[name]), name)
                 if name not in self._tensors:
                     self._tensors[name] = tuple(
-                        tracked(self.couplings.fresh(size)) if size > 1 else fixed(size)
+                        tracked(self.couplings.new_labels(size)) if size > 1 else fixed(size)
                         for size in tensors[name].shape)
                 self._tensors[str(node.target)] = self._tensors[name]
                 self._dims[node] = self._tensors[name]
@@ -304,7 +304,7 @@ class ChannelGroups:
                     self.flat(node, place)
 
     def _ignore(self, patterns: tuple[str, ...]) -> None:
-        """Keep what tensors put out: of a layer's weight all but its inputs, of others all."""
+        """Pin the outputs of tensors: all dimensions, except a layer weight's input dimensions."""
         inputs = input_dims(self._graph)
         for name, pattern in match_tensors(self._tensors, patterns).items():
             for place, dim in enumerate(self._tensors[name]):
@@ -323,13 +323,13 @@ class ChannelGroups:
                     yield (name, dim), labels
 
     def _atoms_of(self, labels: LabelArray) -> Incidence:
-        """What each index is made of, if it can go; ``labels`` must last as long as this."""
+        """The atoms of each index that can be removed; ``labels`` must outlive this object."""
         if id(labels) not in self._known:
             self._known[id(labels)] = Incidence.of(self._atoms, self._classes.root[labels])
         return self._known[id(labels)]
 
     def _is_free(self) -> NDArray[np.bool_]:
-        """Flags of the labels that can be chosen: atoms nothing pins."""
+        """Flags of the labels that can be chosen: atoms that are not pinned."""
         count = len(self._classes.root)
         free: NDArray[np.bool_] = self._classes.root == np.arange(count)
         free &= np.asarray(self._classes.atoms.diagonal()) > 0
@@ -337,7 +337,7 @@ class ChannelGroups:
         return free
 
     def _collect(self, tensors: Mapping[str, Tensor]) -> tuple[ChannelGroup, ...]:
-        """Channels by everything they pass through, stored or computed, and how often."""
+        """Group channels by the stored and computed tensors they are in, and how often."""
         signature = np.zeros(len(self._free), dtype=np.uint64)
         mix = np.random.default_rng(0)
         for _, axis in self.axes():
@@ -345,22 +345,22 @@ class ChannelGroups:
             number = mix.integers(1, 2**63, dtype=np.uint64)
             signature[columns] += number * (counts.astype(np.uint64) ** 2 + np.uint64(7))
         alike: dict[tuple[int, Any], list[int]] = {}
-        for column in self._learnt_columns(tensors):
+        for column in self._trained_columns(tensors):
             key = (int(signature[column]), self._classes.families.get(int(self._free[column])))
             alike.setdefault(key, []).append(column)
         names: dict[str, int] = {}
         return tuple(self._group(columns, names) for columns in alike.values())
 
-    def _learnt_columns(self, tensors: Mapping[str, Tensor]) -> list[int]:
-        """What something learnt goes with, and something computed: constants are no channels."""
-        learnt, computed = np.zeros((2, len(self._free)), dtype=bool)
+    def _trained_columns(self, tensors: Mapping[str, Tensor]) -> list[int]:
+        """Columns in both a trained and a computed tensor; constants are not channels."""
+        trained, computed = np.zeros((2, len(self._free)), dtype=bool)
         for (name, _), incidence in self._incidence.items():
-            if _is_learnt(tensors[name]):
-                learnt[incidence.columns] = True
+            if _is_trained(tensors[name]):
+                trained[incidence.columns] = True
         for node in calls(self._graph):
             for axis in _axes_in(self._dims.get(node)):
                 computed[self._atoms_of(axis).columns] = True
-        found: list[int] = np.flatnonzero(learnt & computed).tolist()
+        found: list[int] = np.flatnonzero(trained & computed).tolist()
         return found
 
     def _group(self, columns: list[int], names: dict[str, int]) -> ChannelGroup:
@@ -376,7 +376,7 @@ class ChannelGroups:
                 for place, incidence in self._incidence.items()}
 
     def axes(self) -> list[tuple[str, LabelArray]]:
-        """Every axis that is tracked, with the name of the node that computes it first."""
+        """Every tracked axis, with the name of the first node that computes it."""
         found: dict[int, tuple[str, LabelArray]] = {}
         for node, dims in self._dims.items():
             for axis in _axes_in(dims):
@@ -395,7 +395,7 @@ class ChannelGroups:
     def _reasons(self) -> dict[str, str]:
         kept = {}
         for name, dims in self._tensors.items():
-            labels = _single(dims[0]) if len(dims) > 1 else None
+            labels = _single_axis(dims[0]) if len(dims) > 1 else None
             if labels is None:
                 continue
             reasons = (self._classes.reasons.get(int(root)) for root in self._classes.root[labels])
@@ -405,23 +405,23 @@ class ChannelGroups:
         return kept
 
 
-def _counted(count: int, noun: str) -> str:
+def _count_noun(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
 def _axes_in(labels: Labels) -> list[LabelArray]:
-    """Every axis that is tracked in what a node computes."""
+    """Every tracked axis in a node's results."""
     parts = labels if isinstance(labels, list) else [labels or ()]
     return [axis for part in parts for dim in part for axis in axes_of(dim)]
 
 
-def _is_learnt(tensor: Tensor) -> bool:
-    """Whether a tensor was trained; a frozen one was if it is a layer's and no row of constants."""
+def _is_trained(tensor: Tensor) -> bool:
+    """Whether a tensor counts as trained: a parameter, but not a frozen row of constants."""
     return (isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
             and (tensor.requires_grad or not is_row(tensor.shape)))
 
 
-def _single(dim: Dim) -> LabelArray | None:
+def _single_axis(dim: Dim) -> LabelArray | None:
     return dim[0] if len(dim) == 1 and not isinstance(dim[0], int) else None
 
 
@@ -431,13 +431,13 @@ def _untracked(node: Node) -> Labels:
 
 
 def find_groups(program: Program, ignore: tuple[str, ...] = ()) -> ChannelGroups:
-    """Find what has to be sliced together; see `ChannelGroups`.
+    """Find the channel groups of a program; see `ChannelGroups`.
 
     Args:
         program: In floating point.
-        ignore: Names or patterns of layers whose output channels must stay.
+        ignore: Names or patterns of layers whose output channels are not pruned.
 
     Raises:
-        UsageError: An ``ignore`` that matches nothing.
+        UsageError: A pattern in ``ignore`` matches nothing.
     """
     return ChannelGroups(program.graph_module, ignore)

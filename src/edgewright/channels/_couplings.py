@@ -1,16 +1,16 @@
 """Which channels can only be kept or removed together: classes of labels, and products of them.
 
-Every index along a dimension that can be pruned carries an integer label. Three facts are told
-about labels while a graph is read:
+Every index along a dimension that can be pruned has an integer label. While a graph is read, three
+kinds of constraints on labels are collected:
 
-- two labels are one (an addition, a filter's scale): they are *united*;
-- a label must be kept (an output, an operator nobody knows): it is *pinned*, with the reason;
-- a dimension is the *product* of others (heads times head width, groups times channels of a
-  group): the index (i, j) is there exactly when i and j both are.
+- two labels are equal (in an addition, or a filter and its scale): they are *united*;
+- a label must be kept (an output, an unknown operator): it is *pinned*, with the reason;
+- a dimension is the *product* of others (heads times head width, groups times channels per group):
+  the index (i, j) is kept exactly if both i and j are.
 
-`Couplings.solve` turns them into classes. A class that is no cell of a product is an *atom*:
-something that can be chosen. Where facts about products contradict each other, the smaller factor
-is pinned, which is always right: a product with a fixed factor is plain union.
+`Couplings.solve` turns them into equivalence classes. A class that is not a cell of a product is an
+*atom*: it can be chosen for removal. If products contradict each other, the smaller factor is
+pinned. This is always valid, because a product with a fixed factor is a plain union.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 LabelArray: TypeAlias = NDArray[np.int64]
-_CONFLICT: Final = "its dimension is divided in two ways that do not fit"
+_CONFLICT: Final = "its dimension is split in two incompatible ways"
 _FACTOR: Final = "the other factor of its dimension is fixed"
-_MOST_ROUNDS: Final = 200
-_MOST_NESTING: Final = 16
+_MAX_ROUNDS: Final = 200
+_MAX_NESTING: Final = 16
 
 
 @dataclass(frozen=True)
 class _Product:
-    """Cells of shape (len(factor), ...), one axis a factor."""
+    """Cells of shape (len(factor), ...), one axis per factor."""
 
     cells: LabelArray
     factors: tuple[LabelArray, ...]
@@ -42,7 +42,7 @@ class _Product:
 
 @final
 class Couplings:
-    """Collects what is known of labels; see the module."""
+    """Collects constraints on labels; see the module's docstring."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -50,8 +50,8 @@ class Couplings:
         self._pins: list[tuple[LabelArray, str]] = []
         self._products: list[_Product] = []
 
-    def fresh(self, count: int) -> LabelArray:
-        """New labels, each a class of its own."""
+    def new_labels(self, count: int) -> LabelArray:
+        """Create new labels, each a class of its own."""
         start = self._count
         self._count += count
         return np.arange(start, start + count)
@@ -64,32 +64,32 @@ class Couplings:
             self._edges.append((first.reshape(-1), second.reshape(-1)))
 
     def pin(self, labels: LabelArray, reason: str) -> None:
-        """Say that these must be kept, and why; the first reason given is remembered."""
+        """Record that labels must be kept, and why; the first reason given is reported."""
         if labels.size:
             self._pins.append((labels.reshape(-1), reason))
 
     def product(self, cells: LabelArray, factors: Sequence[LabelArray]) -> None:
-        """Say that ``cells``, in row-major order, are the product of ``factors``."""
+        """Record that ``cells``, in row-major order, are the product of ``factors``."""
         shape = tuple(len(factor) for factor in factors)
         self._products.append(_Product(cells.reshape(shape), tuple(factors)))
 
     def solve(self) -> Classes:
-        """The coarsest choice that all facts allow, found by repeating until nothing changes."""
+        """Solve the constraints, by repeating until nothing changes."""
         return _Solver(self._count, self._edges, self._pins, self._products).solve()
 
 
 @final
 @dataclass(frozen=True)
 class Classes:
-    """The solution.
+    """The solution: equivalence classes of labels.
 
     Attributes:
-        root: For every label the smallest of its class.
-        atoms: (labels, labels) boolean; a label's row, taken at its root, marks the atoms whose
-            removal removes it: itself, or what its product is made of.
-        reasons: For every root that must stay, why.
-        families: For every atom of a product's factor, which (product, axis) pairs it is in;
-            heads and head widths pass through the same tensors and are told apart by this.
+        root: For every label, the smallest label of its class.
+        atoms: (labels, labels) boolean. The row of a label's root marks the atoms whose removal
+            removes the label: itself, or the atoms of its product's factors.
+        reasons: For every root that must be kept, the reason.
+        families: For every atom in a product's factor, its (product, axis) pairs. They distinguish
+            heads from head widths, which are in the same tensors.
     """
 
     root: LabelArray
@@ -98,7 +98,7 @@ class Classes:
     families: dict[int, frozenset[tuple[int, int]]]
 
     def removed(self, channels: Sequence[int] | LabelArray) -> NDArray[np.bool_]:
-        """A flag for every label: whether it goes when the atoms ``channels`` are removed."""
+        """A flag for every label: whether removing the atoms ``channels`` removes it."""
         chosen = np.zeros(len(self.root))
         chosen[np.asarray(channels, dtype=np.int64)] = 1
         flags: NDArray[np.bool_] = np.asarray(self.atoms @ chosen)[self.root] > 0
@@ -106,7 +106,7 @@ class Classes:
 
 
 class _Solver:
-    """The working state of one solution."""
+    """Working state of `Couplings.solve`."""
 
     def __init__(self, count: int, edges: list[tuple[LabelArray, LabelArray]],
                  pins: list[tuple[LabelArray, str]], products: list[_Product]) -> None:
@@ -121,7 +121,7 @@ class _Solver:
         self._changed = True
 
     def solve(self) -> Classes:
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             if not self._changed:
                 break
             self._changed = False
@@ -133,7 +133,7 @@ class _Solver:
             if not self._changed:
                 self._break_cycles()
         else:
-            self._give_up()
+            self._pin_all_products()
         atoms = self._atoms()
         return Classes(self._root, atoms, self._reasons(), self._families(atoms))
 
@@ -160,7 +160,7 @@ class _Solver:
             self._changed = True
 
     def _pin(self, labels: LabelArray, reason: str, cause: LabelArray | None = None) -> None:
-        """Pin labels, or because of the first of ``cause``, which are pinned."""
+        """Pin labels; their reason is that of the first label in ``cause``, if given."""
         free = labels[~self._pinned[self._root[labels]]]
         if free.size:
             self._pins.append((free, reason))
@@ -169,7 +169,7 @@ class _Solver:
             self._changed = True
 
     def _simplify(self, key: int) -> None:
-        """Pins pass between cells and factors; a factor that is fixed or single drops out."""
+        """Propagate pins between cells and factors, and remove factors that are fixed or single."""
         product = self._open[key]
         pinned = self._pinned[self._root[product.cells]]
         for axis, factor in enumerate(product.factors):
@@ -202,17 +202,17 @@ class _Solver:
         return _Product(cells[first], tuple(product.factors[axis] for axis in left))
 
     def _merge_equals(self, product: _Product) -> None:
-        """Cells of one class have factors of one class, and the other way round."""
+        """Unite the factors of cells in one class, and the cells of factors in one class."""
         cells = self._root[product.cells].reshape(-1)
         places = np.unravel_index(np.arange(cells.size), product.cells.shape)
-        first, second = _equal_neighbours(cells)
+        first, second = _equal_neighbors(cells)
         for factor, place in zip(product.factors, places, strict=True):
             self._unite(factor[place[first]], factor[place[second]])
         names = np.zeros(cells.size, dtype=np.int64)
         for factor, place in zip(product.factors, places, strict=True):
             names = names * self._count + self._root[factor[place]]
             _, names = np.unique(names, return_inverse=True)
-        first, second = _equal_neighbours(names)
+        first, second = _equal_neighbors(names)
         flat = product.cells.reshape(-1)
         self._unite(flat[first], flat[second])
 
@@ -225,7 +225,7 @@ class _Solver:
         place = np.concatenate([np.arange(self._open[key].cells.size) for key in keys])
         cells = np.concatenate([self._root[self._open[key].cells].reshape(-1) for key in keys])
         names = self._names(keys)
-        first, second = _equal_neighbours(cells)
+        first, second = _equal_neighbors(cells)
         differ = names[first] != names[second]
         pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for a, b in zip(first[differ], second[differ], strict=True):
@@ -236,7 +236,7 @@ class _Solver:
                 self._reconcile(one, other, np.array(shared))
 
     def _names(self, keys: list[int]) -> NDArray[np.int64]:
-        """For every cell of every product a number that stands for its set of atoms."""
+        """For every cell of every product, a number that identifies its set of atoms."""
         numbers = np.random.default_rng(0).integers(1, 2**62, self._count)
         atoms = self._atoms().astype(np.int64)  # as floats, sums would depend on their order
         result = []
@@ -264,7 +264,7 @@ class _Solver:
             self._pin_smaller(other)
 
     def _refine(self, one: int, other: int) -> bool:
-        """Divide both so that the factors of one are products of the other's, if they nest."""
+        """Split both products into common finer factors, if their factors nest."""
         sizes = [[len(factor) for factor in self._open[key].factors] for key in (one, other)]
         bounds = [np.cumprod(part).tolist() for part in sizes]
         chain = sorted(set(bounds[0]) | set(bounds[1]))
@@ -274,23 +274,23 @@ class _Solver:
         if widths in sizes:
             fine = self._open[other if sizes[1] == widths else one].factors
         else:
-            fine = tuple(self._fresh(width) for width in widths)
+            fine = tuple(self._new_labels(width) for width in widths)
         for key, bound in zip((one, other), bounds, strict=True):
             start = 0
             for factor, end in zip(self._open[key].factors, bound, strict=True):
                 stop = chain.index(end) + 1
-                self._say_product(factor, fine[start:stop])
+                self._add_product(factor, fine[start:stop])
                 start = stop
         return True
 
-    def _fresh(self, count: int) -> LabelArray:
+    def _new_labels(self, count: int) -> LabelArray:
         start = self._count
         self._count += count
         self._root = np.concatenate([self._root, np.arange(start, self._count)])
         self._pinned = np.concatenate([self._pinned, np.zeros(count, dtype=bool)])
         return np.arange(start, self._count)
 
-    def _say_product(self, cells: LabelArray, factors: tuple[LabelArray, ...]) -> None:
+    def _add_product(self, cells: LabelArray, factors: tuple[LabelArray, ...]) -> None:
         if len(factors) == 1:
             self._unite(cells, factors[0])
             return
@@ -300,7 +300,7 @@ class _Solver:
         self._changed = True
 
     def _pin_smaller(self, key: int) -> None:
-        """Leave a product one free factor, its largest."""
+        """Pin all factors of a product except its largest."""
         factors = self._open[key].factors
         largest = max(range(len(factors)), key=lambda axis: len(factors[axis]))
         for axis, factor in enumerate(factors):
@@ -308,7 +308,7 @@ class _Solver:
                 self._pin(factor, _CONFLICT)
 
     def _break_cycles(self) -> None:
-        """A label that is made of itself cannot be chosen: its products lose a factor."""
+        """Pin factors of a product with a cyclic label, which could not be chosen."""
         atoms = self._atoms()
         is_empty = atoms.indptr[1:] == atoms.indptr[:-1]
         for key, product in self._open.items():
@@ -316,7 +316,7 @@ class _Solver:
                 self._pin_smaller(key)
                 return
 
-    def _give_up(self) -> None:
+    def _pin_all_products(self) -> None:
         for product in self._open.values():
             self._pins.append((product.cells.reshape(-1), _CONFLICT))
             self._pins.extend((factor, _CONFLICT) for factor in product.factors)
@@ -324,7 +324,7 @@ class _Solver:
         self._update()
 
     def _atoms(self) -> csr_array:
-        """What each root is made of, products of products resolved; empty rows are cycles."""
+        """The atoms of each root, with nested products resolved; empty rows are cycles."""
         rows, columns = [], []
         is_cell = np.zeros(self._count, dtype=bool)
         for product in self._open.values():
@@ -343,7 +343,7 @@ class _Solver:
         step = csr_array((np.ones(len(row)), (row, column)), shape=(self._count,) * 2)
         step = csr_array(step + leaf)
         step.data[:] = 1
-        for _ in range(_MOST_NESTING):
+        for _ in range(_MAX_NESTING):
             further = csr_array(step @ step)
             further.data[:] = 1
             if further.nnz == step.nnz and (further != step).nnz == 0:
@@ -373,7 +373,7 @@ class _Solver:
         return {atom: frozenset(pairs) for atom, pairs in found.items()}
 
 
-def _equal_neighbours(values: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _equal_neighbors(values: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Index pairs of equal values, each value's members chained in order."""
     order = np.argsort(values, kind="stable")
     same = values[order[1:]] == values[order[:-1]]

@@ -15,13 +15,13 @@ from torch import Tensor
 @final
 @dataclass(frozen=True, eq=False)
 class Incidence:
-    """Pairs of an index and a column (a channel), by columns.
+    """Pairs of an index and a column (a channel), sorted by column.
 
     Attributes:
-        indices: Along the dimension.
-        columns: Ascending. A column may have several indices, ascending; an index several columns
-            (a head and a width).
-        count: Columns there are, those without an index included.
+        indices: Indices along the dimension.
+        columns: Column of each index, ascending. A column may have several indices (ascending), and
+            an index several columns (a head and a width).
+        count: Number of columns, including those without an index.
     """
 
     indices: NDArray[np.int64]
@@ -30,12 +30,12 @@ class Incidence:
 
     @classmethod
     def none(cls, count: int) -> Incidence:
-        """No pair, of so many columns."""
+        """An incidence without pairs, with ``count`` columns."""
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), count)
 
     @classmethod
     def of(cls, atoms: csr_array, rows: NDArray[np.int64]) -> Incidence:
-        """The pairs of a sparse matrix's ``rows``, taken in order as indices."""
+        """The nonzero entries in ``rows`` of a sparse matrix; indices are positions in ``rows``."""
         starts, ends = atoms.indptr[rows], atoms.indptr[rows + 1]
         counts = ends - starts
         indices = np.repeat(np.arange(len(rows)), counts)
@@ -50,14 +50,14 @@ class Incidence:
         return self.indices[first:end]
 
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The columns there are, and how many indices each has."""
+        """The columns that have indices, and the number of indices of each."""
         starts = np.flatnonzero(np.diff(self.columns, prepend=-1))
         return self.columns[starts], np.diff(starts, append=len(self.columns))
 
     def block(self, span: slice) -> NDArray[np.int64]:
-        """Indices of the columns in ``span``, one row each; of no width if they have none.
+        """Indices of the columns in ``span``, one row per column.
 
-        Should one column have more indices than another, rows are cut to the shortest.
+        If columns have different numbers of indices, rows are cut to the shortest.
         """
         counts = np.bincount(self.columns, minlength=self.count)
         starts = (np.cumsum(counts) - counts)[span]
@@ -66,12 +66,12 @@ class Incidence:
         return rows
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """For each column the sum over its indices, (count,)."""
+        """Sum values over the indices of each column, (count,)."""
         picked = np.asarray(values, dtype=np.float64)[self.indices]
         return np.bincount(self.columns, picked, self.count).astype(np.float64)
 
     def gather(self, values: Tensor) -> Tensor:
-        """The sum over each column's indices: (..., size) becomes (..., count), float64."""
+        """Sum over the indices of each column: (..., size) to (..., count), float64."""
         sums = torch.zeros(*values.shape[:-1], self.count, dtype=torch.float64)
         picked = values[..., torch.from_numpy(self.indices)].double().cpu()
         return sums.index_add_(-1, torch.from_numpy(self.columns), picked)

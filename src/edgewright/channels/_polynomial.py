@@ -1,4 +1,4 @@
-"""Polynomials in the groups' widths: what a shape, a layer or a program costs before slicing."""
+"""Polynomials in the groups' widths, for shapes and costs as functions of the widths."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-Monomial = tuple[int, ...]  # indices of groups in ascending order, one for each power
-Widths = NDArray[np.int64]  # channels kept, one for each group
+Monomial = tuple[int, ...]  # indices of groups in ascending order, repeated for powers
+Widths = NDArray[np.int64]  # number of channels kept, one per group
 
 
 @final
@@ -55,21 +55,21 @@ class Polynomial:
 
     @property
     def degree(self) -> int:
-        """Most widths that are multiplied with each other."""
+        """Largest number of widths that are multiplied with each other."""
         return max(map(len, self.terms), default=0)
 
     @property
     def groups(self) -> frozenset[int]:
-        """Every group whose width matters."""
+        """Every group whose width is in the polynomial."""
         return frozenset(group for monomial in self.terms for group in monomial)
 
     @property
     def constant(self) -> float:
-        """What does not depend on any width."""
+        """The constant term."""
         return self.terms.get((), 0.0)
 
     def at(self, widths: Widths) -> float:
-        """The value for one width a group."""
+        """The value for the given widths, one per group."""
         return sum(coefficient * math.prod(float(widths[group]) for group in monomial)
                    for monomial, coefficient in self.terms.items())
 
@@ -96,7 +96,7 @@ class PolynomialStack:
         self._count = len(polynomials)
 
     def at(self, widths: Widths) -> NDArray[np.float64]:
-        """The value of each for one width a group."""
+        """The value of each polynomial for the given widths, one per group."""
         values = np.zeros(self._count)
         exact = widths.astype(np.float64)
         for coefficients, monomials in self._parts:

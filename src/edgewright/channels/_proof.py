@@ -1,10 +1,10 @@
-"""The proof of a slice: masked and sliced compute the same function.
+"""Numerical proof of slicing: the masked and the sliced program compute the same function.
 
-Masked means that the channels that go take no part wherever they are read. Where products are
-summed (convolutions, matrix products) they are zero. Where a whole dimension is read (a norm's
-statistics, a softmax, a mean) only those that stay are read. In between they hold whatever they
-hold. So everything that slicing rewrites is checked: which weights and which indices go, and every
-size that is written into the graph.
+In the masked program the removed channels have no effect wherever channels are read. In a sum of
+products (convolutions, matrix products) they are zero. Where a whole dimension is read (the
+statistics of a norm, a softmax, a mean) only the other channels are read. Elsewhere their values do
+not matter. This checks everything that slicing rewrites: which weights and indices are removed, and
+every size that is an argument in the graph.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from edgewright.capture import FORWARD_FAILURES
+from edgewright.capture import FORWARD_ERRORS
 from edgewright.channels._axes import Dim, Dims, axes_of
 from edgewright.channels._channels import ChannelGroups
 from edgewright.channels._removal import RemovedChannels
@@ -25,20 +25,20 @@ from edgewright.channels._side_by_side import SideBySide
 from edgewright.program import Program, probe_inputs
 
 _MINIMUM_NORM: Final = 1e-3
-_TINY: Final = 1e-30
+_MIN_SCALE: Final = 1e-30
 
 
 def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
                  removal: RemovedChannels) -> tuple[float, str]:
-    """The largest relative error of any value between masked and sliced, and where it is.
+    """The largest relative error of any value between masked and sliced program, and its node.
 
-    Both run side by side on `probe_inputs` and are compared wherever channels are read (at every
-    sum of products, norm and softmax) and put out, so that an error shows even where the outputs
-    hide it (a head whose weights are all zero).
+    Both run side by side on `probe_inputs` and are compared at the outputs and wherever channels
+    are read (at every sum of products, norm and softmax), so that an error is found even if it has
+    no effect on the outputs (for example before a head whose weights are all zero).
     """
     inputs = pytree.tree_leaves(probe_inputs(program))
     inputs = inputs if groups.merges_batch else [leaf[:1] for leaf in inputs]
-    side_by_side = _MaskedBesideSliced(program, sliced, groups, removal)
+    side_by_side = _MaskedAndSliced(program, sliced, groups, removal)
     with torch.no_grad():
         try:
             side_by_side.run(*inputs, enable_io_processing=False)
@@ -48,26 +48,26 @@ def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
 
 
 class _CallError(Exception):
-    """A call fails on what stays; names it and says why."""
+    """A call of the masked or sliced program failed."""
 
 
-def _error(want: Tensor, have: Tensor, least: float) -> tuple[float, float]:
+def _error(expected: Tensor, actual: Tensor, min_norm: float) -> tuple[float, float]:
     """The relative error, and the norm it is relative to."""
-    if want.shape != have.shape:
+    if expected.shape != actual.shape:
         return math.inf, 0.0
-    if not want.is_floating_point():
-        return 0.0 if torch.equal(want, have) else math.inf, 0.0
-    error, norm = float((want - have).norm()), float(want.norm())
-    if not math.isfinite(error + norm):
-        same = (want == have) | (want.isnan() & have.isnan())  # infinite in both, as masks are
-        error = float((want - have).masked_fill(same, 0).norm())
-        norm = float(want.masked_fill(~want.isfinite(), 0).norm())
-    return error / max(norm, least) if math.isfinite(error) else math.inf, norm
+    if not expected.is_floating_point():
+        return 0.0 if torch.equal(expected, actual) else math.inf, 0.0
+    error, norm = float((expected - actual).norm()), float(expected.norm())
+    if not math.isfinite(error + norm):  # masks may be infinite in both
+        same = (expected == actual) | (expected.isnan() & actual.isnan())
+        error = float((expected - actual).masked_fill(same, 0).norm())
+        norm = float(expected.masked_fill(~expected.isfinite(), 0).norm())
+    return error / max(norm, min_norm) if math.isfinite(error) else math.inf, norm
 
 
 @final
-class _MaskedBesideSliced(SideBySide):
-    """Runs a program, its removed channels taking no part, beside the sliced one."""
+class _MaskedAndSliced(SideBySide):
+    """Runs a program with removed channels masked, side by side with the sliced program."""
 
     def __init__(self, program: Program, sliced: Program, groups: ChannelGroups,
                  removal: RemovedChannels) -> None:
@@ -78,7 +78,7 @@ class _MaskedBesideSliced(SideBySide):
         self._batch = 1
         self._norms: dict[Node, float] = {}
         self._known: dict[tuple[int, ...], Tensor] = {}
-        self._compared = {found.node for found in groups.contractions} | groups.wholes | {
+        self._compared = {found.node for found in groups.contractions} | groups.whole_reads | {
             source for node in program.graph.nodes if node.op == "output"
             for source in node.all_input_nodes}
         self._summed: dict[Node, list[tuple[Node, int]]] = {}
@@ -93,17 +93,17 @@ class _MaskedBesideSliced(SideBySide):
     def run_whole(self, node: Node) -> Any:
         try:
             return self._run_masked(node)
-        except FORWARD_FAILURES as error:
+        except FORWARD_ERRORS as error:
             raise _CallError(f"{node.name}, which fails: {error}") from error
 
     def run_sliced(self, twin: Node) -> Any:
         try:
             return super().run_sliced(twin)
-        except FORWARD_FAILURES as error:
+        except FORWARD_ERRORS as error:
             raise _CallError(f"{twin.name}, which fails: {error}") from error
 
-    def after_sliced(self, node: Node, value: Any, have: Any) -> None:
-        """Errors are relative to the value, or to a thousandth of what it is the difference of."""
+    def after_sliced(self, node: Node, value: Any, sliced_value: Any) -> None:
+        """Compare both values, relative to their norm or to 1/1000 of the operands' norm."""
         operands = max((self._norms.get(source, 0.0) for source in node.all_input_nodes),
                        default=0.0)
         self._norms[node] = operands
@@ -111,18 +111,18 @@ class _MaskedBesideSliced(SideBySide):
             return
         results = self._groups.results(node)
         parts = results if isinstance(results, list) else [results or ()]
-        leaves = zip(pytree.tree_leaves(value), pytree.tree_leaves(have), strict=True)
-        for number, (want, got) in enumerate(leaves):
-            if isinstance(want, Tensor) and number < len(parts):
-                error, norm = _error(self._read(want, parts[number]), got,
-                                     max(_MINIMUM_NORM * operands, _TINY))
+        leaves = zip(pytree.tree_leaves(value), pytree.tree_leaves(sliced_value), strict=True)
+        for number, (expected, actual) in enumerate(leaves):
+            if isinstance(expected, Tensor) and number < len(parts):
+                error, norm = _error(self._kept_part(expected, parts[number]), actual,
+                                     max(_MINIMUM_NORM * operands, _MIN_SCALE))
                 if number == 0:
                     self._norms[node] = norm
                 if error > self.worst:
                     self.worst, self.where = error, node.name
 
     def _run_masked(self, n: Node) -> Any:
-        if n in self._groups.wholes:
+        if n in self._groups.whole_reads:
             return self._run_whole(n)
         if n in self._summed:
             return self._run_sum(n)
@@ -140,14 +140,14 @@ class _MaskedBesideSliced(SideBySide):
         return self._call(node, node, lambda source: masked.get(source, self.env[source]))
 
     def _run_whole(self, node: Node) -> Any:
-        """Read what stays alone, and put the results back to their places."""
-        result = self._call(node, self.twins[node], self._compact)
+        """Run the call on the kept channels only, and scatter its results to the full size."""
+        result = self._call(node, self.twins[node], self._select_kept)
         outputs = node.meta["val"]
         if isinstance(outputs, list | tuple):
             known: Any = self._groups.results(node)
-            return [self._spread(part, [self._flags(dim) for dim in dims])
+            return [self._scatter(part, [self._flags(dim) for dim in dims])
                     for part, dims in zip(result, known, strict=True)]
-        return self._spread(result, [self._kept(node, dim) for dim in range(result.ndim)])
+        return self._scatter(result, [self._kept(node, dim) for dim in range(result.ndim)])
 
     def _call(self, node: Node, written: Node, value: Any) -> Any:
         """Call a node's operator with the constants of ``written`` and operands from ``value``."""
@@ -156,14 +156,14 @@ class _MaskedBesideSliced(SideBySide):
             (written.args, written.kwargs), lambda operand: value(sources[operand]))
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
-    def _compact(self, source: Node) -> Any:
+    def _select_kept(self, source: Node) -> Any:
         value = self.env[source]
         if not isinstance(value, Tensor):
             return value
-        return self._read(value, self._groups.dims(source))
+        return self._kept_part(value, self._groups.dims(source))
 
-    def _read(self, value: Tensor, dims: Dims) -> Tensor:
-        """What stays of a value."""
+    def _kept_part(self, value: Tensor, dims: Dims) -> Tensor:
+        """The part of a value that is kept."""
         for dim, axes in enumerate(dims):
             if axes_of(axes):
                 kept = self._flags(axes)
@@ -171,7 +171,7 @@ class _MaskedBesideSliced(SideBySide):
                     value = value.index_select(dim, kept.nonzero().reshape(-1))
         return value
 
-    def _spread(self, value: Tensor, flags: list[Tensor]) -> Tensor:
+    def _scatter(self, value: Tensor, flags: list[Tensor]) -> Tensor:
         for dim, kept in enumerate(flags):
             if len(kept) != value.shape[dim]:
                 shape = list(value.shape)

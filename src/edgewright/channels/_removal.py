@@ -1,4 +1,4 @@
-"""A choice of channels to remove, seen from the graph."""
+"""The effect of removing a set of channels on the nodes of a graph."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edgewright.channels._channels import ChannelGroups
 
 @final
 class RemovedChannels:
-    """A choice of channels, seen from the graph; the `Removal` that operators ask.
+    """A set of removed channels; the `Removal` that the rules of operators use.
 
     Attributes:
-        gone: A flag for every label.
+        gone: A flag for every label: whether it is removed.
     """
 
     def __init__(self, groups: ChannelGroups, channels: Collection[int]) -> None:
@@ -32,20 +32,20 @@ class RemovedChannels:
         self.gone = groups.removed_flags(channels)
 
     def removes(self, value: Any, dim: int) -> bool:
-        """Whether anything of a dimension goes."""
+        """Whether any index of a dimension is removed."""
         return any(not isinstance(axis, int) and bool(self.gone[axis].any())
                    for axis in self._groups.dims(value)[dim])
 
     def kept_size(self, value: Any, dim: int) -> int:
-        """Indices that are left of a dimension."""
+        """Number of indices of a dimension that are kept."""
         return self._left(self._groups.dims(value)[dim])
 
     def kept(self, value: Any, dim: int) -> NDArray[np.bool_]:
-        """A flag for every index of a dimension: whether it stays."""
+        """A flag for every index of a dimension: whether it is kept."""
         return self.flags(self._groups.dims(value)[dim], batch=1)
 
     def flags(self, dim: Dim, batch: int) -> NDArray[np.bool_]:
-        """A flag for every index of a product of axes: whether it stays."""
+        """A flag for every index of a product of axes: whether it is kept."""
         flags = np.ones(1, dtype=bool)
         for axis in dim:
             if isinstance(axis, int):
@@ -56,7 +56,7 @@ class RemovedChannels:
         return flags
 
     def shapes(self, node: Node, batch: Any) -> list[tuple[Any, ...] | None] | None:
-        """The new shape of each result of a node, None where it stays; None if all do."""
+        """The new shape of each result of a node (None: unchanged); None if all are unchanged."""
         results = self._groups.results(node)
         parts = results if isinstance(results, list) else [results or ()]
         shapes = [self._shape(dims, batch) for dims in parts]
@@ -68,9 +68,9 @@ class RemovedChannels:
         return tuple(self._left(dim) // BATCH * batch if has_batch(dim) else self._left(dim)
                      for dim in dims)
 
-    def remembered_size(self, node: Node) -> int:
-        """What is left of the dimension a rule remembered for ``node``."""
-        return self._left(self._groups.remembered(node))
+    def recorded_size(self, node: Node) -> int:
+        """The new size of the dimension that a rule recorded for ``node``."""
+        return self._left(self._groups.recorded_dim(node))
 
     def _left(self, dim: Dim) -> int:
         return math.prod(axis if isinstance(axis, int) else int((~self.gone[axis]).sum())
@@ -78,7 +78,7 @@ class RemovedChannels:
 
 
 def resize_values(twins: Mapping[Node, Node], removal: RemovedChannels) -> None:
-    """Give the nodes of a sliced graph the shapes they have now, in place."""
+    """Update the fake tensors in a sliced graph's nodes to the new shapes, in place."""
     mode = detect_fake_mode([node.meta.get("val") for node in twins])
     batch = next((size for node in twins if node.op == "placeholder"
                   for value in pytree.tree_leaves(node.meta.get("val"))

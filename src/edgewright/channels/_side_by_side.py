@@ -1,4 +1,4 @@
-"""A program and the one that was sliced from it, run in step, call by call."""
+"""Running a program and a sliced copy of it side by side, call by call."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from edgewright.program import Program
 
 
 class SideBySide(Interpreter):
-    """Runs a program, and each call of the sliced one right after its own; for subclasses.
+    """Runs each call of a program, then the same call of the sliced program; a base class.
 
     Attributes:
-        twins: The sliced program's node for each of the whole one's.
-        sliced: Runs the sliced program; its values are freed as the whole one's are.
+        twins: For each node of the original program, the sliced program's node.
+        sliced: Interpreter of the sliced program; it frees values when the original does.
 
     Args:
-        program: As it was.
-        sliced: With the same nodes in the same order.
+        program: The original program.
+        sliced: The sliced program, with the same nodes in the same order.
     """
 
     def __init__(self, program: Program, sliced: Program) -> None:
@@ -28,25 +28,25 @@ class SideBySide(Interpreter):
         self.sliced = Interpreter(sliced.graph_module)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run both on tensors; the sliced one on copies, as calls may write into them."""
+        """Run both on tensors; the sliced program on copies, because calls may write in place."""
         self.sliced.args_iter = iter([arg.clone() for arg in args])
         return super().run(*args, **kwargs)
 
     def run_node(self, n: Node) -> Any:
-        """Run a call of both; the whole program's result."""
+        """Run a call of both programs and return the original program's result."""
         value = self.run_whole(n)
         if n.op == "output":
             return value
         self.before_sliced(n, value)
-        have = self.run_sliced(self.twins[n])
-        self.sliced.env[self.twins[n]] = have
-        self.after_sliced(n, value, have)
+        sliced_value = self.run_sliced(self.twins[n])
+        self.sliced.env[self.twins[n]] = sliced_value
+        self.after_sliced(n, value, sliced_value)
         for used in self.user_to_last_uses.get(n, []):
             self.sliced.env.pop(self.twins[used], None)
         return value
 
     def run_whole(self, node: Node) -> Any:
-        """Run a call of the whole program."""
+        """Run a call of the original program."""
         return super().run_node(node)
 
     def run_sliced(self, twin: Node) -> Any:
@@ -54,7 +54,7 @@ class SideBySide(Interpreter):
         return self.sliced.run_node(twin)
 
     def before_sliced(self, node: Node, value: Any) -> None:
-        """What is to be done once the whole program has computed ``value``."""
+        """Hook that is called after the original program has computed ``value``."""
 
-    def after_sliced(self, node: Node, value: Any, have: Any) -> None:
-        """What is to be done once both have computed a node's value."""
+    def after_sliced(self, node: Node, value: Any, sliced_value: Any) -> None:
+        """Hook that is called after both programs have computed a node's value."""

@@ -1,4 +1,4 @@
-"""Shapes of a program's tensors as functions of how many channels each group keeps."""
+"""Shapes of a program's tensors as functions of the groups' widths."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from edgewright.graph import shape_of
 class SymbolicShapes:
     """Shapes whose sizes are polynomials in the groups' widths.
 
-    Which groups an index of a dimension goes with is found by removing each group whole. An index
-    that goes with two groups (a head and a width in it) is an index of their product.
+    The groups that an index of a dimension belongs to are found by removing each group completely.
+    An index that belongs to two groups (a head and a width within it) belongs to their product.
 
     Args:
-        groups: The program's groups; a group's channels occupy equally many indices each.
+        groups: The program's groups. All channels of a group occupy the same number of indices.
 
     Example:
         >>> from edgewright.channels import find_groups
@@ -51,7 +51,7 @@ class SymbolicShapes:
         if node not in self._known:
             self._known[node] = tuple(
                 Polynomial({(): float(size)}) if labels is None else self._size(labels)
-                for size, labels in zip(shape_of(node), self._groups.of(node), strict=True))
+                for size, labels in zip(shape_of(node), self._groups.labels_of(node), strict=True))
         return self._known[node]
 
     def _size(self, labels: NDArray[np.int64]) -> Polynomial:

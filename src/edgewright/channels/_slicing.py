@@ -1,4 +1,4 @@
-"""Remove channels from a program, and prove that nothing else changed."""
+"""Removing channels from a program, with a numerical proof that nothing else changed."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from edgewright.program import Program
 
 
 def remove_channels(program: Program, groups: ChannelGroups, channels: Collection[int]) -> Program:
-    """The program without ``channels``, sliced for real and checked.
+    """Remove channels from a copy of the program by slicing its tensors, and check the result.
 
-    Masked (the channels taking no part wherever they are read) and sliced must compute the same
-    function on `probe_inputs`, to a relative error of 1e-4 (in float32).
+    The masked program (in which the channels have no effect wherever they are read) and the sliced
+    one must compute the same function on `probe_inputs`, within a relative error of 1e-4 (in
+    float32).
 
     Args:
-        program: The program ``groups`` was found in.
-        groups: What has to be sliced together.
+        program: The program that ``groups`` was found in.
+        groups: The program's channel groups.
         channels: Labels from ``groups.groups``.
 
     Raises:
-        UsageError: A label of no group, or nothing would be left of a tensor.
-        ParityError: The two differ; the program is not returned.
+        UsageError: A label is not in any group, or a tensor would be empty.
+        ParityError: The two programs differ; nothing is returned.
     """
     return remove_and_measure(program, groups, channels)[0]
 
 
 def remove_and_measure(program: Program, groups: ChannelGroups,
                        channels: Collection[int]) -> tuple[Program, float]:
-    """As `remove_channels`, with the relative error between masked and sliced."""
+    """Like `remove_channels`, also returning the relative error between masked and sliced."""
     if foreign := set(channels) - set(groups.channels.tolist()):
-        raise UsageError(f"{min(foreign)} is no channel that can be removed; take channels from "
+        raise UsageError(f"{min(foreign)} is not a channel that can be removed; use channels from "
                          "the groups that were found in this program")
     removal = RemovedChannels(groups, channels)
     _refuse_empty(program, groups, removal.gone)
@@ -59,7 +60,7 @@ def remove_and_measure(program: Program, groups: ChannelGroups,
     if not error <= limit:
         raise ParityError(f"slicing changed the function: masked and sliced differ by {error:.2e} "
                           f"(relative) at {where}, at most {limit:g} is allowed; the "
-                          "program was left as it was; please report the model")
+                          "program was not changed; please report the model")
     return sliced, error
 
 
@@ -80,12 +81,12 @@ def _slice_tensors(program: Program, module: GraphModule, groups: ChannelGroups,
     done: dict[int, Tensor] = {}
     for name, tensor in stored_tensors(program.graph_module).items():
         if id(tensor) not in done:
-            done[id(tensor)] = _sliced(tensor, groups.tensor(name), gone)
+            done[id(tensor)] = _slice(tensor, groups.tensor(name), gone)
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, done[id(tensor)])
 
 
-def _sliced(tensor: Tensor, dims: Any, gone: NDArray[np.bool_]) -> Tensor:
+def _slice(tensor: Tensor, dims: Any, gone: NDArray[np.bool_]) -> Tensor:
     result = tensor.detach()
     for dim, labels in enumerate(dims):
         if labels is not None and gone[labels].any():

@@ -1,4 +1,4 @@
-"""The sizes that torch's own modules note down about their weights, brought up to date."""
+"""The size attributes of torch's own modules, computed from their weights."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ Facts = Mapping[str, int]
 _BATCHED_PRODUCTS: Final = frozenset({aten.bmm.default, aten.baddbmm.default})  # in attention
 
 
-def written_sizes(module: nn.Module, facts: Facts) -> Sizes:
-    """What a standard module's size attributes have to be for the weights it holds now.
+def size_attributes(module: nn.Module, facts: Facts) -> Sizes:
+    """The size attributes that a torch module must have for its current weights.
 
     Args:
-        module: Any module; one that is not torch's own has none that are known.
-        facts: From `facts_of`, of this module.
+        module: Any module; for modules that are not torch's own, nothing is known.
+        facts: From `collect_sizes`, for this module.
 
     Returns:
-        Attribute names and values; empty where nothing is known.
+        Attribute names and values; empty if nothing is known.
     """
     rule = next((rule for kinds, rule in _RULES if isinstance(module, kinds)), None)
     return {} if rule is None else rule(module, facts)
 
 
-def facts_of(graph: Graph) -> dict[str, dict[str, int]]:
-    """What no weight's shape tells, for every stored tensor's name: groups and head widths."""
+def collect_sizes(graph: Graph) -> dict[str, dict[str, int]]:
+    """Sizes that weights do not determine (groups, head widths), by stored tensor name."""
     facts: dict[str, dict[str, int]] = {}
     for node in calls(graph):
         if node.target in ops.CONVOLUTIONS:
-            _note(facts, argument(node, "weight"), "groups", ops.groups_of(node))
+            _record(facts, argument(node, "weight"), "groups", ops.groups_of(node))
         elif node.target is aten.group_norm.default:
-            _note(facts, argument(node, "weight"), "groups", argument(node, "num_groups"))
+            _record(facts, argument(node, "weight"), "groups", argument(node, "num_groups"))
         elif node.target is ops.ATTENTION or node.target in _BATCHED_PRODUCTS:
             query = (argument(node, "query") if node.target is ops.ATTENTION
                      else ops.factors(node)[0])
-            _note(facts, query, "head_dim", shape_of(query)[-1])
+            _record(facts, query, "head_dim", shape_of(query)[-1])
     return facts
 
 
-def _note(facts: dict[str, dict[str, int]], source: Any, fact: str, value: Any) -> None:
-    """Note a fact on every tensor a value is computed from, the first one of its kind only."""
+def _record(facts: dict[str, dict[str, int]], source: Any, fact: str, value: Any) -> None:
+    """Record a fact for every tensor that a value is computed from; the first one wins."""
     for node in ancestors([source] if isinstance(source, Node) else ()):
         if node.op == "get_attr":
             facts.setdefault(str(node.target), {}).setdefault(fact, value)
@@ -99,7 +99,7 @@ def _prelu(module: Any, facts: Facts) -> Sizes:
 
 
 def _attention(module: Any, facts: Facts) -> Sizes:
-    """Heads of ``head_dim`` channels; queries, keys and values are as wide as the output."""
+    """Heads have ``head_dim`` channels; queries, keys and values are as wide as the output."""
     width = module.out_proj.weight.shape[0]
     head_dim = facts.get("head_dim", module.head_dim)
     packed = module.in_proj_weight is not None

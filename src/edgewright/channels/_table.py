@@ -1,4 +1,4 @@
-"""Channel groups as a table for people to read."""
+"""Channel groups as a readable table."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 
 _HEAD: Final = ("group", "channels", "sliced layers [dimension], or reason")
 _LINE: Final = 100
-_NARROWEST: Final = 30  # of the last column, however long the names are
+_MIN_WIDTH: Final = 30  # of the last column, even if the names are long
 
 
 def groups_table(groups: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
                  kept: Mapping[str, str]) -> str:
-    """One line per group, with what it slices, and one per weight that is kept, with the reason.
+    """Format groups as a table: one line per group, and one per weight that cannot be pruned.
 
-    The tensors of a layer are merged: ``conv1[0]`` means dimension 0 of the layer's weight and of
-    its bias. Dimension 0 of a weight holds its output channels, dimension 1 its input channels.
+    The tensors of a layer are merged: ``conv1[0]`` is dimension 0 of the layer's weight and of its
+    bias. Dimension 0 of a weight has its output channels, dimension 1 its input channels.
 
     Args:
-        groups: Name, number of channels, and name and dimension of every tensor that is sliced.
+        groups: Name, number of channels, and name and dimension of every sliced tensor.
         kept: Weight name to the reason why its output channels cannot be pruned.
 
     Example:
@@ -37,7 +37,7 @@ def groups_table(groups: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
     indent = sum(widths) + 2 * len(widths)
     lines = []
     for name, channels, last in rows:
-        first, *others = wrap(last, max(_NARROWEST, _LINE - indent),
+        first, *others = wrap(last, max(_MIN_WIDTH, _LINE - indent),
                               break_long_words=False) or [""]
         lines.append(f"{name:{widths[0]}}  {channels:>{widths[1]}}  {first}".rstrip())
         lines += [" " * indent + other for other in others]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.fx import GraphModule, Node
 
-from edgewright.capture import CapturedModule, trainable
+from edgewright.capture import CapturedModule, make_trainable
 from edgewright.graph import alias_root, mutates_in_place, ops, shape_of
 from edgewright.program import Program, outputs_of, set_outputs
 
@@ -42,7 +42,7 @@ def tap_features(program: Program, names: Sequence[str]) -> CapturedModule:
     features = tuple(_tap(module, nodes[name]) for name in names)
     set_outputs(module, (*features, *outputs_of(copy)))
     module.recompile()
-    return trainable(module, program.exits)
+    return make_trainable(module, program.exits)
 
 
 def is_feature(node: Node) -> bool:

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from edgewright.capture import CapturedModule, exits_of
+from edgewright.capture import CapturedModule, count_exits
 from edgewright.distill._digest import compute_digest
 from edgewright.distill._tap_features import is_feature, tap_features
 from edgewright.errors import ModelError, UsageError
@@ -91,7 +91,7 @@ class ModuleTeacher(Teacher):
                              "only a program has named nodes: Program.capture(module, inputs)")
         self._module = _tap_program(model, taps) if isinstance(model, Program) else model.eval()
         self._taps = len(taps)
-        self._exits = exits_of(self._module) if exits is None else exits
+        self._exits = count_exits(self._module) if exits is None else exits
         self.name = f"{type(self._module).__name__} {_digest(self._module)}"
 
     def to(self, device: torch.device) -> None:

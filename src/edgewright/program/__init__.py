@@ -1,13 +1,13 @@
-"""The captured model as a value: its costs and its cuts; saved and loaded safely."""
+"""Captured models as values: their costs, splitting, folding, and safe saving and loading."""
 
-from edgewright.program._costs import Costs, NodeCost, bookkeeping, parameter_nodes
+from edgewright.program._costs import Costs, NodeCost, auxiliary_tensors, parameter_nodes
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._folding import (
+    expand_per_output,
     fold_batch_norm,
     foldable_norm,
-    foldable_outputs,
+    foldable_output_dim,
     norm_as_affine,
-    per_output,
 )
 from edgewright.program._memory import live_tensors, stored_bytes
 from edgewright.program._probes import probe_inputs
@@ -17,16 +17,16 @@ __all__ = [
     "Costs",
     "NodeCost",
     "Program",
-    "bookkeeping",
+    "auxiliary_tensors",
+    "expand_per_output",
     "find_cuts",
     "fold_batch_norm",
     "foldable_norm",
-    "foldable_outputs",
+    "foldable_output_dim",
     "live_tensors",
     "norm_as_affine",
     "outputs_of",
     "parameter_nodes",
-    "per_output",
     "probe_inputs",
     "set_outputs",
     "split_at_exits",

@@ -21,7 +21,7 @@ from edgewright.errors import ModelError
 METADATA: Final = "edgewright.json"
 FORMAT_VERSION: Final = 2
 
-# The files of an archive; torch would unpickle or run several others that it also looks for.
+# The files of an archive; torch also looks for several others, which it would unpickle or run.
 _FOLDER: Final = "program/"
 _SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
 _MEMBER: Final = re.compile(
@@ -30,11 +30,11 @@ _MEMBER: Final = re.compile(
     r"|data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)", re.ASCII)
 
-# What a program of ours can hold; anything else in an archive is refused before it is loaded.
+# What a program can contain; anything else in an archive is refused before it is loaded.
 _SAFE_TARGET: Final = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+"
                                  r"|_operator\.(getitem|mul|add|sub|floordiv|mod|neg|pow)"
                                  r"|math\.(ceil|floor|trunc)|torch\.sym_(max|min|int|float|not)")
-# The operators that take a string (a mode, a padding, an equation), and the one that maps a file.
+# Operators that take a string (a mode, a padding, an equation), and the one that maps a file.
 _STRING_TARGET: Final = re.compile(
     r"torch\.ops\.aten\.(conv[123]d|pad|gelu_?|div_?|einsum|scatter_reduce|index_reduce"
     r"|_assert_scalar|_assert_async|meshgrid|bucketize|searchsorted|linalg_\w+)\.")
@@ -48,11 +48,11 @@ _SAFE_WORD: Final = re.compile(r"[su]\d+|\d\w*|Symbol|Integer|Rational|Add|Mul|P
 def save_archive(exported: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     """Write a program and its metadata atomically.
 
-    torch writes to memory alone: on a disk that is full, its writer ends the whole process.
+    torch writes to memory only, because its writer aborts the process if a disk is full.
 
     Raises:
-        ModelError: The program holds an object that only pickle could store.
-        StorageError: The disk cannot take it.
+        ModelError: The program contains an object that can only be stored with pickle.
+        StorageError: The file cannot be written.
     """
     content = json.dumps({"format_version": FORMAT_VERSION, **metadata}, sort_keys=True)
     draft = io.BytesIO()
@@ -60,16 +60,16 @@ def save_archive(exported: ExportedProgram, path: Path, metadata: dict[str, Any]
         torch.export.save(exported, draft, extra_files={METADATA: content})
     except RuntimeError as error:  # what torch's own serialization cannot write
         raise ModelError(f"the program cannot be saved as {path}: {error}") from error
-    write_atomically(path, _checked(draft, path, f"refused to save {path}").getbuffer())
+    write_atomically(path, _copy_checked(draft, path, f"refused to save {path}").getbuffer())
 
 
 def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
-    """Read what `save_archive` wrote, refusing an archive that could run code.
+    """Read an archive written by `save_archive`, refusing one that could run code.
 
     Raises:
-        ModelError: Not an archive of ours, damaged, or holding pickled objects.
+        ModelError: The file is not such an archive, is damaged, or has pickled objects.
     """
-    clean = _checked(path, path, f"refused to load {path}")
+    clean = _copy_checked(path, path, f"refused to load {path}")
     extra = {METADATA: ""}
     try:
         exported = torch.export.load(clean, extra_files=extra)
@@ -79,15 +79,15 @@ def load_archive(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
         raise ModelError(f"cannot load the program {path}: {error}") from error
     version = metadata.get("format_version") if isinstance(metadata, dict) else metadata
     if version != FORMAT_VERSION:
-        raise ModelError(f"{path} is no Edgewright program of format {FORMAT_VERSION}: "
-                         f"it says {version!r}")
+        raise ModelError(f"{path} is not an Edgewright program of format {FORMAT_VERSION}: "
+                         f"its format version is {version!r}")
     return exported, metadata
 
 
-def _checked(source: Path | io.BytesIO, path: Path, refusal: str) -> io.BytesIO:
-    """A fresh archive of what ``source`` holds, every member of it looked through.
+def _copy_checked(source: Path | io.BytesIO, path: Path, refusal: str) -> io.BytesIO:
+    """Copy an archive to memory, checking every member.
 
-    Only the copy is loaded, so that torch reads the very bytes that were looked at.
+    Only the copy is loaded, so that torch reads exactly the bytes that were checked.
     """
     clean = io.BytesIO()
     try:
@@ -96,13 +96,14 @@ def _checked(source: Path | io.BytesIO, path: Path, refusal: str) -> io.BytesIO:
             for name in names:
                 member = name.partition("/")[2]
                 if not _MEMBER.fullmatch(member) or names.count(name) > 1:
-                    raise ModelError(_refusal(refusal, name, "what no program needs"))
+                    raise ModelError(_refusal_message(refusal, name,
+                                                      "content that no program needs"))
                 content = archive.read(name)
                 if member.endswith(".json"):
-                    _inspect(json.loads(content), name, refusal)
+                    _check_document(json.loads(content), name, refusal)
                 elif member == _SAMPLE_INPUTS:
-                    _inspect_inputs(content, name, refusal)
-                copied.writestr(zipfile.ZipInfo(f"{_FOLDER}{member}"), content)  # without a time
+                    _check_sample_inputs(content, name, refusal)
+                copied.writestr(zipfile.ZipInfo(f"{_FOLDER}{member}"), content)  # no timestamp
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
         raise ModelError(f"cannot read the program {path}: {error}; "
                          "it is missing, truncated or not a saved program") from error
@@ -110,37 +111,37 @@ def _checked(source: Path | io.BytesIO, path: Path, refusal: str) -> io.BytesIO:
     return clean
 
 
-def _refusal(refusal: str, name: str, reason: str) -> str:
-    return (f"{refusal}: {name} holds {reason}, which could run code; "
-            "a program holds plain operators and tensors only")
+def _refusal_message(refusal: str, name: str, reason: str) -> str:
+    return (f"{refusal}: {name} contains {reason}, which could run code; "
+            "a program contains only plain operators and tensors")
 
 
-def _inspect(document: Any, name: str, refusal: str) -> None:
+def _check_document(document: Any, name: str, refusal: str) -> None:
     pending = [document]
     while pending:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(item)
         elif isinstance(item, dict):
-            reason = _danger(item)
+            reason = _find_danger(item)
             if reason:
-                raise ModelError(_refusal(refusal, name, reason))
+                raise ModelError(_refusal_message(refusal, name, reason))
             pending.extend(item.values())
         elif isinstance(item, str) and item.lstrip().startswith(("[", "{")):
             with contextlib.suppress(ValueError):
                 pending.append(json.loads(item))
 
 
-def _inspect_inputs(content: bytes, name: str, refusal: str) -> None:
-    """Make sure that torch reads the example inputs without its fallback to full pickle."""
+def _check_sample_inputs(content: bytes, name: str, refusal: str) -> None:
+    """Check that torch can read the example inputs without falling back to full pickle."""
     try:
         torch.load(io.BytesIO(content), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError,
             AttributeError, AssertionError, EOFError) as error:
-        raise ModelError(_refusal(refusal, name, "a pickled object")) from error
+        raise ModelError(_refusal_message(refusal, name, "a pickled object")) from error
 
 
-def _danger(item: dict[str, Any]) -> str | None:
+def _find_danger(item: dict[str, Any]) -> str | None:
     if item.get("use_pickle"):
         return f"a pickled object ({item.get('path_name')!r})"
     target = item.get("target")
@@ -158,13 +159,13 @@ def _danger(item: dict[str, Any]) -> str | None:
 
 
 def _is_safe_call(target: str, inputs: Any) -> bool:
-    """Whether a call only computes: no operator that opens files, no stray strings."""
+    """Whether a call only computes: no operator that opens files, no unexpected strings."""
     if not _SAFE_TARGET.fullmatch(target) or _FILE_TARGET.match(target):
         return False
     return "as_string" not in json.dumps(inputs) or bool(_STRING_TARGET.match(target))
 
 
 def _is_safe_expression(text: str) -> bool:
-    """Whether a size expression is arithmetic on size symbols and nothing else."""
+    """Whether a size expression is only arithmetic on size symbols."""
     return bool(_SAFE_CHARACTERS.fullmatch(text)) and all(
         _SAFE_WORD.fullmatch(word) for word in re.findall(r"\w+", text))

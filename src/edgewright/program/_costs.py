@@ -1,4 +1,4 @@
-"""What a program costs for one sample: multiply-accumulates, parameters, bytes, memory."""
+"""Costs of a program for one sample: multiply-accumulates, parameters, bytes, memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from edgewright.graph import (
 )
 from edgewright.program._memory import peak_activation_bytes
 
-_IN_FLOATS: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
+_COMPUTED_IN_FLOAT: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
     ops.ATTENTION, ops.BILINEAR, ops.EINSUM}
 
 
@@ -50,14 +50,15 @@ class NodeCost:
         weight: Name of the weight tensor it reads, or None.
         channels: Size of the output's channel dimension, the one its weight produces.
         macs: Multiply-accumulates.
-        bits: What the engine computes it in: 8 where all it multiplies is quantised, else 32; an
-            attention multiplies the result of its softmax, which is not, and transposed and 3-D
-            convolutions have no kernels of integers.
-        weight_bits: Of the integers that stand for its weight; 32 in floating point. Without a
-            weight those of its activations.
-        activation_bits: The same of the activations it reads.
-        weight_bytes: Of the weight and bias it reads, as stored.
-        traffic_bytes: Activations read and written, at their stored width, and weights read.
+        bits: Bit width that the engine computes it in: 8 if everything it multiplies is quantized,
+            else 32. Attention is 32 because it multiplies the float result of its softmax, and
+            transposed and 3-D convolutions are 32 because they have no integer kernels.
+        weight_bits: Bits of its quantized weight; 32 in floating point. Without a weight, the bits
+            of its activations.
+        activation_bits: Bits of the activations it reads; 32 in floating point.
+        weight_bytes: Bytes of the weight and bias it reads, as stored.
+        traffic_bytes: Bytes of activations read and written, at their stored width, and of weights
+            read.
     """
 
     name: str
@@ -77,14 +78,16 @@ class Costs:
     """Cost of a program, for one sample.
 
     Attributes:
-        layers: Every call that multiplies, in graph order.
-        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as none.
-        parameters: Scalars in all tensors the graph reads, but for running statistics and scales.
-        weight_bytes: Bytes of these tensors as stored; an integer of few bits takes a byte.
-        packed_bytes: The same with every integer at its bits, as a bundle stores it at most.
-        peak_activation_bytes: Most bytes of activations alive at once, in graph order.
-        uncounted: Operators about which nothing is known, with how often each is called;
-            their MACs are *not* in ``macs``.
+        layers: Every call with multiply-accumulates, in graph order.
+        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as 0.
+        parameters: Number of elements in all tensors that the graph reads, except running
+            statistics, scales and zero points.
+        weight_bytes: Bytes of all stored tensors; an integer of fewer than 8 bits takes one byte.
+        packed_bytes: The same with integers packed to their bits: an upper bound of their size in a
+            bundle.
+        peak_activation_bytes: Largest total of activations alive at once, in graph order.
+        uncounted: Unknown operators, with the number of their calls; their MACs are *not* in
+            ``macs``.
     """
 
     layers: tuple[NodeCost, ...]
@@ -97,11 +100,11 @@ class Costs:
 
     @property
     def traffic_bytes(self) -> int:
-        """Bytes read and written by the calls that multiply (the others are taken as fused)."""
+        """Bytes read and written by the layers (all other calls are assumed to be fused)."""
         return sum(layer.traffic_bytes for layer in self.layers)
 
     def macs_by_bits(self) -> dict[int, int]:
-        """Multiply-accumulates by the width they are computed in."""
+        """Multiply-accumulates by the bit width they are computed in."""
         total: Counter[int] = Counter()
         for layer in self.layers:
             total[layer.bits] += layer.macs
@@ -109,7 +112,7 @@ class Costs:
 
 
 def count_costs(module: GraphModule) -> Costs:
-    """Count what a program costs for one sample; see `Program.costs`."""
+    """Count the costs of a program for one sample; see `Program.costs`."""
     graph = module.graph
     stored = stored_tensors(module)
     bits, fixed = stored_bits(graph, stored), input_independent_nodes(graph)
@@ -131,15 +134,15 @@ def count_costs(module: GraphModule) -> Costs:
 
 
 def parameter_nodes(graph: Graph) -> list[Node]:
-    """One node for every stored tensor that counts as parameters, by name."""
-    aside = bookkeeping(graph)
+    """One node for every stored tensor that counts as parameters."""
+    auxiliary = auxiliary_tensors(graph)
     nodes = {str(node.target): node for node in graph.nodes
              if node.op == "get_attr" and tensor_of(node) is not None}
-    return [node for name, node in nodes.items() if name not in aside]
+    return [node for name, node in nodes.items() if name not in auxiliary]
 
 
-def bookkeeping(graph: Graph) -> set[str]:
-    """Names of tensors that are no parameters: running statistics, scales and zero points."""
+def auxiliary_tensors(graph: Graph) -> set[str]:
+    """Names of tensors that are not parameters: running statistics, scales and zero points."""
     grids = dict.fromkeys(ops.STORED_DEQUANTIZERS, ("scales", "zero_points"))
     names = {ops.BATCH_NORM: ("running_mean", "running_var"), **grids}
     return {str(arg.target) for node in calls(graph) for name in names.get(node.target, ())
@@ -151,7 +154,7 @@ def _layer_cost(node: Node, tensors: Mapping[str, Tensor], fixed: Collection[Nod
     activations = [arg for arg in node.all_input_nodes if arg not in fixed]
     activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
     weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
-    integers = max(activation_bits, weight_bits) <= 8 and node.target not in _IN_FLOATS
+    integers = max(activation_bits, weight_bits) <= 8 and node.target not in _COMPUTED_IN_FLOAT
     bits = 8 if integers else FLOAT_BITS
     stored = [_stored_source(arg) for arg in node.all_input_nodes if arg in fixed]
     weight_bytes = sum(math.prod(value.shape) * value.element_size()
@@ -167,7 +170,7 @@ def _layer_cost(node: Node, tensors: Mapping[str, Tensor], fixed: Collection[Nod
 
 
 def _first_shape(node: Node) -> Shape:
-    """Of what a node computes, or of the first of several."""
+    """Shape of a node's result, or of the first result if there are several."""
     value = node.meta["val"]
     first = value[0] if isinstance(value, list | tuple) else value
     return tuple(concrete_size(size) for size in first.shape)
@@ -179,7 +182,7 @@ def _stored_source(node: Node) -> Node:
     return node
 
 
-# Operators that multiply nothing worth counting and are neither point-wise nor views.
+# Operators that count as 0 MACs and are neither point-wise nor views.
 _FREE: Final = ops.names(
     ops.NORMS | ops.POOLS | ops.SOFTMAXES | ops.PADS | ops.COPIES | ops.CASTS | ops.DROPOUTS
     | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING}) | frozenset("""

@@ -1,4 +1,4 @@
-"""Cuts: places where one tensor carries all that is still needed. There a program can be split."""
+"""Cuts: points with a single live tensor, at which a program can be split."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def outputs_of(program: Program) -> tuple[Node, ...]:
 
 
 def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
-    """Calls after which their result is the only live tensor, in order, outputs excluded.
+    """Find the calls after which their result is the only live tensor, in order.
 
-    Everything computed later depends on the inputs through that one tensor. Stored tensors and
-    what is computed from them alone do not count as live. A program that writes into a part of a
-    tensor (``x[...] = y``) has no cuts.
+    Everything computed later depends on the inputs through that one tensor. Stored tensors, and
+    tensors computed from them alone, do not count as live. Outputs are not cuts. A program that
+    writes into a part of a tensor (``x[...] = y``) has no cuts.
 
     Args:
-        program: It is read only.
-        sizes: Whether a size that was read off an earlier tensor counts as live too: a program
-            cannot be split there.
+        program: The program; it is not changed.
+        sizes: Whether sizes that were read from an earlier tensor count as live. Leave this True to
+            find points where the program can be split.
     """
     if _hidden_writes(program.graph):
-        return ()  # what they change is not to be read off the graph
-    varying = _varying(program.graph)
+        return ()  # the graph does not show what they change
+    varying = _input_dependent_nodes(program.graph)
     needed = ancestors(outputs_of(program)) & varying
     order = [node for node in program.graph.nodes if node in needed]
-    place = {node: index for index, node in enumerate(order)}
+    position = {node: index for index, node in enumerate(order)}
     outputs = set(outputs_of(program))
-    last_use = {node: max([place[user] for user in node.users if user in place],
-                          default=place[node]) for node in order}
+    last_use = {node: max([position[user] for user in node.users if user in position],
+                          default=position[node]) for node in order}
     for node in outputs & needed:
         last_use[node] = len(order)
     cuts = []
@@ -57,14 +57,15 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
 
 
 def split_at_exits(program: Program) -> tuple[Program, ...]:
-    """One program a segment: each but the last returns its exit's logits and the live tensor.
+    """Split a program at its early exits into one program per segment.
 
-    The first takes the program's inputs, every other the tensor its predecessor returns. Of a
-    quantised program that tensor is handed on in integers: they are fewer bytes, and the layers
-    that read them stay in integers too.
+    Each segment but the last returns its exit's logits and the features for the next segment. The
+    first takes the program's inputs, every other one the features of its predecessor. In a
+    quantized program the features are integers: they are smaller, and the layers that read them can
+    compute in integers.
 
     Raises:
-        ModelError: The tensor an exit hangs on is not the only one that lives there.
+        ModelError: The features an exit reads are not the only live tensor at that point.
     """
     if program.exits == 0:
         return (program,)
@@ -79,7 +80,7 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
     inputs = program.example_inputs
     for index, logits in enumerate([*early, final]):
         head = ancestors([logits]) - trunk
-        cut = None if logits is final else _in_integers(_attachment(head, trunk, logits))
+        cut = None if logits is final else _quantized_source(_exit_features(head, trunk, logits))
         returned = [logits] if cut is None else [logits, cut]
         segments.append(_segment(program, start, returned, inputs, index))
         if cut is not None:
@@ -88,13 +89,13 @@ def split_at_exits(program: Program) -> tuple[Program, ...]:
 
 
 def _hidden_writes(graph: Graph) -> list[Node]:
-    """In-place calls whose result nobody reads: they change a tensor through a view."""
+    """In-place calls whose result is not read: they change a tensor through a view."""
     return [node for node in graph.nodes
             if isinstance(node.target, torch._ops.OpOverload) and not node.users
             and node.target._schema.is_mutable]
 
 
-def _varying(graph: Graph) -> set[Node]:
+def _input_dependent_nodes(graph: Graph) -> set[Node]:
     """Nodes that depend on an input."""
     found: set[Node] = set()
     for node in graph.nodes:
@@ -103,19 +104,19 @@ def _varying(graph: Graph) -> set[Node]:
     return found
 
 
-def _attachment(head: set[Node], trunk: set[Node], logits: Node) -> Node:
-    """The one trunk tensor an exit's head reads."""
+def _exit_features(head: set[Node], trunk: set[Node], logits: Node) -> Node:
+    """The only trunk tensor that an exit's head reads."""
     read = {source for node in head for source in node.all_input_nodes
             if source in trunk and source.op != "get_attr"}
     if len(read) != 1:
         names = ", ".join(sorted(node.name for node in read))
         raise ModelError(f"the exit {logits.name} reads several tensors ({names}); "
-                         "an exit must hang on a cut")
+                         "an exit must be attached at a cut")
     return read.pop()
 
 
-def _in_integers(cut: Node) -> Node:
-    """What a tensor is dequantised from; itself where it is in floating point."""
+def _quantized_source(cut: Node) -> Node:
+    """The integers that a tensor is dequantized from, or the tensor itself if it is a float."""
     if cut.target is not ops.DEQUANTIZE:
         return cut
     source = cut.args[0]
@@ -135,7 +136,7 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
         if node in needed and node not in twins:
             if node.op == "placeholder" and start is not None:
                 raise ModelError(f"{node.name} is still read after exit {index}; "
-                                 "an exit must hang on a cut")
+                                 "an exit must be attached at a cut")
             twins[node] = graph.node_copy(node, lambda source: twins[source])
     results = tuple(twins[node] for node in returned)
     if start is None:
@@ -149,7 +150,7 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
 
 
 def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:
-    """The graph's own input structure, returning one tensor or a flat tuple of ``count``."""
+    """A code generator with the graph's input structure and ``count`` outputs in a flat tuple."""
     codegen = copy.copy(graph._codegen)
     example: Tensor | tuple[int, ...] | int = 0 if count == 1 else tuple(range(count))
     if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
@@ -159,7 +160,7 @@ def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:
 
 
 def set_outputs(module: GraphModule, results: tuple[Node, ...]) -> None:
-    """Make a graph return a flat tuple of ``results`` instead of what it returned, in place."""
+    """Make a graph return the flat tuple ``results``, in place."""
     output = next(node for node in module.graph.nodes if node.op == "output")
     output.args = (results,)
     module.graph._codegen = _flat_output(module.graph, len(results))

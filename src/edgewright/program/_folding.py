@@ -26,11 +26,11 @@ _TENSORS: Final = ("weight", "bias", "running_mean", "running_var")  # of a norm
 
 
 def fold_batch_norm(program: Program) -> Program:
-    """The program with every batch norm that follows a layer of its own folded into it.
+    """Fold every batch norm into the layer before it, in a copy of the program.
 
-    Computes the same function in evaluation mode. A batch norm stays where its layer is read by
-    others too, shares its weight, or where it has no running statistics. A folded layer is frozen
-    where the layer and the norm were.
+    The result computes the same function in evaluation mode. A batch norm is not folded if other
+    calls read the layer's result, if the layer shares its weight, or if the norm has no running
+    statistics. A folded layer is frozen if both the layer and the norm were.
     """
     folded = program.copy()
     tensors = stored_tensors(folded.graph_module)
@@ -43,16 +43,16 @@ def fold_batch_norm(program: Program) -> Program:
 
 
 def foldable_norm(layer: Node) -> Node | None:
-    """The batch norm that can be folded into ``layer``, if this is a layer and there is one."""
+    """The batch norm that can be folded into ``layer``, or None."""
     users = [user for user in layer.users if user.target is ops.BATCH_NORM]
     return users[0] if users and users[0].args[0] is layer and _can_fold(users[0]) else None
 
 
-def foldable_outputs(layer: Node, weight: Tensor) -> int | None:
-    """Dimension of a layer's weight along which its batch norm amounts to one factor per entry.
+def foldable_output_dim(layer: Node, weight: Tensor) -> int | None:
+    """Dimension of a layer's weight that a foldable batch norm scales, one factor per index.
 
-    None where the layer has no batch norm of its own, or one of more channels than the dimension
-    has entries, as after a transposed convolution in groups.
+    None if the layer has no foldable batch norm, or if the norm has more channels than the
+    dimension, as after a grouped transposed convolution.
     """
     norm = foldable_norm(layer)
     dim = ops.output_dim(layer)
@@ -60,7 +60,7 @@ def foldable_outputs(layer: Node, weight: Tensor) -> int | None:
 
 
 def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Gain and offset, one each a channel, that a batch norm amounts to in evaluation mode."""
+    """Scale and offset per channel that a batch norm is equivalent to in evaluation mode."""
     gamma, beta, mean, variance = (argument(norm, name) for name in _TENSORS)
 
     def read(node: object, default: float) -> Tensor | float:
@@ -71,14 +71,14 @@ def norm_as_affine(norm: Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, T
     return gain, read(beta, 0.0) - read(mean, 0.0) * gain
 
 
-def per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
-    """Numbers of a layer's outputs, shaped to multiply its weight.
+def expand_per_output(layer: Node, values: Tensor, weight: Tensor) -> Tensor:
+    """Reshape one value per output of a layer so that it broadcasts against the layer's weight.
 
     Args:
-        layer: Its weight is (outputs, ...), or (inputs, outputs / groups, ...) of a transposed
-            convolution.
-        values: One per output, (outputs,).
-        weight: The layer's.
+        layer: The layer. Its weight is (outputs, ...), or (inputs, outputs / groups, ...) for a
+            transposed convolution.
+        values: One value per output, (outputs,).
+        weight: The layer's weight.
     """
     if not ops.is_transposed(layer):
         return values.reshape(-1, *[1] * (weight.ndim - 1))
@@ -92,7 +92,7 @@ def _can_fold(norm: Node) -> bool:
     if not isinstance(layer, Node) or layer.target not in ops.LAYERS or len(layer.users) != 1:
         return False
     if layer.target is ops.LINEAR and len(shape_of(layer)) != 2:
-        return False  # the norm is over another dimension than the layer's outputs
+        return False  # the norm's channels are not the layer's outputs
     tensors = [argument(layer, name) for name in ("weight", "bias")]
     tensors += [argument(norm, name) for name in _TENSORS]
     stored = [arg for arg in tensors if isinstance(arg, Node)]
@@ -114,7 +114,7 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
         bias = bias + tensors[bias_name].detach() * scale
     is_trained = any(tensors[str(node.target)].requires_grad
                      for node in (*layer.all_input_nodes[1:], *norm.all_input_nodes[1:]))
-    _store(module, weight_name, weight * per_output(layer, scale, weight), is_trained)
+    _store(module, weight_name, weight * expand_per_output(layer, scale, weight), is_trained)
     _store(module, bias_name, bias, is_trained)
     with module.graph.inserting_before(layer):
         new_bias = module.graph.get_attr(bias_name)

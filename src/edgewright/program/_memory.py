@@ -22,17 +22,17 @@ from edgewright.graph import (
 
 aten = torch.ops.aten
 
-# Views, and what a runtime computes in place or not at all.
+# Views, and operators that a runtime computes in place or not at all.
 _ALIASES: Final = ops.names(
     ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.SPLITS | ops.DROPOUTS
 ) | {"t", "expand", "alias", "detach", "contiguous"}
 
 
 def peak_activation_bytes(graph: Graph) -> int:
-    """Most bytes of inputs and activations alive at once, for one sample.
+    """Largest total size of inputs and activations alive at once, for one sample.
 
-    A view shares its source's storage; so does a dequantised tensor, which no int8 runtime
-    materialises, and a tensor that is only ever quantised counts at its quantised width.
+    A view shares its source's storage. So does a dequantized tensor, because int8 runtimes do not
+    materialize it. A tensor that is only quantized counts with its quantized width.
     """
     moments = live_tensors(graph)
     sizes = {node: stored_bytes(node) for nodes in moments for node in nodes}
@@ -40,14 +40,14 @@ def peak_activation_bytes(graph: Graph) -> int:
 
 
 def live_tensors(graph: Graph) -> list[tuple[Node, ...]]:
-    """The nodes whose results are in memory together, at every moment after which one is freed."""
+    """The nodes whose results are in memory together, at each point before one is freed."""
     order = {node: index for index, node in enumerate(graph.nodes)}
-    storage: dict[Node, Node] = {}  # whose bytes a node's result lives in
+    storage: dict[Node, Node] = {}  # the node whose storage a node's result is in
     last_use: dict[Node, int] = {}
     for node in graph.nodes:
         if node.op == "get_attr":
             continue
-        owner = _owner(node)
+        owner = _storage_owner(node)
         shares = owner is not None and owner.op != "get_attr"
         storage[node] = storage[owner] if shares and owner is not None else node
         uses = [order[user] for user in node.users] or [order[node]]
@@ -73,18 +73,18 @@ def _sweep(graph: Graph, storage: dict[Node, Node],
 
 
 def stored_bytes(node: Node) -> int:
-    """Bytes of a node's result for one sample, one byte an element if it is only quantised."""
+    """Bytes of a node's result for one sample; one byte per element if it is only quantized."""
     value = tensor_of(node)
-    if value is not None and value.is_floating_point() and _only_quantized(node):
+    if value is not None and value.is_floating_point() and _is_only_quantized(node):
         return math.prod(shape_of(node))
     return bytes_of(node)
 
 
-def _owner(node: Node) -> Node | None:
+def _storage_owner(node: Node) -> Node | None:
     """The node whose storage this one shares, if any."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return None
-    if is_quantization(node) or (node.target == aten.relu.default and _only_quantized(node)):
+    if is_quantization(node) or (node.target == aten.relu.default and _is_only_quantized(node)):
         return node.args[0]
     if not isinstance(node.target, torch._ops.OpOverload):
         is_item = all(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(node.meta.get("val")))
@@ -95,7 +95,7 @@ def _owner(node: Node) -> Node | None:
     return node.args[0] if in_place or op_name(node) in _ALIASES else None
 
 
-def _only_quantized(node: Node) -> bool:
+def _is_only_quantized(node: Node) -> bool:
     users = list(node.users)
     if len(users) == 1 and users[0].target == aten.relu.default:
         users = list(users[0].users)
@@ -104,6 +104,6 @@ def _only_quantized(node: Node) -> bool:
 
 
 def _is_constant(node: Node) -> bool:
-    """Whether a call reads stored tensors only: its result is folded into the file."""
+    """Whether a call reads only stored tensors: export folds its result into the file."""
     return node.op == "call_function" and bool(node.all_input_nodes) \
         and all(arg.op == "get_attr" for arg in node.all_input_nodes)

@@ -1,4 +1,4 @@
-"""Inputs on which two evaluations of what should be one function are held against each other."""
+"""Inputs for comparing two implementations of the same program."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edgewright.graph import argument, ops, random_inputs, shape_of, tensor_grid
 if TYPE_CHECKING:
     from edgewright.program._program import Program
 
-_PASSED_ON: Final = (ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES | ops.COPIES
-                     | ops.CASTS)
+_LAYOUT_OPERATORS: Final = (ops.RESHAPES | ops.UNFLATTENINGS | ops.PERMUTATIONS | ops.SLICES
+                            | ops.COPIES | ops.CASTS)
 
 
 def probe_inputs(program: Program) -> tuple[Any, ...]:
-    """The example inputs, with values made up for those that hold a single number.
+    """The example inputs, with random values for inputs that are constant.
 
-    The values of real samples are what a program is made for: noise may lie outside of the ranges
-    that it was calibrated on, or of what a logarithm takes. An input of a single number says
-    nothing of them (zeros that only show the shape). In its place are drawn: numbers that its own
-    quantizer represents, evenly; else normal noise; integers below the rows of the embedding they
-    are looked up in. Of two equal samples the second is shuffled, so that they can be told apart.
+    Real samples are preferred: noise may be outside the calibrated ranges, or outside the domain of
+    a logarithm. But a constant input (for example zeros that only give the shape) is replaced by
+    random values: uniform over the range of the input's own quantizer if it has one, else normal
+    noise; for indices, integers below the number of rows of their embedding. If the two samples are
+    equal, the second is shuffled, so that they can be distinguished.
 
     Returns:
         Two samples, nested as the example inputs; the same ones every time.
@@ -51,33 +51,33 @@ def probe_inputs(program: Program) -> tuple[Any, ...]:
 def _probe(leaf: Tensor, noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
     constant = bool((leaf == leaf.flatten()[:1]).all())
     if not leaf.is_floating_point():
-        rows = min(_rows_looked_up(node), default=0)
-        made_up = constant and rows and leaf.dtype is not torch.bool
-        return (torch.randint(rows, leaf.shape, generator=generator).to(leaf.dtype) if made_up
+        rows = min(_embedding_rows(node), default=0)
+        is_replaced = constant and rows and leaf.dtype is not torch.bool
+        return (torch.randint(rows, leaf.shape, generator=generator).to(leaf.dtype) if is_replaced
                 else leaf)
     if constant:
-        return _on_its_grid(noise, node, generator)
+        return _sample_quantizer_range(noise, node, generator)
     if len(leaf) == 2 and torch.equal(leaf[0], leaf[1]):
         order = torch.randperm(leaf[1].numel(), generator=generator)
         return torch.stack([leaf[0], leaf[1].flatten()[order].reshape(leaf[1].shape)])
     return leaf
 
 
-def _on_its_grid(noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
-    """Numbers that an input's quantizer represents; the noise where it has none."""
+def _sample_quantizer_range(noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
+    """Uniform values within the range of an input's quantizer, or the noise if it has none."""
     grids = [tensor_grid(reader) for reader in node.users if reader.target is ops.QUANTIZE]
     if not grids:
         return noise
     grid = grids[0]
-    share = torch.rand(noise.shape, generator=generator)
+    position = torch.rand(noise.shape, generator=generator)
     low, high = ((end - grid.zero_point) * grid.scale for end in (grid.quant_min, grid.quant_max))
-    return torch.lerp(torch.tensor(low), torch.tensor(high), share).to(noise.dtype)
+    return torch.lerp(torch.tensor(low), torch.tensor(high), position).to(noise.dtype)
 
 
-def _rows_looked_up(node: Node) -> Iterator[int]:
-    """How many rows the embeddings have that an input of integers is looked up in."""
+def _embedding_rows(node: Node) -> Iterator[int]:
+    """Row counts of the embeddings that an integer input indexes."""
     for reader in node.users:
         if reader.target is ops.EMBEDDING and argument(reader, "indices") is node:
             yield shape_of(argument(reader, "weight"))[0]
-        elif reader.target in _PASSED_ON:
-            yield from _rows_looked_up(reader)
+        elif reader.target in _LAYOUT_OPERATORS:
+            yield from _embedding_rows(reader)

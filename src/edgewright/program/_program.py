@@ -1,4 +1,4 @@
-"""`Program`: a model as a graph that passes rewrite."""
+"""`Program`: a captured model as a graph that compression passes rewrite."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edgewright.capture import (
     copy_graph,
     example_batch,
     export_graph,
+    extract_graph,
     folded_tensors,
-    graph_of,
+    get_model_state,
     load_state,
-    note_folded,
-    note_model_state,
-    noted_model_state,
+    make_trainable,
     read_model_state,
-    trainable,
+    record_folded,
+    set_model_state,
 )
 from edgewright.errors import ModelError
 from edgewright.graph import (
@@ -37,22 +37,22 @@ from edgewright.graph import (
 )
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._costs import Costs, count_costs
-from edgewright.program._examples import examples_of
+from edgewright.program._examples import select_examples
 
 
 @final
 class Program:
     """A captured model: a graph of plain operators with the model's own parameter names.
 
-    A program is a value: passes return a new one and leave theirs as it was. It is kept in
-    evaluation form; `module` gives a trainable copy.
+    A program is a value: passes return a new program and do not change their input. It is in
+    evaluation mode; `module` returns a trainable copy.
 
     Attributes:
-        graph_module: The graph and its tensors. Read it; rewrite a `copy`.
-        example_inputs: Inputs of two samples. Those that it was captured with; of a program that a
-            pass had a task for, two samples of its data, on which its files are checked.
+        graph_module: The graph and its tensors. Do not change it; rewrite a `copy`.
+        example_inputs: Inputs of two samples: those it was captured with, or two samples of the
+            task's data after a pass that had a task. Exports are checked on them.
         exits: Number of early exits. With ``exits > 0`` the outputs are one logits tensor per
-            exit, early ones first, then the final one.
+            exit: the early exits first, then the final output.
 
     Example:
         >>> import torch
@@ -77,16 +77,17 @@ class Program:
     def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> Program:
         """Capture ``model`` with `torch.export`, for any batch size.
 
-        The graph is the one that runs in deployment (evaluation mode); `module` turns batch norm
-        and dropout back on for training. The model itself is not touched.
+        The graph is the one that runs in deployment (evaluation mode); `module` can switch batch
+        norm and dropout back to training. The model itself is not changed.
 
         Args:
-            model: Any module; its inputs are tensors, or nested tuples, lists and dicts of them,
-                with the batch first.
-            example_inputs: One input, or a tuple of positional inputs. Values do not matter.
+            model: Any module. Its inputs are tensors, or nested tuples, lists and dicts of tensors,
+                with the batch as the first dimension.
+            example_inputs: One input, or a tuple of positional inputs. Values do not matter, but
+                real samples make later checks more meaningful.
 
         Raises:
-            ModelError: The model cannot be captured; the line that fails is named.
+            ModelError: The model cannot be captured; the message names the line that fails.
         """
         inputs = example_batch(example_inputs)
         return cls(capture_graph(model, inputs), inputs)
@@ -96,30 +97,28 @@ class Program:
         """Load a saved program. Nothing is unpickled, and the model's class is not needed.
 
         Raises:
-            ModelError: The file is missing, damaged, or holds something that could run code.
+            ModelError: The file is missing, damaged, or contains something that could run code.
         """
         exported, metadata = load_archive(Path(path))
         inputs = exported.example_inputs
         if inputs is None:
-            raise ModelError(f"{path} holds no example inputs")
+            raise ModelError(f"{path} has no example inputs")
         exits = metadata.get("exits", 0)
         if not isinstance(exits, int):
-            raise ModelError(f"{path} says it has {exits!r} exits; expected a number")
-        program = cls(graph_of(exported), inputs[0], exits=exits)
+            raise ModelError(f"{path} has {exits!r} as its number of exits; expected an integer")
+        program = cls(extract_graph(exported), inputs[0], exits=exits)
         check_facts(program.graph, path, metadata.get("facts"))
         sparse, names = metadata.get("sparse", []), program.state_dict().keys()
         if not isinstance(sparse, list) or not set(map(str, sparse)) <= names:
-            raise ModelError(f"{path} says it holds {sparse!r} sparse; expected names of its "
-                             "tensors")
+            raise ModelError(f"{path} marks {sparse!r} as sparse; expected names of its tensors")
         mark_sparse(program.graph_module, sparse)
         folded = metadata.get("folded", {})
         if not isinstance(folded, dict) or not folded.keys() <= names:
-            raise ModelError(f"{path} says capture computed {folded!r}; expected names of its "
-                             "tensors")
-        note_folded(program.graph_module,
-                    {name: tuple(map(str, sources)) for name, sources in folded.items()})
+            raise ModelError(f"{path} lists {folded!r} as folded; expected names of its tensors")
+        record_folded(program.graph_module,
+                      {name: tuple(map(str, sources)) for name, sources in folded.items()})
         if "model_state" in metadata:
-            note_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
+            set_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
 
     def save(self, path: str | Path) -> None:
@@ -129,7 +128,7 @@ class Program:
             "exits": self.exits, "facts": count_facts(self.graph),
             "sparse": list(sparse_tensors(self.graph_module)),
             "folded": folded_tensors(self.graph_module),
-            "model_state": asdict(noted_model_state(self.graph_module))})
+            "model_state": asdict(get_model_state(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
@@ -138,12 +137,12 @@ class Program:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether any tensor is stored in a quantised type."""
+        """Whether the graph quantizes or dequantizes any tensor."""
         return any(map(is_quantization, self.calls()))
 
     @property
     def sparsity(self) -> dict[str, float]:
-        """Share of zeros of each tensor that is held sparse: its zeros stay in every training."""
+        """Fraction of zeros in each tensor marked sparse, whose zeros every training keeps."""
         state = self.state_dict()
         return {name: float((state[name] == 0).double().mean())
                 for name in sparse_tensors(self.graph_module)}
@@ -153,20 +152,20 @@ class Program:
         return calls(self.graph)
 
     def copy(self, *, share_tensors: bool = False) -> Program:
-        """A program of its own graph and tensors; or of its own graph alone."""
+        """A copy with its own graph and, unless ``share_tensors``, its own tensors."""
         return Program(copy_graph(self.graph_module, share_tensors=share_tensors),
                        self.example_inputs, self.exits)
 
     def with_examples(self, samples: Sequence[Tensor]) -> Program:
-        """This program with real samples as its example inputs: the first and the last of these.
+        """This program with the first and last of these samples as its example inputs.
 
-        Proofs and exports check it on them. The graph is shared.
+        Proofs and exports are checked on them. The graph is shared with this program.
 
         Args:
-            samples: A batch of each input, in their order.
+            samples: A batch of each input, in order.
 
         Raises:
-            DataError: They are not what the program takes.
+            DataError: Number, shapes or dtypes do not match the program's inputs.
 
         Example:
             >>> program = Program.capture(nn.ReLU(), torch.zeros(1, 3))
@@ -174,16 +173,16 @@ class Program:
             (tensor([[1., 1., 1.],
                     [1., 1., 1.]]),)
         """
-        return Program(self.graph_module, examples_of(samples, self.example_inputs), self.exits)
+        return Program(self.graph_module, select_examples(samples, self.example_inputs), self.exits)
 
     def module(self, train: bool = False) -> CapturedModule:
-        """A module of its own parameters, trainable, in training or evaluation mode."""
-        return trainable(self.graph_module, self.exits).train(train)
+        """A trainable module with its own parameters, in training or evaluation mode."""
+        return make_trainable(self.graph_module, self.exits).train(train)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and buffer, detached, under its original name.
 
-        Buffers that the model keeps out of its own state dict are there too.
+        This includes buffers that are not in the model's own state dict.
         """
         return dict(self.graph_module.state_dict())
 
@@ -191,13 +190,13 @@ class Program:
         """This program with other weights.
 
         Args:
-            state: As `state_dict` gives it, or as the model that was captured does: what that
-                state dict lacks stays as it is, and what the forward pass does not read is left
-                out.
+            state: The `state_dict` of a program or of the captured model. Tensors that are not in
+                the model's state dict keep their values, and entries that its forward pass does not
+                read are ignored.
 
         Raises:
-            ModelError: Names or shapes do not fit, or the program holds what the model's code
-                computed of them.
+            ModelError: Names or shapes do not match, or the program has a tensor that the model's
+                code computed from ``state``.
 
         Example:
             >>> norm = nn.BatchNorm1d(4)
@@ -211,11 +210,11 @@ class Program:
         return program
 
     def run(self, *inputs: Any) -> Any:
-        """Evaluate without gradients; outputs are nested as the model's were.
+        """Evaluate without gradients; outputs are nested as the model's are.
 
         Raises:
-            DataError: The inputs are other than the example inputs in number, type or size; the
-                batch may be any.
+            DataError: The inputs differ from the example inputs in number, dtype or shape, except
+                for the batch size.
         """
         with torch.no_grad():
             return self.module()(*inputs)

@@ -1,4 +1,4 @@
-"""Pruning: fewer channels and blocks, for real; and weights that are zero."""
+"""Pruning: removing channels and blocks, and setting weights to zero."""
 
 from edgewright.pruning._blocks import BlockPruning, prune_blocks
 from edgewright.pruning._config import ChannelPruning

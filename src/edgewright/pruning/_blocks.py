@@ -22,23 +22,24 @@ _Place = tuple[str, int]  # the addition and the operand a branch is; both outla
 
 @final
 class BlockPruning(Settings):
-    """Pruning of residual branches, as a whole.
+    """Pruning of whole residual branches.
 
-    One branch goes after the other until ``count`` of them or ``ratio`` of the multiply-accumulates
-    are gone; with ``max_drop``, only as long as accuracy falls no further than that. At least one
-    of the three is given.
+    Branches are removed one by one until ``count`` branches or ``ratio`` of the MACs are removed;
+    with ``max_drop``, only while accuracy does not fall by more than that. At least one of the
+    three must be given.
 
     Attributes:
-        count: Branches to remove, 1 or more.
-        ratio: Share of the program's multiply-accumulates to remove, above 0 and below 1.
-        max_drop: The most that any output's accuracy may fall on the samples looked at, as a
-            fraction (0.01 is one percentage point), compared with the program as it was given.
-        ignore: Names or patterns of layers that must stay, and with them their branches.
-        samples: Validation samples looked at.
-        rescore: Branches scored again after each removal, those that mattered least before it.
+        count: Number of branches to remove, 1 or more.
+        ratio: Fraction of the program's multiply-accumulates to remove, above 0 and below 1.
+        max_drop: Largest allowed drop of any output's accuracy on the samples, as a fraction (0.01
+            is one percentage point), compared with the original program.
+        ignore: Names or patterns of layers to keep; branches that contain them are kept.
+        samples: Number of validation samples to use.
+        rescore: Number of branches to score again after each removal, the least harmful first.
+            Higher values choose better and take longer.
 
     Raises:
-        UsageError: A value out of its range, or no goal.
+        UsageError: A value is out of range, or there is no goal.
 
     Example:
         >>> BlockPruning(count=2).samples
@@ -60,7 +61,7 @@ class BlockPruning(Settings):
 
     @property
     def goal(self) -> str:
-        """What is to be removed, in words.
+        """Text that describes what to remove.
 
         Example:
             >>> BlockPruning(count=2, max_drop=0.01).goal
@@ -75,28 +76,28 @@ class BlockPruning(Settings):
 
 
 def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: int = 0) -> Program:
-    """Remove the residual branches whose absence costs least on validation data.
+    """Remove the residual branches that matter least on validation data.
 
-    A branch's score is the mean cross-entropy of all outputs on a sample of the validation split
-    with the branch left out. The lowest goes; then the ``rescore`` best of the others are scored
-    anew, because a branch matters more where its neighbour is gone (Veit 2016; greedy as in Chen
-    and Zhao 2018, who rank by linear probes instead). All in all that is one pass over the
-    samples for every branch, and ``rescore`` passes for every branch removed but the first.
+    A branch's score is the mean cross-entropy of all outputs on samples of the validation split,
+    without the branch. The branch with the lowest score is removed. Then the ``rescore`` best of
+    the others are scored again, because a branch matters more after its neighbor is removed (Veit
+    2016; greedy as in Chen and Zhao 2018, who rank by linear probes instead). In total this takes
+    one pass over the samples per branch, and ``rescore`` passes per removed branch after the first.
 
     Args:
-        program: In floating point, with or without early exits; it is left as it is.
-        task: Its data; only the validation split is looked at.
-        config: When to stop, and what must stay.
-        seed: Chooses the validation samples.
+        program: In floating point, with or without early exits; it is not changed.
+        task: The data; only the validation split is used.
+        config: When to stop, and what to keep.
+        seed: Seed for choosing the validation samples.
 
     Returns:
-        The shortened program; ``program`` itself where ``max_drop`` lets no branch go.
+        The shortened program; ``program`` itself if ``max_drop`` does not allow any removal.
 
     Raises:
-        UsageError: The program is quantised or has no branch that can go, an ``ignore`` matches
-            nothing, or there are too few branches for ``count`` or ``ratio``.
-        ModelError: The program's outputs are no logits, one tensor per exit.
-        ParityError: A program without a branch is not the one with that branch set to zero.
+        UsageError: The program is quantized or has no removable branch, a pattern in ``ignore``
+            matches nothing, or there are too few branches for ``count`` or ``ratio``.
+        ModelError: The program's outputs are not logits, one tensor per exit.
+        ParityError: Removing a branch is not equivalent to setting it to zero.
 
     Example:
         >>> import torch
@@ -111,8 +112,8 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
         (40, 24)
     """
     if program.is_quantized:
-        raise UsageError("no block of a quantised program can be removed; remove blocks before "
-                         "quantising")
+        raise UsageError("no block of a quantized program can be removed; remove blocks before "
+                         "quantizing")
     check_program(program, task)
     stays = set(match_tensors(stored_tensors(program.graph_module), config.ignore))
     if not _candidates(program, stays):
@@ -123,8 +124,8 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
     return _shorten(program, split, config, stays)
 
 
-class _Verdict(NamedTuple):
-    """A program as the validation samples see it; one accuracy an output."""
+class _Evaluation(NamedTuple):
+    """A program's loss and accuracies (one per output) on the validation samples."""
 
     program: Program
     loss: float
@@ -133,7 +134,7 @@ class _Verdict(NamedTuple):
 
 def _shorten(program: Program, split: Split, config: BlockPruning, stays: set[str]) -> Program:
     """Remove one branch after the other until the goal is reached."""
-    start = None if config.max_drop is None else _judge(program, split)
+    start = None if config.max_drop is None else _evaluate(program, split)
     scores: dict[_Place, float] = {}
     result, removed = program, 0
     while not _is_reached(program, result, removed, config):
@@ -156,17 +157,17 @@ def _candidates(program: Program, stays: set[str]) -> tuple[Branch, ...]:
 
 
 def _least_harmful(program: Program, branches: tuple[Branch, ...], scores: dict[_Place, float],
-                   split: Split, rescore: int) -> _Verdict:
-    """The best program with one branch fewer, of those tried; ``scores`` learns their losses."""
+                   split: Split, rescore: int) -> _Evaluation:
+    """The best program with one branch less, of those tried; updates ``scores``."""
     fresh = [branch for branch in branches if _place(branch) not in scores]
     known = sorted((branch for branch in branches if _place(branch) in scores),
                    key=lambda branch: scores[_place(branch)])
-    best: _Verdict | None = None
+    best: _Evaluation | None = None
     for branch in [*fresh, *known[:rescore]]:
-        verdict = _judge(remove_branch(program, branch), split)
-        scores[_place(branch)] = verdict.loss
-        if best is None or verdict.loss < best.loss:
-            best = verdict
+        evaluation = _evaluate(remove_branch(program, branch), split)
+        scores[_place(branch)] = evaluation.loss
+        if best is None or evaluation.loss < best.loss:
+            best = evaluation
     assert best is not None  # noqa: S101  (there is a branch at least)
     return best
 
@@ -175,29 +176,29 @@ def _place(branch: Branch) -> _Place:
     return branch.total, branch.operand
 
 
-def _judge(program: Program, split: Split) -> _Verdict:
+def _evaluate(program: Program, split: Split) -> _Evaluation:
     outputs, targets = predict(program.module(), split)
     losses = [float(F.cross_entropy(logits, targets)) for logits in outputs]
     loss = sum(losses) / len(losses)
     hits = [float((logits.argmax(dim=1) == targets).double().mean()) for logits in outputs]
-    return _Verdict(program, math.inf if math.isnan(loss) else loss, tuple(hits))
+    return _Evaluation(program, math.inf if math.isnan(loss) else loss, tuple(hits))
 
 
 def _is_reached(program: Program, result: Program, removed: int, config: BlockPruning) -> bool:
     if config.count is not None and removed >= config.count:
         return True
-    return config.ratio is not None and _gone(program, result) >= config.ratio
+    return config.ratio is not None and _removed_fraction(program, result) >= config.ratio
 
 
-def _gone(program: Program, result: Program) -> float:
-    """The share of the multiply-accumulates that is gone."""
+def _removed_fraction(program: Program, result: Program) -> float:
+    """The fraction of the multiply-accumulates that was removed."""
     return 1 - result.costs().macs / max(program.costs().macs, 1)
 
 
 def _refuse_unreached(program: Program, result: Program, removed: int,
                       config: BlockPruning) -> None:
-    """Say what could be removed, where that is less than was asked for."""
+    """Refuse a goal that cannot be reached, with a message of what can be removed."""
     if config.count is not None or config.ratio is not None:
         raise UsageError(f"cannot {config.goal}: without all {removed} branches that can be "
-                         f"removed, {100 * _gone(program, result):.0f} % of the MACs are gone; "
-                         "ask for less, or prune channels too")
+                         f"removed, {100 * _removed_fraction(program, result):.0f} % of the MACs "
+                         "are gone; remove less, or prune channels too")

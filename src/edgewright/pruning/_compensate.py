@@ -1,4 +1,4 @@
-"""Compensation: what is left takes over what the removed channels carried, without training."""
+"""Compensation: fitting remaining weights to replace removed channels, without training."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _STATISTICS: Final = ("running_mean", "running_var")
 _EXTENTS: Final = {"stride": 1, "padding": 0, "dilation": 1}  # and which of them changes nothing
 _ROWS: Final = 2**17  # observations a layer is fitted to, at most
 _CHUNK: Final = 2**13  # of them at a time
-_MOST_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
+_MAX_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
 _BYTES: Final = 2**31  # of activations, of the two programs together
 
 
 def compensate(program: Program, sliced: Program, groups: ChannelGroups,
                removed: Collection[int], samples: Split, *,
                ridge: float = 0.01) -> Program:
-    """Fit the layers that read removed channels to put out what they did, from what is left.
+    """Fit the layers that read removed channels to reproduce their outputs from the kept channels.
 
-    Both programs run side by side on the samples. Wherever the sliced one reads something else
-    than the whole one, in order of computation::
+    Both programs run side by side on the samples. For every layer whose input differs in the sliced
+    program, in order of computation::
 
         min over W of |Y - X W|^2 + ridge |W - W_sliced|^2      (convolution, linear)
 
-    with X what the sliced and repaired program reads there, a row a position, and Y what the whole
-    program puts out there: He, Zhang & Sun 2017, "Channel pruning for accelerating very deep
-    neural networks", eq. 5, with errors of earlier layers seen by later ones (section 3.2). Means
-    are left to the bias or to the batch norm behind, whose running statistics are measured anew.
-    Weights in front of a batch norm keep the length they had, which the norm undoes: least
-    squares lengthen them, and the longer, the shorter a step of a later training is to them (van
-    Laarhoven 2017, "L2 regularization versus batch and weight normalization").
-    Departs from it by that, by the ridge, and by the last layer, fitted too. Grouped, transposed,
-    3-d and shared layers, and those of more than 8,192 inputs (channels times extent), are left as
-    sliced.
+    where X is the layer's input in the sliced, already repaired program, one row per position, and
+    Y is the layer's output in the original program: He, Zhang & Sun 2017, "Channel pruning for
+    accelerating very deep neural networks", eq. 5, where later layers see the errors of earlier
+    ones (section 3.2). Means are corrected by the bias, or by the batch norm after the layer, whose
+    running statistics are measured again. Weights before a batch norm are rescaled to their
+    original norm, which the batch norm cancels: least squares increases it, and a larger norm makes
+    the steps of later training relatively smaller (van Laarhoven 2017, "L2 regularization versus
+    batch and weight normalization"). Differences from the paper: this rescaling, the ridge, and
+    that the last layer is fitted too. Grouped, transposed, 3-d and shared layers, and layers with
+    more than 8,192 inputs (channels times kernel size), are not fitted.
 
     Args:
-        program: The program as it was, in floating point.
-        sliced: What `remove_channels` made of it; it is left as it is.
-        groups: As found in ``program``.
-        removed: The channels that were removed.
-        samples: Inputs to fit to; fewer are taken where their activations exceed 2 GiB.
-        ridge: As a multiple of the mean variance of X.
+        program: The original program, in floating point.
+        sliced: The result of `remove_channels`; it is not changed.
+        groups: The channel groups of ``program``.
+        removed: The removed channels.
+        samples: Inputs to fit to; fewer are used if their activations exceed 2 GiB.
+        ridge: Ridge strength, as a multiple of the mean variance of X.
 
     Example:
         >>> from edgewright.channels import find_groups, remove_channels
@@ -81,7 +81,7 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
 
 @final
 class _Repair(SideBySide):
-    """The whole program and the sliced one in step, the sliced one repaired on the way."""
+    """Runs the original and the sliced program side by side, repairing the sliced one."""
 
     def __init__(self, program: Program, repaired: Program, groups: ChannelGroups,
                  removed: Collection[int], ridge: float) -> None:
@@ -94,16 +94,16 @@ class _Repair(SideBySide):
         self._reads = count_reads(repaired.graph_module)
 
     def before_sliced(self, node: Node, value: Any) -> None:
-        """Repair a layer that reads something else than it did, and note that it does."""
+        """Repair a layer whose input changed, and record that its output changed."""
         if self._is_changed(node):
             self._changed.add(node)
             self._repair(node, self.twins[node], value)
 
     def _is_changed(self, node: Node) -> bool:
-        """Whether it reads something changed, or sums over fewer channels."""
+        """Whether a call's input changed, or it sums over fewer channels."""
         if any(source in self._changed for source in node.all_input_nodes):
             return True
-        if node in self._groups.wholes:
+        if node in self._groups.whole_reads:
             return any(self._is_smaller(source) for source in node.all_input_nodes)
         return any(self._is_smaller(found.source, found.dim)
                    for found in self._groups.contractions if found.node is node)
@@ -121,11 +121,11 @@ class _Repair(SideBySide):
         elif node.target is ops.LINEAR or (
                 node.target in _CONVOLUTIONS and ops.groups_of(node) == 1):
             weight = self._own(twin, "weight")
-            if weight is not None and weight[0].numel() <= _MOST_REGRESSORS:
+            if weight is not None and weight[0].numel() <= _MAX_REGRESSORS:
                 self._fit(node, twin, weight, result)
 
     def _own(self, twin: Node, name: str) -> Tensor | None:
-        """The stored tensor an argument is, where nothing else reads it."""
+        """The stored tensor of an argument, if nothing else reads it; else None."""
         source = argument(twin, name)
         tensor = self._tensors.get(str(source.target)) if isinstance(source, Node) else None
         return tensor if tensor is not None and self._reads[id(tensor)] == 1 else None
@@ -136,7 +136,7 @@ class _Repair(SideBySide):
         return value
 
     def _measure(self, twin: Node) -> None:
-        """Take a norm's running statistics from what it reads now."""
+        """Measure a norm's running statistics on its current input."""
         mean, variance = (self._own(twin, name) for name in _STATISTICS)
         if mean is not None and variance is not None:
             value = self._read(twin).transpose(0, 1).flatten(1)
@@ -144,15 +144,15 @@ class _Repair(SideBySide):
             variance.copy_(value.var(dim=1))
 
     def _is_measured_behind(self, twin: Node) -> bool:
-        """Whether all that reads it are batch norms whose statistics will be measured anew."""
-        return _is_normalised(twin) and all(
+        """Whether only batch norms read a layer, all of whose statistics are measured again."""
+        return _is_normalized(twin) and all(
             self._own(user, name) is not None for user in twin.users for name in _STATISTICS)
 
     def _fit(self, node: Node, twin: Node, weight: Tensor, result: Tensor) -> None:
         bias = self._own(twin, "bias")
         if bias is None and argument(twin, "bias") is not None:
             return  # others read its bias too
-        value, wanted = _thinned(node, self._read(twin), result)
+        value, wanted = _subsample(node, self._read(twin), result)
         labels = self._groups.tensor(str(argument(node, "weight").target))[0]
         if labels is not None:
             kept = torch.from_numpy(~self._gone[labels]).nonzero().reshape(-1)
@@ -162,9 +162,9 @@ class _Repair(SideBySide):
             moments.add(*_observations(twin, weight, *part))
         sliced = weight.flatten(1).T.double()
         fitted, offset = moments.solve(sliced, self._ridge,
-                                       centred=bias is not None or _is_normalised(node))
+                                       centred=bias is not None or _is_normalized(node))
         if self._is_measured_behind(twin):
-            fitted = _as_long_as(sliced, fitted)
+            fitted = _rescale_to_prior_norm(sliced, fitted)
         weight.copy_(fitted.T.reshape(weight.shape))
         if bias is not None:
             bias.copy_(offset)
@@ -200,19 +200,19 @@ class _Moments:
         return weights, y - x @ weights if centred else torch.zeros_like(y)
 
 
-def _as_long_as(prior: Tensor, weights: Tensor) -> Tensor:
-    """Weights (regressors, targets), every column as long as it was; one that was 0 as it is."""
+def _rescale_to_prior_norm(prior: Tensor, weights: Tensor) -> Tensor:
+    """Rescale the columns of (regressors, targets) weights to their prior norms, except zeros."""
     before, after = prior.norm(dim=0), weights.norm(dim=0)
     return weights * torch.where((before > 0) & (after > 0), before / after, 1.0)
 
 
-def _is_normalised(node: Node) -> bool:
-    """Whether everything that reads it is a batch norm, which takes the mean away."""
+def _is_normalized(node: Node) -> bool:
+    """Whether only batch norms, which remove the mean, read a node."""
     return all(user.target is ops.BATCH_NORM for user in node.users)
 
 
 def _positions(node: Node) -> int:
-    """Observations one sample gives a layer."""
+    """Number of observations of a layer per sample."""
     shape = shape_of(node)
     spatial = shape[1:-1] if node.target is ops.LINEAR else shape[2:]
     return int(torch.Size(spatial).numel())
@@ -222,8 +222,8 @@ def _batch(node: Node) -> int:
     return max(1, _CHUNK // _positions(node))
 
 
-def _thinned(node: Node, value: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples at even distances, as many as give enough observations."""
+def _subsample(node: Node, value: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Evenly spaced samples, as many as needed for enough observations."""
     step = max(1, len(value) * _positions(node) // _ROWS)
     return value[::step], wanted[::step]
 
@@ -238,7 +238,7 @@ def _observations(twin: Node, weight: Tensor, value: Tensor,
 
 
 def _patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
-    """What each position of a convolution's output sees, (rows, channels times extent)."""
+    """The input patch of each output position of a convolution, (rows, channels * kernel size)."""
     extents = [_pair(argument(twin, name)) for name in _EXTENTS]
     if weight.ndim == 3:  # a signal is a picture of height one
         value, weight = value.unsqueeze(2), weight.unsqueeze(2)

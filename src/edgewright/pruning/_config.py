@@ -1,4 +1,4 @@
-"""How a program is pruned."""
+"""The settings of channel pruning."""
 
 from __future__ import annotations
 
@@ -21,46 +21,48 @@ class ChannelPruning(Settings):
     """Structured pruning of channels.
 
     Attributes:
-        criterion: What a channel is worth, gathered over its whole group. By weights: ``l1``,
-            ``l2``, ``magnitude`` (squared L2; Li 2017, grouped as in Fang 2023), ``batch_norm``
-            (scales; Liu 2017), ``geometric_median`` (He 2019), ``lamp`` (Lee 2021). By what its
-            removal does to the loss: ``taylor`` (Molchanov 2019), ``fisher`` (Theis 2018, Liu
-            2021), ``obd`` (LeCun 1990); or to the logits: ``gauss_newton``. By what it puts out:
-            ``activation``, ``apoz`` (Hu 2016), ``redundancy`` (what the other channels can
-            reproduce). Or ``random``.
+        criterion: How the importance of a channel is measured, over its whole group. From weights:
+            ``l1``, ``l2``, ``magnitude`` (squared L2; Li 2017, grouped as in Fang 2023),
+            ``batch_norm`` (scales; Liu 2017), ``geometric_median`` (He 2019), ``lamp`` (Lee 2021).
+            From the effect of its removal on the loss: ``taylor`` (Molchanov 2019), ``fisher``
+            (Theis 2018, Liu 2021), ``obd`` (LeCun 1990); or on the logits: ``gauss_newton``. From
+            its activations: ``activation``, ``apoz`` (Hu 2016), ``redundancy`` (how well the other
+            channels can reproduce it). Or ``random``. Without data, use ``magnitude``.
         target: What ``ratio`` counts: multiply-accumulates, parameters, channels, ``ram`` (peak
-            bytes of activations) or ``latency`` (a table of layers, measured on ONNX Runtime).
-        ratio: Share of the target to remove, above 0 and below 1.
-        allocation: ``solved`` keeps the best summed score there is (integer programming);
-            ``global`` takes the least important channels wherever they are, ``uniform`` the same
-            share of every group.
-        least_width: Share of its channels that every group keeps at least, above 0 in all but
-            experiments: scores say little of what is left once most of a layer is gone. Lower it
-            where a ratio cannot be reached and training follows; raise it (0.25) where none does.
-        normalize: Divide scores by their group's mean before groups are compared. Left out, it is
-            done for the criteria whose scale differs from layer to layer, and not for those that
-            estimate a change of the loss or of the logits.
-        steps: In how many equal steps the ratio is approached, scores taken anew after each.
-        round_to: Sizes of tensors that are cut are left a multiple of this, where they are that
-            large. Integer kernels on x86 reward 16. ``auto`` is the largest of 16, 8, 4 and 2 that
-            divides a dimension into four steps at least, else 1: 16 from 64 channels on, 8 from 32,
+            bytes of activations) or ``latency`` (from a table of layers, measured on ONNX Runtime).
+        ratio: Fraction of the target to remove, above 0 and below 1.
+        allocation: ``solved`` maximizes the summed score of the kept channels (integer
+            programming); ``global`` removes the least important channels of all groups, ``uniform``
+            the same fraction of every group.
+        least_width: Smallest fraction of its channels that every group keeps. Keep it above 0
+            except in experiments: scores are not reliable once most of a layer is removed. Lower it
+            if a ratio cannot be reached and training follows; raise it (0.25) if no training
+            follows.
+        normalize: Divide scores by their group's mean before groups are compared. None: only for
+            criteria whose scale differs between layers, not for those that estimate a change of
+            the loss or of the logits.
+        steps: Number of equal steps to reach the ratio; scores are computed again in each. If
+            training follows each step, more steps lose less accuracy.
+        round_to: Pruned tensor sizes are multiples of this, if they are large enough. Integer
+            kernels on x86 are fastest with 16. ``auto`` is the largest of 16, 8, 4 and 2 that
+            divides a dimension into at least four steps, else 1: 16 from 64 channels on, 8 from 32,
             4 from 16, 2 from 8.
-        ignore: Names or patterns of layers whose output channels must stay; of a parameter or
-            buffer that is no layer's weight, all its dimensions.
-        samples: Training samples the data-driven criteria, and ``compensate``, look at.
-        compensate: Fit the layers that read removed channels, by least squares, to put out what
-            they did (He 2017), and measure batch norms anew; costs a few passes over ``samples``.
-            Left out, it is done where there is a task. After every step where the next one's
-            scores look at data, and else once, after the last: norms are those of the weights that
-            training left.
-        ridge: How strongly ``compensate`` holds weights to those that training left, as a multiple
-            of the mean variance of what they read: 0.01 where no training follows, 1 where one
-            does (of a far fit it makes less).
-        prove_export: Translate what is left to ONNX and hold ONNX Runtime's outputs against it,
-            besides the proof of every slice.
+        ignore: Names or patterns of layers whose output channels are kept; for a parameter or
+            buffer that is not a layer's weight, all its dimensions are kept.
+        samples: Number of training samples for data-driven criteria and for ``compensate``.
+        compensate: Fit the layers that read removed channels by least squares to reproduce their
+            outputs (He 2017), and measure batch norm statistics again; takes a few passes over
+            ``samples``. None: only if there is a task. It is done after every step if the
+            criterion uses data or the program is trained between steps. Otherwise it is done once,
+            after the last step, so that scores are those of the trained weights.
+        ridge: How strongly ``compensate`` keeps weights near the trained ones, as a multiple of the
+            mean variance of their inputs. Use 0.01 if no training follows and 1 if it does, because
+            training profits less from a fit that is far away.
+        prove_export: Export the result to ONNX and compare ONNX Runtime's outputs with it, in
+            addition to the proof of every slice.
 
     Raises:
-        UsageError: A value out of its range.
+        UsageError: A value is out of range.
 
     Example:
         >>> ChannelPruning(ratio=1.5)
@@ -99,17 +101,17 @@ class ChannelPruning(Settings):
 
     @property
     def looks_at_logits(self) -> bool:
-        """Whether the criterion asks what happens to a classifier's loss or logits."""
+        """Whether the criterion needs a classifier's loss or logits."""
         return self.criterion in _ABSOLUTE
 
     @property
     def legal_widths(self) -> LegalWidths:
-        """The widths that groups may be left with."""
+        """The widths that groups may have after pruning."""
         return LegalWidths(self.round_to, self.least_width)
 
     @property
     def normalizes(self) -> bool:
-        """What ``normalize`` comes to."""
+        """Whether scores are normalized: ``normalize``, or its default for the criterion."""
         if self.normalize is None:
             return self.criterion not in _ABSOLUTE
         return self.normalize

@@ -9,7 +9,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from edgewright.pruning._masks import Masks, block_mask, lowest_out
+from edgewright.pruning._masks import Masks, block_mask, mask_lowest
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.training import Step, StepHook
 
@@ -36,15 +36,15 @@ def masks_for(scores: Mapping[str, Tensor], shares: Shares, config: WeightPrunin
     masks: Masks = {}
     others = {name: values for name, values in scores.items() if shares[name] is None}
     if others:
-        masks |= lowest_out(others, general, config.scope)
+        masks |= mask_lowest(others, general, config.scope)
     for name, values in scores.items():
         own = shares[name]
         if own is not None:
-            masks |= lowest_out({name: values}, progress * own, "layer")
+            masks |= mask_lowest({name: values}, progress * own, "layer")
     return {name: masks[name] for name in scores}
 
 
-def drawn(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+def random_scores(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """A random score for every weight."""
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(weight.shape, generator=generator).to(weight.device)
@@ -94,7 +94,7 @@ class GradualMask(StepHook):
         self._masks = {name: torch.ones_like(weight, dtype=torch.bool)
                        for name, weight in self._weights.items()}
         if self._config.criterion == "random":
-            self._drawn = drawn(self._weights, self._seed)
+            self._drawn = random_scores(self._weights, self._seed)
         if self._config.criterion == "movement":
             self._moved = {name: torch.zeros_like(w) for name, w in self._weights.items()}
             self._aside = {name: w.detach().clone() for name, w in self._weights.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 Masks = dict[str, Tensor]
 
 
-def lowest_out(scores: Mapping[str, Tensor], sparsity: float,
+def mask_lowest(scores: Mapping[str, Tensor], sparsity: float,
                scope: Literal["global", "layer"]) -> Masks:
     """True where a weight stays; the lowest scores go, of equals the first.
 
@@ -21,7 +21,7 @@ def lowest_out(scores: Mapping[str, Tensor], sparsity: float,
         scope: ``global`` ranks all tensors together and leaves each its highest score.
 
     Example:
-        >>> lowest_out({"w": torch.tensor([[3.0, 1.0], [2.0, 4.0]])}, 0.5, "layer")["w"].tolist()
+        >>> mask_lowest({"w": torch.tensor([[3.0, 1.0], [2.0, 4.0]])}, 0.5, "layer")["w"].tolist()
         [[True, False], [False, True]]
     """
     if scope == "layer":

@@ -12,7 +12,7 @@ from edgewright.allocation import (
     allocate_channels,
     require_reachable,
 )
-from edgewright.channels import ChannelGroups, counts_of, find_groups, remove_channels
+from edgewright.channels import ChannelGroups, count_channels, find_groups, remove_channels
 from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.exporters import prove_export
@@ -30,25 +30,25 @@ Between = Callable[[Program, int], Program]
 def prune(program: Program, task: Task | None = None, config: ChannelPruning | None = None, *,
           seed: int = 0, between: Between | None = None,
           latency: LatencyTable | None = None) -> Program:
-    """Remove the channels that matter least; what is left computes the same as if they were zero.
+    """Remove the least important channels; equivalent to setting them to zero.
 
-    Where there is a task, what is left takes over what they carried. With ``steps`` above 1 the
-    ratio, always of the program given, is approached in equal shares, and the scores are taken
-    anew on each smaller program.
+    If there is a task, the remaining weights are fitted to compensate for them. With ``steps``
+    above 1 the ratio, which always refers to the original program, is reached in equal steps, and
+    scores are computed again on each smaller program.
 
     Args:
-        program: In floating point; it is left as it is.
-        task: Data for the criteria that need it, and to compensate.
-        config: What to remove; half of the multiply-accumulates if left out.
-        seed: Of the samples looked at, and of ``random``.
-        between: Recovers the program between two steps, given it and the steps taken so far; it
-            may change weights, but no shape.
-        latency: The program's layers as measured, for that target; measured here if left out.
+        program: In floating point; it is not changed.
+        task: Data for the criteria that need it, and for compensation.
+        config: What to remove; None for half of the multiply-accumulates.
+        seed: Seed for choosing samples, and for ``random``.
+        between: Recovers the program between two steps, given the program and the number of steps
+            so far; it may change weights but not shapes.
+        latency: Measured latencies of the program's layers, for that target; None to measure them.
 
     Raises:
-        UsageError: The program is quantised, nothing in it can be pruned, an ``ignore`` matches
-            nothing, a criterion lacks data, or the ratio cannot be reached.
-        ModelError: What is left cannot be translated for its runtime.
+        UsageError: The program is quantized, nothing in it can be pruned, a pattern in ``ignore``
+            matches nothing, a criterion lacks data, or the ratio cannot be reached.
+        ModelError: The result cannot be exported.
         ParityError: Masked and sliced programs differ, or the exported file from the program.
 
     Example:
@@ -68,7 +68,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         latency = layer_latencies(program, groups)
     cost = CostModel(program, groups, config.target, latency)
     whole = replace(allocation_of(config), original=cost.full,
-                    legal=replace(config.legal_widths, whole=counts_of(groups)))
+                    legal=replace(config.legal_widths, original_counts=count_channels(groups)))
     require_reachable(cost, whole)
     once = between is None and not config.looks_at_data
     original, survivors = (program, groups), Survivors(groups)
@@ -92,7 +92,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
 
 def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
              samples: Split | None, ridge: float) -> Program:
-    """The program without these channels, whose part others take over where there are samples."""
+    """Remove channels, and compensate for them if there are samples."""
     sliced = remove_channels(program, groups, removed)
     if samples is None:
         return sliced
@@ -100,12 +100,12 @@ def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
 
 
 def allocation_of(config: ChannelPruning) -> Allocation:
-    """What a config asks of the allocation."""
+    """The allocation that a config describes."""
     return Allocation(config.ratio, config.allocation, config.legal_widths, config.normalizes)
 
 
 def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split | None:
-    """The samples that `compensate` fits to, if it is to be done."""
+    """The samples for `compensate`, or None to skip it."""
     if task is None and config.compensate:
         raise UsageError("compensate=True needs data; give a task, or leave it out")
     if task is None or config.compensate is False:
@@ -115,7 +115,7 @@ def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split 
 
 def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
     if program.is_quantized:
-        raise UsageError("a quantised program cannot be pruned; prune before quantising")
+        raise UsageError("a quantized program cannot be pruned; prune before quantizing")
     groups = find_groups(program, config.ignore)
     if not groups.groups:
         raise UsageError("no channel of this program can be pruned: "

@@ -69,13 +69,13 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
         program: In floating point; it is left as it is.
         task: Its data.
         config: The penalty and the training.
-        objective: What is minimised beside the penalty; the label loss if left out.
+        objective: What is minimized beside the penalty; the label loss if left out.
         seed: Of the choice of channels and of the training.
         checkpoint: Where the training keeps its state, to be resumed from.
         progress: Shows the training's progress.
 
     Raises:
-        UsageError: The program is quantised, or nothing in it can be pruned.
+        UsageError: The program is quantized, or nothing in it can be pruned.
         TrainingError: The loss is no longer finite.
 
     Example:
@@ -109,7 +109,7 @@ def remove_vanished(program: Program, ignore: tuple[str, ...] = (),
             its group; the largest always stays.
 
     Raises:
-        UsageError: The program is quantised, or nothing in it can be pruned.
+        UsageError: The program is quantized, or nothing in it can be pruned.
 
     Example:
         >>> import torch
@@ -132,8 +132,8 @@ def remove_vanished(program: Program, ignore: tuple[str, ...] = (),
 
 def _groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
     if program.is_quantized:
-        raise UsageError("the channels of a quantised program cannot vanish; do it before "
-                         "quantising")
+        raise UsageError("the channels of a quantized program cannot vanish; do it before "
+                         "quantizing")
     groups = find_groups(program, ignore)
     if not groups.groups:
         raise UsageError("no channel of this program can vanish: "

@@ -10,7 +10,7 @@ import torch
 from edgewright.errors import UsageError
 from edgewright.graph import argument, mark_sparse, match_tensors, ops, stored_tensors
 from edgewright.program import Program
-from edgewright.pruning._gradual import GradualMask, Shares, drawn, masks_for
+from edgewright.pruning._gradual import GradualMask, Shares, masks_for, random_scores
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
 from edgewright.training import (
@@ -26,27 +26,28 @@ from edgewright.training import (
 def prune_weights(program: Program, task: Task | None = None, config: WeightPruning | None = None,
                   *, objective: Objective | None = None, seed: int = 0,
                   checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
-    """Set the weights to zero that matter least, and hold them there in every later training.
+    """Set the least important weights to zero, and keep them zero in every later training.
 
-    The weights of convolutions and linear layers count. The zeros survive training, exits,
-    slicing, folding and quantisation, and are zeros in the exported file; `Program.sparsity` tells
-    their share. A frozen weight (``requires_grad=False``) is pruned like the others, and what is
-    left of it stays as it is; ``ignore`` keeps fixed constants whole. An N:M pattern is for layers
-    whose input channels are a multiple of M; others stay dense.
+    Weights of convolutions and linear layers are pruned. The zeros are kept through training,
+    exits, slicing, folding and quantization, and are zeros in the exported file;
+    `Program.sparsity` has their fraction. A frozen weight (``requires_grad=False``) is pruned like
+    the others, and its remaining values do not change; use ``ignore`` to keep fixed constants
+    unpruned. An N:M pattern applies to layers whose input channels are a multiple of M; other
+    layers stay dense.
 
     Args:
-        program: In floating point; it is left as it is.
-        task: Its data; None where the config has no training.
-        config: What to prune and how; half of the weights, gradually, if left out.
-        objective: What the training minimises; the label loss if left out.
-        seed: Of the training, and of ``random``.
-        checkpoint: Where the training keeps its state, to be resumed from.
+        program: In floating point; it is not changed.
+        task: The data; may be None if the config has no training.
+        config: What to prune and how; None for half of the weights, gradually.
+        objective: What the training minimizes; None for the label loss.
+        seed: Seed of the training, and of ``random``.
+        checkpoint: File for the training's state, from which it can be resumed.
         progress: Shows the training's progress.
 
     Raises:
-        UsageError: The program is quantised, an ``ignore`` or a name in ``layers`` matches
-            nothing, no layer can be pruned, there is a training without a task, or a movement is
-            asked of frozen weights.
+        UsageError: The program is quantized, a pattern in ``ignore`` or ``layers`` matches nothing,
+            no layer can be pruned, there is a training without a task, or ``movement`` is used with
+            frozen weights.
         TrainingError: The loss is no longer finite.
 
     Example:
@@ -62,8 +63,8 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     """
     config = config or WeightPruning()
     if program.is_quantized:
-        raise UsageError("the weights of a quantised program cannot be pruned; prune before "
-                         "quantising")
+        raise UsageError("the weights of a quantized program cannot be pruned; prune before "
+                         "quantizing")
     objective = objective or LabelLoss(
         0.0 if config.training is None else config.training.label_smoothing)
     if config.training is not None and task is not None:
@@ -71,7 +72,7 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     shares = prunable_weights(program, config)
     _check_movement(program, shares, config)
     is_gradual = config.schedule == "gradual"
-    pruned = program if is_gradual else _pruned(program, shares, config, seed)
+    pruned = program if is_gradual else _prune_once(program, shares, config, seed)
     if config.training is None:
         return pruned
     if task is None:
@@ -128,12 +129,12 @@ def prunable_weights(program: Program, config: WeightPruning) -> dict[str, float
     return {name: shares[name] for name in names}
 
 
-def _pruned(program: Program, shares: Shares, config: WeightPruning, seed: int) -> Program:
-    """By magnitude or by a draw, at once."""
+def _prune_once(program: Program, shares: Shares, config: WeightPruning, seed: int) -> Program:
+    """Prune by magnitude or at random, in one shot."""
     result = program.copy()
     tensors = stored_tensors(result.graph_module)
     weights = {name: tensors[name].detach() for name in shares}
-    scores = (drawn(weights, seed) if config.criterion == "random" else
+    scores = (random_scores(weights, seed) if config.criterion == "random" else
               {name: weight.abs() for name, weight in weights.items()})
     masks = masks_for(scores, shares, config)
     with torch.no_grad():

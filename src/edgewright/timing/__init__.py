@@ -1,4 +1,4 @@
-"""What layers and programs take, measured on a runtime."""
+"""Measuring the latency of layers and programs on a runtime."""
 
 from edgewright.timing._layer_timing import measure_layers
 from edgewright.timing._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions

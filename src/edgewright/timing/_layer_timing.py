@@ -1,4 +1,4 @@
-"""Measuring a table of latencies: each layer alone, on the runtime, at a grid of widths."""
+"""Measuring a latency table: each layer alone, on the runtime, at a grid of widths."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edgewright.measure import compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 
-_POINTS: Final = 4     # widths a dimension is timed at
-_MULTIPLE: Final = 8   # of which they are multiples
+_POINTS: Final = 4     # widths per dimension to time
+_MULTIPLE: Final = 8   # the widths are multiples of this
 ROUNDS: Final = 15
 WARMUP: Final = 3
 _OPSET: Final = 20
@@ -29,15 +29,15 @@ _OPSET: Final = 20
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What a layer's latency depends on, but for its widths.
+    """What a layer's latency depends on, except for its widths.
 
     Attributes:
-        operator: Of ONNX: "Conv", "ConvTranspose" or "MatMul".
-        extent: The input's other sizes: a picture's height and width, or a number of tokens.
-        kernel: Extent of the kernel; empty for "MatMul".
-        stride: One for each of ``kernel``; so are ``padding`` and ``dilation``.
-        padding: At either end.
-        dilation: Of the kernel.
+        operator: ONNX operator: "Conv", "ConvTranspose" or "MatMul".
+        extent: The input's other sizes: height and width of an image, or the number of tokens.
+        kernel: Size of the kernel; empty for "MatMul".
+        stride: Stride, one per dimension of ``kernel``, like ``padding`` and ``dilation``.
+        padding: Padding at each end.
+        dilation: Dilation of the kernel.
         group_width: Input channels that one group of a grouped convolution reads; 0 without
             groups.
     """
@@ -58,21 +58,21 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
                    path: Path | None = None, timer: Timer | None = None) -> LatencyTable:
     """Time every layer of a program alone, in float32 on one thread of ONNX Runtime.
 
-    Each is timed at up to 4 x 4 widths of the dimensions that can be pruned; layers of one shape
-    are timed once. A grouped convolution is timed with fewer groups of the same width. All times
-    are scaled by one factor, so that they add up to what the whole program takes: operators that
-    are not in the table are taken to shrink as the layers do.
+    Each layer is timed at up to 4 x 4 widths of the dimensions that can be pruned; layers of the
+    same shape are timed once. A grouped convolution is timed with fewer groups of the same width.
+    All times are scaled by one factor, so that they add up to the latency of the whole program:
+    operators that are not in the table are assumed to scale like the layers.
 
     Args:
-        program: The original.
-        groups: What can be pruned of it.
+        program: The original program.
+        groups: Its channel groups.
         whole_ms: Measured latency of the whole program.
-        path: A file to read the table from if it is there, and to write it to otherwise.
-        timer: Milliseconds of a layer for each (inputs, outputs); ONNX Runtime if left out.
+        path: A file to read the table from if it exists, and to write it to otherwise.
+        timer: Milliseconds of a layer for each (inputs, outputs); None for ONNX Runtime.
 
     Raises:
-        StorageError: The file holds no table, or cannot be written.
-        UsageError: The file's table is of another program, or there is no layer to time.
+        StorageError: The file is not a table, or cannot be written.
+        UsageError: The file has the table of another program, or there is no layer to time.
 
     Example:
         >>> from edgewright.channels import find_groups
@@ -91,7 +91,7 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
         raise UsageError("there is no convolution or linear layer to time; choose another target")
     widths = {key: channel_sizes(node, shape_of) for key, node in layers.items()}
     if path is not None and path.exists():
-        return _checked(LatencyTable.load(path), widths, path).calibrated(widths, whole_ms)
+        return _check_widths(LatencyTable.load(path), widths, path).rescale(widths, whole_ms)
     symbolic = SymbolicShapes(groups)
     known: dict[Any, LayerTimes] = {}
     found = {}
@@ -99,30 +99,31 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
         varies = tuple(size.degree > 0 for size in channel_sizes(node, symbolic))
         same = (layer_shape(node), widths[key], varies)
         if same not in known:
-            known[same] = _grid(*same, timer or time_on_runtime)
+            known[same] = _measure_grid(*same, timer or time_on_runtime)
         found[key] = known[same]
     runtime = "" if timer else OnnxEngine(layer_model(LayerShape("MatMul", ()), 1, 1)).runtime
-    table = LatencyTable(runtime, found).calibrated(widths, whole_ms)
+    table = LatencyTable(runtime, found).rescale(widths, whole_ms)
     if path is not None:
         table.save(path)
     return table
 
 
-def _checked(table: LatencyTable, widths: dict[str, tuple[int, int]], path: Path) -> LatencyTable:
+def _check_widths(table: LatencyTable, widths: dict[str, tuple[int, int]],
+                  path: Path) -> LatencyTable:
     stored = {key: (times.inputs[-1], times.outputs[-1] if times.outputs else widths[key][1])
               for key, times in table.layers.items() if key in widths}
     if stored != widths:
         wrong = next(key for key in widths if stored.get(key) != widths[key])
-        raise UsageError(f"the table of latencies in {path} is of another program: it has "
-                         f"{stored.get(wrong, 'nothing')} for {wrong}, which is {widths[wrong]} "
-                         "wide; name another file")
+        raise UsageError(f"the latency table in {path} is for another program: it has "
+                         f"{stored.get(wrong, 'nothing')} for {wrong}, whose widths are "
+                         f"{widths[wrong]}; use another file")
     return table
 
 
-def _grid(shape: LayerShape, widths: tuple[int, int], varies: tuple[bool, ...],
+def _measure_grid(shape: LayerShape, widths: tuple[int, int], varies: tuple[bool, ...],
           timer: Timer) -> LayerTimes:
     unit = shape.group_width or 1
-    inputs, outputs = (_points(width, varying, unit if axis == 0 else 1)
+    inputs, outputs = (_choose_widths(width, varying, unit if axis == 0 else 1)
                        for axis, (width, varying) in enumerate(zip(widths, varies, strict=True)))
     if shape.group_width:
         ratio = widths[1] // widths[0] or 1
@@ -133,31 +134,32 @@ def _grid(shape: LayerShape, widths: tuple[int, int], varies: tuple[bool, ...],
     return LayerTimes(inputs, outputs, tuple(tuple(row) for row in rows.tolist()))
 
 
-def _points(width: int, varies: bool, unit: int) -> tuple[int, ...]:
-    """Widths to time: about evenly spaced multiples of 8, of ``unit``, up to ``width``."""
+def _choose_widths(width: int, varies: bool, unit: int) -> tuple[int, ...]:
+    """Widths to time: approximately evenly spaced multiples of 8 and ``unit``, up to ``width``."""
     if not varies:
         return (width,)
     step = int(np.lcm(_MULTIPLE, unit))
-    wanted = (step * round(width * point / _POINTS / step) for point in range(1, _POINTS))
-    inner = {min(max(size, unit), width) for size in wanted}
+    rounded = (step * round(width * point / _POINTS / step) for point in range(1, _POINTS))
+    inner = {min(max(size, unit), width) for size in rounded}
     return tuple(sorted(inner | {unit, width}))
 
 
 def layer_shape(node: Node) -> LayerShape:
-    """What the latency of a convolution or a linear layer depends on, but for its widths."""
+    """What the latency of a convolution or linear layer depends on, except for its widths."""
     source = shape_of(argument(node, "input"))
     if node.target is ops.LINEAR:
         return LayerShape("MatMul", source[1:-1])
     weight, groups = shape_of(argument(node, "weight")), ops.groups_of(node)
     rank = len(weight) - 2
-    stride, dilation = (_each(argument(node, name), rank) for name in ("stride", "dilation"))
+    stride, dilation = (_per_dimension(argument(node, name), rank)
+                        for name in ("stride", "dilation"))
     padding = _padding(argument(node, "padding"), weight[2:], dilation)
     return LayerShape("ConvTranspose" if ops.is_transposed(node) else "Conv", source[2:],
                       weight[2:], stride, padding, dilation,
                       source[1] // groups if groups > 1 else 0)
 
 
-def _each(value: Any, rank: int) -> tuple[int, ...]:
+def _per_dimension(value: Any, rank: int) -> tuple[int, ...]:
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * rank if len(values) == 1 else values
 
@@ -165,11 +167,11 @@ def _each(value: Any, rank: int) -> tuple[int, ...]:
 def _padding(value: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
     if value == "same":
         return tuple(step * (size - 1) // 2 for size, step in zip(kernel, dilation, strict=True))
-    return _each(0 if value == "valid" else value, len(kernel))
+    return _per_dimension(0 if value == "valid" else value, len(kernel))
 
 
 def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:
-    """Median milliseconds of one layer at each (inputs, outputs), taken in turn."""
+    """Median milliseconds of one layer at each (inputs, outputs), in interleaved runs."""
     generator = np.random.default_rng(0)
     candidates: dict[str, Callable[[int], object]] = {}
     for index, (inputs, outputs) in enumerate(sizes):
@@ -183,7 +185,7 @@ def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list
 
 
 def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
-    """An ONNX file of one layer with random weights, of these widths."""
+    """An ONNX file of one layer with random weights and the given widths."""
     groups = max(1, inputs // shape.group_width) if shape.group_width else 1
     outer = {"Conv": (outputs, inputs // groups), "ConvTranspose": (inputs, outputs // groups),
              "MatMul": (inputs, outputs)}[shape.operator]
@@ -204,7 +206,7 @@ def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
 
 
 def input_shape(shape: LayerShape, inputs: int) -> tuple[int, ...]:
-    """Of one sample with so many channels."""
+    """Shape of one input sample with ``inputs`` channels."""
     if shape.operator == "MatMul":
         return (1, *shape.extent, inputs)
     return (1, inputs, *shape.extent)

@@ -29,11 +29,11 @@ _ZERO_POINT: Final = 128
 
 @dataclass(frozen=True)
 class PrecisionTimes:
-    """One layer's median latencies, taken in turn.
+    """One layer's median latencies, from interleaved runs.
 
     Attributes:
-        float_ms: Weights and activations in floating point.
-        int8_ms: Both in 8 bits. ONNX Runtime's kernels compute fewer bits no faster.
+        float_ms: With weights and activations in floating point.
+        int8_ms: With both in 8 bits. ONNX Runtime's kernels are not faster with fewer bits.
     """
 
     float_ms: float
@@ -50,16 +50,16 @@ def measure_precisions(program: Program, weights: Collection[str], *,
                        timer: PrecisionTimer | None = None) -> dict[str, PrecisionTimes]:
     """Time layers alone, in float32 and in 8 bits, on one thread of ONNX Runtime.
 
-    In 8 bits a layer reads and writes integers: what it costs to quantise a value between a layer
-    in floating point and one in integers is in neither time. Layers of one shape are timed once.
+    In 8 bits a layer reads and writes integers: the cost of quantizing values between float and
+    integer layers is in neither time. Layers of the same shape are timed once.
 
     Args:
         program: In floating point.
-        weights: Names of the layers' weights; a weight that is used again has the time of all uses.
-        timer: Times of a layer with so many inputs and outputs; ONNX Runtime if left out.
+        weights: Names of the layers' weights; for a weight used several times, uses are summed.
+        timer: Times of a layer for given inputs and outputs; None for ONNX Runtime.
 
     Returns:
-        The times by the weight's name, of one sample.
+        The times for one sample, by the weight's name.
 
     Example:
         >>> import torch
@@ -76,13 +76,13 @@ def measure_precisions(program: Program, weights: Collection[str], *,
             continue
         same = (layer_shape(node), *channel_sizes(node, shape_of))
         if same not in known:
-            known[same] = (timer or time_both)(*same)
+            known[same] = (timer or time_precisions)(*same)
         found[name] = found[name] + known[same] if name in found else known[same]
     return found
 
 
-def time_both(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTimes:
-    """Median milliseconds of one layer in either precision, taken in turn."""
+def time_precisions(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTimes:
+    """Median milliseconds of one layer in both precisions, in interleaved runs."""
     plain = OnnxEngine(layer_model(shape, inputs, outputs))
     quantized = OnnxEngine(quantized_layer_model(shape, inputs, outputs))
     x = np.random.default_rng(0).integers(0, 256, input_shape(shape, inputs), dtype=np.uint8)
@@ -95,9 +95,9 @@ def time_both(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTimes:
 
 
 def quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
-    """`layer_model` with uint8 in and out and int8 weights, a scale an output channel.
+    """`layer_model` with uint8 input and output and int8 weights, one scale per output channel.
 
-    Between quantise and dequantise operators, as a quantised program is exported.
+    It has quantize and dequantize operators like the export of a quantized program.
     """
     model = onnx.load_from_string(layer_model(shape, inputs, outputs))
     layer, = model.graph.node
@@ -126,5 +126,5 @@ def quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes
 
 
 def _output_scale(weight: np.ndarray, axis: int) -> float:
-    """So that inputs between -1 and 1 seldom leave the range."""
+    """A scale such that outputs for inputs between -1 and 1 are rarely out of range."""
     return float(4 * np.sqrt((weight**2).sum() / weight.shape[axis])) / _ZERO_POINT

@@ -1,4 +1,4 @@
-"""Measuring what pruning for latency has to know."""
+"""Measuring the latency table of a program, for pruning by latency."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ def layer_latencies(program: Program, groups: ChannelGroups | None = None,
                     path: str | Path | None = None) -> LatencyTable:
     """Time a program, and each of its layers at a grid of widths, on ONNX Runtime.
 
-    In float32, for one sample, on one thread; see `measure_layers` for the grid and the scale.
+    This is in float32, for one sample, on one thread; see `measure_layers` for the grid and the
+    scaling. Measure on the device where the model is going to run, if possible.
 
     Args:
         program: In floating point.
-        groups: Its channel groups, found here if left out.
-        path: A file to keep the table in, from which it is read if it is there already.
+        groups: Its channel groups; None to find them.
+        path: A file to store the table in; it is read from there if it exists.
 
     Raises:
-        ModelError: An operator has no translation.
-        StorageError: The file holds no table, or cannot be written.
-        UsageError: The file's table is of another program, or there is no layer to time.
+        ModelError: An operator cannot be exported.
+        StorageError: The file is not a table, or cannot be written.
+        UsageError: The file has the table of another program, or there is no layer to time.
 
     Example:
         >>> import torch

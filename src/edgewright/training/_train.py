@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgewright.capture import exits_of
+from edgewright.capture import count_exits
 from edgewright.task import Task
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
@@ -65,7 +65,7 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
     check_trainable(module)
     check_sharding(config, len(task.train))
     run = Run(module, task, config, ConstrainedObjective(objective, (KeepZeros(module),)), seed,
-              checkpoint, exits_of(module) if exits is None else exits)
+              checkpoint, count_exits(module) if exits is None else exits)
     try:
         if config.compute.devices > 1:
             return fit_on_devices(run, shown)

@@ -1,4 +1,4 @@
-"""Convolutions of every kind pass channels on."""
+"""Labels propagate through every kind of convolution."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_masked_is_sliced(name: Any, hold: Callable[..., ChannelGroups]) -> None:
+def test_masked_equals_sliced(name: Any, hold: Callable[..., ChannelGroups]) -> None:
     build, inputs, expected = CHAINS[name]
     found = hold(nn.Sequential(*build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -1,4 +1,4 @@
-"""Joining and dividing along a dimension."""
+"""Joining and splitting along a dimension."""
 
 from __future__ import annotations
 
@@ -159,7 +159,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
+def test_masked_equals_sliced(name: Any, net: type[Net],
+                              hold: Callable[..., ChannelGroups]) -> None:
     function, build, inputs, expected = CASES[name]
     found = hold(net(function, **build()), inputs)
     assert {group.name: len(group.channels) for group in found.groups} == expected

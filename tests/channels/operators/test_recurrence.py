@@ -58,7 +58,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_masked_is_sliced(name: Any, net: type[Net], hold: Callable[..., ChannelGroups]) -> None:
+def test_masked_equals_sliced(name: Any, net: type[Net],
+                              hold: Callable[..., ChannelGroups]) -> None:
     function, build, expected = CASES[name]
     found = hold(net(function, **build()), TOKENS)
     assert {group.name: len(group.channels) for group in found.groups} == expected

@@ -158,7 +158,7 @@ def test_named_layers_keep_their_bits_and_count_toward_limits(program: Any, task
     whole = {"stem.weight": chosen["stem.weight"], "point.weight": chosen["point.weight"],
              "body.weight": Precision(weights=8), "head.weight": FLOAT}
     assert size_bytes(whole) <= 460 < size_bytes(EIGHT | {"head.weight": FLOAT})
-    with pytest.raises(UsageError, match="the smallest that can be reached is size_bytes = 426"):
+    with pytest.raises(UsageError, match="the smallest possible is size_bytes = 426"):
         choose(program, task, config, MixedPrecision(size=400, weights=(8, 4, 2)))
 
 
@@ -190,8 +190,8 @@ def test_unreachable_limits_report_the_smallest_possible_value(program: Any, tas
                                                                rises: Any) -> None:
     least = size_bytes(dict.fromkeys(ENTRIES, Precision(weights=2)))
     with pytest.raises(UsageError, match=(
-            rf"no choice of precisions holds size_bytes = 100 \(100 B\): the smallest that can be "
-            rf"reached is size_bytes = {least:.0f} \({least:.0f} B\); raise the limit")):
+            rf"no choice of precisions satisfies size_bytes = 100 \(100 B\): the smallest "
+            rf"possible is size_bytes = {least:.0f} \({least:.0f} B\); raise the limit")):
         choose(program, task, SCHEME, MixedPrecision(size=100, weights=(8, 2)))
 
 

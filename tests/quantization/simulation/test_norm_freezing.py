@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.capture import trainable
+from edgewright.capture import make_trainable
 from edgewright.program import Program
 from edgewright.quantization.simulation import (
     FreezeNorms,
@@ -70,7 +70,7 @@ def test_gains_belong_to_the_norms_of_the_layers(program: Program) -> None:
 
 
 def test_statistics_are_frozen_after_the_share(program: Program) -> None:
-    module = trainable(program.graph_module)
+    module = make_trainable(program.graph_module)
     hook = FreezeNorms(0.5)
     hook.start(module)
     x = torch.randn(16, 3, 8, 8)
@@ -89,7 +89,7 @@ def test_statistics_are_frozen_after_the_share(program: Program) -> None:
 
 
 def test_frozen_norms_still_learn(program: Program) -> None:
-    module = trainable(program.graph_module)
+    module = make_trainable(program.graph_module)
     hook = FreezeNorms(0.0)
     hook.start(module)
     module.train()
@@ -103,7 +103,7 @@ def test_a_resumed_run_stays_frozen(program: Program) -> None:
     first, second = FreezeNorms(0.5), FreezeNorms(0.5)
     assert not first.state()["frozen"]
     first.after_step(Step(1, 4, 0.1))
-    module = trainable(program.graph_module)
+    module = make_trainable(program.graph_module)
     second.start(module)
     second.load_state(first.state())
     module.train()
@@ -113,7 +113,7 @@ def test_a_resumed_run_stays_frozen(program: Program) -> None:
 
 
 def test_gains_stay_positive(program: Program) -> None:
-    module = trainable(make_gains_positive(program).graph_module)
+    module = make_trainable(make_gains_positive(program).graph_module)
     hook = KeepGainsPositive(find_norm_gains(program).values())
     hook.start(nn.Sequential(module))
     with torch.no_grad():

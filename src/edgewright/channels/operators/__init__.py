@@ -1,4 +1,4 @@
-"""How each operator passes channel labels on; see `propagate`."""
+"""How channel labels propagate through each operator; see `propagate`."""
 
 from edgewright.channels.operators._rules import propagate, resize
 from edgewright.channels.operators._tracker import Labels

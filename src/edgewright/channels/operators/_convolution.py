@@ -48,7 +48,7 @@ def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     group_out, _ = _groups(tracker, weight[0], groups, reason)
     match(couplings, group, group_out, f"{node.name} reads a fixed input in groups")
     match(couplings, inside, weight[1], f"{node.name} reads a fixed input in groups")
-    tracker.remember(node, group_out)
+    tracker.record_dim(node, group_out)
     return weight[0]
 
 
@@ -58,7 +58,7 @@ def _transposed(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     if groups == 1:
         return weight[1]
     group, _ = _groups(tracker, weight[0], groups, f"{node.name} groups it")
-    tracker.remember(node, group)
+    tracker.record_dim(node, group)
     return join((*group, *weight[1]))
 
 
@@ -69,7 +69,7 @@ def _groups(tracker: Tracker, dim: Dim, groups: int, reason: str) -> tuple[Dim, 
 
 def _resize(node: Node, twin: Node, removal: Removal) -> None:
     if ops.groups_of(node) > 1:
-        set_argument(twin, "groups", removal.remembered_size(node))
+        set_argument(twin, "groups", removal.recorded_size(node))
 
 
 OPERATORS: Final = dict.fromkeys(

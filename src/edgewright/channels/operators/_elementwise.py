@@ -1,4 +1,4 @@
-"""Element-wise operators with broadcasting, and operators that leave every index in its place."""
+"""Element-wise operators with broadcasting, and operators that keep every index."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgewright.graph import argument, tensor_of
 
 
 def pointwise(tracker: Tracker, node: Node) -> Labels:
-    """What meets is tied together."""
+    """Dimensions that are aligned are tied together."""
     sources = [source for source in node.all_input_nodes if tensor_of(source) is not None]
     return broadcast(tracker, (tracker.dims(source) for source in sources),
                      f"{node.name} ties it to a fixed dimension")
 
 
 def broadcast(tracker: Tracker, operands: Iterable[Dims], reason: str) -> Dims:
-    """The dimensions operands have together, aligned at the last; of ones, the other's."""
+    """The broadcast dimensions of operands, aligned at the last dimension."""
     result: list[Dim] = []
     for operand in operands:
         for back, dim in enumerate(reversed(operand)):
@@ -48,7 +48,7 @@ def _prelu(tracker: Tracker, node: Node) -> Labels:
 
 
 def _check(tracker: Tracker, node: Node) -> Labels:
-    """An assertion about a tensor; one about its sizes keeps them."""
+    """An assertion about a tensor; if it checks sizes, these cannot be pruned."""
     if argument(node, "size") is not None or argument(node, "stride") is not None:
         for source in node.all_input_nodes:
             for dim in range(len(tracker.dims(source))):

@@ -1,4 +1,4 @@
-"""Joining and dividing along a dimension: concat, stack, split, slice, select, pad."""
+"""Joining and splitting along a dimension: concat, stack, split, slice, select, pad."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _joined(tracker: Tracker, node: Node, sources: Sequence[Node], parts: list[D
 
 
 def _fixed_labels(tracker: Tracker, node: Node, size: int) -> LabelArray:
-    labels = tracker.couplings.fresh(size)
+    labels = tracker.couplings.new_labels(size)
     tracker.couplings.pin(labels, f"{node.name} joins it to a fixed input")
     return labels
 
@@ -83,7 +83,7 @@ def _slice(tracker: Tracker, node: Node) -> Labels:
 
 
 def _part(tracker: Tracker, node: Node, labels: LabelArray) -> Dim:
-    """Some of a dimension; one that is taken alone stays, lest nothing is left."""
+    """A part of a dimension; a single index is pinned, so that something is left."""
     if len(labels) == 1:
         tracker.couplings.pin(labels, f"{node.name} takes it alone")
     return tracked(labels)
@@ -100,7 +100,7 @@ def _is_static(bounds: slice) -> bool:
 
 def _strided(tracker: Tracker, node: Node, labels: LabelArray, start: int, end: int,
              step: int) -> Dim:
-    """Every ``step``-th index: whole runs of ``step`` are kept or go together."""
+    """Every ``step``-th index: runs of ``step`` indices are kept or removed together."""
     couplings, size = tracker.couplings, len(labels)
     if size % step or start >= step or end < size - step + start + 1:
         couplings.pin(labels, f"{node.name} takes every {step}th")
@@ -151,7 +151,7 @@ def _resize_narrow(node: Node, twin: Node, removal: Removal) -> None:
 
 
 def _select(tracker: Tracker, node: Node) -> Labels:
-    """One index of a dimension: that one stays, the others may go."""
+    """One index of a dimension: it is pinned, the others can be removed."""
     dims = tracker.dims(node.args[0])
     dim = argument(node, "dim") % len(dims)
     index = argument(node, "index")
@@ -205,7 +205,7 @@ def _resize_split(node: Node, twin: Node, removal: Removal) -> None:
 
 
 def _pad(tracker: Tracker, node: Node) -> Labels:
-    """Padding adds indices no parameter stands behind; labels of their own let them go too."""
+    """Padding adds indices without parameters; they get their own labels and can be removed."""
     source: Any = node.args[0]
     dims = list(tracker.dims(source))
     amounts = argument(node, "pad")
@@ -221,8 +221,8 @@ def _pad(tracker: Tracker, node: Node) -> Labels:
             tracker.pin(source, dim, f"{node.name} pads it by {mode}")
             dims[dim] = fixed(size_of(dims[dim]) + before + after)
         else:
-            fresh = tracker.couplings.fresh
-            dims[dim] = tracked(np.concatenate([fresh(before), labels, fresh(after)]))
+            new_labels = tracker.couplings.new_labels
+            dims[dim] = tracked(np.concatenate([new_labels(before), labels, new_labels(after)]))
     return tuple(dims)
 
 
@@ -247,7 +247,7 @@ def _item(tracker: Tracker, node: Node) -> Labels:
 
 
 def _glu(tracker: Tracker, node: Node) -> Labels:
-    """Half of a dimension gates the other half."""
+    """One half of a dimension gates the other half."""
     dims = list(tracker.dims(node.args[0]))
     dim = argument(node, "dim") % len(dims)
     half = size_of(dims[dim]) // 2

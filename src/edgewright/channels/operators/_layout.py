@@ -1,4 +1,4 @@
-"""Other views of the same numbers: reshape, permute, expand, repeat, shuffles."""
+"""Rearranging elements: reshape, permute, expand, repeat, shuffles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _reshape(tracker: Tracker, node: Node) -> Labels:
 
 
 def _resize_view(node: Node, twin: Node, removal: Removal) -> None:
-    """Rewrite the sizes; one that is computed and no longer right is left to torch (-1)."""
+    """Rewrite the sizes; a computed size that is not correct any more becomes -1 (inferred)."""
     name = "size" if argument(node, "size") is not None else "shape"
     before, sizes = argument(node, name), list(argument(twin, name))
     changed = [removal.removes(node, dim) for dim in range(len(before))]
@@ -68,7 +68,7 @@ def _resize_unflatten(node: Node, twin: Node, removal: Removal) -> None:
 
 
 def _view_like(tracker: Tracker, node: Node) -> Labels:
-    """A reshape to the sizes of another tensor: they stay alike."""
+    """A reshape to the sizes of another tensor; the two stay tied."""
     result = reshape(tracker.couplings, tracker.dims(node.args[0]), shape_of(node, BATCH),
                      f"{node.name} splits or merges it")
     other = tracker.dims(argument(node, "other"))
@@ -77,7 +77,7 @@ def _view_like(tracker: Tracker, node: Node) -> Labels:
 
 
 def _permute(tracker: Tracker, node: Node) -> Labels:
-    """Any reordering: found by trying it on sizes that are all different."""
+    """Any permutation, determined by applying it to sizes that are all different."""
     dims = tracker.dims(node.args[0])
     target: Any = node.target
     probe = torch.empty(tuple(range(2, 2 + len(dims))), device="meta")
@@ -86,7 +86,7 @@ def _permute(tracker: Tracker, node: Node) -> Labels:
 
 
 def _expand(tracker: Tracker, node: Node) -> Labels:
-    """Where one becomes many, the many are no parameter's: their number can be rewritten."""
+    """A dimension expanded from 1 has no parameters, so its size can be rewritten."""
     dims = tracker.dims(node.args[0])
     sizes = shape_of(node, BATCH)
     missing = len(sizes) - len(dims)
@@ -97,7 +97,7 @@ def _expand(tracker: Tracker, node: Node) -> Labels:
 def _made(tracker: Tracker, size: int) -> Dim:
     if size == 1 or size % BATCH == 0:
         return fixed(size)
-    return tracked(tracker.couplings.fresh(size))
+    return tracked(tracker.couplings.new_labels(size))
 
 
 def _expand_like(tracker: Tracker, node: Node) -> Labels:
@@ -109,7 +109,7 @@ def _expand_like(tracker: Tracker, node: Node) -> Labels:
 
 
 def _create(tracker: Tracker, node: Node) -> Labels:
-    """A constant everywhere: its sizes can be rewritten."""
+    """A constant tensor: its sizes can be rewritten."""
     return tuple(_made(tracker, size) for size in shape_of(node, BATCH))
 
 
@@ -149,7 +149,7 @@ def _resize_interleave(node: Node, twin: Node, removal: Removal) -> None:
 
 
 def _pixel_shuffle(tracker: Tracker, node: Node) -> Labels:
-    """(..., C r r, H, W) to (..., C, H r, W r): a channel goes with all its r r pixels."""
+    """(..., C r r, H, W) to (..., C, H r, W r): a channel is tied to all its r r pixels."""
     return _fold(tracker, node, argument(node, "upscale_factor") ** 2, -3)
 
 
@@ -175,7 +175,7 @@ def _unfold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
 
 
 def _columns(tracker: Tracker, node: Node) -> Labels:
-    """Sliding windows: a channel becomes one for every place in the window."""
+    """Sliding windows: each channel is repeated for every position in the window."""
     return _unfold(tracker, node, math.prod(argument(node, "kernel_size")), -3)
 
 
@@ -197,16 +197,16 @@ def _channel_shuffle(tracker: Tracker, node: Node) -> Labels:
     count = argument(node, "groups")
     group, inside = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
                             f"{node.name} shuffles it")
-    tracker.remember(node, group)
+    tracker.record_dim(node, group)
     return (dims[0], join((*inside, *group)), *dims[2:])
 
 
 def _resize_shuffle(node: Node, twin: Node, removal: Removal) -> None:
-    set_argument(twin, "groups", removal.remembered_size(node))
+    set_argument(twin, "groups", removal.recorded_size(node))
 
 
 def _along(tracker: Tracker, node: Node) -> Labels:
-    """Moves or adds up numbers along one dimension, which stays."""
+    """Operators that move or accumulate elements along one dimension, which is pinned."""
     source = node.args[0]
     dims = list(tracker.dims(source))
     along = argument(node, "dims", argument(node, "dim", -1))

@@ -28,7 +28,7 @@ def _index_select(tracker: Tracker, node: Node) -> Labels:
 
 
 def _index(tracker: Tracker, node: Node) -> Labels:
-    """x[..., indices, ...]: what is indexed stays, the other dimensions pass.
+    """x[..., indices, ...]: indexed dimensions are pinned, the others are kept.
 
     Those of the indices take its place, or come first where what is indexed lies apart.
     """

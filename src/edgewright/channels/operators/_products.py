@@ -98,7 +98,7 @@ def _attention(tracker: Tracker, node: Node) -> Labels:
 
 
 def _query_heads(tracker: Tracker, query: Dims, shared: Dims, reason: str) -> Dims:
-    """Heads of the query; in grouped-query attention several of them share a key's."""
+    """Heads of the query; in grouped-query attention several of them share a key head."""
     if query and shared and size_of(query[-1]) > size_of(shared[-1]) > 1:
         count = size_of(shared[-1])
         owner, _ = reshape(tracker.couplings, query[-1:],
@@ -109,7 +109,7 @@ def _query_heads(tracker: Tracker, query: Dims, shared: Dims, reason: str) -> Di
 
 
 def _resize_attention(node: Node, twin: Node, removal: Removal) -> None:
-    """Keep the scale of the whole width, which the operator would take from what is left."""
+    """Keep the scale of the original width; the default would use the new width."""
     query = argument(node, "query")
     width = shape_of(query)[-1]
     last = len(shape_of(query)) - 1

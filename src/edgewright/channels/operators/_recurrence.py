@@ -1,4 +1,4 @@
-"""One step of a recurrent layer; its gates lose the same channels."""
+"""One step of a recurrent layer; the same channels are removed from all its gates."""
 
 from __future__ import annotations
 

@@ -17,22 +17,22 @@ from edgewright.graph import argument, base_name, ops, set_argument, shape_of, t
 
 
 def _per_channel(tracker: Tracker, node: Node) -> Labels:
-    """Batch and instance norm: a channel goes with its scale, shift and statistics."""
+    """Batch and instance norm: a channel is tied to its scale, shift and statistics."""
     return _scaled_channels(tracker, node, [argument(node, name) for name in (
         "weight", "bias", "running_mean", "running_var")])
 
 
 def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) -> Dims:
-    """The second dimension goes with the parameters that are given; all others stay."""
+    """Dimension 1 is tied to the given parameters; all other dimensions are pinned."""
     source = node.args[0]
     dims = tracker.dims(source)
     for dim in range(len(dims)):
         if dim != 1:
-            tracker.pin(source, dim, f"{node.name} normalises over it")
+            tracker.pin(source, dim, f"{node.name} normalizes over it")
     for parameter in parameters:
         if isinstance(parameter, Node):
             match(tracker.couplings, dims[1], tracker.dims(parameter)[0],
-                  f"{node.name} normalises a fixed input")
+                  f"{node.name} normalizes a fixed input")
     return dims
 
 
@@ -42,12 +42,12 @@ def _layer_norm(tracker: Tracker, node: Node) -> Labels:
     normalized = argument(node, "normalized_shape")
     start = len(dims) - len(normalized)
     if any(axes_of(dim) for dim in dims[start:]):
-        tracker.take_whole(node)
+        tracker.record_whole_read(node)
     for parameter in (argument(node, "weight"), argument(node, "bias")):
         if isinstance(parameter, Node):
             for offset, dim in enumerate(tracker.dims(parameter)):
                 match(tracker.couplings, dims[start + offset], dim,
-                      f"{node.name} normalises a fixed input")
+                      f"{node.name} normalizes a fixed input")
     return tuple(dims)
 
 
@@ -61,25 +61,25 @@ def _resize_layer_norm(node: Node, twin: Node, removal: Removal) -> None:
 
 
 def _group_norm(tracker: Tracker, node: Node) -> Labels:
-    """Channels are the product of groups and channels of a group; both may shrink."""
+    """Channels are the product of groups and channels per group; both can be pruned."""
     dims = _scaled_channels(tracker, node, (argument(node, "weight"), argument(node, "bias")))
     count = argument(node, "num_groups")
     group, _ = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
-                       f"{node.name} normalises over groups of it")
-    tracker.remember(node, group)
+                       f"{node.name} normalizes over groups of it")
+    tracker.record_dim(node, group)
     if axes_of(dims[1]):
-        tracker.take_whole(node)
+        tracker.record_whole_read(node)
     return dims
 
 
 def _resize_group_norm(node: Node, twin: Node, removal: Removal) -> None:
-    set_argument(twin, "num_groups", removal.remembered_size(node))
+    set_argument(twin, "num_groups", removal.recorded_size(node))
 
 
 def _softmax(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     if axes_of(dims[argument(node, "dim") % len(dims)]):
-        tracker.take_whole(node)
+        tracker.record_whole_read(node)
     return dims
 
 
@@ -88,7 +88,7 @@ def _reduce(tracker: Tracker, node: Node) -> Labels:
     dims = tracker.dims(source)
     reduced = _places(argument(node, "dim"), len(dims))
     if any(axes_of(dims[dim]) for dim in reduced):
-        tracker.take_whole(node)
+        tracker.record_whole_read(node)
     outputs = node.meta["val"]
     if isinstance(outputs, list | tuple):
         return [_reduced(dims, reduced, output.ndim) for output in outputs]
@@ -96,7 +96,7 @@ def _reduce(tracker: Tracker, node: Node) -> Labels:
 
 
 def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
-    """The place of a maximum counts along the dimension: it stays."""
+    """The index of a maximum depends on the dimension, so it is pinned."""
     source = node.args[0]
     for dim in _places(argument(node, "dim"), len(tracker.dims(source))):
         tracker.pin(source, dim, f"{node.name} counts along it")
@@ -104,7 +104,7 @@ def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
 
 
 def _extremum(tracker: Tracker, node: Node) -> Labels:
-    """``max`` of two tensors, of all, or over a dimension with its places."""
+    """``max`` of two tensors, of all, or over a dimension with indices."""
     if argument(node, "other") is not None:
         return pointwise(tracker, node)
     return (_reduce_to_index if argument(node, "dim") is not None else _reduce)(tracker, node)

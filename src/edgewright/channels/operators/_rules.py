@@ -1,4 +1,4 @@
-"""How each operator passes labels of channels on, and how sizes written into it are rewritten.
+"""How labels propagate through each operator, and how its size arguments are rewritten.
 
 An operator that has no entry pins whatever is tracked in its inputs and names itself as the
 reason, so that an unknown operator is never pruned wrongly.
@@ -38,7 +38,7 @@ _TABLE: Final[dict[str, Operator]] = {
 
 
 def propagate(tracker: Tracker, node: Node) -> Labels:
-    """Labels of the result of one operator call."""
+    """Compute the labels of the result of one operator call."""
     found = _TABLE.get(op_name(node))
     if found is not None:
         return found.rule(tracker, node)
@@ -50,7 +50,7 @@ def propagate(tracker: Tracker, node: Node) -> Labels:
 
 
 def resize(node: Node, twin: Node, removal: Removal) -> None:
-    """Rewrite the sizes that are written into an operator call."""
+    """Rewrite the size arguments of an operator call, in place."""
     found = _TABLE.get(op_name(node))
     if found is not None and found.resize is not None:
         found.resize(node, twin, removal)

@@ -1,4 +1,4 @@
-"""What the rules of operators speak with: the tracker of labels, and a removal of channels."""
+"""Interfaces used by the rules of operators: the tracker of labels, and a removal of channels."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ Labels: TypeAlias = Dims | list[Dims] | None
 
 
 class Tracker(Protocol):
-    """What a rule may ask for and tell while the graph is read; see `ChannelGroups`."""
+    """What a rule may read and record while the graph is analyzed; see `ChannelGroups`."""
 
     couplings: Couplings
 
     def dims(self, value: Any) -> Dims:
-        """Dimensions of the tensor a node computes; of none for anything else."""
+        """Dimensions of the tensor a node computes; empty if it does not compute a tensor."""
 
     def results(self, value: Any) -> Labels:
-        """What is known of a node's result, a list where it has several."""
+        """Dimensions of a node's result; a list of them if it has several results."""
 
     def flat(self, value: Any, dim: int) -> LabelArray | None:
-        """One label an index along a dimension, None if it is not tracked."""
+        """One label per index along a dimension, None if it is not tracked."""
 
     def pin(self, value: Any, dim: int, reason: str) -> None:
-        """Say that a dimension must stay."""
+        """Record that a dimension cannot be pruned."""
 
     def contract(self, node: Node, source: Any, dim: int) -> None:
-        """Note that ``node`` sums products over that dimension of its operand ``source``."""
+        """Record that ``node`` sums products over that dimension of its input ``source``."""
 
-    def take_whole(self, node: Node) -> None:
-        """Note that ``node`` reads a whole dimension: channels removed take no part in it."""
+    def record_whole_read(self, node: Node) -> None:
+        """Record that ``node`` reads a whole dimension: removed channels are excluded from it."""
 
-    def remember(self, node: Node, dim: Dim) -> None:
-        """Keep a dimension (the groups of a convolution) whose size is written into ``node``."""
+    def record_dim(self, node: Node, dim: Dim) -> None:
+        """Record a dimension (such as groups) whose size is an argument of ``node``."""
 
 
 class Removal(Protocol):
-    """Which channels go, seen from the graph; see `remove_channels`."""
+    """The effect of removing channels on nodes; see `remove_channels`."""
 
     def removes(self, value: Any, dim: int) -> bool:
-        """Whether anything of a dimension goes."""
+        """Whether any index of a dimension is removed."""
 
     def kept_size(self, value: Any, dim: int) -> int:
-        """Indices that are left of a dimension."""
+        """Number of indices of a dimension that are kept."""
 
     def kept(self, value: Any, dim: int) -> NDArray[np.bool_]:
-        """A flag for every index of a dimension: whether it stays."""
+        """A flag for every index of a dimension: whether it is kept."""
 
-    def remembered_size(self, node: Node) -> int:
-        """What is left of the dimension a rule remembered for ``node``."""
+    def recorded_size(self, node: Node) -> int:
+        """The new size of the dimension that a rule recorded for ``node``."""
 
 
 Rule: TypeAlias = Callable[[Tracker, Node], Labels]
@@ -65,11 +65,11 @@ Resize: TypeAlias = Callable[[Node, Node, Removal], None]
 
 @dataclass(frozen=True)
 class Operator:
-    """How one operator passes labels on, and how the sizes written into a call are rewritten.
+    """How labels propagate through an operator, and how size arguments of a call are rewritten.
 
     Attributes:
         rule: Dimensions of the result of a call.
-        resize: Given the call, its twin in the sliced graph and the removal: rewrites the twin.
+        resize: Takes the call, its twin in the sliced graph and the removal, and rewrites the twin.
     """
 
     rule: Rule

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from torch.fx import Node
 
-from edgewright.allocation import CostModel, narrowest, smallest, uniform
+from edgewright.allocation import CostModel, narrowest_widths, smallest, uniform
 from edgewright.channels import (
     ChannelGroups,
     GroupWidths,
@@ -17,7 +17,7 @@ from edgewright.channels import (
     Polynomial,
     SymbolicShapes,
     Widths,
-    widths_of,
+    compute_group_widths,
 )
 from edgewright.errors import BudgetError
 from edgewright.graph import FLOAT_BITS
@@ -84,7 +84,7 @@ def plan_ratio(program: Program, groups: ChannelGroups, limits: Mapping[str, flo
     least_macs, _ = groups.costs_without(removed)
     least_bytes = sum(_bytes(program, groups.shapes_without(removed), stored.fewest, _LEAST_FLOAT))
     _require(limits, {"size": _PACKED * least_bytes, "macs": least_macs})
-    choices = widths_of(groups, legal)
+    choices = compute_group_widths(groups, legal)
     macs = CostModel(program, groups, "macs")
     size = sum(_bytes(program, SymbolicShapes(groups), stored.most), Polynomial({}))
     modelled = {"macs": macs.full, "energy": energy_mj,
@@ -125,6 +125,6 @@ def _needed(limits: Mapping[str, float], modelled: Mapping[str, float]) -> dict[
 
 
 def _widest(choices: Sequence[GroupWidths], holds: Callable[[Widths], bool]) -> Widths:
-    """The first widths that hold; the narrowest where that is too little."""
+    """The first widths that hold; the narrowest_widths where that is too little."""
     levels = (uniform(choices, level / _LEVELS) for level in range(1, _LEVELS))
-    return next(filter(holds, levels), narrowest(choices))
+    return next(filter(holds, levels), narrowest_widths(choices))

@@ -88,12 +88,12 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
             raise ModelError(f"criterion={config.criterion!r} gives a score of {worst} in "
                              f"{group.name}; expected finite weights and gradients: look for NaN "
                              "or infinity in the weights")
-    _refuse_alike(scores, subject)
+    _refuse_equal_scores(scores, subject)
     channels = [channel for group in groups.groups for channel in group.channels]
     return dict(zip(channels, scores.tolist(), strict=True))
 
 
-def _refuse_alike(scores: Vector, subject: Subject) -> None:
+def _refuse_equal_scores(scores: Vector, subject: Subject) -> None:
     """Refuse scores by which channels would go in the order they are stored in."""
     if subject.count > 1 and all(np.ptp(scores[span]) <= _ROUNDING * abs(scores[span]).max()
                                  for span in subject.spans):

@@ -31,7 +31,7 @@ class Subject:
         groups: The program's channels.
         criterion: Name of the criterion that is asked, for messages.
         split: The seeded sample of the training split; None where there is no task.
-        seed: Of whatever is drawn.
+        seed: Of whatever is random_scores.
     """
 
     program: Program
@@ -85,7 +85,7 @@ class Subject:
 
     def along(self, node: Node, dim: int) -> Incidence:
         """Where channels lie along one dimension of what a node computes."""
-        return self.groups.incidence(self.groups.of(node)[dim])
+        return self.groups.incidence(self.groups.labels_of(node)[dim])
 
 
 Criterion: TypeAlias = Callable[[Subject], Vector]

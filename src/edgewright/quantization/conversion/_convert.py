@@ -20,7 +20,7 @@ from edgewright.graph import (
     set_fact,
     stored_tensors,
 )
-from edgewright.program import Program, foldable_norm, foldable_outputs, norm_as_affine
+from edgewright.program import Program, foldable_norm, foldable_output_dim, norm_as_affine
 from edgewright.quantization.conversion._averages import lower_averages_to_integers
 from edgewright.quantization.placement import ActivationPoint, Placement, WeightPoint, stored_bias
 from edgewright.quantization.scheme import Grid, PoolRounding
@@ -140,7 +140,7 @@ class _Layer:
         """Replace the weight of a call that computes in floating point."""
         weight, axis = self.floats[self.point.tensor], quantizer.grid.axis
         scale, bias = quantizer.effective_scale(), None
-        outputs = foldable_outputs(self.node, weight)
+        outputs = foldable_output_dim(self.node, weight)
         if outputs is not None:
             axis = outputs
             scale, bias = self._fold_norm(scale.expand(weight.shape[axis]).contiguous())

@@ -199,7 +199,7 @@ class _Flow:
         """The keys of each index of a value; equal keys are the same channel anywhere."""
         if value not in self._keys:
             shape = getattr(value.meta.get("val"), "shape", ())
-            known = self._groups.of(value) or (None,) * len(shape)
+            known = self._groups.labels_of(value) or (None,) * len(shape)
             self._keys[value] = tuple(
                 self._named(labels) if labels is not None
                 else np.full(size if isinstance(size, int) else 1, _NONE)

@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule, freeze_norms
 from edgewright.graph import argument, stored_tensors
-from edgewright.program import Program, foldable_norm, per_output
+from edgewright.program import Program, expand_per_output, foldable_norm
 from edgewright.training import Step, StepHook
 
 _LEAST_GAIN: Final = 2.0**-14
@@ -163,7 +163,8 @@ def make_gains_positive(program: Program) -> Program:
                          argument(norm, "running_mean")):
                 if isinstance(node, Node):
                     tensor = tensors[str(node.target)]
-                    tensor.mul_(signs if tensor.ndim == 1 else per_output(layer, signs, tensor))
+                    tensor.mul_(signs if tensor.ndim == 1
+                                else expand_per_output(layer, signs, tensor))
     return oriented
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.capture import CapturedModule, trainable
+from edgewright.capture import CapturedModule, make_trainable
 from edgewright.graph import argument, set_argument, shape_of
 from edgewright.program import Program
 from edgewright.quantization.placement import ActivationPoint, Placement
@@ -58,7 +58,7 @@ def simulate(program: Program, placement: Placement,
         placement: The placement for this program.
         learned_range: What training learns besides the weights.
     """
-    module = trainable(program.graph_module, program.exits)
+    module = make_trainable(program.graph_module, program.exits)
     own = frozenset(module.state_dict())
     owner = _free_name(module)
     weights = {point.tensor: FakeQuantizer(

@@ -1,4 +1,4 @@
-"""What a model does only in training, and a graph of its evaluation cannot tell."""
+"""Detecting what a model does only in training, which a captured evaluation graph lacks."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgewright.capture._model_copy import copy_model
-from edgewright.capture._module import trainable
+from edgewright.capture._module import make_trainable
 from edgewright.errors import EdgewrightWarning
 from edgewright.graph import argument, calls, compare_outputs, random_inputs, training_argument
 
 _TOLERANCE: Final = 1e-3  # batch norms over two samples magnify rounding
 _SEED: Final = 0
-_SHOWN: Final = 6
+_MAX_LISTED: Final = 6
 
 
-def tell_lost_training(model: nn.Module, captured: GraphModule, example: tuple[Any, ...],
+def warn_training_differences(model: nn.Module, captured: GraphModule, example: tuple[Any, ...],
                        failures: tuple[type[Exception], ...]) -> None:
-    """Warn of what the model computes in training, and its captured graph does not.
+    """Warn if the model computes something in training that its captured graph does not.
 
-    Both are trained forward once, with the same random numbers, and the draws of each are counted.
-    Batch norm and dropout are switched in the graph and draw alike; stochastic depth, dropout
-    inside fused attention, noise and auxiliary outputs are gone. Not seen is what draws random
-    numbers outside torch, what happens in training by chance and did not happen here, and all of a
-    model whose training needs more than its inputs.
+    Both run one forward pass in training mode with the same random numbers, and the random draws
+    of each are counted. Batch norm and dropout are switched to training in the graph as well;
+    stochastic depth, dropout inside fused attention, noise and auxiliary outputs are missing in it.
+    Not detected are random numbers drawn outside torch, random behavior that did not occur in this
+    pass, and models that need more than their inputs for training.
 
     Args:
-        model: As it was captured; left as it is.
+        model: The captured model; it is not changed.
         captured: Its graph.
         example: Inputs of two samples.
-        failures: What a forward pass may raise; then nothing is said.
+        failures: Exceptions of a forward pass after which no warning is given.
     """
     inputs = random_inputs(example, _SEED)
-    own, draws = copy_model(model).train(), _Draws()
+    own, draws = copy_model(model).train(), _RandomCallCounter()
     try:
         with draws.inside(own):
-            wanted = _forward(own, inputs)
-        graph_draws = _Draws()
+            expected = _forward(own, inputs)
+        graph_draws = _RandomCallCounter()
         with graph_draws:
-            found = _forward(trainable(captured).train(), inputs)
+            actual = _forward(make_trainable(captured).train(), inputs)
     except failures:
         return
     lost = ""
     if draws.total > graph_draws.total:
         names = draws.by_module.keys() - _switched_modules(captured)
-        lost = (f"{_listed(names or draws.by_module)}: it draws random numbers in training, as "
-                "stochastic depth, dropout inside attention or noise does")
-    elif len(pytree.tree_leaves(wanted)) != len(pytree.tree_leaves(found)):
-        lost = (f"{len(pytree.tree_leaves(wanted))} outputs in training, where it has "
-                f"{len(pytree.tree_leaves(found))} in evaluation")
-    elif draws.total == graph_draws.total and _differ(found, wanted):
-        lost = _differing(own)
+        lost = (f"{_summarize(names or draws.by_module)}: random numbers in training, as in "
+                "stochastic depth, dropout inside attention or noise")
+    elif len(pytree.tree_leaves(expected)) != len(pytree.tree_leaves(actual)):
+        lost = (f"{len(pytree.tree_leaves(expected))} outputs in training, but "
+                f"{len(pytree.tree_leaves(actual))} in evaluation")
+    elif draws.total == graph_draws.total and _differ(actual, expected):
+        lost = _explain_difference(own)
     if lost:
-        warnings.warn(f"training the program leaves out what {type(model).__name__} does in "
-                      f"training alone ({lost}); a program is the graph of evaluation, whose "
-                      "batch norms and dropout are switched on for training", EdgewrightWarning,
+        warnings.warn(f"training the program omits what {type(model).__name__} does only in "
+                      f"training ({lost}); a program is the evaluation graph, in which training "
+                      "mode only switches batch norms and dropout", EdgewrightWarning,
                       stacklevel=4)
 
 
-def _differ(found: Any, wanted: Any) -> bool:
-    finite = pytree.tree_map_only(Tensor, torch.nan_to_num, (found, wanted))
+def _differ(actual: Any, expected: Any) -> bool:
+    finite = pytree.tree_map_only(Tensor, torch.nan_to_num, (actual, expected))
     return compare_outputs(*finite) > _TOLERANCE
 
 
@@ -81,11 +81,11 @@ def _forward(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
 
 
 @final
-class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators that draw random numbers, by the module whose code is running.
+class _RandomCallCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the calls that draw random numbers, by the module whose code is running.
 
     Attributes:
-        by_module: How many, by the module's name; all under "" where modules are not followed.
+        by_module: Counts by module name; all under "" if modules are not tracked.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def total(self) -> int:
-        """How many in all."""
+        """Total count."""
         return self.by_module.total()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
@@ -106,7 +106,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def inside(self, model: nn.Module) -> Iterator[None]:
-        """Count while a model runs, and follow which of its modules does."""
+        """Count while a model runs, and track which of its modules is running."""
         handles = []
         for name, module in model.named_modules():
             handles += [module.register_forward_pre_hook(self._enter(name)),
@@ -128,7 +128,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _draws_random_numbers(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operator draws; a fused attention, only where it is given a dropout."""
+    """Whether a call draws random numbers; a fused attention does only with dropout."""
     names = [argument.name for argument in func._schema.arguments]
     if "dropout_p" in names:
         return bool({**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p"))
@@ -136,7 +136,7 @@ def _draws_random_numbers(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _switched_modules(captured: GraphModule) -> set[str]:
-    """The modules whose dropout or the like is in the graph, and does something there."""
+    """The modules with an active training-mode operator (for example dropout) in the graph."""
     return {_module_of(node) for node in calls(captured.graph)
             if training_argument(node) and argument(node, "p", 1.0) != 0}
 
@@ -146,23 +146,23 @@ def _module_of(node: Node) -> str:
     return str(stack[-1][0]).partition("@")[0] if stack else ""
 
 
-def _differing(own: nn.Module) -> str:
-    """Why a model in training computes something else than its graph does."""
-    resting = [name for name, module in own.named_modules() if not module.training]
-    if resting:
-        return f"{_listed(resting)}: the model's own train() leaves it in evaluation mode"
-    return f"{_listed(_readers_of_mode(own))}: it computes something else in training"
+def _explain_difference(own: nn.Module) -> str:
+    """Explain why a model in training computes something else than its graph does."""
+    in_evaluation = [name for name, module in own.named_modules() if not module.training]
+    if in_evaluation:
+        return f"{_summarize(in_evaluation)}: the model's own train() leaves it in evaluation mode"
+    return f"{_summarize(_modules_reading_mode(own))}: a different computation in training"
 
 
-def _readers_of_mode(model: nn.Module) -> list[str]:
-    """The modules whose own code asks whether it is training."""
+def _modules_reading_mode(model: nn.Module) -> list[str]:
+    """The modules whose own code reads ``self.training``."""
     return [name for name, module in model.named_modules()
             if not type(module).__module__.startswith("torch.")
             and inspect.isfunction(type(module).forward)
             and "training" in type(module).forward.__code__.co_names]
 
 
-def _listed(names: Iterable[str]) -> str:
+def _summarize(names: Iterable[str]) -> str:
     found = sorted(name or "its own forward" for name in names) or ["its own forward"]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
+    more = f" and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+    return ", ".join(found[:_MAX_LISTED]) + more

@@ -1,4 +1,4 @@
-"""Whether a model is a function of its inputs: what it was asked before must not matter."""
+"""Checking that a model's outputs do not depend on earlier calls."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.capture._model_copy import copy_model
-from edgewright.capture._mutations import WAY_OUT
+from edgewright.capture._mutations import STATE_REMEDY
 from edgewright.errors import ModelError
 from edgewright.graph import random_inputs
 
 _TOLERANCE: Final = 1e-5  # two calls of the same kernels on the same values
 _SEED: Final = 0
 _CONTAINERS: Final = (list, tuple, dict, set, deque)
-_TORCHS: Final = frozenset(vars(nn.Module()))  # attributes that every module has
+_MODULE_ATTRIBUTES: Final = frozenset(vars(nn.Module()))  # attributes that every module has
 
 
-def repeatable(model: nn.Module, example: tuple[Any, ...],
+def check_repeatability(model: nn.Module, example: tuple[Any, ...],
                failures: tuple[type[Exception], ...]) -> nn.Module:
-    """The model to capture, once its answers are seen to depend on nothing it was asked before.
+    """Check that a model's outputs do not depend on earlier calls, and return it for capture.
 
-    This finds the state that leaves no trace in a graph: a plain attribute that is assigned, a
-    list that grows, a number that counts. A model that registers tensors in its first call is
-    captured as it is after that; ``model`` stays as it is.
+    This finds state that does not appear in a graph: an attribute that is assigned, a list that
+    grows, a counter. ``model`` itself is not changed. If it registers tensors in its first call, a
+    copy after that call is returned.
 
     Args:
         model: In evaluation mode, on the CPU.
         example: Inputs of two samples.
-        failures: What a forward pass may raise. It is left to the capture, which says where.
+        failures: Exceptions of a forward pass to ignore; the capture reports them.
 
     Raises:
-        ModelError: Asked again, after something else, it gives other outputs.
+        ModelError: After a call with other inputs, the outputs are different.
     """
-    for earlier, later in ((random_inputs(example, 0), random_inputs(_reversed(example), 1)),
-                           (example, _reversed(example)), (example, example)):
+    for earlier, later in ((random_inputs(example, 0), random_inputs(_flip_inputs(example), 1)),
+                           (example, _flip_inputs(example)), (example, example)):
         try:
             tried = copy_model(model)
             first = _call(tried, later)
@@ -46,18 +46,18 @@ def repeatable(model: nn.Module, example: tuple[Any, ...],
             _call(tried, earlier)
             again = _call(tried, later)
         except failures:
-            continue  # values may be none that the model takes
+            continue  # the model may not accept these values
         if _differ(first, again):
-            raise ModelError(_refusal(model, _changed(before, _attributes(tried))))
+            raise ModelError(_refusal(model, _changed_names(before, _attributes(tried))))
         return tried if _tensors(tried) != _tensors(model) else model
     return model
 
 
-def _reversed(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Other inputs of values that the model takes, such as indices."""
-    turned: tuple[Any, ...] = pytree.tree_map(
+def _flip_inputs(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Different inputs with the same values, so that the model accepts them (indices, say)."""
+    flipped: tuple[Any, ...] = pytree.tree_map(
         lambda leaf: leaf.flip(tuple(range(leaf.ndim))), inputs)
-    return turned
+    return flipped
 
 
 def _tensors(model: nn.Module) -> set[str]:
@@ -88,16 +88,16 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def _attributes(model: nn.Module) -> dict[str, Any]:
-    """Every attribute and tensor, kept alive with its memory, and what tells whether it changed."""
-    return {f"{path}.{name}".lstrip("."): (_held(value), _mark(value))
+    """Every attribute and tensor, kept alive, with a fingerprint that shows whether it changed."""
+    return {f"{path}.{name}".lstrip("."): (_snapshot(value), _fingerprint(value))
             for path, module in model.named_modules()
             for name, value in (*vars(module).items(), *module.named_buffers(recurse=False),
                                 *module.named_parameters(recurse=False))
-            if name not in _TORCHS}
+            if name not in _MODULE_ATTRIBUTES}
 
 
-def _held(value: Any) -> Any:
-    """The value with what it holds, so that nothing new is found at the same address."""
+def _snapshot(value: Any) -> Any:
+    """The value and its contents, kept alive so that no address is reused."""
     if isinstance(value, Tensor):
         return value, value.detach()
     return (value, _contents(value)) if isinstance(value, _CONTAINERS) else value
@@ -107,7 +107,7 @@ def _contents(container: Any) -> tuple[Any, ...]:
     return tuple(container.values() if isinstance(container, dict) else container)
 
 
-def _mark(value: Any) -> Any:
+def _fingerprint(value: Any) -> Any:
     if isinstance(value, Tensor):
         return id(value), value.data_ptr(), value._version
     if isinstance(value, _CONTAINERS):
@@ -115,16 +115,16 @@ def _mark(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else id(value)
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def _changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return sorted(name for name, (_, mark) in after.items()
                   if name not in before or before[name][1] != mark)
 
 
 def _refusal(model: nn.Module, changed: list[str]) -> str:
     if not changed:
-        return (f"{type(model).__name__} gives outputs that depend on earlier calls; a file keeps "
-                "nothing from one call to the next: find what the model keeps, or which random "
-                "numbers it draws outside torch")
+        return (f"{type(model).__name__} has outputs that depend on earlier calls; a file keeps "
+                "no state between calls: find the state that the model keeps, or the random "
+                "numbers that it draws outside torch")
     names = ", ".join(changed[:4])
-    return (f"{type(model).__name__} gives outputs that depend on earlier calls, since its forward "
-            f"pass changes {names}; {WAY_OUT}")
+    return (f"{type(model).__name__} has outputs that depend on earlier calls, because its forward "
+            f"pass changes {names}; {STATE_REMEDY}")

@@ -1,4 +1,4 @@
-"""State that leaves no trace in a graph is found by asking twice."""
+"""State that does not appear in a graph is found by calling the model twice."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def overwrites(m: Any, x: Any) -> Any:
 @pytest.mark.parametrize(("function", "name"), [
     (counts, "calls"), (grows, "past"), (queues, "recent"), (files, "by_name"),
     (averages, "seen"), (overwrites, r"layer\.bias")])
-def test_what_changes_the_next_answer_is_named(function: Any, name: str) -> None:
-    with pytest.raises(ModelError, match=rf"Remembering gives outputs that depend on earlier calls, "
-                                         rf"since its forward pass changes {name}; a file keeps "):
+def test_state_that_changes_the_next_output_is_named(function: Any, name: str) -> None:
+    with pytest.raises(ModelError, match=rf"Remembering has outputs that depend on earlier calls, "
+                                         rf"because its forward pass changes {name}; a file keeps "):
         Program.capture(Remembering(function).eval(), torch.zeros(1, 4))
 
 
@@ -93,7 +93,7 @@ def registers_in_forward(m: Any, x: Any) -> Any:
 
 @pytest.mark.parametrize("function", [keeps_an_activation, builds_a_table_once,
                                       builds_a_mask_by_batch, registers_in_forward])
-def test_what_does_not_is_taken(function: Any) -> None:
+def test_state_that_does_not_change_outputs_is_accepted(function: Any) -> None:
     model = Remembering(function).eval()
     program = Program.capture(model, torch.zeros(1, 4))
     assert model.seen is None
@@ -105,12 +105,12 @@ def test_what_does_not_is_taken(function: Any) -> None:
         assert torch.equal(x, before)
 
 
-def test_random_numbers_are_refused_as_such_and_not_as_state() -> None:
+def test_random_numbers_are_not_reported_as_state() -> None:
     model = Remembering(lambda m, x: m.layer(x) + torch.randn(4)).eval()
     with pytest.raises(ModelError, match="draws random numbers in evaluation mode"):
         Program.capture(model, torch.zeros(1, 4))
 
 
-def test_outputs_that_are_not_finite_are_no_state() -> None:
+def test_non_finite_outputs_are_not_reported_as_state() -> None:
     model = Remembering(lambda m, x: m.layer(x).log()).eval()
     assert Program.capture(model, torch.zeros(1, 4)).run(torch.zeros(2, 4)).shape == (2, 4)

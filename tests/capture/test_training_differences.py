@@ -1,4 +1,4 @@
-"""What a model does in training alone is kept, or said."""
+"""Capture warns about behavior in training that the program does not have."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Attention(nn.MultiheadAttention):
         return super().forward(x, x, x)[0]
 
 
-def said(model: nn.Module) -> Any:
+def capture_warnings(model: nn.Module) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Program.capture(model.eval(), SEQUENCE)
@@ -55,7 +55,7 @@ def said(model: nn.Module) -> Any:
 
 
 class Eager(nn.Module):
-    """A share that is nought in evaluation, as transformers' eager attention hands it on."""
+    """A dropout probability that is 0 in evaluation, as in transformers' eager attention."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, 0.3 if self.training else 0.0, training=self.training)
@@ -67,13 +67,13 @@ class Eager(nn.Module):
     (nn.Sequential(nn.Linear(8, 8), Attention(0.1)), "1"),
     (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), "0.self_attn"),
 ])
-def test_random_numbers_that_are_lost_are_said_once_by_module(model: Any, name: str) -> None:
-    (message,) = said(model)
-    assert f"({name}: it draws random numbers in training" in message
-    assert message.startswith("training the program leaves out what Sequential does in training")
+def test_lost_random_numbers_are_reported_once_with_their_modules(model: Any, name: str) -> None:
+    (message,) = capture_warnings(model)
+    assert f"({name}: random numbers in training" in message
+    assert message.startswith("training the program omits what Sequential does only in training")
 
 
-def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net: type[Net]) -> None:
+def test_a_norm_that_train_leaves_in_evaluation_is_reported(net: type[Net]) -> None:
     model = net(lambda m, x: m.norm(m.layer(x.flatten(1))), layer=nn.Linear(SEQUENCE[0].numel(), 8),
                 norm=nn.BatchNorm1d(8))
     class Resting(type(model)):
@@ -83,21 +83,22 @@ def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net: type[Net]) -
             return self
 
     model.__class__ = Resting
-    (message,) = said(model)
+    (message,) = capture_warnings(model)
     assert "(norm: the model's own train() leaves it in evaluation mode)" in message
 
 
 @pytest.mark.parametrize(("forward", "what"), [
-    (lambda m, x: m.layer(x) + torch.randn_like(x) if m.training else m.layer(x), "draws random"),
-    (lambda m, x: F.dropout(m.layer(x), 0.3 if m.training else 0.0), "draws random numbers"),
-    (lambda m, x: x if m.training and torch.rand(1) < 0.1 else m.layer(x), "draws random numbers"),
+    (lambda m, x: m.layer(x) + torch.randn_like(x) if m.training else m.layer(x), "random numbers"),
+    (lambda m, x: F.dropout(m.layer(x), 0.3 if m.training else 0.0), "random numbers"),
+    (lambda m, x: x if m.training and torch.rand(1) < 0.1 else m.layer(x), "random numbers"),
     (lambda m, x: (m.layer(x), x) if m.training else m.layer(x),
-     "2 outputs in training, where it has 1 in evaluation"),
-    (lambda m, x: m.layer(x) * (2 if m.training else 1), "computes something else in training"),
+     "2 outputs in training, but 1 in evaluation"),
+    (lambda m, x: m.layer(x) * (2 if m.training else 1), "a different computation in training"),
 ])
-def test_other_computations_are_said(net: type[Net], forward: Callable[..., Any],
-                                     what: str) -> None:
-    (message,) = said(net(forward, layer=nn.Linear(8, 8)))
+def test_different_computations_in_training_are_reported(net: type[Net],
+                                                         forward: Callable[..., Any],
+                                                         what: str) -> None:
+    (message,) = capture_warnings(net(forward, layer=nn.Linear(8, 8)))
     assert what in message
 
 
@@ -110,15 +111,15 @@ def test_other_computations_are_said(net: type[Net], forward: Callable[..., Any]
     nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Dropout2d(0.5)),
     nn.Sequential(nn.Unflatten(2, (2, 2, 2)), nn.Dropout3d(0.5)),
 ])
-def test_what_is_kept_is_not_said(model: Any) -> None:
-    assert said(model) == []
+def test_no_warning_if_nothing_is_lost(model: Any) -> None:
+    assert capture_warnings(model) == []
 
 
-def test_dropout_by_function_and_in_recurrent_layers_is_kept(net: type[Net]) -> None:
-    assert said(net(lambda m, x: F.dropout(m.layer(x), 0.3, m.training), layer=nn.Linear(8, 8))) == []
-    assert said(net(lambda m, x: m.layer(x)[0],
+def test_functional_and_recurrent_dropout_is_kept(net: type[Net]) -> None:
+    assert capture_warnings(net(lambda m, x: F.dropout(m.layer(x), 0.3, m.training), layer=nn.Linear(8, 8))) == []
+    assert capture_warnings(net(lambda m, x: m.layer(x)[0],
                     layer=nn.LSTM(8, 8, 2, dropout=0.5, batch_first=True))) == []
 
 
-def test_a_training_that_needs_more_than_inputs_is_passed_over(net: type[Net]) -> None:
-    assert said(net(lambda m, x: m.missing if m.training else x * 2)) == []
+def test_models_that_need_more_than_inputs_in_training_are_skipped(net: type[Net]) -> None:
+    assert capture_warnings(net(lambda m, x: m.missing if m.training else x * 2)) == []
