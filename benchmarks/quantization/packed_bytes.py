@@ -57,7 +57,7 @@ NAME: Final = "segments/0.onnx"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeight:
     """A file in a bundle: what it takes there, and to load it."""
 
     segment: Segment
@@ -136,7 +136,7 @@ def measure(model: bytes, weights: list[NDArray[np.int8]], bits: int) -> dict[st
             "whole_bundle_bytes": whole.segment.stored_bytes, "whole_load_ms": whole.load_ms}
 
 
-def stored(model: bytes, low_bit: tuple[LowBitTensor, ...]) -> Stored:
+def stored(model: bytes, low_bit: tuple[LowBitTensor, ...]) -> StoredWeight:
     """Write a bundle of one file and load it."""
     segment = Segment(file=NAME, sha256="", size_bytes=0, macs=0, energy_mj=0, ram_bytes=0,
                       low_bit=low_bit)
@@ -149,7 +149,7 @@ def stored(model: bytes, low_bit: tuple[LowBitTensor, ...]) -> Stored:
         (written,) = write_bundle(path, manifest, {NAME: model}).model.segments
         loads = [read_bundle(path) for _ in range(LOADS)]
     assert all(load.segments[NAME] == model for load in loads)
-    return Stored(written, round(min(load.unpacking_ms for load in loads), 2))
+    return StoredWeight(written, round(min(load.unpacking_ms for load in loads), 2))
 
 
 def entropy_bytes(integers: NDArray[np.int8]) -> float:

@@ -1,4 +1,4 @@
-"""A network with residuals, pooling and linear layers, in floats and quantised."""
+"""A network with residual connections, pooling and linear layers, in float and quantized."""
 
 from __future__ import annotations
 

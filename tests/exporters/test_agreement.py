@@ -1,4 +1,4 @@
-"""A file is held against its program where the program is meant to be used."""
+"""Exported files are compared with their program on realistic inputs."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def small(task: Any) -> Any:
     return quantize(Program.capture(model.eval(), torch.zeros(1, 3, 8, 8)), task)
 
 
-def test_a_quantized_program_is_checked_on_its_calibration_samples(small: Any, task: Any) -> None:
+def test_quantized_programs_are_checked_on_calibration_samples(small: Any, task: Any) -> None:
     engine = Changed(small, lambda outputs: outputs)
     assert check_agreement(small, engine) == 0
     rows = {tuple(sample.flatten().tolist()) for sample in task.train.example(64)[0]}
     assert {tuple(sample.ravel().tolist()) for sample in engine.seen[0]} <= rows
 
 
-def test_a_task_given_is_what_the_file_is_checked_on(task: Any, tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_checked_on_the_given_task(task: Any, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program.capture(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
     seen = []
     real = _export.check_agreement
@@ -66,7 +66,7 @@ def test_a_task_given_is_what_the_file_is_checked_on(task: Any, tmp_path: Path,
     assert torch.equal(seen[0], task.train.example(2)[0])
 
 
-def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task: Any) -> None:
+def test_single_step_differences_are_allowed_for_small_outputs(task: Any) -> None:
     """Of two numbers that are nearly the same the difference is not many steps."""
     first, last = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 1, 1)
     with torch.no_grad():
@@ -84,21 +84,21 @@ def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task: Any) -> N
 
 @pytest.mark.parametrize("change", [lambda y: y * 1.3, lambda y: y[:, ::-1].copy(),
                                     lambda y: y - y.min(), np.zeros_like])
-def test_what_no_rounding_explains_is_refused(change: Any, small: Any) -> None:
+def test_errors_beyond_rounding_are_rejected(change: Any, small: Any) -> None:
     with pytest.raises(ParityError, match=r"relative error \S+ of output_0 of shape \(2, 64\), at "
-                                          r"most 0\.\d+ is allowed; no file was written; on its "
-                                          "example inputs, an operator is computed otherwise"):
+                                          r"most 0\.\d+ is allowed; no file was written; on the "
+                                          "example inputs, the runtime computes an operator"):
         check_agreement(small, Changed(small, change))
 
 
-def test_made_up_inputs_are_named_as_the_likely_cause() -> None:
+def test_synthetic_inputs_are_reported_as_likely_cause() -> None:
     program = Program.capture(nn.Linear(4, 2), torch.zeros(1, 4))
-    with pytest.raises(ParityError, match=r"the values of its inputs were made up, since its "
-                                          "example inputs are constant, .*: give export a task"):
+    with pytest.raises(ParityError, match=r"the inputs were synthesized because the "
+                                          "example inputs are constant, .*: pass a task to export"):
         check_agreement(program, Changed(program, lambda y: y * np.float32(1.01)))
 
 
-def test_floats_agree_to_the_roundings_of_their_type() -> None:
+def test_floats_match_within_the_rounding_of_their_type() -> None:
     class Sine(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.sin()
@@ -116,7 +116,7 @@ class Indices(nn.Module):
         return {"classes": x.argmax(1), "logs": x.log()}
 
 
-def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path: Path) -> None:
+def test_worst_output_is_named_and_equal_infinities_match(tmp_path: Path) -> None:
     x = torch.rand(2, 3, 40)
     x[:, 0, 0] = 0
     program = Program.capture(Indices(), x)
@@ -132,7 +132,7 @@ def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path: Path) ->
         check_agreement(program, Shifted(program, None))
 
 
-def test_a_file_that_does_not_run_is_refused_with_the_reason(small: Any) -> None:
+def test_files_that_do_not_run_report_the_reason(small: Any) -> None:
     class Broken(Changed):
         def run(self, inputs: Any) -> None:
             raise BundleError("no kernel for conv3d")
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_run_is_refused_with_the_reason(small: Any) -> None
         check_agreement(small, Broken(small, None))
 
 
-def test_a_file_that_does_not_load_is_refused_with_the_reason() -> None:
+def test_files_that_do_not_load_report_the_reason() -> None:
     def refuse(model: nn.Module) -> None:
         raise BundleError("litert cannot load the model: Didn't find op STABLEHLO_IOTA")
 

@@ -1,4 +1,4 @@
-"""`export`: a file that has been run once, or none."""
+"""`export` writes only files that were run successfully."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edgewright.runtime import OnnxEngine
 
 
 @pytest.mark.parametrize("name", ["blocks", "blocks_quantized"])
-def test_the_file_is_the_translation(name: str, request: pytest.FixtureRequest, tmp_path: Path,
-                                     images: Tensor) -> None:
+def test_export_writes_the_translated_model(name: str, request: pytest.FixtureRequest,
+                                            tmp_path: Path, images: Tensor) -> None:
     program = request.getfixturevalue(name)
     path = tmp_path / "model.onnx"
     assert export(program, "onnx", str(path)) == path
@@ -33,19 +33,19 @@ def test_the_file_is_the_translation(name: str, request: pytest.FixtureRequest, 
         want)
 
 
-def test_an_unknown_target_is_refused(blocks: Program, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown export target 'tflite'; there are: "
-                                         "'onnx', 'executorch', 'litert'"):
+def test_unknown_targets_are_rejected(blocks: Program, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown export target 'tflite'; expected "
+                                         "'onnx', 'executorch' or 'litert'"):
         export(blocks, "tflite", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_missing_is_named(blocks: Program, tmp_path: Path) -> None:
+def test_missing_folders_are_named(blocks: Program, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*gone/model\.onnx"):
         export(blocks, "onnx", tmp_path / "gone" / "model.onnx")
 
 
-def test_an_operator_without_translation_is_named_and_no_file_written(tmp_path: Path) -> None:
+def test_untranslatable_operators_are_named_and_no_file_is_written(tmp_path: Path) -> None:
     class Bessel(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.special.i0(x)
@@ -69,20 +69,20 @@ def altered(content: Any, change: Any) -> Any:
     ("blocks", lambda w: w * np.float32(1.01),
      r"relative error \S+ of output_0 of shape \(2, 3\), at most 0.0001 is allowed"),
     ("blocks", lambda w: w * np.float32("nan"),
-     r"output_0 of shape \(2, 3\) is NaN or infinite where the program's is not"),
+     r"output_0 of shape \(2, 3\) is NaN or infinite where the program's output is not"),
     ("blocks_quantized", lambda w: np.roll(w, 1, axis=0),
      r"relative error \S+ of output_0 of shape \(2, 3\), at most 0.\d+ is allowed"),
 ])
-def test_a_file_that_computes_something_else_is_not_written(name: str, change: Callable[..., Any], found: str, request: pytest.FixtureRequest, tmp_path: Path,
+def test_files_that_do_not_match_the_program_are_not_written(name: str, change: Callable[..., Any], found: str, request: pytest.FixtureRequest, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     program = request.getfixturevalue(name)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     content = request.getfixturevalue(f"{name}_file")
     monkeypatch.setattr(_export, "to_onnx", lambda program: altered(content, change))
-    with pytest.raises(ParityError, match=f"the exported file computes something else: {found}.*"
-                                          "; no file was written; on its example inputs, an "
-                                          "operator is computed otherwise by the runtime: export "
+    with pytest.raises(ParityError, match=f"the exported file does not match the program: {found}.*"
+                                          "; no file was written; on the example inputs, the "
+                                          "runtime computes an operator differently: export "
                                           "parts of the model to find it, and report it"):
         export(program, "onnx", path)
     assert path.read_bytes() == b"old"
@@ -93,9 +93,9 @@ def test_a_file_that_computes_something_else_is_not_written(name: str, change: C
     (nn.Conv2d(3, 1, 8), r"\[\(2, 1, 1, 1\)\]"),
     (nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), r"\[\(2, 1\)\]"),
 ])
-def test_a_file_with_other_outputs_is_not_written(blocks: Program, model: Any, found: str,
-                                                  tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_with_other_output_shapes_are_not_written(blocks: Program, model: Any, found: str,
+                                                        tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     other = to_onnx(Program.capture(model, torch.zeros(1, 3, 8, 8)))
     monkeypatch.setattr(_export, "to_onnx", lambda program: other)
     with pytest.raises(ParityError, match=rf"outputs of shape {found}, expected \[\(2, 3\)\]; no "
@@ -104,7 +104,7 @@ def test_a_file_with_other_outputs_is_not_written(blocks: Program, model: Any, f
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_of_zeros_and_of_integers_are_compared_too(tmp_path: Path) -> None:
+def test_zero_and_integer_outputs_are_compared(tmp_path: Path) -> None:
     class Counts(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return x.argmax(1), x * 0

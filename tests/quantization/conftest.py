@@ -1,4 +1,4 @@
-"""A small trained network with every usual part, and its task."""
+"""A small trained network with all common operators, and its task."""
 
 from __future__ import annotations
 

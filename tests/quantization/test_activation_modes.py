@@ -1,4 +1,4 @@
-"""Networks of many kinds: quantized where the runtime has kernels, right everywhere else."""
+"""Activation modes on many networks: quantized where the runtime has kernels, correct elsewhere."""
 
 from __future__ import annotations
 

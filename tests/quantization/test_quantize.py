@@ -1,4 +1,4 @@
-"""Quantization: what is stored, on which grids, and that the network still answers as before."""
+"""Quantization: stored tensors, their grids, and the accuracy of the result."""
 
 from __future__ import annotations
 

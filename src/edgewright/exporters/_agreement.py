@@ -1,4 +1,4 @@
-"""Whether a file computes what its program does: on real samples, as near as its grids allow."""
+"""Check that an exported file computes the same outputs as its program."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from edgewright.graph import argument, ops, output_errors, tolerance_of
 from edgewright.program import Program, probe_inputs
 from edgewright.runtime import Engine
 
-_LEAST: Final = 0.05    # relative error allowed among integers, even where steps matter less
-_MOST: Final = 0.5      # even where they matter more: what is half wrong is wrong
-_OFF: Final = 0.25      # share of the integers that a runtime may round to a neighbour
+_MIN_TOLERANCE: Final = 0.05  # minimum relative error allowed for quantized programs
+_MAX_TOLERANCE: Final = 0.5  # maximum relative error allowed for quantized programs
+_SHIFTED_SHARE: Final = 0.25   # fraction of the integers that a runtime may round to a neighbor
 _DRAWS: Final = 3
 
 
 def check_agreement(program: Program, engine: Engine) -> float:
-    """Hold a file's outputs against the program's, on `probe_inputs`.
+    """Compare a file's outputs with the program's on `probe_inputs`.
 
-    Floats have to agree to the roundings of their type. Kernels of integers round a sum to the
-    next integer here and there; how much that is in the outputs, the program itself tells: they may
-    be as far off as its own are when a quarter of its integers, at random, are one step off.
+    Floating-point outputs must agree within the rounding errors of their type. Integer kernels may
+    round a sum to a neighboring integer. The effect of that on the outputs is estimated with the
+    program itself: the error may be as large as when a random quarter of its integers is off by one
+    step.
 
     Args:
-        program: In floating point or quantized.
+        program: A program in floating point or quantized.
         engine: Runs the file.
 
     Returns:
@@ -38,69 +39,70 @@ def check_agreement(program: Program, engine: Engine) -> float:
 
     Raises:
         ModelError: The file does not run.
-        ParityError: They differ by more; the worst output is named.
+        ParityError: The outputs differ by more than allowed; the worst output is named.
     """
     inputs = probe_inputs(program)
     outputs = program.run(*inputs)
-    want = pytree.tree_leaves(outputs)
-    have = _outputs(engine, inputs)
-    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (want, have)]
+    expected = pytree.tree_leaves(outputs)
+    actual = _outputs(engine, inputs)
+    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (expected, actual)]
     if shapes[0] != shapes[1]:
-        raise ParityError(f"the exported file computes something else: outputs of shape "
-                          f"{shapes[1]}, expected {shapes[0]}; no file was written; "
-                          "please report the model")
-    errors, limits = output_errors(want, have), _limits(program, inputs, want)
+        raise ParityError(f"the exported file has outputs of shape {shapes[1]}, expected "
+                          f"{shapes[0]}; no file was written; please report the model")
+    errors, limits = output_errors(expected, actual), _limits(program, inputs, expected)
     worst = max(range(len(errors)), key=lambda index: errors[index] / limits[index], default=None)
     if worst is None:
         return 0.0
     if not errors[worst] <= limits[worst]:
-        found = _differs(_named(outputs, worst), errors[worst], limits[worst])
-        raise ParityError(f"the exported file computes something else: {found}; no file was "
-                          f"written; {_cause(program)}")
+        found = _describe_difference(_output_name(outputs, worst), errors[worst], limits[worst])
+        raise ParityError(f"the exported file does not match the program: {found}; no file was "
+                          f"written; {_suggest_cause(program)}")
     return max(errors)
 
 
 def load_file(engine: Callable[[bytes], Engine], model: bytes) -> Engine:
-    """The engine of a file that was just written.
+    """Load an exported file into its engine.
 
     Raises:
-        ModelError: The runtime does not take the file.
+        ModelError: The runtime cannot load the file.
     """
     try:
         return engine(model)
     except BundleError as error:
-        raise _does_not_run(f"the exported file does not load: {error}") from error
+        raise _not_running_error(f"the exported file does not load: {error}") from error
 
 
-def _does_not_run(what: str) -> ModelError:
-    return ModelError(f"{what}; no file was written; the runtime has no kernel for an operator, or "
-                      "not for values of this kind: replace it in the model")
+def _not_running_error(what: str) -> ModelError:
+    return ModelError(f"{what}; no file was written; the runtime has no kernel for an operator or "
+                      "for its types: replace the operator in the model")
 
 
 def _outputs(engine: Engine, inputs: tuple[Any, ...]) -> list[Tensor]:
     try:
         arrays = engine.run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))
     except BundleError as error:
-        raise _does_not_run(f"the exported file does not run on {engine.runtime}: {error}"
+        raise _not_running_error(f"the exported file does not run on {engine.runtime}: {error}"
                             ) from error
     return [torch.from_numpy(array) for array in arrays]
 
 
-def _limits(program: Program, inputs: tuple[Any, ...], want: list[Tensor]) -> tuple[float, ...]:
-    """The relative error that each output may have."""
+def _limits(program: Program, inputs: tuple[Any, ...],
+            expected: list[Tensor]) -> tuple[float, ...]:
+    """The allowed relative error of each output."""
     least = tolerance_of(program.graph_module)
     if not any(node.target in ops.QUANTIZERS for node in program.calls()):
-        return (least,) * len(want)
+        return (least,) * len(expected)
     flat = pytree.tree_leaves(inputs)
     with torch.no_grad():
-        moved = [output_errors(want, pytree.tree_leaves(_OneStepOff(program, seed).run(*flat)))
-                 for seed in range(_DRAWS)]
-    return tuple(min(max(least, _LEAST, *by_draw), _MOST) for by_draw in zip(*moved, strict=True))
+        perturbed = [_PerturbedInterpreter(program, seed).run(*flat) for seed in range(_DRAWS)]
+    errors = [output_errors(expected, pytree.tree_leaves(outputs)) for outputs in perturbed]
+    return tuple(min(max(least, _MIN_TOLERANCE, *by_draw), _MAX_TOLERANCE)
+                 for by_draw in zip(*errors, strict=True))
 
 
 @final
-class _OneStepOff(Interpreter):
-    """Runs a quantized program with integers off by one step here and there."""
+class _PerturbedInterpreter(Interpreter):
+    """Runs a quantized program with random integers changed by one step."""
 
     def __init__(self, program: Program, seed: int) -> None:
         super().__init__(program.graph_module)
@@ -112,29 +114,28 @@ class _OneStepOff(Interpreter):
             return result
         low, high = int(argument(n, "quant_min")), int(argument(n, "quant_max"))
         off = torch.rand(result.shape, generator=self._generator)
-        step = (off < _OFF / 2).int() - (off > 1 - _OFF / 2).int()
+        step = (off < _SHIFTED_SHARE / 2).int() - (off > 1 - _SHIFTED_SHARE / 2).int()
         return (result.int() + step).clamp(low, high).to(result.dtype)
 
 
-def _named(outputs: Any, index: int) -> str:
+def _output_name(outputs: Any, index: int) -> str:
     path, value = pytree.tree_flatten_with_path(outputs)[0][index]
     place = pytree.keystr(path)
     return f"output_{index}{f' ({place})' if place else ''} of shape {tuple(value.shape)}"
 
 
-def _differs(name: str, error: float, limit: float) -> str:
+def _describe_difference(name: str, error: float, limit: float) -> str:
     if math.isinf(error):
-        return f"{name} is NaN or infinite where the program's is not, or everywhere"
+        return f"{name} is NaN or infinite where the program's output is not, or everywhere"
     return f"relative error {error:.2e} of {name}, at most {limit:.2g} is allowed"
 
 
-def _cause(program: Program) -> str:
-    """What is likely to be wrong, and what to do."""
-    made_up = any(leaf.is_floating_point() and bool((leaf == leaf.flatten()[:1]).all())
-                  for leaf in pytree.tree_leaves(program.example_inputs))
-    if made_up:
-        return ("the values of its inputs were made up, since its example inputs are constant, and "
-                "may be none that it was made for: give export a task, or capture with real "
-                "samples")
-    return ("on its example inputs, an operator is computed otherwise by the runtime: export parts "
-            "of the model to find it, and report it")
+def _suggest_cause(program: Program) -> str:
+    """The likely cause of a difference, and what to do."""
+    synthetic = any(leaf.is_floating_point() and bool((leaf == leaf.flatten()[:1]).all())
+                    for leaf in pytree.tree_leaves(program.example_inputs))
+    if synthetic:
+        return ("the inputs were synthesized because the example inputs are constant, and may be "
+                "unrealistic: pass a task to export, or capture the program with real samples")
+    return ("on the example inputs, the runtime computes an operator differently: export parts of "
+            "the model to find it, and report it")

@@ -1,4 +1,4 @@
-"""`export`: a program to a file for one target, checked on that target's runtime."""
+"""`export`: write a program as a file for one target and check it on that target's runtime."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ ExportTarget = Literal["onnx", "executorch", "litert"]
 def export(program: Program, target: ExportTarget, path: str | Path, *,
            task: Task | None = None, thresholds: Sequence[float | None] | None = None,
            temperatures: Sequence[float] | None = None) -> Path:
-    """Write a program as one file for a runtime, and hold its outputs there against the program's.
+    """Export a program to a file for one runtime, and check the file's outputs there.
 
-    Floats have to agree to 1e-4 (relative; to a hundredth in float16). Outputs of integers may be
-    as far off as one step of the program's grids, here and there, moves them.
+    Floating-point outputs must agree to a relative error of 1e-4 (1e-2 in float16). Quantized
+    outputs may differ as much as changing some integers of the program by one step changes them.
 
-    A program with early exits gives a file that returns the logits of all of them; with thresholds
-    one that takes a single sample and leaves early, every branch of which is run.
+    For a program with early exits, the file returns the logits of all exits. If thresholds are
+    given, the file takes a single sample and exits early; every branch of it is run and checked.
+    Use thresholds if the deployment needs a single ONNX file; with a bundle, the thresholds can be
+    changed at run time.
 
     Args:
-        program: In floating point or quantised.
+        program: A program in floating point or quantized.
         target: "onnx" (for ONNX Runtime and OpenVINO), "executorch" or "litert".
         path: The file to write.
-        task: Two of its training samples are what program and file are compared on; the program's
-            example inputs if left out.
-        thresholds: For "onnx": top softmax probability needed to leave, one per early exit; see
-            `to_conditional_onnx`.
-        temperatures: They divide the logits first, one per early exit; 1 if left out.
+        task: Program and file are compared on two of its training samples; by default, on the
+            program's example inputs.
+        thresholds: Only for "onnx": the top softmax probability required to exit, one per early
+            exit; see `to_conditional_onnx`.
+        temperatures: Divisors of the logits, one per early exit; 1 by default.
 
     Raises:
-        UsageError: An unknown target, or thresholds or temperatures that do not fit the target or
+        UsageError: The target is unknown, or thresholds or temperatures do not fit the target or
             the early exits.
         MissingExtraError: The target's packages are not installed.
-        ModelError: The program was quantized for another target, or an operator has no
-            translation; it is named.
+        ModelError: The program was quantized for another target, or an operator cannot be
+            translated; the message names it.
         DataError: The task's samples do not fit the program.
-        ParityError: The runtime's outputs are not the program's; no file is written.
+        ParityError: The runtime's outputs do not match the program's; no file is written.
         StorageError: The file cannot be written.
 
     Example:
@@ -67,14 +69,14 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
 
 
 def prove_export(program: Program) -> float:
-    """Translate a program, run it on its runtime, and hold its outputs against the program's.
+    """Translate a program to ONNX, run it on ONNX Runtime, and compare the outputs.
 
     Returns:
         The largest relative error of any output on `probe_inputs`.
 
     Raises:
-        ModelError: An operator has no translation; it is named.
-        ParityError: The runtime's outputs are not the program's.
+        ModelError: An operator cannot be translated; the message names it.
+        ParityError: The runtime's outputs do not match the program's.
     """
     return check_agreement(program, load_file(OnnxEngine, to_onnx(program)))
 
@@ -89,17 +91,17 @@ def _translate(program: Program, target: ExportTarget) -> tuple[bytes, Engine]:
     if target == "litert":
         model = to_litert(program)
         return model, load_file(LiteRtEngine, model)
-    raise UsageError(f"unknown export target {target!r}; there are: 'onnx', 'executorch', 'litert'")
+    raise UsageError(f"unknown export target {target!r}; expected 'onnx', 'executorch' or 'litert'")
 
 
 def _translate_conditional(program: Program, target: ExportTarget,
                            thresholds: Sequence[float | None] | None,
                            temperatures: Sequence[float] | None) -> tuple[bytes, Engine]:
     if target != "onnx":
-        raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' has files "
-                         "that leave early: export without thresholds")
+        raise UsageError(f"thresholds were given for the target {target!r}; only 'onnx' supports "
+                         "early exits within the file: export without thresholds")
     if thresholds is None:
-        raise UsageError("temperatures were given without thresholds; give both, one per early "
+        raise UsageError("temperatures were given without thresholds; pass both, one per early "
                          "exit")
     model = to_conditional_onnx(program, thresholds, temperatures=temperatures)
     return model, EveryExitEngine(model, program.exits)

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.bundle import low_bit_tensor
 from edgewright.core import LowBitTensor, Segment, TensorSpec
-from edgewright.exporters import features_last, to_onnx
+from edgewright.exporters import to_onnx, use_channels_last_features
 from edgewright.measure import energy_mj
 from edgewright.program import Costs, Program, outputs_of, split_at_exits
 
@@ -22,7 +22,7 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
     """Translate a program, one file per exit; thresholds and shares are still to be chosen."""
     segments, files = [], {}
     parts = split_at_exits(program)
-    for index, model in enumerate(features_last([to_onnx(part) for part in parts])):
+    for index, model in enumerate(use_channels_last_features([to_onnx(part) for part in parts])):
         name = f"segments/{index}.onnx"
         files[name] = model
         costs = parts[index].costs()

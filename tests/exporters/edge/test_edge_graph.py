@@ -1,4 +1,4 @@
-"""The forms that edge runtimes read compute what the program does."""
+"""Rewrites for edge runtimes do not change the outputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.exporters.edge import _edge_graph as forms
-from edgewright.exporters.edge._convolutions_of_ones import (
+from edgewright.exporters.edge._pooling_convolutions import (
     convolve_pools,
     convolve_slices,
-    write_out_pools,
+    normalize_pools,
 )
 from edgewright.exporters.edge._xnnpack_linears import split_biases
 from edgewright.graph import finalize_graph
@@ -36,8 +36,8 @@ def targets(module: nn.Module) -> Any:
 
 
 @pytest.mark.parametrize("rewrite", [
-    forms.float_biases, forms.requantize_weights, forms.own_dequantizations])
-def test_a_rewrite_changes_no_number(signed: Program, rewrite: Any, images: Tensor) -> None:
+    forms.convert_biases_to_float, forms.requantize_weights, forms.duplicate_dequantizations])
+def test_rewrites_do_not_change_the_outputs(signed: Program, rewrite: Any, images: Tensor) -> None:
     module = copy.deepcopy(signed.graph_module)
     before = targets(module)
     rewrite(module)
@@ -46,11 +46,11 @@ def test_a_rewrite_changes_no_number(signed: Program, rewrite: Any, images: Tens
     assert torch.equal(module(images), signed.run(images))
 
 
-def test_means_go_back_on_the_grid_of_their_input(signed: Program, images: Tensor) -> None:
+def test_means_get_the_grid_of_their_input(signed: Program, images: Tensor) -> None:
     module = copy.deepcopy(signed.graph_module)
     mean, = (node for node in module.graph.nodes if node.target is torch.ops.aten.mean.dim)
     assert mean.args[0].args[1:3] == (1.0, 0)
-    forms.average_on_the_grid(module)
+    forms.restore_average_grids(module)
     finalize_graph(module)
     result, = mean.users
     reader, = result.users
@@ -59,7 +59,7 @@ def test_means_go_back_on_the_grid_of_their_input(signed: Program, images: Tenso
     assert torch.linalg.norm(module(images) - want) < 0.05 * torch.linalg.norm(want)
 
 
-def test_biases_are_the_same_integers_again(signed: Program) -> None:
+def test_float_biases_round_to_the_same_integers(signed: Program) -> None:
     module = copy.deepcopy(signed.graph_module)
     stored = [(node, module.state_dict()) for node in module.graph.nodes
               if node.target is quantized.dequantize_per_channel.default
@@ -71,7 +71,7 @@ def test_biases_are_the_same_integers_again(signed: Program) -> None:
 
 
 class Ends(nn.Module):
-    """A convolution between quantised values, and one and a linear layer that end in floats."""
+    """A convolution between quantized values, and one and a linear layer that end in floats."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,11 +89,10 @@ def ends(images: Tensor, as_task: Callable[[Tensor], Task]) -> Program:
     return quantize(program, as_task(images), Quantization(target="executorch"))
 
 
-def test_weights_that_no_kernel_reads_as_integers_become_floats(ends: Program,
-                                                                images: Tensor) -> None:
+def test_weights_without_integer_kernel_become_floats(ends: Program, images: Tensor) -> None:
     module = copy.deepcopy(ends.graph_module)
-    forms.float_biases(module)
-    forms.float_weights(module)
+    forms.convert_biases_to_float(module)
+    forms.convert_weights_to_float(module)
     finalize_graph(module)
     left = [node.args[0].target for node in module.graph.nodes
             if node.target is quantized.dequantize_per_channel.default]
@@ -113,9 +112,9 @@ def test_a_bias_is_added_after_a_linear_layer_with_a_float_result(signed: Progra
     assert torch.allclose(module(images), signed.run(images), rtol=1e-6, atol=1e-6)
 
 
-def test_every_reader_has_a_dequantisation_of_its_own(signed: Program) -> None:
+def test_every_reader_has_its_own_dequantization(signed: Program) -> None:
     module = copy.deepcopy(signed.graph_module)
-    forms.own_dequantizations(module)
+    forms.duplicate_dequantizations(module)
     found = [node for node in module.graph.nodes
              if node.target is quantized.dequantize_per_tensor.default]
     assert found
@@ -123,7 +122,7 @@ def test_every_reader_has_a_dequantisation_of_its_own(signed: Program) -> None:
 
 
 @pytest.mark.parametrize(("step", "dim", "size"), [(2, 2, 8), (2, 3, 7), (3, 2, 8)])
-def test_slices_with_a_step_become_convolutions(step: int, dim: int, size: int) -> None:
+def test_strided_slices_become_convolutions(step: int, dim: int, size: int) -> None:
     class Steps(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[:, :, ::step] if dim == 2 else x[:, :, :, ::step]
@@ -140,7 +139,7 @@ def test_slices_with_a_step_become_convolutions(step: int, dim: int, size: int) 
 
 @pytest.mark.parametrize("part", [
     lambda x: x[:, :, 1::2], lambda x: x[:, :, :5:2], lambda x: x[:, ::2], lambda x: x[:, :, :5]])
-def test_other_slices_stay(part: Callable[..., Any]) -> None:
+def test_other_slices_are_unchanged(part: Callable[..., Any]) -> None:
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return part(x)
@@ -152,7 +151,7 @@ def test_other_slices_stay(part: Callable[..., Any]) -> None:
 
 
 def pooled(pool: Any, images: Any, as_task: Any, target: Any) -> Any:
-    """A quantised program in which a pooling lies between two convolutions."""
+    """A quantized program in which a pooling lies between two convolutions."""
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -175,13 +174,13 @@ POOLS = {
 
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("target", ["litert", "executorch"])
-def test_pools_go_back_on_the_grid_that_is_read(pool: Any, target: str, images: Tensor,
-                                                as_task: Callable[[Tensor], Task]) -> None:
+def test_pools_get_the_grid_of_their_input(pool: Any, target: str, images: Tensor,
+                                           as_task: Callable[[Tensor], Task]) -> None:
     program = pooled(POOLS[pool], images, as_task, target)
     module = copy.deepcopy(program.graph_module)
     grids = {node.args[1:3] for node in module.graph.nodes
              if node.target is quantized.dequantize_per_tensor.default}
-    forms.average_on_the_grid(module)
+    forms.restore_average_grids(module)
     finalize_graph(module)
     back = {node.args[1:3] for node in module.graph.nodes
             if node.target is quantized.dequantize_per_tensor.default}
@@ -192,21 +191,21 @@ def test_pools_go_back_on_the_grid_that_is_read(pool: Any, target: str, images: 
 
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("target", ["litert", "executorch"])
-def test_a_program_from_a_file_takes_the_same_form(pool: Any, target: str, images: Tensor,
-                                                   as_task: Callable[[Tensor], Task],
-                                                   tmp_path: Path) -> None:
+def test_loaded_programs_are_rewritten_the_same_way(pool: Any, target: str, images: Tensor,
+                                                    as_task: Callable[[Tensor], Task],
+                                                    tmp_path: Path) -> None:
     program = pooled(POOLS[pool], images, as_task, target)
     program.save(tmp_path / "p.pt2")
     grids = []
     for each in (program, Program.load(tmp_path / "p.pt2")):
-        forms.average_on_the_grid(each.graph_module)
+        forms.restore_average_grids(each.graph_module)
         grids.append([node.args[1:3] for node in each.calls() if node.target in (
             quantized.dequantize_per_tensor.default, quantized.quantize_per_tensor.default)])
     assert grids[0] == grids[1]
     assert all(scale < 0.99 for scale, _ in grids[0])
 
 
-def test_an_average_whose_scale_is_one_is_on_its_grid_already() -> None:
+def test_averages_with_scale_one_keep_their_grid() -> None:
     """A scale is a number of its own, and no sign that a pass has been there."""
     class Average(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -219,7 +218,7 @@ def test_an_average_whose_scale_is_one_is_on_its_grid_already() -> None:
     x = 40 * torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     module = Program.capture(Average(), x).graph_module
     want = module(x)
-    forms.average_on_the_grid(module)
+    forms.restore_average_grids(module)
     finalize_graph(module)
     assert torch.equal(module(x), want)
 
@@ -229,7 +228,7 @@ def test_pools_become_convolutions_of_ones(pool: Any, images: Tensor,
                                            as_task: Callable[[Tensor], Task]) -> None:
     program = pooled(POOLS[pool], images, as_task, "executorch")
     module = copy.deepcopy(program.graph_module)
-    for rewrite in (forms.average_on_the_grid, write_out_pools, convolve_pools, finalize_graph):
+    for rewrite in (forms.restore_average_grids, normalize_pools, convolve_pools, finalize_graph):
         rewrite(module)
     assert not {torch.ops.aten.avg_pool2d.default,
                 torch.ops.aten.adaptive_avg_pool2d.default} & set(targets(module))
@@ -241,7 +240,7 @@ def test_pools_become_convolutions_of_ones(pool: Any, images: Tensor,
     *POOLS.values(), lambda x: nn.functional.max_pool2d(x, 2),
     lambda x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
     lambda x: nn.functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)])
-def test_pools_in_floating_point_are_written_out(pool: Any) -> None:
+def test_floating_point_pools_are_normalized(pool: Any) -> None:
     class Pool(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return pool(x)
@@ -249,7 +248,7 @@ def test_pools_in_floating_point_are_written_out(pool: Any) -> None:
     x = torch.randn(2, 4, 8, 8)
     module = Program.capture(Pool(), x).graph_module
     want = module(x)
-    write_out_pools(module)
+    normalize_pools(module)
     convolve_pools(module)
     finalize_graph(module)
     assert all(len(node.args) >= 3 for node in module.graph.nodes if node.op == "call_function")

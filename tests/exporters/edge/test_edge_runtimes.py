@@ -1,4 +1,4 @@
-"""Files for ExecuTorch and LiteRT; each skipped where its packages are not installed."""
+"""Files for ExecuTorch and LiteRT; skipped if the packages are not installed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TARGETS = [
 @pytest.mark.parametrize(("target", "translate", "module", "what"), [
     ("executorch", to_executorch, "executorch", "exporting to ExecuTorch"),
     ("litert", to_litert, "litert_torch", "exporting to LiteRT")])
-def test_the_extra_that_is_missing_is_named(target: str, translate: Any, module: str, what: str, blocks: Program, monkeypatch: pytest.MonkeyPatch,
+def test_missing_extras_are_named(target: str, translate: Any, module: str, what: str, blocks: Program, monkeypatch: pytest.MonkeyPatch,
                                             tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -53,7 +53,7 @@ def test_the_extra_that_is_missing_is_named(target: str, translate: Any, module:
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_the_file_computes_what_the_program_does(target: str, translate: Any, engine: Any, blocks: Program, images: Tensor,
+def test_file_matches_the_program(target: str, translate: Any, engine: Any, blocks: Program, images: Tensor,
                                                  as_task: Callable[[Tensor], Task], tmp_path: Path) -> None:
     path = export(blocks, target, tmp_path / "float")
     have, = engine(path.read_bytes()).run((images.numpy(),))
@@ -85,7 +85,7 @@ class Shown(nn.Module):
     nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
     nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2))], ids=str)
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_pools_agree_in_every_integer(target: str, translate: Any, engine: Any, pool: Any,
+def test_pools_match_in_every_integer(target: str, translate: Any, engine: Any, pool: Any,
                                       images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Shown(pool).eval(), images[:2])
@@ -99,7 +99,7 @@ def test_pools_agree_in_every_integer(target: str, translate: Any, engine: Any, 
 
 
 class Floats(nn.Module):
-    """Linear layers of which the first reads, and the last gives, what is not quantised."""
+    """Linear layers of which the first reads, and the last gives, what is not quantized."""
 
     def __init__(self, bias: Any) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Floats(nn.Module):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_linear_layers_among_floats_are_stored_as_integers(target: str, translate: Any, engine: Any, bits: int, bias: bool,
+def test_float_linear_layers_are_stored_as_integers(target: str, translate: Any, engine: Any, bits: int, bias: bool,
                                                            images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Floats(bias).eval(), images[:2])
@@ -128,28 +128,27 @@ def test_linear_layers_among_floats_are_stored_as_integers(target: str, translat
 
 
 @needs("litert")
-def test_weights_alone_are_stored_as_integers_for_litert(blocks: Program, images: Tensor) -> None:
+def test_weight_only_programs_store_integers_for_litert(blocks: Program, images: Tensor) -> None:
     program = quantize(blocks, None, Quantization(target="litert", activations=None))
     have, = LiteRtEngine(to_litert(program)).run((images.numpy(),))
     assert np.allclose(have, program.run(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @needs("executorch")
-def test_what_xnnpack_does_not_take_is_counted_by_name() -> None:
+def test_operators_unsupported_by_xnnpack_are_counted_by_name() -> None:
     class Flip(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.flip(1).relu().flip(1)
 
-    with pytest.warns(UserWarning, match=r"XNNPACK does not take 2 flip; .* 200 times slower"):
+    with pytest.warns(UserWarning, match=r"XNNPACK does not support 2 flip; .* 200 times slower"):
         to_executorch(Program.capture(Flip(), torch.zeros(1, 3)))
 
 
 @needs("executorch")
-def test_of_a_quantised_network_only_the_mean_without_its_axes_is_slow(blocks: Program,
-                                                                       images: Tensor,
-                                                                       as_task: Callable[[Tensor], Task]) -> None:
+def test_only_the_mean_over_all_axes_is_not_delegated(blocks: Program, images: Tensor,
+                                                      as_task: Callable[[Tensor], Task]) -> None:
     program = quantize(blocks, as_task(images), Quantization(target="executorch"))
-    with pytest.warns(UserWarning, match="XNNPACK does not take") as caught:
+    with pytest.warns(UserWarning, match="XNNPACK does not support") as caught:
         to_executorch(program)
     slow = " ".join(str(warning.message) for warning in caught)
     assert "mean" in slow
@@ -184,8 +183,9 @@ def stumbles(images: Tensor) -> Any:
 
 @pytest.mark.parametrize("scheme", [None, "executorch"])
 @needs("executorch")
-def test_executorch_gets_what_its_passes_take(scheme: str | None, stumbles: Any, images: Tensor,
-                                              as_task: Callable[[Tensor], Task]) -> None:
+def test_executorch_passes_accept_the_rewritten_graph(scheme: str | None, stumbles: Any,
+                                                      images: Tensor,
+                                                      as_task: Callable[[Tensor], Task]) -> None:
     program = stumbles if scheme is None else quantize(stumbles, as_task(images),
                                                        Quantization(target=scheme))
     with warnings.catch_warnings():
@@ -197,8 +197,8 @@ def test_executorch_gets_what_its_passes_take(scheme: str | None, stumbles: Any,
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_rows_of_even_kernels_agree_to_the_last_layer(target: str, translate: Any, engine: Any,
-                                                      as_task: Callable[[Tensor], Task]) -> None:
+def test_conv1d_with_even_kernels_matches(target: str, translate: Any, engine: Any,
+                                          as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 2, 16)
     model = nn.Sequential(nn.Conv1d(2, 8, 4, padding="same"), nn.PReLU(8),
@@ -220,7 +220,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_ids_of_int64_are_taken(target: str, translate: Any, engine: Any, tmp_path: Path) -> None:
+def test_int64_ids_are_supported(target: str, translate: Any, engine: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     program = Program.capture(Tokens(), torch.zeros(1, 10, dtype=torch.long))
     with warnings.catch_warnings():
@@ -234,8 +234,8 @@ def test_ids_of_int64_are_taken(target: str, translate: Any, engine: Any, tmp_pa
 
 
 @needs("executorch")
-def test_a_pass_that_fails_is_told_with_its_cause(monkeypatch: pytest.MonkeyPatch,
-                                                  blocks: Program) -> None:
+def test_failing_passes_report_their_cause(monkeypatch: pytest.MonkeyPatch,
+                                           blocks: Program) -> None:
     from executorch.backends.xnnpack._passes import FuseActivationPass  # noqa: PLC0415
 
     def fail(self: Any, module: nn.Module) -> None:

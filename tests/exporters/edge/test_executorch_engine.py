@@ -1,4 +1,4 @@
-"""The ExecuTorch engine on files of our own; skipped where it is not installed."""
+"""The ExecuTorch engine on exported files; skipped if ExecuTorch is not installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def engine() -> ExecuTorchEngine:
     return ExecuTorchEngine(to_executorch(Program.capture(Two(), inputs)))
 
 
-def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "executorch", None)
     with pytest.raises(MissingExtraError, match=r"running a model on ExecuTorch needs .*"
                                                 r"pip install 'edgewright\[executorch\]'"):
@@ -50,7 +50,7 @@ def test_inputs_outputs_and_samples_keep_their_order(engine: ExecuTorchEngine) -
 
 @installed
 @pytest.mark.parametrize("content", [b"", b"\x00" * 80])
-def test_a_model_that_cannot_be_loaded(content: Any) -> None:
+def test_models_that_cannot_be_loaded_are_rejected(content: Any) -> None:
     with pytest.raises(BundleError, match="cannot load the model") as caught:
         ExecuTorchEngine(content)
     assert "\n" not in str(caught.value)
@@ -64,7 +64,8 @@ def test_a_model_that_cannot_be_loaded(content: Any) -> None:
     (np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4")),
     (np.zeros((1, 3), "f4"), np.zeros((2, 3), "f4")),
     (np.zeros((0, 3), "f4"), np.zeros((0, 3), "f4"))])
-def test_inputs_that_do_not_fit(engine: ExecuTorchEngine, inputs: tuple[Any, ...]) -> None:
+def test_inputs_that_do_not_fit_are_rejected(engine: ExecuTorchEngine,
+                                             inputs: tuple[Any, ...]) -> None:
     with pytest.raises(BundleError, match="the model does not accept these inputs"):
         engine.run(inputs)
 

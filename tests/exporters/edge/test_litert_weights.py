@@ -1,4 +1,4 @@
-"""Weights that a converter wrote in floating point go back to integers in the file."""
+"""Weights that the converter wrote in floating point are stored as integers again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.exporters import to_litert
-from edgewright.exporters.edge._litert_weights import Stored, store_integers, stored_weights
+from edgewright.exporters.edge._litert_weights import (
+    StoredWeight,
+    find_stored_weights,
+    store_integers,
+)
 from edgewright.program import Program
 from edgewright.quantization import Quantization, quantize
 
@@ -37,8 +41,8 @@ def program() -> Program:
     return quantize(captured, None, Quantization(target="litert", activations=None))
 
 
-def test_weights_are_known_in_every_order_a_file_has(program: Program) -> None:
-    found = stored_weights(program.graph_module)
+def test_weights_are_found_in_every_layout_of_a_file(program: Program) -> None:
+    found = find_stored_weights(program.graph_module)
     assert [(weight.integers.shape, weight.axis) for weight in found] == [
         ((32, 3, 3, 3), 0), ((32, 3, 3, 1), 0), ((1, 3, 3, 32), 3), ((10, 32), 0)]
     state = program.state_dict()
@@ -69,8 +73,8 @@ def constants(content: Any, schema: Any) -> tuple[Any, ...]:
 
 
 @needs_litert
-def test_the_file_holds_the_integers_of_the_program(program: Program, written: tuple[bytes, bytes],
-                                                    schema: Any) -> None:
+def test_file_contains_the_integers_of_the_program(program: Program, written: tuple[bytes, bytes],
+                                                   schema: Any) -> None:
     have, model = constants(written[1], schema)
     for name, shape in (("full", (32, 3, 3, 3)), ("depthwise", (1, 3, 3, 32)), ("head", (10, 32))):
         tensor = have[shape]
@@ -83,8 +87,8 @@ def test_the_file_holds_the_integers_of_the_program(program: Program, written: t
 
 
 @needs_litert
-def test_the_file_is_smaller_by_three_bytes_a_weight(written: tuple[bytes, bytes],
-                                                     schema: Any) -> None:
+def test_file_is_smaller_by_three_bytes_per_weight(written: tuple[bytes, bytes],
+                                                   schema: Any) -> None:
     before, after = written
     was, _ = constants(before, schema)
     floats = sum(int(np.prod(shape)) for shape, tensor in was.items()
@@ -104,7 +108,7 @@ def test_constants_are_aligned(written: tuple[bytes, bytes], schema: Any) -> Non
 
 
 @needs_litert
-def test_a_file_with_none_of_the_weights_stays(written: tuple[bytes, bytes]) -> None:
-    other = Stored(np.ones((10, 32), np.int8), np.ones(10, np.float32), 0)
+def test_files_without_these_weights_are_unchanged(written: tuple[bytes, bytes]) -> None:
+    other = StoredWeight(np.ones((10, 32), np.int8), np.ones(10, np.float32), 0)
     assert store_integers(written[0], (other,)) is written[0]
     assert store_integers(written[0], ()) is written[0]

@@ -1,4 +1,4 @@
-"""Batch norms are folded, or written as a product and a sum."""
+"""Batch norms are folded, or replaced by a multiplication and an addition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgewright.errors import ModelError
 from edgewright.exporters import to_executorch, to_litert
-from edgewright.exporters.edge._norms import without_norms
+from edgewright.exporters.edge._norms import remove_batch_norms
 from edgewright.program import Program
 
 
@@ -27,7 +27,7 @@ class Twice(nn.Module):
         return self.third((self.second(y) + y).flatten(2))
 
 
-def test_no_norm_is_left_and_the_function_is_the_same() -> None:
+def test_all_norms_are_removed_and_the_function_is_the_same() -> None:
     torch.manual_seed(0)
     model, x = Twice(), torch.randn(6, 3, 5, 5) * 3 + 1
     model(x)
@@ -35,17 +35,17 @@ def test_no_norm_is_left_and_the_function_is_the_same() -> None:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     program = Program.capture(model.eval(), x[:1])
-    plain = without_norms(program)
+    plain = remove_batch_norms(program)
     assert not any("batch_norm" in node.name for node in plain.calls())
     torch.testing.assert_close(plain.run(x), program.run(x), rtol=1e-5, atol=1e-5)
     assert sum("batch_norm" in node.name for node in program.calls()) == 3
 
 
 @pytest.mark.parametrize("translate", [to_executorch, to_litert])
-def test_a_norm_by_the_batch_is_refused_by_name(translate: Any) -> None:
+def test_norms_without_running_statistics_are_rejected(translate: Any) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
     program = Program.capture(model.eval(), torch.zeros(1, 3, 4, 4))
     with pytest.raises(ModelError, match="batch_norm is a batch norm without running statistics: "
-                                         "it normalizes by the batch, and the file takes one "
+                                         "it normalizes over the batch, but the file takes one "
                                          "sample at a time; use track_running_stats=True"):
         translate(program)

@@ -1,4 +1,4 @@
-"""Paddings in numbers, and rows as images, without another result."""
+"""Numeric padding and conv1d as conv2d do not change the result."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.exporters.edge._edge_graph import float_biases, float_weights
+from edgewright.exporters.edge._edge_graph import convert_biases_to_float, convert_weights_to_float
 from edgewright.exporters.edge._plain_convolutions import (
-    float_rows_as_images,
+    convert_conv1d_to_conv2d,
+    resolve_padding,
     split_transposed_groups,
-    write_out_padding,
 )
 from edgewright.graph import finalize_graph
 from edgewright.program import Program
@@ -30,12 +30,12 @@ from edgewright.task import Task
     (nn.Conv2d(3, 4, 3, padding="valid", stride=(2, 1)), (3, 6, 7), 0),
     (nn.Conv3d(2, 4, (2, 3, 4), padding="same"), (2, 4, 4, 5), 1),
 ], ids=str)
-def test_paddings_are_written_in_numbers(layer: Any, shape: tuple[int, ...], pads: int) -> None:
+def test_paddings_become_numeric(layer: Any, shape: tuple[int, ...], pads: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, *shape)
     program = Program.capture(layer.eval(), x)
     written = program.copy()
-    write_out_padding(written.graph_module)
+    resolve_padding(written.graph_module)
     finalize_graph(written.graph_module)
     assert not any(str(node.target).endswith(".padding") for node in written.calls())
     assert sum("pad_nd" in node.name for node in written.calls()) == pads
@@ -54,15 +54,15 @@ def rows(as_task: Callable[[Tensor], Task]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("dilation", [1, 3])
-def test_weights_of_integers_get_zeros_in_place_of_a_pad(dilation: int,
-                                                         as_task: Callable[[Tensor], Task]) -> None:
+def test_integer_weights_get_zeros_instead_of_a_pad(dilation: int,
+                                                    as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 4, 9, 7)
     model = nn.Sequential(nn.Conv2d(4, 6, (4, 3), padding="same", groups=2, dilation=dilation),
                           nn.ReLU(), nn.Conv2d(6, 2, 2, padding="same"))
     program = quantize(Program.capture(model.eval(), x), as_task(x), Quantization(target="litert"))
     written = program.copy()
-    write_out_padding(written.graph_module)
+    resolve_padding(written.graph_module)
     finalize_graph(written.graph_module)
     assert not any("pad_nd" in node.name for node in written.calls())
     weights = sorted(tuple(value.shape[2:]) for name, value in written.state_dict().items()
@@ -88,10 +88,10 @@ def test_transposed_groups_are_split(layer: Any, shape: tuple[int, ...]) -> None
     torch.testing.assert_close(written.run(x), program.run(x))
 
 
-def test_rows_of_integers_that_become_floats_are_written_as_images(rows: Any) -> None:
+def test_conv1d_from_integers_to_floats_becomes_conv2d(rows: Any) -> None:
     program, x = rows
     written = program.copy()
-    for rewrite in (float_biases, write_out_padding, float_weights, float_rows_as_images, finalize_graph):
+    for rewrite in (convert_biases_to_float, resolve_padding, convert_weights_to_float, convert_conv1d_to_conv2d, finalize_graph):
         rewrite(written.graph_module)
     kinds = [node.name.split("_")[0] for node in written.calls() if "conv" in node.name]
     assert kinds == ["conv1d", "conv2d"]

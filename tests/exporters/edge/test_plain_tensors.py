@@ -1,16 +1,16 @@
-"""Names and layouts that a partitioner can take."""
+"""Stored tensors get names and layouts that partitioners accept."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from edgewright.exporters.edge._plain_tensors import store_plainly
+from edgewright.exporters.edge._plain_tensors import normalize_stored_tensors
 from edgewright.graph import finalize_graph
 from edgewright.program import Program
 
 
-def test_tensors_are_numbered_and_laid_out_row_by_row() -> None:
+def test_tensors_are_renamed_and_contiguous() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -29,7 +29,7 @@ def test_tensors_are_numbered_and_laid_out_row_by_row() -> None:
     program = Program.capture(Named().eval(), x)
     want = program.run(x)
     plain = program.copy()
-    store_plainly(plain.graph_module)
+    normalize_stored_tensors(plain.graph_module)
     finalize_graph(plain.graph_module)
     assert set(plain.state_dict()) == {f"stored_{index}" for index in range(6)}
     assert all(value.is_contiguous() for value in plain.state_dict().values())

@@ -1,4 +1,4 @@
-"""Attention of any rank has a translation, and the same numbers."""
+"""Attention of any rank can be translated and gives the same results."""
 
 from __future__ import annotations
 

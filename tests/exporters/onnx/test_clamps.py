@@ -1,4 +1,4 @@
-"""Clamps of reals become clamps of integers: the same integers, whatever the grid."""
+"""Clamps of real numbers become clamps of integers with the same result on every grid."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ RELU, TWO = "r = Relu(h)", "uint8[N] y0, uint8[N] y1"
     ([np.uint8(0)], "z = Neg(r)", "uint8[N] y0, float[N] z", 1, 0),
     ([np.uint8(0)], "", "uint8[N] y0, float[N] r", 1, 0),
 ])
-def test_a_relu_that_is_only_quantised_goes(zero_points: list[Any], extra: str, outputs: Any,
-                                            relus: int, clips: int) -> None:
+def test_relus_that_are_only_quantized_are_removed(zero_points: list[Any], extra: str, outputs: Any,
+                                                   relus: int, clips: int) -> None:
     operators = rewritten(graph(RELU, zero_points, extra, outputs))
     assert (operators.count("Relu"), operators.count("Clip")) == (relus, clips)
 
@@ -64,7 +64,7 @@ def test_a_relu_that_is_only_quantised_goes(zero_points: list[Any], extra: str, 
 @settings(max_examples=30, deadline=None)
 @given(zero=st.integers(0, 255), ends=st.tuples(st.floats(-20, 20), st.floats(-20, 20)),
        grid=st.tuples(st.integers(0, 255), st.integers(0, 255)))
-def test_the_limits_of_a_clamp_and_of_a_grid_meet(zero: Any, ends: Any, grid: Any) -> None:
+def test_clamp_and_grid_limits_are_merged(zero: Any, ends: Any, grid: Any) -> None:
     (low, high), (lowest, highest) = map(sorted, (ends, grid))
     parsed = graph("r = Clip(h, low, high)", [np.uint8(zero)], "z = Clip(y0, lowest, highest)",
                    "uint8[N] z", low=np.float32(low), high=np.float32(high),
@@ -72,20 +72,20 @@ def test_the_limits_of_a_clamp_and_of_a_grid_meet(zero: Any, ends: Any, grid: An
     assert rewritten(parsed).count("Clip") <= 1
 
 
-def test_a_clamp_of_a_narrow_grid_stays_and_the_relu_goes() -> None:
+def test_narrow_grid_clamps_stay_and_relus_are_removed() -> None:
     parsed = graph(RELU, [np.uint8(0)], "z = Clip(y0, , highest)", "uint8[N] z",
                    highest=np.uint8(15))
     assert rewritten(parsed) == ["Neg", "QuantizeLinear", "Clip"]
 
 
-def test_a_relu_is_needed_where_the_grid_goes_below_zero() -> None:
+def test_relus_are_needed_if_the_grid_has_negative_values() -> None:
     parsed = graph(RELU, [np.uint8(1)], "z = Clip(y0, , highest)", "uint8[N] z",
                    highest=np.uint8(2))
     assert rewritten(parsed) == ["Neg", "QuantizeLinear", "Clip"]
     assert [node.op_type for node in parsed.graph.node].count("Relu") == 1
 
 
-def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays() -> None:
+def test_relus_without_constant_zero_point_stay() -> None:
     parsed = graph(RELU, [np.uint8(0)])
     del parsed.graph.node[-1].input[2]  # uint8 with zero 0 by default: left alone, to be safe
     assert "Relu" in rewritten(parsed)
@@ -94,6 +94,6 @@ def test_a_relu_of_a_grid_without_zero_point_or_of_none_stays() -> None:
     assert rewritten(plain) == ["Relu"]
 
 
-def test_a_clamp_whose_limit_is_computed_stays() -> None:
+def test_clamps_with_computed_limits_stay() -> None:
     parsed = graph("m = ReduceMax<keepdims=0>(h)  r = Clip(h, , m)", [np.uint8(0)])
     assert rewritten(parsed)[2] == "Clip"

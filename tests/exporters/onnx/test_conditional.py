@@ -1,4 +1,4 @@
-"""One file that leaves early, against its segments run one by one on the same runtime."""
+"""Conditional files, compared with their segments run one by one on the same runtime."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from edgewright.errors import BundleError, ModelError, ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import _export, export, to_conditional_onnx, to_onnx
-from edgewright.exporters.onnx import EveryExitEngine, _conditional
-from edgewright.exporters.onnx._conditional import with_thresholds
+from edgewright.exporters.onnx import _conditional
+from edgewright.exporters.onnx._conditional import replace_thresholds
+from edgewright.exporters.onnx._conditional_engine import EveryExitEngine
 from edgewright.program import Program, split_at_exits
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
@@ -52,7 +53,7 @@ def translate(program: Program) -> Any:
 
 @pytest.fixture(scope="module")
 def leaving(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -> Any:
-    """The network with one, two or three early exits, in floats or quantised."""
+    """The network with one, two or three early exits, in floats or quantized."""
     @cache
     def make(exits: int, bits: int) -> Leaving:
         program = add_exits(blocks, as_task(images), EarlyExits(places=exits, training=None),
@@ -100,13 +101,13 @@ def nested_graphs(graph: Any) -> list[Any]:
 
 @pytest.mark.parametrize("exits", [1, 2, 3])
 @pytest.mark.parametrize("bits", [32, 8])
-def test_it_gives_what_the_segments_give(leaving: Any, images: Tensor, exits: int,
-                                         bits: int) -> None:
+def test_conditional_file_matches_the_segments(leaving: Any, images: Tensor, exits: int,
+                                               bits: int) -> None:
     made, temperatures = leaving(exits, bits), (0.7, 1.0, 1.9)[:exits]
     segments = [OnnxEngine(segment) for segment in made.segments]
     samples = list(images.numpy()[:, np.newaxis])
     thresholds = between(segments, samples, temperatures)
-    engine = OnnxEngine(with_thresholds(made.file, thresholds))
+    engine = OnnxEngine(replace_thresholds(made.file, thresholds))
     taken = []
     for sample in samples:
         logits, left = engine.run((sample,))
@@ -117,7 +118,7 @@ def test_it_gives_what_the_segments_give(leaving: Any, images: Tensor, exits: in
     assert set(taken) == set(range(exits + 1))
 
 
-def test_the_file_is_valid_and_for_one_sample(leaving: Any, images: Tensor) -> None:
+def test_file_is_valid_and_takes_one_sample(leaving: Any, images: Tensor) -> None:
     content = leaving(3, 8).file
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
@@ -129,7 +130,7 @@ def test_the_file_is_valid_and_for_one_sample(leaving: Any, images: Tensor) -> N
         OnnxEngine(content).run((images[:2].numpy(),))
 
 
-def test_a_value_has_one_name_in_all_branches_and_each_segment_its_own_weights(leaving: Any) -> None:
+def test_names_are_unique_and_segments_own_their_weights(leaving: Any) -> None:
     made = leaving(2, 8)
     graphs = nested_graphs(onnx.load_from_string(made.file).graph)
     names = [name for graph in graphs for name in (
@@ -144,20 +145,19 @@ def test_a_value_has_one_name_in_all_branches_and_each_segment_its_own_weights(l
 
 
 @pytest.mark.parametrize("bits", [32, 8])
-def test_the_runtime_fuses_in_a_branch_what_it_fuses_in_a_segment(leaving: Any, tmp_path: Path,
-                                                                  bits: int) -> Any:
-    def optimised(content: Any) -> Any:
+def test_runtime_fuses_branches_like_segments(leaving: Any, tmp_path: Path, bits: int) -> Any:
+    def optimized(content: Any) -> Any:
         options = ort.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
         options.log_severity_level = 3
         options.add_session_config_entry("session.disable_double_qdq_remover", "1")
         ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        model = onnx.load(tmp_path / "optimised.onnx")
+        model = onnx.load(tmp_path / "optimized.onnx")
         return [Counter(node.op_type for node in graph.node) for graph in nested_graphs(model.graph)]
 
     made = leaving(2, bits)
-    first, _, second, _, last = optimised(made.file)
-    apart = [optimised(segment)[0] for segment in made.segments]
+    first, _, second, _, last = optimized(made.file)
+    apart = [optimized(segment)[0] for segment in made.segments]
     rule = Counter(["Cast", "ReduceMax", "Sub", "Exp", "ReduceSum", "Reciprocal",
                     "GreaterOrEqual", "If"])
     scale = Counter(["Div"])   # by a temperature of one it is no work
@@ -165,8 +165,8 @@ def test_the_runtime_fuses_in_a_branch_what_it_fuses_in_a_segment(leaving: Any, 
     assert last["QGemm"] == (2 if bits == 8 else 0)
 
 
-def test_the_runtime_has_nothing_to_warn_of(leaving: Any, images: Tensor,
-                                            capfd: pytest.CaptureFixture[str]) -> None:
+def test_runtime_prints_no_warnings(leaving: Any, images: Tensor,
+                                    capfd: pytest.CaptureFixture[str]) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = 2
     session = ort.InferenceSession(leaving(3, 8).file, options,
@@ -206,12 +206,12 @@ def given_file() -> Any:
     ((-math.inf, -math.inf, 0.0), 1.0, 0),
     ((-math.inf, -math.inf, -math.inf), ALWAYS, 1),
 ])
-def test_the_condition_is_in_double_precision_and_a_nan_never_leaves(logits: tuple[Any, ...] | tuple[float, ...], threshold: Any, left: int,
+def test_condition_uses_double_precision_and_nan_never_exits(logits: tuple[Any, ...] | tuple[float, ...], threshold: Any, left: int,
                                                                      given_file: Any) -> None:
     sample = np.array([logits], np.float32)
     with np.errstate(invalid="ignore"):
         assert (sureness(sample) >= threshold) == (left == 0)
-    engine = OnnxEngine(with_thresholds(given_file, (threshold,)))
+    engine = OnnxEngine(replace_thresholds(given_file, (threshold,)))
     assert engine.run((sample,))[1].tolist() == [left]
 
 
@@ -234,17 +234,17 @@ def test_several_inputs_keep_their_names_and_order() -> None:
     assert [array.tolist() for array in OnnxEngine(file).run(tuple(arrays))] == [[[8.0, 7.0]], [1]]
 
 
-def test_other_thresholds_in_the_same_file(leaving: Any) -> None:
+def test_thresholds_can_be_replaced(leaving: Any) -> None:
     file = leaving(2, 32).file
-    other = with_thresholds(file, (0.7, NEVER))
+    other = replace_thresholds(file, (0.7, NEVER))
     assert other != file
-    assert with_thresholds(other, (0.5, 0.5)) == file
+    assert replace_thresholds(other, (0.5, 0.5)) == file
     with pytest.raises(UsageError, match="1 thresholds were given for 2 early exits"):
-        with_thresholds(file, (0.7,))
+        replace_thresholds(file, (0.7,))
 
 
 @pytest.mark.parametrize("bits", [32, 8])
-def test_every_exit_can_be_run(leaving: Any, images: Tensor, bits: int) -> None:
+def test_every_exit_can_be_taken(leaving: Any, images: Tensor, bits: int) -> None:
     program = leaving(2, bits).program
     engine = EveryExitEngine(leaving(2, bits).file, 2)
     have = engine.run((images[:3].numpy(),))
@@ -256,7 +256,8 @@ def test_every_exit_can_be_run(leaving: Any, images: Tensor, bits: int) -> None:
     assert engine.runtime.startswith("onnxruntime 1.")
 
 
-def test_export_writes_it(leaving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def test_export_writes_the_conditional_file(leaving: Any, tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> Any:
     made, asked = leaving(2, 8), []
 
     def known(program: Program, thresholds: Any, *, temperatures: Any) -> Any:
@@ -282,28 +283,28 @@ def test_export_runs_every_branch(leaving: Any, tmp_path: Path, monkeypatch: pyt
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     altered = model.SerializeToString()
     monkeypatch.setattr(_export, "to_conditional_onnx", lambda *args, **kwargs: altered)
-    with pytest.raises(ParityError, match="computes something else: relative error"):
+    with pytest.raises(ParityError, match="does not match the program: relative error"):
         export(made.program, "onnx", tmp_path / "model.onnx", thresholds=(ALWAYS, ALWAYS))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_holds_the_exits_against_the_thresholds(leaving: Any, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_checks_the_exits_against_the_thresholds(leaving: Any, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     made = leaving(2, 32)
     model = onnx.load_from_string(made.file)
     reach = next(node for node in model.graph.node if node.op_type == "GreaterOrEqual")
     reach.op_type = "LessOrEqual"
     altered = model.SerializeToString()
     monkeypatch.setattr(_export, "to_conditional_onnx", lambda *args, **kwargs: altered)
-    with pytest.raises(ParityError, match=r"leaves at the exits \[1\], expected 0; "
+    with pytest.raises(ParityError, match=r"takes the exits \[1\], expected 0; "
                                           "no file was written; please report the model"):
         export(made.program, "onnx", tmp_path / "model.onnx", thresholds=(0.5, 0.5))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_without_exits_is_refused(blocks: Program) -> None:
-    with pytest.raises(UsageError, match="the program has no early exits; add them before it is "
-                                         "exported with thresholds, or export it without"):
+def test_programs_without_exits_are_rejected(blocks: Program) -> None:
+    with pytest.raises(UsageError, match="the program has no early exits; add exits before "
+                                         "exporting with thresholds, or export without"):
         to_conditional_onnx(blocks, ())
 
 
@@ -316,7 +317,7 @@ def test_a_program_without_exits_is_refused(blocks: Program) -> None:
     ((0.5, 0.5), (1.0, math.inf), r"temperatures must be finite numbers, got \[1.0, inf\]"),
     ((0.5, 0.5), (1.0, 0.0), r"temperatures must be above 0, got \[1.0, 0.0\]"),
 ])
-def test_values_that_do_not_fit_the_exits_are_refused(leaving: Any, thresholds: tuple[Any, ...] | tuple[float, ...], temperatures: tuple[Any, ...] | tuple[float, ...] | None, message: str,
+def test_values_that_do_not_fit_the_exits_are_rejected(leaving: Any, thresholds: tuple[Any, ...] | tuple[float, ...], temperatures: tuple[Any, ...] | tuple[float, ...] | None, message: str,
                                                       tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         to_conditional_onnx(leaving(2, 32).program, thresholds, temperatures=temperatures)
@@ -326,31 +327,31 @@ def test_values_that_do_not_fit_the_exits_are_refused(leaving: Any, thresholds: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exits_that_are_no_classifiers_are_refused() -> None:
+def test_exits_that_are_not_classifiers_are_rejected() -> None:
     program = early(Given(), torch.zeros(1, 3, 5))
-    with pytest.raises(ModelError, match=r"the exits give \(1, 3, 5\) in float32, \(1, 3, 5\) in "
+    with pytest.raises(ModelError, match=r"the exits return \(1, 3, 5\) in float32, \(1, 3, 5\) in "
                                          r"float32 for one sample, expected logits \(1, classes\) "
-                                         "of one type from all; only classifiers can leave early"):
+                                         "of the same type from all; only classifiers can exit"):
         to_conditional_onnx(program, (0.5,))
 
 
-def test_exits_of_different_classes_or_types_are_refused() -> None:
+def test_exits_with_different_classes_or_types_are_rejected() -> None:
     class Uneven(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return x[:, 1:], x.relu().double()
 
     program = early(Uneven(), torch.zeros(1, 3))
-    with pytest.raises(ModelError, match=r"give \(1, 2\) in float32, \(1, 3\) in float64 for"):
+    with pytest.raises(ModelError, match=r"return \(1, 2\) in float32, \(1, 3\) in float64 for"):
         to_conditional_onnx(program, (0.5,))
 
 
 @pytest.mark.parametrize("target", ["executorch", "litert"])
-def test_other_targets_do_not_leave_early(leaving: Any, tmp_path: Path, target: str) -> None:
+def test_other_targets_reject_thresholds(leaving: Any, tmp_path: Path, target: str) -> None:
     with pytest.raises(UsageError, match=f"thresholds were given for the target '{target}'; only "
-                                         "'onnx' has files that leave early"):
+                                         "'onnx' supports early exits"):
         export(leaving(2, 32).program, target, tmp_path / "model", thresholds=(0.5,))
 
 
 def test_temperatures_need_thresholds(leaving: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="temperatures were given without thresholds; give both"):
+    with pytest.raises(UsageError, match="temperatures were given without thresholds; pass both"):
         export(leaving(2, 32).program, "onnx", tmp_path / "model.onnx", temperatures=(1.0,))

@@ -1,4 +1,4 @@
-"""A layer that is kept in floating point is computed in floating point."""
+"""Layers in floating point are computed in floating point by the runtime."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Summed(nn.Module):
 
 
 @pytest.mark.parametrize("kept", ["a", "b", "c"])
-def test_the_runtime_does_not_round_weights_that_the_program_does_not(kept: str) -> None:
+def test_runtime_does_not_quantize_float_weights(kept: str) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 3, 8, 8), torch.arange(64) % 3
     program = ew.Program.capture(Summed().eval(), x[:2])

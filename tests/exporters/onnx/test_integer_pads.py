@@ -1,4 +1,4 @@
-"""Pads between quantisations become pads of integers, and give the same numbers."""
+"""Pads between quantizations become pads of integers with the same result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rewritten(content: bytes) -> tuple[bytes, list[str]]:
 @pytest.mark.parametrize("pad", [
     "Pad(d, p)", "Pad(d, p, v)", "Pad(d, c, v)", "Pad(d, b, v, a)", "Pad(d, b, , a)",
     'Pad<mode="reflect">(d, b, , a)', 'Pad<mode="edge">(d, p)'])
-def test_a_pad_on_one_grid_pads_integers(pad: str) -> None:
+def test_pads_between_equal_grids_pad_integers(pad: str) -> None:
     content = model(f"{QUANTIZED}  e = {pad}  r = QuantizeLinear(e, s, z) "
                     "y = DequantizeLinear(r, s, z)")
     result, kinds = rewritten(content)
@@ -55,13 +55,13 @@ def test_a_pad_on_one_grid_pads_integers(pad: str) -> None:
     "e = Pad(x, p)  r = QuantizeLinear(e, s, z)  y = DequantizeLinear(r, s, z)",
     f"{QUANTIZED}  e = Pad(d, p)  r = QuantizeLinear(e, s, z)  k = DequantizeLinear(r, s, z)  "
     "n = Neg(e)  y = Add(k, n)"])
-def test_other_pads_stay(body: str) -> None:
+def test_other_pads_are_unchanged(body: str) -> None:
     content = model(body)
     before = [node.op_type for node in onnx.load_from_string(content).graph.node]
     assert rewritten(content)[1] == before
 
 
-def test_a_computed_number_stays() -> None:
+def test_pads_with_computed_values_are_unchanged() -> None:
     content = model(f"{QUANTIZED}  e = Pad(d, p, n)  r = QuantizeLinear(e, s, z)  "
                     "y = DequantizeLinear(r, s, z)", "float[N, 3, 5, 5] x, float n")
     assert rewritten(content)[1].count("QuantizeLinear") == 2

@@ -1,4 +1,4 @@
-"""Quantised programs written by hand: the program's numbers, in the runtime's own kernels."""
+"""Hand-written quantized programs: results match and the runtime's integer kernels are used."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def error(program: Program, content: Any, *shape: Any) -> Any:
 
 
 def chain(quantize: Any, *results: Any) -> Any:
-    """Every layer reads quantised numbers; a ReLU is between them."""
+    """Every layer reads quantized numbers; a ReLU is between them."""
     def run(x: Any, first: Any, second: Any) -> Any:
         x = second(quantize(first(quantize(x)).relu()))
         return quantize(x) if results else x
@@ -117,7 +117,7 @@ def test_narrow_activations_are_clamped_between_fused_convolutions(bits: int, ze
     torch.manual_seed(0)
     layers = [Layer(8, 3, 3, 3, limits=(-8, 7), source=0.05),
               Layer(8, 8, 3, 3, limits=(-8, 7), source=0.05)]
-    program, content = convert(chain(quantize, "quantised"), layers, *IMAGE)
+    program, content = convert(chain(quantize, "quantized"), layers, *IMAGE)
     assert error(program, content, *IMAGE) == 0
     counts = kernels(content, tmp_path / "o.onnx")
     assert (counts["QLinearConv"], counts["Conv"], counts["Relu"]) == (2, 0, 0)
@@ -125,7 +125,7 @@ def test_narrow_activations_are_clamped_between_fused_convolutions(bits: int, ze
     assert counts["QuantizeLinear"] == counts["DequantizeLinear"] == 1
 
 
-def test_activations_of_two_levels_are_exact(tmp_path: Path) -> Any:
+def test_binary_activations_are_exact(tmp_path: Path) -> Any:
     def function(x: Any, first: Any, second: Any) -> Any:
         x = first(static(x, zero_point=7))
         return static(second(static(torch.where(x >= 0, 0.25, -0.25), 0.25, 1, 0, 2)), 0.1)
@@ -147,7 +147,7 @@ def test_dynamic_linear_layers_are_one_kernel_each(shape: tuple[int, ...], affin
     assert kernels(content, tmp_path / "o.onnx") == {"DynamicQuantizeMatMul": 2, "Relu": 1}
 
 
-def test_dynamic_convolutions_are_products_of_integers(tmp_path: Path) -> None:
+def test_dynamic_convolutions_are_integer_products(tmp_path: Path) -> None:
     layers = [Layer(8, 3, 3, 3), Layer(8, 8, 3, 3)]
     program, content = convert(chain(dynamic), layers, *IMAGE)
     assert error(program, content, *IMAGE) < 1e-6
@@ -155,7 +155,7 @@ def test_dynamic_convolutions_are_products_of_integers(tmp_path: Path) -> None:
     assert (counts["ConvInteger"], counts["Conv"], counts["DynamicQuantizeLinear"]) == (2, 0, 2)
 
 
-def test_dynamic_layers_of_one_input_quantise_it_once(tmp_path: Path) -> Any:
+def test_dynamic_layers_share_the_quantization_of_an_input(tmp_path: Path) -> Any:
     def function(x: Any, first: Any, second: Any) -> Any:
         x = dynamic(x)
         return first(x) + second(x)
@@ -174,7 +174,7 @@ def runtime_integers(x: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("case", ["both signs", "positive", "negative", "zeros", "tiny"])
-def test_the_program_chooses_the_range_the_runtime_does(case: str) -> None:
+def test_dynamic_ranges_match_the_runtime(case: str) -> None:
     x = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
     x = {"both signs": x, "positive": x.abs() + 1, "negative": -x.abs(), "zeros": x * 0,
          "tiny": x * 1e-30}[case]
@@ -197,9 +197,9 @@ def sizes(content: Any) -> Any:
     ((3, 32), ((16, 32), (8, 16))), ((3, 5, 32), ((16, 32), (8, 16))),
     (IMAGE, ((8, 3, 3, 3), (8, 8, 3, 3)))])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_stored_weights_are_floats_once_the_file_is_loaded(shape: Any,
-                                                           weights: tuple[tuple[int, ...], ...],
-                                                           bits: int, tmp_path: Path) -> None:
+def test_stored_weights_are_folded_to_floats_at_load(shape: Any,
+                                                     weights: tuple[tuple[int, ...], ...],
+                                                     bits: int, tmp_path: Path) -> None:
     limits = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     layers = [Layer(*weights[0], limits=limits), Layer(*weights[1], limits=limits, affine=bits < 8)]
     program, content = convert(chain(lambda x: x), layers, *shape)
@@ -213,8 +213,8 @@ def test_stored_weights_are_floats_once_the_file_is_loaded(shape: Any,
 @pytest.mark.parametrize(("limits", "packed"), [((-128, 127), 8), ((-8, 7), 4), ((-4, 3), 4),
                                                 ((-2, 1), 2)])
 @pytest.mark.parametrize("affine", [False, True])
-def test_groups_are_multiplied_packed(shape: tuple[int, ...], limits: tuple[int, ...], packed: int,
-                                      affine: bool, tmp_path: Path) -> None:
+def test_groups_use_packed_matrix_products(shape: tuple[int, ...], limits: tuple[int, ...],
+                                           packed: int, affine: bool, tmp_path: Path) -> None:
     layers = [Layer(32, 64, limits=limits, group=16, affine=affine),
               Layer(8, 32, limits=limits, group=32, affine=affine)]
     program, content = convert(chain(lambda x: x), layers, *shape)
@@ -223,13 +223,13 @@ def test_groups_are_multiplied_packed(shape: tuple[int, ...], limits: tuple[int,
     assert {32 * 64 * packed // 8, 8 * 32 * packed // 8} <= set(sizes(content))
 
 
-def test_groups_that_the_runtime_has_no_kernel_for_are_right_all_the_same() -> None:
+def test_groups_without_a_runtime_kernel_are_correct() -> None:
     layers = [Layer(32, 64, limits=(-8, 7), group=8), Layer(8, 32, limits=(-8, 7), group=8)]
     program, content = convert(chain(lambda x: x), layers, 3, 64)
     assert error(program, content, 3, 64) < 1e-6
 
 
-def test_two_quantisations_in_a_row_are_both_done() -> None:
+def test_consecutive_quantizations_are_both_applied() -> None:
     program, content = convert(lambda x: static(static(x, high=255).relu(), 0.0171, 3, 0, 255), [],
                                64, 32)
     assert error(program, content, 64, 32) < 1e-3

@@ -1,4 +1,4 @@
-"""Weights that are integers in the file alone: its size, its numbers, what the runtime runs."""
+"""Stored integer weights: file size, results, and the operators that the runtime runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run(model: nn.Module, *inputs: Any) -> Any:
     return torch.from_numpy(OnnxEngine(model).run(tuple(x.numpy() for x in inputs))[0])
 
 
-def optimised(model: nn.Module, path: Path) -> Any:
+def optimized(model: nn.Module, path: Path) -> Any:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
@@ -85,8 +85,8 @@ def optimised(model: nn.Module, path: Path) -> Any:
 
 @pytest.mark.parametrize(("kind", "activations"), [
     (nn.GRU, 8), (nn.GRU, "dynamic"), (nn.GRU, None), (nn.LSTM, 8), (nn.RNN, None)])
-def test_a_recurrent_network_is_a_third_in_every_mode(kind: Any,
-                                                      activations: int | str | None) -> None:
+def test_recurrent_networks_shrink_to_a_third_in_every_mode(kind: Any,
+                                                            activations: int | str | None) -> None:
     torch.manual_seed(0)
     program = Program.capture(Words(kind), IDS[:2])
     quantized = quantize(program, TASK, Quantization(activations=activations))
@@ -98,10 +98,10 @@ def test_a_recurrent_network_is_a_third_in_every_mode(kind: Any,
     torch.testing.assert_close(run(model, IDS), quantized.run(IDS), rtol=1e-4, atol=1e-5)
 
 
-def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path: Path) -> None:
+def test_runtime_keeps_tables_as_integers_and_folds_the_rest(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = to_onnx(quantize(Program.capture(Words(nn.GRU), IDS[:2]), TASK))
-    graph = optimised(model, tmp_path / "o.onnx")
+    graph = optimized(model, tmp_path / "o.onnx")
     shapes = {(tuple(tensor.dims), tensor.data_type) for tensor in graph.initializer}
     assert ((200, 32), TensorProto.INT8) in shapes
     assert ((200, 32), TensorProto.FLOAT) not in shapes
@@ -112,7 +112,7 @@ def test_the_runtime_keeps_the_table_small_and_folds_the_rest(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("activations", "bits"), [
     (8, 8), ("dynamic", 8), (None, 8), (None, 4)])
-def test_a_tied_table_is_in_the_file_once(activations: int | str | None, bits: int) -> None:
+def test_tied_tables_are_stored_once(activations: int | str | None, bits: int) -> None:
     torch.manual_seed(0)
     program = Program.capture(Tied(), IDS[:2])
     quantized = quantize(program, TASK, Quantization(activations=activations, weights=bits, first_last_bits=None))
@@ -140,7 +140,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_what_reads_a_weight_computes_the_program_s_numbers(settings: dict[str, Any]) -> None:
+def test_readers_of_stored_weights_match_the_program(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 16, 16)
     program = Program.capture(Readers(READERS), x[:2])
@@ -152,7 +152,7 @@ def test_what_reads_a_weight_computes_the_program_s_numbers(settings: dict[str, 
         torch.testing.assert_close(torch.from_numpy(have), want, rtol=1e-4, atol=1e-4)
 
 
-def test_a_transposed_convolution_reads_quantised_values_as_they_are(tmp_path: Path) -> None:
+def test_transposed_convolutions_read_quantized_values_unchanged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 3, 8, 8)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 16, 2, 2),
@@ -163,7 +163,7 @@ def test_a_transposed_convolution_reads_quantised_values_as_they_are(tmp_path: P
     quantized = quantize(program, task)
     file = to_onnx(quantized)
     assert (run(file, x) - quantized.run(x)).abs().max() < 1e-5
-    graph = optimised(file, tmp_path / "o.onnx")
+    graph = optimized(file, tmp_path / "o.onnx")
     weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
     (layer,) = [node for node in graph.node if node.op_type == "ConvTranspose"]
     assert weights[layer.input[1]] == TensorProto.FLOAT  # not rounded a second time

@@ -1,4 +1,4 @@
-"""The ONNX translation: the same numbers, in the operators that the runtime has kernels for."""
+"""The ONNX translation: same results, with operators that the runtime has kernels for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def relative_error(want: Any, have: Any) -> Any:
     return float(np.linalg.norm(want - have) / np.linalg.norm(want))
 
 
-def optimised(model: nn.Module, path: Path) -> Any:
+def optimized(model: nn.Module, path: Path) -> Any:
     """How often each operator is in what the runtime makes of a file."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
@@ -48,9 +48,8 @@ def optimised(model: nn.Module, path: Path) -> Any:
 
 
 @pytest.mark.parametrize(("name", "limit"), [("blocks", 1e-5), ("blocks_quantized", 0.02)])
-def test_a_file_computes_what_the_program_does_at_any_batch_size(name: str, limit: float,
-                                                                 images: Tensor,
-                                                                 request: pytest.FixtureRequest) -> None:
+def test_files_match_the_program_at_any_batch_size(name: str, limit: float, images: Tensor,
+                                                   request: pytest.FixtureRequest) -> None:
     program = request.getfixturevalue(name)
     engine = OnnxEngine(request.getfixturevalue(f"{name}_file"))
     for batch in (1, 5, 64):
@@ -60,9 +59,9 @@ def test_a_file_computes_what_the_program_does_at_any_batch_size(name: str, limi
         assert relative_error(program.run(x).numpy(), have) < limit
 
 
-def test_every_quantised_layer_and_addition_is_fused(blocks_quantized_file: bytes,
+def test_every_quantized_layer_and_addition_is_fused(blocks_quantized_file: bytes,
                                                      tmp_path: Path) -> None:
-    counts = optimised(blocks_quantized_file, tmp_path / "o.onnx")
+    counts = optimized(blocks_quantized_file, tmp_path / "o.onnx")
     assert {op: counts[op] for op in ("QLinearConv", "QLinearAdd", "QGemm")} == {
         "QLinearConv": 4, "QLinearAdd": 2, "QGemm": 2}
     assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "Relu"} & set(counts)
@@ -89,13 +88,13 @@ FUSED = {
 
 
 @pytest.mark.parametrize("kind", FUSED)
-def test_other_kinds_are_fused_too(kind: Any, images: Tensor, as_task: Callable[[Tensor], Task],
-                                   tmp_path: Path) -> None:
+def test_other_layer_kinds_are_fused(kind: Any, images: Tensor, as_task: Callable[[Tensor], Task],
+                                     tmp_path: Path) -> None:
     function, layers, want = FUSED[kind]
     torch.manual_seed(0)
     model = Net(lambda m, x: m.head(function(m, x).mean((2, 3))), **layers(), head=nn.Linear(4, 3))
     program = Program.capture(model.eval(), images[:2])
-    counts = optimised(to_onnx(quantize(program, as_task(images))), tmp_path / "o.onnx")
+    counts = optimized(to_onnx(quantize(program, as_task(images))), tmp_path / "o.onnx")
     assert {op: counts[op] for op in want} == want
     assert not {"Conv", "FusedConv", "Add", "Relu"} & set(counts)
 
@@ -106,7 +105,7 @@ def test_equal_programs_give_equal_bytes(name: str, request: pytest.FixtureReque
     assert to_onnx(program) == request.getfixturevalue(f"{name}_file")
 
 
-def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file: bytes) -> None:
+def test_files_have_short_names_and_no_metadata(blocks_quantized_file: bytes) -> None:
     model = onnx.load_from_string(blocks_quantized_file)
     nodes = model.graph.node
     assert not any(node.name or node.doc_string or node.metadata_props for node in nodes)
@@ -122,7 +121,7 @@ def test_a_file_holds_no_metadata_and_short_names(blocks_quantized_file: bytes) 
     assert model.opset_import[0].version == 21
 
 
-def test_the_batch_is_the_only_free_dimension(blocks_file: bytes) -> None:
+def test_only_the_batch_dimension_is_dynamic(blocks_file: bytes) -> None:
     model = onnx.load_from_string(blocks_file)
     for value, rest in ((model.graph.input[0], [3, 8, 8]), (model.graph.output[0], [3])):
         batch, *fixed = value.type.tensor_type.shape.dim
@@ -160,8 +159,7 @@ def test_several_inputs_and_nested_outputs_are_flat_and_in_order() -> None:
     (lambda m, x: torch.special.i0(m.a(x)), "bessel_i0"),
     (lambda m, x: torch.special.gammainc(m.a(x).exp(), m.a(x).exp()), "igamma"),
 ])
-def test_an_operator_without_translation_is_named(function: Callable[..., Any],
-                                                  operator: str) -> None:
+def test_untranslatable_operators_are_named(function: Callable[..., Any], operator: str) -> None:
     program = Program.capture(Net(function, a=nn.Linear(3, 3)), torch.zeros(1, 3))
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -172,7 +170,7 @@ def test_an_operator_without_translation_is_named(function: Callable[..., Any],
     assert logger.level == level
 
 
-def test_a_projected_lstm_is_refused_by_name() -> None:
+def test_projected_lstms_are_rejected() -> None:
     class Projected(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -182,5 +180,5 @@ def test_a_projected_lstm_is_refused_by_name() -> None:
             return self.cells(x)[0]
 
     program = Program.capture(Projected(), torch.randn(2, 5, 4))
-    with pytest.raises(ModelError, match="lstm is an LSTM with proj_size, which ONNX's has not"):
+    with pytest.raises(ModelError, match="lstm is an LSTM with proj_size, which ONNX does not"):
         to_onnx(program)

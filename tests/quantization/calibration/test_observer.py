@@ -1,4 +1,4 @@
-"""What every observer must do, whatever range it looks for."""
+"""Requirements for every observer, independent of its range estimator."""
 
 from __future__ import annotations
 

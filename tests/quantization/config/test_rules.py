@@ -1,4 +1,4 @@
-"""Targets' rules: each refuses what it should, by name; what is left can be put on a grid."""
+"""Rules of schemes and targets: each rejects what it should, and accepted schemes have grids."""
 
 from __future__ import annotations
 

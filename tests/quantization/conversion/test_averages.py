@@ -1,4 +1,4 @@
-"""Averages of integers round as the kernels do: of exact sums, with halves as each has it."""
+"""Integer averages round exact sums in the same way as the kernels, including halves."""
 
 from __future__ import annotations
 

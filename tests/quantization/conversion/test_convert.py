@@ -1,4 +1,4 @@
-"""From fake quantizers to integers: the program computes what the simulation does."""
+"""Conversion from fake quantizers to integers: the program matches the simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever quantizes hears of every real share that stays in floating point."""
+"""Quantization warns about a significant share of bytes that stays in floating point."""
 
 from __future__ import annotations
 

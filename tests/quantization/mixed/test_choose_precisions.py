@@ -1,4 +1,4 @@
-"""Bits chosen layer by layer: costs counted by hand, and the best of all choices."""
+"""Mixed precision: costs compared with a manual count, choices with exhaustive search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicted rises of the loss against whole Hessians and against networks quantized by hand."""
+"""Predicted rises of the loss, compared with full Hessians and manually quantized networks."""
 
 from __future__ import annotations
 

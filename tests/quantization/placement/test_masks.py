@@ -1,4 +1,4 @@
-"""Masks lie on no grid: they cost no accuracy, and infinity stops no calibration."""
+"""Masks are not quantized: they cost no accuracy, and infinity does not stop calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values and weights are quantized, on which grids, and which share one."""
+"""Which values and weights are quantized, on which grids, and which share a grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that no kernel of integers reads: integers in the program, real numbers for who reads."""
+"""Weights without an integer kernel: stored as integers, dequantized for their readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bias correction: one pass against a pass for each layer, and what it is for."""
+"""Bias correction: a single pass compared with one pass per layer, and its benefit."""
 
 from __future__ import annotations
 

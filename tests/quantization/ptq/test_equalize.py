@@ -1,4 +1,4 @@
-"""Equalization: the function stays, the ranges come nearer, whatever the network looks like."""
+"""Equalization: the function stays the same and ranges become more equal, for many networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learned rounding: weights stay on their grids, and outputs come closer."""
+"""Learned rounding: weights stay on their grids, and outputs get closer to the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which channels can be scaled: what lies between two layers lets factors through, or not."""
+"""Which channels can be scaled, depending on the operators between two layers."""
 
 from __future__ import annotations
 

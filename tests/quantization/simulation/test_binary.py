@@ -1,4 +1,4 @@
-"""Binarization against its slow form, and its published gradients."""
+"""Binarization, compared with a slow reference and with the published gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges taken while running: the integers of ONNX's DynamicQuantizeLinear."""
+"""Dynamic quantization matches the integers of ONNX's DynamicQuantizeLinear."""
 
 from __future__ import annotations
 

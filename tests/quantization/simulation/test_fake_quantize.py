@@ -1,4 +1,4 @@
-"""The fast fake quantizer against the slow one, and both against what they are defined by."""
+"""The fast fake quantizer, compared with a slow reference and with its definition."""
 
 from __future__ import annotations
 

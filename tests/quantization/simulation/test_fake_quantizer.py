@@ -1,4 +1,4 @@
-"""`FakeQuantizer`: its grids, its modes, what it learns, and that it can be copied and stored."""
+"""`FakeQuantizer`: grids, modes, learned parameters, copying and state."""
 
 from __future__ import annotations
 

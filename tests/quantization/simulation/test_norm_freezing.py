@@ -1,4 +1,4 @@
-"""Norms whose statistics rest, and whose gains point up."""
+"""Norms with frozen statistics and positive gains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program with fake quantizers: whose quantizers, where, and what stays as it was."""
+"""Simulation: which quantizers are inserted where, and what stays unchanged."""
 
 from __future__ import annotations
 

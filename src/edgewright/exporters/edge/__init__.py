@@ -1,4 +1,4 @@
-"""To ExecuTorch and LiteRT."""
+"""Export to ExecuTorch and LiteRT."""
 
 from edgewright.exporters.edge._executorch import to_executorch
 from edgewright.exporters.edge._executorch_engine import ExecuTorchEngine

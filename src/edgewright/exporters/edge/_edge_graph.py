@@ -1,7 +1,7 @@
-"""Rewrites of a quantised graph into the forms that converters of edge runtimes read.
+"""Rewrite a quantized graph into the form that converters of edge runtimes expect.
 
-They know graphs as PT2E writes them: biases in floating point, which the runtime puts on the grid
-of the products itself, and one dequantisation for each reader. The numbers stay the program's.
+They expect graphs in the form of PT2E: biases in floating point, which the runtime quantizes with
+the scale of the products, and one dequantization per reader. The computed numbers do not change.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgewright.errors import ModelError
 from edgewright.graph import argument, channel_grid, get_fact, ops, tensor_grid
 from edgewright.program import Program
 
-_WEIGHT_LIMITS: Final = -127, 127  # of the type, not of fewer bits stored in it
+_WEIGHT_LIMITS: Final = -127, 127  # of the type, even if fewer bits are used
 
 
-def one_sample(program: Program) -> tuple[Any, ...]:
-    """Example inputs of a batch of one: edge runtimes plan their memory ahead.
+def single_sample_inputs(program: Program) -> tuple[Any, ...]:
+    """Example inputs with a batch of one, because edge runtimes plan their memory in advance.
 
     Raises:
         ModelError: A batch norm has no running statistics, so that samples depend on each other.
@@ -30,24 +30,25 @@ def one_sample(program: Program) -> tuple[Any, ...]:
     for node in program.calls():
         if node.target is ops.BATCH_NORM and argument(node, "running_mean") is None:
             raise ModelError(f"{node.name} is a batch norm without running statistics: it "
-                             "normalizes by the batch, and the file takes one sample at a time; "
+                             "normalizes over the batch, but the file takes one sample at a time; "
                              "use track_running_stats=True, or an instance norm")
     inputs: tuple[Any, ...] = pytree.tree_map(lambda leaf: leaf[:1], program.example_inputs)
     return inputs
 
 
-def float_biases(module: GraphModule) -> None:
-    """Store every bias of int32 in floating point; rounded to the grid, it is the same again."""
+def convert_biases_to_float(module: GraphModule) -> None:
+    """Store int32 biases in floating point; rounding them again gives the same integers."""
     for node in list(module.graph.nodes):
         if is_constant(node) and channel_grid(node).dtype is torch.int32:
             _to_float(module, node)
 
 
-def float_weights(module: GraphModule) -> None:
-    """Store weights in floating point where no kernel would read them as integers.
+def convert_weights_to_float(module: GraphModule) -> None:
+    """Store weights in floating point if the runtime has no kernel that reads them as integers.
 
-    Kernels of integers want the layer's input quantised, and its result too unless the input was
-    quantised while running. Those of linear layers read floats with integer weights as well.
+    Integer kernels require a quantized input and a quantized result, except for dynamically
+    quantized inputs. Linear layers also have kernels for floating-point inputs with integer
+    weights.
     """
     for node in list(module.graph.nodes):
         if is_constant(node) and not all(
@@ -57,7 +58,7 @@ def float_weights(module: GraphModule) -> None:
 
 
 def requantize_weights(module: GraphModule) -> None:
-    """Store weights in floating point and quantise them in the graph, to the same integers."""
+    """Store weights in floating point, and quantize them in the graph to the same integers."""
     for node in list(module.graph.nodes):
         if not is_constant(node) or channel_grid(node).dtype is not torch.int8:
             continue
@@ -65,14 +66,14 @@ def requantize_weights(module: GraphModule) -> None:
         grid = channel_grid(node)._replace(quant_min=low, quant_max=high)
         with module.graph.inserting_before(node):
             stored = module.graph.call_function(ops.QUANTIZE_CHANNELS,
-                                                (_float_of(module, node), *grid))
+                                                (_dequantize_stored(module, node), *grid))
         node.args = (stored, *grid)
 
 
-def average_on_the_grid(module: GraphModule) -> None:
-    """Put averages of integers back on the grid they note, as the runtime's kernels are.
+def restore_average_grids(module: GraphModule) -> None:
+    """Restore the grids of averages from the fact ``average_grid``, as the runtime's kernels need.
 
-    The program takes them off it to round as those kernels do.
+    The program uses other scales there in order to round like those kernels.
     """
     for node in module.graph.nodes:
         fact = get_fact(node, "average_grid")
@@ -84,14 +85,14 @@ def average_on_the_grid(module: GraphModule) -> None:
             scaled.args = (scaled.args[0], *grid)
 
 
-def own_dequantizations(module: GraphModule) -> PassResult:
-    """Give each reader of a dequantized value a dequantization of its own, in place.
+def duplicate_dequantizations(module: GraphModule) -> PassResult:
+    """Give each reader of a dequantized value its own dequantization, in place.
 
-    XNNPACK's partitioner chooses an order of the channels for the value, and would write it anew
-    for one reader without telling the others.
+    XNNPACK's partitioner chooses a memory layout for the value and may rewrite it for one reader
+    without updating the others.
 
     Args:
-        module: Of torch's operators, or ExecuTorch's, to which this is a pass.
+        module: A graph module with the operators of torch or ExecuTorch.
     """
     for node in list(module.graph.nodes):
         if ops.DEQUANTIZE not in (node.target, getattr(node.target, "_op", None)):
@@ -105,14 +106,15 @@ def own_dequantizations(module: GraphModule) -> PassResult:
 
 
 def is_constant(node: Any) -> bool:
-    """Whether a node dequantises a stored tensor."""
+    """Whether a node dequantizes a stored tensor."""
     return (isinstance(node, Node)
             and node.target is ops.DEQUANTIZE_CHANNELS
-            and all(isinstance(arg, Node) and arg.op == "get_attr" for arg in _stored(node)))
+            and all(isinstance(arg, Node) and arg.op == "get_attr"
+                    for arg in _stored_operands(node)))
 
 
 def computes_integers(layer: Node) -> bool:
-    """Whether a layer's input is quantised, and its result too unless the input is dynamically."""
+    """Whether input and result of a layer are quantized, or its input is dynamically quantized."""
     source = layer.args[0]
     if not isinstance(source, Node):
         return False
@@ -125,23 +127,23 @@ def computes_integers(layer: Node) -> bool:
         reader.target is ops.QUANTIZE for reader in readers)
 
 
-def _stored(node: Node) -> tuple[Any, Any, Any]:
-    """The integers that a dequantization reads, their scales and their zero points."""
+def _stored_operands(node: Node) -> tuple[Any, Any, Any]:
+    """The integers, scales and zero points that a dequantization reads."""
     grid = channel_grid(node)
     return node.args[0], grid.scales, grid.zero_points
 
 
 def _to_float(module: GraphModule, node: Node) -> None:
     with module.graph.inserting_before(node):
-        value = _float_of(module, node)
+        value = _dequantize_stored(module, node)
     node.replace_all_uses_with(value)
     module.graph.erase_node(node)
 
 
-def _float_of(module: GraphModule, node: Node) -> Node:
-    """A stored tensor of the numbers that a dequantisation gives, read before it."""
+def _dequantize_stored(module: GraphModule, node: Node) -> Node:
+    """Store the result of a dequantization as a float tensor, and return a node that reads it."""
     state = module.state_dict()
-    integers, scales, zero_points = (state[str(arg.target)] for arg in _stored(node))
+    integers, scales, zero_points = (state[str(arg.target)] for arg in _stored_operands(node))
     grid = channel_grid(node)._replace(scales=scales, zero_points=zero_points)
     value = ops.DEQUANTIZE_CHANNELS(integers, *grid)
     name = f"{node.name}_float"

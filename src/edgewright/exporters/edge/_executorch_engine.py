@@ -1,6 +1,6 @@
-"""The ExecuTorch engine: ``.pte`` files on the kernels of XNNPACK.
+"""The ExecuTorch engine: runs ``.pte`` files on the kernels of XNNPACK.
 
-It is no part of the edge wing, since ExecuTorch's Python binding takes tensors of torch.
+It is not part of the edge wing, because ExecuTorch's Python binding needs torch tensors.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from edgewright.errors import MissingExtraError
 from edgewright.runtime.engines import REFUSALS, Arrays, FileEngine, load_failure, one_by_one
 
 _KINDS: Final = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16",
-                 6: "float32", 7: "float64", 11: "bool"}  # by the number that a file has for it
+                 6: "float32", 7: "float64", 11: "bool"}  # by ExecuTorch's type number
 
 
 class ExecuTorchEngine(FileEngine):
-    """A file of `to_executorch` on ExecuTorch; a `runtime.Engine`.
+    """Runs a file of `to_executorch` on ExecuTorch; a `runtime.Engine`.
 
-    The file is for one sample, so that those of a batch run one after another.
+    The file takes one sample, so the samples of a batch are run one by one.
 
     Args:
         model: The bytes of a ``.pte`` file.
-        threads: Threads in all, of every such engine in the process: the last one made counts.
+        threads: Number of threads, shared by all such engines in the process; the most recently
+            created engine sets it.
 
     Raises:
         MissingExtraError: ExecuTorch is not installed.
-        BundleError: ExecuTorch refuses the model.
+        BundleError: ExecuTorch cannot load the model.
 
     Example:
         >>> engine = ExecuTorchEngine(content)                        # doctest: +SKIP
@@ -44,7 +45,7 @@ class ExecuTorchEngine(FileEngine):
         except ImportError as error:
             raise MissingExtraError("running a model on ExecuTorch", "executorch") from error
         super().__init__(f"executorch {version.__version__.partition('+')[0]}")
-        self._lock = Lock()  # a method has one plan of its memory
+        self._lock = Lock()  # a method has only one memory plan
         portable_lib._unsafe_reset_threadpool(threads)
         try:
             self._program: Any = Runtime.get().load_program(model)
@@ -59,9 +60,9 @@ class ExecuTorchEngine(FileEngine):
 
     def _compute(self, inputs: Arrays) -> Arrays:
         self._check(inputs)
-        return one_by_one(inputs, self._run_one)
+        return one_by_one(inputs, self._run_sample)
 
-    def _run_one(self, inputs: Arrays) -> Arrays:
+    def _run_sample(self, inputs: Arrays) -> Arrays:
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]
         with self._lock:
             return tuple(np.array(output.numpy()) for output in self._method.execute(tensors))
@@ -72,6 +73,6 @@ class ExecuTorchEngine(FileEngine):
                 or len({len(array) for array in inputs}) != 1 or not len(inputs[0])):
             raise ValueError(f"given shapes {have}, expected {self._shapes} with any batch")
         kinds = [array.dtype for array in inputs]
-        if kinds != self._kinds:  # the runtime would read the bytes as they are
+        if kinds != self._kinds:  # the runtime would reinterpret the bytes
             raise ValueError(f"given {', '.join(map(str, kinds))}, expected "
                              f"{', '.join(map(str, self._kinds))}")

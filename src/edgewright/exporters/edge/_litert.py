@@ -1,4 +1,4 @@
-"""To LiteRT: one file with channels last, whose numbers are the program's."""
+"""Export to a LiteRT file with channels-last images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import MissingExtraError
-from edgewright.exporters._failures import Translation
-from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._bias_alignment import align_weight_scales_to_bias
+from edgewright.exporters._converter_errors import ConverterErrors
 from edgewright.exporters.edge._edge_graph import (
-    average_on_the_grid,
-    float_biases,
-    one_sample,
+    convert_biases_to_float,
     requantize_weights,
+    restore_average_grids,
+    single_sample_inputs,
 )
-from edgewright.exporters.edge._litert_weights import store_integers, stored_weights
-from edgewright.exporters.edge._plain_convolutions import split_transposed_groups, write_out_padding
-from edgewright.exporters.edge._taken_integers import check_integers
+from edgewright.exporters.edge._litert_weights import find_stored_weights, store_integers
+from edgewright.exporters.edge._plain_convolutions import resolve_padding, split_transposed_groups
+from edgewright.exporters.edge._supported_integers import check_supported_integers
 from edgewright.graph import finalize_graph
 from edgewright.program import Program
 
@@ -32,28 +32,29 @@ from edgewright.program import Program
 def to_litert(program: Program) -> bytes:
     """Translate a program into the bytes of a ``.tflite`` file for a batch of one.
 
-    Images (tensors of rank 4) go in and out with channels last, as the runtime's kernels read
-    them. An input that is quantised first thing is taken as integers. Layers whose input and result
-    are quantised compute in integers; the weights of others are integers in the file alone.
+    Images (tensors of rank 4) have channels last in inputs and outputs, as the runtime's kernels
+    expect. An input that is quantized first is passed as integers. Layers with quantized input and
+    result compute in integers; the weights of other layers are stored as integers and dequantized.
 
     Raises:
         MissingExtraError: The converter is not installed.
-        ModelError: It was quantized for another target, or an operator has no translation.
+        ModelError: The program was quantized for another target, or an operator cannot be
+            translated.
     """
-    check_integers(program, "litert")
-    inputs = pytree.tree_map(_channels_last, one_sample(program))
+    check_supported_integers(program, "litert")
+    inputs = pytree.tree_map(_channels_last, single_sample_inputs(program))
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     try:
         import litert_torch  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("exporting to LiteRT", "litert") from error
-    copy = on_the_grid_of_products(program).copy()
-    weights = stored_weights(copy.graph_module)
-    for rewrite in (average_on_the_grid, float_biases, write_out_padding, split_transposed_groups,
-                    requantize_weights, finalize_graph):
+    copy = align_weight_scales_to_bias(program).copy()
+    weights = find_stored_weights(copy.graph_module)
+    for rewrite in (restore_average_grids, convert_biases_to_float, resolve_padding,
+                    split_transposed_groups, requantize_weights, finalize_graph):
         rewrite(copy.graph_module)
-    config = _quantised() if program.is_quantized else None
-    with Translation("LiteRT"), _quiet():
+    config = _quant_config() if program.is_quantized else None
+    with ConverterErrors("LiteRT"), _suppress_warnings():
         model = litert_torch.convert(_ChannelsLast(copy.module()).eval(), inputs,
                                      quant_config=config)
         return store_integers(bytes(model.model_content()), weights)
@@ -61,7 +62,7 @@ def to_litert(program: Program) -> bytes:
 
 @final
 class _ChannelsLast(nn.Module):
-    """A model whose images have their channels last."""
+    """Wraps a model so that its images have channels last."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -80,8 +81,8 @@ def _channels_last(value: Tensor) -> Tensor:
     return value.permute(0, 2, 3, 1) if value.ndim == 4 else value
 
 
-def _quantised() -> Any:
-    """Tells the converter to fuse what quantises and dequantises into kernels of integers."""
+def _quant_config() -> Any:
+    """The setting that makes the converter fuse quantize and dequantize into integer kernels."""
     from litert_torch.quantize import pt2e_quantizer, quant_config  # noqa: PLC0415
 
     scheme = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True)
@@ -90,7 +91,7 @@ def _quantised() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_warnings() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,8 +1,8 @@
-"""Weights that LiteRT's converter wrote in floating point go back to integers.
+"""Store weights as integers that LiteRT's converter wrote in floating point.
 
-It fuses a layer into a kernel of integers where input and result are quantised, and computes the
-weights of all others while converting. Here the file stores their integers and an operator that
-dequantises them: XNNPACK's delegate runs it once, when it loads the file.
+The converter fuses a layer into an integer kernel if its input and result are quantized, and
+dequantizes the weights of all other layers. This module replaces them by their integers and an
+operator that dequantizes them, which XNNPACK's delegate runs once when it loads the file.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from edgewright.exporters.edge._edge_graph import is_constant
 from edgewright.graph import channel_grid
 
 _PER_CHANNEL: Final = 5  # version of the operator
-_ALIGNMENT: Final = 16  # of a constant's bytes in the file
+_ALIGNMENT: Final = 16  # of constants in the file, in bytes
 
 _Key = tuple[tuple[int, ...], bytes]
 
 
-class Stored(NamedTuple):
-    """A weight as a file has it, and the dimension of its scales."""
+class StoredWeight(NamedTuple):
+    """A weight in the layout of a file, and the dimension of its scales."""
 
     integers: NDArray[np.int8]
     scales: NDArray[np.float32]
@@ -35,41 +35,42 @@ class Stored(NamedTuple):
 
     @property
     def real(self) -> NDArray[np.float32]:
-        """The numbers they stand for, as a program computes them."""
+        """The dequantized weight, as the program computes it."""
         shape = [1] * self.integers.ndim
         shape[self.axis] = -1
         return self.integers.astype(np.float32) * self.scales.reshape(shape)
 
 
-def stored_weights(module: GraphModule) -> tuple[Stored, ...]:
-    """The weights of a quantised program in every order of dimensions that a file may have."""
+def find_stored_weights(module: GraphModule) -> tuple[StoredWeight, ...]:
+    """The weights of a quantized program in every layout that a file can use."""
     state = module.state_dict()
     found = ((state[str(node.args[0].target)], state[str(channel_grid(node).scales.target)])
              for node in module.graph.nodes
              if is_constant(node) and channel_grid(node).dtype is torch.int8)
-    return tuple(weight for integers, scales in found for weight in _orders(integers, scales))
+    return tuple(weight for integers, scales in found for weight in _layouts(integers, scales))
 
 
-def _orders(integers: Tensor, scales: Tensor) -> Iterator[Stored]:
+def _layouts(integers: Tensor, scales: Tensor) -> Iterator[StoredWeight]:
     weight, steps = integers.numpy(), scales.float().numpy()
     if weight.ndim != 4:
-        yield Stored(weight, steps, 0)
+        yield StoredWeight(weight, steps, 0)
         return
-    yield Stored(np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), steps, 0)
-    if weight.shape[1] == 1:
-        yield Stored(np.ascontiguousarray(weight.transpose(1, 2, 3, 0)), steps, 3)  # depthwise
+    yield StoredWeight(np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), steps, 0)
+    if weight.shape[1] == 1:  # depthwise
+        yield StoredWeight(np.ascontiguousarray(weight.transpose(1, 2, 3, 0)), steps, 3)
 
 
-def store_integers(content: bytes, weights: tuple[Stored, ...]) -> bytes:
-    """Replace constants of a ``.tflite`` file that equal a weight by its integers.
+def store_integers(content: bytes, weights: tuple[StoredWeight, ...]) -> bytes:
+    """Replace constants of a ``.tflite`` file that equal a dequantized weight by its integers.
 
     Returns:
-        ``content`` itself where there is none.
+        The new content, or ``content`` itself if there are no such constants.
     """
     from ai_edge_litert.tools import flatbuffer_utils  # noqa: PLC0415
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    known: dict[_Key | None, Stored] = {_as_constant(weight.real): weight for weight in weights}
+    known: dict[_Key | None, StoredWeight] = {
+        _as_constant(weight.real): weight for weight in weights}
     chosen = [(graph, tensor, known[key]) for graph in model.subgraphs
               for tensor in list(graph.tensors)
               if (key := _constant(model, tensor)) in known]
@@ -90,13 +91,13 @@ def _as_constant(array: NDArray[np.float32]) -> _Key:
 
 
 def _constant(model: Any, tensor: Any) -> _Key | None:
-    """Shape and bytes of a constant; None for other tensors."""
+    """The shape and the bytes of a constant; None for other tensors."""
     data = model.buffers[tensor.buffer].data
     return None if data is None else (tuple(tensor.shape), bytes(data))
 
 
-def _dequantize(model: Any, graph: Any, tensor: Any, weight: Stored) -> None:
-    """Let a new operator compute a tensor, before all others, from integers in its place."""
+def _dequantize(model: Any, graph: Any, tensor: Any, weight: StoredWeight) -> None:
+    """Insert an operator at the start of the graph that computes a tensor from its integers."""
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415
 
     index = graph.tensors.index(tensor)
@@ -113,7 +114,7 @@ def _dequantize(model: Any, graph: Any, tensor: Any, weight: Stored) -> None:
 
 
 def _operator(model: Any) -> int:
-    """Index of the operator that dequantises by channel, which the model gets if it has none."""
+    """Index of the per-channel dequantize operator, which is added if the model has none."""
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415
 
     kind = schema.BuiltinOperator.DEQUANTIZE
@@ -128,12 +129,12 @@ def _operator(model: Any) -> int:
 @final
 @dataclass(frozen=True)
 class _Buffer:
-    """A constant, aligned as the file's schema demands; the package's own class leaves that out."""
+    """A constant with the alignment that the schema requires; the package's class omits it."""
 
     data: NDArray[np.uint8] | None
 
     def Pack(self, builder: Any) -> int:  # noqa: N802
-        """Write itself; its place."""
+        """Write the constant; return its offset."""
         from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415
 
         place = None if self.data is None else self._aligned(builder, self.data)

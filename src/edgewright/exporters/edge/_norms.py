@@ -1,4 +1,4 @@
-"""Batch norms as products and sums, which every runtime has."""
+"""Replace batch norms by multiplications and additions, which every runtime supports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgewright.program import Program, fold_batch_norm, norm_as_affine
 aten = torch.ops.aten
 
 
-def without_norms(program: Program) -> Program:
-    """The program with its batch norms folded into the layers before them, or written out.
+def remove_batch_norms(program: Program) -> Program:
+    """Fold batch norms into the preceding layers, or replace them by elementwise operators.
 
-    Those that follow no layer of their own become a product and a sum by channel.
+    Norms that cannot be folded become a multiplication and an addition per channel.
     """
     result = fold_batch_norm(program)
     tensors = stored_tensors(result.graph_module)
@@ -24,7 +24,8 @@ def without_norms(program: Program) -> Program:
         gain, offset = norm_as_affine(node, tensors)
         shape = (-1, *[1] * (len(shape_of(node)) - 2))
         with result.graph.inserting_before(node):
-            read = [_stored(result.graph_module, f"{node.name}_{name}", value.reshape(shape))
+            read = [_register_buffer(result.graph_module, f"{node.name}_{name}",
+                                     value.reshape(shape))
                     for name, value in (("gain", gain), ("offset", offset))]
             product = result.graph.call_function(aten.mul.Tensor, (node.args[0], read[0]))
             total = result.graph.call_function(aten.add.Tensor, (product, read[1]))
@@ -34,6 +35,6 @@ def without_norms(program: Program) -> Program:
     return result
 
 
-def _stored(module: GraphModule, name: str, value: torch.Tensor) -> Node:
+def _register_buffer(module: GraphModule, name: str, value: torch.Tensor) -> Node:
     module.register_buffer(name, value)
     return module.graph.get_attr(name)

@@ -1,4 +1,4 @@
-"""Activations that a partitioner takes of images alone."""
+"""Decompose activations that partitioners support for images only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ aten = torch.ops.aten
 _IMAGE: Final = 4  # dimensions
 
 
-def write_out_prelu(module: GraphModule) -> None:
-    """Write a PReLU of anything but images as relu(x) - weight relu(-x), in place."""
+def decompose_prelu(module: GraphModule) -> None:
+    """Replace a PReLU of anything but images by relu(x) - weight * relu(-x), in place."""
     for node in list(module.graph.nodes):
         if node.target is not aten.prelu.default or len(shape_of(node)) == _IMAGE:
             continue

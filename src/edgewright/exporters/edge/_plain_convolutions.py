@@ -1,4 +1,4 @@
-"""Convolutions as converters of edge runtimes take them: paddings in numbers, floats of rank 4."""
+"""Rewrite convolutions for converters of edge runtimes: numeric padding, floats of rank 4."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ aten = torch.ops.aten
 _OPERANDS: Final = ("input", "weight", "bias")
 
 
-def write_out_padding(module: GraphModule) -> None:
-    """Say in numbers what a convolution with "same" or "valid" padding pads, in place.
+def resolve_padding(module: GraphModule) -> None:
+    """Replace "same" and "valid" padding of convolutions by numbers, in place.
 
-    Where one end is padded by one more than the other, floats are padded before the convolution.
-    Of integers, whose pads runtimes do not take, both ends are padded alike, and the weight gets
-    zeros in front.
+    If one side is padded by one more than the other, floating-point inputs are padded before the
+    convolution. Runtimes do not support such pads for integers; there both sides are padded equally
+    and zeros are added at the front of the weight.
     """
     tensors = stored_tensors(module)
     for node in list(module.graph.nodes):
@@ -28,7 +28,7 @@ def write_out_padding(module: GraphModule) -> None:
             continue
         source, weight, bias = (argument(node, name) for name in _OPERANDS)
         rank = len(shape_of(weight)) - 2
-        stride, dilation = (_each(argument(node, name), rank) for name in ("stride", "dilation"))
+        stride, dilation = (_expand(argument(node, name), rank) for name in ("stride", "dilation"))
         total = [0] * rank
         if argument(node, "padding") == "same":
             total = [by * (size - 1) for by, size in zip(dilation, shape_of(weight)[2:],
@@ -36,7 +36,7 @@ def write_out_padding(module: GraphModule) -> None:
         uneven, padding = [size % 2 for size in total], [size // 2 for size in total]
         with module.graph.inserting_before(node):
             if any(uneven) and _reads_integers(node) and is_constant(weight):
-                weight = _shifted(module, weight, tensors, uneven, dilation)
+                weight = _pad_kernel_front(module, weight, tensors, uneven, dilation)
                 padding = [size + more for size, more in zip(padding, uneven, strict=True)]
                 dilation = [1] * rank
             elif any(uneven):
@@ -49,19 +49,19 @@ def write_out_padding(module: GraphModule) -> None:
 
 
 def split_transposed_groups(module: GraphModule) -> None:
-    """Write a transposed convolution of groups as one for each, in place; LiteRT has no other."""
+    """Split grouped transposed convolutions, which LiteRT does not support, in place."""
     for node in list(module.graph.nodes):
         groups = ops.groups_of(node)
         if node.target not in ops.TRANSPOSED_CONVOLUTIONS or groups == 1:
             continue
         rank = len(shape_of(node)) - 2
         stride, padding, output_padding, dilation = (
-            _each(argument(node, name), rank) for name in (
+            _expand(argument(node, name), rank) for name in (
                 "stride", "padding", "output_padding", "dilation"))
         source, weight, bias = (argument(node, name) for name in _OPERANDS)
         with module.graph.inserting_before(node):
-            operands = zip(_parts(source, 1, groups), _parts(weight, 0, groups),
-                           [None] * groups if bias is None else _parts(bias, 0, groups),
+            operands = zip(_split(source, 1, groups), _split(weight, 0, groups),
+                           [None] * groups if bias is None else _split(bias, 0, groups),
                            strict=True)
             parts = [module.graph.call_function(node.target, (
                 *three, stride, padding, output_padding, 1, dilation)) for three in operands]
@@ -70,10 +70,10 @@ def split_transposed_groups(module: GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def float_rows_as_images(module: GraphModule) -> None:
-    """Write convolutions of rows, of dequantised numbers to floats, as those of images, in place.
+def convert_conv1d_to_conv2d(module: GraphModule) -> None:
+    """Convert conv1d of dequantized inputs with a floating-point result to conv2d, in place.
 
-    ExecuTorch would quantise the input of a convolution of rows again, and not its weights.
+    ExecuTorch would otherwise quantize the input of the conv1d again, but not its weights.
     """
     tensors = stored_tensors(module)
     for node in list(module.graph.nodes):
@@ -82,7 +82,7 @@ def float_rows_as_images(module: GraphModule) -> None:
         weight = argument(node, "weight")
         if computes_integers(node) or weight.op != "get_attr":
             continue
-        sizes = ([*_each(argument(node, name), 1), neutral] for name, neutral in (
+        sizes = ([*_expand(argument(node, name), 1), neutral] for name, neutral in (
             ("stride", 1), ("padding", 0), ("dilation", 1)))
         with module.graph.inserting_before(node):
             image = module.graph.call_function(aten.unsqueeze.default, (node.args[0], -1))
@@ -102,16 +102,16 @@ def _reads_integers(node: Node) -> bool:
     return bool(source.target is ops.DEQUANTIZE)
 
 
-def _parts(value: Node, dim: int, count: int) -> list[Node]:
-    """A value in equal slices."""
+def _split(value: Node, dim: int, count: int) -> list[Node]:
+    """Split a value into equal slices."""
     size = shape_of(value)[dim] // count
     return [value.graph.call_function(aten.slice.Tensor, (
         value, dim, index * size, (index + 1) * size)) for index in range(count)]
 
 
-def _shifted(module: GraphModule, weight: Node, tensors: dict[str, Tensor], front: list[int],
-             dilation: list[int]) -> Node:
-    """A stored weight of no dilation, with zeros in front of some dimensions."""
+def _pad_kernel_front(module: GraphModule, weight: Node, tensors: dict[str, Tensor],
+                      front: list[int], dilation: list[int]) -> Node:
+    """Expand the dilation of a stored weight, and add zeros at the front of some dimensions."""
     integers: Any = weight.args[0]
     stored, name = tensors[integers.target], f"{weight.name}_shifted"
     taps = list(zip(dilation, stored.shape[2:], front, strict=True))
@@ -123,7 +123,7 @@ def _shifted(module: GraphModule, weight: Node, tensors: dict[str, Tensor], fron
                                       (module.graph.get_attr(name), *channel_grid(weight)))
 
 
-def _each(value: Any, count: int) -> list[int]:
-    """One number a dimension."""
+def _expand(value: Any, count: int) -> list[int]:
+    """Expand a number to one per dimension."""
     values = [value] if isinstance(value, int) else list(value)
     return values * count if len(values) == 1 else values

@@ -1,4 +1,4 @@
-"""Stored tensors under plain names and in the plain order, as partitioners expect them."""
+"""Store tensors with simple names and contiguous memory, as partitioners expect."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.fx import GraphModule
 from edgewright.graph import drop_unused_tensors, stored_tensors
 
 
-def store_plainly(module: GraphModule) -> None:
-    """Number the tensors of a graph, and lay each out row by row, in place.
+def normalize_stored_tensors(module: GraphModule) -> None:
+    """Rename the tensors of a graph by number and make them contiguous, in place.
 
-    A converter derives names of its own from theirs, and loses them where one begins with a digit
-    or holds a dot; and it takes weights with channels last for other weights.
+    A converter derives names from these names, and loses tensors whose name starts with a digit or
+    contains a dot; it also misreads weights in channels-last memory format.
     """
     tensors, names = stored_tensors(module), dict[int, str]()
     for node in module.graph.find_nodes(op="get_attr"):

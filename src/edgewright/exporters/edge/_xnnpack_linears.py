@@ -1,7 +1,7 @@
-"""Linear layers of integer weights whose input or result is in floating point, for XNNPACK.
+"""Linear layers with integer weights and a floating-point input or result, for XNNPACK.
 
-It has a kernel for them, which multiplies floats by integers and scales each sum; ExecuTorch's own
-partitioner takes integer weights with quantised inputs and results only.
+XNNPACK has a kernel for them, which multiplies floats by integers and scales each sum, but
+ExecuTorch's own partitioner accepts integer weights only with quantized inputs and results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 def split_biases(module: GraphModule) -> None:
-    """Add the bias after such a layer, in which ExecuTorch would store it as integers."""
+    """Add the bias after such a layer; ExecuTorch would otherwise store it as integers."""
     for layer in list(module.graph.nodes):
         if layer.target is not ops.LINEAR:
             continue
@@ -32,8 +32,8 @@ def split_biases(module: GraphModule) -> None:
         module.graph.erase_node(layer)
 
 
-def partitioner() -> Any:
-    """XNNPACK's partitioner, which takes such layers too.
+def create_partitioner() -> Any:
+    """Create an XNNPACK partitioner that also accepts such layers.
 
     Raises:
         ImportError: ExecuTorch is not installed.
@@ -53,7 +53,7 @@ def partitioner() -> Any:
     from executorch.backends.xnnpack.utils.quant_utils import is_dequant  # noqa: PLC0415
 
     class IntegerWeights(LinearConfig):  # type: ignore[misc]  # untyped
-        """Integer weights alone where input and result are not quantised."""
+        """Accepts integer weights even if input and result are not quantized."""
 
         def _detect_precision(self, node: Any) -> Any:
             found = super()._detect_precision(node)
@@ -65,7 +65,7 @@ def partitioner() -> Any:
 
         def _get_weight_deps(self, node: Any, ep: Any, precision: Any) -> Any:
             if precision is ConfigPrecisionType.FP32 and is_dequant(node.args[1]):
-                precision = ConfigPrecisionType.DYNAMIC_QUANT  # whose weights are stored so
+                precision = ConfigPrecisionType.DYNAMIC_QUANT  # its weights are stored the same way
             return super()._get_weight_deps(node, ep, precision)
 
     return XnnpackPartitioner(configs=[

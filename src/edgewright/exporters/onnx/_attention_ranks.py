@@ -1,4 +1,4 @@
-"""Attention over tensors of any rank, as the ONNX translation has it of four."""
+"""Reshape attention over tensors of any rank to rank 4, as the ONNX translation requires."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _RANK: Final = 4  # batch, heads, positions, channels
 _MASK: Final = "attn_mask"
 
 
-def attend_in_four_dimensions(module: GraphModule) -> None:
-    """Let every attention read queries, keys and values of rank 4; in place, the same numbers.
+def reshape_attention_to_rank_4(module: GraphModule) -> None:
+    """Reshape queries, keys and values of every attention to rank 4, in place; results are equal.
 
-    Three dimensions get one head; of more than four the first ones become one.
+    Tensors of rank 3 get a head dimension of size 1; for ranks above 4 the first dimensions are
+    flattened into one.
     """
     calls = [node for node in module.graph.nodes
              if node.target is ops.ATTENTION
@@ -34,10 +35,10 @@ def _rewrite(module: GraphModule, node: Node) -> None:
     with graph.inserting_before(node):
         batch = graph.call_function(aten.sym_size.int, (node.args[0], 0))
         for name in ("query", "key", "value"):
-            set_argument(node, name, _in_four(graph, argument(node, name), extra))
+            set_argument(node, name, _to_rank_4(graph, argument(node, name), extra))
         mask = argument(node, _MASK)
         if isinstance(mask, Node):
-            set_argument(node, _MASK, _mask_in_four(graph, mask, batch, shape))
+            set_argument(node, _MASK, _mask_to_rank_4(graph, mask, batch, shape))
     readers = list(node.users)
     with graph.inserting_after(node):
         result = (graph.call_function(aten.squeeze.dim, (node, 1)) if extra < 0 else
@@ -46,7 +47,7 @@ def _rewrite(module: GraphModule, node: Node) -> None:
         reader.replace_input_with(node, result)
 
 
-def _in_four(graph: Graph, value: Any, extra: int) -> Node:
+def _to_rank_4(graph: Graph, value: Any, extra: int) -> Node:
     if extra < 0:
         found: Node = graph.call_function(aten.unsqueeze.default, (value, 1))
     else:
@@ -54,8 +55,8 @@ def _in_four(graph: Graph, value: Any, extra: int) -> Node:
     return found
 
 
-def _mask_in_four(graph: Graph, mask: Node, batch: Node, shape: tuple[int, ...]) -> Node:
-    """A mask (..., positions, positions) that broadcasts as before."""
+def _mask_to_rank_4(graph: Graph, mask: Node, batch: Node, shape: tuple[int, ...]) -> Node:
+    """Reshape a mask (..., positions, positions) so that it broadcasts as before."""
     rank, extra = len(shape_of(mask)), len(shape) - _RANK
     if rank < min(_RANK, len(shape)):
         return mask
@@ -64,4 +65,4 @@ def _mask_in_four(graph: Graph, mask: Node, batch: Node, shape: tuple[int, ...])
             mask = graph.call_function(aten.unsqueeze.default, (mask, 0))
         mask = graph.call_function(aten.expand.default, (
             mask, [batch, *shape[1:extra + 1], -1, -1, -1]))
-    return _in_four(graph, mask, extra)
+    return _to_rank_4(graph, mask, extra)

@@ -1,4 +1,4 @@
-"""A clamp of reals before a quantisation becomes one of integers behind it."""
+"""Move clamps of real numbers behind the quantization, as clamps of integers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgewright.exporters.onnx._constants import add_constant, array_of
+from edgewright.exporters.onnx._constants import add_constant, constant_array
 
 
 def clamp_integers(graph: ir.Graph) -> None:
-    """Move every Relu and Clip whose result is only quantised behind the quantisation.
+    """Move every Relu and Clip whose result is only quantized behind the quantization.
 
-    Quantising keeps the order, so that clamping the integers by the quantised limits gives the
-    same integers, and the layer before then feeds its quantisation, which the runtime fuses. A
-    clamp that the grid's own limits repeat goes.
+    Quantization is monotonic, so clamping the integers to the quantized limits gives the same
+    integers. The layer is then followed directly by its quantization, which the runtime fuses. A
+    clamp to the limits of the grid is removed.
     """
     for node in list(graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in ("Relu", "Clip"):
@@ -35,11 +35,11 @@ def clamp_integers(graph: ir.Graph) -> None:
 
 
 def _limits(node: ir.Node) -> NDArray[Any] | None:
-    """The lowest and highest number a node lets through, in its type; None if not constant."""
+    """The lower and the upper limit of a clamp, in its type; None if not constant."""
     if node.op_type == "Relu":
         return np.array([0, np.inf], np.float32)
     given = [*node.inputs[1:], None, None][:2]
-    found = [array_of(value) for value in given]
+    found = [constant_array(value) for value in given]
     if any(v is not None and a is None for v, a in zip(given, found, strict=True)):
         return None
     kinds = [array.dtype for array in found if array is not None]
@@ -57,13 +57,13 @@ def is_constant_grid(node: ir.Node) -> bool:
     """Whether a node is a QuantizeLinear of one stored scale and zero point."""
     if node.op_type != "QuantizeLinear" or len(node.inputs) < 3:
         return False
-    scale, zero_point = map(array_of, node.inputs[1:])
+    scale, zero_point = map(constant_array, node.inputs[1:])
     return scale is not None and zero_point is not None and scale.size == zero_point.size == 1
 
 
 def quantize_reals(node: ir.Node, reals: NDArray[Any]) -> NDArray[Any]:
-    """What a QuantizeLinear of a constant grid makes of these numbers."""
-    scale, zero_point = map(array_of, node.inputs[1:])
+    """Quantize numbers as a QuantizeLinear with a constant grid does."""
+    scale, zero_point = map(constant_array, node.inputs[1:])
     assert scale is not None and zero_point is not None  # noqa: S101, PT018  (is_constant_grid)
     kind = np.iinfo(zero_point.dtype)
     steps = np.rint(reals / scale.reshape(())) + zero_point.item()
@@ -72,7 +72,7 @@ def quantize_reals(node: ir.Node, reals: NDArray[Any]) -> NDArray[Any]:
 
 
 def _clamp(graph: ir.Graph, quantize: ir.Node, limits: NDArray[Any]) -> None:
-    """Hold the integers of a QuantizeLinear within limits, besides those they have already."""
+    """Clamp the integers of a QuantizeLinear, merging with an existing clamp."""
     integers, kind = quantize.outputs[0], np.iinfo(limits.dtype)
     readers = [use.node for use in integers.uses()]
     clamp = readers[0] if len(readers) == 1 and not integers.is_graph_output() else None

@@ -1,4 +1,4 @@
-"""To one ONNX file that leaves early: each exit an ``If``, with the rest of the network inside."""
+"""Export to one ONNX file with early exits: each exit is an ``If`` around the next segment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.exporters.onnx._onnx import to_onnx
 from edgewright.graph import shape_of
 from edgewright.program import Program, outputs_of, split_at_exits
 
-_THRESHOLD: Final = "threshold."      # no identifier, as the names of inputs are
+_THRESHOLD: Final = "threshold."  # not an identifier, so it cannot collide with an input's name
 _TEMPERATURE: Final = "temperature."
 
 
@@ -24,29 +24,30 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
                         temperatures: Sequence[float] | None = None) -> bytes:
     """Translate a program with early exits into one ONNX file that takes a single sample.
 
-    Each exit is an ``If``: its then-branch returns the exit's logits, its else-branch holds the
-    next segment, with the next ``If`` in it. A sample leaves where the top softmax probability of
-    the logits over the temperature reaches the threshold, computed in double precision as
-    `edgewright.runtime.confidence` computes it (in another order of the sum, so that a probability
-    within its last bits of the threshold may fall on either side).
+    Each exit is an ``If``: its then-branch returns the exit's logits, its else-branch contains the
+    next segment with the next ``If``. A sample exits where the top softmax probability of the
+    logits divided by the temperature reaches the threshold. It is computed in double precision like
+    `edgewright.runtime.confidence`, but with a different order of summation, so a probability that
+    equals the threshold up to its last bits may fall on either side.
 
-    Inputs are the program's, of batch one. Outputs are ``output_0``, the logits (1, classes), and
-    ``exit``, the index of the exit taken, int64 (1,); the last exit is ``program.exits``. The
-    initialisers ``threshold.0`` and ``temperature.0`` are those of the first exit, and so on.
+    The inputs are the program's, with a batch of one. The outputs are ``output_0``, the logits
+    (1, classes), and ``exit``, the index of the exit taken, int64 (1,); the last exit is
+    ``program.exits``. The initializers ``threshold.0`` and ``temperature.0`` belong to the first
+    exit, and so on.
 
-    ONNX Runtime optimises each branch as it does a file of its own: the integer layers of a
-    quantised program are fused in it, and the logits are bit for bit those of the segments run one
-    by one. As between segments, nothing is fused across an exit.
+    ONNX Runtime optimizes each branch like a separate file: integer layers of a quantized program
+    are fused within it, and the logits are bit-identical to those of the segments run one by one.
+    Nothing is fused across an exit, as with separate segments.
 
     Args:
-        program: In floating point or quantised.
+        program: A program in floating point or quantized.
         thresholds: One per early exit; None for an exit that is never taken.
-        temperatures: One per early exit, above 0; 1 if left out.
+        temperatures: One per early exit, above 0; 1 by default.
 
     Raises:
         UsageError: The program has no early exits, or thresholds or temperatures do not fit them.
-        ModelError: An exit does not give logits (N, classes) as the others do, an exit does not
-            hang on a cut, or an operator has no translation; it is named.
+        ModelError: The exits do not all return logits (N, classes) of the same shape, an exit is
+            not attached to a cut, or an operator cannot be translated; the message names it.
 
     Example:
         >>> import torch
@@ -72,14 +73,14 @@ def to_conditional_onnx(program: Program, thresholds: Sequence[float | None], *,
     return content
 
 
-def with_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
-    """A file of `to_conditional_onnx` with other thresholds, one per early exit.
+def replace_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
+    """Replace the thresholds in a file of `to_conditional_onnx`, one per early exit.
 
     Raises:
-        UsageError: The file has another number of early exits.
+        UsageError: The file has a different number of early exits.
     """
     changed = ir.from_proto(onnx.load_from_string(model))
-    stored = {name: value for graph in _nested(changed.graph)
+    stored = {name: value for graph in _all_graphs(changed.graph)
               for name, value in graph.initializers.items()}
     names = [name for name in stored if name.startswith(_THRESHOLD)]
     _check_count("thresholds", thresholds, len(names))
@@ -92,8 +93,8 @@ def with_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
 def _check(program: Program, thresholds: Sequence[float | None],
            temperatures: Sequence[float]) -> None:
     if program.exits == 0:
-        raise UsageError("the program has no early exits; add them before it is exported with "
-                         "thresholds, or export it without")
+        raise UsageError("the program has no early exits; add exits before exporting with "
+                         "thresholds, or export without thresholds")
     for name, values in (("thresholds", thresholds), ("temperatures", temperatures)):
         _check_count(name, values, program.exits)
         if not all(value is None or math.isfinite(value) for value in values):
@@ -104,54 +105,55 @@ def _check(program: Program, thresholds: Sequence[float | None],
     if len(set(kinds)) > 1 or len(kinds[0][0]) != 2:
         listed = ", ".join(f"{shape} in {str(dtype).removeprefix('torch.')}"
                            for shape, dtype in kinds)
-        raise ModelError(f"the exits give {listed} for one sample, expected logits (1, classes) of "
-                         "one type from all; only classifiers can leave early")
+        raise ModelError(f"the exits return {listed} for one sample, expected logits (1, classes) "
+                         "of the same type from all; only classifiers can exit early")
 
 
 def _check_count(name: str, values: Sequence[float | None], exits: int) -> None:
     if len(values) != exits:
-        raise UsageError(f"{len(values)} {name} were given for {exits} early exits; give one for "
-                         "each, none for the last exit")
+        raise UsageError(f"{len(values)} {name} were given for {exits} early exits; pass one per "
+                         "early exit, none for the last exit")
 
 
 def _nest(graphs: Sequence[ir.Graph], rules: Sequence[tuple[float, float]]) -> None:
-    """Put each segment into the else-branch of the one before, in place: all into the first.
+    """Nest each segment in the else-branch of the previous one, in place.
 
     Args:
-        graphs: Of the segments, in order.
+        graphs: The graphs of the segments, in order; the first contains the result.
         rules: Threshold and temperature of each early exit.
     """
     first, last = graphs[0], graphs[-1]
     last.outputs[:] = _results(last, last.outputs[0], len(rules))
     for index in reversed(range(len(rules))):
-        _put_behind(graphs[index], graphs[index + 1], index, rules[index])
+        _nest_in_else_branch(graphs[index], graphs[index + 1], index, rules[index])
         first.opset_imports.update(graphs[index + 1].opset_imports)
     for value in first.inputs:
-        value.shape = _one_sample(value)
+        value.shape = _single_sample_shape(value)
     _number_values(first)
     first.outputs[0].name, first.outputs[1].name = "output_0", "exit"
 
 
-def _put_behind(graph: ir.Graph, rest: ir.Graph, index: int, rule: tuple[float, float]) -> None:
-    """Let a segment return what its exit gives, or what the rest of the network makes of it."""
+def _nest_in_else_branch(graph: ir.Graph, rest: ir.Graph, index: int,
+                         rule: tuple[float, float]) -> None:
+    """Make a segment return the result of its exit or of the rest of the network."""
     logits, features = graph.outputs
     entry, = rest.inputs
     entry.replace_all_uses_with(features)
     rest.inputs.clear()
     rest.name = f"after_exit_{index}"
-    leaving = ir.Graph([], [], nodes=[], name=f"exit_{index}")
-    passed = ir.tape.Tape(leaving).op("Identity", [logits])
+    exit_branch = ir.Graph([], [], nodes=[], name=f"exit_{index}")
+    passed = ir.tape.Tape(exit_branch).op("Identity", [logits])
     passed.type, passed.shape = logits.type, logits.shape
-    leaving.outputs[:] = _results(leaving, passed, index)
+    exit_branch.outputs[:] = _results(exit_branch, passed, index)
     chosen = ir.tape.Tape(graph).op_multi_out(
-        "If", [_is_sure(graph, logits, index, rule)], {"then_branch": leaving, "else_branch": rest},
-        num_outputs=2)
+        "If", [_is_confident(graph, logits, index, rule)],
+        {"then_branch": exit_branch, "else_branch": rest}, num_outputs=2)
     for value, inner in zip(chosen, rest.outputs, strict=True):
         value.type, value.shape = inner.type, inner.shape
     graph.outputs[:] = chosen
 
 
-def _is_sure(graph: ir.Graph, logits: ir.Value, index: int,
+def _is_confident(graph: ir.Graph, logits: ir.Value, index: int,
              rule: tuple[float, float]) -> ir.Value:
     """Whether the top softmax probability of the one sample reaches the threshold, a scalar."""
     tape = ir.tape.Tape(graph)
@@ -169,36 +171,36 @@ def _double(value: float) -> ir.TensorProtocol:
 
 
 def _results(graph: ir.Graph, logits: ir.Value, index: int) -> tuple[ir.Value, ir.Value]:
-    """The logits of one sample, and a new constant that says which exit they are of."""
+    """The logits of one sample, and a new constant with the index of the exit."""
     number = ir.tape.Tape(graph).op("Constant", [],
                                     {"value": ir.tensor(np.array([index], np.int64))})
     number.type, number.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
-    logits.shape = _one_sample(logits)
+    logits.shape = _single_sample_shape(logits)
     return logits, number
 
 
-def _one_sample(value: ir.Value) -> ir.Shape:
-    """Its shape with a batch of one."""
+def _single_sample_shape(value: ir.Value) -> ir.Shape:
+    """The shape of a value with a batch of one."""
     assert value.shape is not None  # noqa: S101  (`to_onnx` declares inputs and outputs)
     return ir.Shape([1, *value.shape[1:]])
 
 
-def _nested(graph: ir.Graph) -> list[ir.Graph]:
-    """A graph and all that are inside it."""
+def _all_graphs(graph: ir.Graph) -> list[ir.Graph]:
+    """A graph and all graphs nested in it."""
     found = [graph]
     for node in graph:
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
-                found += _nested(attribute.as_graph())
+                found += _all_graphs(attribute.as_graph())
     return found
 
 
 def _number_values(graph: ir.Graph) -> None:
-    """Name inner values by plain numbers, as `to_onnx` does, each once in all nested graphs."""
+    """Name inner values by numbers, as `to_onnx` does, unique across all nested graphs."""
     numbers = map(str, count())
-    for each in _nested(graph):
+    for each in _all_graphs(graph):
         stored = list(each.initializers.values())
-        each.initializers.clear()  # a number may be taken while the old names are there
+        each.initializers.clear()  # the old names could collide with the numbers
         for value in stored:
             if not (value.name or "").startswith((_THRESHOLD, _TEMPERATURE)):
                 value.name = next(numbers)

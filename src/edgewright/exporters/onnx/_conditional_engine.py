@@ -1,4 +1,4 @@
-"""Runs every branch of a file of `to_conditional_onnx`, whatever the samples."""
+"""Run every branch of a file of `to_conditional_onnx`, independent of the samples."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import final
 import numpy as np
 
 from edgewright.errors import ParityError
-from edgewright.exporters.onnx._conditional import with_thresholds
+from edgewright.exporters.onnx._conditional import replace_thresholds
 from edgewright.runtime import OnnxEngine
 from edgewright.runtime.engines import Arrays, one_by_one
 
 
 @final
 class EveryExitEngine:
-    """What a program with early exits returns, by its one ONNX file; a `runtime.Engine`.
+    """Computes the logits of all exits with a single conditional ONNX file; a `runtime.Engine`.
 
-    For each exit the file is given thresholds that let every sample leave there and none before,
-    so that all branches are run. Samples run one after another.
+    For each exit, the file's thresholds are replaced so that every sample exits there and none
+    before, so that all branches are run. Samples are run one by one.
 
     Args:
         model: The bytes of the file.
-        exits: Its early exits.
+        exits: Number of its early exits.
 
     Raises:
-        BundleError: ONNX Runtime refuses the file.
+        BundleError: ONNX Runtime cannot load the file.
     """
 
     def __init__(self, model: bytes, exits: int) -> None:
         forced = ([math.inf] * leave + [0.0] * (exits - leave) for leave in range(exits + 1))
-        self._engines = [OnnxEngine(with_thresholds(model, values)) for values in forced]
+        self._engines = [OnnxEngine(replace_thresholds(model, values)) for values in forced]
 
     @property
     def runtime(self) -> str:
@@ -38,16 +38,16 @@ class EveryExitEngine:
         return self._engines[0].runtime
 
     def run(self, inputs: Arrays) -> Arrays:
-        """The logits of each exit, (N, classes), from inputs of shape (N, ...).
+        """Compute the logits of each exit, (N, classes), from inputs of shape (N, ...).
 
         Raises:
-            ParityError: Samples leave somewhere else than the thresholds say.
+            ParityError: A sample does not exit where the thresholds require it.
         """
         found = []
         for index, engine in enumerate(self._engines):
             logits, exits = one_by_one(inputs, engine.run)
             if (exits != index).any():
-                raise ParityError(f"the exported file leaves at the exits {np.unique(exits)}, "
+                raise ParityError(f"the exported file takes the exits {np.unique(exits)}, "
                                   f"expected {index}; no file was written; "
                                   "please report the model")
             found.append(logits)

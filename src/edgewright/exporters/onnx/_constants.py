@@ -1,4 +1,4 @@
-"""Reading and adding the constants of an ONNX graph."""
+"""Read, add and remove constants of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any, Final
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-_OF_INTEGERS: Final = frozenset({"Cast", "Sub", "Mul", "Transpose"})
+_INTEGER_OPERATORS: Final = frozenset({"Cast", "Sub", "Mul", "Transpose"})
 
 
-def array_of(value: ir.Value | None) -> NDArray[Any] | None:
-    """The numbers of a constant; None for what is computed."""
+def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array of a constant; None for computed values."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
 
 
 def is_constant(value: ir.Value | None) -> bool:
-    """Whether a value is stored, or computed from nothing but stored integers and their scales."""
+    """Whether a value is a constant, or a dequantization computed only from constants."""
     if value is None:
         return False
     producer = value.producer()
-    if producer is None or producer.op_type not in _OF_INTEGERS:
-        return array_of(value) is not None
+    if producer is None or producer.op_type not in _INTEGER_OPERATORS:
+        return constant_array(value) is not None
     return all(is_constant(source) for source in producer.inputs if source is not None)
 
 
 def add_constant(graph: ir.Graph, tensor: ir.TensorProtocol, like: str) -> ir.Value:
-    """Store a tensor in the graph, under a free name that begins with ``like``."""
+    """Add a tensor to the graph, with an unused name that starts with ``like``."""
     name, count = like, 0
     while name in graph.initializers:
         name, count = f"{like}_{count}", count + 1
@@ -37,8 +37,8 @@ def add_constant(graph: ir.Graph, tensor: ir.TensorProtocol, like: str) -> ir.Va
     return value
 
 
-def drop_unread(graph: ir.Graph) -> None:
-    """Remove the nodes and constants that nothing reads."""
+def remove_unused(graph: ir.Graph) -> None:
+    """Remove nodes and constants without readers."""
     for node in reversed(list(graph)):
         if not any(out.uses() or out.is_graph_output() for out in node.outputs):
             graph.remove(node, safe=True)

@@ -1,4 +1,4 @@
-"""Layers that stay in floating point, among integers."""
+"""Keep floating-point layers from being quantized by the runtime."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOWEST: Final = np.finfo(np.float32).min
 
 
 def keep_float_layers(graph: ir.Graph) -> None:
-    """Let no layer with weights in floating point read a dequantised value directly.
+    """Insert a Max between dequantized values and layers with floating-point weights.
 
-    ONNX Runtime takes one between a dequantisation and a quantisation for a quantised layer whose
-    weights were left out by mistake, and rounds them to bytes itself. The greater of a value and
-    the lowest number is the value, and nothing that the runtime takes away.
+    ONNX Runtime treats such a layer between a dequantization and a quantization as a quantized
+    layer, and rounds its weights to bytes itself. The Max with the lowest float does not change the
+    value, and the runtime does not remove it.
     """
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None

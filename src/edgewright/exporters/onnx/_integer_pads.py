@@ -1,4 +1,4 @@
-"""A padding of reals between two quantisations on one grid becomes one of integers."""
+"""Replace padding of real numbers between equal grids by padding of integers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgewright.exporters.onnx._clamps import is_constant_grid, quantize_reals
-from edgewright.exporters.onnx._constants import add_constant, array_of
+from edgewright.exporters.onnx._constants import add_constant, constant_array
 
 
 def pad_integers(graph: ir.Graph) -> None:
-    """Pad the integers of what is dequantised, padded and quantised on the same grid again.
+    """Pad the integers of values that are dequantized, padded and quantized to the same grid.
 
-    The integers are the same, and nothing is computed in between. OpenVINO pads channels with the
-    integer 0 otherwise, whatever number that stands for.
+    The resulting integers are the same. Without this, OpenVINO pads with the integer 0, regardless
+    of the real number it represents.
     """
     for pad in list(graph):
         source = pad.inputs[0] if pad.op_type == "Pad" else None
@@ -41,14 +41,14 @@ def pad_integers(graph: ir.Graph) -> None:
 
 
 def _value(pad: ir.Node) -> NDArray[Any] | None:
-    """The number that is padded with, of shape (); None if not constant."""
+    """The padding value, of shape (); None if not constant."""
     given = [*pad.inputs[2:], None][0]
-    array = np.float32(0) if given is None else array_of(given)
+    array = np.float32(0) if given is None else constant_array(given)
     return None if array is None else np.asarray(array).reshape(())
 
 
 def _same_grid(before: ir.Node, after: ir.Node) -> bool:
     return len(before.inputs) == len(after.inputs) and all(
-        (have := array_of(one)) is not None and (want := array_of(other)) is not None
+        (have := constant_array(one)) is not None and (want := constant_array(other)) is not None
         and have.dtype == want.dtype and np.array_equal(have, want)
         for one, other in zip(before.inputs[1:], after.inputs[1:], strict=True))

@@ -1,36 +1,36 @@
-"""Layers whose inputs are quantised while running become products of integers."""
+"""Convert layers with dynamically quantized inputs to integer products."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from edgewright.exporters.onnx._constants import add_constant, drop_unread
-from edgewright.exporters.onnx._quantized_layers import QuantizedLayer, quantized_layers
+from edgewright.exporters.onnx._constants import add_constant, remove_unused
+from edgewright.exporters.onnx._quantized_layers import QuantizedLayer, find_quantized_layers
 
-Chosen = tuple[ir.Value, ir.Value, ir.Value]
+DynamicQuantization = tuple[ir.Value, ir.Value, ir.Value]
 
 
 def multiply_integers(graph: ir.Graph) -> None:
-    """Turn layers of dynamically quantised inputs into MatMulInteger and ConvInteger.
+    """Convert layers with dynamically quantized inputs to MatMulInteger and ConvInteger.
 
-    The integers are the program's. They are summed exactly and scaled once, where the program
-    scales first. Weights in groups stay as they are, and so do those of a convolution with zero
-    points: the runtime has no such kernel.
+    The integers are the same as in the program; they are summed exactly and scaled afterwards,
+    whereas the program scales first. Layers with grouped weights and convolutions with zero points
+    are not converted, because the runtime has no kernels for them.
     """
     for node in list(graph):
-        if node.op_type == "QuantizeLinear" and (choice := _choice(node)) is not None:
-            node.outputs[0].replace_all_uses_with(choice.outputs[0])
-    for layer in quantized_layers(graph):
-        chosen = _chosen(layer.source)
+        if node.op_type == "QuantizeLinear" and (same := _find_dynamic_quantize(node)) is not None:
+            node.outputs[0].replace_all_uses_with(same.outputs[0])
+    for layer in find_quantized_layers(graph):
+        chosen = _dynamic_quantization(layer.source)
         if chosen is None or layer.group or (layer.zero_points is not None and not layer.is_linear):
             continue
         _multiply(graph, layer, chosen)
-    drop_unread(graph)
+    remove_unused(graph)
 
 
-def _choice(quantize: ir.Node) -> ir.Node | None:
-    """The DynamicQuantizeLinear that computes what this QuantizeLinear does."""
+def _find_dynamic_quantize(quantize: ir.Node) -> ir.Node | None:
+    """The DynamicQuantizeLinear that computes the same result as a QuantizeLinear, or None."""
     source, scale, zero_point = (*quantize.inputs, None)[:3]
     choice = scale.producer() if scale is not None else None
     if choice is None or choice.op_type != "DynamicQuantizeLinear":
@@ -40,8 +40,8 @@ def _choice(quantize: ir.Node) -> ir.Node | None:
     return choice if same else None
 
 
-def _chosen(value: ir.Value) -> Chosen | None:
-    """Integers, scale and zero point of a value that was quantised dynamically."""
+def _dynamic_quantization(value: ir.Value) -> DynamicQuantization | None:
+    """Integers, scale and zero point of a dynamically quantized value, or None."""
     dequantize = value.producer()
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return None
@@ -53,9 +53,9 @@ def _chosen(value: ir.Value) -> Chosen | None:
 
 
 def _weight(graph: ir.Graph, layer: QuantizedLayer) -> ir.Value:
-    """A layer's integers as the product reads them.
+    """A layer's integers in the layout of the product.
 
-    What is read elsewhere too stays as it is, and the runtime turns it when it loads the file.
+    A weight with other readers is kept and transposed by the runtime when it loads the file.
     """
     if not layer.is_linear:
         return add_constant(graph, ir.tensor(layer.weight), "weight")
@@ -68,7 +68,7 @@ def _weight(graph: ir.Graph, layer: QuantizedLayer) -> ir.Value:
     return turned.outputs[0]
 
 
-def _multiply(graph: ir.Graph, layer: QuantizedLayer, chosen: Chosen) -> None:
+def _multiply(graph: ir.Graph, layer: QuantizedLayer, chosen: DynamicQuantization) -> None:
     integers, scale, zero_point = chosen
     shape = (-1,) if layer.is_linear else (-1, *[1] * (layer.weight.ndim - 2))
     inputs = [integers, _weight(graph, layer), zero_point]

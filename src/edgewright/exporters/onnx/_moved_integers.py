@@ -1,4 +1,4 @@
-"""Constants that are dequantized and then only moved: the integers they come from, moved alike."""
+"""Apply data movement of dequantized constants to the integers instead."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from edgewright.exporters.onnx._constants import array_of
+from edgewright.exporters.onnx._constants import constant_array
 
 _MOVERS: Final = frozenset({"Transpose", "Slice", "Concat", "Split", "Reshape", "Unsqueeze",
                             "Squeeze", "Flatten", "Identity"})
 
 
-class Integers(NamedTuple):
-    """What stands for real numbers: ``(values - zero_points) * scales``.
+class QuantizedConstant(NamedTuple):
+    """A quantized constant; its real numbers are ``(values - zero_points) * scales``.
 
     Attributes:
-        values: int8, shaped as the numbers.
+        values: int8.
         scales: float32, of the same shape.
-        zero_points: int8, of the same shape; None where all are zero.
-        source: The constant of the file that holds ``values``; None where they were moved.
+        zero_points: int8, of the same shape; None if all are zero.
+        source: The constant in the file that holds ``values``; None if they were moved.
     """
 
     values: NDArray[Any]
@@ -32,30 +32,30 @@ class Integers(NamedTuple):
     source: ir.Value | None
 
 
-def moved_integers(graph: ir.Graph) -> dict[ir.Value, Integers]:
-    """Every value that is a constant dequantized by scales of its entries, and at most moved.
+def find_moved_integers(graph: ir.Graph) -> dict[ir.Value, QuantizedConstant]:
+    """Find all values that are dequantized constants, possibly after data movement.
 
-    Of tables that are looked up nothing is moved, so that they are in the file once.
+    Lookup tables are not moved, so that the file stores them only once.
     """
-    known: dict[ir.Value, Integers] = {}
+    known: dict[ir.Value, QuantizedConstant] = {}
     for node in graph:
-        if (found := _dequantized(node)) is not None:
+        if (found := _dequantized_constant(node)) is not None:
             known[node.outputs[0]] = found
         elif node.op_type in _MOVERS:
-            known |= _moved(graph, node, known)
+            known |= _move_integers(graph, node, known)
     return known
 
 
 def is_lookup(node: ir.Node) -> bool:
-    """Whether a node takes whole rows of a table."""
+    """Whether a node looks up whole rows of a table."""
     return node.op_type == "Gather" and node.attributes.get_int("axis", 0) == 0
 
 
-def without_repeats(array: NDArray[Any]) -> NDArray[Any]:
-    """An array that broadcasts to ``array``, one long where all entries of a dimension are alike.
+def collapse_repeats(array: NDArray[Any]) -> NDArray[Any]:
+    """Shrink every dimension with equal entries to size 1; the result broadcasts to ``array``.
 
     Example:
-        >>> without_repeats(np.array([[1, 1], [2, 2]])).tolist()
+        >>> collapse_repeats(np.array([[1, 1], [2, 2]])).tolist()
         [[1], [2]]
     """
     for axis in range(array.ndim):
@@ -65,10 +65,10 @@ def without_repeats(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def _dequantized(node: ir.Node) -> Integers | None:
+def _dequantized_constant(node: ir.Node) -> QuantizedConstant | None:
     if node.op_type != "DequantizeLinear" or node.attributes.get_int("block_size", 0) > 0:
         return None
-    values, scales, zeros = (array_of(value) for value in (*node.inputs, None)[:3])
+    values, scales, zeros = (constant_array(value) for value in (*node.inputs, None)[:3])
     if values is None or scales is None or values.dtype != np.int8:
         return None
     shape = [1] * values.ndim
@@ -76,16 +76,16 @@ def _dequantized(node: ir.Node) -> Integers | None:
         shape[node.attributes.get_int("axis", 1)] = -1
     zero_points = None if zeros is None or not zeros.any() else np.broadcast_to(
         zeros.reshape(shape), values.shape)
-    return Integers(values, np.broadcast_to(scales.reshape(shape), values.shape), zero_points,
-                    node.inputs[0])
+    return QuantizedConstant(values, np.broadcast_to(scales.reshape(shape), values.shape),
+                             zero_points, node.inputs[0])
 
 
-def _moved(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Integers],
-           ) -> dict[ir.Value, Integers]:
-    """What an operator makes of integers, where all it moves are such."""
+def _move_integers(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, QuantizedConstant],
+           ) -> dict[ir.Value, QuantizedConstant]:
+    """Apply a data movement operator to the integers, if all its inputs are quantized constants."""
     sources = node.inputs if node.op_type == "Concat" else node.inputs[:1]
     moved = [known.get(source) for source in sources if source is not None]
-    rest = [array_of(value) for value in node.inputs[len(sources):]]
+    rest = [constant_array(value) for value in node.inputs[len(sources):]]
     given = [value for value in node.inputs[len(sources):] if value is not None]
     if (not moved or None in moved or len([one for one in rest if one is not None]) != len(given)
             or any(is_lookup(use.node) for source in sources if source is not None
@@ -98,7 +98,8 @@ def _moved(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Integers],
     if any(one.zero_points is not None for one in found):
         zeros = _run(graph, node, [np.zeros_like(one.values) if one.zero_points is None
                                    else one.zero_points for one in found], rest)
-    return {out: Integers(integers, steps, zero_points, None) for out, integers, steps, zero_points
+    return {out: QuantizedConstant(integers, steps, zero_points, None)
+            for out, integers, steps, zero_points
             in zip(node.outputs, values, scales, zeros, strict=True)}
 
 

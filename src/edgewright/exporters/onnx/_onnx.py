@@ -1,4 +1,4 @@
-"""To ONNX: one file whose integer parts ONNX Runtime fuses; the numbers are the program's."""
+"""Export to an ONNX file that ONNX Runtime fuses into integer kernels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from edgewright.capture import export_graph
-from edgewright.exporters._failures import Translation
-from edgewright.exporters._fine_biases import on_the_grid_of_products
-from edgewright.exporters.onnx._attention_ranks import attend_in_four_dimensions
+from edgewright.exporters._bias_alignment import align_weight_scales_to_bias
+from edgewright.exporters._converter_errors import ConverterErrors
+from edgewright.exporters.onnx._attention_ranks import reshape_attention_to_rank_4
 from edgewright.exporters.onnx._clamps import clamp_integers
 from edgewright.exporters.onnx._float_layers import keep_float_layers
 from edgewright.exporters.onnx._integer_pads import pad_integers
@@ -26,27 +26,26 @@ from edgewright.graph import argument
 from edgewright.program import Program
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
-_OPSET: Final = 21       # the first with four bits and with groups
+_OPSET: Final = 21  # the first opset with 4-bit types and groups
 
 
 def to_onnx(program: Program) -> bytes:
     """Translate a program into the bytes of an ONNX file (opset 21, dynamic batch).
 
-    Names of inputs are the program's; outputs are ``output_0``, ``output_1``, ...
+    Inputs keep the program's names; outputs are named ``output_0``, ``output_1``, ...
 
     Raises:
-        ModelError: An operator has no translation; it is named.
+        ModelError: An operator cannot be translated; the message names it.
     """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with Translation("ONNX", _reason), warnings.catch_warnings():
+        with ConverterErrors("ONNX", _reason), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _refuse_projections(program)
-            _refuse_projections(program)
-            module = on_the_grid_of_products(program).copy().graph_module
-            attend_in_four_dimensions(module)
+            _reject_projected_lstm(program)
+            module = align_weight_scales_to_bias(program).copy().graph_module
+            reshape_attention_to_rank_4(module)
             exported = export_graph(module.requires_grad_(False), program.example_inputs)
             translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
                                            opset_version=_OPSET, optimize=True, verbose=False,
@@ -65,19 +64,19 @@ def to_onnx(program: Program) -> bytes:
     return content
 
 
-def _refuse_projections(program: Program) -> None:
-    """ONNX's LSTM has none, and torch writes one that does not run."""
+def _reject_projected_lstm(program: Program) -> None:
+    """Reject LSTMs with projections: ONNX has none, and the file that torch writes does not run."""
     for node in program.calls():
         if node.target is not torch.ops.aten.lstm.input:
             continue
         directions = 2 if argument(node, "bidirectional") else 1
         tensors = (4 if argument(node, "has_biases") else 2) * directions
         if len(argument(node, "params")) != tensors * argument(node, "num_layers"):
-            raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX's has not")
+            raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX does not support")
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, and the operator it is about."""
+    """The root cause, and the operator that it concerns."""
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
@@ -87,10 +86,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
-    """Name inner values by plain numbers, and drop what the exporter notes about them.
+    """Name inner values by numbers, and remove the exporter's metadata about them.
 
-    In small files both are a good part of the bytes. A number cannot collide with the name of an
-    input, which is an identifier. The exporter renames an input that is an output too.
+    In small files names and metadata take a large part of the bytes. A number cannot collide with
+    the name of an input, which is an identifier. The exporter renames inputs that are also outputs.
     """
     inner = [*graph.initializers.copy().values(), *(out for node in graph for out in node.outputs)]
     for value in (*graph.inputs, *inner):

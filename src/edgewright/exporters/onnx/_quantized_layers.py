@@ -1,4 +1,4 @@
-"""Finding the layers whose weights are stored as integers."""
+"""Find the layers whose weights are stored as integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgewright.exporters.onnx._constants import array_of
+from edgewright.exporters.onnx._constants import constant_array
 
 _LINEAR: Final = frozenset({"Gemm", "MatMul"})
 
@@ -24,9 +24,9 @@ class QuantizedLayer:
         node: The layer.
         stored: The constant that holds the weight.
         weight: int8, (outputs, inputs, ...).
-        scales: float32, one an output or (outputs, groups).
-        zero_points: int8, as the scales; None if all are zero.
-        group: Inputs that share a scale; None if all do.
+        scales: float32, one per output, or (outputs, groups).
+        zero_points: int8, shaped as the scales; None if all are zero.
+        group: Number of inputs that share a scale; None if all do.
     """
 
     node: ir.Node
@@ -38,30 +38,30 @@ class QuantizedLayer:
 
     @property
     def is_linear(self) -> bool:
-        """Whether this is a matrix product, and no convolution."""
+        """Whether this is a matrix product and not a convolution."""
         return self.node.op_type in _LINEAR
 
     @property
     def source(self) -> ir.Value:
-        """What the layer reads."""
+        """The input of the layer."""
         source = self.node.inputs[0]
         assert source is not None  # noqa: S101  (a layer has an input)
         return source
 
 
-def quantized_layers(graph: ir.Graph) -> Iterator[QuantizedLayer]:
-    """Every layer of integer weights, in order."""
+def find_quantized_layers(graph: ir.Graph) -> Iterator[QuantizedLayer]:
+    """Yield every layer with integer weights, in order."""
     for node in list(graph):
-        if node.op_type in ("Conv", *_LINEAR) and (layer := _read(node)) is not None:
+        if node.op_type in ("Conv", *_LINEAR) and (layer := _parse_layer(node)) is not None:
             yield layer
 
 
 def _axis(dequantize: ir.Node) -> int:
-    """The dimension that scales of a layer's outputs, or of groups of its inputs, are along."""
+    """The dimension of the scales: 0 for outputs, 1 for groups of inputs."""
     return 1 if dequantize.attributes.get_int("block_size", 0) else 0
 
 
-def _read(node: ir.Node) -> QuantizedLayer | None:
+def _parse_layer(node: ir.Node) -> QuantizedLayer | None:
     dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
     if node.op_type == "MatMul":     # of the transposed weight
         if dequantize is None or dequantize.op_type != "Transpose":
@@ -72,7 +72,8 @@ def _read(node: ir.Node) -> QuantizedLayer | None:
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return None
     stored = dequantize.inputs[0]
-    weight, scales, zero_points = (array_of(value) for value in (*dequantize.inputs, None)[:3])
+    weight, scales, zero_points = (constant_array(value)
+                                   for value in (*dequantize.inputs, None)[:3])
     if stored is None or weight is None or scales is None or weight.dtype != np.int8:
         return None
     if scales.ndim and dequantize.attributes.get_int("axis", 1) != _axis(dequantize):

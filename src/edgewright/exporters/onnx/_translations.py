@@ -1,7 +1,7 @@
-"""What the operators of a quantised program become in ONNX, where torch has no or another answer.
+"""ONNX translations of quantization operators that replace or complete those of torch's exporter.
 
-A translation takes the operator's arguments; those of Python are constants. Passes over the whole
-graph then bring this into the form that the runtime fuses.
+A translation takes the operator's arguments; Python values are constants. Later passes over the
+whole graph bring the result into the form that the runtime fuses.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from onnxscript import opset18, opset21
 
 from edgewright.graph import ops
 
-_OPS: Final[Any] = opset18   # annotated as a script's operators, not as a trace's
+_OPS: Final[Any] = opset18  # typed as script operators, but used for tracing
 _BLOCKS: Final[Any] = opset21
 
 
 def _quantize(x: Any, scale: float, zero_point: int, low: int, high: int,
               dtype: ir.DataType) -> Any:
-    """ONNX saturates at the limits of the type; what is narrower is clamped as integers."""
+    """Quantize; ONNX saturates at the limits of the type, narrower grids are clamped afterwards."""
     integers = _OPS.QuantizeLinear(x, scale, _integer(zero_point, dtype))
     lowest, highest = (-128, 127) if dtype == ir.DataType.INT8 else (0, 255)
     if (low, high) == (lowest, highest):
@@ -38,11 +38,11 @@ def _choose_range(x: Any, *_: Any) -> tuple[Any, Any]:
     return scale, zero_point
 
 
-def _quantize_chosen(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
+def _quantize_dynamic(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
     return _OPS.QuantizeLinear(x, scale, zero_point)
 
 
-def _dequantize_chosen(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
+def _dequantize_dynamic(x: Any, scale: Any, zero_point: Any, *_: Any) -> Any:
     return _OPS.DequantizeLinear(x, scale, zero_point)
 
 
@@ -55,7 +55,7 @@ def _dequantize_groups(weight: Any, scales: Any, zero_points: Any, *grid: Any) -
 TRANSLATIONS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {
     ops.QUANTIZE: _quantize,
     ops.CHOOSE_GRID: _choose_range,
-    ops.DYNAMIC_QUANTIZE: _quantize_chosen,
-    ops.DYNAMIC_DEQUANTIZE: _dequantize_chosen,
+    ops.DYNAMIC_QUANTIZE: _quantize_dynamic,
+    ops.DYNAMIC_DEQUANTIZE: _dequantize_dynamic,
     ops.DEQUANTIZE_GROUPS: _dequantize_groups,
 }

@@ -1,4 +1,4 @@
-"""What an exporter says when a converter gives up."""
+"""Errors of third-party converters, reported as `ModelError`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from edgewright.errors import ModelError
 
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, LookupError,
                     AssertionError, AttributeError)
-_LONGEST: Final = 300
+_MAX_LENGTH: Final = 300
 
 
 @final
-class Translation(AbstractContextManager[None]):
-    """Turns what a converter raises into a `ModelError` with its reason.
+class ConverterErrors(AbstractContextManager[None]):
+    """Context manager that converts the exceptions of a converter to a `ModelError`.
 
-    Converters let their own faults through in many types, among them `Exception` itself.
+    Converters raise exceptions of many types, including plain `Exception`.
 
     Args:
-        format_name: What it writes.
-        reason: Reads the reason from what it raises.
+        format_name: The file format of the converter.
+        reason: Returns the reason for an exception; `format_error` by default.
 
     Example:
-        >>> with Translation("ONNX"):
+        >>> with ConverterErrors("ONNX"):
         ...     raise RuntimeError("no such operator")
         Traceback (most recent call last):
             ...
@@ -35,7 +35,7 @@ replace the operator in the model
 
     def __init__(self, format_name: str, reason: Callable[[BaseException], str] | None = None,
                  ) -> None:
-        self._format_name, self._reason = format_name, reason or on_one_line
+        self._format_name, self._reason = format_name, reason or format_error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
@@ -44,8 +44,8 @@ replace the operator in the model
                              f"{self._reason(error)}; replace the operator in the model") from error
 
 
-def on_one_line(error: BaseException) -> str:
-    """The beginning of a message, and of that of its first cause.
+def format_error(error: BaseException) -> str:
+    """Format an exception and its root cause on one line, truncated.
 
     Example:
         >>> try:
@@ -54,14 +54,14 @@ def on_one_line(error: BaseException) -> str:
         ...     except KeyError as cause:
         ...         raise RuntimeError("a pass failed") from cause
         ... except RuntimeError as error:
-        ...     on_one_line(error)
+        ...     format_error(error)
         "a pass failed: KeyError: 'val'"
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    told = [" ".join(str(error).split())[:_LONGEST] or type(error).__name__]
+    parts = [" ".join(str(error).split())[:_MAX_LENGTH] or type(error).__name__]
     if len(causes) > 1:
-        text = " ".join(str(causes[-1]).split())[:_LONGEST]
-        told.append(f"{type(causes[-1]).__name__}: {text}")
-    return ": ".join(told)
+        text = " ".join(str(causes[-1]).split())[:_MAX_LENGTH]
+        parts.append(f"{type(causes[-1]).__name__}: {text}")
+    return ": ".join(parts)

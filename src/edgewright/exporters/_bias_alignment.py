@@ -1,9 +1,9 @@
-"""Weights of few bits multiplied, so that biases lie on the grid of the products.
+"""Multiply low-bit weights so that the scale of their products equals the scale of the bias.
 
-Kernels of integers add a bias as it is stored: in steps of input scale times weight scale. With few
-bits both scales are large, and biases would be coarse. A program stores them finer, by a power of
-two; a kernel reads bytes, where weights of few bits have the room to be multiplied by as much and
-their scale divided. The products, and so the function, are the same.
+Integer kernels add a bias in steps of input scale times weight scale. With few bits the weight
+scale is large, and the bias would be coarse, so programs store the bias with a scale that is finer
+by a power of two. Kernels read weights as bytes, so low-bit weights can be multiplied by that power
+of two and their scale divided by it. The products, and with them the function, do not change.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from edgewright.graph import (
 from edgewright.program import Program
 
 
-def on_the_grid_of_products(program: Program) -> Program:
-    """The program with weights multiplied wherever a bias is stored finer than the products.
+def align_weight_scales_to_bias(program: Program) -> Program:
+    """Multiply the weights of every layer whose bias has a finer scale than the products.
 
     Returns:
-        ``program`` itself where there is no such bias.
+        A new program, or ``program`` itself if there is no such bias.
     """
     result = program.copy()
     finer = [(layer, factor) for bias in result.calls()
              if (factor := get_fact(bias, "finer_by") or 1) > 1 for layer in bias.users]
     if not finer:
         return program
-    multiples = _Multiples(result.graph_module)
+    multiples = _ScaledTensors(result.graph_module)
     for layer, factor in finer:
         _multiply(multiples, layer, factor)
     finalize_graph(result.graph_module)
@@ -44,8 +44,8 @@ def on_the_grid_of_products(program: Program) -> Program:
 
 
 @final
-class _Multiples:
-    """Multiples of a module's stored tensors, each stored once."""
+class _ScaledTensors:
+    """Stores multiples of a module's tensors, each only once."""
 
     def __init__(self, module: GraphModule) -> None:
         self._module = module
@@ -53,7 +53,7 @@ class _Multiples:
         self._names: dict[tuple[str, float], str] = {}
 
     def read(self, node: Any, by: float, name: str) -> Node:
-        """A read of the tensor that ``node`` reads, multiplied; its name begins with ``name``."""
+        """Insert a read of ``node``'s tensor times ``by``; its name starts with ``name``."""
         key = str(node.target), by
         if key not in self._names:
             self._names[key] = self._store(name, self._tensors[key[0]] * by)
@@ -68,7 +68,7 @@ class _Multiples:
         return f"{owner_name}.{leaf}".lstrip(".")
 
 
-def _multiply(multiples: _Multiples, layer: Node, factor: int) -> None:
+def _multiply(multiples: _ScaledTensors, layer: Node, factor: int) -> None:
     weight = argument(layer, "weight")
     grid = channel_grid(weight)
     with weight.graph.inserting_before(weight):

@@ -1,4 +1,4 @@
-"""Biases finer than the products of few bits: in the program, and in the file, exactly."""
+"""Biases with a finer scale than low-bit products are exact in program and file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import edgewright as ew
 from edgewright.exporters import to_onnx
-from edgewright.exporters._fine_biases import on_the_grid_of_products
+from edgewright.exporters._bias_alignment import align_weight_scales_to_bias
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 
@@ -34,11 +34,10 @@ def quantized(made: Any, bits: int) -> Any:
 
 
 @pytest.mark.parametrize(("bits", "factor"), [(4, 8), (3, 16), (2, 32)])
-def test_the_file_is_the_program_and_biases_are_finer_than_products(made: Any, bits: int,
-                                                                    factor: int) -> None:
+def test_file_matches_the_program_with_finer_biases(made: Any, bits: int, factor: int) -> None:
     _, _, x = made
     program = quantized(made, bits)
-    fine = on_the_grid_of_products(program)
+    fine = align_weight_scales_to_bias(program)
     assert torch.equal(fine.run(x), program.run(x))
     stored = fine.state_dict()
     weights = [name for name, value in stored.items() if value.dtype == torch.int8]
@@ -57,20 +56,19 @@ def test_the_file_is_the_program_and_biases_are_finer_than_products(made: Any, b
         assert float((value - wanted).abs().max()) <= float(stored[f"{name}_scale"].max()) / 2
 
 
-def test_a_program_of_eight_bits_is_left_alone(made: Any) -> None:
+def test_8_bit_programs_are_unchanged(made: Any) -> None:
     program = quantized(made, 8)
-    assert on_the_grid_of_products(program) is program
+    assert align_weight_scales_to_bias(program) is program
 
 
-def test_a_program_from_a_file_is_exported_to_the_same_bytes(made: Any, tmp_path: Path) -> None:
+def test_loaded_programs_export_to_the_same_bytes(made: Any, tmp_path: Path) -> None:
     program = quantized(made, 4)
     program.save(tmp_path / "p.pt2")
     assert to_onnx(ew.Program.load(tmp_path / "p.pt2")) == to_onnx(program)
 
 
 @pytest.mark.parametrize("size", [1e-24, 1e12])
-def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made: Any,
-                                                                        size: float) -> None:
+def test_bias_refinement_is_known_when_scales_underflow(made: Any, size: float) -> None:
     """Products of minute weights and inputs underflow; of one channel there is no median."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 3)).eval()
@@ -80,12 +78,12 @@ def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made: An
     task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
     config = ew.Quantization(weights=4, first_last_bits=None)
     program = ew.quantize(ew.Program.capture(net, x[:2]), task, config)
-    stored = on_the_grid_of_products(program).state_dict()
+    stored = align_weight_scales_to_bias(program).state_dict()
     assert {name for name, value in stored.items() if value.dtype == torch.int8} == {
         "0.weight_x8", "1.weight_x8"}
 
 
-def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made: Any) -> None:
+def test_model_tensors_keep_names_that_collide_with_multiples(made: Any) -> None:
     torch.manual_seed(0)
 
     class Net(nn.Module):
@@ -101,6 +99,6 @@ def test_a_tensor_of_the_model_keeps_the_name_that_a_multiple_would_take(made: A
     task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
     program = ew.quantize(ew.Program.capture(Net(), x[:2]), task, ew.Quantization(
         weights=4, first_last_bits=None))
-    fine = on_the_grid_of_products(program)
+    fine = align_weight_scales_to_bias(program)
     assert fine.state_dict()["layer.weight_x8"].shape == (3,)
     assert torch.equal(fine.run(x), program.run(x))

@@ -1,4 +1,4 @@
-"""Features that change their order between files, and nothing else."""
+"""Channels-last features between files change the layout and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.exporters import features_last, to_onnx
+from edgewright.exporters import to_onnx, use_channels_last_features
 from edgewright.program import Program, split_at_exits
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
@@ -54,9 +54,9 @@ def staged(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -
     return quantize(program, as_task(images))
 
 
-def test_integer_pictures_are_handed_on_with_channels_last(staged: Any, images: Tensor) -> None:
+def test_integer_images_are_passed_with_channels_last(staged: Any, images: Tensor) -> None:
     plain = files_of(staged)
-    ordered = features_last(plain)
+    ordered = use_channels_last_features(plain)
     x = images[:5].numpy()
     for before, after in zip(outputs(plain, x), outputs(ordered, x), strict=True):
         np.testing.assert_array_equal(before[0], after[0])
@@ -73,14 +73,14 @@ def test_integer_pictures_are_handed_on_with_channels_last(staged: Any, images: 
         onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
 
 
-def test_floats_and_single_files_stay(blocks: Program, images: Tensor,
-                                      as_task: Callable[[Tensor], Task]) -> None:
+def test_floats_and_single_files_are_unchanged(blocks: Program, images: Tensor,
+                                               as_task: Callable[[Tensor], Task]) -> None:
     floats = files_of(add_exits(blocks, as_task(images), EarlyExits(places=("relu", "relu_1"), training=None)))
-    assert list(features_last(floats)) == floats
-    assert features_last(floats[:1]) == (floats[0],)
+    assert list(use_channels_last_features(floats)) == floats
+    assert use_channels_last_features(floats[:1]) == (floats[0],)
 
 
-def test_what_no_convolution_reads_stays(as_task: Callable[[Tensor], Task]) -> None:
+def test_features_not_read_by_convolutions_are_unchanged(as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     images = torch.randn(32, 3, 6, 6)
     program = Program.capture(Mixed().eval(), images[:2])
@@ -88,4 +88,4 @@ def test_what_no_convolution_reads_stays(as_task: Callable[[Tensor], Task]) -> N
     files = files_of(quantize(add_exits(program, as_task(images), config), as_task(images)))
     feature = onnx.load_from_string(files[0]).graph.output[-1].type.tensor_type
     assert len(feature.shape.dim) == 4
-    assert list(features_last(files)) == files
+    assert list(use_channels_last_features(files)) == files

@@ -1,4 +1,4 @@
-"""Slices with steps and average pooling, for runtimes that have faster convolutions than these."""
+"""Replace strided slices and average pooling by convolutions, which are faster on some runtimes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class _Window(NamedTuple):
-    """What a depthwise convolution of ones sums, and how far it goes on."""
+    """Size, stride and padding of a depthwise convolution of ones."""
 
     size: list[int]
     stride: list[int]
@@ -29,24 +29,24 @@ class _Window(NamedTuple):
 
 
 def convolve_slices(module: GraphModule) -> None:
-    """Turn slices of images with a step into depthwise convolutions with it, of ones.
+    """Replace strided slices of images by strided depthwise convolutions of ones.
 
-    A product with one is exact, in integers as in floating point, so that the values are the same.
+    Multiplication by one is exact in integers and in floating point, so the values are the same.
     """
     for node in list(module.graph.nodes):
-        step = _step(node)
+        step = _slice_step(node)
         if step is not None:
             _convolve(module, node, _Window([1, 1], step, [0, 0]))
 
 
 def convolve_pools(module: GraphModule) -> None:
-    """Turn average pooling of integers on one grid into depthwise convolutions of ones.
+    """Replace average pooling of integers on one grid by depthwise convolutions of ones.
 
-    Their scale is one by the numbers in a window. A kernel of integers sums these exactly and
-    rounds halves to even, above the zero point.
+    The scale of the ones is 1 divided by the window size. Integer kernels sum the values exactly
+    and round halves to even, relative to the zero point.
     """
     for node in list(module.graph.nodes):
-        if node.target is not aten.avg_pool2d.default or not _on_one_grid(node):
+        if node.target is not aten.avg_pool2d.default or not _shares_grid(node):
             continue
         window = pool_window(node)
         if window.divisor is None and not window.ceil_mode and (
@@ -54,14 +54,15 @@ def convolve_pools(module: GraphModule) -> None:
             _convolve(module, node, _Window(*window[:3]))
 
 
-def write_out_pools(module: GraphModule) -> None:
-    """Write pooling as a partitioner takes it: steps given, and no word of padding without any.
+def normalize_pools(module: GraphModule) -> None:
+    """Write pooling in the form that partitioners accept, with an explicit stride.
 
-    Adaptive average pooling into equal windows becomes average pooling.
+    Without padding, ``count_include_pad`` is set to False. Adaptive average pooling with equal
+    windows becomes average pooling.
     """
     for node in module.graph.nodes:
         if node.target is aten.adaptive_avg_pool2d.default:
-            _name_windows(node)
+            _convert_adaptive_pool(node)
         if node.target is aten.max_pool2d.default and not argument(node, "stride"):
             set_argument(node, "stride", argument(node, "kernel_size"))
         if node.target is aten.avg_pool2d.default:
@@ -71,22 +72,22 @@ def write_out_pools(module: GraphModule) -> None:
             set_pool_window(node, window)
 
 
-def _name_windows(node: Node) -> None:
+def _convert_adaptive_pool(node: Node) -> None:
     image, parts = (shape_of(value)[-2:] for value in (node.all_input_nodes[0], node))
     if parts != (1, 1) and not any(a % b for a, b in zip(image, parts, strict=True)):
         size = [a // b for a, b in zip(image, parts, strict=True)]
         node.target, node.args = aten.avg_pool2d.default, (node.args[0], size)
 
 
-def _on_one_grid(node: Node) -> bool:
+def _shares_grid(node: Node) -> bool:
     before, readers = node.all_input_nodes[0], list(node.users)
     return (before.target is ops.DEQUANTIZE and len(readers) == 1
             and readers[0].target is ops.QUANTIZE
             and tensor_grid(before) == tensor_grid(readers[0]))
 
 
-def _step(node: Node) -> list[int] | None:
-    """Rows and columns to go on by; None for other nodes."""
+def _slice_step(node: Node) -> list[int] | None:
+    """The strides of a strided slice of an image, or None."""
     if node.target is not aten.slice.Tensor or len(shape_of(node)) != 4:
         return None
     dim, start, end, step = (argument(node, name) for name in ("dim", "start", "end", "step"))
