@@ -313,8 +313,8 @@ def test_profile_counts_like_the_hand(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(("words", "code", "message"), [
-    (["--shape", "1,x"], 2, "--shape '1,x' is no list of sizes"),
-    ([], 2, "give its input by --data or by --shape"),
+    (["--shape", "1,x"], 2, "--shape '1,x' is not a list of sizes"),
+    ([], 2, "give its input with either --data or --shape"),
     (["--shape", "3,8,8"], 5, "SmallNet cannot be captured"),
 ])
 def test_profile_refuses(cli: Cli, words: list[str], code: int, message: str) -> None:
@@ -344,7 +344,7 @@ def test_report_writes_the_page_again(cli: Cli, bundle: Path, tmp_path: Path) ->
 def test_report_of_an_unfinished_run_says_so(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("report", tmp_path)
     assert code == 5
-    assert "the run has not ended" in one_line(err)
+    assert "the run has not finished" in one_line(err)
 
 
 def test_bench_shows_both(cli: Cli, bundle: Path) -> None:

@@ -1,8 +1,8 @@
 """Pack low-bit integers, several per byte: cut them out of a segment's file and put them back.
 
-A byte holds only whole integers (two of 4 or 3 bits, four of 2, eight of 1), so that equal runs of
-integers give equal bytes, which the bundle's compression then finds; the unused bits of a byte
-compress to nothing.
+A byte holds only whole integers (two of 4 or 3 bits, four of 2, eight of 1), so that no integer
+is split between bytes and the bundle's compression finds repeated patterns; the unused bits of a
+byte compress to nothing.
 """
 
 from __future__ import annotations

@@ -177,9 +177,9 @@ class Budget(Value):
             constraint = CONSTRAINTS[name]
             value = figures.get(constraint.figure)
             slack = 1e-9 * max(1.0, abs(limit))
-            held = value is not None and (value <= limit + slack if constraint.at_most
-                                          else value >= limit - slack)
-            if not held:
+            met = value is not None and (value <= limit + slack if constraint.at_most
+                                         else value >= limit - slack)
+            if not met:
                 broken.append(Breach(constraint=name, figure=constraint.figure,
                                      value=value, limit=limit))
         return tuple(broken)
