@@ -14,7 +14,13 @@ from edgewright.allocation import CostModel, LatencyTable, LayerTimes
 from edgewright.allocation._cost_model import Bound
 from edgewright.allocation._milp import MixedIntegerProgram
 from edgewright.allocation._solve import Problem, solve_widths
-from edgewright.channels import GroupWidths, LegalWidths, Polynomial, find_groups, compute_group_widths
+from edgewright.channels import (
+    GroupWidths,
+    LegalWidths,
+    Polynomial,
+    compute_group_widths,
+    find_groups,
+)
 from edgewright.program import Program
 
 

@@ -61,8 +61,8 @@ def to_executorch(program: Program) -> bytes:
     module = remove_batch_norms(align_weight_scales_to_bias(program)).graph_module
     for rewrite in (restore_average_grids, convert_biases_to_float, normalize_pools,
                     resolve_padding, decompose_prelu, convolve_slices, convolve_pools,
-                    convert_weights_to_float,
-                    convert_conv1d_to_conv2d, split_biases, normalize_stored_tensors, finalize_graph):
+                    convert_weights_to_float, convert_conv1d_to_conv2d, split_biases,
+                    normalize_stored_tensors, finalize_graph):
         rewrite(module)
     try:
         with ConverterErrors("ExecuTorch"), warnings.catch_warnings():
