@@ -26,8 +26,8 @@ def program(module: Any) -> Any:
     return Program.capture(module, torch.zeros(2, 4))
 
 
-def test_every_form_says_the_same(module: Any, program: Any, tmp_path: Path,
-                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_of_teacher_gives_the_same_output(module: Any, program: Any, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(module.state_dict(), "weights.pt")
     (tmp_path / "net.py").write_text(
@@ -50,17 +50,17 @@ def test_a_module_is_captured_for_its_features(module: Any, program: Any) -> Non
     assert captured.state_dict().keys() == {"weight", "bias"}
 
 
-def test_what_has_no_nodes_has_no_features(module: Any, program: Any) -> None:
+def test_teachers_without_nodes_have_no_features(module: Any, program: Any) -> None:
     for given, kind in (([module, module], "list"), (ModuleTeacher(module), "ModuleTeacher")):
-        with pytest.raises(UsageError, match=f"features cannot be had of a teacher that is a {kind}"
+        with pytest.raises(UsageError, match=f"a teacher that is a {kind} has no features"
                                              "; give one program or module"):
             as_program(given, BATCH.inputs)
 
 
-def test_what_cannot_teach_is_refused(module: Any) -> None:
-    with pytest.raises(UsageError, match="a int cannot teach; expected a program"):
+def test_invalid_teachers_raise(module: Any) -> None:
+    with pytest.raises(UsageError, match="a int cannot be a teacher; expected a program"):
         as_teacher(3)
     with pytest.raises(UsageError, match="'resnet' is not a model reference"):
         as_teacher("resnet")
-    with pytest.raises(UsageError, match="an ensemble needs two teachers or more, got 1"):
+    with pytest.raises(UsageError, match="an ensemble needs at least two teachers, got 1"):
         as_teacher([module])

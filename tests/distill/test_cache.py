@@ -70,8 +70,8 @@ class Counting(Teacher):
 
 
 @pytest.mark.parametrize("classes", [4, 40])
-def test_it_says_what_the_teacher_says_in_every_view(task: Any, tmp_path: Path,
-                                                     classes: int) -> None:
+def test_the_cache_returns_the_teachers_outputs_in_every_view(task: Any, tmp_path: Path,
+                                                              classes: int) -> None:
     teacher = ModuleTeacher(net(classes))
     cached = cache_teacher(teacher, task, tmp_path / "c", views=3)
     for number in range(3):
@@ -87,7 +87,7 @@ def test_it_says_what_the_teacher_says_in_every_view(task: Any, tmp_path: Path,
     assert cached.views == 3
 
 
-def test_a_part_of_the_data_is_found_by_its_rows(tmp_path: Path) -> None:
+def test_a_subset_is_looked_up_by_row(tmp_path: Path) -> None:
     pixels, labels = images(80, 0)
     whole = ImageSplit(pixels, labels, RECIPE)
     task = Task(whole.select(torch.arange(79, 0, -2)), whole.select(range(0, 80, 2)),
@@ -97,11 +97,11 @@ def test_a_part_of_the_data_is_found_by_its_rows(tmp_path: Path) -> None:
     batch = next(task.train.batches(40, shuffle_seed=0))
     assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
     for split in (task.val, whole.select([78])):
-        with pytest.raises(DataError, match=r"nothing of sample \d+: it is of the training split"):
+        with pytest.raises(DataError, match=r"no entry for sample \d+: it covers the training split"):
             cached.teach(next(split.batches(4)))
 
 
-def test_the_teacher_is_asked_once(task: Any, tmp_path: Path) -> None:
+def test_the_teacher_runs_only_once(task: Any, tmp_path: Path) -> None:
     teacher = Counting(net())
     cache_teacher(teacher, task, tmp_path / "c", views=2)
     assert teacher.asked == 2 * SAMPLES + 32  # and once more about a few of them
@@ -111,8 +111,8 @@ def test_the_teacher_is_asked_once(task: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [300, 700, 1300])
-def test_an_interrupted_making_goes_on_to_the_same_file(task: Any, tmp_path: Path,
-                                                        stop_at: int) -> None:
+def test_an_interrupted_cache_continues_to_the_same_file(task: Any, tmp_path: Path,
+                                                         stop_at: int) -> None:
     cache_teacher(Counting(net()), task, tmp_path / "whole", views=3)
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
@@ -128,7 +128,7 @@ def test_an_interrupted_making_goes_on_to_the_same_file(task: Any, tmp_path: Pat
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["c", "whole"]
 
 
-def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task: Any, tmp_path: Path) -> None:
+def test_a_full_disk_raises_and_the_cache_can_be_continued(task: Any, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="file size limits are POSIX")
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "whole", views=3)
     path, before = tmp_path / "c", resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -145,7 +145,7 @@ def test_a_full_disk_is_an_error_after_which_the_making_goes_on(task: Any, tmp_p
     assert teacher.asked < 3 * SAMPLES
 
 
-def test_what_was_begun_with_another_first_line_is_begun_anew(task: Any, tmp_path: Path) -> None:
+def test_a_partial_file_with_another_header_is_restarted(task: Any, tmp_path: Path) -> None:
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
         cache_teacher(Counting(net(), stop_at=400), task, path, views=1)
@@ -163,20 +163,20 @@ def changed_labels() -> Any:
 
 
 STALE = {
-    "weights": ({"teacher": net(seed=1)}, r"of what another teacher said \(Sequential \w+, not"),
-    "fewer samples": ({"task": task_of(*images(599, 0))}, "of 600 samples, not 599"),
-    "labels": ({"task": changed_labels()}, "of other training samples"),
+    "weights": ({"teacher": net(seed=1)}, r"for another teacher \(Sequential \w+, not"),
+    "fewer samples": ({"task": task_of(*images(599, 0))}, "for 600 samples, not 599"),
+    "labels": ({"task": changed_labels()}, "for other training samples"),
     "images": ({"task": task_of(images(SAMPLES, 7)[0], images(SAMPLES, 0)[1])},
-               "of other training samples"),
-    "views": ({"views": 3}, "of 2 views, not 3"),
-    "no views": ({"views": None}, "of 2 views, not the samples as they are"),
+               "for other training samples"),
+    "views": ({"views": 3}, "for 2 views, not 3"),
+    "no views": ({"views": None}, "for 2 views, not samples without augmentation"),
     "augmentation": ({"task": task_of(*images(SAMPLES, 0), flip=False)},
-                     "of samples augmented in another way"),
+                     "for samples augmented in another way"),
 }
 
 
 @pytest.mark.parametrize("change", STALE)
-def test_a_stale_cache_is_refused_and_says_why(task: Any, tmp_path: Path, change: Any) -> None:
+def test_a_stale_cache_raises_with_the_reason(task: Any, tmp_path: Path, change: Any) -> None:
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     before = (tmp_path / "c").read_bytes()
     arguments, message = STALE[change]
@@ -202,18 +202,18 @@ class Shifted(Split):
                         self.labels()[chunk], chunk, view)
 
 
-def test_the_views_of_another_policy_are_other_views(tmp_path: Path) -> None:
+def test_views_of_another_policy_are_different_views(tmp_path: Path) -> None:
     task, teacher = Task(Shifted(), images_float(8), images_float(9)), ModuleTeacher(net())
     cached = cache_teacher(teacher, task, tmp_path / "c", views=2, policy="rand_augment")
     batch = next(task.train.batches(9, view=View(1, "rand_augment")))
     assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
-    with pytest.raises(UsageError, match=r"view 1 \(standard\) was asked for"):
+    with pytest.raises(UsageError, match=r"view 1 \(standard\) was requested"):
         cached.teach(next(task.train.batches(9, view=View(1))))
-    with pytest.raises(StorageError, match="of samples varied by 'rand_augment', not 'standard'"):
+    with pytest.raises(StorageError, match="for samples augmented by 'rand_augment', not 'standard'"):
         cache_teacher(teacher, task, tmp_path / "c", views=2)
 
 
-def test_fit_keeps_the_views_that_it_trains_on(tmp_path: Path) -> None:
+def test_fit_caches_the_views_that_it_trains_on(tmp_path: Path) -> None:
     task = Task(Shifted(), images_float(8), images_float(9))
     program = Program.capture(net(), task.train.example(2))
     config = Training(epochs=3, augment="rand_augment", compute="cpu")
@@ -236,24 +236,24 @@ class Scaled(nn.Module):
         return self.scale * self.net(x)
 
 
-def test_a_teacher_whose_code_has_changed_is_found_out(task: Any, tmp_path: Path) -> None:
+def test_a_teacher_with_changed_code_is_detected(task: Any, tmp_path: Path) -> None:
     cache_teacher(ModuleTeacher(Scaled(1.0)), task, tmp_path / "c", views=1)
-    with pytest.raises(StorageError, match=r"Scaled \w+ no longer says what is kept in .*: its "
+    with pytest.raises(StorageError, match=r"Scaled \w+ differ from those stored in .*: its "
                        "code has changed, or the file is damaged"):
         cache_teacher(ModuleTeacher(Scaled(1.2)), task, tmp_path / "c", views=1)
 
 
-def test_a_damaged_file_is_refused(task: Any, tmp_path: Path) -> None:
+def test_a_damaged_file_raises(task: Any, tmp_path: Path) -> None:
     path = tmp_path / "c"
     cache_teacher(ModuleTeacher(net()), task, path, views=2)
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
     with pytest.raises(StorageError, match=rf"has {len(whole) - 5} bytes, and {len(whole)} were "
-                       "expected: it is cut short or damaged; delete it"):
+                       "expected: it is truncated or damaged; delete it"):
         cache_teacher(ModuleTeacher(net()), task, path, views=2)
     for content in (b"", b"{}\n", whole[1:], b"\xff" * 100):
         path.write_bytes(content)
-        with pytest.raises(StorageError, match="is no teacher cache, is damaged, or is of another"):
+        with pytest.raises(StorageError, match="is not a teacher cache, is damaged, or has another"):
             cache_teacher(ModuleTeacher(net()), task, path, views=2)
 
 
@@ -261,7 +261,7 @@ def test_a_folder_cannot_be_a_cache(task: Any, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot read the teacher cache .*: Is a directory"):
         cache_teacher(ModuleTeacher(net()), task, tmp_path, views=1)
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"cannot write the teacher cache .*: .*; name a file"):
+    with pytest.raises(StorageError, match=r"cannot write the teacher cache .*: .*; choose a file"):
         cache_teacher(ModuleTeacher(net()), task, tmp_path / "file" / "c", views=1)
 
 
@@ -279,14 +279,14 @@ class Drawn(Dataset):
         return torch.full((1, 8, 8), index / 50) + noise, index % 4
 
 
-def test_a_dataset_that_draws_afresh_is_refused(tmp_path: Path) -> Any:
+def test_a_randomly_augmenting_dataset_raises(tmp_path: Path) -> Any:
     def drawn(spread: Any) -> Any:
         return Task(DatasetSplit(Drawn(spread)), images_float(8), images_float(9))
 
     cached = cache_teacher(ModuleTeacher(net()), drawn(0.0), tmp_path / "c", views=1)
     assert cached.bytes_per_sample == 8
-    with pytest.raises(DataError, match=r"sample 0 of the train split is another one each time "
-                       r"it is read.*draws its augmentation afresh"):
+    with pytest.raises(DataError, match=r"sample 0 of the train split differs each time "
+                       r"it is read.*augments randomly"):
         cache_teacher(ModuleTeacher(net()), drawn(0.1), tmp_path / "d", views=1)
 
 
@@ -294,20 +294,20 @@ def images_float(count: int) -> tuple[Any, ...]:
     return torch.randn(count, 1, 8, 8), torch.arange(count) % 4
 
 
-def test_other_views_than_those_kept_are_refused(task: Any, tmp_path: Path) -> None:
+def test_views_that_are_not_stored_raise(task: Any, tmp_path: Path) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
-    for view, name in ((View(2), r"view 2 \(standard\)"), (None, "the samples as they are")):
+    for view, name in ((View(2), r"view 2 \(standard\)"), (None, "samples without augmentation")):
         with pytest.raises(UsageError, match=rf"holds view 0 \(standard\), view 1 \(standard\), "
-                           f"and {name} was asked for"):
+                           f"but {name} was requested"):
             cached.teach(next(task.train.batches(4, view=view)))
     plain = cache_teacher(ModuleTeacher(net()), task, tmp_path / "d", views=None)
-    with pytest.raises(UsageError, match="holds the samples as they are, and view 0"):
+    with pytest.raises(UsageError, match="holds samples without augmentation, but view 0"):
         plain.teach(next(task.train.batches(4, view=View(0))))
 
 
 @pytest.mark.parametrize("views", [None, 2])
-def test_mixtures_of_samples_are_refused_however_the_cache_comes(task: Any, tmp_path: Path,
-                                                                 views: int | None) -> None:
+def test_mixed_samples_raise_for_every_way_to_use_a_cache(task: Any, tmp_path: Path,
+                                                          views: int | None) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=views)
     program = Program.capture(net(seed=1), task.train.example(2))
     config = Training(epochs=1, compute="cpu", augment=Augmentation(
@@ -317,16 +317,16 @@ def test_mixtures_of_samples_are_refused_however_the_cache_comes(task: Any, tmp_
             fit(program, task, config, teacher)
 
 
-def test_what_cannot_be_kept_is_refused(task: Any, tmp_path: Path) -> None:
+def test_logits_that_cannot_be_stored_raise(task: Any, tmp_path: Path) -> None:
     class WithFeatures(Teacher):
         name = "features"
 
         def teach(self, batch: Any) -> Any:
             return TeacherOutput(torch.zeros(len(batch.rows), 4), (torch.zeros(len(batch.rows), 2),))
 
-    with pytest.raises(UsageError, match="needs one view or more, got 0"):
+    with pytest.raises(UsageError, match="needs at least one view, got 0"):
         cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=0)
-    with pytest.raises(UsageError, match="teacher features hands out 1 features"):
+    with pytest.raises(UsageError, match="teacher features returns 1 features"):
         cache_teacher(WithFeatures(), task, tmp_path / "c")
     broken = net()
     broken[3].bias.data[2] = float("nan")
@@ -334,7 +334,7 @@ def test_what_cannot_be_kept_is_refused(task: Any, tmp_path: Path) -> None:
         cache_teacher(ModuleTeacher(broken), task, tmp_path / "c")
 
 
-def test_it_tells_how_far_it_is(task: Any, tmp_path: Path) -> None:
+def test_progress_is_reported(task: Any, tmp_path: Path) -> None:
     told = []
 
     class Telling:
@@ -351,7 +351,7 @@ def test_it_tells_how_far_it_is(task: Any, tmp_path: Path) -> None:
             told.append("stop")
 
     cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=1, progress=Telling())
-    assert told == [f"asking the teacher about 1 x 600 samples, 8 bytes each, for {tmp_path / 'c'}",
+    assert told == [f"running the teacher on 1 x 600 samples, 8 bytes each, for {tmp_path / 'c'}",
                     (1, 3, 0), 256, 256, 88, "stop"]
 
 
@@ -364,8 +364,7 @@ def test_another_process_maps_the_file_itself(task: Any, tmp_path: Path) -> None
     assert torch.equal(again.teach(batch).logits, cached.teach(batch).logits)
 
 
-def test_training_from_a_cache_is_training_with_the_teacher_on_these_views(task: Any,
-                                                                           tmp_path: Path) -> None:
+def test_training_from_a_cache_matches_training_with_the_teacher(task: Any, tmp_path: Path) -> None:
     cached = cache_teacher(ModuleTeacher(net()), task, tmp_path / "c", views=2)
     config = Training(epochs=3, batch_size=64, lr=0.02, compute="cpu")
     students = {}

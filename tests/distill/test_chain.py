@@ -33,7 +33,7 @@ def same(one: Any, other: Any) -> Any:
                for name, value in one.state_dict().items())
 
 
-def test_each_learns_from_the_one_before_it(task: Any) -> None:
+def test_each_program_learns_from_the_previous_one(task: Any) -> None:
     teacher, assistant, student = programs(task, 16, 8, 2)
     chain = fit_chain([assistant, student], task, CONFIG, teacher, seed=1)
     by_hand = fit(assistant, task, CONFIG, teacher, seed=1)
@@ -48,7 +48,7 @@ def test_without_a_teacher_the_first_learns_from_the_labels(task: Any) -> None:
     assert same(chain[0], fit(assistant, task, CONFIG))
 
 
-def test_an_interrupted_chain_goes_on(task: Any, tmp_path: Path) -> None:
+def test_an_interrupted_chain_resumes(task: Any, tmp_path: Path) -> None:
     assistant, student = programs(task, 8, 2)
     whole = fit_chain([assistant, student], task, CONFIG)
     fit_chain([assistant], task, CONFIG, checkpoints=tmp_path)
@@ -57,6 +57,6 @@ def test_an_interrupted_chain_goes_on(task: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.ckpt", "1.ckpt"]
 
 
-def test_a_chain_of_nothing_is_refused(task: Any) -> None:
-    with pytest.raises(UsageError, match="a chain needs one program or more"):
+def test_an_empty_chain_raises(task: Any) -> None:
+    with pytest.raises(UsageError, match="a chain needs at least one program"):
         fit_chain([], task)

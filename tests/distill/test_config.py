@@ -21,7 +21,7 @@ def test_the_config_knows_every_loss() -> None:
     assert options_of("features") == set(FEATURE_LOSSES)
 
 
-def test_it_is_written_in_yaml_too() -> None:
+def test_the_config_round_trips_through_yaml() -> None:
     text = "{logits: decoupled, nontarget_weight: 2, features: hints, pairs: [[relu, relu_3]]}"
     assert Distillation(**yaml.safe_load(text)) == Distillation(
         logits="decoupled", nontarget_weight=2.0, features="hints", pairs=(("relu", "relu_3"),))
@@ -40,6 +40,6 @@ def test_it_is_written_in_yaml_too() -> None:
     ({"pairs": (("a", "b"),)}, "pairs are given, but no features; set features='hints'"),
     ({"heat": 1}, "heat: Extra inputs are not permitted, got 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_raise(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Distillation(**wrong)

@@ -38,7 +38,8 @@ def batch(labels: Any, count: int = 4) -> Any:
 
 @every_objective
 @pytest.mark.parametrize("labels", LABELS)
-def test_it_is_zero_where_the_student_is_the_teacher(saying: Any, name: Any, labels: Any) -> None:
+def test_losses_are_zero_if_the_student_equals_the_teacher(saying: Any, name: Any,
+                                                           labels: Any) -> None:
     student, _ = parts()
     found = objective(saying, name, student).loss(outputs(name, student), batch(LABELS[labels]))
     assert found.shape == ()
@@ -48,8 +49,8 @@ def test_it_is_zero_where_the_student_is_the_teacher(saying: Any, name: Any, lab
 @every_objective
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_it_is_finite_and_its_gradient_is_the_students_alone(saying: Any, name: Any, labels: Any,
-                                                             count: int) -> None:
+def test_losses_are_finite_and_only_the_student_gets_a_gradient(saying: Any, name: Any, labels: Any,
+                                                                count: int) -> None:
     student, teacher = parts(count)
     for tensor in (*student, *teacher):
         tensor.requires_grad_()
@@ -78,7 +79,7 @@ def test_a_step_against_its_gradient_lowers_it(saying: Any, name: Any) -> None:
 
 
 @every_objective
-def test_half_precision_gives_what_single_precision_does(saying: Any, name: Any) -> None:
+def test_half_precision_matches_single_precision(saying: Any, name: Any) -> None:
     student, teacher = parts()
     given = tuple(tensor.bfloat16() for tensor in outputs(name, student))
     told = objective(saying, name, teacher, alpha=0.5)
@@ -89,7 +90,7 @@ def test_half_precision_gives_what_single_precision_does(saying: Any, name: Any)
 
 
 @every_objective
-def test_its_name_tells_its_settings(saying: Any, name: Any) -> None:
+def test_the_name_includes_the_settings(saying: Any, name: Any) -> None:
     student, _ = parts()
     names = {objective(saying, name, student).name, objective(saying, name, student, 0.5).name}
     assert len(names) == 2

@@ -64,7 +64,7 @@ def test_the_labels_of_a_sequence_are_those_of_its_positions(saying: Any) -> Non
     torch.testing.assert_close(objective.loss((logits,), labelled(mixed)), want)
 
 
-def test_a_regression_learns_from_the_teacher_alone(saying: Any) -> None:
+def test_a_regression_learns_from_the_teacher_only(saying: Any) -> None:
     outputs, taught, targets = torch.randn(5, 2), torch.randn(5, 2), torch.randn(5, 7)
     settings = Distillation(logits="mse", alpha=1.0)
     found = DistillationLoss(saying(taught), settings).loss((outputs,), labelled(targets))
@@ -108,7 +108,7 @@ def test_the_teacher_sees_the_inputs_of_the_student() -> None:
     assert torch.equal(steps[2], steps[3])
 
 
-def test_the_teacher_moves_and_its_views_are_the_objectives(saying: Any) -> None:
+def test_the_objective_moves_the_teacher_and_has_its_views(saying: Any) -> None:
     moved = []
     teacher = saying(torch.zeros(2, 3))
     teacher.views, teacher.to = 4, moved.append
@@ -118,7 +118,7 @@ def test_the_teacher_moves_and_its_views_are_the_objectives(saying: Any) -> None
     assert objective.views == 4
 
 
-def test_the_name_tells_teacher_settings_and_smoothing(saying: Any) -> None:
+def test_the_name_includes_teacher_settings_and_smoothing(saying: Any) -> None:
     one, other = saying(torch.zeros(2, 3)), saying(torch.zeros(2, 3))
     other.name = "another"
     names = {DistillationLoss(one).name, DistillationLoss(other).name, DistillationLoss(one, label_smoothing=0.1).name,
@@ -127,16 +127,16 @@ def test_the_name_tells_teacher_settings_and_smoothing(saying: Any) -> None:
     assert len(names) == 5
 
 
-def test_other_classes_are_refused(saying: Any) -> None:
+def test_different_classes_raise(saying: Any) -> None:
     message = "the teacher's output has shape (2, 4), the student's (2, 3); they must have the same"
     with pytest.raises(ModelError, match=re.escape(message)):
         DistillationLoss(saying(torch.zeros(2, 4))).loss((torch.zeros(2, 3),),
                                                          labelled(torch.tensor([0, 1])))
 
 
-def test_features_without_settings_or_without_the_teachers_are_refused(saying: Any) -> None:
-    with pytest.raises(UsageError, match="2 features are to be compared, but the settings do not "):
+def test_features_without_settings_or_teacher_features_raise(saying: Any) -> None:
+    with pytest.raises(UsageError, match="there are 2 features to compare, but the settings have no "):
         DistillationLoss(saying(torch.zeros(2, 4)), features=2)
     objective = DistillationLoss(saying(torch.zeros(2, 4)), Distillation(features="hints"), features=1)
-    with pytest.raises(ModelError, match="the student shows 1 features, the teacher 0; tap the"):
+    with pytest.raises(ModelError, match="the student returns 1 features, the teacher 0; tap the"):
         objective.loss((torch.zeros(2, 3), torch.zeros(2, 4)), labelled(torch.tensor([0, 1])))

@@ -56,7 +56,7 @@ def test_confidence_weighs_every_sample_by_the_papers_equation(count: int) -> No
         torch.testing.assert_close(taught.logits[sample], expected)
 
 
-def test_certain_labels_may_be_given_as_probabilities() -> None:
+def test_labels_may_be_given_as_probabilities() -> None:
     logits, targets = torch.randn(3, 6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
     certain = torch.nn.functional.one_hot(targets, 4).float()
     torch.testing.assert_close(confidence_weights(logits, targets),
@@ -72,7 +72,7 @@ def test_every_position_of_a_sequence_has_its_own_weights() -> None:
 
 
 @given(st.integers(2, 4), st.integers(0, 1000))
-def test_weights_sum_to_one_and_favour_the_surer(count: Any, seed: Any) -> None:
+def test_weights_sum_to_one_and_favor_confident_teachers(count: Any, seed: Any) -> None:
     logits = 4 * torch.randn(count, 3, 5, generator=torch.Generator().manual_seed(seed))
     targets = torch.tensor([0, 4, 2])
     weights = confidence_weights(logits, targets)
@@ -81,7 +81,7 @@ def test_weights_sum_to_one_and_favour_the_surer(count: Any, seed: Any) -> None:
     torch.testing.assert_close(weights.gather(0, surest[None])[0], weights.amax(0))
 
 
-def test_features_follow_one_another_and_all_move_together() -> None:
+def test_features_are_concatenated_and_all_teachers_move() -> None:
     logits = torch.zeros(2, 3)
     teachers = [Fixed(logits, (torch.ones(2, 1),)), Fixed(logits, (torch.ones(2, 2),))]
     ensemble = Ensemble(teachers)
@@ -90,27 +90,27 @@ def test_features_follow_one_another_and_all_move_together() -> None:
     assert {teacher.device for teacher in teachers} == {torch.device("meta")}
 
 
-def test_it_knows_the_views_that_all_of_them_know() -> None:
+def test_views_are_those_that_all_teachers_have() -> None:
     logits = torch.zeros(2, 3)
     assert Ensemble([Fixed(logits), Fixed(logits)]).views is None
     assert Ensemble([Fixed(logits, views=4), Fixed(logits), Fixed(logits, views=2)]).views == 2
 
 
-def test_the_name_tells_weights_and_teachers_apart() -> None:
+def test_the_name_includes_weights_and_teachers() -> None:
     one, other = Fixed(torch.zeros(2, 3)), Fixed(torch.ones(2, 3))
     names = {Ensemble(pair, weights).name for pair in ([one, other], [one, one])
              for weights in ("average", "confidence")}
     assert len(names) == 4
 
 
-def test_what_is_no_ensemble_is_refused() -> None:
-    with pytest.raises(UsageError, match="needs two teachers or more, got 1"):
+def test_invalid_ensembles_raise() -> None:
+    with pytest.raises(UsageError, match="needs at least two teachers, got 1"):
         Ensemble([Fixed(torch.zeros(2, 3))])
-    with pytest.raises(UsageError, match="weights 'loudest' of an ensemble are not known"):
+    with pytest.raises(UsageError, match="unknown ensemble weights 'loudest'"):
         Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")
 
 
-def test_teachers_of_other_classes_are_named() -> None:
+def test_teachers_with_different_classes_are_named() -> None:
     ensemble = Ensemble([Fixed(torch.zeros(2, 3)), Fixed(torch.zeros(2, 4))])
     with pytest.raises(ModelError, match=r"\(fixed 0.000: \(2, 3\), fixed 0.000: \(2, 4\)\)"):
         ensemble.teach(batch_of([0, 0]))

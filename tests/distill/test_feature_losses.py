@@ -148,7 +148,7 @@ BLIND = {
 
 @every_loss
 @pytest.mark.parametrize("change", BLIND)
-def test_what_it_is_blind_to(name: Any, change: Any) -> None:
+def test_losses_are_invariant_to_scale_or_shift(name: Any, change: Any) -> None:
     apply, blind = BLIND[change]
     student, teacher = features((5, 6, 2, 3)), features((5, 6, 2, 3))
     loss = FEATURE_LOSSES[name].loss
@@ -157,7 +157,7 @@ def test_what_it_is_blind_to(name: Any, change: Any) -> None:
 
 
 @every_loss
-def test_the_order_of_the_samples_is_nothing(name: Any) -> None:
+def test_the_order_of_the_samples_does_not_matter(name: Any) -> None:
     student, teacher = features((5, 6, 2, 3)), features((5, 6, 2, 3))
     order = torch.tensor([3, 0, 4, 1, 2])
     loss = FEATURE_LOSSES[name].loss
@@ -181,7 +181,7 @@ def test_a_single_sample_has_no_relations_and_two_have_no_angles() -> None:
     assert float(pair) == pytest.approx(0, abs=1e-12)  # the one distance, divided by itself
 
 
-def test_features_of_other_ranks_and_hints_of_other_widths_are_refused() -> None:
+def test_features_of_different_rank_and_hints_of_different_width_raise() -> None:
     with pytest.raises(ModelError, match=r"features of shape \(2, 3\) \(student\) and \(2, 3, 4, "
                        r"4\) \(teacher\) cannot be compared; expected both"):
         pool_to_same_size(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4))

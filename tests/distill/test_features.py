@@ -34,21 +34,21 @@ def test_in_training_features_come_before_the_logits_as_wide_as_the_teachers(sho
     assert logits.shape == (2, 4)
 
 
-def test_in_evaluation_there_are_only_the_programs_own_outputs(shown: Any, halved: Program) -> None:
+def test_in_evaluation_only_the_programs_outputs_are_returned(shown: Any, halved: Program) -> None:
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         (logits,) = shown.eval()(x)
     torch.testing.assert_close(logits, halved.run(x))
 
 
-def test_its_network_is_the_program(shown: Any, halved: Program) -> None:
+def test_the_network_state_is_the_programs(shown: Any, halved: Program) -> None:
     state = shown.network_state()
     assert state.keys() == halved.state_dict().keys()
     assert all(torch.equal(halved.with_state(state).state_dict()[name], value)
                for name, value in halved.state_dict().items())
 
 
-def test_a_projection_is_there_where_widths_differ_and_where_it_is_asked_for(halved: Program, deep_pyramid: Program,
+def test_projections_exist_if_requested_and_widths_differ(halved: Program, deep_pyramid: Program,
                                                                              tokens: Program) -> None:
     pairs = find_pairs(halved, deep_pyramid)
     assert all(isinstance(one, nn.Conv2d) and one.kernel_size == (1, 1) for one in
@@ -62,8 +62,8 @@ def test_a_projection_is_there_where_widths_differ_and_where_it_is_asked_for(hal
     assert linear(torch.randn(2, 1, 8, 8))[0].shape == (2, 16, 8)
 
 
-def test_the_projections_are_the_seeds_and_leave_the_generator_alone(halved: Program,
-                                                                     deep_pyramid: Program) -> None:
+def test_projections_depend_on_the_seed_and_keep_the_global_generator(halved: Program,
+                                                                      deep_pyramid: Program) -> None:
     pairs = find_pairs(halved, deep_pyramid)
     torch.manual_seed(7)
     one, again, other = (FeatureStudent(halved, pairs, projected=True, seed=seed).projections
@@ -122,8 +122,9 @@ def test_hints_bring_the_features_together(halved: Program, deep_pyramid: Progra
     assert distance(10.0) < 0.7 * distance(1e-6)
 
 
-def test_fit_learns_features_and_gives_the_plain_program(halved: Program, deep_pyramid: Program,
-                                                         quadrant_task: Task) -> None:
+def test_fit_learns_features_and_returns_the_program_without_projections(halved: Program,
+                                                                         deep_pyramid: Program,
+                                                                         quadrant_task: Task) -> None:
     trained = fit(halved, quadrant_task, CONFIG, deep_pyramid,
                   distillation=Distillation(features="attention"))
     assert trained.state_dict().keys() == halved.state_dict().keys()

@@ -66,8 +66,8 @@ def bundle_of(files: Any, path: Path) -> Any:
 
 
 @pytest.mark.parametrize("form", ["onnx", "edge"])
-def test_a_file_says_what_its_program_says(program: Any, file: Any, batch: Any, tmp_path: Path,
-                                           form: str) -> None:
+def test_a_file_gives_the_outputs_of_its_program(program: Any, file: Any, batch: Any,
+                                                 tmp_path: Path, form: str) -> None:
     path = tmp_path / f"teacher.{form}"
     if form == "onnx":
         path.write_bytes(file)
@@ -79,7 +79,7 @@ def test_a_file_says_what_its_program_says(program: Any, file: Any, batch: Any, 
     assert taught.features == ()
 
 
-def test_a_bundle_speaks_through_its_last_exit(batch: Any, tmp_path: Path) -> None:
+def test_a_bundle_uses_its_last_exit(batch: Any, tmp_path: Path) -> None:
     early = Program.capture(Early(), torch.zeros(2, 2, 4, 4))
     late = Program.capture(Late(), torch.zeros(2, 2, 4, 4))
     path = bundle_of([to_onnx(early), to_onnx(late)], tmp_path / "staged.edge")
@@ -97,7 +97,7 @@ class Late(nn.Module):
         return (x + 1).flatten(1)[:, :3]
 
 
-def test_the_name_is_of_the_files_bytes(file: Any, tmp_path: Path) -> None:
+def test_the_name_includes_a_hash_of_the_file(file: Any, tmp_path: Path) -> None:
     model = onnx.load_from_string(file)
     model.doc_string = "another"
     names = []
@@ -119,7 +119,7 @@ def test_another_process_opens_the_file_itself(file: Any, batch: Any, tmp_path: 
     assert torch.equal(again.teach(batch).logits, teacher.teach(batch).logits)
 
 
-def test_it_hands_out_logits_where_the_training_is(file: Any, batch: Any, tmp_path: Path) -> None:
+def test_logits_are_returned_on_the_training_device(file: Any, batch: Any, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
     teacher = FileTeacher(path)
@@ -127,7 +127,7 @@ def test_it_hands_out_logits_where_the_training_is(file: Any, batch: Any, tmp_pa
     assert teacher.teach(batch).logits.device.type == "meta"
 
 
-def test_files_that_cannot_teach_are_refused(tmp_path: Path, batch: Any) -> None:
+def test_invalid_files_raise(tmp_path: Path, batch: Any) -> None:
     with pytest.raises(BundleError, match=r"cannot read the teacher .*gone\.onnx: No such file"):
         FileTeacher(tmp_path / "gone.onnx")
     (tmp_path / "odd.onnx").write_bytes(b"odd")
@@ -138,18 +138,18 @@ def test_files_that_cannot_teach_are_refused(tmp_path: Path, batch: Any) -> None
         FileTeacher(tmp_path / "odd.edge")
 
 
-def test_a_file_that_decides_instead_of_saying_is_refused(tmp_path: Path, batch: Any) -> None:
+def test_a_file_that_returns_class_indices_raises(tmp_path: Path, batch: Any) -> None:
     class Decides(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1).argmax(dim=1)
 
     path = tmp_path / "decides.onnx"
     path.write_bytes(to_onnx(Program.capture(Decides(), torch.zeros(2, 2, 4, 4))))
-    with pytest.raises(ModelError, match=r"puts out int64; expected logits, .* without its argmax"):
+    with pytest.raises(ModelError, match=r"returns int64; expected floating-point logits: .* without its argmax"):
         FileTeacher(path).teach(batch)
 
 
-def test_inputs_the_file_does_not_take_are_refused(file: Any, tmp_path: Path) -> None:
+def test_inputs_that_the_file_does_not_accept_raise(file: Any, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(file)
     with pytest.raises(BundleError, match="the model does not accept these inputs"):

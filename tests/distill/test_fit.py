@@ -43,7 +43,7 @@ def program(task: Any) -> Any:
     return Program.capture(net(16), task.train.example(2))
 
 
-def test_a_program_learns_and_the_original_is_left_as_it_was(program: Any, task: Any) -> None:
+def test_a_program_learns_and_the_original_is_unchanged(program: Any, task: Any) -> None:
     before = {name: tensor.clone() for name, tensor in program.state_dict().items()}
     trained = fit(program, task, CONFIG)
     assert evaluate_module(trained.module(), task.val)[0] > 0.7
@@ -84,7 +84,7 @@ def test_a_teacher_is_a_program_or_a_module(program: Any, task: Any, form: str) 
     assert float((agreement[0] == agreement[1]).float().mean()) > 0.7
 
 
-def test_without_settings_the_defaults_serve() -> None:
+def test_settings_are_optional() -> None:
     x, y = torch.randn(20, 4), torch.arange(20) % 2
     program = Program.capture(nn.Linear(4, 2), x[:2])
     trained = fit(program, Task((x, y), test=(x, y)))
@@ -96,7 +96,7 @@ def weights_of(program: Program) -> Any:
 
 
 @pytest.mark.parametrize("features", ["hints", "attention", "relational", "similarity"])
-def test_features_teach_beside_the_outputs(program: Any, task: Any, features: str) -> None:
+def test_features_and_outputs_are_learned_together(program: Any, task: Any, features: str) -> None:
     teacher = Program.capture(net(24), task.train.example(2))
     config = Training(epochs=1, batch_size=64, lr=0.01, compute="cpu")
     plain = fit(program, task, config, teacher)
@@ -114,7 +114,7 @@ def test_the_features_of_a_module_are_those_of_its_program(program: Any, task: A
     torch.testing.assert_close(*found)
 
 
-def test_zeros_held_sparse_stay_where_features_teach(program: Any, task: Any) -> None:
+def test_sparse_zeros_stay_in_feature_distillation(program: Any, task: Any) -> None:
     sparse = program.copy()
     sparse.graph_module.get_parameter("3.weight").data[::2] = 0
     mark_sparse(sparse.graph_module, ["3.weight"])
@@ -134,12 +134,12 @@ def test_a_cache_is_made_and_then_used(program: Any, task: Any, tmp_path: Path) 
     assert path.stat().st_mtime_ns == made
     assert torch.equal(weights_of(first), weights_of(second))
     assert torch.equal(weights_of(first), weights_of(third))
-    with pytest.raises(StorageError, match="of 2 views, not 3 views; delete it, or give another path"):
+    with pytest.raises(StorageError, match="for 2 views, not 3 views; delete it, or give another path"):
         fit(program, task, config, teacher, cache=path, views=3)
 
 
-def test_without_augmentation_the_samples_as_they_are_are_kept(program: Any, task: Any,
-                                                               tmp_path: Path) -> None:
+def test_without_augmentation_the_unmodified_samples_are_cached(program: Any, task: Any,
+                                                                tmp_path: Path) -> None:
     teacher = net(24)
     config = CONFIG.replace(epochs=2)
     kept = fit(program, task, config, teacher, cache=tmp_path / "cache")
@@ -148,11 +148,11 @@ def test_without_augmentation_the_samples_as_they_are_are_kept(program: Any, tas
     assert (weights_of(kept) - weights_of(live)).norm() < 0.02 * (weights_of(live) - start).norm()
 
 
-def test_a_cache_refuses_what_it_does_not_hold(program: Any, task: Any, tmp_path: Path) -> None:
+def test_a_cache_raises_for_unsupported_settings(program: Any, task: Any, tmp_path: Path) -> None:
     path = tmp_path / "cache"
-    with pytest.raises(UsageError, match="is to keep what a teacher says, but there is no teacher"):
+    with pytest.raises(UsageError, match="stores a teacher's outputs, but there is no teacher"):
         fit(program, task, cache=path)
-    with pytest.raises(UsageError, match="features='hints' cannot be learnt from a teacher cache"):
+    with pytest.raises(UsageError, match="features='hints' cannot be learned from a teacher cache"):
         fit(program, task, teacher=net(24), cache=path,
             distillation=Distillation(features="hints"))
     for mixing in ({"mixup": 0.2}, {"cutmix": 1.0}):
@@ -162,10 +162,10 @@ def test_a_cache_refuses_what_it_does_not_hold(program: Any, task: Any, tmp_path
     assert not path.exists()
 
 
-def test_other_classes_are_refused_before_anything_is_kept(program: Any, task: Any,
+def test_different_classes_raise_before_anything_is_cached(program: Any, task: Any,
                                                            tmp_path: Path) -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
-    with pytest.raises(ModelError, match=r"Sequential \w+ puts out \(7,\) logits a sample, the "
+    with pytest.raises(ModelError, match=r"Sequential \w+ returns \(7,\) logits per sample, the "
                        r"student \(10,\); they must have the same classes"):
         fit(program, task, CONFIG, teacher, cache=tmp_path / "cache")
     with pytest.raises(ModelError, match=r"the teacher's output has shape \(7, 7\)"):
@@ -173,14 +173,14 @@ def test_other_classes_are_refused_before_anything_is_kept(program: Any, task: A
     assert not list(tmp_path.iterdir())
 
 
-def test_several_teachers_teach_as_one(program: Any, task: Any) -> None:
+def test_several_teachers_form_an_ensemble(program: Any, task: Any) -> None:
     teachers = [net(24), Program.capture(net(20), task.train.example(2))]
     config = Training(epochs=1, batch_size=256, compute="cpu")
     both = fit(program, task, config, teachers)
     assert not torch.equal(weights_of(both), weights_of(fit(program, task, config, teachers[0])))
 
 
-def test_the_objective_is_of_what_teaches() -> None:
+def test_the_objective_depends_on_the_teacher() -> None:
     assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
     assert isinstance(make_objective(nn.Identity()), DistillationLoss)
     alone = make_objective(None, Distillation(self_weight=0.3))

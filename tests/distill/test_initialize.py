@@ -45,7 +45,7 @@ def spoilt() -> Any:
     return Program.capture(model, torch.zeros(2, 8, dtype=torch.long))
 
 
-def test_every_layer_starts_as_torchs_own_does(spoilt: Any) -> None:
+def test_every_layer_is_initialized_as_in_torch(spoilt: Any) -> None:
     fresh = initialize(spoilt, seed=3).state_dict()
     torch.manual_seed(1)
     for name, want in Everything().state_dict().items():
@@ -61,11 +61,12 @@ def test_every_layer_starts_as_torchs_own_does(spoilt: Any) -> None:
             assert abs(float(have.mean())) < 0.5 * float(want.std()), name
 
 
-def test_what_no_layer_reads_keeps_its_values(spoilt: Any) -> None:
+def test_other_tensors_keep_their_values(spoilt: Any) -> None:
     assert torch.equal(initialize(spoilt).state_dict()["token"], torch.full((1, 1, 64), 7.0))
 
 
-def test_a_seed_draws_what_the_models_own_class_draws(pyramid: Program, pyramid_of: Any) -> None:
+def test_a_seed_gives_the_weights_of_the_models_own_constructor(pyramid: Program,
+                                                                pyramid_of: Any) -> None:
     torch.manual_seed(11)
     want = pyramid_of().state_dict()
     have = initialize(pyramid, seed=11).state_dict()
@@ -80,7 +81,7 @@ def test_bounds_are_those_of_the_paper() -> None:
         assert float(tensor.abs().max()) > 0.9 * bound
 
 
-def test_it_is_the_seeds_and_leaves_program_and_generator_alone(spoilt: Any) -> None:
+def test_weights_depend_on_the_seed_and_program_and_generator_are_unchanged(spoilt: Any) -> None:
     torch.manual_seed(5)
     one, again, other = (initialize(spoilt, seed).state_dict() for seed in (0, 0, 1))
     drawn = torch.rand(1)

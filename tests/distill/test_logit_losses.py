@@ -86,7 +86,7 @@ def test_it_equals_its_definition(name: Any, temperature: float) -> None:
 
 
 @every_loss
-def test_of_a_sequence_every_position_counts_as_a_sample(name: Any) -> None:
+def test_every_position_of_a_sequence_counts_as_a_sample(name: Any) -> None:
     student, teacher = logits(2, 3, 4), logits(2, 3, 4)
     targets = torch.randint(0, 4, (2, 3))
     found = LOGIT_LOSSES[name](student, teacher, targets, Distillation())
@@ -96,7 +96,7 @@ def test_of_a_sequence_every_position_counts_as_a_sample(name: Any) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.3, 10), st.floats(-20, 20), st.floats(0.1, 5))
-def test_what_each_is_blind_to(seed: Any, temperature: Any, shift: Any, scale: Any) -> None:
+def test_each_loss_has_its_invariances(seed: Any, temperature: Any, shift: Any, scale: Any) -> None:
     torch.manual_seed(seed)
     student, teacher = logits(5, 4), logits(5, 4)
     config = Distillation(temperature=temperature)
@@ -108,7 +108,7 @@ def test_what_each_is_blind_to(seed: Any, temperature: Any, shift: Any, scale: A
         assert name != "standardized" or scaled == pytest.approx(plain, rel=1e-6, abs=1e-9)
 
 
-def test_decoupled_is_hintons_loss_where_it_is_weighed_by_what_the_teacher_leaves() -> None:
+def test_decoupled_equals_hinton_with_the_teachers_nontarget_weight() -> None:
     """Zhao et al. 2022, equation 6, sample by sample."""
     student, teacher = logits(5, 4), logits(5, 4)
     for row in range(5):
@@ -120,7 +120,7 @@ def test_decoupled_is_hintons_loss_where_it_is_weighed_by_what_the_teacher_leave
         torch.testing.assert_close(parts, whole)
 
 
-def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits() -> None:
+def test_at_high_temperature_the_gradient_matches_logit_regression() -> None:
     """Hinton et al. 2015, equation 4: T^2 times the gradient tends to (z - v) / N, zero-meaned."""
     student, teacher = logits(2, 5).requires_grad_(), logits(2, 5)
     LOGIT_LOSSES["hinton"](student, teacher, TARGETS, Distillation(temperature=1e4)).backward()

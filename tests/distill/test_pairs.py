@@ -36,7 +36,7 @@ def test_a_network_of_one_stage_is_cut_into_thirds(tokens: Program, captured: An
     assert [place.name for place in feature_places(deep)] == ["relu_1", "relu_2", "relu_3"]
 
 
-def test_a_network_without_an_inside_has_no_places(captured: Any) -> None:
+def test_a_single_layer_network_has_no_places(captured: Any) -> None:
     assert feature_places(captured(nn.Linear(4, 3), 4)) == ()
 
 
@@ -48,7 +48,7 @@ def test_a_thinner_and_shallower_student_is_paired_by_name(halved: Program,
     assert [pair.teacher_shape for pair in pairs] == [(1, 12, 8, 8), (1, 24, 4, 4), (1, 48, 2, 2)]
 
 
-def test_a_student_without_the_end_of_a_stage_is_paired_at_its_own(projecting: Program) -> None:
+def test_a_student_missing_a_stage_end_is_paired_at_its_own_stage_end(projecting: Program) -> None:
     small = projecting
     for _ in range(3):
         small = remove_branch(small, next(branch for branch in find_branches(small)
@@ -63,15 +63,15 @@ def test_folded_norms_leave_the_names(pyramid: Program) -> None:
     assert names(find_pairs(folded, pyramid)) == [(f"relu_{n}", f"relu_{n}") for n in (4, 8, 12)]
 
 
-def test_a_foreign_student_is_paired_stage_by_stage(pyramid: Program,
-                                                    deep_pyramid: Program) -> None:
+def test_a_student_of_another_architecture_is_paired_by_stage(pyramid: Program,
+                                                              deep_pyramid: Program) -> None:
     """Its nodes have names of the teacher's, which stand for other places there."""
     pairs = find_pairs(pyramid, deep_pyramid)
     assert names(pairs) == [("relu_4", "relu_8"), ("relu_8", "relu_16"), ("relu_12", "relu_24")]
 
 
-def test_where_no_size_agrees_the_depth_decides(pyramid: Program, captured: Any,
-                                                pyramid_of: Any) -> None:
+def test_if_no_size_matches_the_depth_decides(pyramid: Program, captured: Any,
+                                              pyramid_of: Any) -> None:
     large = captured(pyramid_of(depth=3), 1, 12, 12)
     assert names(find_pairs(pyramid, large)) == [("relu_4", "relu_6"), ("relu_8", "relu_12"),
                                                  ("relu_12", "relu_18")]
@@ -83,21 +83,21 @@ def test_perceptrons_are_paired_by_depth(captured: Any, perceptron: Any) -> None
     assert names(find_pairs(shallow, deep)) == [("relu", "relu_1"), ("relu_1", "relu_3")]
 
 
-def test_a_student_with_exits_is_paired_on_the_way_to_its_last(pyramid: Program) -> None:
+def test_a_student_with_exits_is_paired_on_the_path_to_its_last_exit(pyramid: Program) -> None:
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 4
     staged = add_exits(pyramid, Task((x, y), test=(x, y)), EarlyExits(places=2, training=None))
     assert names(find_pairs(staged, pyramid)) == names(find_pairs(pyramid, pyramid))
 
 
-def test_pairs_that_are_given_are_taken(pyramid: Program, deep_pyramid: Program) -> None:
+def test_given_pairs_are_used(pyramid: Program, deep_pyramid: Program) -> None:
     pairs = find_pairs(pyramid, deep_pyramid, [("relu_1", "conv2d_3"), ("mean", "mean")])
     assert names(pairs) == [("relu_1", "conv2d_3"), ("mean", "mean")]
     assert pairs[1].teacher_shape == (1, 48)
 
 
-def test_an_unknown_name_is_refused_with_near_ones(pyramid: Program, deep_pyramid: Program) -> None:
+def test_an_unknown_name_raises_with_similar_ones(pyramid: Program, deep_pyramid: Program) -> None:
     with pytest.raises(UsageError, match=r"the student has no node 'relu_20' that computes a "
-                       r"feature; near names: .*relu_2"):
+                       r"feature; similar names: .*relu_2"):
         find_pairs(pyramid, deep_pyramid, [("relu_20", "relu_20")])
     message = ("the teacher has no node 'stage' that computes a feature; the ends of its stages: "
                "relu_8 (1, 12, 8, 8), relu_16")
@@ -107,15 +107,15 @@ def test_an_unknown_name_is_refused_with_near_ones(pyramid: Program, deep_pyrami
         find_pairs(pyramid, deep_pyramid, [("stem_weight", "relu")])
 
 
-def test_a_pair_of_other_ranks_is_refused(pyramid: Program) -> None:
+def test_a_pair_of_different_ranks_raises(pyramid: Program) -> None:
     message = (r"the pair \(relu, mean\) cannot be compared: for one sample the student's tensor "
                r"has shape \(1, 8, 8, 8\), the teacher's \(1, 32\)")
     with pytest.raises(UsageError, match=message):
         find_pairs(pyramid, pyramid, [("relu", "mean")])
 
 
-def test_where_there_is_no_pair_both_sides_are_told(pyramid: Program, tokens: Program,
-                                                    captured: Any) -> None:
+def test_without_pairs_the_error_lists_both_sides(pyramid: Program, tokens: Program,
+                                                  captured: Any) -> None:
     message = (r"no pair of features was found to compare: the student relu_4 \(1, 8, 8, 8\), .*; "
                r"the teacher add_\d+ \(1, 16, 8\), .*; give pairs of node names")
     with pytest.raises(ModelError, match=message):
@@ -125,7 +125,7 @@ def test_where_there_is_no_pair_both_sides_are_told(pyramid: Program, tokens: Pr
         find_pairs(flat, pyramid)
 
 
-def test_the_programs_are_left_as_they_are(pyramid: Program, deep_pyramid: Program) -> None:
+def test_the_programs_are_unchanged(pyramid: Program, deep_pyramid: Program) -> None:
     before = str(pyramid.graph), str(deep_pyramid.graph)
     find_pairs(pyramid, deep_pyramid)
     assert (str(pyramid.graph), str(deep_pyramid.graph)) == before

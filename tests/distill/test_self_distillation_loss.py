@@ -40,7 +40,7 @@ def test_the_last_exit_teaches_the_earlier_ones(logits: Any) -> None:
     assert float(found) == pytest.approx(want, rel=1e-5)
 
 
-def test_the_last_exit_learns_nothing_from_it() -> None:
+def test_the_last_exit_gets_no_gradient_from_it() -> None:
     outputs = [torch.randn(5, 4, requires_grad=True) for _ in range(2)]
     alone, both = (torch.autograd.grad(objective.loss(tuple(outputs), BATCH), outputs)
                    for objective in (LabelLoss(), SelfDistillationLoss(
@@ -64,7 +64,7 @@ def test_with_a_single_exit_there_is_nothing_to_add() -> None:
     assert torch.equal(objective.loss(logits, BATCH), LabelLoss().loss(logits, BATCH))
 
 
-def test_all_else_is_the_inner_objectives(saying: Any) -> None:
+def test_everything_else_is_delegated_to_the_inner_objective(saying: Any) -> None:
     hook, moved, teacher = StepHook(), [], saying(torch.zeros(5, 4))
     teacher.to, teacher.views = moved.append, 3
     inner = ConstrainedObjective(DistillationLoss(teacher), (hook,))
@@ -79,8 +79,8 @@ def test_all_else_is_the_inner_objectives(saying: Any) -> None:
     assert all(inner.name in name for name in names if "saying" in name)
 
 
-def test_early_exits_come_to_say_what_the_last_one_does(pyramid: Program,
-                                                        quadrant_task: Task) -> None:
+def test_early_exits_learn_to_agree_with_the_last_one(pyramid: Program,
+                                                      quadrant_task: Task) -> None:
     staged = add_exits(pyramid, quadrant_task, EarlyExits(places=2, training=None))
     training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, compute="cpu")
     settings = Distillation(self_weight=1.0)

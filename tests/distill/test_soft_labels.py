@@ -11,7 +11,7 @@ from edgewright.errors import ModelError
 
 
 @pytest.mark.parametrize("shape", [(2,), (32,), (5, 10)])
-def test_few_classes_are_kept_whole(shape: tuple[int, ...]) -> None:
+def test_few_classes_are_stored_completely(shape: tuple[int, ...]) -> None:
     labels, logits = SoftLabels(shape), 5 * torch.randn(7, *shape)
     found = labels.unpack(labels.pack(logits))
     assert torch.equal(found, logits.half().float())
@@ -19,7 +19,7 @@ def test_few_classes_are_kept_whole(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(33,), (3, 100), (70_000,)])
-def test_of_many_the_largest_and_the_rests_probability_are_kept(shape: tuple[int, ...]) -> None:
+def test_for_many_classes_the_largest_and_the_rests_probability_are_stored(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     labels, logits = SoftLabels(shape), 4 * torch.randn(6, *shape)
     found = labels.unpack(labels.pack(logits))
@@ -42,7 +42,7 @@ def test_the_bytes_are_as_stated() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 7e4])
 @pytest.mark.parametrize("classes", [10, 40])
-def test_what_a_float16_cannot_hold_is_refused(value: Any, classes: int) -> None:
+def test_values_outside_float16_raise(value: Any, classes: int) -> None:
     logits = torch.zeros(3, classes)
     logits[1, 4] = value
     with pytest.raises(ModelError, match="hold NaN, or a value beyond the 65504 that a cache"):

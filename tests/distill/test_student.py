@@ -39,8 +39,8 @@ def test_the_widths_are_halved_and_the_ends_stay(deep_pyramid: Program) -> None:
 
 @pytest.mark.parametrize(("teacher", "depth", "kept"), [
     ("deep_pyramid", 0.75, 3), ("deep_pyramid", 0.01, 1), ("projecting", 0.5, 2)])
-def test_of_every_stage_the_share_of_its_blocks_stays(request: pytest.FixtureRequest, teacher: str,
-                                                      depth: float, kept: int) -> None:
+def test_every_stage_keeps_the_share_of_its_blocks(request: pytest.FixtureRequest, teacher: str,
+                                                   depth: float, kept: int) -> None:
     program = request.getfixturevalue(teacher)
     small = student(program, width=1.0, depth=depth)
     found = blocks(small)
@@ -57,7 +57,7 @@ def test_a_transformer_loses_whole_layers(tokens: Program) -> None:
     assert small.state_dict()["position"].shape == (1, 16, 4)
 
 
-def test_fresh_weights_are_the_seeds_and_the_teachers_can_be_kept(deep_pyramid: Program) -> None:
+def test_weights_are_seeded_or_taken_from_the_teacher(deep_pyramid: Program) -> None:
     one, again, other = (student(deep_pyramid, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.state_dict()["stem.weight"], again.state_dict()["stem.weight"])
     assert not torch.equal(one.state_dict()["stem.weight"], other.state_dict()["stem.weight"])
@@ -66,7 +66,7 @@ def test_fresh_weights_are_the_seeds_and_the_teachers_can_be_kept(deep_pyramid: 
     assert all(tuple(row.flatten().tolist()) in rows for row in kept)
 
 
-def test_the_whole_of_the_teacher_is_a_copy_of_it(pyramid: Program) -> None:
+def test_a_full_size_student_is_a_copy_of_the_teacher(pyramid: Program) -> None:
     whole = student(pyramid, width=1.0, init="teacher")
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(whole.run(x), pyramid.run(x))
@@ -76,19 +76,19 @@ def test_the_whole_of_the_teacher_is_a_copy_of_it(pyramid: Program) -> None:
     assert not torch.equal(drawn.run(x), pyramid.run(x))
 
 
-def test_layers_that_are_ignored_keep_their_width(captured: Any, perceptron: Any) -> None:
+def test_ignored_layers_keep_their_width(captured: Any, perceptron: Any) -> None:
     teacher = captured(perceptron(4, 8, 8, 3), 4)
     small = student(teacher, width=0.5, ignore=("0",))
     assert widths(small) == {"0.weight": 8, "2.weight": 4, "4.weight": 3}
 
 
-def test_it_learns(halved: Program, quadrant_task: Task) -> None:
+def test_the_student_learns(halved: Program, quadrant_task: Task) -> None:
     trained = ew.fit(halved, quadrant_task, Training(epochs=3, batch_size=32, augment=False,
                                                      compute="cpu"))
     assert evaluate_module(trained.module(), quadrant_task.val)[0] > 0.8
 
 
-def test_the_teacher_is_left_as_it_was(pyramid: Program) -> None:
+def test_the_teacher_is_unchanged(pyramid: Program) -> None:
     before = {name: tensor.clone() for name, tensor in pyramid.state_dict().items()}
     graph = str(pyramid.graph)
     student(pyramid, width=0.5, depth=0.5)
@@ -96,7 +96,7 @@ def test_the_teacher_is_left_as_it_was(pyramid: Program) -> None:
     torch.testing.assert_close(pyramid.state_dict(), before, rtol=0, atol=0)
 
 
-def test_it_is_exported(halved: Program, tmp_path: Path) -> None:
+def test_the_student_can_be_exported(halved: Program, tmp_path: Path) -> None:
     path = ew.export(halved, "onnx", tmp_path / "small.onnx")
     session = onnxruntime.InferenceSession(path)
     x = torch.randn(3, 1, 8, 8)
@@ -106,14 +106,14 @@ def test_it_is_exported(halved: Program, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["width", "depth"])
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
-def test_a_share_out_of_its_range_is_refused(pyramid: Program, name: str, share: Any) -> None:
+def test_shares_out_of_range_raise(pyramid: Program, name: str, share: Any) -> None:
     with pytest.raises(UsageError, match=f"^{name}={share} of a student is out of range; expected "):
         student(pyramid, **{name: share})
 
 
-def test_what_cannot_be_made_smaller_is_refused(pyramid: Program, captured: Any,
-                                                perceptron: Any) -> None:
-    with pytest.raises(UsageError, match="init='old' is not known; expected 'fresh' or 'teacher'"):
+def test_programs_that_cannot_be_made_smaller_raise(pyramid: Program, captured: Any,
+                                                    perceptron: Any) -> None:
+    with pytest.raises(UsageError, match="unknown init='old'; expected 'fresh' or 'teacher'"):
         student(pyramid, init="old")
     with pytest.raises(UsageError, match=r"width=0\.5: no channel of this program can be removed: "):
         student(captured(nn.Linear(4, 3), 4))
@@ -122,5 +122,5 @@ def test_what_cannot_be_made_smaller_is_refused(pyramid: Program, captured: Any,
     with pytest.raises(UsageError, match=r"depth=0\.5: no residual block of this program can be re"):
         student(flat, depth=0.5)
     x, y = torch.randn(8, 4), torch.arange(8) % 3
-    with pytest.raises(UsageError, match="no student can be made of a quantised program"):
+    with pytest.raises(UsageError, match="a student cannot be made from a quantized program"):
         student(quantize(flat, Task((x, y), test=(x, y))))

@@ -43,7 +43,7 @@ def test_without_names_it_is_the_program_itself(pyramid: Program) -> None:
     assert torch.equal(tap_features(pyramid, [])(x), pyramid.run(x))
 
 
-def test_the_program_is_left_as_it_was(pyramid: Program) -> None:
+def test_the_program_is_unchanged(pyramid: Program) -> None:
     before = str(pyramid.graph)
     module = tap_features(pyramid, ["relu"])
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_it_trains_in_training_mode(pyramid: Program) -> None:
     assert not torch.equal(before, module.state_dict()["stages.0.0.norm.running_mean"])
 
 
-def test_a_tensor_is_as_it_was_computed_though_it_is_overwritten() -> Any:
+def test_a_feature_keeps_its_values_if_overwritten_later() -> Any:
     def forward(self: Any, x: Any) -> Any:
         x = self.a(x)
         return self.b(x.relu_())
@@ -93,7 +93,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_becomes_that_of_features(layout: Any) -> None:
+def test_every_layout_is_converted_to_that_of_features(layout: Any) -> None:
     model, shape, want, order = LAYOUTS[layout]
     program = Program.capture(model, torch.zeros(2, *shape))
     assert feature_shape(node(program, "relu")) == want
@@ -103,7 +103,7 @@ def test_every_layout_becomes_that_of_features(layout: Any) -> None:
     torch.testing.assert_close(feature, order(model.a(x).relu()))
 
 
-def test_a_feature_is_a_floating_point_call_of_few_dimensions(pyramid: Program) -> None:
+def test_features_are_floating_point_calls_of_few_dimensions(pyramid: Program) -> None:
     names = {one.name for one in pyramid.graph.nodes if is_feature(one)}
     assert {"relu", "linear", "mean"} <= names
     assert not names & {"x", "stem_weight", "output"}

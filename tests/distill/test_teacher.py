@@ -30,7 +30,7 @@ def test_a_module_teaches_in_evaluation_mode_and_without_gradients() -> None:
     assert taught.features == ()
 
 
-def test_the_final_exit_teaches_and_several_heads_are_refused() -> None:
+def test_the_final_exit_is_used_and_several_heads_raise() -> None:
     class Exits(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return x[:, :2] * 0, x[:, :2]
@@ -38,7 +38,7 @@ def test_the_final_exit_teaches_and_several_heads_are_refused() -> None:
     batch = batch_of()
     assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).logits, batch.inputs[0][:, :2])
     with pytest.raises(ModelError, match=r"the teacher Exits \w+ returns 2 outputs; expected 1, one "
-                       r"per exit.* is not guessed"):
+                       r"per exit.* Wrap the teacher"):
         ModuleTeacher(Exits()).teach(batch)
     program = Program.capture(Exits(), batch.inputs[0])
     with pytest.raises(ModelError, match="returns 2 outputs; expected 1"):
@@ -47,7 +47,7 @@ def test_the_final_exit_teaches_and_several_heads_are_refused() -> None:
     assert torch.equal(ModuleTeacher(staged).teach(batch).logits, batch.inputs[0][:, :2])
 
 
-def test_taps_hand_out_the_tensors_of_their_nodes_in_order() -> None:
+def test_taps_return_the_tensors_of_their_nodes_in_order() -> None:
     module, batch = net().eval(), batch_of()
     program = Program.capture(module, batch.inputs[0])
     taught = ModuleTeacher(program, taps=("relu", "linear")).teach(batch)
@@ -58,14 +58,14 @@ def test_taps_hand_out_the_tensors_of_their_nodes_in_order() -> None:
     assert not any(feature.requires_grad for feature in taught.features)
 
 
-def test_a_program_is_left_as_it_was() -> None:
+def test_a_program_is_unchanged() -> None:
     program = Program.capture(net(), torch.zeros(2, 4))
     before = str(program.graph)
     ModuleTeacher(program, taps=("relu",))
     assert str(program.graph) == before
 
 
-def test_the_name_is_of_the_weights_and_of_the_structure() -> None:
+def test_the_name_depends_on_weights_and_structure() -> None:
     same = {ModuleTeacher(net(0)).name, ModuleTeacher(net(0)).name}
     other = {ModuleTeacher(net(1)).name, ModuleTeacher(net(0)[:3]).name,
              ModuleTeacher(Program.capture(net(0), torch.zeros(2, 4))).name}
@@ -73,15 +73,15 @@ def test_the_name_is_of_the_weights_and_of_the_structure() -> None:
     assert len(same | other) == 4
 
 
-def test_taps_that_are_not_there_are_named() -> None:
+def test_unknown_taps_are_named() -> None:
     program = Program.capture(net(), torch.zeros(2, 4))
     with pytest.raises(UsageError, match=r"no node relu_7 that computes a feature; it has .*relu"):
         ModuleTeacher(program, taps=("relu", "relu_7"))
-    with pytest.raises(UsageError, match="features relu were asked of a Sequential; only a program"):
+    with pytest.raises(UsageError, match="features relu were requested from a Sequential; only a program"):
         ModuleTeacher(net(), taps=("relu",))
 
 
-def test_a_module_without_logits_is_refused() -> None:
+def test_a_module_without_logits_raises() -> None:
     class Words(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return "cat"
@@ -90,7 +90,7 @@ def test_a_module_without_logits_is_refused() -> None:
         ModuleTeacher(Words()).teach(batch_of())
 
 
-def test_a_teacher_need_only_teach() -> None:
+def test_a_teacher_only_has_to_implement_teach() -> None:
     class Constant(Teacher):
         name = "constant"
 

@@ -1,4 +1,4 @@
-"""Distillation: a small model learns from a large one."""
+"""Knowledge distillation: train a student from a teacher."""
 
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher

@@ -1,4 +1,4 @@
-"""Whatever may teach, as a `Teacher`, or as a program whose features teach."""
+"""Convert programs, modules, files and references to a `Teacher` or a program."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _FILES: Final = frozenset({_PROGRAM, ".onnx", ".edge"})
 
 
 def as_teacher(given: TeacherLike) -> Teacher:
-    """A teacher of a program, a module, a file, a model reference, or the mean of several.
+    """Make a teacher from a program, a module, a file, a model reference, or several of these.
 
     Args:
-        given: A string that ends in ``.pt2`` (a saved program), ``.onnx`` or ``.edge`` is a file,
-            as every path is; another one is a reference that `load_model` takes, whose factory
-            loads its own weights. Of several the average teaches; see `Ensemble`.
+        given: A path, or a string that ends in ``.pt2`` (a saved program), ``.onnx`` or ``.edge``,
+            is a file. Any other string is a reference for `load_model`, whose factory loads its own
+            weights. A sequence makes an `Ensemble` that averages the teachers.
 
     Raises:
-        UsageError: An unknown reference, or something that cannot teach.
+        UsageError: An unknown reference, or an object that cannot be a teacher.
         ModelError: The program or the factory cannot be used.
         BundleError: The exported file cannot be used.
 
@@ -47,19 +47,19 @@ def as_teacher(given: TeacherLike) -> Teacher:
         return model
     if isinstance(model, Sequence):
         return Ensemble([as_teacher(one) for one in model])
-    raise UsageError(f"a {type(given).__name__} cannot teach; expected a program, a module, a "
-                     "file, a model reference, a Teacher, or a sequence of these")
+    raise UsageError(f"a {type(given).__name__} cannot be a teacher; expected a program, a module, "
+                     "a file, a model reference, a Teacher, or a sequence of these")
 
 
 def as_program(given: TeacherLike, example: tuple[Tensor, ...]) -> Program:
-    """The teacher as a program, for its nodes; a module is captured.
+    """Convert a teacher to a program with named nodes; a module is captured.
 
     Args:
-        given: As for `as_teacher`, but what is a program or can be captured.
+        given: As for `as_teacher`, but it must be a program or a module.
         example: Inputs of two samples.
 
     Raises:
-        UsageError: There is no program in it: an exported file, a teacher cache, several teachers.
+        UsageError: It has no graph: an exported file, a teacher cache, or several teachers.
         ModelError: The module cannot be captured.
 
     Example:
@@ -69,13 +69,13 @@ def as_program(given: TeacherLike, example: tuple[Tensor, ...]) -> Program:
     """
     model = _read(given)
     if isinstance(model, nn.Module):
-        with warnings.catch_warnings():  # what a teacher does in training matters to no one
+        with warnings.catch_warnings():  # a teacher is never used in training mode
             warnings.simplefilter("ignore", EdgewrightWarning)
             return Program.capture(model, example)
     if isinstance(model, Program):
         return model
-    raise UsageError(f"features cannot be had of a teacher that is a {type(model).__name__}; give "
-                     "one program or module, or set features=None in Distillation")
+    raise UsageError(f"a teacher that is a {type(model).__name__} has no features; give one "
+                     "program or module, or set features=None in Distillation")
 
 
 def _read(given: TeacherLike) -> TeacherLike:

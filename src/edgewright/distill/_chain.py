@@ -1,4 +1,4 @@
-"""From a large teacher to a small student by way of assistants."""
+"""Distillation through a chain of teacher assistants."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def fit_chain(programs: Sequence[Program], task: Task,  # noqa: PLR0913 - public
               progress: Progress | None = None) -> tuple[Program, ...]:
     """Train each program from the one before it, the first from the teacher.
 
-    Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant": a student far
-    smaller than its teacher learns more from one in between.
+    Mirzadeh et al. 2020, "Improved knowledge distillation via teacher assistant": a student that is
+    much smaller than its teacher learns more from a network of intermediate size.
 
     Args:
-        programs: From the largest assistant down to the student; they are left as they are.
-        task: Their data.
-        training: Of every one of them; None for the defaults.
-        teacher: Of the first; None, and that one learns from the labels alone.
-        distillation: Of every one of them; None for the defaults.
-        seed: As in `fit`, the same for every one of them.
-        checkpoints: Folder of a checkpoint each; an interrupted chain goes on from there.
-        progress: Is told of every step.
+        programs: From the largest assistant down to the student; they are not modified.
+        task: The data.
+        training: Settings for each training; None for the defaults.
+        teacher: Teacher of the first program; None trains it from the labels only.
+        distillation: Settings for each training; None for the defaults.
+        seed: Seed for each training, as in `fit`.
+        checkpoints: Folder for one checkpoint per program; an interrupted chain resumes from there.
+        progress: Receives every step.
 
     Returns:
         The trained programs in the same order, the student last.
@@ -52,7 +52,7 @@ def fit_chain(programs: Sequence[Program], task: Task,  # noqa: PLR0913 - public
         True
     """
     if not programs:
-        raise UsageError("a chain needs one program or more, the student last; got none")
+        raise UsageError("a chain needs at least one program, the student last; got none")
     trained: list[Program] = []
     for index, program in enumerate(programs):
         trained.append(fit(

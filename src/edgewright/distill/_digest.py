@@ -1,4 +1,4 @@
-"""What tells weights and samples apart in few letters."""
+"""Short digests of weights and samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def compute_digest(*parts: Tensor | str) -> str:
-    """Twelve hexadecimal digits of texts, and of the types, shapes and values of tensors.
+    """A digest (12 hexadecimal digits) of texts and of tensors' dtypes, shapes and values.
 
     Example:
         >>> compute_digest("a", "bc") == compute_digest("ab", "c")

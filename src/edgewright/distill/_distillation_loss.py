@@ -1,4 +1,4 @@
-"""The loss of learning from a teacher: its outputs, its features, and the labels."""
+"""The distillation loss: the teacher's outputs, its features, and the labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.task import Batch, Split
 from edgewright.training import Objective, Score, check_count, label_loss
 
-_OF_VALUES: Final = frozenset({"mse", "smooth_l1"})  # losses on outputs that need be no logits
+_REGRESSION_LOSSES: Final = frozenset({"mse", "smooth_l1"})  # outputs need not be logits
 
 
 @final
@@ -23,14 +23,14 @@ class DistillationLoss(Objective):
     """The loss that `Distillation` describes, with a teacher.
 
     Args:
-        teacher: Says of every batch what its outputs are.
-        settings: Which losses, and what they weigh.
-        label_smoothing: In the cross-entropy with the labels.
-        features: How many of the first outputs are features, to be compared with the teacher's in
-            order; the rest are logits, one tensor per exit.
+        teacher: The teacher.
+        settings: The losses and their weights.
+        label_smoothing: Label smoothing in the cross-entropy with the labels.
+        features: Number of leading outputs that are features, compared with the teacher's in order;
+            the rest are logits, one tensor per exit.
 
     Raises:
-        UsageError: There are features, but no settings for them.
+        UsageError: There are features, but the settings have no feature loss.
 
     Example:
         >>> from edgewright.distill import ModuleTeacher
@@ -47,8 +47,8 @@ class DistillationLoss(Objective):
         self._teacher = teacher
         self._settings = Distillation() if settings is None else settings
         if features and self._settings.features is None:
-            raise UsageError(f"{features} features are to be compared, but the settings do not "
-                             "say how; set features='hints' or another")
+            raise UsageError(f"there are {features} features to compare, but the settings have no "
+                             "feature loss; set features='hints' or another")
         self._label_smoothing = label_smoothing
         self._features = features
 
@@ -60,45 +60,45 @@ class DistillationLoss(Objective):
 
     @property
     def views(self) -> int | None:
-        """How many views of the samples the teacher can speak of; None of any."""
+        """Number of views that the teacher has outputs for; None for any view."""
         return self._teacher.views
 
     @property
     def requires_sample_ids(self) -> bool:
-        """Whether the teacher looks samples up by their rows."""
+        """Whether the teacher looks up samples by row."""
         return self._teacher.requires_sample_ids
 
     @property
     def classifies(self) -> bool:
-        """Not where the outputs' values alone are fitted, and no label is looked at."""
-        return looks_at_labels(self._settings)
+        """False if only the outputs' values are regressed and no label is used."""
+        return uses_labels(self._settings)
 
     @property
     def features(self) -> int:
-        """How many there are."""
+        """Number of leading outputs that are features."""
         return self._features
 
     def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
-        """See that the student's outputs are like the teacher's, one tensor per exit.
+        """Check that the student's outputs match the teacher's, one tensor per exit.
 
         Raises:
-            ModelError: They are not.
-            UsageError: Values alone are fitted, and the teacher knows none of the validation
-                samples, by which the epochs are compared.
+            ModelError: They do not match.
+            UsageError: Epochs would be compared by the teacher's outputs on the validation samples,
+                but the teacher is a cache, which has none.
         """
         super().check(outputs, batch, exits)
         check_count(outputs, len(batch.targets), exits)
         if self.views is None and not self.requires_sample_ids:
             self._check((), outputs, self._teacher.teach(batch))
         elif not self.classifies:
-            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 looks at no label, so "
-                             "its epochs are compared by what the teacher says of the validation "
+            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 uses no labels, so "
+                             "epochs are compared by the teacher's outputs on the validation "
                              "samples, which a teacher cache does not hold; set alpha below 1, or "
-                             "learn from a live teacher")
+                             "use a live teacher")
 
     def validate(self, module: nn.Module, split: Split, *,
                  device: torch.device | None = None) -> Score:
-        """Without the features, which no module shows in evaluation mode."""
+        """Validate without the features, which no module returns in evaluation mode."""
         if not self._features:
             return super().validate(module, split, device=device)
         plain = DistillationLoss(self._teacher, self._settings,
@@ -129,7 +129,7 @@ class DistillationLoss(Objective):
         soft = alpha * compare(logits, teacher_logits, targets, self._settings)
         if alpha == 1:
             return soft
-        hard = label_loss((logits.flatten(0, -2),), label_rows(logits, targets),
+        hard = label_loss((logits.flatten(0, -2),), flatten_targets(logits, targets),
                           self._label_smoothing)
         return soft + (1 - alpha) * hard
 
@@ -147,30 +147,30 @@ class DistillationLoss(Objective):
                 raise ModelError(f"the teacher's output has shape {tuple(teacher.logits.shape)}, "
                                  f"the student's {tuple(one.shape)}; they must have the same "
                                  "classes")
-            if one.shape[-1] < 2 and self._settings.logits not in _OF_VALUES:
-                raise ModelError(f"the student's output has shape {tuple(one.shape)}; of a single "
-                                 "class there is nothing to learn: return two logits, or fit the "
-                                 "values (logits='mse', alpha=1)")
+            if one.shape[-1] < 2 and self._settings.logits not in _REGRESSION_LOSSES:
+                raise ModelError(f"the student's output has shape {tuple(one.shape)}; there is "
+                                 "nothing to learn from a single class: return two logits, or "
+                                 "regress the values (logits='mse', alpha=1)")
         if features and len(features) != len(teacher.features):
-            raise ModelError(f"the student shows {len(features)} features, the teacher "
+            raise ModelError(f"the student returns {len(features)} features, the teacher "
                              f"{len(teacher.features)}; tap the teacher at the pairs' nodes")
 
 
-def looks_at_labels(settings: Distillation) -> bool:
-    """Whether the outputs are logits of labelled classes; else their values alone are fitted.
+def uses_labels(settings: Distillation) -> bool:
+    """Whether the loss uses labels or softmax; False if only the outputs' values are regressed.
 
     Example:
-        >>> looks_at_labels(Distillation(logits="mse", alpha=1.0))
+        >>> uses_labels(Distillation(logits="mse", alpha=1.0))
         False
     """
-    return settings.alpha < 1 or settings.logits not in _OF_VALUES
+    return settings.alpha < 1 or settings.logits not in _REGRESSION_LOSSES
 
 
 def promote_to_float32(tensor: Tensor) -> Tensor:
-    """A tensor in 32 bits or more, for sums and powers that 16 bits cannot hold."""
+    """Convert 16-bit tensors to float32, because sums and powers may overflow."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def label_rows(logits: Tensor, targets: Tensor) -> Tensor:
-    """Targets as one row per position: indices (N,), or probabilities (N, classes)."""
+def flatten_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    """Flatten targets to one row per position: indices (N,), or probabilities (N, classes)."""
     return targets.flatten(0, -2) if targets.ndim == logits.ndim else targets.flatten()

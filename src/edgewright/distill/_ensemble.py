@@ -1,4 +1,4 @@
-"""Several teachers that speak as one."""
+"""An ensemble of teachers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from edgewright.task import Batch
 
 @final
 class Ensemble(Teacher):
-    """The weighted mean of several teachers' logits; their features one after the other.
+    """The weighted mean of several teachers' logits, and the concatenation of their features.
 
     A mean of logits is the geometric mean of the distributions (Hinton, Vinyals & Dean 2015,
-    section 1), at every temperature. ``average`` weighs all alike. ``confidence`` weighs each
-    anew on every sample, by how sure it is of the right class (Zhang, Chen & Wang 2022,
-    "Confidence-aware multi-teacher knowledge distillation", its weights of the logits): of K
-    teachers with cross-entropies L_k on the sample's label, teacher k weighs ::
+    section 1), at every temperature. ``average`` weights all teachers equally. ``confidence``
+    weights each teacher per sample by its confidence in the correct class (Zhang, Chen & Wang 2022,
+    "Confidence-aware multi-teacher knowledge distillation", its weights of the logits): with K
+    teachers and cross-entropies L_k on the sample's label, teacher k has the weight ::
 
         (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)
 
-    The paper weighs the teachers' losses; here it is their logits, so that every loss can be had
-    from them. On a sequence every position has weights of its own.
+    The paper weights the teachers' losses; here their logits are weighted, so that any loss can be
+    computed from them. In a sequence every position has its own weights.
 
     Args:
-        teachers: Two or more, of the same classes.
-        weights: How much each one counts.
+        teachers: Two or more, with the same classes.
+        weights: ``average`` is a good default; ``confidence`` helps if the teachers differ in
+            quality.
 
     Raises:
         UsageError: Fewer than two teachers, or unknown weights.
@@ -47,10 +48,10 @@ class Ensemble(Teacher):
     def __init__(self, teachers: Sequence[Teacher],
                  weights: Literal["average", "confidence"] = "average") -> None:
         if len(teachers) < 2:
-            raise UsageError(f"an ensemble needs two teachers or more, got {len(teachers)}")
+            raise UsageError(f"an ensemble needs at least two teachers, got {len(teachers)}")
         if weights not in {"average", "confidence"}:
-            raise UsageError(f"weights {weights!r} of an ensemble are not known; expected "
-                             "'average' or 'confidence'")
+            raise UsageError(f"unknown ensemble weights {weights!r}; expected 'average' or "
+                             "'confidence'")
         self._teachers = tuple(teachers)
         self._weights = weights
         self.name = f"{weights} of ({', '.join(teacher.name for teacher in teachers)})"
@@ -64,7 +65,7 @@ class Ensemble(Teacher):
             teacher.to(device)
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        """The weighted mean of what the teachers say.
+        """The weighted mean of the teachers' outputs.
 
         Raises:
             ModelError: The teachers have different classes.
@@ -83,15 +84,15 @@ class Ensemble(Teacher):
         if len(set(shapes)) > 1:
             found = ", ".join(f"{teacher.name}: {shape}"
                               for teacher, shape in zip(self._teachers, shapes, strict=True))
-            raise ModelError(f"the teachers of an ensemble put out logits of different shapes "
+            raise ModelError(f"the teachers of an ensemble return logits of different shapes "
                              f"({found}); they must have the same classes")
 
 
 def confidence_weights(logits: Tensor, targets: Tensor) -> Tensor:
-    """The weights of `Ensemble`'s equation; over the teachers they sum to 1.
+    """The weights of `Ensemble`'s equation, which sum to 1 over the teachers.
 
     Args:
-        logits: (teachers, N, ..., classes), of two teachers or more.
+        logits: (teachers, N, ..., classes), of at least two teachers.
         targets: Class indices (N, ...), or probabilities (N, ..., classes).
 
     Returns:

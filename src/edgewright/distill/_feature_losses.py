@@ -1,7 +1,7 @@
-"""Losses between tensors inside a student and inside a teacher: one function per paper.
+"""Losses between intermediate features of student and teacher, one function per paper.
 
-Features are (N, C), tokens (N, T, C) or maps (N, C, H, W). Where maps or tokens of the two differ
-in number, those of the larger are averaged to the smaller's.
+Features are (N, C), tokens (N, T, C) or maps (N, C, H, W). If the two differ in spatial size or
+number of tokens, the larger one is average-pooled to the size of the smaller.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class FeatureMethod(NamedTuple):
 
     Attributes:
         loss: The function.
-        weight: What its paper multiplies it with, beside a cross-entropy; FitNets trains on hints
-            alone and has none, 10 gives gradients of the others' size.
-        projected: Whether it compares channel by channel, so that widths have to agree.
+        weight: The paper's weight relative to a cross-entropy. FitNets trains on hints alone and
+            has none; 10 gives gradients of about the same size as the other losses.
+        projected: Whether it compares channel by channel, so that widths have to be equal.
     """
 
     loss: FeatureLoss
@@ -37,13 +37,13 @@ class FeatureMethod(NamedTuple):
 def hints(student: Tensor, teacher: Tensor) -> Tensor:
     """Romero et al. 2015, "FitNets: hints for thin deep nets", equation 3.
 
-    ``1/2 ||r(student) - teacher||^2``, where r, which brings the student to the teacher's width,
-    has been applied already (see `FeatureStudent`). The paper sums over a feature's elements,
-    here it is their mean; it trains on hints before anything else, here all losses act together.
+    ``1/2 ||r(student) - teacher||^2``, where the projection r to the teacher's width has already
+    been applied (see `FeatureStudent`). The paper sums over a feature's elements, this function
+    averages; the paper first trains on hints alone, here all losses are combined.
 
     Args:
         student: (N, C), (N, T, C) or (N, C, H, W), as wide as the teacher's.
-        teacher: The same, of any number of tokens or places.
+        teacher: The same, with any number of tokens or spatial positions.
 
     Returns:
         The mean over samples and elements, a scalar.
@@ -66,16 +66,16 @@ def hints(student: Tensor, teacher: Tensor) -> Tensor:
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
     """Zagoruyko & Komodakis 2017, "Paying more attention to attention", equation 2.
 
-    The attention map Q is the sum of squares over the channels, as a vector over the places::
+    The attention map Q is the sum of squares over the channels, as a vector over the positions::
 
-        || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2^2 / places
+        || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2^2 / positions
 
-    As in the authors' code the norm is squared and divided by the number of places, to which the
-    paper's 10^3 belongs. Tokens are places. Of a feature without places it is always 0.
+    As in the authors' code, the norm is squared and divided by the number of positions; the paper's
+    weight of 10^3 refers to that. Tokens are positions. Without positions the loss is always 0.
 
     Args:
         student: (N, C), (N, T, C) or (N, C, H, W).
-        teacher: The same, of any width and any number of places.
+        teacher: The same, with any width and any number of positions.
 
     Returns:
         The mean over samples, a scalar.
@@ -92,28 +92,28 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
     """Park et al. 2019, "Relational knowledge distillation", sections 3.2.1 and 3.2.2.
 
-    Samples are points, maps and tokens averaged over their places. Huber's loss (delta 1) compares
-    the distances between two points, divided by their mean in the batch, and the cosines of the
-    angles between three; the angles weigh twice as much as the distances, 50 to 25 in the paper.
-    Means are over pairs and triplets of distinct samples; the authors' code counts those of a
-    sample with itself too, whose loss is 0.
+    Samples are points; maps and tokens are averaged over their positions. A Huber loss (delta 1)
+    compares the distances between pairs of points, divided by their mean in the batch, and the
+    cosines of the angles of triplets; angles have twice the weight of distances, 50 to 25 in the
+    paper. Means are over pairs and triplets of distinct samples; the authors' code also counts
+    those of a sample with itself, whose loss is 0.
 
     Args:
         student: (N, C), (N, T, C) or (N, C, H, W).
-        teacher: The same, of any width and any number of places.
+        teacher: The same, with any width and any number of positions.
 
     Returns:
-        A scalar; 0 of a single sample, which has no relations.
+        A scalar; 0 for a single sample.
 
     Example:
         >>> points = torch.randn(5, 3)
         >>> round(float(relational(7 * points + 1, points)), 5)
         0.0
     """
-    student, teacher = _points(student), _points(teacher)
-    distance = _mean_of_distinct(
+    student, teacher = _pool_to_points(student), _pool_to_points(teacher)
+    distance = _mean_over_distinct(
         F.smooth_l1_loss(_distances(student), _distances(teacher), reduction="none"))
-    angle = _mean_of_distinct(
+    angle = _mean_over_distinct(
         F.smooth_l1_loss(_cosines(student), _cosines(teacher), reduction="none"))
     return distance + _ANGLE_TO_DISTANCE * angle
 
@@ -121,14 +121,14 @@ def relational(student: Tensor, teacher: Tensor) -> Tensor:
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:
     """Tung & Mori 2019, "Similarity-preserving knowledge distillation", equation 4.
 
-    With the rows of Q the samples' features, flattened, and G = Q Q^T, every row divided by its
+    The rows of Q are the samples' flattened features, and G = Q Q^T with every row divided by its
     norm::
 
         || G_T - G_S ||_F^2 / N^2
 
     Args:
         student: (N, ...).
-        teacher: (N, ...), of any shape.
+        teacher: (N, ...), any shape.
 
     Returns:
         A scalar.
@@ -150,10 +150,10 @@ FEATURE_LOSSES: Final[dict[str, FeatureMethod]] = {
 
 
 def pool_to_same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both features with the smaller number of tokens, or the smaller height and width, of the two.
+    """Pool both features to the smaller number of tokens, or the smaller height and width.
 
     Raises:
-        ModelError: One has places in another number of dimensions than the other.
+        ModelError: The features differ in rank.
 
     Example:
         >>> small, large = pool_to_same_size(torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 8, 8))
@@ -166,16 +166,16 @@ def pool_to_same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
                          "(N, C), both (N, tokens, C) or both (N, C, H, W)")
     if student.ndim == 2:
         return student, teacher
-    sizes = tuple(map(min, _places(student), _places(teacher)))
+    sizes = tuple(map(min, _spatial_size(student), _spatial_size(teacher)))
     return _pool(student, sizes), _pool(teacher, sizes)
 
 
-def _places(feature: Tensor) -> tuple[int, ...]:
+def _spatial_size(feature: Tensor) -> tuple[int, ...]:
     return tuple(feature.shape[2:] if feature.ndim == 4 else feature.shape[1:-1])
 
 
 def _pool(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    if _places(feature) == sizes:
+    if _spatial_size(feature) == sizes:
         return feature
     if feature.ndim == 4:
         return F.adaptive_avg_pool2d(feature, (sizes[0], sizes[1]))
@@ -183,13 +183,13 @@ def _pool(feature: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 def _attention_map(feature: Tensor) -> Tensor:
-    """(N, places), every row of norm 1."""
+    """(N, positions), every row with norm 1."""
     squares = feature.square().mean(dim=1 if feature.ndim == 4 else -1)
     return F.normalize(squares.flatten(1) if feature.ndim > 2 else squares[:, None], dim=1)
 
 
-def _points(feature: Tensor) -> Tensor:
-    """(N, C): maps and tokens averaged over their places."""
+def _pool_to_points(feature: Tensor) -> Tensor:
+    """(N, C): maps and tokens averaged over their positions."""
     if feature.ndim == 4:
         return feature.mean(dim=(2, 3))
     return feature.mean(dim=1) if feature.ndim == 3 else feature
@@ -198,18 +198,18 @@ def _points(feature: Tensor) -> Tensor:
 def _distances(points: Tensor) -> Tensor:
     """(N, N), divided by the mean over distinct points."""
     distances: Tensor = torch.linalg.vector_norm(points[:, None] - points[None], dim=2)
-    mean = _mean_of_distinct(distances)
+    mean = _mean_over_distinct(distances)
     return distances / mean.clamp_min(torch.finfo(mean.dtype).tiny)
 
 
 def _cosines(points: Tensor) -> Tensor:
-    """(N, N, N): of the angle at point j between points i and k, for [i, j, k]."""
+    """(N, N, N): at [i, j, k] the cosine of the angle at point j between points i and k."""
     directions = F.normalize(points[:, None] - points[None], dim=2)
     return torch.einsum("ijd,kjd->ijk", directions, directions)
 
 
-def _mean_of_distinct(values: Tensor) -> Tensor:
-    """The mean over the elements whose indices all differ; 0 where there are none."""
+def _mean_over_distinct(values: Tensor) -> Tensor:
+    """The mean over the elements whose indices all differ; 0 if there are none."""
     count = len(values)
     same = torch.eye(count, dtype=torch.bool, device=values.device)
     if values.ndim == 3:

@@ -1,4 +1,4 @@
-"""A student that shows its features while it trains."""
+"""A student that also returns its features in training mode."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from edgewright.training import as_outputs
 class FeatureStudent(nn.Module):
     """A program that returns (features, logits) in training mode, and its logits in evaluation.
 
-    So the loop that trains a network trains this one too, and the objective takes its features
-    from the front of its outputs. Where features are compared channel by channel and the
-    teacher's are of another width, a 1 x 1 convolution (a linear layer for tokens and vectors)
-    brings the student's to it; these learn with the network and are no part of it.
+    The objective takes the features from the leading outputs. If features are compared channel by
+    channel and the teacher's have another width, a 1 x 1 convolution (a linear layer for tokens and
+    vectors) projects the student's features to that width. The projections are trained with the
+    network and discarded afterwards.
 
     Args:
-        program: The student; it is left as it is.
-        pairs: Its features, and the teacher's; see `find_pairs`.
-        projected: Whether to bring the student's features to the teacher's width.
-        seed: Of the projections' initial weights.
+        program: The student; it is not modified.
+        pairs: Pairs of student and teacher features; see `find_pairs`.
+        projected: Whether to project the student's features to the teacher's width.
+        seed: Seed of the projections' initial weights.
 
     Example:
         >>> from edgewright.distill import find_pairs
@@ -55,7 +55,7 @@ class FeatureStudent(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
-        """Features, projected, then logits; in evaluation mode the logits alone."""
+        """Projected features, then logits; in evaluation mode only the logits."""
         outputs = as_outputs(self.body(*inputs))
         count = len(self.projections)
         if not self.training:
@@ -65,7 +65,7 @@ class FeatureStudent(nn.Module):
         return (*features, *outputs[count:])
 
     def network_state(self) -> dict[str, Tensor]:
-        """The program's own tensors as they are now, for `Program.with_state`."""
+        """The program's own current tensors, for `Program.with_state`."""
         return self.body.state_dict()
 
 

@@ -1,4 +1,4 @@
-"""A teacher that is an exported file."""
+"""A teacher that runs an exported file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Arrays: TypeAlias = tuple[NDArray[Any], ...]
 
 @final
 class FileTeacher(Teacher):
-    """An ``.onnx`` file or a bundle, run by ONNX Runtime on the CPU; its one output teaches.
+    """An ``.onnx`` file or a bundle with one output, run by ONNX Runtime on the CPU.
 
-    It does not move: a batch on another device is fetched, and the logits are sent there. A bundle
-    with early exits speaks through its last one, whatever its thresholds.
+    Batches on another device are copied to the CPU and the logits back. A bundle with early exits
+    uses its last exit, regardless of its thresholds.
 
     Args:
         path: A file that ends in ``.onnx``, without external data; anything else is a bundle.
-        threads: Of ONNX Runtime; None for as many as torch has.
+        threads: Threads of ONNX Runtime; None for as many as torch uses.
 
     Raises:
         BundleError: The file is missing, damaged, or refused by ONNX Runtime.
@@ -57,44 +57,44 @@ class FileTeacher(Teacher):
         except OSError as error:
             raise BundleError(f"cannot read the teacher {path}: {error.strerror or error}; check "
                               "the path") from error
-        self._run = _runner(path, content, threads or torch.get_num_threads())
+        self._run = _make_runner(path, content, threads or torch.get_num_threads())
         self._device = torch.device("cpu")
-        self._made_from = (path, threads)
+        self._init_args = (path, threads)
         self.name = f"{path.name} {hashlib.sha256(content).hexdigest()[:12]}"
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a session cannot be sent to another process
-        path, threads = self._made_from
+    def __reduce__(self) -> tuple[Any, ...]:  # a session cannot be pickled
+        path, threads = self._init_args
         return functools.partial(FileTeacher, threads=threads), (path,)
 
     def to(self, device: torch.device) -> None:
-        """From now on, hand out logits on this device."""
+        """Return logits on this device from now on."""
         self._device = device
 
     def teach(self, batch: Batch) -> TeacherOutput:
         """The file's output.
 
         Raises:
-            BundleError: The file does not take these inputs.
-            DataError: The bundle takes other inputs.
+            BundleError: The file does not accept these inputs.
+            DataError: The inputs do not match the bundle's manifest.
             ModelError: There are several outputs, or they are not floating point.
         """
-        output, *others = self._run(tuple(_array(tensor) for tensor in batch.inputs))
+        output, *others = self._run(tuple(_to_numpy(tensor) for tensor in batch.inputs))
         if others:
-            raise ModelError(f"the teacher {self.name} puts out {len(others) + 1} tensors, and "
-                             "which of them teaches is not guessed; export it with the logits "
-                             "alone, or give the program or the bundle, which know their exits")
+            raise ModelError(f"the teacher {self.name} returns {len(others) + 1} tensors, and it "
+                             "is ambiguous which one to learn from; export it with only the "
+                             "logits, or give the program or the bundle, which know their exits")
         if not np.issubdtype(output.dtype, np.floating):
-            raise ModelError(f"the teacher {self.name} puts out {output.dtype}; expected logits, "
-                             "floating point numbers: export it without its argmax")
+            raise ModelError(f"the teacher {self.name} returns {output.dtype}; expected "
+                             "floating-point logits: export it without its argmax")
         return TeacherOutput(torch.from_numpy(output).to(self._device))
 
 
-def _runner(path: Path, content: bytes, threads: int) -> Callable[[Arrays], Arrays]:
+def _make_runner(path: Path, content: bytes, threads: int) -> Callable[[Arrays], Arrays]:
     if path.suffix == ".onnx":
         return OnnxEngine(content, threads).run
     session = load(path, threads=threads)
     return lambda inputs: session.run_all_exits(*inputs)[-1]
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
+def _to_numpy(tensor: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -1,4 +1,4 @@
-"""Training a program, from labels or from a teacher."""
+"""Train a program from labels or from a teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from edgewright.distill._as_teacher import TeacherLike, as_program, as_teacher
 from edgewright.distill._cache import cache_teacher
 from edgewright.distill._config import Distillation
-from edgewright.distill._distillation_loss import DistillationLoss, looks_at_labels
+from edgewright.distill._distillation_loss import DistillationLoss, uses_labels
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._features import FeatureStudent
 from edgewright.distill._pairs import find_pairs
@@ -33,33 +33,34 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         teacher: TeacherLike | None = None, *, distillation: Distillation | None = None,
         cache: str | Path | None = None, views: int = 4, seed: int = 0,
         checkpoint: Path | None = None, progress: Progress | None = None) -> Program:
-    """Train a program on the labels, and on a teacher where there is one.
+    """Train a program on the labels, and on a teacher if there is one.
 
     Args:
-        program: The program to train; it is left as it is.
-        task: Its data.
-        training: Optimiser, schedule, precision; None for the defaults.
+        program: The program to train; it is not modified.
+        task: The data.
+        training: Optimizer, schedule, precision; None for the defaults.
         teacher: A program, a module, a file (``.pt2``, ``.onnx``, ``.edge``), a model reference,
-            a `Teacher`, or several of these, of which the average teaches; it has the same inputs
-            and classes. None learns from the labels alone.
-        distillation: What is learnt from the teacher; None for the defaults. Features are paired
-            by their names in both, or by depth; see `find_pairs`.
-        cache: File in which the teacher's words are kept, so that it is asked once; see
-            `cache_teacher`. None asks it at every step.
-        views: How many views of every sample are kept; the epochs take them in turn.
-        seed: Of the order of samples, their augmentation, and dropout.
-        checkpoint: Written after every epoch, and resumed from.
-        progress: Is told of every step.
+            a `Teacher`, or several of these, whose logits are averaged; it must have the same
+            inputs and classes. None trains on the labels only.
+        distillation: The distillation losses; None for the defaults. Features are paired by name
+            or by depth; see `find_pairs`.
+        cache: File for the teacher's outputs, so that the teacher runs only once per view; see
+            `cache_teacher`. Use it if the teacher is slow and there are many epochs. None runs the
+            teacher at every step.
+        views: Number of views of every sample in the cache; the epochs cycle through them.
+        seed: Seed of the sample order, augmentation, and dropout.
+        checkpoint: File that is written after every epoch and resumed from.
+        progress: Receives every step.
 
     Returns:
         A new program with the weights of the best epoch on the validation split.
 
     Raises:
-        UsageError: The program is quantised, so its weights are integers; the teacher cannot
-            teach; or a cache is asked for with what it does not hold: features, mixed samples.
+        UsageError: The program is quantized, so its weights are integers; the teacher cannot be
+            used; or a cache is combined with features or mixed samples.
         ModelError: Teacher and student have different classes, or no features to compare.
-        StorageError: The cache is of another teacher, of other data or views, or damaged.
-        TrainingError: The loss is no longer finite.
+        StorageError: The cache is for another teacher, other data or views, or is damaged.
+        TrainingError: The loss is not finite.
 
     Example:
         >>> import torch
@@ -70,8 +71,8 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
         False
     """
     if program.is_quantized:
-        raise UsageError("a quantised program cannot be trained; train before quantising, or "
-                         "quantise with method='qat', which trains")
+        raise UsageError("a quantized program cannot be trained; train before quantizing, or "
+                         "quantize with method='qat', which trains")
     config = Training() if training is None else training
     settings = Distillation() if distillation is None else distillation
     if cache is not None:
@@ -90,7 +91,7 @@ def fit(program: Program, task: Task, training: Training | None = None,  # noqa:
 
 def make_objective(teacher: TeacherLike | None, distillation: Distillation | None = None,
                    label_smoothing: float = 0.0) -> Objective:
-    """Distillation where there is a teacher, else the labels alone; without features.
+    """The distillation loss if there is a teacher, else the label loss; without features.
 
     Example:
         >>> make_objective(None).name
@@ -118,37 +119,36 @@ def _make_feature_student(program: Program, teacher: TeacherLike, task: Task, co
 
 def _check_cacheable(teacher: TeacherLike | None, config: Training, settings: Distillation,
                      path: str | Path) -> TeacherLike:
-    """The teacher, once it is seen that a cache can stand in for it."""
+    """Return the teacher after checking that the settings work with a cache."""
     if teacher is None:
-        raise UsageError(f"the cache {path} is to keep what a teacher says, but there is no "
-                         "teacher; give one, or leave cache out")
+        raise UsageError(f"the cache {path} stores a teacher's outputs, but there is no teacher; "
+                         "give one, or omit cache")
     if settings.features is not None:
-        raise UsageError(f"features={settings.features!r} cannot be learnt from a teacher cache, "
-                         "which keeps logits alone; set features=None, or leave cache out")
-    if not looks_at_labels(settings):
-        raise UsageError(f"logits={settings.logits!r} with alpha=1 looks at no label, so its "
-                         "epochs are compared by what the teacher says of the validation samples, "
-                         "which a teacher cache does not hold; set alpha below 1, or leave cache "
-                         "out")
+        raise UsageError(f"features={settings.features!r} cannot be learned from a teacher cache, "
+                         "which stores only logits; set features=None, or omit cache")
+    if not uses_labels(settings):
+        raise UsageError(f"logits={settings.logits!r} with alpha=1 uses no labels, so epochs are "
+                         "compared by the teacher's outputs on the validation samples, which a "
+                         "teacher cache does not hold; set alpha below 1, or omit cache")
     if mixing := config.augment.mixing_names:
-        raise UsageError(f"{' and '.join(mixing)} cannot be used with a teacher cache, which keeps "
-                         "what was said of single samples; leave it at 0, or leave cache out")
+        raise UsageError(f"{' and '.join(mixing)} cannot be used with a teacher cache, which "
+                         "stores outputs for single samples only; leave it at 0, or omit cache")
     return teacher
 
 
 def _load_or_make_cache(teacher: TeacherLike, program: Program, task: Task, config: Training,
                         path: Path, views: int, progress: Progress | None) -> Teacher:
-    """What the teacher says, from a file; made now where it is not there."""
+    """A cached teacher from a file, which is created if it does not exist."""
     check_program(program, task)
-    asked, device = as_teacher(teacher), single_device_fabric(config).device
+    live, device = as_teacher(teacher), single_device_fabric(config).device
     sample = to_device(next(task.train.select(range(1)).batches(1)), device)
-    asked.to(device)
-    classes = tuple(asked.teach(sample).logits.shape[1:])
+    live.to(device)
+    classes = tuple(live.teach(sample).logits.shape[1:])
     expected = tuple(shape_of(outputs_of(program)[-1])[1:])
     if classes != expected:
-        raise ModelError(f"the teacher {asked.name} puts out {classes} logits a sample, the "
+        raise ModelError(f"the teacher {live.name} returns {classes} logits per sample, the "
                          f"student {expected}; they must have the same classes")
     first = config.augment.view(0)
-    return cache_teacher(asked, task, path, views=None if first is None else views,
+    return cache_teacher(live, task, path, views=None if first is None else views,
                          policy="standard" if first is None else first.policy, device=device,
                          progress=progress)

@@ -1,4 +1,4 @@
-"""Weights drawn anew, as torch's own layers draw them."""
+"""Re-initialize weights as torch's layers do."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Tensors: TypeAlias = Mapping[str, Tensor]  # by the name of the operator's argum
 
 
 def initialize(program: Program, seed: int = 0) -> Program:
-    """The program with the weights that torch's layers start with.
+    """Return the program with freshly initialized weights, as in torch's layers.
 
-    Convolutions and linear layers are drawn uniformly (He et al. 2015, with a = sqrt(5)), norms
-    start as the identity with fresh running statistics, embeddings are normal, recurrent layers
-    uniform, a PReLU's slope is 0.25: what `reset_parameters` of each does. What no such layer
-    reads, such as positions, class tokens and layer scales, keeps its values, and so does what no
-    training would move from what was drawn: a frozen parameter (``requires_grad=False``), a buffer.
+    As in each layer's `reset_parameters`, convolutions and linear layers are initialized uniformly
+    (He et al. 2015, with a = sqrt(5)), norms as the identity with fresh running statistics,
+    embeddings normally, recurrent layers uniformly, and PReLU slopes with 0.25. Tensors of no such
+    layer (position embeddings, class tokens, layer scales) keep their values, and so do tensors
+    that training does not change: frozen parameters (``requires_grad=False``) and buffers.
 
     Args:
-        program: In floating point; it is left as it is.
-        seed: The same gives the same weights.
+        program: A floating-point program; it is not modified.
+        seed: The same seed gives the same weights.
 
     Example:
         >>> program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
@@ -48,11 +48,11 @@ def initialize(program: Program, seed: int = 0) -> Program:
                 continue
             sources = _find_stored_tensors(node)
             tensors = {name: state[source] for name, source in sources.items()}
-            settled = [(tensor, tensor.clone()) for name, tensor in tensors.items()
-                       if tensor.data_ptr() in done  # tied to one that an earlier layer has drawn
+            unchanged = [(tensor, tensor.clone()) for name, tensor in tensors.items()
+                       if tensor.data_ptr() in done  # tied to a tensor initialized earlier
                        or (sources[name] in fixed and name not in _STATISTICS)]
             reset(tensors)
-            for tensor, value in settled:
+            for tensor, value in unchanged:
                 tensor.copy_(value)
             done.update(tensor.data_ptr() for tensor in tensors.values())
     return program.with_state(state)
@@ -63,7 +63,7 @@ def _find_reset(node: Node) -> Callable[[Tensors], None] | None:
 
 
 def _find_stored_tensors(node: Node) -> dict[str, str]:
-    """Names of the stored tensors a call reads, by the argument; of a list by its positions."""
+    """Names of the stored tensors that a call reads, by argument name and position in a list."""
     target: Any = node.target
     names = [argument.name for argument in target._schema.arguments]
     given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
@@ -75,7 +75,7 @@ def _find_stored_tensors(node: Node) -> dict[str, str]:
 
 
 def _reset_layer(tensors: Tensors) -> None:
-    """Of a convolution or a linear layer."""
+    """Reset a convolution or a linear layer."""
     weight, bias = tensors.get("weight"), tensors.get("bias")
     if weight is None:
         return
@@ -101,7 +101,7 @@ def _reset_prelu(tensors: Tensors) -> None:
 
 
 def _reset_recurrent(tensors: Tensors) -> None:
-    """Of all layers and directions; every second matrix is square in the hidden size."""
+    """Reset all layers and directions; every second matrix has hidden size columns."""
     weights = [tensor for name, tensor in tensors.items() if name.startswith("params.")]
     hidden = weights[1].shape[1] if len(weights) > 1 else 1
     for weight in weights:

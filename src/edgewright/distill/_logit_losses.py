@@ -1,4 +1,4 @@
-"""Losses between a student's outputs and a teacher's: plain functions, one per paper."""
+"""Losses between the outputs of student and teacher, one function per paper."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from edgewright.distill._config import Distillation
 
 LogitLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, Distillation], Tensor]
-_TINY: Final = 1e-14  # a variance below this is taken for none
+_EPSILON: Final = 1e-14  # added to the variance
 
 
 def hinton(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
-    """Hinton, Vinyals & Dean 2015, "DistillationLoss the knowledge in a neural network", section 2.
+    """Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", section 2.
 
     With logits z of the student and v of the teacher, and p(x) = softmax(x / T)::
 
         T^2 * KL(p(v) || p(z))
 
-    T^2 undoes the 1 / T^2 that the temperature puts on the gradient, so that its share of the loss
-    means the same at every T. The paper writes the cross-entropy with p(v); the divergence differs
-    from it by the teacher's entropy, a constant, and is 0 for a perfect student.
+    The factor T^2 compensates for the factor 1 / T^2 of the gradient, so that the loss has the same
+    weight at every T. The paper uses the cross-entropy with p(v); the divergence differs from it by
+    the teacher's entropy, a constant, and is 0 for a perfect student.
 
     Args:
-        student: (N, classes), or (N, ..., classes): then every position counts as a sample.
-        teacher: Of the same shape.
-        targets: Not read.
+        student: (N, classes), or (N, ..., classes), where every position counts as a sample.
+        teacher: The same shape.
+        targets: Ignored.
         settings: The temperature.
 
     Returns:
@@ -53,13 +53,13 @@ def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
 
         T^2 * (target_weight * KL(b(p) || b(q)) + nontarget_weight * KL(p' || q'))
 
-    Hinton's loss is the same with a non-target weight of 1 - p(target), sample by sample
-    (equation 6). The paper adds the cross-entropy with the labels whole, and ramps this loss up
-    over 20 epochs; here ``alpha`` mixes the two, and a warm-up is the schedule's.
+    Hinton's loss is the same with a non-target weight of 1 - p(target) per sample (equation 6). The
+    paper adds the full cross-entropy with the labels and ramps this loss up over 20 epochs; here
+    ``alpha`` mixes the two, and warm-up is left to the schedule.
 
     Args:
         student: (N, classes), or (N, ..., classes).
-        teacher: Of the same shape.
+        teacher: The same shape.
         targets: Class indices (N, ...), or probabilities (N, ..., classes), of which the largest
             is the target.
         settings: The temperature and the two weights.
@@ -74,8 +74,8 @@ def decoupled(student: Tensor, teacher: Tensor, targets: Tensor,
     """
     temperature = settings.temperature
     classes = target_classes(student, targets).reshape(-1, 1)
-    teacher_parts = _split_off(_rows(teacher) / temperature, classes)
-    student_parts = _split_off(_rows(student) / temperature, classes)
+    teacher_parts = _split_target(_flatten_positions(teacher) / temperature, classes)
+    student_parts = _split_target(_flatten_positions(student) / temperature, classes)
     target, others = (F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
                       for mine, theirs in zip(student_parts, teacher_parts, strict=True))
     return temperature**2 * (settings.target_weight * target + settings.nontarget_weight * others)
@@ -85,15 +85,15 @@ def standardized(student: Tensor, teacher: Tensor, targets: Tensor,
                  settings: Distillation) -> Tensor:
     """Sun et al. 2024, "Logit standardization in knowledge distillation", algorithm 2.
 
-    Hinton's loss on z-scores: of every sample's logits the mean is taken off and the standard
-    deviation divided out (over the classes, without Bessel's correction) before the temperature
-    is. So the student need not copy the teacher's scale, only its order and proportions. The
-    paper uses T = 2 and weighs the loss with 9 and the labels with 0.1; here ``alpha`` mixes them.
+    Hinton's loss on z-scores: each sample's logits are standardized over the classes (without
+    Bessel's correction) before they are divided by the temperature. The student then need not match
+    the scale of the teacher's logits, only their relations. The paper uses T = 2 and weights of 9
+    for this loss and 0.1 for the labels; here ``alpha`` mixes them.
 
     Args:
         student: (N, classes), or (N, ..., classes).
-        teacher: Of the same shape.
-        targets: Not read.
+        teacher: The same shape.
+        targets: Ignored.
         settings: The temperature.
 
     Returns:
@@ -110,17 +110,17 @@ def standardized(student: Tensor, teacher: Tensor, targets: Tensor,
 
 
 def mse(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillation) -> Tensor:
-    """Ba & Caruana 2014, "Do deep nets really need to be deep?", equation 1: fitting the outputs.
+    """Ba & Caruana 2014, "Do deep nets really need to be deep?", equation 1: regression.
 
     Half the squared difference, ``1/2 ||z - v||^2``, for regressions and for logits. The paper
-    sums over the outputs; here it is their mean, so that the learning rate need not know how many
-    there are.
+    sums over the outputs; this function averages, so that the learning rate does not depend on
+    their number.
 
     Args:
-        student: (N, ...) of any shape.
-        teacher: Of the same shape.
-        targets: Not read.
-        settings: Not read.
+        student: (N, ...), any shape.
+        teacher: The same shape.
+        targets: Ignored.
+        settings: Ignored.
 
     Returns:
         The mean over samples and outputs, a scalar.
@@ -135,16 +135,16 @@ def mse(student: Tensor, teacher: Tensor, targets: Tensor, settings: Distillatio
 
 def smooth_l1(student: Tensor, teacher: Tensor, targets: Tensor,
               settings: Distillation) -> Tensor:
-    """Girshick 2015, "Fast R-CNN", equation 3: fitting the outputs, far ones by their distance.
+    """Girshick 2015, "Fast R-CNN", equation 3: regression that is robust to outliers.
 
-    ``1/2 d^2`` where the difference d is below 1, ``|d| - 1/2`` beyond: a teacher's few wild
-    outputs do not rule the gradient.
+    ``1/2 d^2`` for a difference d below 1, ``|d| - 1/2`` beyond: a few outliers in the teacher's
+    outputs do not dominate the gradient.
 
     Args:
-        student: (N, ...) of any shape.
-        teacher: Of the same shape.
-        targets: Not read.
-        settings: Not read.
+        student: (N, ...), any shape.
+        teacher: The same shape.
+        targets: Ignored.
+        settings: Ignored.
 
     Returns:
         The mean over samples and outputs, a scalar.
@@ -168,11 +168,11 @@ LOGIT_LOSSES: Final[dict[str, LogitLoss]] = {
 
 
 def target_classes(logits: Tensor, targets: Tensor) -> Tensor:
-    """The target classes as indices, one a sample and position.
+    """The target class index of every sample and position.
 
     Args:
         logits: (N, ..., classes).
-        targets: Indices (N, ...), or probabilities (N, ..., classes), of which the largest counts.
+        targets: Indices (N, ...), or probabilities (N, ..., classes), of which the largest is used.
 
     Example:
         >>> target_classes(torch.zeros(1, 3), torch.tensor([[0.2, 0.7, 0.1]])).tolist()
@@ -182,29 +182,29 @@ def target_classes(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    divergence = F.kl_div(F.log_softmax(_rows(student) / temperature, dim=1),
-                          F.log_softmax(_rows(teacher) / temperature, dim=1),
+    divergence = F.kl_div(F.log_softmax(_flatten_positions(student) / temperature, dim=1),
+                          F.log_softmax(_flatten_positions(teacher) / temperature, dim=1),
                           reduction="batchmean", log_target=True)
     return temperature**2 * divergence
 
 
-def _rows(logits: Tensor) -> Tensor:
-    """Every position of every sample as a row."""
+def _flatten_positions(logits: Tensor) -> Tensor:
+    """Reshape to one row per sample and position."""
     return logits.reshape(-1, logits.shape[-1])
 
 
-def _split_off(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _split_target(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, all others), (N, 2), and among the others, (N, classes - 1).
 
-    The others are gathered, not masked, so that no infinity meets another in the divergence.
+    The others are gathered, not masked, to avoid infinities in the divergence.
     """
-    places = torch.arange(logits.shape[1] - 1, device=logits.device)
-    others = logits.gather(1, places + (places >= classes).long())
+    positions = torch.arange(logits.shape[1] - 1, device=logits.device)
+    others = logits.gather(1, positions + (positions >= classes).long())
     pair = torch.cat([logits.gather(1, classes), others.logsumexp(dim=1, keepdim=True)], dim=1)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)
 
 
 def _z_scores(logits: Tensor) -> Tensor:
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred / (variance + _TINY).sqrt()
+    centered = logits - logits.mean(dim=-1, keepdim=True)
+    variance = centered.square().mean(dim=-1, keepdim=True)
+    return centered / (variance + _EPSILON).sqrt()

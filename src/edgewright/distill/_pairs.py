@@ -1,4 +1,4 @@
-"""Which tensor of the student is to agree with which of the teacher's."""
+"""Pair features of the student with features of the teacher."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.graph import count_macs, weight_of
 from edgewright.program import Program, find_cuts, outputs_of, set_outputs
 
-_MOST: Final = 4        # stages whose ends are compared, the last ones
-_SHARES: Final = (1 / 3, 2 / 3, 1)  # of the one stage of a network that has no others
+_MAX_STAGES: Final = 4        # stages whose ends are compared, the last ones
+_STAGE_FRACTIONS: Final = (1 / 3, 2 / 3, 1)  # of the one stage of a network that has no others
 _ONE_STAGE: Final = 0.9  # of the multiply-accumulates
 
 
@@ -40,12 +40,12 @@ class FeaturePair:
 
 @dataclass(frozen=True)
 class FeaturePlace:
-    """A node whose tensor carries all that is still needed, at the end of a stage.
+    """A node at the end of a stage, whose tensor is the only one that later nodes need.
 
     Attributes:
-        name: Of the node.
-        shape: Of its feature, for one sample.
-        depth: Share of the multiply-accumulates spent up to it.
+        name: Name of the node.
+        shape: Shape of its feature, for one sample.
+        depth: Share of the multiply-accumulates up to it.
     """
 
     name: str
@@ -60,19 +60,19 @@ class FeaturePlace:
 
 def find_pairs(student: Program, teacher: Program,
                given: Sequence[tuple[str, str]] = ()) -> tuple[FeaturePair, ...]:
-    """The features to compare: those given by name, or the ends of the stages.
+    """Find the features to compare: pairs given by name, or the ends of the stages.
 
-    A student whose layers are the teacher's, some perhaps removed, is paired node by node with
-    the teacher. Of any other one, the end of a stage goes with that of the teacher's that has
-    the same height and width, or else the nearest share of the multiply-accumulates behind it.
+    A student with the teacher's layers, or a subset of them, is paired with the teacher by node
+    name. For any other student, the end of each stage is paired with the end of a teacher's stage
+    of the same height and width, or else at the nearest share of the multiply-accumulates.
 
     Args:
         student: The program to train.
         teacher: The program to learn from.
-        given: Names of nodes, the student's and the teacher's; empty to look for them.
+        given: Pairs of node names, the student's and the teacher's; empty finds them automatically.
 
     Raises:
-        UsageError: A name that is none, or a pair that cannot be compared.
+        UsageError: An unknown name, or a pair that cannot be compared.
         ModelError: No pair was found.
 
     Example:
@@ -86,8 +86,8 @@ def find_pairs(student: Program, teacher: Program,
     """
     if given:
         return tuple(_resolve_pair(student, teacher, *names) for names in given)
-    pairs = _of_one_origin(student, teacher) if _has_layers_of(student, teacher) else \
-        _propose_pairs(feature_places(student), feature_places(teacher))
+    pairs = _pair_by_name(student, teacher) if _has_layers_of(student, teacher) else \
+        _pair_by_stage(feature_places(student), feature_places(teacher))
     if not pairs:
         found = "; ".join(f"the {who} {_list_places(feature_places(program))}"
                           for who, program in (("student", student), ("teacher", teacher)))
@@ -97,13 +97,13 @@ def find_pairs(student: Program, teacher: Program,
 
 
 def feature_places(program: Program) -> tuple[FeaturePlace, ...]:
-    """The ends of a program's stages, the last four at most, in order.
+    """The ends of a program's stages, at most the last four, in order.
 
-    A stage is a run of cuts with one number of places (height times width, or tokens). Where one
-    stage has nearly all of the multiply-accumulates, as in a transformer or a perceptron, it is
-    its cuts at a third, two thirds and all of them.
+    A stage is a sequence of cuts with the same number of positions (height times width, or tokens).
+    If one stage has nearly all of the multiply-accumulates, as in a transformer or a perceptron,
+    its cuts at one third, two thirds and the end are used instead.
     """
-    places = _find_cuts_with_features(program)
+    places = _find_feature_cuts(program)
     if not places:
         return ()
     stages = [list(stage) for _, stage in groupby(places, lambda cut: math.prod(cut.spatial))]
@@ -112,15 +112,15 @@ def feature_places(program: Program) -> tuple[FeaturePlace, ...]:
     widest = max(range(len(stages)), key=shares.__getitem__)
     spread = [stage[-1] for stage in stages if math.prod(stage[-1].spatial) > 1]
     if spread and shares[widest] <= _ONE_STAGE * sum(shares):
-        return tuple(spread[-_MOST:])
-    goals = [starts[widest] + share * shares[widest] for share in _SHARES]
+        return tuple(spread[-_MAX_STAGES:])
+    goals = [starts[widest] + share * shares[widest] for share in _STAGE_FRACTIONS]
     latest_first = stages[widest][::-1]
     return tuple(dict.fromkeys(
         min(latest_first, key=lambda cut: abs(cut.depth - goal)) for goal in goals))
 
 
-def _find_cuts_with_features(program: Program) -> list[FeaturePlace]:
-    """Cuts of the path to the last output that hold features, behind a layer and before another."""
+def _find_feature_cuts(program: Program) -> list[FeaturePlace]:
+    """Cuts on the path to the last output that hold features and lie between two layers."""
     trunk = _drop_exits(program) if program.exits else program
     cuts, spent, found = set(find_cuts(trunk, sizes=False)), 0, []
     total = sum(count_macs(node) for node in trunk.calls())
@@ -139,7 +139,7 @@ def _drop_exits(program: Program) -> Program:
 
 
 def _has_layers_of(student: Program, teacher: Program) -> bool:
-    """Whether the student's layers are the teacher's, by node and weight, the last one too."""
+    """Whether the student has only layers of the teacher, its last layer included."""
     ours, theirs = _layers(student), _layers(teacher)
     return bool(ours) and ours.items() <= theirs.items() and [*ours][-1] == [*theirs][-1]
 
@@ -149,7 +149,7 @@ def _layers(program: Program) -> dict[str, str]:
             if count_macs(node) and (weight := weight_of(node)) is not None}
 
 
-def _of_one_origin(student: Program, teacher: Program) -> tuple[FeaturePair, ...]:
+def _pair_by_name(student: Program, teacher: Program) -> tuple[FeaturePair, ...]:
     nodes = {node.name: node for node in teacher.calls() if is_feature(node)}
     pairs = (_pair(place, nodes[place.name]) for place in feature_places(student)
              if place.name in nodes)
@@ -160,9 +160,9 @@ def _pair(place: FeaturePlace, other: Node) -> FeaturePair:
     return FeaturePair(place.name, other.name, place.shape, feature_shape(other))
 
 
-def _propose_pairs(ours: Sequence[FeaturePlace],
+def _pair_by_stage(ours: Sequence[FeaturePlace],
                    theirs: Sequence[FeaturePlace]) -> tuple[FeaturePair, ...]:
-    """Every place of the student with one of the teacher's behind those already taken."""
+    """Pair each place of the student with a teacher's place after those already used."""
     pairs: list[FeaturePair] = []
     taken = -1
     for place in ours:
@@ -193,7 +193,7 @@ def _feature(program: Program, name: str, who: str) -> Node:
     nodes = {node.name: node for node in program.calls() if is_feature(node)}
     if name not in nodes:
         near = difflib.get_close_matches(name, nodes, n=5, cutoff=0.5)
-        listed = (f"near names: {', '.join(near)}" if near else
+        listed = (f"similar names: {', '.join(near)}" if near else
                   f"the ends of its stages: {_list_places(feature_places(program))}")
         raise UsageError(f"the {who} has no node {name!r} that computes a feature; {listed}")
     return nodes[name]

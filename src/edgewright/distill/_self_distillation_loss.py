@@ -1,4 +1,4 @@
-"""A network with early exits as its own teacher."""
+"""Self-distillation: the last exit teaches the early exits."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from edgewright.training import Objective, WrappedObjective
 
 @final
 class SelfDistillationLoss(WrappedObjective):
-    """An objective, and beside it the last exit as a teacher of the earlier ones.
+    """Adds self-distillation from the last exit to the early exits to an objective.
 
-    Zhang et al. 2019, "Be your own teacher", section 3: every early exit's logits are told by the
-    last one's, which take no gradient from it. To the objective's own loss is added ::
+    Zhang et al. 2019, "Be your own teacher", section 3: the early exits learn from the logits of
+    the last exit, which receives no gradient from this loss. The objective's loss is increased by
+    ::
 
         self_weight * mean over the early exits of logit_loss(early, last)
 
-    The paper takes the share (0.3) away from the labels of the early exits; here it is added, so
-    that any objective can be combined with it. It compares features of the exits too; that is what
-    `Distillation.features` does with a teacher. With a single exit there is nothing to add.
+    The paper subtracts the weight (0.3) from that of the early exits' labels; here it is added, so
+    that any objective can be combined with it. The paper also compares features of the exits; use
+    `Distillation.features` with a teacher for that. With a single exit nothing is added.
 
     Args:
-        objective: What is minimised beside: the labels, or a teacher's loss.
-        settings: ``self_weight``, and which loss on the logits, how soft.
-        features: How many of the first outputs are features and no logits.
+        objective: The objective to extend: the label loss, or the loss with a teacher.
+        settings: ``self_weight``, the logit loss, and the temperature.
+        features: Number of leading outputs that are features, not logits.
 
     Example:
         >>> from edgewright.training import LabelLoss
@@ -54,7 +55,7 @@ class SelfDistillationLoss(WrappedObjective):
                 f"{self._features})")
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """Both losses."""
+        """The sum of both losses."""
         loss = self._objective.loss(outputs, batch)
         *early, last = [promote_to_float32(one) for one in outputs[self._features:]]
         if not early:

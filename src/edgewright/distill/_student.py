@@ -1,4 +1,4 @@
-"""A smaller network from a program's own graph."""
+"""Make a smaller network from a program's graph."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ from edgewright.errors import UsageError
 from edgewright.graph import shape_of, stored_tensors
 from edgewright.program import Program
 
-_Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals
+# A branch's addition and operand, which stay valid when other branches are removed.
+_BranchKey = tuple[str, int]
 
 
 def student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int = 0, *,
             init: Literal["fresh", "teacher"] = "fresh", ignore: tuple[str, ...] = ()) -> Program:
-    """A thinner, shallower network of the teacher's own make, to be trained as its student.
+    """Make a thinner, shallower version of the teacher, to be trained as its student.
 
-    Every group of channels keeps ``width`` of its channels; inputs and outputs stay. Of every
-    kind of residual block (same shapes of tensors, at the same place in the pyramid) ``depth`` of
-    the blocks stay, evenly spread, the first among them; blocks that change the shape always stay,
-    and count. The student shares the teacher's names, so that features are paired by them.
+    Every group of channels keeps the share ``width`` of its channels; inputs and outputs do not
+    change. Of each kind of residual block (same tensor shapes, in the same stage) the share
+    ``depth`` is kept, evenly spread and including the first; blocks that change the shape are
+    always kept and counted. The student keeps the teacher's node names, so that features can be
+    paired by name.
 
     Args:
-        program: The teacher, in floating point; it is left as it is.
-        width: Share of the channels, above 0, at most 1.
-        depth: Share of the residual blocks, above 0, at most 1.
-        seed: Of the weights that are drawn.
-        init: ``fresh`` draws weights as torch's layers do; ``teacher`` keeps what is left of the
-            teacher's.
-        ignore: Names or patterns of layers whose width stays.
+        program: The teacher, in floating point; it is not modified.
+        width: Share of the channels to keep, above 0, at most 1.
+        depth: Share of the residual blocks to keep, above 0, at most 1.
+        seed: Seed of the initial weights.
+        init: ``fresh`` initializes weights as torch's layers do; ``teacher`` keeps the teacher's
+            remaining weights. Choose ``teacher`` for short trainings and moderate reductions.
+        ignore: Names or patterns of layers that keep their width.
 
     Raises:
-        UsageError: A share out of its range, an unknown ``init``, a quantised program, or one with
-            no channels or no blocks to remove.
-        ParityError: What was removed changed more than it should.
+        UsageError: A share out of range, an unknown ``init``, a quantized program, or one with no
+            channels or no blocks to remove.
+        ParityError: A removal changed other parts of the network.
 
     Example:
         >>> import torch
@@ -67,10 +69,10 @@ def _check(program: Program, width: float, depth: float, init: str) -> None:
             raise UsageError(f"{name}={share!r} of a student is out of range; expected a share of "
                              "the teacher's, above 0 and at most 1")
     if init not in {"fresh", "teacher"}:
-        raise UsageError(f"init={init!r} is not known; expected 'fresh' or 'teacher'")
+        raise UsageError(f"unknown init={init!r}; expected 'fresh' or 'teacher'")
     if program.is_quantized:
-        raise UsageError("no student can be made of a quantised program; make it of the program "
-                         "from before quantising")
+        raise UsageError("a student cannot be made from a quantized program; use the program from "
+                         "before quantization")
 
 
 def _make_thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Program:
@@ -82,20 +84,20 @@ def _make_thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Pr
 
 
 def _make_shallower(program: Program, depth: float) -> Program:
-    doomed = _places_to_remove(program, depth)
-    while doomed:
+    to_remove = _select_removed(program, depth)
+    while to_remove:
         branch = next(branch for branch in find_branches(program)
-                      if (branch.total, branch.operand) in doomed)
+                      if (branch.total, branch.operand) in to_remove)
         program = remove_branch(program, branch)
-        doomed.remove((branch.total, branch.operand))
+        to_remove.remove((branch.total, branch.operand))
     return program
 
 
-def _places_to_remove(program: Program, depth: float) -> set[_Place]:
-    """Of every kind of block the ones to go."""
+def _select_removed(program: Program, depth: float) -> set[_BranchKey]:
+    """Select the blocks to remove, of each kind."""
     branches = find_branches(program)
-    staying = _find_changing(program, branches)
-    blocks = [branch for branch in _innermost(branches) if branch.total not in staying]
+    staying = _find_shape_changing(program, branches)
+    blocks = [branch for branch in _innermost_branches(branches) if branch.total not in staying]
     if not blocks:
         raise UsageError(f"depth={depth:g}: no residual block of this program can be removed; "
                          "leave depth at 1 and choose a smaller width")
@@ -103,7 +105,7 @@ def _places_to_remove(program: Program, depth: float) -> set[_Place]:
               for name, tensor in stored_tensors(program.graph_module).items()}
     totals = {node.name: shape_of(node) for node in program.calls()
               if node.name in {branch.total for branch in branches}}
-    kinds: dict[tuple[tuple[int, ...], ...], list[_Place]] = {}
+    kinds: dict[tuple[tuple[int, ...], ...], list[_BranchKey]] = {}
     for branch in blocks:
         kind = (totals[branch.total], *(shapes[name] for name in branch.tensors))
         kinds.setdefault(kind, []).append((branch.total, branch.operand))
@@ -112,10 +114,10 @@ def _places_to_remove(program: Program, depth: float) -> set[_Place]:
             for place in _spread_evenly(places, depth, others.count(kind[0]))}
 
 
-def _find_changing(program: Program, branches: Sequence[Branch]) -> set[str]:
-    """Additions of blocks that change the shape: both operands are branches, or one reads another.
+def _find_shape_changing(program: Program, branches: Sequence[Branch]) -> set[str]:
+    """Additions of blocks that change the shape, which the network needs between stages.
 
-    The network needs them to get from one stage to the next.
+    Both operands are branches, or a branch reads a tensor of another shape.
     """
     totals = [branch.total for branch in branches]
     nodes = {node.name: node for node in program.calls()}
@@ -124,7 +126,7 @@ def _find_changing(program: Program, branches: Sequence[Branch]) -> set[str]:
 
 
 def _entry_shape(program: Program, branch: Branch) -> tuple[int, ...]:
-    """Shape of what a branch's first layer reads."""
+    """Shape of the tensor that a branch's first layer reads."""
     own = set(branch.tensors)
     first = next(node for node in program.calls()
                  if any(source.target in own for source in node.all_input_nodes))
@@ -132,14 +134,14 @@ def _entry_shape(program: Program, branch: Branch) -> tuple[int, ...]:
     return shape_of(read[0]) if read else ()
 
 
-def _innermost(branches: Sequence[Branch]) -> list[Branch]:
-    """Branches that hold no other one."""
+def _innermost_branches(branches: Sequence[Branch]) -> list[Branch]:
+    """Branches that contain no other branch."""
     return [branch for branch in branches
             if not any(set(other.tensors) < set(branch.tensors) for other in branches)]
 
 
-def _spread_evenly(places: Sequence[_Place], depth: float, staying: int) -> set[_Place]:
-    """All but ``depth`` of the places, and of as many others that stay, evenly spread."""
+def _spread_evenly(places: Sequence[_BranchKey], depth: float, staying: int) -> set[_BranchKey]:
+    """The blocks to remove so that ``depth`` of all remain, evenly spread; ``staying`` are kept."""
     count = round(depth * (len(places) + staying)) - staying
     count = min(max(count, 0 if staying else 1), len(places))
     kept = {places[index * len(places) // count] for index in range(count)}

@@ -1,4 +1,4 @@
-"""Tensors inside a program, handed out beside its outputs."""
+"""Return intermediate features of a program in addition to its outputs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ aten = torch.ops.aten
 
 
 def tap_features(program: Program, names: Sequence[str]) -> CapturedModule:
-    """The program as a trainable module that returns features first, then its outputs.
+    """Make a trainable module that returns features first, then the program's outputs.
 
-    A feature has the layout `feature_shape` tells, whatever it has in the program, and is as it
-    was computed though the program may overwrite it later.
+    Features have the layout of `feature_shape`, whatever their layout in the program, and keep
+    their values even if the program overwrites the tensor later.
 
     Args:
-        program: It is left as it is.
-        names: Of nodes of its graph that compute features.
+        program: The program; it is not modified.
+        names: Names of nodes of its graph that compute features.
 
     Returns:
-        A module in evaluation mode, with parameters of its own under the program's names.
+        A module in evaluation mode, with its own parameters under the program's names.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
@@ -55,30 +55,30 @@ def is_feature(node: Node) -> bool:
 def feature_shape(node: Node) -> tuple[int, ...]:
     """Shape of a feature for one sample: (1, C), (1, tokens, C) or (1, C, H, W).
 
-    What convolutions, their norms or poolings read or make is (N, C, ...) in the graph; what
-    linear layers or layer norms do is (N, ..., C).
+    Inputs and outputs of convolutions, batch norms and poolings are (N, C, ...) in the graph, those
+    of linear layers and layer norms (N, ..., C).
     """
     shape = shape_of(node)
-    order = _order(node)
+    order = _feature_permutation(node)
     return shape if order is None else tuple(shape[place] for place in order)
 
 
 def _tap(module: GraphModule, node: Node) -> Node:
-    """A node's tensor as a feature: safe from later writes, in the layout of features."""
+    """A node's tensor as a feature: cloned if overwritten later, in the layout of features."""
     graph, memory, source = module.graph, alias_root(node), node
     if any(mutates_in_place(other) and other > node and alias_root(other) is memory
            for other in graph.nodes):
         with graph.inserting_after(node):
             source = graph.call_function(aten.clone.default, (node,))
-    order = _order(node)
+    order = _feature_permutation(node)
     if order is None:
         return source
     with graph.inserting_after(source):
         return graph.call_function(aten.permute.default, (source, list(order)))
 
 
-def _order(node: Node) -> tuple[int, ...] | None:
-    """The permutation that gives a tensor the layout of features; None where it has it."""
+def _feature_permutation(node: Node) -> tuple[int, ...] | None:
+    """The permutation to the layout of features; None if the tensor has it already."""
     rank = len(shape_of(node))
     if rank == 3 and _channels_last(node) is False:
         return (0, 2, 1)
@@ -88,16 +88,16 @@ def _order(node: Node) -> tuple[int, ...] | None:
 
 
 def _channels_last(node: Node) -> bool | None:
-    """Whether the nearest layer after a node, or else before it, has channels last."""
-    after = _nearest(node, forward=True)
-    return _nearest(node, forward=False) if after is None else after
+    """Whether the nearest layer after a node, or else before it, is channels-last."""
+    after = _find_nearest_layout(node, forward=True)
+    return _find_nearest_layout(node, forward=False) if after is None else after
 
 
-def _nearest(start: Node, *, forward: bool) -> bool | None:
+def _find_nearest_layout(start: Node, *, forward: bool) -> bool | None:
     shape, seen, pending = shape_of(start), {start}, [start]
     while pending:
         node = pending.pop(0)
-        kind = None if forward and node is start else _kind(node)
+        kind = None if forward and node is start else _layer_layout(node)
         if kind is not None:
             return kind
         for other in node.users if forward else node.all_input_nodes:
@@ -108,8 +108,8 @@ def _nearest(start: Node, *, forward: bool) -> bool | None:
     return None
 
 
-def _kind(node: Node) -> bool | None:
-    """Whether a layer has channels last; None for what is no such layer."""
+def _layer_layout(node: Node) -> bool | None:
+    """Whether a layer is channels-last; None for other nodes."""
     if node.target in ops.CHANNELS_FIRST:
         return False
     return True if node.target in ops.CHANNELS_LAST else None

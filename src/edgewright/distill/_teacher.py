@@ -1,4 +1,4 @@
-"""What knows more than the student: anything that says of a batch which class it takes it for."""
+"""Teachers: the base class, and modules and programs as teachers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgewright.training import as_outputs
 
 @dataclass(frozen=True, eq=False)
 class TeacherOutput:
-    """A teacher's output for a batch; nothing of it takes a gradient.
+    """A teacher's output for a batch, without gradients.
 
     Attributes:
-        logits: (N, classes), or (N, ..., classes) of a sequence; floating point.
-        features: Tensors from inside the teacher, (N, ...) each, in the order they were asked for.
+        logits: (N, classes), or (N, ..., classes) for a sequence; floating point.
+        features: Intermediate tensors of the teacher, (N, ...) each, in the order of the taps.
 
     Example:
         >>> TeacherOutput(torch.zeros(2, 10)).features
@@ -37,14 +37,13 @@ class TeacherOutput:
 
 
 class Teacher(ABC):
-    """Says of every batch what its classes are, softly.
+    """Base class of teachers, which return soft targets for a batch.
 
     Attributes:
-        name: Identifies the teacher, its weights included, in a checkpoint and in a cache.
-        views: How many views of the samples it knows, from number 0 on; None for any. An objective
-            that uses it has the same ``views``; see `edgewright.training.StoredTargets`.
-        requires_sample_ids: It looks samples up by their rows, so that it knows nothing of their
-            mixtures.
+        name: Identifies the teacher, including its weights, in a checkpoint and in a cache.
+        views: Number of views that it has outputs for, numbered from 0; None for any view. An
+            objective that uses it has the same ``views``; see `edgewright.training.StoredTargets`.
+        requires_sample_ids: Whether it looks up samples by row, which rules out mixed samples.
     """
 
     name: str
@@ -52,28 +51,28 @@ class Teacher(ABC):
     requires_sample_ids: bool = False
 
     def to(self, device: torch.device) -> None:
-        """Move whatever the teacher holds to where the training is; by default nothing."""
+        """Move the teacher's tensors to a device; by default there are none."""
         del device
 
     @abstractmethod
     def teach(self, batch: Batch) -> TeacherOutput:
-        """What the teacher says of these very inputs, on the device it was moved to."""
+        """The teacher's output for these inputs, on the device it was moved to."""
 
 
 @final
 class ModuleTeacher(Teacher):
-    """A module or a program, in evaluation mode and without gradients; its last output teaches.
+    """A module or program as teacher, in evaluation mode without gradients; uses its last output.
 
     Args:
-        model: Takes the student's inputs; returns logits, with early exits a tuple of them, the
-            final one last. A module is put into evaluation mode, in place; a program is left as it
-            is.
-        taps: Nodes of a program whose tensors are handed out as features.
-        exits: How many of a module's outputs are early exits; None, and a captured network knows
-            its own, any other module has none.
+        model: Takes the student's inputs; returns logits, or with early exits a tuple of logits,
+            the final one last. A module is set to evaluation mode in place; a program is not
+            modified.
+        taps: Names of a program's nodes whose tensors are returned as features.
+        exits: How many of a module's outputs are early exits; None uses the number of a captured
+            network, and 0 for any other module.
 
     Raises:
-        UsageError: Taps of a module that is no program, or that the program does not have.
+        UsageError: Taps are given for a module, or are unknown to the program.
 
     Example:
         >>> program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
@@ -87,8 +86,9 @@ class ModuleTeacher(Teacher):
     def __init__(self, model: nn.Module | Program, taps: Sequence[str] = (), *,
                  exits: int | None = None) -> None:
         if taps and not isinstance(model, Program):
-            raise UsageError(f"features {', '.join(taps)} were asked of a {type(model).__name__}; "
-                             "only a program has named nodes: Program.capture(module, inputs)")
+            raise UsageError(f"features {', '.join(taps)} were requested from a "
+                             f"{type(model).__name__}; only a program has named nodes: "
+                             "Program.capture(module, inputs)")
         self._module = _tap_program(model, taps) if isinstance(model, Program) else model.eval()
         self._taps = len(taps)
         self._exits = count_exits(self._module) if exits is None else exits
@@ -99,7 +99,7 @@ class ModuleTeacher(Teacher):
         self._module.to(device)
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        """The last output, and the features that were asked for.
+        """The last output and the tapped features.
 
         Raises:
             ModelError: The module does not return tensors, or not one per exit.
@@ -109,9 +109,9 @@ class ModuleTeacher(Teacher):
         if len(outputs) != self._taps + self._exits + 1:
             raise ModelError(
                 f"the teacher {self.name} returns {len(outputs) - self._taps} outputs; expected "
-                f"{self._exits + 1}, one per exit and the final one last. Which of several heads "
-                "teaches is not guessed: wrap the teacher so that it returns that one alone, or "
-                "say ModuleTeacher(model, exits=...)")
+                f"{self._exits + 1}, one per exit and the final one last. Wrap the teacher so that "
+                "it returns only the output to learn from, or give the number of exits: "
+                "ModuleTeacher(model, exits=...)")
         return TeacherOutput(outputs[-1], outputs[:self._taps])
 
 
@@ -124,7 +124,7 @@ def _tap_program(program: Program, taps: Sequence[str]) -> CapturedModule:
 
 
 def _digest(module: nn.Module) -> str:
-    """Of a module's structure, and of every tensor in its state."""
+    """A digest of a module's structure and of every tensor in its state."""
     structure = module.code if isinstance(module, CapturedModule) else repr(module)
     state = module.state_dict()
     return compute_digest(structure, *state, *(value for value in state.values()
