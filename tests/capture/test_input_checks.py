@@ -78,7 +78,7 @@ def test_a_converted_module_accepts_inputs_of_its_precision(program: Any) -> Non
 
 
 class Nested(nn.Module):
-    def forward(self, x: Tensor, more: Tensor, *rest: Tensor) -> Tensor:
+    def forward(self, x: Tensor, more: dict[str, Any], *rest: Tensor) -> Tensor:
         return x + more["a"] + more["b"][0] + rest[0]
 
 

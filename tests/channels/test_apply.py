@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -73,13 +73,15 @@ def test_a_convolutional_network_and_its_sizes(choose: Callable[..., list[int]],
                                     nn.PReLU(8), conv(8, 4), nn.Flatten(), nn.Linear(256, 12),
                                     nn.ReLU(), nn.Linear(12, 3)))
     _, applied = check(model, IMAGE, choose)
-    first, norm, deep, slope, last = (model[i] for i in (0, 1, 3, 4, 5))
+    assert isinstance(model, nn.Sequential)
+    first, norm, deep, slope, last = (cast(Any, model[i]) for i in (0, 1, 3, 4, 5))
     width = first.weight.shape[0]
     assert width < 8
     assert first.out_channels == norm.num_features == slope.num_parameters == width
     assert (deep.in_channels, deep.out_channels, deep.groups) == (width, width, width)
     assert (last.in_channels, last.out_channels) == (width, last.weight.shape[0])
-    assert (model[7].in_features, model[7].out_features) == (64 * last.out_channels, 6)
+    linear = cast(Any, model[7])
+    assert (linear.in_features, linear.out_features) == (64 * last.out_channels, 6)
     assert {"0.weight", "0.bias", "1.running_mean", "3.weight", "4.weight"} <= set(applied.resized)
     assert "9.bias" not in applied.resized
     assert applied.left == ()
@@ -139,6 +141,7 @@ def test_parameters_keep_their_identity_without_stale_gradients(choose: Callable
     assert gradient is not None
     assert model[0].weight.grad is None
     model(torch.randn(2, 4)).sum().backward()  # and learns on
+    assert model[0].weight.grad is not None
     assert model[0].weight.grad.shape == model[0].weight.shape
 
 
@@ -158,7 +161,7 @@ def test_trained_weights_are_copied_not_shared() -> None:
     before = copy.deepcopy(trained.state_dict())
     assert apply_to(trained, model).resized == ()
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    model[0].weight.data.zero_()
+    model.get_parameter("0.weight").data.zero_()
     torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
 
 
@@ -213,7 +216,7 @@ def test_a_constant_size_in_the_code_is_refused_and_nothing_changes(resnet: Call
                                                                     choose: Callable[..., list[int]]) -> None:
     small = halved(resnet20_program, choose)
     model = resnet(3)
-    model.linear.weight.grad = torch.ones_like(model.linear.weight)
+    model.get_parameter("linear.weight").grad = torch.ones_like(model.get_parameter("linear.weight"))
     before = snapshot(model)
     message = (r"cannot be applied to ResNet, which was not changed: the forward pass of "
                r"layer2\.0 fails at .*resnet\.py:\d+ \(.*\): .*; a size is a constant in its code")
@@ -227,10 +230,9 @@ def test_a_different_function_is_detected(net: type[Net]) -> Any:
         y = m.a(x)
         return m.b(y.relu()) / m.scale
 
-    model = net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3)).eval()
-    model.scale = 8
+    model = net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3), scale=8).eval()
     program = Program.capture(model, torch.zeros(1, 4))
-    model.scale = 4
+    model.scale = 4  # type: ignore[assignment]
     before = snapshot(model)
     with pytest.raises(ModelError, match=r"it would compute something else \(relative error "
                                          r"1\.00e\+00, at most 0\.0001 is allowed\); a size"):
@@ -249,7 +251,7 @@ def test_removed_blocks_are_named(resnet: Callable[[int], nn.Module],
             r"\d+ more: delete removed blocks from the")):
         apply_to(short, model)
     assert_unchanged(model, before)
-    model.layer1[1] = nn.Identity()  # as it says
+    model.set_submodule("layer1.1", nn.Identity())  # as it says
     assert apply_to(short, model).resized == ()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(x), short.run(x), rtol=1e-4, atol=1e-5)

@@ -37,7 +37,7 @@ def test_the_step_shrinks_with_the_indices_a_channel_occupies(occupied: list[Any
     group = ChannelGroup("a", (), (7,))
     groups = SimpleNamespace(slices=lambda channel: {
         ("t", index): np.arange(count) for index, count in enumerate(occupied)})
-    assert rounding_step(groups, group, round_to) == step
+    assert rounding_step(groups, group, round_to) == step  # type: ignore[arg-type]
 
 
 def test_a_flattened_channel_is_rounded_by_the_convolution_that_makes_it() -> None:
@@ -82,7 +82,7 @@ def test_the_automatic_step_depends_on_the_size(channels: int, occupied: list[in
     group = ChannelGroup("a", (), tuple(range(channels)))
     groups = SimpleNamespace(slices=lambda channel: {
         ("t", index): np.arange(count) for index, count in enumerate(occupied)})
-    assert rounding_step(groups, group, "auto") == step
+    assert rounding_step(groups, group, "auto") == step  # type: ignore[arg-type]
 
 
 def test_the_minimum_is_a_fraction_of_the_original_width(residual_groups: ChannelGroups) -> None:

@@ -59,7 +59,7 @@ def test_teachers_without_nodes_have_no_features(module: Any, program: Any) -> N
 
 def test_invalid_teachers_raise(module: Any) -> None:
     with pytest.raises(UsageError, match="a int cannot be a teacher; expected a program"):
-        as_teacher(3)
+        as_teacher(3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'resnet' is not a model reference"):
         as_teacher("resnet")
     with pytest.raises(UsageError, match="an ensemble needs at least two teachers, got 1"):

@@ -107,7 +107,7 @@ def test_invalid_ensembles_raise() -> None:
     with pytest.raises(UsageError, match="needs at least two teachers, got 1"):
         Ensemble([Fixed(torch.zeros(2, 3))])
     with pytest.raises(UsageError, match="unknown ensemble weights 'loudest'"):
-        Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")
+        Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")  # type: ignore[arg-type]
 
 
 def test_teachers_with_different_classes_are_named() -> None:

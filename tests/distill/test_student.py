@@ -114,7 +114,7 @@ def test_shares_out_of_range_raise(pyramid: Program, name: str, share: Any) -> N
 def test_programs_that_cannot_be_made_smaller_raise(pyramid: Program, captured: Any,
                                                     perceptron: Any) -> None:
     with pytest.raises(UsageError, match="unknown init='old'; expected 'fresh' or 'teacher'"):
-        student(pyramid, init="old")
+        student(pyramid, init="old")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"width=0\.5: no channel of this program can be removed: "):
         student(captured(nn.Linear(4, 3), 4))
     flat = captured(perceptron(4, 8, 3), 4)

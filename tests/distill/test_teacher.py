@@ -84,7 +84,7 @@ def test_unknown_taps_are_named() -> None:
 def test_a_module_without_logits_raises() -> None:
     class Words(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return "cat"
+            return "cat"  # type: ignore[return-value]
 
     with pytest.raises(ModelError, match="the model returned a str"):
         ModuleTeacher(Words()).teach(batch_of())

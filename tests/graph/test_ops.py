@@ -46,7 +46,9 @@ def test_kinds_of_layers_are_disjoint() -> None:
 def test_every_layer_and_product_has_a_weight_argument() -> None:
     for target in ops.LAYERS | ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS | {ops.EMBEDDING}:
         node = call(target)
-        assert has_argument(node, ops.weight_argument(node))
+        place = ops.weight_argument(node)
+        assert place is not None
+        assert has_argument(node, place)
     assert ops.weight_argument(call(aten.relu.default, "x")) is None
 
 

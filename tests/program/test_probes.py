@@ -76,7 +76,7 @@ def test_other_constant_integers_are_unchanged(dtype: Any) -> None:
 
 
 class Nested(nn.Module):
-    def forward(self, pair: Tensor) -> Tensor:
+    def forward(self, pair: dict[str, Tensor]) -> Tensor:
         return pair["a"] + pair["b"]
 
 

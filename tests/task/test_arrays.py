@@ -84,7 +84,7 @@ def test_invalid_splits_raise_before_being_read(split: Any, message: str) -> Non
         Task(split, test=(X, Y))
 
 
-class Rows(Dataset):
+class Rows(Dataset[Any]):
     def __init__(self, width: Any) -> None:
         self.width = width
 

@@ -112,7 +112,7 @@ def test_exits_are_those_of_the_program(tmp_path: Path) -> None:
 
 def test_a_module_with_more_outputs_in_training_mode_raises() -> None:
     class Auxiliary(Heads):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor) -> Any:
             z = super().forward(x)
             return (z, z) if self.training else z
 

@@ -112,7 +112,7 @@ def test_conditional_file_matches_the_segments(leaving: Any, images: Tensor, exi
     for sample in samples:
         logits, left = engine.run((sample,))
         want, expected = staged(segments, sample, thresholds, temperatures)
-        assert (left.dtype, left.shape, left.item()) == (np.int64, (1,), expected)
+        assert (left.dtype, left.shape, left.item()) == (np.dtype(np.int64), (1,), expected)
         np.testing.assert_array_equal(logits, want)
         taken.append(expected)
     assert set(taken) == set(range(exits + 1))
@@ -217,7 +217,7 @@ def test_condition_uses_double_precision_and_nan_never_exits(logits: tuple[Any, 
 
 def test_several_inputs_keep_their_names_and_order() -> None:
     class Two(nn.Module):
-        def forward(self, whole: Tensor, parts: Tensor) -> Any:
+        def forward(self, whole: Tensor, parts: dict[str, Tensor]) -> Any:
             joined = whole + parts["a"] - parts["b"]
             features = joined.relu()
             return features * 2, features + 5
@@ -346,7 +346,7 @@ def test_exits_with_different_classes_or_types_are_rejected() -> None:
 
 
 @pytest.mark.parametrize("target", ["executorch", "litert"])
-def test_other_targets_reject_thresholds(leaving: Any, tmp_path: Path, target: str) -> None:
+def test_other_targets_reject_thresholds(leaving: Any, tmp_path: Path, target: Any) -> None:
     with pytest.raises(UsageError, match=f"thresholds were given for the target '{target}'; only "
                                          "'onnx' supports early exits"):
         export(leaving(2, 32).program, target, tmp_path / "model", thresholds=(0.5,))

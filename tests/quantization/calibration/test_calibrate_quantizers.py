@@ -104,7 +104,7 @@ def test_quantizers_must_be_in_observe_mode() -> None:
         calibrate_quantizers(quantizer, {"x": quantizer}, [(torch.ones(2),)])
 
 
-def test_no_data_is_read_without_quantizers() -> Iterator[Any]:
+def test_no_data_is_read_without_quantizers() -> None:
     def never() -> Iterator[Any]:
         yield pytest.fail("a batch was read")
 

@@ -197,6 +197,7 @@ def test_measured_rise_equals_quantizing_one_layer_by_hand(net: Any, program: An
                           MIXED["loss"])
     for name in NAMES:
         for precision, rise in found[name].items():
+            assert precision.weights is not None
             want = loss_with(net, held, name, precision.weights) - before
             assert rise == pytest.approx(want, abs=1e-5), (name, precision)
 

@@ -369,10 +369,11 @@ def test_a_binary_network_learns() -> None:
     layers[3].mode = weights.mode = "quantize"
     optimizer = torch.optim.SGD([*network.parameters(), *weights.parameters()], lr=0.05,
                                 momentum=0.9)
-    shift = layers[3].shift.item()
+    assert quantizer.shift is not None
+    shift = quantizer.shift.item()
     for _ in range(60):
         hidden = nn.functional.linear(network[:4](x), weights(weight))
-        logits = layers[5](hidden)
+        logits = norm(hidden)
         optimizer.zero_grad()
         nn.functional.cross_entropy(logits, y).backward()
         optimizer.step()
