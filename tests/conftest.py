@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,8 +81,8 @@ def trained_program(trained_net: nn.Module, quadrant_task: Task) -> Program:
 def manifest_of() -> Callable[..., Manifest]:
     """A manifest with these fields in its two parts, and minimal values in all others."""
     def make(**fields: object) -> Manifest:
-        model = {"name": "m", "inputs": (), "outputs": (), "segments": ()}
-        report = {"data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
+        model: dict[str, Any] = {"name": "m", "inputs": (), "outputs": (), "segments": ()}
+        report: dict[str, Any] = {"data": "d", "recipe": {}, "seed": 0, "budget": Budget(), "versions": {},
                   "machine": "any", "original": Figures(), "compressed": Figures(),
                   "simulated": Figures()}
         for name, value in fields.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,6 +32,9 @@ class Net(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         return self.function(self, *inputs)
+
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...  # whatever was given as a member
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -215,6 +218,11 @@ def rigid() -> Program:
     return Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
 
 
+def statistics_of(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Its running mean and variance."""
+    return norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+
+
 class Mixed(nn.Module):
     """Five channels through convolution, norm, depthwise convolution and a flattened linear."""
 
@@ -232,17 +240,17 @@ class Mixed(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def mixed() -> nn.Module:
+def mixed() -> Mixed:
     torch.manual_seed(0)
     model = Mixed()
     with torch.no_grad():
-        for tensor in (*model.norm.parameters(), model.norm.running_mean, model.norm.running_var):
+        for tensor in (*model.norm.parameters(), *statistics_of(model.norm)):
             tensor.copy_(torch.rand(5) + 0.5)
     return model.eval()
 
 
 @pytest.fixture(scope="session")
-def mixed_program(mixed: nn.Module) -> Program:
+def mixed_program(mixed: Mixed) -> Program:
     return Program.capture(mixed, torch.zeros(1, 2, 4, 4))
 
 

@@ -42,7 +42,7 @@ def imported(node: ast.AST) -> Iterator[str]:
         if isinstance(part, ast.Import):
             names = [alias.name for alias in part.names]
         elif isinstance(part, ast.ImportFrom) and not part.level:
-            names = [part.module]
+            names = [str(part.module)]
         elif isinstance(part, ast.Call) and ast.unparse(part.func).endswith("import_module"):
             names = [one.value for argument in part.args for one in ast.walk(argument)
                      if isinstance(one, ast.Constant) and isinstance(one.value, str)]
@@ -79,7 +79,7 @@ def test_whoever_names_an_extra_names_the_one_that_helps() -> None:
         for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.Try):
                 continue
-            extras = {call.args[1].value for handler in node.handlers for call in ast.walk(handler)
+            extras = {str(call.args[1].value) for handler in node.handlers for call in ast.walk(handler)
                       if isinstance(call, ast.Call) and ast.unparse(call.func) ==
                       "MissingExtraError" and isinstance(call.args[1], ast.Constant)}
             packages = {name for part in node.body for name in imported(part)} - {"edgewright"}

@@ -40,7 +40,7 @@ def drawn(groups: Any, seed: int, ties: bool = False) -> Any:
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def allocate(program: Program, groups: Any, scores: Any, target: str = "macs",
+def allocate(program: Program, groups: Any, scores: Any, target: Any = "macs",
              **options: Any) -> Any:
     legal = LegalWidths(options.pop("round_to", 4), options.pop("least", 0.0))
     return allocate_channels(CostModel(program, groups, target), scores,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.allocation import CostModel, LatencyTable, LayerTimes
-from edgewright.allocation._cost_model import undominated
+from edgewright.allocation._cost_model import Target, undominated
 from edgewright.channels import Polynomial, SymbolicShapes, find_groups, remove_channels
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -72,7 +72,7 @@ def counted(program: Program, target: Any) -> Any:
 @pytest.mark.parametrize("name", ["dense", "residual"])
 @pytest.mark.parametrize("target", ["macs", "params", "ram", "latency"])
 def test_the_model_the_exact_count_and_the_sliced_program_agree(dense: Any, residual: Program, seed: int, name: str,
-                                                                target: str) -> None:
+                                                                target: Target) -> None:
     program = {"dense": dense, "residual": residual}[name]
     groups = find_groups(program)
     cost = CostModel(program, groups, target, a_table())
@@ -122,7 +122,7 @@ def test_an_index_of_two_groups_is_an_index_of_their_product() -> None:
     graph = torch.fx.Graph()
     node = graph.placeholder("x")
     node.meta["val"] = torch.zeros(1, 7)
-    size = SymbolicShapes(Paired())(node)[1]
+    size = SymbolicShapes(Paired())(node)[1]  # type: ignore[arg-type]
     assert size.terms == {(): 1.0, (0, 1): 1.0}
     assert size.at(np.array([1, 2])) == 3.0
 

@@ -34,8 +34,9 @@ def layers(draw: Any) -> Any:
                               min_size=2, max_size=5, unique=True))
         weight_count, macs = draw(st.integers(1, 500)), draw(st.integers(1, 500))
         found[f"layer{index}"] = [
-            option(*pair, draw(st.floats(-0.5, 10, allow_subnormal=False)), weight_count, macs)
-            for pair in pairs]
+            option(weights, activations, draw(st.floats(-0.5, 10, allow_subnormal=False)),
+                   weight_count, macs)
+            for weights, activations in pairs]
     return found
 
 

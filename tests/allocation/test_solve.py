@@ -146,7 +146,7 @@ def test_a_product_of_three_groups_holds_the_limit_and_comes_near_the_best() -> 
     rng = np.random.default_rng(0)
     groups = [GroupWidths(np.arange(1, count + 1), tuple(range(count)), np.sort(rng.random(count)))
               for count in (4, 9, 12)]
-    problem = Problem(groups, Volume(), 400.0)
+    problem = Problem(groups, Volume(), 400.0)  # type: ignore[arg-type]
     start = np.array([2, 5, 6])
     found = solve_widths(problem, start)
     assert problem.cost.at(found) <= 400.0

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
@@ -313,7 +313,7 @@ def test_a_file_of_endless_fields_is_refused_in_bounded_time(monkeypatch: pytest
     assert not has_external_data(endless[2:])
 
 
-def _any_external(message: object) -> bool:
+def _any_external(message: Any) -> bool:
     """The slow, obvious way, of a message that protobuf itself has read."""
     if isinstance(message, TensorProto):
         return message.data_location == TensorProto.EXTERNAL

@@ -84,6 +84,7 @@ def test_a_description_holds_for_its_bytes_or_needs_more_bits(values: Any, head:
 def test_the_range_tells_the_bits(bits: int) -> None:
     data = integers(bits, 4000)
     tensor = low_bit_tensor(data, 0, len(data))
+    assert tensor is not None
     assert (tensor.bits, tensor.step) == (bits, 2 if bits == 1 else 1)
     assert tensor.packed_bytes == 4000 * {1: 1, 2: 2, 3: 4, 4: 4}[bits] // 8
 

@@ -36,7 +36,7 @@ def _forge(path: Path, members: Members, *, resealed: bool = True,
         archive.comment = b"edgewright sha256 " + digest.encode() + b" " * padding
 
 
-def _edit(path: Path, change: Callable[[dict], None]) -> None:
+def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     members = _members(path)
     fields = json.loads(members["manifest.json"])
     change(fields)
@@ -135,7 +135,7 @@ def test_another_format(bundle_path: Path, version: Any, remedy: str) -> None:
 
 
 def test_stored_bytes_are_what_the_members_take(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"][0]["stored_bytes"] = 17
 
     _edit(bundle_path, change)
@@ -149,7 +149,7 @@ def test_reading_tells_how_long_unpacking_took(bundle_path: Path) -> None:
     assert bundle == read_bundle(bundle_path)
 
 
-def _merge(fields: dict, change: dict) -> None:
+def _merge(fields: dict[str, Any], change: dict[str, Any]) -> None:
     for name, value in change.items():
         if isinstance(value, dict) and isinstance(fields.get(name), dict) and name != "budget":
             _merge(fields[name], value)
@@ -176,7 +176,7 @@ def test_manifest_that_is_no_record(bundle_path: Path, text: Any) -> None:
 
 
 def test_missing_segment(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"].append({**fields["model"]["segments"][0], "file": "segments/2.onnx"})
 
     _edit(bundle_path, change)
@@ -185,7 +185,7 @@ def test_missing_segment(bundle_path: Path) -> None:
 
 
 def test_extra_file(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"].pop()
 
     _edit(bundle_path, change)
@@ -193,7 +193,7 @@ def test_extra_file(bundle_path: Path) -> None:
 
 
 def test_same_segment_twice(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"][1] = fields["model"]["segments"][0]
 
     _edit(bundle_path, change)
@@ -201,7 +201,7 @@ def test_same_segment_twice(bundle_path: Path) -> None:
 
 
 def test_altered_segment(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"][1]["sha256"] = "0" * 64
 
     _edit(bundle_path, change)
@@ -210,7 +210,7 @@ def test_altered_segment(bundle_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [-7, 0, 3])
 def test_segment_that_unpacks_to_more_than_it_states(bundle_path: Path, size: int) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"][0]["size_bytes"] = size
 
     _edit(bundle_path, change)
@@ -218,7 +218,7 @@ def test_segment_that_unpacks_to_more_than_it_states(bundle_path: Path, size: in
 
 
 def test_bundle_that_would_fill_the_memory(bundle_path: Path) -> None:
-    def change(fields: dict) -> None:
+    def change(fields: dict[str, Any]) -> None:
         fields["model"]["segments"][0]["size_bytes"] = 1 << 40
         fields["model"]["segments"][1]["size_bytes"] = -(1 << 40)
 

@@ -38,6 +38,7 @@ def test_bundle_round_trips(tmp_path: Path, make_manifest: Callable[..., Manifes
 
 def test_bundle_states_its_own_size(bundle_path: Path) -> None:
     size = read_bundle(bundle_path).manifest.report.compressed.find("size_bytes")
+    assert size is not None
     assert (size.value, size.kind, size.runtime) == (bundle_path.stat().st_size, "measured", None)
 
 

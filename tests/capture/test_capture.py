@@ -23,7 +23,7 @@ class NestedOutputs(nn.Module):
         self.a = nn.Linear(4, 3)
         self.b = nn.Linear(4, 2)
 
-    def forward(self, left: Tensor, right: Tensor) -> Any:
+    def forward(self, left: dict[str, Tensor], right: Tensor) -> Any:
         mixed = left["x"] + right
         return {"logits": self.a(mixed), "more": (self.b(mixed), [mixed.sum(1)])}
 
@@ -73,7 +73,7 @@ def cases(net: type[Net], resnet: Callable[[int], nn.Module],
     }
 
 
-def _write(model: nn.Module, x: Any) -> Any:
+def _write(model: Net, x: Any) -> Any:
     y = model.a(x)
     y[:, :2] = 0.5
     return y.relu()

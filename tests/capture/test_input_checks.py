@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgewright.channels import find_groups, remove_channels
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
-from edgewright.training._pickling import packed, unpacked
+from edgewright.training._pickling import pickle_run, unpickle_run
 
 
 class Averages(nn.Module):
@@ -51,7 +51,7 @@ def test_another_size_is_refused_wherever_the_graph_runs(program: Any, tmp_path:
             found.run(LONGER)
         for mode in (False, True):
             module = found.module(mode)
-            for twin in (module, copy.deepcopy(module), unpacked(packed(module, {}))):
+            for twin in (module, copy.deepcopy(module), unpickle_run(pickle_run(module, {}))):
                 with pytest.raises(DataError, match=REFUSAL):
                     twin(LONGER)
                 assert twin(torch.zeros(5, 4, 20)).shape == (5, 3)
@@ -78,7 +78,7 @@ def test_a_module_in_another_precision_takes_it(program: Any) -> None:
 
 
 class Nested(nn.Module):
-    def forward(self, x: Tensor, more: Tensor, *rest: Tensor) -> Tensor:
+    def forward(self, x: Tensor, more: dict[str, Any], *rest: Tensor) -> Tensor:
         return x + more["a"] + more["b"][0] + rest[0]
 
 

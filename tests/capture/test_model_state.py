@@ -20,6 +20,8 @@ from edgewright.program import Program
 class Rotary(nn.Module):
     """A table that is no part of the state dict, as of rotary embeddings and window indices."""
 
+    cos: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("cos", torch.linspace(1, 2, 8), persistent=False)

@@ -110,6 +110,8 @@ def test_state_is_refused_by_its_name(net: type[Net], forward: Any, buffer: bool
 
 def test_a_layer_that_counts_is_named_in_full(net: type[Net]) -> None:
     class Counts(nn.Module):
+        calls: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -132,7 +134,7 @@ def test_layers_that_write_in_training_alone_are_taken(layer: Any) -> None:
     torch.testing.assert_close(Program.capture(model, x).run(x), model(x))
 
 
-def test_state_as_input_and_output_is_taken(net: type[Net]) -> tuple[Any, ...]:
+def test_state_as_input_and_output_is_taken(net: type[Net]) -> None:
     def forward(m: Any, x: Any, state: Any) -> tuple[Any, ...]:
         y = torch.tanh(m.layer(x) + state)
         return y, y

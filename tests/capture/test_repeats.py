@@ -19,7 +19,9 @@ class Remembering(nn.Module):
         self.layer = nn.Linear(4, 4)
         self.function = function
         self.calls, self.seen = 0, None
-        self.past, self.recent, self.by_name = [], deque(maxlen=2), {}
+        self.past: list[Tensor] = []
+        self.recent: deque[Tensor] = deque(maxlen=2)
+        self.by_name: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self, x)

@@ -42,7 +42,7 @@ class Attention(nn.MultiheadAttention):
     def __init__(self, share: Any) -> None:
         super().__init__(8, 2, dropout=share, batch_first=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x, x, x)[0]
 
 
@@ -76,7 +76,7 @@ def test_random_numbers_that_are_lost_are_said_once_by_module(model: Any, name: 
 def test_a_norm_that_the_models_own_train_leaves_alone_is_said(net: type[Net]) -> None:
     model = net(lambda m, x: m.norm(m.layer(x.flatten(1))), layer=nn.Linear(SEQUENCE[0].numel(), 8),
                 norm=nn.BatchNorm1d(8))
-    class Resting(type(model)):
+    class Resting(Net):
         def train(self, mode: bool = True) -> Any:
             super().train(mode)
             self.norm.eval()

@@ -20,6 +20,9 @@ MASK = nn.Transformer.generate_square_subsequent_mask
 class Reading(nn.Module):
     """Reads a buffer and a mask made in forward, as code that is fine in Python does."""
 
+    times: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("times", torch.tensor(3))

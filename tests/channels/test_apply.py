@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -73,13 +73,15 @@ def test_a_convolutional_network_and_its_sizes(choose: Callable[..., list[int]],
                                     nn.PReLU(8), conv(8, 4), nn.Flatten(), nn.Linear(256, 12),
                                     nn.ReLU(), nn.Linear(12, 3)))
     _, applied = check(model, IMAGE, choose)
-    first, norm, deep, slope, last = (model[i] for i in (0, 1, 3, 4, 5))
+    assert isinstance(model, nn.Sequential)
+    first, norm, deep, slope, last = (cast(Any, model[i]) for i in (0, 1, 3, 4, 5))
     width = first.weight.shape[0]
     assert width < 8
     assert first.out_channels == norm.num_features == slope.num_parameters == width
     assert (deep.in_channels, deep.out_channels, deep.groups) == (width, width, width)
     assert (last.in_channels, last.out_channels) == (width, last.weight.shape[0])
-    assert (model[7].in_features, model[7].out_features) == (64 * last.out_channels, 6)
+    linear = cast(Any, model[7])
+    assert (linear.in_features, linear.out_features) == (64 * last.out_channels, 6)
     assert {"0.weight", "0.bias", "1.running_mean", "3.weight", "4.weight"} <= set(applied.resized)
     assert "9.bias" not in applied.resized
     assert applied.left == ()
@@ -139,6 +141,7 @@ def test_parameters_keep_their_identity_and_lose_stale_gradients(choose: Callabl
     assert gradient is not None
     assert model[0].weight.grad is None
     model(torch.randn(2, 4)).sum().backward()  # and learns on
+    assert model[0].weight.grad is not None
     assert model[0].weight.grad.shape == model[0].weight.shape
 
 
@@ -158,7 +161,7 @@ def test_trained_weights_are_written_and_not_shared() -> None:
     before = copy.deepcopy(trained.state_dict())
     assert apply_to(trained, model).resized == ()
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    model[0].weight.data.zero_()
+    model.get_parameter("0.weight").data.zero_()
     torch.testing.assert_close(trained.state_dict(), before, rtol=0, atol=0)
 
 
@@ -212,7 +215,7 @@ def test_a_size_in_the_code_is_named_and_nothing_changes(resnet: Callable[[int],
                                                          choose: Callable[..., list[int]]) -> None:
     small = halved(resnet20_program, choose)
     model = resnet(3)
-    model.linear.weight.grad = torch.ones_like(model.linear.weight)
+    model.get_parameter("linear.weight").grad = torch.ones_like(model.get_parameter("linear.weight"))
     before = snapshot(model)
     message = (r"cannot be applied to ResNet, which was left as it was: the forward pass of "
                r"layer2\.0 fails at .*resnet\.py:\d+ \(.*\): .*; a size is written into its code")
@@ -226,10 +229,9 @@ def test_another_function_without_a_failure_is_noticed(net: type[Net]) -> Any:
         y = m.a(x)
         return m.b(y.relu()) / m.scale
 
-    model = net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3)).eval()
-    model.scale = 8
+    model = net(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3), scale=8).eval()
     program = Program.capture(model, torch.zeros(1, 4))
-    model.scale = 4
+    model.scale = 4  # type: ignore[assignment]
     before = snapshot(model)
     with pytest.raises(ModelError, match=r"it would compute something else \(relative error "
                                          r"1\.00e\+00, at most 0\.0001 is allowed\); a size"):
@@ -248,7 +250,7 @@ def test_removed_blocks_are_named(resnet: Callable[[int], nn.Module],
             r"\d+ more: take removed blocks out of its code")):
         apply_to(short, model)
     assert_unchanged(model, before)
-    model.layer1[1] = nn.Identity()  # as it says
+    model.set_submodule("layer1.1", nn.Identity())  # as it says
     assert apply_to(short, model).resized == ()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(x), short.run(x), rtol=1e-4, atol=1e-5)

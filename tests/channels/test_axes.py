@@ -105,6 +105,7 @@ def test_a_flat_dimension_has_a_label_an_index(data: Any) -> None:
     assume(axes_of(dim))
     labels = flatten(couplings, dim, "")
     classes = couplings.solve()
+    assert labels is not None
     assert labels.shape == (size_of(dim),)
     for atom in atoms(classes):
         gone = classes.removed([atom])
@@ -173,6 +174,8 @@ def test_one_axis_divided() -> None:
     assert divide(couplings, 6, (2, 3)) == (2, 3)
     assert divide(couplings, labels, (1, 6))[1] is labels
     outer, inner = divide(couplings, labels, (2, 3))
+    assert isinstance(outer, np.ndarray)
+    assert isinstance(inner, np.ndarray)
     classes = couplings.solve()
     assert classes.removed([outer[1]])[labels].tolist() == [False] * 3 + [True] * 3
     assert classes.removed([inner[0]])[labels].tolist() == [True, False, False] * 2

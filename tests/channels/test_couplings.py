@@ -212,7 +212,7 @@ def test_a_shuffled_product_keeps_its_larger_factor() -> None:
     for gone in sets:
         for order in (grid, other):
             flags = np.isin(order, gone)
-            rows, columns = flags.all(1), flags.all(0)
+            rows, columns = np.asarray(flags.all(1)), np.asarray(flags.all(0))
             np.testing.assert_array_equal(flags, rows[:, None] | columns[None, :])
 
 
@@ -265,7 +265,7 @@ def test_a_label_made_of_itself_ends() -> None:
     labels = couplings.fresh(4)
     couplings.product(labels, (labels[:2].copy(), labels[2:].copy()))
     classes = couplings.solve()
-    facts = ([], [], [(labels.reshape(2, 2), (labels[:2], labels[2:]))])
+    facts: tuple[Any, ...] = ([], [], [(labels.reshape(2, 2), (labels[:2], labels[2:]))])
     for atom in free_atoms(classes):
         assert breaks(facts, classes.removed([atom])) is None
 

@@ -18,6 +18,8 @@ from edgewright.program import Program
 class Windows(nn.Module):
     """Attention in windows, or in a grid across them, with a relative bias (MaxViT)."""
 
+    places: Tensor
+
     def __init__(self, width: Any, side: Any, heads: Any, grid: Any) -> None:
         super().__init__()
         self.side, self.heads, self.grid = side, heads, grid

@@ -40,7 +40,7 @@ def test_a_wrong_slice_is_caught(name: str, small_program: Program,
     found = find_groups(small_program)
     right = _slicing._slice_tensors
 
-    def wrong(program: Program, module: nn.Module, groups: Any, gone: Any) -> None:
+    def wrong(program: Program, module: torch.fx.GraphModule, groups: Any, gone: Any) -> None:
         right(program, module, groups, gone)
         owner, _, leaf = name.rpartition(".")
         tensor = getattr(module.get_submodule(owner), leaf)
@@ -55,7 +55,7 @@ def test_a_wrong_slice_is_caught(name: str, small_program: Program,
 def test_a_wrong_slice_is_caught_where_the_right_output_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2, bias=False), nn.ReLU())
     with torch.no_grad():
-        model[1].weight.zero_()
+        model.get_parameter("1.weight").zero_()
     program = Program.capture(model, torch.zeros(1, 4))
     found = find_groups(program)
     right = _slicing._slice_tensors

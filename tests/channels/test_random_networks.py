@@ -143,7 +143,7 @@ def random_network(net: Any, steps: Any) -> Any:
 
 drawn = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(2, 4)),
                  min_size=1, max_size=5)
-quietly = {"deadline": None, "derandomize": True,
+quietly: dict[str, Any] = {"deadline": None, "derandomize": True,
            "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 

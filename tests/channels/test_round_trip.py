@@ -34,7 +34,7 @@ def _tied(m: Any, x: Any) -> Any:
 
 
 IMAGE = torch.zeros(1, 3, 8, 8)
-MODELS = {
+MODELS: dict[str, tuple[Any, ...]] = {
     "convolutions": (lambda m, x: m.c(m.b(m.a(x)).relu()),
                      {"a": conv(3, 8), "b": nn.BatchNorm2d(8), "c": conv(8, 4)}, (IMAGE,)),
     "attention": (_attention, {

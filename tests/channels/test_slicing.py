@@ -38,8 +38,8 @@ def test_against_zeros_written_by_hand() -> None:
     sliced = remove_channels(program, found, (first.channels[1], first.channels[4],
                                               second.channels[2]))
     with torch.no_grad():
-        model[2].weight[:, [1, 4]] = 0
-        model[4].weight[:, 2 * 64:3 * 64] = 0
+        model.get_parameter("2.weight")[:, [1, 4]] = 0
+        model.get_parameter("4.weight")[:, 2 * 64:3 * 64] = 0
         x = torch.randn(5, 3, 8, 8)
         torch.testing.assert_close(sliced.run(x), model(x))
     shapes = {name: tuple(value.shape) for name, value in sliced.state_dict().items()}
@@ -213,7 +213,9 @@ def test_exits_and_training_flags_are_kept() -> None:
 
 def test_what_is_in_no_group_cannot_be_removed(small_program: Program) -> None:
     found = find_groups(small_program)
-    pinned = int(found.tensor("5.weight")[0][0])
+    labels = found.tensor("5.weight")[0]
+    assert labels is not None
+    pinned = int(labels[0])
     for channel in (pinned, -1, 10**9):
         with pytest.raises(UsageError, match=f"{channel} is no channel that can be removed"):
             remove_channels(small_program, found, (found.groups[0].channels[0], channel))

@@ -37,7 +37,7 @@ def test_the_step_shrinks_with_the_indices_a_channel_occupies(occupied: list[Any
     group = ChannelGroup("a", (), (7,))
     groups = SimpleNamespace(slices=lambda channel: {
         ("t", index): np.arange(count) for index, count in enumerate(occupied)})
-    assert step_of(groups, group, round_to) == step
+    assert step_of(groups, group, round_to) == step  # type: ignore[arg-type]
 
 
 def test_a_flattened_channel_is_rounded_by_the_convolution_that_makes_it() -> None:
@@ -82,7 +82,7 @@ def test_the_step_is_chosen_by_the_size_of_what_is_cut(channels: int, occupied: 
     group = ChannelGroup("a", (), tuple(range(channels)))
     groups = SimpleNamespace(slices=lambda channel: {
         ("t", index): np.arange(count) for index, count in enumerate(occupied)})
-    assert step_of(groups, group, "auto") == step
+    assert step_of(groups, group, "auto") == step  # type: ignore[arg-type]
 
 
 def test_the_least_width_is_a_share_of_what_there_was_at_first(residual_groups: ChannelGroups) -> None:

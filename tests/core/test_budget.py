@@ -82,7 +82,7 @@ def test_a_budget_that_cannot_be_read_says_why(text: str, message: str) -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UsageError, match="sizes"):
-        Budget(sizes="1 kB")
+        Budget(sizes="1 kB")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, [1]])
@@ -102,7 +102,7 @@ def test_every_broken_limit_is_told_with_its_numbers() -> None:
                     max_drop="0.5 %", accuracy="91 %")
     found = figures(size_bytes=100_001, ram_bytes=39_000, latency_ms=2.5, macs=10e6,
                     energy_mj=1.5, accuracy=0.9)
-    broken = [(b.constraint, b.figure, b.value, pytest.approx(b.limit))
+    broken: list[tuple[Any, ...]] = [(b.constraint, b.figure, b.value, pytest.approx(b.limit))
               for b in budget.breaches(found, ORIGINAL)]
     assert broken == [("size", "size_bytes", 100_001, 100_000), ("latency", "latency_ms", 2.5, 2),
                       ("energy", "energy_mj", 1.5, 1), ("max_drop", "accuracy", 0.9, 0.912),

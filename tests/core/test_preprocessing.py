@@ -23,7 +23,7 @@ def test_every_pixel_is_scaled_shifted_and_divided(channels: Any, scale: Any, me
                            mean=mean[:channels], std=std[:channels])
     images = np.random.default_rng(seed).integers(0, 256, (2, channels, 2, 3), dtype=np.uint8)
     have = recipe.normalize(images)
-    assert (have.dtype, have.shape) == (np.float32, images.shape)
+    assert (have.dtype, have.shape) == (np.dtype(np.float32), images.shape)
     for place, pixel in np.ndenumerate(images):
         want = (int(pixel) * scale - mean[place[1]]) / std[place[1]]
         assert have[place] == pytest.approx(want, rel=1e-5, abs=1e-5)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.core import format_count, format_size, parse_quantity
+from edgewright.core._units import Dimension
 from edgewright.errors import UsageError
 
-UNITS = {
+UNITS: dict[Dimension, dict[str, float]] = {
     "size": {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
              "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3},
     "time": {"": 1, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1, "s": 1000},
@@ -50,7 +51,7 @@ def test_a_bare_number_is_in_the_base_unit(number: Any, dimension: Any) -> None:
     ("5.", "fraction", "0.5 %"), ("٣", "fraction", "0.5 %"), (-3, "size", "100 kB"),
     (float("nan"), "time", "2 ms"), (float("inf"), "time", "2 ms"), (True, "count", "40 M"),
 ])
-def test_what_is_no_quantity_is_refused_with_an_example(text: Any, dimension: str,
+def test_what_is_no_quantity_is_refused_with_an_example(text: Any, dimension: Dimension,
                                                         example: str) -> None:
     expected = f"{text!r} is not a quantity; write a number and a unit, as in {example!r}"
     with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
@@ -65,7 +66,7 @@ def test_what_is_no_quantity_is_refused_with_an_example(text: Any, dimension: st
     ("2 %", "count", "unknown unit '%' in '2 %' for a count; known: (none), k, K, M, G"),
     ("2 kB", "fraction", "unknown unit 'kB' in '2 kB' for a fraction; known: (none), %"),
 ])
-def test_an_unknown_unit_is_named_with_the_known_ones(text: str, dimension: str,
+def test_an_unknown_unit_is_named_with_the_known_ones(text: str, dimension: Dimension,
                                                       message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         parse_quantity(text, dimension)

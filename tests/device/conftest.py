@@ -99,6 +99,7 @@ def running_agent(temporary: Path, *options: str, **environment: str) -> Iterato
         process = subprocess.Popen(
             [*COMMAND, "device", "serve", "--port", "0", *options], stdout=subprocess.PIPE,
             stderr=stderr, text=True, env={**os.environ, "TMPDIR": str(temporary), **environment})
+    assert process.stdout is not None
     try:
         said = process.stdout.readline()
         assert said.startswith("listening on http://"), said

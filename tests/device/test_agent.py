@@ -118,7 +118,7 @@ def test_too_large_is_refused_by_what_the_header_says(agent: Any) -> None:
         "on the device itself")}
 
 
-def test_too_large_is_refused_while_it_is_read(small_agent: str) -> Iterator[Any]:
+def test_too_large_is_refused_while_it_is_read(small_agent: str) -> None:
     def chunks() -> Iterator[Any]:
         yield b'--b\r\nContent-Disposition: form-data; name="bundles"; filename="m.edge"\r\n\r\n'
         yield bytes(20_000)

@@ -59,7 +59,7 @@ def test_what_has_no_nodes_has_no_features(module: Any, program: Any) -> None:
 
 def test_what_cannot_teach_is_refused(module: Any) -> None:
     with pytest.raises(UsageError, match="a int cannot teach; expected a program"):
-        as_teacher(3)
+        as_teacher(3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'resnet' is not a model reference"):
         as_teacher("resnet")
     with pytest.raises(UsageError, match="an ensemble needs two teachers or more, got 1"):

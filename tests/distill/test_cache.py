@@ -29,16 +29,16 @@ SAMPLES = 600
 RECIPE = Preprocessing(channels=1, height=8, width=8, mean=(0.5,), std=(0.25,))
 
 
-def images(count: int, seed: int) -> tuple[Any, ...]:
+def images(count: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return (torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8),
             torch.randint(0, 4, (count,), generator=generator))
 
 
 def task_of(pixels: Any, labels: Any, *, flip: bool = True) -> Any:
-    splits = [ImageSplit(*part, RECIPE, flip=flip)
-              for part in ((pixels, labels), images(20, 1), images(20, 2))]
-    return Task(*splits)
+    train, val, test = (ImageSplit(values, targets, RECIPE, flip=flip) for values, targets in (
+        (pixels, labels), images(20, 1), images(20, 2)))
+    return Task(train, val, test)
 
 
 def net(classes: int = 4, seed: int = 0) -> Any:
@@ -190,7 +190,7 @@ def test_a_stale_cache_is_refused_and_says_why(task: Any, tmp_path: Path, change
 class Shifted(Split):
     """Images that every policy shifts by another number."""
 
-    policies = ("standard", "rand_augment")
+    policies = frozenset({"standard", "rand_augment"})
 
     def __init__(self) -> None:
         super().__init__("train", 40, torch.arange(40) % 4)
@@ -199,7 +199,7 @@ class Shifted(Split):
         for chunk in chunks:
             shift = 0.0 if view is None else view.number + len(view.policy)
             yield Batch((chunk.float().reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8) + shift,),
-                        self.labels()[chunk], chunk, view)
+                        torch.arange(40)[chunk] % 4, chunk, view)
 
 
 def test_the_views_of_another_policy_are_other_views(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_folder_cannot_be_a_cache(task: Any, tmp_path: Path) -> None:
         cache_teacher(ModuleTeacher(net()), task, tmp_path / "file" / "c", views=1)
 
 
-class Drawn(Dataset):
+class Drawn(Dataset[Any]):
     """Draws its own augmentation, afresh each time."""
 
     def __init__(self, spread: Any) -> None:
@@ -335,7 +335,7 @@ def test_what_cannot_be_kept_is_refused(task: Any, tmp_path: Path) -> None:
 
 
 def test_it_tells_how_far_it_is(task: Any, tmp_path: Path) -> None:
-    told = []
+    told: list[object] = []
 
     class Telling:
         def start(self, epochs: Any, steps: Any, done: Any) -> None:
@@ -343,6 +343,9 @@ def test_it_tells_how_far_it_is(task: Any, tmp_path: Path) -> None:
 
         def advance(self, samples: Any, loss: Any) -> None:
             told.append(samples)
+
+        def epoch(self, record: Any) -> None:
+            told.append(record)
 
         def note(self, text: str) -> None:
             told.append(text)

@@ -92,6 +92,8 @@ def test_the_teacher_sees_the_inputs_of_the_student() -> None:
     seen = []
 
     class Watching(nn.Linear):
+        teaches: bool
+
         def forward(self, x: Tensor) -> Tensor:
             if self.training is not self.teaches:
                 seen.append(x.clone())
@@ -109,7 +111,7 @@ def test_the_teacher_sees_the_inputs_of_the_student() -> None:
 
 
 def test_the_teacher_moves_and_its_views_are_the_objectives(saying: Any) -> None:
-    moved = []
+    moved: list[torch.device] = []
     teacher = saying(torch.zeros(2, 3))
     teacher.views, teacher.to = 4, moved.append
     objective = DistillationLoss(teacher)

@@ -107,7 +107,7 @@ def test_what_is_no_ensemble_is_refused() -> None:
     with pytest.raises(UsageError, match="needs two teachers or more, got 1"):
         Ensemble([Fixed(torch.zeros(2, 3))])
     with pytest.raises(UsageError, match="weights 'loudest' of an ensemble are not known"):
-        Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")
+        Ensemble([Fixed(torch.zeros(2, 3))] * 2, "loudest")  # type: ignore[arg-type]
 
 
 def test_teachers_of_other_classes_are_named() -> None:

@@ -171,6 +171,7 @@ def test_equal_samples_and_zeros_stay_finite(name: Any) -> None:
         loss = FEATURE_LOSSES[name].loss(student, features((4, 3, 2, 2)).float())
         loss.backward()
         assert torch.isfinite(loss)
+        assert student.grad is not None
         assert torch.isfinite(student.grad).all()
 
 

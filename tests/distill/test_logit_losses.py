@@ -137,6 +137,7 @@ def test_extreme_and_equal_logits_stay_finite() -> None:
         found = loss(student, sure, targets, Distillation(temperature=1.0))
         found.backward()
         assert torch.isfinite(found)
+        assert student.grad is not None
         assert torch.isfinite(student.grad).all()
 
 

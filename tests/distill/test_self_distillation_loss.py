@@ -51,11 +51,11 @@ def test_the_last_exit_learns_nothing_from_it() -> None:
 
 def test_it_is_combined_with_a_teacher_and_its_features(saying: Any) -> None:
     settings = Distillation(features="attention", self_weight=0.5)
-    feature, *logits = torch.randn(5, 3, 2, 2), torch.randn(5, 4), torch.randn(5, 4)
+    feature, early, last = torch.randn(5, 3, 2, 2), torch.randn(5, 4), torch.randn(5, 4)
     inner = DistillationLoss(saying(torch.randn(5, 4), torch.randn(5, 3, 2, 2)), settings, features=1)
-    found = SelfDistillationLoss(inner, settings, features=1).loss((feature, *logits), BATCH)
-    told = LOGIT_LOSSES["hinton"](*logits, TARGETS, settings)
-    torch.testing.assert_close(found, inner.loss((feature, *logits), BATCH) + 0.5 * told)
+    found = SelfDistillationLoss(inner, settings, features=1).loss((feature, early, last), BATCH)
+    told = LOGIT_LOSSES["hinton"](early, last, TARGETS, settings)
+    torch.testing.assert_close(found, inner.loss((feature, early, last), BATCH) + 0.5 * told)
 
 
 def test_with_a_single_exit_there_is_nothing_to_add() -> None:
@@ -65,7 +65,8 @@ def test_with_a_single_exit_there_is_nothing_to_add() -> None:
 
 
 def test_all_else_is_the_inner_objectives(saying: Any) -> None:
-    hook, moved, teacher = StepHook(), [], saying(torch.zeros(5, 4))
+    moved: list[torch.device] = []
+    hook, teacher = StepHook(), saying(torch.zeros(5, 4))
     teacher.to, teacher.views = moved.append, 3
     inner = Constrained(DistillationLoss(teacher), (hook,))
     objective = SelfDistillationLoss(inner, Distillation(self_weight=0.5))

@@ -114,7 +114,7 @@ def test_a_share_out_of_its_range_is_refused(pyramid: Program, name: str, share:
 def test_what_cannot_be_made_smaller_is_refused(pyramid: Program, captured: Any,
                                                 perceptron: Any) -> None:
     with pytest.raises(UsageError, match="init='old' is not known; expected 'fresh' or 'teacher'"):
-        student(pyramid, init="old")
+        student(pyramid, init="old")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"width=0\.5: no channel of this program can be removed: "):
         student(captured(nn.Linear(4, 3), 4))
     flat = captured(perceptron(4, 8, 3), 4)

@@ -33,7 +33,7 @@ def test_features_come_first_and_the_outputs_stay(pyramid: Program) -> None:
     assert (deep.shape, early.shape) == ((3, 8, 8, 8), (3, 8, 8, 8))
     torch.testing.assert_close(logits, pyramid.run(x))
     stem = pyramid.module()
-    want = nn.functional.conv2d(x, stem.stem.weight, stem.stem.bias, padding=1).relu()
+    want = nn.functional.conv2d(x, stem.get_parameter("stem.weight"), stem.get_parameter("stem.bias"), padding=1).relu()
     torch.testing.assert_close(early, want)
     assert module.state_dict().keys() == pyramid.state_dict().keys()
 
@@ -57,7 +57,7 @@ def test_it_trains_in_training_mode(pyramid: Program) -> None:
     before = module.state_dict()["stages.0.0.norm.running_mean"].clone()
     feature, _ = module(torch.randn(4, 1, 8, 8))
     feature.sum().backward()
-    assert module.stem.weight.grad is not None
+    assert module.get_parameter("stem.weight").grad is not None
     assert not torch.equal(before, module.state_dict()["stages.0.0.norm.running_mean"])
 
 
@@ -100,7 +100,7 @@ def test_every_layout_becomes_that_of_features(layout: Any) -> None:
     x = torch.randn(2, *shape)
     feature = tap_features(program, ["relu"])(x)[0]
     assert feature.shape[1:] == want[1:]
-    torch.testing.assert_close(feature, order(model.a(x).relu()))
+    torch.testing.assert_close(feature, order(model.get_submodule("a")(x).relu()))
 
 
 def test_a_feature_is_a_floating_point_call_of_few_dimensions(pyramid: Program) -> None:

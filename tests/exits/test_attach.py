@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime
@@ -107,7 +107,7 @@ def grid_means(values: Any, sides: Any) -> Any:
     """Adaptive average pooling of (C, ...) to a grid, flattened, cell by cell."""
     spans = [[slice(i * size // side, math.ceil((i + 1) * size / side)) for i in range(side)]
              for side, size in zip(sides, values.shape[1:], strict=True)]
-    cells = [[]]
+    cells: list[list[slice]] = [[]]
     for axis in spans:
         cells = [[*cell, span] for cell in cells for span in axis]
     return [float(channel[tuple(cell)].mean()) for channel in values for cell in cells]
@@ -118,7 +118,7 @@ def token_means(values: Any) -> Any:
     return [float(values[..., i].mean()) for i in range(values.shape[-1])]
 
 
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "2d": (lambda m, x: m.b(m.a(x).relu()), lambda m, x: m.a(x).relu(), (5,),
            {"a": nn.Linear(5, 7), "b": nn.Linear(7, 3)}, 2, lambda v: v.tolist()),
     "tokens": (lambda m, x: m.b(m.a(x).relu()).mean(1), lambda m, x: m.a(x).relu(), (6, 5),
@@ -210,7 +210,7 @@ def test_the_objective_is_what_training_minimises(mlp: Any) -> None:
         pass
 
     class Mine(Objective):
-        def loss(self, outputs: Any, batch: Any) -> None:
+        def loss(self, outputs: Any, batch: Any) -> NoReturn:
             assert len(outputs) == 2
             raise Nothing
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewright.core import EXIT_POLICIES, Budget
+from edgewright.core import EXIT_POLICIES, Budget, ExitProfile
 from edgewright.errors import DataError, UsageError
-from edgewright.exits import EarlyExits, ExitCalibration, calibrate_exits
+from edgewright.exits import CalibratedPoint, EarlyExits, ExitCalibration, calibrate_exits
 from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
@@ -58,6 +58,11 @@ def hits_of(point: Any, logits: Any, targets: Any) -> Any:
     return correct[route(point, logits), np.arange(len(targets))]
 
 
+def profile_of(found: CalibratedPoint) -> ExitProfile:
+    assert found.point.calibrated is not None
+    return found.point.calibrated
+
+
 @pytest.mark.parametrize("certainty", [None, 0.9])
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
 def test_what_it_says_of_the_split_is_what_happens(policy: Any, certainty: float | None) -> None:
@@ -68,11 +73,11 @@ def test_what_it_says_of_the_split_is_what_happens(policy: Any, certainty: float
     for found in (default, fast):
         left_at = route(found.point, logits)
         shares = np.bincount(left_at, minlength=3) / len(targets)
-        assert found.point.calibrated.shares == pytest.approx(shares.tolist())
+        assert profile_of(found).shares == pytest.approx(shares.tolist())
         assert found.accuracy == hits_of(found.point, logits, targets).mean()
         assert found.full_accuracy == (logits[-1].argmax(axis=1) == targets).mean()
         assert found.mean_macs == pytest.approx(np.cumsum(MACS)[left_at].mean())
-        assert (found.point.calibrated.split, found.point.calibrated.samples) == ("held out", 2000)
+        assert (profile_of(found).split, profile_of(found).samples) == ("held out", 2000)
         assert (found.point.path, found.point.policy) == ((0, 1, 2), policy)
     assert fast.mean_macs <= default.mean_macs
     assert (fast if policy == "patience" else default).mean_macs < 100
@@ -84,7 +89,7 @@ def test_the_deciles_are_of_the_first_exit_at_its_temperature() -> None:
     logits, targets = simulated(500, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(policy="entropy"))
     sure = confidence(logits[0], found.point.rules[0].temperature)
-    assert found.point.calibrated.deciles == pytest.approx(
+    assert profile_of(found).deciles == pytest.approx(
         [np.quantile(sure, tenths / 10) for tenths in range(1, 10)])
 
 
@@ -93,13 +98,13 @@ def test_temperatures_mend_exits_that_are_too_sure(certainty: float | None) -> N
     logits, targets = simulated(4000, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=certainty))
     assert all(after < before / 2 for before, after
-               in zip(found.point.calibrated.errors_before, found.point.calibrated.errors_after, strict=True))
+               in zip(profile_of(found).errors_before, profile_of(found).errors_after, strict=True))
     new, labels = simulated(4000, seed=1, overconfident=3.0)
     for index, rule in enumerate(found.point.rules):
         error = expected_calibration_error(new[index], labels, rule.temperature)
         assert error < 0.03 < expected_calibration_error(new[index], labels)
     if certainty is None:
-        assert found.point.calibrated.errors_before[0] == expected_calibration_error(logits[0], targets)
+        assert profile_of(found).errors_before[0] == expected_calibration_error(logits[0], targets)
 
 
 def test_without_a_confidence_nothing_is_promised() -> None:
@@ -113,9 +118,10 @@ def test_a_guarantee_says_what_it_was_tested_on() -> None:
     logits, targets = simulated(4000)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.02))
     known = found.point.guarantee
+    assert known is not None
     assert (known.epsilon, known.delta, known.samples, known.split) == (0.02, 0.1, 3000, "val")
     assert 0 < known.p_value <= 0.1
-    assert found.point.calibrated.shares[-1] < 0.95
+    assert profile_of(found).shares[-1] < 0.95
     assert found.words.startswith("default: ")
     assert found.words.endswith("; with confidence 0.9 leaving early costs at most 2.00%")
 
@@ -133,9 +139,11 @@ def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do() 
     logits, targets = simulated(200)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert found.point.thresholds == (None, None)
-    assert found.point.calibrated.shares == (0.0, 0.0, 1.0)
+    assert profile_of(found).shares == (0.0, 0.0, 1.0)
     assert found.accuracy == found.full_accuracy
+    assert found.point.guarantee is not None
     assert found.point.guarantee.p_value == 0.0  # nobody leaves: nothing is lost
+    assert found.samples_needed is not None
     assert found.samples_needed >= math.log(20) / 0.005 / 0.75
     assert found.words.endswith(
         "no early exits taken; accuracy 90.00% against 90.00%, 100 MACs on average; 150 samples "
@@ -143,7 +151,7 @@ def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do() 
         f"about {found.samples_needed} would")
     many, labels = simulated(2 * found.samples_needed)
     later, = calibrate_exits(many, labels, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
-    assert later.point.calibrated.shares[-1] < 1
+    assert profile_of(later).shares[-1] < 1
 
 
 def test_exits_that_lose_too_much_are_said_to() -> None:
@@ -158,7 +166,7 @@ def test_a_file_without_early_exits_has_one_way_through() -> None:
     logits, targets = simulated(100)
     found, = calibrate_exits(logits[-1:], targets, [7], ExitCalibration(confidence_level=0.9, max_drop=0.01))
     assert (found.point.path, found.point.rules, found.mean_macs) == ((0,), (), 7)
-    assert (found.point.calibrated.shares, found.point.calibrated.deciles) == ((1.0,), ())
+    assert (profile_of(found).shares, profile_of(found).deciles) == ((1.0,), ())
     assert found.words == (f"default: no early exits taken; accuracy {found.accuracy:.2%} against "
                            f"{found.accuracy:.2%}, 7 MACs on average")
 
@@ -238,10 +246,10 @@ def test_a_session_does_what_was_calibrated(draft: Any, quadrant_task: Task, pol
     for calibration in found:
         went = open_at_point(file, calibration.point.name)(inputs)
         shares = np.bincount(went.exit, minlength=3) / len(targets)
-        assert shares.tolist() == list(calibration.point.calibrated.shares)
+        assert shares.tolist() == list(profile_of(calibration).shares)
         assert (went.output.argmax(axis=1) == targets).mean() == calibration.accuracy
         assert np.cumsum(macs)[went.exit].mean() == calibration.mean_macs
-    assert found[1].point.calibrated.shares[-1] < 0.9
+    assert profile_of(found[1]).shares[-1] < 0.9
 
 
 @dataclass(frozen=True)
@@ -267,7 +275,7 @@ def draws(population: Any, config: Any, *, times: int = 200, samples: int = 1000
         found, = calibrate_exits([values[rows] for values in logits], targets[rows], MACS, config,
                                  seed=seed)
         losses.append(full - hits_of(found.point, logits, targets).mean())
-        leaving.append(1 - found.point.calibrated.shares[-1])
+        leaving.append(1 - profile_of(found).shares[-1])
     return Draws(np.array(losses), np.array(leaving))
 
 

@@ -32,8 +32,14 @@ from edgewright.task import Task
 
 
 def head_of(kind: Any, shape: Any, pool: int = 2, halvings: int = 0, *,
-            channels_last: bool = False) -> Any:
+            channels_last: bool = False) -> LayerHead:
     return LayerHead(kind, Features(shape, channels_last), 3, pool, halvings)
+
+
+def design_of(kind: str) -> HeadDesign:
+    found = HEADS[kind]()
+    assert isinstance(found, HeadDesign)
+    return found
 
 
 CASES = {
@@ -61,7 +67,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, ...]:
 
 def test_costs_are_those_of_the_graph(case: Any) -> None:
     head, module, _, program = case
-    assert not HEADS[head.kind]().misfit(head.features)
+    assert not design_of(head.kind).misfit(head.features)
     assert head.macs == program.costs().macs
     assert program.costs().uncounted == {}
     norms = sum(parameter.numel() for layer in module.modules() for parameter in
@@ -98,32 +104,37 @@ def test_statistics_are_means_and_deviations_of_time() -> None:
     head = head_of("temporal", (4, 9)).make()
     x = torch.randn(5, 4, 9)
     statistics = torch.cat([x.mean(2), x.std(2, correction=0)], 1)
-    torch.testing.assert_close(head(x), nn.functional.linear(statistics, head.weight, head.bias),
-                               rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(head(x), nn.functional.linear(
+        statistics, head.get_parameter("weight"), head.get_parameter("bias")), rtol=1e-3, atol=1e-4)
     silent = torch.zeros(2, 4, 9, requires_grad=True)
     head(silent).sum().backward()
+    assert silent.grad is not None
     assert silent.grad.isfinite().all()
 
 
 def test_tokens_are_averaged_then_normed() -> None:
     head = head_of("token", (5, 6), channels_last=True).make()
     x = torch.randn(2, 5, 6)
-    mean = sum(x[:, token] for token in range(5)) / 5
+    mean = sum((x[:, token] for token in range(5)), torch.zeros(())) / 5
     apart = mean - mean.mean(1, keepdim=True)
     normed = apart / (apart.square().mean(1, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(head(x), normed @ head.weight.T + head.bias)
+    torch.testing.assert_close(head(x), normed @ head.get_parameter("weight").T
+                               + head.get_parameter("bias"))
 
 
 def test_a_picture_is_halved_until_it_is_small_and_pooled() -> None:
     head = head_of("convolutional", (4, 12, 12), pool=1, halvings=2).make().eval()
     given = x = torch.randn(2, 4, 12, 12)
-    for depthwise, pointwise in (head.convolutions[0:2], head.convolutions[4:6]):
-        each = torch.cat([nn.functional.conv2d(x[:, [i]], depthwise.weight[[i]], stride=2,
+    for first, second in ((0, 1), (4, 5)):
+        depthwise, pointwise = (head.get_parameter(f"convolutions.{place}.weight")
+                                for place in (first, second))
+        each = torch.cat([nn.functional.conv2d(x[:, [i]], depthwise[[i]], stride=2,
                                                padding=1) for i in range(x.shape[1])], 1)
-        mixed = torch.einsum("oi,nihw->nohw", pointwise.weight[:, :, 0, 0], each)
+        mixed = torch.einsum("oi,nihw->nohw", pointwise[:, :, 0, 0], each)
         x = (mixed / (1 + 1e-5) ** 0.5).clamp(min=0)
     assert x.shape == (2, 16, 3, 3)
-    torch.testing.assert_close(head(given), x.mean((2, 3)) @ head.weight.T + head.bias)
+    torch.testing.assert_close(head(given), x.mean((2, 3)) @ head.get_parameter("weight").T
+                               + head.get_parameter("bias"))
 
 
 @pytest.mark.parametrize(("shape", "channels_last", "size", "kind"), [
@@ -137,7 +148,7 @@ def test_the_head_fits_the_tensor(shape: tuple[int, ...], channels_last: bool, s
     features = Features(shape, channels_last)
     network = NetworkSize(size, size)
     assert AutoHead().design(features, 10, network).kind == kind
-    assert not HEADS[kind]().misfit(features)
+    assert not design_of(kind).misfit(features)
     assert TokenHead().design(features, 10, network).kind == "token"
 
 
@@ -145,10 +156,11 @@ def test_the_head_fits_the_tensor(shape: tuple[int, ...], channels_last: bool, s
     ((10**9, 10**9), 3), ((10**9, 2 * 10**5), 2), ((5 * 10**6, 10**9), 0), ((0, 0), 0),
     ((9 * 10**6, 10**9), 1),
 ])
-def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, ...],
+def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, int],
                                                         halvings: int) -> None:
     features = Features((16, 32, 32), channels_last=False)
     head = AutoHead().design(features, 10, NetworkSize(*network))
+    assert isinstance(head, LayerHead)
     assert (head.kind, head.halvings) == ("convolutional" if halvings else "pooled", halvings)
     assert not halvings or (head.macs <= 0.02 * network[0]
                             and head.parameters <= 0.05 * network[1])
@@ -166,7 +178,7 @@ def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, ...]
 ])
 def test_what_does_not_fit_says_why(kind: str, shape: tuple[int, ...], channels_last: bool,
                                     message: str) -> None:
-    assert HEADS[kind]().misfit(Features(shape, channels_last)) == message
+    assert design_of(kind).misfit(Features(shape, channels_last)) == message
 
 
 class Wide:

@@ -40,8 +40,11 @@ def expected_cost(depths: Any, heads: Any, leaving: Any, chosen: Any) -> Any:
     return cost + (1 - gone) * (spent + 1 - work)
 
 
+Chain = tuple[list[float], list[float], list[float]]
+
+
 @st.composite
-def chains(draw: Any) -> tuple[Any, ...]:
+def chains(draw: Any) -> Chain:
     count = draw(st.integers(0, 6))
     shares = st.lists(st.floats(0.01, 0.99), min_size=count, max_size=count)
     heads = draw(st.lists(st.floats(0, 0.3), min_size=count, max_size=count))
@@ -50,7 +53,7 @@ def chains(draw: Any) -> tuple[Any, ...]:
 
 @FEW
 @given(chains())
-def test_no_subset_of_the_places_is_cheaper(chain: Any) -> None:
+def test_no_subset_of_the_places_is_cheaper(chain: Chain) -> None:
     subsets = [chosen for length in range(len(chain[0]) + 1)
                for chosen in itertools.combinations(range(len(chain[0])), length)]
     costs = {chosen: expected_cost(*chain, chosen) for chosen in subsets}

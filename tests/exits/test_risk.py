@@ -162,6 +162,7 @@ def test_where_nothing_is_certified_it_says_how_many_samples_would_do() -> None:
     found = certify(answers, one_exit_each(1), 0.005, 0.1)
     assert (found.step, found.p_value) == (0, 0.0)
     assert found.samples_needed == pytest.approx(640, rel=0.02)
+    assert found.samples_needed is not None
     enough = answers_losing(0, samples=found.samples_needed)
     assert certify(enough, one_exit_each(1), 0.005, 0.1).step == 1
 
@@ -179,11 +180,12 @@ def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples() -> None:
 def test_the_samples_needed_are_about_the_fewest_that_do(lost: int, gained: int,
                                                          epsilon: float) -> None:
     needed = samples_needed(lost, gained, 5000, epsilon, 0.1)
+    assert needed is not None
     assert needed >= math.log(10) / epsilon or gained > lost
     for factor, certified in ((1, True), (1.5, True), (0.6, False)):
         count = round(needed * factor)
-        scaled = (round(part * count / 5000) for part in (lost, gained))
-        assert (p_value(*scaled, count, epsilon, 0.1) <= 0.1) == certified
+        fewer, more = (round(part * count / 5000) for part in (lost, gained))
+        assert (p_value(fewer, more, count, epsilon, 0.1) <= 0.1) == certified
 
 
 def test_a_path_without_steps_needs_no_samples() -> None:

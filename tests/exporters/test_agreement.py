@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
@@ -24,9 +24,10 @@ class Changed:
     runtime = "changed 1.0"
 
     def __init__(self, program: Program, change: Any) -> None:
-        self.program, self.change, self.seen = program, change, None
+        self.program, self.change = program, change
+        self.seen: tuple[Any, ...] = ()
 
-    def run(self, inputs: Any) -> Any:
+    def run(self, inputs: Any) -> tuple[Any, ...]:
         self.seen = inputs
         outputs = self.program.run(*(torch.from_numpy(array) for array in inputs))
         return tuple(self.change(array.numpy()) for array in
@@ -59,9 +60,12 @@ def test_a_task_given_is_what_the_file_is_checked_on(task: Any, tmp_path: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program.capture(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
     seen = []
-    real = _export.check_agreement
-    monkeypatch.setattr(_export, "check_agreement", lambda program, engine: (
-        seen.append(program.example_inputs[0]), real(program, engine))[1])
+
+    def check(program: Program, engine: Any) -> float:
+        seen.append(program.example_inputs[0])
+        return check_agreement(program, engine)
+
+    monkeypatch.setattr(_export, "check_agreement", check)
     export(program, "onnx", tmp_path / "model.onnx", task=task)
     assert torch.equal(seen[0], task.train.example(2)[0])
 
@@ -72,11 +76,11 @@ def test_one_step_here_and_there_is_allowed_of_small_outputs_too(task: Any) -> N
     with torch.no_grad():
         first.weight.fill_(1)
         last.weight.copy_(torch.tensor([1.0, -0.95]).reshape(1, 2, 1, 1))
-        first.bias.zero_()
-        last.bias.zero_()
+        first.get_parameter("bias").zero_()
+        last.get_parameter("bias").zero_()
     model = nn.Sequential(first, last).eval()
     program = quantize(Program.capture(model, torch.zeros(1, 3, 8, 8)), task)
-    step = max(node.args[1] for node in program.calls() if "quantize_per_tensor" in node.name)
+    step = max(cast(float, node.args[1]) for node in program.calls() if "quantize_per_tensor" in node.name)
     assert 0.05 < check_agreement(program, Changed(program, lambda y: y + step / 2)) < 0.2
     with pytest.raises(ParityError, match="relative error"):
         check_agreement(program, Changed(program, lambda y: y + 4 * step))
@@ -134,7 +138,7 @@ def test_the_worst_output_is_named_and_equal_infinities_agree(tmp_path: Path) ->
 
 def test_a_file_that_does_not_run_is_refused_with_the_reason(small: Any) -> None:
     class Broken(Changed):
-        def run(self, inputs: Any) -> None:
+        def run(self, inputs: Any) -> NoReturn:
             raise BundleError("no kernel for conv3d")
 
     with pytest.raises(ModelError, match=r"the exported file does not run on changed 1\.0: no "
@@ -143,7 +147,7 @@ def test_a_file_that_does_not_run_is_refused_with_the_reason(small: Any) -> None
 
 
 def test_a_file_that_does_not_load_is_refused_with_the_reason() -> None:
-    def refuse(model: nn.Module) -> None:
+    def refuse(model: bytes) -> NoReturn:
         raise BundleError("litert cannot load the model: Didn't find op STABLEHLO_IOTA")
 
     with pytest.raises(ModelError, match="the exported file does not load: litert cannot load .*"

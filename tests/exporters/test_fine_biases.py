@@ -22,8 +22,8 @@ def made() -> tuple[Any, ...]:
     shared = nn.Conv2d(4, 4, 3, padding=1)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), shared, nn.ReLU(), shared,
                         nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
-    for layer in (net[0], shared, net[8]):
-        nn.init.normal_(layer.bias, std=0.5)
+    for name in ("0.bias", "2.bias", "8.bias"):
+        nn.init.normal_(net.get_parameter(name), std=0.5)
     x, y = torch.randn(64, 3, 8, 8), torch.arange(64) % 3
     return ew.Program.capture(net, x[:2]), Task((x, y), test=(x[:3], y[:3])), x
 
@@ -76,7 +76,7 @@ def test_how_much_finer_is_known_where_no_quotient_of_scales_would_tell(made: An
     net = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 3)).eval()
     x = torch.randn(64, 4) * size
     with torch.no_grad():
-        net[0].weight.mul_(size)
+        net.get_parameter("0.weight").mul_(size)
     task = Task((x, torch.arange(64) % 3), test=(x[:3], torch.arange(3)))
     config = ew.Quantization(weights=4, first_last_bits=None)
     program = ew.quantize(ew.Program.capture(net, x[:2]), task, config)

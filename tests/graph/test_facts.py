@@ -15,11 +15,12 @@ from edgewright.capture import export_graph, graph_of
 from edgewright.errors import ModelError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.graph import fact_of, note_fact, settle
+from edgewright.graph._facts import FactName
 from edgewright.program import Program, split_at_exits
 from edgewright.task import Task
 
 aten = torch.ops.aten
-FACTS = {"average_grid": [0.0372931, -11], "finer_by": 8}
+FACTS: dict[FactName, Any] = {"average_grid": [0.0372931, -11], "finer_by": 8}
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_what_others_note_stays_beside(noted: Program) -> None:
     ("finer_by", 3), ("finer_by", -8), ("finer_by", "8"), ("finer_by", True),
     ("average_grid", [0.0, 3]), ("average_grid", [float("inf"), 3]), ("average_grid", [0.1]),
     ("average_grid", [0.1, 1.5]), ("average_grid", "x"), ("another", 1)])
-def test_a_file_with_other_facts_is_refused(noted: Program, tmp_path: Path, name: str,
+def test_a_file_with_other_facts_is_refused(noted: Program, tmp_path: Path, name: Any,
                                             value: Any) -> None:
     note_fact(pool_of(noted), name, value)
     noted.save(tmp_path / "p.pt2")

@@ -46,7 +46,9 @@ def test_kinds_of_layers_are_apart() -> None:
 def test_every_layer_and_product_says_where_its_weight_is() -> None:
     for target in ops.LAYERS | ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS | {ops.EMBEDDING}:
         node = call(target)
-        assert takes(node, ops.weight_argument(node))
+        place = ops.weight_argument(node)
+        assert place is not None
+        assert takes(node, place)
     assert ops.weight_argument(call(aten.relu.default, "x")) is None
 
 

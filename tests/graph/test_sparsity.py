@@ -18,8 +18,8 @@ from edgewright.program import Program
 def program() -> Any:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with torch.no_grad():
-        model[0].weight.view(-1)[:12] = 0
-        model[2].weight.fill_(1.0)
+        model.get_parameter("0.weight").view(-1)[:12] = 0
+        model.get_parameter("2.weight").fill_(1.0)
     found = Program.capture(model, torch.zeros(1, 4))
     hold_sparse(found.graph_module, ["2.weight", "0.weight"])
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from tests.programs import Net
-from torch import nn
+from torch import fx, nn
 from torch.fx import Graph, GraphModule
 
 from edgewright.graph import drop_unused_tensors, tidy
@@ -43,6 +43,7 @@ def test_a_size_is_read_off_the_calls_own_input(net: type[Net]) -> None:
     (size,) = (node for node in program.calls() if "sym_size" in node.name)
     (view,) = size.users
     assert size.args[0] is view.args[0]
+    assert isinstance(size.args[0], fx.Node)
     assert size.args[0].name == "relu"
     assert program.run(torch.zeros(5, 3, 8, 8)).shape == (5, 2)
 
@@ -54,6 +55,7 @@ def test_a_size_of_another_dimension_is_left_alone(net: type[Net]) -> Any:
 
     program = Program.capture(net(forward), torch.zeros(1, 6, 4))
     (size,) = (node for node in program.calls() if "sym_size" in node.name)
+    assert isinstance(size.args[0], fx.Node)
     assert size.args[0].op == "placeholder"
     x = torch.randn(3, 6, 4)
     assert torch.equal(program.run(x), x * 2)

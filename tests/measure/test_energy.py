@@ -34,6 +34,6 @@ def test_unknown_bits_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(("macs", "moved"), [({8: -1}, 0), ({8: 1}, -1)])
-def test_negative_counts_are_refused(macs: dict[str, Any], moved: int) -> None:
+def test_negative_counts_are_refused(macs: dict[int, int], moved: int) -> None:
     with pytest.raises(UsageError, match="at least 0"):
         energy_mj(macs, moved)

@@ -17,7 +17,7 @@ from edgewright.measure import Latency, compare_latency, measure_latency, pinned
 
 
 def test_summary_is_that_of_the_runs() -> None:
-    times_ns = [int(t) for t in np.random.default_rng(0).integers(1e5, 1e7, 57)]
+    times_ns = [int(t) for t in np.random.default_rng(0).integers(100_000, 10_000_000, 57)]
     found = Latency.of(times_ns)
     ordered = sorted(times_ns)
     assert found.median_ms == ordered[28] / 1e6
@@ -27,7 +27,7 @@ def test_summary_is_that_of_the_runs() -> None:
     assert found.runs == 57
 
 
-def test_every_round_runs_each_candidate_once_and_rotates_who_is_first() -> Callable[..., Any]:
+def test_every_round_runs_each_candidate_once_and_rotates_who_is_first() -> None:
     calls: list[tuple[str, int]] = []
 
     def candidate(name: str) -> Callable[..., Any]:

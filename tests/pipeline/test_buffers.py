@@ -24,6 +24,8 @@ class Scaled(nn.Module):
 
 
 class Model(nn.Module):
+    shift: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.Sequential(Scaled(8), nn.ReLU(), Scaled(8), nn.ReLU())

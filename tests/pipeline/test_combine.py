@@ -43,6 +43,7 @@ def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
     images = next(quadrant_task.test.batches(1000)).inputs[0].numpy()
     first = alone(images).output
     rule = session.points[0].rules[0]
+    assert rule.threshold is not None
     leaves = confidence(first, rule.temperature) >= rule.threshold
     found = session(images)
     np.testing.assert_array_equal(found.exit == 0, leaves)

@@ -28,6 +28,7 @@ from edgewright.exits import predict_exits
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.pipeline import _assemble as assemble_module
 from edgewright.pipeline._points import with_points
+from edgewright.pipeline._segments import to_segments
 from edgewright.runtime import Session, load
 from edgewright.task import Task
 from edgewright.training import Training
@@ -59,7 +60,9 @@ def test_the_manifest_says_what_the_files_are(finished: Result) -> None:
     assert [stage.name for stage in manifest.report.stages] == ["capture", "prune", "recover", "exits",
                                                          "quantize"]
     assert len(manifest.model.segments) == 2
-    assert sum(manifest.model.default_point.tested.shares) == pytest.approx(1)
+    tested = manifest.model.default_point.tested
+    assert tested is not None
+    assert sum(tested.shares) == pytest.approx(1)
     assert manifest.model.default_point.figures["accuracy"] == manifest.report.compressed["accuracy"]
     assert manifest.model.default_point.figures["mean_latency_ms"] == manifest.report.compressed["mean_latency_ms"]
     assert not manifest.report.breaches
@@ -245,7 +248,7 @@ def test_weights_that_are_no_numbers_are_named(trained_net: nn.Module, quadrant_
                                                tmp_path: Path) -> None:
     broken = copy.deepcopy(trained_net)
     with torch.no_grad():
-        broken.one.weight[0, 0, 0, 0] = float("nan")
+        broken.get_parameter("one.weight")[0, 0, 0, 0] = float("nan")
     with pytest.raises(ModelError, match=r"the weight one\.weight holds NaN or infinity"):
         ew.compress(broken, quadrant_task, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
@@ -267,13 +270,11 @@ def test_a_model_that_cannot_be_captured_names_the_line(quadrant_task: Task,
 def test_a_file_that_computes_something_else_is_never_bundled(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = assemble_module.to_segments
-
     def swapped(program: ew.Program) -> Any:  # the export of another model
         torch.manual_seed(1)
         state = {name: torch.rand_like(value) if value.is_floating_point() else value
                  for name, value in program.state_dict().items()}
-        return honest(program.with_state(state) if not program.is_quantized else program)
+        return to_segments(program.with_state(state) if not program.is_quantized else program)
 
     monkeypatch.setattr(assemble_module, "to_segments", swapped)
     recipe = Recipe(name="none")
@@ -393,7 +394,7 @@ def test_more_than_one_output_is_refused_before_anything_is_written(
     ({"recipe": "fast", "ignore": ["head"]}, UsageError, "does not prune"),
 ])
 def test_arguments_that_make_no_sense_are_refused(
-        change: dict[str, object], error: type[Exception], message: str, trained_net: nn.Module,
+        change: dict[str, Any], error: type[Exception], message: str, trained_net: nn.Module,
         quadrant_task: Task, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
         ew.compress(trained_net, quadrant_task, out=tmp_path / "run", quiet=True, **change)
@@ -413,7 +414,7 @@ def test_classes_that_disagree_are_refused(tmp_path: Path) -> None:
         ew.compress(nn.Linear(6, 5), task, out=tmp_path / "run", quiet=True)
 
 
-class Noisy(torch.utils.data.Dataset):
+class Noisy(torch.utils.data.Dataset[Any]):
     """A user's dataset that draws its augmentation from the global generators."""
 
     def __init__(self, count: int) -> None:
@@ -450,6 +451,7 @@ def test_labels_that_were_corrected_make_another_run(trained_net: nn.Module, qua
              (quadrant_task.train, quadrant_task.val, quadrant_task.test)]
     labels = parts[0].targets.clone()
     labels[301] = (labels[301] + 1) % 4
-    changed = Task((parts[0].inputs[0], labels), *((p.inputs[0], p.targets) for p in parts[1:]))
+    val, test = ((part.inputs[0], part.targets) for part in parts[1:])
+    changed = Task((parts[0].inputs[0], labels), val, test)
     with pytest.raises(StorageError, match=r"another run \(it differs in: data\)"):
         ew.compress(trained_net, changed, recipe="fast", out=tmp_path / "run", quiet=True)

@@ -147,6 +147,8 @@ def test_a_student_keeps_what_it_could_not_learn(program: Any) -> None:
 
 def test_a_kernel_that_is_a_buffer_is_not_drawn_anew() -> None:
     class Blur(nn.Module):
+        kernel: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("kernel", torch.full((1, 1, 3), 1 / 3))

@@ -76,7 +76,7 @@ def test_results_that_are_not_as_they_were_left_are_written_anew(
     again = run(folder, data())
     assert (folder / name).read_bytes() != foreign
     want, have = (read_bundle(place / "model.edge").manifest for place in (done, folder))
-    assert [s.sha256 for s in have.segments] == [s.sha256 for s in want.segments]
+    assert [s.sha256 for s in have.model.segments] == [s.sha256 for s in want.model.segments]
     assert again.manifest == have
     assert json.loads((folder / "manifest.json").read_text()) == json.loads(have.model_dump_json())
     (folder / name).unlink()

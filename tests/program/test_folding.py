@@ -64,12 +64,12 @@ def test_a_norm_after_its_own_layer_is_folded(model: Any, inputs: Any,
 def test_folding_against_the_formula() -> None:
     model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1, eps=0.0))
     with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[2.0, 4.0]]))
-        model[0].bias.fill_(5.0)
-        model[1].weight.fill_(3.0)
-        model[1].bias.fill_(7.0)
-        model[1].running_mean.fill_(1.0)
-        model[1].running_var.fill_(4.0)
+        model.get_parameter("0.weight").copy_(torch.tensor([[2.0, 4.0]]))
+        model.get_parameter("0.bias").fill_(5.0)
+        model.get_parameter("1.weight").fill_(3.0)
+        model.get_parameter("1.bias").fill_(7.0)
+        model.get_buffer("1.running_mean").fill_(1.0)
+        model.get_buffer("1.running_var").fill_(4.0)
     state = fold_batch_norm(Program.capture(model, torch.zeros(1, 2))).state_dict()
     assert state["0.weight"].tolist() == [[3.0, 6.0]]  # times 3 / sqrt(4)
     assert state["0.bias"].tolist() == [(5 - 1) * 1.5 + 7]

@@ -76,7 +76,7 @@ def test_integers_that_are_not_looked_up_stay(dtype: Any) -> None:
 
 
 class Nested(nn.Module):
-    def forward(self, pair: Tensor) -> Tensor:
+    def forward(self, pair: dict[str, Tensor]) -> Tensor:
         return pair["a"] + pair["b"]
 
 

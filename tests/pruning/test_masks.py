@@ -37,7 +37,8 @@ def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes: Any
                                                                      seed: Any) -> None:
     scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
     masks = lowest_out(scores, sparsity, "global")
-    flat, safe = [], set()
+    flat: list[float] = []
+    safe = set()
     for values in scores.values():
         listed = values.flatten().tolist()
         safe.add(len(flat) + listed.index(max(listed)))

@@ -99,15 +99,17 @@ def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Prog
         parameter.grad = torch.zeros_like(parameter)
     total = 0.4 / 2 * sum(squared(groups, module, channel) for channel in chosen)
     leaves = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
-    penalty = sum(leaves[name].select(dim, int(i)).square().sum() for channel in chosen
-                  for (name, dim), indices in groups.slices(channel).items() if name in leaves
-                  for i in indices) * 0.4 / 2
+    penalty = torch.stack([
+        leaves[name].select(dim, int(i)).square().sum() for channel in chosen
+        for (name, dim), indices in groups.slices(channel).items() if name in leaves
+        for i in indices]).sum() * 0.4 / 2
     assert penalty.item() == pytest.approx(total, rel=1e-5)
     penalty.backward()
     with torch.no_grad():
         hook.before_step(Step(1, 8, lr=0.1))  # a quarter done, of a growth over one half
     for name, parameter in module.named_parameters():
-        want = leaves[name].grad if leaves[name].grad is not None else torch.zeros(())
+        grad = leaves[name].grad
+        want = torch.zeros(()) if grad is None else grad
         torch.testing.assert_close(parameter.grad, want.expand_as(parameter))
     assert [float(hook.strength_at(Step(i, 4, 0.1))) for i in range(4)] == pytest.approx(
         [0.4, 0.8, 0.8, 0.8])

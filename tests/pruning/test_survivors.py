@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgewright.channels import find_groups, remove_channels
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
+from edgewright.pruning._compensate import compensate
 from edgewright.pruning._survivors import Survivors
 from edgewright.task import Task
 
@@ -75,10 +76,13 @@ def test_many_steps_are_compensated_once_by_criteria_of_weights(
     from edgewright.pruning import _prune  # noqa: PLC0415
 
     calls = []
-    compensate = _prune.compensate
-    monkeypatch.setattr(_prune, "compensate",
-                        lambda *given, **how: calls.append(given) or compensate(*given, **how))
-    settings = {"ratio": 0.5, "round_to": 1, "steps": 4, "compensate": True}
+
+    def counted(*given: Any, **how: Any) -> Program:
+        calls.append(given)
+        return compensate(*given, **how)
+
+    monkeypatch.setattr(_prune, "compensate", counted)
+    settings: dict[str, Any] = {"ratio": 0.5, "round_to": 1, "steps": 4, "compensate": True}
     plain = prune(mixed_program, None, ChannelPruning(
         criterion="magnitude", **settings | {"compensate": False}))
     repaired = prune(mixed_program, mixed_task, ChannelPruning(criterion="magnitude", **settings))

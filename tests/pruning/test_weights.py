@@ -94,8 +94,8 @@ def test_ignored_layers_stay_dense_and_tied_weights_are_pruned_as_one() -> None:
     assert not (state["0.weight"] == 0).any()
     weight = state[next(iter(pruned.sparsity))]
     x = torch.randn(5, 4)
-    hidden = nn.functional.linear(model[0](x), weight, model[1].bias)
-    assert torch.allclose(pruned.run(x), nn.functional.linear(hidden, weight, model[2].bias))
+    hidden = nn.functional.linear(model[0](x), weight, model.get_parameter("1.bias"))
+    assert torch.allclose(pruned.run(x), nn.functional.linear(hidden, weight, model.get_parameter("2.bias")))
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "movement"])

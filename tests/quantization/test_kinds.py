@@ -104,8 +104,8 @@ def test_every_layer_is_quantised_and_the_runtime_agrees(kind: Any, net: Any,
     y = torch.arange(96) % 3
     program = Program.capture(model, x[:2])
     quantized = quantize(program, task_of(x, y))
-    layers = [layer for layer in quantized.costs().layers if layer.op in COMPUTED]
-    assert {layer.bits for layer in layers} == {8}
+    computed = [layer for layer in quantized.costs().layers if layer.op in COMPUTED]
+    assert {layer.bits for layer in computed} == {8}
     for exact, simulated in zip(leaves(program.run(x)), leaves(quantized.run(x)), strict=True):
         assert relative_error(exact, simulated) < 0.06
     quantized.save(tmp_path / "p.pt2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def accuracy(program: Program, task: Task) -> Any:
 
 def layers_of(program: Program) -> Any:
     """Each layer's weight name, with its call."""
-    return {str(node.args[1].args[0].target): node for node in program.calls()
+    return {str(node.all_input_nodes[1].all_input_nodes[0].target): node for node in program.calls()
             if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)}
 
 
@@ -98,7 +98,7 @@ def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized: Progr
                   if node.target is ops.quantize_per_tensor.default]
     assert len(quantizers) >= 6
     for node in quantizers:
-        scale, zero_point, *rest = node.args[1:]
+        scale, zero_point, *rest = cast(tuple[Any, ...], node.args[1:])
         assert scale > 0
         assert 0 <= zero_point <= 255
         assert rest == [0, 255, torch.uint8]
@@ -109,7 +109,7 @@ def test_activations_are_unsigned_bytes_and_logits_floats(small_quantized: Progr
 def test_a_rectified_activation_starts_at_its_types_minimum(small_quantized: Program) -> None:
     after_relu = [node for node in small_quantized.calls()
                   if node.target is ops.quantize_per_tensor.default
-                  and "relu" in node.args[0].name]
+                  and "relu" in node.all_input_nodes[0].name]
     assert len(after_relu) == 4
     assert all(node.args[2] == 0 for node in after_relu)
 

@@ -59,7 +59,7 @@ def test_labels_of_near_points_do_not_overlap(spread: int) -> None:
 
 
 @pytest.mark.parametrize("corner", [(1, 1), (699, 1), (1, 399), (699, 399)])
-def test_labels_stay_in_the_frame(corner: tuple[int, ...]) -> None:
+def test_labels_stay_in_the_frame(corner: tuple[float, float]) -> None:
     label, = place_labels(["quantise"], [corner], [], FRAME)
     assert label.box.overlap(FRAME) == pytest.approx(label.box.area)
 

@@ -20,7 +20,9 @@ LAYERS = tuple(LayerLatency(name=name, float_ms=before, int8_ms=after) for name,
 
 def timed(manifest: Manifest, unquantized: float, layers: tuple[Any, ...] = ()) -> Manifest:
     """With the latency in floating point; the original takes 4.12 ms, the file 2.04 ms."""
-    median = manifest.report.original.find("latency_ms").replace(
+    latency = manifest.report.original.find("latency_ms")
+    assert latency is not None
+    median = latency.replace(
         value=unquantized, low=unquantized, high=unquantized)
     return manifest.with_report(unquantized=Figures.of(median), slow_layers=layers)
 
@@ -33,6 +35,7 @@ def page_text(manifest: Manifest) -> str:
 def printed(manifest: Manifest) -> str:
     console = Console(file=io.StringIO(), width=200)
     console.print(summary_table(manifest))
+    assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 

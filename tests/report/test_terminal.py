@@ -13,6 +13,7 @@ from edgewright.report import comparison_rows, summary_table
 def printed(manifest: Any, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=110, **options)
     console.print(summary_table(manifest))
+    assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
@@ -47,6 +48,7 @@ def test_names_are_neither_markup_nor_escape_codes(manifest: Manifest) -> None:
 
 def test_a_change_within_the_spread_says_so(manifest: Manifest) -> None:
     before = manifest.report.original.find("latency_ms")
+    assert before is not None
     after = before.replace(value=before.value * 1.05)
     text = printed(manifest.with_report(compressed=manifest.report.compressed.with_(after)))
     assert "slower: 1.05x (within the spread)" in text

@@ -82,6 +82,7 @@ def test_alarm_within_two_windows_of_a_shift(shift: Callable[..., Any]) -> None:
         verdict = monitor.verdict
         assert verdict.drifted
         assert verdict.since_sample in (5000, 5500)
+        assert verdict.p_value is not None
         assert verdict.p_value < 1e-3
         assert verdict.summary.startswith("the guarantee no longer applies: since sample 5,")
 

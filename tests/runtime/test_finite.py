@@ -14,7 +14,7 @@ import pytest
 
 import edgewright as ew
 from edgewright.bundle import Bundle, write_bundle
-from edgewright.core import ExitRule, OperatingPoint
+from edgewright.core import ExitPolicy, ExitRule, OperatingPoint
 from edgewright.errors import DataError
 from edgewright.runtime import Session, Streaks, exit_scores
 from edgewright.runtime.early_exit._policies import score_single_sample
@@ -167,7 +167,7 @@ def test_every_exit_is_looked_at(staged_bundle: Bundle, value: Any, count: int) 
             session(samples(count))
 
 
-POLICIES = ["confidence", "margin", "entropy", "patience", "gate"]
+POLICIES: list[ExitPolicy] = ["confidence", "margin", "entropy", "patience", "gate"]
 ROWS = {
     "nan": [np.nan, 0.0, 1.0], "nan last": [1.0, 9.0, np.nan], "inf": [np.inf, 0.0, 1.0],
     "two inf": [np.inf, np.inf, 1.0], "all -inf": [-np.inf] * 3, "all nan": [np.nan] * 3,
@@ -176,7 +176,7 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_no_policy_is_sure_of_what_is_no_number(policy: str, row: Any) -> None:
+def test_no_policy_is_sure_of_what_is_no_number(policy: ExitPolicy, row: Any) -> None:
     rule = ExitRule(threshold=0.0, temperature=0.7, gate=(50.0, 1.0, 1.0, 1.0))
     logits = np.array([ROWS[row]], np.float32)
     with warnings.catch_warnings():
@@ -187,7 +187,7 @@ def test_no_policy_is_sure_of_what_is_no_number(policy: str, row: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_class_that_cannot_be_changes_no_score(policy: str) -> None:
+def test_a_class_that_cannot_be_changes_no_score(policy: ExitPolicy) -> None:
     """The score of a batch, of a sample, and without that class but for entropy's scale."""
     rule = ExitRule(threshold=0.0, temperature=0.7, gate=(0.1, 0.2, 0.3, 0.4))
     logits = np.array([[2.0, -np.inf, 0.5]], np.float32)

@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from edgewright.bundle import Bundle
 from edgewright.core import ExitProfile, ExitRule, Figures, Measurement, OperatingPoint
@@ -110,7 +108,7 @@ def test_only_those_that_stay_are_computed_on(staged_bundle: Bundle) -> Any:
     assert session.runtime == "counting 1.0"
 
 
-def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle: Bundle) -> tuple[Any, ...]:
+def test_features_are_passed_on_in_the_order_and_type_they_have(staged_bundle: Bundle) -> None:
     received = []
 
     def early(inputs: Any) -> tuple[Any, ...]:
@@ -253,7 +251,7 @@ def test_threads_below_one(staged_bundle: Bundle, threads: Any) -> None:
 def test_what_is_no_sensor(staged_bundle: Bundle) -> None:
     for sensors in ([1], "ab"):
         with pytest.raises(UsageError, match="is not a sensor; expected an object with name, quantity and read"):
-            Session(staged_bundle, sensors=sensors)
+            Session(staged_bundle, sensors=sensors)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("graph", "shapes", "arrays", "samples"), [
@@ -391,7 +389,7 @@ def counting_session(bundle: Any, **settings: Any) -> Any:
     """A session, and the engines it made: what they ran, each."""
     engines = []
 
-    def make(model: nn.Module, threads: Any) -> Any:
+    def make(model: bytes, threads: int) -> Any:
         inner = OnnxEngine(model, threads)
         engines.append(Counting(inner.run))
         return engines[-1]
@@ -493,7 +491,7 @@ def test_a_misspelt_setting_is_an_error(staged_bundle: Bundle, name: str) -> Non
 
 
 def unsure(inputs: Any) -> tuple[Any, ...]:
-    return np.tile(np.float32([0.1, 0, 0]), (len(inputs[0]), 1)), inputs[0]
+    return np.tile(np.array([0.1, 0, 0], np.float32), (len(inputs[0]), 1)), inputs[0]
 
 
 def sure(inputs: Any) -> tuple[Any, ...]:
@@ -515,10 +513,11 @@ def test_a_sample_whose_time_is_up_leaves_with_the_best_answer_so_far(staged_bun
     assert (first.exit.tolist(), first.cut_short.tolist()) == ([2], [False])
     second = session(_samples(1))
     assert (second.exit.tolist(), second.cut_short.tolist()) == ([1], [True])
-    np.testing.assert_array_equal(second.output, np.float32([[0.1, 0, 0]]))
+    np.testing.assert_array_equal(second.output, np.array([[0.1, 0, 0]], np.float32))
     session.deadline_ms = None
     assert session(_samples(1)).exit.tolist() == [2]
     stats = session.stats()
+    assert stats.latency is not None
     assert (stats.cut_short, stats.late, stats.latency.calls) == (1, 1, 3)
 
 
@@ -537,7 +536,7 @@ def test_an_empty_battery_asks_for_the_cheapest_point(staged_bundle: Bundle) -> 
     session.power = "high"
     assert session(_samples(9)).point == "default"
     with pytest.raises(UsageError, match="'auto', 'high', 'balanced', 'low'"):
-        session.power = "full"
+        session.power = "full"  # type: ignore[assignment]
 
 
 def test_drift_is_said_when_other_samples_come(staged_bundle: Bundle) -> None:
@@ -552,14 +551,18 @@ def test_drift_is_said_when_other_samples_come(staged_bundle: Bundle) -> None:
     session = Session(replace(staged_bundle, manifest=staged_bundle.manifest.with_model(points=(default,))))
     for seed in range(10, 14):
         session(_samples(500, seed))
-    assert not session.drift().drifted
+    drift = session.drift()
+    assert drift is not None
+    assert not drift.drifted
     for seed in range(20, 24):
         session(0.1 * _samples(500, seed))
-    assert session.drift().drifted
-    assert "guarantee no longer applies" in session.drift().summary
+    drift = session.drift()
+    assert drift is not None
+    assert drift.drifted
+    assert "guarantee no longer applies" in drift.summary
 
 
-def with_point(bundle: Any, name: str, path: Path, thresholds: Any) -> Any:
+def with_point(bundle: Any, name: str, path: tuple[int, ...], thresholds: Any) -> Any:
     """The bundle with one operating point more, which costs less."""
     rules = tuple(ExitRule(threshold=threshold) for threshold in thresholds)
     macs = Measurement(name="macs", value=50, kind="modelled")

@@ -84,7 +84,7 @@ def test_what_is_no_split_is_refused_before_it_is_read(split: Any, message: str)
         Task(split, test=(X, Y))
 
 
-class Rows(Dataset):
+class Rows(Dataset[Any]):
     def __init__(self, width: Any) -> None:
         self.width = width
 

@@ -61,7 +61,7 @@ def net(tmp_path: Path) -> Any:
 def test_a_file_is_run_and_its_factory_called(net: Any) -> None:
     path = list(sys.path)
     module = load_model(f"{net}:make_net")
-    assert isinstance(module[0], nn.Linear)
+    assert isinstance(module.get_submodule("0"), nn.Linear)
     assert not module.training
     assert sys.path == path
 
@@ -126,7 +126,11 @@ def test_a_missing_zoo_is_an_install_line(monkeypatch: pytest.MonkeyPatch, packa
 
 def test_zoos_serve_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    make = lambda name, **options: made.append((name, options)) or nn.Identity().train()  # noqa: E731
+
+    def make(name: str, **options: Any) -> nn.Module:
+        made.append((name, options))
+        return nn.Identity().train()
+
     names = ["resnet18", "resnet34"]
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(
         is_model=names.__contains__, list_models=lambda: names, create_model=make))
@@ -163,11 +167,11 @@ def test_a_model_may_have_a_part_called_module(tmp_path: Path, prefix: str) -> N
     """As one has that wraps another; or as DataParallel leaves such a one."""
     inner, empty = nn.ModuleDict({"module": model()}), nn.ModuleDict({"module": model()})
     with torch.no_grad():
-        inner["module"][0].weight.add_(1)
+        inner.get_parameter("module.0.weight").add_(1)
     torch.save({f"{prefix}{key}": value for key, value in inner.state_dict().items()},
                tmp_path / "w.pt")
     load_weights(empty, tmp_path / "w.pt")
-    assert torch.equal(empty["module"][0].weight, inner["module"][0].weight)
+    assert torch.equal(empty.get_parameter("module.0.weight"), inner.get_parameter("module.0.weight"))
 
 
 def test_safetensors_load_and_a_batch_counter_may_be_missing(net: Any, tmp_path: Path) -> None:

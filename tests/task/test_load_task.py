@@ -73,9 +73,11 @@ def test_digits_are_the_pixels_normalised_by_the_training_split() -> None:
     assert float(inputs.double().mean()) == pytest.approx(0, abs=1e-6)
     assert float(inputs.double().std()) == pytest.approx(1, abs=1e-3)
     bunch, row = load_digits(), int(task.train._indices[0])
+    assert task.preprocessing is not None
     pixels = inputs[0, 0] * task.preprocessing.std[0] + task.preprocessing.mean[0]
     np.testing.assert_allclose(pixels * 16, bunch.images[row], atol=1e-4)
     assert int(targets[0]) == bunch.target[row]
+    assert isinstance(task.train, ImageSplit)
     assert not task.train._flip
 
 
@@ -102,8 +104,12 @@ def test_images_are_decoded_once_and_only_when_used(folder: Any,
     seen = []
     module = importlib.import_module("edgewright.task._encoded_images")
     original = module.open_image
-    monkeypatch.setattr(module, "open_image", lambda file, where: (
-        seen.append(where), original(file, where))[1])
+
+    def opened(file: Any, where: Any) -> Any:
+        seen.append(where)
+        return original(file, where)
+
+    monkeypatch.setattr(module, "open_image", opened)
     task = load_task(f"parquet:{folder}", normalize="imagenet")
     seen.clear()
     task.train.example(2)
@@ -137,8 +143,9 @@ def test_images_of_another_size_and_mode_follow_the_first(tmp_path: Path) -> Non
         pq.write_table(pa.table({"image": rows, "label": [0, 1, 0, 1]}),
                        tmp_path / f"{split}.parquet")
     task = load_task(f"parquet:{tmp_path}", normalize="0,1")
-    expected = np.asarray(Image.fromarray(large).convert("L").resize((5, 6), Image.BILINEAR))
+    expected = np.asarray(Image.fromarray(large).convert("L").resize((5, 6), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(everything(task.test)[0][3, 0] * 255, expected, atol=1e-3)
+    assert task.preprocessing is not None
     assert task.preprocessing.resample == "bilinear"
 
 
@@ -262,8 +269,12 @@ def test_the_hub_serves_by_name_and_config(monkeypatch: pytest.MonkeyPatch) -> N
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
     rows = [{"image": {"bytes": encoded(p), "path": None}, "label": 0} for p in images(4, 0)]
     data = datasets.Dataset.from_list(rows, features=features)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or {
-        "train": data, "validation": data, "unsupervised": data})
+
+    def loaded(*arguments: Any, **options: Any) -> dict[str, Any]:
+        asked.append((arguments, options))
+        return {"train": data, "validation": data, "unsupervised": data}
+
+    monkeypatch.setattr(datasets, "load_dataset", loaded)
     task = load_task("hf:someone/pets:small")
     assert asked == [(("someone/pets", "small"), {"data_dir": None})]
     assert task.name == "someone/pets"
@@ -322,6 +333,7 @@ def test_a_missing_library_is_an_install_line(monkeypatch: pytest.MonkeyPatch, p
 def test_cifar10_is_read_from_a_folder() -> None:
     task = load_task(f"cifar10:{SHARED}", normalize="imagenet")
     assert (len(task.train), len(task.val), len(task.test)) == (45000, 5000, 10000)
+    assert task.classes is not None
     assert task.classes[:2] == ("airplane", "automobile")
     assert isinstance(task.test, ImageSplit)
     inputs, targets = everything(task.test.sample(300))

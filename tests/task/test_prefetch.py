@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any
+from collections.abc import Generator
+from typing import Any, cast
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_an_early_stop_leaves_no_thread(stop: str) -> None:
         next(batches)
         assert len(threads()) == 1
         if stop == "close":
-            batches.close()
+            cast(Generator[Any], batches).close()
             assert threads() == []
         if stop == "raise":
             raise KeyboardInterrupt

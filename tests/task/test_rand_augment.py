@@ -18,7 +18,7 @@ RECIPE = Preprocessing(channels=3, height=16, width=12, mean=(0.1, 0.2, 0.3), st
 VIEW = View(4, "rand_augment")
 
 
-LIBRARIES = []  # what they declare goes when they do
+LIBRARIES: list[torch.library.Library] = []  # what they declare goes when they do
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def test_images_that_do_not_fit_their_recipe_are_refused() -> None:
         ImageSplit(PIXELS, LABELS[:10], RECIPE)
 
 
-class Faulty(Dataset):
+class Faulty(Dataset[Any]):
     def __init__(self, samples: Any) -> None:
         self.samples = samples
 
@@ -242,7 +242,7 @@ def test_an_iterator_is_refused_for_it_is_spent_after_one_pass() -> None:
 
 def test_something_else_is_refused() -> None:
     with pytest.raises(DataError, match="is a int; expected a Dataset"):
-        DatasetSplit(3)
+        DatasetSplit(3)  # type: ignore[arg-type]
 
 
 def test_an_error_of_the_users_own_dataset_names_the_sample() -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, UsageError
-from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
+from edgewright.task import DatasetSplit, ImageSplit, Split, Task, TensorSplit
 
 X, Y = torch.arange(40.0).view(40, 1), torch.arange(40) % 4
 
@@ -38,7 +38,7 @@ def test_a_given_validation_split_is_used_whole() -> None:
 def test_each_form_of_data_becomes_its_split() -> None:
     recipe = Preprocessing(channels=1, height=2, width=2, mean=(0.0,), std=(1.0,))
     images = torch.zeros(40, 1, 2, 2, dtype=torch.uint8)
-    forms = [((X, Y), TensorSplit), ((X.numpy(), Y.numpy()), TensorSplit),
+    forms: list[tuple[Any, type[Split]]] = [((X, Y), TensorSplit), ((X.numpy(), Y.numpy()), TensorSplit),
              (((X, X), Y), TensorSplit), (TensorDataset(X, Y), DatasetSplit),
              (list(zip(X, Y, strict=True)), DatasetSplit), ((images, Y), ImageSplit),
              (TensorSplit(X, Y), TensorSplit)]

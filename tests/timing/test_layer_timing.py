@@ -28,7 +28,7 @@ class Clock:
     """Says that a layer takes its outputs times its inputs, and notes what it was asked."""
 
     def __init__(self) -> None:
-        self.asked = []
+        self.asked: list[tuple[Any, ...]] = []
 
     def __call__(self, shape: Any, sizes: Any) -> Any:
         self.asked.append((shape, tuple(sizes)))
@@ -132,7 +132,7 @@ def test_the_timed_file_puts_out_what_the_layer_puts_out(layer: Any, size: tuple
         np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-3, atol=1e-4)
 
 
-def _weights(model: nn.Module) -> Any:
+def _weights(model: bytes) -> Any:
     return numpy_helper.to_array(onnx.load_from_string(model).graph.initializer[0]).copy()
 
 

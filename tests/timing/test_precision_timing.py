@@ -24,7 +24,7 @@ class Clock:
     """Says that 8 bits take half the time, and counts what it was asked."""
 
     def __init__(self) -> None:
-        self.asked = []
+        self.asked: list[tuple[Any, ...]] = []
 
     def __call__(self, shape: Any, inputs: Any, outputs: Any) -> Any:
         self.asked.append((shape.operator, inputs, outputs))

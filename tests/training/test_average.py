@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -30,7 +30,8 @@ class Recorded(StepHook):
     """The state after every step."""
 
     def start(self, module: nn.Module) -> None:
-        self.module, self.states = module, []
+        self.module = module
+        self.states: list[dict[str, Any]] = []
 
     def after_step(self, step: Any) -> None:
         self.states.append(copy.deepcopy(self.module.state_dict()))
@@ -50,7 +51,7 @@ def test_the_result_is_the_average_of_the_weights_of_every_step(task: Any, decay
         module = Program.capture(net().eval(), torch.zeros(2, 4)).module(train=True)
     record = run(module, task, hook, ema=decay)
     assert len(hook.states) == 12
-    average = {}
+    average: dict[str, Tensor] = {}
     accuracies = []
     for index, state in enumerate(hook.states):
         for name, tensor in state.items():

@@ -50,7 +50,7 @@ def test_a_config_is_frozen_and_round_trips() -> None:
     config = Training(epochs=3, schedule="one_cycle", clip_norm=1)
     assert Training.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="frozen"):
-        config.epochs = 4
+        config.epochs = 4  # type: ignore[misc]
 
 
 def test_auto_precision_is_full_on_a_cpu_and_half_where_cuda_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_plateau_is_torchs(accuracies: Any, wait: Any) -> None:
     reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=0.1, patience=wait - 1, threshold=0, eps=0)
     config = Training(epochs=40, lr=0.5, schedule=PlateauSchedule(wait_epochs=wait))
-    history = ()
+    history: tuple[EpochRecord, ...] = ()
     for epoch, accuracy in enumerate(accuracies):
         history = (*history, EpochRecord(epoch + 1, 1.0, Score("accuracy", accuracy / 5), 0.5, 1.0))
         reference.step(accuracy / 5)

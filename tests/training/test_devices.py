@@ -28,7 +28,9 @@ class Told:
     """Notes what it is told; kills a process at a step, where one is given."""
 
     def __init__(self, kill_at: int = 0) -> None:
-        self.kill_at, self.losses, self.started, self.stopped = kill_at, [], None, False
+        self.kill_at, self.stopped = kill_at, False
+        self.losses: list[tuple[int, float]] = []
+        self.started: tuple[Any, ...] | None = None
 
     def start(self, *told: Any) -> None:
         self.started = told
@@ -148,7 +150,7 @@ def test_a_captured_network_is_sent_whole() -> None:
     captured = Program.capture(module.eval(), torch.zeros(2, 1, 6, 6)).module(train=True)
     next(iter(captured.graph.nodes)).meta["noted"] = True
     captured.meta["held"] = ("0.weight",)
-    captured.unknown = object()
+    captured.unknown = object()  # type: ignore[assignment]
     sent, again = unpickle_run(pickle_run((captured, captured), {}))
     assert again is sent
     assert type(sent).__mro__[1:] == type(captured).__mro__[1:]

@@ -112,7 +112,7 @@ class Seen(Objective):
     classifies = True
 
     def __init__(self) -> None:
-        self.batches = []
+        self.batches: list[Any] = []
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         self.batches.append(batch)

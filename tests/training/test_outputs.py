@@ -112,7 +112,7 @@ def test_exits_are_the_programs_own(tmp_path: Path) -> None:
 
 def test_a_module_that_returns_more_in_training_is_refused() -> None:
     class Auxiliary(Heads):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor) -> Any:
             z = super().forward(x)
             return (z, z) if self.training else z
 

@@ -42,6 +42,7 @@ def test_the_bar_of_a_resumed_epoch_is_full_at_its_end() -> None:
     progress.start(epochs=2, steps=3, done=0)
     progress.advance(samples=4, loss=0.25)  # the others were done before
     progress.epoch(RECORD)
+    assert progress._bar is not None
     assert progress._bar.tasks[0].completed == 3
     progress.stop()
 

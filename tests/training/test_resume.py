@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from edgewright.core import Preprocessing
+from edgewright.errors import TrainingError
 from edgewright.task import DatasetSplit, ImageSplit, Task
 from edgewright.training import (
     Constrained,
@@ -39,7 +40,9 @@ class StopAt:
     """Interrupts a run when it tells of a step; 0 never."""
 
     def __init__(self, step: int = 0) -> None:
-        self.step, self.told, self.started, self.notes = step, 0, None, []
+        self.step, self.told = step, 0
+        self.started: tuple[Any, ...] | None = None
+        self.notes: list[str] = []
 
     def start(self, *told: Any) -> None:
         self.started = told
@@ -150,9 +153,11 @@ class Momentum(StepHook):
         self.mean = torch.zeros(())
 
     def start(self, module: nn.Module) -> None:
-        self.weight = module[-1].weight
+        *_, last = module.children()
+        self.weight = last.get_parameter("weight")
 
     def before_step(self, step: Any) -> None:
+        assert self.weight.grad is not None
         self.mean = 0.9 * self.mean + self.weight.grad.mean()
         self.weight.grad += self.mean
 
@@ -165,7 +170,7 @@ class Momentum(StepHook):
 
 def test_hooks_and_samples_that_vary_by_themselves_are_resumed_too(tmp_path: Path,
                                                                    monkeypatch: pytest.MonkeyPatch) -> Any:
-    class Noisy(torch.utils.data.Dataset):
+    class Noisy(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return 40
 
@@ -231,6 +236,7 @@ def test_a_run_that_was_killed_within_an_epoch_ends_in_the_same_weights(tmp_path
     arguments = [str(script), str(tmp_path / "killed.ckpt"), "8", str(tmp_path / "killed.pt")]
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE,
                           text=True) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -250,7 +256,8 @@ def test_a_step_that_spoils_the_weights_is_not_written(tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     class Spoils(StepHook):
         def start(self, module: nn.Module) -> None:
-            self.weight = module[-1].weight
+            *_, last = module.children()
+            self.weight = last.get_parameter("weight")
 
         def after_step(self, step: Any) -> None:
             if step.index == 7:
@@ -266,6 +273,10 @@ def test_a_step_that_spoils_the_weights_is_not_written(tmp_path: Path,
     assert all(torch.isfinite(tensor).all() for tensor in found["module"].values())
 
 
+def diverged(step: int, what: str) -> TrainingError:
+    return TrainingError(f"{step}: {what}")
+
+
 def test_losses_add_up_whenever_they_are_read() -> None:
     values = torch.rand(50).tolist()
     sizes = [8] * 49 + [3]
@@ -274,7 +285,7 @@ def test_losses_add_up_whenever_they_are_read() -> None:
         for parts in (1, 2, 7):
             so_far = PartialEpoch()
             for part in range(parts):
-                losses = Losses(so_far, torch.device(device), None)
+                losses = Losses(so_far, torch.device(device), diverged)
                 for index in range(part * 50 // parts, (part + 1) * 50 // parts):
                     losses.add(torch.tensor(values[index]), sizes[index])
                 so_far = losses.so_far()
@@ -284,8 +295,8 @@ def test_losses_add_up_whenever_they_are_read() -> None:
 
 def test_what_is_read_late_still_names_its_own_step() -> None:
     losses = Losses(PartialEpoch(steps=3), torch.device("cuda"),
-                    lambda step, what: ValueError(f"{step}: {what}"))
+                    diverged)
     for value in (1.0, float("inf"), 2.0):
         losses.add(torch.tensor(value), 4)
-    with pytest.raises(ValueError, match="4: the loss is inf"):
+    with pytest.raises(TrainingError, match="4: the loss is inf"):
         losses.mean()

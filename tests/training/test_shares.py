@@ -85,7 +85,7 @@ class Sizes(Objective):
     classifies = True
 
     def __init__(self) -> None:
-        self.sizes = []
+        self.sizes: list[int] = []
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         self.sizes.append(len(batch.targets))

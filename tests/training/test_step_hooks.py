@@ -34,13 +34,15 @@ class Watch(StepHook):
     """Notes what it sees; counts the steps in its state."""
 
     def __init__(self, settles_at: int = 0) -> None:
-        self.seen, self.settles_at, self.count = [], settles_at, torch.zeros(())
+        self.seen: list[Any] = []
+        self.settles_at, self.count = settles_at, torch.zeros(())
 
     def start(self, module: nn.Module) -> None:
-        self.weight = module[0].weight
+        self.weight = module.get_parameter("0.weight")
 
     def before_step(self, step: Any) -> None:
         assert not torch.is_grad_enabled()
+        assert self.weight.grad is not None
         self.seen.append(("before", step, self.weight.grad.norm().item(),
                           self.weight.detach().clone()))
 

@@ -44,7 +44,7 @@ class Spy:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.told = []
+        self.told: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args: self.told.append((name, *args))
@@ -54,7 +54,9 @@ class Memory:
     """A log that fails where it is told to."""
 
     def __init__(self, failing: Any = None) -> None:
-        self.failing, self.names, self.written, self.closed = failing, [], [], 0
+        self.failing, self.closed = failing, 0
+        self.names: list[tuple[str, Any]] = []
+        self.written: list[tuple[str, Any, int]] = []
 
     def __call__(self, name: str, done: Any) -> Any:
         self._fail("open")
@@ -84,7 +86,7 @@ EXPECTED = {
 
 
 def by_name(written: Any) -> Any:
-    found = {}
+    found: dict[str, list[tuple[int, Any]]] = {}
     for name, value, step in written:
         found.setdefault(name, []).append((step, value))
     return found
@@ -140,7 +142,7 @@ def test_a_training_is_tracked(quadrant_task: Task) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
-def test_without_the_package_the_install_line_is_given(kind: str, monkeypatch: pytest.MonkeyPatch,
+def test_without_the_package_the_install_line_is_given(kind: Any, monkeypatch: pytest.MonkeyPatch,
                                                        tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == kind]:
         monkeypatch.delitem(sys.modules, name)
@@ -153,7 +155,7 @@ def test_without_the_package_the_install_line_is_given(kind: str, monkeypatch: p
 
 def test_another_tracker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no tracker 'x'; there are tensorboard, mlflow"):
-        tracker("x", tmp_path)
+        tracker("x", tmp_path)  # type: ignore[arg-type]
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
     torch.manual_seed(7)
     module, task = Net.__new__(Net), image_task()
     with torch.random.fork_rng():
-        module.__init__()
+        Net.__init__(module)
     train_net(module, task, Training(epochs=1, **CPU), LabelLoss())
     assert torch.equal(torch.rand(3), expected)
 
@@ -120,8 +120,9 @@ class StopAfter:
     """Interrupts a run once an epoch is done and written."""
 
     def __init__(self, epochs: Any, steps_into: int = 1) -> None:
-        self.left, self.steps_into, self.stopped, self.notes = epochs, steps_into, False, []
-        self.started = None
+        self.left, self.steps_into, self.stopped = epochs, steps_into, False
+        self.notes: list[str] = []
+        self.started: tuple[int, int, int] | None = None
 
     def start(self, epochs: Any, steps: Any, done: Any) -> None:
         self.started = (epochs, steps, done)
@@ -179,7 +180,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 def other_weights() -> Any:
     module = Net()
     with torch.no_grad():
-        module.head.bias += 1
+        module.head.bias.add_(1)
     return module
 
 
@@ -263,6 +264,8 @@ class Scripted(Objective):
 
 class Script(nn.Module):
     """ExitPredictions right for ``script[epoch]`` of the samples; an epoch is one training step."""
+
+    epoch: Tensor
 
     def __init__(self, script: Any) -> None:
         super().__init__()
@@ -428,7 +431,7 @@ def test_a_last_batch_of_one_is_left_out_for_batch_norm() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     task = Task((x, y), (x, y), (x[1:], y[1:]))
     record = train(module, task, Training(epochs=1, batch_size=4, **CPU), LabelLoss())
-    assert int(module[1].num_batches_tracked) == 2
+    assert int(module.get_buffer("1.num_batches_tracked")) == 2
     assert len(record.history) == 1
     single = train(nn.Linear(4, 2), task, Training(epochs=1, batch_size=1, **CPU), LabelLoss())
     assert math.isfinite(single.history[0].loss)

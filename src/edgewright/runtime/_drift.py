@@ -102,7 +102,8 @@ class DriftMonitor:
         """The current state."""
         return self._verdict
 
-    def add(self, confidence: Sequence[float], exits: Sequence[int]) -> None:
+    def add(self, confidence: Sequence[float] | np.ndarray,
+            exits: Sequence[int] | np.ndarray) -> None:
         """Add the samples of a call; cheap unless they complete a window.
 
         Args:

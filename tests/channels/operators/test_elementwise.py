@@ -32,7 +32,7 @@ def _written_on(m: Any, x: Any) -> Any:
     return m.b(y)
 
 
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "addition": (lambda m, x: m.b(m.a(x) + m.c(x)), convs, (IMAGE,), {"a.weight": 8}),
     "in_place": (_written_on, convs, (IMAGE,), {"a.weight": 8}),
     "residual": (lambda m, x: m.b(m.a(x) + m.d(m.a(x).relu())),

@@ -30,7 +30,7 @@ def _tied_decoder(m: Any, x: Any) -> Any:
     return F.linear(m.c(m.e(x)).relu() + m.e(x), m.e.weight)
 
 
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "embedding": (lambda m, x: m.b(m.a(m.e(x)).relu()), lambda: {
         "e": nn.Embedding(7, 6), "a": nn.Linear(6, 8), "b": nn.Linear(8, 4)}, WORDS,
         {"e.weight": 6, "a.weight": 8}),

@@ -31,7 +31,7 @@ def signed(blocks: Program, images: Tensor, as_task: Callable[[Tensor], Task]) -
     return quantize(blocks, as_task(images), Quantization(target="litert"))
 
 
-def targets(module: nn.Module) -> Any:
+def targets(module: torch.fx.GraphModule) -> Any:
     return [node.target for node in module.graph.nodes if node.op == "call_function"]
 
 
@@ -197,7 +197,7 @@ def test_a_program_from_a_file_takes_the_same_form(pool: Any, target: str, image
                                                    tmp_path: Path) -> None:
     program = pooled(POOLS[pool], images, as_task, target)
     program.save(tmp_path / "p.pt2")
-    grids = []
+    grids: list[list[Any]] = []
     for each in (program, Program.load(tmp_path / "p.pt2")):
         forms.average_on_the_grid(each.graph_module)
         grids.append([node.args[1:3] for node in each.calls() if node.target in (

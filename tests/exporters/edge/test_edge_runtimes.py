@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from edgewright.task import Task
 PACKAGES = {"executorch": ("executorch",), "litert": ("litert_torch", "ai_edge_litert")}
 
 
-def needs(target: Any) -> Any:
+def needs(target: str) -> pytest.MarkDecorator:
     missing = [name for name in PACKAGES[target] if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed: pip "
                                                     f"install 'edgewright[{target}]'")
@@ -39,7 +39,7 @@ TARGETS = [
 @pytest.mark.parametrize(("target", "translate", "module", "what"), [
     ("executorch", to_executorch, "executorch", "exporting to ExecuTorch"),
     ("litert", to_litert, "litert_torch", "exporting to LiteRT")])
-def test_the_extra_that_is_missing_is_named(target: str, translate: Any, module: str, what: str, blocks: Program, monkeypatch: pytest.MonkeyPatch,
+def test_the_extra_that_is_missing_is_named(target: Any, translate: Any, module: str, what: str, blocks: Program, monkeypatch: pytest.MonkeyPatch,
                                             tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -53,7 +53,7 @@ def test_the_extra_that_is_missing_is_named(target: str, translate: Any, module:
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_the_file_computes_what_the_program_does(target: str, translate: Any, engine: Any, blocks: Program, images: Tensor,
+def test_the_file_computes_what_the_program_does(target: Any, translate: Any, engine: Any, blocks: Program, images: Tensor,
                                                  as_task: Callable[[Tensor], Task], tmp_path: Path) -> None:
     path = export(blocks, target, tmp_path / "float")
     have, = engine(path.read_bytes()).run((images.numpy(),))
@@ -74,7 +74,7 @@ class Shown(nn.Module):
         super().__init__()
         self.pool, self.before, self.after = pool, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
         nn.init.dirac_(self.after.weight)
-        nn.init.zeros_(self.after.bias)
+        nn.init.zeros_(self.get_parameter("after.bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self.pool(self.before(x))).flatten(1)
@@ -85,12 +85,12 @@ class Shown(nn.Module):
     nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
     nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2))], ids=str)
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_pools_agree_in_every_integer(target: str, translate: Any, engine: Any, pool: Any,
+def test_pools_agree_in_every_integer(target: Any, translate: Any, engine: Any, pool: Any,
                                       images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Shown(pool).eval(), images[:2])
     program = quantize(program, as_task(images), Quantization(target=target))
-    step = min(node.args[1] for node in program.calls()
+    step = min(cast(float, node.args[1]) for node in program.calls()
                if "dequantize_per_tensor" in str(node.target))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # nothing is slow
@@ -112,7 +112,7 @@ class Floats(nn.Module):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_linear_layers_among_floats_are_stored_as_integers(target: str, translate: Any, engine: Any, bits: int, bias: bool,
+def test_linear_layers_among_floats_are_stored_as_integers(target: Any, translate: Any, engine: Any, bits: int, bias: bool,
                                                            images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     program = Program.capture(Floats(bias).eval(), images[:2])
@@ -177,7 +177,7 @@ class Stumbles(nn.Module):
 @pytest.fixture(scope="module")
 def stumbles(images: Tensor) -> Any:
     torch.manual_seed(0)
-    model = Stumbles().to(memory_format=torch.channels_last)
+    model = Stumbles().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model(images)
     return Program.capture(model.eval(), images[:2])
 
@@ -197,7 +197,7 @@ def test_executorch_gets_what_its_passes_take(scheme: str | None, stumbles: Any,
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_rows_of_even_kernels_agree_to_the_last_layer(target: str, translate: Any, engine: Any,
+def test_rows_of_even_kernels_agree_to_the_last_layer(target: Any, translate: Any, engine: Any,
                                                       as_task: Callable[[Tensor], Task]) -> None:
     torch.manual_seed(0)
     x = torch.randn(32, 2, 16)
@@ -220,7 +220,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
-def test_ids_of_int64_are_taken(target: str, translate: Any, engine: Any, tmp_path: Path) -> None:
+def test_ids_of_int64_are_taken(target: Any, translate: Any, engine: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     program = Program.capture(Tokens(), torch.zeros(1, 10, dtype=torch.long))
     with warnings.catch_warnings():

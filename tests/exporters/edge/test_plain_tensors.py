@@ -12,10 +12,12 @@ from edgewright.program import Program
 
 def test_tensors_are_numbered_and_laid_out_row_by_row() -> None:
     class Named(nn.Module):
+        shift: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.parts = nn.ModuleDict({"12": nn.Conv2d(3, 4, 2), "gr\u00f6\u00dfe": nn.Linear(4, 4)})
-            self.parts.to(memory_format=torch.channels_last)
+            self.parts.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.turned = nn.Parameter(torch.randn(2, 4).t())
             self.register_buffer("shift", torch.ones(4))
 

@@ -111,7 +111,7 @@ def test_it_gives_what_the_segments_give(leaving: Any, images: Tensor, exits: in
     for sample in samples:
         logits, left = engine.run((sample,))
         want, expected = staged(segments, sample, thresholds, temperatures)
-        assert (left.dtype, left.shape, left.item()) == (np.int64, (1,), expected)
+        assert (left.dtype, left.shape, left.item()) == (np.dtype(np.int64), (1,), expected)
         np.testing.assert_array_equal(logits, want)
         taken.append(expected)
     assert set(taken) == set(range(exits + 1))
@@ -217,7 +217,7 @@ def test_the_condition_is_in_double_precision_and_a_nan_never_leaves(logits: tup
 
 def test_several_inputs_keep_their_names_and_order() -> None:
     class Two(nn.Module):
-        def forward(self, whole: Tensor, parts: Tensor) -> Any:
+        def forward(self, whole: Tensor, parts: dict[str, Tensor]) -> Any:
             joined = whole + parts["a"] - parts["b"]
             features = joined.relu()
             return features * 2, features + 5
@@ -345,7 +345,7 @@ def test_exits_of_different_classes_or_types_are_refused() -> None:
 
 
 @pytest.mark.parametrize("target", ["executorch", "litert"])
-def test_other_targets_do_not_leave_early(leaving: Any, tmp_path: Path, target: str) -> None:
+def test_other_targets_do_not_leave_early(leaving: Any, tmp_path: Path, target: Any) -> None:
     with pytest.raises(UsageError, match=f"thresholds were given for the target '{target}'; only "
                                          "'onnx' has files that leave early"):
         export(leaving(2, 32).program, target, tmp_path / "model", thresholds=(0.5,))

@@ -38,6 +38,12 @@ def dynamic(x: Any) -> Any:
 class Layer(nn.Module):
     """Integer weights in ``limits``; the bias is on the grid of the products, or real."""
 
+    weight: Tensor
+    scales: Tensor
+    zeros: Tensor
+    bias: Tensor
+    bias_scales: Tensor
+
     def __init__(self, *shape: Any, limits: tuple[int, ...] = (-127, 127), group: Any = None,
                  affine: bool = False, source: Any = None) -> None:
         super().__init__()

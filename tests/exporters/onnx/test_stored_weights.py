@@ -63,19 +63,19 @@ IDS = torch.arange(100).reshape(10, 10)
 TASK = Task((IDS.repeat(4, 1), torch.arange(40) % 3), test=(IDS, torch.arange(10) % 3))
 
 
-def stored(model: nn.Module) -> Any:
+def stored(model: bytes) -> Any:
     """Bytes of the constants, by type."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for tensor in onnx.load_from_string(model).graph.initializer:
         found[TensorProto.DataType.Name(tensor.data_type)] += len(tensor.raw_data)
     return found
 
 
-def run(model: nn.Module, *inputs: Any) -> Any:
+def run(model: bytes, *inputs: Any) -> Any:
     return torch.from_numpy(OnnxEngine(model).run(tuple(x.numpy() for x in inputs))[0])
 
 
-def optimised(model: nn.Module, path: Path) -> Any:
+def optimised(model: bytes, path: Path) -> Any:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3

@@ -38,7 +38,7 @@ def relative_error(want: Any, have: Any) -> Any:
     return float(np.linalg.norm(want - have) / np.linalg.norm(want))
 
 
-def optimised(model: nn.Module, path: Path) -> Any:
+def optimised(model: bytes, path: Path) -> Any:
     """How often each operator is in what the runtime makes of a file."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
@@ -135,7 +135,7 @@ class Nested(nn.Module):
         super().__init__()
         self.layer = nn.Linear(3, 3)
 
-    def forward(self, first: Tensor, others: Tensor) -> Any:
+    def forward(self, first: Tensor, others: dict[str, Tensor]) -> Any:
         total = self.layer(first) + others["more"]
         return {"sum": total, "rest": (first, [others["count"] + 1, total, total])}
 

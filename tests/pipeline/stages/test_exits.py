@@ -23,7 +23,7 @@ def test_exits_that_no_longer_pay_are_left_out(trained_program: ew.Program, quad
     recipe = Recipe(exits=ew.EarlyExits(cost_model=ExitCostModel(overhead=1.0), training=None))
     said: list[str] = []
 
-    class Listening(RunLog):
+    class Listening(RunLog):  # type: ignore[misc]
         def note(self, text: str) -> None:
             said.append(text)
 

@@ -40,7 +40,7 @@ def test_a_stage_that_is_left_out_is_not_brought_in_by_fitting(
 def test_changes_are_noted_in_the_order_of_the_stages() -> None:
     chain = torch.nn.Sequential(torch.nn.Linear(4, 3))
     program = ew.Program.capture(chain, torch.zeros(2, 4))
-    fitted, changes = fit_recipe(WHOLE.replace(exits=ew.EarlyExits(count=2)), program, Budget())
+    fitted, changes = fit_recipe(WHOLE.replace(exits=ew.EarlyExits(places=2)), program, Budget())
     assert [change.split()[0] for change in changes] == ["pruning", "blocks", "0"]
     assert (fitted.prune, fitted.blocks, fitted.recover, fitted.exits) == (None, None, None, None)
     assert fitted.weights == WHOLE.weights

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import edgewright as ew
 from edgewright.core import Budget
 from edgewright.pipeline import Recipe
@@ -12,12 +15,14 @@ from edgewright.quantization import MixedPrecision, Precision
 PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)
 
 
-def planned(program: ew.Program, budget: Budget, **scheme: object) -> float:
+def planned(program: ew.Program, budget: Budget, **scheme: Any) -> float:
     recipe = Recipe(prune=PRUNING, quantize=ew.Quantization(**scheme))
-    return fit_recipe(recipe, program, budget)[0].prune.ratio
+    pruning = fit_recipe(recipe, program, budget)[0].prune
+    assert pruning is not None
+    return pruning.ratio
 
 
-def stored_bytes(program: ew.Program, bits: dict[str, float]) -> float:
+def stored_bytes(program: ew.Program, bits: Mapping[str, float]) -> float:
     """Of all parameters, by hand."""
     aside = ("running_mean", "running_var")
     return sum(tensor.numel() * bits.get(name, 32) / 8
@@ -42,6 +47,6 @@ def test_bits_that_fit_the_budget_by_themselves_need_no_pruning(
 
 
 def test_layers_of_exits_to_come_may_have_their_bits(trained_program: ew.Program) -> None:
-    recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(count=1), quantize=ew.Quantization(
+    recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
     assert fit_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING

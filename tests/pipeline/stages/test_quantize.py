@@ -195,7 +195,9 @@ def test_recipes_with_every_kind_of_scheme_survive_yaml(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
     assert Recipe.load(file) == recipe
-    assert list(Recipe.load(file).quantize.layers) == ["stem", "block*", "head"]
+    scheme = Recipe.load(file).quantize
+    assert scheme is not None
+    assert list(scheme.layers) == ["stem", "block*", "head"]
 
 
 @pytest.mark.parametrize(("settings", "written"), [
@@ -230,6 +232,7 @@ def test_refinements_that_lower_the_accuracy_are_left_out(
         monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(program: ew.Program, task: Task, config: ew.Quantization,
                **settings: Any) -> ew.Program:
+        assert isinstance(config.method, ew.PTQ)
         if config.method.equalize:  # as if it had made the ranges worse
             program = program.with_state({name: value * 0 if value.is_floating_point() else value
                                           for name, value in program.state_dict().items()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import edgewright as ew
@@ -21,12 +23,12 @@ SCHEMES = [
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_bits_are_those_that_quantising_leaves(
-        scheme: dict[str, object], trained_program: ew.Program, quadrant_task: Task) -> None:
+        scheme: dict[str, Any], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config)
     found = stored_bits(trained_program, config)
     assert found.most == found.fewest
-    layers = {layer.weight: layer.weight_bits for layer in after.costs().layers
+    layers = {str(layer.weight): layer.weight_bits for layer in after.costs().layers
               if layer.weight_bits < 32}
     state = after.state_dict()
     assert found.most == {name: pytest.approx(
@@ -36,7 +38,7 @@ def test_the_bits_are_those_that_quantising_leaves(
 
 @pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"activations": None}])
 def test_the_energy_is_that_of_the_quantised_program(
-        scheme: dict[str, object], trained_program: ew.Program, quadrant_task: Task) -> None:
+        scheme: dict[str, Any], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config).costs()
     before = fold_batch_norm(trained_program).costs()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.programs import Mixed
 from torch import nn
 
 from edgewright.program import Program
@@ -14,7 +15,7 @@ from edgewright.task import Task
 
 
 @pytest.fixture(scope="module")
-def outputs(mixed: nn.Module, mixed_task: Task) -> dict[str, Any]:
+def outputs(mixed: Mixed, mixed_task: Task) -> dict[str, Any]:
     """What the layers of the mixed network read of each group, over all samples."""
     x = next(mixed_task.train.batches(80)).inputs[0]
     with torch.no_grad():

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from tests.programs import Mixed
 
 from edgewright.program import Program
 
 
-def test_it_is_the_scale_whatever_its_sign(mixed: nn.Module,
+def test_it_is_the_scale_whatever_its_sign(mixed: Mixed,
                                            scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.programs import Mixed, statistics_of
 from torch import nn
 
 from edgewright.channels import find_groups
@@ -108,13 +109,13 @@ def columns(channel: Any) -> Any:
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
-def test_the_order_of_the_channels_does_not_matter(mixed: nn.Module, mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+def test_the_order_of_the_channels_does_not_matter(mixed: Mixed, mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
                                                    criterion: Any) -> None:
     order = [3, 0, 4, 1, 2]
 
-    def permute(model: nn.Module) -> None:
-        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
-                       model.norm.bias, model.norm.running_mean, model.norm.running_var):
+    def permute(model: Mixed) -> None:
+        for tensor in (model.first.weight, *model.deep.parameters(), *model.norm.parameters(),
+                       *statistics_of(model.norm)):
             tensor.copy_(tensor[order])
         head = model.head.weight.reshape(6, 5, 16)[:, order]
         model.head.weight.copy_(head.reshape(6, 80))
@@ -127,12 +128,11 @@ def test_the_order_of_the_channels_does_not_matter(mixed: nn.Module, mixed_progr
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "geometric_median"}))
-def test_a_channel_that_does_nothing_scores_nothing(mixed: nn.Module, mixed_task: Task,
+def test_a_channel_that_does_nothing_scores_nothing(mixed: Mixed, mixed_task: Task,
                                                     scores_of: Callable[..., dict[str, list[float]]],
                                                     criterion: Any) -> None:
-    def kill(model: nn.Module) -> None:
-        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
-                       model.norm.bias):
+    def kill(model: Mixed) -> None:
+        for tensor in (model.first.weight, *model.deep.parameters(), *model.norm.parameters()):
             tensor[2] = 0
         model.head.weight[:, columns(2)] = 0
 
@@ -142,12 +142,12 @@ def test_a_channel_that_does_nothing_scores_nothing(mixed: nn.Module, mixed_task
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random", "lamp", "redundancy"}))
-def test_channels_alike_score_alike(mixed: nn.Module, mixed_task: Task,
+def test_channels_alike_score_alike(mixed: Mixed, mixed_task: Task,
                                     scores_of: Callable[..., dict[str, list[float]]],
                                     criterion: Any) -> None:
-    def twin(model: nn.Module) -> None:
-        for tensor in (model.first.weight, model.deep.weight, model.deep.bias, model.norm.weight,
-                       model.norm.bias, model.norm.running_mean, model.norm.running_var):
+    def twin(model: Mixed) -> None:
+        for tensor in (model.first.weight, *model.deep.parameters(), *model.norm.parameters(),
+                       *statistics_of(model.norm)):
             tensor[4] = tensor[1]
         model.head.weight[:, columns(4)] = model.head.weight[:, columns(1)]
 
@@ -156,11 +156,11 @@ def test_channels_alike_score_alike(mixed: nn.Module, mixed_task: Task,
 
 
 @every_criterion
-def test_where_all_channels_score_alike_it_refuses_to_choose(mixed: nn.Module, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+def test_where_all_channels_score_alike_it_refuses_to_choose(mixed: Mixed, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
                                                              criterion: Any) -> None:
     """Otherwise they would go in the order they are stored in."""
-    def flatten(model: nn.Module) -> None:
-        for tensor in (*model.parameters(), model.norm.running_mean, model.norm.running_var):
+    def flatten(model: Mixed) -> None:
+        for tensor in (*model.parameters(), *statistics_of(model.norm)):
             tensor.fill_(0.1)
 
     program = altered(mixed, flatten)
@@ -175,10 +175,10 @@ def test_where_all_channels_score_alike_it_refuses_to_choose(mixed: nn.Module, m
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"random"}))
-def test_what_is_not_finite_is_refused(mixed: nn.Module, mixed_task: Task,
+def test_what_is_not_finite_is_refused(mixed: Mixed, mixed_task: Task,
                                        scores_of: Callable[..., dict[str, list[float]]],
                                        criterion: Any) -> None:
-    def spoil(model: nn.Module) -> None:
+    def spoil(model: Mixed) -> None:
         model.first.weight[1, 0, 0, 0] = float("nan")
         model.norm.weight[1] = float("nan")
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Mixed
 from torch import Tensor, nn
 
 from edgewright.program import Program
 from edgewright.task import Task
 
 
-def gated_mixed(model: nn.Module, x: Any, gates: Any) -> Any:
+def gated_mixed(model: Mixed, x: Any, gates: Any) -> Any:
     """The mixed network with a factor on what each layer reads of its two groups."""
     x = model.deep(model.norm(model.first(x)).relu()).relu() * gates["first.weight"][:, None, None]
     return model.last(model.head(x.flatten(1)).relu() * gates["head.weight"])
@@ -54,7 +55,7 @@ def information(forward: Any, widths: Any, task: Task) -> Any:
     return {name: value.tolist() for name, value in total.items()}
 
 
-def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed: nn.Module, mixed_program: Program, mixed_task: Task,
+def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed: Mixed, mixed_program: Program, mixed_task: Task,
                                                          scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed).double()
     want = information(lambda x, gates: gated_mixed(model, x, gates),
@@ -77,7 +78,7 @@ def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled: dict[st
     assert found["stem.weight"] == pytest.approx(want["stem.weight"], rel=1e-4)
 
 
-def test_obd_is_the_saliency_of_every_weight(mixed: nn.Module, mixed_program: Program,
+def test_obd_is_the_saliency_of_every_weight(mixed: Mixed, mixed_program: Program,
                                              mixed_task: Task,
                                              scores_of: Callable[..., dict[str, list[float]]],
                                              places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
@@ -87,6 +88,7 @@ def test_obd_is_the_saliency_of_every_weight(mixed: nn.Module, mixed_program: Pr
         model.zero_grad()
         F.cross_entropy(model(batch.inputs[0].double()), batch.targets).backward()
         for name, weight in model.named_parameters():
+            assert weight.grad is not None
             saliency[name] += (weight.grad * weight.detach()) ** 2 / (2 * len(mixed_task.train))
     found = scores_of(mixed_program, mixed_task, criterion="obd")
     for name, where in places.items():

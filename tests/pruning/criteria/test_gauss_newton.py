@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.programs import Mixed
 from torch import nn
 from torch.autograd.functional import jacobian
 
@@ -16,10 +17,10 @@ from edgewright.channels import find_groups
 from edgewright.program import Program
 from edgewright.pruning.criteria import Subject
 from edgewright.pruning.criteria._gauss_newton import gauss_newton
-from edgewright.task import Task
+from edgewright.task import Task, TensorSplit
 
 
-def test_it_is_the_jacobian_of_the_logits_on_average(mixed: nn.Module, mixed_program: Program,
+def test_it_is_the_jacobian_of_the_logits_on_average(mixed: Mixed, mixed_program: Program,
                                                      mixed_task: Task,
                                                      scores_of: Callable[..., dict[str, list[float]]]) -> Any:
     x = next(mixed_task.train.batches(80)).inputs[0].double()
@@ -40,7 +41,7 @@ def test_it_is_the_jacobian_of_the_logits_on_average(mixed: nn.Module, mixed_pro
 def test_labels_do_not_matter(mixed_program: Program, mixed_task: Task,
                               scores_of: Callable[..., dict[str, list[float]]]) -> None:
     other = copy.copy(mixed_task)
-    other.train = type(mixed_task.train)(
+    other.train = TensorSplit(
         next(mixed_task.train.batches(80)).inputs, torch.zeros(80, dtype=torch.long), name="train")
     for criterion, same in (("gauss_newton", True), ("fisher", False)):
         found, want = (scores_of(mixed_program, task, criterion=criterion)
@@ -53,7 +54,7 @@ def test_the_mean_of_the_logits_does_not_matter(mixed_task: Task,
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3))
     with torch.no_grad():
-        model[2].weight[:, 2] = 5.0  # moves all logits alike
+        model.get_parameter("2.weight")[:, 2] = 5.0  # moves all logits alike
     found = scores_of(Program.capture(model, torch.zeros(1, 2, 4, 4)), mixed_task,
                       criterion="gauss_newton")["1.weight"]
     assert found[2] == pytest.approx(0, abs=1e-9)
@@ -66,7 +67,7 @@ def test_a_single_number_is_its_own_slope(end: Any) -> Any:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), end)
     with torch.no_grad():
-        model[2].weight[0, 4] = 0
+        model.get_parameter("2.weight")[0, 4] = 0
     x = torch.randn(64, 4)
     task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
     program = Program.capture(model, x[:2])

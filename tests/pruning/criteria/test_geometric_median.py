@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from tests.programs import Mixed
 
 from edgewright.program import Program
 
 
-def test_it_is_the_distance_to_all_filters_of_the_group(mixed: nn.Module, mixed_program: Program,
+def test_it_is_the_distance_to_all_filters_of_the_group(mixed: Mixed, mixed_program: Program,
                                                         scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="geometric_median")
     rows = {"first.weight": ["first.weight", "deep.weight"], "head.weight": ["head.weight"]}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from torch import nn
+from tests.programs import Mixed
 
 from edgewright.program import Program
 
@@ -19,7 +19,7 @@ NORMS = {
 
 
 @pytest.mark.parametrize("criterion", NORMS)
-def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed: nn.Module, mixed_program: Program, scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]],
+def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed: Mixed, mixed_program: Program, scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]],
                                                       criterion: Any) -> None:
     found = scores_of(mixed_program, criterion=criterion)
     state = mixed.state_dict()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from tests.programs import Mixed
 
 from edgewright.program import Program
 from edgewright.pruning.criteria._redundancy import eliminate
@@ -47,7 +47,7 @@ def test_elimination_is_a_regression_at_every_step(count: Any, seed: Any) -> Non
     assert sorted(eliminate(products)) == pytest.approx(sorted(slow(products)), rel=1e-5)
 
 
-def test_it_is_taken_from_what_a_layer_reads(mixed: nn.Module, mixed_program: Program,
+def test_it_is_taken_from_what_a_layer_reads(mixed: Mixed, mixed_program: Program,
                                              mixed_task: Task,
                                              scores_of: Callable[..., dict[str, list[float]]]) -> None:
     x = next(mixed_task.train.batches(80)).inputs[0]
@@ -61,11 +61,11 @@ def test_it_is_taken_from_what_a_layer_reads(mixed: nn.Module, mixed_program: Pr
     assert sorted(found) == pytest.approx(sorted(slow(products)), rel=1e-4)
 
 
-def test_of_two_channels_alike_one_is_kept(mixed: nn.Module, mixed_task: Task,
+def test_of_two_channels_alike_one_is_kept(mixed: Mixed, mixed_task: Task,
                                            scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed)
     with torch.no_grad():
-        for tensor in (model.first.weight, model.deep.weight, model.deep.bias,
+        for tensor in (model.first.weight, *model.deep.parameters(),
                        *model.norm.buffers(), *model.norm.parameters()):
             if tensor.ndim:
                 tensor[4] = tensor[1]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import Mixed
 from torch import Tensor, nn
 
 from edgewright.errors import ModelError
@@ -29,7 +30,7 @@ def slope(model: nn.Module, batch: Any, tensor: Any, index: Any) -> Any:
     return (losses[0] - losses[1]) / 2e-5
 
 
-def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed: nn.Module, mixed_program: Program, mixed_task: Task,
+def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed: Mixed, mixed_program: Program, mixed_task: Task,
                                                          scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="taylor")
     model = copy.deepcopy(mixed).double()
@@ -43,7 +44,7 @@ def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed: nn.Module, mixed
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "obd"])
-def test_the_losses_of_all_outputs_are_averaged(mixed: nn.Module, mixed_task: Task,
+def test_the_losses_of_all_outputs_are_averaged(mixed: Mixed, mixed_task: Task,
                                                 scores_of: Callable[..., dict[str, list[float]]],
                                                 criterion: str) -> None:
     class Two(nn.Module):

@@ -17,7 +17,7 @@ def found(grid: Grid, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 def test_of_all_that_was_seen() -> None:
     grid = Grid(8, signed=False, symmetric=False, role="activation")
     low, high = found(grid, torch.tensor([1.0, 2.0]), torch.tensor([-4.0]), torch.tensor([0.5]))
-    assert (low, high) == (-4, 2)
+    assert (low.item(), high.item()) == (-4, 2)
 
 
 def test_of_each_channel_and_of_each_group() -> None:

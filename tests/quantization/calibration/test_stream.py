@@ -100,7 +100,7 @@ def test_a_quantiser_has_to_observe() -> None:
         calibrate(quantizer, {"x": quantizer}, [(torch.ones(2),)])
 
 
-def test_where_nothing_is_observed_no_data_are_read() -> Iterator[Any]:
+def test_where_nothing_is_observed_no_data_are_read() -> None:
     def never() -> Iterator[Any]:
         yield pytest.fail("a batch was read")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,10 @@ def test_weight_grids(settings: Any, bits: int, want: Any) -> None:
 def test_whatever_passes_fits_its_targets_types() -> None:
     """Every combination of the settings that rules are about: refused by name, or storable."""
     passed = 0
-    for target, ranges, granularity, affine, bits in itertools.product(
-            TARGETS, ("static", "symmetric", "dynamic", None),
-            ("per_tensor", "per_channel", "per_group"), (False, True), BITS):
+    combinations: Iterator[Any] = itertools.product(
+        TARGETS, ("static", "symmetric", "dynamic", None),
+        ("per_tensor", "per_channel", "per_group"), (False, True), BITS)
+    for target, ranges, granularity, affine, bits in combinations:
         activations = StaticRange(bits, symmetric=ranges == "symmetric") \
             if ranges in ("static", "symmetric") else ranges
         config = Quantization(target=target, activations=activations, granularity=granularity,

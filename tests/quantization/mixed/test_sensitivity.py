@@ -197,6 +197,7 @@ def test_the_measured_rise_is_that_of_one_layer_quantised_by_hand(net: Any, prog
                           MIXED["loss"])
     for name in NAMES:
         for precision, rise in found[name].items():
+            assert precision.weights is not None
             want = loss_with(net, held, name, precision.weights) - before
             assert rise == pytest.approx(want, abs=1e-5), (name, precision)
 
@@ -273,7 +274,7 @@ def test_the_program_is_left_as_it_was(program: Any, task: Any) -> None:
 
 
 def test_the_test_split_is_never_looked_at(program: Any) -> None:
-    class Forbidden(torch.utils.data.Dataset):
+    class Forbidden(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return 21
 

@@ -166,7 +166,7 @@ def test_training_takes_stored_weights_and_their_norms_along(layer: Any, granula
     norm = nn.BatchNorm2d(16) if is_flat else nn.BatchNorm3d(16)
     x = torch.randn(64, 4, 4, 4) if is_flat else torch.randn(64, 4, 4, 4, 4)
     nn.init.normal_(norm.weight)
-    norm.running_var.uniform_(0.5, 2.0)
+    norm.get_buffer("running_var").uniform_(0.5, 2.0)
     model = nn.Sequential(layer, norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1) if is_flat
                           else nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 3))
     program = Program.capture(model, x[:2])

@@ -33,12 +33,13 @@ def quantised(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
         observer.update(state[point.tensor])
         simulation.weights[point.tensor].set_range(*observer.range())
         simulation.weights[point.tensor].mode = "quantize"
-    for point in placement.activations:
-        quantizer = simulation.activations[point.name]
-        quantizer.observer, quantizer.mode = make_observer(scheme.range_estimator, point.grid), "observe"
+    for value in placement.activations:
+        quantizer = simulation.activations[value.name]
+        quantizer.observer, quantizer.mode = make_observer(scheme.range_estimator, value.grid), "observe"
     with torch.no_grad():
         simulation.module(x)
     for quantizer in simulation.activations.values():
+        assert quantizer.observer is not None
         quantizer.set_range(*quantizer.observer.range())
         quantizer.mode = "quantize"
     return simulation.module, [name for point in placement.weights for name in point.layers]
@@ -49,7 +50,8 @@ class Means(Interpreter):
 
     def __init__(self, module: nn.Module, dims: Any) -> None:
         super().__init__(module)
-        self.dims, self.found = dims, {}
+        self.dims = dims
+        self.found: dict[str, Tensor] = {}
 
     def run_node(self, n: Any) -> Any:
         value = super().run_node(n)
@@ -69,13 +71,13 @@ def mean_errors(module: nn.Module, original: Any, x: Any, dims: Any) -> Any:
     return {name: both[0][name] - both[1][name] for name in dims}
 
 
-def biases_of(module: nn.Module, layers: Any) -> Any:
+def biases_of(module: torch.fx.GraphModule, layers: Any) -> Any:
     nodes = {node.name: node for node in module.graph.nodes}
     parameters = dict(module.named_parameters())
     return {name: parameters[str(nodes[name].args[2].target)].detach() for name in layers}
 
 
-def corrected_layer_by_layer(module: nn.Module, original: Any, x: Any, dims: Any) -> None:
+def corrected_layer_by_layer(module: torch.fx.GraphModule, original: Any, x: Any, dims: Any) -> None:
     """The slow way: a pass over all data for each layer, front to back."""
     biases = biases_of(module, dims)
     for name in dims:
@@ -167,9 +169,10 @@ def test_only_quantised_layers_change(folded: Any, data: Any) -> None:
     assert changed == {"stem.bias", "two.bias", "hidden.bias", "head.bias"}
 
 
-def test_batches_are_let_go_one_by_one(folded: Any, data: Any) -> Iterator[Any]:
+def test_batches_are_let_go_one_by_one(folded: Any, data: Any) -> None:
     module, _ = quantised(folded, data)
-    seen, alive = [], []
+    seen: list[Any] = []
+    alive: list[int] = []
 
     def batches() -> Iterator[Any]:
         for start in range(0, 96, 16):
@@ -268,7 +271,7 @@ def test_a_quantised_activation_beside_a_stored_tensor_is_no_layer(net: Any) -> 
     program = Program.capture(model.eval(), x[:2])
     module, layers = quantised(program, x)
     before = {name: bias.clone() for name, bias in biases_of(module, layers).items()}
-    correct_bias(module, program.graph_module, [x])
+    correct_bias(module, program.graph_module, [(x,)])
     after = biases_of(module, layers)
     assert set(layers) == {"linear", "linear_1"}
     assert not any(torch.equal(before[name], after[name]) for name in layers)

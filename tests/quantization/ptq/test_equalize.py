@@ -291,7 +291,7 @@ def test_a_residual_stream_is_scaled_as_a_whole() -> None:
     with torch.no_grad():
         for layer in (model.stem, model.two):
             layer.weight.mul_(scale.reshape(-1, 1, 1, 1))
-            layer.bias.mul_(scale)
+            layer.get_parameter("bias").mul_(scale)
         model.one.weight.div_(scale.reshape(1, -1, 1, 1))
         model.head.weight.div_(scale)
     program = Program.capture(model, torch.zeros(1, 3, 4, 4))
@@ -345,8 +345,8 @@ def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colou
     scale = torch.exp2(torch.linspace(-9, 9, 12))  # exact in floating point
     with torch.no_grad():
         net.stem.weight.mul_(scale.reshape(-1, 1, 1, 1))
-        net.stem.bias.mul_(scale)
-        net.deep.bias.div_(scale)
+        net.get_parameter("stem.bias").mul_(scale)
+        net.get_parameter("deep.bias").div_(scale)
         net.deep.weight.div_((scale * scale).reshape(-1, 1, 1, 1))
         net.mix.weight.mul_(scale.reshape(1, -1, 1, 1))
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))

@@ -52,7 +52,7 @@ def attention(net: Any) -> Any:
 def test_a_value_that_several_layers_read_is_quantised_once(attention: Any) -> None:
     quantized = quantize(attention, None, DYNAMIC)
     chosen = [node for node in quantized.calls() if node.target is ops.choose_qparams.tensor]
-    assert [node.args[0].op for node in chosen] == ["placeholder", "call_function"]
+    assert [node.all_input_nodes[0].op for node in chosen] == ["placeholder", "call_function"]
     assert {str(value.dtype) for name, value in quantized.state_dict().items()
             if name.endswith("bias")} == {"torch.float32"}
 

@@ -358,24 +358,25 @@ def test_a_binary_network_learns() -> None:
     torch.manual_seed(0)
     x = torch.randn(512, 16)
     y = (x @ torch.randn(16, 3)).argmax(1)
-    layers = [nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(),
-              FakeQuantizer(Grid(1, signed=False, symmetric=True, role="activation"), learns="lsq"),
-              nn.Linear(64, 3, bias=False), nn.BatchNorm1d(3)]
-    network, weight = nn.Sequential(*layers), layers[4].weight
+    quantizer = FakeQuantizer(Grid(1, signed=False, symmetric=True, role="activation"), learns="lsq")
+    last, norm = nn.Linear(64, 3, bias=False), nn.BatchNorm1d(3)
+    network = nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), quantizer, last, norm)
+    weight = last.weight
     grid = Grid(1, signed=True, symmetric=True, axis=0, role="weight")
     weights = FakeQuantizer(grid, (3,), learns="lsq")
     weights.set_from(weight)
-    layers[3].set_from(network[:3](x))
-    layers[3].mode = weights.mode = "quantize"
+    quantizer.set_from(network[:3](x))
+    quantizer.mode = weights.mode = "quantize"
     optimizer = torch.optim.SGD([*network.parameters(), *weights.parameters()], lr=0.05,
                                 momentum=0.9)
-    shift = layers[3].shift.item()
+    assert quantizer.shift is not None
+    shift = quantizer.shift.item()
     for _ in range(60):
         hidden = nn.functional.linear(network[:4](x), weights(weight))
-        logits = layers[5](hidden)
+        logits = norm(hidden)
         optimizer.zero_grad()
         nn.functional.cross_entropy(logits, y).backward()
         optimizer.step()
     assert (logits.argmax(1) == y).float().mean() > 0.8
     assert set(weights(weight).detach()[0].abs().tolist()) == {weights.used_scale()[0].item()}
-    assert layers[3].shift.item() != shift
+    assert quantizer.shift.item() != shift

@@ -42,8 +42,8 @@ def program() -> Program:
     model = Normed()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+            module.get_buffer("running_mean").normal_()
+            module.get_buffer("running_var").uniform_(0.5, 2)
             if module.weight is not None:
                 nn.init.normal_(module.weight)
                 nn.init.normal_(module.bias)

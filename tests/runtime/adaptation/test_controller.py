@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgewright.core import Figures, Measurement, OperatingPoint
 from edgewright.errors import UsageError
+from edgewright.runtime import Power
 from edgewright.runtime.adaptation import (
     CallableSensor,
     Controller,
@@ -161,7 +162,7 @@ def test_a_deadline_lifted_lets_everything_be_used() -> None:
 
 @pytest.mark.parametrize(("power", "latency_ms"), [("auto", 4.0), ("high", 8.0), ("balanced", 2.0),
                                                    ("low", 0.5)])
-def test_power_modes(power: str, latency_ms: float) -> None:
+def test_power_modes(power: Power, latency_ms: float) -> None:
     """The default is given first, whatever it costs."""
     latencies = (4.0, 8.0, 2.0, 0.5, 1.0)
     controller = Controller(_points(latencies), clock=Clock())
@@ -185,8 +186,8 @@ def test_high_still_gives_way_to_the_deadline() -> None:
 
 def _sensed(pressure: Callable[[], float], points: Any = None) -> tuple[Controller, Clock]:
     clock = Clock()
-    pressure = DevicePressure([CallableSensor(pressure, "pressure", "it")], period_s=0.1, clock=clock)
-    return Controller(points or _points(), pressure=pressure, clock=clock), clock
+    sensed = DevicePressure([CallableSensor(pressure, "pressure", "it")], period_s=0.1, clock=clock)
+    return Controller(points or _points(), pressure=sensed, clock=clock), clock
 
 
 def test_a_battery_that_drains_and_is_charged() -> None:
@@ -310,7 +311,7 @@ def test_what_is_refused() -> None:
         Controller([])
     controller = Controller(_points())
     with pytest.raises(UsageError, match=r"'turbo' is unknown; expected one of \('auto', 'high'"):
-        controller.power = "turbo"
+        controller.power = "turbo"  # type: ignore[assignment]
     for deadline_ms in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="deadline_ms must be above 0, or None"):
             controller.deadline_ms = deadline_ms

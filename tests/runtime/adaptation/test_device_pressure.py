@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_the_hardest_pressing_counts() -> None:
     assert pressure.cause == "temperature of board 76"
 
 
-def test_a_sensor_is_read_once_a_period() -> float:
+def test_a_sensor_is_read_once_a_period() -> None:
     clock, reads = Clock(), []
 
     def read() -> float:
@@ -99,9 +99,10 @@ def test_a_failing_sensor_is_reported_once_and_left_out_until_it_answers(reading
 
 def test_a_sensor_of_ones_own_may_raise_as_it_likes() -> None:
     class Broken:
-        name, quantity = "own", "pressure"
+        name: str = "own"
+        quantity: Literal["pressure"] = "pressure"
 
-        def read(self) -> None:
+        def read(self) -> NoReturn:
             raise SensorError("no answer on the bus")
 
     with pytest.warns(SensorWarning, match="no answer on the bus"):
@@ -121,6 +122,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match=r"different names, got \['thermal', 'thermal'\]"):
         DevicePressure(twice)
     with pytest.raises(UsageError, match=r"\['volt'\]; a sensor's quantity is one of \['charge'"):
-        DevicePressure([CallableSensor(lambda: 1, "volt", "v")])
+        DevicePressure([CallableSensor(lambda: 1, "volt", "v")])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least 0 seconds, got -1"):
         DevicePressure([], period_s=-1)

@@ -84,12 +84,13 @@ def test_no_zone(tmp_path: Path) -> None:
 
 
 def test_a_file(tmp_path: Path) -> None:
-    gauge = FileSensor(tmp_path / "gauge", "temperature", scale=0.001)
+    file = tmp_path / "gauge"
+    gauge = FileSensor(file, "temperature", scale=0.001)
     with pytest.raises(SensorError, match=r"cannot read a number from .*gauge: .*No such file"):
         gauge.read()
-    gauge.path.write_text(" 61250\n")
+    file.write_text(" 61250\n")
     assert gauge.read() == pytest.approx(61.25)
-    gauge.path.write_text("hot")
+    file.write_text("hot")
     with pytest.raises(SensorError, match=r"cannot read a number from .*could not convert.*'hot'"):
         gauge.read()
 
@@ -97,7 +98,7 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("function", "message"), [
     (lambda: 1 / 0, "'pack' failed: ZeroDivisionError"),
     (lambda: None, "'pack' failed: TypeError"),
-    (lambda: {}["volt"], "'pack' failed: KeyError"),
+    (lambda: dict[str, float]()["volt"], "'pack' failed: KeyError"),
 ])
 def test_a_function_that_fails(function: Callable[..., Any], message: str) -> None:
     with pytest.raises(SensorError, match=message):

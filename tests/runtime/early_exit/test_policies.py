@@ -48,6 +48,7 @@ def test_patience_counts_exits_in_a_row_that_agree(classes: Any) -> None:
     for answers in classes:
         logits = np.eye(3)[answers]
         streaks = Streaks.begin(logits) if streaks is None else streaks.then(logits)
+    assert streaks is not None
     found = exit_scores("patience", RULE, logits, streaks)
     for sample in range(4):
         said = [answers[sample] for answers in classes]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from edgewright.core import ExitRule, OperatingPoint
+from edgewright.core import ExitPolicy, ExitRule, OperatingPoint
 from edgewright.runtime import OnnxEngine, Streaks, confidence, exit_scores
 from edgewright.runtime.early_exit import run_with_exits
 
@@ -34,7 +34,7 @@ def segments(seen: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("policy", ["confidence", "margin", "entropy", "patience"])
 @pytest.mark.parametrize("takes_inputs", [frozenset(), frozenset({0}), frozenset({0, 1})])
-def test_every_sample_leaves_where_it_would_alone(policy: str, takes_inputs: Any) -> None:
+def test_every_sample_leaves_where_it_would_alone(policy: ExitPolicy, takes_inputs: Any) -> None:
     level = {"confidence": 0.5, "margin": 0.3, "entropy": 0.25, "patience": 2.0}[policy]
     point = POINT.replace(policy=policy, rules=(ExitRule(threshold=level, temperature=0.7),) * 2)
     run, tables = segments([])
@@ -46,6 +46,7 @@ def test_every_sample_leaves_where_it_would_alone(policy: str, takes_inputs: Any
         for step, rule in enumerate(point.rules):
             logits = tables[point.path[step], [sample]]
             streaks = Streaks.begin(logits) if streaks is None else streaks.then(logits)
+            assert rule.threshold is not None
             if exit_scores(policy, rule, logits, streaks)[0] >= rule.threshold:
                 left = step
                 break
@@ -54,7 +55,7 @@ def test_every_sample_leaves_where_it_would_alone(policy: str, takes_inputs: Any
 
 
 def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay() -> None:
-    seen = []
+    seen: list[Any] = []
     run, _ = segments(seen)
     point = POINT.replace(policy="confidence", rules=(
         ExitRule(threshold=0.5), ExitRule(threshold=0.0)))
@@ -65,8 +66,9 @@ def test_a_segment_that_takes_the_inputs_gets_all_of_them_for_those_that_stay() 
     assert seen == [(2, list(range(12)), 2), (0, staying, 2)]
 
 
-def test_those_without_time_leave_with_the_answer_they_have() -> bool:
-    seen, asked = [], []
+def test_those_without_time_leave_with_the_answer_they_have() -> None:
+    seen: list[Any] = []
+    asked: list[Any] = []
     run, tables = segments(seen)
 
     def has_time(segment: Any, samples: Any) -> bool:

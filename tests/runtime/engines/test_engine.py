@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx.parser
@@ -60,7 +60,7 @@ class Failing(FileEngine):
         super().__init__("a runtime 1.0", (ValueError,))
         self._error = error
 
-    def _compute(self, inputs: Any) -> None:
+    def _compute(self, inputs: Any) -> NoReturn:
         raise self._error
 
 
@@ -72,7 +72,7 @@ def test_only_what_a_runtime_refuses_is_told_as_a_refusal() -> None:
         Failing(KeyError()).run(())
 
 
-def test_samples_run_one_after_another_and_keep_their_order() -> tuple[Any, ...]:
+def test_samples_run_one_after_another_and_keep_their_order() -> None:
     sizes = []
 
     def run(inputs: Any) -> tuple[Any, ...]:

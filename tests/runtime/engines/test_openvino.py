@@ -26,7 +26,7 @@ installed = pytest.mark.skipif(importlib.util.find_spec("openvino") is None,
                                       "'edgewright[openvino]'")
 
 
-def model(graph: str, **weights: np.ndarray) -> bytes:
+def model(graph: str, **weights: np.ndarray | np.generic) -> bytes:
     parsed = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> g {graph}')
     parsed.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name)
                                     for name, array in weights.items())
