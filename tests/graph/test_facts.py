@@ -150,8 +150,8 @@ def test_custom_metadata_of_other_tools_is_kept(annotated: Program) -> None:
     ("finer_by", 3), ("finer_by", -8), ("finer_by", "8"), ("finer_by", True),
     ("average_grid", [0.0, 3]), ("average_grid", [float("inf"), 3]), ("average_grid", [0.1]),
     ("average_grid", [0.1, 1.5]), ("average_grid", "x"), ("another", 1)])
-def test_a_file_with_unknown_or_invalid_facts_is_refused(noted: Program, tmp_path: Path, name: Any,
-                                                         name: str, value: Any) -> None:
+def test_a_file_with_unknown_or_invalid_facts_is_refused(annotated: Program, tmp_path: Path,
+                                                         name: Any, value: Any) -> None:
     set_fact(pool_of(annotated), name, value)
     annotated.save(tmp_path / "p.pt2")
     with pytest.raises(ModelError, match=r"p\.pt2 has invalid facts .* about avg_pool2d; expected "

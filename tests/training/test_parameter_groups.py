@@ -18,7 +18,7 @@ BINARY = Grid(1, signed=False, symmetric=True, role="activation")
 
 
 def quantizer(grid: Grid, scale: float, shape: tuple[int, ...] = ()) -> FakeQuantizer:
-    made = FakeQuantizer(grid, shape, learns="lsq")
+    made = FakeQuantizer(grid, shape, learned_range="lsq")
     made.scale.data.fill_(scale)
     made.least_scale.fill_(scale / 1024)
     return made

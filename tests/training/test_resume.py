@@ -169,7 +169,7 @@ class Momentum(StepHook):
 
 def test_hooks_and_random_datasets_are_resumed(tmp_path: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> Any:
-    class Noisy(torch.utils.data.Dataset):
+    class Noisy(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return 40
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 
 import edgewright as ew
 from edgewright.errors import UsageError
+from edgewright.program import Program
 from edgewright.quantization import Grid, MinMax, Observer
+from edgewright.task import Task
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,13 @@ class Mine:
         return MinMax().observer(grid)
 
 
-def test_ranges_are_those_that_it_finds(small, colour_task):
+def test_ranges_are_those_that_it_finds(small: Program, colour_task: Task) -> None:
     mine, known = (ew.quantize(small, colour_task, ew.Quantization(
         range_estimator=estimator, calibration_samples=64)) for estimator in (Mine(), "minmax"))
     torch.testing.assert_close(mine.state_dict(), known.state_dict(), rtol=0, atol=0)
 
 
-def test_it_is_recorded_and_cannot_be_read_back():
+def test_it_is_recorded_and_cannot_be_read_back() -> None:
     recipe = ew.Recipe(quantize=ew.Quantization(range_estimator=Mine("b")))
     written = recipe.model_dump(mode="json")["quantize"]
     assert written["range_estimator"] == "Mine(note='b')"
@@ -39,6 +42,6 @@ def test_it_is_recorded_and_cannot_be_read_back():
 
 
 @pytest.mark.parametrize("wrong", [Mine, MinMax, object(), 3, {"mse": 1}])
-def test_what_is_no_estimator_is_refused(wrong):
+def test_what_is_no_estimator_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match="range_estimator: Input should be 'minmax'"):
         ew.Quantization(range_estimator=wrong)

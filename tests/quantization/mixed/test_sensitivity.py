@@ -274,7 +274,7 @@ def test_program_is_not_modified(program: Any, task: Any) -> None:
 
 
 def test_test_split_is_never_read(program: Any) -> None:
-    class Forbidden(torch.utils.data.Dataset):
+    class Forbidden(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return 21
 

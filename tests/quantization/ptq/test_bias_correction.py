@@ -33,9 +33,10 @@ def quantized(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
         observer.update(state[point.tensor])
         simulation.weights[point.tensor].set_range(*observer.range())
         simulation.weights[point.tensor].mode = "quantize"
-    for point in placement.activations:
-        quantizer = simulation.activations[point.name]
-        quantizer.observer, quantizer.mode = create_observer(scheme.range_estimator, point.grid), "observe"
+    for value in placement.activations:
+        quantizer = simulation.activations[value.name]
+        quantizer.observer = create_observer(scheme.range_estimator, value.grid)
+        quantizer.mode = "observe"
     with torch.no_grad():
         simulation.module(x)
     for quantizer in simulation.activations.values():

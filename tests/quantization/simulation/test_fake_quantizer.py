@@ -358,7 +358,7 @@ def test_a_binary_network_learns() -> None:
     torch.manual_seed(0)
     x = torch.randn(512, 16)
     y = (x @ torch.randn(16, 3)).argmax(1)
-    layers = [nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(),
+    layers: list[Any] = [nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(),
               FakeQuantizer(Grid(1, signed=False, symmetric=True, role="activation"), learned_range="lsq"),
               nn.Linear(64, 3, bias=False), nn.BatchNorm1d(3)]
     network, weight = nn.Sequential(*layers), layers[4].weight
@@ -369,11 +369,10 @@ def test_a_binary_network_learns() -> None:
     layers[3].mode = weights.mode = "quantize"
     optimizer = torch.optim.SGD([*network.parameters(), *weights.parameters()], lr=0.05,
                                 momentum=0.9)
-    assert quantizer.shift is not None
-    shift = quantizer.shift.item()
+    shift = layers[3].shift.item()
     for _ in range(60):
         hidden = nn.functional.linear(network[:4](x), weights(weight))
-        logits = norm(hidden)
+        logits = layers[5](hidden)
         optimizer.zero_grad()
         nn.functional.cross_entropy(logits, y).backward()
         optimizer.step()
