@@ -4,22 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tests.programs import Net
+from torch import nn
 
 from edgewright.distill import tap_features
 from edgewright.distill._tap_features import feature_shape, is_feature
 from edgewright.program import Program
-
-
-class Function(nn.Module):
-    def __init__(self, function: Any, **layers: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
 
 
 def node(program: Program, name: str) -> Any:
@@ -66,7 +56,7 @@ def test_a_feature_keeps_its_values_if_overwritten_later() -> Any:
         x = self.a(x)
         return self.b(x.relu_())
 
-    program = Program.capture(Function(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 2)),
+    program = Program.capture(Net(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 2)),
                               torch.zeros(2, 4))
     x = torch.randn(5, 4)
     feature, logits = tap_features(program, ["linear"])(x)
@@ -75,19 +65,19 @@ def test_a_feature_keeps_its_values_if_overwritten_later() -> Any:
 
 
 LAYOUTS = {
-    "convolution": (Function(lambda m, x: m.b(m.a(x).relu()).mean((2, 3)),
+    "convolution": (Net(lambda m, x: m.b(m.a(x).relu()).mean((2, 3)),
                              a=nn.Conv2d(3, 5, 1), b=nn.Conv2d(5, 2, 1)),
                     (3, 4, 6), (1, 5, 4, 6), lambda t: t),
-    "channels last": (Function(lambda m, x: m.b(m.a(x).relu()).mean((1, 2)),
+    "channels last": (Net(lambda m, x: m.b(m.a(x).relu()).mean((1, 2)),
                                a=nn.Linear(3, 5), b=nn.Linear(5, 2)),
                       (4, 6, 3), (1, 5, 4, 6), lambda t: t.permute(0, 3, 1, 2)),
-    "last layer in front": (Function(lambda m, x: m.a(x).relu().mean((2, 3)), a=nn.Conv2d(3, 5, 1)),
+    "last layer in front": (Net(lambda m, x: m.a(x).relu().mean((2, 3)), a=nn.Conv2d(3, 5, 1)),
                             (3, 4, 6), (1, 5, 4, 6), lambda t: t),
-    "tokens": (Function(lambda m, x: m.b(m.a(x).relu()).mean(1), a=nn.Linear(3, 5),
+    "tokens": (Net(lambda m, x: m.b(m.a(x).relu()).mean(1), a=nn.Linear(3, 5),
                         b=nn.LayerNorm(5)), (6, 3), (1, 6, 5), lambda t: t),
-    "a signal": (Function(lambda m, x: m.b(m.a(x).relu()).mean(2), a=nn.Conv1d(3, 5, 1),
+    "a signal": (Net(lambda m, x: m.b(m.a(x).relu()).mean(2), a=nn.Conv1d(3, 5, 1),
                           b=nn.BatchNorm1d(5)), (3, 6), (1, 6, 5), lambda t: t.transpose(1, 2)),
-    "vectors": (Function(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(3, 5), b=nn.Linear(5, 2)),
+    "vectors": (Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(3, 5), b=nn.Linear(5, 2)),
                 (3,), (1, 5), lambda t: t),
 }
 

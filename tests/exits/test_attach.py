@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
+from tests.programs import Net
+from torch import nn
 
 from edgewright.distill import Distillation, make_objective
 from edgewright.errors import ModelError, UsageError
@@ -35,17 +36,6 @@ from edgewright.training import Objective, Training, evaluate_module
 
 UNTRAINED = EarlyExits(places=1, training=None)
 BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, compute="cpu")
-
-
-class Net(nn.Module):
-    def __init__(self, function: Any, **layers: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
 
 
 def task_for(x: Any, classes: int = 3) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -59,24 +57,6 @@ def small(colour_task: Task) -> Program:
 @pytest.fixture(scope="session")
 def small_quantized(small: Program, colour_task: Task) -> Program:
     return quantize(small, colour_task)
-
-
-class Net(nn.Module):
-    """A forward pass written as a function of (self, *inputs), over named layers."""
-
-    def __init__(self, function: Callable[..., object], **layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, *inputs: Tensor) -> object:
-        return self.function(self, *inputs)
-
-
-@pytest.fixture(scope="session", name="net")
-def net_class() -> type[Net]:
-    return Net
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from tests.programs import Net
 from torch import Tensor, nn
 
 from edgewright.errors import ModelError
@@ -21,17 +22,6 @@ from edgewright.program import Program
 from edgewright.quantization import quantize
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
-
-
-class Net(nn.Module):
-    def __init__(self, function: Any, **layers: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
 
 
 def relative_error(want: Any, have: Any) -> Any:
