@@ -70,25 +70,25 @@ def cuts_of(program: Program, count: int) -> Any:
 
 
 @pytest.mark.parametrize(("count", "behind"), [(1, [2]), (2, [2, 4]), (3, [0, 2, 4])])
-def test_exits_lie_where_they_promise_most(mlp: Any, count: int, behind: list[int]) -> None:
+def test_exits_are_placed_where_they_save_most(mlp: Any, count: int, behind: list[int]) -> None:
     places = cuts_of(mlp, count)
     assert [max(int(name) for name in layers_of(mlp, place)) for place in places] == behind
     assert all("relu" in place.name for place in places)
 
 
-def test_exits_hang_only_where_one_finished_tensor_lives(trained_program: Program) -> None:
+def test_exits_are_attached_only_where_a_single_layer_input_is_alive(trained_program: Program) -> None:
     places = cuts_of(trained_program, 3)
     assert [layers_of(trained_program, place) for place in places] == [
         {"stem", "norm"}, {"stem", "norm", "one"}, {"stem", "norm", "one", "two"}]
     assert [place.name.rstrip("_0123456789") for place in places] == ["relu", "relu", "flatten"]
-    with pytest.raises(ModelError, match="4 early exits were asked for, but the graph has 3"):
+    with pytest.raises(ModelError, match="4 early exits were requested, but the graph has only 3"):
         cuts_of(trained_program, 4)
     assert count_possible_exits(trained_program) == 3
 
 
-def test_more_exits_than_places_are_refused(mlp: Any) -> None:
-    message = ("4 early exits were asked for, but the graph has 3 places where a single tensor "
-               "lives and a head fits; ask for fewer exits")
+def test_more_exits_than_places_raise(mlp: Any) -> None:
+    message = ("4 early exits were requested, but the graph has only 3 places where a single tensor "
+               "is alive and a head fits; request fewer exits")
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(places=4, training=None))
 
@@ -149,7 +149,7 @@ def test_a_head_pools_and_is_linear_from_there(case: Any) -> None:
         torch.testing.assert_close(row, want, rtol=1e-4, atol=1e-5)
 
 
-def test_the_heads_are_the_seeds_and_the_program_is_left_as_it_was(mlp: Any) -> None:
+def test_heads_depend_on_the_seed_and_the_program_is_unchanged(mlp: Any) -> None:
     x = torch.randn(6, 4)
     before = len(list(mlp.graph.nodes))
     torch.manual_seed(5)
@@ -195,7 +195,7 @@ def test_training_makes_the_exits_useful(trained_program: Program, staged: Progr
     assert after[-1] > before[-1] - 0.05
 
 
-def test_the_objective_is_what_training_minimises(mlp: Any) -> None:
+def test_training_minimizes_the_given_objective(mlp: Any) -> None:
     class Nothing(Exception):  # noqa: N818
         pass
 
@@ -209,7 +209,7 @@ def test_the_objective_is_what_training_minimises(mlp: Any) -> None:
             places=1, training=Training(epochs=1)), objective=Mine())
 
 
-def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp: Any) -> None:
+def test_a_quantized_program_raises_unless_only_heads_are_trained(mlp: Any) -> None:
     task = task_for(torch.randn(6, 4))
     message = ("exits cannot be added to a quantized program; add them before quantizing, or with "
                "training=HeadTraining(), which trains the heads alone")
@@ -217,7 +217,7 @@ def test_a_quantised_program_is_refused_unless_it_is_frozen(mlp: Any) -> None:
         add_exits(quantize(mlp, task), task)
 
 
-def test_exits_of_a_quantised_program_learn_and_its_integers_stay(trained_program: Program,
+def test_exits_of_a_quantized_program_learn_and_its_integers_stay(trained_program: Program,
                                                                   quadrant_task: Task) -> None:
     integers = quantize(trained_program, quadrant_task, Quantization(
         method="ptq", calibration_samples=32))
@@ -247,7 +247,7 @@ def agrees_in_files(program: Program, x: Any, tolerance: float = 1e-4) -> Any:
 
 
 @pytest.mark.parametrize("head", ["pooled", "convolutional"])
-def test_exits_are_quantised_with_their_program(trained_program: Program, quadrant_task: Task,
+def test_exits_are_quantized_with_their_program(trained_program: Program, quadrant_task: Task,
                                                 head: str) -> None:
     staged = add_exits(trained_program, quadrant_task, EarlyExits(
         places=("relu_1",), head=head, training=None))
@@ -267,14 +267,14 @@ def test_a_pruned_program_gets_exits(trained_program: Program, quadrant_task: Ta
     assert agrees_in_files(staged, x)
 
 
-def test_a_network_too_small_for_any_exit_says_so(mlp: Any) -> None:
+def test_a_network_too_small_for_exits_raises(mlp: Any) -> None:
     message = "no early exit is expected to save more than it costs on this network"
     with pytest.raises(ModelError, match=message):
         add_exits(mlp, task_for(torch.zeros(6, 4)), EarlyExits(
             cost_model=ExitCostModel(overhead=1.0), training=None))
 
 
-def test_a_program_with_exits_is_refused(staged: Program, quadrant_task: Task) -> None:
+def test_a_program_with_exits_raises(staged: Program, quadrant_task: Task) -> None:
     with pytest.raises(UsageError, match="the program has 2 early exits already"):
         add_exits(staged, quadrant_task)
 
@@ -283,7 +283,7 @@ def test_a_program_with_exits_is_refused(staged: Program, quadrant_task: Task) -
     (lambda m, x: (m.a(x), m.a(x).relu()), r"\(1, 3\), \(1, 3\)"),
     (lambda m, x: m.a(x)[:, :, None], r"\(1, 3, 1\)"),
 ])
-def test_outputs_that_are_no_logits_are_refused(forward: Callable[..., Any], shapes: str) -> None:
+def test_outputs_that_are_not_logits_raise(forward: Callable[..., Any], shapes: str) -> None:
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
     with pytest.raises(ModelError, match=r"early exits need one output of logits \(N, classes\), "
                        f"the program returns {shapes} for one sample"):
@@ -295,7 +295,7 @@ def test_outputs_that_are_no_logits_are_refused(forward: Callable[..., Any], sha
     ({"places": 0}, "places: expected a whole number from 1, 'auto', or names of calls, got 0"),
     ({"places": "many"}, "'auto', or names of calls, got 'many'"),
     ({"places": ()}, r"'auto', or names of calls, got \(\)"),
-    ({"places": ("a", "a")}, "places names one twice: a, a"),
+    ({"places": ("a", "a")}, "places has duplicates: a, a"),
     ({"cost_model": {"exit_rate_exponent": 0}}, "exponent: Input should be greater than 0, got 0"),
     ({"cost_model": {"overhead": -1}}, "overhead: Input should be greater than or equal to 0, got -1"),
     ({"cost_model": {"exit_rates": {"relu": 1.5}}},
@@ -313,13 +313,13 @@ def test_outputs_that_are_no_logits_are_refused(forward: Callable[..., Any], sha
      "gradient_equilibrium: Extra inputs are not permitted"),
     ({"exits": 1}, "exits: Extra inputs are not permitted, got 1"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_raise(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         EarlyExits(**wrong)
 
 
-def test_a_frozen_backbone_stays_as_it_is_and_its_exits_learn(trained_program: Program,
-                                                              quadrant_task: Task) -> None:
+def test_a_frozen_backbone_is_unchanged_and_its_exits_learn(trained_program: Program,
+                                                            quadrant_task: Task) -> None:
     program, task = trained_program, quadrant_task
     config = EarlyExits(places=1, training=HeadTraining(settings=Training(
         epochs=3, batch_size=32, lr=0.1, augment=False, compute="cpu")))
@@ -391,7 +391,8 @@ def test_a_models_own_exits_learn_with_the_network(quadrant_task: Task) -> None:
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_heads_say_what_they_will_be_called(trained_program: Program, quadrant_task: Task) -> None:
+def test_names_of_head_tensors_are_known_in_advance(trained_program: Program,
+                                                    quadrant_task: Task) -> None:
     own = Program.capture(_with_own_exits(), quadrant_task.train.example(2))
     for program, config in ((trained_program, EarlyExits(places=2, training=None)),
                             (own, EarlyExits(places=("relu",), training=None))):

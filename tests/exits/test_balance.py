@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgewright.exits import EarlyExits, JointTraining, add_exits
-from edgewright.exits._balance import Equilibrium, balance_gradients, scale_gradient
+from edgewright.exits._balance import SummedExitLoss, balance_gradients, scale_gradient
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import LabelLoss, Training
@@ -43,12 +43,12 @@ def gradients(program: Program, samples: Any, weigh: Any) -> Any:
 
 
 def balanced_gradients(staged: Any, samples: Any) -> Any:
-    loss = Equilibrium(LabelLoss())
+    loss = SummedExitLoss(LabelLoss())
     return gradients(balance_gradients(staged), samples,
                      lambda outputs, y: loss.loss(outputs, Batch((), y, torch.arange(len(y)))))
 
 
-def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged: Any, samples: Any) -> None:
+def test_each_part_learns_from_the_mean_of_the_following_exits(staged: Any, samples: Any) -> None:
     found = balanced_gradients(staged, samples)
     each = [gradients(staged, samples, lambda outputs, y, i=i: F.cross_entropy(outputs[i], y))
             for i in range(4)]
@@ -60,7 +60,7 @@ def test_each_part_learns_from_the_mean_of_the_exits_to_come(staged: Any, sample
                                    each[index][f"exits.{index}.weight"])
 
 
-def test_it_computes_the_same_under_the_same_names(staged: Any, samples: Any) -> None:
+def test_balancing_keeps_outputs_and_names(staged: Any, samples: Any) -> None:
     balanced = balance_gradients(staged)
     assert all(map(torch.equal, balanced.run(samples[0]), staged.run(samples[0])))
     assert balanced.state_dict().keys() == staged.state_dict().keys()
@@ -68,8 +68,8 @@ def test_it_computes_the_same_under_the_same_names(staged: Any, samples: Any) ->
     assert sum(node.target is scale_gradient for node in balanced.graph.nodes) == 6
 
 
-def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own() -> None:
-    objective = Equilibrium(LabelLoss(0.1))
+def test_the_loss_is_the_sum_over_the_exits_and_has_its_own_name() -> None:
+    objective = SummedExitLoss(LabelLoss(0.1))
     batch = Batch((), torch.tensor([0, 1]), torch.arange(2))
     outputs = (torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3))
     each = [LabelLoss(0.1).loss((logits,), batch) for logits in outputs]
@@ -78,7 +78,7 @@ def test_the_loss_is_the_sum_over_the_exits_and_its_name_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_a_trained_program_holds_nothing_of_the_balance(balance: bool, samples: Any) -> None:
+def test_a_trained_program_contains_no_gradient_scaling(balance: bool, samples: Any) -> None:
     x, y = samples
     body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     config = EarlyExits(places=1, training=JointTraining(

@@ -65,7 +65,7 @@ def profile_of(found: CalibratedPoint) -> ExitProfile:
 
 @pytest.mark.parametrize("certainty", [None, 0.9])
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_what_it_says_of_the_split_is_what_happens(policy: Any, certainty: float | None) -> None:
+def test_the_reported_metrics_match_the_split(policy: Any, certainty: float | None) -> None:
     logits, targets = simulated(2000)
     config = ExitCalibration(policy=policy, confidence_level=certainty, max_drop=0.02, points={"fast": 0.1})
     default, fast = calibrate_exits(logits, targets, MACS, config, split="held out")
@@ -94,7 +94,7 @@ def test_the_deciles_are_of_the_first_exit_at_its_temperature() -> None:
 
 
 @pytest.mark.parametrize("certainty", [None, 0.9])
-def test_temperatures_mend_exits_that_are_too_sure(certainty: float | None) -> None:
+def test_temperatures_correct_overconfident_exits(certainty: float | None) -> None:
     logits, targets = simulated(4000, overconfident=3.0)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=certainty))
     assert all(after < before / 2 for before, after
@@ -107,14 +107,14 @@ def test_temperatures_mend_exits_that_are_too_sure(certainty: float | None) -> N
         assert profile_of(found).errors_before[0] == expected_calibration_error(logits[0], targets)
 
 
-def test_without_a_confidence_nothing_is_promised() -> None:
+def test_without_a_confidence_level_there_is_no_guarantee() -> None:
     logits, targets = simulated(500)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration())
     assert (found.point.guarantee, found.samples_needed) == (None, None)
     assert "confidence" not in found.words
 
 
-def test_a_guarantee_says_what_it_was_tested_on() -> None:
+def test_a_guarantee_records_its_samples() -> None:
     logits, targets = simulated(4000)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.02))
     known = found.point.guarantee
@@ -123,7 +123,7 @@ def test_a_guarantee_says_what_it_was_tested_on() -> None:
     assert 0 < known.p_value <= 0.1
     assert profile_of(found).shares[-1] < 0.95
     assert found.words.startswith("default: ")
-    assert found.words.endswith("; with confidence 0.9 leaving early costs at most 2.00%")
+    assert found.words.endswith("; with confidence 0.9 leaving early costs at most 2.00 %")
 
 
 def test_the_seed_divides_the_samples() -> None:
@@ -135,7 +135,7 @@ def test_the_seed_divides_the_samples() -> None:
     assert first[0].point.thresholds != other[0].point.thresholds
 
 
-def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do() -> None:
+def test_too_few_samples_take_no_early_exits_and_report_how_many_are_needed() -> None:
     logits, targets = simulated(200)
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert found.point.thresholds == (None, None)
@@ -146,38 +146,38 @@ def test_too_few_samples_for_a_bound_let_nobody_out_and_say_how_many_would_do() 
     assert found.samples_needed is not None
     assert found.samples_needed >= math.log(20) / 0.005 / 0.75
     assert found.words.endswith(
-        "no early exits taken; accuracy 90.00% against 90.00%, 100 MACs on average; 150 samples "
-        "cannot show that with confidence 0.95 leaving early costs at most 0.50%: a val split of "
-        f"about {found.samples_needed} would")
+        "no early exits taken; accuracy 90.00 %, without early exits 90.00 %, 100 MACs on average; 150 samples "
+        "cannot show that with confidence 0.95 leaving early costs at most 0.50 %: a val split of "
+        f"about {found.samples_needed} would suffice")
     many, labels = simulated(2 * found.samples_needed)
     later, = calibrate_exits(many, labels, MACS, ExitCalibration(confidence_level=0.95, max_drop=0.005))
     assert profile_of(later).shares[-1] < 1
 
 
-def test_exits_that_lose_too_much_are_said_to() -> None:
+def test_exits_that_lose_too_much_are_reported() -> None:
     logits, targets = simulated(2000)
     logits[:2] = [-values for values in logits[:2]]
     found, = calibrate_exits(logits, targets, MACS, ExitCalibration(confidence_level=0.9, max_drop=0.005))
     assert (found.point.thresholds, found.samples_needed) == ((None, None), None)
-    assert found.words.endswith("costs at most 0.50%: those surest of all already lose too much")
+    assert found.words.endswith("costs at most 0.50 %: even the most confident samples lose too much accuracy")
 
 
-def test_a_file_without_early_exits_has_one_way_through() -> None:
+def test_a_file_without_early_exits_has_one_path() -> None:
     logits, targets = simulated(100)
     found, = calibrate_exits(logits[-1:], targets, [7], ExitCalibration(confidence_level=0.9, max_drop=0.01))
     assert (found.point.path, found.point.rules, found.mean_macs) == ((0,), (), 7)
     assert (profile_of(found).shares, profile_of(found).deciles) == ((1.0,), ())
-    assert found.words == (f"default: no early exits taken; accuracy {found.accuracy:.2%} against "
-                           f"{found.accuracy:.2%}, 7 MACs on average")
+    assert found.words == (f"default: no early exits taken; accuracy {100 * found.accuracy:.2f} %, without "
+                           f"early exits {100 * found.accuracy:.2f} %, 7 MACs on average")
 
 
-def test_exits_and_segments_must_agree() -> None:
+def test_exits_and_segments_must_match() -> None:
     logits, targets = simulated(100)
     with pytest.raises(UsageError, match="3 exits and 2 segments do not match"):
         calibrate_exits(logits, targets, [1, 2], ExitCalibration())
 
 
-def test_ten_samples_are_too_few() -> None:
+def test_too_few_samples_raise() -> None:
     logits, targets = simulated(10)
     with pytest.raises(DataError, match="the val split has 10 samples, early exits need 50 or more"):
         calibrate_exits(logits, targets, MACS, ExitCalibration())
@@ -200,19 +200,19 @@ def test_patience_needs_two_early_exits() -> None:
     (lambda logits, targets: (logits, targets - 1), "targets go from -1 to 2"),
     (lambda logits, targets: ([logits[0], logits[1] * np.nan, logits[2]], targets),
      "exit 2 gave logits that are not finite for 100 of 100 samples")])
-def test_outputs_that_cannot_be_are_refused(spoil: Callable[..., Any], message: str) -> None:
+def test_invalid_outputs_raise(spoil: Callable[..., Any], message: str) -> None:
     logits, targets = spoil(*simulated(100))
     with pytest.raises(DataError, match=message):
         calibrate_exits(logits, targets, MACS, ExitCalibration())
 
 
 @pytest.mark.parametrize("certainty", [0.5, 1.0, -1, 2])
-def test_a_confidence_is_above_a_half_and_below_one(certainty: float) -> None:
+def test_a_confidence_level_is_above_one_half_and_below_one(certainty: float) -> None:
     with pytest.raises(UsageError, match=r"confidence_level: Input should be (greater|less) than"):
         ExitCalibration(confidence_level=certainty)
 
 
-def test_a_drop_of_nothing_cannot_be_guaranteed() -> None:
+def test_a_drop_of_zero_cannot_be_guaranteed() -> None:
     with pytest.raises(UsageError, match=r"max_drop: no number of samples can show .* costs 0"):
         ExitCalibration(confidence_level=0.9, max_drop=0)
     with pytest.raises(UsageError, match=r"exact: no number of samples"):
@@ -220,7 +220,7 @@ def test_a_drop_of_nothing_cannot_be_guaranteed() -> None:
     assert ExitCalibration(max_drop=0, points={"exact": 0.0}).max_drop == 0
 
 
-def test_points_have_names_of_their_own_and_drops_in_range() -> None:
+def test_points_have_unique_names_and_drops_in_range() -> None:
     with pytest.raises(UsageError, match="the point 'default' is the one of max_drop"):
         ExitCalibration(points={"default": 0.1})
     with pytest.raises(UsageError, match=r"points\.fast: Input should be less than 1"):
@@ -235,7 +235,7 @@ def draft(staged: Program, quadrant_task: Task) -> Any:
 
 
 @pytest.mark.parametrize("policy", EXIT_POLICIES)
-def test_a_session_does_what_was_calibrated(draft: Any, quadrant_task: Task, policy: Any) -> None:
+def test_a_session_matches_the_calibration(draft: Any, quadrant_task: Task, policy: Any) -> None:
     (inputs, targets), = [(batch.inputs[0].numpy(), batch.targets.numpy())
                           for batch in quadrant_task.val.batches(1000)]
     logits = [outputs[0] for outputs in Session(draft).run_all_exits(inputs)]
@@ -279,7 +279,7 @@ def draws(population: Any, config: Any, *, times: int = 200, samples: int = 1000
     return Draws(np.array(losses), np.array(leaving))
 
 
-def test_the_bound_is_broken_in_no_more_than_delta_of_200_draws(population: Any) -> None:
+def test_the_bound_fails_in_at_most_delta_of_200_draws(population: Any) -> None:
     epsilon, delta = 0.01, 0.1
     certified = draws(population, ExitCalibration(confidence_level=1 - delta, max_drop=epsilon))
     tuned = draws(population, ExitCalibration(max_drop=epsilon))

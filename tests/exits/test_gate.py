@@ -30,14 +30,14 @@ def slow_gradient(weights: Any, inputs: Any, well: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_gradient_is_nought_at_the_weights_found(seed: int) -> None:
+def test_the_gradient_is_zero_at_the_fitted_weights(seed: int) -> None:
     _, inputs, well = drawn(seed)
     weights = fit_gate(inputs, well)
     assert slow_gradient(weights, inputs, well) == pytest.approx([0, 0, 0, 0], abs=1e-3)
     assert weights == fit_gate(inputs, well)
 
 
-def test_a_gate_is_a_chance_that_fits_what_was_seen() -> None:
+def test_gate_probabilities_match_observed_frequencies() -> None:
     logits, inputs, well = drawn(3, count=4000)
     rule = ExitRule(threshold=0.5, gate=fit_gate(inputs, well))
     scores = exit_scores("gate", rule, logits, Streaks.begin(logits))
@@ -46,7 +46,7 @@ def test_a_gate_is_a_chance_that_fits_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_where_all_may_leave_or_none_the_weights_stay_finite(well: bool) -> None:
+def test_weights_stay_finite_if_all_or_no_samples_may_leave(well: bool) -> None:
     _, inputs, _ = drawn(4)
     weights = fit_gate(inputs, np.full(len(inputs), well))
     assert np.isfinite(weights).all()

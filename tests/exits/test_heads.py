@@ -67,7 +67,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, ...]:
 
 def test_costs_are_those_of_the_graph(case: Any) -> None:
     head, module, _, program = case
-    assert not design_of(head.kind).misfit(head.features)
+    assert not design_of(head.kind).incompatibility(head.features)
     assert head.macs == program.costs().macs
     assert program.costs().uncounted == {}
     norms = sum(parameter.numel() for layer in module.modules() for parameter in
@@ -75,7 +75,7 @@ def test_costs_are_those_of_the_graph(case: Any) -> None:
     assert head.parameters == sum(p.numel() for p in module.parameters()) - norms
 
 
-def test_a_file_computes_what_the_head_does(case: Any) -> None:
+def test_a_file_matches_the_head(case: Any) -> None:
     _, module, x, program = case
     session = onnxruntime.InferenceSession(to_onnx(program), providers=["CPUExecutionProvider"])
     found, = session.run(None, {session.get_inputs()[0].name: x.numpy()})
@@ -85,7 +85,7 @@ def test_a_file_computes_what_the_head_does(case: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_integers_compute_nearly_the_same_and_so_does_their_file(case: Any) -> None:
+def test_quantized_heads_and_their_files_are_close(case: Any) -> None:
     head, module, x, program = case
     if len(head.features.shape) == 4:
         pytest.skip("the runtimes pool no volumes of integers")
@@ -122,7 +122,7 @@ def test_tokens_are_averaged_then_normed() -> None:
                                + head.get_parameter("bias"))
 
 
-def test_a_picture_is_halved_until_it_is_small_and_pooled() -> None:
+def test_an_image_is_halved_until_small_and_pooled() -> None:
     head = head_of("convolutional", (4, 12, 12), pool=1, halvings=2).make().eval()
     given = x = torch.randn(2, 4, 12, 12)
     for first, second in ((0, 1), (4, 5)):
@@ -143,12 +143,12 @@ def test_a_picture_is_halved_until_it_is_small_and_pooled() -> None:
     ((20, 8), True, 10**6, "token"), ((4, 4, 8), True, 10**6, "token"),
     ((2, 3, 3, 3), False, 10**6, "pooled"),
 ])
-def test_the_head_fits_the_tensor(shape: tuple[int, ...], channels_last: bool, size: int,
-                                  kind: str) -> None:
+def test_auto_selects_a_head_for_the_tensor(shape: tuple[int, ...], channels_last: bool, size: int,
+                                            kind: str) -> None:
     features = Features(shape, channels_last)
     network = NetworkSize(size, size)
     assert AutoHead().design(features, 10, network).kind == kind
-    assert not design_of(kind).misfit(features)
+    assert not design_of(kind).incompatibility(features)
     assert TokenHead().design(features, 10, network).kind == "token"
 
 
@@ -156,8 +156,8 @@ def test_the_head_fits_the_tensor(shape: tuple[int, ...], channels_last: bool, s
     ((10**9, 10**9), 3), ((10**9, 2 * 10**5), 2), ((5 * 10**6, 10**9), 0), ((0, 0), 0),
     ((9 * 10**6, 10**9), 1),
 ])
-def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, int],
-                                                        halvings: int) -> None:
+def test_a_convolutional_head_is_as_deep_as_the_cost_limit_allows(network: tuple[int, int],
+                                                                  halvings: int) -> None:
     features = Features((16, 32, 32), channels_last=False)
     head = AutoHead().design(features, 10, NetworkSize(*network))
     assert isinstance(head, LayerHead)
@@ -176,9 +176,9 @@ def test_a_convolutional_head_is_as_deep_as_it_is_light(network: tuple[int, int]
      "last"),
     ("token", (8,), False, "a token head reads (N, tokens..., channels), its shape is (N, 8)"),
 ])
-def test_what_does_not_fit_says_why(kind: str, shape: tuple[int, ...], channels_last: bool,
-                                    message: str) -> None:
-    assert design_of(kind).misfit(Features(shape, channels_last)) == message
+def test_incompatible_tensors_give_a_reason(kind: str, shape: tuple[int, ...], channels_last: bool,
+                                            message: str) -> None:
+    assert design_of(kind).incompatibility(Features(shape, channels_last)) == message
 
 
 class Wide:
@@ -186,7 +186,7 @@ class Wide:
 
     name = "wide 16"
 
-    def misfit(self, features: Any) -> Any:
+    def incompatibility(self, features: Any) -> Any:
         return "" if not features.channels_last else "a wide head reads channels first"
 
     def design(self, features: Any, classes: Any, network: Any) -> Any:
@@ -201,9 +201,9 @@ TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), F
 
 @pytest.mark.parametrize("design", [*(kind() for kind in HEADS.values()), Wide()],
                          ids=lambda design: design.name)
-def test_every_design_keeps_what_the_protocol_says(design: Any) -> None:
+def test_every_design_follows_the_protocol(design: Any) -> None:
     assert isinstance(design, HeadDesign)
-    fitting = [features for features in TENSORS if not design.misfit(features)]
+    fitting = [features for features in TENSORS if not design.incompatibility(features)]
     assert fitting
     for features in fitting:
         before = torch.random.get_rng_state()
@@ -216,10 +216,10 @@ def test_every_design_keeps_what_the_protocol_says(design: Any) -> None:
         assert module(x).shape == (4, 3)
         assert head.macs == Program.capture(module, x[:2]).costs().macs > 0
     for features in set(TENSORS) - set(fitting):
-        assert "head reads" in design.misfit(features)
+        assert "head reads" in design.incompatibility(features)
 
 
-def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe() -> None:
+def test_a_custom_head_is_attached_and_named_in_a_recipe() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
     x, config = torch.randn(8, 4), EarlyExits(places=1, head=Wide(), training=None)
     y = torch.arange(8) % 3
@@ -231,7 +231,7 @@ def test_a_head_of_a_users_own_is_hung_on_and_named_in_a_recipe() -> None:
         EarlyExits(head="wide 16")
 
 
-def test_a_users_head_may_not_bear_a_builtins_name() -> None:
+def test_a_custom_head_may_not_have_a_builtin_name() -> None:
     impostor = Wide()
     impostor.name = "token"
     with pytest.raises(UsageError, match="The name 'token' is a built-in's"):

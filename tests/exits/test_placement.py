@@ -68,8 +68,8 @@ def test_no_subset_of_the_places_is_cheaper(chain: Chain) -> None:
             cost for chosen, cost in costs.items() if len(chosen) == count))
 
 
-def test_more_places_than_there_are_cannot_be_chosen() -> None:
-    with pytest.raises(UsageError, match=r"^3 places were asked for, of 2$"):
+def test_requesting_more_places_than_exist_raises() -> None:
+    with pytest.raises(UsageError, match=r"^3 places were requested, but there are only 2$"):
         find_cheapest_chain([0.2, 0.6], [0.0, 0.0], [0.2, 0.6], 3)
 
 
@@ -140,7 +140,7 @@ def net(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     return Program.capture(make().eval(), torch.zeros(2, *shape)), head, calls
 
 
-def test_places_are_finished_tensors_with_heads_of_their_kind(net: Any) -> None:
+def test_places_are_layer_inputs_with_suitable_heads(net: Any) -> None:
     program, head, calls = net
     places = find_exit_places(program)
     assert count_possible_exits(program) == len(places) >= 3
@@ -170,7 +170,7 @@ def residual() -> Any:
     return Program.capture(Residual().eval(), torch.zeros(2, 3, 16, 16))
 
 
-def test_dear_exits_are_fewer(residual: Any) -> None:
+def test_expensive_exits_are_fewer(residual: Any) -> None:
     counts = [len(plan_exits(residual, EarlyExits(cost_model=ExitCostModel(overhead=overhead))).places)
               for overhead in (0.0, 0.05, 0.1, 1.0)]
     assert counts == sorted(counts, reverse=True)
@@ -198,13 +198,13 @@ def test_measured_shares_move_the_exit(residual: Any) -> None:
         assert plan.mean_macs == pytest.approx(left + 0.1 * (plan.macs - place.macs))
 
 
-def test_measured_shares_that_cannot_be_are_refused(residual: Any) -> None:
+def test_invalid_measured_shares_raise(residual: Any) -> None:
     early, later, *_ = find_exit_places(residual)
-    with pytest.raises(UsageError, match=r"^exit_rates\['rellu'\] is of no place for an exit; near "
+    with pytest.raises(UsageError, match=r"^exit_rates\['rellu'\] is not a place for an exit; similar "
                        "places: relu"):
         plan_exits(residual, EarlyExits(cost_model=ExitCostModel(
             exit_rates={"rellu": 0.5})))
-    with pytest.raises(UsageError, match=r"^exit_rates fall along the network: 0.5, 0.4; each is of"):
+    with pytest.raises(UsageError, match=r"^exit_rates decrease along the network: 0.5, 0.4; each is "):
         plan_exits(residual, EarlyExits(cost_model=ExitCostModel(
             exit_rates={later.name: 0.4, early.name: 0.5})))
 
@@ -216,13 +216,13 @@ def test_places_may_be_named(residual: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "error", "message"), [
-    ("rellu_2", UsageError, "places: 'rellu_2' is no cut of the graph, where a single tensor lives; near "
+    ("rellu_2", UsageError, "places: 'rellu_2' is not a cut of the graph, where a single tensor is alive; similar "
      "places: relu"),
-    ("xyz", UsageError, "places: 'xyz' is no cut of the graph, where a single tensor lives; places: "),
-    ("conv2d", ModelError, "the tensor conv2d cannot feed an exit: no layer reads it as it is, "
+    ("xyz", UsageError, "places: 'xyz' is not a cut of the graph, where a single tensor is alive; places: "),
+    ("conv2d", ModelError, "the tensor conv2d cannot feed an exit: no layer reads it directly, "
      "only relu; "),
 ])
-def test_names_of_no_place_are_refused(residual: Any, name: str, error: Any, message: str) -> None:
+def test_unknown_place_names_raise(residual: Any, name: str, error: Any, message: str) -> None:
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         plan_exits(residual, EarlyExits(places=(name,)))
 
@@ -244,11 +244,11 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "reason"), [
-    ("add", "it holds int64, no floating point"),
+    ("add", "it holds int64, not floating point"),
     ("flatten", "the first dimension of its shape (3, 4) for one sample is not the batch"),
     ("tanh", "add_ writes into it later"),
 ])
-def test_tensors_that_cannot_feed_a_head_say_why(call: str, reason: str) -> None:
+def test_tensors_that_cannot_feed_a_head_raise_with_the_reason(call: str, reason: str) -> None:
     program = Program.capture(Odd().eval(), torch.zeros(2, 3, dtype=torch.int64))
     assert call in {cut.name for cut in find_cuts(program)}
     message = f"the tensor {call} cannot feed an exit: {reason}; "
@@ -256,13 +256,13 @@ def test_tensors_that_cannot_feed_a_head_say_why(call: str, reason: str) -> None
         plan_exits(program, EarlyExits(places=(call,)))
 
 
-def test_a_head_that_does_not_fit_is_refused_by_name(residual: Any) -> None:
+def test_an_incompatible_head_raises_by_name(residual: Any) -> None:
     name = find_exit_places(residual)[0].name
     message = (f"the tensor {name} cannot feed an exit: a temporal head reads (N, channels, time), "
                "its shape is (N, 8, 16, 16)")
     with pytest.raises(ModelError, match=f"^{re.escape(message)}"):
         plan_exits(residual, EarlyExits(places=(name,), head="temporal"))
-    with pytest.raises(ModelError, match=r"^2 early exits were asked for, but the graph has 0 "):
+    with pytest.raises(ModelError, match=r"^2 early exits were requested, but the graph has only 0 "):
         plan_exits(residual, EarlyExits(places=2, head="token"))
 
 
@@ -272,8 +272,8 @@ def test_a_head_that_does_not_fit_is_refused_by_name(residual: Any) -> None:
     ({"cost_model": ExitCostModel(overhead=1)}, None,
      "early exits left out: none is expected to save more than it costs"),
 ])
-def test_a_config_is_made_to_fit(residual: Any, config: dict[str, Any], count: int | str | None,
-                                 note: str) -> None:
+def test_a_config_is_limited_to_the_places(residual: Any, config: dict[str, Any],
+                                           count: int | str | None, note: str) -> None:
     fitted, found = limit_exits(residual, EarlyExits(**config))
     assert (fitted and fitted.places, found) == (count, note)
 

@@ -53,7 +53,7 @@ def hoeffding_bentkus(losses: Any, epsilon: Any) -> Any:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 60), st.integers(-60, 60), st.floats(0.001, 0.5), st.floats(0.01, 1))
-def test_the_tail_is_that_of_the_sum(samples: Any, total: Any, nonzero: Any, share: Any) -> None:
+def test_the_tail_matches_the_exact_sum(samples: Any, total: Any, nonzero: Any, share: Any) -> None:
     mean = share * nonzero
     assert _lower_tail(total, samples, mean, nonzero) == pytest.approx(
         slow_tail(total, samples, mean, nonzero), abs=1e-9)
@@ -69,8 +69,8 @@ def test_a_tail_of_many_samples_is_normal_in_its_middle() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "samples", "epsilon"), [
     (0, 0, 300, 0.02), (1, 0, 300, 0.04), (3, 2, 400, 0.03), (5, 9, 200, 0.05), (20, 22, 150, 0.06)])
-def test_the_p_value_is_the_worst_of_all_nuisances(lost: int, gained: int, samples: int,
-                                                   epsilon: float) -> None:
+def test_the_p_value_is_the_worst_case_over_the_nuisance(lost: int, gained: int, samples: int,
+                                                         epsilon: float) -> None:
     delta = 0.1
     upper = beta.ppf(1 - delta / 10, lost + gained + 1, samples - lost - gained)
     worst = max((slow_tail(lost - gained, samples, mean, nonzero)
@@ -83,7 +83,7 @@ def test_the_p_value_is_the_worst_of_all_nuisances(lost: int, gained: int, sampl
 
 @pytest.mark.parametrize("nonzero", [0.02, 0.06, 0.3])
 @pytest.mark.parametrize("delta", [0.05, 0.1])
-def test_a_loss_of_epsilon_is_seldom_taken_for_less(nonzero: float, delta: float) -> None:
+def test_a_loss_of_epsilon_is_rarely_certified(nonzero: float, delta: float) -> None:
     """Exactly at the hypothesis' edge, all outcomes weighed by their chance."""
     samples, epsilon = 400, 0.02
     rejected = 0.0
@@ -101,7 +101,7 @@ def test_a_loss_of_epsilon_is_seldom_taken_for_less(nonzero: float, delta: float
     assert rejected > delta / 4 or nonzero == 0.02  # and the test is not a formality
 
 
-def test_more_losses_are_worse_and_more_samples_or_room_better() -> None:
+def test_the_p_value_is_monotone_in_losses_samples_and_epsilon() -> None:
     base = p_value(10, 8, 3000, 0.005, 0.1)
     assert p_value(11, 8, 3000, 0.005, 0.1) > base
     assert p_value(10, 8, 4000, 0.005, 0.1) < base
@@ -109,7 +109,7 @@ def test_more_losses_are_worse_and_more_samples_or_room_better() -> None:
     assert p_value(14, 12, 3000, 0.005, 0.1) > base  # as many lost, but less is known
 
 
-def test_nothing_is_claimed_where_the_theory_does_not_reach() -> None:
+def test_outside_its_assumptions_the_p_value_is_one() -> None:
     assert p_value(20, 5, 3000, 0.005, 0.1) == 1.0  # no less than epsilon
     assert p_value(1600, 1600, 4000, 0.05, 0.1) == 1.0  # most answers differ
     assert p_value(4, 0, 4, 0.05, 0.1) == 1.0
@@ -157,7 +157,7 @@ def test_the_first_test_that_fails_ends_it() -> None:
     assert certify(answers_losing(0, 2, 3, 0), one_exit_each(4), 0.005, 0.1).step == 4
 
 
-def test_where_nothing_is_certified_it_says_how_many_samples_would_do() -> None:
+def test_without_certification_the_needed_samples_are_reported() -> None:
     answers = answers_losing(0, samples=100)
     found = certify(answers, one_exit_each(1), 0.005, 0.1)
     assert (found.step, found.p_value) == (0, 0.0)
@@ -167,7 +167,7 @@ def test_where_nothing_is_certified_it_says_how_many_samples_would_do() -> None:
     assert certify(enough, one_exit_each(1), 0.005, 0.1).step == 1
 
 
-def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples() -> None:
+def test_a_loss_above_epsilon_cannot_be_certified_by_any_number_of_samples() -> None:
     found = certify(answers_losing(40), one_exit_each(1), 0.005, 0.1)
     assert (found.step, found.samples_needed) == (0, None)
     assert samples_needed(499, 0, 100_000, 0.005, 0.1) is not None
@@ -177,8 +177,8 @@ def test_a_loss_above_epsilon_is_shown_by_no_number_of_samples() -> None:
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (3, 2), (30, 20), (1, 40)])
 @pytest.mark.parametrize("epsilon", [0.005, 0.02])
-def test_the_samples_needed_are_about_the_fewest_that_do(lost: int, gained: int,
-                                                         epsilon: float) -> None:
+def test_the_samples_needed_are_close_to_the_minimum(lost: int, gained: int,
+                                                     epsilon: float) -> None:
     needed = samples_needed(lost, gained, 5000, epsilon, 0.1)
     assert needed is not None
     assert needed >= math.log(10) / epsilon or gained > lost

@@ -57,7 +57,7 @@ def test_the_temperature_undoes_a_scale(scale: float) -> None:
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from([0.5, 1.0, 4.0]))
-def test_no_other_temperature_is_likelier(seed: Any, scale: Any) -> None:
+def test_no_other_temperature_has_higher_likelihood(seed: Any, scale: Any) -> None:
     logits, targets = drawn(seed, count=60, scale=scale)
     found = fit_temperature(logits, targets)
     least = slow_loss(logits, targets, found)
@@ -65,12 +65,12 @@ def test_no_other_temperature_is_likelier(seed: Any, scale: Any) -> None:
         assert least <= slow_loss(logits, targets, other) + 1e-6
 
 
-def test_an_exit_that_is_always_right_keeps_its_probabilities() -> None:
+def test_an_always_correct_exit_keeps_its_probabilities() -> None:
     logits = np.eye(3)[[0, 1, 2, 0]] * 0.1
     assert fit_temperature(logits, np.array([0, 1, 2, 0])) == 1.0
 
 
-def test_an_exit_that_knows_nothing_is_made_as_unsure_as_allowed() -> None:
+def test_a_random_exit_gets_the_maximum_temperature() -> None:
     logits, targets = np.eye(2)[[0, 0, 1, 1]] * 9, np.array([1, 0, 1, 0])
     assert fit_temperature(logits, targets) == pytest.approx(10, rel=0.01)
     assert fit_temperature(np.eye(2)[[0, 1]], np.array([1, 0])) == pytest.approx(10, rel=0.01)
@@ -79,15 +79,15 @@ def test_an_exit_that_knows_nothing_is_made_as_unsure_as_allowed() -> None:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 20),
        st.sampled_from([0.3, 1.0, 2.5]))
-def test_the_calibration_error_is_that_of_the_paper(seed: Any, count: Any, bins: Any,
-                                                    temperature: Any) -> None:
+def test_the_calibration_error_matches_the_papers_equation(seed: Any, count: Any, bins: Any,
+                                                           temperature: Any) -> None:
     logits, targets = drawn(seed, count=count)
     found = expected_calibration_error(logits, targets, temperature, bins)
     assert found == pytest.approx(slow_error(logits, targets, temperature, bins))
     assert 0 <= found <= 1
 
 
-def test_certainty_itself_is_in_the_last_bin() -> None:
+def test_confidence_one_is_in_the_last_bin() -> None:
     logits = np.array([[1000.0, 0.0]] * 4)
     assert expected_calibration_error(logits, np.array([0, 0, 0, 1])) == pytest.approx(0.25)
     assert expected_calibration_error(logits, np.array([0, 0, 0, 0])) == 0.0

@@ -56,7 +56,7 @@ def cases(draw: Any, samples: tuple[int, ...] = (1, 40),
 
 @FEW
 @given(cases())
-def test_the_path_goes_from_nobody_to_everybody_and_only_down(case: Any) -> None:
+def test_the_path_lowers_thresholds_from_no_samples_leaving_to_all(case: Any) -> None:
     answers, macs = case
     path = find_threshold_path(answers, macs)
     assert (path[0] == NEVER).all()
@@ -71,7 +71,7 @@ def test_the_path_goes_from_nobody_to_everybody_and_only_down(case: Any) -> None
 
 @FEW
 @given(cases(), st.integers(0, 10_000))
-def test_answers_are_those_of_a_slow_walk(case: Any, seed: Any) -> None:
+def test_predictions_match_a_sample_by_sample_loop(case: Any, seed: Any) -> None:
     answers, macs = case
     path = find_threshold_path(answers, macs)
     values = path[seed % len(path)]
@@ -97,7 +97,7 @@ def test_the_chosen_point_is_the_cheapest_of_the_path_that_is_allowed(case: Any,
 
 @FEW
 @given(cases(samples=(1, 6), exits=(1, 2)))
-def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_allowed(case: Any) -> None:
+def test_the_path_is_bounded_by_the_optimum_and_reaches_it_without_a_limit(case: Any) -> None:
     answers, macs = case
     grids = [sorted({*scores.tolist(), NEVER}) for scores in answers.scores]
     best = min(walk(answers, macs, values)[2] for values in itertools.product(*grids))
@@ -105,7 +105,7 @@ def test_the_path_is_never_below_the_best_of_all_and_reaches_it_where_all_is_all
     assert walk(answers, macs, chosen)[2] == pytest.approx(best)
 
 
-def test_what_costs_nothing_is_taken_before_what_costs_something() -> None:
+def test_free_savings_are_taken_first() -> None:
     """The second exit is always right, the first is wrong where it is least sure."""
     scores = np.array([[0.9, 0.8, 0.2, 0.1]] * 2)
     answers = ExitPredictions(scores, np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=bool))
@@ -113,7 +113,7 @@ def test_what_costs_nothing_is_taken_before_what_costs_something() -> None:
     assert answers.left_at(chosen).tolist() == [0, 0, 1, 1]
 
 
-def test_an_exit_that_is_always_wrong_is_never_taken() -> None:
+def test_an_always_wrong_exit_is_never_taken() -> None:
     answers = ExitPredictions(np.array([[0.9, 0.8]]), np.array([[False, False], [True, True]]))
     path = find_threshold_path(answers, [1, 99])
     assert find_cheapest_within(answers, path, 0.0).tolist() == [NEVER]
@@ -128,14 +128,14 @@ def test_without_exits_there_is_nothing_to_choose() -> None:
     assert answers.left_at([]).tolist() == [0, 0]
 
 
-def test_streaks_are_whole_and_two_at_least() -> None:
+def test_streak_thresholds_are_whole_numbers_from_two() -> None:
     scores = np.array([[1, 1, 1], [1, 2, 2], [1, 3, 1]], dtype=float)
     answers = ExitPredictions(scores, np.ones((4, 3), dtype=bool))
     path = find_threshold_path(answers, [1, 1, 1, 1], streaks=True)
     assert path.tolist() == [[NEVER] * 3, [NEVER, 2, NEVER], [NEVER, 2, 3]]
 
 
-def test_a_long_path_is_of_a_step_a_quantile() -> None:
+def test_a_long_path_has_one_step_per_quantile() -> None:
     answers = drawn(0, 10_000, 3)
     path = find_threshold_path(answers, [10, 10, 10, 10])
     assert path.shape == (3 * 64 + 1, 3)
@@ -143,7 +143,7 @@ def test_a_long_path_is_of_a_step_a_quantile() -> None:
     assert set(path[1:, 0]) <= {NEVER, *quantiles}
 
 
-def test_a_part_of_the_answers_is_as_if_alone() -> None:
+def test_a_subset_of_predictions_behaves_independently() -> None:
     answers = drawn(1, 20, 2)
     rows = np.array([3, 5, 7])
     assert answers.of(rows).left_at([0.5, 0.4]).tolist() == answers.left_at([0.5, 0.4])[rows].tolist()

@@ -1,4 +1,4 @@
-"""Early exits: easy inputs leave the network before its end."""
+"""Early exits: easy inputs get their prediction before the end of the network."""
 
 from edgewright.exits._attach import add_exits
 from edgewright.exits._calibrate import CalibratedPoint, calibrate_exits

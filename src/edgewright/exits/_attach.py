@@ -1,4 +1,4 @@
-"""Hang exits on a program's cuts, and train them with it."""
+"""Attach exits to a program's cuts and train them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 
 from edgewright.capture import CapturedModule
 from edgewright.errors import ModelError, UsageError
-from edgewright.exits._balance import Equilibrium, balance_gradients
+from edgewright.exits._balance import SummedExitLoss, balance_gradients
 from edgewright.exits._config import EarlyExits, HeadTraining
 from edgewright.exits._names import name_heads_module
 from edgewright.exits._placement import plan_exits
@@ -34,32 +34,32 @@ from edgewright.training import (
 def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
               objective: Objective | None = None, seed: int = 0, checkpoint: Path | None = None,
               progress: Progress | None = None) -> Program:
-    """Add early exits at cuts of the graph, and train them together with the network.
+    """Add early exits at cuts of the graph, and train them.
 
-    Places are chosen by `plan_exits`. The tensors of the N-th head are called ``exits.N.*``, its
-    last layer's ``exits.N.weight`` and ``exits.N.bias``; where the model has an ``exits`` of its
-    own, ``exits_1`` or the next free number stands for it. The program then returns one logits
-    tensor per exit, the final one last.
+    `plan_exits` chooses the places. The tensors of the N-th head are called ``exits.N.*``, those of
+    its last layer ``exits.N.weight`` and ``exits.N.bias``; if the model has a submodule ``exits``,
+    ``exits_1`` or the next free number is used. The new program returns one tensor of logits per
+    exit, the final one last.
 
-    Training is the one loop's, with any objective: one that distils the last exit into the others
-    too, which `edgewright.distill.Distillation` asks for with its ``self_weight``.
+    Any objective can be used, also one that distills the last exit into the others
+    (``self_weight`` of `edgewright.distill.Distillation`).
 
     Args:
-        program: With one output of logits (N, classes); pruned or not. One that is quantized gets
-            heads in floating point on what its layers read, which alone are trained.
-        task: Its data.
-        config: How many exits, of which kind, and how they are trained.
-        objective: What the training minimises; the label loss if left out.
-        seed: Of the heads' initial weights and of the training.
-        checkpoint: Where the training keeps its state, to be resumed from.
-        progress: Shows the training's progress.
+        program: With one output of logits (N, classes). A quantized program gets floating-point
+            heads, and only these are trained.
+        task: The data.
+        config: How many exits, which heads, and how they are trained.
+        objective: What the training minimizes; None for the label loss.
+        seed: Seed of the heads' initial weights and of the training.
+        checkpoint: File of the training's state, to resume from.
+        progress: Receives every step of the training.
 
     Raises:
-        UsageError: The program is quantized and more than the heads is trained, it has exits
-            already, or a name in the config is that of no place.
-        ModelError: It has not one output of logits (N, classes), fewer cuts than exits were asked
-            for, a named one that cannot feed a head, or, with ``auto``, none that is expected to
-            save anything.
+        UsageError: The program is quantized but not only the heads are trained, it has exits
+            already, or a name in the config is not a place for an exit.
+        ModelError: The program does not have one output of logits (N, classes), it has fewer cuts
+            than requested exits, a named tensor cannot feed a head, or, with ``auto``, no exit is
+            expected to save anything.
 
     Example:
         >>> import torch
@@ -78,20 +78,20 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     check_program(program, task)
     if not places:
         raise ModelError("no early exit is expected to save more than it costs on this network; "
-                         "give their count or their places to have them anyway")
+                         "give their count or their places to add them anyway")
     attached = _attach(program, places, seed)
     if config.training is None:
         return attached
     training = config.training.settings
     objective = ConstrainedObjective(objective or LabelLoss(training.label_smoothing),
-                                     (UntrainedHeads(),))
+                                     (RejectInitialHeads(),))
     if isinstance(config.training, HeadTraining):
         module = attached.module()
         heads = attached.state_dict().keys() - program.state_dict().keys()
-        network: nn.Module = _HeadsOnly(module, frozenset(heads))
+        network: nn.Module = _TrainHeadsOnly(module, frozenset(heads))
     elif config.training.gradient_equilibrium:
         network = module = balance_gradients(attached).module(train=True)
-        objective = Equilibrium(objective)
+        objective = SummedExitLoss(objective)
     else:
         network = module = attached.module(train=True)
     train(network, task, training, objective, seed=seed, checkpoint=checkpoint,
@@ -100,22 +100,22 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
 
 
 @final
-class UntrainedHeads(StepHook):
-    """Heads that are drawn at random are no result, whatever the last exit scores with them."""
+class RejectInitialHeads(StepHook):
+    """Excludes the initial weights as a result: the heads are untrained."""
 
     @property
     def may_keep_initial_weights(self) -> bool:
-        """Never."""
+        """False."""
         return False
 
 
 @final
-class _HeadsOnly(nn.Module):
-    """A network whose exits learn while the rest stays as it is, running statistics included.
+class _TrainHeadsOnly(nn.Module):
+    """Trains only the heads; the rest, including running statistics, does not change.
 
     Args:
         body: The network with its exits.
-        heads: Names of the exits' tensors.
+        heads: Names of the heads' tensors.
     """
 
     def __init__(self, body: CapturedModule, heads: frozenset[str]) -> None:
@@ -128,16 +128,16 @@ class _HeadsOnly(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         return self.body(*inputs)
 
-    def train(self, mode: bool = True) -> _HeadsOnly:
+    def train(self, mode: bool = True) -> _TrainHeadsOnly:
         super().train(mode)
         self.body.eval()
         for node in self.body.graph.nodes:
-            if node.target is ops.BATCH_NORM and self._is_of_a_head(node):
+            if node.target is ops.BATCH_NORM and self._belongs_to_head(node):
                 set_argument(node, "training", mode)
         self.body.recompile()
         return self
 
-    def _is_of_a_head(self, norm: Node) -> bool:
+    def _belongs_to_head(self, norm: Node) -> bool:
         return any(read.op == "get_attr" and read.target in self._heads
                    for read in norm.all_input_nodes)
 
@@ -148,8 +148,8 @@ def _check(program: Program, config: EarlyExits) -> None:
                          "quantizing, or with training=HeadTraining(), which trains the heads "
                          "alone")
     if program.exits:
-        raise UsageError(f"the program has {program.exits} early exits already; give the program "
-                         "from before that, and the count of all of them")
+        raise UsageError(f"the program has {program.exits} early exits already; add all of them "
+                         "at once to the program without exits")
 
 
 def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program:
@@ -175,7 +175,7 @@ def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program
 
 
 def _insert_head(module: GraphModule, cut: Node, head: Program, name: str) -> Node:
-    """A head's graph and its tensors, placed right behind the cut; its logits."""
+    """Insert a head's graph and tensors right after the cut; return the node of its logits."""
     module.add_submodule(name, _copy_tensors(head.graph_module))
     twins = {node: cut for node in head.graph.nodes if node.op == "placeholder"}
     last = cut
@@ -190,7 +190,7 @@ def _insert_head(module: GraphModule, cut: Node, head: Program, name: str) -> No
 
 
 def _copy_tensors(module: nn.Module) -> nn.Module:
-    """A module of the same parameters and buffers, under the same names, that does nothing."""
+    """A module without code that has the same parameters and buffers under the same names."""
     plain = nn.Module()
     for name, parameter in module.named_parameters(recurse=False):
         plain.register_parameter(name, nn.Parameter(parameter.detach()))

@@ -1,4 +1,4 @@
-"""Gradients of several exits, balanced where they meet."""
+"""Balance the gradients of several exits (gradient equilibrium)."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from edgewright.training import Objective, WrappedObjective
 
 
 @final
-class Equilibrium(WrappedObjective):
-    """The sum over the exits of an objective that is their mean; for a network `balance_gradients`.
+class SummedExitLoss(WrappedObjective):
+    """The sum over the exits of a mean objective; use it with `balance_gradients`.
 
     Li et al. 2019, "Improved techniques for training adaptive deep networks", section 3.1
-    (gradient equilibrium). Where the exit ``i`` of ``K`` hangs, the last one counted, the network
-    goes on to ``K - i`` others. There the gradient of its head is scaled by ``1 / (K - i + 1)``
-    and that of what follows by ``(K - i) / (K - i + 1)``, so that before it the gradient is ::
+    (gradient equilibrium). After exit ``i`` of ``K`` (including the last one) there are ``K - i``
+    more exits. There the gradient of the exit's head is scaled by ``1 / (K - i + 1)`` and that of
+    the rest of the network by ``(K - i) / (K - i + 1)``, so that the gradient before the exit is ::
 
         g_i = 1 / (K - i + 1) * sum of dL_j / dx_i over the exits j >= i
 
-    the mean of the exits to come, and does not grow with their number, while each head, and the
-    last part of the network, learn from the whole of their own loss.
+    This is the mean over the following exits and does not grow with their number, while each head
+    and the last part of the network get the full gradient of their own loss.
 
     Args:
-        objective: A mean over the outputs, as all are here.
+        objective: An objective that is a mean over the outputs, as all built-in ones are.
 
     Example:
         >>> from edgewright.training import LabelLoss
         >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
         >>> logits = torch.zeros(3, 2)
-        >>> round(float(Equilibrium(LabelLoss()).loss((logits, logits), batch)), 4)
+        >>> round(float(SummedExitLoss(LabelLoss()).loss((logits, logits), batch)), 4)
         1.3863
     """
 
@@ -44,21 +44,21 @@ class Equilibrium(WrappedObjective):
 
     @property
     def name(self) -> str:
-        """Identifies the balance and the objective in a checkpoint."""
+        """Identifies the balancing and the objective in a checkpoint."""
         return f"Equilibrium({self._objective.name})"
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """As many times the objective's loss as there are exits."""
+        """The objective's loss times the number of exits."""
         return self._objective.loss(outputs, batch) * len(outputs)
 
 
 def balance_gradients(program: Program) -> Program:
-    """A program that computes the same, whose gradients are scaled where its exits hang.
+    """Return an equivalent program whose gradients are scaled at the exits, for training.
 
-    It is there to be trained: the scaling has no tensors of its own, and is in no file.
+    The scaling has no tensors and does not appear in exported files.
 
     Args:
-        program: With exits; it is left as it is.
+        program: A program with exits; it is not modified.
 
     Example:
         >>> from edgewright.exits import EarlyExits, add_exits
@@ -85,7 +85,7 @@ def balance_gradients(program: Program) -> Program:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """The tensor itself, whose gradient is ``factor`` times that of what is returned.
+    """Return the tensor unchanged, but scale its gradient by ``factor``.
 
     Example:
         >>> x = torch.ones(2, requires_grad=True)
@@ -110,7 +110,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def _scale_readers(cut: Node, readers: list[Node], factor: float) -> None:
-    """Let readers of a tensor hand back so much of their gradient."""
+    """Scale the gradient that readers of a tensor pass back."""
     with cut.graph.inserting_after(cut):
         scaled = cut.graph.call_function(scale_gradient, (cut, factor))
     scaled.meta["val"] = cut.meta["val"]
@@ -119,6 +119,6 @@ def _scale_readers(cut: Node, readers: list[Node], factor: float) -> None:
 
 
 def _find_junction(logits: Node, trunk: set[Node]) -> Node:
-    """Where a head hangs: the one tensor of the network that it reads."""
+    """The node that a head is attached to: the one tensor of the network that it reads."""
     head = ancestors([logits]) - trunk
     return next(source for node in head for source in node.all_input_nodes if source in trunk)

@@ -1,4 +1,4 @@
-"""From what a file puts out on a split to operating points: temperatures, gates, thresholds."""
+"""Calibrate operating points from a file's outputs: temperatures, gates, thresholds."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from edgewright.exits._thresholds import (
 )
 from edgewright.runtime import confidence, gate_inputs
 
-_FEWEST_SAMPLES: Final = 50
-_FITTED_SHARE: Final = 0.25
+_MIN_SAMPLES: Final = 50
+_FIT_SHARE: Final = 0.25
 _STEPS: Final = 24
-_LOSSES_TOO_LARGE: Final = "those surest of all already lose too much"
+_LOSSES_TOO_LARGE: Final = "even the most confident samples lose too much accuracy"
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CalibratedPoint:
-    """An operating point, and what it does on the split it was calibrated on.
+    """An operating point, and its metrics on the split that it was calibrated on.
 
     Attributes:
-        point: With its rules, profile and guarantee; without figures.
-        accuracy: With early exits, on all samples of the split.
-        full_accuracy: Of the last exit alone.
-        mean_macs: Multiply-accumulates a sample, on average.
-        samples_needed: Where a guarantee was asked for and no sample could be let out, about how
-            many samples would do; None otherwise, and where the losses seen are too large for it.
-        steps: Thresholds on the way from no early exits taken to all of them, of which the point's
-            are one step, evenly spread in cost on the split.
-        words: All this in one line.
+        point: The point with its rules, profile and guarantee; without figures.
+        accuracy: Accuracy with early exits, on all samples of the split.
+        full_accuracy: Accuracy of the last exit.
+        mean_macs: Mean multiply-accumulates per sample.
+        samples_needed: If a guarantee was requested but no early exit could be certified, about how
+            many samples would suffice; None otherwise, and if the observed losses are too large.
+        steps: Threshold vectors from no early exits taken to all of them, evenly spread in cost on
+            the split; the point's thresholds lie on this path.
+        words: A summary in one line.
     """
 
     point: OperatingPoint
@@ -67,14 +67,14 @@ class CalibratedPoint:
 def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int],
                     config: ExitCalibration, *, split: str = "val",
                     seed: int = 0) -> tuple[CalibratedPoint, ...]:
-    """Choose when samples leave, from what every exit of the real file says of a split.
+    """Choose exit thresholds from the outputs of every exit of the exported file on a split.
 
-    Each early exit gets its temperature (and its gate); then thresholds are lowered along one path
-    (`find_threshold_path`). Without ``config.confidence_level`` the cheapest point within the drop
-    allowed on this split is taken. With it, a quarter of the samples, drawn by the seed, serves to
-    find all of that, and the rest to test the path (`certify`) and to take the calibration errors
-    on: with that probability the loss on data like these is at most the drop. It holds for each
-    point by itself.
+    First the temperature (and the gate) of each early exit is fitted, then thresholds are lowered
+    along one path (`find_threshold_path`). Without ``config.confidence_level`` the cheapest point
+    within the allowed drop on this split is chosen. With it, a random quarter of the samples is
+    used for fitting, and the rest for testing the path (`certify`) and for measuring calibration
+    errors: with that probability the loss on data from the same distribution is at most the drop.
+    The guarantee holds for each point separately.
 
     Args:
         logits: One array (N, classes) per exit, the last included.
@@ -82,15 +82,15 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
         segment_macs: Multiply-accumulates of each segment.
         config: Policy, confidence level, drops.
         split: Name of the split, for the record.
-        seed: Divides the samples, where a guarantee is asked for.
+        seed: Seed of the division of the samples if a guarantee is requested.
 
     Returns:
         The default point, then ``config.points`` in their order.
 
     Raises:
-        UsageError: Exits and segments disagree in number, or patience with one early exit.
-        DataError: Fewer than 50 samples; targets of another number or out of the classes; logits
-            that are not finite.
+        UsageError: The numbers of exits and segments differ, or patience with one early exit.
+        DataError: Fewer than 50 samples; targets that differ in number or are outside the classes;
+            logits that are not finite.
 
     Example:
         >>> targets = np.arange(100) % 2
@@ -110,13 +110,13 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """What all operating points have in common; the rules' thresholds are still to be chosen."""
+class _CalibrationFit:
+    """What all operating points share; the rules' thresholds are chosen per point."""
 
     rules: tuple[ExitRule, ...]
     predictions: ExitPredictions
     path: Floats
-    judged: Rows
+    test_rows: Rows
     reached_macs: Floats
     errors: tuple[tuple[float, ...], tuple[float, ...]]
     deciles: tuple[float, ...]
@@ -124,35 +124,35 @@ class _Fitted:
 
 
 def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: ExitCalibration,
-         seed: int) -> _Fitted:
-    rows, judged = _split_rows(len(targets), config, seed)
+         seed: int) -> _CalibrationFit:
+    rows, test_rows = _split_rows(len(targets), config, seed)
     rules = _fit_rules([values[rows] for values in logits], targets[rows], config.policy)
     predictions = predict_exits(logits, targets, rules, config.policy)
     path = find_threshold_path(predictions.of(rows), segment_macs,
                                streaks=config.policy == "patience")
 
     def errors(temperatures: Sequence[float]) -> tuple[float, ...]:
-        return tuple(expected_calibration_error(values[judged], targets[judged], temperature)
+        return tuple(expected_calibration_error(values[test_rows], targets[test_rows], temperature)
                      for values, temperature in zip(logits[:-1], temperatures, strict=True))
 
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
-    return _Fitted(rules, predictions, path, judged, reached_macs,
+    return _CalibrationFit(rules, predictions, path, test_rows, reached_macs,
                    (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
                    _confidence_deciles(logits, rules),
-                   _spread_steps(predictions, path, reached_macs))
+                   _select_curve_steps(predictions, path, reached_macs))
 
 
 def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
-    """The samples to fit on, and those to judge by: all for both, where nothing is guaranteed."""
+    """The rows to fit on and the rows to test on; all rows for both without a guarantee."""
     if config.confidence_level is None:
         return np.arange(count), np.arange(count)
     drawn = np.random.default_rng(seed).permutation(count)
-    fitted = round(_FITTED_SHARE * count)
+    fitted = round(_FIT_SHARE * count)
     return drawn[:fitted], drawn[fitted:]
 
 
 def _fit_rules(logits: Logits, targets: Targets, policy: ExitPolicy) -> tuple[ExitRule, ...]:
-    """Temperature and gate of every early exit."""
+    """Fit the temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
     for values in logits[:-1]:
@@ -172,19 +172,19 @@ def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[floa
     return tuple(np.quantile(sure, np.arange(1, 10) / 10).tolist())
 
 
-def _spread_steps(predictions: ExitPredictions, path: Floats,
+def _select_curve_steps(predictions: ExitPredictions, path: Floats,
                   reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
-    """Some steps of a path, about as far from each other in mean cost."""
+    """Select steps of a path that are evenly spread in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
     return tuple(map(to_rule_thresholds, path[chosen]))
 
 
-def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibration,
+def _calibrate_point(fitted: _CalibrationFit, name: str, drop: float, config: ExitCalibration,
                      split: str) -> CalibratedPoint:
     predictions = fitted.predictions
-    thresholds, certificate = _choose(fitted, drop, config)
+    thresholds, certificate = _choose_thresholds(fitted, drop, config)
     left_at = predictions.left_at(thresholds)
     shares = np.bincount(left_at, minlength=len(predictions.correct)) / len(left_at)
     point = OperatingPoint(
@@ -200,21 +200,22 @@ def _calibrate_point(fitted: _Fitted, name: str, drop: float, config: ExitCalibr
     accuracy, full_accuracy = (float(hits.mean()) for hits
                                in (predictions.hits(thresholds), predictions.correct[-1]))
     mean_macs = float(fitted.reached_macs[left_at].mean())
-    words = (f"{name}: {_describe_leaving(point)}; accuracy {accuracy:.2%} against "
-             f"{full_accuracy:.2%}, {format_count(mean_macs)} MACs on average"
+    words = (f"{name}: {_describe_exit_shares(point)}; accuracy {100 * accuracy:.2f} %, without "
+             f"early exits {100 * full_accuracy:.2f} %, {format_count(mean_macs)} MACs on average"
              f"{_describe_guarantee(point, certificate)}")
     return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
                            certificate.samples_needed if certificate else None, fitted.steps, words)
 
 
-def _choose(fitted: _Fitted, drop: float,
+def _choose_thresholds(fitted: _CalibrationFit, drop: float,
             config: ExitCalibration) -> tuple[Floats, Certificate | None]:
     if config.confidence_level is None:
         return find_cheapest_within(fitted.predictions, fitted.path, drop), None
-    certificate = certify(fitted.predictions.of(fitted.judged), fitted.path, drop, _delta(config))
+    tested = fitted.predictions.of(fitted.test_rows)
+    certificate = certify(tested, fitted.path, drop, _delta(config))
     needed = certificate.samples_needed
-    if needed is not None:  # of the whole split, of which a part is spent on fitting
-        certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - _FITTED_SHARE)))
+    if needed is not None:  # for the whole split, a part of which is used for fitting
+        certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - _FIT_SHARE)))
     return fitted.path[certificate.step], certificate
 
 
@@ -222,11 +223,11 @@ def _delta(config: ExitCalibration) -> float:
     return round(1 - (config.confidence_level or 0), 12)
 
 
-def _describe_leaving(point: OperatingPoint) -> str:
+def _describe_exit_shares(point: OperatingPoint) -> str:
     shares = point.calibrated.shares[:-1] if point.calibrated else ()
     if not any(shares):
         return "no early exits taken"
-    parts = [f"{share:.1%} at exit {index}" for index, share in enumerate(shares, 1)]
+    parts = [f"{100 * share:.1f} % at exit {index}" for index, share in enumerate(shares, 1)]
     return f"{', '.join(parts)} leave early"
 
 
@@ -234,22 +235,23 @@ def _describe_guarantee(point: OperatingPoint, certificate: Certificate | None) 
     known = point.guarantee
     if known is None or certificate is None or not point.rules:
         return ""
-    bound = f"with confidence {1 - known.delta:.4g} leaving early costs at most {known.epsilon:.2%}"
+    bound = (f"with confidence {1 - known.delta:.4g} leaving early costs at most "
+             f"{100 * known.epsilon:.2f} %")
     if certificate.step:
         return f"; {bound}"
     if certificate.samples_needed is not None:
         return (f"; {known.samples} samples cannot show that {bound}: a {known.split} split of "
-                f"about {certificate.samples_needed} would")
+                f"about {certificate.samples_needed} would suffice")
     return f"; {known.samples} samples cannot show that {bound}: {_LOSSES_TOO_LARGE}"
 
 
 def _check(logits: Logits, targets: Targets, segment_macs: Sequence[int], split: str) -> None:
     if len(logits) != len(segment_macs):
         raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match; "
-                         "hand in the logits of every segment of the file, the last included")
-    if len(targets) < _FEWEST_SAMPLES:
+                         "pass the logits of every segment of the file, including the last")
+    if len(targets) < _MIN_SAMPLES:
         raise DataError(f"the {split} split has {len(targets)} samples, early exits need "
-                        f"{_FEWEST_SAMPLES} or more to be calibrated on; make it larger")
+                        f"{_MIN_SAMPLES} or more to be calibrated on; make it larger")
     for index, values in enumerate(logits, 1):
         _check_exit(index, values, targets)
 
@@ -264,4 +266,4 @@ def _check_exit(index: int, values: NDArray[Any], targets: Targets) -> None:
     if not np.isfinite(values).all():
         raise DataError(f"exit {index} gave logits that are not finite for "
                         f"{(~np.isfinite(values).all(axis=1)).sum()} of {len(values)} samples; "
-                        "the model or its quantisation is broken")
+                        "the model or its quantization is broken")

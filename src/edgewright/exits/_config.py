@@ -1,4 +1,4 @@
-"""How early exits are added."""
+"""The settings of early exits."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DEFAULT_POINT: Final = "default"
 
 @final
 class ExitCostModel(Settings):
-    """What exits are expected to save and to cost, by which they are placed; see `plan_exits`.
+    """The cost model by which exits are placed; see `plan_exits`.
 
     Attributes:
-        exit_rate_exponent: Modelled share of the samples that can leave by an exit behind the share
-            ``c`` of the work: ``c ** exit_rate_exponent``. The greater, the harder the samples are
-            held to be; raise it where fewer leave than was planned.
-        exit_rates: Measured such shares by the names of calls, in place of the model; interpolated
-            linearly between them.
-        overhead: What an exit costs every sample that reaches it beside its head, as a share of the
-            network's multiply-accumulates: a call of the engine and the decision.
+        exit_rate_exponent: The share of samples that can leave by an exit after the share ``c`` of
+            the computation is modelled as ``c ** exit_rate_exponent``. A larger value models harder
+            samples; raise it if fewer samples leave early than planned.
+        exit_rates: Measured shares by the names of calls, instead of the model; interpolated
+            linearly. Use them if a first run has measured the shares.
+        overhead: Cost of an exit besides its head for every sample that reaches it, as a share of
+            the network's multiply-accumulates: an engine call and the decision.
 
     Raises:
-        UsageError: A value out of its range.
+        UsageError: A value out of range.
 
     Example:
         >>> ExitCostModel(exit_rates={"relu_1": 0.3}).overhead
@@ -43,14 +43,15 @@ class ExitCostModel(Settings):
 
 @final
 class JointTraining(Settings):
-    """Trains the network together with its exits: they get better, the last one may get worse.
+    """Trains the network together with its exits, which improves the early exits most.
+
+    The accuracy of the last exit may drop. Choose `HeadTraining` if that is not acceptable.
 
     Attributes:
-        backbone: ``train``, which tells the two kinds of training apart in a file.
-        settings: Of the training.
-        gradient_equilibrium: Whether the network's gradient does not grow with the number of exits
-            behind it (Li et al. 2019; see `Equilibrium`); False takes the objective's mean over the
-            exits as it is.
+        backbone: ``train``, which distinguishes the two kinds of training in a file.
+        settings: The settings of the training.
+        gradient_equilibrium: Keep the network's gradient independent of the number of exits (Li et
+            al. 2019; see `SummedExitLoss`); False minimizes the mean over the exits.
 
     Example:
         >>> JointTraining(settings=Training(epochs=20, lr=0.05)).gradient_equilibrium
@@ -64,13 +65,13 @@ class JointTraining(Settings):
 
 @final
 class HeadTraining(Settings):
-    """Trains the heads alone and leaves every other tensor as it is: the last exit stays exact.
+    """Trains only the heads and changes no other tensor, so that the last exit is unaffected.
 
-    The choice for a network that is quantized, or whose accuracy must not change.
+    Choose it for a quantized network, or if the accuracy of the full network must not change.
 
     Attributes:
-        backbone: ``freeze``, which tells the two kinds of training apart in a file.
-        settings: Of the training.
+        backbone: ``freeze``, which distinguishes the two kinds of training in a file.
+        settings: The settings of the training.
 
     Example:
         >>> HeadTraining(settings=Training(epochs=3, lr=0.05)).backbone
@@ -83,21 +84,21 @@ class HeadTraining(Settings):
 
 @final
 class ExitCalibration(Settings):
-    """When samples leave: how sure an exit has to be, and what that may cost.
+    """How exit thresholds are chosen: the confidence measure and the allowed accuracy drop.
 
     Attributes:
-        policy: What makes an exit sure; see `edgewright.runtime.exit_scores`. ``confidence`` is
-            cheap and rarely beaten by much; ``patience`` needs no temperature.
-        confidence_level: Probability, above 0.5 and below 1, that the drop holds on new data like
-            the validation split's; None tunes on the split and guarantees nothing. 0.95 needs some
-            thousand samples for a drop of 1 %.
+        policy: The confidence measure; see `edgewright.runtime.exit_scores`. ``confidence`` is
+            cheap and a good default; ``patience`` needs no temperature.
+        confidence_level: Probability, above 0.5 and below 1, that the drop also holds on new data
+            from the distribution of the validation split; None tunes on the split without a
+            guarantee. 0.95 needs a few thousand samples for a drop of 1 %.
         max_drop: Accuracy that the exits may cost on the validation split, as a fraction; with a
-            ``confidence_level``, on data like it.
-        points: More operating points by name, each with the drop it may cost. A guarantee holds for
-            each by itself.
+            ``confidence_level``, on new data.
+        points: Additional operating points by name, each with its allowed drop. A guarantee holds
+            for each separately.
 
     Raises:
-        UsageError: A value out of its range, or a guarantee that no number of samples can give.
+        UsageError: A value out of range, or a guarantee that no number of samples can give.
 
     Example:
         >>> ExitCalibration(max_drop=0.01, points={"fast": 0.03}).drops
@@ -115,25 +116,26 @@ class ExitCalibration(Settings):
         return {DEFAULT_POINT: self.max_drop, **self.points}
 
     @model_validator(mode="after")
-    def _points_can_be_kept(self) -> Self:
+    def _check_points(self) -> Self:
         if DEFAULT_POINT in self.points:
             raise UsageError(f"ExitCalibration: the point {DEFAULT_POINT!r} is the one of "
-                             "max_drop; give the other another name")
+                             "max_drop; choose another name")
         drops = {"max_drop": self.max_drop, **self.points}
         unkept = [name for name, drop in drops.items() if drop == 0]
         if self.confidence_level is not None and unkept:
             raise UsageError(f"ExitCalibration: {', '.join(unkept)}: no number of samples can show "
-                             "that leaving early costs 0; allow a drop above 0, or leave "
-                             "confidence_level out")
+                             "that leaving early costs 0; allow a drop above 0, or set "
+                             "confidence_level to None")
         return self
 
 
 @final
 class EarlyExits(Settings):
-    """Early exits along the network: where, with which heads, how trained, and when samples leave.
+    """Settings of early exits: their places, heads, training, and calibration.
 
-    How many exits pay depends on the network and on what its heads cost, so they are counted by
-    default; a fixed number is refused by networks with fewer places. In a recipe's YAML::
+    By default the number of exits is chosen by the cost model, because it depends on the network
+    and on the cost of its heads; a fixed number raises for networks with fewer places. In a
+    recipe's YAML::
 
         places: 2                                       # or auto, or [relu_1, relu_3]
         head: auto                                      # or {name: pooled, grid: 1}
@@ -142,19 +144,19 @@ class EarlyExits(Settings):
 
     Attributes:
         places: Number of early exits; ``auto`` for as many as are expected to save more than their
-            heads cost; or names of the graph's calls to hang exits on, as `find_exit_places` lists
-            them. What is not named is placed where the expected multiply-accumulates are fewest,
-            see `plan_exits`.
-        cost_model: What exits are expected to save and to cost.
-        head: What computes an exit's logits: ``auto``, ``pooled``, ``convolutional``, ``token``,
-            ``temporal`` (`AutoHead` and so on), or a `HeadDesign` of your own. ``auto`` takes for
-            each tensor what fits it.
-        training: `JointTraining`, `HeadTraining`, or None to leave the heads untrained (for a later
-            stage to do). A `Training` alone is that of a joint one.
-        calibration: The policy, and what leaving early may cost.
+            heads cost; or the names of the calls to attach exits to, as listed by
+            `find_exit_places`. Places that are not named minimize the expected
+            multiply-accumulates, see `plan_exits`.
+        cost_model: Expected savings and costs of exits.
+        head: The module that computes an exit's logits: ``auto``, ``pooled``, ``convolutional``,
+            ``token``, ``temporal`` (`AutoHead` and so on), or a `HeadDesign` of your own. ``auto``
+            selects a suitable head for each tensor.
+        training: `JointTraining`, `HeadTraining`, or None to leave the heads untrained (if a later
+            stage trains them). A `Training` stands for a `JointTraining` with these settings.
+        calibration: The confidence measure and the allowed accuracy drop.
 
     Raises:
-        UsageError: A value out of its range, or places that cannot be.
+        UsageError: A value out of range, or invalid places.
 
     Example:
         >>> EarlyExits(places=("relu_1", "relu_3")).head
@@ -173,19 +175,19 @@ class EarlyExits(Settings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the calls to hang exits on; empty where they are chosen."""
+        """Names of the calls to attach exits to; empty if they are chosen automatically."""
         return self.places if isinstance(self.places, tuple) else ()
 
     @property
     def count(self) -> int | None:
-        """How many exits there are; None for as many as pay."""
+        """The number of exits; None if the cost model chooses it."""
         if isinstance(self.places, int):
             return self.places
         return len(self.names) or None
 
     @field_validator("places", mode="before")
     @classmethod
-    def _number_auto_or_names(cls, places: Any) -> Any:
+    def _check_places(cls, places: Any) -> Any:
         if places == "auto" or (type(places) is int and places >= 1):
             return places
         is_list = isinstance(places, Sequence) and not isinstance(places, str)
@@ -193,16 +195,16 @@ class EarlyExits(Settings):
             raise UsageError("EarlyExits: places: expected a whole number from 1, 'auto', or names "
                              f"of calls, got {places!r}")
         if len(set(places)) < len(places):
-            raise UsageError(f"EarlyExits: places names one twice: {', '.join(places)}")
+            raise UsageError(f"EarlyExits: places has duplicates: {', '.join(places)}")
         return tuple(places)
 
     @field_validator("training", mode="before")
     @classmethod
-    def _joint_where_not_said(cls, training: Any) -> Any:
+    def _default_to_joint_training(cls, training: Any) -> Any:
         return JointTraining(settings=training) if isinstance(training, Training) else training
 
     @model_validator(mode="after")
-    def _policy_can_let_go(self) -> Self:
+    def _check_patience(self) -> Self:
         if self.calibration.policy == "patience" and self.count == 1:
             raise UsageError("EarlyExits: patience waits for two exits in a row that agree, and "
                              "there is one; take more exits or another policy")

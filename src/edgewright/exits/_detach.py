@@ -1,4 +1,4 @@
-"""Take early exits off again."""
+"""Remove early exits from a program."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from edgewright.program import Program, outputs_of, set_outputs
 
 
 def remove_exits(program: Program) -> Program:
-    """The program with its final output alone, and without the tensors of its heads.
+    """Return the program with only its final output, and without the tensors of its heads.
 
-    One that has no exits is given back itself.
+    A program without exits is returned unchanged.
 
     Args:
-        program: With exits or without, quantized or not; it is left as it is.
+        program: With or without exits, quantized or not; it is not modified.
 
     Example:
         >>> import torch

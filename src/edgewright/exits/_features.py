@@ -1,4 +1,4 @@
-"""What a head reads: a tensor inside a network, and the size of the network around it."""
+"""The input of a head: a tensor inside a network, and the size of the network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class NetworkSize(NamedTuple):
-    """What a whole network costs, for heads that are to be small beside it.
+    """The cost of a whole network, which bounds the cost of its heads.
 
     Attributes:
-        macs: Multiply-accumulates of one sample.
-        parameters: Numbers it is trained in.
+        macs: Multiply-accumulates per sample.
+        parameters: Number of parameters.
     """
 
     macs: int
@@ -23,7 +23,8 @@ class Features:
     """The tensor that a head reads.
 
     Attributes:
-        shape: Of one sample: (width,), (channels, places...), or (places..., channels).
+        shape: Shape for one sample: (width,), (channels, positions...), or (positions...,
+            channels).
         channels_last: Whether the channels are the last dimension, as linear layers and layer
             norms read them.
 
@@ -37,10 +38,10 @@ class Features:
 
     @property
     def channels(self) -> int:
-        """Size of the dimension that is no place."""
+        """Size of the channel dimension."""
         return self.shape[-1] if self.channels_last else self.shape[0]
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Sizes of space, of time, or of the tokens."""
+        """Sizes of the spatial, time, or token dimensions."""
         return self.shape[:-1] if self.channels_last else self.shape[1:]

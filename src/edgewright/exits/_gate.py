@@ -1,4 +1,4 @@
-"""A learned gate: what a sample's scores say of whether leaving would cost anything."""
+"""A learned gate that predicts from a sample's scores whether leaving early is free."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _Floats = NDArray[np.float64]
 def fit_gate(inputs: NDArray[Any], costs_nothing: NDArray[np.bool_]) -> tuple[float, ...]:
     """Fit the weights of an exit's gate by logistic regression.
 
-    The sum of the logistic losses plus half the squared weights, the constant's included, so that
-    there is one minimum even where every sample could leave. Found by a trust-region Newton method
-    from zero: the same data give the same weights.
+    Minimizes the sum of the logistic losses plus half the squared weights, including the bias, so
+    that the minimum is unique even if every sample could leave. A trust-region Newton method from
+    zero makes the result deterministic.
 
     Args:
-        inputs: Of `edgewright.runtime.gate_inputs`, (N, 4).
-        costs_nothing: Whether leaving here costs nothing, because this exit is right or the last
+        inputs: Result of `edgewright.runtime.gate_inputs`, (N, 4).
+        costs_nothing: Whether leaving here costs nothing, because this exit is correct or the last
             one is wrong too, (N,).
 
     Returns:
-        One weight an input.
+        One weight per input.
 
     Example:
         >>> scores = np.array([[1, 0.9, 0.8, 0.7], [1, 0.4, 0.1, 0.1]] * 20)

@@ -1,4 +1,4 @@
-"""Designs of heads: which tensors each kind fits, and how it is built for one."""
+"""Head designs: which tensors each kind supports, and how a head is built."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from edgewright.exits._features import Features, NetworkSize
 from edgewright.exits._heads import LayerHead
 from edgewright.program import Program
 
-_LIGHT_MACS: Final = 0.02  # share of the network's that a head may take unasked
-_LIGHT_PARAMETERS: Final = 0.05
-_FEW_PLACES: Final = 4  # per side
-_MOST_PLACES: Final = 3
-_GRID: Final = 2
+_MAX_MACS_SHARE: Final = 0.02  # share of the network's cost that ``auto`` allows for a head
+_MAX_PARAMETERS_SHARE: Final = 0.05
+_MIN_SIDE: Final = 4  # per side
+_MAX_SPATIAL_DIMS: Final = 3
+_DEFAULT_GRID: Final = 2
 
 
 class Head(Protocol):
-    """A head for one tensor: what computes an exit's logits, not yet built.
+    """A head for one tensor, before its module is built.
 
     Attributes:
         kind: Name of its design.
         features: The tensor it reads.
-        macs: Multiply-accumulates of one sample.
+        macs: Multiply-accumulates per sample.
     """
 
     @property
@@ -50,14 +50,14 @@ class Head(Protocol):
     def make(self) -> nn.Module:
         """A module with fresh weights, from (N, *shape) to logits (N, classes).
 
-        Its last layer's tensors are best called ``weight`` and ``bias``; see `add_exits`.
+        Its last layer's tensors should be called ``weight`` and ``bias``; see `add_exits`.
         """
         ...
 
 
 @runtime_checkable
 class HeadDesign(Protocol):
-    """A kind of head; implement it for heads of your own, with `measure_head`.
+    """A kind of head; implement this protocol for your own heads, with `measure_head`.
 
     Attributes:
         name: Identifies the design *and its settings* in a saved recipe.
@@ -65,7 +65,7 @@ class HeadDesign(Protocol):
     Example:
         >>> class Wide:
         ...     name = "wide"
-        ...     def misfit(self, features):
+        ...     def incompatibility(self, features):
         ...         return "" if len(features.shape) == 1 else "a wide head reads (N, width)"
         ...     def design(self, features, classes, network):
         ...         return measure_head(self.name, features, lambda: nn.Sequential(
@@ -81,17 +81,17 @@ class HeadDesign(Protocol):
         """Identifies the design and its settings."""
         ...
 
-    def misfit(self, features: Features) -> str:
-        """Why a tensor cannot feed such a head, in words; empty where it can."""
+    def incompatibility(self, features: Features) -> str:
+        """The reason why a tensor cannot feed such a head; empty if it can."""
         ...
 
     def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
-        """The head for a tensor that fits.
+        """Design the head for a compatible tensor.
 
         Args:
             features: The tensor.
-            classes: Of the logits.
-            network: What the whole network costs.
+            classes: Number of classes.
+            network: The cost of the whole network.
         """
         ...
 
@@ -99,7 +99,7 @@ class HeadDesign(Protocol):
 @final
 @dataclass(frozen=True)
 class MeasuredHead:
-    """A head whose cost was counted on its graph; `measure_head` makes it."""
+    """A head whose cost was counted on its graph; made by `measure_head`."""
 
     kind: str
     features: Features
@@ -112,12 +112,12 @@ class MeasuredHead:
 
 
 def measure_head(kind: str, features: Features, build: Callable[[], nn.Module]) -> MeasuredHead:
-    """A head of any module, whose multiply-accumulates are counted on its graph.
+    """Make a head from any module and count its multiply-accumulates on its graph.
 
     Args:
         kind: Name of its design.
         features: The tensor it reads.
-        build: Makes the module, with fresh weights, from (N, *shape) to logits (N, classes).
+        build: Builds the module with fresh weights, from (N, *shape) to logits (N, classes).
 
     Raises:
         ModelError: The module cannot be captured.
@@ -134,10 +134,10 @@ def measure_head(kind: str, features: Features, build: Callable[[], nn.Module]) 
 
 @final
 class PooledHead(Settings):
-    """Means over a grid, or over all tokens, and a linear layer: the cheapest head.
+    """Average pooling to a grid, or over all tokens, and a linear layer: the cheapest head.
 
     Attributes:
-        grid: Side of the grid that a picture is pooled to; 1 forgets where things are.
+        grid: Side of the grid that an image is pooled to; 1 discards all spatial information.
 
     Example:
         >>> features = Features((16, 8, 8), channels_last=False)
@@ -145,16 +145,16 @@ class PooledHead(Settings):
         640
     """
 
-    grid: int = Field(default=_GRID, ge=1)
+    grid: int = Field(default=_DEFAULT_GRID, ge=1)
 
     @property
     def name(self) -> str:
         """``pooled``."""
         return "pooled"
 
-    def misfit(self, features: Features) -> str:
-        """Fits up to three dimensions of places."""
-        fits = len(features.places) <= _MOST_PLACES
+    def incompatibility(self, features: Features) -> str:
+        """Supports up to three spatial dimensions."""
+        fits = len(features.places) <= _MAX_SPATIAL_DIMS
         return "" if fits else _explain(self.name, "(N, width), or channels and places", features)
 
     def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
@@ -165,12 +165,13 @@ class PooledHead(Settings):
 
 @final
 class ConvolutionalHead(Settings):
-    """Separable convolutions of stride two, each twice as deep, then as `PooledHead`.
+    """Separable convolutions of stride two that double the channels, then as `PooledHead`.
 
-    As many as cost little of the network, one at least: the head for early, fine-grained pictures.
+    There are as many convolutions as are cheap relative to the network, at least one. Choose it for
+    early, high-resolution feature maps.
 
     Attributes:
-        grid: Side of the grid that the last picture is pooled to.
+        grid: Side of the grid that the last feature map is pooled to.
 
     Example:
         >>> features = Features((16, 8, 8), channels_last=False)
@@ -178,29 +179,29 @@ class ConvolutionalHead(Settings):
         1
     """
 
-    grid: int = Field(default=_GRID, ge=1)
+    grid: int = Field(default=_DEFAULT_GRID, ge=1)
 
     @property
     def name(self) -> str:
         """``convolutional``."""
         return "convolutional"
 
-    def misfit(self, features: Features) -> str:
-        """Fits one or two dimensions of places, channels first."""
+    def incompatibility(self, features: Features) -> str:
+        """Supports one or two spatial dimensions, channels first."""
         fits = not features.channels_last and len(features.places) in (1, 2)
         return "" if fits else _explain(
             self.name, "(N, channels, time) or (N, channels, height, width)", features)
 
     def design(self, features: Features, classes: int, network: NetworkSize) -> LayerHead:
-        """The deepest that is light beside the network, else the one of a single convolution."""
+        """The deepest head that is cheap relative to the network, else one convolution."""
         return self.light(features, classes, network) or self._deep(features, classes, 1)
 
     def light(self, features: Features, classes: int, network: NetworkSize) -> LayerHead | None:
-        """The deepest that takes little of the network; None where even the shallowest does not."""
+        """The deepest head that is cheap relative to the network; None if there is none."""
         heads = (self._deep(features, classes, halvings)
                  for halvings in range(_count_halvings(min(features.places)), 0, -1))
-        return next((head for head in heads if head.macs <= _LIGHT_MACS * network.macs
-                     and head.parameters <= _LIGHT_PARAMETERS * network.parameters), None)
+        return next((head for head in heads if head.macs <= _MAX_MACS_SHARE * network.macs
+                     and head.parameters <= _MAX_PARAMETERS_SHARE * network.parameters), None)
 
     def _deep(self, features: Features, classes: int, halvings: int) -> LayerHead:
         return LayerHead("convolutional", features, classes, self.grid, halvings)
@@ -208,10 +209,10 @@ class ConvolutionalHead(Settings):
 
 @final
 class TokenHead(Settings):
-    """The mean over the tokens, a layer norm and a linear layer: for transformers.
+    """The mean over the tokens, a layer norm and a linear layer, for transformers.
 
     Example:
-        >>> TokenHead().misfit(Features((5, 8), channels_last=True))
+        >>> TokenHead().incompatibility(Features((5, 8), channels_last=True))
         ''
     """
 
@@ -220,8 +221,8 @@ class TokenHead(Settings):
         """``token``."""
         return "token"
 
-    def misfit(self, features: Features) -> str:
-        """Fits tokens, channels last."""
+    def incompatibility(self, features: Features) -> str:
+        """Supports tokens, channels last."""
         fits = features.channels_last and len(features.places) > 0
         return "" if fits else _explain(self.name, "(N, tokens..., channels)", features)
 
@@ -233,10 +234,10 @@ class TokenHead(Settings):
 
 @final
 class TemporalHead(Settings):
-    """Means and standard deviations over time, and a linear layer: for sound and sensors.
+    """Means and standard deviations over time, and a linear layer, for audio and sensors.
 
     Example:
-        >>> TemporalHead().misfit(Features((16, 8, 8), channels_last=False))
+        >>> TemporalHead().incompatibility(Features((16, 8, 8), channels_last=False))
         'a temporal head reads (N, channels, time), its shape is (N, 16, 8, 8)'
     """
 
@@ -245,8 +246,8 @@ class TemporalHead(Settings):
         """``temporal``."""
         return "temporal"
 
-    def misfit(self, features: Features) -> str:
-        """Fits one dimension of places, channels first."""
+    def incompatibility(self, features: Features) -> str:
+        """Supports one time dimension, channels first."""
         fits = not features.channels_last and len(features.places) == 1
         return "" if fits else _explain(self.name, "(N, channels, time)", features)
 
@@ -258,13 +259,13 @@ class TemporalHead(Settings):
 
 @final
 class AutoHead(Settings):
-    """For each tensor what fits it.
+    """Selects a suitable head for each tensor.
 
-    ``convolutional`` for pictures while one costs little, ``temporal`` for (N, channels, time),
-    ``token`` where the channels are last, else ``pooled``.
+    ``temporal`` for (N, channels, time), ``token`` if the channels are last, ``convolutional`` for
+    feature maps if that is cheap relative to the network, else ``pooled``.
 
     Attributes:
-        grid: Side of the grid of heads that pool.
+        grid: Side of the grid of pooling heads.
 
     Example:
         >>> head = AutoHead().design(Features((16, 8, 8), False), 10, NetworkSize(10**6, 10**5))
@@ -272,24 +273,24 @@ class AutoHead(Settings):
         'convolutional'
     """
 
-    grid: int = Field(default=_GRID, ge=1)
+    grid: int = Field(default=_DEFAULT_GRID, ge=1)
 
     @property
     def name(self) -> str:
         """``auto``."""
         return "auto"
 
-    def misfit(self, features: Features) -> str:
-        """Fits what pooling does, which is all that the others fit and more."""
-        return PooledHead(grid=self.grid).misfit(features)
+    def incompatibility(self, features: Features) -> str:
+        """Supports what `PooledHead` does, which includes what the others support."""
+        return PooledHead(grid=self.grid).incompatibility(features)
 
     def design(self, features: Features, classes: int, network: NetworkSize) -> Head:
         """The head for a tensor."""
         for design in (TemporalHead(), TokenHead()):
-            if not design.misfit(features):
+            if not design.incompatibility(features):
                 return design.design(features, classes, network)
         convolutional = ConvolutionalHead(grid=self.grid)
-        light = (None if convolutional.misfit(features) else
+        light = (None if convolutional.incompatibility(features) else
                  convolutional.light(features, classes, network))
         return light or PooledHead(grid=self.grid).design(features, classes, network)
 
@@ -307,5 +308,5 @@ def _explain(kind: str, reads: str, features: Features) -> str:
 
 
 def _count_halvings(side: int) -> int:
-    """How often to halve until a few places are left; once at least."""
-    return max(1, math.ceil(math.log2(side / _FEW_PLACES)))
+    """How often to halve a side until few positions remain; at least once."""
+    return max(1, math.ceil(math.log2(side / _MIN_SIDE)))

@@ -1,4 +1,4 @@
-"""Built-in heads: the few layers from a tensor inside a network to an exit's logits."""
+"""Built-in heads: from a tensor inside a network to an exit's logits."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _KERNEL: Final = 3
 _CONVOLUTIONS: Final[dict[int, type[nn.Conv1d | nn.Conv2d]]] = {2: nn.Conv1d, 3: nn.Conv2d}
 _POOLINGS: Final[dict[int, Callable[[Tensor, Any], Tensor]]] = {
     1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d,
-}  # by the number of places; ONNX has none for volumes, of which the whole mean is taken
+}  # by the number of spatial dimensions; ONNX has none for volumes, which use a global mean
 
 
 @dataclass(frozen=True)
 class LayerHead:
-    """What computes an exit's logits: the built-in kinds of heads, for one tensor.
+    """A built-in head for one tensor.
 
     Attributes:
-        kind: One that fits the tensor.
+        kind: A kind that supports the tensor.
         features: The tensor it reads.
-        classes: Of the logits.
-        pool: Side of a pooling head's grid.
-        halvings: Convolutions of stride two that a convolutional head has.
+        classes: Number of classes.
+        pool: Side of the pooling grid.
+        halvings: Number of convolutions of stride two in a convolutional head.
 
     Example:
         >>> pooled = LayerHead("pooled", Features((16, 8, 8), channels_last=False), 10, pool=2)
@@ -48,13 +48,13 @@ class LayerHead:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one sample."""
+        """Multiply-accumulates per sample."""
         return self.width * self.classes + sum(
             math.prod(after.places) * weights for after, weights in self._convolutions())
 
     @property
     def parameters(self) -> int:
-        """Numbers it is trained in; those of its norms are left out."""
+        """Number of parameters, without those of its norms."""
         return (self.width + 1) * self.classes + sum(
             weights for _, weights in self._convolutions())
 
@@ -70,7 +70,7 @@ class LayerHead:
 
     @property
     def scales(self) -> tuple[Features, ...]:
-        """What each convolution reads, half as large and twice as deep; last, what is pooled."""
+        """The input of each convolution, then of the pooling; each half as large, twice as deep."""
         scales = [self.features]
         for _ in range(self.halvings):
             sides = (-(-side // 2) for side in scales[-1].places)
@@ -79,7 +79,7 @@ class LayerHead:
 
     @property
     def width(self) -> int:
-        """Numbers per sample that the linear layer reads."""
+        """Input features of the linear layer."""
         channels = self.scales[-1].channels
         if self.kind == "temporal":
             return 2 * channels
@@ -87,7 +87,7 @@ class LayerHead:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The grid that places are pooled to; tokens have none."""
+        """The grid that spatial dimensions are pooled to; empty for tokens."""
         last = self.scales[-1]
         if last.channels_last:
             return ()
@@ -95,7 +95,7 @@ class LayerHead:
         return tuple(min(side, size) for size in last.places)
 
     def _convolutions(self) -> Iterator[tuple[Features, int]]:
-        """What each separable convolution gives, and how many weights it has."""
+        """The output of each separable convolution, and its number of weights."""
         window = math.prod([_KERNEL] * len(self.features.places))
         for before, after in pairwise(self.scales):
             yield after, before.channels * (window + after.channels)
@@ -120,9 +120,9 @@ class _Pooled(nn.Linear):
 class _Convolutional(nn.Linear):
     """Separable convolutions of stride two, each with batch norm and ReLU; pooled; a linear layer.
 
-    What follows in the network, in small: features near the input are too fine to tell classes
-    from. A light form of the convolutions before the exits of MSDNet (Huang et al. 2018, section
-    4).
+    Features near the input are too low-level for classification, so the head adds a small version
+    of the following layers. A light form of the convolutions before the exits of MSDNet (Huang et
+    al. 2018, section 4).
     """
 
     def __init__(self, head: LayerHead) -> None:
@@ -136,7 +136,7 @@ class _Convolutional(nn.Linear):
 
 
 def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
-    """Depthwise of stride two, pointwise, norm, rectifier."""
+    """Depthwise convolution of stride two, pointwise convolution, batch norm, ReLU."""
     dimensions = len(before.shape)
     convolution = _CONVOLUTIONS[dimensions]
     yield convolution(before.channels, before.channels, _KERNEL, stride=2, padding=1,
@@ -150,7 +150,7 @@ def _separable(before: Features, after: Features) -> Iterator[nn.Module]:
 class _Token(nn.Linear):
     """The mean over the tokens, a layer norm, a linear layer.
 
-    Which token stands for the class, if one does, cannot be read off a graph.
+    A class token cannot be identified from a graph, so all tokens are averaged.
     """
 
     def __init__(self, head: LayerHead) -> None:
@@ -166,8 +166,8 @@ class _Token(nn.Linear):
 class _Temporal(nn.Linear):
     """Means and standard deviations over time, side by side; then a linear layer.
 
-    Statistics pooling (Snyder et al. 2018, "X-vectors", section 3.1), with a floor under the
-    variance: the root has no gradient at 0, where a channel is that never fires.
+    Statistics pooling (Snyder et al. 2018, "X-vectors", section 3.1), with a constant added to the
+    variance, because the square root has no gradient at 0, for example for an inactive channel.
     """
 
     _FLOOR: Final = 1e-5
@@ -186,7 +186,7 @@ _MODULES: Final[dict[HeadKind, Callable[[LayerHead], nn.Module]]] = {
 
 
 def _pool_to_grid(x: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Means over the cells of a grid, (N, channels * cells)."""
+    """Average over the cells of a grid, (N, channels * cells)."""
     if len(grid) in _POOLINGS:
         return _POOLINGS[len(grid)](x, grid).flatten(1)
     return x.mean(list(range(2, x.ndim))) if grid else x

@@ -1,4 +1,4 @@
-"""What the tensors of exits' heads are called in a program."""
+"""Names of the tensors of exit heads in a program."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from edgewright.exits._config import EarlyExits
 from edgewright.exits._places import find_exit_places, find_named_places
 from edgewright.program import Program
 
-_OWNER: Final = "exits"
+_HEADS_NAME: Final = "exits"
 
 
 def name_heads_module(module: nn.Module) -> str:
-    """The submodule that will hold the heads: ``exits``, numbered where the model has one.
+    """The name of the submodule for the heads: ``exits``, numbered if that is taken.
 
     Example:
         >>> name_heads_module(nn.Module()), name_heads_module(nn.ModuleDict({"exits": nn.ReLU()}))
         ('exits', 'exits_1')
     """
-    names = chain((_OWNER,), (f"{_OWNER}_{number}" for number in count(1)))
+    names = chain((_HEADS_NAME,), (f"{_HEADS_NAME}_{number}" for number in count(1)))
     return next(name for name in names if not hasattr(module, name))
 
 
 def list_head_tensors(program: Program, config: EarlyExits) -> frozenset[str]:
-    """Names that the tensors of heads can get: of any exit of the config, hung on any place.
+    """All names that head tensors may get, for any exit of the config at any place.
 
     Args:
-        program: Without exits.
-        config: How they will be added.
+        program: A program without exits.
+        config: The settings with which exits will be added.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))

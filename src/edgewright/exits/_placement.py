@@ -1,4 +1,4 @@
-"""Which places get an exit: those that save most of what a sample is expected to cost."""
+"""Place exits where they minimize the expected cost of a sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.exits._places import (
     count_possible_exits,
     find_exit_places,
     find_named_places,
-    list_near_names,
+    list_similar_names,
 )
 from edgewright.program import Program
 
@@ -25,13 +25,12 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ExitPlan:
-    """Where exits are going to hang, and what is expected of them.
+    """The chosen places of exits, and their expected cost.
 
     Attributes:
-        places: In order.
-        mean_macs: Modelled multiply-accumulates of a sample on average, heads and overheads
-            included.
-        macs: Of the program without exits.
+        places: The places, in order.
+        mean_macs: Modelled mean multiply-accumulates per sample, including heads and overheads.
+        macs: Multiply-accumulates of the program without exits.
     """
 
     places: tuple[ExitPlace, ...]
@@ -47,31 +46,31 @@ class Chain(NamedTuple):
 
 
 def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
-    """Place exits where the expected multiply-accumulates of a sample are fewest.
+    """Place exits so that the expected multiply-accumulates per sample are minimal.
 
-    With exits ``1..k`` at shares ``c_i`` of the network's work, heads of ``h_i`` and an overhead
-    ``o`` each, all as shares of that work, and ``p(c)`` the share of the samples that can leave
-    by ``c``, a sample is expected to cost ::
+    With exits ``1..k`` at shares ``c_i`` of the network's computation, heads that cost ``h_i``, an
+    overhead ``o`` each, all as shares of that computation, and ``p(c)`` the share of the samples
+    that can leave by ``c``, the expected cost of a sample is ::
 
         E = sum_i (1 - p(c_(i-1))) (c_i - c_(i-1) + h_i + o)  +  (1 - p(c_k)) (1 - c_k)
 
-    with ``c_0 = p(c_0) = 0``: a sample that has not left computes the next part and its head. A
-    term depends on two exits in a row alone, so the best chain of each length is found exactly, by
-    dynamic programming; ``auto`` takes the cheapest of all lengths, the shortest of equals.
+    with ``c_0 = p(c_0) = 0``: a sample that has not left computes the next part and its head. Each
+    term depends only on two consecutive exits, so dynamic programming finds the best chain of each
+    length exactly; ``auto`` chooses the cheapest of all lengths, the shortest if tied.
 
-    What share can leave is known only once the exits are trained. Until then it is *modelled*:
-    ``p(c) = c ** exit_rate_exponent``. With an exponent of 1 and heads that cost nothing, a
-    given number of exits lies at equal shares of the work, the usual rule. Measured shares take the
-    model's place where they are given. Patience gets two exits where one would do, or none.
+    The share that can leave is known only after the exits are trained. Until then it is *modelled*:
+    ``p(c) = c ** exit_rate_exponent``. With an exponent of 1 and heads without cost, a given number
+    of exits lies at equal shares of the computation, the usual rule. Measured shares replace the
+    model if given. Patience needs two exits or none.
 
     Args:
         program: With one output of logits (N, classes).
-        config: How many, of which kind, or where.
+        config: The number or the names of the places, and the head.
 
     Raises:
         ModelError: There are fewer places than exits, a named tensor cannot feed a head, or the
             program has another output.
-        UsageError: A name in ``places`` or ``exit_rates`` is that of no place, or a rate falls
+        UsageError: A name in ``places`` or ``exit_rates`` is not a place, or the rates decrease
             along the network.
 
     Example:
@@ -87,9 +86,9 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
     places = (find_named_places if config.names else find_exit_places)(program, config)
     count = config.count
     if count is not None and len(places) < count:
-        raise ModelError(f"{count} early exits were asked for, but the graph has "
-                         f"{len(places)} places where a single tensor lives and a head fits; "
-                         "ask for fewer exits")
+        raise ModelError(f"{count} early exits were requested, but the graph has only "
+                         f"{len(places)} places where a single tensor is alive and a head fits; "
+                         "request fewer exits")
     total = program.costs().macs
     depths = np.array([place.macs / total for place in places])
     heads = np.array([place.head.macs / total for place in places])
@@ -103,11 +102,11 @@ def plan_exits(program: Program, config: EarlyExits | None = None) -> ExitPlan:
 
 
 def limit_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None, str]:
-    """Limit a config to as many exits as a program has places for; the change in words.
+    """Limit a config to the number of places in a program; return it with a note of the change.
 
     Raises:
         ModelError: A named tensor cannot feed a head.
-        UsageError: A name in ``places`` or ``exit_rates`` is that of no place, or a rate falls
+        UsageError: A name in ``places`` or ``exit_rates`` is not a place, or the rates decrease
             along the network.
 
     Example:
@@ -131,38 +130,38 @@ def limit_exits(program: Program, config: EarlyExits) -> tuple[EarlyExits | None
 def model_exit_rates(program: Program, depths: Vector, cost_model: ExitCostModel) -> Vector:
     """The share of the samples that can leave by each depth, modelled or measured.
 
-    Measured shares are joined by straight lines, from (0, 0) and to (1, 1).
+    Measured shares are interpolated linearly, including (0, 0) and (1, 1).
 
     Raises:
-        UsageError: A measured share is of no place, or smaller than one before it.
+        UsageError: A measured share is not at a place, or is smaller than an earlier one.
     """
     if not cost_model.exit_rates:
         return np.asarray(depths ** cost_model.exit_rate_exponent, dtype=np.float64)
     places = {place.name: place for place in find_exit_places(program)}
     for name in cost_model.exit_rates:
         if name not in places:
-            raise UsageError(f"exit_rates[{name!r}] is of no place for an exit; "
-                             f"{list_near_names(name, places)}")
+            raise UsageError(f"exit_rates[{name!r}] is not a place for an exit; "
+                             f"{list_similar_names(name, places)}")
     total = program.costs().macs
     known = sorted((places[name].macs / total, share)
                    for name, share in cost_model.exit_rates.items())
     shares = [0.0, *(share for _, share in known), 1.0]
     if shares != sorted(shares):
         listed = ", ".join(f"{share:g}" for share in shares[1:-1])
-        raise UsageError(f"exit_rates fall along the network: {listed}; each is of all samples "
-                         "that can leave by there, and so no smaller than the one before")
+        raise UsageError(f"exit_rates decrease along the network: {listed}; each is the cumulative "
+                         "share of samples that can leave by there, so it cannot decrease")
     return np.interp(depths, [0.0, *(depth for depth, _ in known), 1.0], shares)
 
 
 def find_cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float] | Vector,
                         leaving: Sequence[float] | Vector, count: int | None = None) -> Chain:
-    """The places, in order, with the least expected cost; see `plan_exits` for the equation.
+    """The places, in order, with the lowest expected cost; see `plan_exits` for the equation.
 
     Args:
-        depths: Share of the network's work up to each place, not falling.
-        heads: What an exit there costs whoever reaches it, as a share of that work.
-        leaving: Share of the samples that can leave by there, not falling.
-        count: How many places; None for as many as are cheapest.
+        depths: Share of the network's computation up to each place, non-decreasing.
+        heads: Cost of an exit there for each sample that reaches it, as a share of the computation.
+        leaving: Share of the samples that can leave by there, non-decreasing.
+        count: Number of places; None for the cheapest number.
 
     Raises:
         UsageError: There are fewer places.
@@ -174,7 +173,7 @@ def find_cheapest_chain(depths: Sequence[float] | Vector, heads: Sequence[float]
         Chain(chosen=(), cost=1.0)
     """
     if count is not None and count > len(depths):
-        raise UsageError(f"{count} places were asked for, of {len(depths)}")
+        raise UsageError(f"{count} places were requested, but there are only {len(depths)}")
     depth = np.concatenate([[0.0], depths])
     stay = 1 - np.concatenate([[0.0], leaving])
     head = np.concatenate([[0.0], heads])

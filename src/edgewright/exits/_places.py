@@ -1,4 +1,4 @@
-"""Where exits may hang: the cuts of a program whose tensor can feed a head."""
+"""Possible places of exits: the cuts of a program whose tensor can feed a head."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from edgewright.exits._head_designs import Head
 from edgewright.graph import alias_root, count_macs, mutates_in_place, ops, shape_of
 from edgewright.program import Program, find_cuts, outputs_of
 
-_MOST_DIMENSIONS: Final = 5
+_MAX_DIMENSIONS: Final = 5
 
 
 @dataclass(frozen=True)
 class ExitPlace:
-    """A cut that an exit can hang on.
+    """A cut that an exit can be attached to.
 
     Attributes:
-        name: Of the call in the graph.
-        macs: Multiply-accumulates of one sample up to it.
-        head: What would compute the exit's logits.
+        name: Name of the call in the graph.
+        macs: Multiply-accumulates per sample up to it.
+        head: The head that would compute the exit's logits.
     """
 
     name: str
@@ -36,20 +36,21 @@ class ExitPlace:
 
 
 def find_exit_places(program: Program, config: EarlyExits | None = None) -> tuple[ExitPlace, ...]:
-    """Every cut that an exit can hang on, in order.
+    """All cuts that an exit can be attached to, in order.
 
-    That is a call after which its result is the only tensor alive, which the next layer reads as
-    it is, or which is a residual stream that a norm and others read. A tensor between a layer and
-    its norm or activation is none: a runtime computes them as one.
+    A cut is a call whose result is the only tensor alive after it. An exit can be attached if the
+    next layer reads the tensor directly, or if it is a residual stream read by a norm and others. A
+    tensor between a layer and its norm or activation is not a place, because runtimes fuse them.
 
     Args:
         program: With one output of logits (N, classes).
-        config: The head that is wanted; cuts that cannot feed it are left out.
+        config: The head design; cuts that cannot feed it are omitted.
 
     Raises:
         ModelError: The program has another output.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 3))
         >>> place, = find_exit_places(Program.capture(model, torch.zeros(1, 4)))
@@ -65,33 +66,34 @@ def find_named_places(program: Program, config: EarlyExits) -> tuple[ExitPlace, 
     """The places that ``config.places`` names, in the graph's order.
 
     Raises:
-        UsageError: A name is that of no cut; near names are listed.
-        ModelError: The tensor there cannot feed a head, and why.
+        UsageError: A name is not a cut; the message lists similar names.
+        ModelError: The tensor there cannot feed a head; the message gives the reason.
     """
     cuts = _inspect_cuts(program, config)
     usable = [name for name, place in cuts.items() if isinstance(place, ExitPlace)]
     for name in config.names:
         found = cuts.get(name)
         if found is None:
-            raise UsageError(f"places: {name!r} is no cut of the graph, where a single tensor "
-                             f"lives; {list_near_names(name, usable)}")
+            raise UsageError(f"places: {name!r} is not a cut of the graph, where a single tensor "
+                             f"is alive; {list_similar_names(name, usable)}")
         if isinstance(found, str):
             raise ModelError(f"the tensor {name} cannot feed an exit: {found}; "
-                             f"{list_near_names(name, usable)}")
+                             f"{list_similar_names(name, usable)}")
     return tuple(place for name, place in cuts.items()
                  if name in config.names and isinstance(place, ExitPlace))
 
 
 def count_possible_exits(program: Program) -> int:
-    """How many early exits a program has places for; none without one output of logits."""
+    """The number of places for exits in a program; 0 without a single output of logits."""
     return len(find_exit_places(program)) if _returns_logits(program) else 0
 
 
-def list_near_names(name: str, known: Iterable[str]) -> str:
-    """Names of places like a wrong one, or all of them, in words."""
+def list_similar_names(name: str, known: Iterable[str]) -> str:
+    """A phrase with the places whose names are similar to an unknown one, or all places."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    return f"near places: {', '.join(near)}" if near else f"places: {', '.join(names) or 'none'}"
+    return (f"similar places: {', '.join(near)}" if near else
+            f"places: {', '.join(names) or 'none'}")
 
 
 def _returns_logits(program: Program) -> bool:
@@ -101,7 +103,7 @@ def _returns_logits(program: Program) -> bool:
 
 
 def _inspect_cuts(program: Program, config: EarlyExits) -> dict[str, ExitPlace | str]:
-    """Every cut by its name, in order: the place it is, or why it is none."""
+    """Every cut by name, in order: its place, or the reason why it is not one."""
     if not _returns_logits(program):
         shapes = ", ".join(str(shape_of(node)) for node in outputs_of(program))
         raise ModelError(f"early exits need one output of logits (N, classes), the program returns "
@@ -125,36 +127,36 @@ def _make_place(cut: Node, macs: int, network: NetworkSize, classes: int,
     channels_last = len(shape) > 1 and readers.isdisjoint(
         ops.DIRECT_CONVOLUTIONS | ops.CHANNEL_NORMS)
     features = Features(shape, channels_last)
-    if reason := config.head.misfit(features):
+    if reason := config.head.incompatibility(features):
         return reason
     return ExitPlace(cut.name, macs, config.head.design(features, classes, network))
 
 
 def _find_obstacle(cut: Node, writer: Node | None) -> str:
-    """Why no head can read a cut's tensor; empty where one can.
+    """The reason why no head can read a cut's tensor; empty if one can.
 
     Args:
-        cut: What computes it.
+        cut: The node that computes the tensor.
         writer: The last call that writes into its memory.
     """
     value: Tensor = cut.meta["val"]
     shape = shape_of(cut)
     if not value.is_floating_point():
-        return f"it holds {str(value.dtype).removeprefix('torch.')}, no floating point"
+        return f"it holds {str(value.dtype).removeprefix('torch.')}, not floating point"
     if not shape or shape_of(cut, 2) != (2 * shape[0], *shape[1:]) or shape[0] != 1:
         return f"the first dimension of its shape {shape} for one sample is not the batch"
-    if not 2 <= len(shape) <= _MOST_DIMENSIONS:
+    if not 2 <= len(shape) <= _MAX_DIMENSIONS:
         return f"its shape {shape} for one sample has {len(shape)} dimensions"
     if writer is not None and cut < writer:
         return f"{writer.name} writes into it later"
-    if not _is_finished(cut):
+    if not _is_layer_input(cut):
         readers = ", ".join(user.name for user in cut.users)
-        return f"no layer reads it as it is, only {readers}"
+        return f"no layer reads it directly, only {readers}"
     return ""
 
 
-def _is_finished(cut: Node) -> bool:
-    """Whether layers read a tensor as it is, or it is a residual stream."""
+def _is_layer_input(cut: Node) -> bool:
+    """Whether layers read a tensor directly, or it is a residual stream."""
     readers: list[Any] = [user.target for user in cut.users]
     return not ops.OUTPUTS_FIRST.isdisjoint(readers) or (
         len(readers) > 1 and not ops.NORMS.isdisjoint(readers))

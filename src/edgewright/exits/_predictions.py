@@ -21,11 +21,11 @@ Thresholds = Sequence[float | None] | Floats
 
 @dataclass(frozen=True)
 class ExitPredictions:
-    """Whether each exit is right on each sample, and how sure it is.
+    """Correctness and confidence of each exit on each sample.
 
     Attributes:
-        scores: How sure each early exit is, (early exits, N).
-        correct: Whether each exit, the last included, is right, (exits, N) bool.
+        scores: Confidence scores of each early exit, (early exits, N).
+        correct: Whether each exit, including the last, is correct, (exits, N) bool.
 
     Example:
         >>> predictions = ExitPredictions(scores=np.array([[0.9, 0.2]]),
@@ -40,7 +40,7 @@ class ExitPredictions:
     correct: NDArray[np.bool_]
 
     def of(self, rows: NDArray[Any]) -> Self:
-        """Those of some of the samples."""
+        """The predictions for a subset of the samples."""
         return type(self)(self.scores[:, rows], self.correct[:, rows])
 
     def left_at(self, thresholds: Thresholds) -> Exits:
@@ -53,26 +53,26 @@ class ExitPredictions:
         return left_at
 
     def hits(self, thresholds: Thresholds) -> NDArray[np.bool_]:
-        """Whether each sample's answer is right where it leaves, (N,)."""
+        """Whether each sample's prediction is correct at the exit where it leaves, (N,)."""
         left_at = self.left_at(thresholds)
         found: NDArray[np.bool_] = self.correct[left_at, np.arange(len(left_at))]
         return found
 
     def losses(self, thresholds: Thresholds) -> Exits:
-        """What leaving costs each sample: 1 a right answer lost, -1 one gained, or 0, (N,)."""
+        """Loss per sample: 1 if a correct prediction is lost, -1 if one is gained, else 0, (N,)."""
         found: Exits = self.correct[-1].astype(np.int64) - self.hits(thresholds)
         return found
 
 
 def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
                   policy: ExitPolicy) -> ExitPredictions:
-    """Per-exit correctness, and confidence by each exit's rule.
+    """Compute the correctness of each exit, and its confidence by its rule.
 
     Args:
-        logits: One array (N, classes) per exit, the last included.
+        logits: One array (N, classes) per exit, including the last.
         targets: Class indices (N,).
-        rules: One per early exit; their thresholds do not matter.
-        policy: What the scores are.
+        rules: One per early exit; their thresholds are ignored.
+        policy: The confidence measure.
 
     Example:
         >>> sure, unsure = np.array([[9.0, 0.0]]), np.array([[0.0, 0.1]])
@@ -92,11 +92,11 @@ def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
 
 def compute_exit_curve(predictions: ExitPredictions, steps: Iterable[Sequence[float | None]],
                        segment_macs: Sequence[int]) -> tuple[CurvePoint, ...]:
-    """Accuracy and cost with each of these thresholds.
+    """Accuracy and cost for each threshold vector.
 
     Args:
-        predictions: On the samples to judge by.
-        steps: The early exits' thresholds, once per point.
+        predictions: Predictions on the samples to evaluate.
+        steps: The early exits' thresholds, one vector per point.
         segment_macs: Multiply-accumulates of each segment.
 
     Example:

@@ -1,4 +1,4 @@
-"""A model that looks at its images from further away."""
+"""A model that runs at a lower image resolution."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from edgewright.errors import UsageError
 
 @final
 class AtResolution(nn.Module):
-    """A model whose images are shrunk first, so that it costs less: 1 / factor^2 of a convolution.
+    """Downsamples the images first, which reduces the cost of convolutions by 1 / factor^2.
 
-    It takes the images that the model takes, so that the two make a cascade: images that are easy
-    are done with at low resolution, and only the others are looked at in full (Huang et al. 2018,
-    "Multi-scale dense networks", spends likewise less on easy ones). The model has to take smaller
-    images; train it on them, if only briefly.
+    It takes the same images as the model, so that the two can form a cascade: easy images are
+    classified at low resolution, and only the others at full resolution (compare Huang et al. 2018,
+    "Multi-scale dense networks"). The model must accept smaller images; fine-tune it on them, at
+    least briefly.
 
     Args:
         model: Takes images (N, C, H, W).
-        factor: Averages squares of this many pixels a side.
+        factor: Side in pixels of the squares that are averaged.
 
     Raises:
         UsageError: The factor is below 2.
@@ -36,11 +36,12 @@ class AtResolution(nn.Module):
     def __init__(self, model: nn.Module, factor: int = 2) -> None:
         super().__init__()
         if factor < 2:
-            raise UsageError(f"images cannot be shrunk by a factor of {factor}; give 2 or more")
+            raise UsageError(f"images cannot be downsampled by a factor of {factor}; give 2 or "
+                             "more")
         self.model = model
         self.factor = factor
 
     def forward(self, images: Tensor) -> Tensor:
-        """The model's output for the shrunk images."""
+        """The model's output for the downsampled images."""
         found: Tensor = self.model(F.avg_pool2d(images, self.factor))
         return found

@@ -1,10 +1,10 @@
-"""Thresholds with a guarantee: tests that the loss of accuracy is small, one after the other.
+"""Thresholds with a guarantee, by a sequence of statistical tests of the accuracy loss.
 
-A sample's loss is D = 1[full path right] - 1[early answer right], in {-1, 0, 1}, and the hypothesis
-to reject is E[D] >= epsilon. Thresholds are tested in one fixed order, strictest first, and the
-first that is not rejected ends it: the chance that any rejection was wrong is then at most delta
-(Learn-then-Test: Angelopoulos et al. 2021, section 3; fixed sequences: Bauer 1991; for early exits:
-Jazbec et al. 2024). The order must not come from the samples it is tested on.
+A sample's loss is D = 1[full path correct] - 1[early prediction correct], in {-1, 0, 1}, and the
+null hypothesis is E[D] >= epsilon. Thresholds are tested in a fixed order, strictest first, until
+one is not rejected: the probability of any false rejection is then at most delta (Learn-then-Test:
+Angelopoulos et al. 2021, section 3; fixed sequences: Bauer 1991; for early exits: Jazbec et al.
+2024). The order must not be derived from the samples used for the tests.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
 from edgewright.exits._predictions import ExitPredictions, Floats
 
-_NUISANCE: Final = 0.1  # of delta, spent on not knowing how often the exits disagree
-_MOST_SAMPLES: Final = 10**9
+_NUISANCE_SHARE: Final = 0.1  # of delta, used for the unknown rate at which the exits disagree
+_MAX_SAMPLES: Final = 10**9
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What could be shown of the points of a path.
+    """The result of testing the points of a path.
 
     Attributes:
-        step: Of the loosest point that is certified; 0, the strictest, needs no samples.
-        p_value: There.
-        samples: That it was tested on.
-        samples_needed: Where not one step could be taken, about how many would let the first be,
-            if the losses go on as seen; None otherwise, and where they are above epsilon.
+        step: Index of the loosest certified point; 0, the strictest, needs no samples.
+        p_value: The p-value of that point.
+        samples: Number of samples used for the tests.
+        samples_needed: If no step could be certified, about how many samples would certify the
+            first one at the observed loss rates; None otherwise, and if these exceed epsilon.
     """
 
     step: int
@@ -42,13 +42,13 @@ class Certificate:
 
 def certify(predictions: ExitPredictions, path: Floats, epsilon: float,
             delta: float) -> Certificate:
-    """Find the loosest point of a path whose accuracy loss is below epsilon, by tests.
+    """Find the loosest point of a path whose accuracy loss is certified to be below epsilon.
 
     Args:
-        predictions: On samples that the path was not found on.
-        path: Threshold vectors, (steps, early exits), the first of which is nobody leaving early.
-        epsilon: Accuracy that may be lost against the full path, as a fraction above 0.
-        delta: Chance that more is lost after all, over the draw of the samples.
+        predictions: Predictions on samples that were not used to find the path.
+        path: Threshold vectors, (steps, early exits); with the first one no sample leaves early.
+        epsilon: Allowed accuracy loss relative to the full path, as a fraction above 0.
+        delta: Allowed probability, over the draw of the samples, that more is lost.
 
     Example:
         >>> predictions = ExitPredictions(np.full((1, 2000), 0.9), np.ones((2, 2000), dtype=bool))
@@ -72,54 +72,56 @@ def certify(predictions: ExitPredictions, path: Floats, epsilon: float,
 
 
 def p_value(lost: int, gained: int, samples: int, epsilon: float, delta: float) -> float:
-    """How likely so small a loss would be, were the true one epsilon or more.
+    """The p-value of the observed loss under a true loss of epsilon or more.
 
-    With T = lost - gained, P(T <= t) is computed exactly. It depends on how often D is not 0, the
-    nuisance; the largest value over a Clopper-Pearson interval of level 1 - delta/10 is taken, and
-    delta/10 added (Berger & Boos 1994), so that the p-value is valid with any number of samples. It
-    grows with the nuisance d: dP/dd = n/2 (P(T' = t + 1) - P(T' = t)) with T' of n - 1 samples, and
-    for d <= 1/2 the polynomial of D has real roots only, so that T' is a shifted sum of Bernoullis,
-    whose mode is within 1 of its mean (Darroch 1964). Hence the interval's upper end decides; where
-    d > 1/2, or t is within 2 of what epsilon allows, the p-value is 1.
+    With T = lost - gained, P(T <= t) is computed exactly. It depends on the nuisance parameter d,
+    the probability that D is not 0; the maximum over a Clopper-Pearson interval of level 1 -
+    delta/10 is used, and delta/10 is added (Berger & Boos 1994), so that the p-value is valid for
+    any number of samples. It increases with d: dP/dd = n/2 (P(T' = t + 1) - P(T' = t)) with T' of
+    n - 1 samples, and for d <= 1/2 the polynomial of D has only real roots, so that T' is a shifted
+    sum of Bernoullis, whose mode is within 1 of its mean (Darroch 1964). The interval's upper end
+    is therefore the worst case; if d > 1/2, or t is within 2 of what epsilon allows, the p-value is
+    1.
 
-    Why not another: at 5,000 samples, epsilon 0.005 and delta 0.1, of points that truly lose
-    nothing while 6 % of the predictions differ, this certifies 51 %; betting (Waudby-Smith & Ramdas
-    2024, predictable plug-in) 40 %; Hoeffding-Bentkus (Bates et al. 2021) none, since it takes D
-    for as spread as its range allows. Nor does it depend on the order of the samples, as bets do.
+    Comparison with other tests, at 5,000 samples, epsilon 0.005 and delta 0.1, for points that lose
+    nothing while 6 % of the predictions differ: this test certifies 51 %; betting (Waudby-Smith &
+    Ramdas 2024, predictable plug-in) 40 %; Hoeffding-Bentkus (Bates et al. 2021) none, because it
+    assumes the largest variance in the range of D. It also does not depend on the order of the
+    samples, as betting does.
 
     Args:
-        lost: Samples that only the full path gets right.
-        gained: Samples that only the early answer gets right.
-        samples: All of them.
-        epsilon: As a fraction.
-        delta: The level it will be held against.
+        lost: Samples that only the full path predicts correctly.
+        gained: Samples that only the early exit predicts correctly.
+        samples: Number of all samples.
+        epsilon: Allowed loss, as a fraction.
+        delta: The level of the test.
 
     Example:
         >>> round(p_value(60, 55, 5000, 0.005, delta=0.1), 3)
         0.06
     """
-    spent = _NUISANCE * delta
+    spent = _NUISANCE_SHARE * delta
     most = _upper_share(lost + gained, samples, 1 - spent)
     if most > 0.5 or lost - gained > (samples - 1) * epsilon - 2:
         return 1.0
-    if most < epsilon:  # too seldom different for such a loss
+    if most < epsilon:  # the exits disagree too rarely for such a loss
         return spent
     return min(1.0, spent + _lower_tail(lost - gained, samples, epsilon, most))
 
 
 def samples_needed(lost: int, gained: int, samples: int, epsilon: float,
                    delta: float) -> int | None:
-    """About how many samples would show the loss to be below epsilon, at the rates seen.
+    """About how many samples would certify a loss below epsilon, at the observed rates.
 
     Args:
-        lost: Samples that only the full path gets right.
-        gained: Samples that only the early answer gets right.
-        samples: All of them.
-        epsilon: As a fraction.
-        delta: Chance of error allowed.
+        lost: Samples that only the full path predicts correctly.
+        gained: Samples that only the early exit predicts correctly.
+        samples: Number of all samples.
+        epsilon: Allowed loss, as a fraction.
+        delta: Allowed probability of error.
 
     Returns:
-        None where the loss seen is not below epsilon, or more than 10^9 would be needed.
+        None if the observed loss is not below epsilon, or more than 10^9 would be needed.
 
     Example:
         >>> samples_needed(0, 0, 100, 0.01, 0.1), samples_needed(2, 0, 100, 0.01, 0.1)
@@ -131,9 +133,9 @@ def samples_needed(lost: int, gained: int, samples: int, epsilon: float,
 
     if lost - gained >= epsilon * samples:
         return None
-    low, high = 1, max(2, math.ceil(math.log(1 / delta) / epsilon))  # the least that can do
+    low, high = 1, max(2, math.ceil(math.log(1 / delta) / epsilon))  # a lower bound
     while not enough(high):
-        if high > _MOST_SAMPLES:
+        if high > _MAX_SAMPLES:
             return None
         low, high = high, 2 * high
     while high - low > max(1, low // 1000):
@@ -148,22 +150,22 @@ def _counts(predictions: ExitPredictions, thresholds: Floats) -> tuple[int, int]
 
 
 def _upper_share(count: int, samples: int, level: float) -> float:
-    """Clopper and Pearson's upper bound on a share."""
+    """The Clopper-Pearson upper bound on a proportion."""
     return float(betaincinv(count + 1, samples - count, level)) if count < samples else 1.0
 
 
 def _lower_tail(total: int, samples: int, mean: float, nonzero: float) -> float:
-    """P(sum of D <= total), where D is not 0 with chance ``nonzero`` and has this mean.
+    """P(sum of D <= total), where D is not 0 with probability ``nonzero`` and has mean ``mean``.
 
-    Summed over the number of D that are not 0, ten standard deviations and more to either side.
+    Summed over the number of non-zero D, at least ten standard deviations to either side.
     """
-    centre = samples * nonzero
-    width = 10 * math.sqrt(centre) + 30
-    counts = np.arange(max(0, math.floor(centre - width)),
-                       min(samples, math.ceil(centre + width)) + 1, dtype=np.float64)
+    center = samples * nonzero
+    width = 10 * math.sqrt(center) + 30
+    counts = np.arange(max(0, math.floor(center - width)),
+                       min(samples, math.ceil(center + width)) + 1, dtype=np.float64)
     log_chance = (gammaln(samples + 1) - gammaln(counts + 1) - gammaln(samples - counts + 1)
                   + xlogy(counts, nonzero) + xlog1py(samples - counts, -nonzero))
-    positive = np.floor((total + counts) / 2)  # of these D, at most so many are 1
+    positive = np.floor((total + counts) / 2)  # the largest number of D that may be 1
     share = (nonzero + mean) / (2 * nonzero)
     below = np.where(positive >= counts, 1.0, 0.0)
     inside = (positive >= 0) & (positive < counts)

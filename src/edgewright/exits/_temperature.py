@@ -1,4 +1,4 @@
-"""How far an exit's probabilities may be believed, and the temperature that mends them."""
+"""Temperature scaling and the expected calibration error of an exit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scipy.optimize import minimize_scalar
 
 from edgewright.runtime import confidence
 
-_COLDEST: Final = 0.1
-_HOTTEST: Final = 10.0
+_MIN_TEMPERATURE: Final = 0.1
+_MAX_TEMPERATURE: Final = 10.0
 
 
 def fit_temperature(logits: NDArray[Any], targets: NDArray[np.integer[Any]]) -> float:
-    """Find the temperature that makes an exit's probabilities fit its targets best.
+    """Find the temperature that calibrates an exit's probabilities best.
 
-    It minimises the negative log-likelihood (Guo et al. 2017, "On calibration of modern neural
+    It minimizes the negative log-likelihood (Guo et al. 2017, "On calibration of modern neural
     networks", section 4.2), which is convex in 1/T, by Brent's method on log T in [0.1, 10].
 
     Args:
@@ -25,8 +25,8 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[np.integer[Any]]) -> 
         targets: Class indices (N,).
 
     Returns:
-        What the logits are divided by; 1 where every answer is right, since the likelihood then
-        rises for ever as T falls, and says nothing of how sure to be.
+        The divisor of the logits; 1 if every prediction is correct, because the likelihood then
+        increases without bound as T decreases.
 
     Example:
         >>> logits = np.array([[4.0, 0.0]] * 4)
@@ -45,26 +45,26 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[np.integer[Any]]) -> 
         return float((np.log(np.exp(scaled).sum(axis=1))
                       - of_target / np.exp(log_temperature)).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded",
-                            options={"xatol": 1e-4})
+    bounds = (np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
 
 
 def expected_calibration_error(logits: NDArray[Any], targets: NDArray[np.integer[Any]],
                                temperature: float = 1.0, bins: int = 15) -> float:
-    """How far confidence and accuracy lie apart, on average over bins of confidence.
+    """The mean difference between confidence and accuracy over bins of confidence (ECE).
 
-    Guo et al. 2017, equation 3: the bins are (0, 1/bins], ..., (1 - 1/bins, 1], each weighed by
-    the samples in it, so that an empty one counts for nothing.
+    Guo et al. 2017, equation 3: the bins are (0, 1/bins], ..., (1 - 1/bins, 1], each weighted by
+    its number of samples.
 
     Args:
         logits: (N, classes).
         targets: Class indices (N,).
         temperature: Divides the logits.
-        bins: How many.
+        bins: Number of bins.
 
     Returns:
-        From 0, perfectly calibrated, to 1.
+        A value from 0 (perfectly calibrated) to 1.
 
     Example:
         >>> sure = np.array([[9.0, -9.0]] * 4)

@@ -1,4 +1,4 @@
-"""The path from no early exits taken to all of them: which threshold is lowered when."""
+"""The order in which exit thresholds are lowered, from no early exits taken to all."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SHORTEST_STREAK: Final = 2
 
 def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int], *,
                         streaks: bool = False) -> Floats:
-    """Every threshold vector from no early exits taken to all samples leaving at once.
+    """Find a path of threshold vectors, from no early exits to all samples at the first exit.
 
     Each step lowers one threshold to its next candidate: the one that loses the fewest correct
-    predictions for the multiply-accumulates it saves, and of equals the one that saves most. The
-    candidates are 64 quantiles of the scores seen. Lowering a threshold only ever lets samples
-    leave earlier, so along the path the cost falls.
+    predictions per saved multiply-accumulate, or if tied, the one that saves most. The candidates
+    are 64 quantiles of the observed scores. Lowering a threshold can only make samples leave
+    earlier, so the cost decreases along the path.
 
     Args:
-        predictions: On the samples to find the path on.
+        predictions: Predictions on the samples to find the path with.
         segment_macs: Multiply-accumulates of each segment.
-        streaks: The scores are lengths of streaks; the candidates are the whole numbers seen, from
-            2, since a single exit always agrees with itself.
+        streaks: Whether scores are lengths of streaks; the candidates are then the observed whole
+            numbers from 2, because a single exit always agrees with itself.
 
     Returns:
         (steps, early exits), the strictest first: all infinity, so that no exit is taken.
@@ -40,14 +40,14 @@ def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int
         >>> path[0].tolist(), path[-1].round(6).tolist(), len(path)
         ([inf], [0.2], 65)
     """
-    grids = [_grid(scores, streaks) for scores in predictions.scores]
+    grids = [_candidate_thresholds(scores, streaks) for scores in predictions.scores]
     at = [0] * len(grids)
     left_at = np.full(predictions.correct.shape[1], len(grids))
     path = [[math.inf] * len(grids)]
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
     while movable := [index for index, grid in enumerate(grids) if at[index] + 1 < len(grid)]:
-        moves = [_move(predictions, left_at, index, grids[index][at[index] + 1], reached_macs)
-                 for index in movable]
+        moves = [_evaluate_move(predictions, left_at, index, grids[index][at[index] + 1],
+                                reached_macs) for index in movable]
         best = min(moves, key=lambda move: (move.price, -move.saved))
         at[best.index] += 1
         left_at[best.joining] = best.index
@@ -56,14 +56,14 @@ def find_threshold_path(predictions: ExitPredictions, segment_macs: Sequence[int
 
 
 def find_cheapest_within(predictions: ExitPredictions, path: Floats, max_drop: float) -> Floats:
-    """The last point of a path that keeps the accuracy on these samples.
+    """The last point of a path whose accuracy drop on these samples is allowed.
 
-    It is tuned to the very samples that judge it: on others the loss may well be larger.
+    It is selected on the same samples that it is evaluated on: on others the drop may be larger.
 
     Args:
-        predictions: On the samples to judge it by.
-        path: Of `find_threshold_path`, (steps, early exits).
-        max_drop: Accuracy it may lose against the last exit, as a fraction.
+        predictions: Predictions on the samples to evaluate.
+        path: Result of `find_threshold_path`, (steps, early exits).
+        max_drop: Allowed accuracy drop relative to the last exit, as a fraction.
 
     Returns:
         The thresholds, (early exits,).
@@ -99,9 +99,9 @@ class _Move:
     price: float
 
 
-def _move(predictions: ExitPredictions, left_at: Exits, index: int, threshold: float,
+def _evaluate_move(predictions: ExitPredictions, left_at: Exits, index: int, threshold: float,
           reached_macs: Floats) -> _Move:
-    """What it would bring to lower one exit's threshold."""
+    """The savings and price of lowering one exit's threshold."""
     joining = np.flatnonzero((predictions.scores[index] >= threshold) & (left_at > index))
     moved_from = left_at[joining]
     saved = float((reached_macs[moved_from] - reached_macs[index]).sum())
@@ -110,8 +110,8 @@ def _move(predictions: ExitPredictions, left_at: Exits, index: int, threshold: f
     return _Move(index, joining, saved, price=max(0.0, lost) / max(saved, 1e-12))
 
 
-def _grid(scores: Floats, streaks: bool) -> Floats:
-    """Thresholds to try, strictest first: never, then what was seen."""
+def _candidate_thresholds(scores: Floats, streaks: bool) -> Floats:
+    """Candidate thresholds, strictest first: `NEVER`, then observed scores."""
     if streaks:
         seen = np.unique(scores[scores >= _SHORTEST_STREAK])
     else:
