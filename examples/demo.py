@@ -33,7 +33,7 @@ RECIPE = ew.Recipe(
 
 
 def main() -> None:
-    """Train, compress, print; the exit code is 3 where the budget is not met."""
+    """Train, compress, print; the exit code is 3 if the budget is not met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     out: Path = parser.parse_args().out
@@ -53,7 +53,7 @@ def main() -> None:
     result.check()
 
 
-def _say(error: ew.EdgewrightError) -> int:
+def _report(error: ew.EdgewrightError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
 
@@ -64,4 +64,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except ew.EdgewrightError as error:
-        sys.exit(_say(error))
+        sys.exit(_report(error))

@@ -1,4 +1,4 @@
-"""A small residual network for 8 x 8 grey images, the demo's teacher."""
+"""A small residual network for 8 x 8 grayscale images, the demo's teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut, projected where the shape changes."""
+    """Two 3 x 3 convolutions and a shortcut, with a projection if the shape changes."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ VALUES = [
     Limit(value=0.3, relative=True), POINT, ExitRule(threshold=0.5, gate=(0.0, 1.0, 2.0, 3.0)),
     Figures.of(Measurement(name="macs", value=3, kind="modelled")),
     Preprocessing(channels=1, height=2, width=3, mean=(0.5,), std=(0.1,)),
-    *map(Recipe.named, ("fast", "balanced", "thorough")),
+    *map(Recipe.by_name, ("fast", "balanced", "thorough")),
 ]
 
 

@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, quadrant_task: Task) -> Any:
                        quiet=True).bundle
 
 
-def test_a_cascade_asks_the_large_model_where_the_small_one_is_unsure(
+def test_a_cascade_uses_the_large_model_if_the_small_one_is_not_confident(
         small: Any, finished: Result, quadrant_task: Task, tmp_path: Path) -> None:
     config = ExitCalibration(max_drop=0.02, points={"cheap": 0.2})
     manifest = ew.cascade(small, finished.bundle, quadrant_task, tmp_path / "both.edge",
@@ -78,8 +78,8 @@ def test_variants_are_points_and_equal_files_are_stored_once(small: Any, finishe
     assert size < small.stat().st_size + finished.bundle.stat().st_size
 
 
-def test_what_does_not_go_together_is_refused_by_name(small: Any, finished: Result,
-                                                      quadrant_task: Task, tmp_path: Path) -> None:
+def test_incompatible_bundles_raise_by_name(small: Any, finished: Result, quadrant_task: Task,
+                                            tmp_path: Path) -> None:
     other = tmp_path / "other.edge"
     bundle = read_bundle(small)
     spec = bundle.manifest.model.inputs[0]

@@ -38,7 +38,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_run_leaves_its_results_and_every_stage(finished: Result) -> None:
+def test_a_run_writes_its_results_and_every_stage(finished: Result) -> None:
     folder = finished.bundle.parent
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     stages = {f"stages/{i}-{name}.{kind}" for i, name in
@@ -48,7 +48,7 @@ def test_a_run_leaves_its_results_and_every_stage(finished: Result) -> None:
                               "recipe.yaml", "report.html"}
 
 
-def test_the_manifest_says_what_the_files_are(finished: Result) -> None:
+def test_the_manifest_matches_the_files(finished: Result) -> None:
     manifest = finished.manifest
     folder = finished.bundle.parent
     assert manifest == read_bundle(finished.bundle).manifest
@@ -90,7 +90,7 @@ def test_accuracy_is_that_of_the_file(finished: Result, quadrant_task: Task) -> 
     assert hits.mean() > 0.8
 
 
-def test_answers_told_from_every_exit_are_the_sessions(finished: Result,
+def test_predictions_from_every_exit_match_the_session(finished: Result,
                                                        quadrant_task: Task) -> None:
     session = load(finished.bundle)
     point = session.points[0]
@@ -103,7 +103,7 @@ def test_answers_told_from_every_exit_are_the_sessions(finished: Result,
     assert np.array_equal(told.hits(point.thresholds), prediction.output.argmax(axis=1) == targets)
 
 
-def test_the_curve_is_what_sessions_with_its_thresholds_do(finished: Result,
+def test_the_curve_matches_sessions_with_its_thresholds(finished: Result,
                                                            quadrant_task: Task) -> None:
     bundle = read_bundle(finished.bundle)
     curve, point = bundle.manifest.report.curve, bundle.manifest.model.points[0]
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_model_files(
 
 
 @pytest.mark.parametrize("stage", ["capture", "prune", "recover", "exits", "quantize"])
-def test_a_run_that_lost_its_later_stages_ends_in_the_same_files(
+def test_a_run_that_lost_its_later_stages_gives_the_same_files(
         stage: str, finished: Result, run_whole: Callable[[Path], Result], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished.bundle.parent, folder)
@@ -152,7 +152,7 @@ def test_a_run_that_lost_its_later_stages_ends_in_the_same_files(
         s.sha256 for s in finished.manifest.model.segments]
 
 
-def test_another_run_is_refused_and_left_alone(finished: Result, trained_net: nn.Module,
+def test_another_run_raises_and_is_not_changed(finished: Result, trained_net: nn.Module,
                                                quadrant_task: Task) -> None:
     folder = finished.bundle.parent
     before = listing(folder)
@@ -161,15 +161,15 @@ def test_another_run_is_refused_and_left_alone(finished: Result, trained_net: nn
     assert listing(folder) == before
 
 
-def test_a_folder_with_other_things_is_refused(trained_net: nn.Module, quadrant_task: Task,
+def test_a_folder_with_other_files_raises(trained_net: nn.Module, quadrant_task: Task,
                                                tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(StorageError, match="not empty and holds no run"):
+    with pytest.raises(StorageError, match="not empty and does not hold a run"):
         ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path, quiet=True)
     assert listing(tmp_path) == {"thesis.txt": b"years of work"}
 
 
-def test_a_broken_budget_is_written_and_named(trained_net: nn.Module, quadrant_task: Task,
+def test_a_missed_budget_is_recorded_and_named(trained_net: nn.Module, quadrant_task: Task,
                                               tmp_path: Path) -> None:
     result = ew.compress(trained_net, quadrant_task, ew.Budget(latency="0.000001 ms"), "fast",
                          tmp_path / "run", quiet=True)
@@ -179,7 +179,7 @@ def test_a_broken_budget_is_written_and_named(trained_net: nn.Module, quadrant_t
         result.check()
 
 
-def test_a_budget_below_the_smallest_program_is_refused_at_once(
+def test_a_budget_below_the_smallest_program_raises_at_once(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="size is limited to 10, but the smallest program"):
         ew.compress(trained_net, quadrant_task, ew.Budget(size="10 B"), out=tmp_path / "run",
@@ -197,14 +197,14 @@ def test_rate_is_a_budget_on_size(trained_net: nn.Module, quadrant_task: Task,
 
 @pytest.mark.parametrize(("rate", "message"), [(1.5, "above 0 and below 1, got 1.5"),
                                                (0.0, "above 0 and below 1, got 0")])
-def test_a_rate_out_of_range_is_refused(trained_net: nn.Module, quadrant_task: Task, rate: float,
+def test_a_rate_out_of_range_raises(trained_net: nn.Module, quadrant_task: Task, rate: float,
                                         message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ew.compress(trained_net, quadrant_task, rate=rate)
 
 
 def test_rate_and_size_contradict(trained_net: nn.Module, quadrant_task: Task) -> None:
-    with pytest.raises(UsageError, match="twice"):
+    with pytest.raises(UsageError, match="both limit the size"):
         ew.compress(trained_net, quadrant_task, ew.Budget(size="1 kB"), rate=0.5)
 
 
@@ -234,7 +234,7 @@ def test_labels_out_of_range_are_named(trained_net: nn.Module, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_diverges_leaves_the_stages_before_it(
+def test_a_diverging_training_keeps_the_previous_stages(
         trained_net: nn.Module, quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
     wild = Training(epochs=1, batch_size=32, lr=1e30, augment=False)
     recipe = whole_recipe.replace(recover=wild)
@@ -244,7 +244,7 @@ def test_a_loss_that_diverges_leaves_the_stages_before_it(
     assert kept == ["0-capture.json", "0-capture.pt2", "1-prune.json", "1-prune.pt2"]
 
 
-def test_weights_that_are_no_numbers_are_named(trained_net: nn.Module, quadrant_task: Task,
+def test_non_finite_weights_are_named(trained_net: nn.Module, quadrant_task: Task,
                                                tmp_path: Path) -> None:
     broken = copy.deepcopy(trained_net)
     with torch.no_grad():
@@ -283,7 +283,7 @@ def test_a_file_that_computes_something_else_is_never_bundled(
     assert not (tmp_path / "run" / "model.edge").exists()
 
 
-def test_verify_holds_and_names_each_figure(finished: Result, quadrant_task: Task) -> None:
+def test_verify_passes_and_names_each_figure(finished: Result, quadrant_task: Task) -> None:
     checks = verify(finished.bundle, quadrant_task)
     assert [check.figure for check in checks] == ["accuracy", "macs", "energy_mj"]
     assert all(check.holds for check in checks)
@@ -328,7 +328,7 @@ def test_recipes_round_trip_through_yaml(whole_recipe: Recipe, tmp_path: Path) -
     ("prune: [", "cannot read the recipe"),
     ("quantize: {weights: 5}", "quantization to 5 bits is not supported"),
 ])
-def test_bad_recipes_are_refused(content: str, message: str, tmp_path: Path) -> None:
+def test_invalid_recipes_raise(content: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(content)
     with pytest.raises(UsageError, match=message):
@@ -340,7 +340,7 @@ def test_an_unknown_recipe_lists_the_known() -> None:
         Recipe.load("quick")
 
 
-def test_what_a_model_has_no_place_for_is_left_out_and_said(
+def test_impossible_stages_are_skipped_with_a_note(
         quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:
@@ -373,7 +373,7 @@ def test_pruning_goes_as_far_as_it_can(trained_net: nn.Module, quadrant_task: Ta
     assert {layer.channels for layer in result.manifest.report.layers} == {8, 4}
 
 
-def test_more_than_one_output_is_refused_before_anything_is_written(
+def test_several_outputs_raise_before_anything_is_written(
         quadrant_task: Task, tmp_path: Path) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -384,7 +384,7 @@ def test_more_than_one_output_is_refused_before_anything_is_written(
             logits = self.layer(x.flatten(1))
             return x, logits
 
-    with pytest.raises(ModelError, match="takes a classifier that returns one tensor of logits"):
+    with pytest.raises(ModelError, match="classifier that returns one tensor of logits"):
         ew.compress(Twice(), quadrant_task, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -393,7 +393,7 @@ def test_more_than_one_output_is_refused_before_anything_is_written(
     ({"seed": -1}, UsageError, "seed must be at least 0"),
     ({"recipe": "fast", "ignore": ["head"]}, UsageError, "does not prune"),
 ])
-def test_arguments_that_make_no_sense_are_refused(
+def test_invalid_arguments_raise(
         change: dict[str, Any], error: type[Exception], message: str, trained_net: nn.Module,
         quadrant_task: Task, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
@@ -401,13 +401,13 @@ def test_arguments_that_make_no_sense_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_half_precision_weights_are_refused_by_name(quadrant_task: Task, tmp_path: Path) -> None:
+def test_half_precision_weights_raise_by_name(quadrant_task: Task, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4).to(torch.bfloat16))
     with pytest.raises(ModelError, match=r"cannot be captured|the weight 1\.weight is bfloat16"):
         ew.compress(model, quadrant_task, out=tmp_path / "run", quiet=True)
 
 
-def test_classes_that_disagree_are_refused(tmp_path: Path) -> None:
+def test_mismatched_classes_raise(tmp_path: Path) -> None:
     x, y = torch.randn(60, 6), torch.arange(60) % 3
     task = Task((x, y), test=(x[:20], y[:20]), classes=("a", "b", "c"))
     with pytest.raises(ModelError, match="logits of 5 classes, but the task names 3"):
@@ -444,7 +444,7 @@ def test_a_dataset_that_augments_at_random_gives_the_same_files_and_resumes(
     assert sums[0] == sums[1] == sums[2]
 
 
-def test_labels_that_were_corrected_make_another_run(trained_net: nn.Module, quadrant_task: Task,
+def test_corrected_labels_make_another_run(trained_net: nn.Module, quadrant_task: Task,
                                                      tmp_path: Path) -> None:
     ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path / "run", quiet=True)
     parts = [next(split.batches(10_000)) for split in

@@ -77,32 +77,32 @@ PASSES = {
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_training_moves_the_rest(program: Any, task: Any, name: Any) -> None:
+def test_training_changes_the_other_parameters(program: Any, task: Any, name: Any) -> None:
     result = PASSES[name](program, task)
     assert moved(program, result) == []
     assert moved(program, result, ("head.weight",)) == ["head.weight"]
 
 
-def test_the_statistics_of_a_frozen_norm_go_on_as_in_torch(program: Any, task: Any) -> None:
+def test_a_frozen_norms_statistics_are_updated_as_in_torch(program: Any, task: Any) -> None:
     assert moved(program, ew.fit(program, task, TRAINING), ("norm.running_mean",))
 
 
-def test_a_stored_program_and_what_is_made_of_it_stay_frozen(program: Any, task: Any,
-                                                             tmp_path: Path) -> None:
+def test_saved_and_derived_programs_stay_frozen(program: Any, task: Any, tmp_path: Path) -> None:
     program.save(tmp_path / "p.pt2")
     loaded = ew.Program.load(tmp_path / "p.pt2")
     once = ew.fit(loaded, task, TRAINING)
     assert moved(program, ew.fit(once, task, TRAINING)) == []
 
 
-def test_what_is_left_of_a_pruned_layer_stays(program: Any, task: Any) -> None:
+def test_a_pruned_frozen_layer_stays_frozen(program: Any, task: Any) -> None:
     sliced = ew.prune(program, task, ew.ChannelPruning(
         ratio=0.5, target="channels", criterion="taylor", round_to=1, ignore=("bins",)))
     assert sliced.state_dict()["stem.weight"].shape[0] < 16
     assert moved(sliced, ew.fit(sliced, task, TRAINING)) == []
 
 
-def test_a_gradual_mask_zeroes_and_does_not_move(program: Any, task: Any) -> None:
+def test_a_gradual_mask_zeroes_frozen_weights_without_training_them(program: Any,
+                                                                    task: Any) -> None:
     config = ew.WeightPruning(sparsity=0.5, training=TRAINING)
     result = ew.prune_weights(program, task, config).state_dict()
     for name in ("stem.weight", "bins.weight"):
@@ -111,14 +111,14 @@ def test_a_gradual_mask_zeroes_and_does_not_move(program: Any, task: Any) -> Non
         assert bool((result[name] == 0).any())
 
 
-def test_movement_of_what_does_not_move_is_refused(program: Any, task: Any) -> None:
+def test_movement_pruning_of_frozen_weights_raises(program: Any, task: Any) -> None:
     config = ew.WeightPruning(criterion="movement", training=TRAINING)
     with pytest.raises(UsageError, match=r"stem\.weight, bins\.weight are frozen \(requires_grad="
                                          r"False\); name them in ignore"):
         ew.prune_weights(program, task, config)
 
 
-def test_qat_learns_steps_for_weights_that_stay(program: Any, task: Any) -> None:
+def test_qat_learns_steps_for_frozen_weights(program: Any, task: Any) -> None:
     config = ew.Quantization(method=ew.QAT(training=TRAINING), first_last_bits=None)
     result = ew.quantize(program, task, config).state_dict()
     stored = result["bins.weight"].float() * result["bins.weight_scale"][:, None]
@@ -127,7 +127,7 @@ def test_qat_learns_steps_for_weights_that_stay(program: Any, task: Any) -> None
     assert bool((error <= result["bins.weight_scale"][:, None] * 0.51).all())
 
 
-def test_a_fold_is_frozen_where_both_were(program: Any, task: Any) -> None:
+def test_a_folded_weight_is_frozen_if_both_were(program: Any, task: Any) -> None:
     folded = fold_batch_norm(program)
     assert moved(folded, ew.fit(folded, task, TRAINING), ("stem.weight", "stem.bias")) == []
     free = nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.BatchNorm1d(4)).eval()
@@ -135,7 +135,7 @@ def test_a_fold_is_frozen_where_both_were(program: Any, task: Any) -> None:
     assert all(value.requires_grad for value in norm.module().parameters())
 
 
-def test_a_student_keeps_what_it_could_not_learn(program: Any) -> None:
+def test_a_student_keeps_frozen_weights(program: Any) -> None:
     fresh = initialize(program, seed=5)
     assert moved(program, fresh) == []
     assert moved(program, fresh, ("head.weight",))
@@ -145,7 +145,7 @@ def test_a_student_keeps_what_it_could_not_learn(program: Any) -> None:
     assert len(kept) == len(thin["stem.weight"]) < 16
 
 
-def test_a_kernel_that_is_a_buffer_is_not_drawn_anew() -> None:
+def test_a_kernel_in_a_buffer_is_not_reinitialized() -> None:
     class Blur(nn.Module):
         kernel: Tensor
 
@@ -162,7 +162,7 @@ def test_a_kernel_that_is_a_buffer_is_not_drawn_anew() -> None:
     assert moved(program, fresh, ("kernel", "head.weight")) == ["head.weight"]
 
 
-def test_nothing_to_train_is_refused_before_anything_is_done(task: Any, tmp_path: Path) -> None:
+def test_a_fully_frozen_model_raises_before_anything_is_done(task: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
     frozen = ew.Program.capture(model, torch.zeros(1, 8))
     message = r"there is nothing to train: call requires_grad_\(True\) on what may change"

@@ -8,7 +8,7 @@ from edgewright.pipeline._layer_records import layer_records
 from edgewright.program import Costs, NodeCost
 
 
-def test_a_layers_record_tells_stored_bits_from_computed_ones() -> Any:
+def test_a_layer_record_distinguishes_stored_and_computed_bits() -> Any:
     def costs(**bits: Any) -> Any:
         layer = NodeCost(name="conv", op="conv2d", weight="a.weight", channels=4, macs=9,
                          weight_bytes=1, traffic_bytes=1, **bits)

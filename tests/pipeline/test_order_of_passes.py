@@ -29,7 +29,7 @@ REFUSED = {
     ("quantize", "prune"): "a quantized program cannot be pruned; prune before quantizing",
     ("quantize", "blocks"): "no block of a quantized program can be removed; remove blocks before",
     ("quantize", "weights"): "weights of a quantized program cannot be pruned; prune before",
-    ("quantize", "fit"): "a quantised program cannot be trained; train before .*method='qat'",
+    ("quantize", "fit"): "a quantized program cannot be trained; train before .*method='qat'",
     ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",
     ("quantize", "quantize"): "already quantized; pass the program in floating point",
 }
@@ -67,7 +67,7 @@ def accuracy(program: ew.Program, task: Task) -> float:
 
 @pytest.mark.parametrize("second", FLOAT)
 @pytest.mark.parametrize("first", FLOAT)
-def test_any_two_passes_then_integers(first: str, second: str, chain: Chain,
+def test_any_two_passes_can_precede_quantization(first: str, second: str, chain: Chain,
                                       quadrant_task: Task) -> None:
     if (first, second) in REFUSED:
         with pytest.raises(UsageError, match=REFUSED[first, second]):
@@ -80,13 +80,13 @@ def test_any_two_passes_then_integers(first: str, second: str, chain: Chain,
 
 
 @pytest.mark.parametrize("then", [*FLOAT, "quantize"])
-def test_nothing_comes_after_integers(then: str, chain: Chain) -> None:
+def test_no_pass_can_follow_quantization(then: str, chain: Chain) -> None:
     with pytest.raises(UsageError, match=REFUSED["quantize", then]) as refusal:
         chain("quantize", then)
     assert "\n" not in str(refusal.value)
 
 
-def test_all_of_them_in_a_row(chain: Chain, quadrant_task: Task) -> None:
+def test_all_passes_can_be_combined(chain: Chain, quadrant_task: Task) -> None:
     program = chain("prune", "blocks", "weights", "fit", "exits", "quantize")
     assert accuracy(program, quadrant_task) > 0.95
     assert program.costs().macs < 0.7 * chain().costs().macs
@@ -96,7 +96,7 @@ def test_all_of_them_in_a_row(chain: Chain, quadrant_task: Task) -> None:
     {}, {"weights": 4, "first_last_bits": 4}, {"method": ew.PTQ(rounding=ew.AdaRound(50))},
     {"method": ew.PTQ(equalize=True, correct_bias=True)}, {"method": ew.QAT(training=BRIEF)},
 ])
-def test_weights_that_are_zero_stay_zero(config: dict[str, object], chain: Chain,
+def test_zero_weights_stay_zero(config: dict[str, object], chain: Chain,
                                          quadrant_task: Task) -> None:
     sparse = chain("weights")
     assert sparse.sparsity
@@ -109,7 +109,7 @@ def test_weights_that_are_zero_stay_zero(config: dict[str, object], chain: Chain
         assert (integers[name][zeros] == 0).all()
 
 
-def test_training_keeps_its_teacher_in_integers(chain: Chain, quadrant_task: Task) -> None:
+def test_a_quantized_teacher_can_be_used(chain: Chain, quadrant_task: Task) -> None:
     teacher = chain("quantize")
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     student = ew.fit(chain("prune"), quadrant_task, BRIEF, teacher=teacher)
@@ -117,14 +117,14 @@ def test_training_keeps_its_teacher_in_integers(chain: Chain, quadrant_task: Tas
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-def test_integers_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> None:
+def test_quantized_programs_learn_from_a_teacher(chain: Chain, quadrant_task: Task) -> None:
     scheme = ew.Quantization(weights=4, activations=4, method=ew.QAT(training=BRIEF), calibration_samples=64)
     program = ew.quantize(chain("exits", "prune"), quadrant_task, scheme,
                           objective=make_objective(chain()))
     assert accuracy(program, quadrant_task) > 0.95
 
 
-def test_integers_are_not_applied_to_the_models_own_code(chain: Chain,
+def test_quantized_programs_cannot_be_applied_to_the_models_code(chain: Chain,
                                                          trained_net: nn.Module) -> None:
     with pytest.raises(UsageError, match="is quantized, which the model's own code cannot "
                                          "represent; apply the program from before that"):

@@ -67,7 +67,7 @@ def test_one_weight_by_one_bit_makes_another_run(done: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.edge", "baseline.edge", "manifest.json", "report.html",
                                   "recipe.yaml"])
-def test_results_that_are_not_as_they_were_left_are_written_anew(
+def test_changed_results_are_rewritten(
         name: str, done: Path, other: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
@@ -85,7 +85,7 @@ def test_results_that_are_not_as_they_were_left_are_written_anew(
 
 
 @pytest.mark.parametrize("harm", ["foreign pair", "foreign", "truncated", "missing", "record"])
-def test_a_stage_that_is_not_as_it_was_left_runs_again(harm: str, done: Path, other: Path,
+def test_a_changed_stage_runs_again(harm: str, done: Path, other: Path,
                                                        tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
@@ -108,7 +108,7 @@ def test_a_stage_that_is_not_as_it_was_left_runs_again(harm: str, done: Path, ot
                for name, value in again.program.state_dict().items())
 
 
-def test_a_stage_made_anew_makes_those_after_it_anew(done: Path, tmp_path: Path) -> None:
+def test_a_rerun_stage_reruns_later_stages(done: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
     first = folder / "stages" / "0-capture.pt2"
@@ -119,7 +119,7 @@ def test_a_stage_made_anew_makes_those_after_it_anew(done: Path, tmp_path: Path)
     assert (folder / "stages" / "1-quantize.json").read_bytes() != before
 
 
-def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_data_is_not_resumed(tmp_path: Path) -> None:
     config = Training(epochs=2, compute="cpu")
     parts = [next(split.batches(10_000)) for split in (data().train, data().val, data().test)]
     train(model(), data(), config, LabelLoss(), checkpoint=tmp_path / "c")

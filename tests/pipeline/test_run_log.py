@@ -26,7 +26,7 @@ def test_trainings_are_shown_unless_quiet() -> None:
     assert isinstance(RunLog(quiet=True).progress("recover"), NoProgress)
 
 
-def test_each_stage_is_tracked_under_its_name_quiet_or_not() -> None:
+def test_each_stage_is_logged_under_its_name_even_if_quiet() -> None:
     for quiet in (False, True):
         log = Memory()
         progress = RunLog(quiet, log).progress("recover")

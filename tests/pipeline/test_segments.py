@@ -20,7 +20,7 @@ def weights(high: Any, count: int = 400, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(-high, high, count, dtype=np.int8, endpoint=True)
 
 
-def test_every_tensor_of_few_bits_is_found_in_place() -> None:
+def test_every_low_bit_tensor_is_located() -> None:
     arrays = [weights(7), np.ones(300, np.float32), weights(100), weights(1), weights(3, 20),
               weights(7).view(np.uint8) & 15, weights(7)]
     data = model_of(*arrays)
@@ -32,12 +32,12 @@ def test_every_tensor_of_few_bits_is_found_in_place() -> None:
     assert all(end <= tensor.offset for end, tensor in zip(ends, found[1:], strict=False))
 
 
-def test_a_tensor_that_is_there_twice_is_found_twice() -> None:
+def test_a_duplicated_tensor_is_found_twice() -> None:
     found = low_bit_tensors(model_of(weights(1), weights(1)))
     assert len(found) == 2
     assert found[0].offset + found[0].count <= found[1].offset
 
 
-def test_a_file_of_floats_has_none() -> None:
+def test_a_float_file_has_no_low_bit_tensors() -> None:
     assert low_bit_tensors(model_of(np.ones(999, np.float32))) == ()
     assert low_bit_tensors(onnx.ModelProto().SerializeToString()) == ()

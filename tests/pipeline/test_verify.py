@@ -45,7 +45,7 @@ def test_a_small_test_split_is_verified_to_two_samples(small: tuple[Path, Task])
     assert all(check.holds for check in (accuracy, macs, energy))
 
 
-def test_a_manifest_without_an_accuracy_is_refused(small: tuple[Path, Task],
+def test_a_manifest_without_accuracy_raises(small: tuple[Path, Task],
                                                    tmp_path: Path) -> None:
     path, task = small
     stated = read_bundle(path).manifest.report.compressed
@@ -58,24 +58,24 @@ def test_a_manifest_without_an_accuracy_is_refused(small: tuple[Path, Task],
         assert error.value.exit_code == 5
 
 
-def test_a_figure_that_is_no_number_never_holds() -> None:
+def test_a_nan_figure_never_holds() -> None:
     assert not Check("accuracy", stated=math.nan, measured=0.9, allowed=0.1).holds
     assert not Check("accuracy", stated=0.9, measured=math.nan, allowed=0.1).holds
 
 
-def test_another_number_of_samples_and_other_classes_are_other_data(
+def test_other_sample_counts_and_classes_raise(
         small: tuple[Path, Task]) -> None:
     path, task = small
     fewer = Task(task.train, task.val, task.test.select(range(20)))
-    with pytest.raises(DataError, match="states an accuracy on 30 test samples, and the test split "
+    with pytest.raises(DataError, match="states an accuracy on 30 test samples, but the test split "
                                         "of task has 20; give the data it was made with"):
         verify(path, fewer)
     swapped = Task(task.train, task.val, task.test, classes="acb")
-    with pytest.raises(DataError, match="knows the classes a, b, c, and task has a, c, b"):
+    with pytest.raises(DataError, match="has the classes a, b, c, but task has a, c, b"):
         verify(path, swapped)
 
 
-def test_every_operating_point_is_held_to_its_figures(finished: Result, quadrant_task: Task,
+def test_every_operating_point_is_verified(finished: Result, quadrant_task: Task,
                                                       tmp_path: Path) -> None:
     path = tmp_path / "two.edge"
     ew.combine({"full": finished.bundle.parent / "baseline.edge", "small": finished.bundle}, path)

@@ -1,4 +1,4 @@
-"""The only composer: capture, baseline, stages, export, verify, bundle, report."""
+"""The compression pipeline: capture, baseline, stages, export, verify, bundle, report."""
 
 from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._compress import Result, compress

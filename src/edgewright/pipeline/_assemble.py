@@ -1,4 +1,4 @@
-"""From the last stage's program to the bundle: export, verify on the runtime, write."""
+"""Make the bundle from the last stage's program: export, verify on the runtime, write."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ from edgewright.report import render_html
 from edgewright.runtime import Session
 from edgewright.task import Task
 
-UNUSED_EXITS: Final = ("exits removed again: no validation sample can take one within the allowed "
-                       "accuracy drop, so they would only add cost")
+UNUSED_EXITS_NOTE: Final = (
+    "exits removed again: no validation sample can take one within the allowed accuracy drop, so "
+    "they would only add cost")
 
 
 @final
 @dataclass(frozen=True)
 class Assembly:
-    """What is the same for a run's two bundles, the original's and the compressed one."""
+    """The settings shared by a run's two bundles, the original's and the compressed one."""
 
     task: Task
     budget: Budget
@@ -62,7 +63,7 @@ class Assembly:
     model: str
 
     def draft(self, program: Program) -> Bundle:
-        """A bundle in memory, with no figures yet; no early exits are taken."""
+        """Make a bundle in memory without figures, with which no early exits are taken."""
         segments, files = to_segments(program)
         point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
                                rules=(ExitRule(threshold=None),) * (len(segments) - 1))
@@ -92,7 +93,7 @@ class Assembly:
         """Export, choose thresholds, compare, measure; write the bundle and the report.
 
         Raises:
-            ParityError: The file does not compute what the program does; no bundle is written.
+            ParityError: The file's outputs differ from the program's; no bundle is written.
         """
         log.begin("export")
         results, draft = self._export(results, log)
@@ -126,12 +127,12 @@ class Assembly:
         draft = add_operating_points(draft, self.task, self.exits.calibration, self.seed, log)
         if takes_early_exits(draft.manifest.model.points):
             return results, draft
-        log.note(UNUSED_EXITS)
-        results = results.without_exits(UNUSED_EXITS)
+        log.note(UNUSED_EXITS_NOTE)
+        results = results.without_exits(UNUSED_EXITS_NOTE)
         return results, self.draft(results.program)
 
     def write_beside(self, manifest: Manifest, directory: RunDirectory) -> None:
-        """Write manifest, recipe and report, unless they are there as this run left them."""
+        """Write manifest, recipe and report unless the files already have this content."""
         contents = {directory.manifest: manifest.model_dump_json(indent=1),
                     directory.recipe: self.recipe.to_yaml(),
                     directory.report: render_html(manifest)}
@@ -142,7 +143,7 @@ class Assembly:
 
     def _add_latencies(self, manifest: Manifest, sessions: dict[str, Session],
                        results: StageResults) -> Manifest:
-        """The manifest with the latencies of all files, and the layers that make one slow."""
+        """Add the latencies of all files, and the layers that make the compressed file slow."""
         latencies = time_sessions(sessions, self.task.test)
         points = tuple(point.replace(figures=point.figures.with_(*latencies["compressed"]))
                        if index == 0 else point
@@ -159,7 +160,7 @@ class Assembly:
 
 
 def _add_breaches(manifest: Manifest) -> Manifest:
-    """The manifest with every limit that its figures break."""
+    """Add every limit that the figures break."""
     report = manifest.report
     return manifest.with_report(
         breaches=report.budget.breaches(report.compressed, report.original))

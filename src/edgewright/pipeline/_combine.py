@@ -1,4 +1,4 @@
-"""Several bundles in one: a cascade of models, and variants to choose among."""
+"""Combine bundles: a cascade of models, and variants to choose from."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from edgewright.runtime import Session
 from edgewright.task import Task
 
 PathText = str | PathLike[str]
-_SAME: Final = ("runtime", "classes", "preprocessing")
+_SHARED_FIELDS: Final = ("runtime", "classes", "preprocessing")
 
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
             config: ExitCalibration | None = None, seed: int = 0, quiet: bool = False) -> Manifest:
-    """Join two models: the small one answers where it is confident, the large one the rest.
+    """Combine two models: the small one predicts if it is confident, else the large one.
 
-    Every exit of both is one of the cascade, the small one's last among them. How confident each
-    has to be is chosen on the validation split, as for exits inside one network. The large model
+    All exits of both models, including the small one's last, are exits of the cascade. Their
+    thresholds are chosen on the validation split, as for exits inside one network. The large model
     may be the small one at a higher resolution, see `AtResolution`.
 
     Args:
-        small: A bundle that takes the same inputs and knows the same classes.
-        large: A bundle; its answer is the full one.
-        task: Its validation split chooses, its test split is measured.
+        small: A bundle with the same inputs and classes.
+        large: A bundle; its accuracy is the reference.
+        task: Thresholds are chosen on its validation split and measured on its test split.
         out: The bundle to write.
-        config: The policy, and the drop allowed below the large model.
-        seed: Of the choice.
+        config: The policy, and the allowed drop relative to the large model.
+        seed: Seed of the calibration.
         quiet: Print nothing.
 
     Returns:
@@ -42,7 +42,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
 
     Raises:
         UsageError: The two differ in runtime, classes, preprocessing, inputs or outputs.
-        BundleError: One cannot be read.
+        BundleError: A bundle cannot be read.
 
     Example:
         from edgewright.exits import ExitCalibration
@@ -52,7 +52,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     """
     first, second = read_bundle(small), read_bundle(large)
     _check_same({"small": first, "large": second})
-    pool = _Pool()
+    pool = _SegmentPool()
     path = (*_path(first.manifest.model.default_point, pool.add(first)),
             *_path(second.manifest.model.default_point, pool.add(second, behind=True)))
     point = OperatingPoint(name=DEFAULT_POINT, path=path,
@@ -74,31 +74,31 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
 
 
 def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
-    """Several bundles as the operating points of one, for a session to choose among.
+    """Combine several bundles into one whose operating points a session can choose from.
 
-    Variants of other widths or bits, or with other exits. Files that are equal are stored once.
-    Of a variant with several points each is kept, as ``variant/point``.
+    The variants may differ in widths, bits, or exits. Equal files are stored once. All points of a
+    variant with several points are kept, as ``variant/point``.
 
     Args:
         variants: Bundles by the name of their point; the first is the default.
         out: The bundle to write.
 
     Returns:
-        The manifest as written: the default's, with the segments and points of all.
+        The manifest as written: the default's, with the segments and points of all variants.
 
     Raises:
-        UsageError: There are fewer than two, or they differ in runtime, classes, preprocessing,
-            inputs or outputs.
-        BundleError: One cannot be read.
+        UsageError: There are fewer than two variants, or they differ in runtime, classes,
+            preprocessing, inputs or outputs.
+        BundleError: A bundle cannot be read.
 
     Example:
         ew.combine({"full": "runs/int8/model.edge", "saver": "runs/half/model.edge"}, "all.edge")
     """
     if len(variants) < 2:
-        raise UsageError(f"{len(variants)} bundles cannot be combined; give two or more by name")
+        raise UsageError(f"{len(variants)} bundles cannot be combined; give at least two by name")
     bundles = {name: read_bundle(path) for name, path in variants.items()}
     _check_same(bundles)
-    pool = _Pool()
+    pool = _SegmentPool()
     points = [point for name, bundle in bundles.items()
               for point in _rename_points(name, bundle, pool.add(bundle))]
     default = next(iter(bundles.values()))
@@ -108,7 +108,7 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
 
 
 def _rename_points(name: str, bundle: Bundle, numbers: tuple[int, ...]) -> Iterator[OperatingPoint]:
-    """A bundle's points, by the numbers its segments have now."""
+    """A bundle's points with the new numbers of its segments."""
     model = bundle.manifest.model
     points = model.points or (
         model.default_point.replace(figures=bundle.manifest.report.compressed),)
@@ -131,15 +131,15 @@ def _parameters(*bundles: Bundle) -> tuple[Measurement, ...]:
 
 
 @final
-class _Pool:
-    """Segments of several bundles under new names, each file once."""
+class _SegmentPool:
+    """Collects segments of several bundles under new names, each file once."""
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
         self._files: dict[str, bytes] = {}
 
     def add(self, bundle: Bundle, *, behind: bool = False) -> tuple[int, ...]:
-        """Add a bundle's segments; ``behind`` another's, its first reads the inputs again."""
+        """Add a bundle's segments; with ``behind``, its first segment reads the inputs again."""
         model = bundle.manifest.model
         first = model.default_point.path[0]
         return tuple(
@@ -149,7 +149,7 @@ class _Pool:
 
     def bundle(self, base: Bundle, points: tuple[OperatingPoint, ...],
                recipe: dict[str, object]) -> Bundle:
-        """All that was added, as one bundle in memory with the manifest of the base."""
+        """Make one bundle in memory from all segments, with the manifest of the base."""
         manifest = base.manifest.with_model(
             segments=tuple(self._segments), points=points).with_report(
             curve=(), recipe=recipe, simulated=Figures(), parity=None, stages=(), layers=(),
@@ -169,7 +169,7 @@ class _Pool:
 def _check_same(bundles: Mapping[str, Bundle]) -> None:
     (name, first), *others = bundles.items()
     for other, bundle in others:
-        for field in _SAME:
+        for field in _SHARED_FIELDS:
             mine, theirs = (getattr(one.manifest.model, field) for one in (first, bundle))
             if mine != theirs:
                 raise UsageError(f"{name!r} and {other!r} have different {field} ({mine} and "

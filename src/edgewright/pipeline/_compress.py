@@ -1,4 +1,4 @@
-"""`compress`: from a model, its data and a budget to one verified file."""
+"""`compress`: make one verified file from a model, its data and a budget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgewright.errors import BudgetError, UsageError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._identity import identity_of
+from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import run_stages
@@ -29,7 +29,7 @@ from edgewright.training import TrackerName, open_tracker
 @final
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind.
+    """The result of a run.
 
     Attributes:
         bundle: Path of ``model.edge``.
@@ -44,10 +44,10 @@ class Result:
     program: Program
 
     def check(self) -> None:
-        """Raise where the budget is not held.
+        """Raise if the budget is not met.
 
         Raises:
-            BudgetError: Names every constraint that is broken, its value and its limit.
+            BudgetError: The message lists every broken limit with the figure's value.
         """
         if self.manifest.report.breaches:
             broken = "; ".join(map(str, self.manifest.report.breaches))
@@ -62,33 +62,36 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              track: TrackerName | None = None) -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
-    The run directory keeps every stage; the same call again resumes an interrupted run, and ends
-    in the same model files (a GPU's kernels may round differently from run to run).
+    The run directory stores every stage. Repeating the call resumes an interrupted run and gives
+    the same model files (except that GPU kernels may round differently from run to run).
 
     Args:
-        model: A trained module, or a program of one.
-        task: Its data. Nothing is selected on the test split.
-        budget: Limits on the file; see `Budget`. Without one the recipe alone decides.
-        recipe: A recipe's name (fast, balanced, thorough), a YAML file's path, or a `Recipe`.
-        out: The run directory; ``runs/NAME`` if left out.
-        rate: Share of the original's bytes to save, between 0 and 1: short for a budget on size.
-        ignore: Layers whose output channels must stay, by name or pattern.
-        seed: Of everything random.
-        name: What records call the model; its class name if left out.
+        model: A trained module, or a program captured from one.
+        task: The data. Nothing is selected on the test split.
+        budget: Limits on the file; see `Budget`. Without a budget the recipe alone decides.
+        recipe: A recipe's name, a YAML file's path, or a `Recipe`. ``fast`` does not train and
+            takes minutes; ``balanced`` trains for some epochs; choose ``thorough`` if accuracy
+            matters more than training time.
+        out: The run directory; ``runs/NAME`` by default.
+        rate: Share of the original's bytes to save, between 0 and 1; a shorthand for a budget on
+            size.
+        ignore: Layers whose output channels must not be pruned, by name or pattern.
+        seed: Seed of all random numbers.
+        name: Name of the model in records; its class name by default.
         quiet: Print nothing.
-        track: Keep every training's loss, accuracy and learning rate with ``tensorboard`` (in
-            ``out``/tensorboard) or ``mlflow`` (where its own environment variables say).
+        track: Log every training's loss, accuracy and learning rate to ``tensorboard`` (in
+            ``out``/tensorboard) or ``mlflow`` (configured by its environment variables).
 
     Returns:
-        The result, also where the budget is not met: see
+        The result, even if the budget is not met: see
         ``result.manifest.report.breaches`` and `Result.check`.
 
     Raises:
         UsageError: Arguments that contradict each other or are out of range.
         ModelError: The model cannot be captured or exported.
         DataError: The data cannot be used.
-        BudgetError: A limit below what the smallest program of this model needs.
-        ParityError: The file does not compute what the program does.
+        BudgetError: A limit is below what the smallest program of this model needs.
+        ParityError: The file's outputs differ from the program's.
         StorageError: The directory holds another run, or the disk is full.
         MissingExtraError: The tracker is not installed.
 
@@ -105,7 +108,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         True
     """
     budget = _resolve_budget(budget, rate)
-    recipe = _add_ignored(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), ignore)
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    recipe = _add_ignore_patterns(recipe, ignore)
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
     log = RunLog(quiet, None if track is None else open_tracker(track, folder))
@@ -115,13 +119,13 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     validate_model(original, task)
     check_recipe(recipe, original)
     fitted, changes = fit_recipe(recipe, original, budget)
-    run = RunDirectory.open(folder, identity_of(original, task, budget, recipe, seed))
+    run = RunDirectory.open(folder, run_identity(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, fitted.exits, seed, name)
     return _execute(assembly, StageContext(original, task, fitted, seed, run, log), changes)
 
 
 def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]) -> Result:
-    """Baseline, stages, bundle; results of an earlier run are kept where they are intact."""
+    """Run baseline, stages and bundle; intact results of an earlier run are reused."""
     run, log, original = context.directory, context.log, context.original
     if not run.is_sealed(run.baseline):
         log.begin("baseline", "the original on its runtime")
@@ -150,17 +154,17 @@ def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:
     if rate is None:
         return budget
     if budget.size is not None:
-        raise UsageError(f"rate={rate} and a budget on size say the same thing twice; give one")
+        raise UsageError(f"rate={rate} and a budget on size both limit the size; give only one")
     if not 0 < rate < 1:
         raise UsageError(f"rate must be above 0 and below 1, got {rate}")
     return budget.replace(size=Limit(value=1 - rate, relative=True))
 
 
-def _add_ignored(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
+def _add_ignore_patterns(recipe: Recipe, ignore: Sequence[str]) -> Recipe:
     if not ignore:
         return recipe
     if recipe.prune is None:
-        raise UsageError(f"ignore={list(ignore)} is about pruning, and the recipe {recipe.name!r} "
-                         "does not prune; leave it out or choose another recipe")
+        raise UsageError(f"ignore={list(ignore)} concerns pruning, but the recipe {recipe.name!r} "
+                         "does not prune; omit it or choose another recipe")
     patterns = (*recipe.prune.ignore, *ignore)
     return recipe.replace(prune=recipe.prune.replace(ignore=patterns))

@@ -1,4 +1,4 @@
-"""The run directory: every stage's program and record, so that a run can be resumed."""
+"""The run directory, which stores every stage so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgewright.errors import StorageError
 from edgewright.program import Program
 
 _IDENTITY: Final = "run.json"
-_RESULTS: Final = "results"  # in it, the checksums of what the run has made
+_RESULTS: Final = "results"  # its key for the checksums of the run's results
 
 
 @final
@@ -23,9 +23,9 @@ class _StoredStage(Value):
     """A finished stage's record, with the checksums that identify its program.
 
     Attributes:
-        record: Of the stage.
-        program: Checksum of its file.
-        before: Checksum of the file of the program that it was given; of the run, for the first.
+        record: The stage's record.
+        program: Checksum of the stage's program file.
+        before: Checksum of the input program's file; of the run, for the first stage.
     """
 
     record: StageRecord
@@ -37,10 +37,10 @@ class _StoredStage(Value):
 class RunDirectory:
     """One run's files.
 
-    ``run.json`` says which run it is, and holds checksums of both bundles; ``stages/`` holds a
-    program and a record for each finished stage, ``checkpoints/`` the state of a training that is
-    under way. Results lie beside them: ``model.edge``, ``baseline.edge``, ``manifest.json``,
-    ``recipe.yaml``, ``report.html``. A file that is not as this run left it counts as missing.
+    ``run.json`` identifies the run and holds checksums of both bundles; ``stages/`` holds a program
+    and a record for each finished stage, ``checkpoints/`` the state of a training in progress. The
+    results are ``model.edge``, ``baseline.edge``, ``manifest.json``, ``recipe.yaml`` and
+    ``report.html``. A file that was changed since counts as missing.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -59,14 +59,14 @@ class RunDirectory:
         """Open a directory for a run, new or to be resumed.
 
         Args:
-            path: Created where it is missing.
-            identity: Everything that makes this run the one it is; two runs with equal identities
-                give the same bundle.
+            path: The directory; created if missing.
+            identity: Everything that determines the run; runs with equal identities give the same
+                bundle.
 
         Raises:
-            StorageError: It holds something else, or cannot be written; it is left as it was.
+            StorageError: It holds something else, or cannot be written; it is not changed.
         """
-        check_free(path, identity)
+        check_available(path, identity)
         directory = cls(path, identity)
         is_new = not path.exists()
         try:
@@ -83,32 +83,32 @@ class RunDirectory:
         return directory
 
     def seal(self, *files: Path, program: str = "") -> None:
-        """Note files as this run's results.
+        """Record the checksums of files as this run's results.
 
         Args:
-            files: As they are now.
-            program: Checksum of the last stage's program, where they were made from it.
+            files: The files.
+            program: Checksum of the last stage's program, if they were made from it.
         """
         results = self._results()
         results |= {file.name: f"{checksum(file)} {program}".rstrip() for file in files}
         self._write({**self._read(), _RESULTS: results})
 
     def is_sealed(self, file: Path, program: str = "") -> bool:
-        """Whether a file is there, as this run left it, and made from this program."""
+        """Whether a file exists, is unchanged, and was made from this program."""
         if not file.is_file():
             return False
         return self._results().get(file.name) == f"{checksum(file)} {program}".rstrip()
 
     def checkpoint(self, stage: str) -> Path:
-        """Where a stage keeps the state of its training."""
+        """The checkpoint file of a stage's training."""
         return self._checkpoints / f"{stage}.ckpt"
 
     def find(self, stage: str, before: str) -> tuple[Program, StageRecord] | str:
-        """A finished stage's program and record; or why it has to run, empty where it is new.
+        """A finished stage's program and record, or the reason why it has to run (empty if new).
 
         Args:
-            stage: Its key.
-            before: Checksum of what it is given; see `checksum_of`.
+            stage: The stage's key.
+            before: Checksum of its input program; see `checksum_of`.
         """
         program, record = self._files(stage)
         if not record.is_file():
@@ -116,31 +116,31 @@ class RunDirectory:
         try:
             kept = _StoredStage.model_validate_json(record.read_bytes())
         except (OSError, ValidationError):
-            return f"{record} is damaged or of another version"
+            return f"{record} is damaged or has another version"
         if not program.is_file():
             return f"{program} is missing"
         if checksum(program) != kept.program:
-            return f"{program} is not as this run left it"
+            return f"{program} was changed after this run wrote it"
         if kept.before != before:
-            return f"{program} was not made from the stage before it"
+            return f"{program} was not made from the current result of the previous stage"
         return Program.load(program), kept.record
 
     def keep(self, stage: str, program: Program) -> Program:
-        """Store a stage's program, and give it back as a later run would find it."""
+        """Store a stage's program, and load it as a later run would."""
         path, record = self._files(stage)
         record.unlink(missing_ok=True)
         program.save(path)
         return Program.load(path)
 
     def record(self, stage: str, record: StageRecord, before: str) -> None:
-        """Mark a stage, given the program of that checksum, as finished."""
+        """Mark a stage as finished, with its record and the checksum of its input program."""
         path, file = self._files(stage)
         kept = _StoredStage(record=record, program=checksum(path), before=before)
         write_atomically(file, kept.model_dump_json(indent=1).encode())
         self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
 
     def checksum_of(self, stage: str) -> str:
-        """Checksum of a stage's program, as it is."""
+        """Checksum of a stage's program file."""
         return checksum(self._files(stage)[0])
 
     def remove_checkpoints(self) -> None:
@@ -166,11 +166,11 @@ class RunDirectory:
         return self._stages / f"{stage}.pt2", self._stages / f"{stage}.json"
 
 
-def check_free(path: Path, identity: dict[str, str]) -> None:
-    """Refuse a directory unless it is missing, empty, or holds this very run.
+def check_available(path: Path, identity: dict[str, str]) -> None:
+    """Raise unless a directory is missing, empty, or holds this run.
 
     Raises:
-        StorageError: It holds another run, or something that is no run.
+        StorageError: It holds another run, or something that is not a run.
     """
     if path.exists() and not path.is_dir():
         raise StorageError(f"{path} is a file; --out names a directory")
@@ -179,8 +179,8 @@ def check_free(path: Path, identity: dict[str, str]) -> None:
             return
         found = json.loads((path / _IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is not empty and holds no run of Edgewright; choose another "
-                           "--out or empty it") from error
+        raise StorageError(f"{path} is not empty and does not hold a run of Edgewright; choose "
+                           "another --out or empty it") from error
     stated = found if isinstance(found, dict) else {}
     changed = [key for key in identity if stated.get(key) != identity[key]]
     if changed:

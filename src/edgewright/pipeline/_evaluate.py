@@ -37,7 +37,7 @@ Inputs = tuple[NDArray[Any], ...]
 
 
 def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inputs, NDArray[Any]]]:
-    """A split's batches as the runtime takes them."""
+    """A split's batches as NumPy arrays."""
     for batch in split.batches(batch_size):
         leaves = pytree.tree_leaves(batch.inputs)
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
@@ -45,7 +45,7 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
 
 def choose_operating_points(session: Session, split: Split, config: ExitCalibration,
                             seed: int) -> tuple[CalibratedPoint, ...]:
-    """Choose a session's operating points on a split, from the outputs of the real file there."""
+    """Choose a session's operating points from the file's outputs on a split."""
     logits, targets = run_every_exit(session, split)
     macs = [session.model.segments[number].macs for number in session.points[0].path]
     return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
@@ -58,30 +58,30 @@ def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], 
     for inputs, labels in numpy_batches(split):
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
         targets.append(labels)
-    return _joined(parts), np.concatenate(targets)
+    return _concatenate(parts), np.concatenate(targets)
 
 
 def measure_exit_curve(split: Split, point: OperatingPoint,
                        steps: Sequence[tuple[float | None, ...]],
                        session: Session) -> tuple[CurvePoint, ...]:
-    """Mean MACs and accuracy of a point on a split, with each of these thresholds.
+    """Mean MACs and accuracy of a point on a split, for each threshold vector.
 
-    The session's default point takes the same path.
+    The session's default point must have the same path.
     """
-    answers = predict_exits(*run_every_exit(session, split), point.rules, point.policy)
-    return compute_exit_curve(answers, steps,
+    predictions = predict_exits(*run_every_exit(session, split), point.rules, point.policy)
+    return compute_exit_curve(predictions, steps,
                               [session.model.segments[number].macs for number in point.path])
 
 
 def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
-    """Accuracy, costs and energy of a session's point on a split, and the shares of its exits."""
+    """Evaluate a session's point on a split: accuracy, costs, energy, and shares of the exits."""
     found = evaluate(session, numpy_batches(split))
     name = session.point or session.points[0].name
     path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(
         Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
                     runtime=session.runtime, samples=found.samples),
-        _counted("macs", found.macs, split, found.samples),
+        _modelled_measurement("macs", found.macs, split, found.samples),
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
         Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
@@ -92,10 +92,10 @@ def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, E
 
 
 def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple[Measurement, ...]]:
-    """Median and mean latency of sessions at batch 1 on one thread, taken in turn.
+    """Median and mean latency of sessions at batch size 1 on one thread, measured in turn.
 
-    All run the same samples of the split, one pinned core, interleaved, so that their ratio holds
-    when the machine's speed drifts.
+    All run the same samples on one pinned core, interleaved, so that their ratio is robust to
+    changes of the machine's speed.
     """
     count = min(_LATENCY_SAMPLES, len(split))
     samples = [inputs for inputs, _ in numpy_batches(split.sample(count), batch_size=1)]
@@ -106,12 +106,13 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
     with pinned() as core:
         found = compare_latency({name: run(session) for name, session in sessions.items()},
                                 rounds=_ROUNDS, warmup=_WARMUP)
-    return {name: _latencies(latency, sessions[name], core) for name, latency in found.items()}
+    return {name: _latency_measurements(latency, sessions[name], core)
+            for name, latency in found.items()}
 
 
 @dataclass(frozen=True)
 class ProgramComparison:
-    """Accuracy of the program in PyTorch with the file's thresholds, and how the two agree."""
+    """The program's accuracy in PyTorch with the file's thresholds, and the parity of both."""
 
     accuracy: Measurement
     parity: Parity
@@ -121,10 +122,10 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Pr
     """Run program and file on a split and compare them, every exit included.
 
     Raises:
-        ParityError: They disagree on the top class of more than 0.5 % of the samples (two samples
-            at least).
+        ParityError: They disagree on the top class of more than 0.5 % of the samples and of more
+            than two samples.
     """
-    logits, measured, targets = _both(program, session, split)
+    logits, measured, targets = _run_both(program, session, split)
     parity = _parity(logits, measured, split.name)
     allowed = max(2, round((1 - AGREEMENT) * parity.samples))
     missed = round((1 - parity.top1_agreement) * parity.samples)
@@ -140,9 +141,9 @@ def compare_with_program(program: Program, session: Session, split: Split) -> Pr
     return ProgramComparison(accuracy, parity)
 
 
-def _both(program: Program, session: Session, split: Split) -> tuple[
+def _run_both(program: Program, session: Session, split: Split) -> tuple[
         list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
-    """Every exit's logits of program and file, on the very same batches; and the targets."""
+    """Every exit's logits of program and file on the same batches, and the targets."""
     module = program.module()
     simulated: list[list[NDArray[Any]]] = []
     measured: list[list[NDArray[Any]]] = []
@@ -154,16 +155,16 @@ def _both(program: Program, session: Session, split: Split) -> tuple[
         arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
         measured.append([outputs[0] for outputs in session.run_all_exits(*arrays)])
         targets.append(batch.targets.numpy())
-    return _joined(simulated), _joined(measured), np.concatenate(targets)
+    return _concatenate(simulated), _concatenate(measured), np.concatenate(targets)
 
 
-def _joined(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+def _concatenate(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
     """One array per exit, from one list of exits per batch."""
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> Parity:
-    """The worst of all exits."""
+    """The parity of the worst exit."""
     errors = [float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-12))
               for a, b in zip(want, have, strict=True)]
     agreed = [float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
@@ -172,12 +173,13 @@ def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> P
                   top1_agreement=min(agreed))
 
 
-def _counted(name: Any, value: float, split: Split, samples: int) -> Measurement:
+def _modelled_measurement(name: Any, value: float, split: Split, samples: int) -> Measurement:
     return Measurement(name=name, value=value, kind="modelled", split=split.name,
                        runtime=COUNTED, samples=samples)
 
 
-def _latencies(latency: Latency, session: Session, core: int | None) -> tuple[Measurement, ...]:
+def _latency_measurements(latency: Latency, session: Session,
+                          core: int | None) -> tuple[Measurement, ...]:
     where = "" if core is None else " on one core"
     shared = {"kind": "measured", "samples": latency.runs,
               "runtime": f"{session.runtime}, test samples one by one, 1 thread{where}"}

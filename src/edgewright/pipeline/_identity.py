@@ -1,4 +1,4 @@
-"""What identifies a run: model, data, settings, versions."""
+"""The identity of a run: model, data, settings, versions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edgewright.task import Task
 _PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def identity_of(program: Program, task: Task, budget: Budget, recipe: Recipe,
+def run_identity(program: Program, task: Task, budget: Budget, recipe: Recipe,
                 seed: int) -> dict[str, str]:
     """Checksums and settings that two runs must share to be the same run.
 
-    The data is hashed whole, every sample of every split; see `Split.digest` for what that costs.
+    Every sample of every split is hashed; see `Split.digest` for the cost.
     """
     preprocessing = task.preprocessing
     data = [task.name, task.classes, task.train.variation, *(split.digest() for split in
@@ -40,7 +40,7 @@ def identity_of(program: Program, task: Task, budget: Budget, recipe: Recipe,
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of everything that shapes a file."""
+    """Versions of all packages that influence a file."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -51,7 +51,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _model(program: Program) -> list[bytes]:
-    """Code, every tensor with its type and shape, and which of them are frozen."""
+    """Code, all tensors with dtype and shape, and the names of the frozen ones."""
     module, state = program.graph_module, program.state_dict()
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     facts = json.dumps([sorted(frozen), sparse_tensors(module)])

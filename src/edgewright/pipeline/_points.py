@@ -1,4 +1,4 @@
-"""Operating points of a bundle: chosen on the validation split, evaluated on the test split."""
+"""Choose a bundle's operating points on the validation split, evaluate them on the test split."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from edgewright.task import Task
 
 def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, seed: int,
                          log: RunLog) -> Bundle:
-    """The bundle with its operating points, chosen on the validation split.
+    """Add operating points, chosen on the validation split, to a bundle.
 
-    The curve that the default point lies on is measured on the test split.
+    The curve through the default point is measured on the test split.
     """
     session = Session(draft)
     found = choose_operating_points(session, task.val, config, seed)
@@ -39,9 +39,8 @@ def evaluate_operating_points(session: Session, draft: Bundle,
                               task: Task) -> tuple[Figures, Manifest]:
     """The default point's figures on the test split, and the manifest with every point's.
 
-    The session runs the draft at its default point.
-    The latencies of all points but the default are timed in turn; the default's is timed with the
-    other files of its run.
+    The session runs the draft at its default point. The latencies of the other points are measured
+    here in turn; the default point is timed together with the other files of its run.
     """
     figures, tested = evaluate_operating_point(session, task.test)
     if not draft.manifest.model.points:
@@ -57,7 +56,7 @@ def evaluate_operating_points(session: Session, draft: Bundle,
 
 
 def takes_early_exits(points: tuple[OperatingPoint, ...]) -> bool:
-    """Whether any sample took an early exit at one of these points, when they were chosen."""
+    """Whether any sample took an early exit at one of these points during calibration."""
     return any(share > 0 for point in points if point.calibrated is not None
                for share in point.calibrated.shares[:-1])
 
@@ -70,5 +69,5 @@ def open_at_point(draft: Bundle, name: str) -> Session:
 
 
 def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
-    """A bundle in memory with these operating points."""
+    """Return the bundle in memory with these operating points."""
     return replace(draft, manifest=draft.manifest.with_model(points=points))

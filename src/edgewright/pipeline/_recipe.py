@@ -1,4 +1,4 @@
-"""Recipes: which stages a run has, and how each is set."""
+"""Recipes: the stages of a run and their settings."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from edgewright.training import CosineSchedule, Training
 
 @final
 class Recipe(Settings):
-    """What a run does; a stage that is None is left out.
+    """The stages of a run; a stage that is None is skipped.
+
+    If accuracy matters more than training time, start from ``thorough``; if there is no time to
+    train, from ``fast``.
 
     Attributes:
-        name: Shown in records.
-        prune: Removes channels; a tight budget raises its ratio.
-        blocks: Removes residual branches, after the channels.
+        name: Name in records.
+        prune: Channel pruning; a tight budget raises its ratio.
+        blocks: Pruning of residual branches, after the channels.
         recover: Training after pruning, with the original as teacher.
-        weights: Sets single weights to zero, which every later stage keeps.
-        distillation: How the teacher's outputs weigh in every training of the run.
+        weights: Sets individual weights to zero; later stages keep the zeros.
+        distillation: The distillation loss in every training of the run.
         exits: Adds early exits and trains them.
-        quantize: To integers, calibrated or trained.
+        quantize: Quantization, calibrated or trained.
 
     Example:
-        >>> Recipe.named("fast").prune is None
+        >>> Recipe.by_name("fast").prune is None
         True
     """
 
@@ -45,8 +48,8 @@ class Recipe(Settings):
     quantize: Quantization | None = None
 
     @classmethod
-    def named(cls, name: str) -> Recipe:
-        """A recipe that comes with Edgewright: fast, balanced or thorough."""
+    def by_name(cls, name: str) -> Recipe:
+        """A built-in recipe: fast, balanced or thorough."""
         if name not in RECIPES:
             raise UsageError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}, "
                              "or give the path of a YAML file")
@@ -54,14 +57,14 @@ class Recipe(Settings):
 
     @classmethod
     def load(cls, reference: str | Path) -> Recipe:
-        """A recipe by name, or from a YAML file as a run writes it.
+        """Load a built-in recipe by name, or a recipe from a YAML file as written by a run.
 
         Raises:
             UsageError: No such recipe or file, or a setting that is unknown or out of range.
         """
         path = Path(reference)
         if path.suffix not in (".yaml", ".yml"):
-            return cls.named(str(reference))
+            return cls.by_name(str(reference))
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -70,25 +73,25 @@ class Recipe(Settings):
         return cls.model_validate(content)
 
     def to_yaml(self) -> str:
-        """The recipe as a file that `load` reads."""
+        """The recipe as YAML text that `load` reads."""
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
         return text
 
 
-# What ONNX Runtime's int8 kernels reward: in steps of 4, 30 % fewer multiply-accumulates are
-# slower than none (benchmarks/pruning/channel_steps.py).
+# Steps that suit ONNX Runtime's int8 kernels: in steps of 4, a network with 30 % fewer
+# multiply-accumulates is slower than the unpruned one (benchmarks/pruning/channel_steps.py).
 _PRUNING: Final = {"allocation": "solved", "compensate": True, "round_to": 16}
-# A compensated network is close to where it should be, and large steps lead away from there: of
-# ResNet-20, 87.7 % on held-out images, one epoch makes 92.5 % at 0.01, 92.1 % at 0.003, and six
-# make 91.3 % at 0.05.
-_CLOSE: Final = 0.01
+# A compensated network is close to a good solution, and large steps lead away from it: ResNet-20,
+# at 87.7 % on held-out images, reaches 92.5 % in one epoch at 0.01, 92.1 % at 0.003, and 91.3 % in
+# six epochs at 0.05.
+_FINE_TUNING_LR: Final = 0.01
 
 RECIPES: Final = {
     "fast": Recipe(name="fast", quantize=Quantization()),
     "balanced": Recipe(
         name="balanced",
         prune=ChannelPruning(ratio=0.3, **_PRUNING),
-        recover=Training(epochs=6, lr=_CLOSE),
+        recover=Training(epochs=6, lr=_FINE_TUNING_LR),
         exits=EarlyExits(places=2, training=HeadTraining(
             settings=Training(epochs=3, lr=0.05))),
         quantize=Quantization(method="qat"),

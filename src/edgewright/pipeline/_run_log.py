@@ -16,7 +16,7 @@ class RunLog:
 
     Args:
         quiet: Print nothing.
-        open_log: Keeps every training's figures; see `edgewright.training.open_tracker`.
+        open_log: Opens a log for each training; see `edgewright.training.open_tracker`.
     """
 
     def __init__(self, quiet: bool = False, open_log: OpenLog | None = None) -> None:
@@ -28,7 +28,7 @@ class RunLog:
         self._console.print(f"[bold]{stage}[/bold] {what}".rstrip())
 
     def note(self, text: str) -> None:
-        """Log what happened in a stage."""
+        """Log a message about a stage."""
         self._console.print(f"  {text}", markup=False)
 
     def end(self, seconds: float, figures: Figures, resumed: bool = False) -> None:
@@ -45,6 +45,6 @@ class RunLog:
         self.note(", ".join(parts))
 
     def progress(self, stage: str) -> Progress:
-        """Return what shows a training, and keeps its figures if that was asked for."""
+        """Return the progress display of a training, which also logs its metrics if enabled."""
         shown = NoProgress() if self._quiet else RichProgress(stage, lines=True)
         return shown if self._open_log is None else TrackingProgress(shown, self._open_log, stage)

@@ -1,4 +1,4 @@
-"""Runs a recipe's stages in order, or takes over what an earlier run left of them."""
+"""Run a recipe's stages in order, reusing the results of an earlier run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from edgewright.task import temporary_seed
 @final
 @dataclass(frozen=True)
 class StageResults:
-    """What a run's stages left behind.
+    """The results of a run's stages.
 
     Attributes:
-        program: The last stage's.
-        unquantized: The one before it was quantized, the original itself if no stage had changed
-            it; None if it never was.
-        records: Of every stage, the original's first.
-        checksum: Of the program's file.
+        program: The last stage's program.
+        unquantized: The program before quantization, or the original if no stage has changed it;
+            None if the run does not quantize.
+        records: The stages' records, the original's first.
+        checksum: Checksum of the program's file.
     """
 
     program: Program
@@ -35,7 +35,7 @@ class StageResults:
     checksum: str
 
     def without_exits(self, note: str) -> StageResults:
-        """The same with the exits removed, and a note of it in the record of their stage."""
+        """Return the results with the exits removed and a note in the record of their stage."""
         records = tuple(record.replace(notes=(*record.notes, note))
                         if record.name == Exits.name else record for record in self.records)
         unquantized = None if self.unquantized is None else remove_exits(self.unquantized)
@@ -44,11 +44,11 @@ class StageResults:
 
 
 def run_stages(context: StageContext, changes: tuple[str, ...] = ()) -> StageResults:
-    """Run every stage of a recipe in order, keeping each in the run directory.
+    """Run every stage of a recipe in order and store the results in the run directory.
 
     Args:
-        context: With the recipe as fitted to the model.
-        changes: How it differs from the recipe that was asked for, in words.
+        context: The context, with the recipe as fitted to the model.
+        changes: Notes on how it differs from the requested recipe.
     """
     stages = [stage for stage in (Capture(changes), *STAGES)
               if stage.config_of(context.recipe) is not None]
@@ -68,14 +68,14 @@ def run_stages(context: StageContext, changes: tuple[str, ...] = ()) -> StageRes
 
 def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
                    context: StageContext) -> tuple[Program, StageRecord]:
-    """A stage's program and record, from the run directory if they are intact there.
+    """A stage's program and record, loaded from the run directory if they are intact there.
 
     Args:
-        key: Of the stage, in the directory.
-        stage: To be run.
-        program: What it is given.
+        key: Key of the stage in the directory.
+        stage: The stage.
+        program: Its input program.
         given: Checksum of that program.
-        context: Of the stage.
+        context: The stage's context.
     """
     config = stage.config_of(context.recipe)
     notes = stage.describe(config)
@@ -101,7 +101,7 @@ def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
 
 
 def _figures(program: Program, context: StageContext) -> Figures:
-    """Accuracy on the validation split, and what is counted on the graph."""
+    """Accuracy on the validation split, and figures counted on the graph."""
     accuracy = context.val_accuracy(program)
     costs = program.costs()
     return Figures.of(

@@ -1,4 +1,4 @@
-"""From a program to the segments of a bundle: one ONNX file per exit, with its costs."""
+"""Export a program to the segments of a bundle: one ONNX file per exit, with its costs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgewright.measure import energy_mj
 from edgewright.program import Costs, Program, outputs_of, split_at_exits
 
 _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-_FEWEST: Final = 256  # fewer integers are not worth packing
+_MIN_ENTRIES: Final = 256  # packing fewer integers is not worthwhile
 
 
 def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
-    """Translate a program, one file per exit; thresholds and shares are still to be chosen."""
+    """Export a program to one file per exit, with the costs of each."""
     segments, files = [], {}
     parts = split_at_exits(program)
     for index, model in enumerate(use_channels_last_features([to_onnx(part) for part in parts])):
@@ -34,15 +34,15 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
 
 
 def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
-    """Where an ONNX file holds tensors of bytes that need few bits, in the file's order.
+    """The positions of 8-bit tensors in an ONNX file whose values need fewer bits, in file order.
 
-    Each tensor is searched for by its bytes, after the end of the one before; any match will do,
-    because its bytes are the same. Small tensors are not worth their entry in the manifest.
+    Each tensor is located by its bytes after the end of the previous one; any match is valid,
+    because the bytes are the same. Small tensors are skipped, as packing would save too little.
     """
     found, end = [], 0
     for tensor in onnx.load_from_string(model).graph.initializer:
         content = tensor.raw_data
-        if tensor.data_type not in _BYTES or len(content) < _FEWEST:
+        if tensor.data_type not in _BYTES or len(content) < _MIN_ENTRIES:
             continue
         offset = model.find(content, end)
         low_bit = low_bit_tensor(model, offset, len(content)) if offset >= 0 else None
@@ -53,7 +53,7 @@ def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
 
 
 def modelled_energy_mj(costs: Costs) -> float:
-    """Energy of one sample, modelled from counts."""
+    """Energy per sample, modelled from counts."""
     return energy_mj(costs.macs_by_bits(), costs.traffic_bytes)
 
 
@@ -65,7 +65,7 @@ def input_specs(program: Program) -> tuple[TensorSpec, ...]:
 
 
 def output_specs(program: Program) -> tuple[TensorSpec, ...]:
-    """Name, dtype and shape of every output; of a program with exits only of the last."""
+    """Name, dtype and shape of every output; for a program with exits, only of the last one."""
     nodes = outputs_of(program)[-1:] if program.exits else outputs_of(program)
     return tuple(_spec(f"output_{index}", node.meta["val"]) for index, node in enumerate(nodes))
 

@@ -1,4 +1,4 @@
-"""The layers that make a quantized file slower than one in floating point."""
+"""Find the layers that make a quantized file slower than one in floating point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgewright.graph import FLOAT_BITS
 from edgewright.program import Program
 from edgewright.timing import PrecisionTimer, measure_precisions
 
-_NOISE: Final = 1.01  # a layer that takes this much longer may as well be as fast
+_NOISE_FACTOR: Final = 1.01  # smaller differences are within measurement noise
 
 
 def slow_layers(unquantized: Program, quantized: Program,
@@ -18,14 +18,14 @@ def slow_layers(unquantized: Program, quantized: Program,
                 timer: PrecisionTimer | None = None) -> tuple[LayerLatency, ...]:
     """The layers that are slower in 8 bits than in floating point, the largest difference first.
 
-    They are timed, each alone, only where the quantized file's median latency is above that of
-    another; even then every layer may be faster, and only what lies between the layers slower.
+    Layers are timed individually, and only if the quantized file's median latency is above that of
+    another file. Even then all layers may be faster, and only operators between them slower.
 
     Args:
         unquantized: The program before quantization.
         quantized: The program after it.
-        latencies: Of the files timed in turn: ``compressed`` and others.
-        timer: Times of a layer with so many inputs and outputs; ONNX Runtime if left out.
+        latencies: Latencies of the files timed in turn: ``compressed`` and others.
+        timer: Measures a layer's latency in both precisions; ONNX Runtime by default.
     """
     medians = {name: measurement.value for name, measurements in latencies.items()
                for measurement in measurements if measurement.name == "latency_ms"}
@@ -36,5 +36,5 @@ def slow_layers(unquantized: Program, quantized: Program,
     times = measure_precisions(unquantized, weights, timer=timer)
     slow = [LayerLatency(name=name.removesuffix(".weight"), float_ms=found.float_ms,
                          int8_ms=found.int8_ms)
-            for name, found in times.items() if found.int8_ms > _NOISE * found.float_ms]
+            for name, found in times.items() if found.int8_ms > _NOISE_FACTOR * found.float_ms]
     return tuple(sorted(slow, key=lambda layer: layer.float_ms - layer.int8_ms))

@@ -1,4 +1,4 @@
-"""What can be compressed: anything else is refused by name before anything is written."""
+"""Check that a model can be compressed, before anything is written."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from edgewright.training import check_program
 
 
 def validate_model(program: Program, task: Task) -> None:
-    """Refuse all but a float32 classifier of the task's classes, with finite weights.
+    """Check that the model is a float32 classifier of the task's classes with finite weights.
 
     Raises:
-        UsageError: A program that is compressed already.
-        ModelError: Weights that are not finite float32, or outputs other than one of logits.
-        DataError: A label that is none of the model's classes.
+        UsageError: The program is compressed already.
+        ModelError: Weights are not finite float32, or the output is not a single one of logits.
+        DataError: A label is outside the model's classes.
     """
     if program.is_quantized or program.exits:
         what = "quantized" if program.is_quantized else f"given {program.exits} early exits"
-        raise UsageError(f"the program was {what} already; compress the one from before that")
+        raise UsageError(f"the program was {what} already; compress the original program")
     for name, value in program.state_dict().items():
         if value.is_floating_point() and value.dtype != torch.float32:
             raise ModelError(f"the weight {name} is {str(value.dtype).removeprefix('torch.')}; "
                              "call model.float() first")
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ModelError(f"the weight {name} holds NaN or infinity; load weights of a training "
-                             "that did not diverge")
+            raise ModelError(f"the weight {name} holds NaN or infinity; load weights from a "
+                             "training that did not diverge")
     classes = check_program(program, task)
     if task.num_classes is not None and task.num_classes != classes:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
-                         f"{task.num_classes}; they must agree")
+                         f"{task.num_classes}; they must be equal")

@@ -1,4 +1,4 @@
-"""`verify`: run a bundle again and compare its metrics with its manifest."""
+"""`verify`: measure a bundle again and compare the figures with its manifest."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.runtime import Session
 from edgewright.task import Task
 
-# Absolute for the accuracy (a tenth of a point, or two samples where that is more: rounding differs
-# between processors), relative for what follows from how many samples leave at each exit.
+# Absolute for the accuracy (0.1 percentage points, or two samples if that is more, as rounding
+# differs between processors), relative for figures that depend on how many samples leave early.
 TOLERANCES: Final[dict[FigureName, float]] = {"accuracy": 0.001, "macs": 0.02, "energy_mj": 0.02}
 _SAMPLES: Final = 2
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure: what the manifest says, what was measured, and how far they may differ.
+    """One figure: the manifest's value, the measured value, and the tolerance.
 
     Attributes:
-        point: The operating point it is of; None for the default.
+        point: Name of its operating point; None for the default.
     """
 
     figure: FigureName
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the two are within the tolerance; never where one is NaN."""
+        """Whether the two agree within the tolerance; False if one is NaN."""
         return abs(self.measured - self.stated) <= self.allowed + 1e-12
 
     def __str__(self) -> str:
@@ -52,10 +52,10 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     damage to the file is detected when it is read.
 
     Raises:
-        BundleError: The file is damaged, or states no accuracy to compare with.
-        DataError: The data does not fit the bundle's inputs, has other classes, or is not as many
-            samples as the manifest's accuracy was taken on.
-        ParityError: A figure deviates from the manifest; each is named with its tolerance.
+        BundleError: The file is damaged, or its manifest has no accuracy to compare with.
+        DataError: The data does not fit the bundle's inputs, has other classes, or another number
+            of samples than the manifest's accuracy was measured on.
+        ParityError: Figures deviate from the manifest; the message lists them with the tolerances.
     """
     bundle = read_bundle(path)
     session = Session(bundle)
@@ -88,24 +88,24 @@ def _checks(said: Figures, found: Figures, samples: int, point: str | None) -> I
 
 def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Figures],
                       task: Task) -> None:
-    """Refuse a manifest with nothing to compare with, and data it cannot have been measured on."""
-    silent = [name for name, figures in stated.items() if figures.get("accuracy") is None]
-    if silent:
-        raise BundleError(f"{path} states no accuracy at its operating point {silent[0]!r}, so "
+    """Raise if the manifest has no accuracy, or was measured on other data than the task's."""
+    missing = [name for name, figures in stated.items() if figures.get("accuracy") is None]
+    if missing:
+        raise BundleError(f"{path} states no accuracy at its operating point {missing[0]!r}, so "
                           "there is nothing to compare with; verify a bundle as compress wrote it")
-    taken_on = {found.samples for figures in stated.values()
-                if (found := figures.find("accuracy")) is not None and found.samples}
-    if taken_on - {len(task.test)}:
-        raise DataError(f"{path} states an accuracy on {max(taken_on)} test samples, and the test "
+    counts = {found.samples for figures in stated.values()
+              if (found := figures.find("accuracy")) is not None and found.samples}
+    if counts - {len(task.test)}:
+        raise DataError(f"{path} states an accuracy on {max(counts)} test samples, but the test "
                         f"split of {task.name} has {len(task.test)}; give the data it was made "
                         "with")
     classes = manifest.model.classes
     if None not in (classes, task.classes) and classes != task.classes:
-        raise DataError(f"{path} knows the classes {_listed(classes)}, and {task.name} "
-                        f"has {_listed(task.classes)}; give the data it was made with, the classes "
-                        "in the same order")
+        raise DataError(f"{path} has the classes {_format_classes(classes)}, but "
+                        f"{task.name} has {_format_classes(task.classes)}; give the data it was "
+                        "made with, the classes in the same order")
 
 
-def _listed(classes: tuple[str, ...] | None, shown: int = 5) -> str:
+def _format_classes(classes: tuple[str, ...] | None, shown: int = 5) -> str:
     names = classes or ()
     return ", ".join(names[:shown]) + ", ..." * (len(names) > shown)

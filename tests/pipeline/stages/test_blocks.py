@@ -31,7 +31,7 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
     assert not any(name.startswith("one.") for name in result.program.state_dict())
 
 
-def test_the_stage_is_left_out_with_a_note(quadrant_task: Task) -> None:
+def test_the_stage_is_skipped_with_a_note(quadrant_task: Task) -> None:
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
     program = Program.capture(model, torch.zeros(1, 1, 8, 8))
     fitted, notes = fit_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
@@ -39,7 +39,7 @@ def test_the_stage_is_left_out_with_a_note(quadrant_task: Task) -> None:
     assert notes == ("blocks left out: the graph has no residual branches",)
 
 
-def test_recovery_stays_where_blocks_go_and_channels_cannot(trained_net: nn.Module) -> None:
+def test_recovery_stays_if_only_blocks_are_removed(trained_net: nn.Module) -> None:
     program = Program.capture(trained_net, torch.zeros(1, 1, 8, 8))
     recipe = Recipe(prune=ew.ChannelPruning(ignore=("stem", "one", "two")),
                     blocks=ew.BlockPruning(count=1), recover=SHORT)
@@ -49,7 +49,7 @@ def test_recovery_stays_where_blocks_go_and_channels_cannot(trained_net: nn.Modu
     assert note.startswith("pruning left out: only 0.0 % of the MACs can be removed")
 
 
-def test_a_recipe_with_blocks_is_read_back(tmp_path: Path) -> None:
+def test_a_recipe_with_blocks_round_trips(tmp_path: Path) -> None:
     recipe = Recipe(blocks=ew.BlockPruning(ratio=0.2, max_drop=0.01, ignore=("layer1",)))
     (tmp_path / "r.yaml").write_text(recipe.to_yaml())
     assert Recipe.load(tmp_path / "r.yaml") == recipe

@@ -18,7 +18,7 @@ from edgewright.task import Task
 from edgewright.training import Training
 
 
-def test_exits_that_no_longer_pay_are_left_out(trained_program: ew.Program, quadrant_task: Task,
+def test_exits_that_are_no_longer_worthwhile_are_skipped(trained_program: ew.Program, quadrant_task: Task,
                                                tmp_path: Path) -> None:
     recipe = Recipe(exits=ew.EarlyExits(cost_model=ExitCostModel(overhead=1.0), training=None))
     said: list[str] = []
@@ -34,7 +34,7 @@ def test_exits_that_no_longer_pay_are_left_out(trained_program: ew.Program, quad
     assert "early exits left out: none is expected to save more than it costs" in said
 
 
-def test_what_harms_or_only_costs_is_not_kept(tmp_path: Path) -> None:
+def test_stages_that_lower_accuracy_or_only_add_cost_are_reverted(tmp_path: Path) -> None:
     """A recovery that ruins the network, and exits that no sample may leave by."""
     torch.manual_seed(0)
     x = torch.randn(300, 16)

@@ -19,7 +19,7 @@ WHOLE = Recipe(prune=ew.ChannelPruning(), blocks=ew.BlockPruning(count=1), recov
                weights=ew.WeightPruning(), exits=ew.EarlyExits(), quantize=ew.Quantization())
 
 
-def test_stages_stand_in_the_order_of_the_recipes_fields() -> None:
+def test_stages_are_in_the_order_of_the_recipes_fields() -> None:
     fields = [name for name in Recipe.model_fields if name not in SHARED]
     assert [stage.name for stage in STAGES] == fields
 
@@ -31,7 +31,7 @@ def test_a_stage_runs_if_the_recipe_has_its_config(stage: Stage[Any]) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_a_stage_that_is_left_out_is_not_brought_in_by_fitting(
+def test_fitting_does_not_add_a_skipped_stage(
         stage: Stage[Any], trained_program: ew.Program) -> None:
     fitted = stage.fit_to(Recipe(), trained_program, Budget(size="90 %", max_drop="1 %"))
     assert (fitted.recipe, fitted.note) == (Recipe(), "")
@@ -47,7 +47,7 @@ def test_changes_are_noted_in_the_order_of_the_stages() -> None:
 
 
 @pytest.mark.parametrize("recipe", [Recipe(recover=Training()), Recipe(weights=ew.WeightPruning())])
-def test_stages_that_train_refuse_a_frozen_model(recipe: Recipe,
+def test_training_stages_raise_for_a_frozen_model(recipe: Recipe,
                                                  trained_program: ew.Program) -> None:
     check_recipe(recipe, trained_program)
     net = torch.nn.Linear(4, 3).requires_grad_(False)

@@ -47,7 +47,7 @@ def at_level(level: Any, round_to: Any) -> Any:
     return counted(*kept)
 
 
-def test_the_hand_count_is_right(residual: Program, residual_groups: ChannelGroups) -> None:
+def test_costs_match_the_hand_count(residual: Program, residual_groups: ChannelGroups) -> None:
     costs = residual.costs()
     assert vars(counted(12, 18, 7)) == {"macs": costs.macs, "parameters": costs.parameters}
     by_name = {group.name: group.channels for group in residual_groups.groups}
@@ -65,7 +65,7 @@ LIMITS = [
 @pytest.mark.parametrize("round_to", [1, 4])
 @pytest.mark.parametrize("shares", LIMITS)
 @pytest.mark.parametrize("bits", [8, 32])
-def test_the_least_pruning_that_holds_every_limit(residual: Program, residual_groups: ChannelGroups, shares: dict[str, Any], round_to: int,
+def test_the_plan_is_the_least_pruning_that_meets_every_limit(residual: Program, residual_groups: ChannelGroups, shares: dict[str, Any], round_to: int,
                                                   bits: int) -> Any:
     costs = residual.costs()
     full = {"macs": costs.macs, "size": costs.parameters * bits / 8, "energy": ENERGY}
@@ -87,8 +87,9 @@ def test_the_least_pruning_that_holds_every_limit(residual: Program, residual_gr
 
 @pytest.mark.parametrize("limits", [{}, {"latency": 0.1}, {"ram": 1.0, "accuracy": 0.99},
                                     {"macs": 1e12, "size": 1e12, "energy": 1e12}])
-def test_nothing_goes_where_no_limit_asks_for_it(residual: Program, residual_groups: ChannelGroups,
-                                                 limits: dict[str, Any]) -> None:
+def test_nothing_is_pruned_without_a_binding_limit(residual: Program,
+                                                   residual_groups: ChannelGroups,
+                                                   limits: dict[str, Any]) -> None:
     most = 1 - at_level(40, 1).macs / counted(12, 18, 7).macs
     found = plan(residual, residual_groups, limits)
     assert (found.ratio, found.binding) == (0.0, None)
@@ -108,7 +109,7 @@ def test_a_limit_below_the_smallest_program_is_named(residual: Program,
         assert plan(residual, residual_groups, {name: value}).binding == name
 
 
-def test_where_only_the_headroom_is_missing_everything_goes(residual: Program,
+def test_if_only_the_headroom_is_missing_pruning_is_maximal(residual: Program,
                                                             residual_groups: ChannelGroups) -> None:
     smallest = at_level(40, 4)
     found = plan(residual, residual_groups, {"macs": smallest.macs}, round_to=4)
@@ -127,7 +128,7 @@ def test_what_is_planned_can_be_allocated(residual: Program, residual_groups: Ch
     assert residual_groups.costs_without(removed)[0] <= 0.9 * share * total
 
 
-def test_a_program_without_groups_is_planned_for_too(rigid: Program) -> None:
+def test_a_program_without_groups_can_be_planned(rigid: Program) -> None:
     groups = find_groups(rigid)
     assert plan(rigid, groups, {}) == Plan(0.0, None, 0.0)
     assert plan(rigid, groups, {"macs": 100}) == Plan(0.0, None, 0.0)
@@ -137,7 +138,7 @@ def test_a_program_without_groups_is_planned_for_too(rigid: Program) -> None:
         plan(rigid, groups, {"macs": 11})
 
 
-def test_a_program_that_multiplies_nothing_is_planned_for_too() -> None:
+def test_a_program_without_macs_can_be_planned() -> None:
     program = Program.capture(torch.nn.BatchNorm1d(4), torch.zeros(2, 4))
     groups = find_groups(program)
     assert plan(program, groups, {"size": 7}) == Plan(0.0, "size", 0.0)
@@ -148,8 +149,8 @@ def by_tensor(**bits: Any) -> Any:
     return {f"{name}.weight": float(value) for name, value in bits.items()}
 
 
-def test_every_tensor_is_priced_at_its_own_bits(residual: Program,
-                                                residual_groups: ChannelGroups) -> Any:
+def test_every_tensor_is_counted_with_its_own_bits(residual: Program,
+                                                   residual_groups: ChannelGroups) -> Any:
     bits = by_tensor(stem=8, wide=2, back=4)
     stored = StoredBits(bits, bits)
     state = residual.state_dict()
@@ -163,8 +164,8 @@ def test_every_tensor_is_priced_at_its_own_bits(residual: Program,
     assert needs(whole / 0.9 - 1) > 0.0
 
 
-def test_bits_still_to_be_chosen_count_as_most_and_refuse_as_fewest(residual: Program,
-                                                                    residual_groups: ChannelGroups) -> Any:
+def test_undecided_bits_count_as_most_for_planning_and_as_fewest_for_limits(residual: Program,
+                                                                            residual_groups: ChannelGroups) -> Any:
     most, fewest = alike(residual, 8), alike(residual, 2)
     count = residual.costs().parameters
 

@@ -29,7 +29,7 @@ def stored_bytes(program: ew.Program, bits: Mapping[str, float]) -> float:
                for name, tensor in program.state_dict().items() if not name.endswith(aside))
 
 
-def test_few_bits_leave_more_channels(trained_program: ew.Program) -> None:
+def test_fewer_bits_leave_more_channels(trained_program: ew.Program) -> None:
     whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
     ratios = [planned(trained_program, budget, **scheme) for scheme in (
@@ -37,7 +37,7 @@ def test_few_bits_leave_more_channels(trained_program: ew.Program) -> None:
     assert ratios[0] > ratios[1] > ratios[2] > ratios[3] >= PRUNING.ratio
 
 
-def test_bits_that_fit_the_budget_by_themselves_need_no_pruning(
+def test_no_pruning_is_needed_if_the_bits_meet_the_budget(
         trained_program: ew.Program) -> None:
     whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
@@ -46,7 +46,7 @@ def test_bits_that_fit_the_budget_by_themselves_need_no_pruning(
     assert planned(trained_program, budget, mixed=mixed[0.6]) == planned(trained_program, budget)
 
 
-def test_layers_of_exits_to_come_may_have_their_bits(trained_program: ew.Program) -> None:
+def test_layers_of_later_exits_may_have_bits(trained_program: ew.Program) -> None:
     recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
     assert fit_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING

@@ -55,7 +55,7 @@ class Chain(nn.Module):
     ({"range_estimator": ew.Percentile(99.9)}, "static ptq, ranges by percentile (99.9 %)"),
     ({"mixed": MixedPrecision(size="1 kB")}, "static ptq, ranges by mse, bits chosen by loss"),
 ])
-def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
+def test_schemes_are_described(settings: dict[str, object], words: str) -> None:
     assert scheme_note(ew.Quantization(**settings)) == words
 
 
@@ -75,14 +75,14 @@ def test_a_scheme_in_words(settings: dict[str, object], words: str) -> None:
     ({"layers": {"stem": None}},
      ("W8A8 of 3 layers", "in floating point: stem (excluded by the `layers` pattern 'stem')")),
 ])
-def test_bits_and_what_stays(settings: dict[str, object], notes: tuple[str, ...],
+def test_bits_and_unquantized_layers_are_described(settings: dict[str, object], notes: tuple[str, ...],
                              trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **settings)
     after = ew.quantize(trained_program, quadrant_task, config)
     assert precision_notes(trained_program, after, config) == notes
 
 
-def test_of_many_layers_that_stay_the_first_are_named() -> None:
+def test_long_lists_of_unquantized_layers_are_abbreviated() -> None:
     net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
     x = torch.randn(64, 4)
     program = ew.Program.capture(net, x[:2])
@@ -107,7 +107,7 @@ def test_the_notes_are_in_the_record_and_on_stderr(
     assert "Integers and floating point" in page
 
 
-def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) -> None:
+def test_the_unquantized_program_is_timed_too(finished: Result) -> None:
     manifest = finished.manifest
     assert set(manifest.report.unquantized.names()) == {"latency_ms", "mean_latency_ms"}
     assert all(m.kind == "measured" and m.value > 0 for m in manifest.report.unquantized.measurements)
@@ -116,7 +116,7 @@ def test_the_same_program_in_floating_point_is_timed_beside(finished: Result) ->
     assert slower or not manifest.report.slow_layers
 
 
-def test_an_original_that_nothing_changed_is_exported_and_timed_once(
+def test_an_unchanged_original_is_exported_and_timed_once(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     exported = []
@@ -133,7 +133,7 @@ def test_an_original_that_nothing_changed_is_exported_and_timed_once(
     assert set(manifest.report.unquantized.measurements) <= set(manifest.report.original.measurements)
 
 
-def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadrant_task: Task,
+def test_without_quantization_no_unquantized_program_is_timed(trained_net: nn.Module, quadrant_task: Task,
                                                   tmp_path: Path) -> None:
     result = ew.compress(trained_net, quadrant_task, recipe=Recipe(), out=tmp_path / "run",
                          quiet=True)
@@ -146,7 +146,7 @@ def test_without_integers_there_is_nothing_beside(trained_net: nn.Module, quadra
     ({"layers": {"exits.0": precision(4)}}, "layers='exits.0' matches no layer"),
     ({"granularity": ew.PerGroup()}, "rule "),
 ])
-def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
+def test_an_invalid_scheme_raises_before_any_training(
         settings: dict[str, object], message: str, trained_net: nn.Module, quadrant_task: Task,
         tmp_path: Path) -> None:
     recipe = Recipe(recover=ONCE, quantize=ew.Quantization(**settings))
@@ -155,7 +155,7 @@ def test_a_scheme_that_does_not_fit_is_refused_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
-def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
+def test_patterns_match_the_future_names_of_heads() -> None:
     """Not by a name that begins with exits: the model may have an ``exits`` of its own."""
     def at_first(first: str, *patterns: str) -> set[str]:
         layers = {first: nn.Linear(4, 8), "relu": nn.ReLU(), "last": nn.Linear(8, 3)}
@@ -171,7 +171,7 @@ def test_patterns_of_heads_are_told_by_what_heads_will_be_called() -> None:
     assert at_first("exits", "exits", "exits_1", "exits.0", "last") == {"exits", "exits.0", "last"}
 
 
-def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
+def test_bits_may_be_set_for_layers_that_a_stage_adds_or_removes(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     recipe = Recipe(blocks=ew.BlockPruning(count=1, samples=40), recover=ONCE,
                     exits=ew.EarlyExits(places=1, training=ONCE),
@@ -185,7 +185,7 @@ def test_bits_may_be_named_for_what_a_stage_adds_or_removes(
     assert bits["head"] == 8
 
 
-def test_recipes_with_every_kind_of_scheme_survive_yaml(tmp_path: Path) -> None:
+def test_recipes_with_every_kind_of_scheme_round_trip_through_yaml(tmp_path: Path) -> None:
     recipe = Recipe(quantize=ew.Quantization(
         weights=4, layers={"stem": None, "block*": precision(2, 4), "head": precision(8, None)},
         mixed=MixedPrecision(size="20 kB", bit_ops=0.5, weights=(8, 4, None)),
@@ -220,14 +220,14 @@ def test_settings_are_written_by_name(settings: dict[str, object],
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "thorough"])
-def test_the_recipes_that_come_along_survive_yaml(name: str, tmp_path: Path) -> None:
+def test_builtin_recipes_round_trip_through_yaml(name: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    file.write_text(Recipe.named(name).to_yaml())
-    assert Recipe.load(file) == Recipe.named(name)
-    assert Recipe.named(name).quantize is not None
+    file.write_text(Recipe.by_name(name).to_yaml())
+    assert Recipe.load(file) == Recipe.by_name(name)
+    assert Recipe.by_name(name).quantize is not None
 
 
-def test_refinements_that_lower_the_accuracy_are_left_out(
+def test_refinements_that_lower_the_accuracy_are_dropped(
         trained_program: ew.Program, quadrant_task: Task, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(program: ew.Program, task: Task, config: ew.Quantization,

@@ -22,7 +22,7 @@ SCHEMES = [
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_bits_are_those_that_quantising_leaves(
+def test_predicted_bits_match_the_quantized_program(
         scheme: dict[str, Any], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config)
@@ -37,7 +37,7 @@ def test_the_bits_are_those_that_quantising_leaves(
 
 
 @pytest.mark.parametrize("scheme", [{}, {"layers": {"one": None}}, {"activations": None}])
-def test_the_energy_is_that_of_the_quantised_program(
+def test_predicted_energy_matches_the_quantized_program(
         scheme: dict[str, Any], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config).costs()
@@ -54,7 +54,7 @@ def test_without_a_scheme_everything_stays_in_floating_point(trained_program: ew
 
 
 @pytest.mark.parametrize("weights", [(8, 2), (8, None, 2)])
-def test_bits_that_a_scheme_chooses_lie_between_two(weights: tuple[int | None, ...],
+def test_bits_chosen_by_a_scheme_are_bounded(weights: tuple[int | None, ...],
                                                     trained_program: ew.Program) -> None:
     mixed = MixedPrecision(size="5 kB", weights=weights)
     config = ew.Quantization(mixed=mixed, layers={"one": Precision(weights=4)})

@@ -55,7 +55,7 @@ def test_the_bundle_holds_the_zeros(result: Result) -> None:
     assert set(result.program.sparsity) >= {"stem.weight", "one.weight", "two.weight"}
 
 
-def test_zeros_are_fewer_bytes(result: Result, trained_net: nn.Module, quadrant_task: Task,
+def test_zeros_reduce_the_bytes(result: Result, trained_net: nn.Module, quadrant_task: Task,
                                tmp_path: Path) -> None:
     dense = compress(trained_net, quadrant_task, tmp_path / "run",
                      RECIPE.replace(weights=None))
@@ -64,7 +64,7 @@ def test_zeros_are_fewer_bytes(result: Result, trained_net: nn.Module, quadrant_
     assert packed[0] < 0.8 * packed[1]
 
 
-def test_an_interrupted_run_ends_in_the_same_files(result: Result, trained_net: nn.Module,
+def test_an_interrupted_run_gives_the_same_files(result: Result, trained_net: nn.Module,
                                                    quadrant_task: Task, tmp_path: Path) -> None:
     out = tmp_path / "run"
     short = compress(trained_net, quadrant_task, out, RECIPE)
@@ -78,5 +78,5 @@ def test_an_interrupted_run_ends_in_the_same_files(result: Result, trained_net: 
         s.sha256 for s in result.manifest.model.segments]
 
 
-def test_the_recipe_is_read_as_it_was_written(result: Result) -> None:
+def test_the_recipe_round_trips(result: Result) -> None:
     assert Recipe.load(result.bundle.parent / "recipe.yaml").weights == WEIGHTS

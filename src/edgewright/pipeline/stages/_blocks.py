@@ -24,7 +24,7 @@ class Blocks(Stage[BlockPruning]):
         return recipe.blocks
 
     def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
-        """Leave the stage out if the graph has no residual branch."""
+        """Skip the stage if the graph has no residual branch."""
         if recipe.blocks is None or find_branches(program):
             return FittedRecipe(recipe)
         return FittedRecipe(recipe.replace(blocks=None),
@@ -35,5 +35,5 @@ class Blocks(Stage[BlockPruning]):
         return (config.goal,)
 
     def run(self, program: Program, config: BlockPruning, context: StageContext) -> Program:
-        """Remove the branches whose absence costs least."""
+        """Remove the branches whose removal costs least."""
         return prune_blocks(program, context.task, config, seed=context.seed)

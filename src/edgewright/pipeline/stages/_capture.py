@@ -1,4 +1,4 @@
-"""The stage before all others: the captured program, and how the recipe was fitted to it."""
+"""The first stage: the captured program, and how the recipe was fitted to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgewright.program import Program
 @final
 @dataclass(frozen=True)
 class Capture(Stage[Recipe]):
-    """Keeps the original in the run directory.
+    """Stores the original in the run directory.
 
     Attributes:
-        changes: How the recipe that runs differs from the one that was asked for, in words.
+        changes: Notes on how the recipe differs from the requested one.
     """
 
     changes: tuple[str, ...]
     name: ClassVar[str] = "capture"
 
     def config_of(self, recipe: Recipe) -> Recipe:
-        """Return the whole recipe; no recipe leaves the capture out."""
+        """Return the whole recipe; this stage is never skipped."""
         return recipe
 
     def describe(self, config: Recipe) -> tuple[str, ...]:  # noqa: ARG002 - as others do
@@ -32,5 +32,5 @@ class Capture(Stage[Recipe]):
         return self.changes
 
     def run(self, program: Program, config: Recipe, context: StageContext) -> Program:  # noqa: ARG002 - as others do
-        """Return the program as it is."""
+        """Return the program unchanged."""
         return program

@@ -19,17 +19,17 @@ from edgewright.training import Objective, Progress, Training, evaluate_module
 @final
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage works with, besides its config and the program it is given.
+    """What a stage works with, besides its config and its input program.
 
     Attributes:
-        original: The captured program; every training has it as its teacher.
+        original: The captured program, the teacher of every training.
         task: The data.
-        recipe: As fitted to the model and the budget.
-        seed: Of everything random.
-        directory: Keeps programs, records and checkpoints.
-        log: Shows what happens.
-        stage: Name of the stage that runs.
-        decisions: What that stage has decided so far, in words.
+        recipe: The recipe as fitted to the model and the budget.
+        seed: Seed of all random numbers.
+        directory: Stores programs, records and checkpoints.
+        log: The log of the run.
+        stage: Name of the running stage.
+        decisions: Notes on the stage's decisions so far.
     """
 
     original: Program
@@ -42,21 +42,21 @@ class StageContext:
     decisions: list[str] = field(default_factory=list)
 
     def for_stage(self, stage: str) -> StageContext:
-        """Return the context of a stage that has decided nothing yet."""
+        """Return the context of another stage, without decisions."""
         return replace(self, stage=stage, decisions=[])
 
     @property
     def checkpoint(self) -> Path:
-        """Where the stage keeps the state of its training."""
+        """The checkpoint file of the stage's training."""
         return self.directory.checkpoint(self.stage)
 
     def record_decision(self, text: str) -> None:
-        """Log what the stage has decided, and keep it for its record."""
+        """Log a decision of the stage, and keep it for its record."""
         self.log.note(text)
         self.decisions.append(text)
 
     def progress(self) -> Progress:
-        """Return what shows a training of the stage, and keeps how it ended for its record."""
+        """Return the progress of a training, whose final notes are kept for the stage's record."""
         return FinalNotes(self.log.progress(self.stage), self.decisions)
 
     def objective(self, training: Training | None) -> Objective:

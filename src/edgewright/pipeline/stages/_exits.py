@@ -23,7 +23,7 @@ class Exits(Stage[EarlyExits]):
         return recipe.exits
 
     def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:
-        """Ask for no more exits than the graph has places for, and no larger drop than allowed."""
+        """Limit the number of exits to the places in the graph, and the drop to the budget's."""
         exits, note = recipe.exits, ""
         if exits is not None:
             exits, note = limit_exits(program, exits)
@@ -33,7 +33,7 @@ class Exits(Stage[EarlyExits]):
         return FittedRecipe(recipe.replace(exits=exits), note)
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
-        """Add the exits that still pay on the program as it has become; perhaps none."""
+        """Add the exits that are still worthwhile for the current program; possibly none."""
         exits, note = limit_exits(program, config)
         if note:
             context.record_decision(note)

@@ -1,4 +1,4 @@
-"""The last notes of a training, kept while they are shown."""
+"""Keep the final notes of a training while showing them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from edgewright.training import EpochRecord, Progress
 
 @final
 class FinalNotes:
-    """Passes everything on to another progress, and keeps the notes after the last epoch.
+    """Forwards to another progress, and keeps the notes after the last epoch.
 
     Args:
-        shown: Receives everything.
-        kept: The list that receives the final notes.
+        shown: The progress to forward to.
+        kept: The list to which the final notes are added.
     """
 
     def __init__(self, shown: Progress, kept: list[str]) -> None:
@@ -26,7 +26,7 @@ class FinalNotes:
         self._shown.start(epochs, steps, done)
 
     def advance(self, samples: int, loss: float) -> None:
-        """Pass it on."""
+        """Forward the step."""
         self._shown.advance(samples, loss)
 
     def epoch(self, record: EpochRecord) -> None:
@@ -35,7 +35,7 @@ class FinalNotes:
         self._shown.epoch(record)
 
     def note(self, text: str) -> None:
-        """Pass it on, and remember it."""
+        """Forward the note and remember it."""
         self._latest.append(text)
         self._shown.note(text)
 

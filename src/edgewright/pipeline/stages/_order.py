@@ -1,4 +1,4 @@
-"""The stages in the order in which they run, and a recipe fitted to a model by each of them."""
+"""The stages in their order, and fitting a recipe to a model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ STAGES: Final[tuple[Stage[Any], ...]] = (
 
 
 def check_recipe(recipe: Recipe, program: Program) -> None:
-    """Refuse a model that one of a recipe's stages cannot work on.
+    """Raise if one of a recipe's stages cannot process the model.
 
     Raises:
-        UsageError: The model is wholly frozen and the stage trains.
+        UsageError: All parameters are frozen and a stage trains.
     """
     for stage in STAGES:
         if (config := stage.config_of(recipe)) is not None:
@@ -31,14 +31,14 @@ def check_recipe(recipe: Recipe, program: Program) -> None:
 
 
 def fit_recipe(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tuple[str, ...]]:
-    """Fit a recipe to a model and a budget: what cannot be is left out, pruning goes far enough.
+    """Fit a recipe to a model and a budget: skip impossible stages, adapt the pruning ratio.
 
     Returns:
-        The recipe to run, and each change in words, in the order of the stages.
+        The recipe to run, and a note of each change, in the order of the stages.
 
     Raises:
         BudgetError: Even the smallest program of this model breaks a limit.
-        UsageError: A stage's config breaks a rule, or does not fit the model.
+        UsageError: A stage's config is invalid, or does not fit the model.
 
     Example:
         >>> import torch

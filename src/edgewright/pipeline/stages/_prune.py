@@ -1,4 +1,4 @@
-"""The stage that removes channels: as many as the recipe asks for, more if the budget needs it."""
+"""The stage that removes channels, as many as recipe and budget require."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CRITERIA: Final = {"apoz": "APoZ", "fisher": "Fisher", "gauss_newton": "Gauss-N
 class Prune(Stage[ChannelPruning]):
     """Removes channels.
 
-    It is fitted last, because it makes up for what all other stages leave above the budget.
+    It is fitted last, because it covers what the other stages leave above the budget.
     """
 
     name: ClassVar[str] = "prune"
@@ -43,12 +43,12 @@ class Prune(Stage[ChannelPruning]):
         """
         pruning = recipe.prune or ChannelPruning()
         groups = find_groups(program, pruning.ignore)
-        plan = _plan(recipe, program, budget, groups, pruning)
+        plan = _make_plan(recipe, program, budget, groups, pruning)
         if recipe.prune is None or (pruning.target != "macs" and groups.groups and not plan.ratio):
             return FittedRecipe(recipe)
         ratio = min(max(plan.ratio, pruning.ratio), plan.most)
         if ratio < _WORTHWHILE:
-            return _left_out(recipe, groups, plan)
+            return _omit_pruning(recipe, groups, plan)
         if ratio == pruning.ratio:
             return FittedRecipe(recipe)
         changed = recipe.replace(prune=pruning.replace(ratio=ratio, target="macs"))
@@ -57,7 +57,7 @@ class Prune(Stage[ChannelPruning]):
             return FittedRecipe(changed, f"pruning lowered to {share}: no more can be removed")
         return FittedRecipe(changed,
                             f"pruning raised to {share} to meet the limit on "
-                            f"{_spell(str(plan.binding))}")
+                            f"{_format_quantity(str(plan.binding))}")
 
     def describe(self, config: ChannelPruning) -> tuple[str, ...]:
         """Describe how much is removed and by which criterion.
@@ -67,20 +67,21 @@ class Prune(Stage[ChannelPruning]):
             ('remove 50 % of the MACs (Gauss-Newton)',)
         """
         criterion = _CRITERIA.get(config.criterion, config.criterion.replace("_", " "))
-        return (f"remove {100 * config.ratio:.0f} % of the {_spell(config.target)} ({criterion})",)
+        share = f"{100 * config.ratio:.0f} % of the {_format_quantity(config.target)}"
+        return (f"remove {share} ({criterion})",)
 
     def run(self, program: Program, config: ChannelPruning, context: StageContext) -> Program:
         """Remove the channels that matter least."""
         return prune(program, context.task, config, seed=context.seed)
 
 
-def _spell(quantity: str) -> str:
+def _format_quantity(quantity: str) -> str:
     return "MACs" if quantity == "macs" else quantity
 
 
-def _plan(recipe: Recipe, program: Program, budget: Budget, groups: ChannelGroups,
+def _make_plan(recipe: Recipe, program: Program, budget: Budget, groups: ChannelGroups,
           pruning: ChannelPruning) -> Plan:
-    """What the budget asks of pruning, with weights stored as the recipe's scheme will."""
+    """Plan pruning for the budget, with weights stored as in the recipe's scheme."""
     costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
     stored = stored_bits(program, scheme)
     return plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
@@ -88,8 +89,8 @@ def _plan(recipe: Recipe, program: Program, budget: Budget, groups: ChannelGroup
                       legal=pruning.legal_widths)
 
 
-def _left_out(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe:
-    """The recipe without pruning, and without recovery if no blocks are removed either."""
+def _omit_pruning(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe:
+    """Remove pruning from the recipe, and recovery if no blocks are removed either."""
     alone = recipe.blocks is not None
     what = "pruning" if alone else "pruning and recovery"
     return FittedRecipe(
@@ -99,7 +100,7 @@ def _left_out(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe
 
 
 def _modelled(costs: Costs) -> Figures:
-    """What the original's figures will be, for limits that are a share of them."""
+    """The original's modelled figures, for relative limits."""
     figures = {"size_bytes": costs.packed_bytes, "macs": costs.macs,
                "energy_mj": modelled_energy_mj(costs), "ram_bytes": costs.peak_activation_bytes}
     return Figures.of(*(Measurement.model_validate({"name": name, "value": value,

@@ -1,4 +1,4 @@
-"""The stage that quantizes: what of the scheme applies, and what has come of it."""
+"""The stage that quantizes."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Quantize(Stage[Quantization]):
         return recipe.quantize
 
     def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
-        """Refuse a scheme that does not fit the model, before anything is trained for it.
+        """Raise for a scheme that does not fit the model, before any training.
 
         Raises:
-            UsageError: It breaks a rule of its target, or a pattern of its ``layers`` matches
-                nothing.
+            UsageError: The scheme violates a rule of its target, or a pattern of its ``layers``
+                matches nothing.
         """
         scheme = scheme_before_exits(recipe, program)
         if scheme is not None:
@@ -49,12 +49,12 @@ class Quantize(Stage[Quantization]):
         return FittedRecipe(recipe)
 
     def describe(self, config: Quantization) -> tuple[str, ...]:
-        """Describe how the integers are found."""
+        """Describe the quantization method."""
         return (scheme_note(config),)
 
     def run(self, program: Program, config: Quantization, context: StageContext) -> Program:
-        """Quantize; without the scheme's refinements if these lower the accuracy."""
-        result, plain = _quantize(program, config, context), without_refinements(config)
+        """Quantize, without the scheme's refinements if those lower the accuracy."""
+        result, plain = _quantize(program, config, context), remove_refinements(config)
         if plain is None:
             return result
         other = _quantize(program, plain, context)
@@ -68,7 +68,7 @@ class Quantize(Stage[Quantization]):
 
     def describe_result(self, before: Program, after: Program, config: Quantization,
                         context: StageContext) -> tuple[str, ...]:
-        """Describe which bits the layers have, and what stays in floating point."""
+        """Describe the layers' bits, and which layers stay in floating point."""
         scheme = drop_missing_layers(config, context.original, before)
         return precision_notes(before, after, scheme)
 
@@ -82,7 +82,7 @@ def _quantize(program: Program, config: Quantization, context: StageContext) -> 
 
 
 def scheme_note(config: Quantization) -> str:
-    """How a scheme finds its integers, in words.
+    """A one-line description of a scheme.
 
     Example:
         >>> scheme_note(Quantization(method=PTQ(rounding="adaround")))
@@ -96,7 +96,7 @@ def scheme_note(config: Quantization) -> str:
 
 
 def refinements(config: Quantization) -> str:
-    """What a scheme does so that post-training quantization loses less, in words; may be empty.
+    """The accuracy refinements of a post-training scheme, as a phrase; empty if there are none.
 
     Example:
         >>> refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
@@ -110,26 +110,26 @@ def refinements(config: Quantization) -> str:
     return " and ".join(found)
 
 
-def without_refinements(config: Quantization) -> Quantization | None:
-    """The scheme without them; None where it has none."""
+def remove_refinements(config: Quantization) -> Quantization | None:
+    """The scheme without refinements; None if it has none."""
     if not refinements(config):
         return None
     return config.replace(method=PTQ())
 
 
 def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
-    """The bits that a program's layers have, and which stay in floating point and why.
+    """The bits of a program's layers, and which layers stay in floating point and why.
 
     Args:
-        before: In floating point.
-        after: Quantized.
+        before: The floating-point program.
+        after: The quantized program.
         config: The scheme.
     """
     bits = Counter((layer.weight_bits, layer.activation_bits) for layer in after.costs().layers
                    if layer.weight is not None and layer.weight_bits < FLOAT_BITS)
     counted = ", ".join(f"W{weights}A{activations} of {_layers(count)}"
                         for (weights, activations), count in bits.most_common())
-    tensors = _only_stored(after)
+    tensors = _describe_stored_only(after)
     if tensors:
         counted = ", ".join(filter(None, [counted, f"{tensors} only stored as integers"]))
     kept = place(before, resolve(config)).skip_reasons
@@ -139,8 +139,8 @@ def precision_notes(before: Program, after: Program, config: Quantization) -> tu
     return (counted, f"in floating point: {format_skip_reasons(kept)}") if kept else (counted,)
 
 
-def _only_stored(program: Program) -> str:
-    """How many tensors of integers are the weight of no layer, in words."""
+def _describe_stored_only(program: Program) -> str:
+    """A phrase with the number of integer tensors that are no layer's weight."""
     layers = {layer.weight for layer in program.costs().layers}
     stored = stored_tensors(program.graph_module).items()
     count = sum(tensor.dtype is torch.int8 and name not in layers for name, tensor in stored)

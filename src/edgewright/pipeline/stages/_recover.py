@@ -1,4 +1,4 @@
-"""The stage that trains what pruning has left."""
+"""The stage that trains the pruned program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewright.training import Training, check_trainable
 class Recover(Stage[Training]):
     """Trains the pruned program with the original as its teacher.
 
-    `Prune` leaves it out of a recipe together with itself.
+    `Prune` removes it from a recipe if pruning is skipped.
     """
 
     name: ClassVar[str] = "recover"
@@ -26,11 +26,11 @@ class Recover(Stage[Training]):
         return recipe.recover
 
     def check(self, program: Program, config: Training) -> None:  # noqa: ARG002 - as others do
-        """Refuse a model that is wholly frozen."""
+        """Raise if all parameters are frozen."""
         check_trainable(program.graph_module)
 
     def run(self, program: Program, config: Training, context: StageContext) -> Program:
-        """Train, or go on with a training that was interrupted."""
+        """Train, or resume an interrupted training."""
         return fit(program, context.task, config, teacher=context.original,
                    distillation=context.recipe.distillation, seed=context.seed,
                    checkpoint=context.checkpoint, progress=context.progress())

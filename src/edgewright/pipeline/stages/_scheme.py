@@ -1,4 +1,4 @@
-"""What of a recipe's quantization scheme applies at a point of the run."""
+"""The parts of a recipe's quantization scheme that apply at a given stage."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgewright.quantization import Quantization
 
 
 def scheme_before_exits(recipe: Recipe, program: Program) -> Quantization | None:
-    """A recipe's scheme without the patterns whose layers the exits are still to add.
+    """A recipe's scheme without the patterns that match only layers of exits not yet added.
 
     Args:
-        recipe: With the scheme.
-        program: Without exits.
+        recipe: The recipe.
+        program: The program without exits.
     """
     scheme = recipe.quantize
     if scheme is None or recipe.exits is None:
@@ -29,7 +29,7 @@ def scheme_before_exits(recipe: Recipe, program: Program) -> Quantization | None
 
 
 def drop_missing_layers(config: Quantization, original: Program, program: Program) -> Quantization:
-    """The scheme without the patterns whose layers an earlier stage removed."""
+    """The scheme without patterns that match only layers removed by an earlier stage."""
     layers = {pattern: precision for pattern, precision in config.layers.items()
               if _matches(program.state_dict(), pattern)
               or not _matches(original.state_dict(), pattern)}

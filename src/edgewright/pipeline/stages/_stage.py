@@ -1,4 +1,4 @@
-"""What a run knows of each of its stages, in one place per stage."""
+"""The base class of the stages of a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class FittedRecipe:
     """A recipe that fits one model and one budget.
 
     Attributes:
-        recipe: As it is to be run.
-        note: What was changed, in words; empty if nothing was.
+        recipe: The recipe to run.
+        note: A note of the change; empty if nothing was changed.
     """
 
     recipe: Recipe
@@ -31,15 +31,14 @@ class FittedRecipe:
 class Stage(ABC, Generic[Config]):
     """One step of a run, from a program to a program.
 
-    A stage has no state: what it does follows from its config in the recipe, the program it is
-    given and the context. The methods are called in the order in which they stand here. A new
-    stage defines the abstract ones, overrides of the others what it needs, and takes its place in
-    `STAGES`.
+    A stage is stateless: its behavior depends on its config in the recipe, its input program and
+    the context. The methods are called in the order of their definition. A new stage implements
+    the abstract methods, overrides others as needed, and is added to `STAGES`.
 
     Attributes:
-        name: In records and in file names of the run directory; unique.
-        fits_last: Whether it is fitted after the stages that are not, because it makes up for
-            what they leave above the budget.
+        name: Unique name in records and in file names of the run directory.
+        fits_last: Whether it is fitted after all other stages, because it covers what they leave
+            above the budget.
     """
 
     name: ClassVar[str]
@@ -47,41 +46,41 @@ class Stage(ABC, Generic[Config]):
 
     @abstractmethod
     def config_of(self, recipe: Recipe) -> Config | None:
-        """Return the stage's config in a recipe; None if the recipe leaves the stage out."""
+        """Return the stage's config in a recipe; None skips the stage."""
 
     def check(self, program: Program, config: Config) -> None:
-        """Refuse a model that the stage cannot work on, before anything is fitted or written.
+        """Raise if the stage cannot process a model, before anything is fitted or written.
 
         Raises:
-            UsageError: The model cannot go through this stage as configured.
+            UsageError: The model does not suit the stage's config.
         """
 
     def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002
-        """Fit the stage to a model and a budget; called also if the recipe leaves it out.
+        """Fit the stage to a model and a budget; also called if the recipe skips the stage.
 
         Args:
-            recipe: As the stages fitted before have left it.
+            recipe: The recipe as fitted by the previous stages.
             program: The original.
-            budget: Of the run.
+            budget: The budget of the run.
 
         Returns:
-            The recipe with the changes that are needed, and a note of them.
+            The recipe with the necessary changes, and a note of them.
 
         Raises:
             BudgetError: The stage cannot bring this model within a limit.
-            UsageError: The config breaks a rule or does not fit the model.
+            UsageError: The config is invalid or does not fit the model.
         """
         return FittedRecipe(recipe)
 
     def describe(self, config: Config) -> tuple[str, ...]:  # noqa: ARG002
-        """Describe what the stage is going to do, in notes for the record."""
+        """Describe what the stage will do, as notes for the record."""
         return ()
 
     @abstractmethod
     def run(self, program: Program, config: Config, context: StageContext) -> Program:
-        """Return the program that the stage makes of the one it is given, which stays as it is."""
+        """Return a new program; the input program is not modified."""
 
     def describe_result(self, before: Program, after: Program, config: Config,  # noqa: ARG002
                         context: StageContext) -> tuple[str, ...]:  # noqa: ARG002
-        """Describe what has come of it, in notes for the record."""
+        """Describe the result, as notes for the record."""
         return ()

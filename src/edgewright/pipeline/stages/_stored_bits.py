@@ -1,4 +1,4 @@
-"""Stored bits and costs of a program under a scheme, before anything is quantized."""
+"""Predict a program's stored bits and costs under a scheme, before quantization."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from edgewright.pipeline.stages._plan import StoredBits
 from edgewright.program import Costs, Program
 from edgewright.quantization import Quantization, Scheme, place, resolve
 
-_INTEGER_BITS: Final = 8  # that engines compute in, however few of them are stored
+_INTEGER_BITS: Final = 8  # bits that engines compute in, however few are stored
 
 
 def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
-    """The bits that a program's tensors will have in the file, the scales of weights among them.
+    """The bits per entry of a program's tensors in the file, including the weights' scales.
 
-    Where a scheme chooses the bits itself, all layers may get the most of its choice or the
-    fewest.
+    If the scheme chooses the bits per layer, the result has the largest and smallest choice for
+    every layer.
 
     Args:
-        program: In floating point.
-        scheme: Its patterns have to fit the program; None stores everything in floating point.
+        program: A floating-point program.
+        scheme: A scheme whose patterns match the program; None stores everything in floating
+            point.
     """
     if scheme is None:
         return StoredBits()
@@ -40,9 +41,9 @@ def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
 
 def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
                    stored: StoredBits) -> Costs:
-    """Costs of a program in floating point with its layers counted in integers, where they will be.
+    """A floating-point program's costs, with the layers to be quantized counted as integers.
 
-    What such a layer reads and writes takes bytes instead of floats.
+    The inputs and outputs of such layers take one byte per element instead of four.
     """
     if scheme is None or scheme.activations is None:
         return costs
@@ -55,7 +56,7 @@ def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
 
 
 def _bits(program: Program, scheme: Scheme) -> dict[str, float]:
-    """Bits of an entry of every weight that is quantized; each channel has a scale at least."""
+    """Bits per entry of every quantized weight; each channel has at least one scale."""
     tensors = stored_tensors(program.graph_module)
     found = {}
     for point in place(program, scheme).weights:

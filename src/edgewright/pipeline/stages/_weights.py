@@ -1,4 +1,4 @@
-"""The stage that sets single weights to zero."""
+"""The stage that sets individual weights to zero."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgewright.training import check_trainable
 
 @final
 class Weights(Stage[WeightPruning]):
-    """Sets single weights to zero, which every later stage keeps."""
+    """Sets individual weights to zero; later stages keep the zeros."""
 
     name: ClassVar[str] = "weights"
 
@@ -23,16 +23,16 @@ class Weights(Stage[WeightPruning]):
         return recipe.weights
 
     def check(self, program: Program, config: WeightPruning) -> None:
-        """Refuse a model that is wholly frozen if the stage trains."""
+        """Raise if the stage trains and all parameters are frozen."""
         if config.training:
             check_trainable(program.graph_module)
 
     def describe(self, config: WeightPruning) -> tuple[str, ...]:
-        """Describe how many weights become zero, in which pattern and by which criterion."""
+        """Describe how many weights become zero, the pattern, and the criterion."""
         return (f"set {config.goal} to zero ({config.pattern}, by {config.criterion})",)
 
     def run(self, program: Program, config: WeightPruning, context: StageContext) -> Program:
-        """Set weights to zero, in the course of a training if there is one."""
+        """Set weights to zero, during a training if there is one."""
         return prune_weights(program, context.task, config,
                              objective=context.objective(config.training), seed=context.seed,
                              checkpoint=context.checkpoint, progress=context.progress())
