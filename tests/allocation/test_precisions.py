@@ -167,3 +167,11 @@ def test_contradictory_limits_are_refused_with_the_smallest_possible_cost() -> N
 def test_invalid_choices_are_refused(found: Any, ties: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         allocate_precisions(found, PrecisionLimits(), ties)
+
+
+@pytest.mark.parametrize("loss", [2.2e-308, 5e-324, 1e300])
+def test_losses_of_any_size_are_compared(loss: float) -> None:
+    found = {"a": [PrecisionOption(8, 8, 0.0, size_bytes=2.0),
+                   PrecisionOption(4, 8, loss, size_bytes=1.0)]}
+    chosen = allocate_precisions(found, PrecisionLimits(size_bytes=2.0), Ties())
+    assert chosen["a"].weights == 8

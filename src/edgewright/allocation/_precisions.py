@@ -180,11 +180,11 @@ def _costs(layers: Layers, name: Cost) -> list[NDArray[np.float64]]:
 def _minimize(layers: Layers, penalties: Sequence[NDArray[np.float64]], limits: PrecisionLimits,
                ties: Ties) -> Chosen | None:
     """The choice with the smallest summed penalty that satisfies the limits, or None."""
-    largest = max((float(np.abs(values).max()) for values in penalties), default=0.0)
-    scale = _MAX_LOSS / largest if largest > 0 else 1.0
+    largest = max((float(np.abs(values).max()) for values in penalties), default=0.0) or 1.0
     program = MixedIntegerProgram()
-    selected = dict(zip(layers, (program.variables(-values * scale, integer=True)
-                              for values in penalties), strict=True))
+    selected = dict(zip(layers, (  # divided first: a subnormal loss has no reciprocal
+        program.variables(-_MAX_LOSS * (values / largest), integer=True) for values in penalties),
+        strict=True))
     for binaries in selected.values():
         program.row(binaries, np.ones(len(binaries)), low=1.0, high=1.0)
     _tie(program, selected, layers, ties)
