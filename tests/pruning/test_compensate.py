@@ -176,7 +176,7 @@ def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyP
     lengths = [program.state_dict()["second.weight"].flatten(1).norm(dim=1)
                for program in (sliced, repaired)]
     torch.testing.assert_close(lengths[0][[0, 2, 3]], lengths[1][[0, 2, 3]])
-    monkeypatch.setattr("edgewright.pruning._compensate._as_long_as", lambda prior, weights: weights)
+    monkeypatch.setattr("edgewright.pruning._compensate._rescale_to_prior_norm", lambda prior, weights: weights)
     longer = repair(model, split, "first.weight", [2])[2]
     assert not torch.allclose(longer.state_dict()["second.weight"],
                               repaired.state_dict()["second.weight"])
