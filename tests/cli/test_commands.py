@@ -149,7 +149,7 @@ def test_bad_data_is_named(cli: Cli, tmp_path: Path, body: str, message: str) ->
     ("quantize: {layers: {head: {weights: 7}}}", "Precision: weights: Input should be 8, 4, 3, 2"),
     ("quantize: {layers: {haed: {weights: 4}}}", "layers='haed' matches no layer; similar names: h"),
     ("quantize: {range_estimator: middle}", "estimator: Input should be 'minmax', 'percentile', "),
-    ("quantize: {mixed: {}}", "mixed precision without a limit would leave every layer its most"),
+    ("quantize: {mixed: {}}", "mixed precision without a limit would give every layer the most"),
     ("quantize: {mixed: {size: 10 B}}", "10 B): the smallest possible is size_bytes"),
     ("quantize: {granularity: per_group}", "rule scheme/group-mode: granularity={'per_group': 32}, "),
 ])
@@ -165,8 +165,8 @@ def test_a_scheme_that_cannot_be_is_one_line_of_usage(cli: Cli, tmp_path: Path, 
 @pytest.mark.parametrize(("sample", "message"), [
     ("x * float('nan') if index == 9 else x", "holds NaN or infinity"),
     ("x[:, :7] if index == 9 else x", "do not form a batch: stack expects each tensor to be equal"),
-    ("x[:, :7]", "a sample of the val split is float32 (1, 8, 8), one of the train split float32 "
-                 "(1, 7, 8); a model takes one form"),
+    ("x[:, :7]", "a sample of the val split is float32 (1, 8, 8), but one of the train split is "
+                 "float32 (1, 7, 8); a model needs the same shapes and types"),
     ("x.numpy().astype(str)", "samples of the train split do not form a batch"),
 ])
 def test_samples_read_one_by_one_that_do_not_fit_are_named(cli: Cli, tmp_path: Path, sample: str,

@@ -212,7 +212,7 @@ def test_data_that_do_not_fit_are_rejected(small: Program, config: Any) -> None:
     broken = torch.randn(64, 3, 8, 8)
     broken[5, 0, 0, 0] = float("nan")
     with pytest.raises(DataError, match="sample 5 of the train split holds NaN or infinity; "
-                                        "remove it or repair it"):
+                                        "remove or fix it"):
         quantize(small, task_of(broken, y), config)
     with pytest.raises(DataError, match=r"calibration samples have type torch\.int64 for x, but "
                                         r"the program expects torch\.float32"):
