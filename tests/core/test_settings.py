@@ -63,7 +63,7 @@ def test_a_value_replaced_by_its_own_fields_is_the_same(value: Any) -> None:
     (Quantization(), {"layers": {"a": {"weights": 17}}}, UsageError, "Precision: weights: .* got 17"),
     (Training(), {"epochs": 0}, UsageError, "Training: epochs: .* got 0"),
     (BlockPruning(count=2), {"count": None}, UsageError, "BlockPruning needs a goal"),
-    (EarlyExits(), {"places": ("a", "a")}, UsageError, "places names one twice"),
+    (EarlyExits(), {"places": ("a", "a")}, UsageError, "places has duplicates: a, a"),
     (Budget(), {"max_drop": 1.0}, UsageError, "is no limit"),
     (Budget(), {"size": "100 parsec"}, UsageError, "unknown unit 'parsec'"),
     (Budget(), {"drop": "1 %"}, UsageError, "Budget has no field 'drop'; did you mean 'max_drop'?"),

@@ -324,7 +324,7 @@ def test_recipes_round_trip_through_yaml(whole_recipe: Recipe, tmp_path: Path) -
 
 @pytest.mark.parametrize(("content", "message"), [
     ("prune: {ratio: 2}", "ChannelPruning: ratio: Input should be less than 1, got 2"),
-    ("prunes: {}", "prunes: Extra inputs are not permitted"),
+    ("prunes: {}", "prunes: no such setting; did you mean 'prune'"),
     ("prune: [", "cannot read the recipe"),
     ("quantize: {weights: 5}", "quantization to 5 bits is not supported"),
 ])

@@ -217,7 +217,7 @@ def test_peak_memory_goes_down(mixed_program: Program) -> None:
     ({"allocation": "fair"}, "allocation: Input should be 'uniform', 'global' or "
                               "'solved', got 'fair'"),
     ({"steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
-    ({"ration": 0.3}, "ration: Extra inputs are not permitted, got 0.3"),
+    ({"ration": 0.3}, "ration: no such setting; did you mean 'ratio'"),
 ])
 def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):

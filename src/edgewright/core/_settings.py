@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError
 from pydantic import model_validator as validator
+from pydantic_core import ErrorDetails
 
 from edgewright.errors import UsageError
 
@@ -55,7 +56,7 @@ class Value(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(cls.model_fields)}"
+        return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(cls.model_fields) or 'none'}"
 
 
 class Settings(Value):
@@ -67,7 +68,7 @@ class Settings(Value):
         >>> Pruning(ration=0.3)
         Traceback (most recent call last):
             ...
-        edgewright.errors.UsageError: Pruning: ration: Extra inputs are not permitted, got 0.3
+        edgewright.errors.UsageError: Pruning: ration: no such setting; did you mean 'ratio'?
     """
 
     @validator(mode="wrap")
@@ -76,6 +77,12 @@ class Settings(Value):
         try:
             return handler(value)
         except ValidationError as error:
-            faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
-                      for fault in error.errors()]
-            raise UsageError(f"{cls.__name__}: {'; '.join(faults)}") from error
+            faults = "; ".join(map(cls._describe, error.errors()))
+            raise UsageError(f"{cls.__name__}: {faults}") from error
+
+    @classmethod
+    def _describe(cls, fault: ErrorDetails) -> str:
+        place = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            return f"{place}: no such setting; {cls._known(place)}"
+        return f"{place}: {fault['msg']}, got {fault['input']!r}"

@@ -102,16 +102,16 @@ BROKEN = [
 ]
 
 UNREPRESENTABLE = [
-    ({"method": {"qat": {"rounding": "brecq"}}}, "QAT: rounding: Extra inputs"),
-    ({"method": {"qat": {"correct_bias": True}}}, "QAT: correct_bias: Extra inputs"),
-    ({"method": {"qat": {"equalize": True}}}, "QAT: equalize: Extra inputs"),
-    ({"method": {"ptq": {"quantizer": "pact"}}}, "PTQ: quantizer: Extra inputs"),
+    ({"method": {"qat": {"rounding": "brecq"}}}, "QAT: rounding: no such setting"),
+    ({"method": {"qat": {"correct_bias": True}}}, "QAT: correct_bias: no such setting"),
+    ({"method": {"qat": {"equalize": True}}}, "QAT: equalize: no such setting"),
+    ({"method": {"ptq": {"quantizer": "pact"}}}, "PTQ: quantizer: no such setting"),
     ({"method": {"ptq": {"rounding": {"nearest": 9}}}},
      "PTQ: rounding: Input should be 'nearest', 'adaround' or 'brecq'"),
-    ({"activations": {"dynamic": {"symmetric": True}}}, "DynamicRange: symmetric: Extra inputs"),
-    ({"activations": {"dynamic": {"bits": 4}}}, "DynamicRange: bits: Extra inputs"),
-    ({"granularity": {"per_channel": {"size": 7}}}, "PerChannel: size: Extra inputs"),
-    ({"range_estimator": {"mse": {"percent": 99}}}, "MSE: percent: Extra inputs"),
+    ({"activations": {"dynamic": {"symmetric": True}}}, "DynamicRange: symmetric: no such setting"),
+    ({"activations": {"dynamic": {"bits": 4}}}, "DynamicRange: bits: no such setting"),
+    ({"granularity": {"per_channel": {"size": 7}}}, "PerChannel: size: no such setting"),
+    ({"range_estimator": {"mse": {"percent": 99}}}, "MSE: percent: no such setting"),
 ]
 
 
