@@ -56,7 +56,9 @@ class Value(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(cls.model_fields) or 'none'}"
+        if near:
+            return f"did you mean {near[0]!r}?"
+        return f"it has {', '.join(cls.model_fields) or 'none'}"
 
 
 class Settings(Value):
