@@ -165,7 +165,7 @@ def test_a_kernel_in_a_buffer_is_not_reinitialized() -> None:
 def test_a_fully_frozen_model_raises_before_anything_is_done(task: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
     frozen = ew.Program.capture(model, torch.zeros(1, 8))
-    message = r"there is nothing to train: call requires_grad_\(True\) on what may change"
+    message = r"there is nothing to train: call requires_grad_\(True\) on the parameters to train"
     with pytest.raises(UsageError, match=message):
         ew.fit(frozen, task, TRAINING)
     with pytest.raises(UsageError, match=message):

@@ -170,7 +170,7 @@ def test_the_same_program_gives_the_same_bytes(good: Any, small_program: Program
 
 
 def test_a_path_that_cannot_be_written_is_named(small_program: Program, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"cannot write .*nowhere.*name a file in a folder"):
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere.*choose a file in a writable folder"):
         small_program.save(tmp_path / "nowhere" / "p.pt2")
 
 
