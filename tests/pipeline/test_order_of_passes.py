@@ -25,7 +25,7 @@ FLOAT = ("prune", "blocks", "weights", "fit", "exits")
 
 REFUSED = {
     ("blocks", "blocks"): "no residual branch of this program can be removed",  # it has only one
-    ("exits", "exits"): "has 1 early exits already; give .* count of all of them",
+    ("exits", "exits"): "has 1 early exits already; add all of them at once",
     ("quantize", "prune"): "a quantized program cannot be pruned; prune before quantizing",
     ("quantize", "blocks"): "no block of a quantized program can be removed; remove blocks before",
     ("quantize", "weights"): "weights of a quantized program cannot be pruned; prune before",
