@@ -128,5 +128,5 @@ def test_a_checkpoint_of_other_data_is_not_resumed(tmp_path: Path) -> None:
     other = Task((x, parts[0].targets), (parts[1].inputs[0], parts[1].targets),
                  (parts[2].inputs[0], parts[2].targets))
     record = train(model(), other, config, LabelLoss(), checkpoint=tmp_path / "c")
-    assert any("of a run with other settings, seed, data or weights" in note
+    assert any("belongs to a run with other settings, seed, data or weights" in note
                for note in record.notes)
