@@ -309,7 +309,7 @@ def test_programs_without_exits_are_rejected(blocks: Program) -> None:
 
 
 @pytest.mark.parametrize(("thresholds", "temperatures", "message"), [
-    ((0.5,), None, "1 thresholds were given for 2 early exits; give one for each, none for the "
+    ((0.5,), None, "1 thresholds were given for 2 early exits; pass one per early exit, none for the "
                    "last exit"),
     ((0.5, 0.5, 0.5), None, "3 thresholds were given for 2 early exits"),
     ((0.5, 0.5), (), "0 temperatures were given for 2 early exits"),
