@@ -1,9 +1,17 @@
 """The vocabulary of all layers: units, budget, measurements, manifest. No torch."""
 
-from edgewright.core._budget import CONSTRAINTS, Breach, Budget, Limit
+from edgewright.core._budget import CONSTRAINTS, Bound, Breach, Budget, Limit
 from edgewright.core._choice import Choice
 from edgewright.core._manifest import FORMAT_VERSION, Manifest
-from edgewright.core._measurement import UNITS, FigureName, Figures, Measurement
+from edgewright.core._measurement import (
+    ACCURACY,
+    COSTS,
+    CostName,
+    Figures,
+    Measurement,
+    MetricSpec,
+    known_figure,
+)
 from edgewright.core._model_spec import LowBitTensor, ModelSpec, Segment, TensorSpec
 from edgewright.core._operating_point import (
     EXIT_POLICIES,
@@ -24,19 +32,21 @@ from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_percent, format_size, parse_quantity
 
 __all__ = [
+    "ACCURACY",
     "CONSTRAINTS",
+    "COSTS",
     "EXIT_POLICIES",
     "FORMAT_VERSION",
     "GATE_INPUTS",
-    "UNITS",
+    "Bound",
     "Breach",
     "Budget",
     "Choice",
+    "CostName",
     "CurvePoint",
     "ExitPolicy",
     "ExitProfile",
     "ExitRule",
-    "FigureName",
     "Figures",
     "Guarantee",
     "LayerLatency",
@@ -45,6 +55,7 @@ __all__ = [
     "LowBitTensor",
     "Manifest",
     "Measurement",
+    "MetricSpec",
     "ModelSpec",
     "OperatingPoint",
     "Parity",
@@ -61,6 +72,7 @@ __all__ = [
     "format_skip_reasons",
     "format_threshold",
     "image_pixels",
+    "known_figure",
     "parse_quantity",
     "write_atomically",
 ]

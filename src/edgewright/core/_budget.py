@@ -1,9 +1,10 @@
-"""What the user can spend: flash, RAM, latency, compute, energy, accuracy."""
+"""What the user can spend: flash, RAM, latency, compute, energy, and quality."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple, Self
 
 from pydantic import (
@@ -14,7 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from edgewright.core._measurement import FigureName, Figures
+from edgewright.core._measurement import (
+    ACCURACY,
+    COSTS,
+    CostName,
+    Figures,
+    Measurement,
+    MetricSpec,
+)
 from edgewright.core._settings import Value
 from edgewright.core._units import Dimension, parse_quantity
 from edgewright.errors import UsageError
@@ -31,54 +39,92 @@ class Limit(Value):
         return self.value * original if self.relative else self.value
 
 
-class Constraint(NamedTuple):
-    """One kind of limit: the figure it applies to, its dimension, and its direction."""
+class Bound(Value):
+    """A bound on a metric, in its own unit: at least ``value``, or at most.
 
-    figure: FigureName
+    Example:
+        >>> str(Bound(value=0.6)), str(Bound(value=3.5, at_most=True))
+        ('>= 0.6', '<= 3.5')
+    """
+
+    value: float = Field(allow_inf_nan=False)
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        return f"{'<=' if self.at_most else '>='} {self.value:g}"
+
+
+class Constraint(NamedTuple):
+    """One kind of limit on a cost: the figure it applies to, and its dimension."""
+
+    figure: CostName
     dimension: Dimension
-    at_most: bool
 
 
 CONSTRAINTS: Final[dict[str, Constraint]] = {
-    "size": Constraint("size_bytes", "size", at_most=True),
-    "ram": Constraint("ram_bytes", "size", at_most=True),
-    "latency": Constraint("latency_ms", "time", at_most=True),
-    "macs": Constraint("macs", "count", at_most=True),
-    "energy": Constraint("energy_mj", "energy", at_most=True),
-    "max_drop": Constraint("accuracy", "fraction", at_most=False),
-    "accuracy": Constraint("accuracy", "fraction", at_most=False),
+    "size": Constraint("size_bytes", "size"),
+    "ram": Constraint("ram_bytes", "size"),
+    "latency": Constraint("latency_ms", "time"),
+    "macs": Constraint("macs", "count"),
+    "energy": Constraint("energy_mj", "energy"),
 }
+_DROP: Final = "max_drop"
+_NAMES: Final = f"{', '.join(CONSTRAINTS)}, drop, or a metric as in accuracy>=0.9"
 
 
 class Breach(Value):
     """A limit that is not met, with the value found and the limit in base units.
 
-    ``value`` is None if the figure could not be measured, which counts as a breach too.
+    Attributes:
+        constraint: Name of the limit: a field of the budget, or the name of a metric.
+        figure: The figure it applies to.
+        value: None if the figure could not be measured, which counts as a breach too.
+        limit: The bound.
+        unit: Unit of both.
+        at_most: Whether the bound is an upper one.
     """
 
     constraint: str
-    figure: FigureName
+    figure: str
     value: float | None = None
     limit: float
+    unit: str = ""
+    at_most: bool = True
 
     def __str__(self) -> str:
-        side = "at most" if CONSTRAINTS[self.constraint].at_most else "at least"
+        side = "at most" if self.at_most else "at least"
         found = "unknown" if self.value is None else f"{self.value:.6g}"
-        return (f"{self.constraint}: {self.figure} is {found}, "
-                f"expected {side} {self.limit:.6g}")
+        return f"{self.constraint}: {self.figure} is {found}, expected {side} {self.limit:.6g}"
+
+
+class ResolvedLimit(NamedTuple):
+    """A limit in base units.
+
+    Attributes:
+        figure: The figure, with its unit.
+        bound: The bound.
+        at_most: Whether it is an upper one.
+    """
+
+    figure: MetricSpec
+    bound: float
+    at_most: bool
+
+    def holds(self, value: float | None) -> bool:
+        """Whether a value meets the limit; an unknown one does not."""
+        slack = 1e-9 * max(1.0, abs(self.bound))
+        if value is None:
+            return False
+        return value <= self.bound + slack if self.at_most else value >= self.bound - slack
 
 
 def _limit_parser(dimension: Dimension) -> Any:
     def parse(value: Any) -> Any:
         if value is None or isinstance(value, Limit | dict):
             return value
-        if dimension != "fraction" and isinstance(value, str) and value.strip().endswith("%"):
+        if isinstance(value, str) and value.strip().endswith("%"):
             return Limit(value=_positive(parse_quantity(value, "fraction"), value), relative=True)
-        number = _positive(parse_quantity(value, dimension), value)
-        if dimension == "fraction" and number > 1:
-            raise UsageError(f"{value!r} is more than 100 %; write a fraction such as '1 %' or "
-                             "0.01")
-        return Limit(value=number)
+        return Limit(value=_positive(parse_quantity(value, dimension), value))
 
     return BeforeValidator(parse)
 
@@ -87,6 +133,20 @@ def _positive(number: float, text: object) -> float:
     if number < 0 or not math.isfinite(number):
         raise UsageError(f"a budget must be a finite number of at least 0, got {text!r}")
     return number
+
+
+def _parse_bound(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _BOUND.fullmatch(value)
+    if match is None:
+        raise UsageError(f"{value!r} is no bound on a metric; write '>= 0.6', '>= 60 %' or "
+                         "'<= 3.5'")
+    return Bound(value=float(match[2]) * (0.01 if match[3] else 1), at_most=match[1] == "<=")
+
+
+_BOUND: Final = re.compile(r"\s*(>=|<=)\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%?)\s*")
+_PART: Final = re.compile(r"\s*([^<>=\s]+)\s*(>=|<=|=)(.*)")
 
 
 def _describe_fault(fault: Mapping[str, Any]) -> str:
@@ -100,19 +160,21 @@ class Budget(Value):
     """Limits on the compressed file, each in the user's units, each optional.
 
     A percentage in ``size``, ``ram``, ``latency``, ``macs`` and ``energy`` is relative to the
-    original model's figure. ``max_drop`` is the accuracy that may be lost, in percentage points
-    (with "0.5 %" an original of 91.7 % allows 91.2 %); ``accuracy`` is absolute. If only the loss
-    matters, set ``max_drop``; set ``accuracy`` if the application needs a fixed level.
+    original model's figure. ``max_drop`` is how much worse the task's primary metric may become: in
+    the metric's own unit (0.5 for an error in years), or as a percentage: percentage points of a
+    metric that is a fraction (with "0.5 %" an original accuracy of 91.7 % allows 91.2 %), else
+    relative to the original's value. ``metrics`` bounds metrics absolutely. If only the loss
+    matters, set ``max_drop``; set ``metrics`` if the application needs a fixed level.
 
     Raises:
         UsageError: A quantity has an unknown unit or is negative.
 
     Example:
-        >>> budget = Budget(size="100 kB", max_drop="0.5 %")
-        >>> budget.size.value, budget.max_drop.value
-        (100000.0, 0.005)
-        >>> Budget.parse("size=30%,drop=1%").size.relative
-        True
+        >>> budget = Budget(size="100 kB", max_drop="0.5 %", metrics={"miou": ">= 0.6"})
+        >>> budget.size.value, budget.max_drop.value, budget.metrics["miou"].value
+        (100000.0, 0.005, 0.6)
+        >>> Budget.parse("size=30%,drop=1%,accuracy>=90%").metrics["accuracy"].value
+        0.9
     """
 
     size: Annotated[Limit | None, _limit_parser("size")] = None
@@ -120,38 +182,68 @@ class Budget(Value):
     latency: Annotated[Limit | None, _limit_parser("time")] = None
     macs: Annotated[Limit | None, _limit_parser("count")] = None
     energy: Annotated[Limit | None, _limit_parser("energy")] = None
-    max_drop: Annotated[Limit | None, _limit_parser("fraction")] = None
-    accuracy: Annotated[Limit | None, _limit_parser("fraction")] = None
+    max_drop: Annotated[Limit | None, _limit_parser("number")] = None
+    metrics: dict[str, Annotated[Bound, BeforeValidator(_parse_bound)]] = Field(
+        default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            budget = handler(value)
+            return handler(value)
         except ValidationError as error:
             faults = "; ".join(_describe_fault(fault) for fault in error.errors())
-            raise UsageError(f"{faults}; a budget takes {', '.join(CONSTRAINTS)}") from error
-        if budget.max_drop is not None and budget.max_drop.value >= 1:
-            raise UsageError("a drop of 100 points or more is no limit; write '1 %' for one "
-                             "point")
-        return budget
+            raise UsageError(f"{faults}; a budget takes {_DROP}, metrics, "
+                             f"{', '.join(CONSTRAINTS)}") from error
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%``."""
-        limits: dict[str, str] = {}
+        """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%,accuracy>=90%``."""
+        limits: dict[str, Any] = {}
+        metrics: dict[str, str] = {}
         for part in filter(None, (piece.strip() for piece in text.split(","))):
-            name, separator, value = part.partition("=")
-            name = "max_drop" if name.strip() == "drop" else name.strip()
-            if not separator or name not in CONSTRAINTS:
+            match = _PART.fullmatch(part)
+            if match is None:
                 raise UsageError(f"cannot read {part!r} in the budget; expected NAME=QUANTITY with "
-                                 "NAME one of size, ram, latency, macs, energy, drop, accuracy")
-            if name in limits:
-                raise UsageError(f"{part!r}: the budget names {name} twice")
-            limits[name] = value
-        return cls.model_validate(limits)
+                                 f"NAME one of {_NAMES}")
+            name, sign, value = match[1], match[2], match[3].strip()
+            name = _DROP if name == "drop" else name
+            is_cost = name == _DROP or name in CONSTRAINTS
+            if is_cost != (sign == "="):
+                raise UsageError(f"cannot read {part!r} in the budget; {_advice(name, value)}")
+            if name in limits or name in metrics:
+                raise UsageError(f"{part!r}: the budget names {match[1]} twice")
+            if is_cost:
+                limits[name] = value
+            else:
+                metrics[name] = sign + value
+        return cls.model_validate({**limits, "metrics": metrics})
 
-    def limits(self, original: Figures) -> dict[str, float]:
+    def check_metrics(self, metrics: Sequence[MetricSpec]) -> None:
+        """Check that the limits fit a task's metrics.
+
+        Args:
+            metrics: The metrics, the primary one first.
+
+        Raises:
+            UsageError: A metric is unknown or bounded on its better side, or the drop of a fraction
+                is 100 points or more.
+        """
+        known = {metric.name: metric for metric in metrics}
+        for name, bound in self.metrics.items():
+            if name not in known:
+                raise UsageError(f"the budget bounds the metric {name!r}, but the task has "
+                                 f"{', '.join(known)}")
+            if bound.at_most == known[name].higher_is_better:
+                better = "higher" if known[name].higher_is_better else "lower"
+                raise UsageError(f"the budget asks for {name} {bound}, but {better} is better; "
+                                 f"write {'>=' if bound.at_most else '<='}")
+        drop, is_fraction = self.max_drop, metrics[0].unit == "fraction"
+        if drop is not None and drop.value >= 1 and (drop.relative or is_fraction):
+            raise UsageError("a drop of 100 points or more is no limit; write '1 %' for one "
+                             "point")
+
+    def limits(self, original: Figures) -> dict[str, ResolvedLimit]:
         """Every limit that is set, in base units, given the original model's figures.
 
         If the original's figure is missing, a limit relative to it becomes the strictest possible.
@@ -159,27 +251,40 @@ class Budget(Value):
         found = {}
         for name, constraint in CONSTRAINTS.items():
             limit: Limit | None = getattr(self, name)
-            if limit is None:
-                continue
-            before = original.get(constraint.figure)
-            if before is None:
-                before = 0.0 if constraint.at_most else 1.0
-            if name == "max_drop":
-                found[name] = before - limit.value
-            else:
-                found[name] = limit.absolute(before)
+            if limit is not None:
+                before = original.get(constraint.figure) or 0.0
+                found[name] = ResolvedLimit(COSTS[constraint.figure], limit.absolute(before), True)
+        if self.max_drop is not None:
+            found[_DROP] = _resolve_drop(self.max_drop, original.metric)
+        for name, bound in self.metrics.items():
+            measured = original.find(name)
+            spec = (MetricSpec(name=name, higher_is_better=not bound.at_most)
+                    if measured is None else measured.spec)
+            found[name] = ResolvedLimit(spec, bound.value, bound.at_most)
         return found
 
     def breaches(self, figures: Figures, original: Figures) -> tuple[Breach, ...]:
         """The limits that ``figures`` do not meet; a missing figure breaches its limit."""
-        broken = []
-        for name, limit in self.limits(original).items():
-            constraint = CONSTRAINTS[name]
-            value = figures.get(constraint.figure)
-            slack = 1e-9 * max(1.0, abs(limit))
-            met = value is not None and (value <= limit + slack if constraint.at_most
-                                         else value >= limit - slack)
-            if not met:
-                broken.append(Breach(constraint=name, figure=constraint.figure,
-                                     value=value, limit=limit))
-        return tuple(broken)
+        return tuple(
+            Breach(constraint=name, figure=limit.figure.name, unit=limit.figure.unit,
+                   value=figures.get(limit.figure.name), limit=limit.bound, at_most=limit.at_most)
+            for name, limit in self.limits(original).items()
+            if not limit.holds(figures.get(limit.figure.name)))
+
+
+def _resolve_drop(drop: Limit, before: Measurement | None) -> ResolvedLimit:
+    """The bound on the primary metric that a drop from the original's value leaves."""
+    if before is None:
+        return ResolvedLimit(ACCURACY, 1.0 - drop.value, at_most=False)
+    is_share = drop.relative and before.unit != "fraction"
+    loss = drop.value * abs(before.value) if is_share else drop.value
+    higher = before.higher_is_better
+    return ResolvedLimit(before.spec, before.value - loss if higher else before.value + loss,
+                         at_most=not higher)
+
+
+def _advice(name: str, value: str) -> str:
+    if name == _DROP or name in CONSTRAINTS:
+        return f"write {name}={value or 'QUANTITY'}"
+    return (f"write {name}>={value or 'VALUE'} for a metric (<= if lower is better); the names of "
+            f"costs are {_NAMES}")

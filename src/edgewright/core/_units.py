@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from edgewright.errors import UsageError
 
-Dimension = Literal["size", "time", "energy", "count", "fraction"]
+Dimension = Literal["size", "time", "energy", "count", "fraction", "number"]
 
 _UNITS: Final[dict[Dimension, dict[str, float]]] = {
     "size": {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
@@ -17,6 +17,7 @@ _UNITS: Final[dict[Dimension, dict[str, float]]] = {
     "energy": {"nJ": 1e-6, "uJ": 1e-3, "mJ": 1.0, "J": 1e3},
     "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
     "fraction": {"": 1.0, "%": 0.01},
+    "number": {"": 1.0},
 }
 _QUANTITY: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%]*)\s*")
 
@@ -99,4 +100,4 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 def _example(dimension: Dimension) -> str:
     return {"size": "100 kB", "time": "2 ms", "energy": "3 mJ",
-            "count": "40 M", "fraction": "0.5 %"}[dimension]
+            "count": "40 M", "fraction": "0.5 %", "number": "0.5"}[dimension]

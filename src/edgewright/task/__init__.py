@@ -5,7 +5,7 @@ from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
-from edgewright.task._split import Batch, Split
+from edgewright.task._split import Batch, Split, map_targets, select_rows
 from edgewright.task._task import SplitLike, Task
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._tensor_split import TensorSplit
@@ -27,6 +27,8 @@ __all__ = [
     "load_model",
     "load_task",
     "load_weights",
+    "map_targets",
     "parse_data_ref",
+    "select_rows",
     "temporary_seed",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError
 
@@ -37,6 +39,31 @@ def as_tensor(data: Tensor | NDArray[Any], what: str) -> Tensor:
         place = "on the meta device" if data.is_meta else f"stored as {short_name(data.layout)}"
         raise DataError(f"{what} are {place}; expected a dense tensor that holds values")
     return data.detach()
+
+
+def as_targets(targets: Any, name: str) -> Any:
+    """Convert every array of the targets to a tensor; a dict, tuple or list keeps its structure.
+
+    Args:
+        targets: A tensor or an array, a dict or tuple of them with one row per sample, a list with
+            one target per sample, or None.
+        name: Name of the split.
+
+    Raises:
+        DataError: Something is neither.
+    """
+    if targets is None:
+        return None
+    if isinstance(targets, Mapping):
+        return {str(key): as_targets(part, name) for key, part in targets.items()}
+    if isinstance(targets, tuple):
+        return tuple(as_targets(part, name) for part in targets)
+    if isinstance(targets, list):
+        return [pytree.tree_map(torch.as_tensor, part) for part in targets]
+    if isinstance(targets, Tensor | np.ndarray):
+        return as_tensor(targets, f"the targets of the {name} split")
+    raise DataError(f"the targets of the {name} split are a {type(targets).__name__}; expected a "
+                    "tensor or an array, a dict or tuple of them, or None")
 
 
 def as_input(tensor: Tensor, name: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Final, Protocol, final
+from typing import Any, ClassVar, Final, Protocol, final
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError
+from edgewright.task._arrays import as_targets
 from edgewright.task._augment import augment_batch
 from edgewright.task._prefetch import prefetch
-from edgewright.task._split import Batch, Split, bytes_of, class_indices
+from edgewright.task._split import Batch, Split, bytes_of, select_rows, target_tensors
 from edgewright.task._view import Policy, View
 
 _HASH_CHUNK: Final = 1024  # images hashed at a time
@@ -42,14 +43,14 @@ class ImageSplit(Split):
 
     Args:
         images: A uint8 tensor, or an object that yields images by row.
-        labels: Class indices, shape (N,).
+        targets: The target of each image: class indices (N,), or whatever the task's goal takes.
         preprocessing: Converts the bytes to the model's input.
         flip: Whether augmentation may mirror an image; leave it off for digits and letters.
         name: Name used in error messages.
 
     Raises:
         DataError: The images are not uint8 (N, C, H, W) of the preprocessing's size, or the
-            labels are not class indices or differ in length.
+            targets differ in length.
 
     Example:
         >>> import torch
@@ -62,12 +63,15 @@ class ImageSplit(Split):
 
     policies: ClassVar[frozenset[Policy]] = frozenset({"standard", "rand_augment"})
 
-    def __init__(self, images: Tensor | Images, labels: Tensor, preprocessing: Preprocessing, *,
+    def __init__(self, images: Tensor | Images, targets: Any, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:
         self.preprocessing = preprocessing
         self._images = TensorImages(images, name) if isinstance(images, Tensor) else images
-        _check_shape(self._images.shape, preprocessing, len(labels), name)
-        super().__init__(name, len(labels), class_indices(labels, name))
+        _check_shape(self._images.shape, preprocessing, name)
+        targets = as_targets(targets, name)
+        for part in target_tensors(targets):
+            _check_length(self._images.shape[0], len(part), name)
+        super().__init__(name, self._images.shape[0], targets)
         self._flip = flip
 
     @property
@@ -81,23 +85,18 @@ class ImageSplit(Split):
         return (f"float32 {(recipe.channels, recipe.height, recipe.width)}",)
 
     def _contents(self) -> Iterator[bytes | memoryview]:
-        labels = self.labels()
-        assert labels is not None  # noqa: S101  (given to the base)
         yield self.preprocessing.model_dump_json().encode()
-        yield bytes_of(labels)
+        yield from map(bytes_of, target_tensors(self.targets()))
         yield from self._images.stored_bytes(self._indices.numpy())
 
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
-        targets = self.labels()
-        assert targets is not None  # noqa: S101  (given to the base)
-
         def batch(chunk: Tensor) -> Batch:
             rows = self._indices[chunk]
             pixels = self._images.rows(rows.numpy())
             if view is not None:
                 pixels = augment_batch(pixels, rows.numpy(), view, flip=self._flip)
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
-            return Batch((inputs,), targets[chunk], rows, view)
+            return Batch((inputs,), select_rows(self._targets, rows), rows, view)
 
         return prefetch(batch, chunks)
 
@@ -129,12 +128,14 @@ class TensorImages:
             yield self._pixels[indices[start:start + _HASH_CHUNK]].reshape(-1).data
 
 
-def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, labels: int,
-                 name: str) -> None:
+def _check_shape(shape: tuple[int, int, int, int], expected: Preprocessing, name: str) -> None:
     size = (expected.channels, expected.height, expected.width)
     if shape[1:] != size:
         raise DataError(f"the images of the {name} split are {shape[1:]} (channels, height, "
                         f"width), but the preprocessing is for {size}")
-    if shape[0] != labels:
-        raise DataError(f"the {name} split has {shape[0]} images but {labels} labels; "
-                        "their lengths must be equal")
+
+
+def _check_length(images: int, targets: int, name: str) -> None:
+    if images != targets:
+        raise DataError(f"the {name} split has {images} images but {targets} targets; their "
+                        "lengths must be equal")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Final, NamedTuple, Self, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError, UsageError
+from edgewright.goals import Goal, Origin
 from edgewright.task._arrays import short_name
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._view import Policy, View
@@ -24,34 +26,43 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: Tensors of shape (N, ...), in the order of the model's arguments.
-        targets: Class indices, (N,) int64; for mixed samples (mixup, CutMix) class probabilities,
-            (N, classes) float32.
+        targets: What the task's goal compares the outputs with: class indices, (N,) int64, for a
+            classification, or a tensor or a dict of tensors for other goals. For mixed samples
+            (mixup, CutMix) of a classification class probabilities, (N, classes) float32.
         rows: Indices of the samples in the data, (N,) int64. For mixed samples, the first sample
             of each mixture; rows and view then do not determine the inputs.
         view: Which random variation of the samples; None for the unmodified samples.
     """
 
     inputs: tuple[Tensor, ...]
-    targets: Tensor
+    targets: Any
     rows: Tensor
     view: View | None = None
 
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.rows)
+
 
 class Split(ABC):
-    """One of a task's splits: batches of inputs and class indices, reproducible by seed.
+    """One of a task's splits: batches of inputs and targets, reproducible by seed.
 
     Args:
         name: Name used in error messages ("train", "val", "test").
         count: Number of rows of the underlying data.
-        targets: The class index of each row; None if labels are only known as batches are read.
+        targets: The targets of all rows, a tensor or a tree of tensors; None if there are none, or
+            if they are only known as batches are read.
     """
 
     policies: ClassVar[frozenset[Policy]] = frozenset({"standard"})
 
-    def __init__(self, name: str, count: int, targets: Tensor | None = None) -> None:
+    def __init__(self, name: str, count: int, targets: Any = None) -> None:
         self.name = name
         self._indices = torch.arange(count)
         self._targets = targets
+        self._goal: Goal | None = None
+        self._outputs: Any = None
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -75,19 +86,55 @@ class Split(ABC):
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     @final
-    def labels(self) -> Tensor | None:
-        """Every sample's class index in order; None if that needs a pass over the data."""
-        return None if self._targets is None else self._targets[self._indices]
+    def for_goal(self, goal: Goal) -> Self:
+        """This split with the targets checked and made by a goal.
 
-    def check(self, num_classes: int) -> None:
-        """Raise if a label is outside 0..num_classes-1; streaming splits check as they stream.
+        Targets in memory are checked at once, others as their batches are read.
+
+        Raises:
+            DataError: The targets do not fit the goal; the message names the sample.
+        """
+        twin = copy.copy(self)
+        twin._goal, twin._outputs = goal, None
+        twin._check_targets()
+        return twin
+
+    @final
+    def check(self, outputs: Any) -> None:
+        """Check that the targets fit a model; streaming splits check as they stream.
+
+        Args:
+            outputs: The model's outputs for some batch; their shapes bound the targets.
 
         Raises:
             DataError: The message names the split, the sample, its label and the allowed range.
         """
-        labels = self.labels()
-        if labels is not None:
-            check_range(labels, num_classes, self.name, self._indices)
+        self._outputs = outputs
+        self._check_targets()
+
+    @final
+    def targets(self) -> Any:
+        """Every sample's target in order, as the data hold it; None if that needs a pass."""
+        return None if self._targets is None else select_rows(self._targets, self._indices)
+
+    def _check_targets(self) -> None:
+        """Check the targets that are in memory."""
+        if self._goal is None or (self._targets is None and self.streams_targets):
+            return
+        self._goal.check_targets(self.targets(), Origin(self.name, self._indices), self._outputs)
+
+    @property
+    def streams_targets(self) -> bool:
+        """Whether targets are only known as batches are read."""
+        return False
+
+    def _finish(self, batch: Batch) -> Batch:
+        """The batch with the targets that the goal makes of it."""
+        if self._goal is None:
+            return batch
+        targets = self._goal.check_targets(batch.targets, Origin(self.name, batch.rows),
+                                           self._outputs)
+        return batch._replace(targets=self._goal.make_targets(batch.inputs, targets))
 
     @property
     def variation(self) -> str:
@@ -122,7 +169,7 @@ class Split(ABC):
     def _contents(self) -> Iterator[bytes | memoryview]:
         """The bytes that `digest` covers, in order, in pieces of any size."""
         for batch in self.batches(_HASH_BATCH) if len(self) else ():
-            for tensor in (*batch.inputs, batch.targets):
+            for tensor in (*batch.inputs, *target_tensors(batch.targets)):
                 yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
                 yield bytes_of(tensor)
 
@@ -156,7 +203,7 @@ class Split(ABC):
                              "ImageSplit, augment the samples in the dataset itself, or set "
                              "augment='standard'")
         order = torch.arange(len(self)) if shuffle_seed is None else self.order(shuffle_seed)
-        return self._stream(torch.split(order, batch_size)[start:], view)
+        return map(self._finish, self._stream(torch.split(order, batch_size)[start:], view))
 
     @final
     def example(self, n: int = 1) -> tuple[Tensor, ...]:
@@ -192,37 +239,32 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
-    """Check that the targets are a vector of class indices, and convert them to int64.
+def select_rows(targets: Any, rows: Tensor | slice) -> Any:
+    """The targets of these rows; a list holds one target per row, of any size.
 
-    Raises:
-        DataError: They are not integers, not a vector, or one is negative.
+    Example:
+        >>> select_rows({"a": torch.arange(3)}, torch.tensor([2, 0]))
+        {'a': tensor([2, 0])}
+        >>> select_rows([torch.zeros(1), torch.ones(2)], slice(1, 2))
+        [tensor([1., 1.])]
     """
-    if targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
-        raise DataError(f"the targets of the {name} split are {short_name(targets.dtype)}; "
-                        "expected integers, the index of each sample's class (argmax(1) of one-hot "
-                        "rows, long() of whole numbers)")
-    if targets.ndim != 1:
-        raise DataError(f"the targets of the {name} split have shape {tuple(targets.shape)}; "
-                        "expected one class index per sample, shape (N,)")
-    targets = targets.long()
-    check_range(targets, None, name, indices)
-    return targets
+    if isinstance(targets, list):
+        return targets[rows] if isinstance(rows, slice) else [targets[row] for row in rows.tolist()]
+    if isinstance(targets, Mapping):
+        return {name: select_rows(part, rows) for name, part in targets.items()}
+    if isinstance(targets, tuple):
+        return tuple(select_rows(part, rows) for part in targets)
+    return targets if targets is None else targets[rows]
 
 
-def check_range(targets: Tensor, num_classes: int | None, name: str,
-                indices: Tensor | None = None) -> None:
-    """Raise if a label is below 0 or, given ``num_classes``, above ``num_classes - 1``."""
-    wrong = targets < 0
-    if num_classes is not None:
-        wrong |= targets >= num_classes
-    if not wrong.any():
-        return
-    position = int(wrong.nonzero()[0])
-    index = position if indices is None else int(indices[position])
-    allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
-    raise DataError(f"sample {index} of the {name} split has label {int(targets[position])}; "
-                    f"allowed: {allowed}")
+def map_targets(function: Callable[[Tensor], Tensor], targets: Any) -> Any:
+    """Apply a function to every tensor of the targets."""
+    return pytree.tree_map_only(Tensor, function, targets)
+
+
+def target_tensors(targets: Any) -> list[Tensor]:
+    """The tensors of the targets, in order; other leaves become tensors."""
+    return [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(targets) if leaf is not None]
 
 
 def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None = None) -> None:
@@ -237,20 +279,35 @@ def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None =
                         "remove or fix it")
 
 
-def check_equal_lengths(inputs: tuple[Tensor, ...], targets: Tensor, name: str) -> None:
+def check_equal_lengths(inputs: tuple[Tensor, ...], targets: Any, name: str) -> None:
     """Raise if inputs and targets differ in length."""
-    lengths = {len(tensor) if tensor.ndim else 0 for tensor in (*inputs, targets)}
+    parts = _target_lengths(targets)
+    lengths = {len(tensor) if tensor.ndim else 0 for tensor in inputs} | {n for n, _ in parts}
     if len(lengths) == 1:
         return
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-    count = len(targets) if targets.ndim else 0
+    count = parts[0][0] if parts else 0
     transposed = [tensor for tensor in inputs
                   if tensor.ndim > 1 and len(tensor) != count and count in tensor.shape]
     remedy = (f"; the first dimension must be the batch: transpose the input of shape "
               f"{tuple(transposed[0].shape)}, and transpose it back within the model"
               if transposed else "")
     raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
-                    f"{tuple(targets.shape)}; their lengths must be equal{remedy}")
+                    f"{', '.join(shape for _, shape in parts)}; their lengths must be "
+                    f"equal{remedy}")
+
+
+def _target_lengths(targets: Any) -> list[tuple[int, str]]:
+    """Number of samples and shape of every part of the targets."""
+    if isinstance(targets, list):
+        return [(len(targets), f"list of {len(targets)}")]
+    if isinstance(targets, Mapping):
+        return [found for part in targets.values() for found in _target_lengths(part)]
+    if isinstance(targets, tuple):
+        return [found for part in targets for found in _target_lengths(part)]
+    if targets is None:
+        return []
+    return [(len(targets) if targets.ndim else 0, str(tuple(targets.shape)))]
 
 
 def check_same_signature(reference: Split, other: Split) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
-from edgewright.task._arrays import as_input, as_tensor
-from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, class_indices
+from edgewright.task._arrays import as_input, as_targets, as_tensor
+from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, select_rows
 from edgewright.task._view import View
 
 
@@ -19,11 +19,12 @@ class TensorSplit(Split):
     Args:
         inputs: One tensor (N, ...), or one per argument of the model; floating point is converted
             to float32.
-        targets: Class indices, shape (N,), any integer type.
+        targets: The target of each sample: a tensor (N, ...) such as class indices (N,), or a dict
+            or tuple of tensors; None if the task's goal needs none.
         name: Name used in error messages.
 
     Raises:
-        DataError: Lengths differ, targets are not class indices, or an input is not finite.
+        DataError: Lengths differ, or an input is not finite.
 
     Example:
         >>> import torch
@@ -32,19 +33,18 @@ class TensorSplit(Split):
         [2, 2, 1]
     """
 
-    def __init__(self, inputs: Tensor | Sequence[Tensor], targets: Tensor, *,
+    def __init__(self, inputs: Tensor | Sequence[Tensor], targets: Any = None, *,
                  name: str = "data") -> None:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         tensors = tuple(as_tensor(tensor, f"the inputs of the {name} split") for tensor in tensors)
         self._inputs = tuple(as_input(tensor, name) for tensor in tensors)
-        targets = as_tensor(targets, f"the targets of the {name} split")
+        targets = as_targets(targets, name)
         check_equal_lengths(self._inputs, targets, name)
         check_finite(self._inputs, name)
-        super().__init__(name, len(targets), class_indices(targets, name))
+        super().__init__(name, len(self._inputs[0]), targets)
 
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
-        targets = self.labels()
-        assert targets is not None  # noqa: S101  (given to the base)
         for chunk in chunks:
             rows = self._indices[chunk]
-            yield Batch(tuple(t[rows] for t in self._inputs), targets[chunk], rows, view)
+            yield Batch(tuple(t[rows] for t in self._inputs), select_rows(self._targets, rows),
+                        rows, view)

@@ -5,11 +5,17 @@ from edgewright.training._check_outputs import check_program
 from edgewright.training._compute import Compute
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
-from edgewright.training._evaluate import Predictions, evaluate_module, predict, to_device
+from edgewright.training._evaluate import (
+    evaluate_module,
+    measure_loss,
+    run_batches,
+    to_device,
+    update_metric,
+)
 from edgewright.training._fit import single_device_fabric
-from edgewright.training._objective import LabelLoss, Objective, WrappedObjective, label_loss
+from edgewright.training._objective import GoalLoss, Objective, WrappedObjective
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
-from edgewright.training._outputs import as_outputs, check_count, check_logits
+from edgewright.training._outputs import split_exits
 from edgewright.training._parameter_groups import check_trainable
 from edgewright.training._progress import NoProgress, Progress, RichProgress
 from edgewright.training._record import EpochRecord, TrainingRecord
@@ -43,7 +49,7 @@ __all__ = [
     "ConstrainedObjective",
     "CosineSchedule",
     "EpochRecord",
-    "LabelLoss",
+    "GoalLoss",
     "LearningRateSchedule",
     "NoProgress",
     "Objective",
@@ -52,7 +58,6 @@ __all__ = [
     "OptimizerConfig",
     "PlateauSchedule",
     "Position",
-    "Predictions",
     "Progress",
     "RichProgress",
     "Score",
@@ -64,18 +69,17 @@ __all__ = [
     "Training",
     "TrainingRecord",
     "WrappedObjective",
-    "as_outputs",
-    "check_count",
-    "check_logits",
     "check_program",
     "check_trainable",
     "count_stored_views",
     "evaluate_module",
-    "label_loss",
+    "measure_loss",
     "open_tracker",
-    "predict",
     "requires_sample_ids",
+    "run_batches",
     "single_device_fabric",
+    "split_exits",
     "to_device",
     "train",
+    "update_metric",
 ]

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training._evaluate import device_of, to_device
-from edgewright.training._objective import LabelLoss, Objective
-from edgewright.training._outputs import as_outputs
+from edgewright.training._objective import GoalLoss, Objective
+from edgewright.training._outputs import split_exits
 
 _PROBE_SAMPLES: Final = 7  # a prime, so that no other dimension is likely to equal the batch size
 
 
-def check_program(program: Program, task: Task, objective: Objective | None = None) -> int:
-    """Check that a program's outputs fit the objective and that the task's labels fit the program.
+def check_program(program: Program, task: Task, objective: Objective | None = None) -> Any:
+    """Check that a program's outputs fit the objective and that the task's targets fit the program.
 
     Args:
         program: The program; it is run on a few training samples.
         task: The data.
-        objective: What training will minimize; None for cross-entropy with the labels.
+        objective: What training will minimize; None for the loss of the task's goal.
 
     Returns:
-        The size of the last output's last dimension: for a classifier, the number of classes.
+        What the final exit returns for these samples.
 
     Raises:
-        ModelError: The outputs do not fit the objective. A classifier must return logits (N,
-            classes) with at least two classes, one tensor per exit.
-        DataError: A label is outside the classes, or an input cannot be read.
+        ModelError: The outputs do not fit the objective, such as anything but logits (N, classes)
+            for a classification.
+        DataError: A target does not fit the outputs, or an input cannot be read.
 
     Example:
         >>> x, y = torch.randn(8, 4), torch.arange(8) % 3
-        >>> check_program(Program.capture(nn.Linear(4, 3), x), Task((x, y), test=(x, y)))
-        3
+        >>> check_program(Program.capture(nn.Linear(4, 3), x), Task((x, y), test=(x, y))).shape
+        torch.Size([7, 3])
     """
     batch = _sample_batch(task)
-    return _check(as_outputs(program.run(*batch.inputs)), batch, task,
-                  objective or LabelLoss(), program.exits)
+    return _check(program.run(*batch.inputs), batch, task, objective or GoalLoss(task.goal),
+                  program.exits)
 
 
-def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: int) -> int:
+def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: int) -> Any:
     """Like `check_program`, for a module with ``exits`` early exits; its mode is restored."""
     batch = to_device(_sample_batch(task), device_of(module))
     was_training = module.training
     module.eval()
     try:
         with torch.inference_mode():
-            outputs = as_outputs(module(*batch.inputs))
-        return _check(outputs, batch, task, objective, exits)
+            result = module(*batch.inputs)
+        return _check(result, batch, task, objective, exits)
     finally:
         module.train(was_training)
 
@@ -60,10 +60,9 @@ def _sample_batch(task: Task) -> Batch:
     return next(task.train.select(range(count)).batches(count))
 
 
-def _check(outputs: tuple[Tensor, ...], batch: Batch, task: Task, objective: Objective,
-           exits: int) -> int:
+def _check(result: Any, batch: Batch, task: Task, objective: Objective, exits: int) -> Any:
+    outputs = split_exits(result, exits)
     objective.check(outputs, batch, exits)
-    classes = outputs[-1].shape[-1] if outputs[-1].ndim else 1
-    if objective.classifies:
-        task.check(classes)
-    return classes
+    if objective.goal is not None:
+        task.check(outputs[-1])
+    return outputs[-1]

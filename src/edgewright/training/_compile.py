@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.training._memory_format import to_memory_format
-from edgewright.training._outputs import as_outputs
+from edgewright.training._outputs import output_tensors
 from edgewright.training._run import Run
 
 CompileMode = bool | Literal["auto"]
@@ -169,7 +169,7 @@ def _compute_gradients(module: nn.Module, call: nn.Module,
     """The gradients of the outputs' mean square with respect to each parameter that has one."""
     torch.manual_seed(0)
     module.zero_grad()
-    outputs = as_outputs(call(*inputs))
+    outputs = output_tensors(call(*inputs))
     energy = torch.stack([output.float().square().mean() for output in outputs]).sum()
     energy.backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad.detach().clone() for p in module.parameters() if p.grad is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
@@ -20,9 +20,10 @@ class ConstrainedObjective(WrappedObjective):
         hooks: Hooks that act on gradients and weights around every step.
 
     Example:
-        >>> from edgewright.training import LabelLoss
-        >>> ConstrainedObjective(LabelLoss(), (StepHook(),)).name
-        'LabelLoss(0.0) under StepHook'
+        >>> from edgewright.goals import Binary
+        >>> from edgewright.training import GoalLoss
+        >>> ConstrainedObjective(GoalLoss(Binary()), (StepHook(),)).name.endswith("under StepHook")
+        True
     """
 
     def __init__(self, objective: Objective, hooks: tuple[StepHook, ...]) -> None:
@@ -39,6 +40,6 @@ class ConstrainedObjective(WrappedObjective):
         """The objective's own hooks, then the added ones."""
         return (*super().hooks, *self._hooks)
 
-    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """The objective's loss."""
         return self._objective.loss(outputs, batch)

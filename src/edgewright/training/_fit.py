@@ -37,13 +37,13 @@ def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
         _move(module, run.objective, device)
         example = tuple(tensor.to(device) for tensor in run.task.train.example(2))
         check_mixing(config.augment, example, run.objective)
-        classes = check_outputs(module, run.task, run.objective, run.exits)
+        outputs = check_outputs(module, run.task, run.objective, run.exits)
         if config.augment.is_mixing:
-            run.task.check(classes)
+            run.task.check(outputs)
         memory_format = stack.enter_context(
             use_fastest_format(module, example, channels_last=config.compute.channels_last))
         passes = compile_passes(run, fabric, memory_format)
-        updates = Updater(run, fabric, memory_format, classes, passes.module)
+        updates = Updater(run, fabric, memory_format, outputs, passes.module)
         return Loop(run, fabric, updates, fingerprint, passes.notes).train(progress)
 
 

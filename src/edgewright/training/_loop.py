@@ -137,8 +137,8 @@ class Loop:
         score = None
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
-                score = self.run.objective.validate(module, self.run.task.val,
-                                                    device=self.fabric.device)
+                score = self.run.objective.validate(
+                    module, self.run.task.val, exits=self.run.exits, device=self.fabric.device)
         found: Score = self.fabric.broadcast(score)  # type: ignore[assignment]
         return found
 

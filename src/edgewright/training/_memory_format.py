@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from edgewright.training._outputs import as_outputs
-
 
 def to_memory_format(inputs: tuple[Tensor, ...],
                      memory_format: torch.memory_format) -> tuple[Tensor, ...]:
@@ -58,7 +56,7 @@ def _can_run(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     module.eval()
     try:
         with torch.inference_mode():
-            as_outputs(module(*inputs))
+            module(*inputs)
     except RuntimeError:  # caused by the layout; any other error shows up again in the first step
         return False
     finally:

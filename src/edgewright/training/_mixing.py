@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.errors import UsageError
+from edgewright.goals import Goal
 from edgewright.task import Batch
 from edgewright.training._augmentation import Augmentation
 from edgewright.training._objective import Objective
 from edgewright.training._stored_targets import requires_sample_ids
 
 
-def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int) -> Batch:
+def mix_batch(batch: Batch, augmentation: Augmentation, goal: Goal, outputs: Any,
+              seed: int) -> Batch:
     """Mix every sample of a batch, and its label, with another sample in the same proportion.
 
     With l drawn from Beta(alpha, alpha) once per batch, as in both papers' code:
@@ -30,12 +32,13 @@ def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int)
     Args:
         batch: Floating-point inputs; for CutMix (N, C, H, W), all with the same H and W.
         augmentation: Both alphas; 0 disables.
-        classes: Number of classes.
+        goal: Mixes the targets.
+        outputs: The model's outputs for some batch.
         seed: Seed of all random choices.
 
     Returns:
-        A batch with probabilities as targets, (N, classes) float32; the batch itself if neither
-        is set.
+        A batch with mixed targets, for a classification probabilities (N, classes) float32; the
+        batch itself if neither is set.
     """
     if not augmentation.is_mixing:
         return batch
@@ -44,7 +47,7 @@ def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int)
     cut = bool(cutmix) and (not mixup or random.random() < 0.5)
     alpha = cutmix if cut else mixup
     share = random.beta(alpha, alpha)
-    other = torch.from_numpy(random.permutation(len(batch.targets))).to(batch.targets.device)
+    other = torch.from_numpy(random.permutation(batch.size)).to(batch.inputs[0].device)
     if cut:
         height, width = batch.inputs[0].shape[2:]
         rows, columns = (_random_interval(size, math.sqrt(1 - share), random)
@@ -53,8 +56,7 @@ def mix_batch(batch: Batch, augmentation: Augmentation, classes: int, seed: int)
         inputs = tuple(_paste(tensor, other, rows, columns) for tensor in batch.inputs)
     else:
         inputs = tuple(torch.lerp(tensor[other], tensor, share) for tensor in batch.inputs)
-    labels = F.one_hot(batch.targets, classes).float()
-    return batch._replace(inputs=inputs, targets=torch.lerp(labels[other], labels, share))
+    return batch._replace(inputs=inputs, targets=goal.mix(batch.targets, other, share, outputs))
 
 
 def check_mixing(augmentation: Augmentation, inputs: tuple[Tensor, ...],

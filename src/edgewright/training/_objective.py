@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewright.goals import Goal
 from edgewright.task import Batch, Split
 from edgewright.training._evaluate import evaluate_module, run_batches
-from edgewright.training._outputs import check_logits
 from edgewright.training._score import Score
 from edgewright.training._step_hook import StepHook
 
@@ -21,15 +20,17 @@ class Objective(ABC):
 
     It also defines which outputs are valid and how epochs are compared. A subclass accepts any
     outputs by default, and epochs are compared by its mean loss on the validation split. If the
-    outputs are logits and the targets their labels (for example for a focal loss), override
-    ``classifies`` to return True; override ``validate`` for any other score.
+    loss serves the task's goal in another way (for example a focal loss), override ``goal`` to
+    return that goal: its checks and its primary metric are then used. Override ``validate`` for any
+    other score.
 
     Example:
+        >>> import torch.nn.functional as F
         >>> from edgewright.task import TensorSplit
         >>> class Squares(Objective):
         ...     def loss(self, outputs, batch):
         ...         return F.mse_loss(outputs[-1], batch.inputs[0])
-        >>> split = TensorSplit(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))
+        >>> split = TensorSplit(torch.ones(4, 2))
         >>> str(Squares().validate(torch.nn.Identity(), split))
         'loss 0'
     """
@@ -45,43 +46,45 @@ class Objective(ABC):
         return ()
 
     @property
-    def classifies(self) -> bool:
-        """Whether outputs are logits, one tensor per exit, and the task's targets their labels."""
-        return False
+    def goal(self) -> Goal | None:
+        """The goal whose primary metric compares epochs; None compares them by the loss."""
+        return None
 
     @property
     def features(self) -> int:
-        """The number of leading outputs that are features, not logits, in training mode."""
+        """The number of leading outputs that are features, not predictions, in training mode."""
         return 0
 
-    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
+    def check(self, outputs: tuple[Any, ...], batch: Batch, exits: int) -> None:
         """Raise if the outputs do not fit the loss, before training starts.
 
         Args:
-            outputs: The module's outputs in evaluation mode, for the batch.
+            outputs: What every exit returns in evaluation mode for the batch, the final one last.
             batch: Some training samples.
             exits: How many of the outputs are early exits.
 
         Raises:
-            ModelError: The objective classifies and the outputs are not logits, one per exit.
+            ModelError: There is a goal, and the outputs do not fit it.
         """
-        if self.classifies:
-            check_logits(outputs, len(batch.targets), exits)
+        del exits
+        if self.goal is not None:
+            for output in outputs:
+                self.goal.check_outputs(output, batch.inputs)
 
-    def validate(self, module: nn.Module, split: Split, *,
+    def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
-        """The score that epochs are compared by: accuracy if it classifies, else the mean loss.
+        """The score that epochs are compared by: the goal's primary metric, else the mean loss.
 
         Args:
             module: The module being trained; its mode is restored.
             split: The validation samples; their batches' rows index the validation data.
+            exits: Number of the module's early exits; None determines it.
             device: The module's device; None determines it.
         """
-        if self.classifies:
-            return Score("accuracy", evaluate_module(module, split, device=device)[-1],
-                         unit="fraction")
-        total = sum(float(self.loss(outputs, batch)) * len(batch.targets)
-                    for outputs, batch in run_batches(module, split, device=device))
+        if self.goal is not None:
+            return evaluate_module(module, split, self.goal, exits=exits, device=device)[-1]
+        total = sum(float(self.loss(outputs, batch)) * batch.size for outputs, batch
+                    in run_batches(module, split, exits=exits, device=device))
         return Score("loss", total / len(split), higher_is_better=False)
 
     def to(self, device: torch.device) -> None:
@@ -89,12 +92,12 @@ class Objective(ABC):
         del device
 
     @abstractmethod
-    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """The scalar loss to minimize.
 
         Args:
-            outputs: All outputs of the module; for a classifier, logits (N, classes), one tensor
-                per exit, the final one last.
+            outputs: What every exit of the module returns, the final one last: for a classifier
+                logits (N, classes) each. A model without exits has one entry, whatever it returns.
             batch: The inputs after augmentation, and the targets.
         """
 
@@ -120,23 +123,23 @@ class WrappedObjective(Objective):
         return self._objective.hooks
 
     @property
-    def classifies(self) -> bool:
-        """Whether the wrapped objective classifies."""
-        return self._objective.classifies
+    def goal(self) -> Goal | None:
+        """The wrapped objective's goal."""
+        return self._objective.goal
 
     @property
     def features(self) -> int:
         """The wrapped objective's number of features."""
         return self._objective.features
 
-    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
+    def check(self, outputs: tuple[Any, ...], batch: Batch, exits: int) -> None:
         """Check the outputs as the wrapped objective does."""
         self._objective.check(outputs, batch, exits)
 
-    def validate(self, module: nn.Module, split: Split, *,
+    def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
         """Validate as the wrapped objective does."""
-        return self._objective.validate(module, split, device=device)
+        return self._objective.validate(module, split, exits=exits, device=device)
 
     def to(self, device: torch.device) -> None:
         """Move the wrapped objective to a device."""
@@ -144,50 +147,39 @@ class WrappedObjective(Objective):
 
 
 @final
-class LabelLoss(Objective):
-    """Cross-entropy with the labels or class probabilities, averaged over all outputs.
+class GoalLoss(Objective):
+    """The loss of a task's goal, averaged over all exits.
 
     Args:
-        label_smoothing: Share of the target distributed over all classes (Szegedy et al. 2016).
+        goal: The goal.
+        label_smoothing: Label smoothing of a goal with classes; 0 keeps the goal's own.
+
+    Raises:
+        UsageError: Label smoothing for a goal without classes.
 
     Example:
+        >>> from edgewright.goals import Classification
         >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
         >>> logits = torch.zeros(3, 2)
-        >>> round(float(LabelLoss().loss((logits, logits), batch)), 4)
+        >>> round(float(GoalLoss(Classification()).loss((logits, logits), batch)), 4)
         0.6931
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        self._label_smoothing = label_smoothing
+    def __init__(self, goal: Goal, label_smoothing: float = 0.0) -> None:
+        self._goal = goal
+        self._smoothed = goal.smooth_labels(label_smoothing)
 
     @property
     def name(self) -> str:
         """Identifies the objective and its settings in a checkpoint."""
-        return f"LabelLoss({self._label_smoothing})"
+        return f"GoalLoss({self._smoothed.identity})"
 
     @property
-    def classifies(self) -> bool:
-        """True."""
-        return True
+    def goal(self) -> Goal | None:
+        """The goal."""
+        return self._goal
 
-    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """The mean cross-entropy, averaged over the outputs."""
-        return label_loss(outputs, batch.targets, self._label_smoothing)
-
-
-def label_loss(outputs: tuple[Tensor, ...], targets: Tensor,
-               label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy with the labels, averaged over the outputs.
-
-    Args:
-        outputs: One tensor of logits (N, classes) per output.
-        targets: Class indices (N,), or probabilities (N, classes).
-        label_smoothing: Share of the target distributed over all classes.
-
-    Example:
-        >>> logits = torch.zeros(3, 2)
-        >>> round(float(label_loss((logits, logits), torch.tensor([0, 1, 1]))), 4)
-        0.6931
-    """
-    return torch.stack([F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-                        for logits in outputs]).mean()
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
+        """The goal's loss, averaged over the exits."""
+        return torch.stack([self._smoothed.loss(output, batch.targets)
+                            for output in outputs]).mean()

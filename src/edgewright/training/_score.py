@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
+
+from edgewright.core import MetricSpec
 
 
 @final
@@ -13,7 +15,7 @@ class Score:
     """One measurement on a split.
 
     Attributes:
-        name: Name of the metric: ``accuracy``, ``loss``.
+        name: Name of the metric: ``accuracy``, ``miou``, ``loss``.
         value: The value; NaN is worse than any number.
         higher_is_better: Whether a higher value is better.
         unit: ``fraction`` is shown as a percentage; empty for a number without a unit.
@@ -29,6 +31,11 @@ class Score:
     value: float
     higher_is_better: bool = True
     unit: str = ""
+
+    @classmethod
+    def of(cls, spec: MetricSpec, value: float) -> Self:
+        """A metric's value."""
+        return cls(spec.name, value, spec.higher_is_better, spec.unit)
 
     @property
     def merit(self) -> float:

@@ -10,7 +10,7 @@ from typing import final
 import torch
 
 from edgewright.errors import UsageError
-from edgewright.task import Batch, Split
+from edgewright.task import Batch, Split, select_rows
 from edgewright.training._config import Training
 from edgewright.training._seeds import epoch_seed
 
@@ -81,8 +81,8 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
     """Split a batch into non-empty parts of nearly equal size, in order."""
     if count == 1:
         return [batch]
-    pieces = torch.arange(len(batch.targets)).tensor_split(min(count, len(batch.targets)))
+    pieces = torch.arange(batch.size).tensor_split(min(count, batch.size))
     bounds = [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
     return [batch._replace(inputs=tuple(tensor[bound] for tensor in batch.inputs),
-                           targets=batch.targets[bound], rows=batch.rows[bound])
+                           targets=select_rows(batch.targets, bound), rows=batch.rows[bound])
             for bound in bounds]

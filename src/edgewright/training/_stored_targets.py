@@ -38,8 +38,9 @@ def count_stored_views(objective: Objective) -> int | None:
     """The number of stored views that the epochs cycle through; None if each has its own.
 
     Example:
-        >>> from edgewright.training import LabelLoss
-        >>> count_stored_views(LabelLoss()) is None
+        >>> from edgewright.goals import Classification
+        >>> from edgewright.training import GoalLoss
+        >>> count_stored_views(GoalLoss(Classification())) is None
         True
     """
     found = _find_stored(objective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import final
+from typing import Any, final
 
 import torch
 from lightning_fabric import Fabric
@@ -15,7 +15,7 @@ from edgewright.training._average import make_moving_average
 from edgewright.training._evaluate import to_device
 from edgewright.training._memory_format import to_memory_format
 from edgewright.training._mixing import mix_batch
-from edgewright.training._outputs import as_outputs, check_count
+from edgewright.training._outputs import split_exits
 from edgewright.training._parameter_groups import make_optimizer
 from edgewright.training._run import Run
 from edgewright.training._seeds import step_seed
@@ -31,14 +31,14 @@ class Updater:
         run: The run; its module is on the fabric's device.
         fabric: Device, precision, and synchronization with other devices.
         memory_format: Memory format of 4-D inputs.
-        classes: Number of classes of the module.
+        outputs: What the module returns for some batch.
         passes: The module to call: the run's own, or a compiled wrapper.
     """
 
     def __init__(self, run: Run, fabric: Fabric, memory_format: torch.memory_format,
-                 classes: int, passes: nn.Module) -> None:
+                 outputs: Any, passes: nn.Module) -> None:
         self._run, self._fabric = run, fabric
-        self._memory_format, self._classes = memory_format, classes
+        self._memory_format, self._outputs = memory_format, outputs
         self.average = (None if run.config.ema is None else
                         make_moving_average(run.module, run.config.ema))
         self.model, self.optimizer = fabric.setup(
@@ -76,7 +76,7 @@ class Updater:
     def _prepare(self, batch: Batch, step: Step) -> Batch:
         seed = step_seed(self._run.seed, step.index, self._fabric.global_rank)
         batch = mix_batch(to_device(batch, self._fabric.device), self._run.config.augment,
-                          self._classes, seed)
+                          self._run.task.goal, self._outputs, seed)
         return batch._replace(inputs=to_memory_format(batch.inputs, self._memory_format))
 
     def _gradients(self, batch: Batch, samples: int) -> Tensor:
@@ -88,12 +88,11 @@ class Updater:
         losses, batches = [], split_batch(batch, self._run.config.accumulate)
         for part in batches:
             with self._fabric.no_backward_sync(self.model, enabled=part is not batches[-1]):
-                outputs = as_outputs(self.model(*part.inputs))
-                if objective.classifies:  # some modules return more outputs in training mode
-                    check_count(outputs, len(part.targets), self._run.exits + objective.features)
+                outputs = split_exits(self.model(*part.inputs), self._run.exits,
+                                      objective.features)
                 with self._fabric.autocast():
                     loss = objective.loss(outputs, part)
-                share = len(part.targets) / samples
+                share = part.size / samples
                 self._fabric.backward(loss, gradient=torch.full_like(
                     loss, share * self._fabric.world_size))
             losses.append(loss.detach() * share)

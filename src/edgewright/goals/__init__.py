@@ -1,0 +1,51 @@
+"""Goals: what a model's outputs are for. Loss, metrics, and what counts as the same decision."""
+
+from edgewright.goals._binary import Binary, MultiLabel
+from edgewright.goals._classification import Classification, Segmentation
+from edgewright.goals._custom import CustomGoal, check_loss
+from edgewright.goals._embedding import Embedding
+from edgewright.goals._goal import (
+    Goal,
+    Prediction,
+    SinglePrediction,
+    check_prediction,
+    named_outputs,
+    select_output,
+)
+from edgewright.goals._kinds import Bernoulli, Categorical, Direction, PredictionKind, Values
+from edgewright.goals._metrics import Metric, NamedMetric, read_metric
+from edgewright.goals._multi_task import MultiTask
+from edgewright.goals._named_goals import GOALS, GoalLike, as_goal
+from edgewright.goals._origin import Origin
+from edgewright.goals._regression import Reconstruction, Regression
+
+__all__ = [
+    "GOALS",
+    "Bernoulli",
+    "Binary",
+    "Categorical",
+    "Classification",
+    "CustomGoal",
+    "Direction",
+    "Embedding",
+    "Goal",
+    "GoalLike",
+    "Metric",
+    "MultiLabel",
+    "MultiTask",
+    "NamedMetric",
+    "Origin",
+    "Prediction",
+    "PredictionKind",
+    "Reconstruction",
+    "Regression",
+    "Segmentation",
+    "SinglePrediction",
+    "Values",
+    "as_goal",
+    "check_loss",
+    "check_prediction",
+    "named_outputs",
+    "read_metric",
+    "select_output",
+]

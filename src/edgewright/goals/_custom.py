@@ -1,0 +1,104 @@
+"""A goal of the user's own: any loss and any metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from edgewright.errors import UsageError
+from edgewright.goals._goal import Goal, Prediction, named_outputs
+from edgewright.goals._kinds import PredictionKind, Values
+from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
+from edgewright.goals._origin import Origin
+
+
+@final
+@dataclass(frozen=True)
+class CustomGoal(Goal):
+    """Any loss and any metrics, called with what the model returns and the targets of the data.
+
+    Args:
+        loss_function: From outputs and targets to a scalar, the mean over the samples.
+        metric: Metrics by name, the primary one first; objects with update, compute and reset, such
+            as those of torchmetrics. Each says whether higher is better (``higher_is_better``).
+        unit: Unit of every metric; ``fraction`` is shown as a percentage.
+        kinds: What each output's numbers mean, by name ("" for a model with one output); outputs
+            that are not listed are auxiliary. None takes all outputs as `Values`.
+
+    Raises:
+        UsageError: The loss cannot be called, or a metric is none.
+
+    Example:
+        >>> import torchmetrics
+        >>> goal = CustomGoal(lambda outputs, targets: (outputs - targets).abs().mean(),
+        ...                   {"mae": torchmetrics.MeanAbsoluteError()})
+        >>> goal.metrics[0].spec.higher_is_better
+        False
+    """
+
+    loss_function: Callable[[Any, Any], Tensor]
+    metric: Mapping[str, Metric]
+    unit: str = ""
+    kinds: Mapping[str, PredictionKind] | None = None
+    name: ClassVar[str] = "custom"
+    requires_targets = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.loss_function):
+            raise UsageError(f"the loss is {self.loss_function!r}; expected a function of outputs "
+                             "and targets")
+        name_metrics(self.metric.items(), {})
+
+    @property
+    def metrics(self) -> tuple[NamedMetric, ...]:
+        """The user's metrics."""
+        return tuple(name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit)))
+
+    def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
+        """The outputs that ``kinds`` lists, or all."""
+        found = named_outputs(outputs)
+        kinds: Mapping[str, PredictionKind] = (dict.fromkeys(found, Values())
+                                               if self.kinds is None else self.kinds)
+        return tuple(Prediction(name, found[name], kind) for name, kind in kinds.items())
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The user's loss.
+
+        Raises:
+            UsageError: It returns anything but a scalar tensor.
+        """
+        loss = self.loss_function(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(f"the loss returned {found}; expected a tensor with one number, the "
+                             "mean over the samples")
+        return loss.reshape(())
+
+    def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Any:
+        """The targets as they are."""
+        del origin, outputs
+        return targets
+
+
+def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
+    """Check that a goal's loss is a finite number with a gradient.
+
+    Args:
+        goal: The goal.
+        outputs: The model's outputs for a batch, with gradients.
+        targets: The batch's targets.
+
+    Raises:
+        UsageError: It is not finite, or does not depend on the outputs.
+    """
+    loss = goal.loss(outputs, targets)
+    if not bool(torch.isfinite(loss)):
+        raise UsageError(f"the loss of the goal {goal.name} is {float(loss)} on the first training "
+                         "samples; expected a finite number")
+    if not loss.requires_grad:
+        raise UsageError(f"the loss of the goal {goal.name} has no gradient with respect to the "
+                         "model's outputs; compute it from the outputs with torch operators")

@@ -1,0 +1,312 @@
+"""`Goal`: what a model's outputs are for, and the base class of goals with one prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from edgewright.errors import ModelError, UsageError
+from edgewright.goals._kinds import PredictionKind
+from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
+from edgewright.goals._origin import Origin
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One of a model's outputs that a goal uses.
+
+    Attributes:
+        name: Its name among the outputs; empty for a model with one output.
+        tensor: Its values, (N, ...).
+        kind: What they mean.
+    """
+
+    name: str
+    tensor: Tensor
+    kind: PredictionKind
+
+
+class Goal(ABC):
+    """What a model's outputs are for: loss, metrics, and what counts as the same decision.
+
+    Every pass asks the task's goal instead of assuming a classifier. Subclass it, or
+    `SinglePrediction`, for a goal that `CustomGoal` cannot describe.
+
+    Attributes:
+        name: What reports call it.
+        requires_targets: Whether every split needs targets.
+    """
+
+    name: ClassVar[str]
+    requires_targets: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Identifies the goal and its settings in a checkpoint or a run; equal in every process."""
+        return identify(self)
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[NamedMetric, ...]:
+        """The metrics; budgets, epochs and reports are about the first one."""
+
+    @abstractmethod
+    def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
+        """The outputs that the goal uses.
+
+        Args:
+            outputs: What the model returns: a tensor, or a dict or tuple of tensors.
+
+        Raises:
+            ModelError: The output that the goal names is missing, or several could be meant.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The loss to minimize, the mean over the samples, a scalar.
+
+        Args:
+            outputs: What the model returns.
+            targets: The targets as `check_targets` returns them.
+        """
+
+    @abstractmethod
+    def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Any:
+        """Check a batch's targets and convert them to the types that loss and metrics take.
+
+        Args:
+            targets: The targets as the data hold them; None if there are none.
+            origin: The split and the rows they belong to.
+            outputs: The model's outputs for some batch, if they are known; their shapes bound the
+                targets.
+
+        Raises:
+            DataError: They do not fit the goal or the outputs; the message names the sample.
+        """
+
+    def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> Any:
+        """What loss and metrics compare the outputs with; by default the checked targets.
+
+        Args:
+            inputs: The model's inputs after augmentation.
+            targets: The checked targets.
+        """
+        del inputs
+        return targets
+
+    def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
+        """What `Metric.update` is called with; by default the model's outputs and the targets."""
+        return outputs, targets
+
+    def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
+        """Check that a model's outputs fit the goal.
+
+        Args:
+            outputs: What the model returns for a batch.
+            inputs: The batch's inputs.
+
+        Raises:
+            ModelError: They do not fit; the message lists them.
+        """
+        for prediction in self.predictions(outputs):
+            check_prediction(prediction, len(inputs[0]))
+
+    def smooth_labels(self, amount: float) -> Goal:
+        """This goal with label smoothing in its loss.
+
+        Raises:
+            UsageError: The amount is not 0 and the goal has no classes.
+        """
+        if amount:
+            raise UsageError(f"label_smoothing={amount} needs classes, but the task's goal is "
+                             f"{self.name}; set it to 0")
+        return self
+
+    def mix(self, targets: Any, other: Tensor, share: float, outputs: Any) -> Any:
+        """Targets of mixed samples: ``share`` of each sample, the rest of another one.
+
+        Args:
+            targets: The targets of the batch.
+            other: Index of the sample that each one is mixed with, (N,).
+            share: Share of the sample itself.
+            outputs: The model's outputs for some batch.
+
+        Raises:
+            UsageError: Targets of this goal cannot be mixed.
+        """
+        del targets, other, share, outputs
+        raise UsageError(f"mixup and cutmix cannot mix the targets of the goal {self.name}; leave "
+                         "them at 0")
+
+    def count_classes(self, outputs: Any) -> int | None:
+        """Number of classes that the outputs distinguish; None if the goal has no classes."""
+        del outputs
+        return None
+
+    @property
+    def allows_exits(self) -> bool:
+        """Whether an early exit's confidence can be told from its outputs."""
+        return False
+
+
+class SinglePrediction(Goal):
+    """Base class of goals with one prediction.
+
+    A subclass is a frozen dataclass with the fields ``output`` and ``metric``, or sets them.
+
+    Attributes:
+        output: Name (of a dict's entry) or position (in a tuple) of the output that is the
+            prediction; the others are auxiliary and dropped at export. None if there is only one.
+        metric: Metrics by name instead of the goal's own, the first one is primary; objects with
+            update, compute and reset, called with the prediction and the targets.
+        unit: Unit of the metrics in ``metric``.
+    """
+
+    output: str | int | None = None
+    metric: Mapping[str, Metric] | None = None
+    unit: str = ""
+
+    @property
+    @abstractmethod
+    def kind(self) -> PredictionKind:
+        """What the prediction's numbers mean."""
+
+    @property
+    @abstractmethod
+    def own_metrics(self) -> tuple[NamedMetric, ...]:
+        """The metrics if the user gives none."""
+
+    @property
+    def metrics(self) -> tuple[NamedMetric, ...]:
+        """The user's metrics, or the goal's own."""
+        if self.metric is None:
+            return self.own_metrics
+        return tuple(name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit)))
+
+    def select(self, outputs: Any) -> Tensor:
+        """The prediction among a model's outputs.
+
+        Raises:
+            ModelError: It is missing, or several outputs could be meant.
+        """
+        return select_output(outputs, self.output, self.name)[1]
+
+    def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
+        """The one prediction."""
+        name, tensor = select_output(outputs, self.output, self.name)
+        return (Prediction(name, tensor, self.kind),)
+
+    def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
+        """The prediction, and the targets."""
+        return self.select(outputs), targets
+
+
+def named_outputs(outputs: Any) -> dict[str, Any]:
+    """A model's outputs by name: keys of a dict, positions of a tuple, or "" for a single one.
+
+    Example:
+        >>> import torch
+        >>> one, other = torch.zeros(1), torch.ones(1)
+        >>> list(named_outputs({"age": one, "sex": other}))
+        ['age', 'sex']
+        >>> list(named_outputs((one, other))), list(named_outputs(one))
+        (['0', '1'], [''])
+    """
+    if isinstance(outputs, Mapping):
+        return {str(name): value for name, value in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return {str(number): value for number, value in enumerate(outputs)}
+    return {"": outputs}
+
+
+def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str, Tensor]:
+    """The output of that name, with its name.
+
+    Args:
+        outputs: What the model returns.
+        name: Key or position; None for the only one.
+        goal: Name of the goal, for error messages.
+
+    Raises:
+        ModelError: There is no such output, it is no tensor, or several could be meant.
+    """
+    found = named_outputs(outputs)
+    if name is None and len(found) > 1:
+        listed = ", ".join(f"{key}: {_describe(value)}" for key, value in found.items())
+        raise ModelError(f"the model returns {len(found)} outputs ({listed}), and the goal {goal} "
+                         f"does not say which is the prediction; name it: output={next(iter(found))!r}"
+                         ", or give one goal per output: goal={name: goal, ...}")
+    key = next(iter(found), "") if name is None else str(name)
+    if key not in found:
+        raise ModelError(f"the goal {goal} names the output {name!r}, but the model returns "
+                         f"{', '.join(map(repr, found)) or 'nothing'}")
+    if not isinstance(found[key], Tensor):
+        place = f"its output {key!r}" if key else "the model"
+        raise ModelError(f"{place} is a {type(found[key]).__name__}; expected a tensor")
+    return key, found[key]
+
+
+def check_prediction(prediction: Prediction, samples: int,
+                     expected: str = "floating point with the batch as first dimension",
+                     fits: Callable[[tuple[int, ...]], bool] | None = None) -> None:
+    """Check that a prediction is floating point with the batch as first dimension.
+
+    Args:
+        prediction: The prediction.
+        samples: Size of the batch.
+        expected: What is expected, for the message.
+        fits: Whether the sizes after the batch are as expected; None accepts all.
+
+    Raises:
+        ModelError: It is not.
+    """
+    tensor = prediction.tensor
+    if (tensor.ndim == 0 or tensor.shape[0] != samples or not tensor.is_floating_point()
+            or (fits is not None and not fits(tuple(tensor.shape[1:])))):
+        raise ModelError(f"{describe_output(prediction.name)} of the model is "
+                         f"{describe_shape(tensor, samples)}; expected {expected}")
+
+
+def describe_output(name: str) -> str:
+    """An output in a sentence: "the output 'age'", or "the output" of a model with one."""
+    return f"the output {name!r}" if name else "the output"
+
+
+def describe_shape(output: Tensor, samples: int) -> str:
+    """Shape and dtype, with N for the batch: "(N, 10) float32"."""
+    sizes = ["N" if axis == 0 and size == samples else str(size)
+             for axis, size in enumerate(output.shape)]
+    shape = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
+    return f"{shape} {str(output.dtype).removeprefix('torch.')}"
+
+
+def identify(value: Any) -> str:
+    """A description of a goal or of one of its settings that does not change between processes.
+
+    Functions and metrics are described by their names.
+
+    Example:
+        >>> from edgewright.goals import Regression
+        >>> identify(Regression(unit="years"))
+        "Regression(loss_name='mse', unit='years', tolerance=0.05, output=None, metric=None)"
+        >>> identify(print)
+        'builtins.print'
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = ", ".join(f"{entry.name}={identify(getattr(value, entry.name))}"
+                             for entry in fields(value))
+        return f"{type(value).__name__}({settings})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {identify(part)}' for key, part in value.items())}}}"
+    if value is None or isinstance(value, str | int | float | tuple):
+        return repr(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _describe(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,173 @@
+"""What a prediction's numbers mean, and what follows for comparing two of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_TOLERANCE = 0.05  # of a value's standard deviation
+_SAME_DIRECTION = 0.99  # cosine
+
+
+class PredictionKind(ABC):
+    """What a prediction's numbers mean; every pass that compares predictions asks it.
+
+    Attributes:
+        agreement: What `agree` measures, in words ("same top class").
+    """
+
+    agreement: str
+
+    @abstractmethod
+    def agree(self, first: Tensor, second: Tensor) -> Tensor:
+        """How far two models make the same decision on each sample.
+
+        Args:
+            first: Predictions (N, ...) of the reference.
+            second: Predictions of the same shape.
+
+        Returns:
+            Share of each sample's decisions that are the same, 0 to 1, (N,) float.
+        """
+
+    def class_logits(self, prediction: Tensor) -> Tensor | None:
+        """The prediction as logits over classes in the last dimension; None if it has no classes.
+
+        Args:
+            prediction: (N, ...).
+
+        Returns:
+            (N, ..., classes), whose softmax is the predicted distribution.
+        """
+        del prediction
+        return None
+
+    def center(self, prediction: Tensor) -> Tensor:
+        """Remove what does not change the meaning, such as the mean of logits over the classes."""
+        return prediction
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss between student and teacher if there are no classes, a scalar.
+
+        Half the mean squared difference, divided by the teacher's variance so that it does not
+        depend on the unit of the values.
+        """
+        scale = teacher.var(correction=0).clamp_min(torch.finfo(teacher.dtype).tiny)
+        return 0.5 * F.mse_loss(student, teacher) / scale
+
+
+@final
+@dataclass(frozen=True)
+class Categorical(PredictionKind):
+    """Logits over exclusive classes.
+
+    Args:
+        axis: Dimension of the classes.
+
+    Example:
+        >>> kind = Categorical()
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> kind.agree(logits, logits.flip(0)).tolist(), kind.center(logits)[0].tolist()
+        ([0.0, 0.0], [1.0, -1.0])
+    """
+
+    axis: int = 1
+    agreement = "same top class"
+
+    def agree(self, first: Tensor, second: Tensor) -> Tensor:
+        """Share of the sample's positions with the same top class."""
+        same = first.argmax(self.axis) == second.argmax(self.axis)
+        return same.reshape(len(same), -1).float().mean(dim=1)
+
+    def class_logits(self, prediction: Tensor) -> Tensor | None:
+        """The logits, with the classes in the last dimension."""
+        return prediction.movedim(self.axis, -1)
+
+    def center(self, prediction: Tensor) -> Tensor:
+        """Subtract the mean over the classes, which the softmax does not see."""
+        return prediction - prediction.mean(dim=self.axis, keepdim=True)
+
+
+@final
+@dataclass(frozen=True)
+class Bernoulli(PredictionKind):
+    """One logit for each yes-or-no question.
+
+    Example:
+        >>> kind = Bernoulli()
+        >>> kind.agree(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 3.0]])).tolist()
+        [0.5]
+        >>> torch.softmax(kind.class_logits(torch.tensor([0.0])), dim=-1).tolist()
+        [[0.5, 0.5]]
+    """
+
+    agreement = "same sign"
+
+    def agree(self, first: Tensor, second: Tensor) -> Tensor:
+        """Share of the questions with the same answer."""
+        same = (first > 0) == (second > 0)
+        return same.reshape(len(same), -1).float().mean(dim=1)
+
+    def class_logits(self, prediction: Tensor) -> Tensor | None:
+        """Two logits whose softmax is (1 - sigmoid(z), sigmoid(z)), at every temperature."""
+        return torch.stack([-prediction / 2, prediction / 2], dim=-1)
+
+
+@final
+@dataclass(frozen=True)
+class Values(PredictionKind):
+    """Real numbers, such as a regression's.
+
+    Args:
+        tolerance: Largest difference at which two values count as the same, in standard deviations
+            of the reference's values.
+
+    Example:
+        >>> first = torch.tensor([[0.0], [10.0]])
+        >>> Values().agree(first, first + 0.1).tolist(), Values().agree(first, first + 3).tolist()
+        ([1.0, 1.0], [0.0, 0.0])
+    """
+
+    tolerance: float = _TOLERANCE
+    agreement = "equal within the tolerance"
+
+    def agree(self, first: Tensor, second: Tensor) -> Tensor:
+        """Share of the sample's values that are equal within the tolerance."""
+        allowed = self.tolerance * first.std(correction=0)
+        same = (first - second).abs() <= allowed
+        return same.reshape(len(same), -1).float().mean(dim=1)
+
+
+@final
+@dataclass(frozen=True)
+class Direction(PredictionKind):
+    """A vector whose direction matters, such as an embedding.
+
+    Args:
+        cosine: Smallest cosine at which two vectors count as the same.
+
+    Example:
+        >>> kind = Direction()
+        >>> kind.agree(torch.tensor([[1.0, 0.0]]), torch.tensor([[5.0, 0.1]])).tolist()
+        [1.0]
+    """
+
+    cosine: float = _SAME_DIRECTION
+    agreement = "same direction"
+
+    def agree(self, first: Tensor, second: Tensor) -> Tensor:
+        """1 for the samples whose vectors have the same direction."""
+        return (F.cosine_similarity(first.flatten(1), second.flatten(1)) >= self.cosine).float()
+
+    def center(self, prediction: Tensor) -> Tensor:
+        """Normalize the length, which does not matter."""
+        return F.normalize(prediction.flatten(1))
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """One minus the mean cosine."""
+        return 1 - F.cosine_similarity(student.flatten(1), teacher.flatten(1)).mean()

@@ -1,0 +1,155 @@
+"""Several goals at once, one per output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from edgewright.errors import DataError, ModelError, UsageError
+from edgewright.goals._goal import Goal, Prediction, named_outputs
+from edgewright.goals._metrics import Metric, NamedMetric
+from edgewright.goals._origin import Origin
+
+
+@final
+@dataclass(frozen=True)
+class MultiTask(Goal):
+    """Several goals, one per output of the model; written as a dict of goals, too.
+
+    The model returns a dict (or a tuple) of predictions, the targets are a dict with the same names
+    (or a tuple, in the order of the goals). The loss is the weighted sum of the goals' losses. The
+    primary metric is the first goal's.
+
+    Args:
+        goals: The goals, by name of their output; of a tuple, by "0", "1", ...
+        weights: Weight of each goal's loss, by name; 1 where none is given.
+
+    Raises:
+        UsageError: There are no goals, a weight belongs to none, or a goal names an output itself.
+
+    Example:
+        >>> from edgewright.goals import Classification, Regression
+        >>> goal = MultiTask({"age": Regression(unit="years"), "sex": Classification()})
+        >>> [found.spec.name for found in goal.metrics]
+        ['age/mae', 'age/rmse', 'sex/accuracy']
+    """
+
+    goals: Mapping[str, Goal]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    name: ClassVar[str] = "multi-task"
+
+    def __post_init__(self) -> None:
+        if not self.goals:
+            raise UsageError("a goal of several needs at least one; give {'name': goal}")
+        if unknown := self.weights.keys() - self.goals.keys():
+            raise UsageError(f"the weight of {', '.join(sorted(unknown))} belongs to no goal; the "
+                             f"goals are {', '.join(self.goals)}")
+
+    @property
+    def requires_targets(self) -> bool:  # type: ignore[override]
+        """Whether one of the goals does."""
+        return any(goal.requires_targets for goal in self.goals.values())
+
+    @property
+    def metrics(self) -> tuple[NamedMetric, ...]:
+        """The metrics of all goals, named ``goal/metric``."""
+        return tuple(
+            NamedMetric(metric.spec.replace(name=f"{name}/{metric.spec.name}"),
+                        _Part(self, name, metric))
+            for name, goal in self.goals.items() for metric in goal.metrics)
+
+    def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
+        """The predictions of all goals, under the names of their outputs."""
+        return tuple(replace(prediction, name=name) for name, goal in self.goals.items()
+                     for prediction in goal.predictions(self.output_of(name, outputs)))
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The weighted sum of the goals' losses."""
+        return torch.stack([
+            self.weights.get(name, 1.0) * goal.loss(self.output_of(name, outputs), targets[name])
+            for name, goal in self.goals.items()]).sum()
+
+    def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> dict[str, Any]:
+        """The checked targets of every goal, by name."""
+        given = self._targets_by_name(targets, origin)
+        return {name: goal.check_targets(
+            given.get(name), origin, None if outputs is None else self.output_of(name, outputs))
+            for name, goal in self.goals.items()}
+
+    def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> dict[str, Any]:
+        """The targets of every goal, by name."""
+        return {name: goal.make_targets(inputs, targets[name])
+                for name, goal in self.goals.items()}
+
+    def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
+        """Check every goal's output."""
+        for name, goal in self.goals.items():
+            try:
+                goal.check_outputs(self.output_of(name, outputs), inputs)
+            except ModelError as error:
+                raise ModelError(f"goal {name!r}: {error}") from error
+
+    def smooth_labels(self, amount: float) -> MultiTask:
+        """Every goal with that label smoothing."""
+        return replace(self, goals={name: goal.smooth_labels(amount)
+                                    for name, goal in self.goals.items()}) if amount else self
+
+    def output_of(self, name: str, outputs: Any) -> Any:
+        """The output that a goal is about.
+
+        Raises:
+            ModelError: The model has no such output.
+        """
+        found = named_outputs(outputs)
+        if name not in found:
+            raise ModelError(f"the goal names the output {name!r}, but the model returns "
+                             f"{', '.join(filter(None, found)) or 'a single tensor'}")
+        return found[name]
+
+    def _targets_by_name(self, targets: Any, origin: Origin) -> Mapping[str, Any]:
+        if targets is None:
+            return {}
+        if isinstance(targets, tuple | list) and len(targets) == len(self.goals):
+            return dict(zip(self.goals, targets, strict=True))
+        if isinstance(targets, Mapping):
+            return targets
+        raise DataError(f"{origin.targets} are a {type(targets).__name__}; expected a dict with "
+                        f"{', '.join(self.goals)}, or a tuple in this order")
+
+
+@final
+@dataclass(frozen=True)
+class _Part:
+    """Makes a metric of one goal that is updated with the outputs and targets of all."""
+
+    whole: MultiTask
+    name: str
+    metric: NamedMetric
+
+    def __call__(self) -> Metric:
+        return _PartialMetric(self.whole, self.name, self.metric.make())
+
+
+@final
+class _PartialMetric:
+    """A metric of one of several goals."""
+
+    def __init__(self, whole: MultiTask, name: str, metric: Metric) -> None:
+        self._whole, self._name, self._metric = whole, name, metric
+
+    def update(self, outputs: Any, targets: Any, /) -> None:
+        """Add a batch: all outputs and all targets."""
+        self._metric.update(*self._whole.goals[self._name].metric_inputs(
+            self._whole.output_of(self._name, outputs), targets[self._name]))
+
+    def compute(self) -> Any:
+        """The metric's value."""
+        return self._metric.compute()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._metric.reset()
