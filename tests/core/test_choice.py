@@ -65,7 +65,7 @@ class Red(Settings):
 
 
 class Framed(Settings):
-    frame: Box = Box()
+    frame: Box = Box(width=3)
 
 
 SHAPES = Choice(dot=Dot, circle=Circle, box=Box, protocol=Shape)
@@ -113,6 +113,8 @@ class NamedRed(Gray):
     ({"color": "red"}, "red", Red()),
     ({"border": None}, None, None),
     ({"border": "framed"}, "framed", Framed()),
+    ({"border": {"framed": {"frame": {}}}},
+     {"framed": {"frame": {"width": 1.0, "height": 1.0}}}, Framed(frame=Box())),
     ({"border": {"framed": {"frame": {"width": 2}}}},
      {"framed": {"frame": {"width": 2.0, "height": 1.0}}}, Framed(frame=Box(width=2))),
 ])
