@@ -67,7 +67,7 @@ class Point:
 
     Attributes:
         model: Factory in ``examples/resnet.py``.
-        backbone: As in `ew.EarlyExits`.
+        backbone: ``train`` it with the exits, or ``freeze`` it.
         epochs: Of the exits' training.
         precision: Of the files.
     """

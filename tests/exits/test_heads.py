@@ -37,7 +37,7 @@ def head_of(kind: Any, shape: Any, pool: int = 2, halvings: int = 0, *,
 
 
 def design_of(kind: str) -> HeadDesign:
-    found = HEADS[kind]()
+    found = HEADS.kinds[kind]()
     assert isinstance(found, HeadDesign)
     return found
 
@@ -199,7 +199,7 @@ TENSORS = [Features((6,), False), Features((6, 7, 5), False), Features((6, 9), F
            Features((3, 4, 2, 5), False), Features((5, 6), True), Features((3, 4, 6), True)]
 
 
-@pytest.mark.parametrize("design", [*(kind() for kind in HEADS.values()), Wide()],
+@pytest.mark.parametrize("design", [*(kind() for kind in HEADS.kinds.values()), Wide()],
                          ids=lambda design: design.name)
 def test_every_design_follows_the_protocol(design: Any) -> None:
     assert isinstance(design, HeadDesign)

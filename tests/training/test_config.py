@@ -27,11 +27,11 @@ from edgewright.training import (
     ({"epochs": 0}, "Training: epochs: Input should be greater than or equal to 1, got 0"),
     ({"lr": 0}, "lr: Input should be greater than 0, got 0"),
     ({"lr": math.nan}, "lr: Input should be a finite number"),
-    ({"optimizer": "lion"}, "optimizer: Input should be 'sgd', 'adamw', or your own object "
+    ({"optimizer": "lion"}, "optimizer: Input should be 'sgd' or 'adamw', or your own object "
      "of type OptimizerConfig, given in Python, got 'lion'"),
-    ({"optimizer": {"name": "sgd", "momentum": 1.0}}, "SGD: momentum: Input should be less than 1"),
-    ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "AdamW: momentum: no such setting; it has betas"),
-    ({"schedule": {"name": "cosine", "wait_epochs": 2}}, "wait_epochs: no such setting; did you mean"),
+    ({"optimizer": {"sgd": {"momentum": 1.0}}}, "SGD: momentum: Input should be less than 1"),
+    ({"optimizer": {"adamw": {"momentum": 0.9}}}, "AdamW: momentum: no such setting; it has betas"),
+    ({"schedule": {"cosine": {"wait_epochs": 2}}}, "wait_epochs: no such setting; did you mean"),
     ({"compute": {"precision": "int8"}}, "Compute: precision: .* got 'int8'"),
     ({"clip_norm": -1}, "clip_norm: Input should be greater than 0"),
     ({"ema": 1.0}, "ema: Input should be less than 1"),

@@ -27,7 +27,7 @@ from edgewright.core._operating_point import (
 from edgewright.core._preprocessing import Preprocessing, image_pixels
 from edgewright.core._reasons import format_skip_reasons
 from edgewright.core._run_report import LayerLatency, LayerRecord, Parity, RunReport, StageRecord
-from edgewright.core._settings import Settings, Value
+from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import format_count, format_percent, format_size, parse_quantity
 
@@ -59,6 +59,7 @@ __all__ = [
     "ModelSpec",
     "OperatingPoint",
     "Parity",
+    "Positional",
     "Preprocessing",
     "RunReport",
     "Segment",

@@ -88,3 +88,33 @@ class Settings(Value):
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             return f"{place}: no such setting; {cls._known(place)}"
         return f"{place}: {fault['msg']}, got {fault['input']!r}"
+
+
+class Positional(Settings):
+    """Settings that can be passed as positional arguments, in the order of ``__init__``.
+
+    Example:
+        >>> class Group(Positional):
+        ...     size: int = 32
+        ...     def __init__(self, size: int = 32) -> None:
+        ...         self._set(size=size)
+        >>> Group(64)
+        Group(size=64)
+        >>> Group.model_validate({"sise": 64})
+        Traceback (most recent call last):
+            ...
+        edgewright.errors.UsageError: Group: sise: no such setting; did you mean 'size'?
+    """
+
+    def _set(self, **settings: Any) -> None:
+        """Validate and store the settings; called by ``__init__``."""
+        super().__init__(**settings)
+
+    @validator(mode="wrap")
+    @classmethod
+    def _refuse_unknown(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse what ``__init__`` would refuse with a TypeError."""
+        for name in map(str, value if isinstance(value, Mapping) else ()):
+            if name not in cls.model_fields:
+                raise UsageError(f"{cls.__name__}: {name}: no such setting; {cls._known(name)}")
+        return handler(value)

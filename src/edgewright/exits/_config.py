@@ -48,7 +48,6 @@ class JointTraining(Settings):
     The accuracy of the last exit may drop. Choose `HeadTraining` if that is not acceptable.
 
     Attributes:
-        backbone: ``train``, which distinguishes the two kinds of training in a file.
         settings: The settings of the training.
         gradient_equilibrium: Keep the network's gradient independent of the number of exits (Li et
             al. 2019; see `SummedExitLoss`); False minimizes the mean over the exits.
@@ -58,7 +57,6 @@ class JointTraining(Settings):
         True
     """
 
-    backbone: Literal["train"] = "train"
     settings: Training = Training(epochs=3, lr=0.02)
     gradient_equilibrium: bool = True
 
@@ -70,16 +68,17 @@ class HeadTraining(Settings):
     Choose it for a quantized network, or if the accuracy of the full network must not change.
 
     Attributes:
-        backbone: ``freeze``, which distinguishes the two kinds of training in a file.
         settings: The settings of the training.
 
     Example:
-        >>> HeadTraining(settings=Training(epochs=3, lr=0.05)).backbone
-        'freeze'
+        >>> HeadTraining(settings=Training(epochs=3, lr=0.05)).settings.epochs
+        3
     """
 
-    backbone: Literal["freeze"] = "freeze"
     settings: Training = Training(epochs=3, lr=0.02)
+
+
+EXIT_TRAINING: Final = Choice(joint=JointTraining, heads=HeadTraining)
 
 
 @final
@@ -138,8 +137,8 @@ class EarlyExits(Settings):
     recipe's YAML::
 
         places: 2                                       # or auto, or [relu_1, relu_3]
-        head: auto                                      # or {name: pooled, grid: 1}
-        training: {backbone: freeze, settings: {epochs: 3, lr: 0.05}}
+        head: auto                                      # or {pooled: 1}
+        training: {heads: {settings: {epochs: 3}}}      # or joint, heads, null
         calibration: {max_drop: 0.01, confidence_level: 0.95}
 
     Attributes:
@@ -151,8 +150,9 @@ class EarlyExits(Settings):
         head: The module that computes an exit's logits: ``auto``, ``pooled``, ``convolutional``,
             ``token``, ``temporal`` (`AutoHead` and so on), or a `HeadDesign` of your own. ``auto``
             selects a suitable head for each tensor.
-        training: `JointTraining`, `HeadTraining`, or None to leave the heads untrained (if a later
-            stage trains them). A `Training` stands for a `JointTraining` with these settings.
+        training: ``joint`` (`JointTraining`), ``heads`` (`HeadTraining`), or None to leave the
+            heads untrained (if a later stage trains them). A `Training` stands for a
+            `JointTraining` with these settings.
         calibration: The confidence measure and the allowed accuracy drop.
 
     Raises:
@@ -168,9 +168,8 @@ class EarlyExits(Settings):
 
     places: int | Literal["auto"] | tuple[str, ...] = "auto"
     cost_model: ExitCostModel = ExitCostModel()
-    head: Annotated[HeadDesign, Choice(HEADS, HeadDesign)] = AutoHead()
-    training: Annotated[JointTraining | HeadTraining,
-                        Field(discriminator="backbone")] | None = JointTraining()
+    head: Annotated[HeadDesign, HEADS] = AutoHead()
+    training: Annotated[JointTraining | HeadTraining, EXIT_TRAINING] | None = JointTraining()
     calibration: ExitCalibration = ExitCalibration()
 
     @property

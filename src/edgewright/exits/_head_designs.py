@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from edgewright.core import Settings
+from edgewright.core import Choice, Settings
 from edgewright.exits._features import Features, NetworkSize
 from edgewright.exits._heads import LayerHead
 from edgewright.program import Program
@@ -295,10 +295,9 @@ class AutoHead(Settings):
         return light or PooledHead(grid=self.grid).design(features, classes, network)
 
 
-HEADS: Final[dict[str, type[Settings]]] = {
-    "auto": AutoHead, "pooled": PooledHead, "convolutional": ConvolutionalHead,
-    "token": TokenHead, "temporal": TemporalHead,
-}
+HEADS: Final = Choice(
+    auto=AutoHead, pooled=PooledHead, convolutional=ConvolutionalHead, token=TokenHead,
+    temporal=TemporalHead, protocol=HeadDesign)
 
 
 def _explain(kind: str, reads: str, features: Features) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, final
 
 from pydantic import Field
 
-from edgewright.core import Choice, Settings
+from edgewright.core import Settings
 from edgewright.training._augmentation import Augmentation
 from edgewright.training._compute import Compute
 from edgewright.training._optimizer import OPTIMIZERS, SGD, OptimizerConfig
@@ -23,8 +23,8 @@ class Training(Settings):
 
         epochs: 60
         lr: 0.1
-        optimizer: sgd                                  # or {name: sgd, momentum: 0.8}
-        schedule: {name: cosine, warmup_epochs: 1}      # or cosine
+        optimizer: sgd                                  # or {sgd: {momentum: 0.8}}
+        schedule: {cosine: 1}                           # a warm-up of one epoch; or cosine
         augment: {policy: standard, mixup: 0.2}         # or standard, rand_augment, false
         compute: cpu                                    # or {accelerator: cuda, devices: 2}
 
@@ -66,7 +66,7 @@ class Training(Settings):
         >>> long = Training(optimizer=SGD(nesterov=True), schedule=CosineSchedule(warmup_epochs=1),
         ...                 augment=Augmentation(mixup=0.2), compute="cpu")
         >>> long.model_dump(include={"optimizer", "schedule", "compute"})
-        {'optimizer': {'name': 'sgd', 'momentum': 0.9, 'nesterov': True}, 'schedule': {'name': 'cosine', 'warmup_epochs': 1.0}, 'compute': 'cpu'}
+        {'optimizer': {'sgd': {'momentum': 0.9, 'nesterov': True}}, 'schedule': {'cosine': 1.0}, 'compute': 'cpu'}
         >>> Training(epochs=0)
         Traceback (most recent call last):
             ...
@@ -77,10 +77,9 @@ class Training(Settings):
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=0.05, gt=0, allow_inf_nan=False)
-    optimizer: Annotated[OptimizerConfig, Choice(OPTIMIZERS, OptimizerConfig)] = SGD()
+    optimizer: Annotated[OptimizerConfig, OPTIMIZERS] = SGD()
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
-    schedule: Annotated[LearningRateSchedule,
-                        Choice(SCHEDULES, LearningRateSchedule)] = CosineSchedule()
+    schedule: Annotated[LearningRateSchedule, SCHEDULES] = CosineSchedule()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment: Augmentation = Augmentation()
     ema: float | None = Field(default=None, gt=0, lt=1)

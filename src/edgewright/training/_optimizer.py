@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, Self, final, runtime_checkable
 import torch
 from pydantic import Field, model_validator
 
-from edgewright.core import Settings
+from edgewright.core import Choice, Settings
 from edgewright.errors import UsageError
 
 
@@ -134,4 +134,4 @@ class AdamW(Settings):
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas)
 
 
-OPTIMIZERS: Final[dict[str, type[Settings]]] = {"sgd": SGD, "adamw": AdamW}
+OPTIMIZERS: Final = Choice(sgd=SGD, adamw=AdamW, protocol=OptimizerConfig)

@@ -9,7 +9,7 @@ from typing import Final, Protocol, final, runtime_checkable
 
 from pydantic import Field
 
-from edgewright.core import Settings
+from edgewright.core import Choice, Settings
 from edgewright.training._record import EpochRecord
 
 _WARMUP_SHARE: Final = 0.3  # Smith & Topin: rising share of the cycle
@@ -193,10 +193,9 @@ class OneCycleSchedule(Settings):
         return _cosine(1.0, _FINAL_FACTOR, (progress - rise) / (1 - rise))
 
 
-SCHEDULES: Final[dict[str, type[Settings]]] = {
-    "cosine": CosineSchedule, "one_cycle": OneCycleSchedule, "constant": ConstantSchedule,
-    "plateau": PlateauSchedule,
-}
+SCHEDULES: Final = Choice(
+    cosine=CosineSchedule, one_cycle=OneCycleSchedule, constant=ConstantSchedule,
+    plateau=PlateauSchedule, protocol=LearningRateSchedule)
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

@@ -36,8 +36,8 @@ def test_it_is_recorded_and_cannot_be_read_back() -> None:
     written = recipe.model_dump(mode="json")["quantize"]
     assert written["range_estimator"] == "Mine(note='b')"
     with pytest.raises(UsageError, match=(
-            r"range_estimator: Input should be 'minmax', 'percentile', 'mse' or 'entropy', or a "
-            r"RangeEstimator, got \"Mine\(note='b'\)\"")):
+            r"range_estimator: Input should be 'minmax', 'percentile', 'mse' or 'entropy', or your own "
+            r"object of type RangeEstimator, given in Python, got \"Mine\(note='b'\)\"")):
         ew.Quantization.model_validate(written)
 
 

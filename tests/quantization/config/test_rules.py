@@ -59,15 +59,15 @@ BROKEN = [
     ("scheme/dynamic-power-of-two", {"activations": "dynamic", "power_of_two": True},
      "activations='dynamic', power_of_two=True; runtimes do not round dynamic scales"),
     ("scheme/group-mode", GROUPED | {"activations": 8},
-     "granularity={'per_group': 32}, activations=8; integer kernels sum the products of a whole "
+     "granularity='per_group', activations=8; integer kernels sum the products of a whole "
      "output channel before they scale them"),
     ("scheme/group-operators", GROUPED | {"operators": ("convolution",)},
-     "granularity={'per_group': 32}, operators=('convolution',); only linear layers have "
+     "granularity='per_group', operators=('convolution',); only linear layers have "
      "groups, other layers have one scale per channel; add 'linear'"),
     ("scheme/group-training", GROUPED | {"method": "qat"},
-     "granularity={'per_group': 32}, method='qat'; qat learns one scale per tensor or per channel"),
+     "granularity='per_group', method='qat'; qat learns one scale per tensor or per channel"),
     ("scheme/group-power-of-two", GROUPED | {"power_of_two": True},
-     "granularity={'per_group': 32}, power_of_two=True; hardware that only shifts"),
+     "granularity='per_group', power_of_two=True; hardware that only shifts"),
     ("scheme/mixed-latency", {"mixed": MixedPrecision(latency=0.5), "activations": None},
      "mixed=MixedPrecision("),
     ("onnxruntime/group-size", GROUPED | {"granularity": PerGroup(48)},
@@ -97,7 +97,7 @@ BROKEN = [
      "affine_weights=True; litert accepts False, because its 8-bit specification fixes the zero "
      "point of weights at 0"),
     ("litert/granularity", GROUPED | {"target": "litert"},
-     "granularity={'per_group': 32}; litert accepts per_tensor or per_channel, because its 8-bit "
+     "granularity='per_group'; litert accepts per_tensor or per_channel, because its 8-bit "
      "specification has scales per tensor or per axis only"),
 ]
 

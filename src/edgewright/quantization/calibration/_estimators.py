@@ -11,7 +11,7 @@ from typing import final
 
 from pydantic import Field
 
-from edgewright.core import Settings
+from edgewright.core import Positional, Settings
 from edgewright.quantization.calibration._entropy import entropy_range
 from edgewright.quantization.calibration._min_max import MinMaxObserver
 from edgewright.quantization.calibration._observer import StreamObserver, WeightObserver
@@ -23,7 +23,7 @@ from edgewright.quantization.calibration._squared_error import (
     mse_range_of_histogram,
     mse_range_of_rows,
 )
-from edgewright.quantization.scheme import Grid, Observer, Positional
+from edgewright.quantization.scheme import Grid, Observer
 
 
 @final

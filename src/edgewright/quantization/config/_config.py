@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeAlias, final
 
 from pydantic import BeforeValidator, Field
 
-from edgewright.core import Settings
+from edgewright.core import Choice, Settings
 from edgewright.quantization.calibration import MSE, Entropy, MinMax, Percentile
 from edgewright.quantization.scheme import (
     PTQ,
@@ -16,7 +16,6 @@ from edgewright.quantization.scheme import (
     Granularity,
     Method,
     MixedPrecision,
-    Named,
     Operators,
     PerChannel,
     Precision,
@@ -26,8 +25,8 @@ from edgewright.quantization.scheme import (
     check_bits,
 )
 
-RANGE_ESTIMATORS: Final = Named(minmax=MinMax, percentile=Percentile, mse=MSE, entropy=Entropy,
-                                protocol=RangeEstimator)
+RANGE_ESTIMATORS: Final = Choice(minmax=MinMax, percentile=Percentile, mse=MSE, entropy=Entropy,
+                                 protocol=RangeEstimator)
 Estimator: TypeAlias = Annotated[RangeEstimator, RANGE_ESTIMATORS]
 
 

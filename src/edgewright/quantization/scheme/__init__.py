@@ -23,7 +23,6 @@ from edgewright.quantization.scheme._method import (
     Method,
     Nearest,
 )
-from edgewright.quantization.scheme._named import Named, Positional
 from edgewright.quantization.scheme._precision import Bits, MixedPrecision, Precision, check_bits
 from edgewright.quantization.scheme._range_estimator import Observer, RangeEstimator
 from edgewright.quantization.scheme._scheme import Operators, Scheme
@@ -45,7 +44,6 @@ __all__ = [
     "Grid",
     "Method",
     "MixedPrecision",
-    "Named",
     "Nearest",
     "Observer",
     "Operators",
@@ -53,7 +51,6 @@ __all__ = [
     "PerGroup",
     "PerTensor",
     "PoolRounding",
-    "Positional",
     "Precision",
     "RangeEstimator",
     "Role",

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, final
 
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
-from edgewright.core import Settings
-from edgewright.quantization.scheme._named import Named, Positional
+from edgewright.core import Choice, Positional, Settings
 from edgewright.quantization.scheme._precision import Bits, check_bits
 
 ActivationMode = Literal["static", "dynamic", "weight_only"]
@@ -82,6 +81,6 @@ def _as_bits(value: Any, written: SerializerFunctionWrapHandler) -> Any:
     return written(value)
 
 
-ACTIVATIONS: Final = Named(static=StaticRange, dynamic=DynamicRange)
+ACTIVATIONS: Final = Choice(static=StaticRange, dynamic=DynamicRange)
 Activations: TypeAlias = Annotated[StaticRange | DynamicRange, ACTIVATIONS,
                                    BeforeValidator(_from_bits), WrapSerializer(_as_bits)]

@@ -6,8 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias, final
 
 from pydantic import Field
 
-from edgewright.core import Settings
-from edgewright.quantization.scheme._named import Named, Positional
+from edgewright.core import Choice, Positional, Settings
 
 GranularityName = Literal["per_tensor", "per_channel", "per_group"]
 
@@ -58,5 +57,5 @@ class PerGroup(Positional):
         self._set(size=size)
 
 
-GRANULARITIES: Final = Named(per_tensor=PerTensor, per_channel=PerChannel, per_group=PerGroup)
+GRANULARITIES: Final = Choice(per_tensor=PerTensor, per_channel=PerChannel, per_group=PerGroup)
 Granularity: TypeAlias = Annotated[PerTensor | PerChannel | PerGroup, GRANULARITIES]

@@ -6,8 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias, final
 
 from pydantic import Field
 
-from edgewright.core import Settings
-from edgewright.quantization.scheme._named import Named, Positional
+from edgewright.core import Choice, Positional, Settings
 from edgewright.training import Training
 
 
@@ -70,7 +69,7 @@ class BRECQ(Positional):
         return "brecq"
 
 
-Rounding: TypeAlias = Annotated[Nearest | AdaRound | BRECQ, Named(
+Rounding: TypeAlias = Annotated[Nearest | AdaRound | BRECQ, Choice(
     nearest=Nearest, adaround=AdaRound, brecq=BRECQ)]
 
 
@@ -137,5 +136,5 @@ class QAT(Settings):
         return f"qat ({self.quantizer})"
 
 
-METHODS: Final = Named(ptq=PTQ, qat=QAT)
+METHODS: Final = Choice(ptq=PTQ, qat=QAT)
 Method: TypeAlias = Annotated[PTQ | QAT, METHODS]
