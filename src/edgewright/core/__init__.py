@@ -1,6 +1,6 @@
 """The vocabulary of all layers: units, budget, measurements, manifest. No torch."""
 
-from edgewright.core._budget import CONSTRAINTS, Bound, Breach, Budget, Limit
+from edgewright.core._budget import CONSTRAINTS, Bound, Breach, Budget, Limit, ResolvedLimit
 from edgewright.core._choice import Choice
 from edgewright.core._manifest import FORMAT_VERSION, Manifest
 from edgewright.core._measurement import (
@@ -10,6 +10,7 @@ from edgewright.core._measurement import (
     Figures,
     Measurement,
     MetricSpec,
+    format_metric,
     known_figure,
 )
 from edgewright.core._model_spec import LowBitTensor, ModelSpec, Segment, TensorSpec
@@ -26,10 +27,23 @@ from edgewright.core._operating_point import (
 )
 from edgewright.core._preprocessing import Preprocessing, image_pixels
 from edgewright.core._reasons import format_skip_reasons
-from edgewright.core._run_report import LayerLatency, LayerRecord, Parity, RunReport, StageRecord
+from edgewright.core._run_report import (
+    LayerLatency,
+    LayerRecord,
+    OutputParity,
+    Parity,
+    RunReport,
+    StageRecord,
+)
 from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._storage import write_atomically
-from edgewright.core._units import format_count, format_percent, format_size, parse_quantity
+from edgewright.core._units import (
+    format_count,
+    format_percent,
+    format_significant,
+    format_size,
+    parse_quantity,
+)
 
 __all__ = [
     "ACCURACY",
@@ -58,9 +72,11 @@ __all__ = [
     "MetricSpec",
     "ModelSpec",
     "OperatingPoint",
+    "OutputParity",
     "Parity",
     "Positional",
     "Preprocessing",
+    "ResolvedLimit",
     "RunReport",
     "Segment",
     "Settings",
@@ -68,7 +84,9 @@ __all__ = [
     "TensorSpec",
     "Value",
     "format_count",
+    "format_metric",
     "format_percent",
+    "format_significant",
     "format_size",
     "format_skip_reasons",
     "format_threshold",

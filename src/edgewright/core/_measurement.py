@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import model_validator
 
 from edgewright.core._settings import Value
+from edgewright.core._units import format_percent
 
 CostName = Literal["size_bytes", "parameters", "ram_bytes", "latency_ms", "mean_latency_ms", "macs",
                    "energy_mj"]
@@ -52,6 +53,20 @@ def known_figure(name: str) -> MetricSpec | None:
         ('MAC/sample', None)
     """
     return _KNOWN.get(name)
+
+
+def format_metric(spec: MetricSpec, value: float) -> str:
+    """Format a metric's value: a fraction as a percentage, else with four digits and its unit.
+
+    Example:
+        >>> format_metric(ACCURACY, 0.9173)
+        '91.73 %'
+        >>> format_metric(MetricSpec(name="mae", unit="years", higher_is_better=False), 4.25)
+        '4.25 years'
+    """
+    if spec.unit == "fraction":
+        return format_percent(value, 2)
+    return f"{value:.4g} {spec.unit}".rstrip()
 
 
 class Measurement(Value):

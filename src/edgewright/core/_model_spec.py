@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 from edgewright.core._settings import Value
+
+T = TypeVar("T")
 
 
 class TensorSpec(Value):
@@ -89,6 +92,8 @@ class ModelSpec(Value):
         runtime: Engine that runs the segments ("onnxruntime").
         inputs: The model's inputs, in order.
         outputs: The model's outputs, in order.
+        structure: The outputs' names nested in lists and dicts as the model returned them.
+        goal: Name of the goal that the outputs serve, such as ``classification``.
         classes: Class names by index, if known.
         preprocessing: How an image becomes the input; None if the input is no image.
         segments: The model files.
@@ -111,6 +116,8 @@ class ModelSpec(Value):
     runtime: str = "onnxruntime"
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    structure: JsonValue = None
+    goal: str = "classification"
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     segments: tuple[Segment, ...]
@@ -126,6 +133,30 @@ class ModelSpec(Value):
                 raise ValueError(f"operating point {point.name!r} runs the segments {point.path}, "
                                  f"but there are only {len(self.segments)}")
         return self
+
+    def nest(self, outputs: Sequence[T]) -> T | list[Any] | dict[str, Any]:
+        """Nest a value per output, in order, as the model returned them.
+
+        Example:
+            >>> spec = TensorSpec(name="age", dtype="float32", shape=(None, 1))
+            >>> segment = Segment(file="0.onnx", sha256="", size_bytes=0, macs=4, energy_mj=0.1,
+            ...                   ram_bytes=8)
+            >>> ModelSpec(name="tiny", inputs=(spec,), outputs=(spec,), segments=(segment,),
+            ...           structure={"age": "age"}).nest([7])
+            {'age': 7}
+        """
+        by_name = {spec.name: value for spec, value in zip(self.outputs, outputs, strict=True)}
+
+        def fill(structure: JsonValue) -> Any:
+            if isinstance(structure, dict):
+                return {key: fill(part) for key, part in structure.items()}
+            if isinstance(structure, list):
+                return [fill(part) for part in structure]
+            return by_name[str(structure)]
+
+        if self.structure is not None:
+            return fill(self.structure)  # type: ignore[no-any-return]
+        return outputs[0] if len(outputs) == 1 else list(outputs)
 
     @property
     def default_point(self) -> OperatingPoint:

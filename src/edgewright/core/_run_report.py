@@ -56,19 +56,49 @@ class LayerLatency(Value):
     int8_ms: float
 
 
+class OutputParity(Value):
+    """How far one output of the exported file is from the simulated program's.
+
+    Attributes:
+        name: Name of the output.
+        relative_error: Norm of the difference over the norm of the output.
+        agreement: Share of the decisions that are the same, 0 to 1.
+        decision: What counts as the same decision, such as "same top class".
+    """
+
+    name: str
+    relative_error: float
+    agreement: float
+    decision: str
+
+
 class Parity(Value):
     """How far the exported file's outputs are from the simulated program's, on one split.
 
     Attributes:
         samples: Samples compared.
-        relative_error: Norm of the difference of the logits over the norm of the logits.
-        top1_agreement: Share of samples with the same top class.
+        outputs: Every prediction; with early exits the worst exit.
+
+    Example:
+        >>> output = OutputParity(name="", relative_error=0.01, agreement=0.999,
+        ...                       decision="same top class")
+        >>> Parity(split="test", samples=1000, outputs=(output,)).agreement
+        0.999
     """
 
     split: str
     samples: int
-    relative_error: float
-    top1_agreement: float
+    outputs: tuple[OutputParity, ...]
+
+    @property
+    def agreement(self) -> float:
+        """The agreement of the worst output."""
+        return min(output.agreement for output in self.outputs)
+
+    @property
+    def relative_error(self) -> float:
+        """The relative error of the worst output."""
+        return max(output.relative_error for output in self.outputs)
 
 
 class RunReport(Value):

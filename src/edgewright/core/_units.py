@@ -98,6 +98,16 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     return f"{digits} {units[index]}".rstrip()
 
 
+def format_significant(value: float) -> str:
+    """Format a number with three significant digits, or all digits before the point.
+
+    Example:
+        >>> format_significant(0.01234), format_significant(12.0), format_significant(45678.9)
+        ('0.0123', '12', '45,679')
+    """
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
 def _example(dimension: Dimension) -> str:
     return {"size": "100 kB", "time": "2 ms", "energy": "3 mJ",
             "count": "40 M", "fraction": "0.5 %", "number": "0.5"}[dimension]

@@ -22,7 +22,7 @@ from edgewright.program import Program, outputs_of, set_outputs
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     Objective,
     Progress,
     StepHook,
@@ -74,6 +74,10 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     """
     config = config or EarlyExits()
     _check(program, config)
+    if not task.goal.allows_exits:
+        raise UsageError(f"the goal {task.goal.name} has no confidence by which a sample could "
+                         "leave at an early exit; exits need one class per sample "
+                         "(goal='classification')")
     places = plan_exits(program, config).places
     check_program(program, task)
     if not places:
@@ -83,7 +87,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     if config.training is None:
         return attached
     training = config.training.settings
-    objective = ConstrainedObjective(objective or LabelLoss(training.label_smoothing),
+    objective = ConstrainedObjective(
+        objective or GoalLoss(task.goal, training.label_smoothing),
                                      (RejectInitialHeads(),))
     if isinstance(config.training, HeadTraining):
         module = attached.module()

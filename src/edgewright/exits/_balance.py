@@ -32,10 +32,12 @@ class SummedExitLoss(WrappedObjective):
         objective: An objective that is a mean over the outputs, as all built-in ones are.
 
     Example:
-        >>> from edgewright.training import LabelLoss
+        >>> from edgewright.goals import Classification
+        >>> from edgewright.training import GoalLoss
         >>> batch = Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
         >>> logits = torch.zeros(3, 2)
-        >>> round(float(SummedExitLoss(LabelLoss()).loss((logits, logits), batch)), 4)
+        >>> objective = SummedExitLoss(GoalLoss(Classification()))
+        >>> round(float(objective.loss((logits, logits), batch)), 4)
         1.3863
     """
 

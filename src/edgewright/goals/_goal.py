@@ -228,7 +228,8 @@ def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str,
 
     Args:
         outputs: What the model returns.
-        name: Key or position; None for the only one.
+        name: Key or position; None for the only one. A single tensor is the prediction, whatever
+            its name was before the others were dropped.
         goal: Name of the goal, for error messages.
 
     Raises:
@@ -238,9 +239,10 @@ def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str,
     if name is None and len(found) > 1:
         listed = ", ".join(f"{key}: {_describe(value)}" for key, value in found.items())
         raise ModelError(f"the model returns {len(found)} outputs ({listed}), and the goal {goal} "
-                         f"does not say which is the prediction; name it: output={next(iter(found))!r}"
-                         ", or give one goal per output: goal={name: goal, ...}")
-    key = next(iter(found), "") if name is None else str(name)
+                         "does not say which is the prediction; name it: "
+                         f"output={next(iter(found))!r}, or give one goal per output: goal={name: goal, ...}")
+    is_single = list(found) == [""]
+    key = next(iter(found), "") if name is None or is_single else str(name)
     if key not in found:
         raise ModelError(f"the goal {goal} names the output {name!r}, but the model returns "
                          f"{', '.join(map(repr, found)) or 'nothing'}")

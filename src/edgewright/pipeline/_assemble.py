@@ -20,10 +20,10 @@ from edgewright.core import (
 )
 from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.measure import machine
+from edgewright.pipeline._compare import compare_with_program
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._evaluate import (
     COUNTED,
-    compare_with_program,
     evaluate_operating_point,
     time_sessions,
 )
@@ -40,7 +40,7 @@ from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults
 from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.pipeline._slow_layers import slow_layers
-from edgewright.program import Program
+from edgewright.program import Program, output_structure
 from edgewright.report import render_html
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -70,7 +70,9 @@ class Assembly:
         costs = program.costs()
         model = ModelSpec(
             name=self.model, inputs=input_specs(program), outputs=output_specs(program),
-            classes=self.task.classes, preprocessing=self.task.preprocessing, segments=segments,
+            structure="output_0" if program.exits else output_structure(program),
+            goal=self.task.goal.name, classes=self.task.classes,
+            preprocessing=self.task.preprocessing, segments=segments,
             points=(point,) if point.rules else ())
         report = RunReport(
             data=self.task.name, recipe=self.recipe.model_dump(mode="json"), seed=self.seed,
@@ -82,7 +84,7 @@ class Assembly:
     def baseline(self, program: Program, path: Path) -> Manifest:
         """Export and measure the original, the denominator of every ratio."""
         draft = self.draft(program)
-        figures, _ = evaluate_operating_point(Session(draft), self.task.test)
+        figures, _ = evaluate_operating_point(Session(draft), self.task.test, self.task.goal)
         manifest = draft.manifest.with_report(
             recipe={}, budget=Budget(),
             compressed=draft.manifest.report.compressed.with_(*figures.measurements))
@@ -99,11 +101,12 @@ class Assembly:
         results, draft = self._export(results, log)
         session = Session(draft)
         log.begin("verify", f"on {session.runtime}")
-        comparison = compare_with_program(results.program, session, self.task.test)
+        comparison = compare_with_program(results.program, session, self.task.test,
+                                          self.task.goal)
         figures, manifest = evaluate_operating_points(session, draft, self.task)
         manifest = manifest.with_report(
             compressed=draft.manifest.report.compressed.with_(*figures.measurements),
-            simulated=Figures.of(comparison.accuracy),
+            simulated=Figures.of(*comparison.metrics),
             parity=comparison.parity,
             stages=results.records,
             layers=layer_records(original.costs(), results.program.costs()))

@@ -17,7 +17,7 @@ from edgewright.runtime import Session
 from edgewright.task import Task
 
 PathText = str | PathLike[str]
-_SHARED_FIELDS: Final = ("runtime", "classes", "preprocessing")
+_SHARED_FIELDS: Final = ("runtime", "goal", "classes", "preprocessing")
 
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,

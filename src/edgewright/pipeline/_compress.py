@@ -10,7 +10,7 @@ from typing import final
 from torch import nn
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit, Manifest, format_percent, format_size
+from edgewright.core import Budget, Limit, Manifest, format_metric, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
@@ -104,7 +104,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = compress(model, Task((x, y), test=(x, y)), recipe="fast",
         ...                       out=f"{folder}/run", quiet=True)
-        ...     result.manifest.report.parity.top1_agreement > 0.9
+        ...     result.manifest.report.parity.agreement > 0.9
         True
     """
     budget = _resolve_budget(budget, rate)
@@ -116,9 +116,10 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     with temporary_seed(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
-    validate_model(original, task)
+    budget.check_metrics(task.metrics)
+    original = validate_model(original, task)
     check_recipe(recipe, original)
-    fitted, changes = fit_recipe(recipe, original, budget)
+    fitted, changes = fit_recipe(recipe, original, budget, task.goal)
     run = RunDirectory.open(folder, run_identity(original, task, budget, recipe, seed))
     assembly = Assembly(task, budget, recipe, fitted.exits, seed, name)
     return _execute(assembly, StageContext(original, task, fitted, seed, run, log), changes)
@@ -133,8 +134,9 @@ def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]
             manifest = assembly.baseline(original, run.baseline)
         run.seal(run.baseline)
         figures = manifest.report.compressed
-        log.note(f"accuracy {format_percent(figures['accuracy'], 2)} (test), "
-                 f"{format_size(figures['size_bytes'])}")
+        metrics = ", ".join(f"{metric.name} {format_metric(metric.spec, metric.value)}"
+                            for metric in figures.metrics)
+        log.note(f"{metrics} (test), {format_size(figures['size_bytes'])}")
     results = run_stages(context, changes)
     if run.is_sealed(run.bundle, results.checksum):
         log.note(f"this run is complete already; its bundle is {run.bundle}")

@@ -1,18 +1,15 @@
-"""Accuracy, costs and latency of a file, measured on its runtime."""
+"""Metrics, costs and latency of a file, measured on its runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint, Parity
-from edgewright.errors import ParityError
+from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint
 from edgewright.exits import (
     CalibratedPoint,
     ExitCalibration,
@@ -20,27 +17,26 @@ from edgewright.exits import (
     compute_exit_curve,
     predict_exits,
 )
+from edgewright.goals import Goal
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
-from edgewright.program import Program
+from edgewright.pipeline._file_metric import FileMetric
 from edgewright.runtime import Session, evaluate
 from edgewright.task import Split
-from edgewright.training import as_outputs
 
 _BATCH: Final = 256
 _ROUNDS: Final = 300
 _WARMUP: Final = 20
 _LATENCY_SAMPLES: Final = 200
-AGREEMENT: Final = 0.995
 COUNTED: Final = "counted on the graph"
 
 Inputs = tuple[NDArray[Any], ...]
 
 
-def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inputs, NDArray[Any]]]:
-    """A split's batches as NumPy arrays."""
+def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inputs, Any]]:
+    """A split's inputs as NumPy arrays, and its targets as they are."""
     for batch in split.batches(batch_size):
         leaves = pytree.tree_leaves(batch.inputs)
-        yield tuple(leaf.numpy() for leaf in leaves), batch.targets.numpy()
+        yield tuple(leaf.numpy() for leaf in leaves), batch.targets
 
 
 def choose_operating_points(session: Session, split: Split, config: ExitCalibration,
@@ -57,7 +53,7 @@ def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], 
     targets = []
     for inputs, labels in numpy_batches(split):
         parts.append([outputs[0] for outputs in session.run_all_exits(*inputs)])
-        targets.append(labels)
+        targets.append(labels.numpy())
     return _concatenate(parts), np.concatenate(targets)
 
 
@@ -73,14 +69,18 @@ def measure_exit_curve(split: Split, point: OperatingPoint,
                               [session.model.segments[number].macs for number in point.path])
 
 
-def evaluate_operating_point(session: Session, split: Split) -> tuple[Figures, ExitProfile]:
-    """Evaluate a session's point on a split: accuracy, costs, energy, and shares of the exits."""
-    found = evaluate(session, numpy_batches(split))
+def evaluate_operating_point(session: Session, split: Split,
+                             goal: Goal) -> tuple[Figures, ExitProfile]:
+    """Evaluate a session's point on a split: metrics, costs, energy, and shares of the exits."""
+    metrics = {metric.spec.name: FileMetric(goal, metric, session.model)
+               for metric in goal.metrics}
+    found = evaluate(session, numpy_batches(split), metrics)
     name = session.point or session.points[0].name
     path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(
-        Measurement(name="accuracy", value=found.accuracy, kind="measured", split=split.name,
-                    runtime=session.runtime, samples=found.samples),
+        *(Measurement.of(metric.spec, found.metrics[metric.spec.name], split=split.name,
+                         runtime=session.runtime, samples=found.samples)
+          for metric in goal.metrics),
         _modelled_measurement("macs", found.macs, split, found.samples),
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
@@ -110,67 +110,9 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
             for name, latency in found.items()}
 
 
-@dataclass(frozen=True)
-class ProgramComparison:
-    """The program's accuracy in PyTorch with the file's thresholds, and the parity of both."""
-
-    accuracy: Measurement
-    parity: Parity
-
-
-def compare_with_program(program: Program, session: Session, split: Split) -> ProgramComparison:
-    """Run program and file on a split and compare them, every exit included.
-
-    Raises:
-        ParityError: They disagree on the top class of more than 0.5 % of the samples and of more
-            than two samples.
-    """
-    logits, measured, targets = _run_both(program, session, split)
-    parity = _parity(logits, measured, split.name)
-    allowed = max(2, round((1 - AGREEMENT) * parity.samples))
-    missed = round((1 - parity.top1_agreement) * parity.samples)
-    if missed > allowed:
-        raise ParityError(f"the file on {session.runtime} and the simulated program disagree on "
-                          f"{missed} of {parity.samples} {split.name} samples, at most {allowed} "
-                          f"are allowed (relative error {parity.relative_error:.2e})")
-    point = session.points[0]
-    hits = predict_exits(logits, targets, point.rules, point.policy).hits(point.thresholds)
-    accuracy = Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
-                           split=split.name, runtime=f"torch {torch.__version__}",
-                           samples=len(hits))
-    return ProgramComparison(accuracy, parity)
-
-
-def _run_both(program: Program, session: Session, split: Split) -> tuple[
-        list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
-    """Every exit's logits of program and file on the same batches, and the targets."""
-    module = program.module()
-    simulated: list[list[NDArray[Any]]] = []
-    measured: list[list[NDArray[Any]]] = []
-    targets = []
-    for batch in split.batches(_BATCH):
-        with torch.inference_mode():
-            outputs = as_outputs(module(*batch.inputs))
-        simulated.append([logits.numpy() for logits in outputs])
-        arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
-        measured.append([outputs[0] for outputs in session.run_all_exits(*arrays)])
-        targets.append(batch.targets.numpy())
-    return _concatenate(simulated), _concatenate(measured), np.concatenate(targets)
-
-
 def _concatenate(parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
     """One array per exit, from one list of exits per batch."""
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def _parity(want: list[NDArray[Any]], have: list[NDArray[Any]], split: str) -> Parity:
-    """The parity of the worst exit."""
-    errors = [float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-12))
-              for a, b in zip(want, have, strict=True)]
-    agreed = [float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
-              for a, b in zip(want, have, strict=True)]
-    return Parity(split=split, samples=len(want[0]), relative_error=max(errors),
-                  top1_agreement=min(agreed))
 
 
 def _modelled_measurement(name: Any, value: float, split: Split, samples: int) -> Measurement:

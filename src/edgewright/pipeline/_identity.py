@@ -26,8 +26,8 @@ def run_identity(program: Program, task: Task, budget: Budget, recipe: Recipe,
     Every sample of every split is hashed; see `Split.digest` for the cost.
     """
     preprocessing = task.preprocessing
-    data = [task.name, task.classes, task.train.variation, *(split.digest() for split in
-                                       (task.train, task.val, task.test)),
+    digests = [split.digest() for split in (task.train, task.val, task.test)]
+    data = [task.name, task.goal.identity, task.classes, task.train.variation, *digests,
             None if preprocessing is None else preprocessing.model_dump_json()]
     return {
         "model": digest(*_model(program)),

@@ -42,7 +42,7 @@ def evaluate_operating_points(session: Session, draft: Bundle,
     The session runs the draft at its default point. The latencies of the other points are measured
     here in turn; the default point is timed together with the other files of its run.
     """
-    figures, tested = evaluate_operating_point(session, task.test)
+    figures, tested = evaluate_operating_point(session, task.test, task.goal)
     if not draft.manifest.model.points:
         return figures, draft.manifest
     default, *others = draft.manifest.model.points
@@ -50,7 +50,8 @@ def evaluate_operating_points(session: Session, draft: Bundle,
     sessions = {point.name: open_at_point(draft, point.name) for point in others}
     latencies = time_sessions(sessions, task.test) if sessions else {}
     for point in others:
-        found, tested = evaluate_operating_point(sessions[point.name], task.test)
+        found, tested = evaluate_operating_point(sessions[point.name], task.test,
+                                                 task.goal)
         points.append(point.replace(figures=found.with_(*latencies[point.name]), tested=tested))
     return figures, draft.manifest.with_model(points=tuple(points))
 

@@ -6,7 +6,7 @@ from typing import final
 
 from rich.console import Console
 
-from edgewright.core import Figures, format_count, format_size
+from edgewright.core import Figures, format_count, format_metric, format_size
 from edgewright.training import NoProgress, OpenLog, Progress, RichProgress, TrackingProgress
 
 
@@ -34,9 +34,9 @@ class RunLog:
     def end(self, seconds: float, figures: Figures, resumed: bool = False) -> None:
         """Log that a stage is over, with its figures."""
         parts = []
-        accuracy = figures.find("accuracy")
-        if accuracy is not None:
-            parts.append(f"accuracy {100 * accuracy.value:.2f} % ({accuracy.split})")
+        if (metric := figures.metric) is not None:
+            parts.append(f"{metric.name} {format_metric(metric.spec, metric.value)} "
+                         f"({metric.split})")
         if (macs := figures.get("macs")) is not None:
             parts.append(f"{format_count(macs)} MACs")
         if (size := figures.get("size_bytes")) is not None:

@@ -101,12 +101,12 @@ def _resume_or_run(key: str, stage: Stage[Any], program: Program, given: str,
 
 
 def _figures(program: Program, context: StageContext) -> Figures:
-    """Accuracy on the validation split, and figures counted on the graph."""
-    accuracy = context.val_accuracy(program)
+    """The primary metric on the validation split, and figures counted on the graph."""
+    score = context.val_score(program)
     costs = program.costs()
     return Figures.of(
-        Measurement(name="accuracy", value=accuracy, kind="measured", split="val",
-                    runtime=f"torch {torch.__version__}", samples=len(context.task.val)),
+        Measurement.of(context.task.metric, score.value, split="val",
+                       runtime=f"torch {torch.__version__}", samples=len(context.task.val)),
         Measurement(name="size_bytes", value=costs.packed_bytes, kind="modelled",
                     runtime=COUNTED),
         Measurement(name="parameters", value=costs.parameters, kind="modelled",

@@ -12,7 +12,7 @@ from edgewright.bundle import low_bit_tensor
 from edgewright.core import LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import to_onnx, use_channels_last_features
 from edgewright.measure import energy_mj
-from edgewright.program import Costs, Program, outputs_of, split_at_exits
+from edgewright.program import Costs, Program, output_names, outputs_of, split_at_exits
 
 _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 _MIN_ENTRIES: Final = 256  # packing fewer integers is not worthwhile
@@ -66,8 +66,10 @@ def input_specs(program: Program) -> tuple[TensorSpec, ...]:
 
 def output_specs(program: Program) -> tuple[TensorSpec, ...]:
     """Name, dtype and shape of every output; for a program with exits, only of the last one."""
-    nodes = outputs_of(program)[-1:] if program.exits else outputs_of(program)
-    return tuple(_spec(f"output_{index}", node.meta["val"]) for index, node in enumerate(nodes))
+    if program.exits:
+        return (_spec("output_0", outputs_of(program)[-1].meta["val"]),)
+    return tuple(_spec(name, node.meta["val"]) for name, node
+                 in zip(output_names(program), outputs_of(program), strict=True))
 
 
 def _spec(name: str, tensor: Tensor | Any) -> TensorSpec:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Final
 
 from edgewright.bundle import read_bundle
-from edgewright.core import FigureName, Figures, Manifest
+from edgewright.core import Figures, Manifest
 from edgewright.errors import BundleError, DataError, ParityError
 from edgewright.pipeline._evaluate import evaluate_operating_point
 from edgewright.runtime import Session
 from edgewright.task import Task
 
-# Absolute for the accuracy (0.1 percentage points, or two samples if that is more, as rounding
-# differs between processors), relative for figures that depend on how many samples leave early.
-TOLERANCES: Final[dict[FigureName, float]] = {"accuracy": 0.001, "macs": 0.02, "energy_mj": 0.02}
+# Absolute for metrics that are fractions (0.1 percentage points, or two samples if that is more, as
+# rounding differs between processors), relative for other metrics, and for costs that depend on how
+# many samples leave early.
+_FRACTION: Final = 0.001
 _SAMPLES: Final = 2
+_RELATIVE: Final = 0.005
+TOLERANCES: Final[dict[str, float]] = {"macs": 0.02, "energy_mj": 0.02}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Check:
         point: Name of its operating point; None for the default.
     """
 
-    figure: FigureName
+    figure: str
     stated: float
     measured: float
     allowed: float
@@ -48,13 +51,13 @@ class Check:
 def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     """Measure a bundle on a task's test split and compare with its manifest.
 
-    Accuracy, mean multiply-accumulates and energy of every operating point are measured again;
+    Metrics, mean multiply-accumulates and energy of every operating point are measured again;
     damage to the file is detected when it is read.
 
     Raises:
-        BundleError: The file is damaged, or its manifest has no accuracy to compare with.
+        BundleError: The file is damaged, or its manifest has no metric to compare with.
         DataError: The data does not fit the bundle's inputs, has other classes, or another number
-            of samples than the manifest's accuracy was measured on.
+            of samples than the manifest's metrics were measured on.
         ParityError: Figures deviate from the manifest; the message lists them with the tolerances.
     """
     bundle = read_bundle(path)
@@ -66,7 +69,7 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
     checks: list[Check] = []
     for name, said in stated.items():
         session.point = name
-        found, _ = evaluate_operating_point(session, task.test)
+        found, _ = evaluate_operating_point(session, task.test, task.goal)
         shown = None if name == session.points[0].name else name
         checks.extend(_checks(said, found, len(task.test), shown))
     broken = [str(check) for check in checks if not check.holds]
@@ -78,27 +81,35 @@ def verify(path: str | Path, task: Task) -> tuple[Check, ...]:
 
 
 def _checks(said: Figures, found: Figures, samples: int, point: str | None) -> Iterator[Check]:
+    for stated in said.metrics:
+        measured = found.get(stated.name)
+        if measured is not None:
+            allowed = (max(_FRACTION, _SAMPLES / samples) if stated.unit == "fraction"
+                       else _RELATIVE * abs(stated.value))
+            yield Check(stated.name, stated.value, measured, allowed, point)
     for name, tolerance in TOLERANCES.items():
-        stated, measured = said.get(name), found.get(name)
-        if stated is not None and measured is not None:
-            allowed = (max(tolerance, _SAMPLES / samples) if name == "accuracy"
-                       else tolerance * abs(stated))
-            yield Check(name, stated, measured, allowed, point)
+        cost, measured = said.get(name), found.get(name)
+        if cost is not None and measured is not None:
+            yield Check(name, cost, measured, tolerance * abs(cost), point)
 
 
 def _check_comparable(path: str | Path, manifest: Manifest, stated: dict[str, Figures],
                       task: Task) -> None:
-    """Raise if the manifest has no accuracy, or was measured on other data than the task's."""
-    missing = [name for name, figures in stated.items() if figures.get("accuracy") is None]
+    """Raise if the manifest has no metric, or was measured on other data than the task's."""
+    missing = [name for name, figures in stated.items() if figures.metric is None]
     if missing:
-        raise BundleError(f"{path} states no accuracy at its operating point {missing[0]!r}, so "
+        raise BundleError(f"{path} states no metric at its operating point {missing[0]!r}, so "
                           "there is nothing to compare with; verify a bundle as compress wrote it")
-    counts = {found.samples for figures in stated.values()
-              if (found := figures.find("accuracy")) is not None and found.samples}
+    metrics = [metric for figures in stated.values() for metric in figures.metrics]
+    measured = {metric.name for metric in task.metrics}
+    if unknown := {metric.name for metric in metrics} - measured:
+        raise DataError(f"{path} states {', '.join(sorted(unknown))}, but the task measures "
+                        f"{', '.join(sorted(measured))}; give the task the goal it was made with")
+    counts = {metric.samples for metric in metrics if metric.samples}
     if counts - {len(task.test)}:
-        raise DataError(f"{path} states an accuracy on {max(counts)} test samples, but the test "
-                        f"split of {task.name} has {len(task.test)}; give the data it was made "
-                        "with")
+        raise DataError(f"{path} states {metrics[0].name} on {max(counts)} test samples, but the "
+                        f"test split of {task.name} has {len(task.test)}; give the data it was "
+                        "made with")
     classes = manifest.model.classes
     if None not in (classes, task.classes) and classes != task.classes:
         raise DataError(f"{path} has the classes {_format_classes(classes)}, but "

@@ -10,6 +10,7 @@ from edgewright.program._folding import (
     norm_as_affine,
 )
 from edgewright.program._memory import live_tensors, stored_bytes
+from edgewright.program._outputs import keep_outputs, output_names, output_structure
 from edgewright.program._probes import probe_inputs
 from edgewright.program._program import Program
 
@@ -23,8 +24,11 @@ __all__ = [
     "fold_batch_norm",
     "foldable_norm",
     "foldable_output_dim",
+    "keep_outputs",
     "live_tensors",
     "norm_as_affine",
+    "output_names",
+    "output_structure",
     "outputs_of",
     "parameter_nodes",
     "probe_inputs",

@@ -6,7 +6,6 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
@@ -140,7 +139,7 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
             twins[node] = graph.node_copy(node, lambda source: twins[source])
     results = tuple(twins[node] for node in returned)
     if start is None:
-        graph._codegen = _flat_output(program.graph, len(results))
+        graph._codegen = _with_outputs(program.graph, _flat(len(results)))
         graph.output((results,) if len(results) == 1 else results)
     else:
         graph.output(results[0] if len(results) == 1 else results)
@@ -149,18 +148,29 @@ def _segment(program: Program, start: Node | None, returned: list[Node],
     return type(program)(module, inputs)
 
 
-def _flat_output(graph: Graph, count: int) -> torch.fx.graph.CodeGen:
-    """A code generator with the graph's input structure and ``count`` outputs in a flat tuple."""
+def _with_outputs(graph: Graph, example: object) -> torch.fx.graph.CodeGen:
+    """A code generator with the graph's input structure and outputs nested as the example."""
     codegen = copy.copy(graph._codegen)
-    example: Tensor | tuple[int, ...] | int = 0 if count == 1 else tuple(range(count))
     if isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
         structure = pytree.tree_flatten(example)[1]
         codegen.pytree_info = codegen.pytree_info._replace(out_spec=structure)
     return codegen
 
 
-def set_outputs(module: GraphModule, results: tuple[Node, ...]) -> None:
-    """Make a graph return the flat tuple ``results``, in place."""
+def set_outputs(module: GraphModule, results: tuple[Node, ...], example: object = None) -> None:
+    """Make a graph return other nodes, in place.
+
+    Args:
+        module: The graph.
+        results: The nodes, flattened.
+        example: A tree of numbers with one leaf per result that shows how they are nested; None
+            returns a single node as it is, and several in a flat tuple.
+    """
     output = next(node for node in module.graph.nodes if node.op == "output")
     output.args = (results,)
-    module.graph._codegen = _flat_output(module.graph, len(results))
+    module.graph._codegen = _with_outputs(
+        module.graph, _flat(len(results)) if example is None else example)
+
+
+def _flat(count: int) -> object:
+    return 0 if count == 1 else tuple(range(count))

@@ -40,7 +40,7 @@ from edgewright.quantization.simulation import (
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     Objective,
     Progress,
     check_program,
@@ -122,8 +122,8 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     if program.is_quantized:
         raise UsageError("the program is already quantized; pass the program in floating point")
     method = scheme.method
-    objective = objective or LabelLoss(
-        method.training.label_smoothing if isinstance(method, QAT) else 0.0)
+    if objective is None and task is not None and isinstance(method, QAT):
+        objective = GoalLoss(task.goal, method.training.label_smoothing)
     _check_outputs(program, task, scheme, objective)
     batches = _batches(program, task, scheme, seed)
     if task is not None:
@@ -135,7 +135,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
     quantized.calibrate(batches)
     if isinstance(method, PTQ):
         quantized.correct(method, batches, seed)
-    elif task is not None:
+    elif task is not None and objective is not None:
         constrained = ConstrainedObjective(
             objective, (FreezeNorms(method.freeze_norms_after),
                         KeepGainsPositive(find_norm_gains(program).values())))
@@ -151,7 +151,7 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
 
 
 def _check_outputs(program: Program, task: Task | None, scheme: Scheme,
-                   objective: Objective) -> None:
+                   objective: Objective | None) -> None:
     """Check that the objective and the loss for mixed precision fit the program's outputs."""
     trains = isinstance(scheme.method, QAT)
     if task is None or (scheme.mixed is None and not trains):

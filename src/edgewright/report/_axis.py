@@ -55,11 +55,18 @@ def cost_axis(costs: Sequence[float], start: float, end: float) -> Axis:
     return Axis(0.0, 1.08 * high if high > 0 else 1.0, start, end)
 
 
-def accuracy_axis(accuracies: Sequence[float], start: float, end: float) -> Axis:
-    """An axis around the accuracies with a margin of at least half a point, inside 0..100 %."""
-    low, high = min(accuracies), max(accuracies)
-    margin = max(0.14 * (high - low), 0.5)
-    return Axis(max(min(0.0, low), low - margin), min(max(100.0, high), high + margin), start, end)
+def quality_axis(values: Sequence[float], start: float, end: float, *, is_percent: bool) -> Axis:
+    """An axis around a metric's values with a margin on both sides.
+
+    Percentages stay inside 0..100, with a margin of at least half a point.
+    """
+    low, high = min(values), max(values)
+    if is_percent:
+        margin = max(0.14 * (high - low), 0.5)
+        return Axis(max(min(0.0, low), low - margin), min(max(100.0, high), high + margin), start,
+                    end)
+    margin = 0.14 * (high - low) or 0.05 * abs(high) or 1.0
+    return Axis(low - margin, high + margin, start, end)
 
 
 def _round_step(rough: float) -> float:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from edgewright.core import FigureName
-from edgewright.report._axis import Axis, accuracy_axis, cost_axis
+from edgewright.core import ACCURACY, CostName, MetricSpec
+from edgewright.report._axis import Axis, cost_axis, quality_axis
 from edgewright.report._html import Markup, el, join
 from edgewright.report._labels import Box, Label, place_labels
-from edgewright.report._text import format_figure, printable
+from edgewright.report._text import format_figure, format_label, printable
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 16.0, 30.0, 44.0
 _SAME_PIXEL: Final = 5.0
@@ -29,7 +29,7 @@ class Cost:
         units: Unit names and sizes, largest first.
     """
 
-    figure: FigureName
+    figure: CostName
     name: str
     units: tuple[tuple[str, float], ...]
 
@@ -41,14 +41,14 @@ MACS: Final = Cost("macs", "Mean MACs per sample",
 
 @dataclass(frozen=True)
 class Point:
-    """One dot on the chart: its cost in the base unit, its accuracy as a fraction.
+    """One dot on the chart: its cost and its quality, the value of a metric.
 
     A point with an empty label is drawn as a small dot.
     """
 
     label: str
     cost: float
-    accuracy: float
+    quality: float
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,16 @@ class _Frame:
     x: Axis
     y: Axis
     cost: Cost
+    metric: MetricSpec
     unit: str
     scale: float
     pixels: tuple[tuple[float, float], ...] = field(default=())
 
 
-def accuracy_chart(title: str, points: Sequence[Point], width: float, height: float, *,
-                   cost: Cost = SIZE, limit: float | None = None) -> Markup:
-    """Draw accuracy (percent) against a cost, joining the points in order.
+def quality_chart(title: str, points: Sequence[Point], width: float,
+                  height: float, *, cost: Cost = SIZE, metric: MetricSpec = ACCURACY,
+                  limit: float | None = None) -> Markup:
+    """Draw a metric against a cost, joining the points in order.
 
     Args:
         title: Text alternative for screen readers.
@@ -73,6 +75,7 @@ def accuracy_chart(title: str, points: Sequence[Point], width: float, height: fl
         width: Width of the coordinate system, in pixels; the drawing scales to the page.
         height: Height of the coordinate system, in pixels.
         cost: The quantity on the horizontal axis.
+        metric: The metric on the vertical axis; a fraction is drawn in percent.
         limit: The budget's limit in the base unit, drawn as a line.
 
     Raises:
@@ -80,9 +83,9 @@ def accuracy_chart(title: str, points: Sequence[Point], width: float, height: fl
     """
     if not points:
         raise ValueError(f"{title}: a chart needs at least one point, got none")
-    frame = _frame(points, width, height, cost, limit)
+    frame = _frame(points, (width, height), cost, metric, limit)
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in frame.pixels)
-    summary = "; ".join(f"{point.label}: {_where(point, cost, ' at ')}" for point in points
+    summary = "; ".join(f"{point.label}: {_where(point, frame, ' at ')}" for point in points
                         if point.label)
     return el("svg", el("title", title), el("desc", summary),
               _grid(frame), _limit(frame, limit),
@@ -91,15 +94,17 @@ def accuracy_chart(title: str, points: Sequence[Point], width: float, height: fl
               viewBox=f"0 0 {width:g} {height:g}", role="img", class_="chart")
 
 
-def _where(point: Point, cost: Cost, between: str) -> str:
-    return between.join((format_figure("accuracy", point.accuracy),
-                         format_figure(cost.figure, point.cost)))
+def _where(point: Point, frame: _Frame, between: str) -> str:
+    return between.join((format_figure(frame.metric, point.quality),
+                         format_figure(frame.cost.figure, point.cost)))
 
 
 def wide_and_narrow(title: str, points: Sequence[Point], *, cost: Cost = SIZE,
+                    metric: MetricSpec = ACCURACY,
                     limit: float | None = None) -> tuple[Markup, Markup]:
     """The same chart for a wide and for a narrow page; the style sheet shows one of them."""
-    wide, narrow = (accuracy_chart(title, points, width, height, cost=cost, limit=limit)
+    wide, narrow = (quality_chart(title, points, width, height, cost=cost, metric=metric,
+                                  limit=limit)
                     for width, height in ((760, 380), (360, 320)))
     return el("div", wide, class_="wide"), el("div", narrow, class_="narrow")
 
@@ -121,14 +126,27 @@ def bar(after: float, before: float, whole: float) -> Markup:
               viewBox="0 0 100 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
-def _frame(points: Sequence[Point], width: float, height: float, cost: Cost,
+def _frame(points: Sequence[Point], size: tuple[float, float], cost: Cost, metric: MetricSpec,
            limit: float | None) -> _Frame:
+    width, height = size
     costs = [point.cost for point in points]
     x = cost_axis(costs if limit is None or limit <= 0 else [*costs, limit], _LEFT, width - _RIGHT)
-    y = accuracy_axis([100 * point.accuracy for point in points], height - _BOTTOM, _TOP)
+    shown = [_shown(metric, point.quality) for point in points]
+    y = quality_axis(shown, height - _BOTTOM, _TOP, is_percent=metric.unit == "fraction")
     unit, scale = next((u for u in cost.units if x.high >= 1.2 * u[1]), cost.units[-1])
-    pixels = tuple((x.place(point.cost), y.place(100 * point.accuracy)) for point in points)
-    return _Frame(width, height, x, y, cost, unit, scale, pixels)
+    pixels = tuple((x.place(point.cost), y.place(quality))
+                   for point, quality in zip(points, shown, strict=True))
+    return _Frame(width, height, x, y, cost, metric, unit, scale, pixels)
+
+
+def _shown(metric: MetricSpec, value: float) -> float:
+    """The value on the vertical axis."""
+    return 100 * value if metric.unit == "fraction" else value
+
+
+def _axis_name(metric: MetricSpec) -> str:
+    unit = "%" if metric.unit == "fraction" else metric.unit
+    return f"{format_label(metric)} ({unit})" if unit else format_label(metric)
 
 
 def _grid(frame: _Frame) -> Markup:
@@ -146,7 +164,7 @@ def _grid(frame: _Frame) -> Markup:
                      text_anchor="middle")]
     scale = ", log scale" if frame.x.log else ""
     parts += [el("line", x1=_LEFT, x2=right, y1=foot, y2=foot, class_="axis"),
-              el("text", "Accuracy (%)", x=4, y=12, class_="name"),
+              el("text", _axis_name(frame.metric), x=4, y=12, class_="name"),
               el("text", f"{frame.cost.name} ({frame.unit}{scale})", x=right, y=frame.height - 6,
                  class_="name", text_anchor="end")]
     return join(parts)
@@ -169,7 +187,7 @@ def _dots(points: Sequence[Point], frame: _Frame) -> Markup:
     first, last = (named[0], named[-1]) if named else (-1, -1)
     return join(
         el("circle", el("title", ": ".join(filter(None, (point.label,
-                                                         _where(point, frame.cost, ", "))))),
+                                                         _where(point, frame, ", "))))),
            cx=x, cy=y, r=5.5 if index == last else 4.5 if point.label else 2.5,
            class_="dot last" if index == last else "dot first" if index == first else "dot")
         for index, (point, (x, y)) in enumerate(zip(points, frame.pixels, strict=True)))

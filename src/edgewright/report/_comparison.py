@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from edgewright.core import CONSTRAINTS, Parity, RunReport, format_percent
+from edgewright.core import (
+    COSTS,
+    Parity,
+    ResolvedLimit,
+    RunReport,
+    format_percent,
+    format_significant,
+)
 from edgewright.report._html import Markup, el, typeset
 from edgewright.report._rows import Row, comparison_rows, rows_between
 from edgewright.report._tables import figure_cell, row, section, table, value
 from edgewright.report._text import (
+    format_difference,
     format_figure,
     format_margin,
-    format_points,
-    format_significant,
 )
 
 
@@ -40,27 +46,33 @@ def budget_table(report: RunReport) -> Markup:
     return section("Budget", table(("Constraint", "Limit", "Found", "Margin"), rows, "budget"))
 
 
-def _limit(report: RunReport, name: str, limit: float) -> Markup:
-    figure = CONSTRAINTS[name].figure
-    found = report.compressed.find(figure)
-    margin = "unknown" if found is None else format_margin(figure, found.value, limit)
+def _limit(report: RunReport, name: str, limit: ResolvedLimit) -> Markup:
+    found = report.compressed.find(limit.figure.name)
+    margin = "unknown" if found is None else format_margin(limit.figure, found.value, limit.bound)
     broken = any(breach.constraint == name for breach in report.breaches)
     return row(name, _bound(report, name, limit), el("td", value(found)),
                el("td", typeset(margin), class_="change worse" if broken else "change"),
                class_="broken" if broken else None)
 
 
-def _bound(report: RunReport, name: str, limit: float) -> Markup:
-    given, figure = getattr(report.budget, name), CONSTRAINTS[name].figure
-    side = "at least" if figure == "accuracy" else "at most"
-    aside = ""
+def _bound(report: RunReport, name: str, limit: ResolvedLimit) -> Markup:
+    side = "at most" if limit.at_most else "at least"
+    bound = el("data", format_figure(limit.figure, limit.bound), value=limit.bound)
+    return el("td", f"{side} ", bound, typeset(_describe_bound(report, name, limit)))
+
+
+def _describe_bound(report: RunReport, name: str, limit: ResolvedLimit) -> str:
+    """What the bound is relative to, in brackets; empty if it is absolute."""
     if name == "max_drop":
-        drop = f"{format_points(given.value).lstrip('+')} below the original"
-        aside = f" ({drop if given.value else 'no drop'})"
-    elif given.relative:
-        aside = f" ({format_significant(100 * given.value)} % of the original)"
-    bound = el("data", format_figure(figure, limit), value=limit)
-    return el("td", f"{side} ", bound, typeset(aside))
+        before = report.original.get(limit.figure.name)
+        loss = 0.0 if before is None else abs(before - limit.bound)
+        drop = format_difference(limit.figure, loss).lstrip("+")
+        side = "above" if limit.at_most else "below"
+        return " (no drop)" if drop == "same" else f" ({drop} {side} the original)"
+    given = getattr(report.budget, name, None)
+    if given is not None and given.relative:
+        return f" ({format_significant(100 * given.value)} % of the original)"
+    return ""
 
 
 def parity_table(report: RunReport) -> Markup:
@@ -77,15 +89,18 @@ def parity_table(report: RunReport) -> Markup:
 
 
 def _difference(row: Row) -> str:
-    if row.original is None or row.compressed is None or row.figure == "accuracy":
+    if row.original is None or row.compressed is None or row.figure not in COSTS:
         return row.change
     return row.change if row.ratio is None else (
         "same" if row.ratio == 1 else f"{100 * (row.ratio - 1):+.3g} %")
 
 
 def _parity(parity: Parity) -> Markup:
-    facts = (("Relative error of the outputs", f"{parity.relative_error:.3g}"),
-             ("Top-1 agreement", format_percent(parity.top1_agreement, 2)),
-             ("Compared on", f"{parity.samples:,} samples, {parity.split} split"))
+    facts: list[tuple[str, str]] = []
+    for output in parity.outputs:
+        of = f" of {output.name}" if output.name else " of the outputs"
+        facts += [(f"Relative error{of}", f"{output.relative_error:.3g}"),
+                  (f"Agreement{of} ({output.decision})", format_percent(output.agreement, 2))]
+    facts.append(("Compared on", f"{parity.samples:,} samples, {parity.split} split"))
     return el("dl", *(el("div", el("dt", name), el("dd", text)) for name, text in facts),
               class_="facts-list")

@@ -11,12 +11,12 @@ from edgewright.core import (
     OperatingPoint,
     format_count,
     format_percent,
+    format_significant,
     format_threshold,
 )
 from edgewright.report._charts import MACS, Point, bar, wide_and_narrow
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, section, table
-from edgewright.report._text import format_significant
 
 
 def exits_section(manifest: Manifest) -> Markup:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgewright.core import FigureName, Manifest, RunReport
+from edgewright.core import COSTS, CostName, Manifest, RunReport
 from edgewright.report._html import Markup, el, join, typeset
 from edgewright.report._rows import Row, comparison_rows, rows_between
 from edgewright.report._tables import value
 from edgewright.report._text import format_breach, format_figure
 
-_TILES: Final[tuple[tuple[FigureName, ...], ...]] = (
-    ("accuracy",), ("size_bytes",), ("latency_ms", "mean_latency_ms"),
+_COST_TILES: Final[tuple[tuple[CostName, ...], ...]] = (
+    ("size_bytes",), ("latency_ms", "mean_latency_ms"),
     ("energy_mj", "macs", "parameters"),
 )
-_TILES_WITH_EXITS: Final[tuple[tuple[FigureName, ...], ...]] = (
-    *_TILES[:2], ("mean_latency_ms", "latency_ms"), *_TILES[3:])
+_COST_TILES_WITH_EXITS: Final[tuple[tuple[CostName, ...], ...]] = (
+    _COST_TILES[0], ("mean_latency_ms", "latency_ms"), *_COST_TILES[2:])
 
 
 def headline(manifest: Manifest) -> Markup:
@@ -66,8 +66,9 @@ def _slower(row: Row, than: str) -> Markup:
               class_="notice")
 
 
-def _tiles(rows: dict[FigureName, Row], exits: bool) -> list[Markup]:
-    tiles = _TILES_WITH_EXITS if exits else _TILES
+def _tiles(rows: dict[str, Row], exits: bool) -> list[Markup]:
+    primary = tuple(name for name in rows if name not in COSTS)[:1]
+    tiles = (primary, *(_COST_TILES_WITH_EXITS if exits else _COST_TILES))
     chosen = (next((rows[name] for name in names if name in rows), None) for names in tiles)
     return [el("li", el("span", row.label, class_="tile-name"),
                el("span", value(row.compressed), class_="tile-value"),

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewright.core import FigureName, Figures, Measurement, RunReport
-from edgewright.report._text import LABELS, describe_change
+from edgewright.core import Figures, Measurement, MetricSpec, RunReport
+from edgewright.report._text import COST_LABELS, describe_change, figure_spec, format_label
 
 Verdict = Literal["better", "worse", "same", "unknown"]
 
@@ -28,14 +28,20 @@ class Row:
         ('Size', 0.244, '4.1x smaller', 'better')
     """
 
-    figure: FigureName
+    figure: str
     original: Measurement | None
     compressed: Measurement | None
 
     @property
     def label(self) -> str:
         """The figure's display name."""
-        return LABELS[self.figure]
+        return format_label(self.spec)
+
+    @property
+    def spec(self) -> MetricSpec:
+        """The figure's unit and direction."""
+        known = self.compressed if self.original is None else self.original
+        return figure_spec(self.figure) if known is None else known.spec
 
     @property
     def ratio(self) -> float | None:
@@ -49,7 +55,7 @@ class Row:
         """The change as text ("4.1x smaller", "slower: 1.2x"); empty if one is missing."""
         if self.original is None or self.compressed is None:
             return ""
-        return describe_change(self.figure, self.original.value, self.compressed.value)
+        return describe_change(self.spec, self.original.value, self.compressed.value)
 
     @property
     def verdict(self) -> Verdict:
@@ -61,7 +67,7 @@ class Row:
             return "unknown"
         if self.change == "same":
             return "same"
-        return "better" if (after > before) == (self.figure == "accuracy") else "worse"
+        return "better" if (after > before) == self.spec.higher_is_better else "worse"
 
     @property
     def within_spread(self) -> bool:
@@ -83,7 +89,10 @@ def comparison_rows(report: RunReport) -> tuple[Row, ...]:
 
 def rows_between(original: Figures, compressed: Figures) -> tuple[Row, ...]:
     """Pair two sets of figures by name; names that neither has are omitted."""
-    pairs = ((name, original.find(name), compressed.find(name)) for name in LABELS)
+    metrics = dict.fromkeys(metric.name for figures in (original, compressed)
+                            for metric in figures.metrics)
+    pairs = ((name, original.find(name), compressed.find(name))
+             for name in (*metrics, *COST_LABELS))
     return tuple(Row(name, before, after) for name, before, after in pairs
                  if before is not None or after is not None)
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from edgewright.core import FigureName, Measurement, RunReport, StageRecord
+from edgewright.core import COSTS, Measurement, RunReport, StageRecord
 from edgewright.report._charts import Point, wide_and_narrow
 from edgewright.report._html import Markup, el, join
 from edgewright.report._tables import row, section, table, value
-from edgewright.report._text import LABELS, format_duration, format_origin
+from edgewright.report._text import COST_LABELS, format_duration, format_label, format_origin
 
 
 def stage_chart(report: RunReport) -> Markup:
-    """Chart of accuracy against size, once for a wide page and once for a narrow one."""
-    points = [Point(stage.name, size, accuracy) for stage in report.stages
+    """Chart of the primary metric against size, for a wide page and for a narrow one."""
+    metric = next((stage.figures.metric.spec for stage in report.stages
+                   if stage.figures.metric is not None), None)
+    if metric is None:
+        return Markup("")
+    points = [Point(stage.name, size, quality) for stage in report.stages
               if (size := stage.figures.get("size_bytes")) is not None
-              and (accuracy := stage.figures.get("accuracy")) is not None
-              and math.isfinite(size) and math.isfinite(accuracy)]
+              and (quality := stage.figures.get(metric.name)) is not None
+              and math.isfinite(size) and math.isfinite(quality)]
     if not points:
         return Markup("")
     limit = report.budget.limits(report.original).get("size")
-    origins = _origins(report.stages, ("accuracy", "size_bytes"))
+    origins = _origins(report.stages, (metric.name, "size_bytes"))
+    title = f"{format_label(metric)} against size"
     return section(
-        "Accuracy against size",
-        *wide_and_narrow("Accuracy against size, stage by stage", points, limit=limit),
+        title, *wide_and_narrow(f"{title}, stage by stage", points, metric=metric,
+                                limit=None if limit is None else limit.bound),
         lead="Each point is the program after one stage; the line follows the order of the run. "
              + origins)
 
@@ -32,8 +38,9 @@ def stage_table(report: RunReport) -> Markup:
     """Table with one row per stage: time, every figure that some stage has, notes."""
     if not report.stages:
         return Markup("")
-    names = [name for name in LABELS
-             if any(stage.figures.find(name) is not None for stage in report.stages)]
+    present = [name for stage in report.stages for name in stage.figures.names()]
+    metrics = dict.fromkeys(name for name in present if name not in COSTS)
+    names = [*metrics, *(name for name in COST_LABELS if name in present)]
     head = ("Stage", "Time", *(_short(name) for name in names))
     rows = [_stage(stage, names) for stage in report.stages]
     total = sum(stage.seconds for stage in report.stages)
@@ -42,7 +49,7 @@ def stage_table(report: RunReport) -> Markup:
     return section("Stages", table(head, rows, "stages"), lead=_origins(report.stages, names))
 
 
-def _stage(stage: StageRecord, names: list[FigureName]) -> Markup:
+def _stage(stage: StageRecord, names: list[str]) -> Markup:
     cells = (el("td", value(stage.figures.find(name))) for name in names)
     first = row(stage.name, el("td", format_duration(stage.seconds)), *cells)
     if not stage.notes:
@@ -52,13 +59,12 @@ def _stage(stage: StageRecord, names: list[FigureName]) -> Markup:
                                        class_="notes")]))
 
 
-def _short(name: FigureName) -> str:
+def _short(name: str) -> str:
     return {"macs": "MACs", "energy_mj": "Energy", "latency_ms": "Latency",
-            "mean_latency_ms": "Mean latency"}.get(name, LABELS[name])
+            "mean_latency_ms": "Mean latency"}.get(name, format_label(name))
 
 
-def _origins(stages: tuple[StageRecord, ...], names: tuple[FigureName, ...] | list[FigureName],
-             ) -> str:
+def _origins(stages: tuple[StageRecord, ...], names: Sequence[str]) -> str:
     """One sentence per origin, listing the figures that come from it."""
     figures_by_origin: dict[str, list[str]] = {}
     for name in names:

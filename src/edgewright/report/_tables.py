@@ -44,9 +44,9 @@ def value(measurement: Measurement | None) -> Markup:
     """A figure's value, with all digits in its tooltip; a dash if it is missing."""
     if measurement is None:
         return el("span", "\u2013", class_="none")
-    name, number = measurement.name, measurement.value
-    return el("data", typeset(format_figure(name, number)), value=f"{number:.9g}",
-              title=format_exact(name, number))
+    spec, number = measurement.spec, measurement.value
+    return el("data", typeset(format_figure(spec, number)), value=f"{number:.9g}",
+              title=format_exact(spec, number))
 
 
 def origin(measurement: Measurement | None) -> Markup:

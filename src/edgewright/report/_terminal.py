@@ -47,7 +47,7 @@ def summary_table(manifest: Manifest) -> Table:
 def _value(measurement: Measurement | None) -> Text:
     if measurement is None:
         return Text("-", style="dim")
-    return Text(format_figure(measurement.name, measurement.value))
+    return Text(format_figure(measurement.spec, measurement.value))
 
 
 def _caption(report: RunReport) -> Text:

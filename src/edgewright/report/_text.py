@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from typing import Final
+from typing import Final, TypeAlias
 
 from edgewright.core import (
     Breach,
-    FigureName,
+    CostName,
     Measurement,
+    MetricSpec,
     format_count,
-    format_percent,
+    format_metric,
+    format_significant,
     format_size,
+    known_figure,
 )
 
-LABELS: Final[dict[FigureName, str]] = {
-    "accuracy": "Accuracy",
+Figure: TypeAlias = "MetricSpec | str"
+COST_LABELS: Final[dict[CostName, str]] = {
     "size_bytes": "Size",
     "parameters": "Parameters",
     "latency_ms": "Latency, median",
@@ -25,7 +28,7 @@ LABELS: Final[dict[FigureName, str]] = {
     "energy_mj": "Energy per sample",
     "ram_bytes": "Peak RAM",
 }
-_BETTER_WORSE: Final[dict[FigureName, tuple[str, str]]] = {
+_BETTER_WORSE: Final[dict[str, tuple[str, str]]] = {
     "size_bytes": ("smaller", "larger"),
     "parameters": ("fewer", "more"),
     "latency_ms": ("faster", "slower"),
@@ -55,8 +58,32 @@ def _unprintable(character: str) -> bool:
     return unicodedata.category(character) in {"Cc", "Cs"} or character in _BIDI_CONTROLS
 
 
-def format_figure(name: FigureName, value: float) -> str:
+def figure_spec(figure: Figure) -> MetricSpec:
+    """Unit and direction of a figure, given by its name or by its spec."""
+    if isinstance(figure, MetricSpec):
+        return figure
+    return known_figure(figure) or MetricSpec(name=figure)
+
+
+def format_label(figure: Figure) -> str:
+    """A figure's display name.
+
+    Example:
+        >>> format_label("macs"), format_label("accuracy"), format_label("age/mae")
+        ('MACs per sample, mean', 'Accuracy', 'age/mae')
+    """
+    name = figure_spec(figure).name
+    if name in COST_LABELS:
+        return COST_LABELS[name]
+    return "Accuracy" if name == "accuracy" else name
+
+
+def format_figure(figure: Figure, value: float) -> str:
     """Format a figure's value, given in its base unit, with a readable unit.
+
+    Args:
+        figure: A metric, or the name of a cost or of the accuracy.
+        value: The value.
 
     Example:
         >>> format_figure("accuracy", 0.9173), format_figure("energy_mj", 0.0042)
@@ -66,18 +93,19 @@ def format_figure(name: FigureName, value: float) -> str:
     """
     if not math.isfinite(value):
         return _UNKNOWN
-    match name:
-        case "accuracy":
-            return format_percent(value, 2)
-        case "size_bytes" | "ram_bytes":
+    spec = figure_spec(figure)
+    match spec.unit:
+        case "B":
             return format_size(value)
-        case "latency_ms" | "mean_latency_ms":
-            return f"{format_significant(value)} ms"
-        case "energy_mj":
+        case "count" | "MAC/sample":
+            return format_count(value)
+        case "mJ/sample":
             small = 0 < abs(value) < 1
             return (f"{format_significant(1000 * value)} µJ" if small
                     else f"{format_significant(value)} mJ")
-    return format_count(value)
+        case "ms":
+            return f"{format_significant(value)} ms"
+    return format_metric(spec, value)
 
 
 def format_bits(bits: int, compute_bits: int) -> str:
@@ -90,27 +118,18 @@ def format_bits(bits: int, compute_bits: int) -> str:
     return f"{bits} (in {compute_bits})" if bits < compute_bits else str(bits)
 
 
-def format_exact(name: FigureName, value: float) -> str:
+def format_exact(figure: Figure, value: float) -> str:
     """Format a value with all digits, in its base unit.
 
     Example:
         >>> format_exact("size_bytes", 98496)
         '98,496 B'
     """
-    units = {"accuracy": "", "size_bytes": " B", "ram_bytes": " B", "latency_ms": " ms",
-             "mean_latency_ms": " ms", "energy_mj": " mJ"}
-    whole = math.isfinite(value) and value == int(value) and name != "accuracy"
-    return f"{int(value):,}{units.get(name, '')}" if whole else f"{value:.9g}{units.get(name, '')}"
-
-
-def format_significant(value: float) -> str:
-    """Format a number with three significant digits, or all digits before the point.
-
-    Example:
-        >>> format_significant(0.01234), format_significant(12.0), format_significant(45678.9)
-        ('0.0123', '12', '45,679')
-    """
-    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+    spec = figure_spec(figure)
+    hidden = {"fraction": "", "count": "", "MAC/sample": "", "mJ/sample": "mJ"}
+    unit = hidden.get(spec.unit, spec.unit)
+    whole = math.isfinite(value) and value == int(value) and spec.unit != "fraction"
+    return f"{int(value):,} {unit}".rstrip() if whole else f"{value:.9g} {unit}".rstrip()
 
 
 def format_duration(seconds: float) -> str:
@@ -128,7 +147,7 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def describe_change(name: FigureName, before: float, after: float) -> str:
+def describe_change(figure: Figure, before: float, after: float) -> str:
     """Describe how a figure changed; a change for the worse starts with "slower:" and the like.
 
     Example:
@@ -139,9 +158,10 @@ def describe_change(name: FigureName, before: float, after: float) -> str:
     """
     if not (math.isfinite(before) and math.isfinite(after)):
         return _UNKNOWN
-    if name == "accuracy":
-        return format_points(after - before)
-    better, worse = _BETTER_WORSE[name]
+    spec = figure_spec(figure)
+    if spec.name not in _BETTER_WORSE:
+        return format_difference(spec, after - before)
+    better, worse = _BETTER_WORSE[spec.name]
     if before == after:
         return "same"
     if before <= 0 or after <= 0:
@@ -164,6 +184,19 @@ def format_points(fraction: float) -> str:
     if points == 0:
         return "same"
     return f"{points:+g} point" + ("" if abs(points) == 1 else "s")
+
+
+def format_difference(spec: MetricSpec, difference: float) -> str:
+    """Format a difference of two values of a metric: points of a fraction, else its unit.
+
+    Example:
+        >>> format_difference(MetricSpec(name="mae", unit="years"), 0.25)
+        '+0.25 years'
+    """
+    if spec.unit == "fraction":
+        return format_points(difference)
+    text = f"{difference:+.3g}"
+    return "same" if float(text) == 0 else f"{text} {spec.unit}".rstrip()
 
 
 def _factor(ratio: float) -> str:
@@ -202,7 +235,7 @@ def format_spread(measurement: Measurement) -> str:
         'p10 1.9 ms, p90 2.3 ms'
     """
     ends = (("p10", measurement.low), ("p90", measurement.high))
-    return ", ".join(f"{label} {format_figure(measurement.name, value)}"
+    return ", ".join(f"{label} {format_figure(measurement.spec, value)}"
                      for label, value in ends if value is not None)
 
 
@@ -213,17 +246,19 @@ def format_breach(breach: Breach) -> str:
         >>> format_breach(Breach(constraint="size", figure="size_bytes", value=120e3, limit=100e3))
         'size: 120 kB, expected at most 100 kB (20 % over)'
     """
-    side = "at least" if breach.figure == "accuracy" else "at most"
-    expected = f"expected {side} {format_figure(breach.figure, breach.limit)}"
+    spec = MetricSpec(name=breach.figure, unit=breach.unit, higher_is_better=not breach.at_most)
+    spec = known_figure(breach.figure) or spec
+    side = "at most" if breach.at_most else "at least"
+    expected = f"expected {side} {format_figure(spec, breach.limit)}"
     if breach.value is None or not math.isfinite(breach.value):
         return f"{breach.constraint}: unknown, {expected}"
-    noun = "accuracy " if breach.constraint == "max_drop" else ""
-    found = f"{noun}{format_figure(breach.figure, breach.value)}"
-    margin = format_margin(breach.figure, breach.value, breach.limit)
+    noun = f"{breach.figure} " if breach.constraint == "max_drop" else ""
+    found = f"{noun}{format_figure(spec, breach.value)}"
+    margin = format_margin(spec, breach.value, breach.limit)
     return f"{breach.constraint}: {found}, {expected}" + (f" ({margin})" if margin else "")
 
 
-def format_margin(name: FigureName, value: float, limit: float) -> str:
+def format_margin(figure: Figure, value: float, limit: float) -> str:
     """Format how far a figure is from its limit; empty if that is not defined.
 
     Example:
@@ -232,10 +267,12 @@ def format_margin(name: FigureName, value: float, limit: float) -> str:
     """
     if not (math.isfinite(value) and math.isfinite(limit)):
         return ""
-    if name == "accuracy":
-        points = round(100 * (value - limit), 2)
-        noun = "point" if abs(points) == 1 else "points"
-        return f"{abs(points):g} {noun} {'to spare' if points >= 0 else 'short'}"
+    spec = figure_spec(figure)
+    if spec.name not in COST_LABELS:
+        spare = spec.merit(value) - spec.merit(limit)
+        amount = format_difference(spec, abs(spare)).lstrip("+").replace("same", "0")
+        amount = f"{amount} points" if amount == "0" and spec.unit == "fraction" else amount
+        return f"{amount} {'to spare' if spare >= 0 else 'short'}"
     if limit <= 0:
         return ""
     share = 100 * (value / limit - 1)

@@ -1,7 +1,7 @@
 """Running a bundle on the device, with early exits and adaptation. No torch."""
 
 from edgewright.runtime._drift import Drift, DriftMonitor
-from edgewright.runtime._evaluate import Evaluation, evaluate
+from edgewright.runtime._evaluate import Evaluation, OutputMetric, TopClassAccuracy, evaluate
 from edgewright.runtime._inputs import read_image, read_input
 from edgewright.runtime._percentiles import Percentiles
 from edgewright.runtime._prediction import Prediction
@@ -36,6 +36,7 @@ __all__ = [
     "LiteRtEngine",
     "OnnxEngine",
     "OpenVinoEngine",
+    "OutputMetric",
     "Percentiles",
     "Power",
     "Prediction",
@@ -46,6 +47,7 @@ __all__ = [
     "Stats",
     "Streaks",
     "ThermalSensor",
+    "TopClassAccuracy",
     "confidence",
     "evaluate",
     "exit_scores",

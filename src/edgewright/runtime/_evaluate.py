@@ -1,10 +1,10 @@
-"""Accuracy and cost of a session on labelled data."""
+"""Metrics and cost of a session on data with targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,37 +15,83 @@ from edgewright.runtime._stats import Counters
 from edgewright.runtime.engines import Arrays
 
 
+class OutputMetric(Protocol):
+    """A metric of a session's outputs that collects batches."""
+
+    def update(self, outputs: Arrays, targets: Any, /) -> None:
+        """Add a batch: all outputs of the model, and its targets."""
+        ...
+
+    def compute(self) -> float:
+        """The value over all batches."""
+        ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and cost of a session on a split.
+    """Metrics and cost of a session on a split.
 
     Attributes:
-        accuracy: Share of samples whose target is the top class of the first output.
+        metrics: Value of each metric, by name.
         samples: Number of samples.
         exit_shares: Share of the samples that left after each segment, by segment number.
         macs: Mean multiply-accumulates per sample.
         energy_mj: Mean modelled energy per sample, in millijoules.
 
     Example:
-        >>> Evaluation(accuracy=0.9, samples=10, exit_shares=(1.0,), macs=5e6,
-        ...            energy_mj=0.1).accuracy
+        >>> Evaluation(metrics={"accuracy": 0.9}, samples=10, exit_shares=(1.0,), macs=5e6,
+        ...            energy_mj=0.1).metrics["accuracy"]
         0.9
     """
 
-    accuracy: float
+    metrics: Mapping[str, float]
     samples: int
     exit_shares: tuple[float, ...]
     macs: float
     energy_mj: float
 
 
-def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -> Evaluation:
-    """Run every batch and compare the first output's argmax over axis 1 with the targets.
+@final
+class TopClassAccuracy:
+    """Share of targets that are the top class of the first output.
+
+    Example:
+        >>> metric = TopClassAccuracy()
+        >>> metric.update((np.eye(2, dtype=np.float32),), np.array([0, 0]))
+        >>> metric.compute()
+        0.5
+    """
+
+    def __init__(self) -> None:
+        self._correct = self._total = 0
+
+    def update(self, outputs: Arrays, targets: NDArray[Any], /) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: The first is logits (N, classes, ...).
+            targets: Integers of shape (N, ...).
+
+        Raises:
+            DataError: They do not match.
+        """
+        hits = _top_class(outputs[0]) == _check_targets(targets, outputs[0])
+        self._correct, self._total = self._correct + int(hits.sum()), self._total + hits.size
+
+    def compute(self) -> float:
+        """The share; NaN without samples."""
+        return self._correct / self._total if self._total else float("nan")
+
+
+def evaluate(session: Session, batches: Iterable[tuple[Arrays, Any]],
+             metrics: Mapping[str, OutputMetric] | None = None) -> Evaluation:
+    """Run every batch and measure metrics and costs.
 
     Args:
         session: The session; its `stats` include these calls.
-        batches: Pairs of the model's inputs and integer targets, of shape (N,), or the shape of the
-            first output without axis 1.
+        batches: Pairs of the model's inputs and the targets that the metrics take.
+        metrics: Metrics by name; None measures the accuracy of a classifier with integer targets,
+            of shape (N,), or the shape of the first output without axis 1.
 
     Raises:
         DataError: There are no batches, or targets or inputs do not match the model.
@@ -65,22 +111,23 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, NDArray[Any]]]) -
         >>> manifest = Manifest.model_construct(model=model)
         >>> session = Session(Bundle(Path("relu.edge"), manifest, {segment.file: relu}))
         >>> images, labels = np.eye(2, dtype=np.float32), np.array([0, 0])
-        >>> evaluate(session, [((images,), labels)]).accuracy
-        0.5
+        >>> evaluate(session, [((images,), labels)]).metrics
+        {'accuracy': 0.5}
     """
     counters = Counters(session.model.segments, session.points)
     numbers = {point.name: number for number, point in enumerate(session.points)}
-    correct = total = 0
+    measured = {"accuracy": TopClassAccuracy()} if metrics is None else metrics
     for inputs, targets in batches:
         prediction = session(*inputs)
-        hits = _top_class(prediction.output) == _check_targets(targets, prediction.output)
-        correct, total = correct + int(hits.sum()), total + hits.size
+        for metric in measured.values():
+            metric.update(prediction.outputs, targets)
         counters.add(numbers[prediction.point], prediction.exit.tolist(), prediction.latency_ms)
     cost = counters.stats()
     if cost.macs is None or cost.energy_mj is None:
         raise DataError("there is nothing to evaluate: no batches were given; check the split")
-    return Evaluation(accuracy=correct / total, samples=cost.samples, macs=cost.macs,
-                      exit_shares=cost.exit_shares, energy_mj=cost.energy_mj)
+    return Evaluation(metrics={name: metric.compute() for name, metric in measured.items()},
+                      samples=cost.samples, macs=cost.macs, exit_shares=cost.exit_shares,
+                      energy_mj=cost.energy_mj)
 
 
 def _top_class(output: NDArray[Any]) -> NDArray[np.intp]:

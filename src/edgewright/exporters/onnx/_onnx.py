@@ -23,7 +23,7 @@ from edgewright.exporters.onnx._integer_products import multiply_integers
 from edgewright.exporters.onnx._stored_weights import store_weights
 from edgewright.exporters.onnx._translations import TRANSLATIONS
 from edgewright.graph import argument
-from edgewright.program import Program
+from edgewright.program import Program, output_names
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
 _OPSET: Final = 21  # the first opset with 4-bit types and groups
@@ -32,7 +32,7 @@ _OPSET: Final = 21  # the first opset with 4-bit types and groups
 def to_onnx(program: Program) -> bytes:
     """Translate a program into the bytes of an ONNX file (opset 21, dynamic batch).
 
-    Inputs keep the program's names; outputs are named ``output_0``, ``output_1``, ...
+    Inputs keep the program's names; outputs are named as in `output_names`.
 
     Raises:
         ModelError: An operator cannot be translated; the message names it.
@@ -59,7 +59,7 @@ def to_onnx(program: Program) -> bytes:
         rewrite(model.graph)
     ClearMetadataAndDocStringPass()(model)
     names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
-    _name_values(model.graph, names)
+    _name_values(model.graph, names, output_names(program))
     content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return content
 
@@ -85,7 +85,7 @@ def _reason(error: BaseException) -> str:
     return ": ".join([*operators[-1:], lines[0].rstrip(".")])
 
 
-def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
+def _name_values(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Name inner values by numbers, and remove the exporter's metadata about them.
 
     In small files names and metadata take a large part of the bytes. A number cannot collide with
@@ -100,7 +100,7 @@ def _name_values(graph: ir.Graph, inputs: Sequence[str]) -> None:
             value.shape = value.type = None  # the runtime infers them
     for name, value in zip(inputs, graph.inputs, strict=True):
         value.name = name
-    for index, value in enumerate(graph.outputs):
-        value.name = f"output_{index}"
+    for name, value in zip(outputs, graph.outputs, strict=True):
+        value.name = name
     for node in graph:
         node.name = ""

@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 from edgewright.channels import find_branches
 from edgewright.core import Budget
+from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import FittedRecipe, Stage
@@ -23,7 +24,8 @@ class Blocks(Stage[BlockPruning]):
         """Return the recipe's block pruning."""
         return recipe.blocks
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
+               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
         """Skip the stage if the graph has no residual branch."""
         if recipe.blocks is None or find_branches(program):
             return FittedRecipe(recipe)

@@ -13,7 +13,7 @@ from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline.stages._final_notes import FinalNotes
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Objective, Progress, Training, evaluate_module
+from edgewright.training import Objective, Progress, Score, Training, evaluate_module
 
 
 @final
@@ -61,9 +61,9 @@ class StageContext:
 
     def objective(self, training: Training | None) -> Objective:
         """Return the loss of a training of the stage, with the original as its teacher."""
-        return make_objective(self.original, self.recipe.distillation,
-                             training.label_smoothing if training else 0.0)
+        return make_objective(self.original, self.task.goal, self.recipe.distillation,
+                              training.label_smoothing if training else 0.0)
 
-    def val_accuracy(self, program: Program) -> float:
-        """Measure the accuracy of a program's last output on the validation split."""
-        return evaluate_module(program.module(), self.task.val)[-1]
+    def val_score(self, program: Program) -> Score:
+        """Measure the primary metric of a program's last exit on the validation split."""
+        return evaluate_module(program.module(), self.task.val, self.task.goal)[-1]

@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 from edgewright.core import Budget
 from edgewright.exits import EarlyExits, add_exits, limit_exits
+from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import FittedRecipe, Stage
@@ -22,9 +23,16 @@ class Exits(Stage[EarlyExits]):
         """Return the recipe's early exits."""
         return recipe.exits
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:
-        """Limit the number of exits to the places in the graph, and the drop to the budget's."""
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,
+               goal: Goal) -> FittedRecipe:
+        """Limit the number of exits to the places in the graph, and the drop to the budget's.
+
+        Exits are left out if the goal has no confidence.
+        """
         exits, note = recipe.exits, ""
+        if exits is not None and not goal.allows_exits:
+            return FittedRecipe(recipe.replace(exits=None), "exits left out: the goal "
+                                f"{goal.name} has no confidence by which a sample could leave")
         if exits is not None:
             exits, note = limit_exits(program, exits)
         if exits is not None and budget.max_drop is not None:

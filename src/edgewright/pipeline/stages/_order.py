@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edgewright.core import Budget
+from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._blocks import Blocks
 from edgewright.pipeline.stages._exits import Exits
@@ -30,7 +31,8 @@ def check_recipe(recipe: Recipe, program: Program) -> None:
             stage.check(program, config)
 
 
-def fit_recipe(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe, tuple[str, ...]]:
+def fit_recipe(recipe: Recipe, program: Program, budget: Budget,
+               goal: Goal) -> tuple[Recipe, tuple[str, ...]]:
     """Fit a recipe to a model and a budget: skip impossible stages, adapt the pruning ratio.
 
     Returns:
@@ -42,14 +44,16 @@ def fit_recipe(recipe: Recipe, program: Program, budget: Budget) -> tuple[Recipe
 
     Example:
         >>> import torch
+        >>> from edgewright.goals import Classification
         >>> from edgewright.pruning import BlockPruning
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
-        >>> fitted, changes = fit_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget())
+        >>> fitted, changes = fit_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget(),
+        ...                              Classification())
         >>> fitted.blocks, changes
         (None, ('blocks left out: the graph has no residual branches',))
     """
     notes: dict[str, str] = {}
     for stage in sorted(STAGES, key=lambda stage: stage.fits_last):
-        fitted = stage.fit_to(recipe, program, budget)
+        fitted = stage.fit_to(recipe, program, budget, goal)
         recipe, notes[stage.name] = fitted.recipe, fitted.note
     return recipe, tuple(notes[stage.name] for stage in STAGES if notes[stage.name])

@@ -6,6 +6,7 @@ from typing import ClassVar, Final, final
 
 from edgewright.channels import ChannelGroups, find_groups
 from edgewright.core import Budget, Figures, Measurement, format_skip_reasons
+from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._segments import modelled_energy_mj
 from edgewright.pipeline.stages._context import StageContext
@@ -35,7 +36,8 @@ class Prune(Stage[ChannelPruning]):
         """Return the recipe's channel pruning."""
         return recipe.prune
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,
+               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
         """Choose the share of the multiply-accumulates to remove.
 
         Raises:
@@ -84,7 +86,8 @@ def _make_plan(recipe: Recipe, program: Program, budget: Budget, groups: Channel
     """Plan pruning for the budget, with weights stored as in the recipe's scheme."""
     costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
     stored = stored_bits(program, scheme)
-    return plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
+    limits = {name: limit.bound for name, limit in budget.limits(_modelled(costs)).items()}
+    return plan_ratio(program, groups, limits, stored=stored,
                       energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
                       legal=pruning.legal_widths)
 

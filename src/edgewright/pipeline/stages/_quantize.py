@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 
 from edgewright.core import Budget, format_skip_reasons
+from edgewright.goals import Goal
 from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
@@ -36,7 +37,8 @@ class Quantize(Stage[Quantization]):
         """Return the recipe's scheme."""
         return recipe.quantize
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
+               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
         """Raise for a scheme that does not fit the model, before any training.
 
         Raises:
@@ -58,12 +60,11 @@ class Quantize(Stage[Quantization]):
         if plain is None:
             return result
         other = _quantize(program, plain, context)
-        with_it, without = context.val_accuracy(result), context.val_accuracy(other)
-        if with_it >= without:
+        with_it, without = context.val_score(result), context.val_score(other)
+        if with_it.merit >= without.merit:
             return result
-        context.record_decision(f"{refinements(config)} left out: accuracy "
-                                f"{100 * with_it:.2f} % with it and {100 * without:.2f} % without "
-                                "(val)")
+        context.record_decision(f"{refinements(config)} left out: {with_it} with it and {without} "
+                                "without (val)")
         return other
 
     def describe_result(self, before: Program, after: Program, config: Quantization,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, final
 
 from edgewright.core import Budget
+from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.program import Program
@@ -55,13 +56,15 @@ class Stage(ABC, Generic[Config]):
             UsageError: The model does not suit the stage's config.
         """
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002
+    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002
+               goal: Goal) -> FittedRecipe:  # noqa: ARG002
         """Fit the stage to a model and a budget; also called if the recipe skips the stage.
 
         Args:
             recipe: The recipe as fitted by the previous stages.
             program: The original.
             budget: The budget of the run.
+            goal: The task's goal.
 
         Returns:
             The recipe with the necessary changes, and a note of them.

@@ -41,7 +41,7 @@ def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[T
     room = samples
     for batch in task.train.batches(_BATCH, shuffle_seed=seed):
         yield tuple(tensor[:room] for tensor in batch.inputs)
-        room -= len(batch.targets)
+        room -= batch.size
         if room <= 0:
             return
 

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from edgewright.capture import count_exits
 from edgewright.errors import ModelError
+from edgewright.goals import Goal
 from edgewright.task import Batch
-from edgewright.training import as_outputs, label_loss
+from edgewright.training import split_exits
 
 
-def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Iterable[Batch], *,
-                           probes: int = 8, seed: int = 0) -> dict[str, float]:
+def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Iterable[Batch],
+                           goal: Goal, *, probes: int = 8, seed: int = 0) -> dict[str, float]:
     """The mean eigenvalue of each weight's diagonal block of the loss's Hessian.
 
     Uses Hutchinson's estimator with Rademacher vectors z (HAWQ-V2, Dong et al. 2020, eq.
@@ -27,6 +29,7 @@ def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Ite
         module: The network in evaluation mode, so that batch norms use their running statistics.
         names: Names of the weights; their ``requires_grad`` is set to True.
         batches: Labeled samples; batches are weighted by their number of samples.
+        goal: Its loss is differentiated.
         probes: Number of random vectors per batch.
         seed: Seed of the vectors.
 
@@ -38,10 +41,12 @@ def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Ite
         ModelError: An operator has no second derivative; the message names it.
 
     Example:
+        >>> from edgewright.goals import Classification
         >>> module = nn.Linear(1, 2, bias=False)
         >>> _ = nn.init.zeros_(module.weight)
         >>> batch = Batch((torch.ones(4, 1),), torch.tensor([0, 1, 1, 1]), torch.arange(4))
-        >>> found = average_hessian_traces(module, ["weight"], [batch], probes=64)
+        >>> found = average_hessian_traces(module, ["weight"], [batch], Classification(),
+        ...                                probes=64)
         >>> abs(found["weight"] - 0.25) < 0.1  # of a softmax: p (1 - p)
         True
     """
@@ -50,18 +55,19 @@ def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Ite
     weights = [tensors[name].requires_grad_(True) for name in names]
     totals, samples = torch.zeros(len(weights), dtype=torch.float64), 0
     for batch in batches:
-        count = len(batch.targets)
-        totals += count * _traces(module, weights, batch, probes, generator)
+        count = batch.size
+        totals += count * _traces(module, weights, batch, goal, probes, generator)
         samples += count
     return {name: float(total) / (max(samples, 1) * weight.numel())
             for name, weight, total in zip(names, weights, totals, strict=True)}
 
 
-def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, probes: int,
+def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, goal: Goal, probes: int,
             generator: torch.Generator) -> Tensor:
     try:
         with sdpa_kernel(SDPBackend.MATH):  # fused kernels have no second derivative
-            loss = label_loss(as_outputs(module(*batch.inputs)), batch.targets)
+            outputs = split_exits(module(*batch.inputs), count_exits(module))
+            loss = torch.stack([goal.loss(output, batch.targets) for output in outputs]).mean()
             slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
             found = [_probe(slopes, weights, generator) for _ in range(probes)]
     except RuntimeError as error:

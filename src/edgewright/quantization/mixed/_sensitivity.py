@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgewright.errors import DataError
+from edgewright.goals import Goal
 from edgewright.program import Program
 from edgewright.quantization.calibration import (
     calibrate_activations,
@@ -22,7 +23,7 @@ from edgewright.quantization.placement import ActivationPoint, Placement, ValueU
 from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
 from edgewright.quantization.simulation import FakeQuantizer, Simulation, simulate
 from edgewright.task import Split, Task
-from edgewright.training import label_loss, predict
+from edgewright.training import measure_loss
 
 _BATCH: Final = 64
 
@@ -73,8 +74,8 @@ def measure_sensitivities(program: Program, task: Task, scheme: Scheme,
     activations: Rises = {}
     for bits in sorted({bits for precisions in layers.values() for precision in precisions
                         for bits in (precision.weights, precision.activations) if bits}):
-        probe = _Probe.of(program, scheme, layers, bits, shown)
-        before = _loss(probe.simulation, held_out)
+        probe = _Probe.of(program, scheme, layers, bits, shown, task.goal)
+        before = probe.loss(held_out)
         if mixed.method == "loss":
             weights |= {(name, bits): probe.rise([quantizer], held_out, before)
                         for name, quantizer in probe.simulation.weights.items()
@@ -86,7 +87,7 @@ def measure_sensitivities(program: Program, task: Task, scheme: Scheme,
                         if bits in {precision.activations for precision in layers[name]}}
     if mixed.method == "hessian":
         traces = average_hessian_traces(program.module(), list(layers), shown.batches(_BATCH),
-                                        seed=seed)
+                                        task.goal, seed=seed)
         weights = {(name, bits): max(traces[name], 0.0) / 2 * error
                    for (name, bits), error in weights.items()}
     return {name: {precision: _rise(weights, name, precision.weights)
@@ -105,19 +106,25 @@ class _Probe:
     Attributes:
         simulation: Its quantizers are calibrated and in mode ``pass``.
         readers: The quantizers of each layer's inputs, by the name of its weight.
+        goal: Its loss is measured.
     """
 
     simulation: Simulation
     readers: Mapping[str, list[FakeQuantizer]]
+    goal: Goal
 
     @classmethod
-    def of(cls, program: Program, scheme: Scheme, layers: Collection[str], bits: int,
-           shown: Split) -> _Probe:
+    def of(cls, program: Program, scheme: Scheme, layers: Collection[str],
+           bits: int, shown: Split, goal: Goal) -> _Probe:
         placement, readers = _isolated_points(program, scheme, layers, bits)
         simulation = simulate(program, placement)
         _calibrate(simulation, scheme, shown)
         return cls(simulation, {name: [simulation.activations[call] for call in calls]
-                                for name, calls in readers.items()})
+                                for name, calls in readers.items()}, goal)
+
+    def loss(self, split: Split) -> float:
+        """The mean loss of the samples, over all exits."""
+        return measure_loss(self.simulation.module, split, self.goal, batch_size=4 * _BATCH)
 
     def rise(self, quantizers: Iterable[FakeQuantizer], split: Split, before: float) -> float:
         """The loss with these quantizers enabled, minus ``before``."""
@@ -126,7 +133,7 @@ class _Probe:
             return 0.0
         for quantizer in quantizers:
             quantizer.mode = "quantize"
-        after = _loss(self.simulation, split)
+        after = self.loss(split)
         for quantizer in quantizers:
             quantizer.mode = "pass"
         return after - before
@@ -178,12 +185,6 @@ def _quantized(quantizer: FakeQuantizer, weight: Tensor) -> Tensor:
         found: Tensor = quantizer(weight)
     quantizer.mode = "pass"
     return found
-
-
-def _loss(simulation: Simulation, split: Split) -> float:
-    """The mean cross-entropy of the samples, over all outputs."""
-    found = predict(simulation.module, split, batch_size=4 * _BATCH)
-    return float(label_loss(found.outputs, found.targets))
 
 
 def _split_in_half(split: Split) -> tuple[Split, Split]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Final, Literal, final, get_args
 
-from edgewright.core import FigureName, OperatingPoint
+from edgewright.core import CostName, OperatingPoint
 from edgewright.errors import UsageError
 from edgewright.runtime.adaptation._deadline import DeadlineLoop
 from edgewright.runtime.adaptation._device_pressure import DevicePressure
@@ -210,7 +210,7 @@ def nominal_costs(points: Sequence[OperatingPoint]) -> list[float]:
         >>> nominal_costs([OperatingPoint(name=name, path=(0,)) for name in "abc"])
         [1.0, 0.5, 0.25]
     """
-    names: tuple[FigureName, ...] = ("mean_latency_ms", "macs")
+    names: tuple[CostName, ...] = ("mean_latency_ms", "macs")
     for name in names:
         costs = [point.figures.get(name) for point in points]
         known = [cost for cost in costs if cost is not None and 0 < cost < math.inf]

@@ -1,0 +1,162 @@
+"""Compare a file with the program that it was exported from, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from edgewright.core import Measurement, OutputParity, Parity
+from edgewright.errors import ParityError
+from edgewright.exits import predict_exits
+from edgewright.goals import Goal, Prediction, PredictionKind, read_metric
+from edgewright.pipeline._file_metric import nest_outputs
+from edgewright.program import Program
+from edgewright.runtime import Session
+from edgewright.task import Batch, Split
+from edgewright.training import split_exits, update_metric
+
+AGREEMENT: Final = 0.995
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True)
+class ProgramComparison:
+    """The program's metrics in PyTorch with the file's thresholds, and the parity of both."""
+
+    metrics: tuple[Measurement, ...]
+    parity: Parity
+
+
+def compare_with_program(program: Program, session: Session, split: Split,
+                         goal: Goal) -> ProgramComparison:
+    """Run program and file on a split and compare them, every exit included.
+
+    Args:
+        program: The program that the file was exported from.
+        session: The file on its runtime.
+        split: The samples.
+        goal: Says what counts as the same decision.
+
+    Raises:
+        ParityError: An output's decisions differ on more than 0.5 % of the samples and on more than
+            two samples.
+    """
+    meters: list[dict[str, _Meter]] = [{} for _ in range(program.exits + 1)]
+    simulated = _SimulatedMetrics(goal, session)
+    for batch, ours, theirs in _run_both(program, session, split):
+        simulated.add(ours, batch)
+        for exit_meters, one, other in zip(meters, ours, theirs, strict=True):
+            pairs = zip(goal.predictions(one), goal.predictions(other), strict=True)
+            for first, second in pairs:
+                exit_meters.setdefault(first.name, _Meter(first.kind)).add(first, second)
+    outputs = tuple(_worst(name, [found[name] for found in meters]) for name in meters[-1])
+    parity = Parity(split=split.name, samples=len(split), outputs=outputs)
+    _check(parity, session)
+    return ProgramComparison(simulated.measurements(split), parity)
+
+
+def _check(parity: Parity, session: Session) -> None:
+    allowed = max(2, round((1 - AGREEMENT) * parity.samples))
+    for output in parity.outputs:
+        missed = round((1 - output.agreement) * parity.samples)
+        if missed > allowed:
+            where = f" of the output {output.name!r}" if output.name else ""
+            raise ParityError(f"the file on {session.runtime} and the simulated program disagree "
+                              f"({output.decision}{where}) on {missed} of {parity.samples} "
+                              f"{parity.split} samples, at most {allowed} are allowed (relative "
+                              f"error {output.relative_error:.2e})")
+
+
+def _run_both(program: Program, session: Session, split: Split,
+              ) -> Iterator[tuple[Batch, Sequence[Any], Sequence[Any]]]:
+    """Each batch, and what every exit of program and file returns for it."""
+    module = program.module()
+    for batch in split.batches(_BATCH):
+        with torch.inference_mode():
+            ours = split_exits(module(*batch.inputs), program.exits)
+        arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
+        yield batch, ours, [nest_outputs(session.model, outputs)
+                            for outputs in session.run_all_exits(*arrays)]
+
+
+@final
+@dataclass
+class _Meter:
+    """Adds up how far two versions of one prediction are apart.
+
+    Attributes:
+        kind: What the numbers mean.
+        difference: Sum of the squared differences.
+        length: Sum of the squared reference values.
+        agreed: Sum over the samples of the share of equal decisions.
+        samples: Number of samples.
+    """
+
+    kind: PredictionKind
+    difference: float = 0.0
+    length: float = 0.0
+    agreed: float = 0.0
+    samples: int = 0
+
+    def add(self, first: Prediction, second: Prediction) -> None:
+        """Add a batch: the reference, and what is compared with it."""
+        one, other = first.tensor.double(), second.tensor.double()
+        self.difference += float((one - other).square().sum())
+        self.length += float(one.square().sum())
+        self.agreed += float(self.kind.agree(first.tensor, second.tensor).sum())
+        self.samples += len(one)
+
+    @property
+    def relative_error(self) -> float:
+        """Norm of the difference over the norm of the reference."""
+        return float(np.sqrt(self.difference) / max(np.sqrt(self.length), 1e-12))
+
+
+def _worst(name: str, meters: Sequence[_Meter]) -> OutputParity:
+    """The parity of one output at the worst exit."""
+    return OutputParity(name=name, decision=meters[0].kind.agreement,
+                        relative_error=max(meter.relative_error for meter in meters),
+                        agreement=min(meter.agreed / meter.samples for meter in meters))
+
+
+@final
+@dataclass
+class _SimulatedMetrics:
+    """The goal's metrics of the program, with the exits that the file's thresholds take."""
+
+    goal: Goal
+    session: Session
+    _logits: list[list[Tensor]] = field(default_factory=list)
+    _targets: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._metrics = [metric.make() for metric in self.goal.metrics]
+
+    def add(self, outputs: Sequence[Any], batch: Batch) -> None:
+        """Add a batch: what every exit returns, and the targets."""
+        if len(outputs) > 1:
+            self._logits.append(list(outputs))
+            self._targets.append(batch.targets)
+            return
+        for metric in self._metrics:
+            update_metric(self.goal, metric, outputs[0], batch.targets)
+
+    def measurements(self, split: Split) -> tuple[Measurement, ...]:
+        """The primary metric of a program with exits, all metrics of one without."""
+        runtime = f"torch {torch.__version__}"
+        if self._logits:
+            logits = [torch.cat(column).numpy() for column in zip(*self._logits, strict=True)]
+            point = self.session.points[0]
+            hits = predict_exits(logits, torch.cat(self._targets).numpy(), point.rules,
+                                 point.policy).hits(point.thresholds)
+            return (Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
+                                split=split.name, runtime=runtime, samples=len(hits)),)
+        return tuple(Measurement.of(metric.spec, read_metric(metric.spec.name, computed),
+                                    split=split.name, runtime=runtime, samples=len(split))
+                     for metric, computed in zip(self.goal.metrics, self._metrics, strict=True))
