@@ -95,12 +95,12 @@ class ChannelPruning(Settings):
         return self
 
     @property
-    def looks_at_data(self) -> bool:
+    def uses_data(self) -> bool:
         """Whether the criterion needs samples."""
         return self.criterion not in _BY_WEIGHTS
 
     @property
-    def looks_at_logits(self) -> bool:
+    def uses_logits(self) -> bool:
         """Whether the criterion needs a classifier's loss or logits."""
         return self.criterion in _ABSOLUTE
 

@@ -70,7 +70,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     whole = replace(allocation_of(config), original=cost.full,
                     legal=replace(config.legal_widths, original_counts=count_channels(groups)))
     require_reachable(cost, whole)
-    once = between is None and not config.looks_at_data
+    once = between is None and not config.uses_data
     original, survivors = (program, groups), Survivors(groups)
     for step in range(1, config.steps + 1):
         scores = score_channels(program, task, groups, config, seed)
