@@ -27,7 +27,7 @@ REFUSED = {
     ("blocks", "blocks"): "no residual branch of this program can be removed",  # it has only one
     ("exits", "exits"): "has 1 early exits already; add all of them at once",
     ("quantize", "prune"): "a quantized program cannot be pruned; prune before quantizing",
-    ("quantize", "blocks"): "no block of a quantized program can be removed; remove blocks before",
+    ("quantize", "blocks"): "blocks of a quantized program cannot be removed; remove them before",
     ("quantize", "weights"): "weights of a quantized program cannot be pruned; prune before",
     ("quantize", "fit"): "a quantized program cannot be trained; train before .*method='qat'",
     ("quantize", "exits"): "exits cannot be added to a quantized program; add them before quant",

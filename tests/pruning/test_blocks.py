@@ -1,4 +1,4 @@
-"""The block pass: the least harmful branch goes, again and again, until the goal is reached."""
+"""Block pruning: the least harmful branch is removed until the goal is reached."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Residual(nn.Module):
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """Three classes that no linear layer tells apart."""
+    """Three classes that are not linearly separable."""
     x = torch.randn(1200, 8, generator=torch.Generator().manual_seed(0))
     y = torch.where(x[:, 0] * x[:, 1] < 0, 0, 1 + (x[:, 2] * x[:, 3] > 0).long())
     return Task((x[:900], y[:900]), (x[900:1100], y[900:1100]), (x[1100:], y[1100:]))
@@ -64,8 +64,8 @@ def blocks_in(program: Program) -> list[str]:
     return [branch.name for branch in find_branches(program)]
 
 
-def greedy(program: Program, task: Task, count: int) -> Program:
-    """The slow way: try every branch, every time."""
+def greedy_removal(program: Program, task: Task, count: int) -> Program:
+    """The slow reference: try every branch in every step."""
     for _ in range(count):
         program = min((remove_branch(program, branch) for branch in find_branches(program)),
                       key=lambda shorter: loss_of(shorter, task))
@@ -73,31 +73,31 @@ def greedy(program: Program, task: Task, count: int) -> Program:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_the_least_harmful_go(program: Program, task: Task, count: int) -> None:
+def test_least_harmful_branches_are_removed(program: Program, task: Task, count: int) -> None:
     short = prune_blocks(program, task, BlockPruning(count=count))
-    assert blocks_in(short) == blocks_in(greedy(program, task, count))
+    assert blocks_in(short) == blocks_in(greedy_removal(program, task, count))
     assert len(blocks_in(short)) == 4 - count
     assert short.costs().macs == program.costs().macs - 64 * count
-    assert len(blocks_in(program)) == 4  # left as it was
+    assert len(blocks_in(program)) == 4  # unchanged
 
 
-def test_what_adds_little_goes_first(program: Program, task: Task) -> None:
+def test_branches_that_add_little_are_removed_first(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=2))
     assert blocks_in(short) == ["0.layer", "1.layer"]
 
 
-def test_the_ratio_is_of_the_macs(program: Program, task: Task) -> None:
+def test_ratio_refers_to_macs(program: Program, task: Task) -> None:
     total = program.costs().macs
     short = prune_blocks(program, task, BlockPruning(ratio=65 / total))
     assert short.costs().macs == total - 128  # one block has 64
 
 
-def test_accuracy_falls_no_further_than_allowed(program: Program, task: Task) -> Any:
+def test_accuracy_drop_stays_within_max_drop(program: Program, task: Task) -> Any:
     def accuracy(of: Any) -> Any:
         outputs, targets = predict(of.module(), task.val)
         return float((outputs[-1].argmax(1) == targets).double().mean())
 
-    chain = [greedy(program, task, count) for count in range(5)]
+    chain = [greedy_removal(program, task, count) for count in range(5)]
     drops = [accuracy(program) - accuracy(short) for short in chain]
     assert max(drops[:3]) < 0.03 < 0.1 < drops[3]
     for allowed, kept in ((0.03, 2), (1.0, 4)):
@@ -105,12 +105,12 @@ def test_accuracy_falls_no_further_than_allowed(program: Program, task: Task) ->
         assert blocks_in(short) == blocks_in(chain[kept])
 
 
-def test_a_drop_stops_short_of_the_count(program: Program, task: Task) -> None:
+def test_max_drop_stops_before_count_is_reached(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=4, max_drop=0.03))
     assert blocks_in(short) == ["0.layer", "1.layer"]
 
 
-def test_nothing_goes_where_everything_matters() -> None:
+def test_nothing_is_removed_if_max_drop_forbids_it() -> None:
     x = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
     y = x[:, :3].argmax(1)
     task = Task((x[:50], y[:50]), (x[50:80], y[50:80]), (x[80:], y[80:]))
@@ -122,14 +122,14 @@ def test_nothing_goes_where_everything_matters() -> None:
     turn = Negate(8, 8, bias=False)
     head = nn.Linear(8, 3, bias=False)
     with torch.no_grad():
-        turn.weight.copy_(-2 * torch.eye(8))  # turns every input round
+        turn.weight.copy_(-2 * torch.eye(8))  # negates every input
         head.weight.copy_(-torch.eye(8)[:3])
     model = Program.capture(nn.Sequential(turn, head), torch.zeros(1, 8))
     assert prune_blocks(model, task, BlockPruning(max_drop=0.01)) is model
 
 
-def test_later_rounds_try_only_the_best_of_the_round_before(program: Program, task: Task,
-                                                            monkeypatch: pytest.MonkeyPatch) -> Any:
+def test_later_rounds_score_only_the_best_branches_again(program: Program, task: Task,
+                                                         monkeypatch: pytest.MonkeyPatch) -> Any:
     tried = []
 
     def counted(of: Any, branch: Any) -> Any:
@@ -144,35 +144,35 @@ def test_later_rounds_try_only_the_best_of_the_round_before(program: Program, ta
     assert {"2.layer", "3.layer"} & set(tried[4:])
 
 
-def test_only_validation_samples_are_looked_at_and_as_many_as_asked(program: Program, task: Task,
-                                                                    monkeypatch: pytest.MonkeyPatch) -> Any:
-    looked = []
+def test_only_the_given_number_of_validation_samples_is_used(program: Program, task: Task,
+                                                             monkeypatch: pytest.MonkeyPatch) -> Any:
+    used_splits = []
 
     def counted(module: nn.Module, split: Any) -> Any:
-        looked.append((split.name, len(split)))
+        used_splits.append((split.name, len(split)))
         return predict(module, split)
 
     monkeypatch.setattr(_blocks, "predict", counted)
     prune_blocks(program, task, BlockPruning(count=1, samples=16, max_drop=1.0))
-    assert looked == [("val", 16)] * 5
+    assert used_splits == [("val", 16)] * 5
 
 
-def test_ignored_layers_keep_their_branch(program: Program, task: Task) -> None:
+def test_branches_with_ignored_layers_are_kept(program: Program, task: Task) -> None:
     short = prune_blocks(program, task, BlockPruning(count=1, ignore=("3", "2.layer")))
     assert {"2.layer", "3.layer"} < set(blocks_in(short))
     with pytest.raises(UsageError, match="ignore='9' matches no layer"):
         prune_blocks(program, task, BlockPruning(count=1, ignore=("9",)))
 
 
-def test_a_program_with_exits_keeps_them(program: Program, task: Task) -> None:
+def test_early_exits_are_kept(program: Program, task: Task) -> None:
     staged = add_exits(program, task, EarlyExits(places=2, training=None))
     short = prune_blocks(staged, task, BlockPruning(count=2))
     assert short.exits == 2
-    assert blocks_in(short) == blocks_in(greedy(staged, task, 2))
+    assert blocks_in(short) == blocks_in(greedy_removal(staged, task, 2))
     assert len(short.run(torch.zeros(5, 8))) == 3
 
 
-def test_before_and_after_channels(task: Task) -> None:
+def test_blocks_can_be_pruned_before_and_after_channels(task: Task) -> None:
     torch.manual_seed(0)
 
     class Wide(nn.Module):
@@ -194,7 +194,7 @@ def test_before_and_after_channels(task: Task) -> None:
         assert short.run(torch.zeros(4, 8)).shape == (4, 3)
 
 
-def test_a_shortened_program_learns_and_is_exported(program: Program, task: Task,
+def test_pruned_program_can_be_trained_and_exported(program: Program, task: Task,
                                                     tmp_path: Path) -> None:
     short = prune_blocks(program, task, BlockPruning(count=3))
     module = short.module(train=True)
@@ -205,28 +205,28 @@ def test_a_shortened_program_learns_and_is_exported(program: Program, task: Task
     assert path.stat().st_size > 0
 
 
-def test_without_branches_the_program_is_refused(task: Task) -> None:
+def test_program_without_branches_is_rejected(task: Task) -> None:
     chain = Program.capture(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)), torch.zeros(1, 8))
     with pytest.raises(UsageError, match="no residual branch of this program can be removed: "
-                                         "nowhere does it add two tensors of one shape"):
+                                         "it has no addition of two tensors of equal shape"):
         prune_blocks(chain, task, BlockPruning(count=1))
     residual = Program.capture(nn.Sequential(Residual(), nn.Linear(8, 3)), torch.zeros(1, 8))
-    with pytest.raises(UsageError, match=r"apart from what ignore=\['0'\] keeps"):
+    with pytest.raises(UsageError, match=r"except those kept by ignore=\['0'\]"):
         prune_blocks(residual, task, BlockPruning(count=1, ignore=("0",)))
 
 
-def test_a_quantized_program_is_refused(program: Program, task: Task) -> None:
-    with pytest.raises(UsageError, match="no block of a quantized program can be removed; remove "
-                                         "blocks before quantizing"):
+def test_quantized_program_is_rejected(program: Program, task: Task) -> None:
+    with pytest.raises(UsageError, match="blocks of a quantized program cannot be removed; remove "
+                                         "them before quantizing"):
         prune_blocks(quantize(program, task), task, BlockPruning(count=1))
 
 
-def test_more_than_there_is_is_refused(program: Program, task: Task) -> None:
+def test_unreachable_goal_is_rejected(program: Program, task: Task) -> None:
     total = program.costs().macs
-    with pytest.raises(UsageError, match="cannot remove 5 blocks: without all 4 branches that can "
-                                         f"be removed, {100 * 256 / total:.0f} % of the MACs are gone"):
+    with pytest.raises(UsageError, match="cannot remove 5 blocks: removing all 4 removable "
+                                         f"branches removes {100 * 256 / total:.0f} % of the MACs"):
         prune_blocks(program, task, BlockPruning(count=5))
-    with pytest.raises(UsageError, match="cannot remove 99 % of the MACs: without all 4 branches"):
+    with pytest.raises(UsageError, match="cannot remove 99 % of the MACs: removing all 4 "):
         prune_blocks(program, task, BlockPruning(ratio=0.99))
 
 
@@ -235,17 +235,17 @@ def test_more_than_there_is_is_refused(program: Program, task: Task) -> None:
     ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
      "remove 2 blocks or 50 % of the MACs, accuracy drop at most 1.0 %"),
     ({"max_drop": 0.005}, "remove blocks, accuracy drop at most 0.5 %")])
-def test_the_goal_in_words(options: dict[str, Any], words: str) -> None:
+def test_goal_describes_the_settings(options: dict[str, Any], words: str) -> None:
     assert BlockPruning(**options).goal == words
 
 
-def test_a_config_without_a_goal_is_refused() -> None:
+def test_config_without_a_goal_is_rejected() -> None:
     with pytest.raises(UsageError, match="BlockPruning needs a goal; give count, ratio or"):
         BlockPruning()
 
 
 @pytest.mark.parametrize(("option", "value"), [
     ("count", 0), ("ratio", 0), ("ratio", 1), ("max_drop", -0.1), ("samples", 0), ("rescore", 0)])
-def test_values_out_of_range_are_refused(option: str, value: float) -> None:
+def test_values_out_of_range_are_rejected(option: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"BlockPruning: {option}: Input should be"):
         BlockPruning(**{"count": 1, option: value})

@@ -1,4 +1,4 @@
-"""Compensation, against least squares by `torch.linalg.lstsq` on rows gathered with loops."""
+"""Compensation, against `torch.linalg.lstsq` on rows that are gathered with loops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def inputs_of(split: TensorSplit) -> Tensor:
 
 def repair(model: nn.Module, split: TensorSplit, group: str, channels: list[int],
            ) -> tuple[Program, Program, Program]:
-    """The whole, the sliced and the repaired program, without some channels of one group."""
+    """The original, the sliced and the repaired program, for removed channels of one group."""
     program = Program.capture(model.eval(), inputs_of(split)[:1])
     groups = find_groups(program)
     labels = next(found.channels for found in groups.groups if found.name == group)
@@ -43,8 +43,8 @@ def repair(model: nn.Module, split: TensorSplit, group: str, channels: list[int]
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def seeded(model: Model) -> Model:
-    """Random weights, and random statistics of norms."""
+def randomized(model: Model) -> Model:
+    """Set random weights and random statistics of norms."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -55,12 +55,12 @@ def seeded(model: Model) -> Model:
     return model
 
 
-def error(program: Program, whole: Program, x: Tensor) -> float:
-    return float((program.run(x) - whole.run(x)).square().mean())
+def error(program: Program, original: Program, x: Tensor) -> float:
+    return float((program.run(x) - original.run(x)).square().mean())
 
 
-def test_a_linear_layer_is_the_ridge_regression_of_its_outputs() -> None:
-    model = seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
+def test_linear_layer_is_fitted_by_ridge_regression() -> None:
+    model = randomized(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
     split = split_of(4)
     _, sliced, repaired = repair(model, split, "0.weight", [1, 4])
     kept = [0, 2, 3, 5]
@@ -70,8 +70,8 @@ def test_a_linear_layer_is_the_ridge_regression_of_its_outputs() -> None:
     ridge = 1e-2 * float(x.square().mean())
     prior = sliced.state_dict()["2.weight"].double().T
     rows = torch.cat([x, (ridge * SAMPLES) ** 0.5 * torch.eye(4, dtype=torch.float64)])
-    wanted = torch.cat([y - y.mean(dim=0), (ridge * SAMPLES) ** 0.5 * prior])
-    weight = torch.linalg.lstsq(rows, wanted).solution
+    target_rows = torch.cat([y - y.mean(dim=0), (ridge * SAMPLES) ** 0.5 * prior])
+    weight = torch.linalg.lstsq(rows, target_rows).solution
     bias = y.mean(dim=0) - hidden[:, kept].mean(dim=0) @ weight
     state = repaired.state_dict()
     torch.testing.assert_close(state["2.weight"], weight.T.float(), rtol=1e-3, atol=1e-5)
@@ -105,8 +105,8 @@ def patches(x: Tensor, stride: int) -> Tensor:
                         for j in range(0, x.shape[3], stride)])
 
 
-def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_was() -> None:
-    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+def test_convolution_is_fitted_by_ridge_regression_with_the_prior_norms() -> None:
+    model, split = randomized(Convolutions()), split_of(2, 4, 4)
     _, sliced, repaired = repair(model, split, "first.weight", [0, 3])
     with torch.no_grad():
         hidden = model.hidden(inputs_of(split))
@@ -122,8 +122,8 @@ def test_a_convolution_is_the_ridge_regression_over_its_patches_as_long_as_it_wa
     torch.testing.assert_close(got, weight, rtol=1e-3, atol=1e-5)
 
 
-def test_norms_behind_a_repair_are_measured_anew_and_those_before_are_left() -> None:
-    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+def test_only_batch_norms_after_a_repaired_layer_are_measured_again() -> None:
+    model, split = randomized(Convolutions()), split_of(2, 4, 4)
     _, sliced, repaired = repair(model, split, "first.weight", [2])
     before, after = sliced.state_dict(), repaired.state_dict()
     with torch.no_grad():
@@ -136,31 +136,30 @@ def test_norms_behind_a_repair_are_measured_anew_and_those_before_are_left() -> 
     torch.testing.assert_close(after["norm.running_mean"], before["norm.running_mean"])
 
 
-def signal_net() -> nn.Module:
+def build_1d_net() -> nn.Module:
     return nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(),
                          nn.Conv1d(6, 3, 3, stride=2, padding=2, dilation=2))
 
 
 @pytest.mark.parametrize(("model", "shape"), [
     (nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), (5, 4)),
-    (signal_net(), (2, 8)),
+    (build_1d_net(), (2, 8)),
     (nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3, stride=2)), (2, 6, 6)),
-], ids=["tokens", "signal", "picture"])
-def test_a_channel_with_a_double_is_lost_without_a_trace(model: Any,
-                                                         shape: tuple[int, ...]) -> None:
-    """The double that stays takes over, whatever the layers are."""
-    seeded(model)
+], ids=["tokens", "signal", "image"])
+def test_removed_duplicate_channel_is_replaced_by_the_other(model: Any,
+                                                            shape: tuple[int, ...]) -> None:
+    randomized(model)
     with torch.no_grad():
         for tensor in model[0].parameters():
             tensor[1] = tensor[0]
     split = split_of(*shape)
-    whole, sliced, repaired = repair(model, split, "0.weight", [1])
+    original, sliced, repaired = repair(model, split, "0.weight", [1])
     x = inputs_of(split)
-    assert error(repaired, whole, x) < 0.01 * error(sliced, whole, x)
+    assert error(repaired, original, x) < 0.01 * error(sliced, original, x)
 
 
-def test_what_reads_nothing_else_is_left_alone() -> None:
-    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+def test_layers_with_unchanged_inputs_are_not_changed() -> None:
+    model, split = randomized(Convolutions()), split_of(2, 4, 4)
     program = Program.capture(model.eval(), inputs_of(split)[:1])
     same = compensate(program, program, find_groups(program), [], split)
     for name, tensor in program.state_dict().items():
@@ -168,24 +167,24 @@ def test_what_reads_nothing_else_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("zero", [False, True])
-def test_a_norm_behind_undoes_the_length(zero: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, split = seeded(Convolutions()), split_of(2, 4, 4)
+def test_batch_norm_after_a_layer_cancels_the_rescaling(zero: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, split = randomized(Convolutions()), split_of(2, 4, 4)
     if zero:
         model.get_parameter("second.weight").data[1] = 0.0
     x, (_, sliced, repaired) = inputs_of(split), repair(model, split, "first.weight", [2])
-    lengths = [program.state_dict()["second.weight"].flatten(1).norm(dim=1)
+    norms = [program.state_dict()["second.weight"].flatten(1).norm(dim=1)
                for program in (sliced, repaired)]
-    torch.testing.assert_close(lengths[0][[0, 2, 3]], lengths[1][[0, 2, 3]])
+    torch.testing.assert_close(norms[0][[0, 2, 3]], norms[1][[0, 2, 3]])
     monkeypatch.setattr("edgewright.pruning._compensate._rescale_to_prior_norm", lambda prior, weights: weights)
-    longer = repair(model, split, "first.weight", [2])[2]
-    assert not torch.allclose(longer.state_dict()["second.weight"],
+    not_rescaled = repair(model, split, "first.weight", [2])[2]
+    assert not torch.allclose(not_rescaled.state_dict()["second.weight"],
                               repaired.state_dict()["second.weight"])
-    torch.testing.assert_close(repaired.run(x), longer.run(x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(repaired.run(x), not_rescaled.run(x), rtol=1e-3, atol=1e-3)
 
 
-def test_lengths_stay_fitted_where_the_norm_behind_cannot_be_measured() -> None:
+def test_weights_are_not_rescaled_if_the_norm_after_them_cannot_be_measured() -> None:
     class TwoNorms(Convolutions):
-        """One set of statistics for two norms."""
+        """Two batch norms share their statistics."""
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.second(self.hidden(x))
@@ -193,13 +192,13 @@ def test_lengths_stay_fitted_where_the_norm_behind_cannot_be_measured() -> None:
             return (F.batch_norm(y, *statistics) + 2 * F.batch_norm(y, *statistics)).mean((2, 3))
 
     split = split_of(2, 4, 4)
-    whole, sliced, repaired = repair(seeded(TwoNorms()), split, "first.weight", [2])
+    original, sliced, repaired = repair(randomized(TwoNorms()), split, "first.weight", [2])
     x = inputs_of(split)
-    assert error(repaired, whole, x) < error(sliced, whole, x)
+    assert error(repaired, original, x) < error(sliced, original, x)
 
 
 class Shared(nn.Module):
-    """One layer read twice."""
+    """One layer is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,17 +211,17 @@ class Shared(nn.Module):
         return self.last(self.twice(self.twice(x).relu()).relu())
 
 
-def test_a_shared_layer_is_left_as_sliced_and_the_next_makes_up_for_it() -> None:
-    model, split = seeded(Shared()), split_of(4)
+def test_shared_layer_is_not_fitted_and_the_next_layer_compensates() -> None:
+    model, split = randomized(Shared()), split_of(4)
     group = find_groups(Program.capture(model.eval(), torch.zeros(1, 4))).groups[0].name
-    whole, sliced, repaired = repair(model, split, group, [0])
+    original, sliced, repaired = repair(model, split, group, [0])
     before, after = sliced.state_dict(), repaired.state_dict()
     torch.testing.assert_close(after["twice.weight"], before["twice.weight"], rtol=0, atol=0)
-    assert error(repaired, whole, inputs_of(split)) < error(sliced, whole, inputs_of(split))
+    assert error(repaired, original, inputs_of(split)) < error(sliced, original, inputs_of(split))
 
 
 class SharedBias(nn.Module):
-    """Two layers of weights of their own and one bias."""
+    """Two layers with separate weights and a shared bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,16 +235,16 @@ class SharedBias(nn.Module):
         return F.linear(x, self.last.weight, self.bias)
 
 
-def test_a_layer_whose_bias_is_read_elsewhere_is_left_as_sliced() -> None:
-    model, split = seeded(SharedBias()), split_of(4)
+def test_layer_with_a_shared_bias_is_not_fitted() -> None:
+    model, split = randomized(SharedBias()), split_of(4)
     _, sliced, repaired = repair(model, split, "first.weight", [0])
     for name, tensor in sliced.state_dict().items():
         torch.testing.assert_close(repaired.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, split = seeded(Convolutions()), split_of(2, 4, 4)
-    monkeypatch.setattr("edgewright.pruning._compensate._BYTES", 1)
+def test_fewer_samples_are_used_if_activations_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, split = randomized(Convolutions()), split_of(2, 4, 4)
+    monkeypatch.setattr("edgewright.pruning._compensate._MAX_BYTES", 1)
     _, _, repaired = repair(model, split, "first.weight", [0])
     ends = inputs_of(split)[[0, -1]]
     state = repaired.state_dict()
@@ -257,7 +256,7 @@ def test_few_samples_are_taken_where_activations_are_large(monkeypatch: pytest.M
     torch.testing.assert_close(state["last_norm.running_mean"], x.mean(dim=(0, 2, 3)))
 
 
-def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task) -> None:
+def test_prune_compensates_by_default(mixed_program: Program, mixed_task: Task) -> None:
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
     x = next(mixed_task.train.batches(72)).inputs[0]
     plain = prune(mixed_program, mixed_task, ChannelPruning(**settings, compensate=False))
@@ -268,8 +267,8 @@ def test_pruning_can_compensate(mixed_program: Program, mixed_task: Task) -> Non
     assert error(repaired, mixed_program, x) < 0.5 * error(plain, mixed_program, x)
 
 
-def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program: Program,
-                                                                  mixed_task: Task) -> None:
+def test_strong_ridge_keeps_weights_near_the_trained_ones(mixed_program: Program,
+                                                          mixed_task: Task) -> None:
     settings = {"criterion": "magnitude", "ratio": 0.4, "round_to": 1}
     plain = prune(mixed_program, mixed_task, ChannelPruning(
         **settings, compensate=False)).state_dict()["last.weight"]
@@ -282,6 +281,6 @@ def test_a_strong_ridge_holds_weights_to_those_that_training_left(mixed_program:
         ChannelPruning(ridge=0)
 
 
-def test_compensation_needs_data(mixed_program: Program) -> None:
+def test_compensation_without_data_is_rejected(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match="compensate=True needs data; give a task"):
         prune(mixed_program, None, ChannelPruning(criterion="magnitude", compensate=True))

@@ -1,4 +1,4 @@
-"""What a bare `ChannelPruning` does to a trained network whose layers are wide."""
+"""The defaults of `ChannelPruning` on a trained network with wide layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.task import Task, load_task
 
-BEFORE = {"allocation": "global", "compensate": False, "round_to": 4, "least_width": 0}
+GLOBAL_UNCOMPENSATED = {"allocation": "global", "compensate": False, "round_to": 4, "least_width": 0}
 
 
-def block(inputs: Any, outputs: Any) -> tuple[Any, ...]:
+def conv_block(inputs: Any, outputs: Any) -> tuple[Any, ...]:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
@@ -30,8 +30,8 @@ def task() -> Task:
 def program(task: Task) -> Program:
     """Four layers, of up to 128 channels, trained on handwritten digits."""
     torch.manual_seed(0)
-    model = nn.Sequential(*block(1, 32), *block(32, 128), nn.MaxPool2d(2), *block(128, 128),
-                          nn.MaxPool2d(2), *block(128, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    model = nn.Sequential(*conv_block(1, 32), *conv_block(32, 128), nn.MaxPool2d(2), *conv_block(128, 128),
+                          nn.MaxPool2d(2), *conv_block(128, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                           nn.Linear(128, 10))
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     for _ in range(2):
@@ -53,26 +53,25 @@ def widths(program: Program) -> list[int]:
 
 @pytest.mark.parametrize(("ratio", "criterion"), [
     (0.5, "gauss_newton"), (0.7, "gauss_newton"), (0.7, "magnitude"), (0.7, "taylor")])
-def test_accuracy_stays_without_any_recovery(program: Program, task: Task, ratio: float,
-                                             criterion: str) -> None:
+def test_defaults_keep_accuracy_without_training(program: Program, task: Task, ratio: float,
+                                                 criterion: str) -> None:
     pruned = prune(program, task, ChannelPruning(ratio=ratio, criterion=criterion))
     assert pruned.costs().macs <= (1 - ratio) * program.costs().macs
     assert accuracy(pruned, task) > accuracy(program, task) - 0.05
     assert all(kept >= before / 8 for kept, before in
                zip(widths(pruned), widths(program), strict=True))
     assert all(kept % 16 == 0 for kept in widths(pruned)[1:])
-    assert widths(pruned)[0] % 8 == 0  # 32 channels are cut in steps of 8
+    assert widths(pruned)[0] % 8 == 0  # a layer of 32 channels has steps of 8
 
 
-def test_what_the_defaults_are_there_for(program: Program, task: Task) -> None:
-    """The least important channels wherever they are, and nothing that takes over for them."""
-    pruned = prune(program, task, ChannelPruning(ratio=0.7, **BEFORE))
+def test_global_allocation_without_compensation_loses_accuracy(program: Program, task: Task) -> None:
+    pruned = prune(program, task, ChannelPruning(ratio=0.7, **GLOBAL_UNCOMPENSATED))
     assert accuracy(pruned, task) < accuracy(program, task) - 0.2
 
 
 @pytest.mark.parametrize("target", ["macs", "params", "channels"])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
-def test_no_layer_is_below_the_least_width(program: Program, allocation: str, target: str) -> None:
+def test_every_layer_keeps_the_least_width(program: Program, allocation: str, target: str) -> None:
     for steps in (1, 3):
         pruned = prune(program, None, ChannelPruning(
             criterion="l1", ratio=0.6, allocation=allocation, target=target, least_width=0.3,
@@ -81,7 +80,7 @@ def test_no_layer_is_below_the_least_width(program: Program, allocation: str, ta
                    zip(widths(pruned), widths(program), strict=True))
 
 
-def test_a_ratio_the_least_width_forbids_is_refused(program: Program) -> None:
+def test_ratio_that_violates_the_least_width_is_rejected(program: Program) -> None:
     with pytest.raises(UsageError, match=r"cannot remove 95 % of the macs: the smallest legal "
                                          r"program keeps 25\.\d % \(widths in automatic steps, at least 0\.5 of "
                                          "every group\\); remove less, lower least_width "
@@ -89,7 +88,7 @@ def test_a_ratio_the_least_width_forbids_is_refused(program: Program) -> None:
         prune(program, None, ChannelPruning(criterion="l1", ratio=0.95, least_width=0.5))
 
 
-def test_a_tiny_network_is_pruned_by_default() -> None:
+def test_defaults_prune_a_tiny_network() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     program = Program.capture(model, torch.zeros(1, 4))

@@ -1,4 +1,4 @@
-"""Which weights stay: counts, order, ties, blocks."""
+"""Masks: counts, order, ties and blocks."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.pruning._masks import block_mask, mask_lowest
+from edgewright.pruning._masks import keep_highest_per_block, mask_lowest
 
 SHAPES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=3)
-SHARES = st.floats(0, 1)
+SPARSITIES = st.floats(0, 1)
 
 
-def integers(shape: Any, seed: int) -> Any:
-    """Few values, so that many are equal."""
+def random_integers(shape: Any, seed: int) -> Any:
+    """Random integers from a small range, so that many are equal."""
     return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
-@given(SHAPES, SHARES, st.integers(0, 99))
-def test_of_every_layer_the_lowest_go_and_of_equals_the_first(shapes: Any, sparsity: Any,
-                                                              seed: Any) -> None:
-    scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
+@given(SHAPES, SPARSITIES, st.integers(0, 99))
+def test_layer_scope_masks_the_lowest_and_the_first_of_equal_scores(shapes: Any, sparsity: Any,
+                                                                    seed: Any) -> None:
+    scores = {str(i): random_integers(shape, seed + i) for i, shape in enumerate(shapes)}
     masks = mask_lowest(scores, sparsity, "layer")
     for name, values in scores.items():
         flat = values.flatten().tolist()
         order = sorted(range(len(flat)), key=lambda i: (flat[i], i))
-        gone = set(order[: round(sparsity * len(flat))])
-        assert masks[name].flatten().tolist() == [i not in gone for i in range(len(flat))]
+        masked = set(order[: round(sparsity * len(flat))])
+        assert masks[name].flatten().tolist() == [i not in masked for i in range(len(flat))]
 
 
-@given(SHAPES, SHARES, st.integers(0, 99))
-def test_all_together_the_lowest_go_but_each_layer_keeps_its_highest(shapes: Any, sparsity: Any,
-                                                                     seed: Any) -> None:
-    scores = {str(i): integers(shape, seed + i) for i, shape in enumerate(shapes)}
+@given(SHAPES, SPARSITIES, st.integers(0, 99))
+def test_global_scope_masks_the_lowest_but_keeps_the_highest_of_each_layer(shapes: Any, sparsity: Any,
+                                                                           seed: Any) -> None:
+    scores = {str(i): random_integers(shape, seed + i) for i, shape in enumerate(shapes)}
     masks = mask_lowest(scores, sparsity, "global")
     flat: list[float] = []
-    safe = set()
+    protected = set()
     for values in scores.values():
         listed = values.flatten().tolist()
-        safe.add(len(flat) + listed.index(max(listed)))
+        protected.add(len(flat) + listed.index(max(listed)))
         flat += listed
-    order = sorted(range(len(flat)), key=lambda i: (i in safe, flat[i], i))
-    gone = set(order[: round(sparsity * len(flat))]) - safe
+    order = sorted(range(len(flat)), key=lambda i: (i in protected, flat[i], i))
+    masked = set(order[: round(sparsity * len(flat))]) - protected
     kept = torch.cat([mask.flatten() for mask in masks.values()]).tolist()
-    assert kept == [i not in gone for i in range(len(flat))]
+    assert kept == [i not in masked for i in range(len(flat))]
     assert all(bool(mask.any()) for mask in masks.values())
 
 
 @pytest.mark.parametrize(("keep", "block"), [(2, 4), (1, 4), (1, 2), (4, 8), (3, 4)])
 @pytest.mark.parametrize("kernel", [(), (3,), (3, 2)])
-def test_blocks_lie_along_the_input_channels_at_each_kernel_position(keep: int, block: int,
+def test_blocks_are_along_the_input_channels_at_each_kernel_position(keep: int, block: int,
                                                                      kernel: tuple[Any, ...] | tuple[int, ...]) -> None:
-    scores = integers((5, 3 * block, *kernel), seed=1)
-    mask = block_mask(scores, keep, block)
+    scores = random_integers((5, 3 * block, *kernel), seed=1)
+    mask = keep_highest_per_block(scores, keep, block)
     assert mask.shape == scores.shape
     values, flags = (t.reshape(5, 3 * block, -1) for t in (scores, mask))
     for out in range(5):

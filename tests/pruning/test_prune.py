@@ -1,4 +1,4 @@
-"""The pruning pass: which channels go, what that saves, and that the rest can learn."""
+"""Channel pruning: removed channels, savings, steps, errors, and training afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def magnitude(**options: Any) -> Any:
     return ChannelPruning(**{"criterion": "magnitude", "round_to": 1, **options})
 
 
-def test_the_units_with_the_smallest_weights_go() -> None:
+def test_units_with_the_smallest_weights_are_removed() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
     program = Program.capture(model, torch.zeros(1, 4))
@@ -35,14 +35,14 @@ def test_the_units_with_the_smallest_weights_go() -> None:
     kept = sorted(sorted(range(10), key=norms.__getitem__)[4:])
     want = {"0.weight": into[kept], "0.bias": bias[kept], "2.weight": out[:, kept], "2.bias": last}
     torch.testing.assert_close(pruned, want, rtol=0, atol=0)
-    assert program.costs().parameters == 4 * 10 + 10 + 10 * 3 + 3  # left as it was
+    assert program.costs().parameters == 4 * 10 + 10 + 10 * 3 + 3  # unchanged
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
 @pytest.mark.parametrize("target", ["macs", "params"])
-def test_the_saving_is_real(mixed_program: Program, mixed_task: Task, criterion: str,
-                            allocation: str, target: str) -> None:
+def test_costs_match_the_removed_channels(mixed_program: Program, mixed_task: Task, criterion: str,
+                                          allocation: str, target: str) -> None:
     before = mixed_program.costs()
     pruned = prune(mixed_program, mixed_task, ChannelPruning(
         criterion=criterion, allocation=allocation, target=target, ratio=0.4, round_to=1))
@@ -57,7 +57,7 @@ def test_the_saving_is_real(mixed_program: Program, mixed_task: Task, criterion:
     assert after.macs == 16 * widths[0] * (18 + 9) + widths[1] * (16 * widths[0] + 3)
 
 
-def test_a_pruned_program_survives_being_saved(mixed_program: Program, tmp_path: Path) -> None:
+def test_pruned_program_can_be_saved_and_loaded(mixed_program: Program, tmp_path: Path) -> None:
     pruned = prune(mixed_program, None, magnitude())
     pruned.save(tmp_path / "p.pt2")
     loaded = Program.load(tmp_path / "p.pt2")
@@ -66,7 +66,7 @@ def test_a_pruned_program_survives_being_saved(mixed_program: Program, tmp_path:
     assert loaded.costs() == pruned.costs()
 
 
-def test_a_pruned_program_learns_again(mixed_program: Program, mixed_task: Task) -> None:
+def test_pruned_program_can_be_trained(mixed_program: Program, mixed_task: Task) -> None:
     pruned = prune(mixed_program, mixed_task,
                    ChannelPruning(criterion="taylor", ratio=0.3, round_to=1))
     module = pruned.module(train=True)
@@ -77,7 +77,7 @@ def test_a_pruned_program_learns_again(mixed_program: Program, mixed_task: Task)
     assert pruned.with_state(module.state_dict()).costs() == pruned.costs()
 
 
-def test_the_same_seed_prunes_the_same(mixed_program: Program, mixed_task: Task) -> None:
+def test_result_depends_on_the_seed(mixed_program: Program, mixed_task: Task) -> None:
     for criterion in ("random", "taylor"):
         config = ChannelPruning(criterion=criterion, samples=16, round_to=1)
         first, again, other = (prune(mixed_program, mixed_task, config, seed=seed).state_dict()
@@ -87,7 +87,7 @@ def test_the_same_seed_prunes_the_same(mixed_program: Program, mixed_task: Task)
                    for k in first)
 
 
-def test_without_a_config_half_of_the_macs_go(mixed_task: Task) -> None:
+def test_default_config_removes_half_of_the_macs(mixed_task: Task) -> None:
     config = ChannelPruning()
     assert (config.ratio, config.target, config.criterion, config.round_to, config.allocation) == (
         0.5, "macs", "gauss_newton", "auto", "solved")
@@ -96,19 +96,19 @@ def test_without_a_config_half_of_the_macs_go(mixed_task: Task) -> None:
     assert prune(program, mixed_task).costs().macs / program.costs().macs == 0.5
 
 
-def test_what_is_ignored_keeps_its_width(mixed_program: Program) -> None:
+def test_ignored_layers_keep_their_width(mixed_program: Program) -> None:
     pruned = prune(mixed_program, None, magnitude(ratio=0.1, ignore=("first",)))
     assert pruned.state_dict()["first.weight"].shape[0] == 5
     assert pruned.state_dict()["head.weight"].shape[0] < 6
 
 
-def test_an_ignore_that_matches_nothing_is_refused(mixed_program: Program) -> None:
+def test_ignore_without_a_match_is_rejected(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match=r"ignore='convX' matches no layer; layers: deep, "
                                          "first, head, last, norm"):
         prune(mixed_program, None, magnitude(ignore=("convX",)))
 
 
-def test_where_nothing_can_go_the_reasons_are_told() -> None:
+def test_error_lists_why_nothing_can_be_pruned() -> None:
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
     message = "no channel of this program can be pruned: weight (it is an output)"
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -118,13 +118,13 @@ def test_where_nothing_can_go_the_reasons_are_told() -> None:
         prune(without, None, magnitude())
 
 
-def test_a_quantized_program_is_refused(mixed_program: Program, mixed_task: Task) -> None:
+def test_quantized_program_is_rejected(mixed_program: Program, mixed_task: Task) -> None:
     with pytest.raises(UsageError, match="a quantized program cannot be pruned; prune before "
                                          "quantizing"):
         prune(quantize(mixed_program, mixed_task), mixed_task)
 
 
-def test_too_much_is_refused(mixed_program: Program) -> None:
+def test_unreachable_ratio_is_rejected(mixed_program: Program) -> None:
     groups = find_groups(mixed_program)
     macs, _ = groups.costs_without(smallest(groups, LegalWidths()))
     keeps = macs / mixed_program.costs().macs
@@ -133,25 +133,25 @@ def test_too_much_is_refused(mixed_program: Program) -> None:
         prune(mixed_program, None, magnitude(ratio=0.99))
 
 
-def test_without_data_taylor_is_refused(mixed_program: Program) -> None:
+def test_criterion_that_needs_data_is_rejected_without_a_task(mixed_program: Program) -> None:
     with pytest.raises(UsageError, match="criterion='gauss_newton' needs data"):
         prune(mixed_program, None, ChannelPruning(round_to=1))
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 @pytest.mark.parametrize("allocation", ["uniform", "global", "solved"])
-def test_several_steps_end_at_the_ratio_of_the_original(mixed_program: Program, mixed_task: Task, steps: int,
-                                                        allocation: str) -> Any:
+def test_several_steps_reach_the_ratio_of_the_original_program(mixed_program: Program, mixed_task: Task, steps: int,
+                                                               allocation: str) -> Any:
     before = mixed_program.costs().macs
     seen = []
 
-    def between(program: Program, step: Any) -> Any:
+    def recover(program: Program, step: Any) -> Any:
         seen.append((step, program.costs().macs / before))
         return program
 
     config = ChannelPruning(criterion="magnitude", ratio=0.6, steps=steps, round_to=1,
                             allocation=allocation)
-    pruned = prune(mixed_program, mixed_task, config, between=between)
+    pruned = prune(mixed_program, mixed_task, config, recover=recover)
     assert [step for step, _ in seen] == list(range(1, steps))
     left = [share for _, share in seen] + [pruned.costs().macs / before]
     for step, share in enumerate(left, start=1):
@@ -160,35 +160,35 @@ def test_several_steps_end_at_the_ratio_of_the_original(mixed_program: Program, 
     assert left[-1] > 0.2
 
 
-def test_a_step_scores_what_recovery_has_made_of_the_one_before() -> Any:
+def test_each_step_scores_the_recovered_program() -> Any:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     program = Program.capture(model, torch.zeros(1, 4))
 
-    def between(program: Program, step: Any) -> Any:
-        """The first four of the six units left become worthless."""
+    def recover(program: Program, step: Any) -> Any:
+        """Set the first four of the six remaining units to zero."""
         state = program.state_dict()
         state["0.weight"][:4] = 0.0
         state["2.weight"][:, :4] = 0.0
         return program.with_state(state)
 
     config = magnitude(ratio=0.5, steps=2, target="channels")
-    pruned = prune(program, None, config, between=between).state_dict()
+    pruned = prune(program, None, config, recover=recover).state_dict()
     once = prune(program, None, magnitude(ratio=0.25, target="channels")).state_dict()
     torch.testing.assert_close(pruned["0.weight"][-2:], once["0.weight"][-2:], rtol=0, atol=0)
     assert pruned["0.weight"].shape == (4, 4)
     assert float(pruned["0.weight"][:2].abs().sum()) == 0.0
 
 
-def test_a_ratio_out_of_reach_is_refused_before_the_first_step(mixed_program: Program) -> None:
+def test_unreachable_ratio_is_rejected_before_the_first_step(mixed_program: Program) -> None:
     called = []
     with pytest.raises(UsageError, match="cannot remove 99 % of the macs"):
         prune(mixed_program, None, magnitude(ratio=0.99, steps=4),
-              between=lambda program, step: called.append(step))  # type: ignore[arg-type,return-value]
+              recover=lambda program, step: called.append(step))  # type: ignore[arg-type,return-value]
     assert called == []
 
 
-def test_latency_is_removed_by_a_table(mixed_program: Program) -> None:
+def test_latency_target_uses_the_latency_table(mixed_program: Program) -> None:
     sizes = (1, 5, 80)
     line = LayerTimes(sizes, sizes, tuple(tuple(float(a * b) for b in sizes) for a in sizes))
     table = LatencyTable("a clock", {"head.weight": line})
@@ -197,7 +197,7 @@ def test_latency_is_removed_by_a_table(mixed_program: Program) -> None:
     assert 0.3 * 6 * 80 < units * inputs <= 0.5 * 6 * 80
 
 
-def test_peak_memory_goes_down(mixed_program: Program) -> None:
+def test_ram_target_reduces_peak_memory(mixed_program: Program) -> None:
     before = mixed_program.costs().peak_activation_bytes
     pruned = prune(mixed_program, None, magnitude(ratio=0.3, target="ram"))
     assert pruned.costs().peak_activation_bytes <= 0.7 * before
@@ -219,21 +219,21 @@ def test_peak_memory_goes_down(mixed_program: Program) -> None:
     ({"steps": 0}, "steps: Input should be greater than or equal to 1, got 0"),
     ({"ration": 0.3}, "ration: no such setting; did you mean 'ratio'"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^ChannelPruning: {re.escape(message)}"):
         ChannelPruning(**wrong)
 
 
-@pytest.mark.parametrize(("settings", "normalizes"), [
+@pytest.mark.parametrize(("settings", "normalizes_scores"), [
     ({}, False), ({"criterion": "taylor"}, False), ({"criterion": "magnitude"}, True),
     ({"criterion": "magnitude", "normalize": False}, False), ({"normalize": True}, True)])
-def test_scores_are_normalised_where_their_scale_differs_from_layer_to_layer(settings: dict[str, Any],
-                                                                             normalizes: bool) -> None:
-    assert ChannelPruning(**settings).normalizes is normalizes
+def test_scores_are_normalized_if_their_scale_differs_between_layers(settings: dict[str, Any],
+                                                                     normalizes_scores: bool) -> None:
+    assert ChannelPruning(**settings).normalizes_scores is normalizes_scores
 
 
-def test_an_export_that_cannot_be_is_told_unless_it_is_not_asked_for(mixed_program: Program,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prove_export_reports_failed_exports(mixed_program: Program,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(program: Program) -> None:
         raise ModelError("no translation")
 

@@ -1,4 +1,4 @@
-"""Penalties against slow references; channels that vanish and go at no cost."""
+"""Penalties against slow references, and removal of channels that they drive to zero."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ def slices_of(groups: Any, module: nn.Module, channel: Any) -> Any:
             groups.slices(channel).items() if name in parameters for index in indices]
 
 
-def squared(groups: Any, module: nn.Module, channel: Any) -> Any:
+def squared_norm(groups: Any, module: nn.Module, channel: Any) -> Any:
     return sum(float(w.detach().select(dim, i).double().square().sum())
                for w, dim, i in slices_of(groups, module, channel))
 
 
-def test_norms_and_sizes_are_those_of_every_slice(mixed_program: Program) -> None:
+def test_norms_and_sizes_cover_every_slice(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     found = CoupledSlices(groups, module)
     assert len(found.channels) == 5 + 6
     for channel, norm, size in zip(found.channels, found.norms(), found.sizes, strict=True):
-        assert float(norm) == pytest.approx(math.sqrt(squared(groups, module, channel)), rel=1e-5)
+        assert float(norm) == pytest.approx(math.sqrt(squared_norm(groups, module, channel)), rel=1e-5)
         assert int(size) == sum(w.select(dim, i).numel()
                                 for w, dim, i in slices_of(groups, module, channel))
-    assert found.members.tolist() == [i for i, g in enumerate(groups.groups) for _ in g.channels]
+    assert found.group_indices.tolist() == [i for i, g in enumerate(groups.groups) for _ in g.channels]
 
 
-def test_tied_weights_count_once() -> None:
+def test_tied_weights_are_counted_once() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
     model[2].weight = model[1].weight
     program = Program.capture(model, torch.zeros(1, 4))
     groups, module = find_groups(program), program.module()
     found = CoupledSlices(groups, module)
     unique = {id(p) for p in module.parameters()}
-    assert len({(id(place.weight), place.dim) for place in found._places}) == len(found._places)
-    assert {id(place.weight) for place in found._places} <= unique
+    assert len({(id(sliced.weight), sliced.dim) for sliced in found._sliced_dims}) == len(found._sliced_dims)
+    assert {id(sliced.weight) for sliced in found._sliced_dims} <= unique
 
 
-def test_one_proximal_step_of_the_group_lasso(mixed_program: Program) -> None:
+def test_group_lasso_takes_a_proximal_step(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     hook = GroupLasso(groups, strength=0.2)
@@ -90,14 +90,14 @@ def test_one_proximal_step_of_the_group_lasso(mixed_program: Program) -> None:
     assert any(0 < factor < 1 for factor in factors.values())
 
 
-def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Program) -> None:
+def test_growing_decay_adds_its_gradient_to_chosen_channels_only(mixed_program: Program) -> None:
     groups, module = find_groups(mixed_program), mixed_program.module()
     chosen = groups.groups[0].channels[1:3]
     hook = GrowingDecay(groups, chosen, strength=0.8, growth=0.5)
     hook.start(module)
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    total = 0.4 / 2 * sum(squared(groups, module, channel) for channel in chosen)
+    total = 0.4 / 2 * sum(squared_norm(groups, module, channel) for channel in chosen)
     leaves = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
     penalty = torch.stack([
         leaves[name].select(dim, int(i)).square().sum() for channel in chosen
@@ -106,7 +106,7 @@ def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Prog
     assert penalty.item() == pytest.approx(total, rel=1e-5)
     penalty.backward()
     with torch.no_grad():
-        hook.before_step(Step(1, 8, lr=0.1))  # a quarter done, of a growth over one half
+        hook.before_step(Step(1, 8, lr=0.1))  # after a quarter of the run, with growth over half of it
     for name, parameter in module.named_parameters():
         grad = leaves[name].grad
         want = torch.zeros(()) if grad is None else grad
@@ -116,7 +116,7 @@ def test_growing_decay_adds_its_gradient_to_the_chosen_alone(mixed_program: Prog
     assert [hook.is_settled(Step(i, 2, 0.1)) for i in range(2)] == [False, True]
 
 
-def test_what_grew_out_is_removed_at_no_cost(net: Any, quadrant_task: Task) -> None:
+def test_channels_after_growing_decay_are_removed_with_little_change(net: Any, quadrant_task: Task) -> None:
     config = StructureRegularization(strength=2.0, channels=CHANNELS, training=LONG)
     regular = regularize(net, quadrant_task, config)
     assert regular.costs() == net.costs()
@@ -133,7 +133,7 @@ def test_what_grew_out_is_removed_at_no_cost(net: Any, quadrant_task: Task) -> N
     assert float((want - vanished.run(x)).norm() / want.norm()) < 1e-3
 
 
-def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net: Any, quadrant_task: Task) -> None:
+def test_group_lasso_produces_exact_zeros(net: Any, quadrant_task: Task) -> None:
     config = StructureRegularization(method="group_lasso", strength=0.15, training=LONG)
     regular = regularize(net, quadrant_task, config)
     small = remove_vanished(regular, tolerance=0.0)
@@ -143,7 +143,7 @@ def test_the_group_lasso_leaves_exact_zeros_that_go_exactly(net: Any, quadrant_t
     assert evaluate_module(small.module(), quadrant_task.val)[-1] > 0.85
 
 
-def test_layers_that_are_to_stay_are_not_penalised(net: Any, quadrant_task: Task) -> None:
+def test_ignored_layers_are_not_penalized(net: Any, quadrant_task: Task) -> None:
     channels = CHANNELS.replace(ignore=("two",), ratio=0.1)
     config = StructureRegularization(strength=2.0, channels=channels, training=LONG)
     regular = regularize(net, quadrant_task, config)
@@ -151,8 +151,8 @@ def test_layers_that_are_to_stay_are_not_penalised(net: Any, quadrant_task: Task
 
 
 @pytest.mark.parametrize("method", ["growing", "group_lasso"])
-def test_the_same_run_resumed_ends_in_the_same_weights(net: Any, quadrant_task: Task,
-                                                       tmp_path: Path, method: str) -> None:
+def test_resumed_run_ends_with_the_same_weights(net: Any, quadrant_task: Task,
+                                                tmp_path: Path, method: str) -> None:
     training = LONG.replace(epochs=2)
     config = StructureRegularization(method=method, channels=CHANNELS, training=training)
     path = tmp_path / "r.ckpt"
@@ -161,12 +161,12 @@ def test_the_same_run_resumed_ends_in_the_same_weights(net: Any, quadrant_task: 
     torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
 
 
-def test_what_cannot_vanish_is_refused(net: Any, mixed_program: Program,
-                                       quadrant_task: Task) -> None:
-    with pytest.raises(UsageError, match="the channels of a quantized program cannot vanish"):
+def test_programs_without_removable_channels_are_rejected(net: Any, mixed_program: Program,
+                                                          quadrant_task: Task) -> None:
+    with pytest.raises(UsageError, match="channels of a quantized program cannot be removed"):
         regularize(quantize(net, quadrant_task), quadrant_task)
     program = Program.capture(nn.Linear(4, 3), torch.zeros(1, 4))
-    message = "no channel of this program can vanish: weight (it is an output)"
+    message = "no channel of this program can be removed: weight (it is an output)"
     with pytest.raises(UsageError, match=re.escape(message)):
         remove_vanished(program)
 
@@ -176,6 +176,6 @@ def test_what_cannot_vanish_is_refused(net: Any, mixed_program: Program,
     ({"growth": 1.5}, "growth: Input should be less than or equal to 1, got 1.5"),
     ({"method": "ridge"}, "method: Input should be 'growing' or 'group_lasso'"),
 ])
-def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^StructureRegularization: {re.escape(message)}"):
         StructureRegularization(**wrong)

@@ -1,4 +1,4 @@
-"""Removing whole residual branches, the least harmful first."""
+"""Removal of whole residual branches, least harmful first."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from edgewright.program import Program
 from edgewright.task import Split, Task
 from edgewright.training import check_program, predict
 
-_ROUNDING: Final = 1e-9
-_Place = tuple[str, int]  # the addition and the operand a branch is; both outlast other removals
+_DROP_TOLERANCE: Final = 1e-9
+# The addition and operand of a branch; they do not change when other branches are removed.
+_BranchKey = tuple[str, int]
 
 
 @final
@@ -54,7 +55,7 @@ class BlockPruning(Settings):
     rescore: int = Field(default=8, ge=1)
 
     @model_validator(mode="after")
-    def _has_a_goal(self) -> Self:
+    def _check_goal(self) -> Self:
         if self.count is None and self.ratio is None and self.max_drop is None:
             raise UsageError("BlockPruning needs a goal; give count, ratio or max_drop")
         return self
@@ -112,16 +113,17 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
         (40, 24)
     """
     if program.is_quantized:
-        raise UsageError("no block of a quantized program can be removed; remove blocks before "
+        raise UsageError("blocks of a quantized program cannot be removed; remove them before "
                          "quantizing")
     check_program(program, task)
-    stays = set(match_tensors(stored_tensors(program.graph_module), config.ignore))
-    if not _candidates(program, stays):
-        apart = f", apart from what ignore={list(config.ignore)} keeps" if stays else ""
-        raise UsageError("no residual branch of this program can be removed: nowhere does it add "
-                         f"two tensors of one shape that differ in their parameters{apart}")
+    ignored = set(match_tensors(stored_tensors(program.graph_module), config.ignore))
+    if not _find_removable(program, ignored):
+        exception = f", except those kept by ignore={list(config.ignore)}" if ignored else ""
+        raise UsageError("no residual branch of this program can be removed: it has no addition of "
+                         "two tensors of equal shape that are computed with different "
+                         f"parameters{exception}")
     split = task.val.sample(min(config.samples, len(task.val)), seed=seed)
-    return _shorten(program, split, config, stays)
+    return _remove_branches(program, split, config, ignored)
 
 
 class _Evaluation(NamedTuple):
@@ -132,47 +134,49 @@ class _Evaluation(NamedTuple):
     accuracies: tuple[float, ...]
 
 
-def _shorten(program: Program, split: Split, config: BlockPruning, stays: set[str]) -> Program:
-    """Remove one branch after the other until the goal is reached."""
-    start = None if config.max_drop is None else _evaluate(program, split)
-    scores: dict[_Place, float] = {}
+def _remove_branches(program: Program, split: Split, config: BlockPruning,
+                     ignored: set[str]) -> Program:
+    """Remove one branch after another until the goal is reached."""
+    initial = None if config.max_drop is None else _evaluate(program, split)
+    scores: dict[_BranchKey, float] = {}
     result, removed = program, 0
     while not _is_reached(program, result, removed, config):
-        branches = _candidates(result, stays)
+        branches = _find_removable(result, ignored)
         if not branches:
-            _refuse_unreached(program, result, removed, config)
+            _raise_unreachable(program, result, removed, config)
             break
-        best = _least_harmful(result, branches, scores, split, config.rescore)
-        if start is not None and config.max_drop is not None and any(
-                before - after > config.max_drop + _ROUNDING
-                for before, after in zip(start.accuracies, best.accuracies, strict=True)):
+        best = _find_least_harmful(result, branches, scores, split, config.rescore)
+        if initial is not None and config.max_drop is not None and any(
+                before - after > config.max_drop + _DROP_TOLERANCE
+                for before, after in zip(initial.accuracies, best.accuracies, strict=True)):
             break
         result, removed = best.program, removed + 1
     return result
 
 
-def _candidates(program: Program, stays: set[str]) -> tuple[Branch, ...]:
+def _find_removable(program: Program, ignored: set[str]) -> tuple[Branch, ...]:
     return tuple(branch for branch in find_branches(program)
-                 if stays.isdisjoint(branch.tensors))
+                 if ignored.isdisjoint(branch.tensors))
 
 
-def _least_harmful(program: Program, branches: tuple[Branch, ...], scores: dict[_Place, float],
-                   split: Split, rescore: int) -> _Evaluation:
-    """The best program with one branch less, of those tried; updates ``scores``."""
-    fresh = [branch for branch in branches if _place(branch) not in scores]
-    known = sorted((branch for branch in branches if _place(branch) in scores),
-                   key=lambda branch: scores[_place(branch)])
+def _find_least_harmful(program: Program, branches: tuple[Branch, ...],
+                        scores: dict[_BranchKey, float], split: Split,
+                        rescore: int) -> _Evaluation:
+    """Remove each candidate branch and return the best result; updates ``scores``."""
+    unscored = [branch for branch in branches if _branch_key(branch) not in scores]
+    scored = sorted((branch for branch in branches if _branch_key(branch) in scores),
+                    key=lambda branch: scores[_branch_key(branch)])
     best: _Evaluation | None = None
-    for branch in [*fresh, *known[:rescore]]:
+    for branch in [*unscored, *scored[:rescore]]:
         evaluation = _evaluate(remove_branch(program, branch), split)
-        scores[_place(branch)] = evaluation.loss
+        scores[_branch_key(branch)] = evaluation.loss
         if best is None or evaluation.loss < best.loss:
             best = evaluation
-    assert best is not None  # noqa: S101  (there is a branch at least)
+    assert best is not None  # noqa: S101  (there is at least one branch)
     return best
 
 
-def _place(branch: Branch) -> _Place:
+def _branch_key(branch: Branch) -> _BranchKey:
     return branch.total, branch.operand
 
 
@@ -195,10 +199,10 @@ def _removed_fraction(program: Program, result: Program) -> float:
     return 1 - result.costs().macs / max(program.costs().macs, 1)
 
 
-def _refuse_unreached(program: Program, result: Program, removed: int,
-                      config: BlockPruning) -> None:
-    """Refuse a goal that cannot be reached, with a message of what can be removed."""
+def _raise_unreachable(program: Program, result: Program, removed: int,
+                       config: BlockPruning) -> None:
+    """Raise an error if the goal cannot be reached, with what can be removed."""
     if config.count is not None or config.ratio is not None:
-        raise UsageError(f"cannot {config.goal}: without all {removed} branches that can be "
-                         f"removed, {100 * _removed_fraction(program, result):.0f} % of the MACs "
-                         "are gone; remove less, or prune channels too")
+        raise UsageError(f"cannot {config.goal}: removing all {removed} removable branches "
+                         f"removes {100 * _removed_fraction(program, result):.0f} % of the MACs; "
+                         "remove less, or prune channels too")

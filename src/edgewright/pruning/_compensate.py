@@ -1,4 +1,4 @@
-"""Compensation: fitting remaining weights to replace removed channels, without training."""
+"""Compensation for removed channels: fits the remaining weights, without training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edgewright.graph import argument, count_reads, ops, shape_of, stored_tensor
 from edgewright.program import Program
 from edgewright.task import Split
 
-_CONVOLUTIONS: Final = ops.INTEGER_CONVOLUTIONS - ops.NUMBERED_PADDING.keys()  # as F.unfold has
+_CONVOLUTIONS: Final = ops.INTEGER_CONVOLUTIONS - ops.NUMBERED_PADDING.keys()  # as in F.unfold
 _STATISTICS: Final = ("running_mean", "running_var")
-_EXTENTS: Final = {"stride": 1, "padding": 0, "dilation": 1}  # and which of them changes nothing
-_ROWS: Final = 2**17  # observations a layer is fitted to, at most
-_CHUNK: Final = 2**13  # of them at a time
-_MAX_REGRESSORS: Final = 2**13  # the square of these numbers has to fit in memory
-_BYTES: Final = 2**31  # of activations, of the two programs together
+_NEUTRAL_GEOMETRY: Final = {"stride": 1, "padding": 0, "dilation": 1}  # values without an effect
+_MAX_ROWS: Final = 2**17  # maximum number of observations per layer
+_CHUNK_ROWS: Final = 2**13  # observations that are processed at once
+_MAX_REGRESSORS: Final = 2**13  # a square matrix of this size has to fit in memory
+_MAX_BYTES: Final = 2**31  # activations of both programs together
 
 
 def compensate(program: Program, sliced: Program, groups: ChannelGroups,
@@ -58,20 +58,20 @@ def compensate(program: Program, sliced: Program, groups: ChannelGroups,
         >>> from edgewright.channels import find_groups, remove_channels
         >>> from edgewright.task import TensorSplit
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
-        >>> for weight in model.parameters():  # two channels alike: one can stand for both
+        >>> for weight in model.parameters():  # equal channels: one can replace the other
         ...     _ = torch.nn.init.ones_(weight)
         >>> program = Program.capture(model, torch.zeros(1, 2))
         >>> groups = find_groups(program)
-        >>> gone = groups.groups[0].channels[:1]
-        >>> sliced = remove_channels(program, groups, gone)
+        >>> removed = groups.groups[0].channels[:1]
+        >>> sliced = remove_channels(program, groups, removed)
         >>> split = TensorSplit((torch.randn(64, 2),), torch.zeros(64, dtype=torch.long))
-        >>> repaired = compensate(program, sliced, groups, gone, split)
+        >>> repaired = compensate(program, sliced, groups, removed, split)
         >>> [round(float(p.state_dict()["1.weight"].sum()), 1) for p in (sliced, repaired)]
         [1.0, 2.0]
     """
     repaired = sliced.copy()
     peak = max(1, 2 * program.costs().peak_activation_bytes)
-    count = max(2, min(len(samples), _BYTES // peak))
+    count = max(2, min(len(samples), _MAX_BYTES // peak))
     inputs = samples.select(torch.linspace(0, len(samples) - 1, count).long()).batches(count)
     with torch.no_grad():
         _Repair(program, repaired, groups, removed, ridge).run(
@@ -88,10 +88,10 @@ class _Repair(SideBySide):
         super().__init__(program, repaired)
         self._ridge = ridge
         self._groups = groups
-        self._gone = groups.removed_flags(removed)
-        self._changed: set[Node] = set()  # computes something else than before
+        self._removed_flags = groups.removed_flags(removed)
+        self._changed: set[Node] = set()  # nodes whose values differ in the sliced program
         self._tensors = stored_tensors(repaired.graph_module)
-        self._reads = count_reads(repaired.graph_module)
+        self._read_counts = count_reads(repaired.graph_module)
 
     def before_sliced(self, node: Node, value: Any) -> None:
         """Repair a layer whose input changed, and record that its output changed."""
@@ -100,7 +100,7 @@ class _Repair(SideBySide):
             self._repair(node, self.twins[node], value)
 
     def _is_changed(self, node: Node) -> bool:
-        """Whether a call's input changed, or it sums over fewer channels."""
+        """Whether a call's input changed, or the call sums over fewer channels."""
         if any(source in self._changed for source in node.all_input_nodes):
             return True
         if node in self._groups.whole_reads:
@@ -117,53 +117,55 @@ class _Repair(SideBySide):
 
     def _repair(self, node: Node, twin: Node, result: Any) -> None:
         if node.target is ops.BATCH_NORM:
-            self._measure(twin)
+            self._update_statistics(twin)
         elif node.target is ops.LINEAR or (
                 node.target in _CONVOLUTIONS and ops.groups_of(node) == 1):
-            weight = self._own(twin, "weight")
+            weight = self._find_unshared(twin, "weight")
             if weight is not None and weight[0].numel() <= _MAX_REGRESSORS:
                 self._fit(node, twin, weight, result)
 
-    def _own(self, twin: Node, name: str) -> Tensor | None:
-        """The stored tensor of an argument, if nothing else reads it; else None."""
+    def _find_unshared(self, twin: Node, name: str) -> Tensor | None:
+        """The stored tensor of an argument; None if something else reads it too."""
         source = argument(twin, name)
         tensor = self._tensors.get(str(source.target)) if isinstance(source, Node) else None
-        return tensor if tensor is not None and self._reads[id(tensor)] == 1 else None
+        return tensor if tensor is not None and self._read_counts[id(tensor)] == 1 else None
 
-    def _read(self, twin: Node) -> Tensor:
-        """The activation a layer of the sliced program reads."""
+    def _input_of(self, twin: Node) -> Tensor:
+        """The input activation of a layer of the sliced program."""
         value: Tensor = self.sliced.env[twin.all_input_nodes[0]]
         return value
 
-    def _measure(self, twin: Node) -> None:
+    def _update_statistics(self, twin: Node) -> None:
         """Measure a norm's running statistics on its current input."""
-        mean, variance = (self._own(twin, name) for name in _STATISTICS)
+        mean, variance = (self._find_unshared(twin, name) for name in _STATISTICS)
         if mean is not None and variance is not None:
-            value = self._read(twin).transpose(0, 1).flatten(1)
+            value = self._input_of(twin).transpose(0, 1).flatten(1)
             mean.copy_(value.mean(dim=1))
             variance.copy_(value.var(dim=1))
 
-    def _is_measured_behind(self, twin: Node) -> bool:
-        """Whether only batch norms read a layer, all of whose statistics are measured again."""
+    def _is_followed_by_updated_norms(self, twin: Node) -> bool:
+        """Whether only batch norms whose statistics can be measured again read a layer."""
         return _is_normalized(twin) and all(
-            self._own(user, name) is not None for user in twin.users for name in _STATISTICS)
+            self._find_unshared(user, name) is not None
+            for user in twin.users for name in _STATISTICS)
 
     def _fit(self, node: Node, twin: Node, weight: Tensor, result: Tensor) -> None:
-        bias = self._own(twin, "bias")
+        bias = self._find_unshared(twin, "bias")
         if bias is None and argument(twin, "bias") is not None:
-            return  # others read its bias too
-        value, wanted = _subsample(node, self._read(twin), result)
+            return  # its bias is shared with other layers
+        value, targets = _subsample(node, self._input_of(twin), result)
         labels = self._groups.tensor(str(argument(node, "weight").target))[0]
         if labels is not None:
-            kept = torch.from_numpy(~self._gone[labels]).nonzero().reshape(-1)
-            wanted = wanted.index_select(-1 if node.target is ops.LINEAR else 1, kept)
+            kept = torch.from_numpy(~self._removed_flags[labels]).nonzero().reshape(-1)
+            targets = targets.index_select(-1 if node.target is ops.LINEAR else 1, kept)
         moments = _Moments(weight[0].numel(), len(weight))
-        for part in zip(*(torch.split(t, _batch(node)) for t in (value, wanted)), strict=True):
-            moments.add(*_observations(twin, weight, *part))
+        chunks = (torch.split(t, _samples_per_chunk(node)) for t in (value, targets))
+        for chunk in zip(*chunks, strict=True):
+            moments.add(*_flatten_observations(twin, weight, *chunk))
         sliced = weight.flatten(1).T.double()
         fitted, offset = moments.solve(sliced, self._ridge,
-                                       centred=bias is not None or _is_normalized(node))
-        if self._is_measured_behind(twin):
+                                       centered=bias is not None or _is_normalized(node))
+        if self._is_followed_by_updated_norms(twin):
             fitted = _rescale_to_prior_norm(sliced, fitted)
         weight.copy_(fitted.T.reshape(weight.shape))
         if bias is not None:
@@ -188,16 +190,16 @@ class _Moments:
         self._xx += x.T @ x
         self._xy += x.T @ y
 
-    def solve(self, prior: Tensor, ridge: float, *, centred: bool) -> tuple[Tensor, Tensor]:
-        """Weights (regressors, targets) and the offset that is left, 0 unless centred."""
+    def solve(self, prior: Tensor, ridge: float, *, centered: bool) -> tuple[Tensor, Tensor]:
+        """Weights (regressors, targets), and the offset (targets,), which is 0 unless centered."""
         xx, xy = self._xx / self._count, self._xy / self._count
         x, y = self._mean_x / self._count, self._mean_y / self._count
-        if centred:
+        if centered:
             xx, xy = xx - x.outer(x), xy - x.outer(y)
-        held = ridge * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-        weights = torch.linalg.solve(xx + held * torch.eye(len(xx), dtype=xx.dtype),
-                                     xy + held * prior)
-        return weights, y - x @ weights if centred else torch.zeros_like(y)
+        penalty = ridge * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+        weights = torch.linalg.solve(xx + penalty * torch.eye(len(xx), dtype=xx.dtype),
+                                     xy + penalty * prior)
+        return weights, y - x @ weights if centered else torch.zeros_like(y)
 
 
 def _rescale_to_prior_norm(prior: Tensor, weights: Tensor) -> Tensor:
@@ -211,43 +213,43 @@ def _is_normalized(node: Node) -> bool:
     return all(user.target is ops.BATCH_NORM for user in node.users)
 
 
-def _positions(node: Node) -> int:
+def _count_positions(node: Node) -> int:
     """Number of observations of a layer per sample."""
     shape = shape_of(node)
     spatial = shape[1:-1] if node.target is ops.LINEAR else shape[2:]
     return int(torch.Size(spatial).numel())
 
 
-def _batch(node: Node) -> int:
-    return max(1, _CHUNK // _positions(node))
+def _samples_per_chunk(node: Node) -> int:
+    return max(1, _CHUNK_ROWS // _count_positions(node))
 
 
-def _subsample(node: Node, value: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _subsample(node: Node, value: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Evenly spaced samples, as many as needed for enough observations."""
-    step = max(1, len(value) * _positions(node) // _ROWS)
-    return value[::step], wanted[::step]
+    step = max(1, len(value) * _count_positions(node) // _MAX_ROWS)
+    return value[::step], targets[::step]
 
 
-def _observations(twin: Node, weight: Tensor, value: Tensor,
-                  wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _flatten_observations(twin: Node, weight: Tensor, value: Tensor,
+                          targets: Tensor) -> tuple[Tensor, Tensor]:
     """Regressors (rows, inputs of one output) and targets (rows, outputs), float64."""
     if twin.target is ops.LINEAR:
-        return value.flatten(0, -2).double(), wanted.flatten(0, -2).double()
-    patches = _patches(twin, value, weight).double()
-    return patches, wanted.flatten(2).transpose(1, 2).flatten(0, 1).double()
+        return value.flatten(0, -2).double(), targets.flatten(0, -2).double()
+    patches = _extract_patches(twin, value, weight).double()
+    return patches, targets.flatten(2).transpose(1, 2).flatten(0, 1).double()
 
 
-def _patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
+def _extract_patches(twin: Node, value: Tensor, weight: Tensor) -> Tensor:
     """The input patch of each output position of a convolution, (rows, channels * kernel size)."""
-    extents = [_pair(argument(twin, name)) for name in _EXTENTS]
-    if weight.ndim == 3:  # a signal is a picture of height one
+    geometry = [_first_and_last(argument(twin, name)) for name in _NEUTRAL_GEOMETRY]
+    if weight.ndim == 3:  # treat a 1-d signal as an image of height 1
         value, weight = value.unsqueeze(2), weight.unsqueeze(2)
-        extents = [(neutral, size) for neutral, (_, size) in zip(
-            _EXTENTS.values(), extents, strict=True)]
-    stride, padding, dilation = extents
+        geometry = [(neutral, size) for neutral, (_, size) in zip(
+            _NEUTRAL_GEOMETRY.values(), geometry, strict=True)]
+    stride, padding, dilation = geometry
     patches = F.unfold(value, weight.shape[2:], dilation, padding, stride)
     return patches.transpose(1, 2).flatten(0, 1)
 
 
-def _pair(sizes: Any) -> tuple[int, int]:
+def _first_and_last(sizes: Any) -> tuple[int, int]:
     return sizes[0], sizes[-1]

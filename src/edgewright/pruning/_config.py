@@ -10,10 +10,10 @@ from edgewright.channels import LegalWidths, RoundTo
 from edgewright.core import Settings
 from edgewright.errors import UsageError
 
-_BY_WEIGHTS: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp",
+_WEIGHT_BASED: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geometric_median", "lamp",
                                 "random"})
-# Criteria whose scores are changes of the loss or the logits: they compare across layers.
-_ABSOLUTE: Final = frozenset({"taylor", "fisher", "obd", "gauss_newton"})
+# Scores estimate changes of the loss or the logits, so they can be compared across layers.
+_LOSS_BASED: Final = frozenset({"taylor", "fisher", "obd", "gauss_newton"})
 
 
 @final
@@ -27,7 +27,8 @@ class ChannelPruning(Settings):
             From the effect of its removal on the loss: ``taylor`` (Molchanov 2019), ``fisher``
             (Theis 2018, Liu 2021), ``obd`` (LeCun 1990); or on the logits: ``gauss_newton``. From
             its activations: ``activation``, ``apoz`` (Hu 2016), ``redundancy`` (how well the other
-            channels can reproduce it). Or ``random``. Without data, use ``magnitude``.
+            channels can reproduce it). Or ``random``, as a baseline. Without data, use
+            ``magnitude``.
         target: What ``ratio`` counts: multiply-accumulates, parameters, channels, ``ram`` (peak
             bytes of activations) or ``latency`` (from a table of layers, measured on ONNX Runtime).
         ratio: Fraction of the target to remove, above 0 and below 1.
@@ -88,21 +89,21 @@ class ChannelPruning(Settings):
     prove_export: bool = True
 
     @model_validator(mode="after")
-    def _rounds_to_a_size(self) -> Self:
+    def _check_round_to(self) -> Self:
         if self.round_to != "auto" and self.round_to < 1:
             raise UsageError("ChannelPruning: round_to: Input should be greater than or equal to 1 "
                              f"or 'auto', got {self.round_to}")
         return self
 
     @property
-    def looks_at_data(self) -> bool:
+    def uses_data(self) -> bool:
         """Whether the criterion needs samples."""
-        return self.criterion not in _BY_WEIGHTS
+        return self.criterion not in _WEIGHT_BASED
 
     @property
-    def looks_at_logits(self) -> bool:
+    def uses_logits(self) -> bool:
         """Whether the criterion needs a classifier's loss or logits."""
-        return self.criterion in _ABSOLUTE
+        return self.criterion in _LOSS_BASED
 
     @property
     def legal_widths(self) -> LegalWidths:
@@ -110,8 +111,8 @@ class ChannelPruning(Settings):
         return LegalWidths(self.round_to, self.least_width)
 
     @property
-    def normalizes(self) -> bool:
+    def normalizes_scores(self) -> bool:
         """Whether scores are normalized: ``normalize``, or its default for the criterion."""
         if self.normalize is None:
-            return self.criterion not in _ABSOLUTE
+            return self.criterion not in _LOSS_BASED
         return self.normalize

@@ -1,4 +1,4 @@
-"""Everything a channel is sliced from, as tensors that are being trained."""
+"""The slices of all channels, as views on tensors that are being trained."""
 
 from __future__ import annotations
 
@@ -11,83 +11,86 @@ from torch import Tensor, nn
 from edgewright.channels import ChannelGroups
 
 
-class _Place(NamedTuple):
-    """One dimension of one weight: which of its indices belong to which channel."""
+class _SlicedDim(NamedTuple):
+    """One dimension of one weight, with pairs of its indices and the channels they belong to."""
 
     weight: nn.Parameter
     dim: int
     indices: Tensor
     channels: Tensor
 
-    def along(self, vector: Tensor) -> Tensor:
-        """A vector over the dimension, shaped to multiply the weight."""
+    def broadcast(self, vector: Tensor) -> Tensor:
+        """Reshape a vector over the dimension so that it can be multiplied with the weight."""
         return vector.reshape([-1 if d == self.dim else 1 for d in range(self.weight.ndim)])
 
 
 @final
 class CoupledSlices:
-    """The slices of every removable channel of a network: norms, decay, shrinkage of them at once.
+    """Norms, weight decay and shrinkage of all removable channels of a network at once.
 
-    Weights, biases and affine parameters of norms count, running statistics do not.
+    Weights, biases and affine parameters of norms are included, running statistics are not.
 
     Args:
-        groups: What has to be sliced together.
-        module: The network that is trained; its tensors have the names the groups know.
+        groups: The coupled channels.
+        module: The network being trained; its parameters have the same names as in ``groups``.
 
     Attributes:
-        channels: Every removable channel, in the order of the vectors below.
+        channels: All removable channels, in the order of the vectors below.
         sizes: Number of weights of each channel, (channels,) float32.
-        members: Index of each channel's group, (channels,) int64.
+        group_indices: Index of each channel's group, (channels,) int64.
     """
 
     def __init__(self, groups: ChannelGroups, module: nn.Module) -> None:
         parameters = dict(module.named_parameters(remove_duplicate=False))
         device = next(iter(parameters.values())).device
         self.channels: tuple[int, ...] = tuple(groups.channels.tolist())
-        self.members = torch.tensor([i for i, group in enumerate(groups.groups)
-                                     for _ in group.channels], device=device)
-        self._places = _places(groups, parameters)
-        self.sizes = self._gather(torch.ones_like)
+        self.group_indices = torch.tensor([i for i, group in enumerate(groups.groups)
+                                           for _ in group.channels], device=device)
+        self._sliced_dims = _find_sliced_dims(groups, parameters)
+        self.sizes = self._sum_per_channel(torch.ones_like)
 
     def norms(self) -> Tensor:
         """L2 norm of each channel over all its slices, (channels,) float32."""
-        return self._gather(torch.square).sqrt()
+        return self._sum_per_channel(torch.square).sqrt()
 
     def add_decay(self, strengths: Tensor) -> None:
         """Add the gradient of ``strength / 2 * norm^2`` of every channel, (channels,)."""
-        for place in self._places:
-            if place.weight.grad is not None:
-                per_index = place.weight.new_zeros(place.weight.shape[place.dim])
-                per_index.index_add_(0, place.indices, strengths[place.channels])
-                place.weight.grad.add_(place.along(per_index) * place.weight)
+        for sliced in self._sliced_dims:
+            if sliced.weight.grad is not None:
+                per_index = sliced.weight.new_zeros(sliced.weight.shape[sliced.dim])
+                per_index.index_add_(0, sliced.indices, strengths[sliced.channels])
+                sliced.weight.grad.add_(sliced.broadcast(per_index) * sliced.weight)
 
     def shrink(self, factors: Tensor) -> None:
-        """Multiply every slice of each channel by its factor, (channels,); frozen ones stay."""
-        for place in self._places:
-            if not place.weight.requires_grad:
+        """Multiply the slices of each channel by its factor, (channels,), except frozen weights."""
+        for sliced in self._sliced_dims:
+            if not sliced.weight.requires_grad:
                 continue
-            per_index = place.weight.new_ones(place.weight.shape[place.dim])
-            per_index.scatter_reduce_(0, place.indices, factors[place.channels], "prod")
-            place.weight.mul_(place.along(per_index))
+            per_index = sliced.weight.new_ones(sliced.weight.shape[sliced.dim])
+            per_index.scatter_reduce_(0, sliced.indices, factors[sliced.channels], "prod")
+            sliced.weight.mul_(sliced.broadcast(per_index))
 
-    def _gather(self, of: Callable[[Tensor], Tensor]) -> Tensor:
-        total = torch.zeros(len(self.channels), device=self.members.device)
-        for place in self._places:
-            values = of(place.weight.detach())
-            over_others = values.movedim(place.dim, 0).flatten(1).sum(dim=1) \
+    def _sum_per_channel(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Sum of ``function`` over all weights of each channel, (channels,)."""
+        total = torch.zeros(len(self.channels), device=self.group_indices.device)
+        for sliced in self._sliced_dims:
+            values = function(sliced.weight.detach())
+            per_index = values.movedim(sliced.dim, 0).flatten(1).sum(dim=1) \
                 if values.ndim > 1 else values
-            total.index_add_(0, place.channels, over_others[place.indices])
+            total.index_add_(0, sliced.channels, per_index[sliced.indices])
         return total
 
 
-def _places(groups: ChannelGroups, parameters: dict[str, nn.Parameter]) -> list[_Place]:
-    found: list[_Place] = []
-    owner: dict[tuple[int, int], str] = {}  # a tied weight counts once, under its first name
-    for name, dim in dict.fromkeys(place for group in groups.groups for place in group.slices):
+def _find_sliced_dims(groups: ChannelGroups,
+                      parameters: dict[str, nn.Parameter]) -> list[_SlicedDim]:
+    found: list[_SlicedDim] = []
+    first_name: dict[tuple[int, int], str] = {}  # a tied weight is included once
+    for name, dim in dict.fromkeys(key for group in groups.groups for key in group.slices):
         weight, labels = parameters.get(name), groups.tensor(name)[dim]
-        if weight is None or labels is None or owner.setdefault((id(weight), dim), name) != name:
+        if (weight is None or labels is None
+                or first_name.setdefault((id(weight), dim), name) != name):
             continue
-        pairs = groups.incidence(labels)
-        found.append(_Place(weight, dim, torch.from_numpy(pairs.indices).to(weight.device),
-                            torch.from_numpy(pairs.columns).to(weight.device)))
+        incidence = groups.incidence(labels)
+        found.append(_SlicedDim(weight, dim, torch.from_numpy(incidence.indices).to(weight.device),
+                                torch.from_numpy(incidence.columns).to(weight.device)))
     return found

@@ -1,4 +1,4 @@
-"""Penalties that drive whole channels to zero while a network is trained."""
+"""Penalties that drive whole channels to zero during training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from edgewright.training import Step, StepHook
 
 @final
 class GroupLasso(StepHook):
-    """``strength * sum over channels of sqrt(size) * ||w||``, w all that a channel is sliced from.
+    """The penalty ``strength * sum over channels of sqrt(size) * ||w||``.
 
-    Wen et al. 2016, eq. 1, over coupled groups as in Fang et al. 2023, and weighted by the square
-    root of the group's size (Yuan & Lin 2006), so that channels of long and short filters pay
-    alike. Instead of its subgradient, which leaves small values everywhere, each step ends with the
-    proximal one, ``w <- w * max(0, 1 - lr * strength * sqrt(size) / ||w||)``: what vanishes is
-    exactly zero. A weight between two channels is shrunk by both.
+    Here w are all weights in a channel's slices: Wen et al. 2016, eq. 1, over coupled groups as in
+    Fang et al. 2023, weighted by the square root of the number of weights (Yuan & Lin 2006), so
+    that channels with large and small filters are penalized equally. Subgradient steps would leave
+    small values everywhere; instead each training step is followed by a proximal step, ``w <- w *
+    max(0, 1 - lr * strength * sqrt(size) / ||w||)``, which produces exact zeros. A weight that
+    belongs to an output and an input channel is shrunk by both.
     """
 
     def __init__(self, groups: ChannelGroups, strength: float) -> None:
@@ -38,25 +39,26 @@ class GroupLasso(StepHook):
         self._slices = CoupledSlices(self._groups, module)
 
     def after_step(self, step: Step) -> None:
-        """The proximal step."""
+        """Apply the proximal step."""
         if self._slices is None:
             return
-        norms, least = self._slices.norms(), torch.finfo(torch.float32).tiny
-        cost = step.lr * self._strength * self._slices.sizes.sqrt()
-        self._slices.shrink((1 - cost / norms.clamp(min=least)).clamp(min=0))
+        norms, tiny = self._slices.norms(), torch.finfo(torch.float32).tiny
+        threshold = step.lr * self._strength * self._slices.sizes.sqrt()
+        self._slices.shrink((1 - threshold / norms.clamp(min=tiny)).clamp(min=0))
 
     def is_settled(self, step: Step) -> bool:
-        """Only the end of the run counts: before it, channels are still on their way."""
+        """Only after the last step, because channels shrink until then."""
         return step.index + 1 == step.total
 
 
 @final
 class GrowingDecay(StepHook):
-    """Weight decay on the channels that are to go, growing until they have vanished.
+    """Weight decay on chosen channels that grows until they are close to zero.
 
-    Wang et al. 2021, GReg-1 (their algorithm 1): the L2 penalty of these channels rises from 0 to
-    ``strength``, the others are free. It rises linearly over the first ``growth`` of the run and
-    then stays, instead of by a constant every few steps up to a ceiling.
+    Wang et al. 2021, GReg-1 (their algorithm 1): the L2 penalty of the chosen channels grows from 0
+    to ``strength``; the others have no penalty. Differing from the paper, which adds a constant
+    every few steps up to a limit, it grows linearly over the first ``growth`` of the run and then
+    stays constant.
     """
 
     def __init__(self, groups: ChannelGroups, channels: Collection[int], strength: float,
@@ -68,7 +70,7 @@ class GrowingDecay(StepHook):
 
     @property
     def name(self) -> str:
-        """Identifies the penalty, and the channels it is on, in a checkpoint."""
+        """Identifies the penalty and its channels in a checkpoint."""
         return f"GrowingDecay({self._strength}, {self._growth}, {sorted(self._chosen)})"
 
     def start(self, module: nn.Module) -> None:
@@ -87,5 +89,5 @@ class GrowingDecay(StepHook):
         return torch.tensor(self._strength * min(1.0, step.progress / self._growth))
 
     def is_settled(self, step: Step) -> bool:
-        """Only the end of the run counts: before it, channels are still on their way."""
+        """Only after the last step, because channels shrink until then."""
         return step.index + 1 == step.total

@@ -1,4 +1,4 @@
-"""The pruning pass."""
+"""Channel pruning."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edgewright.exporters import prove_export
 from edgewright.program import Program
 from edgewright.pruning._compensate import compensate
 from edgewright.pruning._config import ChannelPruning
-from edgewright.pruning._survivors import Survivors
+from edgewright.pruning._removal_history import RemovalHistory
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Split, Task
 from edgewright.timing import layer_latencies
 
-Between = Callable[[Program, int], Program]
+Recovery = Callable[[Program, int], Program]
 
 
 def prune(program: Program, task: Task | None = None, config: ChannelPruning | None = None, *,
-          seed: int = 0, between: Between | None = None,
+          seed: int = 0, recover: Recovery | None = None,
           latency: LatencyTable | None = None) -> Program:
     """Remove the least important channels; equivalent to setting them to zero.
 
@@ -41,8 +41,8 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         task: Data for the criteria that need it, and for compensation.
         config: What to remove; None for half of the multiply-accumulates.
         seed: Seed for choosing samples, and for ``random``.
-        between: Recovers the program between two steps, given the program and the number of steps
-            so far; it may change weights but not shapes.
+        recover: Called between two steps with the program and the number of steps so far, to train
+            the program, for example; it may change weights but not shapes.
         latency: Measured latencies of the program's layers, for that target; None to measure them.
 
     Raises:
@@ -61,37 +61,38 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         0.5
     """
     config = config or ChannelPruning()
-    groups = _prunable(program, config)
+    groups = _find_prunable_groups(program, config)
     program = program if task is None else program.with_examples(task.train.example(2))
-    samples = _calibration(task, config, seed)
+    samples = _compensation_samples(task, config, seed)
     if config.target == "latency" and latency is None:
         latency = layer_latencies(program, groups)
     cost = CostModel(program, groups, config.target, latency)
-    whole = replace(allocation_of(config), original=cost.full,
-                    legal=replace(config.legal_widths, original_counts=count_channels(groups)))
-    require_reachable(cost, whole)
-    once = between is None and not config.looks_at_data
-    original, survivors = (program, groups), Survivors(groups)
+    full = replace(create_allocation(config), original=cost.full,
+                   legal=replace(config.legal_widths, original_counts=count_channels(groups)))
+    require_reachable(cost, full)
+    compensates_once = recover is None and not config.uses_data
+    original, history = (program, groups), RemovalHistory(groups)
     for step in range(1, config.steps + 1):
         scores = score_channels(program, task, groups, config, seed)
-        share = replace(whole, ratio=config.ratio * step / config.steps)
-        removed = allocate_channels(cost, scores, share)
-        if once:
-            survivors.remove(groups, removed)
-        program = _without(program, groups, removed, None if once else samples, config.ridge)
+        allocation = replace(full, ratio=config.ratio * step / config.steps)
+        removed = allocate_channels(cost, scores, allocation)
+        if compensates_once:
+            history.record(groups, removed)
+        program = _remove_and_compensate(
+            program, groups, removed, None if compensates_once else samples, config.ridge)
         if step < config.steps:
-            program = between(program, step) if between is not None else program
+            program = recover(program, step) if recover is not None else program
             groups = find_groups(program, config.ignore)
             cost = CostModel(program, groups, config.target, latency)
-    if once and samples is not None:
-        program = _without(*original, survivors.gone, samples, config.ridge)
+    if compensates_once and samples is not None:
+        program = _remove_and_compensate(*original, history.removed, samples, config.ridge)
     if config.prove_export:
         prove_export(program)
     return program
 
 
-def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
-             samples: Split | None, ridge: float) -> Program:
+def _remove_and_compensate(program: Program, groups: ChannelGroups, removed: Collection[int],
+                           samples: Split | None, ridge: float) -> Program:
     """Remove channels, and compensate for them if there are samples."""
     sliced = remove_channels(program, groups, removed)
     if samples is None:
@@ -99,21 +100,22 @@ def _without(program: Program, groups: ChannelGroups, removed: Collection[int],
     return compensate(program, sliced, groups, removed, samples, ridge=ridge)
 
 
-def allocation_of(config: ChannelPruning) -> Allocation:
-    """The allocation that a config describes."""
-    return Allocation(config.ratio, config.allocation, config.legal_widths, config.normalizes)
+def create_allocation(config: ChannelPruning) -> Allocation:
+    """Create the allocation that a config describes."""
+    return Allocation(config.ratio, config.allocation, config.legal_widths,
+                      config.normalizes_scores)
 
 
-def _calibration(task: Task | None, config: ChannelPruning, seed: int) -> Split | None:
+def _compensation_samples(task: Task | None, config: ChannelPruning, seed: int) -> Split | None:
     """The samples for `compensate`, or None to skip it."""
     if task is None and config.compensate:
-        raise UsageError("compensate=True needs data; give a task, or leave it out")
+        raise UsageError("compensate=True needs data; give a task, or omit compensate")
     if task is None or config.compensate is False:
         return None
     return task.train.sample(config.samples, seed=seed)
 
 
-def _prunable(program: Program, config: ChannelPruning) -> ChannelGroups:
+def _find_prunable_groups(program: Program, config: ChannelPruning) -> ChannelGroups:
     if program.is_quantized:
         raise UsageError("a quantized program cannot be pruned; prune before quantizing")
     groups = find_groups(program, config.ignore)

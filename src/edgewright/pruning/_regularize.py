@@ -1,4 +1,4 @@
-"""Training toward structure: channels vanish first, and are removed then."""
+"""Training with a penalty that drives channels to zero, so that they can be removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgewright.program import Program
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
-from edgewright.pruning._prune import allocation_of
+from edgewright.pruning._prune import create_allocation
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Task
 from edgewright.timing import layer_latencies
@@ -33,18 +33,21 @@ from edgewright.training import (
 
 @final
 class StructureRegularization(Settings):
-    """Training under a penalty on whole channels.
+    """Training with a penalty on whole channels.
 
     Attributes:
-        method: ``growing`` drives the channels to zero that ``channels`` chooses (Wang et al.
-            2021), ``group_lasso`` those that training needs least (Wen et al. 2016).
-        strength: Of the penalty; for ``growing`` where it ends. 0.5 and 0.002 are fair beginnings.
-        growth: Share of the training over which the penalty of ``growing`` rises.
-        channels: Which channels go, for ``growing``, in one step; for both, the layers that stay.
-        training: The schedule.
+        method: ``growing`` drives the channels to zero that ``channels`` selects (Wang et al.
+            2021); use it to reach a given ratio. ``group_lasso`` penalizes all channels, so that
+            training decides which ones become zero (Wen et al. 2016).
+        strength: Strength of the penalty; for ``growing`` its final value. Start with 0.5 for
+            ``growing`` and 0.002 for ``group_lasso``.
+        growth: Fraction of the training over which the penalty of ``growing`` rises.
+        channels: For ``growing``, which channels to drive to zero, in one step; for both methods,
+            the layers to ignore.
+        training: The training schedule.
 
     Raises:
-        UsageError: A value out of its range.
+        UsageError: A value is out of range.
 
     Example:
         >>> StructureRegularization().method
@@ -61,17 +64,18 @@ class StructureRegularization(Settings):
 def regularize(program: Program, task: Task, config: StructureRegularization | None = None, *,
                objective: Objective | None = None, seed: int = 0, checkpoint: Path | None = None,
                progress: Progress | None = None) -> Program:
-    """Train so that channels vanish; `remove_vanished` or `prune` takes them out at no cost.
+    """Train with a penalty so that channels become zero or close to zero.
 
-    The weights of the last epoch are kept, the only ones that have felt the whole penalty.
+    Then `remove_vanished` or `prune` removes them with almost no change of the outputs. The result
+    has the weights of the last epoch, because the penalty is complete only then.
 
     Args:
-        program: In floating point; it is left as it is.
-        task: Its data.
+        program: In floating point; it is not changed.
+        task: The data.
         config: The penalty and the training.
-        objective: What is minimized beside the penalty; the label loss if left out.
-        seed: Of the choice of channels and of the training.
-        checkpoint: Where the training keeps its state, to be resumed from.
+        objective: What the training minimizes besides the penalty; None for the label loss.
+        seed: Seed for choosing channels, and of the training.
+        checkpoint: File for the training's state, from which it can be resumed.
         progress: Shows the training's progress.
 
     Raises:
@@ -88,10 +92,10 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
         48
     """
     config = config or StructureRegularization()
-    groups = _groups(program, config.channels.ignore)
+    groups = _find_removable_groups(program, config.channels.ignore)
     objective = objective or LabelLoss(config.training.label_smoothing)
     check_program(program, task, objective)
-    hook = _penalty(program, task, groups, config, seed)
+    hook = _create_penalty(program, task, groups, config, seed)
     module = program.module(train=True)
     train(module, task, config.training, ConstrainedObjective(objective, (hook,)), seed=seed,
           checkpoint=checkpoint, progress=progress)
@@ -103,10 +107,10 @@ def remove_vanished(program: Program, ignore: tuple[str, ...] = (),
     """Remove the channels that a penalty has driven to zero.
 
     Args:
-        program: In floating point; it is left as it is.
-        ignore: Names or patterns of layers whose output channels must stay.
-        tolerance: A channel has vanished where its norm is at most this share of the largest of
-            its group; the largest always stays.
+        program: In floating point; it is not changed.
+        ignore: Names or patterns of layers whose output channels are kept.
+        tolerance: Channels are removed if their norm is at most this fraction of the largest norm
+            in their group. The largest is always kept.
 
     Raises:
         UsageError: The program is quantized, or nothing in it can be pruned.
@@ -120,34 +124,34 @@ def remove_vanished(program: Program, ignore: tuple[str, ...] = (),
         >>> remove_vanished(Program.capture(model, torch.zeros(1, 4))).costs().macs
         18
     """
-    groups = _groups(program, ignore)
+    groups = _find_removable_groups(program, ignore)
     slices = CoupledSlices(groups, program.module())
     norms = slices.norms()
     largest = norms.new_zeros(len(groups.groups)).scatter_reduce_(
-        0, slices.members, norms, "amax")
-    gone = norms <= tolerance * largest[slices.members]
-    vanished = [c for c, is_gone in zip(slices.channels, gone.tolist(), strict=True) if is_gone]
+        0, slices.group_indices, norms, "amax")
+    is_zero = norms <= tolerance * largest[slices.group_indices]
+    vanished = [c for c, zero in zip(slices.channels, is_zero.tolist(), strict=True) if zero]
     return remove_channels(program, groups, vanished)
 
 
-def _groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
+def _find_removable_groups(program: Program, ignore: tuple[str, ...]) -> ChannelGroups:
     if program.is_quantized:
-        raise UsageError("the channels of a quantized program cannot vanish; do it before "
-                         "quantizing")
+        raise UsageError("channels of a quantized program cannot be removed; remove them "
+                         "before quantizing")
     groups = find_groups(program, ignore)
     if not groups.groups:
-        raise UsageError("no channel of this program can vanish: "
+        raise UsageError("no channel of this program can be removed: "
                          f"{format_skip_reasons(groups.kept)}")
     return groups
 
 
-def _penalty(program: Program, task: Task, groups: ChannelGroups, config: StructureRegularization,
-             seed: int) -> StepHook:
+def _create_penalty(program: Program, task: Task, groups: ChannelGroups,
+                    config: StructureRegularization, seed: int) -> StepHook:
     if config.method == "group_lasso":
         return GroupLasso(groups, config.strength)
-    chosen = config.channels
-    scores = score_channels(program, task, groups, chosen, seed)
-    latency = layer_latencies(program, groups) if chosen.target == "latency" else None
-    cost = CostModel(program, groups, chosen.target, latency)
-    removed = allocate_channels(cost, scores, allocation_of(chosen))
+    selection = config.channels
+    scores = score_channels(program, task, groups, selection, seed)
+    latency = layer_latencies(program, groups) if selection.target == "latency" else None
+    cost = CostModel(program, groups, selection.target, latency)
+    removed = allocate_channels(cost, scores, create_allocation(selection))
     return GrowingDecay(groups, removed, config.strength, config.growth)

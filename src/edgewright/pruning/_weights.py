@@ -1,4 +1,4 @@
-"""Pruning single weights."""
+"""Pruning of single weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import torch
 from edgewright.errors import UsageError
 from edgewright.graph import argument, mark_sparse, match_tensors, ops, stored_tensors
 from edgewright.program import Program
-from edgewright.pruning._gradual import GradualMask, Shares, masks_for, random_scores
+from edgewright.pruning._gradual_mask import (
+    GradualMask,
+    Sparsities,
+    compute_masks,
+    draw_random_scores,
+)
 from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
 from edgewright.training import (
@@ -69,42 +74,43 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
         0.0 if config.training is None else config.training.label_smoothing)
     if config.training is not None and task is not None:
         check_program(program, task, objective)
-    shares = prunable_weights(program, config)
-    _check_movement(program, shares, config)
+    sparsities = find_prunable_weights(program, config)
+    _check_movement(program, sparsities, config)
     is_gradual = config.schedule == "gradual"
-    pruned = program if is_gradual else _prune_once(program, shares, config, seed)
+    pruned = program if is_gradual else _prune_one_shot(program, sparsities, config, seed)
     if config.training is None:
         return pruned
     if task is None:
-        raise UsageError("pruning weights trains what is left and needs data; give a task, or use "
+        raise UsageError("training the remaining weights needs data; give a task, or use "
                          "schedule='one_shot' and training=None")
     if is_gradual:
-        objective = ConstrainedObjective(objective, (GradualMask(shares, config, seed),))
+        objective = ConstrainedObjective(objective, (GradualMask(sparsities, config, seed),))
     module = pruned.module(train=True)
     train(module, task, config.training, objective, seed=seed, checkpoint=checkpoint,
           progress=progress)
     result = pruned.with_state(module.state_dict())
-    mark_sparse(result.graph_module, shares)
+    mark_sparse(result.graph_module, sparsities)
     return result
 
 
 def _check_movement(program: Program, names: Iterable[str], config: WeightPruning) -> None:
     tensors = stored_tensors(program.graph_module)
-    still = [name for name in names if not tensors[name].requires_grad]
-    if config.criterion == "movement" and still:
-        raise UsageError(f"criterion='movement' looks at how training moves the weights, and "
-                         f"{', '.join(still)} are frozen (requires_grad=False); name them in "
+    frozen = [name for name in names if not tensors[name].requires_grad]
+    if config.criterion == "movement" and frozen:
+        raise UsageError(f"criterion='movement' needs the changes of weights during training, but "
+                         f"{', '.join(frozen)} are frozen (requires_grad=False); add them to "
                          "ignore, or use criterion='magnitude'")
 
 
-def prunable_weights(program: Program, config: WeightPruning) -> dict[str, float | None]:
-    """The weights that the config prunes, tied ones once, with the sparsity each has in ``layers``.
+def find_prunable_weights(program: Program, config: WeightPruning) -> dict[str, float | None]:
+    """Find the weights that the config prunes, with the sparsity of each in ``layers``.
 
-    None where it follows the config's.
+    The sparsity is None for weights that follow the config's ``sparsity``. Tied weights are
+    included once.
 
     Raises:
-        UsageError: An ``ignore`` or a name in ``layers`` matches no layer, or there is no weight
-            to prune.
+        UsageError: A pattern in ``ignore`` or ``layers`` matches no layer, or there is no weight to
+            prune.
     """
     tensors = stored_tensors(program.graph_module)
     found: dict[int, str] = {}
@@ -112,33 +118,35 @@ def prunable_weights(program: Program, config: WeightPruning) -> dict[str, float
         weight = argument(node, "weight") if node.target in ops.OUTPUTS_FIRST else None
         if isinstance(weight, torch.fx.Node) and weight.op == "get_attr":
             found.setdefault(id(tensors[str(weight.target)]), str(weight.target))
-    left_out = match_tensors(found.values(), config.ignore)
-    names = [name for name in found.values() if name not in left_out]
-    named = match_tensors(names, config.layers, "layers")
-    shares = {name: config.layers[named[name]] if name in named else None for name in names}
-    names = [name for name in names if shares[name] is not None
-             or (name not in named and config.sparsity is not None)]
+    ignored = match_tensors(found.values(), config.ignore)
+    names = [name for name in found.values() if name not in ignored]
+    pattern_of = match_tensors(names, config.layers, "layers")
+    sparsities = {name: config.layers[pattern_of[name]] if name in pattern_of else None
+                  for name in names}
+    names = [name for name in names if sparsities[name] is not None
+             or (name not in pattern_of and config.sparsity is not None)]
     if config.block is not None:
         size = config.block[1]
         names = [name for name in names if tensors[name].shape[1] % size == 0]
     if not names:
-        needs = ("" if config.block is None else
+        condition = ("" if config.block is None else
                  f" whose input channels are a multiple of {config.block[1]}")
-        raise UsageError("there is no weight to prune: no convolution or linear layer is left"
-                         f"{needs}; ignore fewer layers or choose another pattern")
-    return {name: shares[name] for name in names}
+        raise UsageError("there is no weight to prune: no convolution or linear layer remains"
+                         f"{condition}; ignore fewer layers or choose another pattern")
+    return {name: sparsities[name] for name in names}
 
 
-def _prune_once(program: Program, shares: Shares, config: WeightPruning, seed: int) -> Program:
+def _prune_one_shot(program: Program, sparsities: Sparsities, config: WeightPruning,
+                    seed: int) -> Program:
     """Prune by magnitude or at random, in one shot."""
     result = program.copy()
     tensors = stored_tensors(result.graph_module)
-    weights = {name: tensors[name].detach() for name in shares}
-    scores = (random_scores(weights, seed) if config.criterion == "random" else
+    weights = {name: tensors[name].detach() for name in sparsities}
+    scores = (draw_random_scores(weights, seed) if config.criterion == "random" else
               {name: weight.abs() for name, weight in weights.items()})
-    masks = masks_for(scores, shares, config)
+    masks = compute_masks(scores, sparsities, config)
     with torch.no_grad():
         for name, mask in masks.items():
             tensors[name].masked_fill_(~mask, 0.0)
-    mark_sparse(result.graph_module, shares)
+    mark_sparse(result.graph_module, sparsities)
     return result

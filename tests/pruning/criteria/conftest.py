@@ -1,4 +1,4 @@
-"""Networks whose groups couple in different ways, and scores by the name of a group."""
+"""Networks with different kinds of coupled groups, and scores by group name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE = (2, 4, 4)
 
 
 class Residual(nn.Module):
-    """A stream that three layers read, widened by padding as in ResNet's option A."""
+    """A residual stream that three layers read, widened by padding as in ResNet's option A."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-class Twice(nn.Module):
-    """One layer called two times, and a concatenation."""
+class CalledTwice(nn.Module):
+    """One layer that is called twice, and a concatenation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Twice(nn.Module):
 
 
 class Grouped(nn.Module):
-    """A convolution in groups, and linear layers that read a sequence."""
+    """A grouped convolution, and linear layers on a sequence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class Grouped(nn.Module):
 
 @pytest.fixture(scope="session")
 def coupled(mixed_program: Program) -> dict[str, Program]:
-    """Programs by name, one a kind of coupling."""
+    """Programs by name, one per kind of coupling."""
     torch.manual_seed(1)
-    models: dict[str, Any] = {"residual": Residual(), "twice": Twice(), "grouped": Grouped()}
+    models: dict[str, Any] = {"residual": Residual(), "twice": CalledTwice(), "grouped": Grouped()}
     nn.init.uniform_(models["residual"].norm.weight, 0.5, 1.5)
     return {"mixed": mixed_program} | {name: Program.capture(model.eval(), torch.zeros(1, *IMAGE))
                                        for name, model in models.items()}
@@ -81,7 +81,7 @@ def coupled(mixed_program: Program) -> dict[str, Program]:
 
 @pytest.fixture(scope="session")
 def scores_of() -> Callable[..., dict[str, list[float]]]:
-    """Scores by group name, in the order of the channels' indices in its first tensor."""
+    """Computes scores by group name, in the order of the channels in the group's first tensor."""
     def score(program: Program, task: Any = None, seed: int = 0,
               **options: Any) -> dict[str, list[float]]:
         groups = find_groups(program)
@@ -96,8 +96,8 @@ def scores_of() -> Callable[..., dict[str, list[float]]]:
 
 
 @pytest.fixture(scope="session")
-def places() -> dict[str, Callable[[int], list[tuple[str, Any]]]]:
-    """Where channel ``c`` of each group of the mixed network lies: tensor, and its index there."""
+def channel_slices() -> dict[str, Callable[[int], list[tuple[str, Any]]]]:
+    """The slices (tensor, index) of channel ``c`` of each group of the mixed network."""
     return {
         "first.weight": lambda c: [
             ("first.weight", (c,)), ("norm.weight", (c,)), ("norm.bias", (c,)),

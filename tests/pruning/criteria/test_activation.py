@@ -1,4 +1,4 @@
-"""What channels put out, against hooks on the model."""
+"""Activation criteria, against activations computed with the model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edgewright.task import Task
 
 @pytest.fixture(scope="module")
 def outputs(mixed: Mixed, mixed_task: Task) -> dict[str, Any]:
-    """What the layers of the mixed network read of each group, over all samples."""
+    """Activations of each group of the mixed network at the input of the next layer."""
     x = next(mixed_task.train.batches(80)).inputs[0]
     with torch.no_grad():
         maps = mixed.deep(mixed.norm(mixed.first(x)).relu()).relu()
         return {"first.weight": maps, "head.weight": mixed.head(maps.flatten(1)).relu()}
 
 
-def test_it_is_the_mean_size_where_a_channel_is_read(mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
+def test_activation_is_the_mean_absolute_layer_input(mixed_program: Program, mixed_task: Task, scores_of: Callable[..., dict[str, list[float]]],
                                                      outputs: Any) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="activation")
     for name, maps in outputs.items():
@@ -31,9 +31,9 @@ def test_it_is_the_mean_size_where_a_channel_is_read(mixed_program: Program, mix
         assert found[name] == pytest.approx(want, rel=1e-5)
 
 
-def test_apoz_counts_what_is_above_zero(mixed_program: Program, mixed_task: Task,
-                                        scores_of: Callable[..., dict[str, list[float]]],
-                                        outputs: Any) -> None:
+def test_apoz_is_the_fraction_of_positive_activations(mixed_program: Program, mixed_task: Task,
+                                                      scores_of: Callable[..., dict[str, list[float]]],
+                                                      outputs: Any) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="apoz")
     for name, maps in outputs.items():
         want = [float((maps[:, c] > 0).double().mean()) for c in range(maps.shape[1])]
@@ -41,9 +41,9 @@ def test_apoz_counts_what_is_above_zero(mixed_program: Program, mixed_task: Task
 
 
 @pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(4)])
-def test_apoz_looks_behind_an_average(mixed_task: Task,
-                                      scores_of: Callable[..., dict[str, list[float]]],
-                                      pool: Any) -> None:
+def test_apoz_uses_activations_before_average_pooling(mixed_task: Task,
+                                                      scores_of: Callable[..., dict[str, list[float]]],
+                                                      pool: Any) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ZeroPad2d(1), pool, nn.Flatten(),
                           nn.Dropout(), nn.Linear(6, 3)).eval()

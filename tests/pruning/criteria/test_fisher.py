@@ -1,4 +1,4 @@
-"""Fisher information, against one sample and one gate at a time."""
+"""Fisher information, against gradients of explicit gates, sample by sample."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgewright.task import Task
 
 
 def gated_mixed(model: Mixed, x: Any, gates: Any) -> Any:
-    """The mixed network with a factor on what each layer reads of its two groups."""
+    """The mixed network with gates on the layer inputs of its two groups."""
     x = model.deep(model.norm(model.first(x)).relu()).relu() * gates["first.weight"][:, None, None]
     return model.last(model.head(x.flatten(1)).relu() * gates["head.weight"])
 
 
 def gated_residual(model: nn.Module, x: Any, gates: Any) -> Any:
-    """The residual network: the stream is read three times, the wide one by the head alone."""
+    """The residual network with gates: three layers read the stream, one the wide channels."""
     state = model.state_dict()
 
     def conv(name: str, value: Any) -> Any:
@@ -42,23 +42,23 @@ def gated_residual(model: nn.Module, x: Any, gates: Any) -> Any:
     return F.linear(read.mean((2, 3)), state["head.weight"], state["head.bias"])
 
 
-def information(forward: Any, widths: Any, task: Task) -> Any:
+def fisher_information(forward: Any, widths: Any, task: Task) -> Any:
     """Half the mean squared derivative of each sample's loss by each gate."""
     gates = {name: torch.ones(width, dtype=torch.float64, requires_grad=True)
              for name, width in widths.items()}
     total = {name: torch.zeros(width, dtype=torch.float64) for name, width in widths.items()}
     for batch in task.train.batches(1):
         loss = F.cross_entropy(forward(batch.inputs[0].double(), gates), batch.targets)
-        for name, slope in zip(gates, torch.autograd.grad(loss, list(gates.values())),
+        for name, gradient in zip(gates, torch.autograd.grad(loss, list(gates.values())),
                                strict=True):
-            total[name] += slope ** 2 / (2 * len(task.train))
+            total[name] += gradient ** 2 / (2 * len(task.train))
     return {name: value.tolist() for name, value in total.items()}
 
 
-def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed: Mixed, mixed_program: Program, mixed_task: Task,
-                                                         scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_score_is_the_squared_gradient_of_a_gate_on_all_layer_inputs(mixed: Mixed, mixed_program: Program, mixed_task: Task,
+                                                                     scores_of: Callable[..., dict[str, list[float]]]) -> None:
     model = copy.deepcopy(mixed).double()
-    want = information(lambda x, gates: gated_mixed(model, x, gates),
+    want = fisher_information(lambda x, gates: gated_mixed(model, x, gates),
                        {"first.weight": 5, "head.weight": 6}, mixed_task)
     found = scores_of(mixed_program, mixed_task, criterion="fisher")
     assert found.keys() == want.keys()
@@ -66,22 +66,22 @@ def test_it_is_the_squared_slope_of_a_gate_on_every_read(mixed: Mixed, mixed_pro
         assert found[name] == pytest.approx(scores, rel=1e-4)
 
 
-def test_slopes_of_one_stream_are_added_before_they_are_squared(coupled: dict[str, Program],
-                                                                mixed_task: Task,
-                                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_gradients_of_a_shared_stream_are_summed_before_squaring(coupled: dict[str, Program],
+                                                                 mixed_task: Task,
+                                                                 scores_of: Callable[..., dict[str, list[float]]]) -> None:
     program = coupled["residual"]
     model = copy.deepcopy(program.module()).double()
-    want = information(lambda x, gates: gated_residual(model, x, gates),
+    want = fisher_information(lambda x, gates: gated_residual(model, x, gates),
                        {"stem.weight": 4, "one.weight": 6, "wide.weight": 4}, mixed_task)
     found = scores_of(program, mixed_task, criterion="fisher")
     assert found["one.weight"] == pytest.approx(want["one.weight"], rel=1e-4)
     assert found["stem.weight"] == pytest.approx(want["stem.weight"], rel=1e-4)
 
 
-def test_obd_is_the_saliency_of_every_weight(mixed: Mixed, mixed_program: Program,
-                                             mixed_task: Task,
-                                             scores_of: Callable[..., dict[str, list[float]]],
-                                             places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
+def test_obd_is_the_summed_saliency_of_all_weights(mixed: Mixed, mixed_program: Program,
+                                                   mixed_task: Task,
+                                                   scores_of: Callable[..., dict[str, list[float]]],
+                                                   channel_slices: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
     model = copy.deepcopy(mixed).double()
     saliency = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for batch in mixed_task.train.batches(1):
@@ -91,14 +91,14 @@ def test_obd_is_the_saliency_of_every_weight(mixed: Mixed, mixed_program: Progra
             assert weight.grad is not None
             saliency[name] += (weight.grad * weight.detach()) ** 2 / (2 * len(mixed_task.train))
     found = scores_of(mixed_program, mixed_task, criterion="obd")
-    for name, where in places.items():
+    for name, where in channel_slices.items():
         want = [sum(float(saliency[tensor][index].sum()) for tensor, index in where(channel))
                 for channel in range(len(found[name]))]
         assert found[name] == pytest.approx(want, rel=1e-4)
 
 
 class Tokens(nn.Module):
-    """Two linear layers over a picture's columns, which may be folded into the batch."""
+    """Two linear layers on the columns of an image, which may be folded into the batch."""
 
     def __init__(self, folds: Any) -> None:
         super().__init__()
@@ -112,14 +112,14 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("criterion", ["fisher", "activation", "apoz", "redundancy"])
-def test_a_sample_may_fill_many_rows(mixed_task: Task,
-                                     scores_of: Callable[..., dict[str, list[float]]],
-                                     criterion: str) -> None:
+def test_samples_may_have_several_rows(mixed_task: Task,
+                                       scores_of: Callable[..., dict[str, list[float]]],
+                                       criterion: str) -> None:
     torch.manual_seed(0)
     model = Tokens(False)
-    apart = Program.capture(model, torch.zeros(1, 2, 4, 4))
+    separate = Program.capture(model, torch.zeros(1, 2, 4, 4))
     model.folds = True
     folded = Program.capture(model, torch.zeros(1, 2, 4, 4))
-    want = scores_of(apart, mixed_task, criterion=criterion)["up.weight"]
+    want = scores_of(separate, mixed_task, criterion=criterion)["up.weight"]
     found = scores_of(folded, mixed_task, criterion=criterion)["up.weight"]
     assert found == pytest.approx(want, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Movement of the logits, against their whole Jacobian."""
+"""Gauss-Newton scores, against the full Jacobian of the logits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.autograd.functional import jacobian
 
 from edgewright.channels import find_groups
 from edgewright.program import Program
-from edgewright.pruning.criteria import Subject
+from edgewright.pruning.criteria import ScoringContext
 from edgewright.pruning.criteria._gauss_newton import gauss_newton
 from edgewright.task import Task, TensorSplit
 
 
-def test_it_is_the_jacobian_of_the_logits_on_average(mixed: Mixed, mixed_program: Program,
-                                                     mixed_task: Task,
-                                                     scores_of: Callable[..., dict[str, list[float]]]) -> Any:
+def test_score_is_the_expected_squared_jacobian_of_the_logits(mixed: Mixed, mixed_program: Program,
+                                                              mixed_task: Task,
+                                                              scores_of: Callable[..., dict[str, list[float]]]) -> Any:
     x = next(mixed_task.train.batches(80)).inputs[0].double()
     model = copy.deepcopy(mixed).double()
     maps = model.deep(model.norm(model.first(x)).relu()).relu().detach()
@@ -38,19 +38,19 @@ def test_it_is_the_jacobian_of_the_logits_on_average(mixed: Mixed, mixed_program
     assert found == pytest.approx(want, rel=0.06)
 
 
-def test_labels_do_not_matter(mixed_program: Program, mixed_task: Task,
-                              scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_labels_do_not_change_the_scores(mixed_program: Program, mixed_task: Task,
+                                         scores_of: Callable[..., dict[str, list[float]]]) -> None:
     other = copy.copy(mixed_task)
     other.train = TensorSplit(
         next(mixed_task.train.batches(80)).inputs, torch.zeros(80, dtype=torch.long), name="train")
-    for criterion, same in (("gauss_newton", True), ("fisher", False)):
+    for criterion, are_equal in (("gauss_newton", True), ("fisher", False)):
         found, want = (scores_of(mixed_program, task, criterion=criterion)
                        for task in (other, mixed_task))
-        assert (found == want) == same
+        assert (found == want) == are_equal
 
 
-def test_the_mean_of_the_logits_does_not_matter(mixed_task: Task,
-                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_changes_of_the_mean_logit_are_ignored(mixed_task: Task,
+                                               scores_of: Callable[..., dict[str, list[float]]]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3))
     with torch.no_grad():
@@ -62,8 +62,8 @@ def test_the_mean_of_the_logits_does_not_matter(mixed_task: Task,
 
 
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid(), nn.Flatten(0)])
-def test_a_single_number_is_its_own_slope(end: Any) -> Any:
-    """A gate of 1 +- h on each unit, by finite differences; without classes nothing is centred."""
+def test_single_output_value_is_not_centered(end: Any) -> Any:
+    """Finite differences of a gate of 1 +- h on each unit."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), end)
     with torch.no_grad():
@@ -71,8 +71,8 @@ def test_a_single_number_is_its_own_slope(end: Any) -> Any:
     x = torch.randn(64, 4)
     task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
     program = Program.capture(model, x[:2])
-    subject = Subject(program, find_groups(program), "gauss_newton", task.train, 0)
-    found = gauss_newton(subject)[subject.spans[0]].tolist()
+    context = ScoringContext(program, find_groups(program), "gauss_newton", task.train, 0)
+    found = gauss_newton(context)[context.spans[0]].tolist()
     samples = next(task.train.batches(len(task.train))).inputs[0].double()
     precise, step = copy.deepcopy(model).double(), 1e-5
     units = precise[1](precise[0](samples)).detach()

@@ -1,4 +1,4 @@
-"""Distances between filters, against loops over pairs."""
+"""Distances between filters, against loops over pairs of filters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.programs import Mixed
 from edgewright.program import Program
 
 
-def test_it_is_the_distance_to_all_filters_of_the_group(mixed: Mixed, mixed_program: Program,
-                                                        scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_score_is_the_summed_distance_to_all_filters_of_the_group(mixed: Mixed, mixed_program: Program,
+                                                                  scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="geometric_median")
     rows = {"first.weight": ["first.weight", "deep.weight"], "head.weight": ["head.weight"]}
     for group, names in rows.items():

@@ -9,8 +9,8 @@ import pytest
 from edgewright.program import Program
 
 
-def test_it_is_the_share_among_those_no_smaller(mixed_program: Program,
-                                                scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_score_is_the_fraction_among_channels_that_are_no_smaller(mixed_program: Program,
+                                                                  scores_of: Callable[..., dict[str, list[float]]]) -> None:
     found = scores_of(mixed_program, criterion="lamp")
     for group, sizes in scores_of(mixed_program, criterion="magnitude").items():
         want = [size / sum(other for other in sizes if other >= size) for size in sizes]

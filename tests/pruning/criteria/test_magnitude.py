@@ -1,4 +1,4 @@
-"""Sizes of weights, against loops over the model's own tensors."""
+"""Norms of weights, against loops over the model's tensors."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ NORMS = {
 
 
 @pytest.mark.parametrize("criterion", NORMS)
-def test_it_is_a_norm_of_all_a_channel_is_sliced_from(mixed: Mixed, mixed_program: Program, scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]],
+def test_score_is_a_norm_over_all_slices_of_a_channel(mixed: Mixed, mixed_program: Program, scores_of: Callable[..., dict[str, list[float]]], channel_slices: dict[str, Callable[[int], list[tuple[str, Any]]]],
                                                       criterion: Any) -> None:
     found = scores_of(mixed_program, criterion=criterion)
     state = mixed.state_dict()
-    assert found.keys() == places.keys()
-    for name, where in places.items():
+    assert found.keys() == channel_slices.keys()
+    for name, where in channel_slices.items():
         want = [NORMS[criterion]([state[tensor][index].flatten().tolist()
                                   for tensor, index in where(channel)])
                 for channel in range(len(found[name]))]
         assert found[name] == pytest.approx(want, rel=1e-6)
 
 
-def test_a_layer_called_twice_counts_once(coupled: dict[str, Program],
-                                          scores_of: Callable[..., dict[str, list[float]]]) -> None:
+def test_layer_called_twice_counts_once(coupled: dict[str, Program],
+                                        scores_of: Callable[..., dict[str, list[float]]]) -> None:
     state = coupled["twice"].state_dict()
     found = scores_of(coupled["twice"], criterion="l1")["first.weight"]
     for channel, score in enumerate(found):

@@ -17,8 +17,8 @@ from edgewright.program import Program
 from edgewright.task import Task
 
 
-def slope(model: nn.Module, batch: Any, tensor: Any, index: Any) -> Any:
-    """How the loss changes as the slice shrinks."""
+def derivative(model: nn.Module, batch: Any, tensor: Any, index: Any) -> Any:
+    """Derivative of the loss with respect to a factor on the slice."""
     target = model.get_parameter(tensor)
     original = target.detach().clone()
     losses = []
@@ -30,24 +30,24 @@ def slope(model: nn.Module, batch: Any, tensor: Any, index: Any) -> Any:
     return (losses[0] - losses[1]) / 2e-5
 
 
-def test_it_is_what_shrinking_a_channel_does_to_the_loss(mixed: Mixed, mixed_program: Program, mixed_task: Task,
-                                                         scores_of: Callable[..., dict[str, list[float]]], places: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
+def test_score_is_the_squared_derivative_of_scaling_a_channel(mixed: Mixed, mixed_program: Program, mixed_task: Task,
+                                                              scores_of: Callable[..., dict[str, list[float]]], channel_slices: dict[str, Callable[[int], list[tuple[str, Any]]]]) -> None:
     found = scores_of(mixed_program, mixed_task, criterion="taylor")
     model = copy.deepcopy(mixed).double()
     batches = [(batch.inputs[0].double(), batch.targets) for batch in mixed_task.train.batches(64)]
     assert [len(targets) for _, targets in batches] == [64, 16]
-    for name, where in places.items():
+    for name, where in channel_slices.items():
         for channel, score in enumerate(found[name]):
-            want = sum(slope(model, batch, *place) ** 2
-                       for batch in batches for place in where(channel))
+            want = sum(derivative(model, batch, *channel_slice) ** 2
+                       for batch in batches for channel_slice in where(channel))
             assert score == pytest.approx(want, rel=1e-3)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fisher", "obd"])
-def test_the_losses_of_all_outputs_are_averaged(mixed: Mixed, mixed_task: Task,
-                                                scores_of: Callable[..., dict[str, list[float]]],
-                                                criterion: str) -> None:
-    class Two(nn.Module):
+def test_losses_of_all_outputs_are_averaged(mixed: Mixed, mixed_task: Task,
+                                            scores_of: Callable[..., dict[str, list[float]]],
+                                            criterion: str) -> None:
+    class TwoOutputs(nn.Module):
         def __init__(self, model: nn.Module) -> None:
             super().__init__()
             self.model = model
@@ -56,7 +56,7 @@ def test_the_losses_of_all_outputs_are_averaged(mixed: Mixed, mixed_task: Task,
             logits = self.model(x)
             return logits, logits
 
-    two, one = (Program.capture(model, torch.zeros(1, 2, 4, 4)) for model in (Two(mixed), mixed))
+    two, one = (Program.capture(model, torch.zeros(1, 2, 4, 4)) for model in (TwoOutputs(mixed), mixed))
     with pytest.raises(ModelError, match="the model returns 2 outputs"):
         scores_of(two, mixed_task, criterion=criterion)
     staged = Program(two.graph_module, two.example_inputs, exits=1)

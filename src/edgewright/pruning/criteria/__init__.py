@@ -1,11 +1,11 @@
-"""How important a channel is: one criterion family a file, one interface for all."""
+"""Importance scores of channels: one family of criteria per file, one interface for all."""
 
 from edgewright.pruning.criteria._score import CRITERIA, score_channels
-from edgewright.pruning.criteria._subject import Criterion, Subject
+from edgewright.pruning.criteria._scoring_context import Criterion, ScoringContext
 
 __all__ = [
     "CRITERIA",
     "Criterion",
-    "Subject",
+    "ScoringContext",
     "score_channels",
 ]

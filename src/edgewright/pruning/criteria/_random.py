@@ -1,12 +1,12 @@
-"""The control: no criterion at all."""
+"""Random scores, the baseline for all other criteria."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgewright.pruning.criteria._subject import Subject, Vector
+from edgewright.pruning.criteria._scoring_context import ScoringContext, Vector
 
 
-def random(subject: Subject) -> Vector:
-    """Uniform on [0, 1), random_scores from the seed; what every other criterion has to beat."""
-    return np.random.default_rng(subject.seed).random(subject.count)
+def random(context: ScoringContext) -> Vector:
+    """Uniform random scores in [0, 1) that depend on the seed alone."""
+    return np.random.default_rng(context.seed).random(context.channel_count)

@@ -1,4 +1,4 @@
-"""Scores by the name of a criterion."""
+"""Scores of channels by the criterion that a config names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgewright.pruning.criteria._lamp import lamp
 from edgewright.pruning.criteria._magnitude import l1, l2, magnitude
 from edgewright.pruning.criteria._random import random
 from edgewright.pruning.criteria._redundancy import redundancy
-from edgewright.pruning.criteria._subject import Criterion, Subject, Vector
+from edgewright.pruning.criteria._scoring_context import Criterion, ScoringContext, Vector
 from edgewright.pruning.criteria._taylor import taylor
 from edgewright.task import Task
 from edgewright.training import check_program
@@ -40,26 +40,29 @@ CRITERIA: Final[dict[str, Criterion]] = {
     "redundancy": redundancy,
     "random": random,
 }
-"""Every criterion under the name `ChannelPruning` knows it by."""
-_ROUNDING: Final = 1e-9
+"""All criteria by their names in `ChannelPruning`."""
+_EQUALITY_TOLERANCE: Final = 1e-9
 
 
 def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
                    config: ChannelPruning, seed: int) -> dict[int, float]:
-    """A score for every channel of every group, finite and not negative; the lowest matter least.
+    """Score every channel of every group; low scores mean unimportant channels.
 
     Args:
-        program: What is judged; it is left as it is.
-        task: Its training split is sampled by the criteria that look at data.
+        program: The program; it is not changed.
+        task: The data; criteria that need data use samples of the training split.
         groups: The program's channels.
-        config: Which criterion, and how many samples it may look at.
-        seed: Of the samples, and of ``random``.
+        config: The criterion, and its number of samples.
+        seed: Seed for choosing samples, and for ``random``.
+
+    Returns:
+        Scores by channel, finite and not negative.
 
     Raises:
-        UsageError: The criterion looks at data and there is no task, or at activations and a
-            group's are read by no layer; or it tells no channel from another.
-        ModelError: A score is not finite; or the criterion looks at the loss or the logits, and
-            the program's outputs are no logits, one tensor per exit.
+        UsageError: The criterion needs data and there is no task; it needs activations and no
+            layer reads those of a group; or it gives all channels the same score.
+        ModelError: A score is not finite; or the criterion needs the loss or the logits, and the
+            program's outputs are not logits, one tensor per exit.
 
     Example:
         >>> from edgewright.channels import find_groups
@@ -76,37 +79,38 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
     """
     if not groups.groups:
         return {}
-    if task is not None and config.looks_at_logits:
+    if task is not None and config.uses_logits:
         _check_outputs(program, task, config.criterion)
     split = None if task is None else task.train.sample(min(config.samples, len(task.train)),
                                                         seed=seed)
-    subject = Subject(program, groups, config.criterion, split, seed)
-    scores = CRITERIA[config.criterion](subject)
-    for group, span in zip(groups.groups, subject.spans, strict=True):
+    context = ScoringContext(program, groups, config.criterion, split, seed)
+    scores = CRITERIA[config.criterion](context)
+    for group, span in zip(groups.groups, context.spans, strict=True):
         if not np.isfinite(scores[span]).all():
             worst = scores[span][~np.isfinite(scores[span])][0]
             raise ModelError(f"criterion={config.criterion!r} gives a score of {worst} in "
-                             f"{group.name}; expected finite weights and gradients: look for NaN "
-                             "or infinity in the weights")
-    _refuse_equal_scores(scores, subject)
+                             f"{group.name}; expected finite weights and gradients: check the "
+                             "weights for NaN or infinity")
+    _check_scores_differ(scores, context)
     channels = [channel for group in groups.groups for channel in group.channels]
     return dict(zip(channels, scores.tolist(), strict=True))
 
 
-def _refuse_equal_scores(scores: Vector, subject: Subject) -> None:
-    """Refuse scores by which channels would go in the order they are stored in."""
-    if subject.count > 1 and all(np.ptp(scores[span]) <= _ROUNDING * abs(scores[span]).max()
-                                 for span in subject.spans):
-        raise UsageError(f"criterion={subject.criterion!r} scores every channel of every group the "
-                         f"same ({scores[0]:.3g} in {subject.groups.groups[0].name}) and cannot "
-                         "say which matter least; use another criterion ('magnitude'), and look "
-                         "whether the model is trained and its outputs depend on the inputs")
+def _check_scores_differ(scores: Vector, context: ScoringContext) -> None:
+    """Raise an error if all scores are equal: the storage order would decide what is removed."""
+    if context.channel_count > 1 and all(
+            np.ptp(scores[span]) <= _EQUALITY_TOLERANCE * abs(scores[span]).max()
+            for span in context.spans):
+        raise UsageError(f"criterion={context.criterion!r} scores every channel of every group the "
+                         f"same ({scores[0]:.3g} in {context.groups.groups[0].name}) and cannot "
+                         "rank them; use another criterion ('magnitude'), and check whether the "
+                         "model is trained and its outputs depend on the inputs")
 
 
 def _check_outputs(program: Program, task: Task, criterion: str) -> None:
     try:
         check_program(program, task)
     except ModelError as error:
-        raise ModelError(f"criterion={criterion!r} asks what happens to a classifier's logits: "
+        raise ModelError(f"criterion={criterion!r} needs a classifier's logits: "
                          f"{error}. For other outputs use a criterion on weights ('magnitude') or "
                          "on activations ('redundancy')") from error

@@ -1,4 +1,4 @@
-"""What a criterion is given to judge, and what it answers."""
+"""The input and the interface of pruning criteria."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Vector: TypeAlias = NDArray[np.float64]
 
 @final
 @dataclass(frozen=True)
-class Subject:
-    """A program, its channels, and the samples to judge them by.
+class ScoringContext:
+    """A program, its channels, and the samples that criteria score them on.
 
     Attributes:
-        program: In evaluation form.
+        program: In evaluation mode.
         groups: The program's channels.
-        criterion: Name of the criterion that is asked, for messages.
-        split: The seeded sample of the training split; None where there is no task.
-        seed: Of whatever is random_scores.
+        criterion: Name of the criterion, for messages.
+        split: Seeded sample of the training split; None if there is no task.
+        seed: Seed for criteria that use random numbers.
     """
 
     program: Program
@@ -45,7 +45,7 @@ class Subject:
         """The samples.
 
         Raises:
-            UsageError: There are none; the criterion is named.
+            UsageError: There are no samples; the message names the criterion.
         """
         if self.split is None:
             raise UsageError(f"criterion={self.criterion!r} needs data; give a task, or use "
@@ -53,19 +53,19 @@ class Subject:
         return self.split
 
     @cached_property
-    def count(self) -> int:
-        """How many channels there are."""
+    def channel_count(self) -> int:
+        """Number of channels."""
         return sum(len(group.channels) for group in self.groups.groups)
 
     @cached_property
     def spans(self) -> tuple[slice, ...]:
-        """Where each group's channels lie in a vector of scores."""
+        """The range of each group's channels in a vector of scores."""
         ends = np.cumsum([len(group.channels) for group in self.groups.groups]).tolist()
         return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters by name, one that is shared under one name; statistics are none."""
+        """Floating-point parameters by name, without buffers; a shared one has one name."""
         found = {name: tensor
                  for name, tensor in stored_tensors(self.program.graph_module).items()
                  if isinstance(tensor, nn.Parameter) and tensor.is_floating_point()}
@@ -73,23 +73,24 @@ class Subject:
         return {name: tensor for name, tensor in found.items() if name_of[id(tensor)] == name}
 
     def weight(self, name: str) -> Tensor:
-        """A parameter's values, in single precision."""
+        """A parameter's values, as float32."""
         return self.parameters[name].detach().float()
 
     @cached_property
-    def places(self) -> dict[TensorDim, Incidence]:
-        """Where channels lie in the parameters."""
-        places = dict.fromkeys(place for group in self.groups.groups for place in group.slices)
+    def incidences(self) -> dict[TensorDim, Incidence]:
+        """The indices of each channel in the parameters, by tensor and dimension."""
+        keys = dict.fromkeys(key for group in self.groups.groups for key in group.slices)
         return {(name, dim): self.groups.incidence(self.groups.tensor(name)[dim])
-                for name, dim in places if name in self.parameters}
+                for name, dim in keys if name in self.parameters}
 
-    def along(self, node: Node, dim: int) -> Incidence:
-        """Where channels lie along one dimension of what a node computes."""
+    def incidence_along(self, node: Node, dim: int) -> Incidence:
+        """The indices of each channel along one dimension of a node's value."""
         return self.groups.incidence(self.groups.labels_of(node)[dim])
 
 
-Criterion: TypeAlias = Callable[[Subject], Vector]
-"""Scores of all channels, in the order of the groups: the higher, the more a channel matters.
+Criterion: TypeAlias = Callable[[ScoringContext], Vector]
+"""Scores all channels, in the order of the groups; higher scores mean more important channels.
 
-Finite, not negative, and the same for the same subject, of which nothing is changed.
+Scores are finite and not negative. The same context always gives the same scores and is not
+changed.
 """

@@ -1,4 +1,4 @@
-"""Removals in a row are one removal of what is gone in the end."""
+"""Consecutive removals are equivalent to one removal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgewright.channels import find_groups, remove_channels
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.pruning._compensate import compensate
-from edgewright.pruning._survivors import Survivors
+from edgewright.pruning._removal_history import RemovalHistory
 from edgewright.task import Task
 
 
 class Attention(nn.Module):
-    """Heads and their width are pruned apart, and the tokens' channels through a norm."""
+    """Heads, head widths and the channels of tokens are separate groups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,48 +40,48 @@ def attention() -> Any:
 
 @pytest.mark.parametrize("name", ["mixed_program", "attention"])
 @pytest.mark.parametrize("seed", range(4))
-def test_removals_in_a_row_are_one_removal(name: str, seed: int,
-                                           request: pytest.FixtureRequest) -> None:
+def test_consecutive_removals_equal_one_removal(name: str, seed: int,
+                                                request: pytest.FixtureRequest) -> None:
     program = request.getfixturevalue(name)
     random, groups = np.random.default_rng(seed), find_groups(program)
-    survivors, left = Survivors(groups), program
+    history, left = RemovalHistory(groups), program
     for _ in range(4):
         step = find_groups(left)
-        roomy = [group.channels for group in step.groups if len(group.channels) > 1]
-        gone = [int(random.choice(channels)) for channels in roomy if random.random() < 0.7]
-        survivors.remove(step, gone)
-        left = remove_channels(left, step, gone)
-    at_once = remove_channels(program, groups, survivors.gone)
-    assert survivors.gone
+        removable = [group.channels for group in step.groups if len(group.channels) > 1]
+        removed = [int(random.choice(channels)) for channels in removable if random.random() < 0.7]
+        history.record(step, removed)
+        left = remove_channels(left, step, removed)
+    at_once = remove_channels(program, groups, history.removed)
+    assert history.removed
     assert all(torch.equal(tensor, at_once.state_dict()[name])
                for name, tensor in left.state_dict().items())
 
 
-def test_a_group_that_is_down_to_one_channel_stays_so(mixed_program: Program) -> None:
+def test_group_with_one_channel_left_is_kept(mixed_program: Program) -> None:
     groups = find_groups(mixed_program)
-    survivors, left = Survivors(groups), mixed_program
+    history, left = RemovalHistory(groups), mixed_program
     for _ in range(6):
         step = find_groups(left)
-        gone = [group.channels[0] for group in step.groups if len(group.channels) > 1]
-        survivors.remove(step, gone)
-        left = remove_channels(left, step, gone)
-    at_once = remove_channels(mixed_program, groups, survivors.gone)
+        removed = [group.channels[0] for group in step.groups if len(group.channels) > 1]
+        history.record(step, removed)
+        left = remove_channels(left, step, removed)
+    at_once = remove_channels(mixed_program, groups, history.removed)
     assert [len(left.state_dict()[name]) for name in ("first.weight", "head.weight")] == [1, 1]
     assert all(torch.equal(tensor, at_once.state_dict()[name])
                for name, tensor in left.state_dict().items())
 
 
-def test_many_steps_are_compensated_once_by_criteria_of_weights(
+def test_weight_criteria_compensate_once_after_all_steps(
         mixed_program: Program, mixed_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgewright.pruning import _prune  # noqa: PLC0415
 
     calls = []
 
-    def counted(*given: Any, **how: Any) -> Program:
+    def counting_compensate(*given: Any, **how: Any) -> Program:
         calls.append(given)
         return compensate(*given, **how)
 
-    monkeypatch.setattr(_prune, "compensate", counted)
+    monkeypatch.setattr(_prune, "compensate", counting_compensate)
     settings: dict[str, Any] = {"ratio": 0.5, "round_to": 1, "steps": 4, "compensate": True}
     plain = prune(mixed_program, None, ChannelPruning(
         criterion="magnitude", **settings | {"compensate": False}))
@@ -96,5 +96,5 @@ def test_many_steps_are_compensated_once_by_criteria_of_weights(
     prune(mixed_program, mixed_task, ChannelPruning(criterion="taylor", **settings))
     assert len(calls) == 1 + 4
     prune(mixed_program, mixed_task, ChannelPruning(criterion="magnitude", **settings),
-          between=lambda program, step: program)
+          recover=lambda program, step: program)
     assert len(calls) == 1 + 4 + 4
