@@ -18,7 +18,7 @@ from edgewright.errors import UsageError
 from edgewright.graph import count_macs, shape_of
 from edgewright.program import Program, live_tensors, parameter_nodes, stored_bytes
 
-Target: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
+PruningTarget: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CostModel:
         (56.0, 42.0)
     """
 
-    def __init__(self, program: Program, groups: ChannelGroups, target: Target,
+    def __init__(self, program: Program, groups: ChannelGroups, target: PruningTarget,
                  latency: LatencyTable | None = None) -> None:
         if target == "latency" and latency is None:
             raise UsageError("target='latency' needs a table of measured latencies; "
@@ -126,7 +126,7 @@ def _parameters(program: Program, shape: Shape) -> Iterator[Any]:
     return (math.prod(shape(node)) for node in parameter_nodes(program.graph))
 
 
-_COUNTS: Final[dict[Target, Callable[[Program, Shape], Iterator[Any]]]] = {
+_COUNTS: Final[dict[PruningTarget, Callable[[Program, Shape], Iterator[Any]]]] = {
     "macs": _macs, "params": _parameters}
 
 

@@ -134,7 +134,7 @@ class ChannelGroups:
             (self.channels, "channel"), (self.groups, "group"), (self.kept, "weight")))
         return f"<ChannelGroups: {channels} in {groups}; {kept} kept>"
 
-    # Interface for the rules of operators; see `Tracker`.
+    # Interface for the rules of operators; see `LabelTracker`.
 
     def results(self, value: Any) -> Labels:
         """Dimensions of a node's result; a list of them if it has several results."""

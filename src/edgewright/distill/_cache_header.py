@@ -12,7 +12,7 @@ from torch import Tensor
 from edgewright.core import Value
 from edgewright.distill._digest import compute_digest
 from edgewright.errors import DataError, StorageError
-from edgewright.task import Batch, Policy, Split, View
+from edgewright.task import AugmentationPolicy, Batch, Split, View
 
 _PROBE_SAMPLES: Final = 32
 _MAX_HEADER_BYTES: Final = 1 << 20
@@ -38,12 +38,12 @@ class CacheHeader(Value):
     samples: int
     data: str
     views: int | None
-    policy: Policy
+    policy: AugmentationPolicy
     augmentation: str
     shape: tuple[int, ...]
 
     @classmethod
-    def create(cls, teacher: str, split: Split, views: int | None, policy: Policy,
+    def create(cls, teacher: str, split: Split, views: int | None, policy: AugmentationPolicy,
            shape: tuple[int, ...]) -> Self:
         """The header of a new cache.
 
@@ -86,7 +86,8 @@ class CacheHeader(Value):
                 raise StorageError(f"the teacher cache {path} is for {reason}; {_REMEDY}")
 
 
-def list_views(views: int | None, policy: Policy = "standard") -> tuple[View | None, ...]:
+def list_views(views: int | None,
+               policy: AugmentationPolicy = "standard") -> tuple[View | None, ...]:
     """Views numbered from 0; for None, the samples without augmentation.
 
     Example:

@@ -6,7 +6,12 @@ from edgewright.training._compute import Compute
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
 from edgewright.training._evaluate import Predictions, evaluate_module, predict, to_device
-from edgewright.training._fit import single_device_fabric
+from edgewright.training._experiment_trackers import (
+    ExperimentTracker,
+    OpenLog,
+    TrackingProgress,
+    open_experiment_tracker,
+)
 from edgewright.training._objective import LabelLoss, Objective, WrappedObjective, label_loss
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import as_outputs, check_count, check_logits
@@ -23,13 +28,13 @@ from edgewright.training._schedule import (
     Position,
 )
 from edgewright.training._score import Score
+from edgewright.training._single_device import single_device_fabric
 from edgewright.training._step_hook import Step, StepHook
 from edgewright.training._stored_targets import (
     StoredTargets,
     count_stored_views,
     requires_sample_ids,
 )
-from edgewright.training._trackers import OpenLog, TrackerName, TrackingProgress, open_tracker
 from edgewright.training._train import train
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "ConstrainedObjective",
     "CosineSchedule",
     "EpochRecord",
+    "ExperimentTracker",
     "LabelLoss",
     "LearningRateSchedule",
     "NoProgress",
@@ -59,7 +65,6 @@ __all__ = [
     "Step",
     "StepHook",
     "StoredTargets",
-    "TrackerName",
     "TrackingProgress",
     "Training",
     "TrainingRecord",
@@ -72,7 +77,7 @@ __all__ = [
     "count_stored_views",
     "evaluate_module",
     "label_loss",
-    "open_tracker",
+    "open_experiment_tracker",
     "predict",
     "requires_sample_ids",
     "single_device_fabric",

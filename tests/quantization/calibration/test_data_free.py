@@ -16,7 +16,7 @@ from edgewright.quantization.calibration import (
     training_inputs,
 )
 from edgewright.quantization.placement import place
-from edgewright.quantization.simulation import simulate
+from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
 from edgewright.training import evaluate_module
 
@@ -69,7 +69,7 @@ def test_int8_without_data_is_as_good_as_with(small: Program, colour_task: Task)
     accuracy = {}
     for name, batches in {"real": training_inputs(colour_task, 256),
                           "synthetic": synthetic_inputs(small, 64)}.items():
-        simulation = simulate(small, place(small, scheme))
+        simulation = simulate_quantization(small, place(small, scheme))
         quantizers = {**simulation.weights, **simulation.activations}
         for quantizer in quantizers.values():
             quantizer.observer, quantizer.mode = create_observer(

@@ -198,7 +198,7 @@ def test_every_target_stores_weights_of_few_bits(target: Any, weights: int) -> N
 
 def test_weight_only_mode_ignores_activation_bits() -> None:
     config = Quantization(activations=None, layers={"a": Precision(activations=4)}, target="litert")
-    assert resolve(config).mode == "weight_only"
+    assert resolve(config).activation_mode == "weight_only"
 
 
 def test_user_defined_targets_have_their_own_rules() -> None:

@@ -22,10 +22,13 @@ from edgewright.quantization import (
     quantize,
     resolve,
 )
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization.calibration._calibrate import (
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
+)
 from edgewright.quantization.conversion._convert import convert
 from edgewright.quantization.simulation._norm_freezing import make_gains_positive
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.simulation._simulate import simulate_quantization
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 
@@ -52,9 +55,9 @@ def quantized_with(model: nn.Module, config: Any = None,
 
 def calibrated(program: Program, config: Any, *inputs: Any) -> tuple[Any, ...]:
     placement = place(program, resolve(config))
-    simulation = simulate(program, placement)
-    calibrate_weights(simulation, config.range_estimator)
-    calibrate_activations(simulation, config.range_estimator, [inputs])
+    simulation = simulate_quantization(program, placement)
+    calibrate_weight_ranges(simulation, config.range_estimator)
+    calibrate_activation_ranges(simulation, config.range_estimator, [inputs])
     return placement, simulation
 
 

@@ -12,7 +12,7 @@ from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._scheme import drop_missing_layers, scheme_before_exits
-from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
 from edgewright.program import Program
 from edgewright.quantization import (
     PTQ,
@@ -36,7 +36,7 @@ class Quantize(Stage[Quantization]):
         """Return the recipe's scheme."""
         return recipe.quantize
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget) -> AdjustedRecipe:  # noqa: ARG002 - as others do
         """Raise for a scheme that does not fit the model, before any training.
 
         Raises:
@@ -46,7 +46,7 @@ class Quantize(Stage[Quantization]):
         scheme = scheme_before_exits(recipe, program)
         if scheme is not None:
             place(program, resolve(scheme))
-        return FittedRecipe(recipe)
+        return AdjustedRecipe(recipe)
 
     def describe(self, config: Quantization) -> tuple[str, ...]:
         """Describe the quantization method."""

@@ -1,6 +1,9 @@
 """Calibration: find the ranges of weights and activations, with or without data."""
 
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization.calibration._calibrate import (
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
+)
 from edgewright.quantization.calibration._calibrate_quantizers import (
     calibrate_quantizers,
     training_inputs,
@@ -15,9 +18,9 @@ __all__ = [
     "Entropy",
     "MinMax",
     "Percentile",
-    "calibrate_activations",
+    "calibrate_activation_ranges",
     "calibrate_quantizers",
-    "calibrate_weights",
+    "calibrate_weight_ranges",
     "create_observer",
     "synthetic_inputs",
     "training_inputs",

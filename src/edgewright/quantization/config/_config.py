@@ -13,6 +13,7 @@ from edgewright.quantization.scheme import (
     TARGETS,
     Activations,
     Bits,
+    DeploymentTarget,
     Granularity,
     Method,
     MixedPrecision,
@@ -22,7 +23,6 @@ from edgewright.quantization.scheme import (
     Precision,
     RangeEstimator,
     StaticRange,
-    Target,
     check_bits,
 )
 
@@ -101,7 +101,7 @@ class Quantization(Settings):
     affine_weights: bool = False
     power_of_two: bool = False
     operators: tuple[Operators, ...] = ("convolution", "linear", "elementwise", "other")
-    target: Target = TARGETS["onnxruntime"]
+    target: DeploymentTarget = TARGETS["onnxruntime"]
     method: Method = PTQ()
     range_estimator: Estimator = MSE()
     calibration_samples: int = Field(default=1024, ge=1)

@@ -27,7 +27,7 @@ from edgewright.quantization.scheme import Grid, PoolRounding
 from edgewright.quantization.simulation import (
     FakeQuantizer,
     InsertFunction,
-    Simulation,
+    QuantizationSimulation,
     grid_arguments,
     insert_activations,
     insert_dynamic_quantization,
@@ -39,7 +39,7 @@ _HEADROOM_LIMIT: Final = 64  # largest magnitude of weights that exporters multi
 
 
 @torch.no_grad()
-def convert(program: Program, placement: Placement, simulation: Simulation, *,
+def convert(program: Program, placement: Placement, simulation: QuantizationSimulation, *,
             pool_rounding: PoolRounding | None = None) -> Program:
     """Convert a simulation to a program that computes the same result in integers.
 
@@ -78,7 +78,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation, *,
     return result
 
 
-def _scales(nodes: dict[str, Node], placement: Placement, simulation: Simulation,
+def _scales(nodes: dict[str, Node], placement: Placement, simulation: QuantizationSimulation,
             ) -> dict[str, float]:
     """The scale of each layer's input, by the layer's call."""
     for_all = {place.value: point.name for point in placement.activations

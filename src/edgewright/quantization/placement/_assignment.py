@@ -53,7 +53,7 @@ class PrecisionAssignment:
             reason = _reason(scheme, op.kind, own, patterns.get(names[name]))
             if reason is not None:
                 assignment.skip_reasons[names[name]] = reason
-            elif scheme.mode == "dynamic" and op.kind != "linear":
+            elif scheme.activation_mode == "dynamic" and op.kind != "linear":
                 others[names[name]] = add_reader(others.get(names[name]), op)
             elif own is not None:
                 assignment.layers[name] = own

@@ -27,7 +27,12 @@ from edgewright.quantization.scheme._named import Named, Positional
 from edgewright.quantization.scheme._precision import Bits, MixedPrecision, Precision, check_bits
 from edgewright.quantization.scheme._range_estimator import Observer, RangeEstimator
 from edgewright.quantization.scheme._scheme import Operators, Scheme
-from edgewright.quantization.scheme._targets import TARGETS, PoolRounding, Target, TargetRules
+from edgewright.quantization.scheme._targets import (
+    TARGETS,
+    DeploymentTarget,
+    PoolRounding,
+    TargetRules,
+)
 
 __all__ = [
     "BRECQ",
@@ -40,6 +45,7 @@ __all__ = [
     "Activations",
     "AdaRound",
     "Bits",
+    "DeploymentTarget",
     "DynamicRange",
     "Granularity",
     "Grid",
@@ -59,7 +65,6 @@ __all__ = [
     "Role",
     "Scheme",
     "StaticRange",
-    "Target",
     "TargetRules",
     "check_bits",
 ]
