@@ -10,7 +10,7 @@ from edgewright.program._folding import (
     norm_as_affine,
 )
 from edgewright.program._memory import live_tensors, stored_bytes
-from edgewright.program._probes import probe_inputs
+from edgewright.program._probes import is_constant_input, probe_inputs
 from edgewright.program._program import Program
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "fold_batch_norm",
     "foldable_norm",
     "foldable_output_dim",
+    "is_constant_input",
     "live_tensors",
     "norm_as_affine",
     "outputs_of",

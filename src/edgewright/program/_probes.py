@@ -48,8 +48,13 @@ def probe_inputs(program: Program) -> tuple[Any, ...]:
     return inputs
 
 
+def is_constant_input(leaf: Tensor) -> bool:
+    """Whether all values of an example input are equal, so that it only gives the shape."""
+    return bool((leaf == leaf.flatten()[:1]).all())
+
+
 def _probe(leaf: Tensor, noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
-    constant = bool((leaf == leaf.flatten()[:1]).all())
+    constant = is_constant_input(leaf)
     if not leaf.is_floating_point():
         rows = min(_embedding_rows(node), default=0)
         is_replaced = constant and rows and leaf.dtype is not torch.bool

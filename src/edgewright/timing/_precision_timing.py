@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.allocation import channel_sizes, layers_of
-from edgewright.graph import shape_of
+from edgewright.graph import shape_of, weight_of
 from edgewright.measure import compare_latency, pinned
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
@@ -70,9 +70,10 @@ def measure_precisions(program: Program, weights: Collection[str], *,
     """
     known: dict[Any, PrecisionTimes] = {}
     found: dict[str, PrecisionTimes] = {}
-    for key, node in layers_of(program).items():
-        name = key.partition("#")[0]
-        if name not in weights:
+    for node in layers_of(program).values():
+        weight = weight_of(node)
+        name = None if weight is None else str(weight.target)
+        if name is None or name not in weights:
             continue
         same = (layer_shape(node), *channel_sizes(node, shape_of))
         if same not in known:

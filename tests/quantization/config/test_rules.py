@@ -153,7 +153,7 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit() -> None
     free = TARGETS["onnxruntime"]
     for rules in TARGETS.values():
         limited = {name for name, field in {
-            "mode": "modes", "activation-bits": "activation_bits",
+            "mode": "activation_modes", "activation-bits": "activation_bits",
             "affine-weights": "affine_weights", "granularity": "granularities",
             "stores-weights": "stores_weights"}.items()
             if getattr(rules, field) != getattr(free, field)}

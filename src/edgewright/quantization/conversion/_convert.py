@@ -104,10 +104,9 @@ def _make_inserter(module: GraphModule, point: ActivationPoint,
                 above = module.graph.call_function(aten.ge.Scalar,
                                                    (source, float(quantizer.shift)))
                 source = module.graph.call_function(aten.where.Scalar, (above, scale, -scale))
-            stored = module.graph.call_function(ops.QUANTIZE,
-                                                (source, *grid))
-            return module.graph.call_function(ops.DEQUANTIZE,
-                                              (stored, *grid))
+            stored = module.graph.call_function(ops.QUANTIZE, (source, *grid))
+            return _mark_bits(module.graph.call_function(ops.DEQUANTIZE, (stored, *grid)),
+                              point.grid)
     return write
 
 
@@ -176,13 +175,14 @@ class _Layer:
         with graph.inserting_before(self.node):
             stored = [graph.get_attr(name) for name in names]
             if axis is None:
-                return graph.call_function(ops.DEQUANTIZE, (
+                read = graph.call_function(ops.DEQUANTIZE, (
                     *stored, float(scale), int(zero_point), *kind))
-            if grid.group is None:
-                return graph.call_function(ops.DEQUANTIZE_CHANNELS,
-                                           (*stored, axis, *kind))
-            return graph.call_function(ops.DEQUANTIZE_GROUPS,
-                                       (*stored, *kind, grid.group, torch.float32))
+            elif grid.group is None:
+                read = graph.call_function(ops.DEQUANTIZE_CHANNELS, (*stored, axis, *kind))
+            else:
+                read = graph.call_function(ops.DEQUANTIZE_GROUPS,
+                                           (*stored, *kind, grid.group, torch.float32))
+        return _mark_bits(read, grid)
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
                     finer_by: int) -> None:
@@ -222,6 +222,13 @@ class _Layer:
         for stored, value in free.items():
             _set_tensor(self.module, stored, value)
         return tuple(free)
+
+
+def _mark_bits(dequantize: Node, grid: Grid) -> Node:
+    """Record the number of bits with a call if its limits do not tell; return the call."""
+    if grid.bits == 1:
+        set_fact(dequantize, "bits", grid.bits)
+    return dequantize
 
 
 def _are_equal(one: Tensor, other: Tensor) -> bool:
