@@ -24,7 +24,7 @@ import edgewright as ew
 from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.capture import make_trainable
-from edgewright.measure import compare_latency, machine, pinned
+from edgewright.measure import compare_latency, machine, pin_to_core
 from edgewright.quantization import resolve
 from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.placement._placement import place
@@ -58,7 +58,7 @@ def main() -> None:
     if find_spec("torchao"):
         modules[f"torchao {version('torchao')}"] = torchao_prepared(program, images)
     steps = {name: step(module, images, labels) for name, module in modules.items()}
-    with pinned():
+    with pin_to_core():
         found = compare_latency(steps, rounds=ROUNDS, warmup=WARMUP)
     record = {
         "command": running_command(), "seed": SEED,

@@ -36,7 +36,7 @@ from benchmarks.common.result_rows import provenance
 from benchmarks.pruning.zoo.models import torchvision_models
 from edgewright.capture import make_trainable
 from edgewright.distill import as_teacher, cache_teacher, make_objective
-from edgewright.measure import compare_latency, pinned
+from edgewright.measure import compare_latency, pin_to_core
 from edgewright.task import AugmentationPolicy, Batch, Split, View, load_model, load_task
 from edgewright.training import Objective
 from edgewright.training._compile import try_compile
@@ -84,7 +84,7 @@ def on_one_core(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with pinned():
+        with pin_to_core():
             return measure()
     finally:
         torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from edgewright.core._operating_point import (
     OperatingPoint,
     format_threshold,
 )
-from edgewright.core._preprocessing import Preprocessing, image_pixels
+from edgewright.core._preprocessing import Preprocessing, read_pixels
 from edgewright.core._reasons import format_skip_reasons
 from edgewright.core._run_report import LayerLatency, LayerRecord, Parity, RunReport, StageRecord
 from edgewright.core._settings import Settings, Value
@@ -60,7 +60,7 @@ __all__ = [
     "format_size",
     "format_skip_reasons",
     "format_threshold",
-    "image_pixels",
     "parse_quantity",
+    "read_pixels",
     "write_atomically",
 ]

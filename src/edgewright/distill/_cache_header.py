@@ -50,7 +50,7 @@ class CacheHeader(Value):
         Raises:
             DataError: The split gives different inputs every time a view is read.
         """
-        given = [compute_digest(*_all_tensors(stable_probe(split, view)))
+        given = [compute_digest(*_all_tensors(read_stable_probe(split, view)))
                  for view in list_views(views, policy)]
         return cls(teacher=teacher, samples=len(split), data=_data_digest(split), views=views,
                    policy=policy, augmentation=compute_digest(*given), shape=shape)
@@ -104,7 +104,7 @@ def probe(split: Split, view: View | None) -> Batch:
     return next(split.select(positions).batches(count, view=view))
 
 
-def stable_probe(split: Split, view: View | None) -> Batch:
+def read_stable_probe(split: Split, view: View | None) -> Batch:
     """The probe, checked to be the same when read twice.
 
     Raises:
@@ -131,7 +131,7 @@ def _find_first_difference(first: Batch, second: Batch) -> int:
 
 
 def _data_digest(split: Split) -> str:
-    stable_probe(split, None)
+    read_stable_probe(split, None)
     return compute_digest(split.rows, split.digest())
 
 

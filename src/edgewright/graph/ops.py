@@ -171,6 +171,15 @@ SPLITS: Final[OperatorSet] = frozenset({
     aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int})
 """They split one tensor into several; a ``getitem`` reads each part."""
 
+FILLED_LIKE: Final[OperatorSet] = frozenset({
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+    aten.empty_like.default})
+"""The result depends on the dtype and shape of the first argument, but not on its values."""
+
+FILLED_NEW: Final[OperatorSet] = frozenset({
+    aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default})
+"""The result depends on the dtype of the first argument, but not on its values."""
+
 PADS: Final[OperatorSet] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 
 ITEM: Final = operator.getitem

@@ -20,8 +20,8 @@ from edgewright.graph import (
     calls,
     concrete_size,
     count_macs,
+    find_input_independent_nodes,
     has_macs,
-    input_independent_nodes,
     is_pointwise,
     is_quantization,
     op_name,
@@ -112,7 +112,7 @@ class Costs:
 def count_costs(module: GraphModule) -> Costs:
     """Count the costs of a program for one sample; see `Program.costs`."""
     graph = module.graph
-    bits, fixed = stored_bits(graph), input_independent_nodes(graph)
+    bits, fixed = stored_bits(graph), find_input_independent_nodes(graph)
     layers = tuple(_layer_cost(node, fixed) for node in calls(graph) if has_macs(node))
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}

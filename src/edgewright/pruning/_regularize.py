@@ -18,7 +18,7 @@ from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import allocation_of
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Task
-from edgewright.timing import layer_latencies
+from edgewright.timing import measure_layer_latencies
 from edgewright.training import (
     ConstrainedObjective,
     LabelLoss,
@@ -147,7 +147,7 @@ def _penalty(program: Program, task: Task, groups: ChannelGroups, config: Struct
         return GroupLasso(groups, config.strength)
     chosen = config.channels
     scores = score_channels(program, task, groups, chosen, seed)
-    latency = layer_latencies(program, groups) if chosen.target == "latency" else None
+    latency = measure_layer_latencies(program, groups) if chosen.target == "latency" else None
     cost = CostModel(program, groups, chosen.target, latency)
     removed = allocate_channels(cost, scores, allocation_of(chosen))
     return GrowingDecay(groups, removed, config.strength, config.growth)

@@ -19,8 +19,8 @@ from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.calibration import (
     calibrate_activation_ranges,
     calibrate_weight_ranges,
-    synthetic_inputs,
-    training_inputs,
+    draw_training_inputs,
+    synthesize_inputs,
     validate_batches,
 )
 from edgewright.quantization.config import Quantization, resolve
@@ -167,7 +167,8 @@ def _batches(program: Program, task: Task | None, scheme: Scheme, seed: int) -> 
     """Return a function that yields the calibration batches; it can be called repeatedly."""
     method, samples = scheme.method, scheme.calibration_samples
     if task is not None:
-        return lambda: validate_batches(program.graph_module, training_inputs(task, samples, seed))
+        return lambda: validate_batches(program.graph_module,
+                                        draw_training_inputs(task, samples, seed))
     if isinstance(method, QAT) or scheme.mixed is not None:
         what = "training" if isinstance(method, QAT) else "mixed precision"
         raise UsageError(f"{what} needs labeled data; pass a task, or use method='ptq' and "
@@ -175,7 +176,7 @@ def _batches(program: Program, task: Task | None, scheme: Scheme, seed: int) -> 
     if (scheme.activation_mode != "static" and isinstance(method.rounding, Nearest)
             and not method.correct_bias):
         return tuple  # no data is needed
-    synthetic = list(synthetic_inputs(program, min(samples, _SYNTHETIC_SAMPLES), seed))
+    synthetic = list(synthesize_inputs(program, min(samples, _SYNTHETIC_SAMPLES), seed))
     return lambda: synthetic
 
 

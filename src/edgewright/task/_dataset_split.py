@@ -20,7 +20,7 @@ from edgewright.task._split import (
     check_equal_lengths,
     check_finite,
     check_range,
-    class_indices,
+    to_class_indices,
 )
 from edgewright.task._view import View
 
@@ -86,7 +86,7 @@ class DatasetSplit(Split):
                             "must be tensors, numbers or arrays")
         tensors = tuple(as_input(tensor, self.name) for tensor in tensors)
         check_equal_lengths(tensors, targets, self.name)
-        targets = class_indices(targets, self.name, indices)
+        targets = to_class_indices(targets, self.name, indices)
         check_range(targets, self._num_classes, self.name, indices)
         check_finite(tensors, self.name, indices)
         return Batch(tensors, targets, indices, view)

@@ -14,7 +14,7 @@ from edgewright.core import Preprocessing
 from edgewright.errors import DataError
 from edgewright.task._augment import augment_batch
 from edgewright.task._prefetch import prefetch
-from edgewright.task._split import Batch, Split, bytes_of, class_indices
+from edgewright.task._split import Batch, Split, bytes_of, to_class_indices
 from edgewright.task._view import AugmentationPolicy, View
 
 _HASH_CHUNK: Final = 1024  # images hashed at a time
@@ -68,7 +68,7 @@ class ImageSplit(Split):
         self.preprocessing = preprocessing
         self._images = TensorImages(images, name) if isinstance(images, Tensor) else images
         _check_shape(self._images.shape, preprocessing, len(labels), name)
-        super().__init__(name, len(labels), class_indices(labels, name))
+        super().__init__(name, len(labels), to_class_indices(labels, name))
         self._flip = flip
 
     @property

@@ -192,7 +192,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
+def to_class_indices(targets: Tensor, name: str, indices: Tensor | None = None) -> Tensor:
     """Check that the targets are a vector of class indices, and convert them to int64.
 
     Raises:

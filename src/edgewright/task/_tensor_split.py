@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor
 
 from edgewright.task._arrays import as_input, as_tensor
-from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, class_indices
+from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, to_class_indices
 from edgewright.task._view import View
 
 
@@ -40,7 +40,7 @@ class TensorSplit(Split):
         targets = as_tensor(targets, f"the targets of the {name} split")
         check_equal_lengths(self._inputs, targets, name)
         check_finite(self._inputs, name)
-        super().__init__(name, len(targets), class_indices(targets, name))
+        super().__init__(name, len(targets), to_class_indices(targets, name))
 
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         targets = self.labels()

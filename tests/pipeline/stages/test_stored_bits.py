@@ -9,7 +9,7 @@ import pytest
 import edgewright as ew
 from edgewright.pipeline._segments import modelled_energy_mj
 from edgewright.pipeline.stages import StoredBits
-from edgewright.pipeline.stages._stored_bits import computed_costs, predict_stored_bits
+from edgewright.pipeline.stages._stored_bits import predict_computed_costs, predict_stored_bits
 from edgewright.program import fold_batch_norm
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
@@ -42,7 +42,7 @@ def test_predicted_energy_matches_the_quantized_program(
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config).costs()
     before = fold_batch_norm(trained_program).costs()
-    found = computed_costs(trained_program, before, config, predict_stored_bits(trained_program, config))
+    found = predict_computed_costs(trained_program, before, config, predict_stored_bits(trained_program, config))
     assert found.macs_by_bits() == after.macs_by_bits()
     assert modelled_energy_mj(found) == pytest.approx(modelled_energy_mj(after), rel=0.1)
 
@@ -50,7 +50,7 @@ def test_predicted_energy_matches_the_quantized_program(
 def test_without_a_scheme_everything_stays_in_floating_point(trained_program: ew.Program) -> None:
     costs = trained_program.costs()
     assert predict_stored_bits(trained_program, None) == StoredBits()
-    assert computed_costs(trained_program, costs, None, StoredBits()) is costs
+    assert predict_computed_costs(trained_program, costs, None, StoredBits()) is costs
 
 
 @pytest.mark.parametrize("weights", [(8, 2), (8, None, 2)])

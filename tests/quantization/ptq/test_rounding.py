@@ -10,7 +10,7 @@ import torch
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
 from edgewright.quantization._quantize import _Quantized
-from edgewright.quantization.calibration import training_inputs
+from edgewright.quantization.calibration import draw_training_inputs
 from edgewright.quantization.ptq import learn_rounding
 from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
@@ -25,7 +25,7 @@ def prepared(small: Program, colour_task: Task) -> tuple[Any, ...]:
     simulation = simulate_quantization(program, placement)
     simulation.module.requires_grad_(False)
     _Quantized(program, placement, BITS, simulation).calibrate_ranges(
-        lambda: training_inputs(colour_task, 128))
+        lambda: draw_training_inputs(colour_task, 128))
     return program, placement, simulation
 
 

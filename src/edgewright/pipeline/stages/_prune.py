@@ -12,7 +12,7 @@ from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._plan import Plan, plan_ratio
 from edgewright.pipeline.stages._scheme import scheme_before_exits
 from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
-from edgewright.pipeline.stages._stored_bits import computed_costs, predict_stored_bits
+from edgewright.pipeline.stages._stored_bits import predict_computed_costs, predict_stored_bits
 from edgewright.program import Costs, Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, prune
 
@@ -85,7 +85,8 @@ def _make_plan(recipe: Recipe, program: Program, budget: Budget, groups: Channel
     costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
     stored = predict_stored_bits(program, scheme)
     return plan_ratio(program, groups, budget.limits(_modelled(costs)), stored=stored,
-                      energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
+                      energy_mj=modelled_energy_mj(
+                          predict_computed_costs(program, costs, scheme, stored)),
                       legal=pruning.legal_widths)
 
 

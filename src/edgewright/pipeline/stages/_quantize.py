@@ -61,7 +61,7 @@ class Quantize(Stage[Quantization]):
         with_it, without = context.val_accuracy(result), context.val_accuracy(other)
         if with_it >= without:
             return result
-        context.record_decision(f"{refinements(config)} left out: accuracy "
+        context.record_decision(f"{describe_refinements(config)} left out: accuracy "
                                 f"{100 * with_it:.2f} % with it and {100 * without:.2f} % without "
                                 "(val)")
         return other
@@ -70,7 +70,7 @@ class Quantize(Stage[Quantization]):
                         context: StageContext) -> tuple[str, ...]:
         """Describe the layers' bits, and which layers stay in floating point."""
         scheme = drop_missing_layers(config, context.original, before)
-        return precision_notes(before, after, scheme)
+        return describe_precision(before, after, scheme)
 
 
 def _quantize(program: Program, config: Quantization, context: StageContext) -> Program:
@@ -95,11 +95,11 @@ def scheme_note(config: Quantization) -> str:
     return f"{mode} {config.method}, ranges by {config.range_estimator}{chosen}"
 
 
-def refinements(config: Quantization) -> str:
+def describe_refinements(config: Quantization) -> str:
     """The accuracy refinements of a post-training scheme, as a phrase; empty if there are none.
 
     Example:
-        >>> refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
+        >>> describe_refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
         'equalize and rounding by adaround'
     """
     method = config.method
@@ -112,12 +112,12 @@ def refinements(config: Quantization) -> str:
 
 def remove_refinements(config: Quantization) -> Quantization | None:
     """The scheme without refinements; None if it has none."""
-    if not refinements(config):
+    if not describe_refinements(config):
         return None
     return config.replace(method=PTQ())
 
 
-def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
+def describe_precision(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
     """The bits of a program's layers, and which layers stay in floating point and why.
 
     Args:

@@ -39,8 +39,8 @@ def predict_stored_bits(program: Program, scheme: Quantization | None) -> Stored
                       math.inf if mixed.size is None else mixed.size)
 
 
-def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
-                   stored: StoredBits) -> Costs:
+def predict_computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
+                           stored: StoredBits) -> Costs:
     """A floating-point program's costs, with the layers to be quantized counted as integers.
 
     The inputs and outputs of such layers take one byte per element instead of four.

@@ -6,10 +6,10 @@ from edgewright.quantization.calibration._calibrate import (
 )
 from edgewright.quantization.calibration._calibrate_quantizers import (
     calibrate_quantizers,
-    training_inputs,
+    draw_training_inputs,
     validate_batches,
 )
-from edgewright.quantization.calibration._data_free import synthetic_inputs
+from edgewright.quantization.calibration._data_free import synthesize_inputs
 from edgewright.quantization.calibration._estimators import MSE, Entropy, MinMax, Percentile
 from edgewright.quantization.calibration._observer import create_observer
 
@@ -22,7 +22,7 @@ __all__ = [
     "calibrate_quantizers",
     "calibrate_weight_ranges",
     "create_observer",
-    "synthetic_inputs",
-    "training_inputs",
+    "draw_training_inputs",
+    "synthesize_inputs",
     "validate_batches",
 ]

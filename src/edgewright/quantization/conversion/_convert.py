@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.graph import (
+    choose_bias_name,
     finalize_graph,
-    free_bias_name,
     ops,
     set_argument,
     set_fact,
@@ -187,7 +187,7 @@ class _Layer:
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
                     finer_by: int) -> None:
         """Store the bias with the scale ``scale * input_scale / finer_by``."""
-        name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
+        name = stored_bias(self.node) or choose_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
             (name,) = self._store_tensors(name, (self.node.name,),
