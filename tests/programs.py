@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.channels import ChannelGroups, find_groups, remove_and_measure
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.program import Program
 from edgewright.task import Task
 
@@ -92,7 +92,7 @@ def prune(program: Program, channels: list[int]) -> Program:
 def batch_of(program: Program, batch: int) -> tuple[Any, ...]:
     """Random inputs of that many samples."""
     example = pytree.tree_map(lambda x: x[:1].expand(batch, *x.shape[1:]), program.example_inputs)
-    return random_inputs(example, seed=batch)
+    return draw_random_inputs(example, seed=batch)
 
 
 @pytest.fixture(scope="session", name="net")

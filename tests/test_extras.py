@@ -134,8 +134,8 @@ def model(reference):
     return lambda: load_model(reference)
 
 def tracker(kind):
-    from edgewright.training import open_tracker
-    return lambda: open_tracker(kind, Path("."))
+    from edgewright.training import open_experiment_tracker
+    return lambda: open_experiment_tracker(kind, Path("."))
 
 def image():
     from edgewright.core import Preprocessing

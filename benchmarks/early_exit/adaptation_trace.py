@@ -29,7 +29,7 @@ from benchmarks.common.result_rows import provenance
 from edgewright.bundle import write_bundle
 from edgewright.core import Budget
 from edgewright.exits import ExitCalibration
-from edgewright.measure import pinned
+from edgewright.measure import pin_to_core
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
@@ -109,7 +109,7 @@ def thirds(path: Path, task: ew.Task, seconds: int, *, adaptive: bool) -> dict[s
     """Peace, load, peace: each call's latency and point, with the session's own trace."""
     session = ew.load(path)
     images = [batch.inputs[0].numpy() for batch in task.test.sample(512).batches(BATCH)]
-    with pinned() as core:
+    with pin_to_core() as core:
         quiet = [session(images[index % len(images)]).latency_ms for index in range(200)]
         deadline = MARGIN * float(np.percentile(quiet, 95))
         if adaptive:

@@ -47,7 +47,7 @@ from edgewright.pipeline._evaluate import (
     run_every_exit,
     time_sessions,
 )
-from edgewright.pipeline._points import open_at_point, with_points
+from edgewright.pipeline._points import open_at_point, replace_points
 from edgewright.runtime import Session
 from edgewright.task import load_model, load_task
 from edgewright.training import Compute
@@ -181,7 +181,7 @@ def curve(policy: ExitPolicy, draft: Bundle, full: Bundle, task: ew.Task, config
     val, test = logits
     macs = [segment.macs for segment in draft.manifest.model.segments]
     found = calibrate_exits(*val, macs, settings, seed=seed)
-    bundle = with_points(draft, tuple(one.point for one in found))
+    bundle = replace_points(draft, tuple(one.point for one in found))
     sessions = {point.name: open_at_point(bundle, point.name)
                 for point in bundle.manifest.model.points}
     latencies = time_sessions({"full": Session(full), **sessions}, task.test)

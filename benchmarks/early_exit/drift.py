@@ -31,7 +31,7 @@ from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.pipeline._evaluate import choose_operating_points
-from edgewright.pipeline._points import with_points
+from edgewright.pipeline._points import replace_points
 from edgewright.runtime import Session
 from edgewright.task import load_task
 
@@ -54,7 +54,7 @@ def main() -> None:
     half = len(rows) // 2
     held_out = task.test.select(rows[:half].tolist())
     found, = choose_operating_points(Session(draft), held_out, config, SEED)
-    bundle = with_points(draft, (found.point,))
+    bundle = replace_points(draft, (found.point,))
     kept = found.point.guarantee
     inputs, targets = everything(task.test.select(rows[half:].tolist()))
     record = {"words": found.words, "guarantee": kept.model_dump() if kept else None,

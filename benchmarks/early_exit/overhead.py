@@ -21,7 +21,7 @@ from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import provenance
 from edgewright.core import Budget
 from edgewright.exporters import to_conditional_onnx
-from edgewright.measure import compare_latency, pinned
+from edgewright.measure import compare_latency, pin_to_core
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
 from edgewright.runtime import OnnxEngine, Session
@@ -76,7 +76,7 @@ def timed(full: Any, staged: Any, nested: OnnxEngine, task: ew.Task,
         for part in engines:
             current = part.run((current,))[-1]
 
-    with pinned() as core:
+    with pin_to_core() as core:
         found = compare_latency({
             "file": lambda index: engine.run((samples[index % 200],)),
             "session": lambda index: whole(samples[index % 200]),

@@ -19,7 +19,7 @@ import edgewright as ew
 from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.exporters import to_onnx
-from edgewright.measure import compare_latency, machine, pinned
+from edgewright.measure import compare_latency, machine, pin_to_core
 from edgewright.runtime import OnnxEngine
 from edgewright.task import load_model
 
@@ -49,7 +49,7 @@ def main() -> None:
     def run(engine: OnnxEngine) -> Callable[[int], Any]:
         return lambda _: engine.run(inputs)
 
-    with pinned():
+    with pin_to_core():
         found = compare_latency({name: run(engine) for name, engine in engines.items()},
                                 rounds=ROUNDS, warmup=30)
     rows = {name: {

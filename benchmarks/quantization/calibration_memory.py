@@ -25,7 +25,7 @@ import edgewright as ew
 from benchmarks.common.commands import child_command, running_command
 from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.measure import machine
-from edgewright.quantization.calibration import training_inputs
+from edgewright.quantization.calibration import draw_training_inputs
 from edgewright.task import load_model, load_task
 
 STORED: Final = RESULTS / "calibration_memory.json"
@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace, samples: int) -> dict[str, Any]:
     model = load_model(f"{RESNETS}:resnet20",
                        arguments.weights / "resnet20-cifar10.safetensors")
     program = ew.Program.capture(model, task.train.example(2))
-    for _ in training_inputs(task, samples, SEED):
+    for _ in draw_training_inputs(task, samples, SEED):
         pass
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident_bytes("VmRSS")

@@ -46,7 +46,7 @@ from edgewright.core import (
 )
 from edgewright.exporters import to_onnx
 from edgewright.measure import machine
-from edgewright.pipeline._segments import low_bit_tensors
+from edgewright.pipeline._segments import find_low_bit_tensors
 from edgewright.task import load_model
 
 BITS: Final = (8, 4, 3, 2, 1)
@@ -124,7 +124,7 @@ def rounded_rows(rows: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
 
 def measure(model: bytes, weights: list[NDArray[np.int8]], bits: int) -> dict[str, Any]:
     """Bytes of one file in every form, and milliseconds to load its bundle."""
-    whole, packed = stored(model, ()), stored(model, low_bit_tensors(model))
+    whole, packed = stored(model, ()), stored(model, find_low_bit_tensors(model))
     deflated, by_lzma = (Member(model, codec).stored_bytes
                          for codec in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
     count = sum(tensor.size for tensor in weights)

@@ -43,7 +43,7 @@ _PACKAGES: Final = ("edgewright", "torch", "onnxruntime", "openvino", "executorc
                     "ai-edge-litert", "numpy")
 
 Logits = NDArray[np.float32]
-Target = Literal["onnxruntime", "openvino", "executorch", "litert"]
+TargetName = Literal["onnxruntime", "openvino", "executorch", "litert"]
 
 
 class Runtime(NamedTuple):
@@ -53,7 +53,7 @@ class Runtime(NamedTuple):
     engine: Callable[[bytes], Engine]
 
 
-RUNTIMES: Final[dict[Target, Runtime]] = {
+RUNTIMES: Final[dict[TargetName, Runtime]] = {
     "onnxruntime": Runtime(to_onnx, OnnxEngine),
     "openvino": Runtime(to_onnx, OpenVinoEngine),
     "executorch": Runtime(to_executorch, ExecuTorchEngine),
@@ -82,7 +82,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def missing(arguments: argparse.Namespace) -> dict[str, tuple[str, Target]]:
+def missing(arguments: argparse.Namespace) -> dict[str, tuple[str, TargetName]]:
     """The rows that are asked for and not there: model and target by their keys."""
     there = stored(arguments.results)
     return {key: (model, target) for model in MODELS for target in RUNTIMES
@@ -99,7 +99,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             print(f"{key} is left out: {error}", file=sys.stderr)
 
 
-def run(model: str, target: Target, arguments: argparse.Namespace) -> dict[str, Any]:
+def run(model: str, target: TargetName, arguments: argparse.Namespace) -> dict[str, Any]:
     """Quantize a model for a target, and compare its file with the simulation."""
     task = load_task(f"cifar10:{arguments.data}", normalize="imagenet", seed=arguments.seed)
     module = load_model(f"{RESNETS}:{model}",

@@ -24,11 +24,11 @@ import edgewright as ew
 from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
 from edgewright.capture import make_trainable
-from edgewright.measure import compare_latency, machine, pinned
+from edgewright.measure import compare_latency, machine, pin_to_core
 from edgewright.quantization import resolve
 from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.placement._placement import place
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.simulation._simulate import simulate_quantization
 from edgewright.task import load_model
 
 SEED, ROUNDS, WARMUP, BATCH = 0, 30, 3, 128
@@ -58,7 +58,7 @@ def main() -> None:
     if find_spec("torchao"):
         modules[f"torchao {version('torchao')}"] = torchao_prepared(program, images)
     steps = {name: step(module, images, labels) for name, module in modules.items()}
-    with pinned():
+    with pin_to_core():
         found = compare_latency(steps, rounds=ROUNDS, warmup=WARMUP)
     record = {
         "command": running_command(), "seed": SEED,
@@ -76,7 +76,7 @@ def fake_quantized(program: ew.Program, config: ew.Quantization,
     """The program with quantizers at work, their ranges taken from one batch."""
     scheme = resolve(config)
     learned_range = scheme.method.quantizer if isinstance(scheme.method, ew.QAT) else "nothing"
-    simulation = simulate(program, place(program, scheme), learned_range)
+    simulation = simulate_quantization(program, place(program, scheme), learned_range)
     for quantizer in simulation.quantizers:
         quantizer.observer = create_observer(scheme.range_estimator, quantizer.grid)
         quantizer.mode = "observe"

@@ -33,7 +33,7 @@ from edgewright.core import (
     OperatingPoint,
     RunReport,
 )
-from edgewright.measure import compare_latency, machine, pinned
+from edgewright.measure import compare_latency, machine, pin_to_core
 from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.runtime import Session
 from edgewright.task import load_model
@@ -87,7 +87,7 @@ def row(name: str, program: ew.Program, batch: int, rounds: int) -> dict[str, An
         session = Session(bundle, validate=validate)
         return lambda _: session(samples)
 
-    with pinned() as core:
+    with pin_to_core() as core:
         found = compare_latency({"validated": calling(validate=True),
                                  "unvalidated": calling(validate=False)},
                                 rounds=max(rounds // batch, 50), warmup=20)

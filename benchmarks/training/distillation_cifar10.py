@@ -35,7 +35,7 @@ from benchmarks.common.accuracy import accuracies
 from benchmarks.common.arguments import row_arguments
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import Rows, keep, provenance, stored
-from edgewright.distill import as_teacher, cache_teacher, student
+from edgewright.distill import as_teacher, cache_teacher, make_student
 from edgewright.task import load_model, load_task
 
 STORED: Final = RESULTS / "distill_cifar10.json"
@@ -109,7 +109,7 @@ def run(lesson: Lesson, seed: int, arguments: argparse.Namespace) -> dict[str, A
     models = [load_model(f"{RESNETS}:{name}", arguments.weights / f"{name}-cifar10.safetensors")
               for name in lesson.teachers]
     shape = ew.Program.capture(load_model(f"{RESNETS}:resnet20"), task.train.example(1))
-    program = student(shape, width=0.5, seed=seed)
+    program = make_student(shape, width=0.5, seed=seed)
     teacher: Any = models[0] if len(models) == 1 else models or None
     facts: dict[str, Any] = {"teachers": list(lesson.teachers)}
     if lesson.cached:

@@ -36,8 +36,8 @@ from benchmarks.common.result_rows import provenance
 from benchmarks.pruning.zoo.models import torchvision_models
 from edgewright.capture import make_trainable
 from edgewright.distill import as_teacher, cache_teacher, make_objective
-from edgewright.measure import compare_latency, pinned
-from edgewright.task import Batch, Policy, Split, View, load_model, load_task
+from edgewright.measure import compare_latency, pin_to_core
+from edgewright.task import AugmentationPolicy, Batch, Split, View, load_model, load_task
 from edgewright.training import Objective
 from edgewright.training._compile import try_compile
 
@@ -84,15 +84,15 @@ def on_one_core(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with pinned():
+        with pin_to_core():
             return measure()
     finally:
         torch.set_num_threads(threads)
 
 
-def policies() -> Iterator[Policy]:
+def policies() -> Iterator[AugmentationPolicy]:
     """Those whose packages are here."""
-    for policy in get_args(Policy):
+    for policy in get_args(AugmentationPolicy):
         if policy == "rand_augment":
             try:
                 torchvision_models()

@@ -15,7 +15,7 @@ from edgewright.errors import EdgewrightError
 if TYPE_CHECKING:
     from edgewright.channels import apply_to, find_groups
     from edgewright.core import Budget, Manifest
-    from edgewright.distill import Distillation, fit, student
+    from edgewright.distill import Distillation, fit, make_student
     from edgewright.exits import AtResolution, EarlyExits, add_exits
     from edgewright.exporters import export
     from edgewright.pipeline import Recipe, Result, cascade, combine, compress, verify
@@ -101,7 +101,7 @@ _HOME: Final[dict[str, str]] = {
     "quantize": "edgewright.quantization",
     "regularize": "edgewright.pruning",
     "remove_vanished": "edgewright.pruning",
-    "student": "edgewright.distill",
+    "make_student": "edgewright.distill",
     "verify": "edgewright.pipeline",
 }
 __version__: Final = "0.1.0"
@@ -148,13 +148,13 @@ __all__ = [
     "find_groups",
     "fit",
     "load",
+    "make_student",
     "prune",
     "prune_blocks",
     "prune_weights",
     "quantize",
     "regularize",
     "remove_vanished",
-    "student",
     "verify",
 ]
 

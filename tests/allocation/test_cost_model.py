@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.allocation import CostModel, LatencyTable, LayerTimes
-from edgewright.allocation._cost_model import Target, undominated
+from edgewright.allocation._cost_model import PruningTarget, drop_dominated
 from edgewright.channels import Polynomial, SymbolicShapes, find_groups, remove_channels
 from edgewright.errors import UsageError
 from edgewright.program import Program
@@ -72,7 +72,7 @@ def counted(program: Program, target: Any) -> Any:
 @pytest.mark.parametrize("name", ["dense", "residual"])
 @pytest.mark.parametrize("target", ["macs", "params", "ram", "latency"])
 def test_the_model_the_exact_count_and_the_sliced_program_agree(dense: Any, residual: Program, seed: int, name: str,
-                                                                target: Target) -> None:
+                                                                target: PruningTarget) -> None:
     program = {"dense": dense, "residual": residual}[name]
     groups = find_groups(program)
     cost = CostModel(program, groups, target, a_table())
@@ -131,7 +131,7 @@ def test_dominated_and_equal_polynomials_are_dropped() -> None:
     small, large = Polynomial({(0,): 1.0}), Polynomial({(0,): 2.0, (): 1.0})
     other = Polynomial({(1,): 1.0})
     again = Polynomial({(): 1.0, (0,): 2.0})
-    assert set(map(id, undominated([small, large, other, again]))) == {id(again), id(other)}
+    assert set(map(id, drop_dominated([small, large, other, again]))) == {id(again), id(other)}
 
 
 def test_latency_without_a_table_is_refused(dense: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, layers_of
+from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, find_layers
 from edgewright.errors import StorageError
 from edgewright.graph import shape_of
 from edgewright.program import Program
@@ -82,8 +82,8 @@ def test_layers_are_named_by_weight_and_number_of_use() -> None:
             return self.fc(self.conv(self.conv(x)).mean((2, 3)))
 
     program = Program.capture(Twice(), torch.zeros(1, 3, 4, 4))
-    layers = layers_of(program)
+    layers = find_layers(program)
     assert list(layers) == ["conv.weight", "conv.weight#1", "fc.weight"]
     assert [channel_sizes(node, shape_of) for node in layers.values()] == [(3, 3), (3, 3), (3, 5)]
     table = LatencyTable("", {"fc.weight": GRID})
-    assert list(table.layers_of(program, shape_of)) == [(GRID, 3, 5)]
+    assert list(table.match_layers(program, shape_of)) == [(GRID, 3, 5)]

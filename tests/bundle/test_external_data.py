@@ -22,7 +22,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, nu
 
 import edgewright as ew
 from edgewright.bundle import _external_data as walker
-from edgewright.bundle import has_external_data, low_bit_tensor, read_bundle, write_bundle
+from edgewright.bundle import describe_low_bits, has_external_data, read_bundle, write_bundle
 from edgewright.core import Manifest, Segment
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime import OnnxEngine, OpenVinoEngine
@@ -123,7 +123,7 @@ def test_a_bundle_that_reads_another_file_is_refused_and_tells_nothing(secret: P
 def test_packed_integers_hide_nothing(secret: Path, make_hostile: Callable[..., Path]) -> None:
     integers = np.random.default_rng(0).integers(-2, 2, 6000, dtype=np.int8)
     model = thief(SECRET, numpy_helper.from_array(integers, "packed"))
-    place = low_bit_tensor(model, model.index(integers.tobytes()), integers.size)
+    place = describe_low_bits(model, model.index(integers.tobytes()), integers.size)
     path = make_hostile(model, low_bit=(place,))
     assert "segments/0.onnx.packed" in zipfile.ZipFile(path).namelist()
     with opened(secret) as count, pytest.raises(BundleError, match=REFUSED):

@@ -71,7 +71,7 @@ def test_equal_content_gives_equal_bytes(sparse_path: Any, tmp_path: Path,
 def test_a_member_that_asks_for_too_much_memory_is_refused(sparse_path: Any) -> None:
     with zipfile.ZipFile(sparse_path) as archive:
         info = archive.getinfo(NAME)
-        assert _lzma.dictionary_bytes(archive, info) <= _lzma.MAX_DICTIONARY_BYTES
+        assert _lzma.read_dictionary_bytes(archive, info) <= _lzma.MAX_DICTIONARY_BYTES
         offset = info.header_offset + 30 + len(NAME) + 5
     data = bytearray(sparse_path.read_bytes())
     data[offset:offset + 4] = (0xFFFFFFFF).to_bytes(4, "little")

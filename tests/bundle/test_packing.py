@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgewright.bundle import _archive, _lzma, low_bit_tensor, read_bundle, write_bundle
+from edgewright.bundle import _archive, _lzma, describe_low_bits, read_bundle, write_bundle
 from edgewright.bundle._packing import cut, join
 from edgewright.core import LowBitTensor, Manifest
 from edgewright.errors import BundleError, UsageError
@@ -69,7 +69,7 @@ def test_what_is_cut_joins_to_the_same_bytes(file: Any) -> None:
 @given(st.lists(st.integers(-128, 127), min_size=1, max_size=50), st.binary(max_size=5))
 def test_a_description_holds_for_its_bytes_or_needs_more_bits(values: Any, head: Any) -> None:
     data = head + np.array(values, dtype=np.int8).tobytes()
-    tensor = low_bit_tensor(data, len(head), len(values))
+    tensor = describe_low_bits(data, len(head), len(values))
     if tensor is None:
         assert max(values) - min(values) > 15
         assert len(set(values)) > 2
@@ -83,7 +83,7 @@ def test_a_description_holds_for_its_bytes_or_needs_more_bits(values: Any, head:
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_the_range_tells_the_bits(bits: int) -> None:
     data = integers(bits, 4000)
-    tensor = low_bit_tensor(data, 0, len(data))
+    tensor = describe_low_bits(data, 0, len(data))
     assert tensor is not None
     assert (tensor.bits, tensor.step) == (bits, 2 if bits == 1 else 1)
     assert tensor.packed_bytes == 4000 * {1: 1, 2: 2, 3: 4, 4: 4}[bits] // 8
@@ -113,7 +113,7 @@ def low_bit_path(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> Any:
 
 def write(path: Path, make_manifest: Any, data: Any, count: int = 3000) -> tuple[Any, ...]:
     manifest = make_manifest((NAME,))
-    places = tuple(found for found in [low_bit_tensor(data, len(HEAD), count)] if found)
+    places = tuple(found for found in [describe_low_bits(data, len(HEAD), count)] if found)
     segment = manifest.model.segments[0].replace(low_bit=places)
     manifest = manifest.with_model(segments=(segment,))
     return path, write_bundle(path, manifest, {NAME: data})
@@ -184,7 +184,7 @@ def test_no_segment_may_be_named_as_anothers_packed_integers(tmp_path: Path,
     names = (NAME, f"{NAME}.packed")
     data = integers(2, 3000)
     manifest = make_manifest(names)
-    first = manifest.model.segments[0].replace(low_bit=(low_bit_tensor(data, 0, 3000),))
+    first = manifest.model.segments[0].replace(low_bit=(describe_low_bits(data, 0, 3000),))
     manifest = manifest.with_model(segments=(first, manifest.model.segments[1]))
     with pytest.raises(UsageError, match=r"use a name that does not end in \.packed"):
         write_bundle(tmp_path / "a.edge", manifest, {NAME: data, names[1]: b"x"})

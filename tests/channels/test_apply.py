@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgewright.channels import apply_to, find_branches, find_groups, remove_branch, remove_channels
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import quantize
 from edgewright.task import Task
@@ -60,7 +60,7 @@ def check(model: nn.Module, inputs: Any, choose: Any) -> tuple[Any, ...]:
     state = dict(model.state_dict())
     for name, value in small.state_dict().items():
         assert torch.equal(state[name], value)
-    example = random_inputs(small.example_inputs, seed=5)
+    example = draw_random_inputs(small.example_inputs, seed=5)
     with torch.no_grad():
         torch.testing.assert_close(model(*example), small.run(*example), rtol=1e-4, atol=1e-5)
     assert Program.capture(model, inputs).costs().macs == small.costs().macs

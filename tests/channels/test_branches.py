@@ -22,7 +22,7 @@ from edgewright.channels import (
 )
 from edgewright.errors import ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.graph import random_inputs, stored_tensors
+from edgewright.graph import draw_random_inputs, stored_tensors
 from edgewright.program import Program, outputs_of, set_outputs, split_at_exits
 from edgewright.task import Task
 
@@ -59,7 +59,7 @@ def check(program: Program, name: str, reference: Any) -> Any:
     short = without(program, name)
     for batch in (1, 3):
         example = tuple(x[:1].expand(batch, *x.shape[1:]) for x in program.example_inputs)
-        inputs = random_inputs(example, seed=batch)
+        inputs = draw_random_inputs(example, seed=batch)
         with torch.no_grad():
             want = reference(*inputs)
         torch.testing.assert_close(short.run(*inputs), want, rtol=1e-4, atol=1e-5)

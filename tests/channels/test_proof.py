@@ -14,7 +14,7 @@ from torch import nn
 
 from edgewright.channels import _slicing, find_groups, remove_channels
 from edgewright.channels.operators import _rules
-from edgewright.channels.operators._tracker import Operator
+from edgewright.channels.operators._label_tracker import Operator
 from edgewright.errors import ParityError
 from edgewright.program import Program
 

@@ -12,7 +12,7 @@ from tests.programs import Net
 from torch import nn
 
 from edgewright.channels import apply_to, find_groups, remove_channels
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.program import Program
 
 
@@ -58,7 +58,7 @@ def check(program: Program, choose: Any, folder: Path) -> Any:
         assert program.costs() == pruned.costs()
         for batch in (1, 3):
             example = tuple(x[:1].expand(batch, *x.shape[1:]) for x in pruned.example_inputs)
-            inputs = random_inputs(example, seed=batch)
+            inputs = draw_random_inputs(example, seed=batch)
             assert torch.equal(program.run(*inputs), pruned.run(*inputs))
     return program
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.distill import Teacher, TeacherOutput, student
+from edgewright.distill import Teacher, TeacherOutput, make_student
 from edgewright.program import Program
 from edgewright.task import Batch
 
@@ -105,7 +105,7 @@ def deep_pyramid() -> Program:
 @pytest.fixture(scope="session")
 def halved(deep_pyramid: Program) -> Program:
     """Half the width and half the blocks of the deep pyramid, drawn anew."""
-    return student(deep_pyramid, width=0.5, depth=0.5)
+    return make_student(deep_pyramid, width=0.5, depth=0.5)
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def test_a_stale_cache_raises_with_the_reason(task: Any, tmp_path: Path, change:
 class Shifted(Split):
     """Images that every policy shifts by another number."""
 
-    policies = frozenset({"standard", "rand_augment"})
+    augmentation_policies = frozenset({"standard", "rand_augment"})
 
     def __init__(self) -> None:
         super().__init__("train", 40, torch.arange(40) % 4)

@@ -14,7 +14,7 @@ from edgewright.distill import (
     ModuleTeacher,
     find_pairs,
     fit,
-    student,
+    make_student,
 )
 from edgewright.program import Program
 from edgewright.task import Task
@@ -56,7 +56,7 @@ def test_projections_exist_if_requested_and_widths_differ(halved: Program, deep_
     for untouched in (FeatureStudent(halved, pairs, projected=False),
                       FeatureStudent(halved, find_pairs(halved, halved), projected=True)):
         assert all(isinstance(one, nn.Identity) for one in untouched.projections)
-    thin = student(tokens, width=0.5)
+    thin = make_student(tokens, width=0.5)
     linear = FeatureStudent(thin, find_pairs(thin, tokens), projected=True).train()
     assert all(isinstance(one, nn.Linear) for one in linear.projections)
     assert linear(torch.randn(2, 1, 8, 8))[0].shape == (2, 16, 8)

@@ -9,7 +9,7 @@ from torch import nn
 
 from edgewright.channels import find_branches, remove_branch
 from edgewright.distill import find_pairs
-from edgewright.distill._pairs import feature_places
+from edgewright.distill._pairs import find_feature_places
 from edgewright.errors import ModelError, UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.program import Program, fold_batch_norm
@@ -21,7 +21,7 @@ def names(pairs: Any) -> Any:
 
 
 def test_the_places_are_the_ends_of_the_stages(pyramid: Program) -> None:
-    places = feature_places(pyramid)
+    places = find_feature_places(pyramid)
     assert [place.name for place in places] == ["relu_4", "relu_8", "relu_12"]
     assert [place.shape for place in places] == [(1, 8, 8, 8), (1, 16, 4, 4), (1, 32, 2, 2)]
     assert [place.spatial for place in places] == [(8, 8), (4, 4), (2, 2)]
@@ -30,14 +30,14 @@ def test_the_places_are_the_ends_of_the_stages(pyramid: Program) -> None:
 
 def test_a_network_of_one_stage_is_cut_into_thirds(tokens: Program, captured: Any,
                                                    perceptron: Any) -> None:
-    assert [round(place.depth, 1) for place in feature_places(tokens)] == [0.3, 0.7, 1.0]
-    assert {place.shape for place in feature_places(tokens)} == {(1, 16, 8)}
+    assert [round(place.depth, 1) for place in find_feature_places(tokens)] == [0.3, 0.7, 1.0]
+    assert {place.shape for place in find_feature_places(tokens)} == {(1, 16, 8)}
     deep = captured(perceptron(4, 8, 8, 8, 8, 3), 4)
-    assert [place.name for place in feature_places(deep)] == ["relu_1", "relu_2", "relu_3"]
+    assert [place.name for place in find_feature_places(deep)] == ["relu_1", "relu_2", "relu_3"]
 
 
 def test_a_single_layer_network_has_no_places(captured: Any) -> None:
-    assert feature_places(captured(nn.Linear(4, 3), 4)) == ()
+    assert find_feature_places(captured(nn.Linear(4, 3), 4)) == ()
 
 
 def test_a_thinner_and_shallower_student_is_paired_by_name(halved: Program,

@@ -16,7 +16,7 @@ from edgewright.exits import CalibratedPoint, EarlyExits, ExitCalibration, calib
 from edgewright.exits._temperature import expected_calibration_error
 from edgewright.pipeline import Recipe
 from edgewright.pipeline._assemble import Assembly
-from edgewright.pipeline._points import open_at_point, with_points
+from edgewright.pipeline._points import open_at_point, replace_points
 from edgewright.program import Program
 from edgewright.runtime import Session, Streaks, confidence, exit_scores
 from edgewright.task import Task
@@ -242,7 +242,7 @@ def test_a_session_matches_the_calibration(draft: Any, quadrant_task: Task, poli
     macs = [segment.macs for segment in draft.manifest.model.segments]
     found = calibrate_exits(logits, targets, macs,
                             ExitCalibration(policy=policy, max_drop=0.02, points={"fast": 0.3}))
-    file = with_points(draft, tuple(calibration.point for calibration in found))
+    file = replace_points(draft, tuple(calibration.point for calibration in found))
     for calibration in found:
         went = open_at_point(file, calibration.point.name)(inputs)
         shares = np.bincount(went.exit, minlength=3) / len(targets)

@@ -1,7 +1,8 @@
-"""Bit widths are derived from the limits of dequantize nodes, whatever type stores the integers."""
+"""Bit widths follow from the limits and facts of dequantize calls, whatever the storage type."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, nn
 
+from edgewright.graph import set_fact
 from edgewright.program import Program
 
 quantized = torch.ops.quantized_decomposed
@@ -37,11 +39,17 @@ class Layer(nn.Module):
         return nn.functional.linear(x, weight)
 
 
-def costs(*args: Any, **kwargs: Any) -> Any:
-    return Program.capture(Layer(*args, **kwargs), torch.zeros(1, 8)).costs()
+def costs(*args: Any, binary: Collection[str] = (), **kwargs: Any) -> Any:
+    """Costs of a layer; the dequantizations named in ``binary`` are marked as of 1 bit."""
+    program = Program.capture(Layer(*args, **kwargs), torch.zeros(1, 8))
+    for call in program.calls():
+        if call.name in binary:
+            set_fact(call, "bits", 1)
+    return program.costs()
 
 
 BINARY, TERNARY = [1, -1] * 4, [1, 0] * 4
+WEIGHT, ACTIVATION = "dequantize_per_channel", "dequantize_per_tensor"
 
 
 @pytest.mark.parametrize(("weight", "limits", "bits"), [
@@ -49,7 +57,7 @@ BINARY, TERNARY = [1, -1] * 4, [1, 0] * 4
     (3, (-3, 3), 3), (1, (-2, 1), 2), (TERNARY, (-1, 1), 2), (BINARY, (-1, 1), 1),
 ])
 def test_bits_of_a_weight(weight: Any, limits: tuple[int, ...], bits: int) -> None:
-    found = costs(weight, limits)
+    found = costs(weight, limits, binary=(WEIGHT,) if weight is BINARY else ())
     (layer,) = found.layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (bits, 8, 8)
     assert found.weight_bytes - found.packed_bytes == 48 - 48 * bits // 8
@@ -59,8 +67,16 @@ def test_bits_of_a_weight(weight: Any, limits: tuple[int, ...], bits: int) -> No
 @pytest.mark.parametrize(("limits", "bits"), [((0, 255), 8), ((0, 15), 4), ((0, 7), 3), ((0, 3), 2),
                                               ((0, 2), 1)])
 def test_bits_of_an_activation(limits: tuple[int, ...], bits: int) -> None:
-    (layer,) = costs(7, (-8, 7), activation=limits).layers
+    binary = (ACTIVATION,) if bits == 1 else ()
+    (layer,) = costs(7, (-8, 7), activation=limits, binary=binary).layers
     assert (layer.weight_bits, layer.activation_bits, layer.bits) == (4, bits, 8)
+
+
+def test_bits_do_not_depend_on_the_stored_values() -> None:
+    (layer,) = costs(BINARY, (-1, 1)).layers
+    assert layer.weight_bits == 2
+    (layer,) = costs(TERNARY, (-1, 1), binary=(WEIGHT,)).layers
+    assert layer.weight_bits == 1
 
 
 @pytest.mark.parametrize("group", [None, 4])

@@ -20,7 +20,7 @@ from edgewright.program import Program, split_at_exits
 from edgewright.task import Task
 
 aten = torch.ops.aten
-FACTS: dict[FactName, Any] = {"average_grid": [0.0372931, -11], "finer_by": 8}
+FACTS: dict[FactName, Any] = {"average_grid": [0.0372931, -11], "bits": 1, "finer_by": 8}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_file_whose_facts_are_lost_is_refused(annotated: Program, tmp_path: Pa
     """As by a version of torch that drops what it does not know."""
     annotated.save(tmp_path / "p.pt2")
     rewrite_archive(tmp_path / "p.pt2", b"edgewright", b"EDGEWRIGHT")
-    with pytest.raises(ModelError, match=r"p\.pt2 should have 2 facts about its calls, but 0"):
+    with pytest.raises(ModelError, match=r"p\.pt2 should have 3 facts about its calls, but 0"):
         Program.load(tmp_path / "p.pt2")
 
 
@@ -147,6 +147,7 @@ def test_custom_metadata_of_other_tools_is_kept(annotated: Program) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [
+    ("bits", 2), ("bits", True), ("bits", "1"),
     ("finer_by", 3), ("finer_by", -8), ("finer_by", "8"), ("finer_by", True),
     ("average_grid", [0.0, 3]), ("average_grid", [float("inf"), 3]), ("average_grid", [0.1]),
     ("average_grid", [0.1, 1.5]), ("average_grid", "x"), ("another", 1)])
@@ -155,5 +156,5 @@ def test_a_file_with_unknown_or_invalid_facts_is_refused(annotated: Program, tmp
     set_fact(pool_of(annotated), name, value)
     annotated.save(tmp_path / "p.pt2")
     with pytest.raises(ModelError, match=r"p\.pt2 has invalid facts .* about avg_pool2d; expected "
-                                         r"average_grid or finer_by"):
+                                         r"average_grid or bits or finer_by"):
         Program.load(tmp_path / "p.pt2")

@@ -11,8 +11,8 @@ from torch import nn
 from edgewright.graph._liveness import (
     alias_root,
     erase_nodes,
+    find_live_nodes,
     input_dependencies,
-    live_nodes,
     mutates_in_place,
 )
 from edgewright.program import Program
@@ -35,13 +35,13 @@ def test_writers_of_live_memory_are_live(net: type[Net]) -> Any:
     (writer,) = (node for node in nodes.values() if mutates_in_place(node))
     assert not writer.users
     assert alias_root(writer) is nodes["linear"]
-    assert live_nodes(graph) == set(graph.nodes)
+    assert find_live_nodes(graph) == set(graph.nodes)
 
 
 def test_a_bypassed_call_keeps_only_one_source_live(net: type[Net]) -> None:
     graph, nodes = captured(net, lambda m, x: x + m.a(x).relu_(), torch.zeros(1, 4),
                             a=nn.Linear(4, 4))
-    left = live_nodes(graph, (nodes["add"], nodes["x"]))
+    left = find_live_nodes(graph, (nodes["add"], nodes["x"]))
     assert left == {nodes["x"], nodes["add"], graph.output_node()}
 
 
@@ -61,7 +61,7 @@ def test_alias_root_follows_views_splits_and_pass_through_operators(net: type[Ne
 def test_sizes_are_not_value_dependencies(net: type[Net]) -> None:
     graph, nodes = captured(net, lambda m, x, y: m.p.expand(x.shape[0], 4) + y,
                             torch.zeros(1, 4), torch.zeros(1, 4), p=nn.Parameter(torch.ones(1, 4)))
-    assert nodes["x"] in live_nodes(graph)
+    assert nodes["x"] in find_live_nodes(graph)
     assert input_dependencies(graph.output_node()) == {nodes["y"]}
     assert input_dependencies(nodes["expand"]) == set()
 
@@ -71,8 +71,8 @@ def test_assertions_are_erased_with_their_inputs(net: type[Net]) -> None:
                             a=nn.Linear(4, 4))
     assert any("assert" in name for name in nodes)
     total, x = nodes["add"], nodes["x"]
-    left = live_nodes(graph, (total, x))
-    gone = live_nodes(graph) - left
+    left = find_live_nodes(graph, (total, x))
+    gone = find_live_nodes(graph) - left
     total.replace_all_uses_with(x)
     erase_nodes(graph, gone | {total})
     assert [node.op for node in graph.nodes] == ["placeholder", "output"]

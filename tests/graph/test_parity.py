@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgewright.capture import export_graph, extract_graph
-from edgewright.graph import compare_outputs, output_errors, random_inputs, tolerance_of
+from edgewright.graph import compare_outputs, draw_random_inputs, output_errors, tolerance_of
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=6), st.floats(0.5, 2))
@@ -73,7 +73,7 @@ def test_small_outputs_are_compared_absolutely() -> None:
 
 def test_random_inputs_have_the_shapes_and_dtypes_of_the_example() -> None:
     example = ({"a": torch.zeros(2, 3)}, torch.tensor([1, 2]), torch.zeros(2, dtype=torch.float64))
-    first, again, other = (random_inputs(example, seed) for seed in (0, 0, 1))
+    first, again, other = (draw_random_inputs(example, seed) for seed in (0, 0, 1))
     assert torch.equal(first[0]["a"], again[0]["a"])
     assert not torch.equal(first[0]["a"], other[0]["a"])
     assert (first[0]["a"].shape, first[2].dtype) == ((2, 3), torch.float64)

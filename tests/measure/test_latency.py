@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgewright.errors import UsageError
-from edgewright.measure import Latency, compare_latency, measure_latency, pinned
+from edgewright.measure import Latency, compare_latency, measure_latency, pin_to_core
 
 
 def test_summary_is_that_of_the_runs() -> None:
@@ -83,7 +83,7 @@ def test_nothing_to_time(candidates: dict[str, Any], rounds: int, warmup: int) -
 def test_pinned_holds_one_core_for_new_threads_too_and_restores() -> None:
     before = os.sched_getaffinity(0)
     inside: list[set[int]] = []
-    with pinned() as core:
+    with pin_to_core() as core:
         inside.append(os.sched_getaffinity(0))
         thread = threading.Thread(target=lambda: inside.append(os.sched_getaffinity(0)))
         thread.start()
@@ -95,6 +95,6 @@ def test_pinned_holds_one_core_for_new_threads_too_and_restores() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
 def test_pinned_restores_after_an_error() -> None:
     before = os.sched_getaffinity(0)
-    with pytest.raises(KeyError), pinned():
+    with pytest.raises(KeyError), pin_to_core():
         raise KeyError
     assert os.sched_getaffinity(0) == before

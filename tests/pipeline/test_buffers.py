@@ -49,7 +49,7 @@ PASSES = {
     "exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(places=1, training=TRAINING)),
     "frozen exits": lambda p, t: ew.add_exits(p, t, ew.EarlyExits(
         places=1, training=HeadTraining(settings=TRAINING))),
-    "student": lambda p, t: ew.fit(ew.distill.student(p, 0.5), t, TRAINING, teacher=p),
+    "student": lambda p, t: ew.fit(ew.distill.make_student(p, 0.5), t, TRAINING, teacher=p),
 }
 
 

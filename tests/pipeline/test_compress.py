@@ -27,7 +27,7 @@ from edgewright.errors import (
 from edgewright.exits import predict_exits
 from edgewright.pipeline import Recipe, Result, verify
 from edgewright.pipeline import _assemble as assemble_module
-from edgewright.pipeline._points import with_points
+from edgewright.pipeline._points import replace_points
 from edgewright.pipeline._segments import to_segments
 from edgewright.runtime import Session, load
 from edgewright.task import Task
@@ -112,7 +112,7 @@ def test_the_curve_matches_sessions_with_its_thresholds(finished: Result,
     there = point.replace(rules=tuple(
         rule.replace(threshold=threshold)
         for rule, threshold in zip(point.rules, curve[len(curve) // 2].thresholds, strict=True)))
-    session = Session(with_points(bundle, (there,)))
+    session = Session(replace_points(bundle, (there,)))
     batch = next(quadrant_task.test.batches(1000))
     answers = session(batch.inputs[0].numpy()).output.argmax(axis=1)
     assert curve[len(curve) // 2].accuracy == pytest.approx(

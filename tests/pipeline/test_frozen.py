@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import edgewright as ew
-from edgewright.distill import initialize, student
+from edgewright.distill import initialize, make_student
 from edgewright.errors import UsageError
 from edgewright.exits import JointTraining
 from edgewright.program import fold_batch_norm
@@ -139,7 +139,7 @@ def test_a_student_keeps_frozen_weights(program: Any) -> None:
     fresh = initialize(program, seed=5)
     assert moved(program, fresh) == []
     assert moved(program, fresh, ("head.weight",))
-    thin = student(program, 0.5, seed=5, ignore=("bins",)).state_dict()
+    thin = make_student(program, 0.5, seed=5, ignore=("bins",)).state_dict()
     kept = [row for row in thin["stem.weight"] if any(map(row.equal, program.state_dict()[
         "stem.weight"]))]
     assert len(kept) == len(thin["stem.weight"]) < 16

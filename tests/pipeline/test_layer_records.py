@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgewright.pipeline._layer_records import layer_records
+from edgewright.pipeline._layer_records import make_layer_records
 from edgewright.program import Costs, NodeCost
 
 
@@ -16,7 +16,7 @@ def test_a_layer_record_distinguishes_stored_and_computed_bits() -> Any:
                      peak_activation_bytes=1, uncounted={})
 
     before = costs(bits=32, weight_bits=32, activation_bits=32)
-    (record,) = layer_records(before, costs(bits=8, weight_bits=4, activation_bits=6))
+    (record,) = make_layer_records(before, costs(bits=8, weight_bits=4, activation_bits=6))
     assert (record.weight_bits, record.activation_bits, record.compute_bits) == (4, 6, 8)
-    (kept,) = layer_records(before, before)
+    (kept,) = make_layer_records(before, before)
     assert (kept.weight_bits, kept.activation_bits, kept.compute_bits) == (32, 32, 32)

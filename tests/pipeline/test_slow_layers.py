@@ -8,7 +8,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.core import LayerLatency, Measurement
-from edgewright.pipeline._slow_layers import slow_layers
+from edgewright.pipeline._slow_layers import find_slow_layers
 from edgewright.task import Task
 from edgewright.timing import PrecisionTimes
 
@@ -40,7 +40,7 @@ def slower_by_outputs(shape: object, inputs: int, outputs: int) -> PrecisionTime
                                     {"original": 1.0, "unquantized": 3.0}])
 def test_slow_layers_are_named_worst_first(programs: tuple[ew.Program, ew.Program],
                                            others: dict[str, float]) -> None:
-    found = slow_layers(*programs, medians(compressed=2.0, **others), timer=slower_by_outputs)
+    found = find_slow_layers(*programs, medians(compressed=2.0, **others), timer=slower_by_outputs)
     assert found == (LayerLatency(name="2", float_ms=100, int8_ms=116),
                      LayerLatency(name="0", float_ms=100, int8_ms=108))
 
@@ -50,16 +50,16 @@ def test_nothing_is_timed_for_a_fast_file(programs: tuple[ew.Program, ew.Program
         raise AssertionError
 
     latencies = medians(compressed=1.0, original=1.0, unquantized=1.5)
-    assert slow_layers(*programs, latencies, timer=never) == ()
+    assert find_slow_layers(*programs, latencies, timer=never) == ()
 
 
 def test_a_slow_file_may_have_no_slow_layer(programs: tuple[ew.Program, ew.Program]) -> None:
     latencies = medians(compressed=2.0, original=1.0, unquantized=1.0)
-    assert slow_layers(*programs, latencies,
-                       timer=lambda *_: PrecisionTimes(2.0, 1.0)) == ()
+    assert find_slow_layers(*programs, latencies,
+                            timer=lambda *_: PrecisionTimes(2.0, 1.0)) == ()
 
 
 def test_layers_are_timed_on_the_runtime(programs: tuple[ew.Program, ew.Program]) -> None:
-    found = slow_layers(*programs, medians(compressed=2.0, original=1.0, unquantized=1.0))
+    found = find_slow_layers(*programs, medians(compressed=2.0, original=1.0, unquantized=1.0))
     assert {layer.name for layer in found} <= {"0", "2", "6"}
     assert all(layer.int8_ms > layer.float_ms > 0 for layer in found)

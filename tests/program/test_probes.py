@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.errors import DataError
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.program import Program, probe_inputs
 from edgewright.quantization import quantize
 from edgewright.task import Task
@@ -33,7 +33,7 @@ def test_a_second_equal_sample_is_shuffled() -> None:
 def test_constant_inputs_become_noise() -> None:
     program = Program.capture(nn.ReLU(), torch.zeros(1, 40))
     probe, = probe_inputs(program)
-    assert torch.equal(probe, random_inputs(program.example_inputs, seed=0)[0])
+    assert torch.equal(probe, draw_random_inputs(program.example_inputs, seed=0)[0])
     assert torch.equal(probe, probe_inputs(program)[0])
 
 

@@ -14,14 +14,19 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edgewright.allocation import layers_of
+from edgewright.allocation import find_layers
 from edgewright.channels import find_groups
 from edgewright.errors import UsageError
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 from edgewright.timing import measure_layers
-from edgewright.timing._layer_timing import LayerShape, layer_model, layer_shape, time_on_runtime
+from edgewright.timing._layer_timing import (
+    LayerShape,
+    layer_shape,
+    make_layer_model,
+    time_on_runtime,
+)
 
 
 class Clock:
@@ -120,13 +125,13 @@ def test_a_program_without_layers_is_refused() -> None:
 def test_the_timed_file_computes_what_the_layer_computes(layer: Any, size: tuple[int, ...]) -> None:
     layer.bias = None
     program = Program.capture(layer, torch.zeros(1, *size))
-    node, = layers_of(program).values()
+    node, = find_layers(program).values()
     widths = (layer.weight.shape[1], layer.weight.shape[0]) if isinstance(layer, nn.Linear) else (
         layer.in_channels, layer.out_channels)
-    model = layer_model(layer_shape(node), *widths)
+    model = make_layer_model(layer_shape(node), *widths)
     weight = torch.from_numpy(_weights(model))
     layer.weight = nn.Parameter(weight.T if isinstance(layer, nn.Linear) else weight)
-    x = random_inputs(program.example_inputs, seed=0)[0][:1]
+    x = draw_random_inputs(program.example_inputs, seed=0)[0][:1]
     found, = OnnxEngine(model).run((x.numpy(),))
     with torch.no_grad():
         np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-3, atol=1e-4)
@@ -141,7 +146,7 @@ def test_the_runtime_times_every_width() -> None:
     times = time_on_runtime(shape, [(1, 2), (3, 4)])
     assert len(times) == 2
     assert all(time > 0 for time in times)
-    model = layer_model(shape, 3, 4)
+    model = make_layer_model(shape, 3, 4)
     x = np.ones((1, 3, 4, 4), dtype=np.float32)
     want = F.conv2d(torch.from_numpy(x), torch.from_numpy(_weights(model)), padding=1)
     np.testing.assert_allclose(OnnxEngine(model).run((x,))[0], want.numpy(), rtol=1e-4, atol=1e-4)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.allocation import layers_of
+from edgewright.allocation import find_layers
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 from edgewright.timing import PrecisionTimes, measure_precisions
-from edgewright.timing._layer_timing import layer_model, layer_shape
-from edgewright.timing._precision_timing import quantized_layer_model, time_precisions
+from edgewright.timing._layer_timing import layer_shape, make_layer_model
+from edgewright.timing._precision_timing import make_quantized_layer_model, time_precisions
 
 
 class Clock:
@@ -61,14 +61,14 @@ def test_a_shape_is_timed_once_and_all_uses_are_summed() -> None:
 def test_the_file_in_8_bits_computes_the_layer_in_integers(layer: Any,
                                                            size: tuple[int, ...]) -> None:
     program = Program.capture(layer, torch.zeros(1, *size))
-    (node,) = layers_of(program).values()
+    (node,) = find_layers(program).values()
     widths = (layer.weight.shape[1], layer.weight.shape[0]) if isinstance(layer, nn.Linear) else (
         layer.in_channels, layer.out_channels)
     shape = layer_shape(node)
-    model = quantized_layer_model(shape, *widths)
+    model = make_quantized_layer_model(shape, *widths)
     x = np.random.default_rng(1).integers(0, 256, (1, *size), dtype=np.uint8)
     found, = OnnxEngine(model).run((x,))
-    want, = OnnxEngine(layer_model(shape, *widths)).run(((x.astype(np.float32) - 128) / 128,))
+    want, = OnnxEngine(make_layer_model(shape, *widths)).run(((x.astype(np.float32) - 128) / 128,))
     scale = next(float(onnx.numpy_helper.to_array(tensor)) for tensor
                  in onnx.load_from_string(model).graph.initializer if tensor.name == "ys")
     reached = (found.astype(np.float32) - 128) * scale
@@ -79,7 +79,7 @@ def test_the_file_in_8_bits_computes_the_layer_in_integers(layer: Any,
 
 def test_the_runtime_times_both() -> None:
     program = Program.capture(nn.Conv2d(2, 4, 3), torch.zeros(1, 2, 6, 6))
-    (node,) = layers_of(program).values()
+    (node,) = find_layers(program).values()
     times = time_precisions(layer_shape(node), 2, 4)
     assert times.float_ms > 0
     assert times.int8_ms > 0
@@ -92,9 +92,9 @@ def test_the_runtime_times_both() -> None:
 def test_the_runtime_computes_the_file_in_8_bits_in_integers(tmp_path: Path, layer: Any,
                                                              size: tuple[int, ...],
                                                              kernel: str) -> None:
-    (node,) = layers_of(Program.capture(layer, torch.zeros(1, *size))).values()
+    (node,) = find_layers(Program.capture(layer, torch.zeros(1, *size))).values()
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    ort.InferenceSession(quantized_layer_model(layer_shape(node), 16, len(layer.weight)), options,
+    ort.InferenceSession(make_quantized_layer_model(layer_shape(node), 16, len(layer.weight)), options,
                          providers=["CPUExecutionProvider"])
     assert kernel in {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}

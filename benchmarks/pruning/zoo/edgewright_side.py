@@ -20,7 +20,7 @@ from edgewright.allocation import select_uniform
 from edgewright.channels import ChannelGroups, remove_and_measure
 from edgewright.channels._channels import find_groups
 from edgewright.exporters import to_onnx
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 from edgewright.measure import peak_rss_bytes
 from edgewright.pruning.criteria import score_channels
 from edgewright.runtime import OnnxEngine
@@ -93,7 +93,7 @@ def _compare(row: Ours, program: ew.Program) -> Ours:
     since = time.perf_counter()
     model = to_onnx(program)
     seconds = time.perf_counter() - since
-    inputs = random_inputs(program.example_inputs, seed=1)
+    inputs = draw_random_inputs(program.example_inputs, seed=1)
     want = pytree.tree_leaves(program.run(*inputs))[0].double().numpy()
     have = OnnxEngine(model).run(tuple(leaf.numpy() for leaf in pytree.tree_leaves(inputs)))[0]
     error = float(np.linalg.norm(want - have) / np.linalg.norm(want))

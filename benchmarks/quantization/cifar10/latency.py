@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.quantization.cifar10.rows import Engine, open_engine
-from edgewright.measure import compare_latency, pinned
+from edgewright.measure import compare_latency, pin_to_core
 from edgewright.task import Split
 
 REFERENCES: Final = ("float", "ort-static")
@@ -26,7 +26,7 @@ def time_files(files: Mapping[str, Path], images: Split, rounds: int) -> dict[st
     def run(engine: Engine) -> Callable[[int], object]:
         return lambda index: engine.run(samples[index % _IMAGES])
 
-    with pinned():
+    with pin_to_core():
         engines = {name: open_engine(path) for name, path in files.items()}
         found = compare_latency({name: run(engine) for name, engine in engines.items()},
                                 rounds=rounds, warmup=_WARMUP)

@@ -10,7 +10,12 @@ from edgewright.allocation._allocate import (
     uniform,
 )
 from edgewright.allocation._cost_model import CostModel
-from edgewright.allocation._latency_table import LatencyTable, LayerTimes, channel_sizes, layers_of
+from edgewright.allocation._latency_table import (
+    LatencyTable,
+    LayerTimes,
+    channel_sizes,
+    find_layers,
+)
 from edgewright.allocation._precisions import (
     PrecisionLimits,
     PrecisionOption,
@@ -29,7 +34,7 @@ __all__ = [
     "allocate_channels",
     "allocate_precisions",
     "channel_sizes",
-    "layers_of",
+    "find_layers",
     "narrowest_widths",
     "require_reachable",
     "select_uniform",

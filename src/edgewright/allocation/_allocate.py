@@ -19,7 +19,7 @@ from edgewright.channels import (
 )
 from edgewright.errors import UsageError
 
-Method: TypeAlias = Literal["uniform", "global", "solved"]
+AllocationMethod: TypeAlias = Literal["uniform", "global", "solved"]
 _STEPS: Final = 30
 _REPAIRS: Final = 10
 _ROUNDING: Final = 1e-12  # tolerance for a ratio that was computed from the cost it limits
@@ -43,7 +43,7 @@ class Allocation:
     """
 
     ratio: float = 0.5
-    method: Method = "global"
+    method: AllocationMethod = "global"
     legal: LegalWidths = field(default_factory=LegalWidths)
     normalize: bool = True
     original: float | None = None
@@ -143,7 +143,7 @@ def lowest(choices: Sequence[GroupWidths], widths: Widths) -> list[int]:
             for channel in group.ranked[: group.count - width]]
 
 
-def _bisect(problem: Problem, method: Method) -> Widths:
+def _bisect(problem: Problem, method: AllocationMethod) -> Widths:
     ranked = _rank_channels(problem.groups)
 
     def at(strictness: float) -> Widths:

@@ -16,9 +16,9 @@ from edgewright.allocation._latency_table import LatencyTable, LayerTimes
 from edgewright.channels import ChannelGroups, Polynomial, PolynomialStack, SymbolicShapes, Widths
 from edgewright.errors import UsageError
 from edgewright.graph import count_macs, shape_of
-from edgewright.program import Program, live_tensors, parameter_nodes, stored_bytes
+from edgewright.program import Program, find_live_tensors, parameter_nodes, stored_bytes
 
-Target: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
+PruningTarget: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CostModel:
         (56.0, 42.0)
     """
 
-    def __init__(self, program: Program, groups: ChannelGroups, target: Target,
+    def __init__(self, program: Program, groups: ChannelGroups, target: PruningTarget,
                  latency: LatencyTable | None = None) -> None:
         if target == "latency" and latency is None:
             raise UsageError("target='latency' needs a table of measured latencies; "
@@ -97,7 +97,7 @@ class CostModel:
             return float(max(_live_bytes(self._program, shape)))
         if self.target == "latency" and self._latency is not None:
             return sum(times.at(inputs, outputs) for times, inputs, outputs
-                       in self._latency.layers_of(self._program, shape))
+                       in self._latency.match_layers(self._program, shape))
         return float(sum(_COUNTS[self.target](self._program, shape)))
 
     def _build_bounds(self) -> tuple[Bound, ...]:
@@ -107,11 +107,11 @@ class CostModel:
         shape = SymbolicShapes(self.groups)
         if self.target == "ram":
             totals = [Polynomial({}) + total for total in _live_bytes(self._program, shape)]
-            return tuple(map(Bound, undominated(totals)))
+            return tuple(map(Bound, drop_dominated(totals)))
         if self.target == "latency" and self._latency is not None:
             return (Bound(Polynomial({}), tuple(
                 Lookup(times, inputs, outputs) for times, inputs, outputs
-                in self._latency.layers_of(self._program, shape))),)
+                in self._latency.match_layers(self._program, shape))),)
         return (Bound(sum(_COUNTS[self.target](self._program, shape), Polynomial({}))),)
 
 
@@ -126,13 +126,13 @@ def _parameters(program: Program, shape: Shape) -> Iterator[Any]:
     return (math.prod(shape(node)) for node in parameter_nodes(program.graph))
 
 
-_COUNTS: Final[dict[Target, Callable[[Program, Shape], Iterator[Any]]]] = {
+_COUNTS: Final[dict[PruningTarget, Callable[[Program, Shape], Iterator[Any]]]] = {
     "macs": _macs, "params": _parameters}
 
 
 def _live_bytes(program: Program, shape: Shape) -> list[Any]:
     """Bytes of inputs and activations alive at each point at which a tensor is freed."""
-    moments = live_tensors(program.graph)
+    moments = find_live_tensors(program.graph)
     sizes = {node: _bytes(node, shape) for node in dict.fromkeys(chain.from_iterable(moments))}
     return [sum(sizes[node] for node in nodes) for nodes in moments]
 
@@ -145,7 +145,7 @@ def _bytes(node: Node, shape: Shape) -> Any:
     return math.prod(shape(node)) * (stored_bytes(node) / elements if elements else 0)
 
 
-def undominated(polynomials: Sequence[Polynomial]) -> tuple[Polynomial, ...]:
+def drop_dominated(polynomials: Sequence[Polynomial]) -> tuple[Polynomial, ...]:
     """The polynomials that no other dominates in every coefficient; one of equal ones."""
     monomials = sorted({monomial for polynomial in polynomials for monomial in polynomial.terms})
     distinct = {tuple(polynomial.terms.get(monomial, 0.0) for monomial in monomials): polynomial

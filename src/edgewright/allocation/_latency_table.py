@@ -53,7 +53,7 @@ class LatencyTable:
 
     Attributes:
         runtime: Name and version of the runtime that ran the layers.
-        layers: Times of every layer that reads a stored weight, by `layers_of`.
+        layers: Times of every layer that reads a stored weight, by `find_layers`.
 
     Example:
         >>> times = LayerTimes((8, 16), (8, 16), ((1.0, 2.0), (2.0, 4.0)))
@@ -65,10 +65,10 @@ class LatencyTable:
     runtime: str
     layers: Mapping[str, LayerTimes]
 
-    def layers_of(self, program: Program, shape: Callable[[Node], tuple[Any, ...]],
-                  ) -> Iterator[tuple[LayerTimes, Any, Any]]:
+    def match_layers(self, program: Program, shape: Callable[[Node], tuple[Any, ...]],
+                     ) -> Iterator[tuple[LayerTimes, Any, Any]]:
         """The times of each layer of a program that is in the table, with its two sizes."""
-        for key, node in layers_of(program).items():
+        for key, node in find_layers(program).items():
             if key in self.layers:
                 yield self.layers[key], *channel_sizes(node, shape)
 
@@ -107,7 +107,7 @@ class LatencyTable:
                                "measure again") from error
 
 
-def layers_of(program: Program) -> dict[str, Node]:
+def find_layers(program: Program) -> dict[str, Node]:
     """Every convolution and linear layer with a stored weight, by the weight's name.
 
     If a weight is used several times, ``#`` and the number of earlier uses are appended.

@@ -58,11 +58,11 @@ def linearize(bound: Bound, choices: Choices, around: Widths) -> LinearizedCost:
     polynomial = bound.polynomial
     for lookup in bound.lookups:
         polynomial = polynomial + _add_lookup(cost, lookup, choices)
-    _add_polynomial(cost, quadratic(polynomial, around), choices)
+    _add_polynomial(cost, expand_to_quadratic(polynomial, around), choices)
     return cost
 
 
-def quadratic(polynomial: Polynomial, around: Widths) -> Polynomial:
+def expand_to_quadratic(polynomial: Polynomial, around: Widths) -> Polynomial:
     """Expand products of more than two groups to first order."""
     while wide := [monomial for monomial in polynomial.terms if not _is_solvable(monomial)]:
         total = Polynomial({monomial: coefficient for monomial, coefficient

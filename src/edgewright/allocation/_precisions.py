@@ -14,8 +14,8 @@ from edgewright.allocation._milp import MixedIntegerProgram
 from edgewright.core import format_count, format_size
 from edgewright.errors import UsageError
 
-Cost: TypeAlias = Literal["size_bytes", "bit_ops", "latency_ms"]
-COSTS: Final[tuple[Cost, ...]] = ("size_bytes", "bit_ops", "latency_ms")
+PrecisionCost: TypeAlias = Literal["size_bytes", "bit_ops", "latency_ms"]
+COSTS: Final[tuple[PrecisionCost, ...]] = ("size_bytes", "bit_ops", "latency_ms")
 
 _MAX_LOSS: Final = 1e3  # the largest loss is scaled to this: the solver's absolute gap is 1e-6
 _ROUNDING: Final = 1e-12  # tolerance for a limit that was computed from the cost it limits
@@ -110,7 +110,7 @@ def allocate_precisions(layers: Layers, limits: PrecisionLimits,
     return min(found, key=lambda choice: sum(option.loss for option in choice.values()))
 
 
-def total_cost(chosen: Mapping[str, PrecisionOption], name: Cost) -> float:
+def total_cost(chosen: Mapping[str, PrecisionOption], name: PrecisionCost) -> float:
     """The total cost of the chosen options.
 
     Example:
@@ -157,11 +157,11 @@ def _check_reachable(layers: Layers, limits: PrecisionLimits, ties: Ties) -> Cho
     return chosen
 
 
-def _given_limits(limits: PrecisionLimits) -> dict[Cost, float]:
+def _given_limits(limits: PrecisionLimits) -> dict[PrecisionCost, float]:
     return {name: limit for name in COSTS if (limit := getattr(limits, name)) is not None}
 
 
-def _format_cost(name: Cost, value: float) -> str:
+def _format_cost(name: PrecisionCost, value: float) -> str:
     if name == "latency_ms":
         return f"{name} = {value:.6g}"
     read = format_size(value) if name == "size_bytes" else format_count(value)
@@ -172,7 +172,7 @@ def _within(cost: float, limit: float) -> bool:
     return cost <= limit + _ROUNDING * abs(limit)
 
 
-def _costs(layers: Layers, name: Cost) -> list[NDArray[np.float64]]:
+def _costs(layers: Layers, name: PrecisionCost) -> list[NDArray[np.float64]]:
     return [np.array([getattr(option, name) for option in options], dtype=np.float64)
             for options in layers.values()]
 

@@ -26,7 +26,7 @@ class Form:
         return sum(member.stored_bytes for member in self.members)
 
 
-def smallest_form(data: bytes, low_bit: Sequence[LowBitTensor]) -> Form:
+def choose_smallest_form(data: bytes, low_bit: Sequence[LowBitTensor]) -> Form:
     """The form that takes the fewest bytes, including its description in the manifest.
 
     A file with low-bit integers is tried whole and packed, with every available codec. Any other

@@ -50,7 +50,7 @@ def _sample(data: bytes) -> bytes:
     return b"".join(data[begin:begin + _SLICE_BYTES] for begin in begins)
 
 
-def dictionary_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+def read_dictionary_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """The dictionary size that an LZMA member makes its decoder allocate.
 
     Raises:

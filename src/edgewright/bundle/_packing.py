@@ -18,7 +18,7 @@ from edgewright.core import LowBitTensor
 _MAX_BITS: Final = 4
 
 
-def low_bit_tensor(data: bytes, offset: int, count: int) -> LowBitTensor | None:
+def describe_low_bits(data: bytes, offset: int, count: int) -> LowBitTensor | None:
     """Describe a byte range of a file as low-bit integers; None if they need more than 4 bits.
 
     Args:
@@ -27,11 +27,11 @@ def low_bit_tensor(data: bytes, offset: int, count: int) -> LowBitTensor | None:
         count: Number of bytes, each an int8.
 
     Example:
-        >>> low_bit_tensor(bytes([9, 1, 255, 255, 1]), offset=1, count=4)
+        >>> describe_low_bits(bytes([9, 1, 255, 255, 1]), offset=1, count=4)
         LowBitTensor(offset=1, count=4, bits=1, low=-1, step=2)
-        >>> low_bit_tensor(bytes(range(0, 128, 8)), offset=0, count=16)
+        >>> describe_low_bits(bytes(range(0, 128, 8)), offset=0, count=16)
         LowBitTensor(offset=0, count=16, bits=4, low=0, step=8)
-        >>> low_bit_tensor(bytes(range(17)), offset=0, count=17) is None
+        >>> describe_low_bits(bytes(range(17)), offset=0, count=17) is None
         True
     """
     values = np.frombuffer(data, dtype=np.int8, count=count, offset=offset)

@@ -184,7 +184,7 @@ def _check_packing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path
     if not _lzma.AVAILABLE:
         raise BundleError(f"{path} contains a model compressed with LZMA, which this Python was "
                           "built without; use one that has the module lzma")
-    if _lzma.dictionary_bytes(archive, member) > _lzma.MAX_DICTIONARY_BYTES:
+    if _lzma.read_dictionary_bytes(archive, member) > _lzma.MAX_DICTIONARY_BYTES:
         raise zipfile.BadZipFile("decompressing it would need too much memory")
 
 

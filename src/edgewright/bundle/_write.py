@@ -20,7 +20,7 @@ from edgewright.bundle._archive import (
     sha256,
 )
 from edgewright.bundle._external_data import refers_to_other_files
-from edgewright.bundle._form import Form, smallest_form
+from edgewright.bundle._form import Form, choose_smallest_form
 from edgewright.core import Manifest, Measurement, ModelSpec, Segment, write_atomically
 from edgewright.errors import UsageError
 
@@ -107,10 +107,10 @@ def _order_files(model: ModelSpec, segments: Mapping[str, bytes]) -> dict[str, b
 
 def _choose_form(segment: Segment, data: bytes) -> Form:
     try:
-        return smallest_form(data, segment.low_bit)
+        return choose_smallest_form(data, segment.low_bit)
     except ValueError as error:
         raise UsageError(f"{segment.file} cannot be packed: {error}; make low_bit with "
-                         "low_bit_tensor() from this file") from error
+                         "describe_low_bits() from this file") from error
 
 
 def _describe_segments(model: ModelSpec, files: Mapping[str, bytes],

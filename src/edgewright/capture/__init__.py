@@ -3,10 +3,10 @@
 from edgewright.capture._capture import (
     FORWARD_ERRORS,
     capture_graph,
-    example_batch,
     export_graph,
     extract_graph,
     format_failure,
+    make_example_batch,
 )
 from edgewright.capture._constant_folding import folded_tensors, record_folded
 from edgewright.capture._input_checks import InputSpec
@@ -31,7 +31,6 @@ __all__ = [
     "capture_graph",
     "copy_graph",
     "count_exits",
-    "example_batch",
     "export_graph",
     "extract_graph",
     "folded_tensors",
@@ -39,6 +38,7 @@ __all__ = [
     "freeze_norms",
     "get_model_state",
     "load_state",
+    "make_example_batch",
     "make_trainable",
     "read_model_state",
     "record_folded",

@@ -27,7 +27,7 @@ from edgewright.capture._model_copy import copy_model
 from edgewright.capture._model_state import set_model_state, state_after_folding
 from edgewright.capture._mutations import copy_mutated_inputs
 from edgewright.capture._prepared_models import check_not_prepared
-from edgewright.capture._quiet_export import quiet_export
+from edgewright.capture._quiet_export import silence_export
 from edgewright.capture._repeatability import check_repeatability
 from edgewright.capture._training_differences import warn_training_differences
 from edgewright.capture._value_reads import (
@@ -49,7 +49,7 @@ FORWARD_ERRORS: Final = (RuntimeError, ValueError, TypeError, AssertionError, Lo
                            AttributeError, NotImplementedError, ArithmeticError)
 
 
-def example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+def make_example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
     """Example inputs as a tuple of tensors with exactly two samples.
 
     With a batch of one, the export would treat the batch size as a constant.
@@ -110,14 +110,14 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
 def _export(model: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
     """Export; if that fails at reads of constant values, export again with recorded values."""
     try:
-        with quiet_export():
+        with silence_export():
             return export_graph(model, example_inputs)
     except FORWARD_ERRORS as error:
         try:
             reads = record_reads(model, example_inputs)
             if not reads.known:
                 raise ModelError(_explain_failure(model, error)) from error
-            with quiet_export(), ReadReplayer(reads):
+            with silence_export(), ReadReplayer(reads):
                 return export_graph(model, example_inputs)
         except (*FORWARD_ERRORS, InputDependentReadError) as again:
             raise ModelError(_explain_failure(model, again)) from error

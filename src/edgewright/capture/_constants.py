@@ -14,11 +14,6 @@ from torch.fx import GraphModule, Node
 from edgewright.graph import argument, depends_on_mode, ops, tensor_of
 
 aten = torch.ops.aten
-# Their result depends on the dtype and shape of a tensor, but not on its values.
-_LIKE: Final = frozenset({aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
-                          aten.empty_like.default})
-_NEW: Final = frozenset({aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-                         aten.new_empty.default})
 # They select, repeat or reorder the elements of their first argument.
 _PICKS: Final = frozenset({aten.clone.default, aten.repeat.default, ops.EMBEDDING,
                            aten.index_select.default, aten.index.Tensor, aten.gather.default,
@@ -129,7 +124,7 @@ def _is_pure(node: Node) -> bool:
         return target in _PYTHON_OPERATORS
     return (target.namespace == "aten" and not depends_on_mode(node)
             and torch.Tag.nondeterministic_seeded not in target.tags
-            and (target not in _LIKE or _is_static(node)))
+            and (target not in ops.FILLED_LIKE or _is_static(node)))
 
 
 def _is_static(node: Node) -> bool:
@@ -139,19 +134,19 @@ def _is_static(node: Node) -> bool:
 
 def _value_inputs(node: Node) -> list[Node]:
     """The inputs of a call whose values it depends on."""
-    if node.target in _LIKE or node.target in _NEW:
+    if node.target in ops.FILLED_LIKE or node.target in ops.FILLED_NEW:
         return [arg for arg in node.all_input_nodes if arg is not node.args[0]]
     return node.all_input_nodes
 
 
 def _call_arguments(node: Node) -> tuple[Any, ...]:
     """A call's arguments, with an uninitialized tensor where only dtype and shape matter."""
-    if node.target not in _LIKE and node.target not in _NEW:
+    if node.target not in ops.FILLED_LIKE and node.target not in ops.FILLED_NEW:
         return node.args
     model = tensor_of(node.args[0]) if isinstance(node.args[0], Node) else None
     if model is None:
         return node.args
-    shape = model.shape if node.target in _LIKE else ()
+    shape = model.shape if node.target in ops.FILLED_LIKE else ()
     return (torch.empty(shape, dtype=model.dtype), *node.args[1:])
 
 

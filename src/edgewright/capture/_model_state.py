@@ -37,7 +37,7 @@ class ModelState:
     ties: dict[str, str] = field(default_factory=dict)
 
 
-def model_state_of(exported: ExportedProgram) -> ModelState:
+def derive_model_state(exported: ExportedProgram) -> ModelState:
     """The difference between the state dicts, derived from the exported program."""
     signature, state = exported.graph_signature, exported.state_dict
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -59,7 +59,7 @@ def state_after_folding(exported: ExportedProgram,
         exported: The exported model.
         folded: Tensors that capture computed, each with the stored tensors it was computed from.
     """
-    found = model_state_of(exported)
+    found = derive_model_state(exported)
     without_sources = (name for name, sources in folded.items() if not sources)
     return replace(found, unlisted=(*found.unlisted, *without_sources))
 

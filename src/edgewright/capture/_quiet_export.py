@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_export() -> Iterator[None]:
+def silence_export() -> Iterator[None]:
     """Suppress torch's warnings and its print of the partial graph, but no other output.
 
     The exception has the reason of a failure, and it is reported as an error of one line.

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from edgewright.capture._model_copy import copy_model
 from edgewright.capture._mutations import STATE_REMEDY
 from edgewright.errors import ModelError
-from edgewright.graph import random_inputs
+from edgewright.graph import draw_random_inputs
 
 _TOLERANCE: Final = 1e-5  # two calls of the same kernels on the same values
 _SEED: Final = 0
@@ -37,8 +37,8 @@ def check_repeatability(model: nn.Module, example: tuple[Any, ...],
     Raises:
         ModelError: After a call with other inputs, the outputs are different.
     """
-    for earlier, later in ((random_inputs(example, 0), random_inputs(_flip_inputs(example), 1)),
-                           (example, _flip_inputs(example)), (example, example)):
+    drawn = draw_random_inputs(example, 0), draw_random_inputs(_flip_inputs(example), 1)
+    for earlier, later in (drawn, (example, _flip_inputs(example)), (example, example)):
         try:
             tried = copy_model(model)
             first = _call(tried, later)

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgewright.capture._model_copy import copy_model
 from edgewright.capture._module import make_trainable
 from edgewright.errors import EdgewrightWarning
-from edgewright.graph import argument, calls, compare_outputs, random_inputs, training_argument
+from edgewright.graph import argument, calls, compare_outputs, draw_random_inputs, training_argument
 
 _TOLERANCE: Final = 1e-3  # batch norms over two samples magnify rounding
 _SEED: Final = 0
@@ -42,7 +42,7 @@ def warn_training_differences(model: nn.Module, captured: GraphModule, example: 
         example: Inputs of two samples.
         failures: Exceptions of a forward pass after which no warning is given.
     """
-    inputs = random_inputs(example, _SEED)
+    inputs = draw_random_inputs(example, _SEED)
     own, draws = copy_model(model).train(), _RandomCallCounter()
     try:
         with draws.inside(own):

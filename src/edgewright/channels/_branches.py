@@ -20,8 +20,8 @@ from edgewright.graph import (
     count_macs,
     drop_unused_tensors,
     erase_nodes,
+    find_live_nodes,
     input_dependencies,
-    live_nodes,
     mutates_in_place,
     ops,
     refresh_shapes,
@@ -74,7 +74,7 @@ def find_branches(program: Program) -> tuple[Branch, ...]:
         >>> find_branches(Program.capture(model, torch.zeros(1, 4)))
         (Branch(name='0', total='add', operand=1, tensors=('0.weight', '0.bias'), macs=16),)
     """
-    whole = live_nodes(program.graph)
+    whole = find_live_nodes(program.graph)
     found: dict[tuple[str, ...], Branch] = {}
     for node in program.calls():
         if node in whole and _is_plain_addition(node):
@@ -101,7 +101,7 @@ def remove_branch(program: Program, branch: Branch) -> Program:
     graph = shortened.graph
     total = next((node for node in graph.nodes if node.name == branch.total), None)
     if total is None or not _is_plain_addition(total) \
-            or branch not in _branches_at(graph, total, live_nodes(graph)):
+            or branch not in _branches_at(graph, total, find_live_nodes(graph)):
         raise UsageError(f"the program has no branch {branch.name} at {branch.total}; use one "
                          "that find_branches returns for the same program")
     _bypass(shortened.graph_module, total, branch.operand)
@@ -114,7 +114,7 @@ def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch
     for operand in (0, 1):
         if not _is_sound(graph, total, operand):
             continue
-        left = live_nodes(graph, (total, _node(total.args[1 - operand])))
+        left = find_live_nodes(graph, (total, _node(total.args[1 - operand])))
         if operand == 0 and mutates_in_place(total) and alias_root(total) in left:
             continue  # other calls still read what the addition would have written
         kept = set(_tensors(left))
@@ -167,8 +167,8 @@ def _bypass(module: GraphModule, total: Node, operand: int) -> None:
     """Replace an addition by its other operand, in place, and remove what is not needed then."""
     graph = module.graph
     kept = _node(total.args[1 - operand])
-    left = live_nodes(graph, (total, kept))
-    gone = live_nodes(graph) - left
+    left = find_live_nodes(graph, (total, kept))
+    gone = find_live_nodes(graph) - left
     with graph.inserting_before(total):
         source = graph.call_function(aten.clone.default, (kept,)) \
             if _is_written_and_shared(graph, total, kept, left) else kept

@@ -28,16 +28,16 @@ from edgewright.channels._axes import (
     tracked,
 )
 from edgewright.channels._couplings import Couplings, LabelArray
-from edgewright.channels._distributions import fixed_distributions, is_row
+from edgewright.channels._distributions import find_fixed_distributions, is_row
 from edgewright.channels._incidence import Incidence
-from edgewright.channels._table import groups_table
+from edgewright.channels._table import format_groups_table
 from edgewright.channels.operators import Labels, propagate
 from edgewright.graph import (
     Shape,
     ShapeOf,
     calls,
     count_macs,
-    input_dims,
+    find_input_dims,
     match_tensors,
     shape_of,
     stored_tensors,
@@ -126,15 +126,15 @@ class ChannelGroups:
         self.kept = self._reasons()
 
     def __str__(self) -> str:
-        return groups_table(((group.name, len(group.channels), group.slices)
-                             for group in self.groups), self.kept)
+        return format_groups_table(((group.name, len(group.channels), group.slices)
+                                    for group in self.groups), self.kept)
 
     def __repr__(self) -> str:
         channels, groups, kept = (_count_noun(len(things), noun) for things, noun in (
             (self.channels, "channel"), (self.groups, "group"), (self.kept, "weight")))
         return f"<ChannelGroups: {channels} in {groups}; {kept} kept>"
 
-    # Interface for the rules of operators; see `Tracker`.
+    # Interface for the rules of operators; see `LabelTracker`.
 
     def results(self, value: Any) -> Labels:
         """Dimensions of a node's result; a list of them if it has several results."""
@@ -305,14 +305,14 @@ class ChannelGroups:
 
     def _ignore(self, patterns: tuple[str, ...]) -> None:
         """Pin the outputs of tensors: all dimensions, except a layer weight's input dimensions."""
-        inputs = input_dims(self._graph)
+        inputs = find_input_dims(self._graph)
         for name, pattern in match_tensors(self._tensors, patterns).items():
             for place, dim in enumerate(self._tensors[name]):
                 if place not in inputs.get(name, ()):
                     pin(self.couplings, dim, f"ignore={pattern!r}")
 
     def _keep_distributions(self, tensors: Mapping[str, Tensor]) -> None:
-        for axes, reason in fixed_distributions(self._graph, tensors, self.dims):
+        for axes, reason in find_fixed_distributions(self._graph, tensors, self.dims):
             for axis in axes:
                 self.couplings.pin(axis, reason)
 

@@ -27,6 +27,7 @@ _PRODUCTS: Final = _ADDED | ops.names(
     | {ops.GENERAL_CONVOLUTION, ops.LINEAR, ops.EINSUM, ops.BILINEAR}) | {"mv", "dot"}
 _PARTS: Final = frozenset({"select", "slice", "narrow", "split", "split_with_sizes", "chunk",
                            "tensor_split"})
+_FILLED: Final = ops.names(ops.FILLED_LIKE | ops.FILLED_NEW)
 _FOLLOWS_FIRST: Final = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 _SUMMED: Final = "which {} sums with fixed numbers"
 _SELECTED: Final = "from which {} selects a part by index"
@@ -48,8 +49,8 @@ class _FixedRead(NamedTuple):
     is_weighted: bool = True
 
 
-def fixed_distributions(graph: Graph, tensors: Mapping[str, Tensor],
-                        dims: Callable[[Node], Dims]) -> Iterator[Distribution]:
+def find_fixed_distributions(graph: Graph, tensors: Mapping[str, Tensor],
+                             dims: Callable[[Node], Dims]) -> Iterator[Distribution]:
     """Find softmaxes along an axis whose indices have a fixed meaning.
 
     Args:
@@ -129,8 +130,7 @@ def _fixed_numbers(graph: Graph, tensors: Mapping[str, Tensor]) -> set[Node]:
         elif node.op == "call_function" and tensor_of(node) is not None:
             name, sources = _name(node), _operands(node)
             sources = sources[:1] if name in _FOLLOWS_FIRST else sources
-            if (name.endswith("_like") or name.startswith("new_")
-                    or all(source in found for source in sources)):
+            if name in _FILLED or all(source in found for source in sources):
                 found.add(node)
     return found
 

@@ -28,8 +28,8 @@ _MINIMUM_NORM: Final = 1e-3
 _MIN_SCALE: Final = 1e-30
 
 
-def masked_error(program: Program, sliced: Program, groups: ChannelGroups,
-                 removal: RemovedChannels) -> tuple[float, str]:
+def measure_masked_error(program: Program, sliced: Program, groups: ChannelGroups,
+                         removal: RemovedChannels) -> tuple[float, str]:
     """The largest relative error of any value between masked and sliced program, and its node.
 
     Both run side by side on `probe_inputs` and are compared at the outputs and wherever channels

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgewright.channels._channels import ChannelGroups
-from edgewright.channels._proof import masked_error
+from edgewright.channels._proof import measure_masked_error
 from edgewright.channels._removal import RemovedChannels, resize_values
 from edgewright.channels.operators import resize
 from edgewright.errors import ParityError, UsageError
@@ -55,7 +55,7 @@ def remove_and_measure(program: Program, groups: ChannelGroups,
     _slice_tensors(program, sliced.graph_module, groups, removal.gone)
     sliced.graph_module.recompile()
     resize_values(twins, removal)
-    error, where = masked_error(program, sliced, groups, removal)
+    error, where = measure_masked_error(program, sliced, groups, removal)
     limit = tolerance_of(program.graph_module)
     if not error <= limit:
         raise ParityError(f"slicing changed the function: masked and sliced differ by {error:.2e} "

@@ -11,8 +11,8 @@ _LINE: Final = 100
 _MIN_WIDTH: Final = 30  # of the last column, even if the names are long
 
 
-def groups_table(groups: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
-                 kept: Mapping[str, str]) -> str:
+def format_groups_table(groups: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
+                        kept: Mapping[str, str]) -> str:
     """Format groups as a table: one line per group, and one per weight that cannot be pruned.
 
     The tensors of a layer are merged: ``conv1[0]`` is dimension 0 of the layer's weight and of its
@@ -23,7 +23,7 @@ def groups_table(groups: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
         kept: Weight name to the reason why its output channels cannot be pruned.
 
     Example:
-        >>> print(groups_table(
+        >>> print(format_groups_table(
         ...     [("a.weight", 8, [("a.weight", 0), ("a.bias", 0), ("b.weight", 1)])],
         ...     {"b.weight": "it is an output"}))
         group     channels  sliced layers [dimension], or reason

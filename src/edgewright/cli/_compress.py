@@ -12,7 +12,7 @@ from edgewright.cli._refs import load_reference
 from edgewright.core import Budget
 
 if TYPE_CHECKING:
-    from edgewright.training import TrackerName
+    from edgewright.training import ExperimentTracker
 
 
 def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -58,7 +58,8 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     task = load_task(data, normalize=normalize, seed=seed)
     result = run_pipeline(loaded, task, limits, recipe, out, ignore=ignore or (), seed=seed,
                           name=model, quiet=quiet,
-                          track=cast("TrackerName | None", track))  # other names are rejected there
+                          # other names are rejected there
+                          track=cast("ExperimentTracker | None", track))
     console = Console()
     console.print(summary_table(result.manifest))
     console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)

@@ -25,7 +25,7 @@ from edgewright.core._operating_point import (
     OperatingPoint,
     format_threshold,
 )
-from edgewright.core._preprocessing import Preprocessing, image_pixels
+from edgewright.core._preprocessing import Preprocessing, read_pixels
 from edgewright.core._reasons import format_skip_reasons
 from edgewright.core._run_report import (
     LayerLatency,
@@ -93,5 +93,6 @@ __all__ = [
     "image_pixels",
     "known_figure",
     "parse_quantity",
+    "read_pixels",
     "write_atomically",
 ]

@@ -68,8 +68,8 @@ class Preprocessing(Value):
         return result
 
 
-def image_pixels(image: Image, channels: int, height: int, width: int,
-                 resample: Resample = "bilinear") -> NDArray[np.uint8]:
+def read_pixels(image: Image, channels: int, height: int, width: int,
+                resample: Resample = "bilinear") -> NDArray[np.uint8]:
     """An image's pixels as uint8 (C, H, W), rotated by EXIF, in grayscale or RGB, and resized.
 
     Training and device both use this function, so that they see the same pixels.

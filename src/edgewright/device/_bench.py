@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgewright.core import TensorSpec
 from edgewright.errors import BundleError, UsageError
-from edgewright.measure import Latency, compare_latency, pinned
+from edgewright.measure import Latency, compare_latency, pin_to_core
 from edgewright.runtime import Session, load
 
 _SAMPLES: Final = 16   # several, since with early exits the latency depends on the input
@@ -47,7 +47,7 @@ def bench_here(paths: Sequence[Path], *, rounds: int, seed: int) -> list[Latency
     if seed < 0:
         raise UsageError(f"the seed must be at least 0, got {seed}")
     candidates = {str(index): _candidate(path, seed) for index, path in enumerate(paths)}
-    with pinned():
+    with pin_to_core():
         found = compare_latency(candidates, rounds=rounds, warmup=_WARMUP)
     return [found[name] for name in candidates]
 

@@ -15,7 +15,7 @@ from edgewright.distill._initialize import initialize
 from edgewright.distill._logit_losses import LOGIT_LOSSES, LogitLoss
 from edgewright.distill._pairs import FeaturePair, find_pairs
 from edgewright.distill._self_distillation_loss import SelfDistillationLoss
-from edgewright.distill._student import student
+from edgewright.distill._student import make_student
 from edgewright.distill._tap_features import tap_features
 from edgewright.distill._teacher import ModuleTeacher, Teacher, TeacherOutput
 
@@ -45,6 +45,6 @@ __all__ = [
     "fit_chain",
     "initialize",
     "make_objective",
-    "student",
+    "make_student",
     "tap_features",
 ]

@@ -20,7 +20,7 @@ from edgewright.distill._cached_teacher import CachedTeacher
 from edgewright.distill._soft_labels import SoftLabels
 from edgewright.distill._teacher import Teacher
 from edgewright.errors import StorageError, UsageError
-from edgewright.task import Batch, Policy, Split, Task
+from edgewright.task import AugmentationPolicy, Batch, Split, Task
 from edgewright.training import NoProgress, Progress, to_device
 
 _BATCH: Final = 256
@@ -28,7 +28,7 @@ _MAX_DRIFT: Final = 0.05  # relative to the logits' std; other machines and engi
 
 
 def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int | None = 4,
-                  policy: Policy = "standard", device: torch.device | None = None,
+                  policy: AugmentationPolicy = "standard", device: torch.device | None = None,
                   progress: Progress | None = None) -> CachedTeacher:
     """Compute a teacher's outputs for several views of every training sample and store them.
 

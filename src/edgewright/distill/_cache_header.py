@@ -12,7 +12,7 @@ from torch import Tensor
 from edgewright.core import Value
 from edgewright.distill._digest import compute_digest
 from edgewright.errors import DataError, StorageError
-from edgewright.task import Batch, Policy, Split, View
+from edgewright.task import AugmentationPolicy, Batch, Split, View
 
 _PROBE_SAMPLES: Final = 32
 _MAX_HEADER_BYTES: Final = 1 << 20
@@ -38,19 +38,19 @@ class CacheHeader(Value):
     samples: int
     data: str
     views: int | None
-    policy: Policy
+    policy: AugmentationPolicy
     augmentation: str
     shape: tuple[int, ...]
 
     @classmethod
-    def create(cls, teacher: str, split: Split, views: int | None, policy: Policy,
+    def create(cls, teacher: str, split: Split, views: int | None, policy: AugmentationPolicy,
            shape: tuple[int, ...]) -> Self:
         """The header of a new cache.
 
         Raises:
             DataError: The split gives different inputs every time a view is read.
         """
-        given = [compute_digest(*_all_tensors(stable_probe(split, view)))
+        given = [compute_digest(*_all_tensors(read_stable_probe(split, view)))
                  for view in list_views(views, policy)]
         return cls(teacher=teacher, samples=len(split), data=_data_digest(split), views=views,
                    policy=policy, augmentation=compute_digest(*given), shape=shape)
@@ -86,7 +86,8 @@ class CacheHeader(Value):
                 raise StorageError(f"the teacher cache {path} is for {reason}; {_REMEDY}")
 
 
-def list_views(views: int | None, policy: Policy = "standard") -> tuple[View | None, ...]:
+def list_views(views: int | None,
+               policy: AugmentationPolicy = "standard") -> tuple[View | None, ...]:
     """Views numbered from 0; for None, the samples without augmentation.
 
     Example:
@@ -103,7 +104,7 @@ def probe(split: Split, view: View | None) -> Batch:
     return next(split.select(positions).batches(count, view=view))
 
 
-def stable_probe(split: Split, view: View | None) -> Batch:
+def read_stable_probe(split: Split, view: View | None) -> Batch:
     """The probe, checked to be the same when read twice.
 
     Raises:
@@ -130,7 +131,7 @@ def _find_first_difference(first: Batch, second: Batch) -> int:
 
 
 def _data_digest(split: Split) -> str:
-    stable_probe(split, None)
+    read_stable_probe(split, None)
     return compute_digest(split.rows, split.digest())
 
 

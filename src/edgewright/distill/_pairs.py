@@ -87,16 +87,16 @@ def find_pairs(student: Program, teacher: Program,
     if given:
         return tuple(_resolve_pair(student, teacher, *names) for names in given)
     pairs = _pair_by_name(student, teacher) if _has_layers_of(student, teacher) else \
-        _pair_by_stage(feature_places(student), feature_places(teacher))
+        _pair_by_stage(find_feature_places(student), find_feature_places(teacher))
     if not pairs:
-        found = "; ".join(f"the {who} {_list_places(feature_places(program))}"
+        found = "; ".join(f"the {who} {_list_places(find_feature_places(program))}"
                           for who, program in (("student", student), ("teacher", teacher)))
         raise ModelError(f"no pair of features was found to compare: {found}; give pairs of node "
                          "names, or set features to None")
     return pairs
 
 
-def feature_places(program: Program) -> tuple[FeaturePlace, ...]:
+def find_feature_places(program: Program) -> tuple[FeaturePlace, ...]:
     """The ends of a program's stages, at most the last four, in order.
 
     A stage is a sequence of cuts with the same number of positions (height times width, or tokens).
@@ -151,7 +151,7 @@ def _layers(program: Program) -> dict[str, str]:
 
 def _pair_by_name(student: Program, teacher: Program) -> tuple[FeaturePair, ...]:
     nodes = {node.name: node for node in teacher.calls() if is_feature(node)}
-    pairs = (_pair(place, nodes[place.name]) for place in feature_places(student)
+    pairs = (_pair(place, nodes[place.name]) for place in find_feature_places(student)
              if place.name in nodes)
     return tuple(pair for pair in pairs if len(pair.student_shape) == len(pair.teacher_shape))
 
@@ -194,7 +194,7 @@ def _feature(program: Program, name: str, who: str) -> Node:
     if name not in nodes:
         near = difflib.get_close_matches(name, nodes, n=5, cutoff=0.5)
         listed = (f"similar names: {', '.join(near)}" if near else
-                  f"the ends of its stages: {_list_places(feature_places(program))}")
+                  f"the ends of its stages: {_list_places(find_feature_places(program))}")
         raise UsageError(f"the {who} has no node {name!r} that computes a feature; {listed}")
     return nodes[name]
 

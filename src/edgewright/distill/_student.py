@@ -24,8 +24,9 @@ from edgewright.program import Program
 _BranchKey = tuple[str, int]
 
 
-def student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int = 0, *,
-            init: Literal["fresh", "teacher"] = "fresh", ignore: tuple[str, ...] = ()) -> Program:
+def make_student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int = 0, *,
+                 init: Literal["fresh", "teacher"] = "fresh",
+                 ignore: tuple[str, ...] = ()) -> Program:
     """Make a thinner, shallower version of the teacher, to be trained as its student.
 
     Every group of channels keeps the share ``width`` of its channels; inputs and outputs do not
@@ -53,7 +54,7 @@ def student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int 
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(),
         ...                             torch.nn.Linear(16, 3))
         >>> teacher = Program.capture(model, torch.zeros(1, 4))
-        >>> small = student(teacher, width=0.25)
+        >>> small = make_student(teacher, width=0.25)
         >>> {name: tuple(tensor.shape) for name, tensor in small.state_dict().items()}
         {'0.weight': (4, 4), '0.bias': (4,), '2.weight': (3, 4), '2.bias': (3,)}
     """

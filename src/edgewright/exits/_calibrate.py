@@ -21,7 +21,13 @@ from edgewright.core import (
 from edgewright.errors import DataError, UsageError
 from edgewright.exits._config import ExitCalibration
 from edgewright.exits._gate import fit_gate
-from edgewright.exits._predictions import ExitPredictions, Floats, Logits, Targets, predict_exits
+from edgewright.exits._predictions import (
+    ClassIndices,
+    ExitPredictions,
+    Floats,
+    Logits,
+    predict_exits,
+)
 from edgewright.exits._risk import Certificate, certify
 from edgewright.exits._temperature import expected_calibration_error, fit_temperature
 from edgewright.exits._thresholds import (
@@ -64,7 +70,7 @@ class CalibratedPoint:
     words: str
 
 
-def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int],
+def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int],
                     config: ExitCalibration, *, split: str = "val",
                     seed: int = 0) -> tuple[CalibratedPoint, ...]:
     """Choose exit thresholds from the outputs of every exit of the exported file on a split.
@@ -104,13 +110,13 @@ def calibrate_exits(logits: Logits, targets: Targets, segment_macs: Sequence[int
     if config.policy == "patience" and len(logits) == 2:
         raise UsageError("patience waits for two exits in a row that agree, and this file has one "
                          "early exit; take more exits or another policy")
-    fitted = _fit(logits, targets, segment_macs, config, seed)
-    return tuple(_calibrate_point(fitted, name, drop, config, split) for name, drop
+    shared = _fit_shared(logits, targets, segment_macs, config, seed)
+    return tuple(_calibrate_point(shared, name, drop, config, split) for name, drop
                  in config.drops.items())
 
 
 @dataclass(frozen=True)
-class _CalibrationFit:
+class _SharedFit:
     """What all operating points share; the rules' thresholds are chosen per point."""
 
     rules: tuple[ExitRule, ...]
@@ -123,8 +129,8 @@ class _CalibrationFit:
     steps: tuple[tuple[float | None, ...], ...]
 
 
-def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: ExitCalibration,
-         seed: int) -> _CalibrationFit:
+def _fit_shared(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int],
+                config: ExitCalibration, seed: int) -> _SharedFit:
     rows, test_rows = _split_rows(len(targets), config, seed)
     rules = _fit_rules([values[rows] for values in logits], targets[rows], config.policy)
     predictions = predict_exits(logits, targets, rules, config.policy)
@@ -136,10 +142,10 @@ def _fit(logits: Logits, targets: Targets, segment_macs: Sequence[int], config: 
                      for values, temperature in zip(logits[:-1], temperatures, strict=True))
 
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
-    return _CalibrationFit(rules, predictions, path, test_rows, reached_macs,
-                   (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
-                   _confidence_deciles(logits, rules),
-                   _select_curve_steps(predictions, path, reached_macs))
+    return _SharedFit(rules, predictions, path, test_rows, reached_macs,
+                      (errors([1.0] * len(rules)), errors([rule.temperature for rule in rules])),
+                      _confidence_deciles(logits, rules),
+                      _select_curve_steps(predictions, path, reached_macs))
 
 
 def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, Rows]:
@@ -151,7 +157,7 @@ def _split_rows(count: int, config: ExitCalibration, seed: int) -> tuple[Rows, R
     return drawn[:fitted], drawn[fitted:]
 
 
-def _fit_rules(logits: Logits, targets: Targets, policy: ExitPolicy) -> tuple[ExitRule, ...]:
+def _fit_rules(logits: Logits, targets: ClassIndices, policy: ExitPolicy) -> tuple[ExitRule, ...]:
     """Fit the temperature and gate of every early exit."""
     last_right = logits[-1].argmax(axis=1) == targets
     rules = []
@@ -173,7 +179,7 @@ def _confidence_deciles(logits: Logits, rules: Sequence[ExitRule]) -> tuple[floa
 
 
 def _select_curve_steps(predictions: ExitPredictions, path: Floats,
-                  reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
+                        reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
     """Select steps of a path that are evenly spread in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
@@ -181,42 +187,42 @@ def _select_curve_steps(predictions: ExitPredictions, path: Floats,
     return tuple(map(to_rule_thresholds, path[chosen]))
 
 
-def _calibrate_point(fitted: _CalibrationFit, name: str, drop: float, config: ExitCalibration,
+def _calibrate_point(shared: _SharedFit, name: str, drop: float, config: ExitCalibration,
                      split: str) -> CalibratedPoint:
-    predictions = fitted.predictions
-    thresholds, certificate = _choose_thresholds(fitted, drop, config)
+    predictions = shared.predictions
+    thresholds, certificate = _choose_thresholds(shared, drop, config)
     left_at = predictions.left_at(thresholds)
     shares = np.bincount(left_at, minlength=len(predictions.correct)) / len(left_at)
     point = OperatingPoint(
         name=name, path=tuple(range(len(predictions.correct))), policy=config.policy,
         rules=tuple(rule.replace(threshold=threshold) for rule, threshold
-                    in zip(fitted.rules, to_rule_thresholds(thresholds), strict=True)),
+                    in zip(shared.rules, to_rule_thresholds(thresholds), strict=True)),
         calibrated=ExitProfile(split=split, samples=len(left_at), shares=tuple(shares.tolist()),
-                               deciles=fitted.deciles, errors_before=fitted.errors[0],
-                               errors_after=fitted.errors[1]),
+                               deciles=shared.deciles, errors_before=shared.errors[0],
+                               errors_after=shared.errors[1]),
         guarantee=None if certificate is None else Guarantee(
             epsilon=drop, delta=_delta(config), samples=certificate.samples, split=split,
             p_value=certificate.p_value))
     accuracy, full_accuracy = (float(hits.mean()) for hits
                                in (predictions.hits(thresholds), predictions.correct[-1]))
-    mean_macs = float(fitted.reached_macs[left_at].mean())
+    mean_macs = float(shared.reached_macs[left_at].mean())
     words = (f"{name}: {_describe_exit_shares(point)}; accuracy {100 * accuracy:.2f} %, without "
              f"early exits {100 * full_accuracy:.2f} %, {format_count(mean_macs)} MACs on average"
              f"{_describe_guarantee(point, certificate)}")
     return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
-                           certificate.samples_needed if certificate else None, fitted.steps, words)
+                           certificate.samples_needed if certificate else None, shared.steps, words)
 
 
-def _choose_thresholds(fitted: _CalibrationFit, drop: float,
-            config: ExitCalibration) -> tuple[Floats, Certificate | None]:
+def _choose_thresholds(shared: _SharedFit, drop: float,
+                       config: ExitCalibration) -> tuple[Floats, Certificate | None]:
     if config.confidence_level is None:
-        return find_cheapest_within(fitted.predictions, fitted.path, drop), None
-    tested = fitted.predictions.of(fitted.test_rows)
-    certificate = certify(tested, fitted.path, drop, _delta(config))
+        return find_cheapest_within(shared.predictions, shared.path, drop), None
+    tested = shared.predictions.of(shared.test_rows)
+    certificate = certify(tested, shared.path, drop, _delta(config))
     needed = certificate.samples_needed
     if needed is not None:  # for the whole split, a part of which is used for fitting
         certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - _FIT_SHARE)))
-    return fitted.path[certificate.step], certificate
+    return shared.path[certificate.step], certificate
 
 
 def _delta(config: ExitCalibration) -> float:
@@ -245,7 +251,7 @@ def _describe_guarantee(point: OperatingPoint, certificate: Certificate | None) 
     return f"; {known.samples} samples cannot show that {bound}: {_LOSSES_TOO_LARGE}"
 
 
-def _check(logits: Logits, targets: Targets, segment_macs: Sequence[int], split: str) -> None:
+def _check(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int], split: str) -> None:
     if len(logits) != len(segment_macs):
         raise UsageError(f"{len(logits)} exits and {len(segment_macs)} segments do not match; "
                          "pass the logits of every segment of the file, including the last")
@@ -256,7 +262,7 @@ def _check(logits: Logits, targets: Targets, segment_macs: Sequence[int], split:
         _check_exit(index, values, targets)
 
 
-def _check_exit(index: int, values: NDArray[Any], targets: Targets) -> None:
+def _check_exit(index: int, values: NDArray[Any], targets: ClassIndices) -> None:
     if values.ndim != 2 or len(values) != len(targets):
         raise DataError(f"exit {index} gave logits of shape {values.shape} for {len(targets)} "
                         f"targets, expected ({len(targets)}, classes)")

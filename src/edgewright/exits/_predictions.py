@@ -13,9 +13,9 @@ from edgewright.core import CurvePoint, ExitPolicy, ExitRule
 from edgewright.runtime import Streaks, exit_scores
 
 Logits = Sequence[NDArray[Any]]
-Targets = NDArray[np.integer[Any]]
+ClassIndices = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
-Exits = NDArray[np.int64]
+ExitIndices = NDArray[np.int64]
 Thresholds = Sequence[float | None] | Floats
 
 
@@ -43,7 +43,7 @@ class ExitPredictions:
         """The predictions for a subset of the samples."""
         return type(self)(self.scores[:, rows], self.correct[:, rows])
 
-    def left_at(self, thresholds: Thresholds) -> Exits:
+    def left_at(self, thresholds: Thresholds) -> ExitIndices:
         """The exit each sample leaves at, (N,); None or infinity is an exit never taken."""
         left_at = np.full(self.correct.shape[1], len(self.scores))
         for index in reversed(range(len(self.scores))):
@@ -58,13 +58,13 @@ class ExitPredictions:
         found: NDArray[np.bool_] = self.correct[left_at, np.arange(len(left_at))]
         return found
 
-    def losses(self, thresholds: Thresholds) -> Exits:
+    def losses(self, thresholds: Thresholds) -> NDArray[np.int64]:
         """Loss per sample: 1 if a correct prediction is lost, -1 if one is gained, else 0, (N,)."""
-        found: Exits = self.correct[-1].astype(np.int64) - self.hits(thresholds)
+        found: NDArray[np.int64] = self.correct[-1].astype(np.int64) - self.hits(thresholds)
         return found
 
 
-def predict_exits(logits: Logits, targets: Targets, rules: Sequence[ExitRule],
+def predict_exits(logits: Logits, targets: ClassIndices, rules: Sequence[ExitRule],
                   policy: ExitPolicy) -> ExitPredictions:
     """Compute the correctness of each exit, and its confidence by its rule.
 

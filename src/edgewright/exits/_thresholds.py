@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from edgewright.exits._predictions import ExitPredictions, Exits, Floats
+from edgewright.exits._predictions import ExitIndices, ExitPredictions, Floats
 
 _CANDIDATES: Final = 64
 _SHORTEST_STREAK: Final = 2
@@ -94,13 +94,13 @@ def to_rule_thresholds(thresholds: Floats) -> tuple[float | None, ...]:
 @dataclass(frozen=True)
 class _Move:
     index: int
-    joining: Exits
+    joining: ExitIndices
     saved: float
     price: float
 
 
-def _evaluate_move(predictions: ExitPredictions, left_at: Exits, index: int, threshold: float,
-          reached_macs: Floats) -> _Move:
+def _evaluate_move(predictions: ExitPredictions, left_at: ExitIndices, index: int, threshold: float,
+                   reached_macs: Floats) -> _Move:
     """The savings and price of lowering one exit's threshold."""
     joining = np.flatnonzero((predictions.scores[index] >= threshold) & (left_at > index))
     moved_from = left_at[joining]

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.errors import BundleError, ModelError, ParityError
 from edgewright.graph import argument, ops, output_errors, tolerance_of
-from edgewright.program import Program, probe_inputs
+from edgewright.program import Program, is_constant_input, probe_inputs
 from edgewright.runtime import Engine
 
 _MIN_TOLERANCE: Final = 0.05  # minimum relative error allowed for quantized programs
@@ -132,7 +132,7 @@ def _describe_difference(name: str, error: float, limit: float) -> str:
 
 def _suggest_cause(program: Program) -> str:
     """The likely cause of a difference, and what to do."""
-    synthetic = any(leaf.is_floating_point() and bool((leaf == leaf.flatten()[:1]).all())
+    synthetic = any(leaf.is_floating_point() and is_constant_input(leaf)
                     for leaf in pytree.tree_leaves(program.example_inputs))
     if synthetic:
         return ("the inputs were synthesized because the example inputs are constant, and may be "

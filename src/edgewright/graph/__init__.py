@@ -1,19 +1,19 @@
 """Reading and rewriting `torch.fx` graphs of ATen operators; independent of `Program`."""
 
-from edgewright.graph._bias_name import free_bias_name
+from edgewright.graph._bias_name import choose_bias_name
 from edgewright.graph._bits import FLOAT_BITS, bits_of, stored_bits, weight_bits_of
 from edgewright.graph._einsum import parse_einsum
 from edgewright.graph._facts import check_facts, count_facts, get_fact, set_fact
 from edgewright.graph._grids import ChannelGrid, TensorGrid, channel_grid, tensor_grid
-from edgewright.graph._layer_inputs import input_dims
+from edgewright.graph._layer_inputs import find_input_dims
 from edgewright.graph._liveness import (
     alias_root,
     ancestors,
     erase_nodes,
+    find_input_independent_nodes,
+    find_live_nodes,
     input_dependencies,
-    input_independent_nodes,
     is_number,
-    live_nodes,
     mutates_in_place,
 )
 from edgewright.graph._macs import Shape, ShapeOf, count_macs, has_macs
@@ -35,8 +35,8 @@ from edgewright.graph._nodes import (
 from edgewright.graph._parity import (
     TOLERANCE,
     compare_outputs,
+    draw_random_inputs,
     output_errors,
-    random_inputs,
     tolerance_of,
 )
 from edgewright.graph._patterns import match_tensors
@@ -68,29 +68,30 @@ __all__ = [
     "calls",
     "channel_grid",
     "check_facts",
+    "choose_bias_name",
     "compare_outputs",
     "concrete_size",
     "count_facts",
     "count_macs",
     "count_reads",
     "depends_on_mode",
+    "draw_random_inputs",
     "drop_unused_tensors",
     "erase_nodes",
     "finalize_graph",
+    "find_input_dims",
+    "find_input_independent_nodes",
+    "find_live_nodes",
     "find_mutated_memory",
-    "free_bias_name",
     "get_fact",
     "has_argument",
     "has_macs",
     "input_dependencies",
-    "input_dims",
-    "input_independent_nodes",
     "is_dequantization",
     "is_in_training_mode",
     "is_number",
     "is_pointwise",
     "is_quantization",
-    "live_nodes",
     "mark_sparse",
     "match_tensors",
     "mutates_in_place",
@@ -98,7 +99,6 @@ __all__ = [
     "output_errors",
     "parse_einsum",
     "pool_window",
-    "random_inputs",
     "read_tensor",
     "refresh_shapes",
     "set_argument",

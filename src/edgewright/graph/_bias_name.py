@@ -7,7 +7,7 @@ from itertools import chain, count
 from torch import nn
 
 
-def free_bias_name(module: nn.Module, weight: str) -> str:
+def choose_bias_name(module: nn.Module, weight: str) -> str:
     """Choose an unused name for a new bias of a layer, in the same module as its weight.
 
     Args:
@@ -17,9 +17,9 @@ def free_bias_name(module: nn.Module, weight: str) -> str:
 
     Example:
         >>> layer = nn.Linear(2, 1)
-        >>> free_bias_name(nn.Sequential(nn.Linear(2, 1, bias=False), layer), "0.weight")
+        >>> choose_bias_name(nn.Sequential(nn.Linear(2, 1, bias=False), layer), "0.weight")
         '0.bias'
-        >>> free_bias_name(layer, "weight"), free_bias_name(layer, "kernel")
+        >>> choose_bias_name(layer, "weight"), choose_bias_name(layer, "kernel")
         ('bias_1', 'kernel_bias')
     """
     owner_name, _, leaf = weight.rpartition(".")

@@ -16,7 +16,7 @@ from torch.fx import Graph, Node
 from edgewright.errors import ModelError
 from edgewright.graph._nodes import calls
 
-FactName = Literal["average_grid", "finer_by"]
+FactName = Literal["average_grid", "bits", "finer_by"]
 
 _META_KEY: Final = "custom"
 _NAMESPACE: Final = "edgewright"
@@ -29,7 +29,9 @@ def set_fact(call: Node, name: FactName, value: Any) -> None:
         call: A call of an operator.
         name: ``average_grid``: the scale and zero point, as a list, of both the input and the
             result of an integer average. The average itself is written with a different scale, so
-            that it is rounded as in the runtime's kernel. ``finer_by``: for a call that
+            that it is rounded as in the runtime's kernel. ``bits``: for a call that dequantizes
+            integers of fewer bits than their limits need: 1 for the two levels of a binary grid,
+            whose limits leave room for a third; omitted otherwise. ``finer_by``: for a call that
             dequantizes a bias, the scale of the products that the bias is added to, divided by the
             scale of the bias. It is a power of two and omitted if it is one.
         value: A value that can be written as JSON.
@@ -91,5 +93,9 @@ def _is_power_of_two(value: Any) -> bool:
     return type(value) is int and value > 0 and value & (value - 1) == 0
 
 
+def _is_one(value: Any) -> bool:
+    return type(value) is int and value == 1
+
+
 _VALID: Final[dict[str, Callable[[Any], bool]]] = {
-    "average_grid": _is_grid, "finer_by": _is_power_of_two}
+    "average_grid": _is_grid, "bits": _is_one, "finer_by": _is_power_of_two}

@@ -17,7 +17,7 @@ _LAYERS: Final[dict[Any, dict[str, set[int]]]] = {
     **{cell: {"w_ih": {1}, "w_hh": {1}} for cell in ops.RECURRENT_CELLS}}
 
 
-def input_dims(graph: Graph) -> dict[str, frozenset[int]]:
+def find_input_dims(graph: Graph) -> dict[str, frozenset[int]]:
     """The input dimensions of every stored weight, by name.
 
     That is the second dimension for a convolution or linear layer, and the first for a transposed

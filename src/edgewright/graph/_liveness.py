@@ -21,7 +21,7 @@ PASS_THROUGH: Final = frozenset("""
 Bypass = tuple[Node, Node]
 
 
-def live_nodes(graph: Graph, bypass: Bypass | None = None) -> set[Node]:
+def find_live_nodes(graph: Graph, bypass: Bypass | None = None) -> set[Node]:
     """The nodes the outputs depend on, and those that write into memory that such a node reads.
 
     Args:
@@ -103,7 +103,7 @@ def ancestors(nodes: Iterable[Node], *, stop: Collection[Node] = (), bypass: Byp
     return found
 
 
-def input_independent_nodes(graph: Graph) -> set[Node]:
+def find_input_independent_nodes(graph: Graph) -> set[Node]:
     """The nodes computed from stored tensors alone, and the ``get_attr`` nodes themselves."""
     found: set[Node] = set()
     for node in graph.nodes:

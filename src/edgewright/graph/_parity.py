@@ -94,7 +94,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
-def random_inputs(example: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+def draw_random_inputs(example: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
     """Inputs shaped like the example: normal noise for floats, the example itself otherwise."""
     generator = torch.Generator().manual_seed(seed)
 

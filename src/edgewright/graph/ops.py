@@ -26,11 +26,11 @@ from edgewright.graph._nodes import argument, base_name, has_argument
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 
-Targets = frozenset[Any]
+OperatorSet = frozenset[Any]
 
 # -- Layers: they multiply their input by a weight ------------------------------------------------
 
-DIRECT_CONVOLUTIONS: Final[Targets] = frozenset({
+DIRECT_CONVOLUTIONS: Final[OperatorSet] = frozenset({
     aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
     aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding})
 """Weights (out, in / groups, *kernel); ``.padding`` overloads take "same" or "valid"."""
@@ -40,28 +40,28 @@ NUMBERED_PADDING: Final[dict[Any, Any]] = {
     aten.conv3d.padding: aten.conv3d.default}
 """For each convolution whose padding is a string, the overload whose padding is numeric."""
 
-TRANSPOSED_CONVOLUTIONS: Final[Targets] = frozenset({
+TRANSPOSED_CONVOLUTIONS: Final[OperatorSet] = frozenset({
     aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
 """Weights (in, out / groups, *kernel)."""
 
-CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS
+CONVOLUTIONS: Final[OperatorSet] = DIRECT_CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS
 
 GENERAL_CONVOLUTION: Final = aten.convolution.default
 """Called by ``torch.convolution``: any rank; the argument ``transposed`` selects the kind."""
 
-VOLUME_CONVOLUTIONS: Final[Targets] = frozenset({aten.conv3d.default, aten.conv3d.padding})
+VOLUME_CONVOLUTIONS: Final[OperatorSet] = frozenset({aten.conv3d.default, aten.conv3d.padding})
 """Convolutions over three spatial dimensions; runtimes have no integer kernels for them."""
 
-INTEGER_CONVOLUTIONS: Final[Targets] = DIRECT_CONVOLUTIONS - VOLUME_CONVOLUTIONS
+INTEGER_CONVOLUTIONS: Final[OperatorSet] = DIRECT_CONVOLUTIONS - VOLUME_CONVOLUTIONS
 """Convolutions that runtimes have integer kernels for."""
 
 LINEAR: Final = aten.linear.default
 """Weight (out, in)."""
 
-OUTPUTS_FIRST: Final[Targets] = DIRECT_CONVOLUTIONS | {LINEAR}
+OUTPUTS_FIRST: Final[OperatorSet] = DIRECT_CONVOLUTIONS | {LINEAR}
 """Layers whose weight has the outputs in dimension 0 and the inputs in dimension 1."""
 
-LAYERS: Final[Targets] = CONVOLUTIONS | {LINEAR}
+LAYERS: Final[OperatorSet] = CONVOLUTIONS | {LINEAR}
 
 EMBEDDING: Final = aten.embedding.default
 EMBEDDING_BAG: Final = aten.embedding_bag.padding_idx
@@ -69,21 +69,21 @@ EMBEDDING_BAG: Final = aten.embedding_bag.padding_idx
 
 BILINEAR: Final = aten.bilinear.default
 
-RECURRENT_LAYERS: Final[Targets] = frozenset({
+RECURRENT_LAYERS: Final[OperatorSet] = frozenset({
     aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
 """All steps, layers and directions in one call; weights and biases are in the list ``params``."""
 
-RECURRENT_CELLS: Final[Targets] = frozenset({
+RECURRENT_CELLS: Final[OperatorSet] = frozenset({
     aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default,
     aten.rnn_relu_cell.default})
 """One step; weights ``w_ih`` for the input and ``w_hh`` for the state, (gates * hidden, in)."""
 
 # -- Products of two tensors -----------------------------------------------------------------------
 
-MATRIX_PRODUCTS: Final[Targets] = frozenset({
+MATRIX_PRODUCTS: Final[OperatorSet] = frozenset({
     aten.matmul.default, aten.mm.default, aten.bmm.default})
 
-ADDED_PRODUCTS: Final[Targets] = frozenset({aten.addmm.default, aten.baddbmm.default})
+ADDED_PRODUCTS: Final[OperatorSet] = frozenset({aten.addmm.default, aten.baddbmm.default})
 """Matrix products that are added to their first argument."""
 
 EINSUM: Final = aten.einsum.default
@@ -98,80 +98,89 @@ _FACTORS: Final[dict[str, tuple[str, str]]] = {
 
 BATCH_NORM: Final = aten.batch_norm.default
 
-STATISTICS_NORMS: Final[Targets] = frozenset({BATCH_NORM, aten.instance_norm.default})
+STATISTICS_NORMS: Final[OperatorSet] = frozenset({BATCH_NORM, aten.instance_norm.default})
 """Norms that may have running statistics."""
 
-CHANNEL_NORMS: Final[Targets] = STATISTICS_NORMS | {aten.group_norm.default}
+CHANNEL_NORMS: Final[OperatorSet] = STATISTICS_NORMS | {aten.group_norm.default}
 """Norms with one scale and offset per channel; channels are dimension 1."""
 
-FEATURE_NORMS: Final[Targets] = frozenset({aten.layer_norm.default, aten.rms_norm.default})
+FEATURE_NORMS: Final[OperatorSet] = frozenset({aten.layer_norm.default, aten.rms_norm.default})
 """Norms over the last dimensions."""
 
-NORMS: Final[Targets] = CHANNEL_NORMS | FEATURE_NORMS
+NORMS: Final[OperatorSet] = CHANNEL_NORMS | FEATURE_NORMS
 
 # -- Averages and pooling --------------------------------------------------------------------------
 
-AVERAGE_POOLS: Final[Targets] = frozenset({
+AVERAGE_POOLS: Final[OperatorSet] = frozenset({
     aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default,
     aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default})
 
-AVERAGES: Final[Targets] = AVERAGE_POOLS | {aten.mean.dim}
+AVERAGES: Final[OperatorSet] = AVERAGE_POOLS | {aten.mean.dim}
 
-INTEGER_AVERAGES: Final[Targets] = frozenset({
+INTEGER_AVERAGES: Final[OperatorSet] = frozenset({
     aten.mean.dim, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default})
 """Averages that runtimes have integer kernels for."""
 
-MAX_POOLS: Final[Targets] = frozenset({
+MAX_POOLS: Final[OperatorSet] = frozenset({
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
     aten.max_pool1d_with_indices.default, aten.max_pool2d_with_indices.default,
     aten.max_pool3d_with_indices.default, aten.adaptive_max_pool1d.default,
     aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default})
 
-PLAIN_MAX_POOLS: Final[Targets] = frozenset({
+PLAIN_MAX_POOLS: Final[OperatorSet] = frozenset({
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
 """Max pools that return values only, without indices."""
 
-INTEGER_MAX_POOLS: Final[Targets] = PLAIN_MAX_POOLS - {aten.max_pool3d.default}
+INTEGER_MAX_POOLS: Final[OperatorSet] = PLAIN_MAX_POOLS - {aten.max_pool3d.default}
 """Max pools that runtimes have integer kernels for."""
 
-POOLS: Final[Targets] = AVERAGE_POOLS | MAX_POOLS
+POOLS: Final[OperatorSet] = AVERAGE_POOLS | MAX_POOLS
 
 # -- Element-wise ----------------------------------------------------------------------------------
 
-RECTIFIERS: Final[Targets] = frozenset({
+RECTIFIERS: Final[OperatorSet] = frozenset({
     aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default,
     aten.hardtanh.default, aten.hardtanh_.default})
 """Activations that clamp a value; integer kernels fuse them with the layer before."""
 
-CLAMPS: Final[Targets] = RECTIFIERS | {aten.clamp.default}
+CLAMPS: Final[OperatorSet] = RECTIFIERS | {aten.clamp.default}
 
-SOFTMAXES: Final[Targets] = frozenset({
+SOFTMAXES: Final[OperatorSet] = frozenset({
     aten.softmax.int, aten.log_softmax.int, aten._softmax.default, aten._log_softmax.default})
 
-ADDITIONS: Final[Targets] = frozenset({aten.add.Tensor, aten.add_.Tensor})
+ADDITIONS: Final[OperatorSet] = frozenset({aten.add.Tensor, aten.add_.Tensor})
 
-MULTIPLICATIONS: Final[Targets] = frozenset({aten.mul.Tensor, aten.mul_.Tensor})
+MULTIPLICATIONS: Final[OperatorSet] = frozenset({aten.mul.Tensor, aten.mul_.Tensor})
 
 # -- Data movement ---------------------------------------------------------------------------------
 
-RESHAPES: Final[Targets] = frozenset({
+RESHAPES: Final[OperatorSet] = frozenset({
     aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.squeeze.default,
     aten.squeeze.dim, aten.squeeze.dims})
 """The same elements in the same order, without those that only add dims (`UNFLATTENINGS`)."""
 
-UNFLATTENINGS: Final[Targets] = frozenset({aten.unsqueeze.default, aten.unflatten.int})
-PERMUTATIONS: Final[Targets] = frozenset({aten.permute.default, aten.transpose.int})
-COPIES: Final[Targets] = frozenset({aten.clone.default, aten.contiguous.default})
-DROPOUTS: Final[Targets] = frozenset({aten.dropout.default, aten.dropout_.default})
-CASTS: Final[Targets] = frozenset({aten.to.dtype, aten._to_copy.default})
-SLICES: Final[Targets] = frozenset({aten.slice.Tensor, aten.select.int})
+UNFLATTENINGS: Final[OperatorSet] = frozenset({aten.unsqueeze.default, aten.unflatten.int})
+PERMUTATIONS: Final[OperatorSet] = frozenset({aten.permute.default, aten.transpose.int})
+COPIES: Final[OperatorSet] = frozenset({aten.clone.default, aten.contiguous.default})
+DROPOUTS: Final[OperatorSet] = frozenset({aten.dropout.default, aten.dropout_.default})
+CASTS: Final[OperatorSet] = frozenset({aten.to.dtype, aten._to_copy.default})
+SLICES: Final[OperatorSet] = frozenset({aten.slice.Tensor, aten.select.int})
 
-SPLITS: Final[Targets] = frozenset({
+SPLITS: Final[OperatorSet] = frozenset({
     aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int})
 """They split one tensor into several; a ``getitem`` reads each part."""
 
-PADS: Final[Targets] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
+FILLED_LIKE: Final[OperatorSet] = frozenset({
+    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+    aten.empty_like.default})
+"""The result depends on the dtype and shape of the first argument, but not on its values."""
+
+FILLED_NEW: Final[OperatorSet] = frozenset({
+    aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default})
+"""The result depends on the dtype of the first argument, but not on its values."""
+
+PADS: Final[OperatorSet] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 
 ITEM: Final = operator.getitem
 
@@ -187,21 +196,21 @@ DEQUANTIZE_GROUPS: Final = quantized.dequantize_per_channel_group.default
 CHOOSE_GRID: Final = quantized.choose_qparams.tensor
 """Computes scale and zero point from its input's range, for the ``.tensor`` overloads above."""
 
-QUANTIZERS: Final[Targets] = frozenset({QUANTIZE, DYNAMIC_QUANTIZE})
+QUANTIZERS: Final[OperatorSet] = frozenset({QUANTIZE, DYNAMIC_QUANTIZE})
 """They quantize activations."""
 
-STORED_DEQUANTIZERS: Final[Targets] = frozenset({DEQUANTIZE_CHANNELS, DEQUANTIZE_GROUPS})
+STORED_DEQUANTIZERS: Final[OperatorSet] = frozenset({DEQUANTIZE_CHANNELS, DEQUANTIZE_GROUPS})
 """They dequantize weights, whose scales and zero points are stored tensors."""
 
 # -- Layouts ---------------------------------------------------------------------------------------
 
-CHANNELS_FIRST: Final[Targets] = CONVOLUTIONS | CHANNEL_NORMS | POOLS
+CHANNELS_FIRST: Final[OperatorSet] = CONVOLUTIONS | CHANNEL_NORMS | POOLS
 """Input and output are (N, C, ...)."""
 
-CHANNELS_LAST: Final[Targets] = FEATURE_NORMS | {LINEAR}
+CHANNELS_LAST: Final[OperatorSet] = FEATURE_NORMS | {LINEAR}
 """Input and output are (N, ..., C)."""
 
-PRODUCTS_LAST: Final[Targets] = MATRIX_PRODUCTS | ADDED_PRODUCTS | {
+PRODUCTS_LAST: Final[OperatorSet] = MATRIX_PRODUCTS | ADDED_PRODUCTS | {
     LINEAR, BILINEAR, EINSUM, ATTENTION}
 """Layers and products with their outputs in the last dimension; `CONVOLUTIONS` use dimension 1."""
 

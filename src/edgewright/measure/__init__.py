@@ -1,7 +1,7 @@
 """Latency, memory and modelled energy of any callable."""
 
 from edgewright.measure._energy import ENERGY_MODEL, energy_mj
-from edgewright.measure._latency import Latency, compare_latency, measure_latency, pinned
+from edgewright.measure._latency import Latency, compare_latency, measure_latency, pin_to_core
 from edgewright.measure._machine import machine, peak_rss_bytes
 
 __all__ = [
@@ -12,5 +12,5 @@ __all__ = [
     "machine",
     "measure_latency",
     "peak_rss_bytes",
-    "pinned",
+    "pin_to_core",
 ]

@@ -112,14 +112,14 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def pinned() -> Iterator[int | None]:
+def pin_to_core() -> Iterator[int | None]:
     """Pin the calling thread, and threads it starts meanwhile, to one core.
 
     Yields the core's number, or None if the platform does not support it; restores the previous
     affinity.
 
     Example:
-        >>> with pinned() as core:
+        >>> with pin_to_core() as core:
         ...     core is None or core in os.sched_getaffinity(0)
         True
     """

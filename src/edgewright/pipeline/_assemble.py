@@ -28,18 +28,18 @@ from edgewright.pipeline._evaluate import (
     time_sessions,
 )
 from edgewright.pipeline._identity import package_versions
-from edgewright.pipeline._layer_records import layer_records
+from edgewright.pipeline._layer_records import make_layer_records
 from edgewright.pipeline._points import (
     add_operating_points,
     evaluate_operating_points,
+    replace_points,
     takes_early_exits,
-    with_points,
 )
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults
 from edgewright.pipeline._segments import input_specs, output_specs, to_segments
-from edgewright.pipeline._slow_layers import slow_layers
+from edgewright.pipeline._slow_layers import find_slow_layers
 from edgewright.program import Program, output_structure
 from edgewright.report import render_html
 from edgewright.runtime import Session
@@ -109,11 +109,11 @@ class Assembly:
             simulated=Figures.of(*comparison.metrics),
             parity=comparison.parity,
             stages=results.records,
-            layers=layer_records(original.costs(), results.program.costs()))
+            layers=make_layer_records(original.costs(), results.program.costs()))
         baseline = read_bundle(directory.baseline)
         sessions = {"original": Session(baseline), "compressed": session}
         if results.unquantized is not None and results.unquantized is not original:
-            sessions["unquantized"] = Session(with_points(
+            sessions["unquantized"] = Session(replace_points(
                 self.draft(results.unquantized), manifest.model.points))
         manifest = manifest.with_report(original=baseline.manifest.report.compressed)
         timed = self._add_latencies(manifest, sessions, results)
@@ -159,7 +159,7 @@ class Assembly:
         unquantized = latencies.get("unquantized", latencies["original"])
         return manifest.with_report(
             unquantized=Figures.of(*unquantized),
-            slow_layers=slow_layers(results.unquantized, results.program, latencies))
+            slow_layers=find_slow_layers(results.unquantized, results.program, latencies))
 
 
 def _add_breaches(manifest: Manifest) -> Manifest:

@@ -20,10 +20,10 @@ from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import run_stages
 from edgewright.pipeline._validate_model import validate_model
-from edgewright.pipeline.stages import StageContext, check_recipe, fit_recipe
+from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.task import Task, temporary_seed
-from edgewright.training import TrackerName, open_tracker
+from edgewright.training import ExperimentTracker, open_experiment_tracker
 
 
 @final
@@ -59,7 +59,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
              recipe: Recipe | str = "balanced", out: str | Path | None = None, *,
              rate: float | None = None, ignore: Sequence[str] = (), seed: int = 0,
              name: str | None = None, quiet: bool = False,
-             track: TrackerName | None = None) -> Result:
+             track: ExperimentTracker | None = None) -> Result:
     """Compress a trained model to one file that meets a budget, measured on its runtime.
 
     The run directory stores every stage. Repeating the call resumes an interrupted run and gives
@@ -112,17 +112,17 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     recipe = _add_ignore_patterns(recipe, ignore)
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
-    log = RunLog(quiet, None if track is None else open_tracker(track, folder))
+    log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
     with temporary_seed(seed):
         original = model if isinstance(model, Program) else Program.capture(
             model, task.train.example(2))
     budget.check_metrics(task.metrics)
     original = validate_model(original, task)
     check_recipe(recipe, original)
-    fitted, changes = fit_recipe(recipe, original, budget, task.goal)
+    adjusted, changes = adjust_recipe(recipe, original, budget, task.goal)
     run = RunDirectory.open(folder, run_identity(original, task, budget, recipe, seed))
-    assembly = Assembly(task, budget, recipe, fitted.exits, seed, name)
-    return _execute(assembly, StageContext(original, task, fitted, seed, run, log), changes)
+    assembly = Assembly(task, budget, recipe, adjusted.exits, seed, name)
+    return _execute(assembly, StageContext(original, task, adjusted, seed, run, log), changes)
 
 
 def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]) -> Result:

@@ -137,7 +137,7 @@ class RunDirectory:
         path, file = self._files(stage)
         kept = _StoredStage(record=record, program=checksum(path), before=before)
         write_atomically(file, kept.model_dump_json(indent=1).encode())
-        self.checkpoint(stage.partition("-")[2]).unlink(missing_ok=True)
+        self.checkpoint(record.name).unlink(missing_ok=True)
 
     def checksum_of(self, stage: str) -> str:
         """Checksum of a stage's program file."""

@@ -18,7 +18,7 @@ from edgewright.exits import (
     predict_exits,
 )
 from edgewright.goals import Goal
-from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pinned
+from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pin_to_core
 from edgewright.pipeline._file_metric import FileMetric
 from edgewright.runtime import Session, evaluate
 from edgewright.task import Split
@@ -103,7 +103,7 @@ def time_sessions(sessions: dict[str, Session], split: Split) -> dict[str, tuple
     def run(session: Session) -> Any:
         return lambda index: session(*samples[index % count])
 
-    with pinned() as core:
+    with pin_to_core() as core:
         found = compare_latency({name: run(session) for name, session in sessions.items()},
                                 rounds=_ROUNDS, warmup=_WARMUP)
     return {name: _latency_measurements(latency, sessions[name], core)

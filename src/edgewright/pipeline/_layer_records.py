@@ -6,7 +6,7 @@ from edgewright.core import LayerRecord
 from edgewright.program import Costs, NodeCost
 
 
-def layer_records(original: Costs, compressed: Costs) -> tuple[LayerRecord, ...]:
+def make_layer_records(original: Costs, compressed: Costs) -> tuple[LayerRecord, ...]:
     """Every layer before and after, matched by the name of its weight."""
     before = {_layer_name(layer): layer for layer in original.layers}
     after = {_layer_name(layer): layer for layer in compressed.layers}

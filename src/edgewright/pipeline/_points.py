@@ -31,7 +31,7 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
     points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
                    for calibration in found)
     curve = measure_exit_curve(task.test, points[0], found[0].steps, session)
-    chosen = with_points(draft, points)
+    chosen = replace_points(draft, points)
     return replace(chosen, manifest=chosen.manifest.with_report(curve=curve))
 
 
@@ -69,6 +69,6 @@ def open_at_point(draft: Bundle, name: str) -> Session:
     return session
 
 
-def with_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
+def replace_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
     """Return the bundle in memory with these operating points."""
     return replace(draft, manifest=draft.manifest.with_model(points=points))

@@ -16,7 +16,7 @@ class RunLog:
 
     Args:
         quiet: Print nothing.
-        open_log: Opens a log for each training; see `edgewright.training.open_tracker`.
+        open_log: Opens a log for each training; see `edgewright.training.open_experiment_tracker`.
     """
 
     def __init__(self, quiet: bool = False, open_log: OpenLog | None = None) -> None:

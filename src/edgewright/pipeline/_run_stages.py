@@ -47,7 +47,7 @@ def run_stages(context: StageContext, changes: tuple[str, ...] = ()) -> StageRes
     """Run every stage of a recipe in order and store the results in the run directory.
 
     Args:
-        context: The context, with the recipe as fitted to the model.
+        context: The context, with the recipe as adjusted to the model.
         changes: Notes on how it differs from the requested recipe.
     """
     stages = [stage for stage in (Capture(changes), *STAGES)

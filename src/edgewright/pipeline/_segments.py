@@ -8,7 +8,7 @@ import onnx
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgewright.bundle import low_bit_tensor
+from edgewright.bundle import describe_low_bits
 from edgewright.core import LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import to_onnx, use_channels_last_features
 from edgewright.measure import energy_mj
@@ -29,11 +29,11 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
         segments.append(Segment(file=name, sha256="", size_bytes=len(files[name]),
                                 macs=costs.macs, energy_mj=modelled_energy_mj(costs),
                                 ram_bytes=costs.peak_activation_bytes,
-                                low_bit=low_bit_tensors(files[name])))
+                                low_bit=find_low_bit_tensors(files[name])))
     return tuple(segments), files
 
 
-def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
+def find_low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
     """The positions of 8-bit tensors in an ONNX file whose values need fewer bits, in file order.
 
     Each tensor is located by its bytes after the end of the previous one; any match is valid,
@@ -45,7 +45,7 @@ def low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:
         if tensor.data_type not in _BYTES or len(content) < _MIN_ENTRIES:
             continue
         offset = model.find(content, end)
-        low_bit = low_bit_tensor(model, offset, len(content)) if offset >= 0 else None
+        low_bit = describe_low_bits(model, offset, len(content)) if offset >= 0 else None
         if low_bit is not None:
             found.append(low_bit)
             end = offset + len(content)

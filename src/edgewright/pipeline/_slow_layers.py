@@ -13,9 +13,9 @@ from edgewright.timing import PrecisionTimer, measure_precisions
 _NOISE_FACTOR: Final = 1.01  # smaller differences are within measurement noise
 
 
-def slow_layers(unquantized: Program, quantized: Program,
-                latencies: Mapping[str, Sequence[Measurement]], *,
-                timer: PrecisionTimer | None = None) -> tuple[LayerLatency, ...]:
+def find_slow_layers(unquantized: Program, quantized: Program,
+                     latencies: Mapping[str, Sequence[Measurement]], *,
+                     timer: PrecisionTimer | None = None) -> tuple[LayerLatency, ...]:
     """The layers that are slower in 8 bits than in floating point, the largest difference first.
 
     Layers are timed individually, and only if the quantized file's median latency is above that of

@@ -9,9 +9,9 @@ from edgewright.program._folding import (
     foldable_output_dim,
     norm_as_affine,
 )
-from edgewright.program._memory import live_tensors, stored_bytes
+from edgewright.program._memory import find_live_tensors, stored_bytes
 from edgewright.program._outputs import keep_outputs, output_names, output_structure
-from edgewright.program._probes import probe_inputs
+from edgewright.program._probes import is_constant_input, probe_inputs
 from edgewright.program._program import Program
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
     "auxiliary_tensors",
     "expand_per_output",
     "find_cuts",
+    "find_live_tensors",
     "fold_batch_norm",
     "foldable_norm",
     "foldable_output_dim",
+    "is_constant_input",
     "keep_outputs",
-    "live_tensors",
     "norm_as_affine",
     "output_names",
     "output_structure",

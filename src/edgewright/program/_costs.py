@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.graph import (
@@ -21,15 +20,14 @@ from edgewright.graph import (
     calls,
     concrete_size,
     count_macs,
+    find_input_independent_nodes,
     has_macs,
-    input_independent_nodes,
     is_pointwise,
     is_quantization,
     op_name,
     ops,
     shape_of,
     stored_bits,
-    stored_tensors,
     tensor_of,
     weight_bits_of,
     weight_of,
@@ -114,9 +112,8 @@ class Costs:
 def count_costs(module: GraphModule) -> Costs:
     """Count the costs of a program for one sample; see `Program.costs`."""
     graph = module.graph
-    stored = stored_tensors(module)
-    bits, fixed = stored_bits(graph, stored), input_independent_nodes(graph)
-    layers = tuple(_layer_cost(node, stored, fixed) for node in calls(graph) if has_macs(node))
+    bits, fixed = stored_bits(graph), find_input_independent_nodes(graph)
+    layers = tuple(_layer_cost(node, fixed) for node in calls(graph) if has_macs(node))
     tensors = {str(node.target): value for node in graph.nodes
                if node.op == "get_attr" and (value := tensor_of(node)) is not None}
     unknown = Counter(op_name(node) for node in calls(graph)
@@ -149,11 +146,11 @@ def auxiliary_tensors(graph: Graph) -> set[str]:
             if isinstance(arg := argument(node, name), Node)}
 
 
-def _layer_cost(node: Node, tensors: Mapping[str, Tensor], fixed: Collection[Node]) -> NodeCost:
+def _layer_cost(node: Node, fixed: Collection[Node]) -> NodeCost:
     weight = weight_of(node)
     activations = [arg for arg in node.all_input_nodes if arg not in fixed]
-    activation_bits = max((bits_of(arg, tensors) for arg in activations), default=FLOAT_BITS)
-    weight_bits = activation_bits if weight is None else weight_bits_of(node, tensors)
+    activation_bits = max((bits_of(arg) for arg in activations), default=FLOAT_BITS)
+    weight_bits = activation_bits if weight is None else weight_bits_of(node)
     integers = max(activation_bits, weight_bits) <= 8 and node.target not in _COMPUTED_IN_FLOAT
     bits = 8 if integers else FLOAT_BITS
     stored = [_stored_source(arg) for arg in node.all_input_nodes if arg in fixed]

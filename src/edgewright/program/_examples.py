@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgewright.capture import example_batch
+from edgewright.capture import make_example_batch
 from edgewright.errors import DataError
 
 
@@ -28,7 +28,7 @@ def select_examples(samples: Sequence[Tensor], like: tuple[Any, ...]) -> tuple[A
                         f"{_describe(known)}, with at least one sample; pass samples of the shapes "
                         "it was captured with")
     alike = [sample.to(leaf.dtype) for sample, leaf in zip(samples, known, strict=True)]
-    return example_batch(pytree.tree_unflatten(alike, spec))
+    return make_example_batch(pytree.tree_unflatten(alike, spec))
 
 
 def _kind(tensor: Tensor) -> tuple[object, ...]:

@@ -11,8 +11,8 @@ from torch.fx import GraphModule, Node
 
 from edgewright.graph import (
     argument,
+    choose_bias_name,
     finalize_graph,
-    free_bias_name,
     ops,
     set_argument,
     shape_of,
@@ -108,7 +108,7 @@ def _fold(module: GraphModule, norm: Node, tensors: dict[str, Tensor]) -> None:
     weight = tensors[weight_name].detach()
     scale, bias = norm_as_affine(norm, tensors)
     bias_node = argument(layer, "bias")
-    bias_name = free_bias_name(module, weight_name)
+    bias_name = choose_bias_name(module, weight_name)
     if isinstance(bias_node, Node):
         bias_name = str(bias_node.target)
         bias = bias + tensors[bias_name].detach() * scale

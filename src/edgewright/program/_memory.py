@@ -34,12 +34,12 @@ def peak_activation_bytes(graph: Graph) -> int:
     A view shares its source's storage. So does a dequantized tensor, because int8 runtimes do not
     materialize it. A tensor that is only quantized counts with its quantized width.
     """
-    moments = live_tensors(graph)
+    moments = find_live_tensors(graph)
     sizes = {node: stored_bytes(node) for nodes in moments for node in nodes}
     return max((sum(sizes[node] for node in nodes) for nodes in moments), default=0)
 
 
-def live_tensors(graph: Graph) -> list[tuple[Node, ...]]:
+def find_live_tensors(graph: Graph) -> list[tuple[Node, ...]]:
     """The nodes whose results are in memory together, at each point before one is freed."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     storage: dict[Node, Node] = {}  # the node whose storage a node's result is in

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from edgewright.graph import argument, ops, random_inputs, shape_of, tensor_grid
+from edgewright.graph import argument, draw_random_inputs, ops, shape_of, tensor_grid
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -40,7 +40,7 @@ def probe_inputs(program: Program) -> tuple[Any, ...]:
     """
     generator = torch.Generator().manual_seed(0)
     leaves, spec = pytree.tree_flatten(program.example_inputs)
-    noise = pytree.tree_leaves(random_inputs(program.example_inputs, seed=0))
+    noise = pytree.tree_leaves(draw_random_inputs(program.example_inputs, seed=0))
     placeholders = program.graph.find_nodes(op="placeholder")
     probes = [_probe(leaf, drawn, node, generator) for leaf, drawn, node in zip(
         leaves, noise, placeholders, strict=True)]
@@ -48,8 +48,13 @@ def probe_inputs(program: Program) -> tuple[Any, ...]:
     return inputs
 
 
+def is_constant_input(leaf: Tensor) -> bool:
+    """Whether all values of an example input are equal, so that it only gives the shape."""
+    return bool((leaf == leaf.flatten()[:1]).all())
+
+
 def _probe(leaf: Tensor, noise: Tensor, node: Node, generator: torch.Generator) -> Tensor:
-    constant = bool((leaf == leaf.flatten()[:1]).all())
+    constant = is_constant_input(leaf)
     if not leaf.is_floating_point():
         rows = min(_embedding_rows(node), default=0)
         is_replaced = constant and rows and leaf.dtype is not torch.bool

@@ -15,12 +15,12 @@ from edgewright.capture import (
     CapturedModule,
     capture_graph,
     copy_graph,
-    example_batch,
     export_graph,
     extract_graph,
     folded_tensors,
     get_model_state,
     load_state,
+    make_example_batch,
     make_trainable,
     read_model_state,
     record_folded,
@@ -89,7 +89,7 @@ class Program:
         Raises:
             ModelError: The model cannot be captured; the message names the line that fails.
         """
-        inputs = example_batch(example_inputs)
+        inputs = make_example_batch(example_inputs)
         return cls(capture_graph(model, inputs), inputs)
 
     @classmethod

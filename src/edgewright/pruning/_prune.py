@@ -22,7 +22,7 @@ from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._removal_history import RemovalHistory
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Split, Task
-from edgewright.timing import layer_latencies
+from edgewright.timing import measure_layer_latencies
 
 Recovery = Callable[[Program, int], Program]
 
@@ -65,7 +65,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     program = program if task is None else program.with_examples(task.train.example(2))
     samples = _compensation_samples(task, config, seed)
     if config.target == "latency" and latency is None:
-        latency = layer_latencies(program, groups)
+        latency = measure_layer_latencies(program, groups)
     cost = CostModel(program, groups, config.target, latency)
     full = replace(create_allocation(config), original=cost.full,
                    legal=replace(config.legal_widths, original_counts=count_channels(groups)))

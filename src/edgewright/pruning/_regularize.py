@@ -18,7 +18,6 @@ from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import create_allocation
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Task
-from edgewright.timing import layer_latencies
 from edgewright.training import (
     ConstrainedObjective,
     LabelLoss,

@@ -17,10 +17,10 @@ from edgewright.errors import UsageError
 from edgewright.graph import shape_of
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.calibration import (
-    calibrate_activations,
-    calibrate_weights,
-    synthetic_inputs,
-    training_inputs,
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
+    draw_training_inputs,
+    synthesize_inputs,
     validate_batches,
 )
 from edgewright.quantization.config import Quantization, resolve
@@ -32,10 +32,10 @@ from edgewright.quantization.scheme import PTQ, QAT, Nearest, Scheme
 from edgewright.quantization.simulation import (
     FreezeNorms,
     KeepGainsPositive,
-    Simulation,
+    QuantizationSimulation,
     find_norm_gains,
     make_gains_positive,
-    simulate,
+    simulate_quantization,
 )
 from edgewright.task import Task
 from edgewright.training import (
@@ -130,9 +130,9 @@ def quantize(program: Program, task: Task | None, config: Quantization | None = 
         scheme = choose_precisions(program, task, scheme, seed)
     program = _prepare(program, scheme)
     placement = _place(program, scheme)
-    quantized = _Quantized(program, placement, scheme, simulate(
+    quantized = _Quantized(program, placement, scheme, simulate_quantization(
         program, placement, method.quantizer if isinstance(method, QAT) else "nothing"))
-    quantized.calibrate(batches)
+    quantized.calibrate_ranges(batches)
     if isinstance(method, PTQ):
         quantized.correct(method, batches, seed)
     elif task is not None and objective is not None:
@@ -167,15 +167,16 @@ def _batches(program: Program, task: Task | None, scheme: Scheme, seed: int) -> 
     """Return a function that yields the calibration batches; it can be called repeatedly."""
     method, samples = scheme.method, scheme.calibration_samples
     if task is not None:
-        return lambda: validate_batches(program.graph_module, training_inputs(task, samples, seed))
+        return lambda: validate_batches(program.graph_module,
+                                        draw_training_inputs(task, samples, seed))
     if isinstance(method, QAT) or scheme.mixed is not None:
         what = "training" if isinstance(method, QAT) else "mixed precision"
         raise UsageError(f"{what} needs labeled data; pass a task, or use method='ptq' and "
                          "mixed=None, which work without one")
-    if (scheme.mode != "static" and isinstance(method.rounding, Nearest)
+    if (scheme.activation_mode != "static" and isinstance(method.rounding, Nearest)
             and not method.correct_bias):
         return tuple  # no data is needed
-    synthetic = list(synthetic_inputs(program, min(samples, _SYNTHETIC_SAMPLES), seed))
+    synthetic = list(synthesize_inputs(program, min(samples, _SYNTHETIC_SAMPLES), seed))
     return lambda: synthetic
 
 
@@ -205,18 +206,18 @@ class _Quantized:
     program: Program
     placement: Placement
     scheme: Scheme
-    simulation: Simulation
+    simulation: QuantizationSimulation
 
-    def calibrate(self, batches: Batches) -> None:
+    def calibrate_ranges(self, batches: Batches) -> None:
         """Set all ranges: of weights from their values, of activations from the inputs."""
         scheme, simulation = self.scheme, self.simulation
-        calibrate_weights(simulation, scheme.range_estimator)
+        calibrate_weight_ranges(simulation, scheme.range_estimator)
         if isinstance(scheme.method, QAT):
             tensors = simulation.state()
             for name, quantizer in simulation.weights.items():
                 if quantizer.grid.bits < _LSQ_INIT_BELOW and quantizer.grid.symmetric:
                     quantizer.initialize_scale(tensors[name])
-        calibrate_activations(simulation, scheme.range_estimator, batches())
+        calibrate_activation_ranges(simulation, scheme.range_estimator, batches())
 
     def correct(self, method: PTQ, batches: Batches, seed: int) -> None:
         """Learn the rounding and correct the biases, as the method says."""

@@ -8,7 +8,7 @@ from edgewright.core import LayerLatency, RunReport
 from edgewright.report._html import Markup, el, typeset
 from edgewright.report._rows import Row
 from edgewright.report._tables import row, section, table
-from edgewright.report._text import describe_change, format_figure, printable
+from edgewright.report._text import describe_change, format_factor, format_figure, printable
 
 _MAX_NAMES: Final = 3  # slow layers named in a warning
 _FLOAT_BITS: Final = 32
@@ -39,10 +39,14 @@ def slowdown_warning(report: RunReport) -> str:
     found = slower_than(report)
     if not found:
         return ""
-    baselines = " and ".join(f"than {than} ({row.change.removeprefix('slower: ')}"
+    baselines = " and ".join(f"than {than} ({_describe_factor(row)}"
                              f"{', within the spread' if row.within_spread else ''})"
                              for than, row in found)
     return f"Slower {baselines}.{_describe_causes(report)}"
+
+
+def _describe_factor(row: Row) -> str:
+    return "from zero" if row.ratio is None else format_factor(row.ratio)
 
 
 def precision_section(report: RunReport) -> Markup:

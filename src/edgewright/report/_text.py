@@ -167,9 +167,9 @@ def describe_change(figure: Figure, before: float, after: float) -> str:
     if before <= 0 or after <= 0:
         return f"{worse}: from zero" if after > before else f"{better}: down to zero"
     if after < before:
-        factor = _factor(before / after)
+        factor = format_factor(before / after)
         return f"{factor} {better}" if factor else "same"
-    factor = _factor(after / before)
+    factor = format_factor(after / before)
     return f"{worse}: {factor}" if factor else "same"
 
 
@@ -199,7 +199,13 @@ def format_difference(spec: MetricSpec, difference: float) -> str:
     return "same" if float(text) == 0 else f"{text} {spec.unit}".rstrip()
 
 
-def _factor(ratio: float) -> str:
+def format_factor(ratio: float) -> str:
+    """Format a ratio of at least 1; empty if it rounds to 1.
+
+    Example:
+        >>> format_factor(1.2), format_factor(12.3), format_factor(1.001)
+        ('1.2x', '12x', '')
+    """
     if ratio < 1.005:
         return ""
     digits = 2 if ratio < 1.095 else 1 if ratio < 9.95 else 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import ModelSpec, Preprocessing, TensorSpec, image_pixels
+from edgewright.core import ModelSpec, Preprocessing, TensorSpec, read_pixels
 from edgewright.errors import DataError, MissingExtraError
 from edgewright.runtime._finite import check_finite
 from edgewright.runtime.engines import Arrays
@@ -137,8 +137,8 @@ def read_image(path: str | os.PathLike[str], preprocessing: Preprocessing) -> ND
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):  # converting would silently clip at 255
                 raise ValueError(f"its mode is {image.mode}")
-            pixels = image_pixels(image, preprocessing.channels, preprocessing.height,
-                                  preprocessing.width, preprocessing.resample)
+            pixels = read_pixels(image, preprocessing.channels, preprocessing.height,
+                                 preprocessing.width, preprocessing.resample)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read as an image: {reason}; give an image with 8 bits "

@@ -14,7 +14,7 @@ from edgewright.errors import BundleError
 _RUNTIME: Final = "onnxruntime"
 
 
-def runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
+def find_runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
     """The bundle's operating points, the default first.
 
     Raises:

@@ -19,7 +19,7 @@ from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
 from edgewright.runtime._inputs import check_inputs
 from edgewright.runtime._prediction import Prediction
-from edgewright.runtime._runnable import output_names, runnable_points
+from edgewright.runtime._runnable import find_runnable_points, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
 from edgewright.runtime.adaptation import Controller, DevicePressure, Power, Sensor
@@ -94,7 +94,7 @@ class Session:
         if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:
             raise UsageError(f"threads must be a whole number from 1 to {_MAX_THREADS}, got "
                              f"{threads!r}")
-        self.points: Final = runnable_points(bundle)
+        self.points: Final = find_runnable_points(bundle)
         self.model: Final[ModelSpec] = bundle.manifest.model
         self._engines = tuple(engine(model, threads) for model in bundle.segments.values())
         self._takes_inputs = frozenset(

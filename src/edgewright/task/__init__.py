@@ -9,16 +9,16 @@ from edgewright.task._split import Batch, Split, map_targets, select_rows
 from edgewright.task._task import SplitLike, Task
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._tensor_split import TensorSplit
-from edgewright.task._view import Policy, View
+from edgewright.task._view import AugmentationPolicy, View
 from edgewright.task._weights import load_weights
 
 __all__ = [
+    "AugmentationPolicy",
     "Batch",
     "DataRef",
     "DatasetSplit",
     "ImageSplit",
     "Images",
-    "Policy",
     "Split",
     "SplitLike",
     "Task",

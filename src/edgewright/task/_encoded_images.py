@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import image_pixels
+from edgewright.core import read_pixels
 from edgewright.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class EncodedImages:
     def _decode_row(self, row: int) -> None:
         _, channels, height, width = self.shape
         image = open_image(self._files[row], f"sample {row} of the {self._name} split")
-        self._pixels[row] = image_pixels(image, channels, height, width)
+        self._pixels[row] = read_pixels(image, channels, height, width)
         self._decoded[row] = True
 
 

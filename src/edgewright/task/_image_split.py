@@ -16,7 +16,7 @@ from edgewright.task._arrays import as_targets
 from edgewright.task._augment import augment_batch
 from edgewright.task._prefetch import prefetch
 from edgewright.task._split import Batch, Split, bytes_of, select_rows, target_tensors
-from edgewright.task._view import Policy, View
+from edgewright.task._view import AugmentationPolicy, View
 
 _HASH_CHUNK: Final = 1024  # images hashed at a time
 
@@ -61,7 +61,8 @@ class ImageSplit(Split):
         [1.0, 1.0, 1.0, 1.0]
     """
 
-    policies: ClassVar[frozenset[Policy]] = frozenset({"standard", "rand_augment"})
+    augmentation_policies: ClassVar[frozenset[AugmentationPolicy]] = frozenset(
+        {"standard", "rand_augment"})
 
     def __init__(self, images: Tensor | Images, targets: Any, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:

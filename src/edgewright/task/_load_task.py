@@ -18,7 +18,7 @@ from edgewright.task._factory import build
 from edgewright.task._image_split import Images, ImageSplit, TensorImages
 from edgewright.task._image_table import ImageTable, read_image_table
 from edgewright.task._normalization import measure_normalization, parse_normalization
-from edgewright.task._sources import hub_tables, image_folder_tables, parquet_tables
+from edgewright.task._sources import list_image_folder_tables, load_hub_tables, read_parquet_tables
 from edgewright.task._task import VALIDATION_SHARE, Task, split_rows
 
 if TYPE_CHECKING:
@@ -80,13 +80,14 @@ def _read_tables(ref: DataRef) -> tuple[Mapping[str, pa.Table], str]:
     """The image tables that a reference names, by split, and the name of the data."""
     if ref.scheme == "hf":
         name, _, config = ref.location.partition(":")
-        return hub_tables(name, config or None), name
+        return load_hub_tables(name, config or None), name
     if not ref.location:
-        return hub_tables(_CIFAR10), ref.scheme
+        return load_hub_tables(_CIFAR10), ref.scheme
     folder = Path(ref.location)
     if ref.scheme == "imagefolder":
-        return image_folder_tables(folder), folder.resolve().name
-    return parquet_tables(folder), "cifar10" if ref.scheme == "cifar10" else folder.resolve().name
+        return list_image_folder_tables(folder), folder.resolve().name
+    name = "cifar10" if ref.scheme == "cifar10" else folder.resolve().name
+    return read_parquet_tables(folder), name
 
 
 def _load_digits(normalize: str | None, seed: int) -> Task:

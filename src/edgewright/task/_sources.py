@@ -15,7 +15,7 @@ _SPLIT: Final = re.compile(r"(?:^|[/_.-])(train|validation|valid|val|test)(?=[/_
 _VALIDATION: Final = frozenset({"validation", "valid", "val"})
 
 
-def parquet_tables(folder: Path) -> dict[str, pa.Table]:
+def read_parquet_tables(folder: Path) -> dict[str, pa.Table]:
     """Read the parquet files below a folder, by split ("train", "val", "test").
 
     A file belongs to the split named in its path: ``train-00000-of-00003.parquet``,
@@ -35,7 +35,7 @@ def parquet_tables(folder: Path) -> dict[str, pa.Table]:
     return {split: _read_parquet(paths) for split, paths in files.items()}
 
 
-def image_folder_tables(folder: Path) -> dict[str, pa.Table]:
+def list_image_folder_tables(folder: Path) -> dict[str, pa.Table]:
     """List the images below ``train/``, ``test/`` and ``val/``, one folder per class.
 
     Raises:
@@ -45,7 +45,7 @@ def image_folder_tables(folder: Path) -> dict[str, pa.Table]:
                          data_dir=str(folder))
 
 
-def hub_tables(name: str, config: str | None = None) -> dict[str, pa.Table]:
+def load_hub_tables(name: str, config: str | None = None) -> dict[str, pa.Table]:
     """Download a dataset from the Hugging Face Hub, or load it from the cache.
 
     Raises:

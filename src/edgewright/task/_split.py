@@ -16,7 +16,7 @@ from edgewright.errors import DataError, UsageError
 from edgewright.goals import Goal, Origin
 from edgewright.task._arrays import short_name
 from edgewright.task._temporary_seed import temporary_seed
-from edgewright.task._view import Policy, View
+from edgewright.task._view import AugmentationPolicy, View
 
 _HASH_BATCH: Final = 256  # samples at a time
 
@@ -55,7 +55,7 @@ class Split(ABC):
             if they are only known as batches are read.
     """
 
-    policies: ClassVar[frozenset[Policy]] = frozenset({"standard"})
+    augmentation_policies: ClassVar[frozenset[AugmentationPolicy]] = frozenset({"standard"})
 
     def __init__(self, name: str, count: int, targets: Any = None) -> None:
         self.name = name
@@ -139,7 +139,7 @@ class Split(ABC):
     @property
     def variation(self) -> str:
         """A description of how a view may vary the inputs."""
-        return ", ".join(sorted(self.policies))
+        return ", ".join(sorted(self.augmentation_policies))
 
     @final
     def digest(self) -> str:
@@ -197,7 +197,7 @@ class Split(ABC):
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         if len(self) == 0:
             raise DataError(f"the {self.name} split is empty")
-        if view is not None and view.policy not in self.policies:
+        if view is not None and view.policy not in self.augmentation_policies:
             raise UsageError(f"the {self.name} split is a {type(self).__name__}, which does not "
                              f"support {view.policy!r}: that distorts uint8 images; give an "
                              "ImageSplit, augment the samples in the dataset itself, or set "

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Policy = Literal["standard", "rand_augment"]
+AugmentationPolicy = Literal["standard", "rand_augment"]
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MASK: Final = 2**64 - 1
@@ -34,7 +34,7 @@ class View:
     """
 
     number: int
-    policy: Policy = "standard"
+    policy: AugmentationPolicy = "standard"
 
     def random_uniform(self, rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
         """``count`` random numbers per sample, each a function of view, sample and position.

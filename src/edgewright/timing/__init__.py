@@ -2,12 +2,12 @@
 
 from edgewright.timing._layer_timing import measure_layers
 from edgewright.timing._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions
-from edgewright.timing._program_timing import layer_latencies
+from edgewright.timing._program_timing import measure_layer_latencies
 
 __all__ = [
     "PrecisionTimer",
     "PrecisionTimes",
-    "layer_latencies",
+    "measure_layer_latencies",
     "measure_layers",
     "measure_precisions",
 ]

@@ -12,11 +12,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch.fx import Node
 
-from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, layers_of
+from edgewright.allocation import LatencyTable, LayerTimes, channel_sizes, find_layers
 from edgewright.channels import ChannelGroups, SymbolicShapes
 from edgewright.errors import UsageError
 from edgewright.graph import argument, ops, shape_of
-from edgewright.measure import compare_latency, pinned
+from edgewright.measure import compare_latency, pin_to_core
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 
@@ -86,7 +86,7 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
         >>> times.inputs, times.outputs, round(times.at(4, 16), 3)
         ((4,), (1, 8, 16), 1.6)
     """
-    layers = layers_of(program)
+    layers = find_layers(program)
     if not layers:
         raise UsageError("there is no convolution or linear layer to time; choose another target")
     widths = {key: channel_sizes(node, shape_of) for key, node in layers.items()}
@@ -101,7 +101,7 @@ def measure_layers(program: Program, groups: ChannelGroups, whole_ms: float, *,
         if same not in known:
             known[same] = _measure_grid(*same, timer or time_on_runtime)
         found[key] = known[same]
-    runtime = "" if timer else OnnxEngine(layer_model(LayerShape("MatMul", ()), 1, 1)).runtime
+    runtime = "" if timer else OnnxEngine(make_layer_model(LayerShape("MatMul", ()), 1, 1)).runtime
     table = LatencyTable(runtime, found).rescale(widths, whole_ms)
     if path is not None:
         table.save(path)
@@ -175,16 +175,16 @@ def time_on_runtime(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list
     generator = np.random.default_rng(0)
     candidates: dict[str, Callable[[int], object]] = {}
     for index, (inputs, outputs) in enumerate(sizes):
-        engine = OnnxEngine(layer_model(shape, inputs, outputs))
+        engine = OnnxEngine(make_layer_model(shape, inputs, outputs))
         x = generator.standard_normal(input_shape(shape, inputs), dtype=np.float32)
         candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
             engine.run((x,)))
-    with pinned():
+    with pin_to_core():
         found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
     return [found[str(index)].median_ms for index in range(len(sizes))]
 
 
-def layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
+def make_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
     """An ONNX file of one layer with random weights and the given widths."""
     groups = max(1, inputs // shape.group_width) if shape.group_width else 1
     outer = {"Conv": (outputs, inputs // groups), "ConvTranspose": (inputs, outputs // groups),

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright.allocation import channel_sizes, layers_of
-from edgewright.graph import shape_of
-from edgewright.measure import compare_latency, pinned
+from edgewright.allocation import channel_sizes, find_layers
+from edgewright.graph import shape_of, weight_of
+from edgewright.measure import compare_latency, pin_to_core
 from edgewright.program import Program
 from edgewright.runtime import OnnxEngine
 from edgewright.timing._layer_timing import (
@@ -20,8 +20,8 @@ from edgewright.timing._layer_timing import (
     WARMUP,
     LayerShape,
     input_shape,
-    layer_model,
     layer_shape,
+    make_layer_model,
 )
 
 _ZERO_POINT: Final = 128
@@ -70,9 +70,10 @@ def measure_precisions(program: Program, weights: Collection[str], *,
     """
     known: dict[Any, PrecisionTimes] = {}
     found: dict[str, PrecisionTimes] = {}
-    for key, node in layers_of(program).items():
-        name = key.partition("#")[0]
-        if name not in weights:
+    for node in find_layers(program).values():
+        weight = weight_of(node)
+        name = None if weight is None else str(weight.target)
+        if name is None or name not in weights:
             continue
         same = (layer_shape(node), *channel_sizes(node, shape_of))
         if same not in known:
@@ -83,23 +84,23 @@ def measure_precisions(program: Program, weights: Collection[str], *,
 
 def time_precisions(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTimes:
     """Median milliseconds of one layer in both precisions, in interleaved runs."""
-    plain = OnnxEngine(layer_model(shape, inputs, outputs))
-    quantized = OnnxEngine(quantized_layer_model(shape, inputs, outputs))
+    plain = OnnxEngine(make_layer_model(shape, inputs, outputs))
+    quantized = OnnxEngine(make_quantized_layer_model(shape, inputs, outputs))
     x = np.random.default_rng(0).integers(0, 256, input_shape(shape, inputs), dtype=np.uint8)
     real = (x.astype(np.float32) - _ZERO_POINT) / _ZERO_POINT
-    with pinned():
+    with pin_to_core():
         found = compare_latency({"float": lambda _: plain.run((real,)),
                                  "int8": lambda _: quantized.run((x,))},
                                 rounds=ROUNDS, warmup=WARMUP)
     return PrecisionTimes(found["float"].median_ms, found["int8"].median_ms)
 
 
-def quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
-    """`layer_model` with uint8 input and output and int8 weights, one scale per output channel.
+def make_quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:
+    """`make_layer_model` with uint8 input and output and int8 weights, a scale per output channel.
 
     It has quantize and dequantize operators like the export of a quantized program.
     """
-    model = onnx.load_from_string(layer_model(shape, inputs, outputs))
+    model = onnx.load_from_string(make_layer_model(shape, inputs, outputs))
     layer, = model.graph.node
     weight = numpy_helper.to_array(model.graph.initializer[0])
     axis = 1 if shape.operator == "MatMul" else 0

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from edgewright.allocation import LatencyTable
 from edgewright.channels import ChannelGroups, find_groups
 from edgewright.exporters import to_onnx
-from edgewright.measure import measure_latency, pinned
+from edgewright.measure import measure_latency, pin_to_core
 from edgewright.program import Program, probe_inputs
 from edgewright.runtime import OnnxEngine
 from edgewright.timing._layer_timing import measure_layers
@@ -18,8 +18,8 @@ from edgewright.timing._layer_timing import measure_layers
 _RUNS: Final = 30
 
 
-def layer_latencies(program: Program, groups: ChannelGroups | None = None,
-                    path: str | Path | None = None) -> LatencyTable:
+def measure_layer_latencies(program: Program, groups: ChannelGroups | None = None,
+                            path: str | Path | None = None) -> LatencyTable:
     """Time a program, and each of its layers at a grid of widths, on ONNX Runtime.
 
     This is in float32, for one sample, on one thread; see `measure_layers` for the grid and the
@@ -39,13 +39,13 @@ def layer_latencies(program: Program, groups: ChannelGroups | None = None,
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Linear(16, 3))
         >>> program = Program.capture(model, torch.zeros(1, 4))
-        >>> sorted(layer_latencies(program).layers)
+        >>> sorted(measure_layer_latencies(program).layers)
         ['0.weight', '1.weight']
     """
     engine = OnnxEngine(to_onnx(program))
     leaves = pytree.tree_leaves(probe_inputs(program))
     inputs = tuple(leaf[:1].numpy() for leaf in leaves)
-    with pinned():
+    with pin_to_core():
         whole = measure_latency(lambda _: engine.run(inputs), runs=_RUNS)
     return measure_layers(program, groups or find_groups(program), whole.median_ms,
                           path=None if path is None else Path(path))

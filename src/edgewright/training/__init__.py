@@ -12,7 +12,12 @@ from edgewright.training._evaluate import (
     to_device,
     update_metric,
 )
-from edgewright.training._fit import single_device_fabric
+from edgewright.training._experiment_trackers import (
+    ExperimentTracker,
+    OpenLog,
+    TrackingProgress,
+    open_experiment_tracker,
+)
 from edgewright.training._objective import GoalLoss, Objective, WrappedObjective
 from edgewright.training._optimizer import OPTIMIZERS, SGD, AdamW, OptimizerConfig
 from edgewright.training._outputs import split_exits
@@ -29,13 +34,13 @@ from edgewright.training._schedule import (
     Position,
 )
 from edgewright.training._score import Score
+from edgewright.training._single_device import single_device_fabric
 from edgewright.training._step_hook import Step, StepHook
 from edgewright.training._stored_targets import (
     StoredTargets,
     count_stored_views,
     requires_sample_ids,
 )
-from edgewright.training._trackers import OpenLog, TrackerName, TrackingProgress, open_tracker
 from edgewright.training._train import train
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "ConstrainedObjective",
     "CosineSchedule",
     "EpochRecord",
+    "ExperimentTracker",
     "GoalLoss",
     "LearningRateSchedule",
     "NoProgress",
@@ -64,7 +70,6 @@ __all__ = [
     "Step",
     "StepHook",
     "StoredTargets",
-    "TrackerName",
     "TrackingProgress",
     "Training",
     "TrainingRecord",
@@ -74,7 +79,7 @@ __all__ = [
     "count_stored_views",
     "evaluate_module",
     "measure_loss",
-    "open_tracker",
+    "open_experiment_tracker",
     "requires_sample_ids",
     "run_batches",
     "single_device_fabric",

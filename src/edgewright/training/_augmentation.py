@@ -7,7 +7,7 @@ from typing import Any, final
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgewright.core import Settings
-from edgewright.task import Policy, View
+from edgewright.task import AugmentationPolicy, View
 
 
 @final
@@ -33,7 +33,7 @@ class Augmentation(Settings):
         (True, None)
     """
 
-    policy: Policy | None = "standard"
+    policy: AugmentationPolicy | None = "standard"
     mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from edgewright.core import Settings
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+ComputePrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @final
@@ -56,7 +56,7 @@ class Compute(Settings):
         is_plain = self == Compute(accelerator=self.accelerator)
         return self.accelerator if is_plain else write(self)
 
-    def resolve_precision(self) -> Precision:
+    def resolve_precision(self) -> ComputePrecision:
         """Resolve ``auto`` to the precision used on this machine.
 
         Example:

@@ -28,18 +28,18 @@ from torch.multiprocessing.spawn import (
 from edgewright.errors import EdgewrightError, TrainingError, UsageError
 from edgewright.training._checkpoint import snapshot
 from edgewright.training._constrained_objective import ConstrainedObjective
-from edgewright.training._fit import fit, make_fabric
 from edgewright.training._pickling import pickle_run, unpickle_run
 from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import EpochRecord, TrainingRecord
 from edgewright.training._run import Run
+from edgewright.training._single_device import make_fabric, train_on_device
 from edgewright.training._step_hook import Step, StepHook
 
 _POLL_SECONDS: Final = 0.1
 _DDP_TIMEOUT: Final = timedelta(days=1)  # the other devices wait while the first one validates
 
 
-def fit_on_devices(run: Run, progress: Progress) -> TrainingRecord:
+def train_on_devices(run: Run, progress: Progress) -> TrainingRecord:
     """Train a run's module on the configured number of devices; see `edgewright.training.train`.
 
     The first device reports progress and writes the checkpoint. All processes are terminated on
@@ -139,7 +139,8 @@ def _run_process(rank: int, place: _Rendezvous, sent: bytes, progress_sink: Queu
     try:
         fabric = make_fabric(run.config, place.world, DDPStrategy(timeout=_DDP_TIMEOUT))
         fabric.launch()
-        outcome = fit(run, fabric, NoProgress() if rank else _ForwardingProgress(progress_sink))
+        progress = NoProgress() if rank else _ForwardingProgress(progress_sink)
+        outcome = train_on_device(run, fabric, progress)
     except EdgewrightError as error:
         outcome = error
     if rank == 0 or not isinstance(outcome, TrainingRecord | TrainingError):

@@ -10,8 +10,7 @@ from edgewright.capture import count_exits
 from edgewright.task import Task
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
-from edgewright.training._devices import fit_on_devices
-from edgewright.training._fit import fit, single_device_fabric
+from edgewright.training._devices import train_on_devices
 from edgewright.training._keep_zeros import KeepZeros
 from edgewright.training._objective import Objective
 from edgewright.training._parameter_groups import check_trainable
@@ -19,6 +18,7 @@ from edgewright.training._progress import NoProgress, Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
 from edgewright.training._sharding import check_sharding
+from edgewright.training._single_device import single_device_fabric, train_on_device
 
 
 def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - public
@@ -68,7 +68,7 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
               checkpoint, count_exits(module) if exits is None else exits)
     try:
         if config.compute.devices > 1:
-            return fit_on_devices(run, shown)
-        return fit(run, single_device_fabric(config), shown)
+            return train_on_devices(run, shown)
+        return train_on_device(run, single_device_fabric(config), shown)
     finally:
         shown.stop()

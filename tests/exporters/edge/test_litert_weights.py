@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewright.exporters import to_litert
 from edgewright.exporters.edge._litert_weights import (
-    StoredWeight,
+    LiteRtWeight,
     find_stored_weights,
     store_integers,
 )
@@ -109,6 +109,6 @@ def test_constants_are_aligned(written: tuple[bytes, bytes], schema: Any) -> Non
 
 @needs_litert
 def test_files_without_these_weights_are_unchanged(written: tuple[bytes, bytes]) -> None:
-    other = StoredWeight(np.ones((10, 32), np.int8), np.ones(10, np.float32), 0)
+    other = LiteRtWeight(np.ones((10, 32), np.int8), np.ones(10, np.float32), 0)
     assert store_integers(written[0], (other,)) is written[0]
     assert store_integers(written[0], ()) is written[0]

@@ -10,7 +10,7 @@ from torch import nn
 import edgewright as ew
 from edgewright.core import Budget
 from edgewright.pipeline import Recipe
-from edgewright.pipeline.stages import fit_recipe
+from edgewright.pipeline.stages import adjust_recipe
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Training
@@ -34,8 +34,8 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
 def test_the_stage_is_skipped_with_a_note(quadrant_task: Task) -> None:
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
     program = Program.capture(model, torch.zeros(1, 1, 8, 8))
-    fitted, notes = fit_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
-    assert fitted.blocks is None
+    adjusted, notes = adjust_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
+    assert adjusted.blocks is None
     assert notes == ("blocks left out: the graph has no residual branches",)
 
 
@@ -43,9 +43,9 @@ def test_recovery_stays_if_only_blocks_are_removed(trained_net: nn.Module) -> No
     program = Program.capture(trained_net, torch.zeros(1, 1, 8, 8))
     recipe = Recipe(prune=ew.ChannelPruning(ignore=("stem", "one", "two")),
                     blocks=ew.BlockPruning(count=1), recover=SHORT)
-    fitted, (note,) = fit_recipe(recipe, program, Budget())
-    assert fitted.prune is None
-    assert fitted.recover is SHORT
+    adjusted, (note,) = adjust_recipe(recipe, program, Budget())
+    assert adjusted.prune is None
+    assert adjusted.recover is SHORT
     assert note.startswith("pruning left out: only 0.0 % of the MACs can be removed")
 
 

@@ -1,4 +1,4 @@
-"""Pruning is fitted to a budget: weights are priced as the file will store them."""
+"""Pruning is adjusted to a budget: weights are priced as the file will store them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import edgewright as ew
 from edgewright.core import Budget
 from edgewright.pipeline import Recipe
-from edgewright.pipeline.stages import fit_recipe
-from edgewright.pipeline.stages._stored_bits import stored_bits
+from edgewright.pipeline.stages import adjust_recipe
+from edgewright.pipeline.stages._stored_bits import predict_stored_bits
 from edgewright.quantization import MixedPrecision, Precision
 
 PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)
@@ -17,7 +17,7 @@ PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)
 
 def planned(program: ew.Program, budget: Budget, **scheme: Any) -> float:
     recipe = Recipe(prune=PRUNING, quantize=ew.Quantization(**scheme))
-    pruning = fit_recipe(recipe, program, budget)[0].prune
+    pruning = adjust_recipe(recipe, program, budget)[0].prune
     assert pruning is not None
     return pruning.ratio
 
@@ -30,7 +30,7 @@ def stored_bytes(program: ew.Program, bits: Mapping[str, float]) -> float:
 
 
 def test_fewer_bits_leave_more_channels(trained_program: ew.Program) -> None:
-    whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
+    whole = stored_bytes(trained_program, predict_stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
     ratios = [planned(trained_program, budget, **scheme) for scheme in (
         {"layers": {"one": None}}, {}, {"weights": 4}, {"weights": 4, "first_last_bits": None})]
@@ -39,7 +39,7 @@ def test_fewer_bits_leave_more_channels(trained_program: ew.Program) -> None:
 
 def test_no_pruning_is_needed_if_the_bits_meet_the_budget(
         trained_program: ew.Program) -> None:
-    whole = stored_bytes(trained_program, stored_bits(trained_program, ew.Quantization()).most)
+    whole = stored_bytes(trained_program, predict_stored_bits(trained_program, ew.Quantization()).most)
     budget = Budget(size=f"{round(0.6 * whole)} B")
     mixed = {size: MixedPrecision(size=f"{round(size * whole)} B") for size in (0.5, 0.6)}
     assert planned(trained_program, budget, mixed=mixed[0.5]) == PRUNING.ratio
@@ -49,4 +49,4 @@ def test_no_pruning_is_needed_if_the_bits_meet_the_budget(
 def test_layers_of_later_exits_may_have_bits(trained_program: ew.Program) -> None:
     recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
-    assert fit_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING
+    assert adjust_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING

@@ -19,7 +19,7 @@ from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import run_stages
 from edgewright.pipeline._segments import to_segments
 from edgewright.pipeline.stages import StageContext
-from edgewright.pipeline.stages._quantize import precision_notes, scheme_note
+from edgewright.pipeline.stages._quantize import describe_precision, scheme_note
 from edgewright.pipeline.stages._scheme import scheme_before_exits
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
@@ -79,7 +79,7 @@ def test_bits_and_unquantized_layers_are_described(settings: dict[str, object], 
                              trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **settings)
     after = ew.quantize(trained_program, quadrant_task, config)
-    assert precision_notes(trained_program, after, config) == notes
+    assert describe_precision(trained_program, after, config) == notes
 
 
 def test_long_lists_of_unquantized_layers_are_abbreviated() -> None:
@@ -88,7 +88,7 @@ def test_long_lists_of_unquantized_layers_are_abbreviated() -> None:
     program = ew.Program.capture(net, x[:2])
     config = ew.Quantization(layers={"[0-4]": None}, calibration_samples=32)
     after = ew.quantize(program, Task((x, x.argmax(1)), test=(x[:9], x[:9].argmax(1))), config)
-    assert precision_notes(program, after, config)[1] == (
+    assert describe_precision(program, after, config)[1] == (
         "in floating point: 0, 1, 2 and 2 more (excluded by the `layers` pattern '[0-4]')")
 
 

@@ -9,7 +9,7 @@ import pytest
 import edgewright as ew
 from edgewright.pipeline._segments import modelled_energy_mj
 from edgewright.pipeline.stages import StoredBits
-from edgewright.pipeline.stages._stored_bits import computed_costs, stored_bits
+from edgewright.pipeline.stages._stored_bits import predict_computed_costs, predict_stored_bits
 from edgewright.program import fold_batch_norm
 from edgewright.quantization import MixedPrecision, Precision
 from edgewright.task import Task
@@ -26,7 +26,7 @@ def test_predicted_bits_match_the_quantized_program(
         scheme: dict[str, Any], trained_program: ew.Program, quadrant_task: Task) -> None:
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config)
-    found = stored_bits(trained_program, config)
+    found = predict_stored_bits(trained_program, config)
     assert found.most == found.fewest
     layers = {str(layer.weight): layer.weight_bits for layer in after.costs().layers
               if layer.weight_bits < 32}
@@ -42,15 +42,15 @@ def test_predicted_energy_matches_the_quantized_program(
     config = ew.Quantization(calibration_samples=32, **scheme)
     after = ew.quantize(trained_program, quadrant_task, config).costs()
     before = fold_batch_norm(trained_program).costs()
-    found = computed_costs(trained_program, before, config, stored_bits(trained_program, config))
+    found = predict_computed_costs(trained_program, before, config, predict_stored_bits(trained_program, config))
     assert found.macs_by_bits() == after.macs_by_bits()
     assert modelled_energy_mj(found) == pytest.approx(modelled_energy_mj(after), rel=0.1)
 
 
 def test_without_a_scheme_everything_stays_in_floating_point(trained_program: ew.Program) -> None:
     costs = trained_program.costs()
-    assert stored_bits(trained_program, None) == StoredBits()
-    assert computed_costs(trained_program, costs, None, StoredBits()) is costs
+    assert predict_stored_bits(trained_program, None) == StoredBits()
+    assert predict_computed_costs(trained_program, costs, None, StoredBits()) is costs
 
 
 @pytest.mark.parametrize("weights", [(8, 2), (8, None, 2)])
@@ -58,7 +58,7 @@ def test_bits_chosen_by_a_scheme_are_bounded(weights: tuple[int | None, ...],
                                                     trained_program: ew.Program) -> None:
     mixed = MixedPrecision(size="5 kB", weights=weights)
     config = ew.Quantization(mixed=mixed, layers={"one": Precision(weights=4)})
-    found = stored_bits(trained_program, config)
+    found = predict_stored_bits(trained_program, config)
     assert found.most_bytes == 5000
     assert {name: int(bits) for name, bits in found.fewest.items()} == {
         "stem.weight": 11, "one.weight": 4, "two.weight": 2, "head.weight": 8}

@@ -13,7 +13,7 @@ from edgewright.quantization import MinMax
 from edgewright.quantization.calibration import (
     calibrate_quantizers,
     create_observer,
-    training_inputs,
+    draw_training_inputs,
 )
 from edgewright.quantization.scheme._grid import Grid
 from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer
@@ -48,31 +48,31 @@ class Watched(nn.Module):
 
 def test_training_inputs_are_random_samples_once_each() -> None:
     task = task_of(200)
-    parts = [inputs for inputs, in training_inputs(task, 150, seed=3)]
+    parts = [inputs for inputs, in draw_training_inputs(task, 150, seed=3)]
     assert [len(part) for part in parts] == [64, 64, 22]
     rows = {tuple(row) for row in torch.cat(parts).tolist()}
     assert len(rows) == 150
     assert rows <= {tuple(row) for row in task.train.example(200)[0].tolist()}
-    again = [inputs for inputs, in training_inputs(task, 150, seed=3)]
+    again = [inputs for inputs, in draw_training_inputs(task, 150, seed=3)]
     assert all(map(torch.equal, parts, again))
-    assert not torch.equal(parts[0], next(training_inputs(task, 150, seed=4))[0])
+    assert not torch.equal(parts[0], next(draw_training_inputs(task, 150, seed=4))[0])
 
 
 @pytest.mark.parametrize("samples", [5, 6, 1000])
 def test_requesting_too_many_samples_yields_all_of_them(samples: int) -> None:
-    assert [len(inputs) for inputs, in training_inputs(task_of(5), samples)] == [5]
+    assert [len(inputs) for inputs, in draw_training_inputs(task_of(5), samples)] == [5]
 
 
 def test_calibration_without_samples_is_rejected() -> None:
     with pytest.raises(UsageError, match="needs at least 1 sample, got 0"):
-        next(training_inputs(task_of(5), 0))
+        next(draw_training_inputs(task_of(5), 0))
     with pytest.raises(DataError, match=r"got no samples.*pass training data"):
         calibrate_quantizers(nn.Identity(), {"x": observing()}, [])
 
 
 def test_ranges_cover_all_samples() -> None:
     task, net = task_of(200), Watched()
-    calibrate_quantizers(net, {"x": net.before, "linear": net.after}, training_inputs(task, 200))
+    calibrate_quantizers(net, {"x": net.before, "linear": net.after}, draw_training_inputs(task, 200))
     x, = task.train.example(200)
     with torch.no_grad():
         values = {net.before: x, net.after: net.linear(x)}
@@ -86,7 +86,7 @@ def test_ranges_cover_all_samples() -> None:
 def test_quantizers_without_values_are_named_in_the_error() -> None:
     net = Watched()
     with pytest.raises(DataError, match=r"calibration of aside: .*no values were observed"):
-        calibrate_quantizers(net, {"x": net.before, "aside": net.aside}, training_inputs(task_of(5), 5))
+        calibrate_quantizers(net, {"x": net.before, "aside": net.aside}, draw_training_inputs(task_of(5), 5))
 
 
 def test_values_that_are_not_finite_are_named_in_the_error() -> None:
@@ -94,7 +94,7 @@ def test_values_that_are_not_finite_are_named_in_the_error() -> None:
     with torch.no_grad():
         net.linear.weight.fill_(float("inf"))
     with pytest.raises(DataError, match=r"calibration of linear: .* are NaN or infinite.*remove"):
-        calibrate_quantizers(net, {"x": net.before, "linear": net.after}, training_inputs(task_of(5), 5))
+        calibrate_quantizers(net, {"x": net.before, "linear": net.after}, draw_training_inputs(task_of(5), 5))
 
 
 def test_quantizers_must_be_in_observe_mode() -> None:
@@ -121,7 +121,7 @@ def test_samples_of_wrong_shape_report_both_shapes(small: Program, shape: tuple[
                                                    message: str) -> None:
     module = small.module()
     with pytest.raises(DataError, match=message):
-        calibrate_quantizers(module, {"x": observing()}, training_inputs(task_of(5, shape), 5))
+        calibrate_quantizers(module, {"x": observing()}, draw_training_inputs(task_of(5, shape), 5))
 
 
 def test_wrong_numbers_of_inputs_are_rejected(small: Program) -> None:

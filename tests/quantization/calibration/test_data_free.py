@@ -12,11 +12,11 @@ from edgewright.quantization import Quantization, resolve
 from edgewright.quantization.calibration import (
     calibrate_quantizers,
     create_observer,
-    synthetic_inputs,
-    training_inputs,
+    draw_training_inputs,
+    synthesize_inputs,
 )
 from edgewright.quantization.placement import place
-from edgewright.quantization.simulation import simulate
+from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
 from edgewright.training import evaluate_module
 
@@ -44,7 +44,7 @@ class TwoNorms(nn.Module):
 
 def test_statistics_at_each_norm_match_the_running_statistics() -> None:
     net = TwoNorms()
-    inputs, = synthetic_inputs(Program.capture(net, torch.zeros(1, 3, 8, 8)), 64)
+    inputs, = synthesize_inputs(Program.capture(net, torch.zeros(1, 3, 8, 8)), 64)
     with torch.no_grad():
         found = net.before_norms(*inputs)
     for value, norm in zip(found, (net.first, net.second), strict=True):
@@ -55,7 +55,7 @@ def test_statistics_at_each_norm_match_the_running_statistics() -> None:
 
 def test_inputs_depend_on_the_seed(small: Program) -> None:
     before = small.state_dict()
-    first, again, other = (torch.cat([x for x, in synthetic_inputs(small, 3, seed)])
+    first, again, other = (torch.cat([x for x, in synthesize_inputs(small, 3, seed)])
                            for seed in (1, 1, 2))
     assert first.shape == (3, 3, 8, 8)
     assert torch.equal(first, again)
@@ -67,9 +67,9 @@ def test_inputs_depend_on_the_seed(small: Program) -> None:
 def test_int8_without_data_is_as_good_as_with(small: Program, colour_task: Task) -> None:
     scheme = resolve(Quantization())
     accuracy = {}
-    for name, batches in {"real": training_inputs(colour_task, 256),
-                          "synthetic": synthetic_inputs(small, 64)}.items():
-        simulation = simulate(small, place(small, scheme))
+    for name, batches in {"real": draw_training_inputs(colour_task, 256),
+                          "synthetic": synthesize_inputs(small, 64)}.items():
+        simulation = simulate_quantization(small, place(small, scheme))
         quantizers = {**simulation.weights, **simulation.activations}
         for quantizer in quantizers.values():
             quantizer.observer, quantizer.mode = create_observer(
@@ -85,17 +85,17 @@ def test_several_inputs_are_optimized_together(net: Any) -> Any:
 
     module = net(forward, layer=nn.Linear(2, 4), norm=nn.BatchNorm1d(4))
     program = Program.capture(module, (torch.zeros(1, 4), torch.zeros(1, 2)))
-    (x, y), (more, _) = synthetic_inputs(program, 70)
+    (x, y), (more, _) = synthesize_inputs(program, 70)
     assert (x.shape, y.shape, more.shape) == ((64, 4), (64, 2), (6, 4))
 
 
 def test_programs_without_batch_norm_are_rejected() -> None:
     program = Program.capture(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(ModelError, match=r"no batch norm .* has running statistics.*pass a task"):
-        next(synthetic_inputs(program, 8))
+        next(synthesize_inputs(program, 8))
     free = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
     with pytest.raises(ModelError, match="no batch norm"):
-        next(synthetic_inputs(Program.capture(free, torch.zeros(1, 2)), 8))
+        next(synthesize_inputs(Program.capture(free, torch.zeros(1, 2)), 8))
 
 
 def test_integer_inputs_cannot_be_optimized(net: Any) -> None:
@@ -103,9 +103,9 @@ def test_integer_inputs_cannot_be_optimized(net: Any) -> None:
                  norm=nn.BatchNorm1d(4))
     program = Program.capture(module, torch.zeros(1, dtype=torch.int64))
     with pytest.raises(ModelError, match=r"has type torch.int64, which cannot be optimized"):
-        next(synthetic_inputs(program, 8))
+        next(synthesize_inputs(program, 8))
 
 
 def test_calibration_without_samples_is_rejected(small: Program) -> None:
     with pytest.raises(UsageError, match="needs at least 1 sample, got 0"):
-        next(synthetic_inputs(small, 0))
+        next(synthesize_inputs(small, 0))

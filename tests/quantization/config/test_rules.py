@@ -153,7 +153,7 @@ def test_every_limit_of_a_target_has_a_reason_and_every_reason_a_limit() -> None
     free = TARGETS["onnxruntime"]
     for rules in TARGETS.values():
         limited = {name for name, field in {
-            "mode": "modes", "activation-bits": "activation_bits",
+            "mode": "activation_modes", "activation-bits": "activation_bits",
             "affine-weights": "affine_weights", "granularity": "granularities",
             "stores-weights": "stores_weights"}.items()
             if getattr(rules, field) != getattr(free, field)}
@@ -198,7 +198,7 @@ def test_every_target_stores_weights_of_few_bits(target: Any, weights: int) -> N
 
 def test_weight_only_mode_ignores_activation_bits() -> None:
     config = Quantization(activations=None, layers={"a": Precision(activations=4)}, target="litert")
-    assert resolve(config).mode == "weight_only"
+    assert resolve(config).activation_mode == "weight_only"
 
 
 def test_user_defined_targets_have_their_own_rules() -> None:

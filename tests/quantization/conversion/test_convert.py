@@ -22,10 +22,13 @@ from edgewright.quantization import (
     quantize,
     resolve,
 )
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization.calibration._calibrate import (
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
+)
 from edgewright.quantization.conversion._convert import convert
 from edgewright.quantization.simulation._norm_freezing import make_gains_positive
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.simulation._simulate import simulate_quantization
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Task
 
@@ -52,9 +55,9 @@ def quantized_with(model: nn.Module, config: Any = None,
 
 def calibrated(program: Program, config: Any, *inputs: Any) -> tuple[Any, ...]:
     placement = place(program, resolve(config))
-    simulation = simulate(program, placement)
-    calibrate_weights(simulation, config.range_estimator)
-    calibrate_activations(simulation, config.range_estimator, [inputs])
+    simulation = simulate_quantization(program, placement)
+    calibrate_weight_ranges(simulation, config.range_estimator)
+    calibrate_activation_ranges(simulation, config.range_estimator, [inputs])
     return placement, simulation
 
 
@@ -185,3 +188,20 @@ def test_token_inputs_are_not_quantized(net: Any, tmp_path: Path) -> None:
     converted.save(tmp_path / "p.pt2")
     assert torch.equal(Program.load(tmp_path / "p.pt2").run(words, x), converted.run(words, x))
     assert relative_error(program.run(words, x), converted.run(words, x)) < 0.03
+
+
+@pytest.mark.parametrize(("bits", "granularity"), [(1, "per_channel"), (1, "per_tensor"),
+                                                   (2, "per_channel")])
+def test_a_converted_program_knows_its_bits(net: Any, bits: int, granularity: Any) -> None:
+    """Also where every stored weight happens to be one of two levels."""
+    torch.manual_seed(0)
+    model = net(lambda m, x: m.c(m.b(m.a(x).relu()).relu()), a=nn.Linear(6, 8), b=nn.Linear(8, 8),
+                c=nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        model.b.weight.copy_(model.b.weight.sign())
+    x = torch.randn(64, 6)
+    config = Quantization(weights=bits, activations=bits, granularity=granularity, method="qat")
+    program = Program.capture(model, x[:2])
+    converted = convert(program, *calibrated(program, config, x))
+    assert {layer.name: (layer.weight_bits, layer.activation_bits)
+            for layer in converted.costs().layers}["linear_1"] == (bits, bits)

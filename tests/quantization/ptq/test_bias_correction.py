@@ -17,7 +17,7 @@ from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.calibration import create_observer
 from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
-from edgewright.quantization.simulation._simulate import simulate
+from edgewright.quantization.simulation._simulate import simulate_quantization
 from edgewright.task import Task
 from edgewright.training import LabelLoss, Training, evaluate_module, train
 
@@ -26,7 +26,7 @@ def quantized(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
     """A simulation whose ranges are the extremes, and the calls of its quantized layers."""
     scheme = resolve(Quantization(range_estimator="minmax", **settings))
     placement = place(program, scheme)
-    simulation = simulate(program, placement)
+    simulation = simulate_quantization(program, placement)
     state = simulation.state()
     for point in placement.weights:
         observer = create_observer(scheme.range_estimator, point.grid)

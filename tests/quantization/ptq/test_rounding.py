@@ -10,9 +10,9 @@ import torch
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
 from edgewright.quantization._quantize import _Quantized
-from edgewright.quantization.calibration import training_inputs
+from edgewright.quantization.calibration import draw_training_inputs
 from edgewright.quantization.ptq import learn_rounding
-from edgewright.quantization.simulation import simulate
+from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
 
 BITS = resolve(Quantization(weights=3, first_last_bits=None, calibration_samples=128))
@@ -22,10 +22,10 @@ BITS = resolve(Quantization(weights=3, first_last_bits=None, calibration_samples
 def prepared(small: Program, colour_task: Task) -> tuple[Any, ...]:
     program = fold_batch_norm(small)
     placement = place(program, BITS)
-    simulation = simulate(program, placement)
+    simulation = simulate_quantization(program, placement)
     simulation.module.requires_grad_(False)
-    _Quantized(program, placement, BITS, simulation).calibrate(
-        lambda: training_inputs(colour_task, 128))
+    _Quantized(program, placement, BITS, simulation).calibrate_ranges(
+        lambda: draw_training_inputs(colour_task, 128))
     return program, placement, simulation
 
 

@@ -11,22 +11,22 @@ from torch import nn
 from edgewright.errors import DataError
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import MSE, Quantization, place, resolve
-from edgewright.quantization.calibration import calibrate_activations, calibrate_weights
-from edgewright.quantization.simulation import simulate
+from edgewright.quantization.calibration import calibrate_activation_ranges, calibrate_weight_ranges
+from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
 
 
 def simulated(program: Program, config: Any, *inputs: Any) -> Any:
-    simulation = simulate(program, place(program, resolve(config)))
-    calibrate_weights(simulation, config.range_estimator)
-    calibrate_activations(simulation, config.range_estimator, [inputs])
+    simulation = simulate_quantization(program, place(program, resolve(config)))
+    calibrate_weight_ranges(simulation, config.range_estimator)
+    calibrate_activation_ranges(simulation, config.range_estimator, [inputs])
     return simulation
 
 
 def test_quantizers_pass_values_through_until_calibrated(small: Program, colour_task: Task) -> None:
     program = fold_batch_norm(small)
     x, = colour_task.test.example(20)
-    simulation = simulate(program, place(program, resolve(Quantization())))
+    simulation = simulate_quantization(program, place(program, resolve(Quantization())))
     torch.testing.assert_close(simulation.module(x), program.run(x), rtol=0, atol=0)
     assert {quantizer.mode for quantizer in simulation.quantizers} == {"pass"}
     assert simulation.state().keys() == program.state_dict().keys()
@@ -86,9 +86,9 @@ def test_each_step_size_counts_the_values_of_one_sample(net: Any, target: str,
     x = torch.randn(samples, 6, 4)
     program = Program.capture(model, x)
     config = Quantization(target=target, method="qat")
-    simulation = simulate(program, place(program, resolve(config)), "lsq")
-    calibrate_weights(simulation, config.range_estimator)
-    calibrate_activations(simulation, config.range_estimator, [(x,)])
+    simulation = simulate_quantization(program, place(program, resolve(config)), "lsq")
+    calibrate_weight_ranges(simulation, config.range_estimator)
+    calibrate_activation_ranges(simulation, config.range_estimator, [(x,)])
     told = {}
     for name, quantizer in simulation.activations.items():
         quantizer.register_forward_hook(
@@ -118,6 +118,6 @@ def test_a_weight_that_is_not_finite_is_named(small: Program) -> None:
     program = fold_batch_norm(small)
     state = {name: value.clone() for name, value in program.state_dict().items()}
     state["two.weight"][0, 0, 0, 0] = float("nan")
-    simulation = simulate(broken := program.with_state(state), place(broken, resolve(Quantization())))
+    simulation = simulate_quantization(broken := program.with_state(state), place(broken, resolve(Quantization())))
     with pytest.raises(DataError, match=r"calibration of two\.weight: 1 of 576 values are NaN"):
-        calibrate_weights(simulation, MSE())
+        calibrate_weight_ranges(simulation, MSE())

@@ -16,7 +16,7 @@ import pytest
 from edgewright.bundle import Bundle
 from edgewright.errors import BundleError
 from edgewright.runtime import OnnxEngine
-from edgewright.runtime.engines import FileEngine, one_by_one
+from edgewright.runtime.engines import FileEngine, run_one_by_one
 
 WORKSHOP = {"torch", "torchao", "onnx", "onnxscript", "onnx_ir", "datasets", "sklearn", "scipy",
             "lightning_fabric", "PIL", "rich", "typer"}
@@ -80,7 +80,7 @@ def test_samples_run_one_after_another_and_keep_their_order() -> None:
         return inputs[0] - inputs[1], inputs[1].sum(1)
 
     a, b = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
-    difference, total = one_by_one((a, b), run)
+    difference, total = run_one_by_one((a, b), run)
     assert np.array_equal(difference, a - 1)
     assert total.tolist() == [2, 2, 2]
     assert sizes == [[(1, 2), (1, 2)]] * 3
@@ -89,7 +89,7 @@ def test_samples_run_one_after_another_and_keep_their_order() -> None:
 @pytest.mark.parametrize("counts", [(), (0,), (0, 0), (1, 2)])
 def test_samples_that_are_none_or_differ_in_number_are_refused(counts: tuple[Any, ...] | tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected the same number in each input, at least one"):
-        one_by_one(tuple(np.zeros((count, 2)) for count in counts), lambda inputs: inputs)
+        run_one_by_one(tuple(np.zeros((count, 2)) for count in counts), lambda inputs: inputs)
 
 
 def test_importing_edgewright_loads_none_of_its_dependencies() -> None:

@@ -7,11 +7,11 @@ from typing import Any, Final
 from torch.fx import Node
 
 from edgewright.channels._axes import Dim, Dims, fixed, join, match, reshape, size_of
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, ops, set_argument, shape_of
 
 
-def _convolution(tracker: Tracker, node: Node) -> Labels:
+def _convolution(tracker: LabelTracker, node: Node) -> Labels:
     """Weight (out, in / groups, ...), or (in, out / groups, ...) of a transposed one.
 
     In groups, both inputs and outputs are products: groups times channels of a group. The groups
@@ -37,7 +37,7 @@ def _convolution(tracker: Tracker, node: Node) -> Labels:
     return (*dims[:place], outputs, *(fixed(size) for size in sizes))
 
 
-def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
+def _direct(tracker: LabelTracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     couplings, groups = tracker.couplings, ops.groups_of(node)
     reason = f"{node.name} reads a fixed input"
     if groups == 1:
@@ -52,7 +52,7 @@ def _direct(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     return weight[0]
 
 
-def _transposed(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
+def _transposed(tracker: LabelTracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     groups = ops.groups_of(node)
     match(tracker.couplings, inputs, weight[0], f"{node.name} reads a fixed input")
     if groups == 1:
@@ -62,7 +62,7 @@ def _transposed(tracker: Tracker, node: Node, inputs: Dim, weight: Dims) -> Dim:
     return join((*group, *weight[1]))
 
 
-def _groups(tracker: Tracker, dim: Dim, groups: int, reason: str) -> tuple[Dim, Dim]:
+def _groups(tracker: LabelTracker, dim: Dim, groups: int, reason: str) -> tuple[Dim, Dim]:
     parts = reshape(tracker.couplings, (dim,), (groups, size_of(dim) // groups), reason)
     return parts[0], parts[1]
 

@@ -9,18 +9,18 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from edgewright.channels._axes import Dim, Dims, match
-from edgewright.channels.operators._tracker import Labels, Operator, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator
 from edgewright.graph import argument, tensor_of
 
 
-def pointwise(tracker: Tracker, node: Node) -> Labels:
+def pointwise(tracker: LabelTracker, node: Node) -> Labels:
     """Dimensions that are aligned are tied together."""
     sources = [source for source in node.all_input_nodes if tensor_of(source) is not None]
     return broadcast(tracker, (tracker.dims(source) for source in sources),
                      f"{node.name} ties it to a fixed dimension")
 
 
-def broadcast(tracker: Tracker, operands: Iterable[Dims], reason: str) -> Dims:
+def broadcast(tracker: LabelTracker, operands: Iterable[Dims], reason: str) -> Dims:
     """The broadcast dimensions of operands, aligned at the last dimension."""
     result: list[Dim] = []
     for operand in operands:
@@ -34,12 +34,12 @@ def broadcast(tracker: Tracker, operands: Iterable[Dims], reason: str) -> Dims:
     return tuple(reversed(result))
 
 
-def same(tracker: Tracker, node: Node) -> Labels:
+def same(tracker: LabelTracker, node: Node) -> Labels:
     """The result has the dimensions of the first operand."""
     return tracker.dims(node.args[0])
 
 
-def _prelu(tracker: Tracker, node: Node) -> Labels:
+def _prelu(tracker: LabelTracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     slopes = tracker.dims(argument(node, "weight"))
     if slopes and slopes[0] != () and len(dims) > 1:
@@ -47,7 +47,7 @@ def _prelu(tracker: Tracker, node: Node) -> Labels:
     return dims
 
 
-def _check(tracker: Tracker, node: Node) -> Labels:
+def _check(tracker: LabelTracker, node: Node) -> Labels:
     """An assertion about a tensor; if it checks sizes, these cannot be pruned."""
     if argument(node, "size") is not None or argument(node, "stride") is not None:
         for source in node.all_input_nodes:
@@ -56,7 +56,7 @@ def _check(tracker: Tracker, node: Node) -> Labels:
     return None
 
 
-def _fill_like(tracker: Tracker, node: Node) -> Labels:
+def _fill_like(tracker: LabelTracker, node: Node) -> Labels:
     sources: Any = pytree.tree_leaves(node.args[0])
     return tracker.dims(sources[0])
 

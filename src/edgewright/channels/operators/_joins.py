@@ -11,13 +11,13 @@ from torch.fx import Node
 
 from edgewright.channels._axes import Dim, fixed, has_batch, match, pin, reshape, size_of, tracked
 from edgewright.channels._couplings import LabelArray
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, set_argument, shape_of
 
 aten = torch.ops.aten
 
 
-def _cat(tracker: Tracker, node: Node) -> Labels:
+def _cat(tracker: LabelTracker, node: Node) -> Labels:
     sources: Any = node.args[0]
     parts = [tracker.dims(source) for source in sources]
     rank = len(parts[0])
@@ -32,7 +32,7 @@ def _cat(tracker: Tracker, node: Node) -> Labels:
     return tuple(result)
 
 
-def _joined(tracker: Tracker, node: Node, sources: Sequence[Node], parts: list[Dim],
+def _joined(tracker: LabelTracker, node: Node, sources: Sequence[Node], parts: list[Dim],
             dim: int) -> Dim:
     total = sum(size_of(part) for part in parts)
     if any(has_batch(part) for part in parts):
@@ -47,13 +47,13 @@ def _joined(tracker: Tracker, node: Node, sources: Sequence[Node], parts: list[D
          for part, known in zip(parts, labels, strict=True)]))
 
 
-def _fixed_labels(tracker: Tracker, node: Node, size: int) -> LabelArray:
+def _fixed_labels(tracker: LabelTracker, node: Node, size: int) -> LabelArray:
     labels = tracker.couplings.new_labels(size)
     tracker.couplings.pin(labels, f"{node.name} joins it to a fixed input")
     return labels
 
 
-def _stack(tracker: Tracker, node: Node) -> Labels:
+def _stack(tracker: LabelTracker, node: Node) -> Labels:
     sources: Any = node.args[0]
     parts = [tracker.dims(source) for source in sources]
     result = parts[0]
@@ -64,7 +64,7 @@ def _stack(tracker: Tracker, node: Node) -> Labels:
     return (*result[:dim], fixed(len(sources)), *result[dim:])
 
 
-def _slice(tracker: Tracker, node: Node) -> Labels:
+def _slice(tracker: LabelTracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
     dim = argument(node, "dim") % len(dims)
     start, end, step = _bounds(node, size_of(dims[dim]))
@@ -82,7 +82,7 @@ def _slice(tracker: Tracker, node: Node) -> Labels:
     return tuple(dims)
 
 
-def _part(tracker: Tracker, node: Node, labels: LabelArray) -> Dim:
+def _part(tracker: LabelTracker, node: Node, labels: LabelArray) -> Dim:
     """A part of a dimension; a single index is pinned, so that something is left."""
     if len(labels) == 1:
         tracker.couplings.pin(labels, f"{node.name} takes it alone")
@@ -98,7 +98,7 @@ def _is_static(bounds: slice) -> bool:
     return all(bound is None or isinstance(bound, int) for bound in (bounds.start, bounds.stop))
 
 
-def _strided(tracker: Tracker, node: Node, labels: LabelArray, start: int, end: int,
+def _strided(tracker: LabelTracker, node: Node, labels: LabelArray, start: int, end: int,
              step: int) -> Dim:
     """Every ``step``-th index: runs of ``step`` indices are kept or removed together."""
     couplings, size = tracker.couplings, len(labels)
@@ -126,7 +126,7 @@ def _resize_slice(node: Node, twin: Node, removal: Removal) -> None:
     twin.kwargs = {}
 
 
-def _narrow(tracker: Tracker, node: Node) -> Labels:
+def _narrow(tracker: LabelTracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
     dim = argument(node, "dim") % len(dims)
     start, length = argument(node, "start"), argument(node, "length")
@@ -150,7 +150,7 @@ def _resize_narrow(node: Node, twin: Node, removal: Removal) -> None:
                      int(kept[start:start + length].sum()))
 
 
-def _select(tracker: Tracker, node: Node) -> Labels:
+def _select(tracker: LabelTracker, node: Node) -> Labels:
     """One index of a dimension: it is pinned, the others can be removed."""
     dims = tracker.dims(node.args[0])
     dim = argument(node, "dim") % len(dims)
@@ -174,14 +174,14 @@ def _resize_select(node: Node, twin: Node, removal: Removal) -> None:
         set_argument(twin, "index", int(kept[: index % len(kept)].sum()))
 
 
-def _unbind(tracker: Tracker, node: Node) -> Labels:
+def _unbind(tracker: LabelTracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     dim = argument(node, "dim") % len(dims)
     tracker.pin(node.args[0], dim, f"{node.name} takes it apart")
     return [dims[:dim] + dims[dim + 1:]] * len(node.meta["val"])
 
 
-def _split(tracker: Tracker, node: Node) -> Labels:
+def _split(tracker: LabelTracker, node: Node) -> Labels:
     dim = argument(node, "dim") % len(tracker.dims(node.args[0]))
     sizes = [int(part.shape[dim]) for part in node.meta["val"]]
     labels = tracker.flat(node.args[0], dim)
@@ -204,7 +204,7 @@ def _resize_split(node: Node, twin: Node, removal: Removal) -> None:
     twin.kwargs = {}
 
 
-def _pad(tracker: Tracker, node: Node) -> Labels:
+def _pad(tracker: LabelTracker, node: Node) -> Labels:
     """Padding adds indices without parameters; they get their own labels and can be removed."""
     source: Any = node.args[0]
     dims = list(tracker.dims(source))
@@ -239,14 +239,14 @@ def _resize_pad(node: Node, twin: Node, removal: Removal) -> None:
     set_argument(twin, "pad", amounts)
 
 
-def _item(tracker: Tracker, node: Node) -> Labels:
+def _item(tracker: LabelTracker, node: Node) -> Labels:
     """One of several results."""
     result: Any = tracker.results(node.args[0])
     index: Any = node.args[1]
     return result[index] if isinstance(result, list) else None
 
 
-def _glu(tracker: Tracker, node: Node) -> Labels:
+def _glu(tracker: LabelTracker, node: Node) -> Labels:
     """One half of a dimension gates the other half."""
     dims = list(tracker.dims(node.args[0]))
     dim = argument(node, "dim") % len(dims)

@@ -20,13 +20,13 @@ from edgewright.channels._axes import (
     size_of,
     tracked,
 )
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, concrete_size, op_name, set_argument, shape_of
 
 aten = torch.ops.aten
 
 
-def _reshape(tracker: Tracker, node: Node) -> Labels:
+def _reshape(tracker: LabelTracker, node: Node) -> Labels:
     return reshape(tracker.couplings, tracker.dims(node.args[0]), shape_of(node, BATCH),
                    f"{node.name} splits or merges it")
 
@@ -67,7 +67,7 @@ def _resize_unflatten(node: Node, twin: Node, removal: Removal) -> None:
     set_argument(twin, "sizes", sizes)
 
 
-def _view_like(tracker: Tracker, node: Node) -> Labels:
+def _view_like(tracker: LabelTracker, node: Node) -> Labels:
     """A reshape to the sizes of another tensor; the two stay tied."""
     result = reshape(tracker.couplings, tracker.dims(node.args[0]), shape_of(node, BATCH),
                      f"{node.name} splits or merges it")
@@ -76,7 +76,7 @@ def _view_like(tracker: Tracker, node: Node) -> Labels:
                  for a, b in zip(result, other, strict=True))
 
 
-def _permute(tracker: Tracker, node: Node) -> Labels:
+def _permute(tracker: LabelTracker, node: Node) -> Labels:
     """Any permutation, determined by applying it to sizes that are all different."""
     dims = tracker.dims(node.args[0])
     target: Any = node.target
@@ -85,7 +85,7 @@ def _permute(tracker: Tracker, node: Node) -> Labels:
     return tuple(dims[size - 2] for size in out.shape)
 
 
-def _expand(tracker: Tracker, node: Node) -> Labels:
+def _expand(tracker: LabelTracker, node: Node) -> Labels:
     """A dimension expanded from 1 has no parameters, so its size can be rewritten."""
     dims = tracker.dims(node.args[0])
     sizes = shape_of(node, BATCH)
@@ -94,13 +94,13 @@ def _expand(tracker: Tracker, node: Node) -> Labels:
                  else dims[place - missing] for place, size in enumerate(sizes))
 
 
-def _made(tracker: Tracker, size: int) -> Dim:
+def _made(tracker: LabelTracker, size: int) -> Dim:
     if size == 1 or size % BATCH == 0:
         return fixed(size)
     return tracked(tracker.couplings.new_labels(size))
 
 
-def _expand_like(tracker: Tracker, node: Node) -> Labels:
+def _expand_like(tracker: LabelTracker, node: Node) -> Labels:
     dims, other = tracker.dims(node.args[0]), tracker.dims(argument(node, "other"))
     missing = len(other) - len(dims)
     return tuple(dim if place < missing or dims[place - missing] == () else match(
@@ -108,12 +108,12 @@ def _expand_like(tracker: Tracker, node: Node) -> Labels:
         for place, dim in enumerate(other))
 
 
-def _create(tracker: Tracker, node: Node) -> Labels:
+def _create(tracker: LabelTracker, node: Node) -> Labels:
     """A constant tensor: its sizes can be rewritten."""
     return tuple(_made(tracker, size) for size in shape_of(node, BATCH))
 
 
-def _repeat(tracker: Tracker, node: Node) -> Labels:
+def _repeat(tracker: LabelTracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     sizes, old = shape_of(node, BATCH), shape_of(node.all_input_nodes[0], BATCH)
     missing = len(sizes) - len(dims)
@@ -122,7 +122,7 @@ def _repeat(tracker: Tracker, node: Node) -> Labels:
                  for place, size in enumerate(sizes))
 
 
-def _repeat_interleave(tracker: Tracker, node: Node) -> Labels:
+def _repeat_interleave(tracker: LabelTracker, node: Node) -> Labels:
     dims: Dims = tracker.dims(node.args[0])
     if isinstance(argument(node, "repeats"), Node):
         return _pin_all(tracker, node)
@@ -134,7 +134,7 @@ def _repeat_interleave(tracker: Tracker, node: Node) -> Labels:
     return (*dims[:dim], join((*dims[dim], int(argument(node, "repeats")))), *dims[dim + 1:])
 
 
-def _pin_all(tracker: Tracker, node: Node) -> Labels:
+def _pin_all(tracker: LabelTracker, node: Node) -> Labels:
     source = node.args[0]
     for dim in range(len(tracker.dims(source))):
         tracker.pin(source, dim, f"{node.name} repeats it unevenly")
@@ -148,12 +148,12 @@ def _resize_interleave(node: Node, twin: Node, removal: Removal) -> None:
             set_argument(twin, "output_size", removal.kept_size(node, dim))
 
 
-def _pixel_shuffle(tracker: Tracker, node: Node) -> Labels:
+def _pixel_shuffle(tracker: LabelTracker, node: Node) -> Labels:
     """(..., C r r, H, W) to (..., C, H r, W r): a channel is tied to all its r r pixels."""
     return _fold(tracker, node, argument(node, "upscale_factor") ** 2, -3)
 
 
-def _fold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
+def _fold(tracker: LabelTracker, node: Node, count: int, place: int) -> Dims:
     dims = tracker.dims(node.args[0])
     channel = dims[place]
     kept, inside = reshape(tracker.couplings, (channel,), (size_of(channel) // count, count),
@@ -163,27 +163,27 @@ def _fold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
     return (*before, kept, *(fixed(size) for size in shape_of(node, BATCH)[len(before) + 1:]))
 
 
-def _pixel_unshuffle(tracker: Tracker, node: Node) -> Labels:
+def _pixel_unshuffle(tracker: LabelTracker, node: Node) -> Labels:
     return _unfold(tracker, node, argument(node, "downscale_factor") ** 2, -3)
 
 
-def _unfold(tracker: Tracker, node: Node, count: int, place: int) -> Dims:
+def _unfold(tracker: LabelTracker, node: Node, count: int, place: int) -> Dims:
     dims = tracker.dims(node.args[0])
     before = dims[: len(dims) + place]
     channel = join((*dims[place], count))
     return (*before, channel, *(fixed(size) for size in shape_of(node, BATCH)[len(before) + 1:]))
 
 
-def _columns(tracker: Tracker, node: Node) -> Labels:
+def _columns(tracker: LabelTracker, node: Node) -> Labels:
     """Sliding windows: each channel is repeated for every position in the window."""
     return _unfold(tracker, node, math.prod(argument(node, "kernel_size")), -3)
 
 
-def _images(tracker: Tracker, node: Node) -> Labels:
+def _images(tracker: LabelTracker, node: Node) -> Labels:
     return _fold(tracker, node, math.prod(argument(node, "kernel_size")), -2)
 
 
-def _windows(tracker: Tracker, node: Node) -> Labels:
+def _windows(tracker: LabelTracker, node: Node) -> Labels:
     dims = list(tracker.dims(node.args[0]))
     dim = argument(node, "dimension") % len(dims)
     tracker.pin(node.args[0], dim, f"{node.name} slides over it")
@@ -192,7 +192,7 @@ def _windows(tracker: Tracker, node: Node) -> Labels:
     return (*dims, fixed(sizes[-1]))
 
 
-def _channel_shuffle(tracker: Tracker, node: Node) -> Labels:
+def _channel_shuffle(tracker: LabelTracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     count = argument(node, "groups")
     group, inside = reshape(tracker.couplings, dims[1:2], (count, size_of(dims[1]) // count),
@@ -205,7 +205,7 @@ def _resize_shuffle(node: Node, twin: Node, removal: Removal) -> None:
     set_argument(twin, "groups", removal.recorded_size(node))
 
 
-def _along(tracker: Tracker, node: Node) -> Labels:
+def _along(tracker: LabelTracker, node: Node) -> Labels:
     """Operators that move or accumulate elements along one dimension, which is pinned."""
     source = node.args[0]
     dims = list(tracker.dims(source))

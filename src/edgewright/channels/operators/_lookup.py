@@ -8,17 +8,17 @@ from torch.fx import Node
 
 from edgewright.channels._axes import BATCH, fixed
 from edgewright.channels.operators._elementwise import broadcast
-from edgewright.channels.operators._tracker import Labels, Operator, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator
 from edgewright.graph import argument, shape_of, tensor_of
 
 
-def _embedding(tracker: Tracker, node: Node) -> Labels:
+def _embedding(tracker: LabelTracker, node: Node) -> Labels:
     weight = argument(node, "weight")
     tracker.pin(weight, 0, "a vocabulary")
     return (*tracker.dims(argument(node, "indices")), tracker.dims(weight)[1])
 
 
-def _index_select(tracker: Tracker, node: Node) -> Labels:
+def _index_select(tracker: LabelTracker, node: Node) -> Labels:
     source = node.args[0]
     dims = list(tracker.dims(source))
     dim = argument(node, "dim") % len(dims)
@@ -27,7 +27,7 @@ def _index_select(tracker: Tracker, node: Node) -> Labels:
     return tuple(dims)
 
 
-def _index(tracker: Tracker, node: Node) -> Labels:
+def _index(tracker: LabelTracker, node: Node) -> Labels:
     """x[..., indices, ...]: indexed dimensions are pinned, the others are kept.
 
     Those of the indices take its place, or come first where what is indexed lies apart.

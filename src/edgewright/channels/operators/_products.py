@@ -9,11 +9,11 @@ from torch.fx import Node
 
 from edgewright.channels._axes import Dim, Dims, match, pin, reshape, size_of
 from edgewright.channels.operators._elementwise import broadcast
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, ops, parse_einsum, set_argument, shape_of, tensor_of
 
 
-def _linear(tracker: Tracker, node: Node) -> Labels:
+def _linear(tracker: LabelTracker, node: Node) -> Labels:
     source, weight = tracker.dims(node.args[0]), tracker.dims(argument(node, "weight"))
     match(tracker.couplings, source[-1], weight[-1], f"{node.name} reads a fixed input")
     tracker.contract(node, node.args[0], len(source) - 1)
@@ -23,11 +23,11 @@ def _linear(tracker: Tracker, node: Node) -> Labels:
     return (*source[:-1], *weight[:-1])
 
 
-def _matmul(tracker: Tracker, node: Node) -> Labels:
+def _matmul(tracker: LabelTracker, node: Node) -> Labels:
     return _multiply(tracker, node, *ops.factors(node))
 
 
-def _multiply(tracker: Tracker, node: Node, left: Any, right: Any) -> Dims:
+def _multiply(tracker: LabelTracker, node: Node, left: Any, right: Any) -> Dims:
     """(..., n, k) by (..., k, m); operands of one dimension as torch.matmul reads them."""
     first, second = tracker.dims(left), tracker.dims(right)
     row = max(len(second) - 2, 0)
@@ -38,13 +38,13 @@ def _multiply(tracker: Tracker, node: Node, left: Any, right: Any) -> Dims:
     return (*batch, *first[-2:-1], *(second[-1:] if len(second) > 1 else ()))
 
 
-def _add_product(tracker: Tracker, node: Node) -> Labels:
+def _add_product(tracker: LabelTracker, node: Node) -> Labels:
     product = _multiply(tracker, node, *ops.factors(node))
     return broadcast(tracker, (product, tracker.dims(node.args[0])),
                      f"{node.name} adds a fixed dimension")
 
 
-def _bilinear(tracker: Tracker, node: Node) -> Labels:
+def _bilinear(tracker: LabelTracker, node: Node) -> Labels:
     """(..., i) and (..., j) by a weight (out, i, j)."""
     first, second, weight = (tracker.dims(argument(node, name))
                              for name in ("input1", "input2", "weight"))
@@ -59,7 +59,7 @@ def _bilinear(tracker: Tracker, node: Node) -> Labels:
     return (*broadcast(tracker, (first[:-1], second[:-1]), reason), weight[0])
 
 
-def _einsum(tracker: Tracker, node: Node) -> Labels:
+def _einsum(tracker: LabelTracker, node: Node) -> Labels:
     equation, operands = argument(node, "equation"), argument(node, "tensors")
     ranks = [len(shape_of(operand)) for operand in operands]
     inputs, output = parse_einsum(str(equation), ranks)
@@ -75,7 +75,7 @@ def _einsum(tracker: Tracker, node: Node) -> Labels:
     return tuple(found[letter] for letter in output)
 
 
-def _attention(tracker: Tracker, node: Node) -> Labels:
+def _attention(tracker: LabelTracker, node: Node) -> Labels:
     """Fused attention: query (..., L, E), key (..., S, E), value (..., S, V) to (..., L, V)."""
     operands = [argument(node, name) for name in ("query", "key", "value")]
     query, key, value = map(tracker.dims, operands)
@@ -97,7 +97,7 @@ def _attention(tracker: Tracker, node: Node) -> Labels:
     return (*heads, query[-2], value[-1])
 
 
-def _query_heads(tracker: Tracker, query: Dims, shared: Dims, reason: str) -> Dims:
+def _query_heads(tracker: LabelTracker, query: Dims, shared: Dims, reason: str) -> Dims:
     """Heads of the query; in grouped-query attention several of them share a key head."""
     if query and shared and size_of(query[-1]) > size_of(shared[-1]) > 1:
         count = size_of(shared[-1])

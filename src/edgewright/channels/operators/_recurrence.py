@@ -7,11 +7,11 @@ from typing import Any, Final
 from torch.fx import Node
 
 from edgewright.channels._axes import Dim, match, pin, reshape, size_of
-from edgewright.channels.operators._tracker import Labels, Operator, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator
 from edgewright.graph import argument, ops
 
 
-def _cell(tracker: Tracker, node: Node) -> Labels:
+def _cell(tracker: LabelTracker, node: Node) -> Labels:
     """Weights (gates x hidden, input) and (gates x hidden, hidden); an LSTM has two states."""
     source, state, weight, recurrent, *biases = (argument(node, name) for name in (
         "input", "hx", "w_ih", "w_hh", "b_ih", "b_hh"))
@@ -29,7 +29,7 @@ def _cell(tracker: Tracker, node: Node) -> Labels:
     return (*lead, hidden) if count == 1 else [(*lead, hidden)] * count
 
 
-def _gates(tracker: Tracker, node: Node, weight: Any, recurrent: Any) -> Dim:
+def _gates(tracker: LabelTracker, node: Node, weight: Any, recurrent: Any) -> Dim:
     dim, width = tracker.dims(weight)[0], size_of(tracker.dims(recurrent)[1])
     reason = f"{node.name} divides it into gates"
     gates, hidden = reshape(tracker.couplings, (dim,), (size_of(dim) // width, width), reason)
@@ -37,7 +37,7 @@ def _gates(tracker: Tracker, node: Node, weight: Any, recurrent: Any) -> Dim:
     return hidden
 
 
-def _read(tracker: Tracker, node: Node, source: Any, weight: Any) -> None:
+def _read(tracker: LabelTracker, node: Node, source: Any, weight: Any) -> None:
     dims = tracker.dims(source)
     match(tracker.couplings, dims[-1], tracker.dims(weight)[1], f"{node.name} reads a fixed input")
     tracker.contract(node, source, len(dims) - 1)

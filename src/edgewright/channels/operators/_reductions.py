@@ -12,17 +12,17 @@ from torch.fx import Node
 
 from edgewright.channels._axes import BATCH, Dim, Dims, axes_of, fixed, match, reshape, size_of
 from edgewright.channels.operators._elementwise import pointwise
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, base_name, ops, set_argument, shape_of, tensor_of
 
 
-def _per_channel(tracker: Tracker, node: Node) -> Labels:
+def _per_channel(tracker: LabelTracker, node: Node) -> Labels:
     """Batch and instance norm: a channel is tied to its scale, shift and statistics."""
     return _scaled_channels(tracker, node, [argument(node, name) for name in (
         "weight", "bias", "running_mean", "running_var")])
 
 
-def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) -> Dims:
+def _scaled_channels(tracker: LabelTracker, node: Node, parameters: Sequence[Any]) -> Dims:
     """Dimension 1 is tied to the given parameters; all other dimensions are pinned."""
     source = node.args[0]
     dims = tracker.dims(source)
@@ -36,7 +36,7 @@ def _scaled_channels(tracker: Tracker, node: Node, parameters: Sequence[Any]) ->
     return dims
 
 
-def _layer_norm(tracker: Tracker, node: Node) -> Labels:
+def _layer_norm(tracker: LabelTracker, node: Node) -> Labels:
     """Layer and RMS norm over the last dimensions."""
     dims = list(tracker.dims(node.args[0]))
     normalized = argument(node, "normalized_shape")
@@ -60,7 +60,7 @@ def _resize_layer_norm(node: Node, twin: Node, removal: Removal) -> None:
     set_argument(twin, "normalized_shape", sizes)
 
 
-def _group_norm(tracker: Tracker, node: Node) -> Labels:
+def _group_norm(tracker: LabelTracker, node: Node) -> Labels:
     """Channels are the product of groups and channels per group; both can be pruned."""
     dims = _scaled_channels(tracker, node, (argument(node, "weight"), argument(node, "bias")))
     count = argument(node, "num_groups")
@@ -76,14 +76,14 @@ def _resize_group_norm(node: Node, twin: Node, removal: Removal) -> None:
     set_argument(twin, "num_groups", removal.recorded_size(node))
 
 
-def _softmax(tracker: Tracker, node: Node) -> Labels:
+def _softmax(tracker: LabelTracker, node: Node) -> Labels:
     dims = tracker.dims(node.args[0])
     if axes_of(dims[argument(node, "dim") % len(dims)]):
         tracker.record_whole_read(node)
     return dims
 
 
-def _reduce(tracker: Tracker, node: Node) -> Labels:
+def _reduce(tracker: LabelTracker, node: Node) -> Labels:
     source = node.args[0]
     dims = tracker.dims(source)
     reduced = _places(argument(node, "dim"), len(dims))
@@ -95,7 +95,7 @@ def _reduce(tracker: Tracker, node: Node) -> Labels:
     return None if tensor_of(node) is None else _reduced(dims, reduced, outputs.ndim)
 
 
-def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
+def _reduce_to_index(tracker: LabelTracker, node: Node) -> Labels:
     """The index of a maximum depends on the dimension, so it is pinned."""
     source = node.args[0]
     for dim in _places(argument(node, "dim"), len(tracker.dims(source))):
@@ -103,7 +103,7 @@ def _reduce_to_index(tracker: Tracker, node: Node) -> Labels:
     return _reduce(tracker, node)
 
 
-def _extremum(tracker: Tracker, node: Node) -> Labels:
+def _extremum(tracker: LabelTracker, node: Node) -> Labels:
     """``max`` of two tensors, of all, or over a dimension with indices."""
     if argument(node, "other") is not None:
         return pointwise(tracker, node)
@@ -124,7 +124,7 @@ def _reduced(dims: Dims, reduced: set[int], rank: int) -> Dims:
 
 
 def _pool(rank: int) -> Operator:
-    def rule(tracker: Tracker, node: Node) -> Labels:
+    def rule(tracker: LabelTracker, node: Node) -> Labels:
         source = node.args[0]
         dims = tracker.dims(source)
         first = len(dims) - rank
@@ -143,7 +143,7 @@ def _spatial(lead: Dims, sizes: Sequence[Any]) -> Dims:
     return (*lead, *made)
 
 
-def _resample(tracker: Tracker, node: Node) -> Labels:
+def _resample(tracker: LabelTracker, node: Node) -> Labels:
     source: Any = node.args[0]
     dims = tracker.dims(source)
     for dim in range(2, len(dims)):

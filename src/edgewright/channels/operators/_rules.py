@@ -22,7 +22,7 @@ from edgewright.channels.operators import (
     _recurrence,
     _reductions,
 )
-from edgewright.channels.operators._tracker import Labels, Operator, Removal, Tracker
+from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, concrete_size, is_pointwise, op_name, tensor_of
 
 _TABLE: Final[dict[str, Operator]] = {
@@ -37,7 +37,7 @@ _TABLE: Final[dict[str, Operator]] = {
 }
 
 
-def propagate(tracker: Tracker, node: Node) -> Labels:
+def propagate(tracker: LabelTracker, node: Node) -> Labels:
     """Compute the labels of the result of one operator call."""
     found = _TABLE.get(op_name(node))
     if found is not None:
@@ -56,14 +56,14 @@ def resize(node: Node, twin: Node, removal: Removal) -> None:
         found.resize(node, twin, removal)
 
 
-def _size(tracker: Tracker, node: Node) -> Labels:
+def _size(tracker: LabelTracker, node: Node) -> Labels:
     source: Any = node.args[0]
     dim = argument(node, "dim") % len(tracker.dims(source))
     tracker.pin(source, dim, f"{node.name} computes with its size")
     return None
 
 
-def _unknown(tracker: Tracker, node: Node) -> Labels:
+def _unknown(tracker: LabelTracker, node: Node) -> Labels:
     reason = f"{op_name(node)} ({node.name}) has no slicing rule"
     for source in node.all_input_nodes:
         results = tracker.results(source)

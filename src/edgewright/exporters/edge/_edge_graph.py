@@ -21,7 +21,7 @@ from edgewright.program import Program
 _WEIGHT_LIMITS: Final = -127, 127  # of the type, even if fewer bits are used
 
 
-def single_sample_inputs(program: Program) -> tuple[Any, ...]:
+def make_single_sample_inputs(program: Program) -> tuple[Any, ...]:
     """Example inputs with a batch of one, because edge runtimes plan their memory in advance.
 
     Raises:

@@ -18,8 +18,8 @@ from edgewright.exporters.edge._edge_graph import (
     convert_biases_to_float,
     convert_weights_to_float,
     duplicate_dequantizations,
+    make_single_sample_inputs,
     restore_average_grids,
-    single_sample_inputs,
 )
 from edgewright.exporters.edge._norms import remove_batch_norms
 from edgewright.exporters.edge._plain_activations import decompose_prelu
@@ -51,7 +51,7 @@ def to_executorch(program: Program) -> bytes:
         StorageError: ExecuTorch's temporary files cannot be written.
     """
     check_supported_integers(program, "executorch")
-    inputs = single_sample_inputs(program)
+    inputs = make_single_sample_inputs(program)
     try:
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime.engines import REFUSALS, Arrays, FileEngine, load_failure, one_by_one
+from edgewright.runtime.engines import REFUSALS, Arrays, FileEngine, load_failure, run_one_by_one
 
 _KINDS: Final = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16",
                  6: "float32", 7: "float64", 11: "bool"}  # by ExecuTorch's type number
@@ -60,7 +60,7 @@ class ExecuTorchEngine(FileEngine):
 
     def _compute(self, inputs: Arrays) -> Arrays:
         self._check(inputs)
-        return one_by_one(inputs, self._run_sample)
+        return run_one_by_one(inputs, self._run_sample)
 
     def _run_sample(self, inputs: Arrays) -> Arrays:
         tensors = [torch.from_numpy(np.array(array, order="C")) for array in inputs]

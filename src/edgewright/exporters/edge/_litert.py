@@ -18,9 +18,9 @@ from edgewright.exporters._bias_alignment import align_weight_scales_to_bias
 from edgewright.exporters._converter_errors import ConverterErrors
 from edgewright.exporters.edge._edge_graph import (
     convert_biases_to_float,
+    make_single_sample_inputs,
     requantize_weights,
     restore_average_grids,
-    single_sample_inputs,
 )
 from edgewright.exporters.edge._litert_weights import find_stored_weights, store_integers
 from edgewright.exporters.edge._plain_convolutions import resolve_padding, split_transposed_groups
@@ -42,7 +42,7 @@ def to_litert(program: Program) -> bytes:
             translated.
     """
     check_supported_integers(program, "litert")
-    inputs = pytree.tree_map(_channels_last, single_sample_inputs(program))
+    inputs = pytree.tree_map(_channels_last, make_single_sample_inputs(program))
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     try:
         import litert_torch  # noqa: PLC0415

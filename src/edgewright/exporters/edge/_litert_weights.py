@@ -26,7 +26,7 @@ _ALIGNMENT: Final = 16  # of constants in the file, in bytes
 _Key = tuple[tuple[int, ...], bytes]
 
 
-class StoredWeight(NamedTuple):
+class LiteRtWeight(NamedTuple):
     """A weight in the layout of a file, and the dimension of its scales."""
 
     integers: NDArray[np.int8]
@@ -41,7 +41,7 @@ class StoredWeight(NamedTuple):
         return self.integers.astype(np.float32) * self.scales.reshape(shape)
 
 
-def find_stored_weights(module: GraphModule) -> tuple[StoredWeight, ...]:
+def find_stored_weights(module: GraphModule) -> tuple[LiteRtWeight, ...]:
     """The weights of a quantized program in every layout that a file can use."""
     state = module.state_dict()
     found = ((state[str(node.args[0].target)], state[str(channel_grid(node).scales.target)])
@@ -50,17 +50,17 @@ def find_stored_weights(module: GraphModule) -> tuple[StoredWeight, ...]:
     return tuple(weight for integers, scales in found for weight in _layouts(integers, scales))
 
 
-def _layouts(integers: Tensor, scales: Tensor) -> Iterator[StoredWeight]:
+def _layouts(integers: Tensor, scales: Tensor) -> Iterator[LiteRtWeight]:
     weight, steps = integers.numpy(), scales.float().numpy()
     if weight.ndim != 4:
-        yield StoredWeight(weight, steps, 0)
+        yield LiteRtWeight(weight, steps, 0)
         return
-    yield StoredWeight(np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), steps, 0)
+    yield LiteRtWeight(np.ascontiguousarray(weight.transpose(0, 2, 3, 1)), steps, 0)
     if weight.shape[1] == 1:  # depthwise
-        yield StoredWeight(np.ascontiguousarray(weight.transpose(1, 2, 3, 0)), steps, 3)
+        yield LiteRtWeight(np.ascontiguousarray(weight.transpose(1, 2, 3, 0)), steps, 3)
 
 
-def store_integers(content: bytes, weights: tuple[StoredWeight, ...]) -> bytes:
+def store_integers(content: bytes, weights: tuple[LiteRtWeight, ...]) -> bytes:
     """Replace constants of a ``.tflite`` file that equal a dequantized weight by its integers.
 
     Returns:
@@ -69,7 +69,7 @@ def store_integers(content: bytes, weights: tuple[StoredWeight, ...]) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils  # noqa: PLC0415
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    known: dict[_Key | None, StoredWeight] = {
+    known: dict[_Key | None, LiteRtWeight] = {
         _as_constant(weight.real): weight for weight in weights}
     chosen = [(graph, tensor, known[key]) for graph in model.subgraphs
               for tensor in list(graph.tensors)
@@ -96,7 +96,7 @@ def _constant(model: Any, tensor: Any) -> _Key | None:
     return None if data is None else (tuple(tensor.shape), bytes(data))
 
 
-def _dequantize(model: Any, graph: Any, tensor: Any, weight: StoredWeight) -> None:
+def _dequantize(model: Any, graph: Any, tensor: Any, weight: LiteRtWeight) -> None:
     """Insert an operator at the start of the graph that computes a tensor from its integers."""
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415
 

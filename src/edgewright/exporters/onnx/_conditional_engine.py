@@ -10,7 +10,7 @@ import numpy as np
 from edgewright.errors import ParityError
 from edgewright.exporters.onnx._conditional import replace_thresholds
 from edgewright.runtime import OnnxEngine
-from edgewright.runtime.engines import Arrays, one_by_one
+from edgewright.runtime.engines import Arrays, run_one_by_one
 
 
 @final
@@ -45,7 +45,7 @@ class EveryExitEngine:
         """
         found = []
         for index, engine in enumerate(self._engines):
-            logits, exits = one_by_one(inputs, engine.run)
+            logits, exits = run_one_by_one(inputs, engine.run)
             if (exits != index).any():
                 raise ParityError(f"the exported file takes the exits {np.unique(exits)}, "
                                   f"expected {index}; no file was written; "

@@ -9,7 +9,7 @@ from edgewright.core import Budget
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
-from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, prune_blocks
 
@@ -24,13 +24,13 @@ class Blocks(Stage[BlockPruning]):
         """Return the recipe's block pruning."""
         return recipe.blocks
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
-               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
+               goal: Goal) -> AdjustedRecipe:  # noqa: ARG002 - as others do
         """Skip the stage if the graph has no residual branch."""
         if recipe.blocks is None or find_branches(program):
-            return FittedRecipe(recipe)
-        return FittedRecipe(recipe.replace(blocks=None),
-                            "blocks left out: the graph has no residual branches")
+            return AdjustedRecipe(recipe)
+        return AdjustedRecipe(recipe.replace(blocks=None),
+                              "blocks left out: the graph has no residual branches")
 
     def describe(self, config: BlockPruning) -> tuple[str, ...]:
         """Describe when the stage stops removing."""

@@ -1,4 +1,4 @@
-"""The first stage: the captured program, and how the recipe was fitted to it."""
+"""The first stage: the captured program, and how the recipe was adjusted to it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class StageContext:
     Attributes:
         original: The captured program, the teacher of every training.
         task: The data.
-        recipe: The recipe as fitted to the model and the budget.
+        recipe: The recipe as adjusted to the model and the budget.
         seed: Seed of all random numbers.
         directory: Stores programs, records and checkpoints.
         log: The log of the run.

@@ -9,7 +9,7 @@ from edgewright.exits import EarlyExits, add_exits, limit_exits
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
-from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
 from edgewright.program import Program
 
 
@@ -23,22 +23,22 @@ class Exits(Stage[EarlyExits]):
         """Return the recipe's early exits."""
         return recipe.exits
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,
-               goal: Goal) -> FittedRecipe:
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,
+               goal: Goal) -> AdjustedRecipe:
         """Limit the number of exits to the places in the graph, and the drop to the budget's.
 
         Exits are left out if the goal has no confidence.
         """
         exits, note = recipe.exits, ""
         if exits is not None and not goal.allows_exits:
-            return FittedRecipe(recipe.replace(exits=None), "exits left out: the goal "
+            return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the goal "
                                 f"{goal.name} has no confidence by which a sample could leave")
         if exits is not None:
             exits, note = limit_exits(program, exits)
         if exits is not None and budget.max_drop is not None:
             drop = min(exits.calibration.max_drop, budget.max_drop.value)
             exits = exits.replace(calibration=exits.calibration.replace(max_drop=drop))
-        return FittedRecipe(recipe.replace(exits=exits), note)
+        return AdjustedRecipe(recipe.replace(exits=exits), note)
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
         """Add the exits that are still worthwhile for the current program; possibly none."""

@@ -1,4 +1,4 @@
-"""The stages in their order, and fitting a recipe to a model."""
+"""The stages in their order, and adjusting a recipe to a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_recipe(recipe: Recipe, program: Program) -> None:
             stage.check(program, config)
 
 
-def fit_recipe(recipe: Recipe, program: Program, budget: Budget,
+def adjust_recipe(recipe: Recipe, program: Program, budget: Budget,
                goal: Goal) -> tuple[Recipe, tuple[str, ...]]:
     """Fit a recipe to a model and a budget: skip impossible stages, adapt the pruning ratio.
 
@@ -47,13 +47,13 @@ def fit_recipe(recipe: Recipe, program: Program, budget: Budget,
         >>> from edgewright.goals import Classification
         >>> from edgewright.pruning import BlockPruning
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
-        >>> fitted, changes = fit_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget(),
+        >>> adjusted, changes = adjust_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget(),
         ...                              Classification())
-        >>> fitted.blocks, changes
+        >>> adjusted.blocks, changes
         (None, ('blocks left out: the graph has no residual branches',))
     """
     notes: dict[str, str] = {}
-    for stage in sorted(STAGES, key=lambda stage: stage.fits_last):
-        fitted = stage.fit_to(recipe, program, budget, goal)
-        recipe, notes[stage.name] = fitted.recipe, fitted.note
+    for stage in sorted(STAGES, key=lambda stage: stage.adjusts_last):
+        adjusted = stage.adjust_to(recipe, program, budget, goal)
+        recipe, notes[stage.name] = adjusted.recipe, adjusted.note
     return recipe, tuple(notes[stage.name] for stage in STAGES if notes[stage.name])

@@ -12,8 +12,8 @@ from edgewright.pipeline._segments import modelled_energy_mj
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._plan import Plan, plan_ratio
 from edgewright.pipeline.stages._scheme import scheme_before_exits
-from edgewright.pipeline.stages._stage import FittedRecipe, Stage
-from edgewright.pipeline.stages._stored_bits import computed_costs, stored_bits
+from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
+from edgewright.pipeline.stages._stored_bits import predict_computed_costs, predict_stored_bits
 from edgewright.program import Costs, Program, fold_batch_norm
 from edgewright.pruning import ChannelPruning, prune
 
@@ -26,18 +26,18 @@ _CRITERIA: Final = {"apoz": "APoZ", "fisher": "Fisher", "gauss_newton": "Gauss-N
 class Prune(Stage[ChannelPruning]):
     """Removes channels.
 
-    It is fitted last, because it covers what the other stages leave above the budget.
+    It is adjusted last, because it covers what the other stages leave above the budget.
     """
 
     name: ClassVar[str] = "prune"
-    fits_last: ClassVar[bool] = True
+    adjusts_last: ClassVar[bool] = True
 
     def config_of(self, recipe: Recipe) -> ChannelPruning | None:
         """Return the recipe's channel pruning."""
         return recipe.prune
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,
-               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,
+               goal: Goal) -> AdjustedRecipe:  # noqa: ARG002 - as others do
         """Choose the share of the multiply-accumulates to remove.
 
         Raises:
@@ -47,19 +47,19 @@ class Prune(Stage[ChannelPruning]):
         groups = find_groups(program, pruning.ignore)
         plan = _make_plan(recipe, program, budget, groups, pruning)
         if recipe.prune is None or (pruning.target != "macs" and groups.groups and not plan.ratio):
-            return FittedRecipe(recipe)
+            return AdjustedRecipe(recipe)
         ratio = min(max(plan.ratio, pruning.ratio), plan.most)
         if ratio < _WORTHWHILE:
             return _omit_pruning(recipe, groups, plan)
         if ratio == pruning.ratio:
-            return FittedRecipe(recipe)
+            return AdjustedRecipe(recipe)
         changed = recipe.replace(prune=pruning.replace(ratio=ratio, target="macs"))
         share = f"{100 * ratio:.0f} % of the MACs"
         if ratio < pruning.ratio:
-            return FittedRecipe(changed, f"pruning lowered to {share}: no more can be removed")
-        return FittedRecipe(changed,
-                            f"pruning raised to {share} to meet the limit on "
-                            f"{_format_quantity(str(plan.binding))}")
+            return AdjustedRecipe(changed, f"pruning lowered to {share}: no more can be removed")
+        return AdjustedRecipe(changed,
+                              f"pruning raised to {share} to meet the limit on "
+                              f"{_format_quantity(str(plan.binding))}")
 
     def describe(self, config: ChannelPruning) -> tuple[str, ...]:
         """Describe how much is removed and by which criterion.
@@ -85,18 +85,18 @@ def _make_plan(recipe: Recipe, program: Program, budget: Budget, groups: Channel
           pruning: ChannelPruning) -> Plan:
     """Plan pruning for the budget, with weights stored as in the recipe's scheme."""
     costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
-    stored = stored_bits(program, scheme)
+    stored = predict_stored_bits(program, scheme)
     limits = {name: limit.bound for name, limit in budget.limits(_modelled(costs)).items()}
     return plan_ratio(program, groups, limits, stored=stored,
-                      energy_mj=modelled_energy_mj(computed_costs(program, costs, scheme, stored)),
+                      energy_mj=modelled_energy_mj(predict_computed_costs(program, costs, scheme, stored)),
                       legal=pruning.legal_widths)
 
 
-def _omit_pruning(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> FittedRecipe:
+def _omit_pruning(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> AdjustedRecipe:
     """Remove pruning from the recipe, and recovery if no blocks are removed either."""
     alone = recipe.blocks is not None
     what = "pruning" if alone else "pruning and recovery"
-    return FittedRecipe(
+    return AdjustedRecipe(
         recipe.replace(prune=None, recover=recipe.recover if alone else None),
         f"{what} left out: only {100 * plan.most:.1f} % of the MACs can be removed; not pruned: "
         f"{format_skip_reasons(groups.kept)}")

@@ -13,7 +13,7 @@ from edgewright.graph import FLOAT_BITS, stored_tensors
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._scheme import drop_missing_layers, scheme_before_exits
-from edgewright.pipeline.stages._stage import FittedRecipe, Stage
+from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
 from edgewright.program import Program
 from edgewright.quantization import (
     PTQ,
@@ -37,8 +37,8 @@ class Quantize(Stage[Quantization]):
         """Return the recipe's scheme."""
         return recipe.quantize
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
-               goal: Goal) -> FittedRecipe:  # noqa: ARG002 - as others do
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
+               goal: Goal) -> AdjustedRecipe:  # noqa: ARG002 - as others do
         """Raise for a scheme that does not fit the model, before any training.
 
         Raises:
@@ -48,7 +48,7 @@ class Quantize(Stage[Quantization]):
         scheme = scheme_before_exits(recipe, program)
         if scheme is not None:
             place(program, resolve(scheme))
-        return FittedRecipe(recipe)
+        return AdjustedRecipe(recipe)
 
     def describe(self, config: Quantization) -> tuple[str, ...]:
         """Describe the quantization method."""
@@ -63,7 +63,7 @@ class Quantize(Stage[Quantization]):
         with_it, without = context.val_score(result), context.val_score(other)
         if with_it.merit >= without.merit:
             return result
-        context.record_decision(f"{refinements(config)} left out: {with_it} with it and {without} "
+        context.record_decision(f"{describe_refinements(config)} left out: {with_it} with it and {without} "
                                 "without (val)")
         return other
 
@@ -71,7 +71,7 @@ class Quantize(Stage[Quantization]):
                         context: StageContext) -> tuple[str, ...]:
         """Describe the layers' bits, and which layers stay in floating point."""
         scheme = drop_missing_layers(config, context.original, before)
-        return precision_notes(before, after, scheme)
+        return describe_precision(before, after, scheme)
 
 
 def _quantize(program: Program, config: Quantization, context: StageContext) -> Program:
@@ -96,11 +96,11 @@ def scheme_note(config: Quantization) -> str:
     return f"{mode} {config.method}, ranges by {config.range_estimator}{chosen}"
 
 
-def refinements(config: Quantization) -> str:
+def describe_refinements(config: Quantization) -> str:
     """The accuracy refinements of a post-training scheme, as a phrase; empty if there are none.
 
     Example:
-        >>> refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
+        >>> describe_refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
         'equalize and rounding by adaround'
     """
     method = config.method
@@ -113,12 +113,12 @@ def refinements(config: Quantization) -> str:
 
 def remove_refinements(config: Quantization) -> Quantization | None:
     """The scheme without refinements; None if it has none."""
-    if not refinements(config):
+    if not describe_refinements(config):
         return None
     return config.replace(method=PTQ())
 
 
-def precision_notes(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
+def describe_precision(before: Program, after: Program, config: Quantization) -> tuple[str, ...]:
     """The bits of a program's layers, and which layers stay in floating point and why.
 
     Args:

@@ -17,8 +17,8 @@ Config = TypeVar("Config")
 
 @final
 @dataclass(frozen=True)
-class FittedRecipe:
-    """A recipe that fits one model and one budget.
+class AdjustedRecipe:
+    """A recipe that was adjusted to one model and one budget.
 
     Attributes:
         recipe: The recipe to run.
@@ -38,30 +38,30 @@ class Stage(ABC, Generic[Config]):
 
     Attributes:
         name: Unique name in records and in file names of the run directory.
-        fits_last: Whether it is fitted after all other stages, because it covers what they leave
-            above the budget.
+        adjusts_last: Whether it adjusts the recipe after all other stages, because it covers what
+            they leave above the budget.
     """
 
     name: ClassVar[str]
-    fits_last: ClassVar[bool] = False
+    adjusts_last: ClassVar[bool] = False
 
     @abstractmethod
     def config_of(self, recipe: Recipe) -> Config | None:
         """Return the stage's config in a recipe; None skips the stage."""
 
     def check(self, program: Program, config: Config) -> None:
-        """Raise if the stage cannot process a model, before anything is fitted or written.
+        """Raise if the stage cannot process a model, before anything is adjusted or written.
 
         Raises:
             UsageError: The model does not suit the stage's config.
         """
 
-    def fit_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002
-               goal: Goal) -> FittedRecipe:  # noqa: ARG002
+    def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002
+               goal: Goal) -> AdjustedRecipe:  # noqa: ARG002
         """Fit the stage to a model and a budget; also called if the recipe skips the stage.
 
         Args:
-            recipe: The recipe as fitted by the previous stages.
+            recipe: The recipe as adjusted by the previous stages.
             program: The original.
             budget: The budget of the run.
             goal: The task's goal.
@@ -73,7 +73,7 @@ class Stage(ABC, Generic[Config]):
             BudgetError: The stage cannot bring this model within a limit.
             UsageError: The config is invalid or does not fit the model.
         """
-        return FittedRecipe(recipe)
+        return AdjustedRecipe(recipe)
 
     def describe(self, config: Config) -> tuple[str, ...]:  # noqa: ARG002
         """Describe what the stage will do, as notes for the record."""

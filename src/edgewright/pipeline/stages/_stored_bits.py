@@ -14,7 +14,7 @@ from edgewright.quantization import Quantization, Scheme, place, resolve
 _INTEGER_BITS: Final = 8  # bits that engines compute in, however few are stored
 
 
-def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
+def predict_stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
     """The bits per entry of a program's tensors in the file, including the weights' scales.
 
     If the scheme chooses the bits per layer, the result has the largest and smallest choice for
@@ -39,8 +39,8 @@ def stored_bits(program: Program, scheme: Quantization | None) -> StoredBits:
                       math.inf if mixed.size is None else mixed.size)
 
 
-def computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
-                   stored: StoredBits) -> Costs:
+def predict_computed_costs(program: Program, costs: Costs, scheme: Quantization | None,
+                           stored: StoredBits) -> Costs:
     """A floating-point program's costs, with the layers to be quantized counted as integers.
 
     The inputs and outputs of such layers take one byte per element instead of four.

@@ -1,12 +1,15 @@
 """Calibration: find the ranges of weights and activations, with or without data."""
 
-from edgewright.quantization.calibration._calibrate import calibrate_activations, calibrate_weights
+from edgewright.quantization.calibration._calibrate import (
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
+)
 from edgewright.quantization.calibration._calibrate_quantizers import (
     calibrate_quantizers,
-    training_inputs,
+    draw_training_inputs,
     validate_batches,
 )
-from edgewright.quantization.calibration._data_free import synthetic_inputs
+from edgewright.quantization.calibration._data_free import synthesize_inputs
 from edgewright.quantization.calibration._estimators import MSE, Entropy, MinMax, Percentile
 from edgewright.quantization.calibration._observer import create_observer
 
@@ -15,11 +18,11 @@ __all__ = [
     "Entropy",
     "MinMax",
     "Percentile",
-    "calibrate_activations",
+    "calibrate_activation_ranges",
     "calibrate_quantizers",
-    "calibrate_weights",
+    "calibrate_weight_ranges",
     "create_observer",
-    "synthetic_inputs",
-    "training_inputs",
+    "draw_training_inputs",
+    "synthesize_inputs",
     "validate_batches",
 ]

@@ -11,10 +11,10 @@ from edgewright.graph import stored_tensors
 from edgewright.quantization.calibration._calibrate_quantizers import calibrate_quantizers
 from edgewright.quantization.calibration._observer import create_observer
 from edgewright.quantization.scheme import RangeEstimator
-from edgewright.quantization.simulation import Simulation
+from edgewright.quantization.simulation import QuantizationSimulation
 
 
-def calibrate_weights(simulation: Simulation, estimator: RangeEstimator) -> None:
+def calibrate_weight_ranges(simulation: QuantizationSimulation, estimator: RangeEstimator) -> None:
     """Set the ranges of the weight quantizers from the weights, and enable quantization.
 
     Args:
@@ -35,8 +35,8 @@ def calibrate_weights(simulation: Simulation, estimator: RangeEstimator) -> None
         quantizer.mode = "quantize"
 
 
-def calibrate_activations(simulation: Simulation, estimator: RangeEstimator,
-                          batches: Iterable[tuple[Tensor, ...]]) -> None:
+def calibrate_activation_ranges(simulation: QuantizationSimulation, estimator: RangeEstimator,
+                                batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Set the ranges of the activation quantizers by running inputs, and enable quantization.
 
     Args:

@@ -18,7 +18,7 @@ from edgewright.task import Task
 _BATCH: Final = 64
 
 
-def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+def draw_training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
     """Yield the inputs of random training samples without augmentation, up to 64 at a time.
 
     Args:
@@ -33,7 +33,7 @@ def training_inputs(task: Task, samples: int, seed: int = 0) -> Iterator[tuple[T
     Example:
         >>> x, y = torch.rand(100, 4), torch.arange(100) % 2
         >>> task = Task((x, y), (x[:1], y[:1]), (x[1:2], y[1:2]))
-        >>> [len(inputs[0]) for inputs in training_inputs(task, 70)]
+        >>> [len(inputs[0]) for inputs in draw_training_inputs(task, 70)]
         [64, 6]
     """
     if samples < 1:
@@ -59,7 +59,7 @@ def calibrate_quantizers(module: nn.Module, observed: Mapping[str, FakeQuantizer
             checked.
         observed: The module's quantizers, by the name of the value they quantize; if empty, no
             batch is read.
-        batches: The inputs, as yielded by `training_inputs` or `synthetic_inputs`.
+        batches: The inputs, as yielded by `draw_training_inputs` or `synthesize_inputs`.
 
     Raises:
         DataError: There is no batch; a batch does not fit the module; a value is NaN or infinite;

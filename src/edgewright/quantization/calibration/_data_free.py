@@ -20,8 +20,8 @@ _STEPS: Final = 100
 _RATE: Final = 0.5
 
 
-def synthetic_inputs(program: Program, samples: int,
-                     seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+def synthesize_inputs(program: Program, samples: int,
+                      seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
     """Generate inputs whose statistics at each batch norm match the running statistics.
 
     This is the "distilled data" of ZeroQ (Cai et al. 2020, eq. 3): starting from Gaussian noise,
@@ -47,7 +47,7 @@ def synthetic_inputs(program: Program, samples: int,
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1))
         >>> net[1].running_mean.fill_(3.0)
         tensor([3.])
-        >>> inputs, = synthetic_inputs(Program.capture(net, torch.zeros(1, 2)), samples=64)
+        >>> inputs, = synthesize_inputs(Program.capture(net, torch.zeros(1, 2)), samples=64)
         >>> bool(abs(net[0](*inputs).mean() - 3) < 0.1)
         True
     """

@@ -16,7 +16,7 @@ _STRIDE: Final = 8
 _SMOOTHING: Final = 1e-4
 
 
-def entropy_range(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
+def find_entropy_range(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
     """The range with the smallest Kullback-Leibler divergence of the quantized histogram.
 
     After S. Migacz, "8-bit inference with TensorRT", GTC 2017. For a limit ``t``, P is the
@@ -38,7 +38,7 @@ def entropy_range(histogram: Histogram, grid: Grid) -> tuple[Tensor, Tensor]:
         >>> generator = torch.Generator().manual_seed(0)
         >>> histogram.update(torch.randn(100_000, generator=generator).exp())
         >>> grid = Grid(8, signed=False, symmetric=False, role="activation")
-        >>> low, high = entropy_range(histogram, grid)
+        >>> low, high = find_entropy_range(histogram, grid)
         >>> bool(high < 0.7 * histogram.extremes()[1])
         True
     """

@@ -12,16 +12,16 @@ from typing import final
 from pydantic import Field
 
 from edgewright.core import Positional, Settings
-from edgewright.quantization.calibration._entropy import entropy_range
+from edgewright.quantization.calibration._entropy import find_entropy_range
 from edgewright.quantization.calibration._min_max import MinMaxObserver
 from edgewright.quantization.calibration._observer import StreamObserver, WeightObserver
 from edgewright.quantization.calibration._percentile import (
-    percentile_range_of_histogram,
-    percentile_range_of_rows,
+    find_percentile_range_of_histogram,
+    find_percentile_range_of_rows,
 )
 from edgewright.quantization.calibration._squared_error import (
+    find_mse_range_of_rows,
     mse_range_of_histogram,
-    mse_range_of_rows,
 )
 from edgewright.quantization.scheme import Grid, Observer
 
@@ -69,8 +69,9 @@ class Percentile(Positional):
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
-            return WeightObserver(grid, partial(percentile_range_of_rows, percentile=self.percent))
-        return StreamObserver(partial(percentile_range_of_histogram, percentile=self.percent))
+            return WeightObserver(
+                grid, partial(find_percentile_range_of_rows, percentile=self.percent))
+        return StreamObserver(partial(find_percentile_range_of_histogram, percentile=self.percent))
 
     def __str__(self) -> str:
         """In words."""
@@ -89,7 +90,7 @@ class MSE(Settings):
     def observer(self, grid: Grid) -> Observer:
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
-            return WeightObserver(grid, partial(mse_range_of_rows, grid=grid))
+            return WeightObserver(grid, partial(find_mse_range_of_rows, grid=grid))
         return StreamObserver(partial(mse_range_of_histogram, grid=grid))
 
     def __str__(self) -> str:
@@ -113,7 +114,7 @@ class Entropy(Settings):
         """See `RangeEstimator.observer`."""
         if grid.role == "weight":
             return MinMaxObserver(grid)
-        return StreamObserver(partial(entropy_range, grid=grid))
+        return StreamObserver(partial(find_entropy_range, grid=grid))
 
     def __str__(self) -> str:
         """In words."""

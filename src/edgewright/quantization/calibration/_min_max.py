@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from edgewright.quantization.calibration._values import (
+    arrange_rows_by_scale,
     clip_to_extremes,
     min_max_of_rows,
     no_values_error,
-    rows_by_scale,
 )
 from edgewright.quantization.scheme import Grid
 
@@ -36,7 +36,7 @@ class MinMaxObserver:
         """See `Observer.update`."""
         if x.numel() == 0:
             return
-        low, high = min_max_of_rows(rows_by_scale(x, self._grid))
+        low, high = min_max_of_rows(arrange_rows_by_scale(x, self._grid))
         if self._found is not None:
             low, high = torch.minimum(low, self._found[0]), torch.maximum(high, self._found[1])
         self._found = low, high

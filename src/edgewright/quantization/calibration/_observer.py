@@ -9,10 +9,10 @@ from torch import Tensor
 
 from edgewright.quantization.calibration._histogram import Histogram
 from edgewright.quantization.calibration._values import (
+    arrange_rows_by_scale,
     clip_to_extremes,
     min_max_of_rows,
     no_values_error,
-    rows_by_scale,
 )
 from edgewright.quantization.scheme import Grid, Observer, RangeEstimator
 from edgewright.quantization.simulation import BinaryLevels
@@ -69,7 +69,7 @@ class WeightObserver:
     """Finds a range for each row of the last observed tensor, which it references without copying.
 
     Args:
-        grid: Defines the rows; see `rows_by_scale`.
+        grid: Defines the rows; see `arrange_rows_by_scale`.
         rule: Computes a range per row from the rows and the minimum and maximum of each.
     """
 
@@ -82,14 +82,14 @@ class WeightObserver:
         """See `Observer.update`."""
         if x.numel() == 0:
             return
-        min_max_of_rows(rows_by_scale(x, self._grid))
+        min_max_of_rows(arrange_rows_by_scale(x, self._grid))
         self._weight = x.detach()
 
     def range(self) -> _Range:
         """See `Observer.range`."""
         if self._weight is None:
             raise no_values_error()
-        rows = rows_by_scale(self._weight, self._grid)
+        rows = arrange_rows_by_scale(self._weight, self._grid)
         low, high = min_max_of_rows(rows)
         found = self._rule(rows.reshape(-1, rows.shape[-1]), low.flatten(), high.flatten())
         return clip_to_extremes(found[0].view_as(low), found[1].view_as(low), (low, high))

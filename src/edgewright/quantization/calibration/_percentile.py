@@ -12,7 +12,8 @@ from edgewright.quantization.calibration._histogram import BINS, Histogram
 _ROUNDING: Final = 1e-9
 
 
-def percentile_range_of_histogram(histogram: Histogram, percentile: float) -> tuple[Tensor, Tensor]:
+def find_percentile_range_of_histogram(histogram: Histogram,
+                                       percentile: float) -> tuple[Tensor, Tensor]:
     """The range of the middle ``percentile`` percent of the values, rounded outward to a bin edge.
 
     Half of the other values are excluded below and half above. If no value is below zero (or none
@@ -25,7 +26,7 @@ def percentile_range_of_histogram(histogram: Histogram, percentile: float) -> tu
     Example:
         >>> histogram = Histogram()
         >>> histogram.update(torch.arange(1., 101.))
-        >>> round(percentile_range_of_histogram(histogram, 90)[1].item())
+        >>> round(find_percentile_range_of_histogram(histogram, 90)[1].item())
         90
     """
     low, high = histogram.extremes()
@@ -35,9 +36,9 @@ def percentile_range_of_histogram(histogram: Histogram, percentile: float) -> tu
     return (below - BINS) * histogram.width, (BINS - above) * histogram.width
 
 
-def percentile_range_of_rows(rows: Tensor, low: Tensor, high: Tensor,
+def find_percentile_range_of_rows(rows: Tensor, low: Tensor, high: Tensor,
                        percentile: float) -> tuple[Tensor, Tensor]:
-    """The exact percentile range of each row; see `percentile_range_of_histogram`.
+    """The exact percentile range of each row; see `find_percentile_range_of_histogram`.
 
     Args:
         rows: (R, N), N at least 1.

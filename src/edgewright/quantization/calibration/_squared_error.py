@@ -40,12 +40,12 @@ def mse_range_of_histogram(histogram: Histogram, grid: Grid) -> _Range:
     """
     centers, counts = histogram.points()
     low, high = histogram.extremes()
-    found = mse_range_of_rows(centers[None], low[None], high[None], grid, counts.double())
+    found = find_mse_range_of_rows(centers[None], low[None], high[None], grid, counts.double())
     return found[0][0], found[1][0]
 
 
-def mse_range_of_rows(rows: Tensor, low: Tensor, high: Tensor, grid: Grid,
-                        counts: Tensor | None = None) -> _Range:
+def find_mse_range_of_rows(rows: Tensor, low: Tensor, high: Tensor, grid: Grid,
+                             counts: Tensor | None = None) -> _Range:
     """The range with the smallest squared error of each row, found by shrinking the extremes.
 
     Both limits are shrunk together; for asymmetric grids at several ratios, followed by each limit

@@ -9,7 +9,7 @@ from edgewright.errors import DataError, UsageError
 from edgewright.quantization.scheme import Grid
 
 
-def rows_by_scale(x: Tensor, grid: Grid) -> Tensor:
+def arrange_rows_by_scale(x: Tensor, grid: Grid) -> Tensor:
     """Arrange a tensor so that the last dimension holds the values that share a scale.
 
     Args:
@@ -26,7 +26,7 @@ def rows_by_scale(x: Tensor, grid: Grid) -> Tensor:
 
     Example:
         >>> channels = Grid(8, signed=True, symmetric=True, axis=0, role="weight")
-        >>> rows_by_scale(torch.zeros(8, 3, 2, 2), channels).shape
+        >>> arrange_rows_by_scale(torch.zeros(8, 3, 2, 2), channels).shape
         torch.Size([8, 12])
     """
     x = x.detach().float()

@@ -13,6 +13,7 @@ from edgewright.quantization.scheme import (
     TARGETS,
     Activations,
     Bits,
+    DeploymentTarget,
     Granularity,
     Method,
     MixedPrecision,
@@ -21,7 +22,6 @@ from edgewright.quantization.scheme import (
     Precision,
     RangeEstimator,
     StaticRange,
-    Target,
     check_bits,
 )
 
@@ -100,7 +100,7 @@ class Quantization(Settings):
     affine_weights: bool = False
     power_of_two: bool = False
     operators: tuple[Operators, ...] = ("convolution", "linear", "elementwise", "other")
-    target: Target = TARGETS["onnxruntime"]
+    target: DeploymentTarget = TARGETS["onnxruntime"]
     method: Method = PTQ()
     range_estimator: Estimator = MSE()
     calibration_samples: int = Field(default=1024, ge=1)

@@ -18,7 +18,7 @@ def resolve(config: Quantization) -> Scheme:
             allowed and why.
 
     Example:
-        >>> resolve(Quantization(activations=None)).mode
+        >>> resolve(Quantization(activations=None)).activation_mode
         'weight_only'
         >>> resolve(Quantization(target="litert", affine_weights=True))
         Traceback (most recent call last):
@@ -38,7 +38,7 @@ setting or the target
 def _scheme(config: Quantization) -> Scheme:
     ranges = config.activations
     return Scheme(
-        target=config.target, mode="weight_only" if ranges is None else ranges.mode,
+        target=config.target, activation_mode="weight_only" if ranges is None else ranges.mode,
         precision=Precision(weights=config.weights,
                             activations=None if ranges is None else ranges.bits),
         layers=config.layers, first_last_bits=config.first_last_bits,

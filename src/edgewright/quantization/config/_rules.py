@@ -41,8 +41,8 @@ class Rule(NamedTuple):
 def rules_of(target: TargetRules) -> tuple[Rule, ...]:
     """All rules for a target: those of the scheme itself, then those of the runtime."""
     limits = (
-        _Limit("mode", ("activations",), lambda s: s.mode in target.modes,
-               tuple(_MODE_NAMES[mode] for mode in target.modes)),
+        _Limit("mode", ("activations",), lambda s: s.activation_mode in target.activation_modes,
+               tuple(_MODE_NAMES[mode] for mode in target.activation_modes)),
         _Limit("activation-bits", ("activations", "layers", "mixed"),
                lambda s: _activation_bits(s) <= set(target.activation_bits),
                target.activation_bits),
@@ -82,7 +82,7 @@ def _weight_bits(scheme: Scheme) -> set[int]:
 
 def _activation_bits(scheme: Scheme) -> set[int]:
     """All bits that activations can have, including candidates of mixed precision."""
-    if scheme.mode == "weight_only":
+    if scheme.activation_mode == "weight_only":
         return set()
     own = {precision.activations for precision in scheme.layers.values() if precision is not None}
     chosen = () if scheme.mixed is None else scheme.mixed.activations
@@ -98,7 +98,7 @@ def _has_group(scheme: Scheme) -> bool:
 
 
 def _is_dynamic(scheme: Scheme) -> bool:
-    return scheme.mode == "dynamic"
+    return scheme.activation_mode == "dynamic"
 
 
 def _trains(scheme: Scheme) -> bool:
@@ -118,7 +118,7 @@ _QUANTIZABLE: Final[dict[ActivationMode, set[str]]] = {
 
 _SCHEME: Final = (
     Rule("scheme/operators", ("operators", "activations"),
-         lambda s: not _QUANTIZABLE[s.mode] & set(s.operators),
+         lambda s: not _QUANTIZABLE[s.activation_mode] & set(s.operators),
          "this quantizes nothing, because additions and multiplications of two tensors need "
          "static ranges; add 'convolution', 'linear' or 'other', or use activations=8"),
     Rule("scheme/binary-training", ("weights", "activations", "layers", "mixed", "method"),
@@ -138,7 +138,7 @@ _SCHEME: Final = (
          "runtimes do not round dynamic scales to powers of two; use power_of_two=False, or "
          "static ranges"),
     Rule("scheme/group-mode", ("granularity", "activations"),
-         lambda s: _has_group(s) and s.mode != "weight_only",
+         lambda s: _has_group(s) and s.activation_mode != "weight_only",
          "integer kernels sum the products of a whole output channel before they scale them; use "
          "activations=None, or granularity='per_channel'"),
     Rule("scheme/group-operators", ("granularity", "operators"),
@@ -154,6 +154,6 @@ _SCHEME: Final = (
          "hardware that only shifts cannot sum within groups; use power_of_two=False, or "
          "granularity='per_channel'"),
     Rule("scheme/mixed-latency", ("mixed", "activations", "target"),
-         lambda s: _limits_latency(s) and not (s.mode == "static" and s.target.timed),
+         lambda s: _limits_latency(s) and not (s.activation_mode == "static" and s.target.timed),
          "latency is measured with static ranges on ONNX Runtime; limit size or bit_ops"),
 )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgewright.graph import (
+    choose_bias_name,
     finalize_graph,
-    free_bias_name,
     ops,
     set_argument,
     set_fact,
@@ -27,7 +27,7 @@ from edgewright.quantization.scheme import Grid, PoolRounding
 from edgewright.quantization.simulation import (
     FakeQuantizer,
     InsertFunction,
-    Simulation,
+    QuantizationSimulation,
     grid_arguments,
     insert_activations,
     insert_dynamic_quantization,
@@ -39,7 +39,7 @@ _HEADROOM_LIMIT: Final = 64  # largest magnitude of weights that exporters multi
 
 
 @torch.no_grad()
-def convert(program: Program, placement: Placement, simulation: Simulation, *,
+def convert(program: Program, placement: Placement, simulation: QuantizationSimulation, *,
             pool_rounding: PoolRounding | None = None) -> Program:
     """Convert a simulation to a program that computes the same result in integers.
 
@@ -78,7 +78,7 @@ def convert(program: Program, placement: Placement, simulation: Simulation, *,
     return result
 
 
-def _scales(nodes: dict[str, Node], placement: Placement, simulation: Simulation,
+def _scales(nodes: dict[str, Node], placement: Placement, simulation: QuantizationSimulation,
             ) -> dict[str, float]:
     """The scale of each layer's input, by the layer's call."""
     for_all = {place.value: point.name for point in placement.activations
@@ -104,10 +104,9 @@ def _make_inserter(module: GraphModule, point: ActivationPoint,
                 above = module.graph.call_function(aten.ge.Scalar,
                                                    (source, float(quantizer.shift)))
                 source = module.graph.call_function(aten.where.Scalar, (above, scale, -scale))
-            stored = module.graph.call_function(ops.QUANTIZE,
-                                                (source, *grid))
-            return module.graph.call_function(ops.DEQUANTIZE,
-                                              (stored, *grid))
+            stored = module.graph.call_function(ops.QUANTIZE, (source, *grid))
+            return _mark_bits(module.graph.call_function(ops.DEQUANTIZE, (stored, *grid)),
+                              point.grid)
     return write
 
 
@@ -176,18 +175,19 @@ class _Layer:
         with graph.inserting_before(self.node):
             stored = [graph.get_attr(name) for name in names]
             if axis is None:
-                return graph.call_function(ops.DEQUANTIZE, (
+                read = graph.call_function(ops.DEQUANTIZE, (
                     *stored, float(scale), int(zero_point), *kind))
-            if grid.group is None:
-                return graph.call_function(ops.DEQUANTIZE_CHANNELS,
-                                           (*stored, axis, *kind))
-            return graph.call_function(ops.DEQUANTIZE_GROUPS,
-                                       (*stored, *kind, grid.group, torch.float32))
+            elif grid.group is None:
+                read = graph.call_function(ops.DEQUANTIZE_CHANNELS, (*stored, axis, *kind))
+            else:
+                read = graph.call_function(ops.DEQUANTIZE_GROUPS,
+                                           (*stored, *kind, grid.group, torch.float32))
+        return _mark_bits(read, grid)
 
     def _store_bias(self, bias: Tensor, scale: Tensor, input_scale: float | None,
                     finer_by: int) -> None:
         """Store the bias with the scale ``scale * input_scale / finer_by``."""
-        name = stored_bias(self.node) or free_bias_name(self.module, self.point.tensor)
+        name = stored_bias(self.node) or choose_bias_name(self.module, self.point.tensor)
         graph = self.module.graph
         if input_scale is None:
             (name,) = self._store_tensors(name, (self.node.name,),
@@ -222,6 +222,13 @@ class _Layer:
         for stored, value in free.items():
             _set_tensor(self.module, stored, value)
         return tuple(free)
+
+
+def _mark_bits(dequantize: Node, grid: Grid) -> Node:
+    """Record the number of bits with a call if its limits do not tell; return the call."""
+    if grid.bits == 1:
+        set_fact(dequantize, "bits", grid.bits)
+    return dequantize
 
 
 def _are_equal(one: Tensor, other: Tensor) -> bool:

@@ -134,7 +134,7 @@ def _layers(program: Program, scheme: Scheme, mixed: MixedPrecision) -> dict[str
             precisions, point.tensor in patterns, tensors[point.tensor].numel(),
             math.prod(point.shape), sum(tensors[name].numel() for name in _biases(program, point)),
             sum(count_macs(nodes[call]) for call in point.layers),
-            FLOAT_BITS if scheme.mode == "weight_only" else None)
+            FLOAT_BITS if scheme.activation_mode == "weight_only" else None)
     return found
 
 

@@ -14,14 +14,18 @@ from edgewright.errors import DataError
 from edgewright.goals import Goal
 from edgewright.program import Program
 from edgewright.quantization.calibration import (
-    calibrate_activations,
-    calibrate_weights,
+    calibrate_activation_ranges,
+    calibrate_weight_ranges,
     validate_batches,
 )
 from edgewright.quantization.mixed._hessian import average_hessian_traces
 from edgewright.quantization.placement import ActivationPoint, Placement, ValueUse, place
 from edgewright.quantization.scheme import MixedPrecision, Precision, Scheme
-from edgewright.quantization.simulation import FakeQuantizer, Simulation, simulate
+from edgewright.quantization.simulation import (
+    FakeQuantizer,
+    QuantizationSimulation,
+    simulate_quantization,
+)
 from edgewright.task import Split, Task
 from edgewright.training import measure_loss
 
@@ -109,7 +113,7 @@ class _Probe:
         goal: Its loss is measured.
     """
 
-    simulation: Simulation
+    simulation: QuantizationSimulation
     readers: Mapping[str, list[FakeQuantizer]]
     goal: Goal
 
@@ -117,8 +121,8 @@ class _Probe:
     def of(cls, program: Program, scheme: Scheme, layers: Collection[str],
            bits: int, shown: Split, goal: Goal) -> _Probe:
         placement, readers = _isolated_points(program, scheme, layers, bits)
-        simulation = simulate(program, placement)
-        _calibrate(simulation, scheme, shown)
+        simulation = simulate_quantization(program, placement)
+        _calibrate_ranges(simulation, scheme, shown)
         return cls(simulation, {name: [simulation.activations[call] for call in calls]
                                 for name, calls in readers.items()}, goal)
 
@@ -153,7 +157,7 @@ def _isolated_points(program: Program, scheme: Scheme, layers: Collection[str], 
     alike = replace(scheme.with_bits(bits, bits), first_last_bits=None)
     weights = tuple(point for point in place(program, alike).weights if point.tensor in layers)
     nodes = {node.name: node for node in program.calls()}
-    readers = {point.tensor: list(point.layers) if scheme.mode == "static" else []
+    readers = {point.tensor: list(point.layers) if scheme.activation_mode == "static" else []
                for point in weights}
     points = [ActivationPoint(call, scheme.activation_grid(bits),
                               (ValueUse(_read_value(nodes[call]), (call,)),))
@@ -168,13 +172,13 @@ def _read_value(call: Node) -> str:
     return value.name
 
 
-def _calibrate(simulation: Simulation, scheme: Scheme, shown: Split) -> None:
+def _calibrate_ranges(simulation: QuantizationSimulation, scheme: Scheme, shown: Split) -> None:
     """Calibrate all quantizers, and leave them in mode ``pass``."""
-    calibrate_weights(simulation, scheme.range_estimator)
+    calibrate_weight_ranges(simulation, scheme.range_estimator)
     for quantizer in simulation.weights.values():
         quantizer.mode = "pass"
-    calibrate_activations(simulation, scheme.range_estimator,
-                          (batch.inputs for batch in shown.batches(_BATCH)))
+    calibrate_activation_ranges(simulation, scheme.range_estimator,
+                                (batch.inputs for batch in shown.batches(_BATCH)))
     for quantizer in simulation.activations.values():
         quantizer.mode = "pass"
 

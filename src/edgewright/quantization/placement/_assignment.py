@@ -10,7 +10,11 @@ from edgewright.graph import match_tensors
 from edgewright.program import Program
 from edgewright.quantization.placement._fused_ops import FusedOp
 from edgewright.quantization.placement._shared_grids import is_output, origin
-from edgewright.quantization.placement._storage import StoredWeight, add_reader, stored_weights
+from edgewright.quantization.placement._storage import (
+    StoredWeight,
+    add_reader,
+    collect_stored_weights,
+)
 from edgewright.quantization.scheme import Operators, Precision, Scheme
 
 _MIN_STORED_BITS: Final = 2  # 1 bit has no level for 0, which padding rows of embeddings need
@@ -42,7 +46,7 @@ class PrecisionAssignment:
         layers = {op.node.name: op for op in fused_ops if op.weight is not None}
         names = {name: str(op.weight.target) for name, op in layers.items()
                  if op.weight is not None}
-        others = stored_weights(program, layers.values())
+        others = collect_stored_weights(program, layers.values())
         patterns = match_tensors(dict.fromkeys([*names.values(), *others]), scheme.layers,
                                  option="layers")
         assignment = cls({}, {}, {})
@@ -53,7 +57,7 @@ class PrecisionAssignment:
             reason = _reason(scheme, op.kind, own, patterns.get(names[name]))
             if reason is not None:
                 assignment.skip_reasons[names[name]] = reason
-            elif scheme.mode == "dynamic" and op.kind != "linear":
+            elif scheme.activation_mode == "dynamic" and op.kind != "linear":
                 others[names[name]] = add_reader(others.get(names[name]), op)
             elif own is not None:
                 assignment.layers[name] = own

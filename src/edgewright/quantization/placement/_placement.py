@@ -47,7 +47,7 @@ def place(program: Program, scheme: Scheme) -> Placement:
     fused_ops = find_fused_ops(program.graph)
     assignment = PrecisionAssignment.of(program, fused_ops, scheme)
     grids = SharedGrids(program.graph, scheme)
-    if scheme.mode != "weight_only":
+    if scheme.activation_mode != "weight_only":
         _request_activations(fused_ops, assignment.layers, scheme, grids)
     weights = _weight_points(fused_ops, assignment, scheme)
     return Placement(weights, grids.points(), assignment.skip_reasons)
@@ -62,14 +62,14 @@ def _request_activations(fused_ops: Sequence[FusedOp], chosen: Mapping[str, Prec
             precision = chosen.get(op.node.name)
             bits = None if precision is None else precision.activations
         else:
-            wanted = scheme.mode == "static" and "elementwise" in scheme.operators
+            wanted = scheme.activation_mode == "static" and "elementwise" in scheme.operators
             bits = FULL if wanted else None
         if bits is None:
             continue
         for value in op.inputs:
             if floats.get(value) != op.node:
                 grids.request(value, op.node, bits)
-        if scheme.mode == "static" and op.tail not in floats:
+        if scheme.activation_mode == "static" and op.tail not in floats:
             grids.quantize_for_all(op.tail)
 
 

@@ -153,4 +153,4 @@ class SharedGrids:
                 name = value.name if whole else f"{value.name}_{requested}bit"
                 yield ActivationPoint(name, self._scheme.activation_grid(requested),
                                       (ValueUse(value.name, readers),),
-                                      dynamic=self._scheme.mode == "dynamic")
+                                      dynamic=self._scheme.activation_mode == "dynamic")

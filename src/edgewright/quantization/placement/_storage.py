@@ -56,7 +56,8 @@ class StoredWeight:
                    for reader in self.readers)
 
 
-def stored_weights(program: Program, fused_ops: Iterable[FusedOp]) -> dict[str, StoredWeight]:
+def collect_stored_weights(program: Program,
+                           fused_ops: Iterable[FusedOp]) -> dict[str, StoredWeight]:
     """All weights that calls other than the layers of ``fused_ops`` read, by name.
 
     Weights are parameters with at least two dimensions, and constants that an operator uses as its

@@ -22,7 +22,13 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError
-from edgewright.graph import argument, free_bias_name, refresh_shapes, set_argument, stored_tensors
+from edgewright.graph import (
+    argument,
+    choose_bias_name,
+    refresh_shapes,
+    set_argument,
+    stored_tensors,
+)
 from edgewright.program import Program
 from edgewright.quantization.placement import find_fused_ops, lacks_bias, stored_bias
 from edgewright.quantization.simulation import FakeQuantizer
@@ -146,7 +152,7 @@ def _is_of_weights(module: nn.Module) -> bool:
 
 def _add_bias(module: GraphModule, layer: Node) -> None:
     weight = argument(layer, "weight")
-    name = free_bias_name(module, str(weight.target))
+    name = choose_bias_name(module, str(weight.target))
     owner, _, leaf = name.rpartition(".")
     tensor = stored_tensors(module)[str(weight.target)]
     setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor.new_zeros(tensor.shape[0])))

@@ -16,7 +16,7 @@ from edgewright.graph import ancestors, argument
 from edgewright.program import Program, find_cuts, outputs_of
 from edgewright.quantization.placement import Placement
 from edgewright.quantization.scheme import BRECQ, AdaRound
-from edgewright.quantization.simulation import FakeQuantizer, Simulation
+from edgewright.quantization.simulation import FakeQuantizer, QuantizationSimulation
 
 _STRETCH: Final = (-0.1, 1.1)  # gamma and zeta of AdaRound
 _PENALTY: Final = 0.01
@@ -28,7 +28,7 @@ _BATCH: Final = 32
 Tensors = tuple[Tensor, ...]
 
 
-def learn_rounding(program: Program, placement: Placement, simulation: Simulation,
+def learn_rounding(program: Program, placement: Placement, simulation: QuantizationSimulation,
                    samples: Tensors, rounding: AdaRound | BRECQ, *, seed: int) -> None:
     """Learn to round each weight up or down so that outputs stay close; modifies the simulation.
 
@@ -86,12 +86,13 @@ class _Points:
     done: set[str]
 
     @classmethod
-    def of(cls, placement: Placement, simulation: Simulation, nodes: dict[str, Node]) -> _Points:
+    def of(cls, placement: Placement, simulation: QuantizationSimulation,
+           nodes: dict[str, Node]) -> _Points:
         calls, layers = {}, {}
         for point in placement.weights:
             for name in point.layers:
                 call = argument(nodes[name], "weight")
-                assert isinstance(call, Node)  # noqa: S101  (simulate put it there)
+                assert isinstance(call, Node)  # noqa: S101  (simulate_quantization put it there)
                 calls[call] = point.tensor, simulation.weights[point.tensor]
                 layers[call] = nodes[name]
         return cls(calls, layers, set())

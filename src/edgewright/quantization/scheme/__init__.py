@@ -26,7 +26,12 @@ from edgewright.quantization.scheme._method import (
 from edgewright.quantization.scheme._precision import Bits, MixedPrecision, Precision, check_bits
 from edgewright.quantization.scheme._range_estimator import Observer, RangeEstimator
 from edgewright.quantization.scheme._scheme import Operators, Scheme
-from edgewright.quantization.scheme._targets import TARGETS, PoolRounding, Target, TargetRules
+from edgewright.quantization.scheme._targets import (
+    TARGETS,
+    DeploymentTarget,
+    PoolRounding,
+    TargetRules,
+)
 
 __all__ = [
     "BRECQ",
@@ -39,6 +44,7 @@ __all__ = [
     "Activations",
     "AdaRound",
     "Bits",
+    "DeploymentTarget",
     "DynamicRange",
     "Granularity",
     "Grid",
@@ -56,7 +62,6 @@ __all__ = [
     "Role",
     "Scheme",
     "StaticRange",
-    "Target",
     "TargetRules",
     "check_bits",
 ]

@@ -26,7 +26,7 @@ class Scheme:
 
     Attributes:
         target: The rules of the target runtime.
-        mode: How activations are quantized.
+        activation_mode: How activations are quantized.
         precision: Default bits of a layer.
         layers: Bits of individual layers, by name or pattern; None means floating point.
         first_last_bits: Minimum bits of layers next to inputs and outputs; None for no minimum.
@@ -50,7 +50,7 @@ class Scheme:
     """
 
     target: TargetRules
-    mode: ActivationMode
+    activation_mode: ActivationMode
     precision: Precision
     layers: Mapping[str, Precision | None]
     first_last_bits: int | None

@@ -35,7 +35,7 @@ class TargetRules:
     Attributes:
         name: The name of the target.
         signed_activations: Whether activations are stored as int8, otherwise as uint8.
-        modes: Supported activation modes.
+        activation_modes: Supported activation modes.
         activation_bits: Supported bits of activations. Below 8, values must be clamped to fewer
             integers than the integer type has.
         affine_weights: Whether weights may have zero points.
@@ -58,7 +58,7 @@ class TargetRules:
 
     name: str
     signed_activations: bool
-    modes: tuple[ActivationMode, ...] = ("static", "dynamic", "weight_only")
+    activation_modes: tuple[ActivationMode, ...] = ("static", "dynamic", "weight_only")
     activation_bits: tuple[int, ...] = BITS
     affine_weights: bool = True
     granularities: tuple[GranularityName, ...] = ("per_tensor", "per_channel", "per_group")
@@ -82,14 +82,15 @@ TARGETS: Final[Mapping[str, TargetRules]] = MappingProxyType({rules.name: rules 
         "onnxruntime-arm", signed_activations=False, timed=True,
         reasons={"group-size": _GROUP_KERNEL}),
     TargetRules(
-        "openvino", signed_activations=False, modes=("static", "weight_only"),
+        "openvino", signed_activations=False, activation_modes=("static", "weight_only"),
         fuses_sums=True, pads_with_infinity=False,
         reasons={
             "mode": "its integer kernels need ranges that are constants in the file",
             "group-size": _GROUP_KERNEL}),
     TargetRules(
-        "executorch", signed_activations=True, modes=("static", "dynamic"), activation_bits=(8,),
-        affine_weights=False, granularities=("per_tensor", "per_channel"), one_grid=True,
+        "executorch", signed_activations=True, activation_modes=("static", "dynamic"),
+        activation_bits=(8,), affine_weights=False,
+        granularities=("per_tensor", "per_channel"), one_grid=True,
         pool_rounding="even", stores_weights=False,
         reasons={
             "stores-weights": "XNNPACK reads integer weights only in integer kernels and linear "
@@ -100,8 +101,9 @@ TARGETS: Final[Mapping[str, TargetRules]] = MappingProxyType({rules.name: rules 
             "granularity": "XNNPACK supports groups only with dynamic activations, but "
                            "Edgewright's groups require activations=None"}),
     TargetRules(
-        "litert", signed_activations=True, modes=("static", "weight_only"), activation_bits=(8,),
-        affine_weights=False, granularities=("per_tensor", "per_channel"), one_grid=True,
+        "litert", signed_activations=True, activation_modes=("static", "weight_only"),
+        activation_bits=(8,), affine_weights=False,
+        granularities=("per_tensor", "per_channel"), one_grid=True,
         pool_rounding="away", stores_weights=False,
         reasons={
             "stores-weights": "its converter dequantizes weights without an integer kernel and "
@@ -128,5 +130,6 @@ def _serialize(rules: TargetRules) -> Any:
     return rules.name if TARGETS.get(rules.name) == rules else _ADAPTER.dump_python(rules)
 
 
-Target: TypeAlias = Annotated[TargetRules, BeforeValidator(_by_name), PlainSerializer(_serialize)]
+DeploymentTarget: TypeAlias = Annotated[
+    TargetRules, BeforeValidator(_by_name), PlainSerializer(_serialize)]
 _ADAPTER: Final = TypeAdapter(TargetRules)

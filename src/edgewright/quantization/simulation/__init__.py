@@ -11,9 +11,9 @@ from edgewright.quantization.simulation._norm_freezing import (
 )
 from edgewright.quantization.simulation._simulate import (
     InsertFunction,
-    Simulation,
+    QuantizationSimulation,
     insert_activations,
-    simulate,
+    simulate_quantization,
 )
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "FreezeNorms",
     "InsertFunction",
     "KeepGainsPositive",
-    "Simulation",
+    "QuantizationSimulation",
     "find_norm_gains",
     "grid_arguments",
     "insert_activations",
     "insert_dynamic_quantization",
     "make_gains_positive",
-    "simulate",
+    "simulate_quantization",
 ]

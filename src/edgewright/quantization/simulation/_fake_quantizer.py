@@ -16,7 +16,7 @@ from edgewright.quantization.simulation._fake_quantize import (
     quantized_integers,
 )
 
-Mode = Literal["pass", "observe", "quantize"]
+QuantizerMode = Literal["pass", "observe", "quantize"]
 LearnedRange = Literal["nothing", "lsq", "lsq+", "pact"]
 
 _SCALE_BOUNDS: Final = (2.0**-100, 2.0**100)
@@ -70,7 +70,7 @@ class FakeQuantizer(nn.Module):
         super().__init__()
         self.grid = grid
         self.learned_range: LearnedRange = learned_range
-        self.mode: Mode = "pass"
+        self.mode: QuantizerMode = "pass"
         self.observer: Observer | None = None
         learned = learned_range != "nothing"
         self.scale = nn.Parameter(torch.ones(shape), requires_grad=learned)

@@ -21,7 +21,7 @@ from edgewright.quantization.simulation._fake_quantizer import FakeQuantizer, Le
 
 @final
 @dataclass(frozen=True)
-class Simulation:
+class QuantizationSimulation:
     """A module with fake quantizers, and the quantizers by name.
 
     Attributes:
@@ -47,8 +47,8 @@ class Simulation:
                 if name in self.own}
 
 
-def simulate(program: Program, placement: Placement,
-             learned_range: LearnedRange = "nothing") -> Simulation:
+def simulate_quantization(program: Program, placement: Placement,
+                          learned_range: LearnedRange = "nothing") -> QuantizationSimulation:
     """Insert a fake quantizer at every point of a copy of the program.
 
     The quantizers are in mode ``pass`` until they are calibrated.
@@ -89,8 +89,9 @@ def simulate(program: Program, placement: Placement,
         writers[name] = _make_inserter(module.graph, target, stage)
     insert_activations(nodes, placement, lambda point: writers[point.name])
     module.recompile()
-    return Simulation(module, own, weights, {name: stage for name, stage in activations.items()
-                                        if isinstance(stage, FakeQuantizer)})
+    static = {name: stage for name, stage in activations.items()
+              if isinstance(stage, FakeQuantizer)}
+    return QuantizationSimulation(module, own, weights, static)
 
 
 InsertFunction = Callable[[Node], Node]

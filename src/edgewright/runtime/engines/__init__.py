@@ -1,6 +1,6 @@
 """One engine per runtime. No torch."""
 
-from edgewright.runtime.engines._engine import REFUSALS, Arrays, Engine, FileEngine, one_by_one
+from edgewright.runtime.engines._engine import REFUSALS, Arrays, Engine, FileEngine, run_one_by_one
 from edgewright.runtime.engines._failures import load_failure
 from edgewright.runtime.engines._litert import LiteRtEngine
 from edgewright.runtime.engines._onnxruntime import OnnxEngine
@@ -15,5 +15,5 @@ __all__ = [
     "OnnxEngine",
     "OpenVinoEngine",
     "load_failure",
-    "one_by_one",
+    "run_one_by_one",
 ]

@@ -69,7 +69,7 @@ be broadcast together with shapes (2,) (3,)
         """The result of `run`; may raise one of the refusals."""
 
 
-def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
+def run_one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
     """Run the samples of a batch one after another, for files with a batch size of 1.
 
     Args:
@@ -80,7 +80,7 @@ def one_by_one(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> Arrays:
         ValueError: There are no samples, or the inputs have different numbers of them.
 
     Example:
-        >>> one_by_one((np.array([[1.0], [2.0]]),), lambda inputs: (inputs[0].sum(1),))
+        >>> run_one_by_one((np.array([[1.0], [2.0]]),), lambda inputs: (inputs[0].sum(1),))
         (array([1., 2.]),)
     """
     counts = {len(array) for array in inputs}

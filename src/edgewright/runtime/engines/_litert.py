@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, convert, one_by_one
+from edgewright.runtime.engines._engine import REFUSALS, Arrays, FileEngine, convert, run_one_by_one
 from edgewright.runtime.engines._failures import load_failure
 
 
@@ -56,7 +56,7 @@ class LiteRtEngine(FileEngine):
         stored = tuple(_to_file(array, spec, f"input {index}")
                        for index, (array, spec) in enumerate(zip(inputs, self._inputs,
                                                                  strict=True)))
-        return one_by_one(stored, self._compute_one)
+        return run_one_by_one(stored, self._compute_one)
 
     def _compute_one(self, inputs: Arrays) -> Arrays:
         with self._lock:

@@ -18,10 +18,10 @@ from edgewright.training import (
     Score,
     TrackingProgress,
     Training,
-    open_tracker,
+    open_experiment_tracker,
     train,
 )
-from edgewright.training._trackers import LOG_INTERVAL
+from edgewright.training._experiment_trackers import LOG_INTERVAL
 
 STEPS = 60
 
@@ -150,18 +150,18 @@ def test_a_missing_package_names_the_extra_to_install(kind: Any, monkeypatch: py
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtraError, match=rf"tracking with {kind} needs an extra .*"
                        rf"pip install 'edgewright\[{kind}\]'"):
-        open_tracker(kind, tmp_path)
+        open_experiment_tracker(kind, tmp_path)
 
 
 def test_an_unknown_tracker_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no tracker 'x'; there are tensorboard, mlflow"):
-        open_tracker("x", tmp_path)  # type: ignore[arg-type]
+        open_experiment_tracker("x", tmp_path)  # type: ignore[arg-type]
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
-    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"))
+    play(TrackingProgress(NoProgress(), open_experiment_tracker("tensorboard", tmp_path), "recover"))
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
     events.Reload()
     assert set(events.Tags()["scalars"]) == set(EXPECTED)
@@ -173,8 +173,8 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
 def test_tensorboard_shows_repeated_steps_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
-    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"))
-    play(TrackingProgress(NoProgress(), open_tracker("tensorboard", tmp_path), "recover"), first=1)
+    play(TrackingProgress(NoProgress(), open_experiment_tracker("tensorboard", tmp_path), "recover"))
+    play(TrackingProgress(NoProgress(), open_experiment_tracker("tensorboard", tmp_path), "recover"), first=1)
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "recover"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [50, 100]
@@ -195,7 +195,7 @@ def test_mlflow_reads_what_was_written(mlflow: Any, monkeypatch: pytest.MonkeyPa
     if experiment is not None:
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     for _ in range(2):
-        play(TrackingProgress(NoProgress(), open_tracker("mlflow", tmp_path / "run"), "recover"))
+        play(TrackingProgress(NoProgress(), open_experiment_tracker("mlflow", tmp_path / "run"), "recover"))
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(experiment or "edgewright")
     runs = client.search_runs([found.experiment_id])
@@ -210,6 +210,6 @@ def test_an_unreachable_mlflow_is_noted(mlflow: Any, monkeypatch: pytest.MonkeyP
                                         tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
     told = Spy()
-    play(TrackingProgress(told, open_tracker("mlflow", tmp_path), "recover"))
+    play(TrackingProgress(told, open_experiment_tracker("mlflow", tmp_path), "recover"))
     (note,) = [what[1] for what in told.told if what[0] == "note"]
     assert note.startswith("no longer tracked: MLflow: ")

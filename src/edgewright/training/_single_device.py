@@ -26,7 +26,7 @@ from edgewright.training._run import Run
 from edgewright.training._updater import Updater
 
 
-def fit(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
+def train_on_device(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
     """Train a run's module in place; see `edgewright.training.train`."""
     module, config, device = run.module, run.config, fabric.device
     home = device_of(module)

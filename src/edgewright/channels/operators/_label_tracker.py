@@ -16,7 +16,7 @@ from edgewright.channels._couplings import Couplings, LabelArray
 Labels: TypeAlias = Dims | list[Dims] | None
 
 
-class Tracker(Protocol):
+class LabelTracker(Protocol):
     """What a rule may read and record while the graph is analyzed; see `ChannelGroups`."""
 
     couplings: Couplings
@@ -59,7 +59,7 @@ class Removal(Protocol):
         """The new size of the dimension that a rule recorded for ``node``."""
 
 
-Rule: TypeAlias = Callable[[Tracker, Node], Labels]
+OperatorRule: TypeAlias = Callable[[LabelTracker, Node], Labels]
 Resize: TypeAlias = Callable[[Node, Node, Removal], None]
 
 
@@ -72,5 +72,5 @@ class Operator:
         resize: Takes the call, its twin in the sliced graph and the removal, and rewrites the twin.
     """
 
-    rule: Rule
+    rule: OperatorRule
     resize: Resize | None = None

@@ -12,7 +12,7 @@ from edgewright.errors import MissingExtraError, UsageError
 from edgewright.training._progress import Progress
 from edgewright.training._record import EpochRecord
 
-TrackerName = Literal["tensorboard", "mlflow"]
+ExperimentTracker = Literal["tensorboard", "mlflow"]
 
 LOG_INTERVAL: Final = 50  # steps between two logged losses
 _EXPERIMENT: Final = "edgewright"
@@ -42,7 +42,7 @@ class TrackingProgress:
 
     Args:
         shown: The progress to forward to.
-        open_log: See `open_tracker`.
+        open_log: See `open_experiment_tracker`.
         label: Name of the activity ("recover").
     """
 
@@ -109,7 +109,7 @@ class TrackingProgress:
         self._shown.note(f"no longer tracked: {error}")
 
 
-def open_tracker(kind: TrackerName, run: Path) -> OpenLog:
+def open_experiment_tracker(kind: ExperimentTracker, run: Path) -> OpenLog:
     """A function that opens a log for each training of a run.
 
     TensorBoard logs are written to ``tensorboard/NAME`` in the run directory. MLflow logs go to
@@ -124,9 +124,9 @@ def open_tracker(kind: TrackerName, run: Path) -> OpenLog:
         MissingExtraError: The package is not installed.
         UsageError: An unknown tracker.
     """
-    if kind not in get_args(TrackerName):
+    if kind not in get_args(ExperimentTracker):
         raise UsageError(f"there is no tracker {kind!r}; there are "
-                         f"{', '.join(get_args(TrackerName))}")
+                         f"{', '.join(get_args(ExperimentTracker))}")
     try:
         module = import_module("torch.utils.tensorboard" if kind == "tensorboard" else "mlflow")
     except ModuleNotFoundError as error:
