@@ -240,7 +240,8 @@ def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str,
         listed = ", ".join(f"{key}: {_describe(value)}" for key, value in found.items())
         raise ModelError(f"the model returns {len(found)} outputs ({listed}), and the goal {goal} "
                          "does not say which is the prediction; name it: "
-                         f"output={next(iter(found))!r}, or give one goal per output: goal={name: goal, ...}")
+                         f"output={next(iter(found))!r}, or give one goal per output: "
+                         "goal={name: goal, ...}")
     is_single = list(found) == [""]
     key = next(iter(found), "") if name is None or is_single else str(name)
     if key not in found:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple, Self, final
 
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from edgewright.channels import Branch, find_branches, remove_branch
 from edgewright.core import Settings
 from edgewright.errors import UsageError
+from edgewright.goals import Goal, read_metric
 from edgewright.graph import match_tensors, stored_tensors
 from edgewright.program import Program
 from edgewright.task import Split, Task
-from edgewright.training import check_program, predict
+from edgewright.training import Score, check_program, run_batches, update_metric
 
 _DROP_TOLERANCE: Final = 1e-9
 # The addition and operand of a branch; they do not change when other branches are removed.
@@ -26,14 +26,14 @@ class BlockPruning(Settings):
     """Pruning of whole residual branches.
 
     Branches are removed one by one until ``count`` branches or ``ratio`` of the MACs are removed;
-    with ``max_drop``, only while accuracy does not fall by more than that. At least one of the
-    three must be given.
+    with ``max_drop``, only while the task's primary metric does not get worse by more than that. At
+    least one of the three must be given.
 
     Attributes:
         count: Number of branches to remove, 1 or more.
         ratio: Fraction of the program's multiply-accumulates to remove, above 0 and below 1.
-        max_drop: Largest allowed drop of any output's accuracy on the samples, as a fraction (0.01
-            is one percentage point), compared with the original program.
+        max_drop: How much worse any exit's primary metric may become on the samples, compared with
+            the original program, in the metric's unit (0.01 is one percentage point of accuracy).
         ignore: Names or patterns of layers to keep; branches that contain them are kept.
         samples: Number of validation samples to use.
         rescore: Number of branches to score again after each removal, the least harmful first.
@@ -49,7 +49,7 @@ class BlockPruning(Settings):
 
     count: int | None = Field(default=None, ge=1)
     ratio: float | None = Field(default=None, gt=0, lt=1)
-    max_drop: float | None = Field(default=None, ge=0, le=1)
+    max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
     rescore: int = Field(default=8, ge=1)
@@ -66,21 +66,21 @@ class BlockPruning(Settings):
 
         Example:
             >>> BlockPruning(count=2, max_drop=0.01).goal
-            'remove 2 blocks, accuracy drop at most 1.0 %'
+            'remove 2 blocks, metric drop at most 0.01'
         """
         goals = [] if self.count is None else [f"{self.count} block{'s' * (self.count > 1)}"]
         goals += [] if self.ratio is None else [f"{100 * self.ratio:.0f} % of the MACs"]
         words = f"remove {' or '.join(goals) or 'blocks'}"
         if self.max_drop is None:
             return words
-        return f"{words}, accuracy drop at most {100 * self.max_drop:.1f} %"
+        return f"{words}, metric drop at most {self.max_drop:g}"
 
 
 def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: int = 0) -> Program:
     """Remove the residual branches that matter least on validation data.
 
-    A branch's score is the mean cross-entropy of all outputs on samples of the validation split,
-    without the branch. The branch with the lowest score is removed. Then the ``rescore`` best of
+    A branch's score is the mean loss of all exits on samples of the validation split, without the
+    branch. The branch with the lowest score is removed. Then the ``rescore`` best of
     the others are scored again, because a branch matters more after its neighbor is removed (Veit
     2016; greedy as in Chen and Zhao 2018, who rank by linear probes instead). In total this takes
     one pass over the samples per branch, and ``rescore`` passes per removed branch after the first.
@@ -97,7 +97,7 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
     Raises:
         UsageError: The program is quantized or has no removable branch, a pattern in ``ignore``
             matches nothing, or there are too few branches for ``count`` or ``ratio``.
-        ModelError: The program's outputs are not logits, one tensor per exit.
+        ModelError: The program's outputs do not fit the task's goal.
         ParityError: Removing a branch is not equivalent to setting it to zero.
 
     Example:
@@ -123,21 +123,28 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
                          "two tensors of equal shape that are computed with different "
                          f"parameters{exception}")
     split = task.val.sample(min(config.samples, len(task.val)), seed=seed)
-    return _remove_branches(program, split, config, ignored)
+    return _remove_branches(program, _Samples(split, task.goal), config, ignored)
+
+
+class _Samples(NamedTuple):
+    """The validation samples, and the goal that programs are evaluated by."""
+
+    split: Split
+    goal: Goal
 
 
 class _Evaluation(NamedTuple):
-    """A program's loss and accuracies (one per output) on the validation samples."""
+    """A program's loss and scores (one per exit) on the validation samples."""
 
     program: Program
     loss: float
-    accuracies: tuple[float, ...]
+    scores: tuple[Score, ...]
 
 
-def _remove_branches(program: Program, split: Split, config: BlockPruning,
+def _remove_branches(program: Program, samples: _Samples, config: BlockPruning,
                      ignored: set[str]) -> Program:
     """Remove one branch after another until the goal is reached."""
-    initial = None if config.max_drop is None else _evaluate(program, split)
+    initial = None if config.max_drop is None else _evaluate(program, samples)
     scores: dict[_BranchKey, float] = {}
     result, removed = program, 0
     while not _is_reached(program, result, removed, config):
@@ -145,10 +152,10 @@ def _remove_branches(program: Program, split: Split, config: BlockPruning,
         if not branches:
             _raise_unreachable(program, result, removed, config)
             break
-        best = _find_least_harmful(result, branches, scores, split, config.rescore)
+        best = _find_least_harmful(result, branches, scores, samples, config.rescore)
         if initial is not None and config.max_drop is not None and any(
-                before - after > config.max_drop + _DROP_TOLERANCE
-                for before, after in zip(initial.accuracies, best.accuracies, strict=True)):
+                before.merit - after.merit > config.max_drop + _DROP_TOLERANCE
+                for before, after in zip(initial.scores, best.scores, strict=True)):
             break
         result, removed = best.program, removed + 1
     return result
@@ -160,7 +167,7 @@ def _find_removable(program: Program, ignored: set[str]) -> tuple[Branch, ...]:
 
 
 def _find_least_harmful(program: Program, branches: tuple[Branch, ...],
-                        scores: dict[_BranchKey, float], split: Split,
+                        scores: dict[_BranchKey, float], samples: _Samples,
                         rescore: int) -> _Evaluation:
     """Remove each candidate branch and return the best result; updates ``scores``."""
     unscored = [branch for branch in branches if _branch_key(branch) not in scores]
@@ -168,7 +175,7 @@ def _find_least_harmful(program: Program, branches: tuple[Branch, ...],
                     key=lambda branch: scores[_branch_key(branch)])
     best: _Evaluation | None = None
     for branch in [*unscored, *scored[:rescore]]:
-        evaluation = _evaluate(remove_branch(program, branch), split)
+        evaluation = _evaluate(remove_branch(program, branch), samples)
         scores[_branch_key(branch)] = evaluation.loss
         if best is None or evaluation.loss < best.loss:
             best = evaluation
@@ -180,12 +187,20 @@ def _branch_key(branch: Branch) -> _BranchKey:
     return branch.total, branch.operand
 
 
-def _evaluate(program: Program, split: Split) -> _Evaluation:
-    outputs, targets = predict(program.module(), split)
-    losses = [float(F.cross_entropy(logits, targets)) for logits in outputs]
-    loss = sum(losses) / len(losses)
-    hits = [float((logits.argmax(dim=1) == targets).double().mean()) for logits in outputs]
-    return _Evaluation(program, math.inf if math.isnan(loss) else loss, tuple(hits))
+def _evaluate(program: Program, samples: _Samples) -> _Evaluation:
+    split, goal = samples
+    primary = goal.metrics[0]
+    metrics = [primary.make() for _ in range(program.exits + 1)]
+    total = 0.0
+    for outputs, batch in run_batches(program.module(), split):
+        losses = [float(goal.loss(output, batch.targets)) for output in outputs]
+        total += sum(losses) / len(losses) * batch.size
+        for metric, output in zip(metrics, outputs, strict=True):
+            update_metric(goal, metric, output, batch.targets)
+    loss = total / len(split)
+    scores = tuple(Score.of(primary.spec, read_metric(primary.spec.name, metric))
+                   for metric in metrics)
+    return _Evaluation(program, math.inf if math.isnan(loss) else loss, scores)
 
 
 def _is_reached(program: Program, result: Program, removed: int, config: BlockPruning) -> bool:

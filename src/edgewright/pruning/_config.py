@@ -101,8 +101,8 @@ class ChannelPruning(Settings):
         return self.criterion not in _WEIGHT_BASED
 
     @property
-    def uses_logits(self) -> bool:
-        """Whether the criterion needs a classifier's loss or logits."""
+    def uses_predictions(self) -> bool:
+        """Whether the criterion needs the loss or the predictions."""
         return self.criterion in _LOSS_BASED
 
     @property

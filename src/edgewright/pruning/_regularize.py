@@ -18,9 +18,10 @@ from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import create_allocation
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Task
+from edgewright.timing import measure_layer_latencies
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     Objective,
     Progress,
     StepHook,
@@ -92,7 +93,7 @@ def regularize(program: Program, task: Task, config: StructureRegularization | N
     """
     config = config or StructureRegularization()
     groups = _find_removable_groups(program, config.channels.ignore)
-    objective = objective or LabelLoss(config.training.label_smoothing)
+    objective = objective or GoalLoss(task.goal, config.training.label_smoothing)
     check_program(program, task, objective)
     hook = _create_penalty(program, task, groups, config, seed)
     module = program.module(train=True)
@@ -150,7 +151,7 @@ def _create_penalty(program: Program, task: Task, groups: ChannelGroups,
         return GroupLasso(groups, config.strength)
     selection = config.channels
     scores = score_channels(program, task, groups, selection, seed)
-    latency = layer_latencies(program, groups) if selection.target == "latency" else None
+    latency = measure_layer_latencies(program, groups) if selection.target == "latency" else None
     cost = CostModel(program, groups, selection.target, latency)
     removed = allocate_channels(cost, scores, create_allocation(selection))
     return GrowingDecay(groups, removed, config.strength, config.growth)

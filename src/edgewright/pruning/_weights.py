@@ -20,7 +20,7 @@ from edgewright.pruning._weight_pruning import WeightPruning
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     Objective,
     Progress,
     check_program,
@@ -70,19 +70,18 @@ def prune_weights(program: Program, task: Task | None = None, config: WeightPrun
     if program.is_quantized:
         raise UsageError("the weights of a quantized program cannot be pruned; prune before "
                          "quantizing")
-    objective = objective or LabelLoss(
-        0.0 if config.training is None else config.training.label_smoothing)
-    if config.training is not None and task is not None:
+    if config.training is not None:
+        if task is None:
+            raise UsageError("training the remaining weights needs data; give a task, or use "
+                             "schedule='one_shot' and training=None")
+        objective = objective or GoalLoss(task.goal, config.training.label_smoothing)
         check_program(program, task, objective)
     sparsities = find_prunable_weights(program, config)
     _check_movement(program, sparsities, config)
     is_gradual = config.schedule == "gradual"
     pruned = program if is_gradual else _prune_one_shot(program, sparsities, config, seed)
-    if config.training is None:
+    if config.training is None or task is None or objective is None:  # the last two go with it
         return pruned
-    if task is None:
-        raise UsageError("training the remaining weights needs data; give a task, or use "
-                         "schedule='one_shot' and training=None")
     if is_gradual:
         objective = ConstrainedObjective(objective, (GradualMask(sparsities, config, seed),))
     module = pruned.module(train=True)

@@ -47,8 +47,8 @@ def adjust_recipe(recipe: Recipe, program: Program, budget: Budget,
         >>> from edgewright.goals import Classification
         >>> from edgewright.pruning import BlockPruning
         >>> program = Program.capture(torch.nn.Linear(4, 2), torch.zeros(1, 4))
-        >>> adjusted, changes = adjust_recipe(Recipe(blocks=BlockPruning(count=1)), program, Budget(),
-        ...                              Classification())
+        >>> recipe = Recipe(blocks=BlockPruning(count=1))
+        >>> adjusted, changes = adjust_recipe(recipe, program, Budget(), Classification())
         >>> adjusted.blocks, changes
         (None, ('blocks left out: the graph has no residual branches',))
     """

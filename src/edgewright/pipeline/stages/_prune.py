@@ -87,9 +87,9 @@ def _make_plan(recipe: Recipe, program: Program, budget: Budget, groups: Channel
     costs, scheme = fold_batch_norm(program).costs(), scheme_before_exits(recipe, program)
     stored = predict_stored_bits(program, scheme)
     limits = {name: limit.bound for name, limit in budget.limits(_modelled(costs)).items()}
+    computed = predict_computed_costs(program, costs, scheme, stored)
     return plan_ratio(program, groups, limits, stored=stored,
-                      energy_mj=modelled_energy_mj(predict_computed_costs(program, costs, scheme, stored)),
-                      legal=pruning.legal_widths)
+                      energy_mj=modelled_energy_mj(computed), legal=pruning.legal_widths)
 
 
 def _omit_pruning(recipe: Recipe, groups: ChannelGroups, plan: Plan) -> AdjustedRecipe:

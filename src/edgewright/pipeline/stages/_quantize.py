@@ -63,8 +63,8 @@ class Quantize(Stage[Quantization]):
         with_it, without = context.val_score(result), context.val_score(other)
         if with_it.merit >= without.merit:
             return result
-        context.record_decision(f"{describe_refinements(config)} left out: {with_it} with it and {without} "
-                                "without (val)")
+        context.record_decision(f"{describe_refinements(config)} left out: {with_it} with it and "
+                                f"{without} without (val)")
         return other
 
     def describe_result(self, before: Program, after: Program, config: Quantization,

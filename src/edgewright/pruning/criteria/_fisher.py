@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from edgewright.pruning.criteria._gate_gradients import gate_gradients, summed_loss
+from edgewright.pruning.criteria._gate_gradients import gate_gradients
 from edgewright.pruning.criteria._scoring_context import ScoringContext, Vector
 from edgewright.pruning.criteria._slice_sums import sum_over_slices
-from edgewright.training import as_outputs
 
 
 def fisher(context: ScoringContext) -> Vector:
@@ -22,7 +21,7 @@ def fisher(context: ScoringContext) -> Vector:
     allocation takes care of costs.
     """
     total = torch.zeros(context.channel_count, dtype=torch.float64)
-    for gradients in gate_gradients(context):
+    for gradients in gate_gradients(context, context.summed_loss):
         total += gradients.square().sum(dim=0)
     return (total / (2 * len(context.samples))).numpy()
 
@@ -39,7 +38,7 @@ def obd(context: ScoringContext) -> Vector:
     weights = {name: module.get_parameter(name) for name in context.parameters}
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for batch in context.samples.batches(1):
-        loss = summed_loss(as_outputs(module(*batch.inputs)), batch.targets)
+        loss = context.summed_loss(module(*batch.inputs), batch)
         gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         for name, gradient in zip(weights, gradients, strict=True):
             squares[name] += gradient.square()

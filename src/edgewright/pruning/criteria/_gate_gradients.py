@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.pruning.criteria._layer_inputs import LayerInput, find_layer_inputs, run_with_hook
 from edgewright.pruning.criteria._scoring_context import ScoringContext
+from edgewright.task import Batch
 
 _BATCH: Final = 64
-ScalarFunction: TypeAlias = Callable[[tuple[Tensor, ...], Tensor], Tensor]
+ScalarFunction: TypeAlias = Callable[[Any, Batch], Tensor]
 
 
-def summed_loss(outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-    """Cross-entropy, averaged over the outputs and summed over the samples."""
-    return torch.stack([F.cross_entropy(logits, targets, reduction="sum")
-                        for logits in outputs]).mean()
-
-
-def gate_gradients(context: ScoringContext,
-                   function: ScalarFunction = summed_loss) -> Iterator[Tensor]:
+def gate_gradients(context: ScoringContext, function: ScalarFunction) -> Iterator[Tensor]:
     """Per-sample derivatives of ``function`` with respect to the channels' gates, for each batch.
 
     A channel's gate is a factor of one on all its layer inputs at once. A gate of zero removes the
@@ -34,7 +27,8 @@ def gate_gradients(context: ScoringContext,
 
     Args:
         context: The channels and the samples.
-        function: Maps outputs and targets to the scalar to differentiate, a sum over the samples.
+        function: Maps what the program returns, and the batch, to the scalar to differentiate, a
+            sum over the samples.
 
     Yields:
         (samples, channels), float64.
@@ -48,9 +42,9 @@ def gate_gradients(context: ScoringContext,
         gates[layer_input] = torch.ones(sizes, dtype=operand.dtype, requires_grad=True)
         return operand * gates[layer_input]
 
-    for outputs, targets in run_with_hook(context, inputs, apply_gate, _BATCH):
-        gradients = torch.autograd.grad(function(outputs, targets), list(gates.values()))
-        yield torch.stack([_sum_per_channel(layer_input, gradient, len(targets))
+    for result, batch in run_with_hook(context, inputs, apply_gate, _BATCH):
+        gradients = torch.autograd.grad(function(result, batch), list(gates.values()))
+        yield torch.stack([_sum_per_channel(layer_input, gradient, batch.size)
                            for layer_input, gradient in zip(gates, gradients, strict=True)]
                           ).sum(dim=0)
 

@@ -14,7 +14,7 @@ from edgewright.channels import ChannelGroup, Incidence, find_groups
 from edgewright.errors import UsageError
 from edgewright.graph import ops, shape_of
 from edgewright.pruning.criteria._scoring_context import ScoringContext
-from edgewright.training import as_outputs
+from edgewright.task import Batch
 
 _VIEWS: Final = ops.RESHAPES | ops.DROPOUTS
 
@@ -120,7 +120,7 @@ def find_input_before_pooling(context: ScoringContext, layer_input: LayerInput) 
 
 
 def run_with_hook(context: ScoringContext, inputs: Sequence[LayerInput], hook: InputHook,
-                  batch_size: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+                  batch_size: int) -> Iterator[tuple[Any, Batch]]:
     """Run the program on the samples, in evaluation mode, with a hook on layer inputs.
 
     Args:
@@ -130,11 +130,11 @@ def run_with_hook(context: ScoringContext, inputs: Sequence[LayerInput], hook: I
         batch_size: Number of samples per batch.
 
     Yields:
-        Outputs and targets of each batch.
+        What the program returns for each batch, and the batch.
     """
     interpreter = _HookedInterpreter(context.program.graph_module, inputs, hook)
     for batch in context.samples.batches(batch_size):
-        yield as_outputs(interpreter.run(*batch.inputs)), batch.targets
+        yield interpreter.run(*batch.inputs), batch
 
 
 class _HookedInterpreter(Interpreter):

@@ -61,8 +61,8 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
     Raises:
         UsageError: The criterion needs data and there is no task; it needs activations and no
             layer reads those of a group; or it gives all channels the same score.
-        ModelError: A score is not finite; or the criterion needs the loss or the logits, and the
-            program's outputs are not logits, one tensor per exit.
+        ModelError: A score is not finite; or the criterion needs the loss or the predictions, and
+            the program's outputs do not fit the task's goal.
 
     Example:
         >>> from edgewright.channels import find_groups
@@ -79,11 +79,12 @@ def score_channels(program: Program, task: Task | None, groups: ChannelGroups,
     """
     if not groups.groups:
         return {}
-    if task is not None and config.uses_logits:
-        _check_outputs(program, task, config.criterion)
+    if task is not None and config.uses_predictions:
+        check_program(program, task)
     split = None if task is None else task.train.sample(min(config.samples, len(task.train)),
                                                         seed=seed)
-    context = ScoringContext(program, groups, config.criterion, split, seed)
+    context = ScoringContext(program, groups, config.criterion, split, seed,
+                             None if task is None else task.goal)
     scores = CRITERIA[config.criterion](context)
     for group, span in zip(groups.groups, context.spans, strict=True):
         if not np.isfinite(scores[span]).all():
@@ -105,12 +106,3 @@ def _check_scores_differ(scores: Vector, context: ScoringContext) -> None:
                          f"same ({scores[0]:.3g} in {context.groups.groups[0].name}) and cannot "
                          "rank them; use another criterion ('magnitude'), and check whether the "
                          "model is trained and its outputs depend on the inputs")
-
-
-def _check_outputs(program: Program, task: Task, criterion: str) -> None:
-    try:
-        check_program(program, task)
-    except ModelError as error:
-        raise ModelError(f"criterion={criterion!r} needs a classifier's logits: "
-                         f"{error}. For other outputs use a criterion on weights ('magnitude') or "
-                         "on activations ('redundancy')") from error

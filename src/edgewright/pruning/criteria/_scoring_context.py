@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import Node
 
 from edgewright.channels import ChannelGroups, Incidence, TensorDim
 from edgewright.errors import UsageError
+from edgewright.goals import Goal
 from edgewright.graph import stored_tensors
 from edgewright.program import Program
-from edgewright.task import Split
+from edgewright.task import Batch, Split
+from edgewright.training import split_exits
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -32,6 +35,7 @@ class ScoringContext:
         criterion: Name of the criterion, for messages.
         split: Seeded sample of the training split; None if there is no task.
         seed: Seed for criteria that use random numbers.
+        task_goal: Goal of the task, whose loss and predictions criteria use; None without a task.
     """
 
     program: Program
@@ -39,6 +43,7 @@ class ScoringContext:
     criterion: str
     split: Split | None
     seed: int
+    task_goal: Goal | None = None
 
     @property
     def samples(self) -> Split:
@@ -51,6 +56,24 @@ class ScoringContext:
             raise UsageError(f"criterion={self.criterion!r} needs data; give a task, or use "
                              "'magnitude'")
         return self.split
+
+    @property
+    def goal(self) -> Goal:
+        """The task's goal.
+
+        Raises:
+            UsageError: There is no task; the message names the criterion.
+        """
+        if self.task_goal is None:
+            raise UsageError(f"criterion={self.criterion!r} needs data; give a task, or use "
+                             "'magnitude'")
+        return self.task_goal
+
+    def summed_loss(self, result: Any, batch: Batch) -> Tensor:
+        """The goal's loss, averaged over the exits and summed over the samples."""
+        outputs = split_exits(result, self.program.exits)
+        losses = [self.goal.loss(output, batch.targets) for output in outputs]
+        return batch.size * torch.stack(losses).mean()
 
     @cached_property
     def channel_count(self) -> int:

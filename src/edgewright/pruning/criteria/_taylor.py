@@ -7,10 +7,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from edgewright.pruning.criteria._gate_gradients import summed_loss
 from edgewright.pruning.criteria._scoring_context import ScoringContext, Vector
 from edgewright.pruning.criteria._slice_sums import sum_over_slices
-from edgewright.training import as_outputs
 
 _BATCH: Final = 64
 
@@ -27,7 +25,7 @@ def taylor(context: ScoringContext) -> Vector:
     weights = {name: module.get_parameter(name) for name in context.parameters}
     total = np.zeros(context.channel_count)
     for batch in context.samples.batches(_BATCH):
-        loss = summed_loss(as_outputs(module(*batch.inputs)), batch.targets) / len(batch.targets)
+        loss = context.summed_loss(module(*batch.inputs), batch) / batch.size
         gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         changes = {name: gradient * weight.detach() for (name, weight), gradient
                    in zip(weights.items(), gradients, strict=True)}
