@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgewright.distill._cache_header import CacheHeader, list_views, probe
 from edgewright.distill._cached_teacher import CachedTeacher
 from edgewright.distill._soft_labels import SoftLabels
 from edgewright.distill._teacher import Teacher
 from edgewright.errors import StorageError, UsageError
+from edgewright.goals import Categorical, Goal, Prediction
 from edgewright.task import AugmentationPolicy, Batch, Split, Task
 from edgewright.training import NoProgress, Progress, to_device
 
@@ -34,8 +36,9 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
 
     Training steps then need no forward pass of the teacher. Epochs cycle through the views, so with
     fewer views than epochs, views repeat (Beyer et al. 2022, "Knowledge distillation: a good
-    teacher is patient and consistent": teacher and student have to see the same view). A view of a
-    sample takes 2 bytes per class up to 32 classes, and 66 bytes in total beyond; see `SoftLabels`.
+    teacher is patient and consistent": teacher and student have to see the same view). The task's
+    goal must have one prediction, logits with the classes in the last dimension. A view of a sample
+    takes 2 bytes per class up to 32 classes, and 66 bytes in total beyond; see `SoftLabels`.
 
     The file appears once it is complete. A partial file is kept beside it under another name, and a
     later call continues it. An existing file is used only if it belongs to this teacher, these
@@ -52,7 +55,8 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
         progress: Receives every batch; a view counts as an epoch.
 
     Raises:
-        UsageError: Fewer than one view, or a teacher that returns features.
+        UsageError: Fewer than one view, a teacher that returns features, or a goal with
+            predictions that cannot be stored.
         DataError: The training split is not reproducible.
         ModelError: The teacher's logits cannot be stored.
         StorageError: The file belongs to something else, is damaged, or cannot be written.
@@ -78,12 +82,13 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     if output.features:
         raise UsageError(f"the teacher {teacher.name} returns {len(output.features)} features, "
                          "which a cache does not store; use it without a cache")
-    header = CacheHeader.create(teacher.name, split, views, policy, tuple(output.logits.shape[1:]))
+    logits = find_logits(task.goal, output.outputs)
+    header = CacheHeader.create(teacher.name, split, views, policy, tuple(logits.shape[1:]))
     if not path.exists():
-        _write_cache(path, teacher, split, header, where, progress or NoProgress())
+        _write_cache(path, _Source(teacher, task, where), header, progress or NoProgress())
     cached = CachedTeacher(path, header, split.rows)
     labels = SoftLabels(header.shape)
-    current, stored = labels.unpack(labels.pack(output.logits)), cached.teach(sample).logits
+    current, stored = labels.unpack(labels.pack(logits)), cached.teach(sample).outputs
     drift = float((current - stored).abs().mean())
     if drift > _MAX_DRIFT * float(current.std(correction=0)) + 1e-3:
         raise StorageError(f"the outputs of the teacher {teacher.name} differ from those stored in "
@@ -92,8 +97,46 @@ def cache_teacher(teacher: Teacher, task: Task, path: str | Path, *, views: int 
     return cached
 
 
-def _write_cache(path: Path, teacher: Teacher, split: Split, header: CacheHeader,
-                 device: torch.device, progress: Progress) -> None:
+def find_logits(goal: Goal, outputs: Any) -> Tensor:
+    """The logits (N, ..., classes) that a cache stores of a teacher's outputs.
+
+    Raises:
+        UsageError: The goal has several predictions, or one that is not such logits.
+
+    Example:
+        >>> from edgewright.goals import Classification
+        >>> find_logits(Classification(output="out"), {"out": torch.zeros(5, 3)}).shape
+        torch.Size([5, 3])
+    """
+    found = goal.predictions(outputs)
+    if len(found) == 1 and isinstance(found[0].kind, Categorical):
+        tensor = found[0].tensor
+        if found[0].kind.axis in (-1, tensor.ndim - 1):
+            return tensor
+    raise UsageError(f"a teacher cache stores logits (N, classes) of one prediction, but the goal "
+                     f"{goal.name} has {', '.join(map(_describe, found))}; use the teacher without "
+                     "a cache")
+
+
+class _Source(NamedTuple):
+    """A teacher and the samples it is run on."""
+
+    teacher: Teacher
+    task: Task
+    device: torch.device
+
+    def read_logits(self, batch: Batch) -> Tensor:
+        """The teacher's logits for a batch, on the device."""
+        outputs = self.teacher.teach(to_device(batch, self.device)).outputs
+        return find_logits(self.task.goal, outputs)
+
+
+def _describe(prediction: Prediction) -> str:
+    name = f"{prediction.name!r}: " if prediction.name else ""
+    return f"{name}{type(prediction.kind).__name__} {tuple(prediction.tensor.shape)}"
+
+
+def _write_cache(path: Path, source: _Source, header: CacheHeader, progress: Progress) -> None:
     labels = SoftLabels(header.shape)
     partial = path.with_name(f"{path.name}.{sha256(header.line).hexdigest()[:8]}.partial")
     with _explain_storage_errors(path):
@@ -109,8 +152,8 @@ def _write_cache(path: Path, teacher: Teacher, split: Split, header: CacheHeader
                       + (f"; {done} are done already" if done else ""))
         progress.start(count, math.ceil(header.samples / _BATCH), done // header.samples)
         try:
-            for batch in _read_remaining(split, header, done):
-                records = labels.pack(teacher.teach(to_device(batch, device)).logits)
+            for batch in _read_remaining(source.task.train, header, done):
+                records = labels.pack(source.read_logits(batch))
                 _append(file, records, path)
                 progress.advance(len(records), math.nan)
         finally:

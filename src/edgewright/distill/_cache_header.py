@@ -8,6 +8,7 @@ from typing import Final, Literal, Self
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from edgewright.core import Value
 from edgewright.distill._digest import compute_digest
@@ -136,7 +137,8 @@ def _data_digest(split: Split) -> str:
 
 
 def _all_tensors(batch: Batch) -> tuple[Tensor, ...]:
-    return (*batch.inputs, batch.targets)
+    return (*batch.inputs, *(leaf for leaf in pytree.tree_leaves(batch.targets)
+                             if isinstance(leaf, Tensor)))
 
 
 def _read(path: Path) -> CacheHeader:

@@ -59,7 +59,7 @@ class CachedTeacher(Teacher):
         return self._labels.bytes * len(self._records)
 
     def to(self, device: torch.device) -> None:
-        """Return logits on this device from now on."""
+        """Return outputs on this device from now on."""
         self._device = device
 
     def teach(self, batch: Batch) -> TeacherOutput:

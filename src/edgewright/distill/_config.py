@@ -14,14 +14,18 @@ from edgewright.errors import UsageError
 class Distillation(Settings):
     """The distillation losses, their weights, and the temperature.
 
-    With z the student's logits and v the teacher's, the loss is ::
+    With z the student's outputs and v the teacher's, the loss is ::
 
-        (1 - alpha) * CE(z, label) + alpha * logit_loss(z, v)
+        (1 - alpha) * loss(z, targets) + alpha * mean over the predictions of soft_loss(z, v)
             + feature_weight * mean of feature_loss over the pairs
 
-    averaged over the student's exits, each of which learns from the teacher's last output. With
-    ``alpha=1`` the labels are not used; with ``mse`` or ``smooth_l1`` the outputs then need not be
-    logits (a regression), and epochs are compared by this loss on the validation split.
+    averaged over the student's exits, each of which learns from the teacher's final output. The
+    first loss is that of the task's goal. The soft loss is the logit loss for predictions with
+    classes (for segmentations at every pixel; for yes-or-no answers with two classes); for values
+    half the squared difference in units of the teacher's variance; for embeddings one minus the
+    cosine. With ``alpha=1`` no targets are needed (except by ``decoupled``); with ``mse`` or
+    ``smooth_l1`` the outputs then need not fit the goal, and epochs are compared by this loss on
+    the validation split.
 
     The defaults suit most classifiers. If accuracy matters more than training time, add
     ``features="attention"`` (or ``"hints"`` for architectures of one family).
@@ -29,11 +33,12 @@ class Distillation(Settings):
     Attributes:
         logits: The loss on the outputs: ``hinton`` (the standard), ``decoupled``, ``standardized``
             (if the student is much smaller and cannot match the teacher's logit scale), ``mse`` or
-            ``smooth_l1`` (regress the outputs themselves). See the functions of these names.
+            ``smooth_l1`` (regress the outputs themselves, whatever they mean). See the functions of
+            these names.
         temperature: Divides the logits of both before the softmax; a higher value gives more weight
             to the teacher's probabilities of the wrong classes. The paper of ``standardized`` uses
             2.
-        alpha: Weight of the teacher in the loss; the labels have weight ``1 - alpha``.
+        alpha: Weight of the teacher in the loss; the targets have weight ``1 - alpha``.
         target_weight: Weight of the target class's part of ``decoupled``, alpha in its paper.
         nontarget_weight: Weight of the other classes' part of ``decoupled``, beta in its paper.
         features: Loss on tensors inside the network, in `fit` only: ``hints``, ``attention``,

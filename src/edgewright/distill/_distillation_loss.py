@@ -1,62 +1,73 @@
-"""The distillation loss: the teacher's outputs, its features, and the labels."""
+"""The distillation loss: the teacher's outputs, its features, and the targets."""
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from edgewright.distill._config import Distillation
 from edgewright.distill._feature_losses import FEATURE_LOSSES
-from edgewright.distill._logit_losses import LOGIT_LOSSES
+from edgewright.distill._predictions import (
+    REGRESSION_LOSSES,
+    detach_outputs,
+    pair_predictions,
+    prediction_loss,
+    promote_to_float32,
+)
 from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
+from edgewright.goals import Classification, Goal
 from edgewright.task import Batch, Split
-from edgewright.training import Objective, Score, check_count, label_loss
-
-_REGRESSION_LOSSES: Final = frozenset({"mse", "smooth_l1"})  # outputs need not be logits
+from edgewright.training import Objective, Score, run_batches
 
 
 @final
 class DistillationLoss(Objective):
     """The loss that `Distillation` describes, with a teacher.
 
+    Teacher and student may return several outputs: the goal's predictions are paired by name, and
+    the loss is the mean over the pairs. With ``alpha=1`` there need not be targets; without any,
+    epochs are compared by this loss on the validation split.
+
     Args:
         teacher: The teacher.
-        settings: The losses and their weights.
-        label_smoothing: Label smoothing in the cross-entropy with the labels.
+        settings: The losses and their weights; None for the defaults.
+        goal: What the outputs are for, and the loss with the targets; None for a classification.
+            For label smoothing give ``goal.smooth_labels(amount)``.
         features: Number of leading outputs that are features, compared with the teacher's in order;
-            the rest are logits, one tensor per exit.
+            the rest are what each exit returns.
 
     Raises:
         UsageError: There are features, but the settings have no feature loss.
 
     Example:
         >>> from edgewright.distill import ModuleTeacher
+        >>> from edgewright.goals import MultiLabel
         >>> teacher = ModuleTeacher(torch.nn.Identity())
-        >>> objective = DistillationLoss(teacher, Distillation(alpha=1.0))
+        >>> objective = DistillationLoss(teacher, Distillation(alpha=1.0), goal=MultiLabel())
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-        >>> batch = Batch((logits,), torch.tensor([0, 1]), torch.arange(2))
+        >>> batch = Batch((logits,), None, torch.arange(2))
         >>> float(objective.loss((logits,), batch))
         0.0
     """
 
     def __init__(self, teacher: Teacher, settings: Distillation | None = None, *,
-                 label_smoothing: float = 0.0, features: int = 0) -> None:
+                 goal: Goal | None = None, features: int = 0) -> None:
         self._teacher = teacher
         self._settings = Distillation() if settings is None else settings
         if features and self._settings.features is None:
             raise UsageError(f"there are {features} features to compare, but the settings have no "
                              "feature loss; set features='hints' or another")
-        self._label_smoothing = label_smoothing
+        self._goal: Goal = Classification() if goal is None else goal
         self._features = features
 
     @property
     def name(self) -> str:
         """Identifies the teacher, the objective and its settings in a checkpoint."""
         return (f"DistillationLoss({self._teacher.name}, {self._settings.model_dump_json()}, "
-                f"{self._label_smoothing}, {self._features})")
+                f"{self._goal.identity}, {self._features})")
 
     @property
     def views(self) -> int | None:
@@ -69,108 +80,94 @@ class DistillationLoss(Objective):
         return self._teacher.requires_sample_ids
 
     @property
-    def classifies(self) -> bool:
-        """False if only the outputs' values are regressed and no label is used."""
-        return uses_labels(self._settings)
+    def goal(self) -> Goal | None:
+        """The goal; None if the outputs' values are regressed and no target is used."""
+        return None if regresses_outputs(self._settings) else self._goal
 
     @property
     def features(self) -> int:
         """Number of leading outputs that are features."""
         return self._features
 
-    def check(self, outputs: tuple[Tensor, ...], batch: Batch, exits: int) -> None:
-        """Check that the student's outputs match the teacher's, one tensor per exit.
+    def check(self, outputs: tuple[Any, ...], batch: Batch, exits: int) -> None:
+        """Check that the student's predictions match the teacher's.
 
         Raises:
             ModelError: They do not match.
             UsageError: Epochs would be compared by the teacher's outputs on the validation samples,
-                but the teacher is a cache, which has none.
+                but the teacher is a cache, which has none; or a loss needs targets and there are
+                none.
         """
         super().check(outputs, batch, exits)
-        check_count(outputs, len(batch.targets), exits)
         if self.views is None and not self.requires_sample_ids:
-            self._check((), outputs, self._teacher.teach(batch))
-        elif not self.classifies:
-            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 uses no labels, so "
-                             "epochs are compared by the teacher's outputs on the validation "
+            self._output_loss(outputs, self._teacher.teach(batch), batch)
+        elif regresses_outputs(self._settings) or self._lacks_targets(batch):
+            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 uses no targets here, "
+                             "so epochs are compared by the teacher's outputs on the validation "
                              "samples, which a teacher cache does not hold; set alpha below 1, or "
                              "use a live teacher")
 
-    def validate(self, module: nn.Module, split: Split, *,
+    def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
-        """Validate without the features, which no module returns in evaluation mode."""
-        if not self._features:
-            return super().validate(module, split, device=device)
-        plain = DistillationLoss(self._teacher, self._settings,
-                                 label_smoothing=self._label_smoothing)
-        return plain.validate(module, split, device=device)
+        """By the goal's metric if there are targets, else by this loss without the features.
+
+        No module returns features in evaluation mode.
+        """
+        first = next(split.select(range(1)).batches(1))
+        if self.goal is not None and not self._lacks_targets(first):
+            return super().validate(module, split, exits=exits, device=device)
+        total = sum(float(self._output_loss(outputs, self._teacher.teach(batch), batch))
+                    * batch.size for outputs, batch
+                    in run_batches(module, split, exits=exits, device=device))
+        return Score("loss", total / len(split), higher_is_better=False)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher."""
         self._teacher.to(device)
 
-    def loss(self, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """The loss, averaged over the student's exits and over the features.
 
         Raises:
-            ModelError: Teacher and student have different numbers of classes or of features.
+            ModelError: Predictions of teacher and student do not match, or their numbers of
+                features differ.
         """
-        features, logits = outputs[:self._features], outputs[self._features:]
+        features, exits = outputs[:self._features], outputs[self._features:]
         teacher = self._teacher.teach(batch)
-        self._check(features, logits, teacher)
-        teacher_logits = promote_to_float32(teacher.logits.detach())
-        loss = torch.stack([self._exit_loss(promote_to_float32(one), teacher_logits, batch.targets)
-                            for one in logits]).mean()
+        loss = self._output_loss(exits, teacher, batch)
         return loss + self._feature_loss(features, teacher) if features else loss
 
-    def _exit_loss(self, logits: Tensor, teacher_logits: Tensor, targets: Tensor) -> Tensor:
+    def _lacks_targets(self, batch: Batch) -> bool:
+        return self._settings.alpha == 1 and batch.targets is None
+
+    def _output_loss(self, exits: tuple[Any, ...], teacher: TeacherOutput, batch: Batch) -> Tensor:
+        taught = promote_to_float32(detach_outputs(teacher.outputs))
+        return torch.stack([self._exit_loss(promote_to_float32(one), taught, batch.targets)
+                            for one in exits]).mean()
+
+    def _exit_loss(self, outputs: Any, taught: Any, targets: Any) -> Tensor:
         alpha = self._settings.alpha
-        compare = LOGIT_LOSSES[self._settings.logits]
-        soft = alpha * compare(logits, teacher_logits, targets, self._settings)
-        if alpha == 1:
-            return soft
-        hard = label_loss((logits.flatten(0, -2),), flatten_targets(logits, targets),
-                          self._label_smoothing)
-        return soft + (1 - alpha) * hard
+        pairs = pair_predictions(self._goal, outputs, taught)
+        soft = alpha * torch.stack([prediction_loss(pair, targets, self._settings)
+                                    for pair in pairs]).mean()
+        return soft if alpha == 1 else soft + (1 - alpha) * self._goal.loss(outputs, targets)
 
     def _feature_loss(self, features: tuple[Tensor, ...], teacher: TeacherOutput) -> Tensor:
+        if len(features) != len(teacher.features):
+            raise ModelError(f"the student returns {len(features)} features, the teacher "
+                             f"{len(teacher.features)}; tap the teacher at the pairs' nodes")
         method = FEATURE_LOSSES[str(self._settings.features)]
         weight = self._settings.feature_weight or method.weight
         losses = [method.loss(promote_to_float32(mine), promote_to_float32(theirs.detach()))
                   for mine, theirs in zip(features, teacher.features, strict=True)]
         return weight * torch.stack(losses).mean()
 
-    def _check(self, features: tuple[Tensor, ...], logits: tuple[Tensor, ...],
-               teacher: TeacherOutput) -> None:
-        for one in logits:
-            if one.shape != teacher.logits.shape:
-                raise ModelError(f"the teacher's output has shape {tuple(teacher.logits.shape)}, "
-                                 f"the student's {tuple(one.shape)}; they must have the same "
-                                 "classes")
-            if one.shape[-1] < 2 and self._settings.logits not in _REGRESSION_LOSSES:
-                raise ModelError(f"the student's output has shape {tuple(one.shape)}; there is "
-                                 "nothing to learn from a single class: return two logits, or "
-                                 "regress the values (logits='mse', alpha=1)")
-        if features and len(features) != len(teacher.features):
-            raise ModelError(f"the student returns {len(features)} features, the teacher "
-                             f"{len(teacher.features)}; tap the teacher at the pairs' nodes")
 
-
-def uses_labels(settings: Distillation) -> bool:
-    """Whether the loss uses labels or softmax; False if only the outputs' values are regressed.
+def regresses_outputs(settings: Distillation) -> bool:
+    """Whether only the outputs' values are regressed, so that neither targets nor softmax are used.
 
     Example:
-        >>> uses_labels(Distillation(logits="mse", alpha=1.0))
-        False
+        >>> regresses_outputs(Distillation(logits="mse", alpha=1.0))
+        True
     """
-    return settings.alpha < 1 or settings.logits not in _REGRESSION_LOSSES
-
-
-def promote_to_float32(tensor: Tensor) -> Tensor:
-    """Convert 16-bit tensors to float32, because sums and powers may overflow."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def flatten_targets(logits: Tensor, targets: Tensor) -> Tensor:
-    """Flatten targets to one row per position: indices (N,), or probabilities (N, classes)."""
-    return targets.flatten(0, -2) if targets.ndim == logits.ndim else targets.flatten()
+    return settings.alpha == 1 and settings.logits in REGRESSION_LOSSES

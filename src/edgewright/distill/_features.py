@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from edgewright.distill._pairs import FeaturePair
 from edgewright.distill._tap_features import tap_features
 from edgewright.program import Program
-from edgewright.training import as_outputs
+from edgewright.training import split_exits
 
 
 @final
 class FeatureStudent(nn.Module):
-    """A program that returns (features, logits) in training mode, and its logits in evaluation.
+    """A program that also returns features in training mode; in evaluation it is the program.
+
+    In training mode it returns a tuple: the features, then what each exit of the program returns.
 
     The objective takes the features from the leading outputs. If features are compared channel by
     channel and the teacher's have another width, a 1 x 1 convolution (a linear layer for tokens and
@@ -38,8 +40,8 @@ class FeatureStudent(nn.Module):
         >>> student = FeatureStudent(mlp(4), pairs, projected=True).train()
         >>> [tuple(output.shape) for output in student(torch.zeros(2, 4))]
         [(2, 16), (2, 3)]
-        >>> [tuple(output.shape) for output in student.eval()(torch.zeros(2, 4))]
-        [(2, 3)]
+        >>> student.eval()(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
         >>> sorted(student.network_state())
         ['0.bias', '0.weight', '2.bias', '2.weight']
     """
@@ -48,21 +50,22 @@ class FeatureStudent(nn.Module):
                  seed: int = 0) -> None:
         super().__init__()
         self.body = tap_features(program, [pair.student for pair in pairs])
+        self._exits = program.exits
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.projections = nn.ModuleList(
                 _projection(pair) if projected else nn.Identity() for pair in pairs)
         self.eval()
 
-    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
-        """Projected features, then logits; in evaluation mode only the logits."""
-        outputs = as_outputs(self.body(*inputs))
+    def forward(self, *inputs: Any) -> Any:
+        """Projected features, then each exit's outputs; in evaluation what the program returns."""
         count = len(self.projections)
+        parts = split_exits(self.body(*inputs), self._exits, count)
         if not self.training:
-            return outputs[count:]
+            return parts[count:] if self._exits else parts[-1]
         features = (project(feature) for project, feature
-                    in zip(self.projections, outputs[:count], strict=True))
-        return (*features, *outputs[count:])
+                    in zip(self.projections, parts[:count], strict=True))
+        return (*features, *parts[count:])
 
     def network_state(self) -> dict[str, Tensor]:
         """The program's own current tensors, for `Program.with_state`."""

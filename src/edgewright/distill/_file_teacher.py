@@ -23,9 +23,10 @@ Arrays: TypeAlias = tuple[NDArray[Any], ...]
 
 @final
 class FileTeacher(Teacher):
-    """An ``.onnx`` file or a bundle with one output, run by ONNX Runtime on the CPU.
+    """An ``.onnx`` file or a bundle, run by ONNX Runtime on the CPU.
 
-    Batches on another device are copied to the CPU and the logits back. A bundle with early exits
+    Several outputs are a tuple, in the order of the file. Batches on another device are copied to
+    the CPU and the outputs back. A bundle with early exits
     uses its last exit, regardless of its thresholds.
 
     Args:
@@ -45,8 +46,8 @@ class FileTeacher(Teacher):
         ...     path = Path(folder, "teacher.onnx")
         ...     _ = path.write_bytes(to_onnx(program))
         ...     teacher = FileTeacher(path)
-        >>> batch = Batch((torch.ones(5, 4),), torch.zeros(5), torch.arange(5))
-        >>> teacher.teach(batch).logits.shape
+        >>> batch = Batch((torch.ones(5, 4),), None, torch.arange(5))
+        >>> teacher.teach(batch).outputs.shape
         torch.Size([5, 3])
     """
 
@@ -67,26 +68,25 @@ class FileTeacher(Teacher):
         return functools.partial(FileTeacher, threads=threads), (path,)
 
     def to(self, device: torch.device) -> None:
-        """Return logits on this device from now on."""
+        """Return outputs on this device from now on."""
         self._device = device
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        """The file's output.
+        """The file's output, or a tuple of its outputs.
 
         Raises:
             BundleError: The file does not accept these inputs.
             DataError: The inputs do not match the bundle's manifest.
-            ModelError: There are several outputs, or they are not floating point.
+            ModelError: The only output is not floating point.
         """
-        output, *others = self._run(tuple(_to_numpy(tensor) for tensor in batch.inputs))
-        if others:
-            raise ModelError(f"the teacher {self.name} returns {len(others) + 1} tensors, and it "
-                             "is ambiguous which one to learn from; export it with only the "
-                             "logits, or give the program or the bundle, which know their exits")
-        if not np.issubdtype(output.dtype, np.floating):
-            raise ModelError(f"the teacher {self.name} returns {output.dtype}; expected "
-                             "floating-point logits: export it without its argmax")
-        return TeacherOutput(torch.from_numpy(output).to(self._device))
+        results = self._run(tuple(_to_numpy(tensor) for tensor in batch.inputs))
+        outputs = tuple(torch.from_numpy(result).to(self._device) for result in results)
+        if len(outputs) > 1:
+            return TeacherOutput(outputs)
+        if not outputs[0].is_floating_point():
+            raise ModelError(f"the teacher {self.name} returns {results[0].dtype}; expected "
+                             "floating-point logits or values: export it without its argmax")
+        return TeacherOutput(outputs[0])
 
 
 def _make_runner(path: Path, content: bytes, threads: int) -> Callable[[Arrays], Arrays]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from edgewright.capture import CapturedModule, make_trainable
 from edgewright.graph import alias_root, mutates_in_place, ops, shape_of
-from edgewright.program import Program, outputs_of, set_outputs
+from edgewright.program import Program
 
 aten = torch.ops.aten
 
 
 def tap_features(program: Program, names: Sequence[str]) -> CapturedModule:
-    """Make a trainable module that returns features first, then the program's outputs.
+    """Make a trainable module that returns features first, then what each exit returns.
+
+    A program without early exits returns one tuple of the features and its result, whatever that
+    is: a tensor, a dict, a tuple.
 
     Features have the layout of `feature_shape`, whatever their layout in the program, and keep
     their values even if the program overwrites the tensor later.
@@ -36,11 +42,10 @@ def tap_features(program: Program, names: Sequence[str]) -> CapturedModule:
     """
     if not names:
         return program.module()
-    copy = program.copy(share_tensors=True)
-    module = copy.graph_module
+    module = program.copy(share_tensors=True).graph_module
     nodes = {node.name: node for node in module.graph.nodes}
     features = tuple(_tap(module, nodes[name]) for name in names)
-    set_outputs(module, (*features, *outputs_of(copy)))
+    _put_first(module, features, program.exits)
     module.recompile()
     return make_trainable(module, program.exits)
 
@@ -61,6 +66,26 @@ def feature_shape(node: Node) -> tuple[int, ...]:
     shape = shape_of(node)
     order = _feature_permutation(node)
     return shape if order is None else tuple(shape[place] for place in order)
+
+
+def _put_first(module: GraphModule, features: tuple[Node, ...], exits: int) -> None:
+    """Let a graph return a tuple of the features and what each exit returns, in place."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    codegen = copy.copy(module.graph._codegen)
+    result: Any = output.args[0]
+    if not isinstance(codegen, torch.fx.graph._PyTreeCodeGen):
+        output.args = (_join(features, result, exits),)
+        return
+    if codegen.pytree_info.out_spec is not None:  # the graph itself returns a flat tuple
+        result = pytree.tree_unflatten(pytree.tree_leaves(result), codegen.pytree_info.out_spec)
+    leaves, structure = pytree.tree_flatten(_join(features, result, exits))
+    codegen.pytree_info = codegen.pytree_info._replace(out_spec=structure)
+    module.graph._codegen = codegen
+    output.args = (tuple(leaves),)
+
+
+def _join(features: tuple[Node, ...], result: Any, exits: int) -> tuple[Any, ...]:
+    return (*features, *(result if exits else (result,)))
 
 
 def _tap(module: GraphModule, node: Node) -> Node:

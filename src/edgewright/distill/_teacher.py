@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from edgewright.capture import CapturedModule, count_exits
 from edgewright.distill._digest import compute_digest
@@ -16,7 +17,7 @@ from edgewright.distill._tap_features import is_feature, tap_features
 from edgewright.errors import ModelError, UsageError
 from edgewright.program import Program
 from edgewright.task import Batch
-from edgewright.training import as_outputs
+from edgewright.training import split_exits
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class TeacherOutput:
     """A teacher's output for a batch, without gradients.
 
     Attributes:
-        logits: (N, classes), or (N, ..., classes) for a sequence; floating point.
+        outputs: What the teacher returns: a tensor (N, ...), such as logits (N, classes), or a dict
+            or tuple of tensors. The goal says which are predictions.
         features: Intermediate tensors of the teacher, (N, ...) each, in the order of the taps.
 
     Example:
@@ -32,12 +34,14 @@ class TeacherOutput:
         ()
     """
 
-    logits: Tensor
+    outputs: Any
     features: tuple[Tensor, ...] = ()
 
 
 class Teacher(ABC):
-    """Base class of teachers, which return soft targets for a batch.
+    """Base class of teachers, which return the outputs to learn from for a batch.
+
+    A teacher sees the batch's inputs, and needs no targets.
 
     Attributes:
         name: Identifies the teacher, including its weights, in a checkpoint and in a cache.
@@ -61,14 +65,14 @@ class Teacher(ABC):
 
 @final
 class ModuleTeacher(Teacher):
-    """A module or program as teacher, in evaluation mode without gradients; uses its last output.
+    """A module or program as teacher, in evaluation mode without gradients; uses its final exit.
 
     Args:
-        model: Takes the student's inputs; returns logits, or with early exits a tuple of logits,
-            the final one last. A module is set to evaluation mode in place; a program is not
-            modified.
+        model: Takes the student's inputs; returns a tensor, or a dict or tuple of tensors; with
+            early exits a tuple of what each exit returns, the final one last. A module is set to
+            evaluation mode in place; a program is not modified.
         taps: Names of a program's nodes whose tensors are returned as features.
-        exits: How many of a module's outputs are early exits; None uses the number of a captured
+        exits: Number of a module's early exits; None uses the number of a captured
             network, and 0 for any other module.
 
     Raises:
@@ -78,8 +82,8 @@ class ModuleTeacher(Teacher):
         >>> program = Program.capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
         ...                           torch.zeros(2, 4))
         >>> teacher = ModuleTeacher(program, taps=("relu",))
-        >>> output = teacher.teach(Batch((torch.ones(5, 4),), torch.zeros(5), torch.arange(5)))
-        >>> output.logits.shape, [feature.shape for feature in output.features]
+        >>> output = teacher.teach(Batch((torch.ones(5, 4),), None, torch.arange(5)))
+        >>> output.outputs.shape, [feature.shape for feature in output.features]
         (torch.Size([5, 3]), [torch.Size([5, 8])])
     """
 
@@ -99,20 +103,23 @@ class ModuleTeacher(Teacher):
         self._module.to(device)
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        """The last output and the tapped features.
+        """What the final exit returns, and the tapped features.
 
         Raises:
-            ModelError: The module does not return tensors, or not one per exit.
+            ModelError: The module returns no tensor, or not one output per exit.
         """
         with torch.no_grad():
-            outputs = as_outputs(self._module(*batch.inputs))
-        if len(outputs) != self._taps + self._exits + 1:
-            raise ModelError(
-                f"the teacher {self.name} returns {len(outputs) - self._taps} outputs; expected "
-                f"{self._exits + 1}, one per exit and the final one last. Wrap the teacher so that "
-                "it returns only the output to learn from, or give the number of exits: "
-                "ModuleTeacher(model, exits=...)")
-        return TeacherOutput(outputs[-1], outputs[:self._taps])
+            result = self._module(*batch.inputs)
+        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
+            raise ModelError(f"the teacher {self.name} returned a {type(result).__name__}; "
+                             "expected a tensor, or a dict or tuple of tensors")
+        try:
+            *others, outputs = split_exits(result, self._exits, self._taps)
+        except ModelError as error:
+            raise ModelError(f"the teacher {self.name} does not have {self._exits} early exits: "
+                             f"{error}; give their number: ModuleTeacher(model, exits=...)"
+                             ) from error
+        return TeacherOutput(outputs, tuple(others[:self._taps]))
 
 
 def _tap_program(program: Program, taps: Sequence[str]) -> CapturedModule:
