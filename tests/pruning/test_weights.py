@@ -182,13 +182,13 @@ class StopInEpoch:
 def test_interrupted_run_ends_with_the_same_weights(net: Any, quadrant_task: Task, tmp_path: Path, criterion: str,
                                                     epochs: int) -> None:
     config = WeightPruning(sparsity=0.7, criterion=criterion, every=3, training=SHORT)
-    whole = prune_weights(net, quadrant_task, config)
+    uninterrupted = prune_weights(net, quadrant_task, config)
     path = tmp_path / "weights.ckpt"
     with pytest.raises(InterruptedRunError):
         prune_weights(net, quadrant_task, config, checkpoint=path,
                       progress=StopInEpoch(epochs))
     resumed = prune_weights(net, quadrant_task, config, checkpoint=path)
-    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(resumed.state_dict(), uninterrupted.state_dict(), rtol=0, atol=0)
 
 
 def test_zeros_are_kept_by_every_later_pass(net: Any, pruned_program: Any, quadrant_task: Task,
@@ -335,8 +335,8 @@ def test_random_masks_depend_on_the_seed_and_not_on_the_values(net: Any) -> None
     assert not all(torch.equal(first[name], other[name]) for name in first)
     flat = torch.cat([value.abs().flatten() for name, value in net.state_dict().items()
                       if name in first])
-    gone = flat[torch.cat([flags.flatten() for flags in first.values()])]
-    assert float(gone.mean()) == pytest.approx(float(flat.mean()), rel=0.15)  # not the smallest
+    masked = flat[torch.cat([flags.flatten() for flags in first.values()])]
+    assert float(masked.mean()) == pytest.approx(float(flat.mean()), rel=0.15)  # not the smallest
 
 
 def test_unknown_layer_is_rejected_with_similar_names(net: Any) -> None:

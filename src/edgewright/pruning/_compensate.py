@@ -178,22 +178,22 @@ class _Moments:
 
     def __init__(self, regressors: int, targets: int) -> None:
         self._count = 0
-        self._mean_x = torch.zeros(regressors, dtype=torch.float64)
-        self._mean_y = torch.zeros(targets, dtype=torch.float64)
+        self._sum_x = torch.zeros(regressors, dtype=torch.float64)
+        self._sum_y = torch.zeros(targets, dtype=torch.float64)
         self._xx = torch.zeros(regressors, regressors, dtype=torch.float64)
         self._xy = torch.zeros(regressors, targets, dtype=torch.float64)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         self._count += len(x)
-        self._mean_x += x.sum(dim=0)
-        self._mean_y += y.sum(dim=0)
+        self._sum_x += x.sum(dim=0)
+        self._sum_y += y.sum(dim=0)
         self._xx += x.T @ x
         self._xy += x.T @ y
 
     def solve(self, prior: Tensor, ridge: float, *, centered: bool) -> tuple[Tensor, Tensor]:
-        """Weights (regressors, targets), and the offset (targets,), which is 0 unless centered."""
+        """Solve for weights (regressors, targets) and offset (targets,), 0 unless centered."""
         xx, xy = self._xx / self._count, self._xy / self._count
-        x, y = self._mean_x / self._count, self._mean_y / self._count
+        x, y = self._sum_x / self._count, self._sum_y / self._count
         if centered:
             xx, xy = xx - x.outer(x), xy - x.outer(y)
         penalty = ridge * xx.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)

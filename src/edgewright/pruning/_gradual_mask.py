@@ -77,7 +77,7 @@ class GradualMask(StepHook):
         self._weights: dict[str, nn.Parameter] = {}
         self._masks: Masks = {}
         self._movement: dict[str, Tensor] = {}
-        self._unmasked: dict[str, Tensor] = {}
+        self._saved_values: dict[str, Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ class GradualMask(StepHook):
             self._random_scores = draw_random_scores(self._weights, self._seed)
         if self._config.criterion == "movement":
             self._movement = {name: torch.zeros_like(w) for name, w in self._weights.items()}
-            self._unmasked = {name: w.detach().clone() for name, w in self._weights.items()}
+            self._saved_values = {name: w.detach().clone() for name, w in self._weights.items()}
 
     def before_step(self, step: Step) -> None:
         """Update the movement scores, and set the gradients of masked weights to zero."""
@@ -106,19 +106,19 @@ class GradualMask(StepHook):
                 continue
             if self._movement:  # gradients that overflowed in half precision are ignored
                 finite = weight.grad.nan_to_num(0.0, 0.0, 0.0)
-                self._movement[name] -= finite * self._unmasked[name]
+                self._movement[name] -= finite * self._saved_values[name]
             weight.grad.masked_fill_(~self._masks[name], 0.0)
 
     def after_step(self, step: Step) -> None:
         """Update the masks if this is an update step, and set masked weights to zero."""
-        for name in self._unmasked:
-            self._unmasked[name] = torch.where(self._masks[name], self._weights[name].detach(),
-                                            self._unmasked[name])
+        for name in self._saved_values:
+            self._saved_values[name] = torch.where(
+                self._masks[name], self._weights[name].detach(), self._saved_values[name])
         if self._is_update_step(step):
             self._masks = compute_masks(self._scores(), self._sparsities, self._config,
-                                    self._progress(step))
+                                        self._progress(step))
         for name, weight in self._weights.items():
-            weight.copy_(self._unmasked.get(name, weight)).masked_fill_(~self._masks[name], 0.0)
+            weight.copy_(self._saved_values.get(name, weight)).masked_fill_(~self._masks[name], 0.0)
 
     def is_settled(self, step: Step) -> bool:
         """Whether the masks are final."""
@@ -126,13 +126,13 @@ class GradualMask(StepHook):
 
     def state(self) -> dict[str, Tensor]:
         """Masks, and for movement the scores and the saved values of masked weights."""
-        kinds = {"mask": self._masks, "moved": self._movement, "aside": self._unmasked}
+        kinds = {"mask": self._masks, "moved": self._movement, "aside": self._saved_values}
         return {f"{kind}/{name}": tensor for kind, tensors in kinds.items()
                 for name, tensor in tensors.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state, on the device of the weights."""
-        kinds = {"mask": self._masks, "moved": self._movement, "aside": self._unmasked}
+        kinds = {"mask": self._masks, "moved": self._movement, "aside": self._saved_values}
         for key, value in state.items():
             kind, _, name = key.partition("/")
             kinds[kind][name].copy_(value)

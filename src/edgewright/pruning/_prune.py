@@ -43,7 +43,7 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
         seed: Seed for choosing samples, and for ``random``.
         recover: Called between two steps with the program and the number of steps so far, to train
             the program, for example; it may change weights but not shapes.
-        latency: Measured latencies of the program's layers, for that target; None to measure them.
+        latency: Measured latencies of the layers for ``target="latency"``; None to measure them.
 
     Raises:
         UsageError: The program is quantized, nothing in it can be pruned, a pattern in ``ignore``

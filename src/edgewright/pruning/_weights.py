@@ -129,7 +129,7 @@ def find_prunable_weights(program: Program, config: WeightPruning) -> dict[str, 
         names = [name for name in names if tensors[name].shape[1] % size == 0]
     if not names:
         condition = ("" if config.block is None else
-                 f" whose input channels are a multiple of {config.block[1]}")
+                     f" whose input channels are a multiple of {config.block[1]}")
         raise UsageError("there is no weight to prune: no convolution or linear layer remains"
                          f"{condition}; ignore fewer layers or choose another pattern")
     return {name: sparsities[name] for name in names}

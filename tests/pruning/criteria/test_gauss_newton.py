@@ -54,7 +54,7 @@ def test_changes_of_the_mean_logit_are_ignored(mixed_task: Task,
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3))
     with torch.no_grad():
-        model.get_parameter("2.weight")[:, 2] = 5.0  # moves all logits alike
+        model.get_parameter("2.weight")[:, 2] = 5.0  # changes all logits equally
     found = scores_of(Program.capture(model, torch.zeros(1, 2, 4, 4)), mixed_task,
                       criterion="gauss_newton")["1.weight"]
     assert found[2] == pytest.approx(0, abs=1e-9)
