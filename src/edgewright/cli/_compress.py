@@ -27,8 +27,9 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
         help="imagenet, or MEAN,STD per channel (m,m,m,s,s,s); default: computed on the training "
              "split.")] = None,
     budget: Annotated[str, typer.Option(
-        help="size=100kB,ram=64KiB,latency=2ms,macs=30M,energy=1mJ,drop=0.5%,accuracy=90%; "
-             "percentages other than drop and accuracy are relative to the original.")] = "",
+        help="size=100kB,ram=64KiB,latency=2ms,macs=30M,energy=1mJ,drop=0.5%,accuracy>=90%; "
+             "drop is that of the task's primary metric; percentages of costs are relative to the "
+             "original.")] = "",
     recipe: Annotated[str, typer.Option(help="fast, balanced, thorough, or a YAML file.")]
         = "balanced",
     ignore: Annotated[list[str] | None, typer.Option(

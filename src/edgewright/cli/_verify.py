@@ -14,7 +14,8 @@ def verify(
 ) -> None:
     """Run a bundle again and compare its metrics with its manifest; exit code 4 if they deviate.
 
-    Tolerances: accuracy 0.1 points (or two samples if that is more), mean MACs and energy 2 %.
+    Tolerances: metrics that are fractions 0.1 points (or two samples if that is more), other
+    metrics 0.5 %, mean MACs and energy 2 %.
 
     Example:
       edgewright verify runs/r20/model.edge --data cifar10:data/cifar10

@@ -44,6 +44,7 @@ def synthesize_inputs(program: Program, samples: int,
         ModelError: No batch norm has running statistics, or an input is not floating point.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1))
         >>> net[1].running_mean.fill_(3.0)
         tensor([3.])
