@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.channels import ChannelGroups, find_groups, remove_and_measure
+from edgewright.goals import Classification
 from edgewright.graph import draw_random_inputs
 from edgewright.program import Program
-from edgewright.task import Task
+from edgewright.task import Split, Task
+from edgewright.training import evaluate_module, run_batches
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "resnet.py"
 
@@ -35,6 +37,19 @@ class Net(nn.Module):
 
     if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...  # whatever was given as a member
+
+
+def collect_outputs(module: nn.Module, split: Split) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What every exit of a module returns on a split, (N, ...) each, and the targets."""
+    batches = list(run_batches(module, split))
+    outputs = zip(*(outputs for outputs, _ in batches), strict=True)
+    return (tuple(torch.cat(parts) for parts in outputs),
+            torch.cat([batch.targets for _, batch in batches]))
+
+
+def measure_accuracies(module: nn.Module, split: Split) -> tuple[float, ...]:
+    """The accuracy of every exit of a module on a split."""
+    return tuple(score.value for score in evaluate_module(module, split, Classification()))
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -132,7 +132,7 @@ def run(point: Point, arguments: argparse.Namespace) -> dict[str, Any]:
                           for one in (whole, dynamic))
     assembly = Assembly(task, Budget(), Recipe(name="exits"), config, arguments.seed, point.model)
     full, draft = assembly.draft(whole), assembly.draft(dynamic)
-    figures, _ = evaluate_operating_point(Session(full), task.test)
+    figures, _ = evaluate_operating_point(Session(full), task.test, task.goal)
     said = run_every_exit(Session(draft), task.val), run_every_exit(Session(draft), task.test)
     return {
         "full": {"accuracy": figures["accuracy"], "macs": figures["macs"]},

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 import edgewright as ew
+from benchmarks.common.accuracy import collect_logits
 from benchmarks.common.arguments import row_arguments
 from benchmarks.common.paths import RESNETS, RESULTS
 from benchmarks.common.result_rows import keep, provenance, stored
@@ -33,7 +34,6 @@ from edgewright.errors import MissingExtraError
 from edgewright.exporters import ExecuTorchEngine, to_executorch, to_litert, to_onnx
 from edgewright.runtime import Engine, LiteRtEngine, OnnxEngine, OpenVinoEngine
 from edgewright.task import Split, load_model, load_task
-from edgewright.training import predict
 
 STORED: Final = RESULTS / "parity_matrix.json"
 MODELS: Final = ("resnet20", "resnet56")
@@ -111,7 +111,7 @@ def run(model: str, target: TargetName, arguments: argparse.Namespace) -> dict[s
         warnings.simplefilter("always", UserWarning)
         content = RUNTIMES[target].translate(quantized)
     engine = RUNTIMES[target].engine(content)
-    want = predict(quantized.module(), task.test, batch_size=_BATCH).outputs[-1].numpy()
+    want = collect_logits(quantized.module(), task.test, _BATCH)
     have = _logits(engine, task.test)
     return {
         "relative_error": float(np.linalg.norm((want - have).astype(np.float64))

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tests.programs import Net
+from tests.programs import Net, measure_accuracies
 from torch import nn
 
 from edgewright.distill import Distillation, make_objective
@@ -32,7 +32,7 @@ from edgewright.program import Program, split_at_exits
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import Quantization, quantize
 from edgewright.task import Task
-from edgewright.training import Objective, Training, evaluate_module
+from edgewright.training import Objective, Training
 
 UNTRAINED = EarlyExits(places=1, training=None)
 BRIEF = Training(epochs=1, batch_size=32, lr=0.05, augment=False, compute="cpu")
@@ -188,9 +188,9 @@ def test_the_segments_compose_to_the_whole(staged: Program, quadrant_task: Task)
 def test_training_makes_the_exits_useful(trained_program: Program, staged: Program,
                                          quadrant_task: Task) -> None:
     untrained = add_exits(trained_program, quadrant_task, EarlyExits(places=2, training=None))
-    before = evaluate_module(untrained.module(), quadrant_task.val)
-    after = evaluate_module(staged.module(), quadrant_task.val)
-    assert before[-1] == evaluate_module(trained_program.module(), quadrant_task.val)[-1]
+    before = measure_accuracies(untrained.module(), quadrant_task.val)
+    after = measure_accuracies(staged.module(), quadrant_task.val)
+    assert before[-1] == measure_accuracies(trained_program.module(), quadrant_task.val)[-1]
     assert all(new > old + 0.2 for old, new in zip(before[:-1], after[:-1], strict=True))
     assert after[-1] > before[-1] - 0.05
 
@@ -227,7 +227,7 @@ def test_exits_of_a_quantized_program_learn_and_its_integers_stay(trained_progra
     assert all(torch.equal(before[name], after[name]) for name in before)
     x = quadrant_task.test.example(40)[0]
     assert torch.equal(trained.run(x)[-1], integers.run(x))
-    early, final = evaluate_module(trained.module(), quadrant_task.val)
+    early, final = measure_accuracies(trained.module(), quadrant_task.val)
     assert final - 0.1 < early
     assert agrees_in_files(trained, x)
 
@@ -328,9 +328,9 @@ def test_a_frozen_backbone_is_unchanged_and_its_exits_learn(trained_program: Pro
     assert all(torch.equal(before[name], after[name]) for name in before)
     untrained = add_exits(program, task, config.replace(training=None))
     assert not torch.equal(untrained.state_dict()["exits.0.weight"], after["exits.0.weight"])
-    early, final = evaluate_module(trained.module(), task.val)
-    assert early > evaluate_module(untrained.module(), task.val)[0]
-    assert final == evaluate_module(program.module(), task.val)[0]
+    early, final = measure_accuracies(trained.module(), task.val)
+    assert early > measure_accuracies(untrained.module(), task.val)[0]
+    assert final == measure_accuracies(program.module(), task.val)[0]
 
 
 def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program: Program,

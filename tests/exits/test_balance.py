@@ -11,9 +11,10 @@ from torch import nn
 
 from edgewright.exits import EarlyExits, JointTraining, add_exits
 from edgewright.exits._balance import SummedExitLoss, balance_gradients, scale_gradient
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training import LabelLoss, Training
+from edgewright.training import GoalLoss, Training
 
 LAYERS = (0, 2, 4)  # the body's, each with an exit behind it
 
@@ -43,7 +44,7 @@ def gradients(program: Program, samples: Any, weigh: Any) -> Any:
 
 
 def balanced_gradients(staged: Any, samples: Any) -> Any:
-    loss = SummedExitLoss(LabelLoss())
+    loss = SummedExitLoss(GoalLoss(Classification()))
     return gradients(balance_gradients(staged), samples,
                      lambda outputs, y: loss.loss(outputs, Batch((), y, torch.arange(len(y)))))
 
@@ -69,12 +70,12 @@ def test_balancing_keeps_outputs_and_names(staged: Any, samples: Any) -> None:
 
 
 def test_the_loss_is_the_sum_over_the_exits_and_has_its_own_name() -> None:
-    objective = SummedExitLoss(LabelLoss(0.1))
+    objective = SummedExitLoss(GoalLoss(Classification(), 0.1))
     batch = Batch((), torch.tensor([0, 1]), torch.arange(2))
     outputs = (torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3))
-    each = [LabelLoss(0.1).loss((logits,), batch) for logits in outputs]
+    each = [GoalLoss(Classification(), 0.1).loss((logits,), batch) for logits in outputs]
     torch.testing.assert_close(objective.loss(outputs, batch), sum(each))
-    assert objective.name == "Equilibrium(LabelLoss(0.1))"
+    assert objective.name == "Equilibrium(GoalLoss(Classification(), 0.1))"
 
 
 @pytest.mark.parametrize("balance", [True, False])

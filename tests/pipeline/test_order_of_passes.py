@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+from tests.programs import measure_accuracies
 from torch import nn
 
 import edgewright as ew
@@ -15,7 +16,7 @@ from edgewright.channels import apply_to
 from edgewright.distill import make_objective
 from edgewright.errors import UsageError
 from edgewright.task import Task
-from edgewright.training import Training, evaluate_module
+from edgewright.training import Training
 
 Pass = Callable[[ew.Program], ew.Program]
 Chain = Callable[..., ew.Program]
@@ -62,7 +63,7 @@ def chain(trained_program: ew.Program, passes: dict[str, Pass]) -> Chain:
 
 
 def accuracy(program: ew.Program, task: Task) -> float:
-    return evaluate_module(program.module(), task.test)[-1]
+    return measure_accuracies(program.module(), task.test)[-1]
 
 
 @pytest.mark.parametrize("second", FLOAT)

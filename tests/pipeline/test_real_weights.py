@@ -28,5 +28,5 @@ def test_the_fast_recipe_keeps_the_accuracy_of_published_weights(shared: Path,
     assert figures.original["accuracy"] - figures.compressed["accuracy"] < 0.006
     assert figures.compressed["size_bytes"] < 0.3 * figures.original["size_bytes"]
     assert figures.parity is not None
-    assert figures.parity.top1_agreement > 0.995
+    assert figures.parity.agreement > 0.995
     assert {layer.weight_bits for layer in figures.layers} == {8}

@@ -13,9 +13,10 @@ from torch import nn
 import edgewright as ew
 from edgewright.bundle import read_bundle
 from edgewright.errors import StorageError
+from edgewright.goals import Classification
 from edgewright.pipeline import Result
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, train
+from edgewright.training import GoalLoss, Training, train
 
 COUNT = 900  # of which every third was once looked at
 
@@ -122,11 +123,11 @@ def test_a_rerun_stage_reruns_later_stages(done: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_data_is_not_resumed(tmp_path: Path) -> None:
     config = Training(epochs=2, compute="cpu")
     parts = [next(split.batches(10_000)) for split in (data().train, data().val, data().test)]
-    train(model(), data(), config, LabelLoss(), checkpoint=tmp_path / "c")
+    train(model(), data(), config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
     x = parts[0].inputs[0].clone()
     x[57, 2] += 1e-4
     other = Task((x, parts[0].targets), (parts[1].inputs[0], parts[1].targets),
                  (parts[2].inputs[0], parts[2].targets))
-    record = train(model(), other, config, LabelLoss(), checkpoint=tmp_path / "c")
+    record = train(model(), other, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
     assert any("belongs to a run with other settings, seed, data or weights" in note
                for note in record.notes)

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.programs import collect_outputs
 from torch import Tensor, nn
 
 from edgewright.channels import find_branches, remove_branch
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import export
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.pruning import BlockPruning, ChannelPruning, _blocks, prune, prune_blocks
 from edgewright.quantization import quantize
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, predict, train
+from edgewright.training import GoalLoss, Training, train
 
 
 class Residual(nn.Module):
@@ -47,7 +49,7 @@ def program(task: Task) -> Program:
     first, second, noise, nothing = (Residual() for _ in range(4))
     head = nn.Linear(8, 3)
     train(nn.Sequential(first, second, head), task,
-          Training(epochs=30, batch_size=32, lr=0.1, augment=False), LabelLoss())
+          Training(epochs=30, batch_size=32, lr=0.1, augment=False), GoalLoss(Classification()))
     with torch.no_grad():
         noise.layer.weight.mul_(0.1)
         nothing.layer.weight.zero_()
@@ -56,7 +58,7 @@ def program(task: Task) -> Program:
 
 
 def loss_of(program: Program, task: Task) -> float:
-    outputs, targets = predict(program.module(), task.val)
+    outputs, targets = collect_outputs(program.module(), task.val)
     return float(torch.stack([F.cross_entropy(logits, targets) for logits in outputs]).mean())
 
 
@@ -94,7 +96,7 @@ def test_ratio_refers_to_macs(program: Program, task: Task) -> None:
 
 def test_accuracy_drop_stays_within_max_drop(program: Program, task: Task) -> Any:
     def accuracy(of: Any) -> Any:
-        outputs, targets = predict(of.module(), task.val)
+        outputs, targets = collect_outputs(of.module(), task.val)
         return float((outputs[-1].argmax(1) == targets).double().mean())
 
     chain = [greedy_removal(program, task, count) for count in range(5)]
@@ -150,7 +152,7 @@ def test_only_the_given_number_of_validation_samples_is_used(program: Program, t
 
     def counted(module: nn.Module, split: Any) -> Any:
         used_splits.append((split.name, len(split)))
-        return predict(module, split)
+        return collect_outputs(module, split)
 
     monkeypatch.setattr(_blocks, "predict", counted)
     prune_blocks(program, task, BlockPruning(count=1, samples=16, max_drop=1.0))
@@ -199,7 +201,7 @@ def test_pruned_program_can_be_trained_and_exported(program: Program, task: Task
     short = prune_blocks(program, task, BlockPruning(count=3))
     module = short.module(train=True)
     record = train(module, task, Training(epochs=3, batch_size=32, lr=0.05, augment=False),
-                   LabelLoss())
+                   GoalLoss(Classification()))
     assert record.history[-1].loss < record.history[0].loss
     path = export(short.with_state(module.state_dict()), "onnx", tmp_path / "short.onnx")
     assert path.stat().st_size > 0

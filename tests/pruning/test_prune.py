@@ -13,11 +13,12 @@ from torch import nn
 from edgewright.allocation import LatencyTable, LayerTimes, smallest
 from edgewright.channels import LegalWidths, find_groups
 from edgewright.errors import ModelError, UsageError
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import quantize
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, train
+from edgewright.training import GoalLoss, Training, train
 
 
 def magnitude(**options: Any) -> Any:
@@ -71,7 +72,7 @@ def test_pruned_program_can_be_trained(mixed_program: Program, mixed_task: Task)
                    ChannelPruning(criterion="taylor", ratio=0.3, round_to=1))
     module = pruned.module(train=True)
     record = train(module, mixed_task, Training(epochs=12, batch_size=16, lr=0.1, augment=False),
-                   LabelLoss())
+                   GoalLoss(Classification()))
     losses = [epoch.loss for epoch in record.history]
     assert losses[-1] < 0.9 * losses[0]
     assert pruned.with_state(module.state_dict()).costs() == pruned.costs()

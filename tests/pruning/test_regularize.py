@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.programs import measure_accuracies
 from torch import nn
 
 from edgewright.channels import find_groups
@@ -25,7 +26,7 @@ from edgewright.pruning._coupled_slices import CoupledSlices
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.quantization import quantize
 from edgewright.task import Task
-from edgewright.training import Step, Training, evaluate_module
+from edgewright.training import Step, Training
 
 CHANNELS = ChannelPruning(criterion="magnitude", ratio=0.4, round_to=2)
 LONG = Training(epochs=12, batch_size=16, lr=0.05, augment=False, compute="cpu")
@@ -127,7 +128,7 @@ def test_channels_after_growing_decay_are_removed_with_little_change(net: Any, q
     assert float((want - have).norm() / want.norm()) < 1e-3
     at_once = prune(net, None, CHANNELS).run(x)
     assert float((net.run(x) - at_once).norm() / net.run(x).norm()) > 0.05
-    assert evaluate_module(small.module(), quadrant_task.val)[-1] > 0.85
+    assert measure_accuracies(small.module(), quadrant_task.val)[-1] > 0.85
     vanished = remove_vanished(regular)
     assert vanished.costs().macs <= small.costs().macs
     assert float((want - vanished.run(x)).norm() / want.norm()) < 1e-3
@@ -140,7 +141,7 @@ def test_group_lasso_produces_exact_zeros(net: Any, quadrant_task: Task) -> None
     assert small.costs().macs < 0.9 * net.costs().macs
     x, = quadrant_task.val.example(80)
     torch.testing.assert_close(small.run(x), regular.run(x), rtol=1e-4, atol=1e-4)
-    assert evaluate_module(small.module(), quadrant_task.val)[-1] > 0.85
+    assert measure_accuracies(small.module(), quadrant_task.val)[-1] > 0.85
 
 
 def test_ignored_layers_are_not_penalized(net: Any, quadrant_task: Task) -> None:

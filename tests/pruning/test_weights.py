@@ -17,6 +17,7 @@ from edgewright.distill import fit
 from edgewright.errors import UsageError
 from edgewright.exits import EarlyExits, add_exits
 from edgewright.exporters import to_onnx
+from edgewright.goals import Classification
 from edgewright.graph import sparse_tensors
 from edgewright.pipeline import Recipe
 from edgewright.program import Program, fold_batch_norm
@@ -24,7 +25,7 @@ from edgewright.pruning import ChannelPruning, WeightPruning, prune, prune_weigh
 from edgewright.pruning._gradual_mask import GradualMask
 from edgewright.quantization import QAT, Quantization, quantize
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Step, Training
+from edgewright.training import GoalLoss, Step, Training
 
 SHORT = Training(epochs=3, batch_size=32, lr=0.02, augment=False, compute="cpu")
 ONCE = WeightPruning(sparsity=0.8, schedule="one_shot", training=None)
@@ -283,7 +284,7 @@ def test_checkpoint_name_depends_on_the_settings() -> None:
     names = {GradualMask({"w": None}, WeightPruning(**changed)).name
              for changed in ({}, {"sparsity": 0.6}, {"end": 0.5}, {"criterion": "movement"})}
     assert len(names) == 4
-    assert LabelLoss().hooks == ()
+    assert GoalLoss(Classification()).hooks == ()
 
 
 def one_shot(**settings: Any) -> Any:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.quantization import QAT, Quantization, quantize
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, train
+from edgewright.training import GoalLoss, Training, train
 
 
 def colors(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ def small(colour_task: Task) -> Program:
     """Trained, in floating point; read only."""
     torch.manual_seed(0)
     net = Small()
-    train(net, colour_task, Training(epochs=6, batch_size=32, lr=0.05), LabelLoss())
+    train(net, colour_task, Training(epochs=6, batch_size=32, lr=0.05), GoalLoss(Classification()))
     return Program.capture(net, colour_task.train.example(2))
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tests.programs import measure_accuracies
 from torch import nn
 
 from edgewright.distill import fit
@@ -24,7 +25,7 @@ from edgewright.quantization import (
     quantize,
 )
 from edgewright.task import Task
-from edgewright.training import Training, evaluate_module
+from edgewright.training import Training
 
 LAYERS = ("stem", "one", "two", "hidden", "head")
 ops = torch.ops.quantized_decomposed
@@ -35,7 +36,7 @@ def relative_error(want: Any, have: Any) -> Any:
 
 
 def accuracy(program: Program, task: Task) -> Any:
-    return evaluate_module(program.module(), task.test)[-1]
+    return measure_accuracies(program.module(), task.test)[-1]
 
 
 def layers_of(program: Program) -> Any:

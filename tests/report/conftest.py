@@ -16,6 +16,7 @@ from edgewright.core import (
     Manifest,
     Measurement,
     OperatingPoint,
+    OutputParity,
     Parity,
     Preprocessing,
     Segment,
@@ -123,7 +124,8 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
         compressed=file_figures(0.9143, 153_127, 139_120, 2.04, 1.31, 12_700_000, 0.0091, 49_152),
         simulated=Figures.of(
             measured("accuracy", 0.9146, split="test", samples=10_000, runtime=TORCH)),
-        parity=Parity(split="test", samples=10_000, relative_error=0.00312, top1_agreement=0.9987),
+        parity=Parity(split="test", samples=10_000, outputs=(OutputParity(
+            name="", relative_error=0.00312, agreement=0.9987, decision="same top class"),)),
         stages=STAGES, layers=layers(), uncounted=("aten.grid_sampler", "aten.cumsum"))
 
 
@@ -136,11 +138,12 @@ def breached(manifest: Manifest) -> Manifest:
     without_ram = tuple(m for m in compressed.measurements if m.name != "ram_bytes")
     return manifest.with_report(
         compressed=Figures(measurements=without_ram),
-        budget=Budget(size="160 kB", ram="64 kB", accuracy="92 %"),
+        budget=Budget(size="160 kB", ram="64 kB", metrics={"accuracy": ">= 92 %"}),
         breaches=(
             Breach(constraint="size", figure="size_bytes", value=192_000, limit=160_000),
             Breach(constraint="ram", figure="ram_bytes", value=float("nan"), limit=64_000),
-            Breach(constraint="accuracy", figure="accuracy", value=0.9143, limit=0.92)))
+            Breach(constraint="accuracy", figure="accuracy", value=0.9143, limit=0.92,
+                   unit="fraction", at_most=False)))
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_evaluation_is_that_of_the_single_samples(session: Any) -> None:
             hits.append(int(prediction.output[0].argmax()) == target)
             exits.append(int(prediction.exit[0]))
     assert found.samples == 20
-    assert found.accuracy == pytest.approx(sum(hits) / 20)
+    assert found.metrics["accuracy"] == pytest.approx(sum(hits) / 20)
     assert found.exit_shares == tuple(exits.count(index) / 20 for index in range(3))
     assert found.macs == pytest.approx(sum((100, 1100, 11100)[index] for index in exits) / 20)
     assert found.energy_mj == pytest.approx(sum((0.5, 0.75, 8.75)[index] for index in exits) / 20)
@@ -43,7 +43,7 @@ def test_evaluation_is_that_of_the_single_samples(session: Any) -> None:
 def test_perfect_targets_give_accuracy_one(session: Any) -> None:
     inputs = _batches((9,))[0][0]
     targets = session(*inputs).output.argmax(axis=1)
-    assert evaluate(session, [(inputs, targets)]).accuracy == 1.0
+    assert evaluate(session, [(inputs, targets)]).metrics == {"accuracy": 1.0}
 
 
 def test_no_batches(session: Any) -> None:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 import edgewright as ew
+from benchmarks.common.accuracy import collect_logits
 from benchmarks.common.paths import RESNETS
 from benchmarks.quantization.cifar10.nncf_peer import OpenVinoEngine
 from benchmarks.quantization.unfused_operators import UnfusedEngine, count_operators
 from edgewright.exporters import to_onnx
 from edgewright.runtime import OnnxEngine
 from edgewright.task import Split, load_model, load_task
-from edgewright.training import predict
 
 SAMPLES: Final = 1024  # training images that every method calibrates on, the same ones
 _BATCH: Final = 250
@@ -86,7 +86,7 @@ class Candidate:
 def in_torch(module: nn.Module) -> Callable[[Split], Logits]:
     """Logits of a module on a split."""
     def logits(split: Split) -> Logits:
-        found: Logits = predict(module, split, batch_size=_BATCH).outputs[-1].numpy()
+        found: Logits = collect_logits(module, split, _BATCH)
         return found
 
     return logits

@@ -9,6 +9,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.core import Budget
+from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
 from edgewright.pipeline.stages import adjust_recipe
 from edgewright.program import Program
@@ -34,7 +35,7 @@ def test_blocks_go_between_channels_and_recovery(trained_net: nn.Module, quadran
 def test_the_stage_is_skipped_with_a_note(quadrant_task: Task) -> None:
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4))
     program = Program.capture(model, torch.zeros(1, 1, 8, 8))
-    adjusted, notes = adjust_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget())
+    adjusted, notes = adjust_recipe(Recipe(blocks=ew.BlockPruning(count=1)), program, Budget(), Classification())
     assert adjusted.blocks is None
     assert notes == ("blocks left out: the graph has no residual branches",)
 
@@ -43,7 +44,7 @@ def test_recovery_stays_if_only_blocks_are_removed(trained_net: nn.Module) -> No
     program = Program.capture(trained_net, torch.zeros(1, 1, 8, 8))
     recipe = Recipe(prune=ew.ChannelPruning(ignore=("stem", "one", "two")),
                     blocks=ew.BlockPruning(count=1), recover=SHORT)
-    adjusted, (note,) = adjust_recipe(recipe, program, Budget())
+    adjusted, (note,) = adjust_recipe(recipe, program, Budget(), Classification())
     assert adjusted.prune is None
     assert adjusted.recover is SHORT
     assert note.startswith("pruning left out: only 0.0 % of the MACs can be removed")

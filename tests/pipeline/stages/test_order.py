@@ -10,6 +10,7 @@ import torch
 import edgewright as ew
 from edgewright.core import Budget
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
 from edgewright.pipeline.stages import STAGES, Stage, adjust_recipe, check_recipe
 from edgewright.training import Training
@@ -33,14 +34,14 @@ def test_a_stage_runs_if_the_recipe_has_its_config(stage: Stage[Any]) -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_adjusting_does_not_add_a_skipped_stage(
         stage: Stage[Any], trained_program: ew.Program) -> None:
-    adjusted = stage.adjust_to(Recipe(), trained_program, Budget(size="90 %", max_drop="1 %"))
+    adjusted = stage.adjust_to(Recipe(), trained_program, Budget(size="90 %", max_drop="1 %"), Classification())
     assert (adjusted.recipe, adjusted.note) == (Recipe(), "")
 
 
 def test_changes_are_noted_in_the_order_of_the_stages() -> None:
     chain = torch.nn.Sequential(torch.nn.Linear(4, 3))
     program = ew.Program.capture(chain, torch.zeros(2, 4))
-    adjusted, changes = adjust_recipe(WHOLE.replace(exits=ew.EarlyExits(places=2)), program, Budget())
+    adjusted, changes = adjust_recipe(WHOLE.replace(exits=ew.EarlyExits(places=2)), program, Budget(), Classification())
     assert [change.split()[0] for change in changes] == ["pruning", "blocks", "0"]
     assert (adjusted.prune, adjusted.blocks, adjusted.recover, adjusted.exits) == (None, None, None, None)
     assert adjusted.weights == WHOLE.weights

@@ -7,6 +7,7 @@ from typing import Any
 
 import edgewright as ew
 from edgewright.core import Budget
+from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
 from edgewright.pipeline.stages import adjust_recipe
 from edgewright.pipeline.stages._stored_bits import predict_stored_bits
@@ -17,7 +18,7 @@ PRUNING = ew.ChannelPruning(ratio=0.1, round_to=1)
 
 def planned(program: ew.Program, budget: Budget, **scheme: Any) -> float:
     recipe = Recipe(prune=PRUNING, quantize=ew.Quantization(**scheme))
-    pruning = adjust_recipe(recipe, program, budget)[0].prune
+    pruning = adjust_recipe(recipe, program, budget, Classification())[0].prune
     assert pruning is not None
     return pruning.ratio
 
@@ -49,4 +50,4 @@ def test_no_pruning_is_needed_if_the_bits_meet_the_budget(
 def test_layers_of_later_exits_may_have_bits(trained_program: ew.Program) -> None:
     recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
-    assert adjust_recipe(recipe, trained_program, Budget(size="90 %"))[0].prune == PRUNING
+    assert adjust_recipe(recipe, trained_program, Budget(size="90 %"), Classification())[0].prune == PRUNING

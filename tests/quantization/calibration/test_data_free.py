@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.programs import measure_accuracies
 from torch import Tensor, nn
 
 from edgewright.errors import ModelError, UsageError
@@ -18,7 +19,6 @@ from edgewright.quantization.calibration import (
 from edgewright.quantization.placement import place
 from edgewright.quantization.simulation import simulate_quantization
 from edgewright.task import Task
-from edgewright.training import evaluate_module
 
 
 class TwoNorms(nn.Module):
@@ -75,7 +75,7 @@ def test_int8_without_data_is_as_good_as_with(small: Program, colour_task: Task)
             quantizer.observer, quantizer.mode = create_observer(
                 scheme.range_estimator, quantizer.grid), "observe"
         calibrate_quantizers(simulation.module, quantizers, batches)
-        accuracy[name] = evaluate_module(simulation.module, colour_task.test)[0]
+        accuracy[name] = measure_accuracies(simulation.module, colour_task.test)[0]
     assert accuracy["synthetic"] >= accuracy["real"] - 0.01
 
 

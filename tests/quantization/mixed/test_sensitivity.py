@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewright.errors import DataError, ModelError
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.mixed._hessian import average_hessian_traces
@@ -84,7 +85,7 @@ NAMES = ["stem.weight", "again.weight", "side.weight", "head.weight"]
 def test_random_vectors_estimate_the_traces_of_the_full_hessian(net: Any, program: Any,
                                                                 task: Any) -> None:
     batches = list(task.train.batches(50))
-    found = average_hessian_traces(program.module(), NAMES, batches, probes=300)
+    found = average_hessian_traces(program.module(), NAMES, batches, Classification(), probes=300)
     assert list(found) == NAMES
     for name in NAMES:
         assert found[name] == pytest.approx(trace_of(net, name, batches), rel=0.15), name
@@ -101,7 +102,7 @@ def test_traces_are_exact_for_diagonal_hessians() -> None:
             return torch.stack([x * self.weight, torch.zeros_like(x)], 1)[:, :, 0]
 
     batch = Batch((torch.tensor([[1.0], [2.0]]),), torch.tensor([0, 1]), torch.arange(2))
-    found = average_hessian_traces(First(), ["weight"], [batch], probes=1)
+    found = average_hessian_traces(First(), ["weight"], [batch], Classification(), probes=1)
     assert found["weight"] == pytest.approx(0.25 * (1 + 4) / 2)
 
 
@@ -115,7 +116,8 @@ def test_weights_unused_by_the_loss_have_zero_curvature() -> None:
             return self.used(x)
 
     batch = Batch((torch.ones(2, 2),), torch.tensor([0, 1]), torch.arange(2))
-    found = average_hessian_traces(Idle(), ["used.weight", "idle.weight"], [batch])
+    found = average_hessian_traces(Idle(), ["used.weight", "idle.weight"], [batch],
+                                   Classification())
     assert found["idle.weight"] == 0
     assert found["used.weight"] > 0
 
@@ -144,7 +146,7 @@ def test_operators_without_second_derivative_are_named_in_the_error() -> None:
             r"the loss has no second derivative for the Hessian's trace: derivative for "
             r"aten::rare_backward is not implemented; measure the loss instead "
             r"\(method='loss'\)")):
-        average_hessian_traces(Net(2, 2), ["weight"], [batch])
+        average_hessian_traces(Net(2, 2), ["weight"], [batch], Classification())
 
 
 CANDIDATES = [Precision(weights=None, activations=None), Precision(weights=8),
@@ -237,7 +239,7 @@ def test_hessian_prediction_is_half_the_curvature_times_the_error(net: Any, prog
     found = measure_sensitivities(program, task, scheme, tried, MIXED["hessian"])
     for name in NAMES:
         error = weight_on_grid(net, name, 2) - net.get_parameter(name).detach()
-        trace = average_hessian_traces(program.module(), NAMES, [shown], seed=0)[name]
+        trace = average_hessian_traces(program.module(), NAMES, [shown], Classification(), seed=0)[name]
         want = trace / 2 * float(error.square().sum())
         assert found[name][Precision(weights=2)] == pytest.approx(want, rel=1e-4)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.programs import measure_accuracies
 from torch import Tensor, nn
 from torch.fx import Interpreter
 
 from edgewright.errors import DataError
+from edgewright.goals import Classification
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization import Precision, Quantization, resolve
 from edgewright.quantization.calibration import create_observer
@@ -19,7 +21,7 @@ from edgewright.quantization.placement._placement import place
 from edgewright.quantization.ptq._bias_correction import add_biases, correct_bias
 from edgewright.quantization.simulation._simulate import simulate_quantization
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, evaluate_module, train
+from edgewright.training import GoalLoss, Training, train
 
 
 def quantized(program: Program, x: Any, **settings: Any) -> tuple[Any, ...]:
@@ -143,7 +145,7 @@ def test_low_bits_gain_accuracy(colour_task: Task) -> None:
                         nn.Conv2d(12, 12, 3, padding=1, groups=12), nn.ReLU(),
                         nn.Conv2d(12, 12, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                         nn.Linear(12, 3))
-    train(net, colour_task, Training(epochs=8, batch_size=32, lr=0.05), LabelLoss())
+    train(net, colour_task, Training(epochs=8, batch_size=32, lr=0.05), GoalLoss(Classification()))
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
     x = colour_task.train.example(256)[0]
     settings = {"weights": 3, "granularity": "per_tensor", "first_last_bits": None}
@@ -155,7 +157,7 @@ def test_low_bits_gain_accuracy(colour_task: Task) -> None:
     with torch.no_grad():
         errors = [float((want - module(test)).norm()) for module in (plain, corrected)]
     assert errors[1] < 0.85 * errors[0]
-    figures = [evaluate_module(module, colour_task.test)[-1] for module in (plain, corrected)]
+    figures = [measure_accuracies(module, colour_task.test)[-1] for module in (plain, corrected)]
     assert figures[1] > figures[0]
 
 

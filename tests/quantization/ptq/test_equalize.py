@@ -9,14 +9,16 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.programs import measure_accuracies
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgewright.goals import Classification
 from edgewright.program import Program, fold_batch_norm
 from edgewright.quantization.ptq._equalize import equalize
 from edgewright.quantization.ptq._scalable_channels import find_scalable_channels
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, evaluate_module, train
+from edgewright.training import GoalLoss, Training, train
 
 
 def relative_error(want: Any, have: Any) -> Any:
@@ -341,7 +343,7 @@ def per_tensor_int8(program: Program) -> Any:
 def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colour_task: Task) -> Any:
     torch.manual_seed(0)
     net = Depthwise()
-    train(net, colour_task, Training(epochs=10, batch_size=32, lr=0.05), LabelLoss())
+    train(net, colour_task, Training(epochs=10, batch_size=32, lr=0.05), GoalLoss(Classification()))
     scale = torch.exp2(torch.linspace(-9, 9, 12))  # exact in floating point
     with torch.no_grad():
         net.stem.weight.mul_(scale.reshape(-1, 1, 1, 1))
@@ -352,7 +354,7 @@ def test_a_badly_scaled_depthwise_network_in_int8_goes_from_broken_to_fine(colou
     program = Program.capture(net.eval(), torch.zeros(1, 3, 8, 8))
 
     def accuracy(candidate: Any) -> Any:
-        return evaluate_module(candidate.module(), colour_task.test)[-1]
+        return measure_accuracies(candidate.module(), colour_task.test)[-1]
 
     whole = accuracy(program)
     assert whole > 0.85
