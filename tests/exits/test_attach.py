@@ -347,7 +347,7 @@ def test_norms_of_heads_learn_while_the_network_is_frozen(trained_program: Progr
 
 def test_the_last_exit_teaches_the_others_through_the_objective(trained_program: Program,
                                                                 quadrant_task: Task) -> None:
-    objective = make_objective(None, Distillation(self_weight=1.0))
+    objective = make_objective(None, Classification(), Distillation(self_weight=1.0))
     alone, taught = (add_exits(trained_program, quadrant_task, EarlyExits(
         places=1, training=BRIEF), objective=chosen) for chosen in (None, objective))
     assert not torch.equal(alone.state_dict()["exits.0.weight"],

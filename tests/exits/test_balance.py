@@ -75,7 +75,7 @@ def test_the_loss_is_the_sum_over_the_exits_and_has_its_own_name() -> None:
     outputs = (torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 3))
     each = [GoalLoss(Classification(), 0.1).loss((logits,), batch) for logits in outputs]
     torch.testing.assert_close(objective.loss(outputs, batch), sum(each))
-    assert objective.name == "Equilibrium(GoalLoss(Classification(), 0.1))"
+    assert objective.name == f"Equilibrium({GoalLoss(Classification(), 0.1).name})"
 
 
 @pytest.mark.parametrize("balance", [True, False])
