@@ -41,7 +41,7 @@ def by_hand(losses: Any) -> Any:
 def test_the_average_is_the_mean_of_the_logits() -> None:
     one, other = torch.randn(4, 3), torch.randn(4, 3)
     taught = Ensemble([Fixed(one), Fixed(other)]).teach(batch_of([0, 1, 2, 0]))
-    torch.testing.assert_close(taught.logits, (one + other) / 2)
+    torch.testing.assert_close(taught.outputs, (one + other) / 2)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -53,7 +53,7 @@ def test_confidence_weighs_every_sample_by_the_papers_equation(count: int) -> No
         losses = [-math.log(one[sample].softmax(0)[label]) for one in logits]
         expected = sum(weight * one[sample]
                        for weight, one in zip(by_hand(losses), logits, strict=True))
-        torch.testing.assert_close(taught.logits[sample], expected)
+        torch.testing.assert_close(taught.outputs[sample], expected)
 
 
 def test_labels_may_be_given_as_probabilities() -> None:

@@ -17,10 +17,11 @@ from edgewright.distill import (
     make_objective,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
+from edgewright.goals import Classification
 from edgewright.graph import mark_sparse
 from edgewright.program import Program
 from edgewright.task import Task, load_task
-from edgewright.training import LabelLoss, Training, evaluate_module
+from edgewright.training import GoalLoss, Training, evaluate_module
 
 CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, compute="cpu")
 
@@ -46,7 +47,7 @@ def program(task: Any) -> Any:
 def test_a_program_learns_and_the_original_is_unchanged(program: Any, task: Any) -> None:
     before = {name: tensor.clone() for name, tensor in program.state_dict().items()}
     trained = fit(program, task, CONFIG)
-    assert evaluate_module(trained.module(), task.val)[0] > 0.7
+    assert evaluate_module(trained.module(), task.val, task.goal)[0].value > 0.7
     assert all(torch.equal(before[name], tensor) for name, tensor in program.state_dict().items())
     assert trained.state_dict().keys() == before.keys()
 
@@ -181,8 +182,8 @@ def test_several_teachers_form_an_ensemble(program: Any, task: Any) -> None:
 
 
 def test_the_objective_depends_on_the_teacher() -> None:
-    assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
+    assert make_objective(None, label_smoothing=0.1).name == GoalLoss(Classification(), 0.1).name
     assert isinstance(make_objective(nn.Identity()), DistillationLoss)
-    alone = make_objective(None, Distillation(self_weight=0.3))
+    alone = make_objective(None, distillation=Distillation(self_weight=0.3))
     assert isinstance(alone, SelfDistillationLoss)
-    assert alone.name.startswith("SelfDistillationLoss(LabelLoss(0.0)")
+    assert alone.name.startswith(f"SelfDistillationLoss({GoalLoss(Classification()).name}, ")
