@@ -11,6 +11,7 @@ from edgewright.distill._config import Distillation
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._predictions import (
     REGRESSION_LOSSES,
+    check_prediction_loss,
     detach_outputs,
     pair_predictions,
     prediction_loss,
@@ -100,7 +101,10 @@ class DistillationLoss(Objective):
         """
         super().check(outputs, batch, exits)
         if self.views is None and not self.requires_sample_ids:
-            self._output_loss(outputs, self._teacher.teach(batch), batch)
+            taught = self._teacher.teach(batch).outputs
+            for output in outputs:
+                for pair in pair_predictions(self._goal, output, taught):
+                    check_prediction_loss(pair, batch.targets, self._settings)
         elif regresses_outputs(self._settings) or self._lacks_targets(batch):
             raise UsageError(f"logits={self._settings.logits!r} with alpha=1 uses no targets here, "
                              "so epochs are compared by the teacher's outputs on the validation "
