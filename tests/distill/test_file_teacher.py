@@ -97,6 +97,14 @@ class Late(nn.Module):
         return (x + 1).flatten(1)[:, :3]
 
 
+def test_several_outputs_are_a_tuple(batch: Any, tmp_path: Path) -> None:
+    path = tmp_path / "heads.onnx"
+    path.write_bytes(to_onnx(Program.capture(Early(), torch.zeros(2, 2, 4, 4))))
+    first, second = FileTeacher(path).teach(batch).outputs
+    assert torch.equal(first, torch.zeros(5, 3))
+    torch.testing.assert_close(second, batch.inputs[0] + 1)
+
+
 def test_the_name_includes_a_hash_of_the_file(file: Any, tmp_path: Path) -> None:
     model = onnx.load_from_string(file)
     model.doc_string = "another"
