@@ -370,6 +370,14 @@ def test_with_alpha_1_no_targets_are_needed(features: Any) -> None:
     assert score.value == pytest.approx(distance(task.goal, teacher, trained, x), rel=1e-5)
 
 
+def test_a_cache_cannot_compare_epochs_without_targets(tmp_path: Path) -> None:
+    task, program = unlabelled()
+    with pytest.raises(UsageError, match="the val split has no targets, so epochs are compared by the "
+                       "teacher's outputs on the validation samples, which a teacher cache does not hold"):
+        fit(program, task, Training(epochs=1, compute="cpu"), mlp(8, 3), cache=tmp_path / "c",
+            distillation=Distillation(alpha=1.0))
+
+
 def test_an_autoencoder_learns_from_a_teacher_and_is_compared_by_its_metric() -> None:
     x = torch.randn(64, 4)
     task = Task((x, None), (x[:20], None), (x[1:20], None), goal=Reconstruction())
