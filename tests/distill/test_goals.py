@@ -16,7 +16,6 @@ from edgewright.distill import (
     LOGIT_LOSSES,
     Distillation,
     DistillationLoss,
-    Ensemble,
     ModuleTeacher,
     SelfDistillationLoss,
     cache_teacher,
@@ -43,7 +42,6 @@ from edgewright.task import Batch, Task
 from edgewright.training import (
     ConstrainedObjective,
     GoalLoss,
-    Objective,
     StepHook,
     Training,
     train,
@@ -408,44 +406,6 @@ def test_two_outputs_of_one_size_are_not_exits() -> None:
     assert torch.equal(objective.loss((heads,), batch), goal.loss(heads, batch.targets))
 
 
-def test_an_ensemble_averages_every_output(saying: Any) -> None:
-    one, other = ({"out": torch.randn(2, 3, 4, 4), "aux": torch.randn(2, 5)} for _ in range(2))
-    found = Ensemble([saying({**one, "count": 7}), saying({**other, "count": 7})]).teach(
-        Batch((), None, torch.arange(2))).outputs
-    assert found["count"] == 7
-    for name in ("out", "aux"):
-        torch.testing.assert_close(found[name], (one[name] + other[name]) / 2)
-
-
-def test_confidence_weighs_every_pixel(saying: Any) -> None:
-    logits, targets = torch.randn(2, 3, 4, 5, 5), torch.randint(0, 4, (3, 5, 5))
-    targets[0, 0] = 255
-    teachers, batch = [saying(one) for one in logits], Batch((), targets, torch.arange(3))
-    found = Ensemble(teachers, "confidence", Segmentation(255)).teach(batch).outputs
-    flat = [saying(one.movedim(1, -1).reshape(-1, 4)) for one in logits]
-    kept = (targets != 255).flatten()
-    pixels = Batch((), targets.flatten().where(kept, 0), torch.arange(75))
-    want = Ensemble(flat, "confidence").teach(pixels).outputs
-    rows = found.movedim(1, -1).reshape(-1, 4)
-    torch.testing.assert_close(rows[kept], want[kept])
-    torch.testing.assert_close(rows[~kept], logits.mean(0).movedim(1, -1).reshape(-1, 4)[~kept])
-
-
-def test_ensembles_that_cannot_be_averaged_raise(saying: Any) -> None:
-    batch = Batch((), None, torch.arange(2))
-    for pair, found in (((torch.zeros(2, 3), {"out": torch.zeros(2, 3)}), r"\(2, 3\), .*a dict of out"),
-                        (((torch.zeros(2),), (torch.zeros(2),) * 2), "1 outputs, .*2 outputs")):
-        with pytest.raises(ModelError, match=f"different names or shapes .*{found}"):
-            Ensemble([saying(one) for one in pair]).teach(batch)
-    teachers = [saying(torch.zeros(2, 3))] * 2
-    for goal in (Regression(), MultiLabel(), Embedding()):
-        with pytest.raises(UsageError, match="needs a goal with one prediction over classes, but the goal "
-                           f"is {goal.name}; use weights='average'"):
-            Ensemble(teachers, "confidence", goal).teach(batch)
-    with pytest.raises(UsageError, match="needs the class of every sample, but there are no such targets"):
-        Ensemble(teachers, "confidence").teach(batch)
-
-
 @every_goal
 def test_only_logits_over_classes_are_cached(job: str, tmp_path: Path) -> None:
     task = task_of(job)
@@ -477,37 +437,6 @@ def test_the_named_logits_of_a_classifier_are_cached(tmp_path: Path) -> None:
     program = Program.capture(Named(), x[:2])
     fit(program, task, Training(epochs=1, augment=False, compute="cpu"), Named(), cache=tmp_path / "c")
     assert (tmp_path / "c").exists()
-
-
-class Focal(Objective):
-    """An objective of the user's own."""
-
-    def __init__(self, goal: Goal | None = None) -> None:
-        self._goal = goal
-
-    @property
-    def goal(self) -> Goal | None:
-        return self._goal
-
-    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
-        chosen = outputs[-1].log_softmax(-1).gather(1, batch.targets[:, None])
-        return -((1 - chosen.exp()).square() * chosen).mean()
-
-
-def test_an_objective_of_ones_own_is_minimized() -> None:
-    x = torch.randn(64, 4)
-    y = (x[:, 0] > 0).long()
-    task, program = Task((x, y), (x[:20], y[:20]), (x[1:], y[1:])), Program.capture(mlp(6, 2), x[:2])
-    training = Training(epochs=20, batch_size=16, lr=0.01, optimizer="adamw", compute="cpu")
-    batch = Batch((x,), y, torch.arange(64))
-    trained = fit(program, task, training, objective=Focal())
-    before, after = (float(Focal().loss((one.run(x),), batch)) for one in (program, trained))
-    assert after < 0.5 * before
-    for arguments, named in (({"teacher": mlp(4, 2)}, "a teacher"), ({"cache": "c"}, "a cache"),
-                             ({"distillation": Distillation(self_weight=1)}, "distillation settings"),
-                             ({"training": training.replace(label_smoothing=0.1)}, "label_smoothing=0.1")):
-        with pytest.raises(UsageError, match=f"so {named} would have no effect; omit it, or the objective"):
-            fit(program, task, **arguments, objective=Focal(task.goal))
 
 
 def test_label_smoothing_needs_classes() -> None:
