@@ -17,12 +17,12 @@ from edgewright.task import Batch
 class Saying(Teacher):
     """A teacher that says the same of everything."""
 
-    def __init__(self, logits: Tensor, *features: Tensor) -> None:
+    def __init__(self, outputs: Any, *features: Tensor) -> None:
         self.name = "saying"
-        self.logits, self.features = logits, features
+        self.outputs, self.features = outputs, features
 
     def teach(self, batch: Batch) -> TeacherOutput:
-        return TeacherOutput(self.logits, self.features)
+        return TeacherOutput(self.outputs, self.features)
 
 
 class Block(nn.Module):

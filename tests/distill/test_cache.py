@@ -76,7 +76,7 @@ def test_the_cache_returns_the_teachers_outputs_in_every_view(task: Any, tmp_pat
     cached = cache_teacher(teacher, task, tmp_path / "c", views=3)
     for number in range(3):
         for batch in task.train.batches(100, shuffle_seed=number, view=View(number)):
-            live, kept = teacher.teach(batch).logits, cached.teach(batch).logits
+            live, kept = teacher.teach(batch).outputs, cached.teach(batch).outputs
             if classes == 4:
                 assert torch.equal(kept, live.half().float())
             else:
@@ -95,7 +95,7 @@ def test_a_subset_is_looked_up_by_row(tmp_path: Path) -> None:
     teacher = ModuleTeacher(net())
     cached = cache_teacher(teacher, task, tmp_path / "c", views=None)
     batch = next(task.train.batches(40, shuffle_seed=0))
-    assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
+    assert torch.equal(cached.teach(batch).outputs, teacher.teach(batch).outputs.half().float())
     for split in (task.val, whole.select([78])):
         with pytest.raises(DataError, match=r"no entry for sample \d+: it covers the training split"):
             cached.teach(next(split.batches(4)))
@@ -206,7 +206,7 @@ def test_views_of_another_policy_are_different_views(tmp_path: Path) -> None:
     task, teacher = Task(Shifted(), images_float(8), images_float(9)), ModuleTeacher(net())
     cached = cache_teacher(teacher, task, tmp_path / "c", views=2, policy="rand_augment")
     batch = next(task.train.batches(9, view=View(1, "rand_augment")))
-    assert torch.equal(cached.teach(batch).logits, teacher.teach(batch).logits.half().float())
+    assert torch.equal(cached.teach(batch).outputs, teacher.teach(batch).outputs.half().float())
     with pytest.raises(UsageError, match=r"view 1 \(standard\) was requested"):
         cached.teach(next(task.train.batches(9, view=View(1))))
     with pytest.raises(StorageError, match="for samples augmented by 'rand_augment', not 'standard'"):
@@ -221,7 +221,7 @@ def test_fit_caches_the_views_that_it_trains_on(tmp_path: Path) -> None:
     kept = cache_teacher(ModuleTeacher(program), task, tmp_path / "c", views=2,
                          policy="rand_augment")
     batch = next(task.train.batches(8, view=config.augment.view(0)))
-    assert torch.equal(kept.teach(batch).logits, program.run(*batch.inputs).half().float())
+    assert torch.equal(kept.teach(batch).outputs, program.run(*batch.inputs).half().float())
 
 
 class Scaled(nn.Module):
@@ -364,7 +364,7 @@ def test_another_process_maps_the_file_itself(task: Any, tmp_path: Path) -> None
     batch = next(task.train.batches(9, view=View(0)))
     assert len(sent) < 8 * SAMPLES + 4000  # the rows; not the logits
     again = pickle.loads(sent)  # noqa: S301 - of this very test
-    assert torch.equal(again.teach(batch).logits, cached.teach(batch).logits)
+    assert torch.equal(again.teach(batch).outputs, cached.teach(batch).outputs)
 
 
 def test_training_from_a_cache_matches_training_with_the_teacher(task: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,8 +17,9 @@ from edgewright.distill import (
     ModuleTeacher,
 )
 from edgewright.errors import ModelError, UsageError
+from edgewright.goals import Categorical, Classification, CustomGoal
 from edgewright.task import Batch, Task
-from edgewright.training import LabelLoss, Training, train
+from edgewright.training import GoalLoss, Training, train
 
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
 
@@ -56,7 +58,13 @@ def test_features_come_first_and_are_averaged_over_the_pairs(saying: Any, featur
 
 def test_the_labels_of_a_sequence_are_those_of_its_positions(saying: Any) -> None:
     logits, targets = torch.randn(2, 3, 4), torch.randint(0, 4, (2, 3))
-    objective = DistillationLoss(saying(logits), Distillation(alpha=0.25), label_smoothing=0.1)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.flatten(0, -2) if targets.ndim == outputs.ndim else targets.flatten()
+        return F.cross_entropy(outputs.flatten(0, -2), targets, label_smoothing=0.1)
+
+    goal = CustomGoal(loss, {"mae": torchmetrics.MeanAbsoluteError()}, kinds={"": Categorical(-1)})
+    objective = DistillationLoss(saying(logits), Distillation(alpha=0.25), goal=goal)
     want = 0.75 * F.cross_entropy(logits.reshape(6, 4), targets.flatten(), label_smoothing=0.1)
     torch.testing.assert_close(objective.loss((logits,), labelled(targets)), want)
     mixed = torch.rand(2, 3, 4).softmax(-1)
@@ -73,9 +81,10 @@ def test_a_regression_learns_from_the_teacher_only(saying: Any) -> None:
 
 def test_label_smoothing_reaches_the_labels_share(saying: Any) -> None:
     outputs, targets = (torch.randn(4, 3),), torch.tensor([0, 1, 2, 0])
-    objective = DistillationLoss(saying(torch.randn(4, 3)), Distillation(alpha=0.0), label_smoothing=0.2)
+    objective = DistillationLoss(saying(torch.randn(4, 3)), Distillation(alpha=0.0),
+                                 goal=Classification(label_smoothing=0.2))
     torch.testing.assert_close(objective.loss(outputs, labelled(targets)),
-                               LabelLoss(0.2).loss(outputs, labelled(targets)))
+                               GoalLoss(Classification(), 0.2).loss(outputs, labelled(targets)))
 
 
 def test_the_teacher_gets_no_gradient_and_stays_in_evaluation_mode() -> None:
@@ -120,10 +129,11 @@ def test_the_objective_moves_the_teacher_and_has_its_views(saying: Any) -> None:
     assert objective.views == 4
 
 
-def test_the_name_includes_teacher_settings_and_smoothing(saying: Any) -> None:
+def test_the_name_includes_teacher_settings_and_goal(saying: Any) -> None:
     one, other = saying(torch.zeros(2, 3)), saying(torch.zeros(2, 3))
     other.name = "another"
-    names = {DistillationLoss(one).name, DistillationLoss(other).name, DistillationLoss(one, label_smoothing=0.1).name,
+    names = {DistillationLoss(one).name, DistillationLoss(other).name,
+             DistillationLoss(one, goal=Classification(label_smoothing=0.1)).name,
              DistillationLoss(one, Distillation(temperature=2)).name,
              DistillationLoss(one, Distillation(features="hints"), features=1).name}
     assert len(names) == 5

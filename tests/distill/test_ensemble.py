@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgewright.distill import Ensemble, Teacher, TeacherOutput
 from edgewright.distill._ensemble import confidence_weights
 from edgewright.errors import ModelError, UsageError
+from edgewright.goals import Embedding, MultiLabel, Regression, Segmentation
 from edgewright.task import Batch
 
 
@@ -41,7 +42,7 @@ def by_hand(losses: Any) -> Any:
 def test_the_average_is_the_mean_of_the_logits() -> None:
     one, other = torch.randn(4, 3), torch.randn(4, 3)
     taught = Ensemble([Fixed(one), Fixed(other)]).teach(batch_of([0, 1, 2, 0]))
-    torch.testing.assert_close(taught.logits, (one + other) / 2)
+    torch.testing.assert_close(taught.outputs, (one + other) / 2)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -53,7 +54,7 @@ def test_confidence_weighs_every_sample_by_the_papers_equation(count: int) -> No
         losses = [-math.log(one[sample].softmax(0)[label]) for one in logits]
         expected = sum(weight * one[sample]
                        for weight, one in zip(by_hand(losses), logits, strict=True))
-        torch.testing.assert_close(taught.logits[sample], expected)
+        torch.testing.assert_close(taught.outputs[sample], expected)
 
 
 def test_labels_may_be_given_as_probabilities() -> None:
@@ -114,3 +115,41 @@ def test_teachers_with_different_classes_are_named() -> None:
     ensemble = Ensemble([Fixed(torch.zeros(2, 3)), Fixed(torch.zeros(2, 4))])
     with pytest.raises(ModelError, match=r"\(fixed 0.000: \(2, 3\), fixed 0.000: \(2, 4\)\)"):
         ensemble.teach(batch_of([0, 0]))
+
+
+def test_an_ensemble_averages_every_output(saying: Any) -> None:
+    one, other = ({"out": torch.randn(2, 3, 4, 4), "aux": torch.randn(2, 5)} for _ in range(2))
+    found = Ensemble([saying({**one, "count": 7}), saying({**other, "count": 7})]).teach(
+        Batch((), None, torch.arange(2))).outputs
+    assert found["count"] == 7
+    for name in ("out", "aux"):
+        torch.testing.assert_close(found[name], (one[name] + other[name]) / 2)
+
+
+def test_confidence_weighs_every_pixel(saying: Any) -> None:
+    logits, targets = torch.randn(2, 3, 4, 5, 5), torch.randint(0, 4, (3, 5, 5))
+    targets[0, 0] = 255
+    teachers, batch = [saying(one) for one in logits], Batch((), targets, torch.arange(3))
+    found = Ensemble(teachers, "confidence", Segmentation(255)).teach(batch).outputs
+    flat = [saying(one.movedim(1, -1).reshape(-1, 4)) for one in logits]
+    kept = (targets != 255).flatten()
+    pixels = Batch((), targets.flatten().where(kept, 0), torch.arange(75))
+    want = Ensemble(flat, "confidence").teach(pixels).outputs
+    rows = found.movedim(1, -1).reshape(-1, 4)
+    torch.testing.assert_close(rows[kept], want[kept])
+    torch.testing.assert_close(rows[~kept], logits.mean(0).movedim(1, -1).reshape(-1, 4)[~kept])
+
+
+def test_ensembles_that_cannot_be_averaged_raise(saying: Any) -> None:
+    batch = Batch((), None, torch.arange(2))
+    for pair, found in (((torch.zeros(2, 3), {"out": torch.zeros(2, 3)}), r"\(2, 3\), .*a dict of out"),
+                        (((torch.zeros(2),), (torch.zeros(2),) * 2), "1 outputs, .*2 outputs")):
+        with pytest.raises(ModelError, match=f"different names or shapes .*{found}"):
+            Ensemble([saying(one) for one in pair]).teach(batch)
+    teachers = [saying(torch.zeros(2, 3))] * 2
+    for goal in (Regression(), MultiLabel(), Embedding()):
+        with pytest.raises(UsageError, match="needs a goal with one prediction over classes, but the goal "
+                           f"is {goal.name}; use weights='average'"):
+            Ensemble(teachers, "confidence", goal).teach(batch)
+    with pytest.raises(UsageError, match="needs the class of every sample, but there are no such targets"):
+        Ensemble(teachers, "confidence").teach(batch)

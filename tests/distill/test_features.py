@@ -37,7 +37,7 @@ def test_in_training_features_come_before_the_logits_as_wide_as_the_teachers(sho
 def test_in_evaluation_only_the_programs_outputs_are_returned(shown: Any, halved: Program) -> None:
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
-        (logits,) = shown.eval()(x)
+        logits = shown.eval()(x)
     torch.testing.assert_close(logits, halved.run(x))
 
 
@@ -96,8 +96,9 @@ def test_the_loop_trains_it_and_its_projections(halved: Program, deep_pyramid: P
     assert record.history[1].loss < record.history[0].loss
     assert all(not torch.equal(before[name], after[name]) for name in before if "weight" in name)
     trained = halved.with_state(network.network_state())
-    assert evaluate_module(trained.module(), quadrant_task.val) == evaluate_module(
-        network, quadrant_task.val)
+    assert evaluate_module(
+        trained.module(), quadrant_task.val, quadrant_task.goal) == evaluate_module(
+        network, quadrant_task.val, quadrant_task.goal)
 
 
 def test_hints_bring_the_features_together(halved: Program, deep_pyramid: Program,

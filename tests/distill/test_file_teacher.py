@@ -75,7 +75,7 @@ def test_a_file_gives_the_outputs_of_its_program(program: Any, file: Any, batch:
         bundle_of([file], path)
     taught = FileTeacher(path, threads=1).teach(batch)
     expected = ModuleTeacher(program).teach(batch)
-    torch.testing.assert_close(taught.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(taught.outputs, expected.outputs, rtol=1e-4, atol=1e-5)
     assert taught.features == ()
 
 
@@ -84,7 +84,7 @@ def test_a_bundle_uses_its_last_exit(batch: Any, tmp_path: Path) -> None:
     late = Program.capture(Late(), torch.zeros(2, 2, 4, 4))
     path = bundle_of([to_onnx(early), to_onnx(late)], tmp_path / "staged.edge")
     taught = FileTeacher(path, threads=1).teach(batch)
-    torch.testing.assert_close(taught.logits, batch.inputs[0].flatten(1)[:, :3] + 2)
+    torch.testing.assert_close(taught.outputs, batch.inputs[0].flatten(1)[:, :3] + 2)
 
 
 class Early(nn.Module):
@@ -95,6 +95,14 @@ class Early(nn.Module):
 class Late(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x + 1).flatten(1)[:, :3]
+
+
+def test_several_outputs_are_a_tuple(batch: Any, tmp_path: Path) -> None:
+    path = tmp_path / "heads.onnx"
+    path.write_bytes(to_onnx(Program.capture(Early(), torch.zeros(2, 2, 4, 4))))
+    first, second = FileTeacher(path).teach(batch).outputs
+    assert torch.equal(first, torch.zeros(5, 3))
+    torch.testing.assert_close(second, batch.inputs[0] + 1)
 
 
 def test_the_name_includes_a_hash_of_the_file(file: Any, tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_another_process_opens_the_file_itself(file: Any, batch: Any, tmp_path: 
     teacher = FileTeacher(path, threads=1)
     again = pickle.loads(pickle.dumps(teacher))  # noqa: S301 - of this very test
     assert again.name == teacher.name
-    assert torch.equal(again.teach(batch).logits, teacher.teach(batch).logits)
+    assert torch.equal(again.teach(batch).outputs, teacher.teach(batch).outputs)
 
 
 def test_logits_are_returned_on_the_training_device(file: Any, batch: Any, tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ def test_logits_are_returned_on_the_training_device(file: Any, batch: Any, tmp_p
     path.write_bytes(file)
     teacher = FileTeacher(path)
     teacher.to(torch.device("meta"))
-    assert teacher.teach(batch).logits.device.type == "meta"
+    assert teacher.teach(batch).outputs.device.type == "meta"
 
 
 def test_invalid_files_raise(tmp_path: Path, batch: Any) -> None:
@@ -145,7 +153,7 @@ def test_a_file_that_returns_class_indices_raises(tmp_path: Path, batch: Any) ->
 
     path = tmp_path / "decides.onnx"
     path.write_bytes(to_onnx(Program.capture(Decides(), torch.zeros(2, 2, 4, 4))))
-    with pytest.raises(ModelError, match=r"returns int64; expected floating-point logits: .* without its argmax"):
+    with pytest.raises(ModelError, match=r"returns int64; expected floating-point logits or values: .* without its argmax"):
         FileTeacher(path).teach(batch)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewright.distill import (
     Distillation,
@@ -17,10 +17,11 @@ from edgewright.distill import (
     make_objective,
 )
 from edgewright.errors import ModelError, StorageError, UsageError
+from edgewright.goals import Classification, Goal
 from edgewright.graph import mark_sparse
 from edgewright.program import Program
-from edgewright.task import Task, load_task
-from edgewright.training import LabelLoss, Training, evaluate_module
+from edgewright.task import Batch, Task, load_task
+from edgewright.training import GoalLoss, Objective, Training, evaluate_module
 
 CONFIG = Training(epochs=6, batch_size=64, lr=0.1, augment=False, compute="cpu")
 
@@ -46,7 +47,7 @@ def program(task: Any) -> Any:
 def test_a_program_learns_and_the_original_is_unchanged(program: Any, task: Any) -> None:
     before = {name: tensor.clone() for name, tensor in program.state_dict().items()}
     trained = fit(program, task, CONFIG)
-    assert evaluate_module(trained.module(), task.val)[0] > 0.7
+    assert evaluate_module(trained.module(), task.val, task.goal)[0].value > 0.7
     assert all(torch.equal(before[name], tensor) for name, tensor in program.state_dict().items())
     assert trained.state_dict().keys() == before.keys()
 
@@ -181,8 +182,39 @@ def test_several_teachers_form_an_ensemble(program: Any, task: Any) -> None:
 
 
 def test_the_objective_depends_on_the_teacher() -> None:
-    assert make_objective(None, label_smoothing=0.1).name == LabelLoss(0.1).name
+    assert make_objective(None, label_smoothing=0.1).name == GoalLoss(Classification(), 0.1).name
     assert isinstance(make_objective(nn.Identity()), DistillationLoss)
-    alone = make_objective(None, Distillation(self_weight=0.3))
+    alone = make_objective(None, distillation=Distillation(self_weight=0.3))
     assert isinstance(alone, SelfDistillationLoss)
-    assert alone.name.startswith("SelfDistillationLoss(LabelLoss(0.0)")
+    assert alone.name.startswith(f"SelfDistillationLoss({GoalLoss(Classification()).name}, ")
+
+
+class Focal(Objective):
+    """An objective of the user's own."""
+
+    def __init__(self, goal: Goal | None = None) -> None:
+        self._goal = goal
+
+    @property
+    def goal(self) -> Goal | None:
+        return self._goal
+
+    def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
+        chosen = outputs[-1].log_softmax(-1).gather(1, batch.targets[:, None])
+        return -((1 - chosen.exp()).square() * chosen).mean()
+
+
+def test_an_objective_of_ones_own_is_minimized() -> None:
+    x = torch.randn(64, 4)
+    y = (x[:, 0] > 0).long()
+    task, program = Task((x, y), (x[:20], y[:20]), (x[1:], y[1:])), Program.capture(nn.Linear(4, 2), x[:2])
+    training = Training(epochs=20, batch_size=16, lr=0.01, optimizer="adamw", compute="cpu")
+    batch = Batch((x,), y, torch.arange(64))
+    trained = fit(program, task, training, objective=Focal())
+    before, after = (float(Focal().loss((one.run(x),), batch)) for one in (program, trained))
+    assert after < 0.5 * before
+    for arguments, named in (({"teacher": nn.Linear(4, 2)}, "a teacher"), ({"cache": "c"}, "a cache"),
+                             ({"distillation": Distillation(self_weight=1)}, "distillation settings"),
+                             ({"training": training.replace(label_smoothing=0.1)}, "label_smoothing=0.1")):
+        with pytest.raises(UsageError, match=f"so {named} would have no effect; omit it, or the objective"):
+            fit(program, task, **arguments, objective=Focal(task.goal))

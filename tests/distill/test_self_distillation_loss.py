@@ -14,11 +14,12 @@ from edgewright.distill import (
     make_objective,
 )
 from edgewright.exits import EarlyExits, add_exits
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     StepHook,
     Training,
     count_stored_views,
@@ -27,24 +28,25 @@ from edgewright.training import (
 
 TARGETS = torch.tensor([0, 3, 1, 2, 2])
 BATCH = Batch((), TARGETS, torch.arange(5))
+LABELS = GoalLoss(Classification())
 
 
 @pytest.mark.parametrize("logits", LOGIT_LOSSES)
 def test_the_last_exit_teaches_the_earlier_ones(logits: Any) -> None:
     settings = Distillation(self_weight=0.3, logits=logits)
     outputs = tuple(torch.randn(3, 5, 4))
-    found = SelfDistillationLoss(LabelLoss(0.1), settings).loss(outputs, BATCH)
+    found = SelfDistillationLoss(GoalLoss(Classification(), 0.1), settings).loss(outputs, BATCH)
     told = sum(float(LOGIT_LOSSES[logits](early, outputs[-1], TARGETS, settings))
                for early in outputs[:-1]) / 2
-    want = float(LabelLoss(0.1).loss(outputs, BATCH)) + 0.3 * told
+    want = float(GoalLoss(Classification(), 0.1).loss(outputs, BATCH)) + 0.3 * told
     assert float(found) == pytest.approx(want, rel=1e-5)
 
 
 def test_the_last_exit_gets_no_gradient_from_it() -> None:
     outputs = [torch.randn(5, 4, requires_grad=True) for _ in range(2)]
     alone, both = (torch.autograd.grad(objective.loss(tuple(outputs), BATCH), outputs)
-                   for objective in (LabelLoss(), SelfDistillationLoss(
-                       LabelLoss(), Distillation(self_weight=5.0))))
+                   for objective in (LABELS, SelfDistillationLoss(
+                       LABELS, Distillation(self_weight=5.0))))
     assert torch.equal(alone[1], both[1])
     assert not torch.equal(alone[0], both[0])
 
@@ -60,8 +62,8 @@ def test_it_is_combined_with_a_teacher_and_its_features(saying: Any) -> None:
 
 def test_with_a_single_exit_there_is_nothing_to_add() -> None:
     logits = (torch.randn(5, 4),)
-    objective = SelfDistillationLoss(LabelLoss(), Distillation(self_weight=5.0))
-    assert torch.equal(objective.loss(logits, BATCH), LabelLoss().loss(logits, BATCH))
+    objective = SelfDistillationLoss(LABELS, Distillation(self_weight=5.0))
+    assert torch.equal(objective.loss(logits, BATCH), LABELS.loss(logits, BATCH))
 
 
 def test_everything_else_is_delegated_to_the_inner_objective(saying: Any) -> None:
@@ -75,7 +77,7 @@ def test_everything_else_is_delegated_to_the_inner_objective(saying: Any) -> Non
     assert objective.hooks == (hook,)
     assert count_stored_views(objective) == 3
     names = {objective.name, SelfDistillationLoss(inner, Distillation(self_weight=0.6)).name,
-             SelfDistillationLoss(LabelLoss(), Distillation(self_weight=0.5)).name}
+             SelfDistillationLoss(LABELS, Distillation(self_weight=0.5)).name}
     assert len(names) == 3
     assert all(inner.name in name for name in names if "saying" in name)
 
@@ -85,7 +87,9 @@ def test_early_exits_learn_to_agree_with_the_last_one(pyramid: Program,
     staged = add_exits(pyramid, quadrant_task, EarlyExits(places=2, training=None))
     training = Training(epochs=3, batch_size=32, lr=0.05, augment=False, compute="cpu")
     settings = Distillation(self_weight=1.0)
-    assert make_objective(None, settings).name.startswith("SelfDistillationLoss(LabelLoss(0.0), ")
+    assert make_objective(None, quadrant_task.goal, settings).name.startswith(
+        f"SelfDistillationLoss({LABELS.name}, ")
     trained = fit(staged, quadrant_task, training, distillation=settings)
-    early, later, last = evaluate_module(trained.module(), quadrant_task.val)
+    early, later, last = (score.value for score in evaluate_module(
+        trained.module(), quadrant_task.val, quadrant_task.goal))
     assert min(early, later, last) > 0.8

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 from tests.programs import Net
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from edgewright.distill import tap_features
+from edgewright.distill import FeaturePair, FeatureStudent, tap_features
 from edgewright.distill._tap_features import feature_shape, is_feature
 from edgewright.program import Program
 
@@ -26,6 +27,46 @@ def test_features_come_first_and_the_outputs_stay(pyramid: Program) -> None:
     want = nn.functional.conv2d(x, stem.get_parameter("stem.weight"), stem.get_parameter("stem.bias"), padding=1).relu()
     torch.testing.assert_close(early, want)
     assert module.state_dict().keys() == pyramid.state_dict().keys()
+
+
+class Several(nn.Module):
+    """Returns its logits in some structure."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.body, self.head, self.form = nn.Linear(4, 6), nn.Linear(6, 3), form
+
+    def forward(self, x: Tensor) -> Any:
+        early = self.body(x).relu()
+        late = self.head(early)
+        return {"dict": {"early": early, "late": late}, "tuple": (early, late),
+                "nested": {"both": (early, {"late": late})}}[self.form]
+
+
+@pytest.mark.parametrize("form", ["dict", "tuple", "nested"])
+def test_the_outputs_keep_their_structure(form: str) -> None:
+    x = torch.randn(5, 4)
+    program = Program.capture(Several(form), x[:2])
+    feature, result = tap_features(program, ["relu"])(x)
+    want = program.run(x)
+    assert pytree.tree_structure(result) == pytree.tree_structure(want)
+    torch.testing.assert_close(pytree.tree_leaves(result), pytree.tree_leaves(want))
+    torch.testing.assert_close(feature, pytree.tree_leaves(want)[0])
+    pairs = [FeaturePair("relu", "relu", (1, 6), (1, 6))]
+    shown = FeatureStudent(program, pairs, projected=True)
+    torch.testing.assert_close(shown.eval()(x), want)
+    assert len(shown.train()(x)) == 2
+
+
+def test_features_come_before_every_exit() -> None:
+    x = torch.randn(5, 4)
+    program = Program.capture(Several("tuple"), x[:2])
+    staged = Program(program.graph_module, program.example_inputs, exits=1)
+    _, early, late = tap_features(staged, ["relu"])(x)
+    torch.testing.assert_close((early, late), program.run(x))
+    shown = FeatureStudent(staged, [FeaturePair("relu", "relu", (1, 6), (1, 6))], projected=True)
+    torch.testing.assert_close(shown.eval()(x), program.run(x))
+    assert len(shown.train()(x)) == 3
 
 
 def test_without_names_it_is_the_program_itself(pyramid: Program) -> None:

@@ -25,26 +25,27 @@ def batch_of(count: int = 6) -> Any:
 def test_a_module_teaches_in_evaluation_mode_and_without_gradients() -> None:
     module, batch = net().train(), batch_of()
     taught = ModuleTeacher(module).teach(batch)
-    torch.testing.assert_close(taught.logits, module.eval()(*batch.inputs).detach())
-    assert not taught.logits.requires_grad
+    torch.testing.assert_close(taught.outputs, module.eval()(*batch.inputs).detach())
+    assert not taught.outputs.requires_grad
     assert taught.features == ()
 
 
-def test_the_final_exit_is_used_and_several_heads_raise() -> None:
+def test_the_final_exit_is_used_and_several_heads_are_no_exits() -> None:
     class Exits(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return x[:, :2] * 0, x[:, :2]
 
     batch = batch_of()
-    assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).logits, batch.inputs[0][:, :2])
-    with pytest.raises(ModelError, match=r"the teacher Exits \w+ returns 2 outputs; expected 1, one "
-                       r"per exit.* Wrap the teacher"):
-        ModuleTeacher(Exits()).teach(batch)
+    assert torch.equal(ModuleTeacher(Exits(), exits=1).teach(batch).outputs, batch.inputs[0][:, :2])
+    with pytest.raises(ModelError, match=r"the teacher Exits \w+ does not have 2 early exits: the "
+                       r"model returns 2 outputs; expected 3: 2 early exits and the final output; "
+                       r"give their number: ModuleTeacher\(model, exits=\.\.\.\)"):
+        ModuleTeacher(Exits(), exits=2).teach(batch)
     program = Program.capture(Exits(), batch.inputs[0])
-    with pytest.raises(ModelError, match="returns 2 outputs; expected 1"):
-        ModuleTeacher(program).teach(batch)
+    for heads in (Exits(), program):
+        assert len(ModuleTeacher(heads).teach(batch).outputs) == 2
     staged = Program(program.graph_module, program.example_inputs, exits=1)
-    assert torch.equal(ModuleTeacher(staged).teach(batch).logits, batch.inputs[0][:, :2])
+    assert torch.equal(ModuleTeacher(staged).teach(batch).outputs, batch.inputs[0][:, :2])
 
 
 def test_taps_return_the_tensors_of_their_nodes_in_order() -> None:
@@ -52,7 +53,7 @@ def test_taps_return_the_tensors_of_their_nodes_in_order() -> None:
     program = Program.capture(module, batch.inputs[0])
     taught = ModuleTeacher(program, taps=("relu", "linear")).teach(batch)
     first = module[0](*batch.inputs)
-    torch.testing.assert_close(taught.logits, module(*batch.inputs).detach())
+    torch.testing.assert_close(taught.outputs, module(*batch.inputs).detach())
     torch.testing.assert_close(taught.features[0], module[2](module[1](first)).detach())
     torch.testing.assert_close(taught.features[1], first.detach())
     assert not any(feature.requires_grad for feature in taught.features)
@@ -86,7 +87,7 @@ def test_a_module_without_logits_raises() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return "cat"  # type: ignore[return-value]
 
-    with pytest.raises(ModelError, match="the model returned a str"):
+    with pytest.raises(ModelError, match=r"the teacher Words \w+ returned a str; expected a tensor"):
         ModuleTeacher(Words()).teach(batch_of())
 
 
@@ -95,9 +96,9 @@ def test_a_teacher_only_has_to_implement_teach() -> None:
         name = "constant"
 
         def teach(self, batch: Any) -> Any:
-            return TeacherOutput(torch.ones(len(batch.targets), 2))
+            return TeacherOutput(torch.ones(batch.size, 2))
 
     teacher = Constant()
     teacher.to(torch.device("cpu"))
     assert teacher.views is None
-    assert teacher.teach(batch_of()).logits.shape == (6, 2)
+    assert teacher.teach(batch_of()).outputs.shape == (6, 2)

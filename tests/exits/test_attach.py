@@ -28,6 +28,7 @@ from edgewright.exits import (
     plan_exits,
 )
 from edgewright.exporters import to_onnx
+from edgewright.goals import Classification
 from edgewright.program import Program, split_at_exits
 from edgewright.pruning import ChannelPruning, prune
 from edgewright.quantization import Quantization, quantize

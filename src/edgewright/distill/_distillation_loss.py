@@ -11,6 +11,7 @@ from edgewright.distill._config import Distillation
 from edgewright.distill._feature_losses import FEATURE_LOSSES
 from edgewright.distill._predictions import (
     REGRESSION_LOSSES,
+    check_prediction_loss,
     detach_outputs,
     pair_predictions,
     prediction_loss,
@@ -95,27 +96,30 @@ class DistillationLoss(Objective):
         Raises:
             ModelError: They do not match.
             UsageError: Epochs would be compared by the teacher's outputs on the validation samples,
-                but the teacher is a cache, which has none; or a loss needs targets and there are
-                none.
+                but the teacher is a cache, which has none; or ``decoupled`` finds no classes.
         """
         super().check(outputs, batch, exits)
         if self.views is None and not self.requires_sample_ids:
-            self._output_loss(outputs, self._teacher.teach(batch), batch)
-        elif regresses_outputs(self._settings) or self._lacks_targets(batch):
-            raise UsageError(f"logits={self._settings.logits!r} with alpha=1 uses no targets here, "
-                             "so epochs are compared by the teacher's outputs on the validation "
-                             "samples, which a teacher cache does not hold; set alpha below 1, or "
-                             "use a live teacher")
+            taught = self._teacher.teach(batch).outputs
+            for output in outputs:
+                for pair in pair_predictions(self._goal, output, taught):
+                    check_prediction_loss(pair, batch.targets, self._settings)
+        elif regresses_outputs(self._settings):
+            self._check_live(f"logits={self._settings.logits!r} with alpha=1 uses no targets")
 
     def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
         """By the goal's metric if there are targets, else by this loss without the features.
 
         No module returns features in evaluation mode.
+
+        Raises:
+            UsageError: There are no targets, and the teacher is a cache.
         """
-        first = next(split.select(range(1)).batches(1))
-        if self.goal is not None and not self._lacks_targets(first):
+        unused = self._settings.alpha == 1  # the targets, which there may not be
+        if self.goal is not None and not (unused and _has_no_targets(split)):
             return super().validate(module, split, exits=exits, device=device)
+        self._check_live(f"the {split.name} split has no targets")
         total = sum(float(self._output_loss(outputs, self._teacher.teach(batch), batch))
                     * batch.size for outputs, batch
                     in run_batches(module, split, exits=exits, device=device))
@@ -137,8 +141,12 @@ class DistillationLoss(Objective):
         loss = self._output_loss(exits, teacher, batch)
         return loss + self._feature_loss(features, teacher) if features else loss
 
-    def _lacks_targets(self, batch: Batch) -> bool:
-        return self._settings.alpha == 1 and batch.targets is None
+    def _check_live(self, reason: str) -> None:
+        """Raise if the teacher has outputs for the training samples alone."""
+        if self.requires_sample_ids or self.views is not None:
+            raise UsageError(f"{reason}, so epochs are compared by the teacher's outputs on the "
+                             "validation samples, which a teacher cache does not hold; set alpha "
+                             "below 1, or use a live teacher")
 
     def _output_loss(self, exits: tuple[Any, ...], teacher: TeacherOutput, batch: Batch) -> Tensor:
         taught = promote_to_float32(detach_outputs(teacher.outputs))
@@ -161,6 +169,10 @@ class DistillationLoss(Objective):
         losses = [method.loss(promote_to_float32(mine), promote_to_float32(theirs.detach()))
                   for mine, theirs in zip(features, teacher.features, strict=True)]
         return weight * torch.stack(losses).mean()
+
+
+def _has_no_targets(split: Split) -> bool:
+    return next(split.select(range(1)).batches(1)).targets is None
 
 
 def regresses_outputs(settings: Distillation) -> bool:

@@ -124,13 +124,34 @@ def prediction_loss(pair: PredictionPair, targets: Any, settings: Distillation) 
     student, teacher = map(pair.kind.class_logits, (pair.student, pair.teacher))
     if student is None or teacher is None:
         return pair.kind.distance(pair.student, pair.teacher)
-    if student.shape[-1] < 2:
+    _check_classes(pair, student)
+    if settings.logits != "decoupled":
+        return compare(student, teacher, torch.empty(0), settings)
+    student, teacher, classes = _leave_out_ignored(
+        student, teacher, _find_classes(pair, student, targets))
+    return compare(student, teacher, classes, settings) if len(student) else 0 * student.sum()
+
+
+def check_prediction_loss(pair: PredictionPair, targets: Any, settings: Distillation) -> None:
+    """Check that `prediction_loss` can be computed, before the values of the targets are checked.
+
+    Raises:
+        ModelError: There is a single class.
+        UsageError: ``decoupled`` without targets that are classes.
+    """
+    logits = pair.kind.class_logits(pair.student)
+    if logits is None or settings.logits in REGRESSION_LOSSES:
+        return
+    _check_classes(pair, logits)
+    if settings.logits == "decoupled":
+        _find_classes(pair, logits, targets)
+
+
+def _check_classes(pair: PredictionPair, logits: Tensor) -> None:
+    if logits.shape[-1] < 2:
         raise ModelError(f"the student's {describe(pair.name)} has shape "
                          f"{tuple(pair.student.shape)}; there is nothing to learn from a single "
                          "class: return two logits, or use the goal binary or regression")
-    if settings.logits != "decoupled":
-        return compare(student, teacher, torch.empty(0), settings)
-    return compare(*_labelled(student, teacher, _find_classes(pair, student, targets)), settings)
 
 
 def _find_classes(pair: PredictionPair, logits: Tensor, targets: Any) -> Tensor:
@@ -139,7 +160,7 @@ def _find_classes(pair: PredictionPair, logits: Tensor, targets: Any) -> Tensor:
         targets = targets.get(pair.name)
     if not isinstance(targets, Tensor):
         raise UsageError("logits='decoupled' compares the target class with the others, but there "
-                         f"are no classes for {describe(pair.name)} among the targets; use "
+                         f"are no classes for the {describe(pair.name)} among the targets; use "
                          "logits='hinton'")
     if targets.shape == pair.student.shape and logits.ndim == targets.ndim:  # probabilities
         moved = pair.kind.class_logits(targets)
@@ -149,8 +170,8 @@ def _find_classes(pair: PredictionPair, logits: Tensor, targets: Any) -> Tensor:
     return target_classes(logits, targets)
 
 
-def _labelled(student: Tensor, teacher: Tensor, classes: Tensor,
-              ) -> tuple[Tensor, Tensor, Tensor]:
+def _leave_out_ignored(student: Tensor, teacher: Tensor, classes: Tensor,
+                       ) -> tuple[Tensor, Tensor, Tensor]:
     """Leave out the positions whose target is no class, such as those a segmentation ignores."""
     if classes.ndim == 1:
         return student, teacher, classes

@@ -55,9 +55,11 @@ class PredictionKind(ABC):
         """The loss between student and teacher if there are no classes, a scalar.
 
         Half the mean squared difference, divided by the teacher's variance so that it does not
-        depend on the unit of the values.
+        depend on the unit of the values. It is 0 if the teacher's values are all equal, as in a
+        last batch of one sample: they have no scale, and a tiny one would give a huge gradient.
         """
-        scale = teacher.var(correction=0).clamp_min(torch.finfo(teacher.dtype).tiny)
+        variance = teacher.var(correction=0)
+        scale = torch.where(variance > 0, variance, torch.inf)
         return 0.5 * F.mse_loss(student, teacher) / scale
 
 
@@ -86,7 +88,8 @@ class Categorical(PredictionKind):
 
     def class_logits(self, prediction: Tensor) -> Tensor | None:
         """The logits, with the classes in the last dimension."""
-        return prediction.movedim(self.axis, -1)
+        is_last = self.axis in (-1, prediction.ndim - 1)
+        return prediction if is_last else prediction.movedim(self.axis, -1)
 
     def center(self, prediction: Tensor) -> Tensor:
         """Subtract the mean over the classes, which the softmax does not see."""
