@@ -21,7 +21,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 from edgewright.core import Budget, Figures, Manifest, ModelSpec, RunReport
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import LabelLoss, Training, train
+from edgewright.training import GoalLoss, Training, train
 
 ROOT = Path(__file__).parent.parent
 PROJECT = ROOT / "tests" / "project"
@@ -67,7 +67,8 @@ def quadrant_task() -> Task:
 def trained_net(quadrant_task: Task) -> nn.Module:
     torch.manual_seed(0)
     net = SmallNet()
-    train(net, quadrant_task, Training(epochs=4, batch_size=32, augment=False), LabelLoss())
+    train(net, quadrant_task, Training(epochs=4, batch_size=32, augment=False),
+          GoalLoss(quadrant_task.goal))
     return net
 
 
