@@ -89,6 +89,11 @@ class Binary(_Answers):
         check_target_shape(answers, (), origin)
         return answers
 
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: an answer for each image does not depend on the position."""
+        del targets
+        return True
+
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that the prediction is (N,) or (N, 1)."""
         for prediction in self.predictions(outputs):
@@ -141,6 +146,10 @@ class MultiLabel(_Answers):
         if outputs is not None:
             check_target_shape(answers, tuple(self.select(outputs).shape[1:]), origin)
         return answers
+
+    def allows_augmentation(self, targets: Any) -> bool:
+        """Whether the labels are about whole images, (N, labels)."""
+        return bool(targets.ndim == 2)
 
 
 @final

@@ -87,6 +87,11 @@ class Embedding(SinglePrediction):
         check_indices(indices, None, origin)
         return indices
 
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: a class does not depend on the position."""
+        del targets
+        return True
+
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that the prediction is (N, dimensions)."""
         for prediction in self.predictions(outputs):
@@ -117,9 +122,9 @@ class RecallAtOne:
 
     def compute(self) -> float:
         """The share; NaN with fewer than two samples."""
-        vectors, classes = torch.cat(self._vectors), torch.cat(self._classes)
-        if len(vectors) < 2:
+        if sum(map(len, self._vectors)) < 2:
             return float("nan")
+        vectors, classes = torch.cat(self._vectors), torch.cat(self._classes)
         hits = 0
         for rows in torch.arange(len(vectors)).split(_QUERIES):
             likeness = vectors[rows] @ vectors.T

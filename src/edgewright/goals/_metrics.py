@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from edgewright.core import MetricSpec
-from edgewright.errors import MissingExtraError, UsageError
+from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
 
 
 @runtime_checkable
@@ -133,9 +134,6 @@ def name_metrics(metrics: Iterable[tuple[str, Any]], units: dict[str, str]) -> l
     return found
 
 
-_NO_METRIC: Final = "the metric {name!r} returned {value!r}; expected one number"
-
-
 def read_metric(name: str, metric: Metric) -> float:
     """A metric's value as a number.
 
@@ -144,9 +142,15 @@ def read_metric(name: str, metric: Metric) -> float:
     """
     try:
         value = metric.compute()
+    except EdgewrightError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the metric {name!r} cannot be computed: {type(error).__name__}: {error}"
+                         ) from error
+    try:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"the metric {name!r} cannot be computed: {error}") from error
+        raise UsageError(f"the metric {name!r} returned {value!r}; expected one number") from error
 
 
 @final
@@ -157,7 +161,6 @@ class _Renewed:
     metric: Any
 
     def __call__(self) -> Metric:
-        import copy  # noqa: PLC0415
         twin: Metric = copy.deepcopy(self.metric)
         twin.reset()
         return twin
