@@ -78,7 +78,8 @@ class Embedding(SinglePrediction):
         partners = (targets[:, None] == targets) & ~itself
         counts = partners.sum(dim=1)
         per_anchor = -(log_share * partners).sum(dim=1) / counts.clamp_min(1)
-        return per_anchor.sum() / (counts > 0).sum().clamp_min(1)
+        loss: Tensor = per_anchor.sum() / (counts > 0).sum().clamp_min(1)
+        return loss
 
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Tensor:
         """Class indices (N,), int64."""
@@ -126,7 +127,7 @@ class RecallAtOne:
             return float("nan")
         vectors, classes = torch.cat(self._vectors), torch.cat(self._classes)
         hits = 0
-        for rows in torch.arange(len(vectors)).split(_QUERIES):
+        for rows in torch.split(torch.arange(len(vectors)), _QUERIES):
             likeness = vectors[rows] @ vectors.T
             likeness[torch.arange(len(rows)), rows] = -torch.inf
             hits += int((classes[likeness.argmax(dim=1)] == classes[rows]).sum())

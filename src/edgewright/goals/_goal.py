@@ -248,8 +248,9 @@ def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str,
     if name is None and len(found) > 1:
         listed = ", ".join(f"{key}: {_describe(value)}" for key, value in found.items())
         raise ModelError(f"the model returns {len(found)} outputs ({listed}), and the goal {goal} "
-                         f"does not say which is the prediction; name it: output={next(iter(found))!r}"
-                         ", or give one goal per output: goal={name: goal, ...}")
+                         "does not say which is the prediction; name it: "
+                         f"output={next(iter(found))!r}, or give one goal per output: "
+                         "goal={name: goal, ...}")
     key = next(iter(found), "") if name is None else str(name)
     if key not in found:
         raise ModelError(f"the goal {goal} expects {describe_output(key)}, but the model returns "

@@ -179,7 +179,8 @@ class Reconstruction(SinglePrediction):
         errors = _LOSSES[self.loss_name](
             prediction, targets["input"].reshape(prediction.shape), reduction="none").flatten(1)
         normal = 1 - targets["anomaly"]
-        return (errors.mean(dim=1) * normal).sum() / normal.sum().clamp_min(1)
+        loss: Tensor = (errors.mean(dim=1) * normal).sum() / normal.sum().clamp_min(1)
+        return loss
 
     def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
         """Reconstruction and input; with ``anomalies`` each sample's error and its label."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -75,8 +76,9 @@ def as_target_tensor(targets: Any, origin: Origin, what: str) -> Tensor:
     if targets is None:
         raise DataError(f"the {origin.split} split has no targets; expected {what}")
     if not isinstance(targets, Tensor):
-        raise DataError(f"{origin.targets} are a {type(targets).__name__}; expected one tensor, "
-                        f"{what}")
+        names = f" of {', '.join(map(str, targets))}" if isinstance(targets, Mapping) else ""
+        raise DataError(f"{origin.targets} are a {type(targets).__name__}{names}; expected one "
+                        f"tensor, {what}")
     return targets
 
 

@@ -62,8 +62,9 @@ class Collate:
             raise DataError(f"the collate function of the {self.name} split failed: "
                             f"{type(error).__name__}: {error}") from error
         if isinstance(batch, Mapping) or (isinstance(batch, tuple | list) and len(batch) == 2):
-            inputs, targets = self._split(batch)
-            return pytree.tree_map_only(np.ndarray, torch.as_tensor, (inputs, targets))
+            inputs, targets = pytree.tree_map_only(np.ndarray, torch.as_tensor,
+                                                   self._split(batch))
+            return inputs, targets
         raise DataError(f"the collate function of the {self.name} split returned a "
                         f"{_describe(batch)}; expected (inputs, targets) or a dict")
 

@@ -94,7 +94,8 @@ class DatasetSplit(Split):
         loader: DataLoader[Any] = DataLoader(
             _ErrorContextDataset(self._source, self.name),
             batch_sampler=[indices.tolist() for indices in rows],
-            collate_fn=replace(self._collate, name=self.name), num_workers=min(self._workers, len(rows) - 1),
+            collate_fn=replace(self._collate, name=self.name),
+            num_workers=self._workers if len(rows) > 1 else 0,
             generator=torch.Generator().manual_seed(0 if view is None else view.number % 2**63))
         for indices, (inputs, targets) in zip(rows, loader, strict=True):
             yield self._make_batch(inputs, targets, indices, view)
