@@ -106,7 +106,8 @@ def test_patience_counts_epochs_without_a_lower_loss() -> None:
         def loss(self, outputs: Any, batch: Any) -> Any:
             return outputs[0].square().mean()
 
-        def validate(self, module: nn.Module, split: Any, *, device: Any = None) -> Any:
+        def validate(self, module: nn.Module, split: Any, *, exits: Any = None,
+                     device: Any = None) -> Any:
             return Score("loss", next(self.losses), higher_is_better=False)
 
     objective = ConstrainedObjective(Rising(), (StepHook(),))  # the start is not asked for

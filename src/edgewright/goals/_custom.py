@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from edgewright.errors import UsageError
+from edgewright.errors import EdgewrightError, UsageError
 from edgewright.goals._goal import Goal, Prediction, named_outputs
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
@@ -93,9 +93,15 @@ def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
         targets: The batch's targets.
 
     Raises:
-        UsageError: It is not finite, or does not depend on the outputs.
+        UsageError: It raises, is not finite, or does not depend on the outputs.
     """
-    loss = goal.loss(outputs, targets)
+    try:
+        loss = goal.loss(outputs, targets)
+    except EdgewrightError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the loss of the goal {goal.name} failed on the first training samples: "
+                         f"{type(error).__name__}: {error}") from error
     if not bool(torch.isfinite(loss)):
         raise UsageError(f"the loss of the goal {goal.name} is {float(loss)} on the first training "
                          "samples; expected a finite number")

@@ -24,9 +24,10 @@ from edgewright.errors import DataError, UsageError
 @final
 @dataclass(frozen=True)
 class Collate:
-    """From a list of samples to (inputs, targets), with errors that name the split.
+    """From a list of samples to (inputs, targets), or to an error that names the split.
 
-    A class and not a closure, so that worker processes can unpickle it.
+    A class and not a closure, so that worker processes can unpickle it. Errors are returned,
+    because torch would wrap one that a worker process raises in a page of text.
 
     Attributes:
         name: Name of the split.
@@ -43,7 +44,16 @@ class Collate:
     input_names: tuple[str, ...] | None = None
     collate_fn: Callable[[list[Any]], Any] | None = None
 
-    def __call__(self, samples: list[Any]) -> tuple[Any, Any]:
+    def __call__(self, samples: list[Any]) -> tuple[Any, Any] | DataError:
+        try:
+            return self._batch(samples)
+        except DataError as error:
+            return error
+
+    def _batch(self, samples: list[Any]) -> tuple[Any, Any]:
+        for sample in samples:
+            if isinstance(sample, DataError):
+                raise sample
         if self.collate_fn is not None:
             return self._call_user(self.collate_fn, samples)
         pairs = [self._split(sample) for sample in samples]

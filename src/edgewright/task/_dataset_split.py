@@ -97,8 +97,10 @@ class DatasetSplit(Split):
             collate_fn=replace(self._collate, name=self.name),
             num_workers=self._workers if len(rows) > 1 else 0,
             generator=torch.Generator().manual_seed(0 if view is None else view.number % 2**63))
-        for indices, (inputs, targets) in zip(rows, loader, strict=True):
-            yield self._make_batch(inputs, targets, indices, view)
+        for indices, found in zip(rows, loader, strict=True):
+            if isinstance(found, DataError):
+                raise found
+            yield self._make_batch(*found, indices, view)
 
     def _make_batch(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -113,7 +115,7 @@ class DatasetSplit(Split):
 
 
 class _ErrorContextDataset(Dataset[Any]):
-    """Wraps a dataset so that its errors name the split and the sample."""
+    """Wraps a dataset so that its errors are samples that name the split and their position."""
 
     def __init__(self, source: Indexable, name: str) -> None:
         self._source, self._name = source, name
@@ -122,8 +124,10 @@ class _ErrorContextDataset(Dataset[Any]):
         try:
             return self._source[index]
         except Exception as error:
-            raise DataError(f"sample {index} of the {self._name} split cannot be read: "
-                            f"{type(error).__name__}: {error}") from error
+            found = DataError(f"sample {index} of the {self._name} split cannot be read: "
+                              f"{type(error).__name__}: {error}")
+            found.__cause__ = error
+            return found
 
 
 def _as_map_style(source: Any, name: str) -> Indexable:
