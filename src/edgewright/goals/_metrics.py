@@ -107,6 +107,31 @@ def torchmetric(name: str, **settings: Any) -> Metric:
     return metric
 
 
+@final
+class Auroc:
+    """Area under the ROC curve of scores of any size, which are higher for the positive samples.
+
+    torchmetrics takes probabilities, and applies a sigmoid to each batch that has other values; the
+    scores are mapped to 0..1 here, so that all batches are treated alike and order is kept.
+    """
+
+    def __init__(self) -> None:
+        self._metric = torchmetric("classification.BinaryAUROC")
+
+    def update(self, predictions: Tensor, targets: Tensor, /) -> None:
+        """Add a batch of scores (N,) and integers, 0 or 1, (N,)."""
+        scores = predictions.double()  # float32 would make ties of large scores
+        self._metric.update(0.5 + 0.5 * scores / (1 + scores.abs()), targets)
+
+    def compute(self) -> Any:
+        """The area."""
+        return self._metric.compute()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._metric.reset()
+
+
 def name_metrics(metrics: Iterable[tuple[str, Any]], units: dict[str, str]) -> list[NamedMetric]:
     """Name a user's metrics and find their directions.
 

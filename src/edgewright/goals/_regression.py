@@ -15,7 +15,7 @@ from edgewright.core import MetricSpec
 from edgewright.errors import DataError, UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import PredictionKind, Values
-from edgewright.goals._metrics import Metric, NamedMetric, torchmetric
+from edgewright.goals._metrics import Auroc, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
 from edgewright.goals._targets import as_answers, as_values, check_target_shape
 
@@ -156,7 +156,7 @@ class Reconstruction(SinglePrediction):
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """AUROC of the anomalies, or the mean squared error."""
         if self.anomalies:
-            return (NamedMetric(MetricSpec(name="auroc", unit="fraction"), _AnomalyAuroc),)
+            return (NamedMetric(MetricSpec(name="auroc", unit="fraction"), Auroc),)
         return value_metrics(self.unit)[::-1]
 
     def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> Any:
@@ -220,23 +220,3 @@ def value_metrics(unit: str) -> tuple[NamedMetric, ...]:
                     lambda: torchmetric("regression.MeanAbsoluteError")),
         NamedMetric(MetricSpec(name="rmse", unit=unit, higher_is_better=False),
                     lambda: torchmetric("regression.MeanSquaredError", squared=False)))
-
-
-@final
-class _AnomalyAuroc:
-    """AUROC of reconstruction errors, which have no upper bound: torchmetrics takes 0 to 1."""
-
-    def __init__(self) -> None:
-        self._metric = torchmetric("classification.BinaryAUROC")
-
-    def update(self, errors: Tensor, targets: Tensor, /) -> None:
-        """Add a batch of errors and labels."""
-        self._metric.update(errors / (1 + errors), targets)  # keeps the order
-
-    def compute(self) -> Any:
-        """The area."""
-        return self._metric.compute()
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self._metric.reset()
