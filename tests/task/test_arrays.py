@@ -23,7 +23,7 @@ def task(inputs: Any, targets: Any = Y) -> Any:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64,
                                    torch.int8, torch.int16, torch.int32])
 def test_labels_of_every_integer_type_become_int64(dtype: Any) -> None:
-    labels = task(X, Y.to(dtype)).test.labels()
+    labels = next(task(X, Y.to(dtype)).test.batches(12)).targets
     assert labels.dtype == torch.int64
     assert torch.equal(labels, Y)
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, UsageError
+from edgewright.goals import Classification
 from edgewright.task import DatasetSplit, ImageSplit, TensorSplit, View
 
 COUNT = 11
@@ -115,15 +116,18 @@ def test_an_empty_split_is_refused(split: Any) -> None:
 
 
 def test_a_label_too_large_is_named_with_its_original_index(split: Any) -> None:
-    part = split.select([3, 4, 5]).with_name("train")
+    part = split.select([3, 4, 5]).with_name("train").for_goal(Classification())
 
     def check() -> None:
-        part.check(2)
+        part.check(torch.zeros(1, 2))
         list(part.batches(2))
 
     with pytest.raises(DataError, match=r"sample 5 of the train split has label 2; allowed: 0\.\.1"):
         check()
-    split.check(3)
+    with pytest.raises(DataError, match=r"sample 5 of the train split has label 2; allowed: 0\.\.1"):
+        list(split.select([3, 4, 5]).with_name("train").for_goal(Classification(), 2).batches(2))
+    split = split.for_goal(Classification())
+    split.check(torch.zeros(1, 3))
     assert len(list(split.batches(4))) == 3
 
 
@@ -187,13 +191,13 @@ def test_non_finite_values_are_named_in_the_error(bad: Any) -> None:
 @pytest.mark.parametrize(("targets", "message"), [
     (torch.zeros(4), "are float32; expected integers"),
     (torch.zeros(4, dtype=torch.bool), "are bool; expected integers"),
-    (torch.zeros(4, 2, dtype=torch.long), r"have shape \(4, 2\); expected one class index"),
+    (torch.zeros(4, 2, dtype=torch.long), r"have shape \(4, 2\); expected the index of each sample's class"),
     (torch.zeros(3, dtype=torch.long), r"inputs of shape \(4, 2\) but targets of shape \(3,\)"),
     (torch.tensor([0, 1, -1, 0]), "sample 2 of the data split has label -1; allowed: 0 or more"),
 ])
 def test_targets_that_are_not_class_indices_raise(targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        TensorSplit(torch.zeros(4, 2), targets)
+        TensorSplit(torch.zeros(4, 2), targets).for_goal(Classification())
 
 
 def test_images_that_do_not_match_the_preprocessing_raise() -> None:
@@ -201,7 +205,7 @@ def test_images_that_do_not_match_the_preprocessing_raise() -> None:
         ImageSplit(PIXELS.float(), LABELS, RECIPE)
     with pytest.raises(DataError, match=r"are \(3, 6, 8\) .* preprocessing is for \(3, 8, 6\)"):
         ImageSplit(PIXELS.transpose(2, 3), LABELS, RECIPE)
-    with pytest.raises(DataError, match="11 images but 10 labels"):
+    with pytest.raises(DataError, match="11 images but 10 targets"):
         ImageSplit(PIXELS, LABELS[:10], RECIPE)
 
 
@@ -217,22 +221,22 @@ class Faulty(Dataset[Any]):
 
 
 @pytest.mark.parametrize(("samples", "message"), [
-    ([{"image": 1}], r"a sample of the data split is a dict; expected a pair \(input, target\)"),
+    ([{"image": 1}], r"a sample of the data split is a dict with image; say which entries are the "
+                     r"model's inputs.*: Task\(..., inputs=\(...\)\)"),
     ([(1, 2, 3)], "is a tuple of length 3; expected a pair"),
     ([(torch.zeros(2), 0), (torch.zeros(3), 0)], "do not form a batch: stack expects"),
     ([("text", 0)], "holds str"),
     ([(torch.zeros(2), 0.5)], "are float64; expected integers"),
+    ([torch.zeros(2)], r"is a Tensor of shape \(2,\); expected a pair \(input, target\), whose target "
+                       "may be None, or a dict"),
+    ([(torch.zeros(2), None)], "the data split has no targets; expected the index"),
+    ([(torch.zeros(2), (0, 1))], "the targets of the data split are a tuple; expected one tensor"),
+    ([(torch.zeros(2), {"a": 0, "b": 1})], "the targets of the data split are a dict of a, b; exp"),
 ])
 def test_invalid_samples_are_named_in_the_error(samples: list[dict[str, Any]] | list[tuple[Any, ...]] | list[tuple[int, ...]],
                                                 message: str) -> None:
     with pytest.raises(DataError, match=message):
-        list(DatasetSplit(Faulty(samples)).batches(2))
-
-
-def test_a_dataloader_raises_with_advice() -> None:
-    loader = DataLoader(TensorDataset(PIXELS.float(), LABELS))
-    with pytest.raises(UsageError, match=r"the train split is a DataLoader; pass its dataset"):
-        DatasetSplit(loader, name="train")
+        list(DatasetSplit(Faulty(samples)).for_goal(Classification()).batches(2))
 
 
 def test_an_iterator_raises_because_it_is_exhausted_after_one_pass() -> None:

@@ -69,17 +69,17 @@ def test_labels_beyond_the_classes_raise() -> None:
 
 def test_check_covers_every_split() -> None:
     task = Task((X, Y), (X[:2], Y[:2]), (X[:4], Y[:4]))
-    task.check(4)
+    task.check(torch.zeros(1, 4))
     task = Task((X[:2], Y[:2]), (X[:2], Y[:2]), (X[:4], Y[:4]))
     with pytest.raises(DataError, match=r"sample 3 of the test split has label 3; allowed: 0\.\.2"):
-        task.check(3)
+        task.check(torch.zeros(1, 3))
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({}, DataError, "task 'mine' has no test split; give one"),
-    ({"test": (X, Y), "loss": "mse"}, UsageError, "loss 'mse' is not supported; the only one so "
-                                                  "far is 'cross_entropy'"),
-    ({"test": (X, Y), "metric": "f1"}, UsageError, "metric 'f1' is not supported"),
+    ({"test": (X, Y), "goal": "mse"}, UsageError, "unknown goal 'mse'; expected 'classification', "
+                                                  "'binary'"),
+    ({"test": (X, Y), "goal": {"a": "f1"}}, UsageError, "unknown goal 'f1'"),
     ({"test": (X[:0], Y[:0])}, DataError, "the test split of task 'mine' is empty"),
     ({"test": (X, Y), "val": (X[:0], Y[:0])}, DataError, "the val split of task 'mine' is empty"),
     ({"test": (X.byte(), Y)}, DataError, r"the test split holds uint8 images; give Task\(preproc"),

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     StepHook,
     Training,
     evaluate_module,
@@ -46,7 +47,7 @@ class Recorded(StepHook):
 
 def run(module: nn.Module, task: Task, *hooks: Any, **settings: Any) -> Any:
     config = Training(**{"epochs": 3, "batch_size": 8, "compute": "cpu"} | settings)
-    return train(module, task, config, ConstrainedObjective(LabelLoss(), hooks))
+    return train(module, task, config, ConstrainedObjective(GoalLoss(Classification()), hooks))
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9])
@@ -69,7 +70,8 @@ def test_the_result_is_the_average_of_the_weights_of_every_step(task: Any, decay
         if index % 4 == 3:
             judge = net()
             judge.load_state_dict(average)
-            accuracies.append((evaluate_module(judge, task.val)[-1], judge.state_dict()))
+            score = evaluate_module(judge, task.val, Classification())[-1]
+            accuracies.append((score.value, judge.state_dict()))
     assert [e.val_accuracy for e in record.history] == [accuracy for accuracy, _ in accuracies]
     best = accuracies[record.best_epoch - 1][1]
     found = dict(module.state_dict())  # a captured network counts no batches

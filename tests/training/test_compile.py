@@ -13,9 +13,10 @@ from torch._dynamo.utils import counters
 
 from edgewright.capture import make_trainable
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import Compute, LabelLoss, Training, evaluate_module, train
+from edgewright.training import Compute, GoalLoss, Training, evaluate_module, train
 from edgewright.training import _compile as compile_module
 from edgewright.training._compile import try_compile
 
@@ -69,7 +70,7 @@ def test_training_compiles_once_and_gives_the_same_result(traced: Any, quadrant_
         module = make(Net(dropout=0.2), quadrant_task.train.example(2))
         keys = list(module.state_dict())
         config = Training(epochs=3, batch_size=40, lr=0.01, compute=Compute(accelerator="cpu", compile=compile_))
-        records.append(train(module, quadrant_task, config, LabelLoss()))
+        records.append(train(module, quadrant_task, config, GoalLoss(Classification())))
         assert list(module.state_dict()) == keys
         assert not module.training
         states.append(state_of(module))
@@ -185,6 +186,6 @@ def test_compiled_kernels_train_like_eager_ones(quadrant_task: Task) -> None:
     accuracies = []
     for compile_ in (False, True):
         module = captured(Net(), task.train.example(2))
-        train(module, task, Training(epochs=2, batch_size=32, compute=Compute(accelerator="cpu", compile=compile_)), LabelLoss())
-        accuracies.append(evaluate_module(module, task.val)[-1])
+        train(module, task, Training(epochs=2, batch_size=32, compute=Compute(accelerator="cpu", compile=compile_)), GoalLoss(Classification()))
+        accuracies.append(evaluate_module(module, task.val, Classification())[-1])
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.1)

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from edgewright.errors import TrainingError, UsageError
+from edgewright.goals import Classification
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     StepHook,
     Training,
     evaluate_module,
@@ -77,14 +78,14 @@ def untimed(record: Any) -> Any:
 def shared() -> tuple[Any, ...]:
     """A run on two devices."""
     module, told = net(), Told()
-    record = train(module, task(), Training(**SETTINGS | TWO), LabelLoss(), progress=told)
+    record = train(module, task(), Training(**SETTINGS | TWO), GoalLoss(Classification()), progress=told)
     return module, record, told
 
 
 def test_two_devices_match_one_device(shared: Any) -> None:
     module, record, told = shared
     one, alone = net(), Told()
-    expected = train(one, task(), Training(**SETTINGS), LabelLoss(), progress=alone)
+    expected = train(one, task(), Training(**SETTINGS), GoalLoss(Classification()), progress=alone)
     torch.testing.assert_close(dict(module.state_dict()), dict(one.state_dict()), rtol=0, atol=1e-5)
     for found, wanted in zip(record.history, expected.history, strict=True):
         assert found.loss == pytest.approx(wanted.loss, abs=1e-5)
@@ -95,7 +96,7 @@ def test_two_devices_match_one_device(shared: Any) -> None:
     assert told.started == (3, 3, 0)
     assert told.stopped
     assert not module.training
-    assert evaluate_module(module, task().val)[-1] == record.val_accuracy
+    assert evaluate_module(module, task().val, Classification())[-1] == record.score
     assert not multiprocessing.active_children()
 
 
@@ -104,10 +105,10 @@ def test_a_run_resumes_after_losing_a_process(shared: Any, tmp_path: Path) -> No
     resumed, told, config = net(), Told(kill_at=5), Training(**SETTINGS | TWO)
     with pytest.raises(TrainingError, match=r"process [12] of the training's 2 ended prematurely: "
                        r".*SIGKILL"):
-        train(resumed, task(), config, LabelLoss(), checkpoint=tmp_path / "c", progress=told)
+        train(resumed, task(), config, GoalLoss(Classification()), checkpoint=tmp_path / "c", progress=told)
     assert told.stopped
     assert not multiprocessing.active_children()
-    record = train(resumed, task(), config, LabelLoss(), checkpoint=tmp_path / "c")
+    record = train(resumed, task(), config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
     assert record.notes == (f"resumed after epoch 1 from {tmp_path / 'c'}",)
     assert untimed(record) == untimed(whole)
     torch.testing.assert_close(dict(resumed.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
@@ -118,14 +119,14 @@ def test_an_error_is_reraised_with_the_last_good_weights() -> None:
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     config = Training(epochs=2, batch_size=16, lr=1e30, **TWO)
     with pytest.raises(TrainingError, match=r"diverged in epoch 1 of 2, .* from before the training"):
-        train(module, task(), config, LabelLoss())
+        train(module, task(), config, GoalLoss(Classification()))
     torch.testing.assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
 
 
 def test_parameters_without_a_gradient_raise_by_name() -> None:
     module = nn.Sequential(nn.Linear(4, 2))
     module.register_parameter("spare", nn.Parameter(torch.zeros(3)))
-    objective = ConstrainedObjective(LabelLoss(), (RequireAllGradients(),))  # as every process has it
+    objective = ConstrainedObjective(GoalLoss(Classification()), (RequireAllGradients(),))  # as every process has it
     config = Training(epochs=1, batch_size=16, compute="cpu")
     with pytest.raises(UsageError, match=r"do not contribute to the loss: spare; freeze them"):
         train(module, task(), config, objective)
@@ -145,9 +146,9 @@ def test_unpicklable_parts_raise_by_name() -> None:
     config = Training(**TWO)
     with pytest.raises(UsageError, match=r"devices > 1 .* the module Local cannot be pickled: "
                        r".*Local.*\. Define its classes and functions at the top level"):
-        train(Local(4, 2), task(), config, LabelLoss())
+        train(Local(4, 2), task(), config, GoalLoss(Classification()))
     with pytest.raises(UsageError, match=r"but the hook Unsendable cannot be pickled: .*generator"):
-        train(nn.Linear(4, 2), task(), config, ConstrainedObjective(LabelLoss(), (Unsendable(),)))
+        train(nn.Linear(4, 2), task(), config, ConstrainedObjective(GoalLoss(Classification()), (Unsendable(),)))
 
 
 def test_a_captured_network_survives_pickling() -> None:

@@ -10,10 +10,11 @@ import pytest
 from torch import nn
 
 from edgewright.errors import MissingExtraError, UsageError
+from edgewright.goals import Classification
 from edgewright.task import Task
 from edgewright.training import (
     EpochRecord,
-    LabelLoss,
+    GoalLoss,
     NoProgress,
     Score,
     TrackingProgress,
@@ -134,7 +135,7 @@ def test_a_training_is_tracked(quadrant_task: Task) -> None:
     log = Memory()
     config = Training(epochs=2, batch_size=32, compute="cpu")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    found = train(module, quadrant_task, config, LabelLoss(),
+    found = train(module, quadrant_task, config, GoalLoss(Classification()),
                   progress=TrackingProgress(NoProgress(), log, "recover"))
     accuracies = [value for name, value, _ in log.written if name == "epoch/val_accuracy"]
     assert accuracies == [epoch.val_accuracy for epoch in found.history]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.task import Batch, Task, View
-from edgewright.training import Augmentation, LabelLoss, Objective, Training, label_loss, train
+from edgewright.training import Augmentation, GoalLoss, Objective, Training, train
 from edgewright.training._mixing import mix_batch
 
 
@@ -17,6 +18,10 @@ def batch(count: int = 16, size: tuple[int, ...] = (3, 6, 10), classes: int = 4)
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(count, *size, generator=generator)
     return Batch((inputs,), torch.arange(count) % classes, torch.arange(count), View(0))
+
+
+def mix(given: Any, config: Any, seed: int) -> Any:
+    return mix_batch(given, config, Classification(), torch.zeros(1, 4), seed)
 
 
 def drawn(seed: int, alpha: Any, count: int) -> tuple[Any, ...]:
@@ -27,7 +32,7 @@ def drawn(seed: int, alpha: Any, count: int) -> tuple[Any, ...]:
 
 def test_mixup_by_hand() -> None:
     given = batch()
-    found = mix_batch(given, Augmentation(mixup=0.7), 4, seed=5)
+    found = mix(given, Augmentation(mixup=0.7), seed=5)
     share, other = drawn(5, 0.7, 16)
     for index in range(16):
         torch.testing.assert_close(found.inputs[0][index], (
@@ -43,7 +48,7 @@ def test_mixup_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_cutmix_pastes_a_box_and_counts_its_pixels(seed: int) -> None:
     given = batch()
-    found = mix_batch(given, Augmentation(cutmix=1.0), 4, seed)
+    found = mix(given, Augmentation(cutmix=1.0), seed)
     share, other = drawn(seed, 1.0, 16)
     pasted = (found.inputs[0] != given.inputs[0]).any(dim=1)
     moved = torch.from_numpy(other) != torch.arange(16)
@@ -66,7 +71,7 @@ def test_boxes_cover_all_positions_with_the_right_size() -> None:
     given = batch(8, (1, 32, 32))
     config, covered, shares = Augmentation(cutmix=1.0), torch.zeros(32, 32), []
     for seed in range(400):
-        pasted = (mix_batch(given, config, 4, seed).inputs[0] != given.inputs[0]).any(0).any(0)
+        pasted = (mix(given, config, seed).inputs[0] != given.inputs[0]).any(0).any(0)
         covered += pasted
         shares.append(float(pasted.float().mean()))
     assert (covered > 0).all()
@@ -77,46 +82,47 @@ def test_boxes_cover_all_positions_with_the_right_size() -> None:
 
 def test_each_batch_uses_mixup_or_cutmix() -> None:
     given, config = batch(), Augmentation(mixup=1.0, cutmix=1.0)
-    is_cut = [bool(torch.isin(mix_batch(given, config, 4, seed).inputs[0], given.inputs[0]).all())
+    is_cut = [bool(torch.isin(mix(given, config, seed).inputs[0], given.inputs[0]).all())
               for seed in range(200)]
     assert 70 < sum(is_cut) < 130
 
 
 def test_without_mixing_no_random_number_is_drawn() -> None:
     given = batch()
-    assert mix_batch(given, Augmentation(), 4, seed=0) is given
+    assert mix(given, Augmentation(), seed=0) is given
 
 
 def test_several_inputs_are_mixed_in_the_same_way() -> None:
     one = batch()
     pair = one._replace(inputs=(one.inputs[0], 2 * one.inputs[0]))
     for config in (Augmentation(mixup=1.0), Augmentation(cutmix=1.0)):
-        first, second = mix_batch(pair, config, 4, seed=3).inputs
+        first, second = mix(pair, config, seed=3).inputs
         assert torch.equal(2 * first, second)
 
 
-def test_label_loss_with_probabilities_is_the_mean_over_the_classes() -> None:
+def test_the_loss_with_probabilities_is_the_mean_over_the_classes() -> None:
     logits, given = torch.randn(16, 4), batch()
-    found = mix_batch(given, Augmentation(mixup=1.0), 4, seed=2)
+    found = mix(given, Augmentation(mixup=1.0), seed=2)
     logs = torch.log_softmax(logits.double(), dim=1)
     for smoothing in (0.0, 0.2):
         targets = (1 - smoothing) * found.targets + smoothing / 4
         expected = -(targets * logs).sum(1).mean()
-        assert float(label_loss((logits, logits), found.targets, smoothing)) == pytest.approx(
-            float(expected), rel=1e-5)
+        loss = GoalLoss(Classification(), smoothing).loss((logits, logits), found)
+        assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     hard = nn.functional.one_hot(given.targets, 4).float()
-    torch.testing.assert_close(label_loss((logits,), hard), label_loss((logits,), given.targets))
+    goal = Classification()
+    torch.testing.assert_close(goal.loss(logits, hard), goal.loss(logits, given.targets))
 
 
 class Seen(Objective):
-    classifies = True
+    goal = Classification()
 
     def __init__(self) -> None:
         self.batches: list[Any] = []
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         self.batches.append(batch)
-        return LabelLoss().loss(outputs, batch)
+        return GoalLoss(Classification()).loss(outputs, batch)
 
 
 class SeenByRow(Seen):

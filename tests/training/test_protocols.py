@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
 from edgewright.task import Task
 from edgewright.training import (
@@ -23,7 +24,7 @@ from edgewright.training import (
     Compute,
     CosineSchedule,
     EpochRecord,
-    LabelLoss,
+    GoalLoss,
     LearningRateSchedule,
     Objective,
     OptimizerConfig,
@@ -56,7 +57,7 @@ class Halving:
 class Focal(Objective):
     """A loss of a user's own."""
 
-    classifies = True
+    goal = Classification()
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         chances = outputs[-1].softmax(1)[torch.arange(len(batch.targets)), batch.targets]
@@ -79,7 +80,7 @@ def blobs() -> Any:
 def fit(config: Any, objective: Any = None) -> tuple[Any, ...]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    record = train(module, blobs(), config, objective or LabelLoss(), seed=1)
+    record = train(module, blobs(), config, objective or GoalLoss(Classification()), seed=1)
     return module, record
 
 
@@ -112,13 +113,13 @@ def test_every_schedule_depends_on_the_position_only(schedule: Any) -> None:
     assert len(record.history) == 2
 
 
-@pytest.mark.parametrize("objective", [LabelLoss(), Focal(), Values()],
+@pytest.mark.parametrize("objective", [GoalLoss(Classification()), Focal(), Values()],
                          ids=lambda objective: objective.name)
 def test_every_objective_gives_a_scalar_that_training_minimizes(objective: Any) -> None:
     assert not isinstance(objective, StoredTargets)
     _, record = fit(Training(epochs=6, batch_size=16, lr=0.1, compute="cpu"), objective)
     assert record.history[-1].loss < record.history[0].loss
-    assert record.history[0].score.name == ("accuracy" if objective.classifies else "loss")
+    assert record.history[0].score.name == ("accuracy" if objective.goal else "loss")
 
 
 @pytest.mark.parametrize("training", [

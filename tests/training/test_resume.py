@@ -17,10 +17,11 @@ from torch import nn
 
 from edgewright.core import Preprocessing
 from edgewright.errors import TrainingError
+from edgewright.goals import Classification
 from edgewright.task import DatasetSplit, ImageSplit, Task
 from edgewright.training import (
     ConstrainedObjective,
-    LabelLoss,
+    GoalLoss,
     PlateauSchedule,
     StepHook,
     Training,
@@ -98,12 +99,12 @@ def test_a_run_resumed_within_an_epoch_gives_the_same_weights(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], stop: int) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, path = net(), tmp_path / "c"
-    expected = train(whole, task(), config(**settings), LabelLoss(), seed=3)
+    expected = train(whole, task(), config(**settings), GoalLoss(Classification()), seed=3)
     with pytest.raises(InterruptedRunError):
-        train(net(), task(), config(**settings), LabelLoss(), seed=3, checkpoint=path,
+        train(net(), task(), config(**settings), GoalLoss(Classification()), seed=3, checkpoint=path,
               progress=StopAt(stop))
     resumed, watcher = net(), StopAt()
-    record = train(resumed, task(), config(**settings), LabelLoss(), seed=3, checkpoint=path,
+    record = train(resumed, task(), config(**settings), GoalLoss(Classification()), seed=3, checkpoint=path,
                    progress=watcher)
     assert_same(whole, resumed)
     assert untimed(record) == untimed(expected)
@@ -116,12 +117,12 @@ def test_a_run_resumed_within_an_epoch_gives_the_same_weights(
 def test_a_run_resumes_from_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     whole, resumed = net(), net()
-    expected = train(whole, task(), config(), LabelLoss())
+    expected = train(whole, task(), config(), GoalLoss(Classification()))
     places = []
     for _ in range(3 * STEPS):
         watcher = StopAt(2)
         try:
-            record = train(resumed, task(), config(), LabelLoss(), checkpoint=tmp_path / "c",
+            record = train(resumed, task(), config(), GoalLoss(Classification()), checkpoint=tmp_path / "c",
                            progress=watcher)
         except InterruptedRunError:
             places.append(watcher.notes)
@@ -137,11 +138,11 @@ def test_within_an_epoch_checkpoints_are_written_at_time_intervals(tmp_path: Pat
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c"
     with pytest.raises(InterruptedRunError):
-        train(net(), task(), config(), LabelLoss(), checkpoint=path, progress=StopAt(STEPS - 1))
+        train(net(), task(), config(), GoalLoss(Classification()), checkpoint=path, progress=StopAt(STEPS - 1))
     assert not path.exists()
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(InterruptedRunError):
-        train(net(), task(), config(), LabelLoss(), checkpoint=path, progress=StopAt(STEPS - 1))
+        train(net(), task(), config(), GoalLoss(Classification()), checkpoint=path, progress=StopAt(STEPS - 1))
     assert path.exists()
 
 
@@ -179,7 +180,7 @@ def test_hooks_and_random_datasets_are_resumed(tmp_path: Path,
     def run(module: nn.Module, **arguments: Any) -> Any:
         split = DatasetSplit(Noisy())
         still = (torch.eye(3)[:2], torch.tensor([0, 1]))
-        objective = ConstrainedObjective(LabelLoss(), (Momentum(),))
+        objective = ConstrainedObjective(GoalLoss(Classification()), (Momentum(),))
         return train(module, Task(split, still, (still[0] + 1, still[1])), config(), objective,
                      **arguments)
 
@@ -199,8 +200,9 @@ KILLED = dedent("""
     import sys, time, torch
     from torch import nn
     from pathlib import Path
+    from edgewright.goals import Classification
     from edgewright.task import Task
-    from edgewright.training import Augmentation, LabelLoss, NoProgress, Training, _loop, train
+    from edgewright.training import Augmentation, GoalLoss, NoProgress, Training, _loop, train
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -220,7 +222,7 @@ KILLED = dedent("""
 
     config = Training(epochs=3, batch_size=8, compute="cpu", ema=0.9,
                       augment=Augmentation(mixup=0.2))
-    record = train(module, Task((x, y), (x[:20], y[:20]), (x[20:], y[20:])), config, LabelLoss(),
+    record = train(module, Task((x, y), (x[:20], y[:20]), (x[20:], y[20:])), config, GoalLoss(Classification()),
                    checkpoint=Path(sys.argv[1]), progress=Waits())
     torch.save([module.state_dict(), record.notes,
                 [(e.loss, e.val_accuracy) for e in record.history]], sys.argv[3])
@@ -264,7 +266,7 @@ def test_non_finite_weights_are_not_saved(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(Exception, match=(
             r"diverged in epoch 2 of 3, at step 3 of 5: the weights are no longer finite")):
-        train(net(), task(), config(), ConstrainedObjective(LabelLoss(), (Spoils(),)),
+        train(net(), task(), config(), ConstrainedObjective(GoalLoss(Classification()), (Spoils(),)),
               checkpoint=tmp_path / "c")
     found = torch.load(tmp_path / "c", weights_only=True)
     assert found["partial"]["steps"] == 2

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 import edgewright as ew
+from edgewright.goals import Classification
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
     EpochRecord,
-    LabelLoss,
+    GoalLoss,
     Objective,
     Score,
     StepHook,
@@ -77,7 +78,7 @@ def test_regressions_accept_any_labels_and_a_single_output() -> None:
 
 def test_a_custom_label_loss_may_select_by_accuracy() -> None:
     class Focal(Objective):
-        classifies = True
+        goal = Classification()
 
         def loss(self, outputs: Any, batch: Any) -> Any:
             loss = nn.functional.cross_entropy(outputs[-1], batch.targets, reduction="none")
@@ -105,7 +106,8 @@ def test_patience_counts_epochs_without_a_lower_loss() -> None:
         def loss(self, outputs: Any, batch: Any) -> Any:
             return outputs[0].square().mean()
 
-        def validate(self, module: nn.Module, split: Any, *, device: Any = None) -> Any:
+        def validate(self, module: nn.Module, split: Any, *, exits: Any = None,
+                     device: Any = None) -> Any:
             return Score("loss", next(self.losses), higher_is_better=False)
 
     objective = ConstrainedObjective(Rising(), (StepHook(),))  # the start is not asked for
@@ -135,7 +137,7 @@ def test_training_never_returns_worse_weights_than_the_initial_ones(tmp_path: Pa
             said.append(text)
 
     config = Training(epochs=2, lr=50.0, compute="cpu", schedule="constant")
-    record = train(module, task, config, LabelLoss(), progress=Notes(),
+    record = train(module, task, config, GoalLoss(Classification()), progress=Notes(),
                    checkpoint=tmp_path / "c")
     assert record.start == Score("accuracy", 1.0, unit="fraction")
     assert (record.best_epoch, record.val_accuracy) == (0, 1.0)
@@ -144,7 +146,7 @@ def test_training_never_returns_worse_weights_than_the_initial_ones(tmp_path: Pa
     assert note in record.notes
     assert said[-1] == note
     again, _ = good_classifier()
-    resumed = train(again, task, config, LabelLoss(), checkpoint=tmp_path / "c")
+    resumed = train(again, task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
     assert (resumed.best_epoch, resumed.start) == (0, record.start)
     assert torch.equal(again.weight, before)
 
@@ -172,5 +174,5 @@ def test_fit_and_qat_keep_the_initial_weights_if_training_harms() -> None:
     scheme = {"first_last_bits": None, "calibration_samples": 64}
     trained = ew.quantize(program, task, ew.Quantization(method=ew.QAT(training=harmful), **scheme))
     accuracy = (trained.run(*task.val.example(64)).argmax(1)
-                == task.val.labels()).float().mean()
+                == task.val.targets()).float().mean()
     assert accuracy > 0.95

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgewright.errors import UsageError
+from edgewright.goals import Classification
 from edgewright.task import Batch, Task, TensorSplit, View
-from edgewright.training import Compute, LabelLoss, Objective, Training, train
+from edgewright.training import Compute, GoalLoss, Objective, Training, train
 from edgewright.training._seeds import epoch_seed, reseed, step_seed
 from edgewright.training._sharding import DataShard, check_sharding, split_batch
 
@@ -80,14 +81,14 @@ def test_batches_that_cannot_be_split_evenly_raise() -> None:
 
 
 class Sizes(Objective):
-    classifies = True
+    goal = Classification()
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         self.sizes.append(len(batch.targets))
-        return LabelLoss().loss(outputs, batch)
+        return GoalLoss(Classification()).loss(outputs, batch)
 
 
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"optimizer": "adamw", "lr": 0.01},
@@ -103,7 +104,7 @@ def test_gradient_accumulation_gives_the_same_step(settings: dict[str, Any],
         torch.manual_seed(0)
         modules.append(nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 2)))
         config = Training(epochs=2, batch_size=16, accumulate=count, compute="cpu", **settings)
-        records.append(train(modules[-1], task, config, LabelLoss() if count == 1 else sizes))
+        records.append(train(modules[-1], task, config, GoalLoss(Classification()) if count == 1 else sizes))
     torch.testing.assert_close(modules[0].state_dict(), modules[1].state_dict(), rtol=1e-4,
                                atol=1e-6)
     for one, other in zip(*(record.history for record in records), strict=True):

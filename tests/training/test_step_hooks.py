@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgewright.goals import Classification
 from edgewright.graph import mark_sparse
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training import ConstrainedObjective, LabelLoss, Step, StepHook, Training, train
+from edgewright.training import ConstrainedObjective, GoalLoss, Step, StepHook, Training, train
 
 CPU = {"compute": "cpu", "augment": False}
 
@@ -64,7 +65,7 @@ def run(task: Task, *hooks: Any, module: Any = None, checkpoint: Any = None, pro
         **settings: Any) -> tuple[Any, ...]:
     module = net() if module is None else module
     config = Training(**{"epochs": 3, "batch_size": 8, **CPU, **settings})
-    record = train(module, task, config, ConstrainedObjective(LabelLoss(), hooks), checkpoint=checkpoint,
+    record = train(module, task, config, ConstrainedObjective(GoalLoss(Classification()), hooks), checkpoint=checkpoint,
                    progress=progress)
     return module, record
 
@@ -84,7 +85,7 @@ def test_hooks_run_before_and_after_every_step(task: Any) -> None:
 def test_an_empty_hook_changes_nothing(task: Any) -> None:
     with_hook, _ = run(task, StepHook())
     without = net()
-    train(without, task, Training(epochs=3, batch_size=8, **CPU), LabelLoss())
+    train(without, task, Training(epochs=3, batch_size=8, **CPU), GoalLoss(Classification()))
     torch.testing.assert_close(with_hook.state_dict(), without.state_dict(), rtol=0, atol=0)
 
 
@@ -145,11 +146,12 @@ def test_a_checkpoint_with_other_hooks_is_ignored(task: Any, tmp_path: Path) -> 
 
 def test_hooks_add_up() -> None:
     first, second = StepHook(), Watch()
-    objective = ConstrainedObjective(ConstrainedObjective(LabelLoss(0.1), (first,)), (second,))
+    objective = ConstrainedObjective(ConstrainedObjective(GoalLoss(Classification(), 0.1), (first,)), (second,))
     assert objective.hooks == (first, second)
-    assert objective.name == "LabelLoss(0.1) under StepHook under Watch"
+    smoothed = Classification(label_smoothing=0.1).identity
+    assert objective.name == f"GoalLoss({smoothed}) under StepHook under Watch"
     logits, batch = torch.randn(3, 2), Batch((), torch.tensor([0, 1, 1]), torch.arange(3))
-    assert torch.equal(objective.loss((logits,), batch), LabelLoss(0.1).loss((logits,), batch))
+    assert torch.equal(objective.loss((logits,), batch), GoalLoss(Classification(), 0.1).loss((logits,), batch))
 
 
 class Inside(nn.Module):

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from edgewright.core import Preprocessing
 from edgewright.errors import DataError, ModelError, StorageError, TrainingError, UsageError
-from edgewright.task import DatasetSplit, ImageSplit, Task, TensorSplit
+from edgewright.goals import Classification
+from edgewright.task import Batch, DatasetSplit, ImageSplit, Task, TensorSplit
 from edgewright.training import (
     Compute,
     ConstrainedObjective,
     CosineSchedule,
-    LabelLoss,
+    GoalLoss,
     Objective,
     StepHook,
     Training,
     evaluate_module,
-    label_loss,
     train,
 )
 
@@ -75,11 +75,13 @@ def same(a: Any, b: Any) -> Any:
 
 def test_it_learns_and_records() -> None:
     module, task = Net(), image_task()
-    before = evaluate_module(module, task.val)
-    record = train_net(module, task, Training(epochs=12, batch_size=16, **CPU), LabelLoss())
-    after = evaluate_module(module, task.val)
-    assert after[-1] > 0.9 > before[-1]
-    assert after[-1] == record.val_accuracy
+    before = evaluate_module(module, task.val, Classification(), exits=1)
+    record = train_net(module, task, Training(epochs=12, batch_size=16, **CPU), GoalLoss(Classification()))
+    after = evaluate_module(module, task.val, Classification(), exits=1)
+    assert len(after) == 2
+    assert after[-1].value > 0.9 > before[-1].value
+    assert after[-1] == record.score
+    assert after[-1].value == record.val_accuracy
     assert [e.epoch for e in record.history] == list(range(1, 13))
     assert record.history[-1].loss < 0.8 * record.history[0].loss
     assert record.seconds == pytest.approx(sum(e.seconds for e in record.history))
@@ -95,7 +97,7 @@ def test_the_same_seed_gives_the_same_weights(optimizer: str, schedule: str) -> 
     states = []
     for seed in (0, 0, 1):
         module = Net()
-        train_net(module, image_task(), config, LabelLoss(config.label_smoothing), seed=seed)
+        train_net(module, image_task(), config, GoalLoss(Classification(), config.label_smoothing), seed=seed)
         states.append(state_of(module))
     assert same(states[0], states[1])
     assert not same(states[0], states[2])
@@ -108,7 +110,7 @@ def test_the_callers_random_state_is_unchanged() -> None:
     module, task = Net.__new__(Net), image_task()
     with torch.random.fork_rng():
         Net.__init__(module)
-    train_net(module, task, Training(epochs=1, **CPU), LabelLoss())
+    train_net(module, task, Training(epochs=1, **CPU), GoalLoss(Classification()))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -151,14 +153,14 @@ def test_an_interrupted_run_gives_the_same_weights(tmp_path: Path,
                                                    arguments: dict[str, Any]) -> None:
     config = Training(**{"epochs": 4, "batch_size": 16} | CPU | arguments)
     whole = Net()
-    expected = train_net(whole, image_task(), config, LabelLoss(), seed=5)
+    expected = train_net(whole, image_task(), config, GoalLoss(Classification()), seed=5)
     path = tmp_path / "sub" / "fit.ckpt"
     watcher = StopAfter(2, steps_into=2)
     with pytest.raises(InterruptedRunError):
-        train_net(Net(), image_task(), config, LabelLoss(), seed=5, checkpoint=path, progress=watcher)
+        train_net(Net(), image_task(), config, GoalLoss(Classification()), seed=5, checkpoint=path, progress=watcher)
     assert watcher.stopped
     again, resumed = StopAfter(99), Net()
-    record = train_net(resumed, image_task(), config, LabelLoss(), seed=5, checkpoint=path,
+    record = train_net(resumed, image_task(), config, GoalLoss(Classification()), seed=5, checkpoint=path,
                        progress=again)
     assert same(state_of(whole), state_of(resumed))
     assert again.started == (4, 4, 2)
@@ -170,9 +172,9 @@ def test_an_interrupted_run_gives_the_same_weights(tmp_path: Path,
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     config, path, first, second = Training(epochs=2, **CPU), tmp_path / "c", Net(), Net()
-    record = train_net(first, image_task(), config, LabelLoss(), checkpoint=path)
+    record = train_net(first, image_task(), config, GoalLoss(Classification()), checkpoint=path)
     watcher = StopAfter(0)
-    again = train_net(second, image_task(), config, LabelLoss(), checkpoint=path, progress=watcher)
+    again = train_net(second, image_task(), config, GoalLoss(Classification()), checkpoint=path, progress=watcher)
     assert same(state_of(first), state_of(second))
     assert again.history == record.history
 
@@ -185,13 +187,13 @@ def other_weights() -> Any:
 
 
 @pytest.mark.parametrize(("module", "config", "objective", "seed"), [
-    (Net, {"lr": 0.02}, LabelLoss(), 0), (Net, {}, LabelLoss(0.1), 0), (Net, {}, LabelLoss(), 1),
-    (other_weights, {}, LabelLoss(), 0),
+    (Net, {"lr": 0.02}, GoalLoss(Classification()), 0), (Net, {}, GoalLoss(Classification(), 0.1), 0), (Net, {}, GoalLoss(Classification()), 1),
+    (other_weights, {}, GoalLoss(Classification()), 0),
 ])
 def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path, module: Any, config: dict[str, Any],
                                                 objective: Any, seed: int) -> None:
     path = tmp_path / "c"
-    train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
+    train_net(Net(), image_task(), Training(epochs=1, **CPU), GoalLoss(Classification()), checkpoint=path)
     settings = Training(epochs=1, **config, **CPU)
     fresh, found = module(), module()
     train_net(fresh, image_task(), settings, objective, seed=seed)
@@ -208,7 +210,7 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path: Path, content: bytes | None) 
         torch.save({"format": 99}, path)
     else:
         path.write_bytes(content)
-    record = train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(), checkpoint=path)
+    record = train_net(Net(), image_task(), Training(epochs=1, **CPU), GoalLoss(Classification()), checkpoint=path)
     assert record.notes[0].startswith(f"the checkpoint {path} ")
     assert record.notes[0].endswith("training from the start")
 
@@ -216,7 +218,7 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path: Path, content: bytes | None) 
 def test_a_checkpoint_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write the checkpoint .*file/c"):
-        train_net(Net(), image_task(), Training(epochs=1, **CPU), LabelLoss(),
+        train_net(Net(), image_task(), Training(epochs=1, **CPU), GoalLoss(Classification()),
                   checkpoint=tmp_path / "file" / "c")
 
 
@@ -255,7 +257,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_checkpoint(tmp_path: Path) -
 class Scripted(Objective):
     """Leaves the weights alone, so that the script alone decides the accuracy."""
 
-    classifies = True
+    goal = Classification()
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         return outputs[-1].sum() * 0 + 1
@@ -311,20 +313,20 @@ def test_a_non_finite_loss_ends_the_run_with_the_previous_weights() -> None:
             r"diverged in epoch 1 of 3, at step \d of 4: the loss is (nan|inf).* Lower lr "
             r"\(1e\+20\), add a warm-up to the schedule or set clip_norm\. The model holds the weights from "
             r"before the training")):
-        train_net(module, image_task(), Training(epochs=3, lr=1e20, batch_size=16, **CPU), LabelLoss())
+        train_net(module, image_task(), Training(epochs=3, lr=1e20, batch_size=16, **CPU), GoalLoss(Classification()))
     assert same(before, state_of(module))
     assert not module.training
 
 
 class Explodes(Objective):
-    classifies = True
+    goal = Classification()
 
     def __init__(self, at: Any, value: Any) -> None:
         self.calls, self.at, self.value = 0, at, value
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         self.calls += 1
-        loss = LabelLoss().loss(outputs, batch)
+        loss = GoalLoss(Classification()).loss(outputs, batch)
         return loss * self.value if self.calls == self.at else loss
 
 
@@ -356,7 +358,7 @@ def test_one_step_of_sgd_by_hand_without_decay_on_vectors() -> None:
     loss = nn.functional.cross_entropy(module(x), y)
     grads = torch.autograd.grad(loss, [module.weight, module.bias])
     config = Training(epochs=1, batch_size=8, lr=0.5, weight_decay=0.1, schedule="constant", **CPU)
-    train(module, Task((x, y), (x, y), (x[1:], y[1:])), config, LabelLoss())
+    train(module, Task((x, y), (x, y), (x[1:], y[1:])), config, GoalLoss(Classification()))
     torch.testing.assert_close(module.weight, weight - 0.5 * (grads[0] + 0.1 * weight))
     torch.testing.assert_close(module.bias, bias - 0.5 * grads[1])
 
@@ -369,7 +371,7 @@ def test_clipping_bounds_the_step() -> None:
     config = Training(epochs=1, batch_size=8, lr=1.0, weight_decay=0, clip_norm=0.25,
                       schedule="constant", **CPU)
     train(module, Task((x, y), (x, y), (x[1:], y[1:])), config,
-          ConstrainedObjective(LabelLoss(), (StepHook(),)))  # which admits no weights of before it
+          ConstrainedObjective(GoalLoss(Classification()), (StepHook(),)))  # which admits no weights of before it
     after = torch.cat([p.detach().flatten() for p in module.parameters()])
     assert float((after - before).norm()) == pytest.approx(0.25, rel=1e-3)
 
@@ -378,7 +380,7 @@ def test_frozen_parameters_stay() -> None:
     module = Net()
     module.conv.requires_grad_(False)
     before = module.conv.weight.clone()
-    train_net(module, image_task(), Training(epochs=1, **CPU), LabelLoss())
+    train_net(module, image_task(), Training(epochs=1, **CPU), GoalLoss(Classification()))
     assert torch.equal(module.conv.weight, before)
 
 
@@ -389,7 +391,7 @@ def test_weights_end_contiguous_and_models_with_views_train() -> None:
             return self.head(nn.functional.avg_pool2d(x, 2).view(len(x), -1))
 
     for module, exits in ((Net(), 1), (Viewing(), 0)):
-        train(module, image_task(), Training(epochs=1, **CPU), LabelLoss(), exits=exits)
+        train(module, image_task(), Training(epochs=1, **CPU), GoalLoss(Classification()), exits=exits)
         assert all(p.is_contiguous() for p in module.parameters())
 
 
@@ -407,7 +409,7 @@ def test_channels_last_reaches_the_model() -> None:
     for wanted in (True, False):
         seen.clear()
         train(Watching(3, 4, 3), task, Training(epochs=1, compute=Compute(
-            accelerator="cpu", channels_last=wanted)), LabelLoss())
+            accelerator="cpu", channels_last=wanted)), GoalLoss(Classification()))
         assert {layout for training, layout in seen if training} == {wanted}
 
 
@@ -421,7 +423,7 @@ def test_a_model_that_rejects_channels_last_is_trained_contiguous() -> None:
     x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
     task = Task((x, y), (x, y), (x[1:], y[1:]))
     record = train(Strict(3, 4, 3), task, Training(epochs=1, **CPU),
-                   LabelLoss())
+                   GoalLoss(Classification()))
     assert math.isfinite(record.history[0].loss)
 
 
@@ -429,10 +431,10 @@ def test_a_last_batch_of_one_is_skipped() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 2
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     task = Task((x, y), (x, y), (x[1:], y[1:]))
-    record = train(module, task, Training(epochs=1, batch_size=4, **CPU), LabelLoss())
+    record = train(module, task, Training(epochs=1, batch_size=4, **CPU), GoalLoss(Classification()))
     assert int(module.get_buffer("1.num_batches_tracked")) == 2
     assert len(record.history) == 1
-    single = train(nn.Linear(4, 2), task, Training(epochs=1, batch_size=1, **CPU), LabelLoss())
+    single = train(nn.Linear(4, 2), task, Training(epochs=1, batch_size=1, **CPU), GoalLoss(Classification()))
     assert math.isfinite(single.history[0].loss)
 
 
@@ -451,14 +453,14 @@ def test_several_inputs_and_a_dataset_train() -> None:
     modules = [Sum(), Sum()]
     modules[1].load_state_dict(modules[0].state_dict())
     for module, split in zip(modules, (pair, stream), strict=True):
-        train(module, Task(split, split, pair.select([0])), Training(epochs=2, **CPU), LabelLoss())
+        train(module, Task(split, split, pair.select([0])), Training(epochs=2, **CPU), GoalLoss(Classification()))
     assert same(state_of(modules[0]), state_of(modules[1]))
 
 
 def test_labels_beyond_the_classes_raise_before_training() -> None:
     x, y = torch.randn(9, 4), torch.arange(9) % 3
     with pytest.raises(DataError, match=r"sample 2 of the train split has label 2; allowed: 0\.\.1"):
-        train(nn.Linear(4, 2), Task((x, y), (x, y), (x[1:], y[1:])), Training(**CPU), LabelLoss())
+        train(nn.Linear(4, 2), Task((x, y), (x, y), (x[1:], y[1:])), Training(**CPU), GoalLoss(Classification()))
 
 
 def test_invalid_modules_raise() -> None:
@@ -468,26 +470,29 @@ def test_invalid_modules_raise() -> None:
 
     x, y = torch.randn(9, 4), torch.arange(9) % 2
     task = Task((x, y), (x, y), (x[1:], y[1:]))
-    with pytest.raises(ModelError, match="the model returned a dict"):
-        train(Wrong(4, 2), task, Training(**CPU), LabelLoss())
+    with pytest.raises(ModelError, match=r"the output 'logits' of the model is \(N, 1\) float32; "
+                       r"expected floating-point logits"):
+        train(Wrong(4, 1), task, Training(**CPU), GoalLoss(Classification()))
     with pytest.raises(UsageError, match="the model has no parameter that requires a gradient"):
-        train(nn.Linear(4, 2).requires_grad_(False), task, Training(**CPU), LabelLoss())
+        train(nn.Linear(4, 2).requires_grad_(False), task, Training(**CPU), GoalLoss(Classification()))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_unavailable_accelerator_raises() -> None:
     with pytest.raises(UsageError, match="cannot train with accelerator='cuda'"):
-        train_net(Net(), image_task(), Training(compute="cuda"), LabelLoss())
+        train_net(Net(), image_task(), Training(compute="cuda"), GoalLoss(Classification()))
 
 
-def test_label_loss_is_the_mean_over_outputs() -> None:
+def test_the_loss_is_the_mean_over_exits() -> None:
     torch.manual_seed(0)
     outputs, targets = (torch.randn(5, 3), torch.randn(5, 3)), torch.tensor([0, 1, 2, 0, 1])
     logs = [torch.log(torch.softmax(o.double(), 1)) for o in outputs]
     soft = torch.full((5, 3), 0.1 / 3).double()
     soft[torch.arange(5), targets] += 0.9
     expected = sum(-(soft * log).sum(1).mean() for log in logs) / 2
-    assert float(label_loss(outputs, targets, 0.1)) == pytest.approx(float(expected))
+    batch = Batch((), targets, torch.arange(5))
+    found = GoalLoss(Classification(), 0.1).loss(outputs, batch)
+    assert float(found) == pytest.approx(float(expected))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -497,8 +502,8 @@ def test_it_trains_on_cuda_and_moves_back(precision: str, tmp_path: Path) -> Non
     config = Training(epochs=6, batch_size=16, compute=Compute(
         accelerator="cuda", precision=precision))
     with pytest.raises(InterruptedRunError):
-        train_net(Net(), task, config, LabelLoss(), checkpoint=tmp_path / "c", progress=StopAfter(2))
-    record = train_net(module, task, config, LabelLoss(), checkpoint=tmp_path / "c")
+        train_net(Net(), task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c", progress=StopAfter(2))
+    record = train_net(module, task, config, GoalLoss(Classification()), checkpoint=tmp_path / "c")
     assert record.notes[0].startswith("resumed after epoch 2")
     assert record.val_accuracy > 0.9
     assert {p.device.type for p in module.parameters()} == {"cpu"}

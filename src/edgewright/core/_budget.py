@@ -210,7 +210,8 @@ class Budget(Value):
             name = _DROP if name == "drop" else name
             is_cost = name == _DROP or name in CONSTRAINTS
             if is_cost != (sign == "="):
-                raise UsageError(f"cannot read {part!r} in the budget; {_advice(name, value)}")
+                raise UsageError(f"cannot read {part!r} in the budget; "
+                                 f"{_advice(match[1], value, is_cost=is_cost)}")
             if name in limits or name in metrics:
                 raise UsageError(f"{part!r}: the budget names {match[1]} twice")
             if is_cost:
@@ -226,8 +227,8 @@ class Budget(Value):
             metrics: The metrics, the primary one first.
 
         Raises:
-            UsageError: A metric is unknown or bounded on its better side, or the drop of a fraction
-                is 100 points or more.
+            UsageError: A metric is unknown or bounded on its better side, a fraction's bound is
+                above 1, or its drop is 100 points or more.
         """
         known = {metric.name: metric for metric in metrics}
         for name, bound in self.metrics.items():
@@ -238,6 +239,9 @@ class Budget(Value):
                 better = "higher" if known[name].higher_is_better else "lower"
                 raise UsageError(f"the budget asks for {name} {bound}, but {better} is better; "
                                  f"write {'>=' if bound.at_most else '<='}")
+            if known[name].unit == "fraction" and bound.value > 1:
+                raise UsageError(f"the budget asks for {name} {bound}, but it is a fraction; write "
+                                 f"'{'<=' if bound.at_most else '>='} {bound.value:g} %'")
         drop, is_fraction = self.max_drop, metrics[0].unit == "fraction"
         if drop is not None and drop.value >= 1 and (drop.relative or is_fraction):
             raise UsageError("a drop of 100 points or more is no limit; write '1 %' for one "
@@ -283,8 +287,8 @@ def _resolve_drop(drop: Limit, before: Measurement | None) -> ResolvedLimit:
                          at_most=not higher)
 
 
-def _advice(name: str, value: str) -> str:
-    if name == _DROP or name in CONSTRAINTS:
+def _advice(name: str, value: str, *, is_cost: bool) -> str:
+    if is_cost:
         return f"write {name}={value or 'QUANTITY'}"
     return (f"write {name}>={value or 'VALUE'} for a metric (<= if lower is better); the names of "
             f"costs are {_NAMES}")

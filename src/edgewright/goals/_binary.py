@@ -13,7 +13,7 @@ from edgewright.core import MetricSpec
 from edgewright.errors import UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import Bernoulli, PredictionKind
-from edgewright.goals._metrics import Metric, NamedMetric, torchmetric
+from edgewright.goals._metrics import Auroc, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
 from edgewright.goals._targets import as_answers, check_target_shape
 
@@ -67,8 +67,7 @@ class Binary(_Answers):
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """Accuracy, and the area under the ROC curve."""
         return (NamedMetric(MetricSpec(name="accuracy", unit="fraction"), SignAccuracy),
-                NamedMetric(MetricSpec(name="auroc", unit="fraction"),
-                            lambda: torchmetric("classification.BinaryAUROC")))
+                NamedMetric(MetricSpec(name="auroc", unit="fraction"), Auroc))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """Binary cross-entropy."""
@@ -88,6 +87,11 @@ class Binary(_Answers):
             answers = answers[:, 0]
         check_target_shape(answers, (), origin)
         return answers
+
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: an answer for each image does not depend on the position."""
+        del targets
+        return True
 
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that the prediction is (N,) or (N, 1)."""
@@ -123,8 +127,7 @@ class MultiLabel(_Answers):
     @property
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """The F1 score over all answers, and their accuracy."""
-        return (NamedMetric(MetricSpec(name="f1", unit="fraction"),
-                            lambda: torchmetric("classification.BinaryF1Score")),
+        return (NamedMetric(MetricSpec(name="f1", unit="fraction"), SignF1),
                 NamedMetric(MetricSpec(name="accuracy", unit="fraction"), SignAccuracy))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
@@ -141,6 +144,10 @@ class MultiLabel(_Answers):
         if outputs is not None:
             check_target_shape(answers, tuple(self.select(outputs).shape[1:]), origin)
         return answers
+
+    def allows_augmentation(self, targets: Any) -> bool:
+        """Whether the labels are about whole images, (N, labels)."""
+        return bool(targets.ndim == 2)
 
 
 @final
@@ -170,3 +177,27 @@ class SignAccuracy:
     def reset(self) -> None:
         """Forget all batches."""
         self._correct = self._total = 0
+
+
+@final
+class SignF1:
+    """F1 score over all answers; a positive logit means yes.
+
+    torchmetrics is given the answers, because it takes logits that happen to lie between 0 and 1
+    for probabilities.
+    """
+
+    def __init__(self) -> None:
+        self._metric = torchmetric("classification.BinaryF1Score")
+
+    def update(self, predictions: Tensor, targets: Tensor, /) -> None:
+        """Add a batch of logits and answers of the same shape."""
+        self._metric.update((predictions > 0).long(), targets)
+
+    def compute(self) -> Any:
+        """The score."""
+        return self._metric.compute()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._metric.reset()

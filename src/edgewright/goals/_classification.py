@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, final
 
@@ -29,7 +29,7 @@ ACCURACY: Final = MetricSpec(name="accuracy", unit="fraction")
 class _Classes(SinglePrediction):
     """What both goals share: cross-entropy over the classes in dimension 1."""
 
-    class_weights: tuple[float, ...] | None
+    class_weights: Sequence[float] | None
     label_smoothing: float
 
     @property
@@ -46,7 +46,7 @@ class _Classes(SinglePrediction):
         """Cross-entropy with class indices, or with probabilities (N, classes, ...)."""
         logits = self.select(outputs)
         weight = (None if self.class_weights is None else
-                  torch.tensor(self.class_weights, device=logits.device, dtype=logits.dtype))
+                  torch.as_tensor(self.class_weights, device=logits.device, dtype=logits.dtype))
         ignored = -100 if self.ignored is None else self.ignored  # torch's "none" is -100
         return F.cross_entropy(logits, targets, weight, ignore_index=ignored,
                                label_smoothing=self.label_smoothing)
@@ -94,7 +94,7 @@ class Classification(_Classes):
     """
 
     output: str | int | None = None
-    class_weights: tuple[float, ...] | None = None
+    class_weights: Sequence[float] | None = None
     label_smoothing: float = 0.0
     metric: Mapping[str, Metric] | None = None
     unit: str = ""
@@ -107,6 +107,11 @@ class Classification(_Classes):
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """Accuracy."""
         return (NamedMetric(ACCURACY, Accuracy),)
+
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: a class does not depend on the position."""
+        del targets
+        return True
 
     @property
     def allows_exits(self) -> bool:
@@ -167,7 +172,7 @@ class Segmentation(_Classes):
 
     ignore_index: int | None = None
     output: str | int | None = None
-    class_weights: tuple[float, ...] | None = None
+    class_weights: Sequence[float] | None = None
     label_smoothing: float = 0.0
     metric: Mapping[str, Metric] | None = None
     unit: str = ""
@@ -188,6 +193,12 @@ class Segmentation(_Classes):
                             lambda: MeanIoU(self.ignore_index)),
                 NamedMetric(MetricSpec(name="pixel_accuracy", unit="fraction"),
                             lambda: Accuracy(ignore_index=self.ignore_index)))
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """Cross-entropy, the mean over the pixels that count; 0 if there are none."""
+        if self.ignore_index is not None and bool((targets == self.ignore_index).all()):
+            return 0 * self.select(outputs).sum()
+        return super().loss(outputs, targets)
 
     def smooth_labels(self, amount: float) -> Segmentation:
         """This goal with that label smoothing, unless the amount is 0."""
@@ -218,7 +229,8 @@ class Segmentation(_Classes):
 class MeanIoU:
     """Mean over the classes of intersection over union, from torchmetrics' confusion matrix.
 
-    Classes that neither the predictions nor the targets hold are left out, as is usual.
+    Classes that neither the predictions nor the targets hold are left out, and so is the ignored
+    one, as in torchmetrics.
 
     Args:
         ignore_index: Target of pixels that are not counted.
@@ -243,7 +255,10 @@ class MeanIoU:
         matrix = self._matrix.compute().double()
         both = matrix.diagonal()
         union = matrix.sum(0) + matrix.sum(1) - both
-        return float((both[union > 0] / union[union > 0]).mean())
+        counted = union > 0
+        if self._ignored is not None and 0 <= self._ignored < len(matrix):
+            counted[self._ignored] = False
+        return float((both[counted] / union[counted]).mean())
 
     def reset(self) -> None:
         """Forget all batches."""

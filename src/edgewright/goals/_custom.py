@@ -9,8 +9,8 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from edgewright.errors import UsageError
-from edgewright.goals._goal import Goal, Prediction, named_outputs
+from edgewright.errors import EdgewrightError, UsageError
+from edgewright.goals._goal import Goal, Prediction, named_outputs, select_output
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
 from edgewright.goals._origin import Origin
@@ -60,10 +60,10 @@ class CustomGoal(Goal):
 
     def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
         """The outputs that ``kinds`` lists, or all."""
-        found = named_outputs(outputs)
-        kinds: Mapping[str, PredictionKind] = (dict.fromkeys(found, Values())
-                                               if self.kinds is None else self.kinds)
-        return tuple(Prediction(name, found[name], kind) for name, kind in kinds.items())
+        kinds: Mapping[str, PredictionKind] = (
+            dict.fromkeys(named_outputs(outputs), Values()) if self.kinds is None else self.kinds)
+        return tuple(Prediction(*select_output(outputs, name, self.name), kind)
+                     for name, kind in kinds.items())
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The user's loss.
@@ -93,11 +93,17 @@ def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
         targets: The batch's targets.
 
     Raises:
-        UsageError: It is not finite, or does not depend on the outputs.
+        UsageError: It raises, is not finite, or does not depend on the outputs.
     """
-    loss = goal.loss(outputs, targets)
+    try:
+        loss = goal.loss(outputs, targets)
+    except EdgewrightError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the loss of the goal {goal.name} failed on the first training samples: "
+                         f"{type(error).__name__}: {error}") from error
     if not bool(torch.isfinite(loss)):
-        raise UsageError(f"the loss of the goal {goal.name} is {float(loss)} on the first training "
+        raise UsageError(f"the loss of the goal {goal.name} is {loss.item()} on the first training "
                          "samples; expected a finite number")
     if not loss.requires_grad:
         raise UsageError(f"the loss of the goal {goal.name} has no gradient with respect to the "

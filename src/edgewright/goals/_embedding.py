@@ -88,6 +88,11 @@ class Embedding(SinglePrediction):
         check_indices(indices, None, origin)
         return indices
 
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: a class does not depend on the position."""
+        del targets
+        return True
+
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that the prediction is (N, dimensions)."""
         for prediction in self.predictions(outputs):
@@ -118,9 +123,9 @@ class RecallAtOne:
 
     def compute(self) -> float:
         """The share; NaN with fewer than two samples."""
-        vectors, classes = torch.cat(self._vectors), torch.cat(self._classes)
-        if len(vectors) < 2:
+        if sum(map(len, self._vectors)) < 2:
             return float("nan")
+        vectors, classes = torch.cat(self._vectors), torch.cat(self._classes)
         hits = 0
         for rows in torch.split(torch.arange(len(vectors)), _QUERIES):
             likeness = vectors[rows] @ vectors.T

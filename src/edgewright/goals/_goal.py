@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from edgewright.errors import ModelError, UsageError
@@ -147,6 +148,15 @@ class Goal(ABC):
         del outputs
         return None
 
+    def allows_augmentation(self, targets: Any) -> bool:
+        """Whether targets stay right when an image is shifted, mirrored or distorted.
+
+        Args:
+            targets: The checked targets.
+        """
+        del targets
+        return False
+
     @property
     def allows_exits(self) -> bool:
         """Whether an early exit's confidence can be told from its outputs."""
@@ -245,8 +255,8 @@ def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str,
     is_single = list(found) == [""]
     key = next(iter(found), "") if name is None or is_single else str(name)
     if key not in found:
-        raise ModelError(f"the goal {goal} names the output {name!r}, but the model returns "
-                         f"{', '.join(map(repr, found)) or 'nothing'}")
+        raise ModelError(f"the goal {goal} expects {describe_output(key)}, but the model returns "
+                         f"{list_outputs(found)}")
     if not isinstance(found[key], Tensor):
         place = f"its output {key!r}" if key else "the model"
         raise ModelError(f"{place} is a {type(found[key]).__name__}; expected a tensor")
@@ -279,6 +289,11 @@ def describe_output(name: str) -> str:
     return f"the output {name!r}" if name else "the output"
 
 
+def list_outputs(found: Mapping[str, Any]) -> str:
+    """The names of a model's outputs, in a sentence."""
+    return ", ".join(map(repr, filter(None, found))) or ("a single tensor" if found else "nothing")
+
+
 def describe_shape(output: Tensor, samples: int) -> str:
     """Shape and dtype, with N for the batch: "(N, 10) float32"."""
     sizes = ["N" if axis == 0 and size == samples else str(size)
@@ -290,7 +305,7 @@ def describe_shape(output: Tensor, samples: int) -> str:
 def identify(value: Any) -> str:
     """A description of a goal or of one of its settings that does not change between processes.
 
-    Functions and metrics are described by their names.
+    Functions and metrics are described by their names, tensors and arrays by their values.
 
     Example:
         >>> from edgewright.goals import Regression
@@ -305,7 +320,11 @@ def identify(value: Any) -> str:
         return f"{type(value).__name__}({settings})"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key!r}: {identify(part)}' for key, part in value.items())}}}"
-    if value is None or isinstance(value, str | int | float | tuple):
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(identify, value))})"
+    if isinstance(value, Tensor | np.ndarray):
+        return identify(value.tolist())
+    if value is None or isinstance(value, str | int | float):
         return repr(value)
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"

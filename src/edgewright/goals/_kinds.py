@@ -55,12 +55,12 @@ class PredictionKind(ABC):
         """The loss between student and teacher if there are no classes, a scalar.
 
         Half the mean squared difference, divided by the teacher's variance so that it does not
-        depend on the unit of the values. It is 0 if the teacher's values are all equal, as in a
-        last batch of one sample: they have no scale, and a tiny one would give a huge gradient.
+        depend on the unit of the values, or by their mean square if they are constant.
         """
-        variance = teacher.var(correction=0)
-        scale = torch.where(variance > 0, variance, torch.inf)
-        return 0.5 * F.mse_loss(student, teacher) / scale
+        square = teacher.square().mean()
+        scale = teacher.var(correction=0)
+        scale = torch.where(scale > torch.finfo(teacher.dtype).eps * square, scale, square)
+        return 0.5 * F.mse_loss(student, teacher) / torch.where(scale > 0, scale, 1)
 
 
 @final

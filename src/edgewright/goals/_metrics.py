@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from edgewright.core import MetricSpec
-from edgewright.errors import MissingExtraError, UsageError
+from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
 
 
 @runtime_checkable
@@ -106,6 +107,31 @@ def torchmetric(name: str, **settings: Any) -> Metric:
     return metric
 
 
+@final
+class Auroc:
+    """Area under the ROC curve of scores of any size, which are higher for the positive samples.
+
+    torchmetrics takes probabilities, and applies a sigmoid to each batch that has other values; the
+    scores are mapped to 0..1 here, so that all batches are treated alike and order is kept.
+    """
+
+    def __init__(self) -> None:
+        self._metric = torchmetric("classification.BinaryAUROC")
+
+    def update(self, predictions: Tensor, targets: Tensor, /) -> None:
+        """Add a batch of scores (N,) and integers, 0 or 1, (N,)."""
+        scores = predictions.double()  # float32 would make ties of large scores
+        self._metric.update(0.5 + 0.5 * scores / (1 + scores.abs()), targets)
+
+    def compute(self) -> Any:
+        """The area."""
+        return self._metric.compute()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._metric.reset()
+
+
 def name_metrics(metrics: Iterable[tuple[str, Any]], units: dict[str, str]) -> list[NamedMetric]:
     """Name a user's metrics and find their directions.
 
@@ -133,9 +159,6 @@ def name_metrics(metrics: Iterable[tuple[str, Any]], units: dict[str, str]) -> l
     return found
 
 
-_NO_METRIC: Final = "the metric {name!r} returned {value!r}; expected one number"
-
-
 def read_metric(name: str, metric: Metric) -> float:
     """A metric's value as a number.
 
@@ -144,9 +167,15 @@ def read_metric(name: str, metric: Metric) -> float:
     """
     try:
         value = metric.compute()
+    except EdgewrightError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the metric {name!r} cannot be computed: {type(error).__name__}: {error}"
+                         ) from error
+    try:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"the metric {name!r} cannot be computed: {error}") from error
+        raise UsageError(f"the metric {name!r} returned {value!r}; expected one number") from error
 
 
 @final
@@ -157,7 +186,6 @@ class _Renewed:
     metric: Any
 
     def __call__(self) -> Metric:
-        import copy  # noqa: PLC0415
         twin: Metric = copy.deepcopy(self.metric)
         twin.reset()
         return twin

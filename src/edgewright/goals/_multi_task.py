@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgewright.errors import DataError, ModelError, UsageError
-from edgewright.goals._goal import Goal, Prediction, named_outputs
+from edgewright.goals._goal import Goal, Prediction, list_outputs, named_outputs
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
 
@@ -48,6 +49,10 @@ class MultiTask(Goal):
         if unknown := self.weights.keys() - self.goals.keys():
             raise UsageError(f"the weight of {', '.join(sorted(unknown))} belongs to no goal; the "
                              f"goals are {', '.join(self.goals)}")
+        for name, goal in self.goals.items():
+            if (output := getattr(goal, "output", None)) is not None:
+                raise UsageError(f"the goal {name!r} names the output {output!r}, but the name of "
+                                 "one of several goals is that of its output; leave output out")
 
     @property
     def requires_targets(self) -> bool:  # type: ignore[override]
@@ -76,9 +81,18 @@ class MultiTask(Goal):
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> dict[str, Any]:
         """The checked targets of every goal, by name."""
         given = self._targets_by_name(targets, origin)
-        return {name: goal.check_targets(
-            given.get(name), origin, None if outputs is None else self.output_of(name, outputs))
-            for name, goal in self.goals.items()}
+        origin = origin._replace(classes=None)  # whose classes they are is unknown
+        checked = {}
+        for name, goal in self.goals.items():
+            with _naming(name):
+                checked[name] = goal.check_targets(
+                    given.get(name), origin,
+                    None if outputs is None else self.output_of(name, outputs))
+        return checked
+
+    def allows_augmentation(self, targets: Any) -> bool:
+        """Whether all goals do."""
+        return all(goal.allows_augmentation(targets[name]) for name, goal in self.goals.items())
 
     def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> dict[str, Any]:
         """The targets of every goal, by name."""
@@ -88,10 +102,14 @@ class MultiTask(Goal):
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check every goal's output."""
         for name, goal in self.goals.items():
-            try:
-                goal.check_outputs(self.output_of(name, outputs), inputs)
-            except ModelError as error:
-                raise ModelError(f"goal {name!r}: {error}") from error
+            output = self.output_of(name, outputs)
+            with _naming(name):
+                goal.check_outputs(output, inputs)
+
+    def mix(self, targets: Any, other: Tensor, share: float, outputs: Any) -> dict[str, Any]:
+        """The mixed targets of every goal, by name."""
+        return {name: goal.mix(targets[name], other, share, self.output_of(name, outputs))
+                for name, goal in self.goals.items()}
 
     def smooth_labels(self, amount: float) -> MultiTask:
         """Every goal with that label smoothing."""
@@ -108,19 +126,34 @@ class MultiTask(Goal):
         if list(found) == [""] and len(self.goals) == 1:
             return outputs  # the others were dropped
         if name not in found:
-            raise ModelError(f"the goal names the output {name!r}, but the model returns "
-                             f"{', '.join(filter(None, found)) or 'a single tensor'}")
+            raise ModelError(f"the goal {name!r} expects an output of that name, but the model "
+                             f"returns {list_outputs(found)}")
         return found[name]
 
     def _targets_by_name(self, targets: Any, origin: Origin) -> Mapping[str, Any]:
         if targets is None:
             return {}
-        if isinstance(targets, tuple | list) and len(targets) == len(self.goals):
+        if isinstance(targets, tuple) and len(targets) == len(self.goals):
             return dict(zip(self.goals, targets, strict=True))
-        if isinstance(targets, Mapping):
-            return targets
-        raise DataError(f"{origin.targets} are a {type(targets).__name__}; expected a dict with "
-                        f"{', '.join(self.goals)}, or a tuple in this order")
+        if not isinstance(targets, Mapping):
+            size = f" of {len(targets)}" if isinstance(targets, tuple | list) else ""
+            raise DataError(f"{origin.targets} are a {type(targets).__name__}{size}; expected a "
+                            f"dict with {', '.join(self.goals)}, or a tuple in this order")
+        missing = [name for name, goal in self.goals.items()
+                   if goal.requires_targets and name not in targets]
+        if missing:
+            raise DataError(f"{origin.targets} are {', '.join(targets) or 'an empty dict'}; there "
+                            f"are none for {', '.join(missing)}")
+        return targets
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the goal in the message of an error."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        raise type(error)(f"goal {name!r}: {error}") from error
 
 
 @final

@@ -13,6 +13,7 @@ class Origin(NamedTuple):
     Attributes:
         split: Name of the split.
         rows: Index of each sample in the data, (N,) int64.
+        classes: Number of classes that the task names; None if it names none.
 
     Example:
         >>> import torch
@@ -22,6 +23,7 @@ class Origin(NamedTuple):
 
     split: str
     rows: Tensor
+    classes: int | None = None
 
     def sample(self, position: int) -> str:
         """Name the sample at a position of the batch."""

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgewright.core import MetricSpec
-from edgewright.errors import ModelError, UsageError
+from edgewright.errors import DataError, UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import PredictionKind, Values
-from edgewright.goals._metrics import Metric, NamedMetric, torchmetric
+from edgewright.goals._metrics import Auroc, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
 from edgewright.goals._targets import as_answers, as_values, check_target_shape
 
@@ -109,9 +109,9 @@ class Regression(SinglePrediction):
 class Reconstruction(SinglePrediction):
     """The input itself, as an autoencoder returns it.
 
-    Needs no targets. If ``anomalies`` is set, the targets of every split are 0 (normal) or 1
-    (anomalous), the loss is that of the normal samples, and the metric is the area under the ROC
-    curve of the reconstruction error.
+    Needs no targets, and ignores them; use `Regression` to remove noise. If ``anomalies`` is set,
+    the targets of every split are 0 (normal) or 1 (anomalous), the loss is that of the normal
+    samples, and the metric is the area under the ROC curve of the reconstruction error.
 
     Args:
         loss_name: ``mse`` (default), ``l1`` or ``smooth_l1``.
@@ -156,11 +156,18 @@ class Reconstruction(SinglePrediction):
     def own_metrics(self) -> tuple[NamedMetric, ...]:
         """AUROC of the anomalies, or the mean squared error."""
         if self.anomalies:
-            return (NamedMetric(MetricSpec(name="auroc", unit="fraction"), _AnomalyAuroc),)
+            return (NamedMetric(MetricSpec(name="auroc", unit="fraction"), Auroc),)
         return value_metrics(self.unit)[::-1]
 
     def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> Any:
-        """The input; with ``anomalies`` a dict of the input and the label."""
+        """The input; with ``anomalies`` a dict of the input and the label.
+
+        Raises:
+            DataError: The data have no such input.
+        """
+        if not 0 <= self.input < len(inputs):
+            raise DataError(f"the goal reconstructs input {self.input}, but the data have "
+                            f"{len(inputs)} inputs; the first one is 0")
         values = inputs[self.input].float()
         return {"input": values, "anomaly": targets} if self.anomalies else values
 
@@ -192,11 +199,13 @@ class Reconstruction(SinglePrediction):
         check_target_shape(labels, (), origin)
         return labels
 
+    def allows_augmentation(self, targets: Any) -> bool:
+        """True: the targets are the augmented input."""
+        del targets
+        return True
+
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that the reconstruction has as many values as the input."""
-        if not 0 <= self.input < len(inputs):
-            raise ModelError(f"the goal reconstructs input {self.input}, but the model takes "
-                             f"{len(inputs)}")
         values = inputs[self.input][0].numel()
         for prediction in self.predictions(outputs):
             check_prediction(prediction, len(inputs[0]),
@@ -211,23 +220,3 @@ def value_metrics(unit: str) -> tuple[NamedMetric, ...]:
                     lambda: torchmetric("regression.MeanAbsoluteError")),
         NamedMetric(MetricSpec(name="rmse", unit=unit, higher_is_better=False),
                     lambda: torchmetric("regression.MeanSquaredError", squared=False)))
-
-
-@final
-class _AnomalyAuroc:
-    """AUROC of reconstruction errors, which have no upper bound: torchmetrics takes 0 to 1."""
-
-    def __init__(self) -> None:
-        self._metric = torchmetric("classification.BinaryAUROC")
-
-    def update(self, errors: Tensor, targets: Tensor, /) -> None:
-        """Add a batch of errors and labels."""
-        self._metric.update(errors / (1 + errors), targets)  # keeps the order
-
-    def compute(self) -> Any:
-        """The area."""
-        return self._metric.compute()
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self._metric.reset()

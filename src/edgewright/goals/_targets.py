@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,9 +41,9 @@ def as_answers(targets: Any, origin: Origin, what: str) -> Tensor:
         DataError: One is neither.
     """
     tensor = as_target_tensor(targets, origin, what).float()
-    wrong = ((tensor != 0) & (tensor != 1)).reshape(len(tensor), -1).any(dim=1)
+    wrong = (tensor != 0) & (tensor != 1)
     if wrong.any():
-        position = int(wrong.nonzero()[0])
+        position = _first_sample(wrong)
         raise DataError(f"{origin.sample(position)} has a target that is neither 0 nor 1: "
                         f"{_first(tensor[position])}; expected {what}")
     return tensor
@@ -58,9 +59,9 @@ def as_values(targets: Any, origin: Origin, what: str) -> Tensor:
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise DataError(f"{origin.targets} are {_dtype(tensor)}; expected {what}")
     tensor = tensor.float()
-    finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
+    finite = torch.isfinite(tensor)
     if not finite.all():
-        position = int((~finite).nonzero()[0])
+        position = _first_sample(~finite)
         raise DataError(f"the target of {origin.sample(position)} holds NaN or infinity; remove "
                         "or fix it")
     return tensor
@@ -75,8 +76,9 @@ def as_target_tensor(targets: Any, origin: Origin, what: str) -> Tensor:
     if targets is None:
         raise DataError(f"the {origin.split} split has no targets; expected {what}")
     if not isinstance(targets, Tensor):
-        raise DataError(f"{origin.targets} are a {type(targets).__name__}; expected one tensor, "
-                        f"{what}")
+        names = f" of {', '.join(map(str, targets))}" if isinstance(targets, Mapping) else ""
+        raise DataError(f"{origin.targets} are a {type(targets).__name__}{names}; expected one "
+                        f"tensor, {what}")
     return targets
 
 
@@ -84,9 +86,17 @@ def check_indices(targets: Tensor, classes: int | None, origin: Origin,
                   ignored: int | None = None) -> None:
     """Check that class indices are in 0..classes-1 (0 or more without ``classes``).
 
+    Args:
+        targets: Class indices (N, ...).
+        classes: Number of classes that the model distinguishes, if known; those that the task names
+            bound the indices too.
+        origin: Where they come from.
+        ignored: An index that is allowed, too.
+
     Raises:
         DataError: One is outside; the message names the sample.
     """
+    classes = min((count for count in (classes, origin.classes) if count is not None), default=None)
     wrong = targets < 0
     if classes is not None:
         wrong |= targets >= classes
@@ -94,7 +104,7 @@ def check_indices(targets: Tensor, classes: int | None, origin: Origin,
         wrong &= targets != ignored
     if not wrong.any():
         return
-    position = int(wrong.reshape(len(targets), -1).any(dim=1).nonzero()[0])
+    position = _first_sample(wrong)
     label = int(targets[position][wrong[position]].flatten()[0])
     allowed = "0 or more" if classes is None else f"0..{classes - 1}"
     raise DataError(f"{origin.sample(position)} has label {label}; allowed: {allowed}")
@@ -114,6 +124,11 @@ def check_target_shape(targets: Tensor, expected: tuple[int, ...], origin: Origi
     if tuple(targets.shape[1:]) != expected:
         raise DataError(f"{origin.targets} have shape {_batch_shape(targets.shape[1:])}, but the "
                         f"model's prediction asks for {_batch_shape(expected)}")
+
+
+def _first_sample(wrong: Tensor) -> int:
+    """Position of the first sample with a wrong value."""
+    return int(wrong.nonzero()[0, 0])
 
 
 def _shape_words(dims: int) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError
+from edgewright.task._collate import collate_targets
 
 _NUMBERS: Final = "biufc"  # numpy's kinds of boolean, integer, float and complex numbers
 _UNSIGNED: Final = frozenset({torch.uint16, torch.uint32, torch.uint64})
@@ -42,11 +42,11 @@ def as_tensor(data: Tensor | NDArray[Any], what: str) -> Tensor:
 
 
 def as_targets(targets: Any, name: str) -> Any:
-    """Convert every array of the targets to a tensor; a dict, tuple or list keeps its structure.
+    """Convert every array of the targets to a tensor; dicts and tuples keep their structure.
 
     Args:
         targets: A tensor or an array, a dict or tuple of them with one row per sample, a list with
-            one target per sample, or None.
+            one target per sample, which are stacked if they are of one size, or None.
         name: Name of the split.
 
     Raises:
@@ -59,7 +59,7 @@ def as_targets(targets: Any, name: str) -> Any:
     if isinstance(targets, tuple):
         return tuple(as_targets(part, name) for part in targets)
     if isinstance(targets, list):
-        return [pytree.tree_map(torch.as_tensor, part) for part in targets]
+        return collate_targets(targets)
     if isinstance(targets, Tensor | np.ndarray):
         return as_tensor(targets, f"the targets of the {name} split")
     raise DataError(f"the targets of the {name} split are a {type(targets).__name__}; expected a "

@@ -44,13 +44,14 @@ class DatasetSplit(Split):
     is read into memory; it must support repeated iteration.
 
     Args:
-        source: A Dataset, an iterable of samples, or a DataLoader, whose dataset and collate
-            function are used.
+        source: A Dataset, an iterable of samples, or a DataLoader, whose dataset, collate function
+            and number of workers are used.
         input_names: For samples that are dicts: the entries that are the model's inputs, in the
             order of its arguments. The others are the targets, a dict unless there is only one.
         collate_fn: Makes (inputs, targets), or a dict, of a list of samples; None uses torch's
             default.
-        workers: Worker processes of the DataLoader; 0 loads in the main process.
+        workers: Worker processes of the DataLoader; 0 loads in the main process, and so is a
+            single batch.
         name: Name used in error messages.
 
     Raises:
@@ -73,6 +74,7 @@ class DatasetSplit(Split):
                  name: str = "data") -> None:
         if isinstance(source, DataLoader):
             check_sampler(source, name)
+            workers = workers or source.num_workers
             if collate_fn is None and source.collate_fn is not default_collate:
                 collate_fn = source.collate_fn
             source = source.dataset
@@ -92,9 +94,13 @@ class DatasetSplit(Split):
         loader: DataLoader[Any] = DataLoader(
             _ErrorContextDataset(self._source, self.name),
             batch_sampler=[indices.tolist() for indices in rows],
-            collate_fn=replace(self._collate, name=self.name), num_workers=self._workers,
+            collate_fn=replace(self._collate, name=self.name),
+            num_workers=self._workers if len(rows) > 1 else 0,
             generator=torch.Generator().manual_seed(0 if view is None else view.number % 2**63))
-        for indices, (inputs, targets) in zip(rows, loader, strict=True):
+        for indices, found in zip(rows, loader, strict=True):
+            if isinstance(found, DataError):
+                raise found
+            inputs, targets = found
             yield self._make_batch(inputs, targets, indices, view)
 
     def _make_batch(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
@@ -110,7 +116,7 @@ class DatasetSplit(Split):
 
 
 class _ErrorContextDataset(Dataset[Any]):
-    """Wraps a dataset so that its errors name the split and the sample."""
+    """Wraps a dataset so that its errors are samples that name the split and their position."""
 
     def __init__(self, source: Indexable, name: str) -> None:
         self._source, self._name = source, name
@@ -118,9 +124,11 @@ class _ErrorContextDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         try:
             return self._source[index]
-        except Exception as error:
-            raise DataError(f"sample {index} of the {self._name} split cannot be read: "
-                            f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # noqa: BLE001 - raised by the split that reads it
+            found = DataError(f"sample {index} of the {self._name} split cannot be read: "
+                              f"{type(error).__name__}: {error}")
+            found.__cause__ = error
+            return found
 
 
 def _as_map_style(source: Any, name: str) -> Indexable:

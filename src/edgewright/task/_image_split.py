@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 import torch
@@ -15,7 +15,14 @@ from edgewright.errors import DataError
 from edgewright.task._arrays import as_targets
 from edgewright.task._augment import augment_batch
 from edgewright.task._prefetch import prefetch
-from edgewright.task._split import Batch, Split, bytes_of, select_rows, target_tensors
+from edgewright.task._split import (
+    Batch,
+    Split,
+    bytes_of,
+    select_rows,
+    target_lengths,
+    target_tensors,
+)
 from edgewright.task._view import AugmentationPolicy, View
 
 _HASH_CHUNK: Final = 1024  # images hashed at a time
@@ -39,7 +46,8 @@ class Images(Protocol):
 class ImageSplit(Split):
     """Images as uint8 (N, C, H, W), normalized per batch with the same formula as in the bundle.
 
-    The next batch is prepared in a background thread.
+    The next batch is prepared in a background thread. Images whose targets are about positions in
+    them, such as the class of each pixel, are not augmented, because the targets would not follow.
 
     Args:
         images: A uint8 tensor, or an object that yields images by row.
@@ -61,24 +69,30 @@ class ImageSplit(Split):
         [1.0, 1.0, 1.0, 1.0]
     """
 
-    augmentation_policies: ClassVar[frozenset[AugmentationPolicy]] = frozenset(
-        {"standard", "rand_augment"})
-
     def __init__(self, images: Tensor | Images, targets: Any, preprocessing: Preprocessing, *,
                  flip: bool = True, name: str = "data") -> None:
         self.preprocessing = preprocessing
         self._images = TensorImages(images, name) if isinstance(images, Tensor) else images
         _check_shape(self._images.shape, preprocessing, name)
         targets = as_targets(targets, name)
-        for part in target_tensors(targets):
-            _check_length(self._images.shape[0], len(part), name)
+        for count, _ in target_lengths(targets):
+            _check_length(self._images.shape[0], count, name)
         super().__init__(name, self._images.shape[0], targets)
         self._flip = flip
 
     @property
     def variation(self) -> str:
         """The supported policies, and whether images are mirrored."""
+        if not self._is_augmented:
+            return "none"
         return f"{super().variation}, mirrored" if self._flip else super().variation
+
+    @property
+    def augmentation_policies(self) -> frozenset[AugmentationPolicy]:
+        """All, unless the targets are about positions in the image."""
+        if self._is_augmented:
+            return frozenset({"standard", "rand_augment"})
+        return super().augmentation_policies
 
     def input_signature(self) -> tuple[str, ...]:
         """Dtype and shape of an image, without decoding one."""
@@ -94,7 +108,7 @@ class ImageSplit(Split):
         def batch(chunk: Tensor) -> Batch:
             rows = self._indices[chunk]
             pixels = self._images.rows(rows.numpy())
-            if view is not None:
+            if view is not None and self._is_augmented:
                 pixels = augment_batch(pixels, rows.numpy(), view, flip=self._flip)
             inputs = torch.from_numpy(self.preprocessing.normalize(pixels))
             return Batch((inputs,), select_rows(self._targets, rows), rows, view)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, NamedTuple, Self, final
+from typing import Any, Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -55,14 +55,14 @@ class Split(ABC):
             if they are only known as batches are read.
     """
 
-    augmentation_policies: ClassVar[frozenset[AugmentationPolicy]] = frozenset({"standard"})
-
     def __init__(self, name: str, count: int, targets: Any = None) -> None:
         self.name = name
         self._indices = torch.arange(count)
         self._targets = targets
         self._goal: Goal | None = None
+        self._classes: int | None = None
         self._outputs: Any = None
+        self._is_augmented = True  # whether a view may vary the inputs, and not the targets
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -86,16 +86,20 @@ class Split(ABC):
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     @final
-    def for_goal(self, goal: Goal) -> Self:
+    def for_goal(self, goal: Goal, classes: int | None = None) -> Self:
         """This split with the targets checked and made by a goal.
 
         Targets in memory are checked at once, others as their batches are read.
+
+        Args:
+            goal: The goal.
+            classes: Number of classes, if their names are known.
 
         Raises:
             DataError: The targets do not fit the goal; the message names the sample.
         """
         twin = copy.copy(self)
-        twin._goal, twin._outputs = goal, None
+        twin._goal, twin._classes, twin._outputs = goal, classes, None
         twin._check_targets()
         return twin
 
@@ -121,20 +125,35 @@ class Split(ABC):
         """Check the targets that are in memory."""
         if self._goal is None or (self._targets is None and self.streams_targets):
             return
-        self._goal.check_targets(self.targets(), Origin(self.name, self._indices), self._outputs)
+        checked = self._goal.check_targets(self.targets(), self._origin(self._indices),
+                                           self._outputs)
+        self._is_augmented = self._goal.allows_augmentation(checked)
+
+    @property
+    def augmentation_policies(self) -> frozenset[AugmentationPolicy]:
+        """The augmentations that the split supports, or passes over."""
+        return frozenset({"standard"})
 
     @property
     def streams_targets(self) -> bool:
         """Whether targets are only known as batches are read."""
         return False
 
-    def _finish(self, batch: Batch) -> Batch:
-        """The batch with the targets that the goal makes of it."""
-        if self._goal is None:
-            return batch
-        targets = self._goal.check_targets(batch.targets, Origin(self.name, batch.rows),
-                                           self._outputs)
-        return batch._replace(targets=self._goal.make_targets(batch.inputs, targets))
+    def _finish(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches with the targets that the goal makes of them.
+
+        A generator: when it ends early, so does the one of the batches, with its thread.
+        """
+        for batch in batches:
+            if self._goal is None:
+                yield batch
+                continue
+            targets = self._goal.check_targets(batch.targets, self._origin(batch.rows),
+                                               self._outputs)
+            yield batch._replace(targets=self._goal.make_targets(batch.inputs, targets))
+
+    def _origin(self, rows: Tensor) -> Origin:
+        return Origin(self.name, rows, self._classes)
 
     @property
     def variation(self) -> str:
@@ -198,12 +217,13 @@ class Split(ABC):
         if len(self) == 0:
             raise DataError(f"the {self.name} split is empty")
         if view is not None and view.policy not in self.augmentation_policies:
+            reason = ("that distorts uint8 images; give an ImageSplit" if self._is_augmented else
+                      "the targets would not follow the distorted images; give a Dataset")
             raise UsageError(f"the {self.name} split is a {type(self).__name__}, which does not "
-                             f"support {view.policy!r}: that distorts uint8 images; give an "
-                             "ImageSplit, augment the samples in the dataset itself, or set "
-                             "augment='standard'")
+                             f"support {view.policy!r}: {reason}, augment the samples in the "
+                             "dataset itself, or set augment='standard'")
         order = torch.arange(len(self)) if shuffle_seed is None else self.order(shuffle_seed)
-        return map(self._finish, self._stream(torch.split(order, batch_size)[start:], view))
+        return self._finish(self._stream(torch.split(order, batch_size)[start:], view))
 
     @final
     def example(self, n: int = 1) -> tuple[Tensor, ...]:
@@ -263,8 +283,9 @@ def map_targets(function: Callable[[Tensor], Tensor], targets: Any) -> Any:
 
 
 def target_tensors(targets: Any) -> list[Tensor]:
-    """The tensors of the targets, in order; other leaves become tensors."""
-    return [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(targets) if leaf is not None]
+    """The tensors of the targets, in order; other leaves become tensors, a text its bytes."""
+    return [torch.as_tensor(list(leaf.encode()) if isinstance(leaf, str) else leaf)
+            for leaf in pytree.tree_leaves(targets) if leaf is not None]
 
 
 def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None = None) -> None:
@@ -281,7 +302,7 @@ def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None =
 
 def check_equal_lengths(inputs: tuple[Tensor, ...], targets: Any, name: str) -> None:
     """Raise if inputs and targets differ in length."""
-    parts = _target_lengths(targets)
+    parts = target_lengths(targets)
     lengths = {len(tensor) if tensor.ndim else 0 for tensor in inputs} | {n for n, _ in parts}
     if len(lengths) == 1:
         return
@@ -297,16 +318,18 @@ def check_equal_lengths(inputs: tuple[Tensor, ...], targets: Any, name: str) -> 
                     f"equal{remedy}")
 
 
-def _target_lengths(targets: Any) -> list[tuple[int, str]]:
+def target_lengths(targets: Any) -> list[tuple[int, str]]:
     """Number of samples and shape of every part of the targets."""
     if isinstance(targets, list):
         return [(len(targets), f"list of {len(targets)}")]
     if isinstance(targets, Mapping):
-        return [found for part in targets.values() for found in _target_lengths(part)]
+        return [found for part in targets.values() for found in target_lengths(part)]
     if isinstance(targets, tuple):
-        return [found for part in targets for found in _target_lengths(part)]
+        return [found for part in targets for found in target_lengths(part)]
     if targets is None:
         return []
+    if not isinstance(targets, Tensor):
+        return [(0, type(targets).__name__)]
     return [(len(targets) if targets.ndim else 0, str(tuple(targets.shape)))]
 
 

@@ -56,7 +56,8 @@ class Task:
 
     Raises:
         UsageError: An unknown goal, or the test split passed as ``val`` too.
-        DataError: No test split, an empty split, or data that cannot be used.
+        DataError: No test split, an empty split, a label without a name in ``classes``, or data
+            that cannot be used.
 
     Example:
         >>> import torch
@@ -86,7 +87,8 @@ class Task:
         self.classes = None if classes is None else tuple(classes)
 
         def read(data: SplitLike, split: str) -> Split:
-            return _as_split(data, split, preprocessing, inputs, collate_fn).for_goal(self.goal)
+            found = _as_split(data, split, preprocessing, inputs, collate_fn)
+            return found.for_goal(self.goal, self.num_classes)
 
         whole = read(train, "train")
         self.test = read(test, "test")

@@ -17,7 +17,8 @@ class Augmentation(Settings):
     `Training` also accepts the policy alone: ``augment="rand_augment"``, ``augment=False``.
 
     Attributes:
-        policy: ``standard`` crops and mirrors images if the split holds uint8 images.
+        policy: ``standard`` crops and mirrors images if the split holds uint8 images and the
+            targets are not about positions in them (classes, but not pixels or boxes).
             ``rand_augment`` (Cubuk et al. 2020) also distorts them with torchvision and raises for
             other data; use it for long trainings on color images. None disables augmentation.
         mixup: Alpha of mixup (Zhang et al. 2018), which mixes pairs of samples and their labels; 0

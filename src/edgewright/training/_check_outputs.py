@@ -31,6 +31,7 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
         ModelError: The outputs do not fit the objective, such as anything but logits (N, classes)
             for a classification.
         DataError: A target does not fit the outputs, or an input cannot be read.
+        UsageError: The goal's loss is not finite or has no gradient.
 
     Example:
         >>> x, y = torch.randn(8, 4), torch.arange(8) % 3
@@ -50,9 +51,9 @@ def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: in
     try:
         with torch.inference_mode():
             result = module(*batch.inputs)
-        return _check(result, batch, task, objective, exits)
     finally:
         module.train(was_training)
+    return _check(result, batch, task, objective, exits)
 
 
 def _sample_batch(task: Task) -> Batch:
@@ -65,4 +66,5 @@ def _check(result: Any, batch: Batch, task: Task, objective: Objective, exits: i
     objective.check(outputs, batch, exits)
     if objective.goal is not None:
         task.check(outputs[-1])
+    objective.check_loss(outputs, batch)
     return outputs[-1]

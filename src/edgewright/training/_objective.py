@@ -7,8 +7,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from edgewright.goals import Goal
+from edgewright.goals import Goal, check_loss
 from edgewright.task import Batch, Split
 from edgewright.training._evaluate import evaluate_module, run_batches
 from edgewright.training._score import Score
@@ -70,6 +71,15 @@ class Objective(ABC):
         if self.goal is not None:
             for output in outputs:
                 self.goal.check_outputs(output, batch.inputs)
+
+    def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
+        """Raise if the loss itself cannot be used; by default it is not computed.
+
+        Args:
+            outputs: As in `check`, after they and the targets have been checked.
+            batch: As in `check`.
+        """
+        del outputs, batch
 
     def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
@@ -136,6 +146,10 @@ class WrappedObjective(Objective):
         """Check the outputs as the wrapped objective does."""
         self._objective.check(outputs, batch, exits)
 
+    def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
+        """Check the loss as the wrapped objective does."""
+        self._objective.check_loss(outputs, batch)
+
     def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:
         """Validate as the wrapped objective does."""
@@ -179,7 +193,19 @@ class GoalLoss(Objective):
         """The goal."""
         return self._goal
 
+    def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
+        """Raise if the loss fails, is not finite or has no gradient, for any exit."""
+        for output in outputs:
+            leaves = pytree.tree_map_only(Tensor, _track_gradient, output)
+            with torch.enable_grad():
+                check_loss(self._smoothed, leaves, batch.targets)
+
     def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """The goal's loss, averaged over the exits."""
         return torch.stack([self._smoothed.loss(output, batch.targets)
                             for output in outputs]).mean()
+
+
+def _track_gradient(tensor: Tensor) -> Tensor:
+    """A copy whose gradient can be computed, if it is floating point."""
+    return tensor.detach().clone().requires_grad_(tensor.is_floating_point())

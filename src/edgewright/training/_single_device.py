@@ -18,7 +18,7 @@ from edgewright.training._config import Training
 from edgewright.training._evaluate import device_of
 from edgewright.training._loop import Loop
 from edgewright.training._memory_format import use_fastest_format
-from edgewright.training._mixing import check_mixing
+from edgewright.training._mixing import check_mixing, mix_batch
 from edgewright.training._objective import Objective
 from edgewright.training._progress import Progress
 from edgewright.training._record import TrainingRecord
@@ -40,6 +40,8 @@ def train_on_device(run: Run, fabric: Fabric, progress: Progress) -> TrainingRec
         outputs = check_outputs(module, run.task, run.objective, run.exits)
         if config.augment.is_mixing:
             run.task.check(outputs)
+            first = next(run.task.train.select(range(2)).batches(2))
+            mix_batch(first, config.augment, run.task.goal, outputs, seed=0)  # or refuse targets
         memory_format = stack.enter_context(
             use_fastest_format(module, example, channels_last=config.compute.channels_last))
         passes = compile_passes(run, fabric, memory_format)
