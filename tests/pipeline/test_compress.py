@@ -384,7 +384,7 @@ def test_several_outputs_raise_before_anything_is_written(
             logits = self.layer(x.flatten(1))
             return x, logits
 
-    with pytest.raises(ModelError, match="classifier that returns one tensor of logits"):
+    with pytest.raises(ModelError, match="the goal classification does not say which is the prediction"):
         ew.compress(Twice(), quadrant_task, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 

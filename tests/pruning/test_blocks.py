@@ -20,7 +20,7 @@ from edgewright.program import Program
 from edgewright.pruning import BlockPruning, ChannelPruning, _blocks, prune, prune_blocks
 from edgewright.quantization import quantize
 from edgewright.task import Task
-from edgewright.training import GoalLoss, Training, train
+from edgewright.training import GoalLoss, Training, run_batches, train
 
 
 class Residual(nn.Module):
@@ -152,9 +152,9 @@ def test_only_the_given_number_of_validation_samples_is_used(program: Program, t
 
     def counted(module: nn.Module, split: Any) -> Any:
         used_splits.append((split.name, len(split)))
-        return collect_outputs(module, split)
+        return run_batches(module, split)
 
-    monkeypatch.setattr(_blocks, "predict", counted)
+    monkeypatch.setattr(_blocks, "run_batches", counted)
     prune_blocks(program, task, BlockPruning(count=1, samples=16, max_drop=1.0))
     assert used_splits == [("val", 16)] * 5
 
@@ -235,8 +235,8 @@ def test_unreachable_goal_is_rejected(program: Program, task: Task) -> None:
 @pytest.mark.parametrize(("options", "words"), [
     ({"count": 2}, "remove 2 blocks"),
     ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
-     "remove 2 blocks or 50 % of the MACs, accuracy drop at most 1.0 %"),
-    ({"max_drop": 0.005}, "remove blocks, accuracy drop at most 0.5 %")])
+     "remove 2 blocks or 50 % of the MACs, metric drop at most 0.01"),
+    ({"max_drop": 0.005}, "remove blocks, metric drop at most 0.005")])
 def test_goal_describes_the_settings(options: dict[str, Any], words: str) -> None:
     assert BlockPruning(**options).goal == words
 

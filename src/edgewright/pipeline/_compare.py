@@ -66,11 +66,11 @@ def _check(parity: Parity, session: Session) -> None:
     for output in parity.outputs:
         missed = round((1 - output.agreement) * parity.samples)
         if missed > allowed:
-            where = f" of the output {output.name!r}" if output.name else ""
+            where = f"output {output.name!r}, " if output.name else ""
             raise ParityError(f"the file on {session.runtime} and the simulated program disagree "
-                              f"({output.decision}{where}) on {missed} of {parity.samples} "
-                              f"{parity.split} samples, at most {allowed} are allowed (relative "
-                              f"error {output.relative_error:.2e})")
+                              f"on {missed} of {parity.samples} {parity.split} samples, at most "
+                              f"{allowed} are allowed ({where}expected: {output.decision}; "
+                              f"relative error {output.relative_error:.2e})")
 
 
 def _run_both(program: Program, session: Session, split: Split,

@@ -69,9 +69,10 @@ def test_single_output_value_is_not_centered(end: Any) -> Any:
     with torch.no_grad():
         model.get_parameter("2.weight")[0, 4] = 0
     x = torch.randn(64, 4)
-    task = Task((x, torch.zeros(64, dtype=torch.long)), test=(x[:8], torch.zeros(8).long()))
+    task = Task((x, torch.zeros(64)), test=(x[:8], torch.zeros(8)), goal="regression")
     program = Program.capture(model, x[:2])
-    context = ScoringContext(program, find_groups(program), "gauss_newton", task.train, 0)
+    context = ScoringContext(program, find_groups(program), "gauss_newton", task.train, 0,
+                             task.goal)
     found = gauss_newton(context)[context.spans[0]].tolist()
     samples = next(task.train.batches(len(task.train))).inputs[0].double()
     precise, step = copy.deepcopy(model).double(), 1e-5
