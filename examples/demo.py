@@ -19,8 +19,7 @@ from edgewright.task import load_task
 from edgewright.training import RichProgress
 
 SEED = 0
-BUDGET = ew.Budget(size="30 %", macs="33 %", energy="50 %", max_drop="1 %",
-                   metrics={"accuracy": ">= 90 %"})
+BUDGET = ew.Budget(size="30 %", macs="33 %", energy="50 %", max_drop="1 %", accuracy="90 %")
 RECIPE = ew.Recipe(
     name="demo",
     prune=ew.ChannelPruning(criterion="taylor", ratio=0.5, allocation="global", round_to=16,

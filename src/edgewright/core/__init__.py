@@ -2,6 +2,15 @@
 
 from edgewright.core._budget import CONSTRAINTS, Bound, Breach, Budget, Limit, ResolvedLimit
 from edgewright.core._choice import Choice
+from edgewright.core._decoding import (
+    Answers,
+    Boxes,
+    ClassMask,
+    ClassProbabilities,
+    DecodeStep,
+    Numbers,
+    UnitVector,
+)
 from edgewright.core._manifest import FORMAT_VERSION, Manifest
 from edgewright.core._measurement import (
     ACCURACY,
@@ -52,12 +61,17 @@ __all__ = [
     "EXIT_POLICIES",
     "FORMAT_VERSION",
     "GATE_INPUTS",
+    "Answers",
     "Bound",
+    "Boxes",
     "Breach",
     "Budget",
     "Choice",
+    "ClassMask",
+    "ClassProbabilities",
     "CostName",
     "CurvePoint",
+    "DecodeStep",
     "ExitPolicy",
     "ExitProfile",
     "ExitRule",
@@ -71,6 +85,7 @@ __all__ = [
     "Measurement",
     "MetricSpec",
     "ModelSpec",
+    "Numbers",
     "OperatingPoint",
     "OutputParity",
     "Parity",
@@ -82,6 +97,7 @@ __all__ = [
     "Settings",
     "StageRecord",
     "TensorSpec",
+    "UnitVector",
     "Value",
     "format_count",
     "format_metric",

@@ -145,6 +145,13 @@ def _parse_bound(value: Any) -> Any:
     return Bound(value=float(match[2]) * (0.01 if match[3] else 1), at_most=match[1] == "<=")
 
 
+def _parse_accuracy(value: Any) -> Any:
+    """The bound that an accuracy stands for: a fraction, or a percentage."""
+    if value is None or isinstance(value, Bound | Mapping):
+        return value
+    return _parse_bound(f">= {_positive(parse_quantity(value, 'fraction'), value)!r}")
+
+
 _BOUND: Final = re.compile(r"\s*(>=|<=)\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%?)\s*")
 _PART: Final = re.compile(r"\s*([^<>=\s]+)\s*(>=|<=|=)(.*)")
 
@@ -163,11 +170,12 @@ class Budget(Value):
     original model's figure. ``max_drop`` is how much worse the task's primary metric may become: in
     the metric's own unit (0.5 for an error in years), or as a percentage: percentage points of a
     metric that is a fraction (with "0.5 %" an original accuracy of 91.7 % allows 91.2 %), else
-    relative to the original's value. ``metrics`` bounds metrics absolutely. If only the loss
-    matters, set ``max_drop``; set ``metrics`` if the application needs a fixed level.
+    relative to the original's value. ``metrics`` bounds metrics absolutely; ``accuracy="90 %"`` is
+    short for ``metrics={"accuracy": ">= 90 %"}``. If only the loss matters, set ``max_drop``; set
+    ``metrics`` if the application needs a fixed level.
 
     Raises:
-        UsageError: A quantity has an unknown unit or is negative.
+        UsageError: A quantity has an unknown unit or is negative, or the accuracy is bounded twice.
 
     Example:
         >>> budget = Budget(size="100 kB", max_drop="0.5 %", metrics={"miou": ">= 0.6"})
@@ -183,6 +191,7 @@ class Budget(Value):
     macs: Annotated[Limit | None, _limit_parser("count")] = None
     energy: Annotated[Limit | None, _limit_parser("energy")] = None
     max_drop: Annotated[Limit | None, _limit_parser("number")] = None
+    accuracy: Annotated[Bound | None, BeforeValidator(_parse_accuracy)] = None
     metrics: dict[str, Annotated[Bound, BeforeValidator(_parse_bound)]] = Field(
         default_factory=dict)
 
@@ -190,11 +199,21 @@ class Budget(Value):
     @classmethod
     def _explain(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(value)
+            budget = handler(value)
         except ValidationError as error:
             faults = "; ".join(_describe_fault(fault) for fault in error.errors())
-            raise UsageError(f"{faults}; a budget takes {_DROP}, metrics, "
+            raise UsageError(f"{faults}; a budget takes {_DROP}, accuracy, metrics, "
                              f"{', '.join(CONSTRAINTS)}") from error
+        if budget.accuracy is not None and ACCURACY.name in budget.metrics:
+            raise UsageError("the budget bounds the accuracy twice; give accuracy or "
+                             "metrics={'accuracy': ...}")
+        return budget
+
+    @property
+    def bounds(self) -> dict[str, Bound]:
+        """The bounds on metrics, by name, that of the accuracy included."""
+        accuracy = {} if self.accuracy is None else {ACCURACY.name: self.accuracy}
+        return accuracy | self.metrics
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -208,6 +227,7 @@ class Budget(Value):
                                  f"NAME one of {_NAMES}")
             name, sign, value = match[1], match[2], match[3].strip()
             name = _DROP if name == "drop" else name
+            sign = ">=" if name == ACCURACY.name and sign == "=" else sign
             is_cost = name == _DROP or name in CONSTRAINTS
             if is_cost != (sign == "="):
                 raise UsageError(f"cannot read {part!r} in the budget; "
@@ -231,7 +251,7 @@ class Budget(Value):
                 above 1, or its drop is 100 points or more.
         """
         known = {metric.name: metric for metric in metrics}
-        for name, bound in self.metrics.items():
+        for name, bound in self.bounds.items():
             if name not in known:
                 raise UsageError(f"the budget bounds the metric {name!r}, but the task has "
                                  f"{', '.join(known)}")
@@ -260,7 +280,7 @@ class Budget(Value):
                 found[name] = ResolvedLimit(COSTS[constraint.figure], limit.absolute(before), True)
         if self.max_drop is not None:
             found[_DROP] = _resolve_drop(self.max_drop, original.metric)
-        for name, bound in self.metrics.items():
+        for name, bound in self.bounds.items():
             measured = original.find(name)
             spec = (MetricSpec(name=name, higher_is_better=not bound.at_most)
                     if measured is None else measured.spec)

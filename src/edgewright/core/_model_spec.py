@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, model_validator
 
+from edgewright.core._decoding import DecodeStep
 from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 from edgewright.core._settings import Value
@@ -94,6 +95,7 @@ class ModelSpec(Value):
         outputs: The model's outputs, in order.
         structure: The outputs' names nested in lists and dicts as the model returned them.
         goal: Name of the goal that the outputs serve, such as ``classification``.
+        decoding: How the outputs become answers, one step per prediction.
         classes: Class names by index, if known.
         preprocessing: How an image becomes the input; None if the input is no image.
         segments: The model files.
@@ -118,6 +120,7 @@ class ModelSpec(Value):
     outputs: tuple[TensorSpec, ...]
     structure: JsonValue = None
     goal: str = "classification"
+    decoding: tuple[DecodeStep, ...] = ()
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     segments: tuple[Segment, ...]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from edgewright.core import DecodeStep, Numbers
 from edgewright.errors import ModelError, UsageError
 from edgewright.goals._kinds import PredictionKind
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
@@ -142,6 +143,16 @@ class Goal(ABC):
         del targets, other, share, outputs
         raise UsageError(f"mixup and cutmix cannot mix the targets of the goal {self.name}; leave "
                          "them at 0")
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """How a device turns the outputs into answers, one step per prediction.
+
+        By default the values as they are.
+
+        Args:
+            outputs: The model's outputs for some batch.
+        """
+        return tuple(Numbers(output=prediction.name) for prediction in self.predictions(outputs))
 
     def count_classes(self, outputs: Any) -> int | None:
         """Number of classes that the outputs distinguish; None if the goal has no classes."""
