@@ -40,10 +40,13 @@ class Goal(ABC):
     Attributes:
         name: What reports call it.
         requires_targets: Whether every split needs targets.
+        lists_targets: Whether the targets of a batch are a list with one per sample, which may
+            differ in size, such as boxes. Else they are stacked.
     """
 
     name: ClassVar[str]
     requires_targets: bool = True
+    lists_targets: bool = False
 
     @property
     def identity(self) -> str:

@@ -39,7 +39,8 @@ class DatasetSplit(Split):
 
     A sample is a pair (input, target), or a dict. An input is a tensor (or anything that torch's
     default collate converts to one), or a tuple of tensors if the model takes several; so is a
-    target, which may also be a dict, or None. Targets of different sizes form a list. Samples are
+    target, which may also be a dict, or None. Targets that differ in size form
+    a list. Samples are
     loaded by a torch DataLoader; augmentation is left to the dataset. An iterable without indices
     is read into memory; it must support repeated iteration.
 
@@ -100,7 +101,8 @@ class DatasetSplit(Split):
         for indices, found in zip(rows, loader, strict=True):
             if isinstance(found, DataError):
                 raise found
-            yield self._make_batch(*found, indices, view)
+            inputs, targets = found
+            yield self._make_batch(inputs, targets, indices, view)
 
     def _make_batch(self, inputs: Any, targets: Any, indices: Tensor, view: View | None) -> Batch:
         tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -122,12 +124,16 @@ class _ErrorContextDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         try:
+            return self._read(index)
+        except DataError as error:
+            return error
+
+    def _read(self, index: int) -> Any:
+        try:
             return self._source[index]
         except Exception as error:
-            found = DataError(f"sample {index} of the {self._name} split cannot be read: "
-                              f"{type(error).__name__}: {error}")
-            found.__cause__ = error
-            return found
+            raise DataError(f"sample {index} of the {self._name} split cannot be read: "
+                            f"{type(error).__name__}: {error}") from error
 
 
 def _as_map_style(source: Any, name: str) -> Indexable:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError, UsageError
-from edgewright.goals import Goal, Origin
+from edgewright.goals import Goal, Origin, list_targets
 from edgewright.task._arrays import short_name
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._view import Policy, View
@@ -125,8 +125,7 @@ class Split(ABC):
         """Check the targets that are in memory."""
         if self._goal is None or (self._targets is None and self.streams_targets):
             return
-        checked = self._goal.check_targets(self.targets(), self._origin(self._indices),
-                                           self._outputs)
+        checked = self._check(self._goal, self.targets(), self._indices)
         self._is_augmented = self._goal.allows_augmentation(checked)
 
     @property
@@ -148,12 +147,14 @@ class Split(ABC):
             if self._goal is None:
                 yield batch
                 continue
-            targets = self._goal.check_targets(batch.targets, self._origin(batch.rows),
-                                               self._outputs)
+            targets = self._check(self._goal, batch.targets, batch.rows)
             yield batch._replace(targets=self._goal.make_targets(batch.inputs, targets))
 
-    def _origin(self, rows: Tensor) -> Origin:
-        return Origin(self.name, rows, self._classes)
+    def _check(self, goal: Goal, targets: Any, rows: Tensor) -> Any:
+        """The checked targets of these rows."""
+        if goal.lists_targets:
+            targets = list_targets(targets, len(rows))
+        return goal.check_targets(targets, Origin(self.name, rows, self._classes), self._outputs)
 
     @property
     def variation(self) -> str:
