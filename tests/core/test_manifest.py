@@ -22,6 +22,7 @@ from edgewright.core import (
     Manifest,
     Measurement,
     OperatingPoint,
+    OutputParity,
     Parity,
     Preprocessing,
     Segment,
@@ -62,7 +63,8 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Any:
                                     std=(0.2, 0.25, 0.3), resample="bicubic"),
         segments=(segment(0), segment(1), segment(2)), points=(POINT,),
         original=FIGURES, compressed=FIGURES, simulated=Figures(),
-        parity=Parity(split="test", samples=9, relative_error=1e-3, top1_agreement=0.999),
+        parity=Parity(split="test", samples=9, outputs=(OutputParity(
+            name="", relative_error=1e-3, agreement=0.999, decision="same top class"),)),
         stages=(StageRecord(name="prune", seconds=1.5, figures=FIGURES, notes=("half",)),),
         layers=(LayerRecord(name="conv", op="conv2d", channels_before=16, channels=8,
                             macs_before=100, macs=50, weight_bits=4, activation_bits=8,

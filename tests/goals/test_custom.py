@@ -117,7 +117,7 @@ def test_targets_of_any_form_reach_loss_and_metric() -> None:
     boxes = [{"boxes": torch.ones(index % 3, 4), "name": str(index)} for index in range(12)]
     goal = CustomGoal(lambda outputs, targets: sum(outputs[row].sum() * len(target["boxes"])
                                                    for row, target in enumerate(targets)),
-                      {"seen": Seen()})
+                      {"seen": Seen()}, lists_targets=True)
     task = Task((X, boxes), (X[:5], boxes[:5]), (X[5:7], boxes[5:7]), goal=goal)
     train(nn.Linear(3, 3), task, Training(epochs=1, batch_size=4, lr=1e-3, compute="cpu"),
           GoalLoss(goal))

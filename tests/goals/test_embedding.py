@@ -46,7 +46,7 @@ def test_recall_by_hand(seed: int, count: int, batch: int) -> None:
     vectors = torch.randn(count, 3, generator=generator)
     classes = torch.randint(0, 3, (count,), generator=generator)
     metric = RecallAtOne()
-    for rows in torch.arange(count).split(batch):  # type: ignore[no-untyped-call]
+    for rows in torch.arange(count).split(batch):
         metric.update(7 * vectors[rows], classes[rows])
     hits = 0
     for row in range(count):

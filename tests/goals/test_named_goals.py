@@ -214,7 +214,7 @@ def test_a_name_stands_for_its_goal(name: str) -> None:
 def test_a_dict_is_one_goal_per_output_and_a_goal_itself() -> None:
     goal = Regression("l1")
     assert as_goal(goal) is goal
-    assert as_goal({"a": goal, "b": "classification", 2: {"c": "binary"}}) == MultiTask(
+    assert as_goal({"a": goal, "b": "classification", "2": {"c": "binary"}}) == MultiTask(
         {"a": goal, "b": Classification(), "2": MultiTask({"c": GOALS["binary"]()})})
 
 

@@ -21,7 +21,7 @@ from edgewright.distill._teacher import Teacher, TeacherOutput
 from edgewright.errors import ModelError, UsageError
 from edgewright.goals import Classification, Goal
 from edgewright.task import Batch, Split
-from edgewright.training import Objective, Score, run_batches
+from edgewright.training import GoalLoss, Objective, Score, run_batches
 
 
 @final
@@ -106,6 +106,11 @@ class DistillationLoss(Objective):
                     check_prediction_loss(pair, batch.targets, self._settings)
         elif regresses_outputs(self._settings):
             self._check_live(f"logits={self._settings.logits!r} with alpha=1 uses no targets")
+
+    def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
+        """Check the goal's loss, if it is used."""
+        if self._settings.alpha < 1:
+            GoalLoss(self._goal).check_loss(outputs, batch)
 
     def validate(self, module: nn.Module, split: Split, *, exits: int | None = None,
                  device: torch.device | None = None) -> Score:

@@ -18,6 +18,7 @@ from edgewright.goals._multi_task import MultiTask
 from edgewright.goals._named_goals import GOALS, GoalLike, as_goal
 from edgewright.goals._origin import Origin
 from edgewright.goals._regression import Reconstruction, Regression
+from edgewright.goals._targets import list_targets
 
 __all__ = [
     "GOALS",
@@ -45,6 +46,7 @@ __all__ = [
     "as_goal",
     "check_loss",
     "check_prediction",
+    "list_targets",
     "named_outputs",
     "read_metric",
     "select_output",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgewright.core import MetricSpec
@@ -23,13 +24,14 @@ from edgewright.goals._metrics import Accuracy, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
 from edgewright.goals._targets import as_indices, check_indices, check_target_shape
 
+Weights: TypeAlias = Sequence[float] | Tensor | NDArray[Any]
 ACCURACY: Final = MetricSpec(name="accuracy", unit="fraction")
 
 
 class _Classes(SinglePrediction):
     """What both goals share: cross-entropy over the classes in dimension 1."""
 
-    class_weights: Sequence[float] | None
+    class_weights: Weights | None
     label_smoothing: float
 
     @property
@@ -94,7 +96,7 @@ class Classification(_Classes):
     """
 
     output: str | int | None = None
-    class_weights: Sequence[float] | None = None
+    class_weights: Weights | None = None
     label_smoothing: float = 0.0
     metric: Mapping[str, Metric] | None = None
     unit: str = ""
@@ -172,7 +174,7 @@ class Segmentation(_Classes):
 
     ignore_index: int | None = None
     output: str | int | None = None
-    class_weights: Sequence[float] | None = None
+    class_weights: Weights | None = None
     label_smoothing: float = 0.0
     metric: Mapping[str, Metric] | None = None
     unit: str = ""

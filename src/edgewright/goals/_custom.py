@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.errors import DataError, EdgewrightError, UsageError
 from edgewright.goals._goal import Goal, Prediction, named_outputs, select_output
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
@@ -28,6 +28,8 @@ class CustomGoal(Goal):
         unit: Unit of every metric; ``fraction`` is shown as a percentage.
         kinds: What each output's numbers mean, by name ("" for a model with one output); outputs
             that are not listed are auxiliary. None takes all outputs as `Values`.
+        lists_targets: Whether loss and metrics take the targets of a batch as a list with one per
+            sample, which may differ in size.
 
     Raises:
         UsageError: The loss cannot be called, or a metric is none.
@@ -44,6 +46,7 @@ class CustomGoal(Goal):
     metric: Mapping[str, Metric]
     unit: str = ""
     kinds: Mapping[str, PredictionKind] | None = None
+    lists_targets: bool = False
     name: ClassVar[str] = "custom"
     requires_targets = False
 
@@ -79,8 +82,15 @@ class CustomGoal(Goal):
         return loss.reshape(())
 
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Any:
-        """The targets as they are."""
-        del origin, outputs
+        """The targets as they are.
+
+        Raises:
+            DataError: They differ in size and ``lists_targets`` is not set.
+        """
+        del outputs
+        if isinstance(targets, list) and not self.lists_targets:
+            raise DataError(f"{origin.targets} cannot be stacked, because they differ in size; set "
+                            "CustomGoal(lists_targets=True) to get a list with one per sample")
         return targets
 
 

@@ -41,10 +41,13 @@ class Goal(ABC):
     Attributes:
         name: What reports call it.
         requires_targets: Whether every split needs targets.
+        lists_targets: Whether the targets of a batch are a list with one per sample, which may
+            differ in size, such as boxes. Else they are stacked.
     """
 
     name: ClassVar[str]
     requires_targets: bool = True
+    lists_targets: bool = False
 
     @property
     def identity(self) -> str:
@@ -89,6 +92,11 @@ class Goal(ABC):
         Raises:
             DataError: They do not fit the goal or the outputs; the message names the sample.
         """
+
+    @property
+    def auxiliary(self) -> tuple[str, ...]:
+        """Names of outputs that only the loss reads; they are dropped when a file is made."""
+        return ()
 
     def make_targets(self, inputs: tuple[Tensor, ...], targets: Any) -> Any:
         """What loss and metrics compare the outputs with; by default the checked targets.

@@ -14,6 +14,7 @@ from edgewright.errors import DataError, ModelError, UsageError
 from edgewright.goals._goal import Goal, Prediction, list_outputs, named_outputs
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._targets import list_targets
 
 
 @final
@@ -84,10 +85,12 @@ class MultiTask(Goal):
         origin = origin._replace(classes=None)  # whose classes they are is unknown
         checked = {}
         for name, goal in self.goals.items():
+            part = given.get(name)
+            if goal.lists_targets:
+                part = list_targets(part, len(origin.rows))
             with _naming(name):
                 checked[name] = goal.check_targets(
-                    given.get(name), origin,
-                    None if outputs is None else self.output_of(name, outputs))
+                    part, origin, None if outputs is None else self.output_of(name, outputs))
         return checked
 
     def allows_augmentation(self, targets: Any) -> bool:

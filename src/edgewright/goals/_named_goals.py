@@ -13,7 +13,7 @@ from edgewright.goals._goal import Goal
 from edgewright.goals._multi_task import MultiTask
 from edgewright.goals._regression import Reconstruction, Regression
 
-GoalLike: TypeAlias = "Goal | str | Mapping[str, Goal | str]"
+GoalLike: TypeAlias = "Goal | str | Mapping[str, GoalLike]"
 GOALS: Final[Mapping[str, type[Goal]]] = {kind.name: kind for kind in (
     Classification, Binary, MultiLabel, Segmentation, Regression, Reconstruction, Embedding)}
 

@@ -82,6 +82,25 @@ def as_target_tensor(targets: Any, origin: Origin, what: str) -> Tensor:
     return targets
 
 
+def list_targets(targets: Any, samples: int) -> Any:
+    """Targets of a batch as a list with one per sample, also if they could be stacked.
+
+    Example:
+        >>> import torch
+        >>> list_targets({"a": torch.tensor([1, 2])}, 2)
+        [{'a': tensor(1)}, {'a': tensor(2)}]
+    """
+    if targets is None or isinstance(targets, list):
+        return targets
+    if isinstance(targets, Mapping):
+        parts = [list_targets(part, samples) or [None] * samples for part in targets.values()]
+        return [dict(zip(targets, row, strict=True)) for row in zip(*parts, strict=True)]
+    if isinstance(targets, tuple):
+        return list(zip(*(list_targets(part, samples) or [None] * samples for part in targets),
+                        strict=True))
+    return list(targets)
+
+
 def check_indices(targets: Tensor, classes: int | None, origin: Origin,
                   ignored: int | None = None) -> None:
     """Check that class indices are in 0..classes-1 (0 or more without ``classes``).

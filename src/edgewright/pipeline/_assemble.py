@@ -35,6 +35,7 @@ from edgewright.pipeline._points import (
     replace_points,
     takes_early_exits,
 )
+from edgewright.pipeline._predictions import keep_predictions
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults
@@ -64,6 +65,7 @@ class Assembly:
 
     def draft(self, program: Program) -> Bundle:
         """Make a bundle in memory without figures, with which no early exits are taken."""
+        program = keep_predictions(program, self.task.goal)
         segments, files = to_segments(program)
         point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
                                rules=(ExitRule(threshold=None),) * (len(segments) - 1))

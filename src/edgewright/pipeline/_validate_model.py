@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError, UsageError
-from edgewright.goals import Goal, check_loss, named_outputs
-from edgewright.program import Program, keep_outputs
+from edgewright.pipeline._predictions import keep_predictions
+from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import check_program, update_metric
 
@@ -20,7 +19,7 @@ def validate_model(program: Program, task: Task) -> Program:
     """Check that the model serves the task's goal and that its weights are finite float32.
 
     Returns:
-        The program with the outputs that the goal uses; auxiliary outputs are dropped.
+        The program with the outputs that the goal uses; the others are dropped.
 
     Raises:
         UsageError: The program is compressed already, or the goal's loss is no finite number with a
@@ -43,27 +42,17 @@ def validate_model(program: Program, task: Task) -> Program:
     if None not in (task.num_classes, classes) and task.num_classes != classes:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must be equal")
-    check_goal(program, task)
-    return _keep_predictions(program, task.goal, outputs)
+    _check_metrics(program, task)
+    return keep_predictions(program, task.goal, with_auxiliary=True)
 
 
-def check_goal(program: Program, task: Task) -> None:
-    """Run loss and metrics on a few training samples, so that they fail before any work is done.
+def _check_metrics(program: Program, task: Task) -> None:
+    """Update every metric with a few samples, so that it fails before any work is done.
 
     Raises:
-        UsageError: The loss is not finite or has no gradient, or a metric raises.
+        UsageError: A metric raises.
     """
-    batch = next(task.train.select(range(min(_SAMPLES, len(task.train)))).batches(_SAMPLES))
-    outputs = program.module()(*batch.inputs)
-    if any(leaf.requires_grad for leaf in pytree.tree_leaves(outputs)):
-        check_loss(task.goal, outputs, batch.targets)
+    batch = next(task.val.select(range(min(_SAMPLES, len(task.val)))).batches(_SAMPLES))
+    outputs = program.run(*batch.inputs)
     for metric in task.goal.metrics:
         update_metric(task.goal, metric.make(), outputs, batch.targets)
-
-
-def _keep_predictions(program: Program, goal: Goal, outputs: Any) -> Program:
-    """The program without the outputs that the goal does not use."""
-    used = {prediction.name for prediction in goal.predictions(outputs)}
-    if len(used) == len(named_outputs(outputs)):
-        return program
-    return keep_outputs(program, sorted(used))

@@ -39,7 +39,8 @@ class DatasetSplit(Split):
 
     A sample is a pair (input, target), or a dict. An input is a tensor (or anything that torch's
     default collate converts to one), or a tuple of tensors if the model takes several; so is a
-    target, which may also be a dict, or None. Targets of different sizes form a list. Samples are
+    target, which may also be a dict, or None. Targets that differ in size form
+    a list. Samples are
     loaded by a torch DataLoader; augmentation is left to the dataset. An iterable without indices
     is read into memory; it must support repeated iteration.
 
@@ -123,12 +124,16 @@ class _ErrorContextDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         try:
+            return self._read(index)
+        except DataError as error:
+            return error
+
+    def _read(self, index: int) -> Any:
+        try:
             return self._source[index]
-        except Exception as error:  # noqa: BLE001 - raised by the split that reads it
-            found = DataError(f"sample {index} of the {self._name} split cannot be read: "
-                              f"{type(error).__name__}: {error}")
-            found.__cause__ = error
-            return found
+        except Exception as error:
+            raise DataError(f"sample {index} of the {self._name} split cannot be read: "
+                            f"{type(error).__name__}: {error}") from error
 
 
 def _as_map_style(source: Any, name: str) -> Indexable:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError, UsageError
-from edgewright.goals import Goal, Origin
+from edgewright.goals import Goal, Origin, list_targets
 from edgewright.task._arrays import short_name
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._view import AugmentationPolicy, View
@@ -60,6 +60,7 @@ class Split(ABC):
         self._indices = torch.arange(count)
         self._targets = targets
         self._goal: Goal | None = None
+        self._allows_unlabeled = False
         self._classes: int | None = None
         self._outputs: Any = None
         self._is_augmented = True  # whether a view may vary the inputs, and not the targets
@@ -86,7 +87,8 @@ class Split(ABC):
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     @final
-    def for_goal(self, goal: Goal, classes: int | None = None) -> Self:
+    def for_goal(self, goal: Goal, classes: int | None = None, *,
+                 allow_unlabeled: bool = False) -> Self:
         """This split with the targets checked and made by a goal.
 
         Targets in memory are checked at once, others as their batches are read.
@@ -94,12 +96,14 @@ class Split(ABC):
         Args:
             goal: The goal.
             classes: Number of classes, if their names are known.
+            allow_unlabeled: Whether samples without targets are accepted; their batches have None.
 
         Raises:
             DataError: The targets do not fit the goal; the message names the sample.
         """
         twin = copy.copy(self)
         twin._goal, twin._classes, twin._outputs = goal, classes, None
+        twin._allows_unlabeled = allow_unlabeled and goal.requires_targets
         twin._check_targets()
         return twin
 
@@ -125,8 +129,9 @@ class Split(ABC):
         """Check the targets that are in memory."""
         if self._goal is None or (self._targets is None and self.streams_targets):
             return
-        checked = self._goal.check_targets(self.targets(), self._origin(self._indices),
-                                           self._outputs)
+        if self._is_unlabeled(self._targets):
+            return
+        checked = self._check(self._goal, self.targets(), self._indices)
         self._is_augmented = self._goal.allows_augmentation(checked)
 
     @property
@@ -145,15 +150,21 @@ class Split(ABC):
         A generator: when it ends early, so does the one of the batches, with its thread.
         """
         for batch in batches:
-            if self._goal is None:
+            if self._goal is None or self._is_unlabeled(batch.targets):
                 yield batch
                 continue
-            targets = self._goal.check_targets(batch.targets, self._origin(batch.rows),
-                                               self._outputs)
+            targets = self._check(self._goal, batch.targets, batch.rows)
             yield batch._replace(targets=self._goal.make_targets(batch.inputs, targets))
 
-    def _origin(self, rows: Tensor) -> Origin:
-        return Origin(self.name, rows, self._classes)
+    def _is_unlabeled(self, targets: Any) -> bool:
+        """Whether there are no targets, and none are needed."""
+        return targets is None and self._allows_unlabeled
+
+    def _check(self, goal: Goal, targets: Any, rows: Tensor) -> Any:
+        """The checked targets of these rows."""
+        if goal.lists_targets:
+            targets = list_targets(targets, len(rows))
+        return goal.check_targets(targets, Origin(self.name, rows, self._classes), self._outputs)
 
     @property
     def variation(self) -> str:

@@ -39,7 +39,8 @@ class Task:
     The test split is used for evaluation only; every selection is made on ``val``.
 
     Args:
-        train: Training split.
+        train: Training split. Without targets it serves calibration and distillation with
+            ``alpha=1``; ``val`` is then required.
         val: Validation split; None holds out a random tenth of ``train``.
         test: Test split; required.
         goal: What the model's outputs are for: a name such as "classification" (default),
@@ -88,7 +89,8 @@ class Task:
 
         def read(data: SplitLike, split: str) -> Split:
             found = _as_split(data, split, preprocessing, inputs, collate_fn)
-            return found.for_goal(self.goal, self.num_classes)
+            return found.for_goal(self.goal, self.num_classes,
+                                  allow_unlabeled=split == "train" and val is not None)
 
         whole = read(train, "train")
         self.test = read(test, "test")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from edgewright.errors import DataError
 from edgewright.goals import Goal, check_loss
 from edgewright.task import Batch, Split
 from edgewright.training._evaluate import evaluate_module, run_batches
@@ -194,7 +195,16 @@ class GoalLoss(Objective):
         return self._goal
 
     def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
-        """Raise if the loss fails, is not finite or has no gradient, for any exit."""
+        """Raise if the loss fails, is not finite or has no gradient, for any exit.
+
+        Raises:
+            DataError: There are no targets.
+        """
+        if batch.targets is None and self._goal.requires_targets:
+            raise DataError(f"the loss of the goal {self._goal.name} needs targets, but the train "
+                            "split has none; learn from a teacher alone "
+                            "(Distillation(alpha=1)), or use a criterion and a method without "
+                            "targets")
         for output in outputs:
             leaves = pytree.tree_map_only(Tensor, _track_gradient, output)
             with torch.enable_grad():
