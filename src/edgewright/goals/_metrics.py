@@ -97,12 +97,16 @@ def torchmetric(name: str, **settings: Any) -> Metric:
 
     Raises:
         MissingExtraError: torchmetrics is not installed.
+        UsageError: It cannot be loaded.
     """
     module, _, kind = name.rpartition(".")
     try:
         found = import_module(f"torchmetrics.{module}")
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"the metric {kind}", "compress") from error
+    except RuntimeError as error:  # torchmetrics loads torchvision if that is installed
+        raise UsageError(f"torchmetrics cannot be loaded: {error}; install a torchvision that fits "
+                         "this torch, or uninstall it") from error
     metric: Metric = getattr(found, kind)(**settings)
     return metric
 
