@@ -8,8 +8,9 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from edgewright.errors import DataError, EdgewrightError, UsageError
+from edgewright.errors import DataError, EdgewrightError, ModelError, UsageError
 from edgewright.goals._goal import Goal, Prediction, named_outputs, select_output
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
@@ -103,6 +104,7 @@ def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
         targets: The batch's targets.
 
     Raises:
+        ModelError: It is not finite, and neither are the outputs.
         UsageError: It raises, is not finite, or does not depend on the outputs.
     """
     try:
@@ -113,6 +115,10 @@ def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
         raise UsageError(f"the loss of the goal {goal.name} failed on the first training samples: "
                          f"{type(error).__name__}: {error}") from error
     if not bool(torch.isfinite(loss)):
+        tensors = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise ModelError("the model returns NaN or infinity for the first training samples; "
+                             "check its weights and the inputs")
         raise UsageError(f"the loss of the goal {goal.name} is {loss.item()} on the first training "
                          "samples; expected a finite number")
     if not loss.requires_grad:
