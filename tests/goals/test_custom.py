@@ -43,8 +43,8 @@ def test_kinds_say_which_outputs_are_predictions() -> None:
     assert found[0].tensor is Y
     with pytest.raises(ModelError, match="its output '0' is a NoneType; expected a tensor"):
         CustomGoal(error, MAE).predictions((None, X))
-    with pytest.raises(ModelError, match="the goal custom expects the output 'classes', but the "
-                                         "model returns a single tensor"):
+    with pytest.raises(ModelError, match="the goal custom expects the outputs classes, boxes, but "
+                                         "the model returns a single tensor"):
         goal.predictions(X)
 
 

@@ -66,6 +66,9 @@ class CustomGoal(Goal):
         """The outputs that ``kinds`` lists, or all."""
         kinds: Mapping[str, PredictionKind] = (
             dict.fromkeys(named_outputs(outputs), Values()) if self.kinds is None else self.kinds)
+        if isinstance(outputs, Tensor) and len(kinds) > 1:
+            raise ModelError(f"the goal {self.name} expects the outputs {', '.join(kinds)}, but "
+                             "the model returns a single tensor")
         return tuple(Prediction(*select_output(outputs, name, self.name), kind)
                      for name, kind in kinds.items())
 
