@@ -43,6 +43,7 @@ def test_quantities_become_base_units() -> None:
                     max_drop="0.5", metrics={"accuracy": ">= 90 %", "mae": "<=3.5"})
     limits = budget.model_dump()
     metrics = limits.pop("metrics")
+    assert limits.pop("accuracy") is None
     values = {name: limit["value"] for name, limit in limits.items()}
     assert values == pytest.approx({"size": 1e5, "ram": 98304, "latency": 2, "macs": 2e7,
                                     "energy": 1000, "max_drop": 0.5})
@@ -260,3 +261,11 @@ def test_breaches_agree_with_a_reference(budget: Any, after: Any, before: Any) -
         excess = sign * (after[figure] - bound)
         if abs(excess) > 2e-9 * max(1, bound):
             assert (name in broken) == (excess > 0)
+
+
+def test_accuracy_is_short_for_a_bound_on_that_metric() -> None:
+    short, long = Budget(accuracy="90 %"), Budget(metrics={"accuracy": ">= 90 %"})
+    assert short.bounds == long.bounds == {"accuracy": Bound(value=0.9)}
+    assert Budget.parse("accuracy=90%").bounds == Budget.parse("accuracy>=90%").bounds
+    with pytest.raises(UsageError, match="bounds the accuracy twice"):
+        Budget(accuracy=0.9, metrics={"accuracy": ">= 0.8"})
