@@ -3,7 +3,7 @@
 from edgewright.runtime.decoding._answers import Answer, AnswerSet, decode_answers
 from edgewright.runtime.decoding._boxes import Box, Detections, decode_boxes, suppress
 from edgewright.runtime.decoding._classes import ClassPrediction, ClassRanking, decode_classes
-from edgewright.runtime.decoding._decoder import Decoded, Decoder
+from edgewright.runtime.decoding._decoder import Decoded, Decoder, resize_boxes
 from edgewright.runtime.decoding._mask import Mask, decode_masks
 from edgewright.runtime.decoding._numbers import Quantity, decode_numbers
 from edgewright.runtime.decoding._vectors import Vector, decode_vectors
@@ -26,5 +26,6 @@ __all__ = [
     "decode_masks",
     "decode_numbers",
     "decode_vectors",
+    "resize_boxes",
     "suppress",
 ]

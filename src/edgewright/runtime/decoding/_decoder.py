@@ -101,6 +101,19 @@ class Decoder:
                 for sample in zip(*results.values(), strict=True)]
 
 
+def resize_boxes(result: Any, size: tuple[int, int], to: tuple[int, int]) -> Any:
+    """A sample's result with its boxes in pixels of a picture of another size.
+
+    Args:
+        result: A result, or a dict of results.
+        size: Width and height that the boxes are for.
+        to: Width and height that they are wanted for.
+    """
+    if isinstance(result, dict):
+        return {name: resize_boxes(part, size, to) for name, part in result.items()}
+    return result.resize(size, to) if isinstance(result, Detections) else result
+
+
 def _full_name(model: ModelSpec, name: str) -> str:
     return model.outputs[0].name if not name and len(model.outputs) == 1 else name
 
