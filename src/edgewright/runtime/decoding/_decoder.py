@@ -147,8 +147,8 @@ def _check(step: DecodeStep, specs: Sequence[TensorSpec], classes: tuple[str, ..
         return
     counts = _class_counts(step, specs[-1].shape)
     if counts and len(classes) not in counts:
-        raise BundleError(f"the step {step.step!r} decodes {counts[0]} classes of the output "
-                          f"{specs[-1].name!r}, but the bundle names {len(classes)}; "
+        raise BundleError(f"names of classes: the step {step.step!r} needs {counts[0]} for the "
+                          f"output {specs[-1].name!r}, but the bundle has {len(classes)}; "
                           "compress it again")
 
 
