@@ -233,6 +233,24 @@ def test_steps_have_the_names_of_the_file() -> None:
     assert find_decode_steps(pair, ew.Regression(output=0))[0].outputs == ("output_0",)
 
 
+@pytest.mark.parametrize(("goal", "classes", "message"), [
+    ("multi-label", ("a", "b"), r"cannot be decoded: names of classes: the step 'answers' needs 3 "
+                                r"for the output 'output_0', but there are 2; name all classes"),
+    (ew.CustomGoal(lambda outputs, targets: outputs.square().mean(),
+                   {"mae": value_metrics("")[0].make()}), ("a", "b"), "")])
+def test_names_that_do_not_fit_are_refused_before_anything_is_written(
+        compressed: Compressed, tmp_path: Path, goal: Any, classes: tuple[str, ...],
+        message: str) -> None:
+    targets = (ROWS[:, :3] > 0).float()
+    if message:
+        with pytest.raises(ModelError, match=message):
+            compressed(Dense(3), (ROWS, targets), goal, classes=classes)
+        assert not (tmp_path / "run").exists()
+    else:  # numbers have no classes
+        result, _ = compressed(Dense(3), (ROWS, targets), goal, classes=classes)
+        assert result.manifest.model.decoding == (Numbers(output="output_0"),)
+
+
 def test_a_step_that_reads_no_output_of_the_model_is_refused() -> None:
     @dataclass(frozen=True)
     class Wrong(Finding):

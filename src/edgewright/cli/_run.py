@@ -58,8 +58,9 @@ def run(
 
 def _describe_raw(prediction: Prediction) -> list[str]:
     """Shape and mean of every output, for a bundle that names no decoding."""
-    return [f"output {index}: shape {output.shape}, mean {output.mean():.6g}"
-            for index, output in enumerate(prediction.outputs)]
+    lines = [f"shape {output.shape}, mean {output.mean():.6g}" for output in prediction.outputs]
+    return lines if len(lines) == 1 else [f"output {index}: {line}"
+                                          for index, line in enumerate(lines)]
 
 
 def _check_drawing(session: Session, bundle: Path, source: Path) -> None:

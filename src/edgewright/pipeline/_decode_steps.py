@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
-from edgewright.core import DecodeStep
-from edgewright.errors import ModelError
+from edgewright.core import DecodeStep, ModelSpec
+from edgewright.errors import BundleError, ModelError
 from edgewright.goals import Goal
+from edgewright.pipeline._segments import output_specs
 from edgewright.program import Program, output_names, output_structure, outputs_of
+from edgewright.runtime.decoding import Decoder
+from edgewright.task import Task
 
 
 def find_decode_steps(program: Program, goal: Goal) -> tuple[DecodeStep, ...]:
@@ -42,6 +45,21 @@ def find_decode_steps(program: Program, goal: Goal) -> tuple[DecodeStep, ...]:
         return names[path]
 
     return tuple(step.rename_outputs(rename) for step in goal.decoding(example))
+
+
+def check_decode_steps(program: Program, task: Task) -> None:
+    """Check that a device can decode the outputs as the goal says.
+
+    Raises:
+        ModelError: A step does not fit the outputs, or the names of the classes.
+    """
+    model = ModelSpec(name="", inputs=(), outputs=output_specs(program), segments=(),
+                      decoding=find_decode_steps(program, task.goal), classes=task.classes)
+    try:
+        Decoder(model)
+    except BundleError as error:
+        raise ModelError(f"the outputs cannot be decoded: {error}; name all classes in the order "
+                         "of the outputs, or give another goal") from error
 
 
 def _example_outputs(program: Program, structure: Any) -> Any:

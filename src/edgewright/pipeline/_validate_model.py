@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.goals import Goal, check_loss, named_outputs
+from edgewright.pipeline._decode_steps import check_decode_steps
 from edgewright.program import Program, keep_outputs
 from edgewright.task import Task
 from edgewright.training import check_program, update_metric
@@ -25,7 +26,8 @@ def validate_model(program: Program, task: Task) -> Program:
     Raises:
         UsageError: The program is compressed already, or the goal's loss is no finite number with a
             gradient.
-        ModelError: Weights are not finite float32, or the outputs do not fit the goal.
+        ModelError: Weights are not finite float32, or the outputs do not fit the goal, its decoding
+            or the names of the classes.
         DataError: A target does not fit the outputs.
     """
     if program.is_quantized or program.exits:
@@ -44,7 +46,9 @@ def validate_model(program: Program, task: Task) -> Program:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must be equal")
     check_goal(program, task)
-    return _keep_predictions(program, task.goal, outputs)
+    kept = _keep_predictions(program, task.goal, outputs)
+    check_decode_steps(kept, task)
+    return kept
 
 
 def check_goal(program: Program, task: Task) -> None:

@@ -58,7 +58,7 @@ def make_decoder(bundle: Bundle) -> Decoder:
     try:
         return Decoder(bundle.manifest.model)
     except BundleError as error:
-        raise BundleError(f"{bundle.path}: {error}") from error
+        raise BundleError(f"{bundle.path}: {error}; compress it again") from error
 
 
 def output_names(model: ModelSpec, points: Sequence[OperatingPoint]) -> list[tuple[str, ...]]:

@@ -74,11 +74,11 @@ def test_without_steps_nothing_is_decoded() -> None:
 
 @pytest.mark.parametrize(("step", "shapes", "message"), [
     (ClassProbabilities(output="z"), {"y": (3,)},
-     "'class_probabilities' decodes the output 'z', but the model returns 'y'; compress it again"),
+     "'class_probabilities' decodes the output 'z', but the model returns 'y'"),
     (ClassProbabilities(), {"x": (3,), "y": (3,)}, "the output '', but the model returns 'x', 'y'"),
     (Boxes(), {"boxes": (5, 4)}, "the output 'scores', but the model returns 'boxes'"),
     (ClassProbabilities(), {"y": (3, 4)}, r"expects \(N, classes\) of floating point, but the model"
-                                          r" returns 'y' \(N, 3, 4\) float32; compress it again"),
+                                          r" returns 'y' \(N, 3, 4\) float32"),
     (ClassMask(), {"y": (3,)}, r"expects \(N, classes, height, width\)"),
     (UnitVector(), {"y": (3, 4)}, r"expects \(N, dimensions\)"),
     (Boxes(), {"boxes": (5, 4), "scores": (6, 2)},
@@ -99,8 +99,7 @@ def test_a_step_that_does_not_fit_is_refused(step: DecodeStep, shapes: dict[str,
 def test_classes_that_disagree_with_the_outputs_are_refused(
         step: DecodeStep, shapes: dict[str, Any], count: int) -> None:
     Decoder(model(step, classes=("a", "b", "c"), **shapes))
-    with pytest.raises(BundleError, match=f"needs {count} for the output '.*', but the "
-                                          "bundle has 2; compress it again"):
+    with pytest.raises(BundleError, match=f"needs {count} for the output '.*', but there are 2"):
         Decoder(model(step, classes=("a", "b"), **shapes))
 
 
@@ -111,7 +110,7 @@ def test_one_question_has_one_name_or_those_of_no_and_yes(classes: int, fits: bo
         (found,) = Decoder(spec)((np.ones((1, 1)),))
         assert found.labels == ["abc"[classes - 1]]
     else:
-        with pytest.raises(BundleError, match="needs 1 for the output 'y', but the bundle has 3"):
+        with pytest.raises(BundleError, match="needs 1 for the output 'y', but there are 3"):
             Decoder(spec)
 
 

@@ -71,8 +71,7 @@ class Decoder:
             missing = [name for name in step.outputs if name not in specs]
             if missing:
                 raise BundleError(f"the step {step.step!r} decodes the output {missing[0]!r}, but "
-                                  f"the model returns {', '.join(map(repr, specs))}; "
-                                  "compress it again")
+                                  f"the model returns {', '.join(map(repr, specs))}")
             found = [specs[name] for name in step.outputs]
             _check(step, [spec for _, spec in found], classes)
             self._steps.append((step.outputs[0], tuple(position for position, _ in found),
@@ -142,14 +141,13 @@ def _check(step: DecodeStep, specs: Sequence[TensorSpec], classes: tuple[str, ..
                              for spec in specs)
         raise BundleError(f"the step {step.step!r} expects {expected}"
                           f"{'' if isinstance(step, Numbers) else ' of floating point'}, but the "
-                          f"model returns {found}; compress it again")
+                          f"model returns {found}")
     if classes is None or not isinstance(step, _NAMED):
         return
     counts = _class_counts(step, specs[-1].shape)
     if counts and len(classes) not in counts:
         raise BundleError(f"names of classes: the step {step.step!r} needs {counts[0]} for the "
-                          f"output {specs[-1].name!r}, but the bundle has {len(classes)}; "
-                          "compress it again")
+                          f"output {specs[-1].name!r}, but there are {len(classes)}")
 
 
 def _boxes_fit(step: DecodeStep, specs: Sequence[TensorSpec]) -> bool:
