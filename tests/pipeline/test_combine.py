@@ -12,6 +12,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.bundle import read_bundle, write_bundle
+from edgewright.core import Numbers
 from edgewright.errors import UsageError
 from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Result
