@@ -12,6 +12,7 @@ from torch import nn
 
 import edgewright as ew
 from edgewright.bundle import read_bundle, write_bundle
+from edgewright.core import Numbers
 from edgewright.errors import UsageError
 from edgewright.exits import ExitCalibration
 from edgewright.pipeline import Result
@@ -87,6 +88,8 @@ def test_incompatible_bundles_raise_by_name(small: Any, finished: Result, quadra
             ({"inputs": (spec.replace(shape=(None, 1, 9, 9)),)},
              "'full' and 'other' have different inputs"),
             ({"classes": ("a", "b", "c", "d")}, "'full' and 'other' have different classes"),
+            ({"decoding": (Numbers(output="output_0"),)},
+             "'full' and 'other' have different decoding"),
             ({"outputs": bundle.manifest.model.outputs * 2}, "'full' and 'other' have different outputs")):
         write_bundle(other, bundle.manifest.with_model(**change), bundle.segments)
         with pytest.raises(UsageError, match=message):

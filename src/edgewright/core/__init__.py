@@ -9,6 +9,7 @@ from edgewright.core._decoding import (
     ClassProbabilities,
     DecodeStep,
     Numbers,
+    Step,
     UnitVector,
 )
 from edgewright.core._manifest import FORMAT_VERSION, Manifest
@@ -96,6 +97,7 @@ __all__ = [
     "Segment",
     "Settings",
     "StageRecord",
+    "Step",
     "TensorSpec",
     "UnitVector",
     "Value",
@@ -106,7 +108,6 @@ __all__ = [
     "format_size",
     "format_skip_reasons",
     "format_threshold",
-    "image_pixels",
     "known_figure",
     "parse_quantity",
     "read_pixels",

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field
 
 from edgewright.core._settings import Value
 
 
-class ClassProbabilities(Value):
+class Step(Value):
+    """Base class of the steps: knows which of its fields name an output; "" is the only output."""
+
+    output_fields: ClassVar[tuple[str, ...]] = ("output",)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that the step reads.
+
+        Example:
+            >>> Boxes(scores="logits").outputs
+            ('boxes', 'logits')
+        """
+        return tuple(getattr(self, name) for name in self.output_fields)
+
+    def rename_outputs(self, rename: Callable[[str], str]) -> Self:
+        """The step with other names of its outputs.
+
+        Example:
+            >>> Answers().rename_outputs(lambda name: name or "output_0").output
+            'output_0'
+        """
+        return self.replace(**{field: rename(name) for field, name
+                               in zip(self.output_fields, self.outputs, strict=True)})
+
+
+class ClassProbabilities(Step):
     """Softmax over the classes in dimension 1: the most probable classes of each sample."""
 
     step: Literal["class_probabilities"] = "class_probabilities"
     output: str = ""
 
 
-class ClassMask(Value):
+class ClassMask(Step):
     """The most probable class of each pixel, over dimension 1."""
 
     step: Literal["class_mask"] = "class_mask"
     output: str = ""
 
 
-class Answers(Value):
-    """Sigmoid of one logit per yes-or-no question, and whether it reaches the threshold."""
+class Answers(Step):
+    """Sigmoid of one logit per yes-or-no question; above the threshold the answer is yes."""
 
     step: Literal["answers"] = "answers"
     output: str = ""
     threshold: float = Field(default=0.5, ge=0, le=1)
 
 
-class Boxes(Value):
+class Boxes(Step):
     """Boxes with class and score, after non-maximum suppression within each class.
 
     Attributes:
@@ -42,6 +69,7 @@ class Boxes(Value):
         max_boxes: Most boxes per sample, the most probable first.
     """
 
+    output_fields: ClassVar[tuple[str, ...]] = ("boxes", "scores")
     step: Literal["boxes"] = "boxes"
     boxes: str = "boxes"
     scores: str = "scores"
@@ -50,14 +78,14 @@ class Boxes(Value):
     max_boxes: int = Field(default=100, ge=1)
 
 
-class UnitVector(Value):
+class UnitVector(Step):
     """The vector divided by its length, so that products of two are cosines."""
 
     step: Literal["unit_vector"] = "unit_vector"
     output: str = ""
 
 
-class Numbers(Value):
+class Numbers(Step):
     """The values as they are, with their unit."""
 
     step: Literal["numbers"] = "numbers"

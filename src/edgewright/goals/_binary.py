@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgewright.core import MetricSpec
+from edgewright.core import Answers, DecodeStep, MetricSpec
 from edgewright.errors import UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import Bernoulli, PredictionKind
@@ -30,6 +30,10 @@ class _Answers(SinglePrediction):
         """Label smoothing is not used with binary cross-entropy; 0 only."""
         super().smooth_labels(amount)
         return self
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The answer to each question, with its probability."""
+        return tuple(Answers(output=found.name) for found in self.predictions(outputs))
 
 
 @final

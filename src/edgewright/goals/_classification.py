@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgewright.core import MetricSpec
+from edgewright.core import ClassMask, ClassProbabilities, DecodeStep, MetricSpec
 from edgewright.errors import ModelError, UsageError
 from edgewright.goals._goal import (
     SinglePrediction,
@@ -141,6 +141,10 @@ class Classification(_Classes):
                                  f"{fault}")
             self._check_weights(prediction.tensor.shape[1])
 
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The most probable classes."""
+        return tuple(ClassProbabilities(output=found.name) for found in self.predictions(outputs))
+
     def mix(self, targets: Any, other: Tensor, share: float, outputs: Any) -> Tensor:
         """Probabilities (N, classes), float32."""
         labels = F.one_hot(targets, self.select(outputs).shape[1]).float()
@@ -205,6 +209,10 @@ class Segmentation(_Classes):
     def smooth_labels(self, amount: float) -> Segmentation:
         """This goal with that label smoothing, unless the amount is 0."""
         return replace(self, label_smoothing=amount) if amount else self
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The class of each pixel."""
+        return tuple(ClassMask(output=found.name) for found in self.predictions(outputs))
 
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Tensor:
         """Class indices (N, ...), int64."""

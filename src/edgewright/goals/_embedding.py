@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgewright.core import MetricSpec
+from edgewright.core import DecodeStep, MetricSpec, UnitVector
 from edgewright.errors import UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import Direction, PredictionKind
@@ -80,6 +80,10 @@ class Embedding(SinglePrediction):
         per_anchor = -(log_share * partners).sum(dim=1) / counts.clamp_min(1)
         loss: Tensor = per_anchor.sum() / (counts > 0).sum().clamp_min(1)
         return loss
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The vector divided by its length."""
+        return tuple(UnitVector(output=found.name) for found in self.predictions(outputs))
 
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> Tensor:
         """Class indices (N,), int64."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from edgewright.core import DecodeStep
 from edgewright.errors import DataError, ModelError, UsageError
 from edgewright.goals._goal import Goal, Prediction, list_outputs, named_outputs
 from edgewright.goals._metrics import Metric, NamedMetric
@@ -72,6 +73,14 @@ class MultiTask(Goal):
         """The predictions of all goals, under the names of their outputs."""
         return tuple(replace(prediction, name=name) for name, goal in self.goals.items()
                      for prediction in goal.predictions(self.output_of(name, outputs)))
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The steps of all goals; an output inside an output is named ``goal.output``."""
+        def within(goal: str) -> Callable[[str], str]:
+            return lambda output: f"{goal}.{output}" if output else goal
+
+        return tuple(step.rename_outputs(within(name)) for name, goal in self.goals.items()
+                     for step in goal.decoding(self.output_of(name, outputs)))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The weighted sum of the goals' losses."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgewright.core import MetricSpec
+from edgewright.core import DecodeStep, MetricSpec, Numbers
 from edgewright.errors import DataError, UsageError
 from edgewright.goals._goal import SinglePrediction, check_prediction
 from edgewright.goals._kinds import PredictionKind, Values
@@ -96,6 +96,11 @@ class Regression(SinglePrediction):
             return values[:, 0]
         check_target_shape(values, sizes, origin)
         return values
+
+    def decoding(self, outputs: Any) -> tuple[DecodeStep, ...]:
+        """The values with their unit."""
+        return tuple(Numbers(output=found.name, unit=self.unit)
+                     for found in self.predictions(outputs))
 
     def mix(self, targets: Any, other: Tensor, share: float, outputs: Any) -> Tensor:
         """The same mixture of the values."""

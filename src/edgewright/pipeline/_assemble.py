@@ -21,6 +21,7 @@ from edgewright.core import (
 from edgewright.exits import DEFAULT_POINT, EarlyExits
 from edgewright.measure import machine
 from edgewright.pipeline._compare import compare_with_program
+from edgewright.pipeline._decode_steps import find_decode_steps
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._evaluate import (
     COUNTED,
@@ -73,7 +74,8 @@ class Assembly:
         model = ModelSpec(
             name=self.model, inputs=input_specs(program), outputs=output_specs(program),
             structure="output_0" if program.exits else output_structure(program),
-            goal=self.task.goal.name, classes=self.task.classes,
+            goal=self.task.goal.name, decoding=find_decode_steps(program, self.task.goal),
+            classes=self.task.classes,
             preprocessing=self.task.preprocessing, segments=segments,
             points=(point,) if point.rules else ())
         report = RunReport(

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from os import PathLike
-from typing import Final, final
+from typing import Any, Final, final
 
 from edgewright.bundle import Bundle, read_bundle, write_bundle
-from edgewright.core import ExitRule, Figures, Manifest, Measurement, OperatingPoint, Segment
+from edgewright.core import (
+    ExitRule,
+    Figures,
+    Manifest,
+    Measurement,
+    ModelSpec,
+    OperatingPoint,
+    Segment,
+)
 from edgewright.errors import UsageError
 from edgewright.exits import DEFAULT_POINT, ExitCalibration
 from edgewright.pipeline._evaluate import time_sessions
@@ -17,7 +25,7 @@ from edgewright.runtime import Session
 from edgewright.task import Task
 
 PathText = str | PathLike[str]
-_SHARED_FIELDS: Final = ("runtime", "goal", "classes", "preprocessing")
+_SHARED_FIELDS: Final = ("runtime", "goal", "decoding", "classes", "preprocessing")
 
 
 def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
@@ -166,11 +174,19 @@ class _SegmentPool:
         return len(self._segments) - 1
 
 
+def _shared(model: ModelSpec, field: str) -> Any:
+    """A field's value; names of outputs do not matter, as there is one."""
+    value = getattr(model, field)
+    if field == "decoding":
+        return [step.rename_outputs(lambda _: "") for step in value]
+    return value
+
+
 def _check_same(bundles: Mapping[str, Bundle]) -> None:
     (name, first), *others = bundles.items()
     for other, bundle in others:
         for field in _SHARED_FIELDS:
-            mine, theirs = (getattr(one.manifest.model, field) for one in (first, bundle))
+            mine, theirs = (_shared(one.manifest.model, field) for one in (first, bundle))
             if mine != theirs:
                 raise UsageError(f"{name!r} and {other!r} have different {field} ({mine} and "
                                  f"{theirs}) and cannot be in one bundle; compress both for the "

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 
 from edgewright.errors import ModelError, UsageError
+from edgewright.pipeline._decode_steps import check_decode_steps
 from edgewright.pipeline._predictions import keep_predictions
 from edgewright.program import Program
 from edgewright.task import Task
@@ -24,7 +25,8 @@ def validate_model(program: Program, task: Task) -> Program:
     Raises:
         UsageError: The program is compressed already, or the goal's loss is no finite number with a
             gradient.
-        ModelError: Weights are not finite float32, or the outputs do not fit the goal.
+        ModelError: Weights are not finite float32, or the outputs do not fit the goal, its decoding
+            or the names of the classes.
         DataError: A target does not fit the outputs.
     """
     if program.is_quantized or program.exits:
@@ -43,7 +45,9 @@ def validate_model(program: Program, task: Task) -> Program:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must be equal")
     _check_metrics(program, task)
-    return keep_predictions(program, task.goal, with_auxiliary=True)
+    kept = keep_predictions(program, task.goal, with_auxiliary=True)
+    check_decode_steps(keep_predictions(kept, task.goal), task)
+    return kept
 
 
 def _check_metrics(program: Program, task: Task) -> None:

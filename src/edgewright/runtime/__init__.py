@@ -1,9 +1,11 @@
 """Running a bundle on the device, with early exits and adaptation. No torch."""
 
+from edgewright.runtime._draw import draw
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._evaluate import Evaluation, OutputMetric, TopClassAccuracy, evaluate
 from edgewright.runtime._inputs import read_image, read_input
 from edgewright.runtime._percentiles import Percentiles
+from edgewright.runtime._pictures import is_picture
 from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._session import Session, load
 from edgewright.runtime._stats import Stats
@@ -19,14 +21,33 @@ from edgewright.runtime.adaptation import (
     SensorWarning,
     ThermalSensor,
 )
+from edgewright.runtime.decoding import (
+    Answer,
+    AnswerSet,
+    Box,
+    ClassPrediction,
+    ClassRanking,
+    Decoded,
+    Detections,
+    Mask,
+    Quantity,
+    Vector,
+)
 from edgewright.runtime.early_exit import Streaks, confidence, exit_scores, gate_inputs
 from edgewright.runtime.engines import Engine, LiteRtEngine, OnnxEngine, OpenVinoEngine
 
 __all__ = [
+    "Answer",
+    "AnswerSet",
     "BatterySensor",
+    "Box",
     "CallableSensor",
     "Change",
+    "ClassPrediction",
+    "ClassRanking",
     "Controller",
+    "Decoded",
+    "Detections",
     "DevicePressure",
     "Drift",
     "DriftMonitor",
@@ -34,13 +55,14 @@ __all__ = [
     "Evaluation",
     "FileSensor",
     "LiteRtEngine",
+    "Mask",
     "OnnxEngine",
     "OpenVinoEngine",
     "OutputMetric",
     "Percentiles",
     "Power",
     "Prediction",
-
+    "Quantity",
     "Sensor",
     "SensorWarning",
     "Session",
@@ -48,10 +70,13 @@ __all__ = [
     "Streaks",
     "ThermalSensor",
     "TopClassAccuracy",
+    "Vector",
     "confidence",
+    "draw",
     "evaluate",
     "exit_scores",
     "gate_inputs",
+    "is_picture",
     "load",
     "read_image",
     "read_input",

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import ModelSpec, Preprocessing, TensorSpec, read_pixels
-from edgewright.errors import DataError, MissingExtraError
+from edgewright.errors import DataError
 from edgewright.runtime._finite import check_finite
+from edgewright.runtime._pictures import Picture, describe_picture, is_picture, open_picture
 from edgewright.runtime.engines import Arrays
 
 _IMAGE_CHANNELS = (1, 3)
@@ -64,15 +65,15 @@ def shape_text(spec: TensorSpec) -> str:
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def read_input(path: str | os.PathLike[str], model: ModelSpec) -> Arrays:
-    """Read a file as the model's inputs.
+def read_input(source: Picture, model: ModelSpec) -> Arrays:
+    """Read a file or a picture as the model's inputs.
 
     A ``.npy`` file is the only input of a model, already preprocessed, with or without the batch
     dimension; a ``.npz`` file has one array per input, by name; any other file is an image, which
     the model's preprocessing converts to the input.
 
     Args:
-        path: The file.
+        source: The file, a Pillow image, or pixels (H, W) or (H, W, C) in uint8.
         model: As in `Session.model` and `Manifest.model`.
 
     Raises:
@@ -88,33 +89,37 @@ def read_input(path: str | os.PathLike[str], model: ModelSpec) -> Arrays:
         ...     read_input(f"{folder}/sample.npy", model)
         (array([[1., 2.]], dtype=float32),)
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        arrays: Arrays = (_read_npy(path, model.inputs),)
-    elif suffix == ".npz":
-        arrays = _read_npz(path, model.inputs)
+    if isinstance(source, str | os.PathLike) and not is_picture(source):
+        arrays = _read_arrays(Path(source), model.inputs)
+    elif not is_picture(source):
+        raise DataError(f"a {type(source).__name__} is no picture; expected a file, a Pillow image "
+                        "or pixels (H, W, C) in uint8")
     elif model.preprocessing is None:
-        raise DataError(f"{path}: this bundle has no image preprocessing; give a .npy or .npz "
-                        "file of preprocessed values")
+        raise DataError(f"{describe_picture(source)}: this bundle has no image preprocessing; give "
+                        "a .npy or .npz file of preprocessed values")
     else:
-        arrays = (read_image(path, model.preprocessing),)
+        arrays = (read_image(source, model.preprocessing),)
     try:
         check_inputs(model.inputs, arrays)
         check_finite(model.inputs, arrays)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{describe_picture(source)}: {error}") from error
     return arrays
 
 
-def read_image(path: str | os.PathLike[str], preprocessing: Preprocessing) -> NDArray[np.float32]:
+def read_image(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Read an image as a model's input, float32 of shape (1, C, H, W).
 
     The image is rotated by its EXIF orientation, converted to grayscale or RGB, resized if its size
     differs, and normalized.
 
+    Args:
+        picture: An image file, a Pillow image, or pixels (H, W) or (H, W, C) in uint8. Pixels of
+            the model's size and channels need no Pillow.
+        preprocessing: As in `ModelSpec.preprocessing`.
+
     Raises:
-        DataError: The file cannot be read as an image with 8 bits per channel.
+        DataError: It cannot be read as an image with 8 bits per channel.
         MissingExtraError: Pillow is not installed.
 
     Example:
@@ -126,24 +131,35 @@ def read_image(path: str | os.PathLike[str], preprocessing: Preprocessing) -> ND
         ...     read_image(f"{folder}/white.png", recipe).ravel().tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
-    try:
-        from PIL import Image  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("reading an image", "image") from error
     if preprocessing.channels not in _IMAGE_CHANNELS:
-        raise DataError(f"{path}: the model takes {preprocessing.channels} channels, but an image "
-                        "has 1 or 3; give a .npy file")
+        raise DataError(f"{describe_picture(picture)}: the model takes {preprocessing.channels} "
+                        "channels, but an image has 1 or 3; give a .npy file")
+    size = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    if isinstance(picture, np.ndarray) and picture.shape == size:
+        pixels = picture.transpose(2, 0, 1)
+    else:
+        pixels = _read_pixels(picture, preprocessing)
+    return np.ascontiguousarray(preprocessing.normalize(pixels[None]))
+
+
+def _read_pixels(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The pixels as `read_pixels` gives them."""
     try:
-        with Image.open(path) as image:
+        with open_picture(picture) as image:
             if image.mode.startswith(("I", "F")):  # converting would silently clip at 255
                 raise ValueError(f"its mode is {image.mode}")
-            pixels = read_pixels(image, preprocessing.channels, preprocessing.height,
-                                 preprocessing.width, preprocessing.resample)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return read_pixels(image, preprocessing.channels, preprocessing.height,
+                               preprocessing.width, preprocessing.resample)
+    except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read as an image: {reason}; give an image with 8 bits "
-                        "per channel, such as a PNG or JPEG file") from error
-    return np.ascontiguousarray(preprocessing.normalize(pixels[None]))
+        raise DataError(f"{describe_picture(picture)} cannot be read as an image: {reason}; give "
+                        "an image with 8 bits per channel, such as a PNG or JPEG file") from error
+
+
+def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> Arrays:
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path, specs)
+    return (_read_npy(path, specs),)
 
 
 def _read_npy(path: Path, specs: Sequence[TensorSpec]) -> NDArray[Any]:

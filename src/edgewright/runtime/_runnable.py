@@ -10,6 +10,7 @@ import numpy as np
 from edgewright.bundle import Bundle
 from edgewright.core import ModelSpec, OperatingPoint, TensorSpec
 from edgewright.errors import BundleError
+from edgewright.runtime.decoding import Decoder
 
 _RUNTIME: Final = "onnxruntime"
 
@@ -46,6 +47,18 @@ def _check_dtype(spec: TensorSpec, bundle: Bundle) -> None:
     except (TypeError, ValueError, SyntaxError) as error:
         raise BundleError(f"{bundle.path} gives {spec.name!r} the dtype {spec.dtype!r}, which "
                           f"numpy does not know ({error}); compress it again") from error
+
+
+def make_decoder(bundle: Bundle) -> Decoder:
+    """The decoder of the bundle's outputs.
+
+    Raises:
+        BundleError: A decoding step does not fit the outputs or the classes.
+    """
+    try:
+        return Decoder(bundle.manifest.model)
+    except BundleError as error:
+        raise BundleError(f"{bundle.path}: {error}; compress it again") from error
 
 
 def output_names(model: ModelSpec, points: Sequence[OperatingPoint]) -> list[tuple[str, ...]]:

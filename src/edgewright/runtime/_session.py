@@ -17,12 +17,14 @@ from edgewright.core import ModelSpec, OperatingPoint
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
-from edgewright.runtime._inputs import check_inputs
+from edgewright.runtime._inputs import check_inputs, read_input
+from edgewright.runtime._pictures import Picture, is_picture, picture_size
 from edgewright.runtime._prediction import Prediction
-from edgewright.runtime._runnable import find_runnable_points, output_names
+from edgewright.runtime._runnable import find_runnable_points, make_decoder, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
 from edgewright.runtime.adaptation import Controller, DevicePressure, Power, Sensor
+from edgewright.runtime.decoding import resize_boxes
 from edgewright.runtime.early_exit import (
     MAX_CLASSES,
     ExitResult,
@@ -75,8 +77,8 @@ class Session:
         validate: As given; may be changed between calls.
 
     Raises:
-        BundleError: The bundle is for another runtime, its segments do not fit together, or the
-            engine cannot load one.
+        BundleError: The bundle is for another runtime, its segments do not fit together, a decoding
+            step does not fit the outputs, or the engine cannot load a segment.
         UsageError: ``threads`` is not from 1 to 1024, or a sensor is invalid.
 
     Example:
@@ -85,8 +87,8 @@ class Session:
 
     # Slots, so that a misspelt setting is an error.
     __slots__ = ("__weakref__", "_classes", "_controller", "_counters", "_deadline_is_new",
-                 "_engines", "_fixed_point", "_monitors", "_output_names", "_takes_inputs",
-                 "_times", "model", "points", "runtime", "validate")
+                 "_decoder", "_engines", "_fixed_point", "_monitors", "_output_names",
+                 "_takes_inputs", "_times", "model", "points", "runtime", "validate")
 
     def __init__(self, bundle: Bundle, *, threads: int = 1,
                  engine: Callable[[bytes, int], Engine] = OnnxEngine,
@@ -96,6 +98,7 @@ class Session:
                              f"{threads!r}")
         self.points: Final = find_runnable_points(bundle)
         self.model: Final[ModelSpec] = bundle.manifest.model
+        self._decoder = make_decoder(bundle)
         self._engines = tuple(engine(model, threads) for model in bundle.segments.values())
         self._takes_inputs = frozenset(
             {point.path[0] for point in self.points}
@@ -144,6 +147,71 @@ class Session:
             monitor.add(result.first_confidence, result.exits)
         return Prediction(result.outputs, np.array(result.exits), latency_ms,
                           self.points[number].name, np.array(result.cut_short))
+
+    def predict(self, *inputs: Any) -> Any:
+        """Run and decode by the steps that the bundle names: classes, masks, answers, boxes, ...
+
+        Args:
+            inputs: A picture (an image file, a Pillow image, or pixels (H, W, C) in uint8), which
+                goes through the bundle's preprocessing; or a ``.npy`` or ``.npz`` file as for
+                `read`; or one array per input of the model, which are taken as they are.
+
+        Returns:
+            For a picture its result: a `ClassRanking`, `Mask`, `AnswerSet`, `Detections` (boxes in
+            pixels of the picture), `Vector` or `Quantity`; a dict of results by output if the model
+            has several predictions. Otherwise a list with the result of each sample.
+
+        Raises:
+            DataError: The inputs cannot be read or do not match the model.
+            UsageError: The bundle does not say how its outputs are decoded.
+
+        Example:
+            session.predict("cat.png").top(5)
+        """
+        source = inputs[0] if len(inputs) == 1 else None
+        if is_picture(source) and (self.model.preprocessing is not None
+                                   or not isinstance(source, np.ndarray)):
+            return self.decode(self(*self.read(source)), source)[0]
+        if isinstance(source, str | os.PathLike):
+            inputs = self.read(source)
+        return self.decode(self(*inputs))
+
+    def read(self, source: Picture) -> Arrays:
+        """Read a file or a picture as the model's inputs, one array each.
+
+        Args:
+            source: A ``.npy`` or ``.npz`` file of preprocessed values (see `read_input`), or a
+                picture, which goes through the bundle's preprocessing.
+
+        Raises:
+            DataError: It cannot be read, contains NaN or infinity, or does not match the model.
+            MissingExtraError: It is an image and Pillow is not installed.
+
+        Example:
+            prediction = session(*session.read("cat.png"))
+        """
+        return read_input(source, self.model)
+
+    def decode(self, prediction: Prediction, source: object = None) -> list[Any]:
+        """The result of each sample of a call, as `predict` returns it.
+
+        Args:
+            prediction: What the call returned.
+            source: The picture that was its input, if it was one: boxes are returned in its pixels.
+
+        Raises:
+            UsageError: The bundle does not say how its outputs are decoded.
+
+        Example:
+            prediction = session(*session.read("cat.png"))
+            result = session.decode(prediction, "cat.png")[0]
+        """
+        results = self._decoder(prediction.outputs)
+        recipe = self.model.preprocessing
+        if recipe is None or not is_picture(source):
+            return results
+        size = (recipe.width, recipe.height)
+        return [resize_boxes(result, size, picture_size(source)) for result in results]
 
     @property
     def point(self) -> str | None:
