@@ -1,4 +1,4 @@
-"""One yes-or-no question: is a tumour benign? Measurements from scikit-learn's breast cancer data."""
+"""One yes-or-no question: is a tumour benign? On scikit-learn's breast cancer data."""
 
 from __future__ import annotations
 

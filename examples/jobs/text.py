@@ -33,13 +33,13 @@ class Layer(nn.Module):
 
 
 class TextClassifier(nn.Module):
-    """Embeddings, two layers, and a classifier on the first position."""
+    """Embeddings, layers, and a classifier on the first position."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
         super().__init__()
         self.words, self.positions = nn.Embedding(WORDS, WIDTH), nn.Embedding(LENGTH, WIDTH)
         self.norm = nn.LayerNorm(WIDTH)
-        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.layers = nn.ModuleList(Layer() for _ in range(depth))
         self.classifier = nn.Linear(WIDTH, 3)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def make_task() -> ew.Task:
 
 
 def _samples() -> list[dict[str, Any]]:
-    """Sentences of 4 to 15 words after a start token; the class is that of the word 10, 11 or 12."""
+    """Up to 15 words after a start token; the one of 10, 11 and 12 that occurs is the class."""
     random = torch.Generator().manual_seed(0)
     samples = []
     for number in range(800):

@@ -10,7 +10,7 @@ import edgewright as ew
 
 
 class VisionTransformer(nn.Module):
-    """Patches of 2 x 2 pixels, two encoder layers, and the mean over the patches."""
+    """Patches of 2 x 2 pixels, an encoder layer, and the mean over the patches."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class VisionTransformer(nn.Module):
         self.encoder = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, activation="gelu",
                                        batch_first=True, norm_first=True),
-            num_layers=2, enable_nested_tensor=False)
+            num_layers=1, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 10)
 
@@ -38,7 +38,7 @@ def make_model() -> nn.Module:
 def make_task() -> ew.Task:
     """Classification, the default goal."""
     x, y = _samples()
-    return ew.Task((x[:1200], y[:1200]), test=(x[1200:], y[1200:]))
+    return ew.Task((x[:800], y[:800]), test=(x[800:1100], y[800:1100]))
 
 
 def _samples() -> tuple[Tensor, Tensor]:
