@@ -20,7 +20,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (N, channels, H, W)."""
-        return x + self.two(F.relu(self.one(x)))
+        refined: Tensor = x + self.two(F.relu(self.one(x)))
+        return refined
 
 
 def make_model() -> nn.Module:

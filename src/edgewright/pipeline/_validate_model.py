@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError, UsageError
-from edgewright.goals import Goal, check_loss, named_outputs
+from edgewright.goals import Goal, named_outputs
 from edgewright.program import Program, keep_outputs
 from edgewright.task import Task
-from edgewright.training import check_program, update_metric
-
-_SAMPLES: Final = 8
+from edgewright.training import check_program
 
 
 def validate_model(program: Program, task: Task) -> Program:
@@ -23,8 +20,8 @@ def validate_model(program: Program, task: Task) -> Program:
         The program with the outputs that the goal uses; auxiliary outputs are dropped.
 
     Raises:
-        UsageError: The program is compressed already, or the goal's loss is no finite number with a
-            gradient.
+        UsageError: The program is compressed already, the goal's loss is no finite number with a
+            gradient, or a metric raises.
         ModelError: Weights are not finite float32, or the outputs do not fit the goal.
         DataError: A target does not fit the outputs.
     """
@@ -43,22 +40,7 @@ def validate_model(program: Program, task: Task) -> Program:
     if None not in (task.num_classes, classes) and task.num_classes != classes:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must be equal")
-    check_goal(program, task)
     return _keep_predictions(program, task.goal, outputs)
-
-
-def check_goal(program: Program, task: Task) -> None:
-    """Run loss and metrics on a few training samples, so that they fail before any work is done.
-
-    Raises:
-        UsageError: The loss is not finite or has no gradient, or a metric raises.
-    """
-    batch = next(task.train.select(range(min(_SAMPLES, len(task.train)))).batches(_SAMPLES))
-    outputs = program.module()(*batch.inputs)
-    if any(leaf.requires_grad for leaf in pytree.tree_leaves(outputs)):
-        check_loss(task.goal, outputs, batch.targets)
-    for metric in task.goal.metrics:
-        update_metric(task.goal, metric.make(), outputs, batch.targets)
 
 
 def _keep_predictions(program: Program, goal: Goal, outputs: Any) -> Program:
