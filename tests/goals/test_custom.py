@@ -74,6 +74,7 @@ BAD = {
                     "the loss of the goal custom has no gradient with respect to the model's "
                     "outputs; compute it from the outputs with torch operators"),
     "detached": (lambda outputs, targets: error(outputs.detach(), targets), "has no gradient"),
+    "of nothing": (lambda outputs, targets: torch.zeros((), requires_grad=True), "has no gradient"),
     "raises": (lambda outputs, targets: outputs.logits,
                "the loss of the goal custom failed on the first training samples: "),
     "not scalar": (lambda outputs, targets: outputs, r"the loss returned \(\d+, 3\); expected"),
@@ -121,8 +122,8 @@ def test_targets_of_any_form_reach_loss_and_metric() -> None:
     task = Task((X, boxes), (X[:5], boxes[:5]), (X[5:7], boxes[5:7]), goal=goal)
     train(nn.Linear(3, 3), task, Training(epochs=1, batch_size=4, lr=1e-3, compute="cpu"),
           GoalLoss(goal))
-    assert [target["name"] for target in seen[0]] == list("01234")
-    assert [len(target["boxes"]) for target in seen[0]] == [0, 1, 2, 0, 1]
+    assert [target["name"] for target in seen[1]] == list("01234")  # after the check
+    assert [len(target["boxes"]) for target in seen[1]] == [0, 1, 2, 0, 1]
 
 
 def test_a_metric_that_raises_ends_training_by_name() -> None:
@@ -135,3 +136,23 @@ def test_a_metric_that_raises_ends_training_by_name() -> None:
                                          "ZeroDivisionError: mine"):
         train(nn.Linear(3, 3), Task((X, Y), test=(X[:3], Y[:3]), goal=goal),
               Training(compute="cpu"), GoalLoss(goal))
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    (None, "the metric 'own' cannot be computed: ValueError: no"),
+    (torch.zeros(3), r"the metric 'own' returned tensor\(.*; expected one number")])
+def test_a_metric_that_cannot_be_computed_is_refused_before_training(value: Any,
+                                                                    message: str) -> None:
+    class Own(torchmetrics.MeanAbsoluteError):
+        def compute(self) -> Any:
+            if value is None:
+                raise ValueError("no")
+            return value
+
+    goal = CustomGoal(error, {"own": Own()})
+    module = nn.Linear(3, 3)
+    before = module.weight.detach().clone()
+    with pytest.raises(UsageError, match=message):
+        train(module, Task((X, Y), test=(X[:3], Y[:3]), goal=goal), Training(compute="cpu"),
+              GoalLoss(goal))
+    assert torch.equal(module.weight, before)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import OrderedDict, namedtuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 
 from edgewright.errors import ModelError
 from edgewright.goals import (
@@ -24,6 +26,7 @@ from edgewright.goals import (
     select_output,
 )
 from edgewright.goals._goal import describe_shape, identify
+from edgewright.task import load_task
 
 ONE, TWO = torch.zeros(3, 2), torch.ones(3, 4)
 Pair = namedtuple("Pair", "logits hidden")
@@ -103,7 +106,7 @@ def test_an_identity_is_the_same_in_every_process() -> None:
     assert runs[0] == runs[1]
     assert "0x" not in runs[0]
     assert "class_weights=(1.0, 0.25)" in runs[0]
-    assert "CustomGoal(loss_function=__main__.loss, metric={'mae': torchmetrics." in runs[0]
+    assert "CustomGoal(loss_function=__main__.loss@" in runs[0]
     assert "unit='years'" in runs[0]
 
 
@@ -127,3 +130,35 @@ def test_functions_and_objects_are_named_by_module_and_name() -> None:
     assert identify(CustomGoal) == "edgewright.goals._custom.CustomGoal"
     assert identify(object()) == "builtins.object"
     assert identify({"a": (1, None, [2.5, "x"])}) == "{'a': (1, None, (2.5, 'x'))}"
+
+
+def test_an_identity_tells_functions_and_metrics_apart_by_what_they_do() -> None:
+    def scaled(factor: float) -> CustomGoal:
+        return CustomGoal(lambda outputs, targets: factor * outputs.sum(), {"mae": MAE})
+
+    MAE = torchmetrics.MeanAbsoluteError()  # noqa: N806
+    other = CustomGoal(lambda outputs, targets: 2.0 * outputs.mean(), {"mae": MAE})
+    assert scaled(2.0).identity == scaled(2.0).identity
+    assert len({scaled(2.0).identity, scaled(3.0).identity, other.identity}) == 3
+    goals = [Regression(metric={"psnr": torchmetrics.image.PeakSignalNoiseRatio(data_range=size)})
+             for size in (1.0, 255.0, 1.0)]
+    assert goals[0].identity == goals[2].identity != goals[1].identity
+
+
+def test_an_identity_does_not_change_when_a_file_is_loaded_again(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("""
+import torch
+import edgewright as ew
+class Own:
+    higher_is_better = False
+    def update(self, outputs, targets): pass
+    def compute(self): return 0.0
+    def reset(self): pass
+def make_task():
+    x = torch.rand(8, 2)
+    goal = ew.CustomGoal(lambda outputs, targets: outputs.sum(), {"own": Own()})
+    return ew.Task((x, None), test=(x, None), goal=goal)
+""")
+    first, second = (load_task(f"{file}:make_task").goal.identity for _ in range(2))
+    assert first == second

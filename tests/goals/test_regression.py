@@ -145,3 +145,14 @@ def test_values_are_mixed_like_the_inputs() -> None:
 def test_values_may_be_positions_and_do_not_allow_augmentation() -> None:
     assert not Regression().allows_augmentation(torch.zeros(N, 2))
     assert Reconstruction().allows_augmentation(None)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_anomalies_of_one_kind_have_no_area_under_the_curve(label: int) -> None:
+    metric = Reconstruction(anomalies=True).metrics[0].make()
+    metric.update(torch.rand(4), torch.full((4,), label))
+    with pytest.raises(DataError, match=f"all have target {label}; give val and test splits with"):
+        metric.compute()
+    metric.reset()
+    metric.update(torch.tensor([0.1, 0.9]), torch.tensor([0, 1]))
+    assert float(metric.compute()) == 1.0

@@ -52,7 +52,7 @@ def test_a_manifest_without_accuracy_raises(small: tuple[Path, Task],
     costs = [m for m in stated.measurements if m.name != "accuracy"]
     for figures in (Figures(), Figures.of(*costs)):
         bundle = altered(path, tmp_path, figures)
-        with pytest.raises(BundleError, match=r"altered\.edge states no accuracy at its operating "
+        with pytest.raises(BundleError, match=r"altered\.edge states no metric at its operating "
                                               r"point .*nothing to compare with") as error:
             verify(bundle, task)
         assert error.value.exit_code == 5
@@ -67,7 +67,7 @@ def test_other_sample_counts_and_classes_raise(
         small: tuple[Path, Task]) -> None:
     path, task = small
     fewer = Task(task.train, task.val, task.test.select(range(20)))
-    with pytest.raises(DataError, match="states an accuracy on 30 test samples, but the test split "
+    with pytest.raises(DataError, match="states accuracy on 30 test samples, but the test split "
                                         "of task has 20; give the data it was made with"):
         verify(path, fewer)
     swapped = Task(task.train, task.val, task.test, classes="acb")

@@ -73,3 +73,10 @@ def test_output_that_is_no_classifier(make_bundle: Callable[..., Bundle],
     session = Session(bundle, engine=lambda model, threads: Scalar())
     with pytest.raises(DataError, match="accuracy needs a classifier"):
         evaluate(session, [((np.ones((2, 4), np.float32),), np.zeros(2, int))])
+
+
+def test_other_goals_have_no_accuracy(staged_bundle: Bundle) -> None:
+    manifest = staged_bundle.manifest.with_model(goal="embedding")
+    session = Session(Bundle(staged_bundle.path, manifest, staged_bundle.segments))
+    with pytest.raises(DataError, match="goal is embedding, whose outputs have no accuracy; pass"):
+        evaluate(session, _batches())

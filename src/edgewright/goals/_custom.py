@@ -124,6 +124,16 @@ def check_loss(goal: Goal, outputs: Any, targets: Any) -> None:
                              "check its weights and the inputs")
         raise UsageError(f"the loss of the goal {goal.name} is {loss.item()} on the first training "
                          "samples; expected a finite number")
-    if not loss.requires_grad:
+    if not _depends_on(loss, outputs):
         raise UsageError(f"the loss of the goal {goal.name} has no gradient with respect to the "
                          "model's outputs; compute it from the outputs with torch operators")
+
+
+def _depends_on(loss: Tensor, outputs: Any) -> bool:
+    """Whether a loss has a gradient with respect to one of the outputs."""
+    tracked = [leaf for leaf in pytree.tree_leaves(outputs)
+               if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not loss.requires_grad or not tracked:
+        return False
+    slopes = torch.autograd.grad(loss, tracked, retain_graph=True, allow_unused=True)
+    return any(slope is not None for slope in slopes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar
+from types import CodeType, FunctionType
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +17,8 @@ from edgewright.errors import ModelError, UsageError
 from edgewright.goals._kinds import PredictionKind
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
 from edgewright.goals._origin import Origin
+
+_LOADED_BY_PATH: Final = "_edgewright_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +328,8 @@ def describe_shape(output: Tensor, samples: int) -> str:
 def identify(value: Any) -> str:
     """A description of a goal or of one of its settings that does not change between processes.
 
-    Functions and metrics are described by their names, tensors and arrays by their values.
+    Functions are described by name and code, other objects such as metrics by their class and the
+    values of their plain attributes, tensors and arrays by their values.
 
     Example:
         >>> from edgewright.goals import Regression
@@ -345,8 +350,40 @@ def identify(value: Any) -> str:
         return identify(value.tolist())
     if value is None or isinstance(value, str | int | float):
         return repr(value)
+    return _identify_object(value)
+
+
+def _identify_object(value: Any) -> str:
+    """Name of a function, class or object, with a function's code and an object's settings."""
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    # A file that is loaded by path gets another module name each time.
+    module = "" if named.__module__.startswith(_LOADED_BY_PATH) else f"{named.__module__}."
+    name = f"{module}{named.__qualname__}"
+    if isinstance(value, FunctionType):
+        return f"{name}@{_digest_function(value)}"
+    attributes = {} if named is value else getattr(value, "__dict__", {})
+    settings = {key: part for key, part in sorted(attributes.items()) if _is_plain(key, part)}
+    return f"{name}{identify(settings)}" if settings else name
+
+
+def _digest_function(function: FunctionType) -> str:
+    """Checksum of a function's code, defaults and captured values."""
+    captured = [cell.cell_contents for cell in function.__closure__ or ()]
+    plain = [identify(part) for part in (*(function.__defaults__ or ()), *captured)
+             if _is_plain("", part)]
+    return hashlib.sha256(repr((_code(function.__code__), plain)).encode()).hexdigest()[:16]
+
+
+def _code(code: CodeType) -> tuple[Any, ...]:
+    constants = [_code(part) if isinstance(part, CodeType) else identify(part)
+                 for part in code.co_consts if not isinstance(part, frozenset)]
+    return code.co_code.hex(), code.co_names, constants
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a public attribute is a number, a text, None, a tensor or an array."""
+    return not name.startswith("_") and (
+        value is None or isinstance(value, str | int | float | Tensor | np.ndarray))
 
 
 def _describe(value: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgewright.core import MetricSpec
-from edgewright.errors import EdgewrightError, MissingExtraError, UsageError
+from edgewright.errors import DataError, EdgewrightError, MissingExtraError, UsageError
 
 
 @runtime_checkable
@@ -121,19 +121,31 @@ class Auroc:
 
     def __init__(self) -> None:
         self._metric = torchmetric("classification.BinaryAUROC")
+        self._found: set[int] = set()
 
     def update(self, predictions: Tensor, targets: Tensor, /) -> None:
         """Add a batch of scores (N,) and integers, 0 or 1, (N,)."""
         scores = predictions.double()  # float32 would make ties of large scores
         self._metric.update(0.5 + 0.5 * scores / (1 + scores.abs()), targets)
+        self._found.update(targets.unique().tolist())
 
     def compute(self) -> Any:
-        """The area."""
+        """The area.
+
+        Raises:
+            DataError: All samples have the same target, for which torchmetrics returns 0.
+        """
+        if len(self._found) == 1:
+            only = next(iter(self._found))
+            raise DataError("the area under the ROC curve (auroc) compares samples with target 0 "
+                            f"and 1, but all have target {only}; give val and test splits with "
+                            "both")
         return self._metric.compute()
 
     def reset(self) -> None:
         """Forget all batches."""
         self._metric.reset()
+        self._found = set()
 
 
 def name_metrics(metrics: Iterable[tuple[str, Any]], units: dict[str, str]) -> list[NamedMetric]:

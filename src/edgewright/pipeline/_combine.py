@@ -49,7 +49,8 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
         The manifest as written.
 
     Raises:
-        UsageError: The two differ in runtime, classes, preprocessing, inputs or outputs.
+        UsageError: The two differ in runtime, goal, classes, preprocessing, inputs or outputs, or
+            their goal is not the task's or has no confidence.
         BundleError: A bundle cannot be read.
 
     Example:
@@ -60,6 +61,7 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     """
     first, second = read_bundle(small), read_bundle(large)
     _check_same({"small": first, "large": second})
+    _check_confidence(second, task)
     pool = _SegmentPool()
     path = (*_path(first.manifest.model.default_point, pool.add(first)),
             *_path(second.manifest.model.default_point, pool.add(second, behind=True)))
@@ -182,6 +184,16 @@ def _shared(model: ModelSpec, field: str) -> Any:
     return value
 
 
+def _check_confidence(bundle: Bundle, task: Task) -> None:
+    goal = bundle.manifest.model.goal
+    if goal != task.goal.name:
+        raise UsageError(f"the bundles' goal is {goal}, the task's {task.goal.name}; give the task "
+                         "they were made with")
+    if not task.goal.allows_exits:
+        raise UsageError(f"the goal {goal} has no confidence by which the small model could decide "
+                         "whether the large one runs; combine them as variants instead")
+
+
 def _check_same(bundles: Mapping[str, Bundle]) -> None:
     (name, first), *others = bundles.items()
     for other, bundle in others:
@@ -199,5 +211,4 @@ def _check_same(bundles: Mapping[str, Bundle]) -> None:
                                  f"{theirs}) and cannot be in one bundle")
     outputs = len(first.manifest.model.outputs)
     if outputs != 1:
-        raise UsageError(f"{name!r} has {outputs} outputs; a bundle of several models needs one, "
-                         "of logits")
+        raise UsageError(f"{name!r} has {outputs} outputs; a bundle of several models needs one")

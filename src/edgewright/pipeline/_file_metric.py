@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 import torch
 
 from edgewright.core import ModelSpec
+from edgewright.errors import UsageError
 from edgewright.goals import Goal, NamedMetric, read_metric
 from edgewright.runtime.engines import Arrays
 from edgewright.training import update_metric
@@ -32,8 +34,16 @@ class FileMetric:
         update_metric(self._goal, self._metric, nested, targets)
 
     def compute(self) -> float:
-        """The value over all batches."""
-        return read_metric(self._name, self._metric)
+        """The value over all batches.
+
+        Raises:
+            UsageError: It is not finite, so that neither reports nor budgets can use it.
+        """
+        value = read_metric(self._name, self._metric)
+        if not math.isfinite(value):
+            raise UsageError(f"the metric {self._name!r} of the exported file is {value}; expected "
+                             "a finite number: check the metric, and the targets of the test split")
+        return value
 
 
 def nest_outputs(model: ModelSpec, outputs: Arrays) -> Any:

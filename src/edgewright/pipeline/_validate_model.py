@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 
 from edgewright.errors import ModelError, UsageError
@@ -11,9 +9,7 @@ from edgewright.pipeline._decode_steps import check_decode_steps
 from edgewright.pipeline._predictions import keep_predictions
 from edgewright.program import Program
 from edgewright.task import Task
-from edgewright.training import check_program, update_metric
-
-_SAMPLES: Final = 8
+from edgewright.training import check_program
 
 
 def validate_model(program: Program, task: Task) -> Program:
@@ -23,8 +19,8 @@ def validate_model(program: Program, task: Task) -> Program:
         The program with the outputs that the goal uses; the others are dropped.
 
     Raises:
-        UsageError: The program is compressed already, or the goal's loss is no finite number with a
-            gradient.
+        UsageError: The program is compressed already, the goal's loss is no finite number with a
+            gradient, or a metric raises.
         ModelError: Weights are not finite float32, or the outputs do not fit the goal, its decoding
             or the names of the classes.
         DataError: A target does not fit the outputs.
@@ -44,19 +40,6 @@ def validate_model(program: Program, task: Task) -> Program:
     if None not in (task.num_classes, classes) and task.num_classes != classes:
         raise ModelError(f"the model returns logits of {classes} classes, but the task names "
                          f"{task.num_classes}; they must be equal")
-    _check_metrics(program, task)
     kept = keep_predictions(program, task.goal, with_auxiliary=True)
     check_decode_steps(keep_predictions(kept, task.goal), task)
     return kept
-
-
-def _check_metrics(program: Program, task: Task) -> None:
-    """Update every metric with a few samples, so that it fails before any work is done.
-
-    Raises:
-        UsageError: A metric raises.
-    """
-    batch = next(task.val.select(range(min(_SAMPLES, len(task.val)))).batches(_SAMPLES))
-    outputs = program.run(*batch.inputs)
-    for metric in task.goal.metrics:
-        update_metric(task.goal, metric.make(), outputs, batch.targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from edgewright.errors import DataError
 from edgewright.runtime._session import Session
 from edgewright.runtime._stats import Counters
 from edgewright.runtime.engines import Arrays
+
+_WITH_CLASSES: Final = ("classification", "segmentation")  # goals with logits over axis 1
 
 
 class OutputMetric(Protocol):
@@ -94,7 +96,8 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, Any]],
             of shape (N,), or the shape of the first output without axis 1.
 
     Raises:
-        DataError: There are no batches, or targets or inputs do not match the model.
+        DataError: There are no batches, targets or inputs do not match the model, or there are no
+            metrics and the model's goal has no classes.
 
     Example:
         >>> import onnx.parser
@@ -116,7 +119,7 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, Any]],
     """
     counters = Counters(session.model.segments, session.points)
     numbers = {point.name: number for number, point in enumerate(session.points)}
-    measured = {"accuracy": TopClassAccuracy()} if metrics is None else metrics
+    measured = _default_metrics(session) if metrics is None else metrics
     for inputs, targets in batches:
         prediction = session(*inputs)
         for metric in measured.values():
@@ -128,6 +131,14 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, Any]],
     return Evaluation(metrics={name: metric.compute() for name, metric in measured.items()},
                       samples=cost.samples, macs=cost.macs, exit_shares=cost.exit_shares,
                       energy_mj=cost.energy_mj)
+
+
+def _default_metrics(session: Session) -> dict[str, OutputMetric]:
+    """Accuracy, if the outputs are logits of classes."""
+    goal = session.model.goal
+    if goal not in _WITH_CLASSES:
+        raise DataError(f"the model's goal is {goal}, whose outputs have no accuracy; pass metrics")
+    return {"accuracy": TopClassAccuracy()}
 
 
 def _top_class(output: NDArray[Any]) -> NDArray[np.intp]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training._evaluate import device_of, to_device
+from edgewright.training._evaluate import check_metrics, device_of, to_device
 from edgewright.training._objective import GoalLoss, Objective
 from edgewright.training._outputs import split_exits
 
@@ -31,7 +31,7 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
         ModelError: The outputs do not fit the objective, such as anything but logits (N, classes)
             for a classification.
         DataError: A target does not fit the outputs, or an input cannot be read.
-        UsageError: The goal's loss is not finite or has no gradient.
+        UsageError: The goal's loss is not finite or has no gradient, or a metric raises.
 
     Example:
         >>> x, y = torch.randn(8, 4), torch.arange(8) % 3
@@ -67,4 +67,6 @@ def _check(result: Any, batch: Batch, task: Task, objective: Objective, exits: i
     if objective.goal is not None:
         task.check(outputs[-1])
     objective.check_loss(outputs, batch)
+    if objective.goal is not None and batch.targets is not None:
+        check_metrics(objective.goal, outputs[-1], batch.targets)
     return outputs[-1]

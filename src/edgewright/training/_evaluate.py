@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgewright.capture import count_exits
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.errors import DataError, EdgewrightError, UsageError
 from edgewright.goals import Goal, Metric, read_metric
 from edgewright.task import Batch, Split, map_targets
 from edgewright.training._outputs import split_exits
@@ -92,6 +93,19 @@ def update_metric(goal: Goal, metric: Metric, output: Any, targets: Any) -> None
         name = type(metric).__name__
         raise UsageError(f"the metric {name} cannot take this batch: {type(error).__name__}: "
                          f"{error}") from error
+
+
+def check_metrics(goal: Goal, output: Any, targets: Any) -> None:
+    """Update and compute a goal's metrics on a few samples, so that they fail before any work.
+
+    Raises:
+        UsageError: A metric raises, or returns anything but one number.
+    """
+    for metric in goal.metrics:
+        made = metric.make()
+        update_metric(goal, made, output, targets)
+        with suppress(DataError):  # so few samples may all be of one class
+            read_metric(metric.spec.name, made)
 
 
 def device_of(module: nn.Module) -> torch.device:

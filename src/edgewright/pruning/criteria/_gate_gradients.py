@@ -43,7 +43,8 @@ def gate_gradients(context: ScoringContext, function: ScalarFunction) -> Iterato
         return operand * gates[layer_input]
 
     for result, batch in run_with_hook(context, inputs, apply_gate, _BATCH):
-        gradients = torch.autograd.grad(function(result, batch), list(gates.values()))
+        gradients = torch.autograd.grad(function(result, batch), list(gates.values()),
+                                        materialize_grads=True)  # an unused output's are 0
         yield torch.stack([_sum_per_channel(layer_input, gradient, batch.size)
                            for layer_input, gradient in zip(gates, gradients, strict=True)]
                           ).sum(dim=0)
