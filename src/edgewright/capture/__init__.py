@@ -6,9 +6,9 @@ from edgewright.capture._capture import (
     export_graph,
     extract_graph,
     format_failure,
-    make_example_batch,
 )
 from edgewright.capture._constant_folding import folded_tensors, record_folded
+from edgewright.capture._example_call import ExampleCall, make_example_batch, read_example_call
 from edgewright.capture._input_checks import InputSpec
 from edgewright.capture._model_state import (
     get_model_state,
@@ -27,6 +27,7 @@ from edgewright.capture._module import (
 __all__ = [
     "FORWARD_ERRORS",
     "CapturedModule",
+    "ExampleCall",
     "InputSpec",
     "capture_graph",
     "copy_graph",
@@ -40,6 +41,7 @@ __all__ = [
     "load_state",
     "make_example_batch",
     "make_trainable",
+    "read_example_call",
     "read_model_state",
     "record_folded",
     "set_model_state",

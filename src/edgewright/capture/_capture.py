@@ -16,9 +16,9 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.capture._constant_folding import fold_constants, folded_tensors
+from edgewright.capture._example_call import ExampleCall, adapt_forward
 from edgewright.capture._graph_checks import check_operators, check_outputs
 from edgewright.capture._model_checks import (
-    check_example_inputs,
     check_signature,
     check_tensors,
     unwrap_model,
@@ -49,41 +49,12 @@ FORWARD_ERRORS: Final = (RuntimeError, ValueError, TypeError, AssertionError, Lo
                            AttributeError, NotImplementedError, ArithmeticError)
 
 
-def make_example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    """Example inputs as a tuple of tensors with exactly two samples.
-
-    With a batch of one, the export would treat the batch size as a constant.
-    """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    leaves = pytree.tree_leaves(inputs)
-    if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
-        kinds = ", ".join(sorted({_describe_leaf(leaf) for leaf in leaves})) or "nothing"
-        raise ModelError(f"example inputs must be tensors with a batch dimension, got {kinds}")
-    check_example_inputs(inputs)
-    if len({leaf.shape[0] for leaf in leaves}) > 1:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
-        raise ModelError(f"example inputs disagree on the batch size: {shapes}; the batch must be "
-                         "the first dimension of every input (transpose others within the model, "
-                         "for example a state of (layers, N, width))")
-    if leaves[0].shape[0] == 0:
-        raise ModelError("example inputs have no sample; one is enough, its values do not matter")
-
-    def two(leaf: Tensor) -> Tensor:
-        return torch.cat([leaf[:1], leaf[-1:]]).detach().cpu().contiguous()
-
-    with torch.inference_mode(False):
-        batch: tuple[Any, ...] = pytree.tree_map(two, inputs)
-    return batch
-
-
-def _describe_leaf(leaf: object) -> str:
-    if isinstance(leaf, Tensor):
-        return "a scalar Tensor" if not leaf.ndim else "Tensor"
-    return f"{type(leaf).__name__}{' (torch.from_numpy)' if hasattr(leaf, '__array__') else ''}"
-
-
-def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+def capture_graph(model: nn.Module, call: ExampleCall) -> GraphModule:
     """Capture ``model`` as it runs in deployment; see `Program.capture`.
+
+    Args:
+        model: The module; it is not changed.
+        call: The example call.
 
     Raises:
         ModelError: The model cannot be captured; the message names the line in the user's code.
@@ -92,8 +63,9 @@ def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphMod
     check_not_prepared(model)
     _refuse_keywords(model)
     check_tensors(model)
-    check_signature(model, example_inputs)
-    model = copy_model(model)
+    check_signature(model, *call.arguments(call.inputs))
+    model, example_inputs = copy_model(model), call.inputs
+    adapt_forward(model, call)
     _set_default_momentum(model)
     with torch.inference_mode(False), torch.enable_grad(), _disable_fast_paths():
         model = check_repeatability(model, example_inputs, FORWARD_ERRORS)

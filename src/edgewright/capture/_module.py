@@ -29,6 +29,11 @@ class CapturedModule(GraphModule):
     the running statistics of a batch norm whether or not its parameters require a gradient.
     """
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the input tensors, in order."""
+        return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph on inputs like those it was captured with, at any batch size.
 

@@ -20,8 +20,8 @@ from edgewright.capture import (
     folded_tensors,
     get_model_state,
     load_state,
-    make_example_batch,
     make_trainable,
+    read_example_call,
     read_model_state,
     record_folded,
     set_model_state,
@@ -74,23 +74,43 @@ class Program:
         self.exits = exits
 
     @classmethod
-    def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> Program:
+    def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...] = (),
+                kwargs: Mapping[str, Any] | None = None) -> Program:
         """Capture ``model`` with `torch.export`, for any batch size.
 
         The graph is the one that runs in deployment (evaluation mode); `module` can switch batch
         norm and dropout back to training. The model itself is not changed.
+
+        The program takes all inputs by position: first those of ``example_inputs``, then those of
+        ``kwargs`` in the order in which they are given here, each under its name. A task's samples
+        list their inputs in that order, or name them (``Task(inputs=...)``). Outputs of a class of
+        their own (a ModelOutput, a dataclass, a named tuple) become a dict of their fields, without
+        those that are None.
 
         Args:
             model: Any module. Its inputs are tensors, or nested tuples, lists and dicts of tensors,
                 with the batch as the first dimension.
             example_inputs: One input, or a tuple of positional inputs. Values do not matter, but
                 real samples make later checks more meaningful.
+            kwargs: Inputs that the forward pass takes by name. A value that is not a tensor, such
+                as ``use_cache=False``, is fixed in the program.
 
         Raises:
             ModelError: The model cannot be captured; the message names the line that fails.
+
+        Example:
+            >>> class Masked(nn.Linear):
+            ...     def forward(self, x, scale=1, *, mask=None):
+            ...         return {"out": super().forward(x * mask) * scale}
+            >>> x = torch.ones(2, 4)
+            >>> program = Program.capture(Masked(4, 3), x, {"mask": x, "scale": 2})
+            >>> program.input_names
+            ('x', 'mask')
+            >>> program.run(x, mask=x)["out"].shape
+            torch.Size([2, 3])
         """
-        inputs = make_example_batch(example_inputs)
-        return cls(capture_graph(model, inputs), inputs)
+        call = read_example_call(example_inputs, kwargs)
+        return cls(capture_graph(model, call), call.inputs)
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
@@ -134,6 +154,11 @@ class Program:
     def graph(self) -> Graph:
         """The graph; see `graph_module`."""
         return self.graph_module.graph
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the input tensors, in order; of a nested input, one per tensor."""
+        return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
 
     @property
     def is_quantized(self) -> bool:
@@ -209,15 +234,19 @@ class Program:
         load_state(program.graph_module, state)
         return program
 
-    def run(self, *inputs: Any) -> Any:
+    def run(self, *inputs: Any, **named: Any) -> Any:
         """Evaluate without gradients; outputs are nested as the model's are.
+
+        Args:
+            inputs: The inputs in order, nested as the model's are.
+            named: Further inputs by name.
 
         Raises:
             DataError: The inputs differ from the example inputs in number, dtype or shape, except
                 for the batch size.
         """
         with torch.no_grad():
-            return self.module()(*inputs)
+            return self.module()(*inputs, **named)
 
     def costs(self) -> Costs:
         """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""

@@ -89,6 +89,11 @@ class DatasetSplit(Split):
         """True."""
         return True
 
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """The inputs among the entries of a sample that is a dict."""
+        return self._collate.input_names
+
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         rows = [self._indices[chunk] for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(

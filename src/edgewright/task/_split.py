@@ -160,6 +160,11 @@ class Split(ABC):
         """A description of how a view may vary the inputs."""
         return ", ".join(sorted(self.augmentation_policies))
 
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """Names of the inputs, in order, if the data have them."""
+        return None
+
     @final
     def digest(self) -> str:
         """A checksum over the inputs and labels of all samples in order, without augmentation.
