@@ -8,8 +8,9 @@ from edgewright.capture._capture import (
     format_failure,
 )
 from edgewright.capture._constant_folding import folded_tensors, record_folded
+from edgewright.capture._dynamic_sizes import DynamicSizes
 from edgewright.capture._example_call import ExampleCall, make_example_batch, read_example_call
-from edgewright.capture._input_checks import InputSpec
+from edgewright.capture._input_checks import InputSpec, read_input_specs
 from edgewright.capture._model_state import (
     get_model_state,
     load_state,
@@ -27,6 +28,7 @@ from edgewright.capture._module import (
 __all__ = [
     "FORWARD_ERRORS",
     "CapturedModule",
+    "DynamicSizes",
     "ExampleCall",
     "InputSpec",
     "capture_graph",
@@ -42,6 +44,7 @@ __all__ = [
     "make_example_batch",
     "make_trainable",
     "read_example_call",
+    "read_input_specs",
     "read_model_state",
     "record_folded",
     "set_model_state",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, MethodType
@@ -116,6 +117,22 @@ def adapt_forward(model: nn.Module, call: ExampleCall) -> None:
     if signature is not None:
         forward.__signature__ = signature  # type: ignore[attr-defined]
     model.forward = MethodType(forward, model)
+
+
+def name_inputs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[str], list[Tensor]]:
+    """The input tensors of an adapted model, with the names that an export gives them."""
+    try:
+        names = list(_positional_names(inspect.signature(model.forward), len(inputs)))
+    except (TypeError, ValueError):  # forward is not a Python function
+        names = [f"args_{number}" for number in range(len(inputs))]
+    paths = [(name, *found) for name, value in zip(names, inputs, strict=True)
+             for found in pytree.tree_flatten_with_path(value)[0]]
+    return ([re.sub(r"\W", "_", "_".join([name, *map(_key, path)])) for name, path, _ in paths],
+            [leaf for _, _, leaf in paths])
+
+
+def _key(entry: Any) -> str:
+    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry))))
 
 
 def _signature(model: nn.Module, call: ExampleCall) -> inspect.Signature | None:

@@ -11,16 +11,23 @@ from edgewright.core._decoding import DecodeStep
 from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 from edgewright.core._settings import Value
+from edgewright.core._size_range import Size
 
 T = TypeVar("T")
 
 
 class TensorSpec(Value):
-    """An input or output: name, numpy dtype name, shape with None for the batch dimension."""
+    """An input or output.
+
+    Attributes:
+        name: Its name.
+        dtype: Name of its numpy dtype.
+        shape: None for the batch dimension, a `SizeRange` for other dimensions of varying size.
+    """
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[Size, ...]
 
 
 class LowBitTensor(Value):

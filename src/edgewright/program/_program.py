@@ -13,6 +13,8 @@ from torch.fx import Graph, GraphModule, Node
 
 from edgewright.capture import (
     CapturedModule,
+    DynamicSizes,
+    InputSpec,
     capture_graph,
     copy_graph,
     export_graph,
@@ -22,6 +24,7 @@ from edgewright.capture import (
     load_state,
     make_trainable,
     read_example_call,
+    read_input_specs,
     read_model_state,
     record_folded,
     set_model_state,
@@ -75,7 +78,8 @@ class Program:
 
     @classmethod
     def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...] = (),
-                kwargs: Mapping[str, Any] | None = None) -> Program:
+                kwargs: Mapping[str, Any] | None = None,
+                dynamic: DynamicSizes | None = None) -> Program:
         """Capture ``model`` with `torch.export`, for any batch size.
 
         The graph is the one that runs in deployment (evaluation mode); `module` can switch batch
@@ -94,9 +98,14 @@ class Program:
                 real samples make later checks more meaningful.
             kwargs: Inputs that the forward pass takes by name. A value that is not a tensor, such
                 as ``use_cache=False``, is fixed in the program.
+            dynamic: Dimensions whose size may vary, besides the batch: for an input's name, the
+                smallest and the largest size per dimension, ``{"x": {2: (16, 400)}}``. Sizes that
+                the forward pass needs to be equal become one. The program refuses other sizes.
 
         Raises:
-            ModelError: The model cannot be captured; the message names the line that fails.
+            ModelError: The model cannot be captured, or not for all sizes; the message names the
+                line that fails.
+            UsageError: ``dynamic`` does not fit the inputs.
 
         Example:
             >>> class Masked(nn.Linear):
@@ -108,9 +117,13 @@ class Program:
             ('x', 'mask')
             >>> program.run(x, mask=x)["out"].shape
             torch.Size([2, 3])
+            >>> sound = Program.capture(nn.Conv1d(4, 8, 3), torch.zeros(1, 4, 20),
+            ...                         dynamic={"input": {2: (16, 400)}})
+            >>> sound.inputs[0].shape_text, sound.run(torch.zeros(1, 4, 99)).shape
+            ('(N, 4, 16..400)', torch.Size([1, 8, 97]))
         """
         call = read_example_call(example_inputs, kwargs)
-        return cls(capture_graph(model, call), call.inputs)
+        return cls(capture_graph(model, call, dynamic), call.inputs)
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
@@ -156,6 +169,14 @@ class Program:
         return self.graph_module.graph
 
     @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Name, shape and dtype of every input tensor, in order."""
+        specs = read_input_specs(self.graph_module)
+        if specs is None:
+            raise ModelError("the graph's inputs have no shapes; capture it with Program.capture")
+        return specs
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the input tensors, in order; of a nested input, one per tensor."""
         return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
@@ -198,7 +219,8 @@ class Program:
             (tensor([[1., 1., 1.],
                     [1., 1., 1.]]),)
         """
-        return Program(self.graph_module, select_examples(samples, self.example_inputs), self.exits)
+        inputs = select_examples(samples, self.example_inputs, self.inputs)
+        return Program(self.graph_module, inputs, self.exits)
 
     def module(self, train: bool = False) -> CapturedModule:
         """A trainable module with its own parameters, in training or evaluation mode."""

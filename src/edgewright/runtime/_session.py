@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
-from edgewright.core import ModelSpec, OperatingPoint
+from edgewright.core import ModelSpec, OperatingPoint, SizeRange
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
@@ -101,7 +101,8 @@ class Session:
             {point.path[0] for point in self.points}
             | {number for number, segment in enumerate(self.model.segments)
                if segment.reads == "inputs"})
-        self._classes = next(reversed(self.model.outputs[0].shape), None) or 0
+        last = next(reversed(self.model.outputs[0].shape), None)
+        self._classes = last.high if isinstance(last, SizeRange) else last or 0
         self._counters = Counters(self.model.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         pressure = DevicePressure(tuple(sensors)) if sensors else None

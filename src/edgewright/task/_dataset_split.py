@@ -90,6 +90,11 @@ class DatasetSplit(Split):
         return True
 
     @property
+    def varies_sizes(self) -> bool:
+        """Whether a collate function of the user makes the batches, which may pad each."""
+        return self._collate.collate_fn is not None
+
+    @property
     def input_names(self) -> tuple[str, ...] | None:
         """The inputs among the entries of a sample that is a dict."""
         return self._collate.input_names
