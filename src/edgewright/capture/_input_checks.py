@@ -96,7 +96,7 @@ def _flatten_inputs(module: GraphModule, specs: Sequence[InputSpec], args: tuple
           kwargs: Mapping[str, Any]) -> list[Any]:
     """The inputs as a flat list, in the order of the graph's inputs."""
     codegen = module.graph._codegen
-    if not kwargs and len(args) == len(specs) and _is_flat(codegen):
+    if not kwargs and len(args) == len(specs) and (_is_flat(codegen) or _are_tensors(args)):
         return list(args)
     given = len(pytree.tree_leaves((args, dict(kwargs))))
     expected = f"the program takes {_describe_inputs(specs)}"
@@ -111,6 +111,23 @@ def _flatten_inputs(module: GraphModule, specs: Sequence[InputSpec], args: tuple
     if len(leaves) != len(specs) or given != len(specs):
         raise DataError(f"{expected}, got {given}")
     return leaves
+
+
+def nest_inputs(module: GraphModule, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a call, nested as the graph takes them if they are given flat."""
+    codegen = module.graph._codegen
+    if _is_flat(codegen) or not _are_tensors(args):
+        return args
+    assert isinstance(codegen, torch.fx.graph._PyTreeCodeGen)  # noqa: S101  (not flat)
+    spec = codegen.pytree_info.in_spec.child(0)
+    if len(args) != spec.num_leaves:
+        return args
+    nested: tuple[Any, ...] = pytree.tree_unflatten(args, spec)
+    return nested
+
+
+def _are_tensors(args: tuple[Any, ...]) -> bool:
+    return all(isinstance(arg, Tensor) for arg in args)
 
 
 def _is_flat(codegen: torch.fx.graph.CodeGen) -> bool:

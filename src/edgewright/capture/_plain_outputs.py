@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -29,6 +29,26 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(as_plain, value))
     return list(map(as_plain, value)) if isinstance(value, list) else value
+
+
+def name_output(path: Sequence[Any]) -> str:
+    """The name of an output: its path of keys; positions alone give "output_0_1".
+
+    Example:
+        >>> from torch.utils import _pytree as pytree
+        >>> outputs = {"age": 0, "more": (1, 2)}
+        >>> [name_output(path) for path, _ in pytree.tree_flatten_with_path(outputs)[0]]
+        ['age', 'more.0', 'more.1']
+    """
+    keys = [name_key(entry) for entry in path]
+    if all(key.isdigit() for key in keys):
+        return f"output_{'_'.join(keys) or 0}"
+    return ".".join(keys)
+
+
+def name_key(entry: Any) -> str:
+    """One step of a path: a key, a position or an attribute."""
+    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry))))
 
 
 def _fields(entries: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Assembly:
         costs = program.costs()
         model = ModelSpec(
             name=self.model, inputs=input_specs(program), outputs=output_specs(program),
+            states=dict(program.states),
             structure="output_0" if program.exits else output_structure(program),
             goal=self.task.goal.name, classes=self.task.classes,
             preprocessing=self.task.preprocessing, segments=segments,

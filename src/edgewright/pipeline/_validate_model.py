@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError, UsageError
 from edgewright.goals import Goal, check_loss, named_outputs
-from edgewright.program import Program, keep_outputs
+from edgewright.program import Program, keep_outputs, output_structure
 from edgewright.task import Task
 from edgewright.training import check_program, update_metric
 
@@ -61,9 +61,18 @@ def check_goal(program: Program, task: Task) -> None:
         update_metric(task.goal, metric.make(), outputs, batch.targets)
 
 
+def _state_keys(program: Program) -> set[str]:
+    """The outputs, by key or position, that contain state."""
+    structure = output_structure(program)
+    parts = (structure if isinstance(structure, dict) else dict(enumerate(structure))
+             if isinstance(structure, list) else {})
+    return {str(key) for key, part in parts.items()
+            if not program.states.keys().isdisjoint(pytree.tree_leaves(part))}
+
+
 def _keep_predictions(program: Program, goal: Goal, outputs: Any) -> Program:
-    """The program without the outputs that the goal does not use."""
-    used = {prediction.name for prediction in goal.predictions(outputs)}
+    """The program without the outputs that the goal does not use and that are no state."""
+    used = {prediction.name for prediction in goal.predictions(outputs)} | _state_keys(program)
     if len(used) == len(named_outputs(outputs)):
         return program
     return keep_outputs(program, sorted(used))

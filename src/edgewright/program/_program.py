@@ -26,8 +26,12 @@ from edgewright.capture import (
     read_example_call,
     read_input_specs,
     read_model_state,
+    read_states,
     record_folded,
+    record_states,
+    recorded_states,
     set_model_state,
+    unwrap_model,
 )
 from edgewright.errors import ModelError
 from edgewright.graph import (
@@ -40,7 +44,9 @@ from edgewright.graph import (
 )
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._costs import Costs, count_costs
+from edgewright.program._cuts import outputs_of
 from edgewright.program._examples import select_examples
+from edgewright.program._outputs import output_names
 
 
 @final
@@ -77,9 +83,12 @@ class Program:
         self.exits = exits
 
     @classmethod
-    def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...] = (),
+    def capture(cls, model: nn.Module,
+                example_inputs: Tensor | tuple[Any, ...] = (),
                 kwargs: Mapping[str, Any] | None = None,
-                dynamic: DynamicSizes | None = None) -> Program:
+                dynamic: DynamicSizes | None = None, *,
+                states: Mapping[str, str] | None = None,
+                batch_dims: Mapping[str, int] | None = None) -> Program:
         """Capture ``model`` with `torch.export`, for any batch size.
 
         The graph is the one that runs in deployment (evaluation mode); `module` can switch batch
@@ -101,11 +110,17 @@ class Program:
             dynamic: Dimensions whose size may vary, besides the batch: for an input's name, the
                 smallest and the largest size per dimension, ``{"x": {2: (16, 400)}}``. Sizes that
                 the forward pass needs to be equal become one. The program refuses other sizes.
+            states: State of a streaming model: the input that takes each state output at the next
+                call, by names, ``{"state_out": "state_in"}``. Samples of a task contain the state
+                as an input; `edgewright.Session.stream` keeps it between calls, from zeros on.
+            batch_dims: Inputs that have the batch elsewhere than in the first dimension, such as
+                an LSTM's state: ``{"state": 1}``. The program takes them, and returns their state
+                outputs, with the batch first: (N, layers, width).
 
         Raises:
             ModelError: The model cannot be captured, or not for all sizes; the message names the
                 line that fails.
-            UsageError: ``dynamic`` does not fit the inputs.
+            UsageError: ``dynamic``, ``states`` or ``batch_dims`` do not fit the inputs or outputs.
 
         Example:
             >>> class Masked(nn.Linear):
@@ -122,8 +137,9 @@ class Program:
             >>> sound.inputs[0].shape_text, sound.run(torch.zeros(1, 4, 99)).shape
             ('(N, 4, 16..400)', torch.Size([1, 8, 97]))
         """
-        call = read_example_call(example_inputs, kwargs)
-        return cls(capture_graph(model, call, dynamic), call.inputs)
+        call = read_example_call(unwrap_model(model), example_inputs, kwargs, batch_dims, states)
+        program = cls(capture_graph(model, call, dynamic), call.inputs)
+        return program._with_states(states) if states else program
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
@@ -150,6 +166,10 @@ class Program:
             raise ModelError(f"{path} lists {folded!r} as folded; expected names of its tensors")
         record_folded(program.graph_module,
                       {name: tuple(map(str, sources)) for name, sources in folded.items()})
+        states = metadata.get("states", {})
+        if not isinstance(states, dict):
+            raise ModelError(f"{path} lists {states!r} as its states; expected names")
+        program._with_states(states)
         if "model_state" in metadata:
             set_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
@@ -161,12 +181,25 @@ class Program:
             "exits": self.exits, "facts": count_facts(self.graph),
             "sparse": list(sparse_tensors(self.graph_module)),
             "folded": folded_tensors(self.graph_module),
+            "states": dict(self.states),
             "model_state": asdict(get_model_state(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
         """The graph; see `graph_module`."""
         return self.graph_module.graph
+
+    def _with_states(self, states: Mapping[str, str]) -> Program:
+        outputs = dict(zip(output_names(self), (node.meta["val"] for node in outputs_of(self)),
+                           strict=True))
+        record_states(self.graph_module,
+                      read_states(states, self.graph_module, self.inputs, outputs))
+        return self
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """The input that takes each state output at the next call, by names."""
+        return recorded_states(self.graph_module)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -7,6 +7,7 @@ from edgewright.runtime._percentiles import Percentiles
 from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._session import Session, load
 from edgewright.runtime._stats import Stats
+from edgewright.runtime._stream import Stream
 from edgewright.runtime.adaptation import (
     BatterySensor,
     CallableSensor,
@@ -46,6 +47,7 @@ __all__ = [
     "Session",
     "Stats",
     "Streaks",
+    "Stream",
     "ThermalSensor",
     "TopClassAccuracy",
     "confidence",

@@ -22,6 +22,7 @@ from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._runnable import find_runnable_points, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
+from edgewright.runtime._stream import Stream
 from edgewright.runtime.adaptation import Controller, DevicePressure, Power, Sensor
 from edgewright.runtime.early_exit import (
     MAX_CLASSES,
@@ -215,6 +216,14 @@ class Session:
             found.append(results[:1])
             current = inputs if after in self._takes_inputs else results[-1:]
         return [*found, self._run(path[-1], current)]
+
+    def stream(self) -> Stream:
+        """A stream, which keeps the model's state between calls and starts from zeros.
+
+        Raises:
+            UsageError: The model has no state.
+        """
+        return Stream(self)
 
     def stats(self) -> Stats:
         """Calls, samples and exits so far, their cost, and the latency of calls."""
