@@ -62,7 +62,7 @@ class KeywordOnly(nn.Module):
     (lambda: small().double(), "the weight 0.weight is float64"),
     (lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2).half()), "the weight 1.weight is fl"),
     (lambda: nn.Linear(4, 3, dtype=torch.complex64), "complex64.*a real and an imaginary part"),
-    (KeywordOnly, "its forward takes.*mask can only be passed by name: wrap the model"),
+    (KeywordOnly, "its forward takes.*mask can only be passed by name: kwargs={'mask': ...}"),
 ])
 def test_unsupported_models_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:

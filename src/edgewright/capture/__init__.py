@@ -6,10 +6,12 @@ from edgewright.capture._capture import (
     export_graph,
     extract_graph,
     format_failure,
-    make_example_batch,
 )
 from edgewright.capture._constant_folding import folded_tensors, record_folded
-from edgewright.capture._input_checks import InputSpec
+from edgewright.capture._dynamic_sizes import DynamicSizes
+from edgewright.capture._example_call import ExampleCall, make_example_batch, read_example_call
+from edgewright.capture._input_checks import InputSpec, read_input_specs
+from edgewright.capture._model_checks import unwrap_model
 from edgewright.capture._model_state import (
     get_model_state,
     load_state,
@@ -23,10 +25,14 @@ from edgewright.capture._module import (
     freeze_norms,
     make_trainable,
 )
+from edgewright.capture._plain_outputs import name_output
+from edgewright.capture._states import read_states, record_states, recorded_states
 
 __all__ = [
     "FORWARD_ERRORS",
     "CapturedModule",
+    "DynamicSizes",
+    "ExampleCall",
     "InputSpec",
     "capture_graph",
     "copy_graph",
@@ -40,7 +46,14 @@ __all__ = [
     "load_state",
     "make_example_batch",
     "make_trainable",
+    "name_output",
+    "read_example_call",
+    "read_input_specs",
     "read_model_state",
+    "read_states",
     "record_folded",
+    "record_states",
+    "recorded_states",
     "set_model_state",
+    "unwrap_model",
 ]

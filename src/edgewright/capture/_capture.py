@@ -11,14 +11,22 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.export import ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from edgewright.capture._constant_folding import fold_constants, folded_tensors
+from edgewright.capture._dynamic_sizes import (
+    DynamicSizes,
+    check_sizes,
+    export_dims,
+    join_equal,
+    read_dynamic_sizes,
+    recorded_sizes,
+)
+from edgewright.capture._example_call import ExampleCall, adapt_forward, name_inputs
 from edgewright.capture._graph_checks import check_operators, check_outputs
 from edgewright.capture._model_checks import (
-    check_example_inputs,
     check_signature,
     check_tensors,
     unwrap_model,
@@ -36,99 +44,102 @@ from edgewright.capture._value_reads import (
     ReadReplayer,
     record_reads,
 )
+from edgewright.core import SizeRange
 from edgewright.errors import ModelError
-from edgewright.graph import simplify_graph
+from edgewright.graph import record_ranges, simplify_graph
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 # torch.export's message about a batch size that the forward pass fixes or branches on.
 _CONSTRAINT_VIOLATION: Final = re.compile(
     r"Constraints violated.*?\n\s*- (?:[^\n]*?(?:generated guard|your code) )?"
     r"([^\n]*?)\.?(?: If [^\n]*)?\n", re.S)
+_VIOLATED: Final = re.compile(r"Constraints violated \(([^)]*)\)")
+_OTHER_SIZE: Final = re.compile(r"L\['(\w+)'\]((?:\[[^\]]*\])*)\.size\(\)\[(\d+)\]")
 _BATCH_SIZE: Final = re.compile(r"L\['\w+'\](?:\[[^\]]*\])*\.size\(\)\[0\]")
 FORWARD_ERRORS: Final = (RuntimeError, ValueError, TypeError, AssertionError, LookupError,
                            AttributeError, NotImplementedError, ArithmeticError)
 
 
-def make_example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    """Example inputs as a tuple of tensors with exactly two samples.
-
-    With a batch of one, the export would treat the batch size as a constant.
-    """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    leaves = pytree.tree_leaves(inputs)
-    if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
-        kinds = ", ".join(sorted({_describe_leaf(leaf) for leaf in leaves})) or "nothing"
-        raise ModelError(f"example inputs must be tensors with a batch dimension, got {kinds}")
-    check_example_inputs(inputs)
-    if len({leaf.shape[0] for leaf in leaves}) > 1:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
-        raise ModelError(f"example inputs disagree on the batch size: {shapes}; the batch must be "
-                         "the first dimension of every input (transpose others within the model, "
-                         "for example a state of (layers, N, width))")
-    if leaves[0].shape[0] == 0:
-        raise ModelError("example inputs have no sample; one is enough, its values do not matter")
-
-    def two(leaf: Tensor) -> Tensor:
-        return torch.cat([leaf[:1], leaf[-1:]]).detach().cpu().contiguous()
-
-    with torch.inference_mode(False):
-        batch: tuple[Any, ...] = pytree.tree_map(two, inputs)
-    return batch
-
-
-def _describe_leaf(leaf: object) -> str:
-    if isinstance(leaf, Tensor):
-        return "a scalar Tensor" if not leaf.ndim else "Tensor"
-    return f"{type(leaf).__name__}{' (torch.from_numpy)' if hasattr(leaf, '__array__') else ''}"
-
-
-def capture_graph(model: nn.Module, example_inputs: tuple[Any, ...]) -> GraphModule:
+def capture_graph(model: nn.Module, call: ExampleCall,
+                  dynamic: DynamicSizes | None = None) -> GraphModule:
     """Capture ``model`` as it runs in deployment; see `Program.capture`.
+
+    Args:
+        model: The module; it is not changed.
+        call: The example call.
+        dynamic: Ranges of sizes by input and dimension.
 
     Raises:
         ModelError: The model cannot be captured; the message names the line in the user's code.
+        UsageError: ``dynamic`` does not fit the inputs.
     """
     model = unwrap_model(model)
     check_not_prepared(model)
     _refuse_keywords(model)
     check_tensors(model)
-    check_signature(model, example_inputs)
-    model = copy_model(model)
+    check_signature(model, *call.arguments(call.inputs))
+    model, example_inputs = copy_model(model), call.inputs
+    adapt_forward(model, call)
+    ranges = read_dynamic_sizes(dynamic, *name_inputs(model, example_inputs))
     _set_default_momentum(model)
     with torch.inference_mode(False), torch.enable_grad(), _disable_fast_paths():
         model = check_repeatability(model, example_inputs, FORWARD_ERRORS)
-        exported = _export(model, example_inputs)
+        exported = _export(model, example_inputs, ranges)
         module = extract_graph(exported)
         fold_constants(module, model)
         set_model_state(module, state_after_folding(exported, folded_tensors(module)))
         check_operators(module, type(model).__name__)
         check_outputs(module, model, example_inputs)
+        check_sizes(module, model, example_inputs)
         warn_training_differences(model, module, example_inputs, FORWARD_ERRORS)
     return module
 
 
-def _export(model: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
+def _export(model: nn.Module, example_inputs: tuple[Any, ...],
+            ranges: list[dict[int, SizeRange]]) -> ExportedProgram:
+    """Export; dimensions that the model needs to be equal become one dimension."""
+    while True:
+        try:
+            return _export_with_reads(model, example_inputs, ranges)
+        except ModelError as error:
+            joined = join_equal(ranges, error.__cause__ or error)
+            if joined is None:
+                raise
+            ranges = joined
+
+
+def _export_with_reads(model: nn.Module, example_inputs: tuple[Any, ...],
+                       ranges: list[dict[int, SizeRange]]) -> ExportedProgram:
     """Export; if that fails at reads of constant values, export again with recorded values."""
     try:
         with silence_export():
-            return export_graph(model, example_inputs)
+            return export_graph(model, example_inputs, ranges)
     except FORWARD_ERRORS as error:
         try:
             reads = record_reads(model, example_inputs)
             if not reads.known:
                 raise ModelError(_explain_failure(model, error)) from error
             with silence_export(), ReadReplayer(reads):
-                return export_graph(model, example_inputs)
+                return export_graph(model, example_inputs, ranges)
         except (*FORWARD_ERRORS, InputDependentReadError) as again:
             raise ModelError(_explain_failure(model, again)) from error
 
 
-def export_graph(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
-    """Export with one dynamic dimension: the batch, which is the first of every input tensor."""
-    batch = Dim("batch", min=1)
+def export_graph(module: nn.Module, example_inputs: tuple[Any, ...],
+                 ranges: list[dict[int, SizeRange]] | None = None) -> ExportedProgram:
+    """Export with dynamic dimensions: the batch, the first of every input tensor, and others.
+
+    Args:
+        module: A model, or a captured graph.
+        example_inputs: Inputs of two samples.
+        ranges: Of every input tensor, the ranges of its other dynamic dimensions; None for those
+            that a captured graph has.
+    """
+    leaves = pytree.tree_leaves(example_inputs)
+    found = recorded_sizes(module) if ranges is None else ranges
     shapes = ShapesCollection()  # type: ignore[no-untyped-call]
-    for leaf in pytree.tree_leaves(example_inputs):
-        shapes[leaf] = {0: batch}  # ShapesCollection finds the argument by itself, in *args too
+    for leaf, dims in zip(leaves, export_dims(found or [{}] * len(leaves)), strict=True):
+        shapes[leaf] = dims  # ShapesCollection finds the argument by itself, in *args too
     dynamic_shapes = shapes.dynamic_shapes(  # type: ignore[no-untyped-call]
         module, example_inputs)
     return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
@@ -138,6 +149,7 @@ def extract_graph(exported: ExportedProgram) -> GraphModule:
     """Turn an exported program into a graph module, without dead nodes and counters."""
     module = exported.module(check_guards=False)
     assert isinstance(module, GraphModule)  # noqa: S101  (what torch.export documents)
+    record_ranges(module, exported.range_constraints)
     _register_tensors(module)
     copy_mutated_inputs(module)
     simplify_graph(module)
@@ -204,6 +216,11 @@ def format_failure(error: BaseException) -> str:
     return f"{where}: {reason}"
 
 
+def _dimension_name(size: re.Match[str]) -> str:
+    """The name of a dimension: "x_2" for "L['x'].size()[2]"."""
+    return "_".join([size[1], *re.findall(r"\w+", size[2]), size[3]])
+
+
 def _explain_failure(model: nn.Module, error: BaseException) -> str:
     refusal = f"{type(model).__name__} cannot be captured"
     if isinstance(error, InputDependentReadError):
@@ -212,7 +229,12 @@ def _explain_failure(model: nn.Module, error: BaseException) -> str:
                 "outside of the model")
     found = _CONSTRAINT_VIOLATION.search(str(error))
     if found is not None:
-        condition = _BATCH_SIZE.sub("batch", found[1])
+        condition = _OTHER_SIZE.sub(_dimension_name, _BATCH_SIZE.sub("batch", found[1]))
+        names = [name for name in _VIOLATED.findall(str(error))[0].split(", ") if name != "batch"]
+        if names:
+            return (f"{refusal}: its forward pass does not accept every size that dynamic allows "
+                    f"for {', '.join(names)} ({condition}); narrow the range, or read sizes from "
+                    "the tensors (x.shape) and do not branch on them")
         return (f"{refusal}: its forward pass does not accept every batch size ({condition}); read "
                 "sizes from the tensors (x.shape[0]) instead of using constants, and do not branch "
                 "on them")

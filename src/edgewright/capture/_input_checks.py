@@ -1,7 +1,7 @@
 """Checks of the inputs that a captured module is called with.
 
-Except for the batch, a graph contains the sizes of its example inputs as constants. At another size
-it might run and compute something wrong, so other sizes are refused, as in the exported file.
+Except for the batch and dynamic dimensions, a graph has its example inputs' sizes as constants. At
+another size it might run and compute something wrong, so other sizes are refused, as in the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from torch.fx import GraphModule
 from torch.fx import _pytree as fx_pytree
 from torch.utils import _pytree as pytree
 
+from edgewright.core import Size, find_unequal_sizes, find_wrong_size, format_shape
 from edgewright.errors import DataError
+from edgewright.graph import name_sizes, sizes_of, tensor_of
 
 _KEY: Final = "edgewright.inputs"
 _BATCH: Final = (None,)
@@ -25,7 +27,7 @@ _STRUCTURE_ERRORS: Final = (TypeError, ValueError, LookupError, AttributeError, 
 
 @final
 class InputSpec(NamedTuple):
-    """Name, shape (with None for the batch size) and dtype of an input tensor.
+    """Name, shape (None for the batch size, ranges for other varying sizes) and dtype of an input.
 
     Example:
         >>> InputSpec("x", (None, 3, 32, 32), torch.float32).shape_text
@@ -33,25 +35,30 @@ class InputSpec(NamedTuple):
     """
 
     name: str
-    shape: tuple[int | None, ...]
+    shape: tuple[Size, ...]
     dtype: torch.dtype
 
     @property
     def shape_text(self) -> str:
         """The shape as text, with N for the batch size."""
-        sizes = ["N" if size is None else str(size) for size in self.shape]
-        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        return format_shape(self.shape)
 
 
 def record_input_specs(module: GraphModule) -> None:
     """Record the inputs that a graph expects, in place, for `check_inputs`, also when pickled."""
-    nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
-    values = [node.meta.get("val") for node in nodes]
-    if all(isinstance(value, Tensor) for value in values):
-        module.meta[_KEY] = tuple(
-            InputSpec(node.name, tuple(size if isinstance(size, int) else None
-                                       for size in value.shape), value.dtype)
-            for node, value in zip(nodes, values, strict=True))
+    specs = read_input_specs(module)
+    if specs is not None:
+        module.meta[_KEY] = specs
+
+
+def read_input_specs(module: GraphModule) -> tuple[InputSpec, ...] | None:
+    """The inputs that a graph expects; None if it was not exported."""
+    nodes = module.graph.find_nodes(op="placeholder")
+    values = [tensor_of(node) for node in nodes]
+    names = name_sizes(module)
+    found = [InputSpec(node.name, sizes_of(value, names), value.dtype)
+             for node, value in zip(nodes, values, strict=True) if value is not None]
+    return tuple(found) if len(found) == len(nodes) else None
 
 
 def check_inputs(module: GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -66,20 +73,30 @@ def check_inputs(module: GraphModule, args: tuple[Any, ...], kwargs: Mapping[str
     specs: tuple[InputSpec, ...] | None = module.meta.get(_KEY)
     if specs is None:
         return
+    leaves = _flatten_inputs(module, specs, args, kwargs)
     batches = [_check_input(spec, leaf, module)
-               for spec, leaf in zip(specs, _flatten_inputs(module, specs, args, kwargs),
-                                     strict=True)]
+               for spec, leaf in zip(specs, leaves, strict=True)]
+    _check_equal_sizes(specs, leaves)
     sizes = sorted({size for size in batches if size is not None})
     if len(sizes) > 1:
         raise DataError(f"the inputs have different batch sizes: {sizes}; pass the same number of "
                         "samples in each")
 
 
+def _check_equal_sizes(specs: Sequence[InputSpec], leaves: Sequence[Tensor]) -> None:
+    found = find_unequal_sizes([leaf.shape for leaf in leaves], [spec.shape for spec in specs])
+    if found is not None:
+        one, at, other, dim = found
+        raise DataError(f"input {specs[other].name!r} has size {leaves[other].shape[dim]} in "
+                        f"dimension {dim}, but {specs[one].name!r} has {leaves[one].shape[at]} in "
+                        f"dimension {at}; the two must be equal")
+
+
 def _flatten_inputs(module: GraphModule, specs: Sequence[InputSpec], args: tuple[Any, ...],
           kwargs: Mapping[str, Any]) -> list[Any]:
     """The inputs as a flat list, in the order of the graph's inputs."""
     codegen = module.graph._codegen
-    if not kwargs and len(args) == len(specs) and _is_flat(codegen):
+    if not kwargs and len(args) == len(specs) and (_is_flat(codegen) or _are_tensors(args)):
         return list(args)
     given = len(pytree.tree_leaves((args, dict(kwargs))))
     expected = f"the program takes {_describe_inputs(specs)}"
@@ -94,6 +111,23 @@ def _flatten_inputs(module: GraphModule, specs: Sequence[InputSpec], args: tuple
     if len(leaves) != len(specs) or given != len(specs):
         raise DataError(f"{expected}, got {given}")
     return leaves
+
+
+def nest_inputs(module: GraphModule, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a call, nested as the graph takes them if they are given flat."""
+    codegen = module.graph._codegen
+    if _is_flat(codegen) or not _are_tensors(args):
+        return args
+    assert isinstance(codegen, torch.fx.graph._PyTreeCodeGen)  # noqa: S101  (not flat)
+    spec = codegen.pytree_info.in_spec.child(0)
+    if len(args) != spec.num_leaves:
+        return args
+    nested: tuple[Any, ...] = pytree.tree_unflatten(args, spec)
+    return nested
+
+
+def _are_tensors(args: tuple[Any, ...]) -> bool:
+    return all(isinstance(arg, Tensor) for arg in args)
 
 
 def _is_flat(codegen: torch.fx.graph.CodeGen) -> bool:
@@ -122,11 +156,10 @@ def _check_input(spec: InputSpec, given: Any, module: GraphModule) -> int | None
         raise DataError(f"input {spec.name!r} is {given.dtype}, expected {spec.dtype}; use "
                         f".to({spec.dtype}) if that is intended")
     shape = tuple(given.shape)
-    if len(shape) != len(spec.shape) or any(
-            want is not None and have != want for have, want in zip(shape, spec.shape,
-                                                                    strict=True)):
+    if len(shape) != len(spec.shape) or find_wrong_size(shape, spec.shape) is not None:
         raise DataError(f"input {spec.name!r} has shape {shape}, expected {spec.shape_text}; for "
-                        "other sizes, capture the model with an example of that size")
+                        "other sizes, capture the model with an example of that size, or with "
+                        "dynamic=")
     if not given.numel():
         raise DataError(f"input {spec.name!r} is empty (shape {shape}); pass at least one sample")
     return shape[0] if spec.shape[:1] == _BATCH else None

@@ -88,8 +88,8 @@ def check_example_inputs(example_inputs: tuple[Any, ...]) -> None:
                              f"computes in float32: {remedy}")
 
 
-def check_signature(model: nn.Module, example_inputs: tuple[Any, ...]) -> None:
-    """Check that a model's forward pass accepts the example inputs as positional arguments.
+def check_signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Check that a model's forward pass accepts the example inputs.
 
     Raises:
         ModelError: It does not; the message has its signature.
@@ -99,15 +99,16 @@ def check_signature(model: nn.Module, example_inputs: tuple[Any, ...]) -> None:
     except (TypeError, ValueError):  # forward is not a Python function
         return
     try:
-        signature.bind(*example_inputs)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         keyword_only = [name for name, parameter in signature.parameters.items()
-                        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)]
-        remedy = (f"inputs are positional, and {', '.join(keyword_only)} can only be passed by "
-                  "name: wrap the model in one whose forward takes them in order"
-                  if keyword_only else "pass one example per input, as a tuple")
+                        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in kwargs]
+        remedy = (f"{', '.join(keyword_only)} can only be passed by name: kwargs="
+                  f"{{{keyword_only[0]!r}: ...}}" if keyword_only
+                  else "pass one example per input, as a tuple, or by name in kwargs")
+        named = f" and {', '.join(kwargs)}" if kwargs else ""
         raise ModelError(f"{type(model).__name__} cannot be captured: its forward takes "
-                         f"{signature}, and {len(example_inputs)} positional inputs were given: "
+                         f"{signature}, and {len(args)} positional inputs{named} were given: "
                          f"{error}; {remedy}") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import nn
 from torch.fx import GraphModule
 
-from edgewright.capture._input_checks import check_inputs, record_input_specs
+from edgewright.capture._input_checks import check_inputs, nest_inputs, record_input_specs
 from edgewright.capture._model_state import mark_state
 from edgewright.graph import is_in_training_mode, ops, set_training_mode
 
@@ -29,15 +29,22 @@ class CapturedModule(GraphModule):
     the running statistics of a batch norm whether or not its parameters require a gradient.
     """
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the input tensors, in order."""
+        return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph on inputs like those it was captured with, at any batch size.
+
+        Nested inputs may also be given flat, one tensor after the other, as a task has them.
 
         Raises:
             DataError: The number of inputs, a dtype or a shape is different; the message names
                 the input.
         """
         check_inputs(self, args, kwargs)
-        return super().__call__(*args, **kwargs)
+        return super().__call__(*(args if kwargs else nest_inputs(self, args)), **kwargs)
 
     def train(self, mode: bool = True) -> CapturedModule:
         """Switch the graph and every submodule to training (or, with False, to evaluation)."""

@@ -17,8 +17,8 @@ from edgewright.graph import find_mutated_memory, user_frame
 
 aten = torch.ops.aten
 STATE_REMEDY: Final = (
-    "a file keeps no state between calls: make it an input and return its new value as an output, "
-    "or do not write it in evaluation mode")
+    "a file keeps no state between calls: make it an input and return its new value as an output "
+    "(Program.capture(..., states={output: input})), or do not write it in evaluation mode")
 
 
 def copy_mutated_inputs(module: GraphModule) -> None:

@@ -46,6 +46,13 @@ from edgewright.core._run_report import (
     StageRecord,
 )
 from edgewright.core._settings import Positional, Settings, Value
+from edgewright.core._size_range import (
+    Size,
+    SizeRange,
+    find_unequal_sizes,
+    find_wrong_size,
+    format_shape,
+)
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import (
     format_count,
@@ -96,14 +103,19 @@ __all__ = [
     "RunReport",
     "Segment",
     "Settings",
+    "Size",
+    "SizeRange",
     "StageRecord",
     "Step",
     "TensorSpec",
     "UnitVector",
     "Value",
+    "find_unequal_sizes",
+    "find_wrong_size",
     "format_count",
     "format_metric",
     "format_percent",
+    "format_shape",
     "format_significant",
     "format_size",
     "format_skip_reasons",

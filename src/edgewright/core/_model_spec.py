@@ -11,16 +11,23 @@ from edgewright.core._decoding import DecodeStep
 from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 from edgewright.core._settings import Value
+from edgewright.core._size_range import Size
 
 T = TypeVar("T")
 
 
 class TensorSpec(Value):
-    """An input or output: name, numpy dtype name, shape with None for the batch dimension."""
+    """An input or output.
+
+    Attributes:
+        name: Its name.
+        dtype: Name of its numpy dtype.
+        shape: None for the batch dimension, a `SizeRange` for other dimensions of varying size.
+    """
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[Size, ...]
 
 
 class LowBitTensor(Value):
@@ -93,6 +100,7 @@ class ModelSpec(Value):
         runtime: Engine that runs the segments ("onnxruntime").
         inputs: The model's inputs, in order.
         outputs: The model's outputs, in order.
+        states: The input that takes each state output at the next call of a stream, by names.
         structure: The outputs' names nested in lists and dicts as the model returned them.
         goal: Name of the goal that the outputs serve, such as ``classification``.
         decoding: How the outputs become answers, one step per prediction.
@@ -103,7 +111,8 @@ class ModelSpec(Value):
             are no early exits.
 
     Raises:
-        ValueError: Two operating points share a name, or a path names a segment that is missing.
+        ValueError: Two operating points share a name, a path names a segment that is missing, or
+            a state names an output or input that is missing.
 
     Example:
         >>> segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4,
@@ -118,6 +127,7 @@ class ModelSpec(Value):
     runtime: str = "onnxruntime"
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    states: dict[str, str] = Field(default_factory=dict)
     structure: JsonValue = None
     goal: str = "classification"
     decoding: tuple[DecodeStep, ...] = ()
@@ -128,6 +138,9 @@ class ModelSpec(Value):
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:
+        outputs, inputs = ({spec.name for spec in specs} for specs in (self.outputs, self.inputs))
+        if not (self.states.keys() <= outputs and set(self.states.values()) <= inputs):
+            raise ValueError(f"the states {self.states} name an output or input that is missing")
         names = [point.name for point in self.points]
         if len(set(names)) != len(names):
             raise ValueError(f"operating points need different names, got {names}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import TensorSpec
+from edgewright.core import SizeRange, TensorSpec, format_shape
 from edgewright.errors import BundleError, UsageError
 from edgewright.measure import Latency, compare_latency, pin_to_core
 from edgewright.runtime import Session, load
@@ -61,8 +61,9 @@ def _candidate(path: Path, seed: int) -> Callable[[int], object]:
 
 
 def _random(spec: TensorSpec, generator: np.random.Generator, path: Path) -> NDArray[Any]:
-    """One sample of an input, of batch size 1."""
-    shape = tuple(1 if size is None else size for size in spec.shape)
+    """One sample of an input, of batch size 1 and the largest sizes."""
+    shape = tuple(1 if size is None else size.high if isinstance(size, SizeRange) else size
+                  for size in spec.shape)
     dtype = np.dtype(spec.dtype)
     too_large = math.prod(shape) * dtype.itemsize > _MAX_SAMPLE_BYTES
     if too_large or min(shape, default=1) < 1 or dtype.kind not in "fiub":
@@ -74,5 +75,5 @@ def _random(spec: TensorSpec, generator: np.random.Generator, path: Path) -> NDA
 
 def _unsupported(path: Path, spec: TensorSpec) -> BundleError:
     return BundleError(f"{path}: cannot generate a random input for {spec.name!r}, {spec.dtype} of "
-                       f"shape {spec.shape}; expected numbers, at most {_MAX_SAMPLE_BYTES} bytes "
-                       "per sample")
+                       f"shape {format_shape(spec.shape)}; expected numbers, at most "
+                       f"{_MAX_SAMPLE_BYTES} bytes per sample")

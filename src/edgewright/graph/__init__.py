@@ -41,8 +41,9 @@ from edgewright.graph._parity import (
 )
 from edgewright.graph._patterns import match_tensors
 from edgewright.graph._pooling import pool_window, set_pool_window
-from edgewright.graph._shapes import bytes_of, concrete_size, refresh_shapes, shape_of, tensor_of
+from edgewright.graph._shapes import bytes_of, refresh_shapes, shape_of, tensor_of
 from edgewright.graph._simplify import drop_unused_tensors, finalize_graph, simplify_graph
+from edgewright.graph._sizes import concrete_size, name_sizes, record_ranges, sizes_of
 from edgewright.graph._sparsity import mark_sparse, sparse_tensors
 from edgewright.graph._tensors import count_reads, stored_tensors, weight_of
 from edgewright.graph._training_mode import (
@@ -95,11 +96,13 @@ __all__ = [
     "mark_sparse",
     "match_tensors",
     "mutates_in_place",
+    "name_sizes",
     "op_name",
     "output_errors",
     "parse_einsum",
     "pool_window",
     "read_tensor",
+    "record_ranges",
     "refresh_shapes",
     "set_argument",
     "set_fact",
@@ -107,6 +110,7 @@ __all__ = [
     "set_training_mode",
     "shape_of",
     "simplify_graph",
+    "sizes_of",
     "sparse_tensors",
     "stored_bits",
     "stored_tensors",

@@ -12,13 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
-
-def concrete_size(size: int | torch.SymInt, batch: int = 1) -> int:
-    """A size as an integer, with ``batch`` substituted for the batch symbol."""
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+from edgewright.graph._sizes import concrete_size
 
 
 def tensor_of(node: Node) -> Tensor | None:

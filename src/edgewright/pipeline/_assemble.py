@@ -73,6 +73,7 @@ class Assembly:
         costs = program.costs()
         model = ModelSpec(
             name=self.model, inputs=input_specs(program), outputs=output_specs(program),
+            states=dict(program.states),
             structure="output_0" if program.exits else output_structure(program),
             goal=self.task.goal.name, decoding=find_decode_steps(program, self.task.goal),
             classes=self.task.classes,

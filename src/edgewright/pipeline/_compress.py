@@ -14,6 +14,7 @@ from edgewright.core import Budget, Limit, Manifest, format_metric, format_size
 from edgewright.errors import BudgetError, UsageError
 from edgewright.exits import remove_exits
 from edgewright.pipeline._assemble import Assembly
+from edgewright.pipeline._capture_model import capture_model
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
@@ -66,7 +67,8 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     the same model files (except that GPU kernels may round differently from run to run).
 
     Args:
-        model: A trained module, or a program captured from one.
+        model: A trained module, or a program captured from one. A module is called with the task's
+            inputs in their order, or by name if its forward pass has arguments of these names.
         task: The data. Nothing is selected on the test split.
         budget: Limits on the file; see `Budget`. Without a budget the recipe alone decides.
         recipe: A recipe's name, a YAML file's path, or a `Recipe`. ``fast`` does not train and
@@ -114,8 +116,7 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     folder = Path("runs", name.lower()) if out is None else Path(out)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
     with temporary_seed(seed):
-        original = model if isinstance(model, Program) else Program.capture(
-            model, task.train.example(2))
+        original = model if isinstance(model, Program) else capture_model(model, task)
     budget.check_metrics(task.metrics)
     original = validate_model(original, task)
     check_recipe(recipe, original)

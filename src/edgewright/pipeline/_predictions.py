@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from torch.utils import _pytree as pytree
+
 from edgewright.goals import Goal, named_outputs
-from edgewright.program import Program, keep_outputs
+from edgewright.program import Program, keep_outputs, output_structure
 
 
 def keep_predictions(program: Program, goal: Goal, *, with_auxiliary: bool = False) -> Program:
-    """The program with the goal's predictions as its only outputs.
+    """The program with the goal's predictions, and its state, as its only outputs.
 
     Args:
         program: A program without exits, or with exits, which is returned as it is.
@@ -27,9 +29,18 @@ def keep_predictions(program: Program, goal: Goal, *, with_auxiliary: bool = Fal
     if program.exits:
         return program
     outputs = program.run(*program.example_inputs)
-    used = {prediction.name for prediction in goal.predictions(outputs)}
+    used = {prediction.name for prediction in goal.predictions(outputs)} | _state_keys(program)
     if with_auxiliary:
         used |= set(goal.auxiliary) & named_outputs(outputs).keys()
     if len(used) == len(named_outputs(outputs)):
         return program
     return keep_outputs(program, sorted(used))
+
+
+def _state_keys(program: Program) -> set[str]:
+    """The outputs, by key or position, that contain state."""
+    structure = output_structure(program)
+    parts = (structure if isinstance(structure, dict) else dict(enumerate(structure))
+             if isinstance(structure, list) else {})
+    return {str(key) for key, part in parts.items()
+            if not program.states.keys().isdisjoint(pytree.tree_leaves(part))}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import onnx
+import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from edgewright.bundle import describe_low_bits
 from edgewright.core import LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import to_onnx, use_channels_last_features
+from edgewright.graph import name_sizes, sizes_of
 from edgewright.measure import energy_mj
 from edgewright.program import Costs, Program, output_names, outputs_of, split_at_exits
 
@@ -59,19 +60,25 @@ def modelled_energy_mj(costs: Costs) -> float:
 
 def input_specs(program: Program) -> tuple[TensorSpec, ...]:
     """Name, dtype and shape of every input tensor, in the order the file takes them."""
-    names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
-    leaves = pytree.tree_leaves(program.example_inputs)
-    return tuple(_spec(name, leaf) for name, leaf in zip(names, leaves, strict=True))
+    return tuple(TensorSpec(name=spec.name, dtype=_dtype(spec.dtype), shape=spec.shape)
+                 for spec in program.inputs)
 
 
 def output_specs(program: Program) -> tuple[TensorSpec, ...]:
     """Name, dtype and shape of every output; for a program with exits, only of the last one."""
+    sizes = name_sizes(program.graph_module)
+    nodes = outputs_of(program)
+    names = output_names(program)
     if program.exits:
-        return (_spec("output_0", outputs_of(program)[-1].meta["val"]),)
-    return tuple(_spec(name, node.meta["val"]) for name, node
-                 in zip(output_names(program), outputs_of(program), strict=True))
+        nodes, names = nodes[-1:], ("output_0",)
+    return tuple(_spec(name, node.meta["val"], sizes)
+                 for name, node in zip(names, nodes, strict=True))
 
 
-def _spec(name: str, tensor: Tensor | Any) -> TensorSpec:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return TensorSpec(name=name, dtype=dtype, shape=(None, *map(int, tensor.shape[1:])))
+def _spec(name: str, tensor: Tensor, sizes: dict[Any, str]) -> TensorSpec:
+    return TensorSpec(name=name, dtype=_dtype(tensor.dtype),
+                      shape=(None, *sizes_of(tensor, sizes)[1:]))
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -2,6 +2,7 @@
 
 from edgewright.program._costs import Costs, NodeCost, auxiliary_tensors, parameter_nodes
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
+from edgewright.program._fixed_sizes import check_fixed_sizes
 from edgewright.program._folding import (
     expand_per_output,
     fold_batch_norm,
@@ -19,6 +20,7 @@ __all__ = [
     "NodeCost",
     "Program",
     "auxiliary_tensors",
+    "check_fixed_sizes",
     "expand_per_output",
     "find_cuts",
     "find_live_tensors",

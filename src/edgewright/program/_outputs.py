@@ -10,6 +10,7 @@ import torch
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
+from edgewright.capture import name_output
 from edgewright.graph import finalize_graph
 from edgewright.program._cuts import outputs_of, set_outputs
 
@@ -33,7 +34,7 @@ def output_names(program: Program) -> tuple[str, ...]:
     count = len(outputs_of(program))
     inputs = {node.name for node in program.graph.nodes if node.op == "placeholder"}
     paths, _ = pytree.tree_flatten_with_path(_nested(program.graph, list(range(count))))
-    names = [_format_path([_key(entry) for entry in path]) for path, _ in paths]
+    names = [name_output(path) for path, _ in paths]
     names = [f"{name}_out" if name in inputs else name for name in names]
     counts = Counter(names)
     return tuple(name if counts[name] == 1 else f"{name}_{number}"
@@ -96,14 +97,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     return value
-
-
-def _key(entry: Any) -> str:
-    return str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry))))
-
-
-def _format_path(path: list[str]) -> str:
-    """The keys of a path; positions alone are marked, since inner values have numbers as names."""
-    if all(part.isdigit() for part in path):
-        return f"output_{'_'.join(path) or 0}"
-    return ".".join(path)

@@ -13,6 +13,8 @@ from torch.fx import Graph, GraphModule, Node
 
 from edgewright.capture import (
     CapturedModule,
+    DynamicSizes,
+    InputSpec,
     capture_graph,
     copy_graph,
     export_graph,
@@ -20,11 +22,16 @@ from edgewright.capture import (
     folded_tensors,
     get_model_state,
     load_state,
-    make_example_batch,
     make_trainable,
+    read_example_call,
+    read_input_specs,
     read_model_state,
+    read_states,
     record_folded,
+    record_states,
+    recorded_states,
     set_model_state,
+    unwrap_model,
 )
 from edgewright.errors import ModelError
 from edgewright.graph import (
@@ -37,7 +44,9 @@ from edgewright.graph import (
 )
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._costs import Costs, count_costs
+from edgewright.program._cuts import outputs_of
 from edgewright.program._examples import select_examples
+from edgewright.program._outputs import output_names
 
 
 @final
@@ -74,23 +83,63 @@ class Program:
         self.exits = exits
 
     @classmethod
-    def capture(cls, model: nn.Module, example_inputs: Tensor | tuple[Any, ...]) -> Program:
+    def capture(cls, model: nn.Module,
+                example_inputs: Tensor | tuple[Any, ...] = (),
+                kwargs: Mapping[str, Any] | None = None,
+                dynamic: DynamicSizes | None = None, *,
+                states: Mapping[str, str] | None = None,
+                batch_dims: Mapping[str, int] | None = None) -> Program:
         """Capture ``model`` with `torch.export`, for any batch size.
 
         The graph is the one that runs in deployment (evaluation mode); `module` can switch batch
         norm and dropout back to training. The model itself is not changed.
+
+        The program takes all inputs by position: first those of ``example_inputs``, then those of
+        ``kwargs`` in the order in which they are given here, each under its name. A task's samples
+        list their inputs in that order, or name them (``Task(inputs=...)``). Outputs of a class of
+        their own (a ModelOutput, a dataclass, a named tuple) become a dict of their fields, without
+        those that are None.
 
         Args:
             model: Any module. Its inputs are tensors, or nested tuples, lists and dicts of tensors,
                 with the batch as the first dimension.
             example_inputs: One input, or a tuple of positional inputs. Values do not matter, but
                 real samples make later checks more meaningful.
+            kwargs: Inputs that the forward pass takes by name. A value that is not a tensor, such
+                as ``use_cache=False``, is fixed in the program.
+            dynamic: Dimensions whose size may vary, besides the batch: for an input's name, the
+                smallest and the largest size per dimension, ``{"x": {2: (16, 400)}}``. Sizes that
+                the forward pass needs to be equal become one. The program refuses other sizes.
+            states: State of a streaming model: the input that takes each state output at the next
+                call, by names, ``{"state_out": "state_in"}``. Samples of a task contain the state
+                as an input; `edgewright.Session.stream` keeps it between calls, from zeros on.
+            batch_dims: Inputs that have the batch elsewhere than in the first dimension, such as
+                an LSTM's state: ``{"state": 1}``. The program takes them, and returns their state
+                outputs, with the batch first: (N, layers, width).
 
         Raises:
-            ModelError: The model cannot be captured; the message names the line that fails.
+            ModelError: The model cannot be captured, or not for all sizes; the message names the
+                line that fails.
+            UsageError: ``dynamic``, ``states`` or ``batch_dims`` do not fit the inputs or outputs.
+
+        Example:
+            >>> class Masked(nn.Linear):
+            ...     def forward(self, x, scale=1, *, mask=None):
+            ...         return {"out": super().forward(x * mask) * scale}
+            >>> x = torch.ones(2, 4)
+            >>> program = Program.capture(Masked(4, 3), x, {"mask": x, "scale": 2})
+            >>> program.input_names
+            ('x', 'mask')
+            >>> program.run(x, mask=x)["out"].shape
+            torch.Size([2, 3])
+            >>> sound = Program.capture(nn.Conv1d(4, 8, 3), torch.zeros(1, 4, 20),
+            ...                         dynamic={"input": {2: (16, 400)}})
+            >>> sound.inputs[0].shape_text, sound.run(torch.zeros(1, 4, 99)).shape
+            ('(N, 4, 16..400)', torch.Size([1, 8, 97]))
         """
-        inputs = make_example_batch(example_inputs)
-        return cls(capture_graph(model, inputs), inputs)
+        call = read_example_call(unwrap_model(model), example_inputs, kwargs, batch_dims, states)
+        program = cls(capture_graph(model, call, dynamic), call.inputs)
+        return program._with_states(states) if states else program
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
@@ -117,6 +166,10 @@ class Program:
             raise ModelError(f"{path} lists {folded!r} as folded; expected names of its tensors")
         record_folded(program.graph_module,
                       {name: tuple(map(str, sources)) for name, sources in folded.items()})
+        states = metadata.get("states", {})
+        if not isinstance(states, dict):
+            raise ModelError(f"{path} lists {states!r} as its states; expected names")
+        program._with_states(states)
         if "model_state" in metadata:
             set_model_state(program.graph_module, read_model_state(path, metadata["model_state"]))
         return program
@@ -128,12 +181,38 @@ class Program:
             "exits": self.exits, "facts": count_facts(self.graph),
             "sparse": list(sparse_tensors(self.graph_module)),
             "folded": folded_tensors(self.graph_module),
+            "states": dict(self.states),
             "model_state": asdict(get_model_state(self.graph_module))})
 
     @property
     def graph(self) -> Graph:
         """The graph; see `graph_module`."""
         return self.graph_module.graph
+
+    def _with_states(self, states: Mapping[str, str]) -> Program:
+        outputs = dict(zip(output_names(self), (node.meta["val"] for node in outputs_of(self)),
+                           strict=True))
+        record_states(self.graph_module,
+                      read_states(states, self.graph_module, self.inputs, outputs))
+        return self
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """The input that takes each state output at the next call, by names."""
+        return recorded_states(self.graph_module)
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Name, shape and dtype of every input tensor, in order."""
+        specs = read_input_specs(self.graph_module)
+        if specs is None:
+            raise ModelError("the graph's inputs have no shapes; capture it with Program.capture")
+        return specs
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the input tensors, in order; of a nested input, one per tensor."""
+        return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
 
     @property
     def is_quantized(self) -> bool:
@@ -173,7 +252,8 @@ class Program:
             (tensor([[1., 1., 1.],
                     [1., 1., 1.]]),)
         """
-        return Program(self.graph_module, select_examples(samples, self.example_inputs), self.exits)
+        inputs = select_examples(samples, self.example_inputs, self.inputs)
+        return Program(self.graph_module, inputs, self.exits)
 
     def module(self, train: bool = False) -> CapturedModule:
         """A trainable module with its own parameters, in training or evaluation mode."""
@@ -209,15 +289,19 @@ class Program:
         load_state(program.graph_module, state)
         return program
 
-    def run(self, *inputs: Any) -> Any:
+    def run(self, *inputs: Any, **named: Any) -> Any:
         """Evaluate without gradients; outputs are nested as the model's are.
+
+        Args:
+            inputs: The inputs in order, nested as the model's are.
+            named: Further inputs by name.
 
         Raises:
             DataError: The inputs differ from the example inputs in number, dtype or shape, except
                 for the batch size.
         """
         with torch.no_grad():
-            return self.module()(*inputs)
+            return self.module()(*inputs, **named)
 
     def costs(self) -> Costs:
         """Multiply-accumulates, parameters, bytes and peak memory; see `Costs`."""

@@ -9,6 +9,7 @@ from edgewright.runtime._pictures import is_picture
 from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._session import Session, load
 from edgewright.runtime._stats import Stats
+from edgewright.runtime._stream import Stream
 from edgewright.runtime.adaptation import (
     BatterySensor,
     CallableSensor,
@@ -68,6 +69,7 @@ __all__ = [
     "Session",
     "Stats",
     "Streaks",
+    "Stream",
     "ThermalSensor",
     "TopClassAccuracy",
     "Vector",

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import ModelSpec, Preprocessing, TensorSpec, read_pixels
+from edgewright.core import (
+    ModelSpec,
+    Preprocessing,
+    TensorSpec,
+    find_unequal_sizes,
+    find_wrong_size,
+    format_shape,
+    read_pixels,
+)
 from edgewright.errors import DataError
 from edgewright.runtime._finite import check_finite
 from edgewright.runtime._pictures import Picture, describe_picture, is_picture, open_picture
@@ -32,6 +40,8 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
     if len(batches) > 1:
         raise DataError(f"the inputs have different batch sizes: {sorted(batches)}; give the same "
                         "number of samples in each")
+    if len(specs) > 1:
+        _check_equal_sizes(specs, inputs)
     return batches[0] if batches else 1
 
 
@@ -48,21 +58,22 @@ def _check_input(spec: TensorSpec, array: object) -> int | None:
                         f".astype({spec.dtype!r}) if the values are meant to be {spec.dtype}")
     shape, wanted = array.shape, spec.shape
     free = wanted[:1] == _FREE
-    if len(shape) != len(wanted) or not (shape[free:] == wanted[free:] or _fits(shape, wanted)):
-        raise DataError(f"input {spec.name!r} has shape {shape}, expected {shape_text(spec)}")
+    if len(shape) != len(wanted) or not (shape[free:] == wanted[free:]
+                                         or find_wrong_size(shape, wanted) is None):
+        raise DataError(f"input {spec.name!r} has shape {shape}, expected {format_shape(wanted)}")
     if not array.size:
         raise DataError(f"input {spec.name!r} is empty (shape {shape}); give at least one sample")
     return shape[0] if free else None
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return all(want is None or have == want for have, want in zip(shape, wanted, strict=True))
-
-
-def shape_text(spec: TensorSpec) -> str:
-    """The shape as text, ``(N, 3, 32, 32)``."""
-    sizes = ["N" if size is None else str(size) for size in spec.shape]
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+def _check_equal_sizes(specs: Sequence[TensorSpec], inputs: Sequence[Any]) -> None:
+    """Raise if dimensions that must have the same size differ."""
+    found = find_unequal_sizes([array.shape for array in inputs], [spec.shape for spec in specs])
+    if found is not None:
+        one, at, other, dim = found
+        raise DataError(f"input {specs[other].name!r} has size {inputs[other].shape[dim]} in "
+                        f"dimension {dim}, but {specs[one].name!r} has {inputs[one].shape[at]} in "
+                        f"dimension {at}; the two must be equal")
 
 
 def read_input(source: Picture, model: ModelSpec) -> Arrays:

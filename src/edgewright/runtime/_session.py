@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
-from edgewright.core import ModelSpec, OperatingPoint
+from edgewright.core import ModelSpec, OperatingPoint, SizeRange
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
@@ -23,6 +23,7 @@ from edgewright.runtime._prediction import Prediction
 from edgewright.runtime._runnable import find_runnable_points, make_decoder, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
+from edgewright.runtime._stream import Stream
 from edgewright.runtime.adaptation import Controller, DevicePressure, Power, Sensor
 from edgewright.runtime.decoding import resize_boxes
 from edgewright.runtime.early_exit import (
@@ -104,7 +105,8 @@ class Session:
             {point.path[0] for point in self.points}
             | {number for number, segment in enumerate(self.model.segments)
                if segment.reads == "inputs"})
-        self._classes = next(reversed(self.model.outputs[0].shape), None) or 0
+        last = next(reversed(self.model.outputs[0].shape), None)
+        self._classes = last.high if isinstance(last, SizeRange) else last or 0
         self._counters = Counters(self.model.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         pressure = DevicePressure(tuple(sensors)) if sensors else None
@@ -282,6 +284,14 @@ class Session:
             found.append(results[:1])
             current = inputs if after in self._takes_inputs else results[-1:]
         return [*found, self._run(path[-1], current)]
+
+    def stream(self) -> Stream:
+        """A stream, which keeps the model's state between calls and starts from zeros.
+
+        Raises:
+            UsageError: The model has no state.
+        """
+        return Stream(self)
 
     def stats(self) -> Stats:
         """Calls, samples and exits so far, their cost, and the latency of calls."""

@@ -90,6 +90,16 @@ class DatasetSplit(Split):
         """True."""
         return True
 
+    @property
+    def varies_sizes(self) -> bool:
+        """Whether a collate function of the user makes the batches, which may pad each."""
+        return self._collate.collate_fn is not None
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """The inputs among the entries of a sample that is a dict."""
+        return self._collate.input_names
+
     def _stream(self, chunks: Sequence[Tensor], view: View | None) -> Iterator[Batch]:
         rows = [self._indices[chunk] for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(

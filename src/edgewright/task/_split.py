@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self, final
@@ -170,6 +171,16 @@ class Split(ABC):
     def variation(self) -> str:
         """A description of how a view may vary the inputs."""
         return ", ".join(sorted(self.augmentation_policies))
+
+    @property
+    def varies_sizes(self) -> bool:
+        """Whether the inputs of two batches may differ in size."""
+        return False
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """Names of the inputs, in order, if the data have them."""
+        return None
 
     @final
     def digest(self) -> str:
@@ -344,13 +355,22 @@ def target_lengths(targets: Any) -> list[tuple[int, str]]:
     return [(len(targets) if targets.ndim else 0, str(tuple(targets.shape)))]
 
 
+def _rank(signature: str) -> tuple[str, int]:
+    """Dtype and number of dimensions of an input's signature."""
+    return signature.partition(" ")[0], len(re.findall(r"\d+", signature.partition(" ")[2]))
+
+
 def check_same_signature(reference: Split, other: Split) -> None:
     """Raise if samples of two splits differ in the shapes or dtypes of their inputs.
+
+    Sizes may differ if the user's own collate function makes the batches: it may pad each.
 
     Raises:
         DataError: The message names both splits, shapes and dtypes.
     """
     first, second = reference.input_signature(), other.input_signature()
+    if reference.varies_sizes and list(map(_rank, first)) == list(map(_rank, second)):
+        return
     if first != second:
         raise DataError(f"a sample of the {other.name} split is {' and '.join(second)}, but one "
                         f"of the {reference.name} split is {' and '.join(first)}; a model needs "

@@ -48,7 +48,8 @@ class Task:
             an object such as ``Regression("l1", unit="years")``, a dict with one goal per output,
             or a `CustomGoal` with any loss and metrics.
         inputs: For samples that are dicts: the entries that are the model's inputs, in the order of
-            its arguments; the others are the targets.
+            the program's inputs; the others are the targets. A model whose forward pass has
+            arguments of these names is captured with them, in any order.
         collate_fn: Makes (inputs, targets) of a list of samples; None uses torch's default.
         preprocessing: Converts raw images to inputs; stored in the bundle.
         classes: Name of each class, in the order of the labels.

@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from edgewright.capture import CapturedModule
+from edgewright.errors import DataError
 from edgewright.program import Program
 from edgewright.task import Batch, Task
 from edgewright.training._evaluate import check_metrics, device_of, to_device
@@ -30,7 +32,8 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
     Raises:
         ModelError: The outputs do not fit the objective, such as anything but logits (N, classes)
             for a classification.
-        DataError: A target does not fit the outputs, or an input cannot be read.
+        DataError: A target does not fit the outputs, an input cannot be read, or the task has the
+            program's inputs in another order.
         UsageError: The goal's loss is not finite or has no gradient, or a metric raises.
 
     Example:
@@ -38,6 +41,7 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
         >>> check_program(Program.capture(nn.Linear(4, 3), x), Task((x, y), test=(x, y))).shape
         torch.Size([7, 3])
     """
+    _check_input_order(program.input_names, task)
     batch = _sample_batch(task)
     return _check(program.run(*batch.inputs), batch, task, objective or GoalLoss(task.goal),
                   program.exits)
@@ -45,6 +49,8 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
 
 def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: int) -> Any:
     """Like `check_program`, for a module with ``exits`` early exits; its mode is restored."""
+    if isinstance(module, CapturedModule):
+        _check_input_order(module.input_names, task)
     batch = to_device(_sample_batch(task), device_of(module))
     was_training = module.training
     module.eval()
@@ -54,6 +60,15 @@ def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: in
     finally:
         module.train(was_training)
     return _check(result, batch, task, objective, exits)
+
+
+def _check_input_order(expected: tuple[str, ...], task: Task) -> None:
+    """Raise if the task has the program's inputs by name, in another order."""
+    names = task.train.input_names
+    if names is not None and names != expected and sorted(names) == sorted(expected):
+        raise DataError(f"the task's inputs are {', '.join(names)}, but the program takes "
+                        f"{', '.join(expected)}; give them in that order: Task(..., "
+                        f"inputs={expected})")
 
 
 def _sample_batch(task: Task) -> Batch:

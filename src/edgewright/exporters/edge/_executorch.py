@@ -33,7 +33,7 @@ from edgewright.exporters.edge._pooling_convolutions import (
 from edgewright.exporters.edge._supported_integers import check_supported_integers
 from edgewright.exporters.edge._xnnpack_linears import create_partitioner, split_biases
 from edgewright.graph import finalize_graph
-from edgewright.program import Program
+from edgewright.program import Program, check_fixed_sizes
 
 
 def to_executorch(program: Program) -> bytes:
@@ -50,6 +50,7 @@ def to_executorch(program: Program) -> bytes:
             translated.
         StorageError: ExecuTorch's temporary files cannot be written.
     """
+    check_fixed_sizes(program, "ExecuTorch files")
     check_supported_integers(program, "executorch")
     inputs = make_single_sample_inputs(program)
     try:

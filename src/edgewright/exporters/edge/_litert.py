@@ -26,7 +26,7 @@ from edgewright.exporters.edge._litert_weights import find_stored_weights, store
 from edgewright.exporters.edge._plain_convolutions import resolve_padding, split_transposed_groups
 from edgewright.exporters.edge._supported_integers import check_supported_integers
 from edgewright.graph import finalize_graph
-from edgewright.program import Program
+from edgewright.program import Program, check_fixed_sizes
 
 
 def to_litert(program: Program) -> bytes:
@@ -41,6 +41,7 @@ def to_litert(program: Program) -> bytes:
         ModelError: The program was quantized for another target, or an operator cannot be
             translated.
     """
+    check_fixed_sizes(program, "LiteRT files")
     check_supported_integers(program, "litert")
     inputs = pytree.tree_map(_channels_last, make_single_sample_inputs(program))
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")

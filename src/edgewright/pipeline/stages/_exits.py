@@ -10,7 +10,7 @@ from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
-from edgewright.program import Program
+from edgewright.program import Program, check_fixed_sizes
 
 
 @final
@@ -22,6 +22,10 @@ class Exits(Stage[EarlyExits]):
     def config_of(self, recipe: Recipe) -> EarlyExits | None:
         """Return the recipe's early exits."""
         return recipe.exits
+
+    def check(self, program: Program, config: EarlyExits) -> None:  # noqa: ARG002
+        """Raise `ModelError` for inputs of varying size."""
+        check_fixed_sizes(program, "early exits")
 
     def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,
                goal: Goal) -> AdjustedRecipe:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edgewright.core import Size, find_wrong_size
 from edgewright.errors import DataError, UsageError
-from edgewright.graph import shape_of
+from edgewright.graph import sizes_of
 from edgewright.quantization.scheme import Observer
 from edgewright.quantization.simulation import FakeQuantizer
 from edgewright.task import Task
@@ -145,8 +146,9 @@ class _NamedObserver:
 
 def _check_shapes(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
     given, expected = ([tuple(tensor.shape[1:]) for tensor in inputs],
-                       [shape_of(node)[1:] for node in takes])
-    if given != expected:
+                       [sizes_of(node.meta["val"])[1:] for node in takes])
+    if [*map(len, given)] != [*map(len, expected)] or any(
+            find_wrong_size(*sizes) is not None for sizes in zip(given, expected, strict=True)):
         raise DataError(f"calibration samples have {_format_shapes(given)}, but the program "
                         f"expects {_format_shapes(expected)}; pass samples of the shapes with "
                         "which the program was captured")
@@ -161,6 +163,7 @@ def _check_types(inputs: tuple[Tensor, ...], takes: list[Node]) -> None:
                             "which the program was captured")
 
 
-def _format_shapes(shapes: list[tuple[int, ...]]) -> str:
-    shown = ", ".join(map(str, shapes))
+def _format_shapes(shapes: Sequence[Sequence[Size]]) -> str:
+    shown = ", ".join(f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})"
+                      for sizes in shapes)
     return f"shape {shown}" if len(shapes) == 1 else f"{len(shapes)} inputs of shapes {shown}"

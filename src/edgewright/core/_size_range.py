@@ -1,0 +1,96 @@
+"""A dimension whose size may vary from call to call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from edgewright.core._settings import Value
+
+
+class SizeRange(Value):
+    """The sizes that a dimension may have.
+
+    Attributes:
+        low: The smallest size.
+        high: The largest size.
+        name: Dimensions of the same name have the same size in every call; empty for a dimension
+            whose size follows from others.
+
+    Raises:
+        ValueError: ``low`` is above ``high``.
+
+    Example:
+        >>> 20 in SizeRange(low=16, high=400), str(SizeRange(low=16, high=400))
+        (True, '16..400')
+    """
+
+    low: int = Field(ge=0)
+    high: int
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"a size from {self.low} to {self.high} is impossible; give the "
+                             "smaller one first")
+        return self
+
+    def __contains__(self, size: int) -> bool:
+        return self.low <= size <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}"
+
+
+Size: TypeAlias = int | SizeRange | None
+
+
+def format_shape(shape: Sequence[Size]) -> str:
+    """A shape as text, with N for the batch.
+
+    Example:
+        >>> format_shape((None, 3, SizeRange(low=16, high=400))), format_shape((None,))
+        ('(N, 3, 16..400)', '(N,)')
+    """
+    sizes = ["N" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def find_wrong_size(shape: Sequence[int], expected: Sequence[Size]) -> int | None:
+    """The first dimension with a size that is not as expected; None if all fit.
+
+    Args:
+        shape: Sizes of an array.
+        expected: As many sizes; None fits any.
+
+    Example:
+        >>> find_wrong_size((5, 3, 9), (None, 3, SizeRange(low=16, high=400)))
+        2
+    """
+    for dim, (size, want) in enumerate(zip(shape, expected, strict=True)):
+        if not (want is None or (size in want if isinstance(want, SizeRange) else size == want)):
+            return dim
+    return None
+
+
+def find_unequal_sizes(shapes: Sequence[Sequence[int]],
+                       expected: Sequence[Sequence[Size]]) -> tuple[int, int, int, int] | None:
+    """The first two dimensions of one name that differ, as (input, dim, other input, other dim).
+
+    Example:
+        >>> length = SizeRange(low=4, high=9, name="ids_1")
+        >>> find_unequal_sizes([(1, 5), (1, 6)], [(None, length), (None, length)])
+        (0, 1, 1, 1)
+    """
+    first: dict[str, tuple[int, int]] = {}
+    for number, sizes in enumerate(expected):
+        for dim, want in enumerate(sizes):
+            if not isinstance(want, SizeRange) or not want.name:
+                continue
+            known, at = first.setdefault(want.name, (number, dim))
+            if shapes[known][at] != shapes[number][dim]:
+                return known, at, number, dim
+    return None
