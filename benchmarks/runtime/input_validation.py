@@ -80,7 +80,8 @@ def row(name: str, program: ew.Program, batch: int, rounds: int) -> dict[str, An
     Where others use the machine, too, the 10th percentiles tell more than the medians.
     """
     bundle = _bundle(program)
-    shape = (batch, *(size or 1 for size in bundle.manifest.model.inputs[0].shape[1:]))
+    sizes = bundle.manifest.model.inputs[0].shape[1:]
+    shape = (batch, *(size if isinstance(size, int) else 1 for size in sizes))
     samples = np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
     def calling(*, validate: bool) -> Callable[[int], object]:

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
         Regression,
         Segmentation,
     )
-    from edgewright.pipeline import Recipe, Result, cascade, combine, compress, verify
+    from edgewright.pipeline import (
+        Recipe,
+        Result,
+        cascade,
+        combine,
+        compress,
+        make_bundle,
+        verify,
+    )
     from edgewright.program import Program
     from edgewright.pruning import (
         BlockPruning,
@@ -118,6 +126,7 @@ _HOME: Final[dict[str, str]] = {
     "find_groups": "edgewright.channels",
     "fit": "edgewright.distill",
     "load": "edgewright.runtime",
+    "make_bundle": "edgewright.pipeline",
     "make_student": "edgewright.distill",
     "prune": "edgewright.pruning",
     "prune_blocks": "edgewright.pruning",
@@ -182,6 +191,7 @@ __all__ = [
     "find_groups",
     "fit",
     "load",
+    "make_bundle",
     "make_student",
     "prune",
     "prune_blocks",

@@ -34,6 +34,8 @@ class Recurrent(nn.Module):
 
 
 class Buffered(nn.Module):
+    memory: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("memory", torch.zeros(1, 4))

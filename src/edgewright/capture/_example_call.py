@@ -143,8 +143,9 @@ def make_example_batch(example_inputs: Tensor | tuple[Any, ...]) -> tuple[Any, .
     if len({leaf.shape[0] for leaf in leaves}) > 1:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         raise ModelError(f"example inputs disagree on the batch size: {shapes}; the batch must be "
-                         "the first dimension of every input; name others, for example a state of "
-                         "(layers, N, width): batch_dims={'state': 1}")
+                         "the first dimension of every input; transpose others within the model, "
+                         "or name them, such as a state of (layers, N, width): "
+                         "batch_dims={'state': 1}")
     if leaves[0].shape[0] == 0:
         raise ModelError("example inputs have no sample; one is enough, its values do not matter")
 

@@ -6,6 +6,7 @@ import copy
 import warnings
 from typing import Any, Final
 
+import torch
 from torch import nn
 from torch.fx import GraphModule
 
@@ -44,7 +45,9 @@ class CapturedModule(GraphModule):
                 the input.
         """
         check_inputs(self, args, kwargs)
-        return super().__call__(*(args if kwargs else nest_inputs(self, args)), **kwargs)
+        if not kwargs and not torch.compiler.is_compiling():
+            args = nest_inputs(self, args)
+        return super().__call__(*args, **kwargs)
 
     def train(self, mode: bool = True) -> CapturedModule:
         """Switch the graph and every submodule to training (or, with False, to evaluation)."""

@@ -2,6 +2,7 @@
 
 from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._compress import Result, compress
+from edgewright.pipeline._make_bundle import make_bundle
 from edgewright.pipeline._recipe import RECIPES, Recipe
 from edgewright.pipeline._verify import Check, verify
 
@@ -13,5 +14,6 @@ __all__ = [
     "cascade",
     "combine",
     "compress",
+    "make_bundle",
     "verify",
 ]

@@ -9,26 +9,18 @@ from typing import Final, final
 from edgewright.bundle import Bundle, read_bundle, write_bundle
 from edgewright.core import (
     Budget,
-    ExitRule,
     Figures,
     Manifest,
-    Measurement,
-    ModelSpec,
-    OperatingPoint,
-    RunReport,
     write_atomically,
 )
-from edgewright.exits import DEFAULT_POINT, EarlyExits
-from edgewright.measure import machine
+from edgewright.exits import EarlyExits
 from edgewright.pipeline._compare import compare_with_program
-from edgewright.pipeline._decode_steps import find_decode_steps
 from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._draft import draft_bundle
 from edgewright.pipeline._evaluate import (
-    COUNTED,
     evaluate_operating_point,
     time_sessions,
 )
-from edgewright.pipeline._identity import package_versions
 from edgewright.pipeline._layer_records import make_layer_records
 from edgewright.pipeline._points import (
     add_operating_points,
@@ -36,13 +28,11 @@ from edgewright.pipeline._points import (
     replace_points,
     takes_early_exits,
 )
-from edgewright.pipeline._predictions import keep_predictions
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import StageResults
-from edgewright.pipeline._segments import input_specs, output_specs, to_segments
 from edgewright.pipeline._slow_layers import find_slow_layers
-from edgewright.program import Program, output_structure
+from edgewright.program import Program
 from edgewright.report import render_html
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -66,25 +56,8 @@ class Assembly:
 
     def draft(self, program: Program) -> Bundle:
         """Make a bundle in memory without figures, with which no early exits are taken."""
-        program = keep_predictions(program, self.task.goal)
-        segments, files = to_segments(program)
-        point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
-                               rules=(ExitRule(threshold=None),) * (len(segments) - 1))
-        costs = program.costs()
-        model = ModelSpec(
-            name=self.model, inputs=input_specs(program), outputs=output_specs(program),
-            states=dict(program.states),
-            structure="output_0" if program.exits else output_structure(program),
-            goal=self.task.goal.name, decoding=find_decode_steps(program, self.task.goal),
-            classes=self.task.classes,
-            preprocessing=self.task.preprocessing, segments=segments,
-            points=(point,) if point.rules else ())
-        report = RunReport(
-            data=self.task.name, recipe=self.recipe.model_dump(mode="json"), seed=self.seed,
-            budget=self.budget, versions=package_versions(), machine=machine(), original=Figures(),
-            compressed=Figures.of(_parameters(costs.parameters)), simulated=Figures(),
-            uncounted=tuple(f"{name} x {count}" for name, count in costs.uncounted.items()))
-        return Bundle(Path("draft.edge"), Manifest(model=model, report=report), files)
+        return draft_bundle(program, self.model, self.task, seed=self.seed, budget=self.budget,
+                            recipe=self.recipe.model_dump(mode="json"))
 
     def baseline(self, program: Program, path: Path) -> Manifest:
         """Export and measure the original, the denominator of every ratio."""
@@ -172,7 +145,3 @@ def _add_breaches(manifest: Manifest) -> Manifest:
     report = manifest.report
     return manifest.with_report(
         breaches=report.budget.breaches(report.compressed, report.original))
-
-
-def _parameters(count: int) -> Measurement:
-    return Measurement(name="parameters", value=count, kind="modelled", runtime=COUNTED)

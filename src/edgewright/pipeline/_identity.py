@@ -54,7 +54,7 @@ def _model(program: Program) -> list[bytes]:
     """Code, all tensors with dtype and shape, and the names of the frozen ones."""
     module, state = program.graph_module, program.state_dict()
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    facts = json.dumps([sorted(frozen), sparse_tensors(module)])
+    facts = json.dumps([sorted(frozen), sparse_tensors(module), dict(program.states)])
     return [module.code.encode(), facts.encode(),
             *(part for name in sorted(state) for part in _tensor(name, state[name]))]
 

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.errors import ModelError
 from edgewright.graph import ancestors, drop_unused_tensors, is_number, ops, tensor_of
+from edgewright.program._graph_outputs import output_nodes
 
 if TYPE_CHECKING:
     from edgewright.program._program import Program
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 def outputs_of(program: Program) -> tuple[Node, ...]:
     """The nodes a program returns, flattened."""
-    output = next(node for node in program.graph.nodes if node.op == "output")
-    return tuple(leaf for leaf in pytree.tree_leaves(output.args) if isinstance(leaf, Node))
+    return output_nodes(program.graph)
 
 
 def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:

@@ -44,9 +44,8 @@ from edgewright.graph import (
 )
 from edgewright.program._archive import load_archive, save_archive
 from edgewright.program._costs import Costs, count_costs
-from edgewright.program._cuts import outputs_of
 from edgewright.program._examples import select_examples
-from edgewright.program._outputs import output_names
+from edgewright.program._graph_outputs import name_outputs, output_nodes
 
 
 @final
@@ -190,8 +189,8 @@ class Program:
         return self.graph_module.graph
 
     def _with_states(self, states: Mapping[str, str]) -> Program:
-        outputs = dict(zip(output_names(self), (node.meta["val"] for node in outputs_of(self)),
-                           strict=True))
+        values = [node.meta["val"] for node in output_nodes(self.graph)]
+        outputs = dict(zip(name_outputs(self.graph), values, strict=True))
         record_states(self.graph_module,
                       read_states(states, self.graph_module, self.inputs, outputs))
         return self
@@ -288,6 +287,24 @@ class Program:
         program = self.copy()
         load_state(program.graph_module, state)
         return program
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Program:
+        """The same as `with_state`, under torch's name: a program is a value and never changes.
+
+        Unlike `torch.nn.Module.load_state_dict` it returns a new program, so keep the result.
+
+        Raises:
+            ModelError: As for `with_state`.
+
+        Example:
+            >>> layer = nn.Linear(4, 2)
+            >>> program = Program.capture(layer, torch.zeros(1, 4))
+            >>> _ = layer.bias.data.zero_()
+            >>> program = program.load_state_dict(layer.state_dict())
+            >>> program.state_dict()["bias"].tolist()
+            [0.0, 0.0]
+        """
+        return self.with_state(state)
 
     def run(self, *inputs: Any, **named: Any) -> Any:
         """Evaluate without gradients; outputs are nested as the model's are.

@@ -291,7 +291,7 @@ class Session:
         Raises:
             UsageError: The model has no state.
         """
-        return Stream(self)
+        return Stream(self.model, self)
 
     def stats(self) -> Stats:
         """Calls, samples and exits so far, their cost, and the latency of calls."""

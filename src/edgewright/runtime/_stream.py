@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.core import TensorSpec, format_shape
+from edgewright.core import ModelSpec, TensorSpec, format_shape
 from edgewright.errors import DataError, UsageError
 from edgewright.runtime._prediction import Prediction
-
-if TYPE_CHECKING:
-    from edgewright.runtime._session import Session
 
 
 @final
 class Stream:
     """One stream of a session, which keeps the state between calls.
 
-    Made by `Session.stream`. The state starts from zeros, and again after `reset`. Several streams
-    of a session do not affect each other; one stream is for one thread at a time.
+    Made by `edgewright.Session.stream`. The state starts from zeros, and again after `reset`.
+    Several streams of a session do not affect each other; one stream is for one thread at a time.
+
+    Args:
+        model: The model.
+        run: Runs it on all of its inputs.
 
     Attributes:
         states: The current state by the name of its input, (N, ...); empty before the first call.
@@ -29,13 +31,12 @@ class Stream:
         UsageError: The model has no state, or one of varying size.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._pairs = session.model.states
-        self._fed = {spec.name: spec for spec in session.model.inputs
+    def __init__(self, model: ModelSpec, run: Callable[..., Prediction]) -> None:
+        self._model, self._run, self._pairs = model, run, model.states
+        self._fed = {spec.name: spec for spec in model.inputs
                      if spec.name in self._pairs.values()}
         if not self._fed:
-            raise UsageError(f"the model {session.model.name!r} has no state to keep; capture it "
+            raise UsageError(f"the model {model.name!r} has no state to keep; capture it "
                              "with states={output: input}, or call the session itself")
         for name, spec in self._fed.items():
             if not all(isinstance(size, int) for size in spec.shape[1:]):
@@ -56,7 +57,7 @@ class Stream:
         Raises:
             DataError: As for a call of the session, or the number of inputs is wrong.
         """
-        specs = self._session.model.inputs
+        specs = self._model.inputs
         given = [spec.name for spec in specs if spec.name not in self._fed]
         if len(inputs) != len(given):
             raise DataError(f"the stream takes {len(given)} inputs ({', '.join(given)}), got "
@@ -64,9 +65,9 @@ class Stream:
         arrays = dict(zip(given, inputs, strict=True))
         batch = np.shape(inputs[0])[:1] if inputs else (1,)
         states = self.states or {name: _zeros(spec, *batch) for name, spec in self._fed.items()}
-        prediction = self._session(*({**arrays, **states}[spec.name] for spec in specs))
-        outputs = dict(zip((spec.name for spec in self._session.model.outputs),
-                           prediction.outputs, strict=True))
+        prediction = self._run(*({**arrays, **states}[spec.name] for spec in specs))
+        outputs = dict(zip((spec.name for spec in self._model.outputs), prediction.outputs,
+                           strict=True))
         self.states = {**states, **{name: outputs[output] for output, name in self._pairs.items()}}
         return prediction
 

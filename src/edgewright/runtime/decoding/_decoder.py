@@ -18,6 +18,7 @@ from edgewright.core import (
     Numbers,
     TensorSpec,
     UnitVector,
+    format_shape,
 )
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime.decoding._answers import AnswerSet, count_questions, decode_answers
@@ -137,14 +138,15 @@ def _check(step: DecodeStep, specs: Sequence[TensorSpec], classes: tuple[str, ..
     expected, fits = _SHAPES[type(step)]
     is_float = isinstance(step, Numbers) or all(np.dtype(spec.dtype).kind == "f" for spec in specs)
     if not (is_float and all(fits(len(spec.shape)) for spec in specs) and _boxes_fit(step, specs)):
-        found = " and ".join(f"{spec.name!r} {_shape_text(spec.shape)} {spec.dtype}"
+        found = " and ".join(f"{spec.name!r} {format_shape(spec.shape)} {spec.dtype}"
                              for spec in specs)
         raise BundleError(f"the step {step.step!r} expects {expected}"
                           f"{'' if isinstance(step, Numbers) else ' of floating point'}, but the "
                           f"model returns {found}")
     if classes is None or not isinstance(step, _NAMED):
         return
-    counts = _class_counts(step, specs[-1].shape)
+    fixed = [size if isinstance(size, int) else None for size in specs[-1].shape]
+    counts = _class_counts(step, fixed)
     if counts and len(classes) not in counts:
         raise BundleError(f"names of classes: the step {step.step!r} needs {counts[0]} for the "
                           f"output {specs[-1].name!r}, but there are {len(classes)}")
@@ -166,7 +168,3 @@ def _class_counts(step: DecodeStep, shape: Sequence[int | None]) -> tuple[int, .
     count = shape[2 if isinstance(step, Boxes) else 1]
     return () if count is None else (count,)
 
-
-def _shape_text(shape: Sequence[int | None]) -> str:
-    sizes = ["N" if size is None else str(size) for size in shape]
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
