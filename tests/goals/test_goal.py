@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from torchmetrics.image import PeakSignalNoiseRatio
 
 from edgewright.errors import ModelError
 from edgewright.goals import (
@@ -140,7 +141,7 @@ def test_an_identity_tells_functions_and_metrics_apart_by_what_they_do() -> None
     other = CustomGoal(lambda outputs, targets: 2.0 * outputs.mean(), {"mae": MAE})
     assert scaled(2.0).identity == scaled(2.0).identity
     assert len({scaled(2.0).identity, scaled(3.0).identity, other.identity}) == 3
-    goals = [Regression(metric={"psnr": torchmetrics.image.PeakSignalNoiseRatio(data_range=size)})
+    goals = [Regression(metric={"psnr": PeakSignalNoiseRatio(data_range=size)})
              for size in (1.0, 255.0, 1.0)]
     assert goals[0].identity == goals[2].identity != goals[1].identity
 

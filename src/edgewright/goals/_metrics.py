@@ -123,7 +123,7 @@ class Auroc:
         """Add a batch of scores (N,) and integers, 0 or 1, (N,)."""
         scores = predictions.double()  # float32 would make ties of large scores
         self._metric.update(0.5 + 0.5 * scores / (1 + scores.abs()), targets)
-        self._found.update(targets.unique().tolist())
+        self._found.update(set(targets.tolist()))
 
     def compute(self) -> Any:
         """The area.
