@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from torchmetrics.image import PeakSignalNoiseRatio
+from torchmetrics.image import PeakSignalNoiseRatio
 
 from edgewright.errors import ModelError
 from edgewright.goals import (
