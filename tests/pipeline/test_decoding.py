@@ -31,7 +31,6 @@ from edgewright.pipeline._decode_steps import find_decode_steps
 from edgewright.program import Program
 from edgewright.runtime import AnswerSet, ClassRanking, Detections, Mask, Quantity, Session, Vector
 
-torch.manual_seed(0)
 ROWS = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
 PICTURES = torch.randint(0, 256, (120, 3, 8, 8), dtype=torch.uint8,
                          generator=torch.Generator().manual_seed(1))
@@ -203,6 +202,14 @@ def test_boxes(compressed: Compressed) -> None:
     assert isinstance(found, Detections)
     assert {one.label for one in found} == {"a", "b", "c"}
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+def test_finding_the_steps_leaves_the_batch_size_free() -> None:
+    program = Program.capture(Dense(2), ROWS[:2])
+    find_decode_steps(program, ew.Classification())
+    output = program.graph_module.graph.output_node().all_input_nodes[0].meta["val"]
+    assert str(output.shape[0]).startswith("s")  # a symbol still
+    assert program.run(ROWS[:7]).shape == (7, 2)
 
 
 def test_a_file_with_exits(finished: Result, quadrant_task: ew.Task) -> None:

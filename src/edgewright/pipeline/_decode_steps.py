@@ -10,6 +10,7 @@ import torch
 from edgewright.core import DecodeStep, ModelSpec
 from edgewright.errors import BundleError, ModelError
 from edgewright.goals import Goal
+from edgewright.graph import concrete_size
 from edgewright.pipeline._segments import output_specs
 from edgewright.program import Program, output_names, output_structure, outputs_of
 from edgewright.runtime.decoding import Decoder
@@ -74,7 +75,7 @@ def _example_outputs(program: Program, structure: Any) -> Any:
         if isinstance(part, list):
             return tuple(map(fill, part))
         value = leaves[part].meta["val"]
-        return torch.zeros(tuple(map(int, value.shape)), dtype=value.dtype)
+        return torch.zeros([concrete_size(size) for size in value.shape], dtype=value.dtype)
 
     return fill(structure)
 
