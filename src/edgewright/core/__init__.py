@@ -44,6 +44,7 @@ from edgewright.core._run_report import (
     RunReport,
     StageRecord,
 )
+from edgewright.core._select_boxes import SelectedBoxes, box_overlaps, select_boxes
 from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import (
@@ -94,11 +95,13 @@ __all__ = [
     "ResolvedLimit",
     "RunReport",
     "Segment",
+    "SelectedBoxes",
     "Settings",
     "StageRecord",
     "TensorSpec",
     "UnitVector",
     "Value",
+    "box_overlaps",
     "format_count",
     "format_metric",
     "format_percent",
@@ -110,5 +113,6 @@ __all__ = [
     "known_figure",
     "parse_quantity",
     "read_pixels",
+    "select_boxes",
     "write_atomically",
 ]
