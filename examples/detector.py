@@ -7,7 +7,7 @@ boxes are decoded within the model, so that its file returns pixels.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 STRIDES: Final = (8, 16)
 BINS: Final = 16  # distances of 0 to 15 cells
 _PRIOR: Final = 0.01  # probability of every class before training
+_DECAY: Final = 0.7  # of a distance's logit per cell: boxes of two cells, which small objects need
 
 
 def conv(channels_in: int, channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -46,9 +47,12 @@ class Head(nn.Module):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.distances = nn.Sequential(conv(channels, 32), nn.Conv2d(32, 4 * BINS, 1))
-        self.scores = nn.Sequential(conv(channels, 32), nn.Conv2d(32, classes, 1))
-        nn.init.constant_(self.scores[1].bias, -math.log(1 / _PRIOR - 1))
+        distances, scores = nn.Conv2d(32, 4 * BINS, 1), nn.Conv2d(32, classes, 1)
+        with torch.no_grad():
+            cast(Tensor, scores.bias).fill_(-math.log(1 / _PRIOR - 1))
+            cast(Tensor, distances.bias).copy_(-_DECAY * torch.arange(float(BINS)).repeat(4))
+        self.distances = nn.Sequential(conv(channels, 32), distances)
+        self.scores = nn.Sequential(conv(channels, 32), scores)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, channels, H, W) to (N, H * W, 4 * BINS) and (N, H * W, classes)."""
@@ -100,7 +104,7 @@ class Detector(nn.Module):
 
     def _decode(self, distances: Tensor) -> Tensor:
         """The expected distances to the four edges, as boxes in pixels (Li et al. 2020, eq. 5)."""
-        shares = distances.unflatten(2, (4, BINS)).softmax(dim=3)
+        shares = distances.reshape(*distances.shape[:2], 4, BINS).softmax(dim=3)
         lengths = (shares * self.bins).sum(dim=3) * self.cells
         return torch.cat([self.centers - lengths[..., :2], self.centers + lengths[..., 2:]], dim=2)
 

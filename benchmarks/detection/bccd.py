@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import edgewright as ew
 from benchmarks.common.paths import RESULTS, ROOT
@@ -41,7 +42,7 @@ _CONTRAST: Final = 0.3  # at most
 
 
 @final
-class BloodCells:
+class BloodCells(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     """The images of one split and their boxes, in memory.
 
     Args:
@@ -135,7 +136,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, type=Path, help="folder of BCCD's parquet files")
     parser.add_argument("--out", required=True, type=Path,
                         help="folder of the training and the run; both are resumed from it")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS / "bccd.json")
@@ -144,9 +145,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def make_task(folder: Path, strides: tuple[int, ...]) -> ew.Task:
     """The three splits, and the goal."""
-    splits = [BloodCells(next(folder.glob(f"{name}-*.parquet")), augment=name == "train")
-              for name in ("train", "validation", "test")]
-    return ew.Task(*splits, goal=ew.Detection(strides=strides), classes=CLASSES, name="bccd")
+    train, val, test = (BloodCells(next(folder.glob(f"{name}-*.parquet")), augment=name == "train")
+                        for name in ("train", "validation", "test"))
+    return ew.Task(train, val, test, ew.Detection(strides=strides), classes=CLASSES, name="bccd")
 
 
 def _train(detector: Any, task: ew.Task, settings: argparse.Namespace) -> ew.Program:
