@@ -133,6 +133,10 @@ def model(reference):
     from edgewright.task import load_model
     return lambda: load_model(reference)
 
+def metric(goal):
+    from edgewright.goals import as_goal
+    return as_goal(goal).metrics[0].make
+
 def tracker(kind):
     from edgewright.training import open_experiment_tracker
     return lambda: open_experiment_tracker(kind, Path("."))
@@ -205,6 +209,7 @@ parquet = tempfile.mkdtemp(); Path(parquet, "train.parquet").touch()
 for package, act in [("sklearn", data("digits")), ("datasets", data("hf:no/such")),
                      ("pyarrow", data(f"parquet:{parquet}")), ("timm", model("timm:resnet18")),
                      ("torchvision", model("torchvision:resnet18")),
+                     ("torchmetrics", metric("regression")), ("pycocotools", metric("detection")),
                      ("tensorboard", tracker("tensorboard")), ("mlflow", tracker("mlflow"))]:
     answers[f"{package} {act.__name__}"] = told(package, act)
 print("\\n" + json.dumps(answers))

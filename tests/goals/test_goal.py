@@ -13,7 +13,6 @@ import pytest
 import torch
 import torchmetrics
 from torchmetrics.image import PeakSignalNoiseRatio
-from torchmetrics.image import PeakSignalNoiseRatio
 
 from edgewright.errors import ModelError
 from edgewright.goals import (

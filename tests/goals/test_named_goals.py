@@ -111,7 +111,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Goal, tuple[int, ...], Any]:
 
 
 def test_every_named_goal_is_tested() -> None:
-    assert set(GOALS) <= set(CASES)
+    assert set(GOALS) <= {*CASES, "detection"}  # whose outputs are several: test_detection
 
 
 def test_loss_metrics_and_predictions_fit_together(case: Any) -> None:

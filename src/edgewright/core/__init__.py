@@ -45,6 +45,7 @@ from edgewright.core._run_report import (
     RunReport,
     StageRecord,
 )
+from edgewright.core._select_boxes import SelectedBoxes, box_overlaps, select_boxes
 from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._size_range import (
     Size,
@@ -102,6 +103,7 @@ __all__ = [
     "ResolvedLimit",
     "RunReport",
     "Segment",
+    "SelectedBoxes",
     "Settings",
     "Size",
     "SizeRange",
@@ -110,6 +112,7 @@ __all__ = [
     "TensorSpec",
     "UnitVector",
     "Value",
+    "box_overlaps",
     "find_unequal_sizes",
     "find_wrong_size",
     "format_count",
@@ -123,5 +126,6 @@ __all__ = [
     "known_figure",
     "parse_quantity",
     "read_pixels",
+    "select_boxes",
     "write_atomically",
 ]

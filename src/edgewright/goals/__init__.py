@@ -3,8 +3,10 @@
 from edgewright.goals._binary import Binary, MultiLabel
 from edgewright.goals._classification import Classification, Segmentation
 from edgewright.goals._custom import CustomGoal, check_loss
+from edgewright.goals._detection import Detection
 from edgewright.goals._embedding import Embedding
 from edgewright.goals._goal import (
+    Agreement,
     Goal,
     Prediction,
     SinglePrediction,
@@ -22,11 +24,13 @@ from edgewright.goals._targets import list_targets
 
 __all__ = [
     "GOALS",
+    "Agreement",
     "Bernoulli",
     "Binary",
     "Categorical",
     "Classification",
     "CustomGoal",
+    "Detection",
     "Direction",
     "Embedding",
     "Goal",

@@ -36,6 +36,19 @@ class Prediction:
     kind: PredictionKind
 
 
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far two models make the same decisions by one prediction.
+
+    Attributes:
+        decision: What counts as the same decision, such as "same top class".
+        shares: Share of each sample's decisions that are the same, 0 to 1, (N,).
+    """
+
+    decision: str
+    shares: Tensor
+
+
 class Goal(ABC):
     """What a model's outputs are for: loss, metrics, and what counts as the same decision.
 
@@ -115,6 +128,17 @@ class Goal(ABC):
     def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
         """What `Metric.update` is called with; by default the model's outputs and the targets."""
         return outputs, targets
+
+    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+        """How far two models make the same decisions, by each prediction; by default by its kind.
+
+        Args:
+            first: What the reference returns for a batch.
+            second: What the other model returns for it.
+        """
+        pairs = zip(self.predictions(first), self.predictions(second), strict=True)
+        return tuple(Agreement(one.kind.agreement, one.kind.agree(one.tensor, other.tensor))
+                     for one, other in pairs)
 
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that a model's outputs fit the goal.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgewright.core import DecodeStep
 from edgewright.errors import DataError, ModelError, UsageError
-from edgewright.goals._goal import Goal, Prediction, list_outputs, named_outputs
+from edgewright.goals._goal import Agreement, Goal, Prediction, list_outputs, named_outputs
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
 from edgewright.goals._targets import list_targets
@@ -81,6 +81,12 @@ class MultiTask(Goal):
 
         return tuple(step.rename_outputs(within(name)) for name, goal in self.goals.items()
                      for step in goal.decoding(self.output_of(name, outputs)))
+
+    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+        """How far two models make the same decisions, by each prediction of each goal."""
+        return tuple(found for name, goal in self.goals.items()
+                     for found in goal.agree(self.output_of(name, first),
+                                             self.output_of(name, second)))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The weighted sum of the goals' losses."""

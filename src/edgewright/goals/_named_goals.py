@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from edgewright.errors import UsageError
 from edgewright.goals._binary import Binary, MultiLabel
 from edgewright.goals._classification import Classification, Segmentation
+from edgewright.goals._detection import Detection
 from edgewright.goals._embedding import Embedding
 from edgewright.goals._goal import Goal
 from edgewright.goals._multi_task import MultiTask
@@ -15,7 +16,8 @@ from edgewright.goals._regression import Reconstruction, Regression
 
 GoalLike: TypeAlias = "Goal | str | Mapping[str, GoalLike]"
 GOALS: Final[Mapping[str, type[Goal]]] = {kind.name: kind for kind in (
-    Classification, Binary, MultiLabel, Segmentation, Regression, Reconstruction, Embedding)}
+    Classification, Binary, MultiLabel, Segmentation, Regression, Reconstruction, Embedding,
+    Detection)}
 
 
 def as_goal(goal: GoalLike) -> Goal:

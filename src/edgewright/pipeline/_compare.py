@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from edgewright.core import Measurement, OutputParity, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import predict_exits
-from edgewright.goals import Goal, Prediction, PredictionKind, read_metric
+from edgewright.goals import Agreement, Goal, Prediction, read_metric
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.program import Program
 from edgewright.runtime import Session
@@ -52,9 +52,11 @@ def compare_with_program(program: Program, session: Session, split: Split,
     for batch, ours, theirs in _run_both(program, session, split):
         simulated.add(ours, batch)
         for exit_meters, one, other in zip(meters, ours, theirs, strict=True):
-            pairs = zip(goal.predictions(one), goal.predictions(other), strict=True)
-            for first, second in pairs:
-                exit_meters.setdefault(first.name, _Meter(first.kind)).add(first, second)
+            triples = zip(goal.predictions(one), goal.predictions(other), goal.agree(one, other),
+                          strict=True)
+            for first, second, agreement in triples:
+                meter = exit_meters.setdefault(first.name, _Meter(agreement.decision))
+                meter.add(first, second, agreement)
     outputs = tuple(_worst(name, [found[name] for found in meters]) for name in meters[-1])
     parity = Parity(split=split.name, samples=len(split), outputs=outputs)
     _check(parity, session)
@@ -91,25 +93,25 @@ class _Meter:
     """Adds up how far two versions of one prediction are apart.
 
     Attributes:
-        kind: What the numbers mean.
+        decision: What counts as the same decision.
         difference: Sum of the squared differences.
         length: Sum of the squared reference values.
         agreed: Sum over the samples of the share of equal decisions.
         samples: Number of samples.
     """
 
-    kind: PredictionKind
+    decision: str
     difference: float = 0.0
     length: float = 0.0
     agreed: float = 0.0
     samples: int = 0
 
-    def add(self, first: Prediction, second: Prediction) -> None:
-        """Add a batch: the reference, and what is compared with it."""
+    def add(self, first: Prediction, second: Prediction, agreement: Agreement) -> None:
+        """Add a batch: the reference, what is compared with it, and their equal decisions."""
         one, other = first.tensor.double(), second.tensor.double()
         self.difference += float((one - other).square().sum())
         self.length += float(one.square().sum())
-        self.agreed += float(self.kind.agree(first.tensor, second.tensor).sum())
+        self.agreed += float(agreement.shares.sum())
         self.samples += len(one)
 
     @property
@@ -120,7 +122,7 @@ class _Meter:
 
 def _worst(name: str, meters: Sequence[_Meter]) -> OutputParity:
     """The parity of one output at the worst exit."""
-    return OutputParity(name=name, decision=meters[0].kind.agreement,
+    return OutputParity(name=name, decision=meters[0].decision,
                         relative_error=max(meter.relative_error for meter in meters),
                         agreement=min(meter.agreed / meter.samples for meter in meters))
 

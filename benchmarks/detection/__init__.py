@@ -1,0 +1,1 @@
+"""Detection: from training to a file."""
