@@ -1,58 +1,14 @@
-"""Non-maximum suppression against a slow reference, and against torchvision's where it is."""
+"""Boxes as results; `tests/core/test_select_boxes.py` has the reference of their selection."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgewright.core import Boxes
 from edgewright.runtime import Detections
-from edgewright.runtime.decoding import decode_boxes, suppress
-
-Rows = list[tuple[tuple[int, int, int, int], float, int]]
-
-ROWS = st.lists(st.tuples(st.tuples(*[st.integers(0, 8)] * 4), st.sampled_from([0.1, 0.5, 0.9]),
-                          st.integers(0, 1)), max_size=12)
-
-
-def slow_iou(first: Any, second: Any) -> float:
-    """By counting the unit squares in both."""
-    squares = [{(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
-               for box in (first, second)]
-    union = len(squares[0] | squares[1])
-    return len(squares[0] & squares[1]) / union if union else 0.0
-
-
-def slow_suppression(rows: Rows, threshold: float, limit: int) -> list[int]:
-    """Each class on its own, box by box; then the best of all classes."""
-    kept: list[int] = []
-    for found in {index for _, _, index in rows}:
-        mine: list[int] = []
-        for number in sorted(range(len(rows)), key=lambda one: (-rows[one][1], one)):
-            if rows[number][2] == found and all(
-                    slow_iou(rows[number][0], rows[other][0]) <= threshold for other in mine):
-                mine.append(number)
-        kept += mine
-    return sorted(kept, key=lambda one: (-rows[one][1], one))[:limit]
-
-
-def as_arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return (np.array([box for box, _, _ in rows], dtype=np.float64).reshape(-1, 4),
-            np.array([score for _, score, _ in rows], dtype=np.float64),
-            np.array([index for _, _, index in rows], dtype=np.int64))
-
-
-@settings(deadline=None)
-@given(ROWS, st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(1, 13))
-def test_suppression_is_that_of_a_reference(rows: Rows, threshold: float, limit: int) -> None:
-    boxes, scores, classes = as_arrays(rows)
-    expected = slow_suppression(rows, threshold, limit)
-    assert suppress(boxes, scores, classes, threshold, limit).tolist() == expected
+from edgewright.runtime.decoding import decode_boxes
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -67,19 +23,10 @@ def test_suppression_is_that_of_torchvision(seed: int) -> None:
     scores, classes = rng.permutation(300) / 300, rng.integers(0, 3, 300)
     expected = ops.batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores),
                                torch.from_numpy(classes), 0.5).tolist()
-    assert suppress(boxes, scores, classes, 0.5, 300).tolist() == expected
-
-
-def test_equal_scores_keep_the_earlier_box_of_each_class() -> None:
-    boxes = np.tile([0.0, 0, 4, 4], (4, 1))
-    kept = suppress(boxes, np.full(4, 0.5), np.array([1, 0, 0, 1]), 0.5, 10)
-    assert kept.tolist() == [0, 1]
-
-
-def test_a_box_without_area_neither_removes_nor_is_removed() -> None:
-    boxes = np.array([[2.0, 2, 2, 2], [2, 2, 2, 2], [0, 0, 4, 4], [4, 4, 0, 0]])
-    kept = suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), np.zeros(4, np.int64), 0.0, 10)
-    assert kept.tolist() == [0, 1, 2, 3]
+    logits = np.full((300, 3), -np.inf)
+    logits[np.arange(300), classes] = scores
+    (found,) = decode_boxes(boxes[None], logits[None], Boxes(score_threshold=0, max_boxes=300))
+    np.testing.assert_allclose(found.boxes[found.scores > 0], boxes[expected], rtol=1e-6)
 
 
 def test_each_class_of_a_candidate_is_a_box_of_its_own() -> None:
@@ -110,13 +57,10 @@ def test_at_most_so_many_boxes_and_the_best() -> None:
     assert found.boxes[:, 0].tolist() == [90, 80, 70]
 
 
-@given(ROWS)
-def test_another_size_of_the_picture_keeps_overlaps(rows: Rows) -> None:
-    boxes, scores, classes = as_arrays(rows)
-    resized = Detections(boxes, scores, classes).resize((8, 8), (24, 4)).boxes
+def test_another_size_of_the_picture_scales_boxes() -> None:
+    boxes = np.array([[1.0, 2, 5, 6], [0, 0, 8, 8]])
+    resized = Detections(boxes, np.ones(2), np.zeros(2, np.int64)).resize((8, 8), (24, 4)).boxes
     np.testing.assert_allclose(resized, boxes * [3, 0.5, 3, 0.5])
-    assert suppress(resized, scores, classes, 0.45, 99).tolist() == suppress(
-        boxes, scores, classes, 0.45, 99).tolist()
 
 
 def test_boxes_are_cut_off_at_the_edges_of_the_picture() -> None:

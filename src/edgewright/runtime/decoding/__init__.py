@@ -1,7 +1,7 @@
 """Decoding: from a model's outputs to classes, masks, answers, boxes, vectors and numbers."""
 
 from edgewright.runtime.decoding._answers import Answer, AnswerSet, decode_answers
-from edgewright.runtime.decoding._boxes import Box, Detections, decode_boxes, suppress
+from edgewright.runtime.decoding._boxes import Box, Detections, decode_boxes
 from edgewright.runtime.decoding._classes import ClassPrediction, ClassRanking, decode_classes
 from edgewright.runtime.decoding._decoder import Decoded, Decoder, resize_boxes
 from edgewright.runtime.decoding._mask import Mask, decode_masks
@@ -27,5 +27,4 @@ __all__ = [
     "decode_numbers",
     "decode_vectors",
     "resize_boxes",
-    "suppress",
 ]
