@@ -9,7 +9,7 @@ from torch import nn
 
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training._evaluate import check_metrics, device_of, to_device
+from edgewright.training._evaluate import device_of, to_device
 from edgewright.training._objective import GoalLoss, Objective
 from edgewright.training._outputs import split_exits
 
@@ -67,6 +67,4 @@ def _check(result: Any, batch: Batch, task: Task, objective: Objective, exits: i
     if objective.goal is not None:
         task.check(outputs[-1])
     objective.check_loss(outputs, batch)
-    if objective.goal is not None:
-        check_metrics(objective.goal, outputs[-1], batch.targets)
     return outputs[-1]
