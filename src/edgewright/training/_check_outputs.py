@@ -11,7 +11,7 @@ from edgewright.capture import CapturedModule
 from edgewright.errors import DataError
 from edgewright.program import Program
 from edgewright.task import Batch, Task
-from edgewright.training._evaluate import check_metrics, device_of, to_device
+from edgewright.training._evaluate import device_of, to_device
 from edgewright.training._objective import GoalLoss, Objective
 from edgewright.training._outputs import split_exits
 
@@ -82,6 +82,4 @@ def _check(result: Any, batch: Batch, task: Task, objective: Objective, exits: i
     if objective.goal is not None:
         task.check(outputs[-1])
     objective.check_loss(outputs, batch)
-    if objective.goal is not None and batch.targets is not None:
-        check_metrics(objective.goal, outputs[-1], batch.targets)
     return outputs[-1]

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from edgewright.errors import DataError
 from edgewright.goals import Goal, check_loss
 from edgewright.task import Batch, Split
-from edgewright.training._evaluate import evaluate_module, run_batches
+from edgewright.training._evaluate import check_metrics, evaluate_module, run_batches
 from edgewright.training._score import Score
 from edgewright.training._step_hook import StepHook
 
@@ -195,7 +195,7 @@ class GoalLoss(Objective):
         return self._goal
 
     def check_loss(self, outputs: tuple[Any, ...], batch: Batch) -> None:
-        """Raise if the loss fails, is not finite or has no gradient, for any exit.
+        """Raise if the loss fails, is not finite or has no gradient, or if a metric fails.
 
         Raises:
             DataError: There are no targets.
@@ -209,6 +209,7 @@ class GoalLoss(Objective):
             leaves = pytree.tree_map_only(Tensor, _track_gradient, output)
             with torch.enable_grad():
                 check_loss(self._smoothed, leaves, batch.targets)
+        check_metrics(self._goal, outputs[-1], batch.targets)
 
     def loss(self, outputs: tuple[Any, ...], batch: Batch) -> Tensor:
         """The goal's loss, averaged over the exits."""
