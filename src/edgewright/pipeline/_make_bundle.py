@@ -31,7 +31,7 @@ def make_bundle(program: Program, path: str | os.PathLike[str], task: Task | Non
     smaller program, and is the way to meet a budget.
 
     Args:
-        program: In floating point or quantized, with the outputs that the device needs: all are kept.
+        program: In floating point or quantized; all of its outputs are kept.
         path: The file to write.
         task: The data and the goal.
         name: What reports call the model; the file's name by default.
