@@ -364,4 +364,4 @@ def test_a_damaged_archive_is_refused(member: Any, change: Callable[..., Any], a
 ])
 def test_another_format_is_refused(content: str, version: str, attack: Any, tmp_path: Path) -> None:
     path = attack({"extra/edgewright.json": lambda _: content})
-    refuse(path, tmp_path, f"is not an Edgewright program of format 2: its format version is {version}")
+    refuse(path, tmp_path, f"is not an Edgewright program of format 3: its format version is {version}")

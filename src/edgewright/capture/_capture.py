@@ -225,8 +225,8 @@ def _explain_failure(model: nn.Module, error: BaseException) -> str:
     refusal = f"{type(model).__name__} cannot be captured"
     if isinstance(error, InputDependentReadError):
         return (f"{refusal}{format_failure(error)} a value that depends on the input, which a "
-                "graph cannot do; compute both branches and select with torch.where, or do it "
-                "outside of the model")
+                "graph cannot do; compute both branches and select with torch.where, run one "
+                "with torch.cond, or do it outside of the model")
     found = _CONSTRAINT_VIOLATION.search(str(error))
     if found is not None:
         condition = _OTHER_SIZE.sub(_dimension_name, _BATCH_SIZE.sub("batch", found[1]))
