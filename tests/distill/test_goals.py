@@ -253,13 +253,13 @@ def test_values_are_compared_in_the_teachers_units_and_vectors_by_direction(sayi
                                1 - F.cosine_similarity(student, teacher).mean())
 
 
-def test_a_batch_of_one_value_has_no_scale_and_no_gradient(saying: Any) -> None:
+def test_a_batch_of_one_value_is_scaled_by_its_size(saying: Any) -> None:
     student = torch.randn(1, 1, requires_grad=True)
-    objective = DistillationLoss(saying(torch.ones(1, 1)), Distillation(alpha=1.0), goal=Regression())
+    objective = DistillationLoss(saying(torch.full((1, 1), 4.0)), Distillation(alpha=1.0), goal=Regression())
     loss = objective.loss((student,), Batch((), None, torch.arange(1)))
     loss.backward()
-    assert float(loss.detach()) == 0
-    assert torch.equal(student.grad if student.grad is not None else student, torch.zeros(1, 1))
+    torch.testing.assert_close(loss, 0.5 * (student - 4).square().mean() / 16)
+    torch.testing.assert_close(student.grad, (student.detach() - 4) / 16)
 
 
 def test_several_predictions_are_paired_by_name_and_averaged(saying: Any) -> None:
