@@ -36,6 +36,8 @@ from edgewright.core import Figures
 HEIGHT, WIDTH = 144, 192
 CLASSES: Final = ("red blood cell", "white blood cell", "platelets")
 DETECTOR: Final = ROOT / "examples" / "detector.py"
+PREPROCESSING: Final = ew.Preprocessing(channels=3, height=HEIGHT, width=WIDTH, mean=(0.5,) * 3,
+                                        std=(1.0,) * 3)  # what `BloodCells` does, for the bundle
 PACKAGES: Final = ("torch", "onnxruntime", "numpy", "pycocotools")
 _SHIFT: Final = 16  # pixels, at most
 _CONTRAST: Final = 0.3  # at most
@@ -147,7 +149,8 @@ def make_task(folder: Path, strides: tuple[int, ...]) -> ew.Task:
     """The three splits, and the goal."""
     train, val, test = (BloodCells(next(folder.glob(f"{name}-*.parquet")), augment=name == "train")
                         for name in ("train", "validation", "test"))
-    return ew.Task(train, val, test, ew.Detection(strides=strides), classes=CLASSES, name="bccd")
+    return ew.Task(train, val, test, ew.Detection(strides=strides), classes=CLASSES, name="bccd",
+                   preprocessing=PREPROCESSING)
 
 
 def _train(detector: Any, task: ew.Task, settings: argparse.Namespace) -> ew.Program:
