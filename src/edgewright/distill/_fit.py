@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ from edgewright.training import (
     to_device,
     train,
 )
+
+_PROBE_SAMPLES: Final = 7  # a prime, so that no other dimension is likely to equal the batch size
 
 
 def fit(program: Program, task: Task, training: Training | None = None,  # noqa: PLR0913 - public
@@ -175,9 +177,10 @@ def _check_cacheable(teacher: TeacherLike | None, config: Training, settings: Di
     return teacher
 
 
-def _run_on_sample(program: Program, task: Task) -> Any:
-    """What the final exit returns for a training sample, checked by the goal; targets may lack."""
-    batch = next(task.train.select(range(1)).batches(1))
+def _run_on_samples(program: Program, task: Task) -> Any:
+    """What the final exit returns for training samples, checked by the goal; targets may lack."""
+    count = min(_PROBE_SAMPLES, len(task.train))
+    batch = next(task.train.select(range(count)).batches(count))
     outputs = split_exits(program.run(*batch.inputs), program.exits)[-1]
     task.goal.check_outputs(outputs, batch.inputs)
     task.check(outputs)
@@ -187,7 +190,7 @@ def _run_on_sample(program: Program, task: Task) -> Any:
 def _load_or_make_cache(teacher: TeacherLike, program: Program, task: Task, config: Training,
                         path: Path, views: int, progress: Progress | None) -> Teacher:
     """A cached teacher from a file, which is created if it does not exist."""
-    expected = _shape(find_logits(task.goal, _run_on_sample(program, task)))
+    expected = _shape(find_logits(task.goal, _run_on_samples(program, task)))
     live, device = as_teacher(teacher), single_device_fabric(config).device
     sample = to_device(next(task.train.select(range(1)).batches(1)), device)
     live.to(device)
