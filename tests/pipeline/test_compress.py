@@ -26,7 +26,7 @@ from edgewright.errors import (
 )
 from edgewright.exits import predict_exits
 from edgewright.pipeline import Recipe, Result, verify
-from edgewright.pipeline import _assemble as assemble_module
+from edgewright.pipeline import _draft as draft_module
 from edgewright.pipeline._points import replace_points
 from edgewright.pipeline._segments import to_segments
 from edgewright.runtime import Session, load
@@ -276,7 +276,7 @@ def test_a_file_that_computes_something_else_is_never_bundled(
                  for name, value in program.state_dict().items()}
         return to_segments(program.with_state(state) if not program.is_quantized else program)
 
-    monkeypatch.setattr(assemble_module, "to_segments", swapped)
+    monkeypatch.setattr(draft_module, "to_segments", swapped)
     recipe = Recipe(name="none")
     with pytest.raises(ParityError, match=r"disagree on \d+ of 120 test samples, at most 2"):
         ew.compress(trained_net, quadrant_task, recipe=recipe, out=tmp_path / "run", quiet=True)

@@ -13,7 +13,7 @@ from torch import nn
 import edgewright as ew
 from edgewright.errors import UsageError
 from edgewright.pipeline import Recipe, Result
-from edgewright.pipeline import _assemble as assemble_module
+from edgewright.pipeline import _draft as draft_module
 from edgewright.pipeline._directory import RunDirectory
 from edgewright.pipeline._run_log import RunLog
 from edgewright.pipeline._run_stages import run_stages
@@ -125,7 +125,7 @@ def test_an_unchanged_original_is_exported_and_timed_once(
         exported.append(program.is_quantized)
         return to_segments(program)
 
-    monkeypatch.setattr(assemble_module, "to_segments", counted)
+    monkeypatch.setattr(draft_module, "to_segments", counted)
     manifest = ew.compress(trained_net, quadrant_task, recipe="fast", out=tmp_path / "run",
                            quiet=True).manifest
     assert exported == [False, True]
