@@ -84,7 +84,8 @@ class AudioPreprocessing(Value):
         empty = np.flatnonzero(self._filters.max(axis=0) == 0)
         if empty.size:
             raise UsageError(f"mel band {empty[0]} of {self.mels} holds no frequency of a "
-                             f"transform of {self.fft_size} samples; use fewer bands or a larger fft_size")
+                             f"transform of {self.fft_size} samples; use fewer bands or "
+                             "a larger fft_size")
         return self
 
     @property
