@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import wave
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import edgewright as ew
+from edgewright.cli import main
 from edgewright.task import load_model, load_task
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs" / "spoken_digits.py"
@@ -49,3 +51,21 @@ def test_the_bundle_takes_recordings(run: tuple[ew.Result, ew.Task], tmp_path: P
             file.setparams((1, 2, 8000, 0, "NONE", ""))
             file.writeframes(noisy.astype("<i2").tobytes())
         assert session.predict(tmp_path / "a.wav").label == str(digit)
+
+
+def test_the_command_line_takes_a_recording_and_draws_none(
+        run: tuple[ew.Result, ew.Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.random.default_rng(0).integers(-99, 99, 3000).astype("<i2").tobytes())
+    for words, code in (([], 0), (["--draw", str(tmp_path / "a.png")], 2)):
+        monkeypatch.setattr(sys, "argv", ["edgewright", "run", str(run[0].bundle), "--input",
+                                          str(path), *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert int(end.value.code or 0) == code
+    out, err = capsys.readouterr()
+    assert "exit 1 of 1" in out
+    assert "is a recording" in " ".join(err.split())
