@@ -88,10 +88,18 @@ def test_features_follow_the_transform_of_torch() -> None:
                                atol=1e-5)
 
 
-def test_filters_are_those_of_torchaudio() -> None:
-    functional = pytest.importorskip("torchaudio.functional")
-    expected = functional.melscale_fbanks(33, 100.0, 3500.0, 6, 8000, norm=None, mel_scale="htk")
-    np.testing.assert_allclose(RECIPE._filters, expected.numpy(), atol=1e-4)
+def test_features_are_those_of_torchaudio() -> None:
+    try:
+        from torchaudio import transforms
+    except (ImportError, OSError) as error:  # OSError: made for another version of torch
+        pytest.skip(f"needs torchaudio: {error}")
+    recipe = AudioPreprocessing(sample_rate=16000, length=16000, frame_length=512, hop=160,
+                                fft_size=512, mels=40, fmin=20)
+    waveforms = noise(3, 16000)
+    energies = transforms.MelSpectrogram(16000, 512, hop_length=160, f_min=20.0, n_mels=40,
+                                         center=False)(torch.from_numpy(waveforms))
+    np.testing.assert_allclose(recipe.features(waveforms)[:, 0],
+                               energies.clamp(min=1e-6).log().numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_tone_is_loudest_in_its_band() -> None:
