@@ -90,7 +90,7 @@ def test_features_follow_the_transform_of_torch() -> None:
 
 def test_features_are_those_of_torchaudio() -> None:
     try:
-        from torchaudio import transforms
+        from torchaudio import transforms  # noqa: PLC0415 - optional
     except (ImportError, OSError) as error:  # OSError: made for another version of torch
         pytest.skip(f"needs torchaudio: {error}")
     recipe = AudioPreprocessing(sample_rate=16000, length=16000, frame_length=512, hop=160,
