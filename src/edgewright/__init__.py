@@ -14,7 +14,7 @@ from edgewright.errors import EdgewrightError
 
 if TYPE_CHECKING:
     from edgewright.channels import apply_to, find_groups
-    from edgewright.core import Budget, Manifest, Preprocessing
+    from edgewright.core import AudioPreprocessing, Budget, Manifest, Preprocessing
     from edgewright.distill import Distillation, fit, make_student
     from edgewright.exits import AtResolution, EarlyExits, add_exits
     from edgewright.exporters import export
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 _HOME: Final[dict[str, str]] = {
     "AdaRound": "edgewright.quantization",
     "AtResolution": "edgewright.exits",
+    "AudioPreprocessing": "edgewright.core",
     "BRECQ": "edgewright.quantization",
     "Binary": "edgewright.goals",
     "BlockPruning": "edgewright.pruning",
@@ -147,6 +148,7 @@ __all__ = [
     "QAT",
     "AdaRound",
     "AtResolution",
+    "AudioPreprocessing",
     "Binary",
     "BlockPruning",
     "Budget",

@@ -19,6 +19,7 @@ METRICS = {
     "embedding": ["recall_at_1"],
     "regression": ["mae", "rmse"],
     "segmentation": ["miou", "pixel_accuracy"],
+    "spoken_digits": ["accuracy"],
     "super_resolution": ["psnr"],
     "tabular": ["accuracy"],
     "tags": ["f1", "accuracy"],

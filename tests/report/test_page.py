@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgewright.core import (
+    AudioPreprocessing,
     CurvePoint,
     Figures,
     Guarantee,
@@ -209,6 +210,15 @@ def test_provenance_is_complete(manifest: Manifest) -> None:
                   *(segment.sha256 for segment in manifest.model.segments),
                   json.dumps(manifest.report.recipe, indent=2), "float32, N x 3 x 32 x 32"):
         assert words in page.text
+
+
+def test_provenance_tells_how_a_recording_becomes_an_input(manifest: Manifest) -> None:
+    recipe = AudioPreprocessing(sample_rate=8000, length=4000, frame_length=256, hop=128,
+                                fft_size=512, mels=20, fmin=60, mean=-2.5)
+    model = manifest.model.replace(preprocessing=recipe)
+    assert ("4000 samples at 8000 Hz, 30 frames of 256 samples every 128, transform of 512, 20 mel "
+            "bands (HTK) from 60 to 4000 Hz, logarithm of at least 1e-06, mean -2.5, std 1"
+            ) in render(manifest.replace(model=model)).text
 
 
 def test_layers_tell_the_bits_they_compute_in_where_those_are_more(manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from edgewright.core import Preprocessing
 from edgewright.errors import DataError, MissingExtraError, UsageError
 from edgewright.task import ImageSplit, load_task
 
@@ -73,7 +74,7 @@ def test_digits_are_normalized_by_the_training_split() -> None:
     assert float(inputs.double().mean()) == pytest.approx(0, abs=1e-6)
     assert float(inputs.double().std()) == pytest.approx(1, abs=1e-3)
     bunch, row = load_digits(), int(task.train._indices[0])
-    assert task.preprocessing is not None
+    assert isinstance(task.preprocessing, Preprocessing)
     pixels = inputs[0, 0] * task.preprocessing.std[0] + task.preprocessing.mean[0]
     np.testing.assert_allclose(pixels * 16, bunch.images[row], atol=1e-4)
     assert int(targets[0]) == bunch.target[row]
@@ -145,7 +146,7 @@ def test_images_of_another_size_and_mode_follow_the_first(tmp_path: Path) -> Non
     task = load_task(f"parquet:{tmp_path}", normalize="0,1")
     expected = np.asarray(Image.fromarray(large).convert("L").resize((5, 6), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(everything(task.test)[0][3, 0] * 255, expected, atol=1e-3)
-    assert task.preprocessing is not None
+    assert isinstance(task.preprocessing, Preprocessing)
     assert task.preprocessing.resample == "bilinear"
 
 

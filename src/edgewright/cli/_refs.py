@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewright.core import ModelSpec
+from edgewright.core import ModelSpec, Preprocessing
 from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,6 @@ def load_bundle_task(reference: str, model: ModelSpec) -> Task:
     from edgewright.task import load_task, parse_data_ref
 
     given = model.preprocessing
-    if given is None or not parse_data_ref(reference).is_normalized_by_task:
+    if not (isinstance(given, Preprocessing) and parse_data_ref(reference).is_normalized_by_task):
         return load_task(reference)
     return load_task(reference, normalize=",".join(map(repr, (*given.mean, *given.std))))

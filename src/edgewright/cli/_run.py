@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def run(
     bundle: Annotated[Path, typer.Argument(help="A bundle (.edge).")],
-    input_file: Annotated[Path, typer.Option("--input", help="An image, a .npy array, or a .npz "
-                                                             "with one array per input.")],
+    input_file: Annotated[Path, typer.Option("--input", help="An image, a .wav recording, a .npy "
+                                                             "array, or a .npz with one array per "
+                                                             "input.")],
     point: Annotated[str | None, typer.Option(help="Operating point; default: the bundle's.")]
         = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 5,
@@ -32,6 +33,8 @@ def run(
       edgewright run runs/r20/model.edge --input cat.png
 
       edgewright run runs/r20/model.edge --input cat.png --point saver
+
+      edgewright run runs/digits/model.edge --input seven.wav
 
       edgewright run runs/cells/model.edge --input cells.jpg --draw boxes.png
     """
@@ -68,7 +71,8 @@ def _check_drawing(session: Session, bundle: Path, source: Path) -> None:
     from edgewright.runtime import is_picture
 
     if not is_picture(source):
-        raise UsageError(f"--draw needs a picture, but {source} holds arrays; give an image as "
+        holds = "is a recording" if source.suffix.lower() == ".wav" else "holds arrays"
+        raise UsageError(f"--draw needs a picture, but {source} {holds}; give an image as "
                          "--input, or leave --draw out")
     if not any(isinstance(step, Boxes | ClassMask) for step in session.model.decoding):
         raise UsageError(f"--draw draws boxes or a mask, but {bundle} has neither (its goal is "

@@ -1,5 +1,6 @@
 """The vocabulary of all layers: units, budget, measurements, manifest. No torch."""
 
+from edgewright.core._audio_preprocessing import AudioPreprocessing
 from edgewright.core._budget import CONSTRAINTS, Bound, Breach, Budget, Limit, ResolvedLimit
 from edgewright.core._choice import Choice
 from edgewright.core._decoding import (
@@ -71,6 +72,7 @@ __all__ = [
     "FORMAT_VERSION",
     "GATE_INPUTS",
     "Answers",
+    "AudioPreprocessing",
     "Bound",
     "Boxes",
     "Breach",

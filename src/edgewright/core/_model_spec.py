@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
+from edgewright.core._audio_preprocessing import AudioPreprocessing
 from edgewright.core._decoding import DecodeStep
 from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
@@ -14,6 +15,20 @@ from edgewright.core._settings import Value
 from edgewright.core._size_range import Size
 
 T = TypeVar("T")
+
+_IMAGE: Final = "image"  # the kind of a preprocessing that names none
+
+
+def _kind(preprocessing: Any) -> str:
+    """The kind of a preprocessing or of its fields."""
+    if isinstance(preprocessing, dict):
+        return str(preprocessing.get("kind", _IMAGE))
+    return str(getattr(preprocessing, "kind", _IMAGE))
+
+
+AnyPreprocessing: TypeAlias = Annotated[
+    Annotated[Preprocessing, Tag(_IMAGE)] | Annotated[AudioPreprocessing, Tag("audio")],
+    Discriminator(_kind)]
 
 
 class TensorSpec(Value):
@@ -105,7 +120,7 @@ class ModelSpec(Value):
         goal: Name of the goal that the outputs serve, such as ``classification``.
         decoding: How the outputs become answers, one step per prediction.
         classes: Class names by index, if known.
-        preprocessing: How an image becomes the input; None if the input is no image.
+        preprocessing: How an image or a recording becomes the input; None if the input is neither.
         segments: The model files.
         points: Operating points, the default first; empty if all segments run in order and there
             are no early exits.
@@ -132,7 +147,7 @@ class ModelSpec(Value):
     goal: str = "classification"
     decoding: tuple[DecodeStep, ...] = ()
     classes: tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: AnyPreprocessing | None = None
     segments: tuple[Segment, ...]
     points: tuple[OperatingPoint, ...] = ()
 

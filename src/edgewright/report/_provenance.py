@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from edgewright.core import Manifest, ModelSpec, Segment, TensorSpec, format_count, format_size
+from edgewright.core import (
+    AudioPreprocessing,
+    Manifest,
+    ModelSpec,
+    Segment,
+    TensorSpec,
+    format_count,
+    format_size,
+)
 from edgewright.report._html import Markup, el
 from edgewright.report._tables import row, table
 from edgewright.report._text import format_figure
@@ -43,11 +51,21 @@ def _preprocessing(model: ModelSpec) -> list[tuple[str, str]]:
     given = model.preprocessing
     if given is None:
         return []
+    if isinstance(given, AudioPreprocessing):
+        return [("Preprocessing", _describe_audio(given))]
     mean, std = (", ".join(f"{number:.4g}" for number in numbers)
                  for numbers in (given.mean, given.std))
     return [("Preprocessing", f"{given.channels} channel{'' if given.channels == 1 else 's'}, "
                               f"{given.height} \u00d7 {given.width} pixels, {given.resample}, "
                               f"scale {given.scale:.4g}, mean {mean}, std {std}")]
+
+
+def _describe_audio(given: AudioPreprocessing) -> str:
+    bands = f"{given.fmin:g} to {given.sample_rate / 2 if given.fmax is None else given.fmax:g} Hz"
+    return (f"{given.length} samples at {given.sample_rate} Hz, {given.shape[2]} frames of "
+            f"{given.frame_length} samples every {given.hop}, transform of {given.fft_size}, "
+            f"{given.mels} mel bands (HTK) from {bands}, logarithm of at least {given.floor:.4g}, "
+            f"mean {given.mean:.4g}, std {given.std:.4g}")
 
 
 def _classes(model: ModelSpec) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from edgewright.runtime._inputs import read_image, read_input
 from edgewright.runtime._percentiles import Percentiles
 from edgewright.runtime._pictures import is_picture
 from edgewright.runtime._prediction import Prediction
+from edgewright.runtime._recordings import is_recording, read_recording
 from edgewright.runtime._session import Session, load
 from edgewright.runtime._stats import Stats
 from edgewright.runtime._stream import Stream
@@ -79,7 +80,9 @@ __all__ = [
     "exit_scores",
     "gate_inputs",
     "is_picture",
+    "is_recording",
     "load",
     "read_image",
     "read_input",
+    "read_recording",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import (
+    AudioPreprocessing,
     ModelSpec,
     Preprocessing,
     TensorSpec,
@@ -24,6 +25,7 @@ from edgewright.core import (
 from edgewright.errors import DataError
 from edgewright.runtime._finite import check_finite
 from edgewright.runtime._pictures import Picture, describe_picture, is_picture, open_picture
+from edgewright.runtime._recordings import is_recording, read_recording
 from edgewright.runtime.engines import Arrays
 
 _IMAGE_CHANNELS = (1, 3)
@@ -80,8 +82,8 @@ def read_input(source: Picture, model: ModelSpec) -> Arrays:
     """Read a file or a picture as the model's inputs.
 
     A ``.npy`` file is the only input of a model, already preprocessed, with or without the batch
-    dimension; a ``.npz`` file has one array per input, by name; any other file is an image, which
-    the model's preprocessing converts to the input.
+    dimension; a ``.npz`` file has one array per input, by name; a ``.wav`` file is a recording and
+    any other file an image, which the model's preprocessing converts to the input.
 
     Args:
         source: The file, a Pillow image, or pixels (H, W) or (H, W, C) in uint8.
@@ -100,22 +102,36 @@ def read_input(source: Picture, model: ModelSpec) -> Arrays:
         ...     read_input(f"{folder}/sample.npy", model)
         (array([[1., 2.]], dtype=float32),)
     """
-    if isinstance(source, str | os.PathLike) and not is_picture(source):
+    if is_picture(source) or is_recording(source):
+        arrays: Arrays = (_read_raw(source, model.preprocessing),)
+    elif isinstance(source, str | os.PathLike):
         arrays = _read_arrays(Path(source), model.inputs)
-    elif not is_picture(source):
+    else:
         raise DataError(f"a {type(source).__name__} is no picture; expected a file, a Pillow image "
                         "or pixels (H, W, C) in uint8")
-    elif model.preprocessing is None:
-        raise DataError(f"{describe_picture(source)}: this bundle has no image preprocessing; give "
-                        "a .npy or .npz file of preprocessed values")
-    else:
-        arrays = (read_image(source, model.preprocessing),)
     try:
         check_inputs(model.inputs, arrays)
         check_finite(model.inputs, arrays)
     except DataError as error:
         raise DataError(f"{describe_picture(source)}: {error}") from error
     return arrays
+
+
+def _read_raw(source: Picture, preprocessing: Preprocessing | AudioPreprocessing | None
+              ) -> NDArray[np.float32]:
+    """The input that the preprocessing makes of a recording or a picture."""
+    if is_recording(source):
+        if isinstance(preprocessing, AudioPreprocessing):
+            return read_recording(source, preprocessing)
+    elif isinstance(preprocessing, Preprocessing):
+        return read_image(source, preprocessing)
+    wanted = "a .npy or .npz file of preprocessed values"
+    if isinstance(preprocessing, AudioPreprocessing):
+        wanted = "a .wav file, or " + wanted
+    elif isinstance(preprocessing, Preprocessing):
+        wanted = "an image, or " + wanted
+    raise DataError(f"{describe_picture(source)}: this bundle has no "
+                    f"{'audio' if is_recording(source) else 'image'} preprocessing; give {wanted}")
 
 
 def read_image(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.float32]:

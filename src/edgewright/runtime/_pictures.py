@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
+from edgewright.runtime._recordings import RECORDING_SUFFIX
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image | NDArray[np.uint8]"
 
-_ARRAY_SUFFIXES: Final = (".npy", ".npz")
+_OTHER_SUFFIXES: Final = (".npy", ".npz", RECORDING_SUFFIX)
 _ORIENTATION: Final = 0x0112  # EXIF tag; from 5 on, the picture lies on its side
 
 
@@ -33,7 +34,7 @@ def is_picture(value: object) -> TypeGuard[Picture]:
         False
     """
     if isinstance(value, str | os.PathLike):
-        return Path(value).suffix.lower() not in _ARRAY_SUFFIXES
+        return Path(value).suffix.lower() not in _OTHER_SUFFIXES
     return _is_pixels(value) or _is_image(value)
 
 

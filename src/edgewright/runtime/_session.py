@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
-from edgewright.core import ModelSpec, OperatingPoint, SizeRange
+from edgewright.core import ModelSpec, OperatingPoint, Preprocessing, SizeRange
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
 from edgewright.runtime._inputs import check_inputs, read_input
 from edgewright.runtime._pictures import Picture, is_picture, picture_size
 from edgewright.runtime._prediction import Prediction
+from edgewright.runtime._recordings import is_recording
 from edgewright.runtime._runnable import find_runnable_points, make_decoder, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
@@ -154,14 +155,16 @@ class Session:
         """Run and decode by the steps that the bundle names: classes, masks, answers, boxes, ...
 
         Args:
-            inputs: A picture (an image file, a Pillow image, or pixels (H, W, C) in uint8), which
-                goes through the bundle's preprocessing; or a ``.npy`` or ``.npz`` file as for
-                `read`; or one array per input of the model, which are taken as they are.
+            inputs: A picture (an image file, a Pillow image, or pixels (H, W, C) in uint8) or a
+                recording (a ``.wav`` file), which goes through the bundle's preprocessing; or a
+                ``.npy`` or ``.npz`` file as for `read`; or one array per input of the model, which
+                are taken as they are.
 
         Returns:
-            For a picture its result: a `ClassRanking`, `Mask`, `AnswerSet`, `Detections` (boxes in
-            pixels of the picture), `Vector` or `Quantity`; a dict of results by output if the model
-            has several predictions. Otherwise a list with the result of each sample.
+            For a picture or a recording its result: a `ClassRanking`, `Mask`, `AnswerSet`,
+            `Detections` (boxes in pixels of the picture), `Vector` or `Quantity`; a dict of results
+            by output if the model has several predictions. Otherwise a list with the result of each
+            sample.
 
         Raises:
             DataError: The inputs cannot be read or do not match the model.
@@ -171,8 +174,9 @@ class Session:
             session.predict("cat.png").top(5)
         """
         source = inputs[0] if len(inputs) == 1 else None
-        if is_picture(source) and (self.model.preprocessing is not None
-                                   or not isinstance(source, np.ndarray)):
+        if is_recording(source) or (is_picture(source) and (
+                isinstance(self.model.preprocessing, Preprocessing)
+                or not isinstance(source, np.ndarray))):
             return self.decode(self(*self.read(source)), source)[0]
         if isinstance(source, str | os.PathLike):
             inputs = self.read(source)
@@ -183,7 +187,7 @@ class Session:
 
         Args:
             source: A ``.npy`` or ``.npz`` file of preprocessed values (see `read_input`), or a
-                picture, which goes through the bundle's preprocessing.
+                picture or a ``.wav`` file, which goes through the bundle's preprocessing.
 
         Raises:
             DataError: It cannot be read, contains NaN or infinity, or does not match the model.
@@ -210,7 +214,7 @@ class Session:
         """
         results = self._decoder(prediction.outputs)
         recipe = self.model.preprocessing
-        if recipe is None or not is_picture(source):
+        if not isinstance(recipe, Preprocessing) or not is_picture(source):
             return results
         size = (recipe.width, recipe.height)
         return [resize_boxes(result, size, picture_size(source)) for result in results]

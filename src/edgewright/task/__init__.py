@@ -1,5 +1,6 @@
 """Model and data references, and the Task they make."""
 
+from edgewright.task._audio_split import AudioSplit
 from edgewright.task._data_ref import DataRef, parse_data_ref
 from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import Images, ImageSplit
@@ -13,6 +14,7 @@ from edgewright.task._view import AugmentationPolicy, View
 from edgewright.task._weights import load_weights
 
 __all__ = [
+    "AudioSplit",
     "AugmentationPolicy",
     "Batch",
     "DataRef",

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edgewright.core import MetricSpec, Preprocessing
+from edgewright.core import AudioPreprocessing, MetricSpec, Preprocessing
 from edgewright.errors import DataError, UsageError
 from edgewright.goals import GoalLike, as_goal
 from edgewright.task._arrays import as_tensor
+from edgewright.task._audio_split import AudioSplit
 from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import ImageSplit
 from edgewright.task._split import Split, check_same_signature, target_tensors
@@ -35,7 +36,8 @@ class Task:
     A split is given as a `Split`, a torch Dataset or DataLoader, a pair ``(inputs, targets)`` of
     tensors, or a list (or any other iterable) of samples ``(input, target)`` or dicts. A tuple is
     always the pair: several inputs are a tuple of tensors, several targets a dict or a tuple, and
-    no targets are None. A pair of uint8 images (N, C, H, W) and targets needs ``preprocessing``.
+    no targets are None. A pair of uint8 images (N, C, H, W) and targets needs ``preprocessing``;
+    so do recordings (N, samples), int16 or floating point, for an `AudioPreprocessing`.
     The test split is used for evaluation only; every selection is made on ``val``.
 
     Args:
@@ -51,7 +53,7 @@ class Task:
             the program's inputs; the others are the targets. A model whose forward pass has
             arguments of these names is captured with them, in any order.
         collate_fn: Makes (inputs, targets) of a list of samples; None uses torch's default.
-        preprocessing: Converts raw images to inputs; stored in the bundle.
+        preprocessing: Converts raw images or recordings to inputs; stored in the bundle.
         classes: Name of each class, in the order of the labels.
         name: Name of the data in records and reports.
         seed: Selects the held-out tenth.
@@ -75,7 +77,7 @@ class Task:
                  test: SplitLike | None = None, goal: GoalLike = "classification", *,
                  inputs: Sequence[str] | None = None,
                  collate_fn: Callable[[list[Any]], Any] | None = None,
-                 preprocessing: Preprocessing | None = None,
+                 preprocessing: Preprocessing | AudioPreprocessing | None = None,
                  classes: Iterable[str] | None = None, name: str = "task", seed: int = 0) -> None:
         if test is None:
             raise DataError(f"task {name!r} has no test split; give one, because all reported "
@@ -100,7 +102,7 @@ class Task:
             self.train, self.val = whole.select(kept), whole.select(held).with_name("val")
         else:
             self.train, self.val = whole, read(val, "val")
-        if preprocessing is None and isinstance(self.train, ImageSplit):
+        if preprocessing is None and isinstance(self.train, ImageSplit | AudioSplit):
             preprocessing = self.train.preprocessing
         self.preprocessing = preprocessing
         self._check_splits()
@@ -172,7 +174,7 @@ def split_rows(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-def _as_split(data: Any, name: str, preprocessing: Preprocessing | None,
+def _as_split(data: Any, name: str, preprocessing: Preprocessing | AudioPreprocessing | None,
               inputs: Sequence[str] | None,
               collate_fn: Callable[[list[Any]], Any] | None) -> Split:
     if isinstance(data, Split):
@@ -181,8 +183,10 @@ def _as_split(data: Any, name: str, preprocessing: Preprocessing | None,
         return DatasetSplit(data, input_names=inputs, collate_fn=collate_fn, name=name)
     tensors = tuple(as_tensor(part, f"the inputs of the {name} split")
                     for part in (data[0] if isinstance(data[0], tuple) else data[:1]))
+    if isinstance(preprocessing, AudioPreprocessing) and len(tensors) == 1 and tensors[0].ndim == 2:
+        return AudioSplit(tensors[0], data[1], preprocessing, name=name)
     if any(tensor.dtype == torch.uint8 for tensor in tensors):
-        if preprocessing is None:
+        if not isinstance(preprocessing, Preprocessing):
             raise DataError(f"the {name} split holds uint8 images; give Task(preprocessing=...), "
                             "or float inputs")
         if len(tensors) > 1:

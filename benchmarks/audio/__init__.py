@@ -1,0 +1,1 @@
+"""Sound: from training to a file."""
