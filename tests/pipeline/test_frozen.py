@@ -114,7 +114,7 @@ def test_a_gradual_mask_zeroes_frozen_weights_without_training_them(program: Any
 def test_movement_pruning_of_frozen_weights_raises(program: Any, task: Any) -> None:
     config = ew.WeightPruning(criterion="movement", training=TRAINING)
     with pytest.raises(UsageError, match=r"stem\.weight, bins\.weight are frozen \(requires_grad="
-                                         r"False\); name them in ignore"):
+                                         r"False\); add them to ignore"):
         ew.prune_weights(program, task, config)
 
 
