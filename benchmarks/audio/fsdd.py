@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, type=Path, help="folder of the parquet files")
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
     parser.add_argument("--network", choices=sorted(NETWORKS), default="ds_cnn")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS / "fsdd.json")
