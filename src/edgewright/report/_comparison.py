@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgewright.core import (
+    CONSTRAINTS,
     COSTS,
     Parity,
     ResolvedLimit,
@@ -69,8 +70,7 @@ def _describe_bound(report: RunReport, name: str, limit: ResolvedLimit) -> str:
         drop = format_difference(limit.figure, loss).lstrip("+")
         side = "above" if limit.at_most else "below"
         return " (no drop)" if drop == "same" else f" ({drop} {side} the original)"
-    given = getattr(report.budget, name, None)
-    if given is not None and given.relative:
+    if name in CONSTRAINTS and (given := getattr(report.budget, name)).relative:
         return f" ({format_significant(100 * given.value)} % of the original)"
     return ""
 
