@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, final
 
-from edgewright.errors import ModelError
+from edgewright.errors import EdgewrightError, ModelError
 
-_FAILURES: Final = (RuntimeError, ValueError, TypeError, NotImplementedError, LookupError,
-                    AssertionError, AttributeError)
+_OTHERS: Final = (EdgewrightError, OSError, ImportError, MemoryError)  # not about the program
 _MAX_LENGTH: Final = 300
 
 
@@ -18,7 +17,7 @@ _MAX_LENGTH: Final = 300
 class ConverterErrors(AbstractContextManager[None]):
     """Context manager that converts the exceptions of a converter to a `ModelError`.
 
-    Converters raise exceptions of many types, including plain `Exception`.
+    Converters raise exceptions of many types, also of their own.
 
     Args:
         format_name: The file format of the converter.
@@ -39,7 +38,7 @@ replace the operator in the model
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if isinstance(error, _FAILURES) or type(error) is Exception:
+        if isinstance(error, Exception) and not isinstance(error, _OTHERS):
             raise ModelError(f"the program has no {self._format_name} translation: "
                              f"{self._reason(error)}; replace the operator in the model") from error
 
