@@ -98,7 +98,8 @@ def first_sentence(message: str) -> str:
         >>> first_sentence("the goal has no classes; set it to 0")
         'the goal has no classes'
     """
-    return re.split(r";\s|\.\"?\s|\sWhile executing", message.strip(), maxsplit=1)[0].strip().rstrip(".")
+    ends = r";\s|\.\"?\s|\sWhile executing"
+    return re.split(ends, message.strip(), maxsplit=1)[0].strip().rstrip(".")
 
 
 def render(rows: Rows) -> str:
