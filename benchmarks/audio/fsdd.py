@@ -30,8 +30,7 @@ from torch import Tensor, nn
 
 import edgewright as ew
 from benchmarks.common.paths import RESULTS
-from benchmarks.common.result_rows import keep, provenance
-from edgewright.core import Figures
+from benchmarks.common.result_rows import describe_figures, keep, provenance
 
 CLASSES: Final = tuple("0123456789")
 PACKAGES: Final = ("torch", "onnxruntime", "numpy", "soundfile")
@@ -139,17 +138,12 @@ def to_row(manifest: ew.Manifest) -> dict[str, Any]:
     """Figures of both files on ONNX Runtime, their ratio of sizes, and parity."""
     report = manifest.report
     return {
-        "original": _figures(report.original),
-        "compressed": _figures(report.compressed),
+        "original": describe_figures(report.original),
+        "compressed": describe_figures(report.compressed),
         "times_smaller": round(report.original["size_bytes"] / report.compressed["size_bytes"], 3),
         "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
         "parity": report.parity.model_dump() if report.parity else None,
     }
-
-
-def _figures(figures: Figures) -> dict[str, dict[str, Any]]:
-    return {m.name: m.model_dump(exclude={"name"}, exclude_none=True)
-            for m in figures.measurements}
 
 
 if __name__ == "__main__":

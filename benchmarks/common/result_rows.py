@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.commands import running_command
-from edgewright.core import write_atomically
+from edgewright.core import Figures, write_atomically
 from edgewright.measure import machine
 
 Rows = dict[str, dict[str, Any]]
@@ -43,3 +43,9 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def describe_figures(figures: Figures) -> dict[str, dict[str, Any]]:
+    """Every figure by name, with its provenance."""
+    return {m.name: m.model_dump(exclude={"name"}, exclude_none=True)
+            for m in figures.measurements}

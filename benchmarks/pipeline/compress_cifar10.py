@@ -17,7 +17,7 @@ from typing import Any
 import edgewright as ew
 from benchmarks.common.commands import running_command
 from benchmarks.common.paths import RESNETS, RESULTS
-from edgewright.core import Figures
+from benchmarks.common.result_rows import describe_figures
 from edgewright.task import load_model, load_task
 
 
@@ -67,8 +67,8 @@ def to_row(manifest: ew.Manifest) -> dict[str, Any]:
         "versions": report.versions,
         "stage_seconds": {stage.name: round(stage.seconds, 1) for stage in report.stages},
         "stage_accuracy_val": {stage.name: stage.figures["accuracy"] for stage in report.stages},
-        "original": _figures(report.original),
-        "compressed": _figures(report.compressed),
+        "original": describe_figures(report.original),
+        "compressed": describe_figures(report.compressed),
         "ratios": {name: round(report.original[name] / report.compressed[name], 3)
                    for name in report.original.names() if report.compressed.get(name)},
         "drop_points": round(100 * (report.original["accuracy"]
@@ -77,11 +77,6 @@ def to_row(manifest: ew.Manifest) -> dict[str, Any]:
         "parity": report.parity.model_dump() if report.parity else None,
         "breaches": [str(breach) for breach in report.breaches],
     }
-
-
-def _figures(figures: Figures) -> dict[str, dict[str, Any]]:
-    return {m.name: m.model_dump(exclude={"name"}, exclude_none=True)
-            for m in figures.measurements}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 from torch.fx import _pytree as fx_pytree
 from torch.utils import _pytree as pytree
 
-from edgewright.core import Size, find_unequal_sizes, find_wrong_size, format_shape
+from edgewright.core import Size, check_equal_sizes, find_wrong_size, format_shape
 from edgewright.errors import DataError
 from edgewright.graph import name_sizes, sizes_of, tensor_of
 
@@ -76,20 +76,12 @@ def check_inputs(module: GraphModule, args: tuple[Any, ...], kwargs: Mapping[str
     leaves = _flatten_inputs(module, specs, args, kwargs)
     batches = [_check_input(spec, leaf, module)
                for spec, leaf in zip(specs, leaves, strict=True)]
-    _check_equal_sizes(specs, leaves)
+    check_equal_sizes([spec.name for spec in specs], [leaf.shape for leaf in leaves],
+                      [spec.shape for spec in specs])
     sizes = sorted({size for size in batches if size is not None})
     if len(sizes) > 1:
         raise DataError(f"the inputs have different batch sizes: {sizes}; pass the same number of "
                         "samples in each")
-
-
-def _check_equal_sizes(specs: Sequence[InputSpec], leaves: Sequence[Tensor]) -> None:
-    found = find_unequal_sizes([leaf.shape for leaf in leaves], [spec.shape for spec in specs])
-    if found is not None:
-        one, at, other, dim = found
-        raise DataError(f"input {specs[other].name!r} has size {leaves[other].shape[dim]} in "
-                        f"dimension {dim}, but {specs[one].name!r} has {leaves[one].shape[at]} in "
-                        f"dimension {at}; the two must be equal")
 
 
 def _flatten_inputs(module: GraphModule, specs: Sequence[InputSpec], args: tuple[Any, ...],

@@ -51,6 +51,7 @@ from edgewright.core._settings import Positional, Settings, Value
 from edgewright.core._size_range import (
     Size,
     SizeRange,
+    check_equal_sizes,
     find_unequal_sizes,
     find_wrong_size,
     format_shape,
@@ -115,6 +116,7 @@ __all__ = [
     "UnitVector",
     "Value",
     "box_overlaps",
+    "check_equal_sizes",
     "find_unequal_sizes",
     "find_wrong_size",
     "format_count",

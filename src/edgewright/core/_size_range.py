@@ -8,6 +8,7 @@ from typing import Self, TypeAlias
 from pydantic import Field, model_validator
 
 from edgewright.core._settings import Value
+from edgewright.errors import DataError
 
 
 class SizeRange(Value):
@@ -94,3 +95,23 @@ def find_unequal_sizes(shapes: Sequence[Sequence[int]],
             if shapes[known][at] != shapes[number][dim]:
                 return known, at, number, dim
     return None
+
+
+def check_equal_sizes(names: Sequence[str], shapes: Sequence[Sequence[int]],
+                      expected: Sequence[Sequence[Size]]) -> None:
+    """Check that dimensions of one name have the same size in every input.
+
+    Args:
+        names: Names of the inputs.
+        shapes: Their shapes in this call.
+        expected: Their shapes with ranges.
+
+    Raises:
+        DataError: Two differ; the message names inputs and dimensions.
+    """
+    found = find_unequal_sizes(shapes, expected)
+    if found is not None:
+        one, at, other, dim = found
+        raise DataError(f"input {names[other]!r} has size {shapes[other][dim]} in dimension {dim}, "
+                        f"but {names[one]!r} has {shapes[one][at]} in dimension {at}; the two must "
+                        "be equal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor
 
@@ -25,13 +25,12 @@ from edgewright.training import (
     Objective,
     Progress,
     Training,
+    sample_batch,
     single_device_fabric,
     split_exits,
     to_device,
     train,
 )
-
-_PROBE_SAMPLES: Final = 7  # a prime, so that no other dimension is likely to equal the batch size
 
 
 def fit(program: Program, task: Task, training: Training | None = None,  # noqa: PLR0913 - public
@@ -179,8 +178,7 @@ def _check_cacheable(teacher: TeacherLike | None, config: Training, settings: Di
 
 def _run_on_samples(program: Program, task: Task) -> Any:
     """What the final exit returns for training samples, checked by the goal; targets may lack."""
-    count = min(_PROBE_SAMPLES, len(task.train))
-    batch = next(task.train.select(range(count)).batches(count))
+    batch = sample_batch(task)
     outputs = split_exits(program.run(*batch.inputs), program.exits)[-1]
     task.goal.check_outputs(outputs, batch.inputs)
     task.check(outputs)

@@ -23,6 +23,7 @@ from edgewright.pipeline._evaluate import (
 )
 from edgewright.pipeline._layer_records import make_layer_records
 from edgewright.pipeline._points import (
+    add_latency,
     add_operating_points,
     evaluate_operating_points,
     replace_points,
@@ -126,12 +127,8 @@ class Assembly:
                        results: StageResults) -> Manifest:
         """Add the latencies of all files, and the layers that make the compressed file slow."""
         latencies = time_sessions(sessions, self.task.test)
-        points = tuple(point.replace(figures=point.figures.with_(*latencies["compressed"]))
-                       if index == 0 else point
-                       for index, point in enumerate(manifest.model.points))
-        manifest = manifest.with_model(points=points).with_report(
-            original=manifest.report.original.with_(*latencies["original"]),
-            compressed=manifest.report.compressed.with_(*latencies["compressed"]))
+        manifest = add_latency(manifest, latencies["compressed"]).with_report(
+            original=manifest.report.original.with_(*latencies["original"]))
         if results.unquantized is None:
             return manifest
         unquantized = latencies.get("unquantized", latencies["original"])

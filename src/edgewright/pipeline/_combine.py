@@ -19,7 +19,11 @@ from edgewright.core import (
 from edgewright.errors import UsageError
 from edgewright.exits import DEFAULT_POINT, ExitCalibration
 from edgewright.pipeline._evaluate import time_sessions
-from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
+from edgewright.pipeline._points import (
+    add_latency,
+    add_operating_points,
+    evaluate_operating_points,
+)
 from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -74,13 +78,11 @@ def cascade(small: PathText, large: PathText, task: Task, out: PathText, *,
     session = Session(chosen)
     figures, manifest = evaluate_operating_points(session, chosen, task)
     latencies = time_sessions({"large": Session(second), "cascade": session}, task.test)
-    default = manifest.model.default_point
-    timed = default.replace(figures=default.figures.with_(*latencies["cascade"]))
-    manifest = manifest.with_model(points=(timed, *manifest.model.points[1:])).with_report(
+    manifest = manifest.with_report(
         seed=seed, data=task.name,
         original=second.manifest.report.compressed.with_(*latencies["large"]),
-        compressed=figures.with_(*_parameters(first, second), *latencies["cascade"]))
-    return write_bundle(out, manifest, chosen.segments)
+        compressed=figures.with_(*_parameters(first, second)))
+    return write_bundle(out, add_latency(manifest, latencies["cascade"]), chosen.segments)
 
 
 def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:

@@ -12,7 +12,11 @@ from edgewright.exporters import prove_export
 from edgewright.pipeline._compare import compare_with_program
 from edgewright.pipeline._draft import draft_bundle
 from edgewright.pipeline._evaluate import COUNTED, time_sessions
-from edgewright.pipeline._points import add_operating_points, evaluate_operating_points
+from edgewright.pipeline._points import (
+    add_latency,
+    add_operating_points,
+    evaluate_operating_points,
+)
 from edgewright.pipeline._run_log import RunLog
 from edgewright.program import Program
 from edgewright.runtime import Session
@@ -82,9 +86,7 @@ def _measured(program: Program, path: str | os.PathLike[str], task: Task, name: 
     comparison = compare_with_program(program, session, task.test, task.goal)
     figures, manifest = evaluate_operating_points(session, draft, task)
     latency = time_sessions({name: session}, task.test)[name]
-    points = tuple(point.replace(figures=point.figures.with_(*latency)) if index == 0 else point
-                   for index, point in enumerate(manifest.model.points))
-    manifest = manifest.with_model(points=points).with_report(
-        compressed=manifest.report.compressed.with_(*figures.measurements, *latency),
+    manifest = manifest.with_report(
+        compressed=manifest.report.compressed.with_(*figures.measurements),
         simulated=Figures.of(*comparison.metrics), parity=comparison.parity)
-    return write_bundle(path, manifest, draft.segments)
+    return write_bundle(path, add_latency(manifest, latency), draft.segments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgewright.bundle import Bundle
-from edgewright.core import Figures, Manifest, OperatingPoint
+from edgewright.core import Figures, Manifest, Measurement, OperatingPoint
 from edgewright.exits import ExitCalibration
 from edgewright.pipeline._evaluate import (
     choose_operating_points,
@@ -72,3 +72,11 @@ def open_at_point(draft: Bundle, name: str) -> Session:
 def replace_points(draft: Bundle, points: tuple[OperatingPoint, ...]) -> Bundle:
     """Return the bundle in memory with these operating points."""
     return replace(draft, manifest=draft.manifest.with_model(points=points))
+
+
+def add_latency(manifest: Manifest, latency: tuple[Measurement, ...]) -> Manifest:
+    """Add a latency to the figures of the default point and of the file, which are the same."""
+    points = tuple(point.replace(figures=point.figures.with_(*latency)) if index == 0 else point
+                   for index, point in enumerate(manifest.model.points))
+    return manifest.with_model(points=points).with_report(
+        compressed=manifest.report.compressed.with_(*latency))

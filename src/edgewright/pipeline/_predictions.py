@@ -39,8 +39,5 @@ def keep_predictions(program: Program, goal: Goal, *, with_auxiliary: bool = Fal
 
 def _state_keys(program: Program) -> set[str]:
     """The outputs, by key or position, that contain state."""
-    structure = output_structure(program)
-    parts = (structure if isinstance(structure, dict) else dict(enumerate(structure))
-             if isinstance(structure, list) else {})
-    return {str(key) for key, part in parts.items()
+    return {key for key, part in named_outputs(output_structure(program)).items()
             if not program.states.keys().isdisjoint(pytree.tree_leaves(part))}

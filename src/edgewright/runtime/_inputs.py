@@ -17,7 +17,7 @@ from edgewright.core import (
     ModelSpec,
     Preprocessing,
     TensorSpec,
-    find_unequal_sizes,
+    check_equal_sizes,
     find_wrong_size,
     format_shape,
     read_pixels,
@@ -32,7 +32,7 @@ _IMAGE_CHANNELS = (1, 3)
 _FREE = (None,)
 
 
-def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
+def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[Any]) -> int:
     """Reject arrays that do not match the model's inputs; returns the batch size, 1 if fixed."""
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
@@ -43,7 +43,8 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Sequence[object]) -> int:
         raise DataError(f"the inputs have different batch sizes: {sorted(batches)}; give the same "
                         "number of samples in each")
     if len(specs) > 1:
-        _check_equal_sizes(specs, inputs)
+        check_equal_sizes([spec.name for spec in specs], [array.shape for array in inputs],
+                          [spec.shape for spec in specs])
     return batches[0] if batches else 1
 
 
@@ -66,16 +67,6 @@ def _check_input(spec: TensorSpec, array: object) -> int | None:
     if not array.size:
         raise DataError(f"input {spec.name!r} is empty (shape {shape}); give at least one sample")
     return shape[0] if free else None
-
-
-def _check_equal_sizes(specs: Sequence[TensorSpec], inputs: Sequence[Any]) -> None:
-    """Raise if dimensions that must have the same size differ."""
-    found = find_unequal_sizes([array.shape for array in inputs], [spec.shape for spec in specs])
-    if found is not None:
-        one, at, other, dim = found
-        raise DataError(f"input {specs[other].name!r} has size {inputs[other].shape[dim]} in "
-                        f"dimension {dim}, but {specs[one].name!r} has {inputs[one].shape[at]} in "
-                        f"dimension {at}; the two must be equal")
 
 
 def read_input(source: Picture, model: ModelSpec) -> Arrays:

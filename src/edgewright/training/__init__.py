@@ -1,7 +1,7 @@
 """Training: one loop with pluggable objectives."""
 
 from edgewright.training._augmentation import Augmentation
-from edgewright.training._check_outputs import check_program
+from edgewright.training._check_outputs import check_program, sample_batch
 from edgewright.training._compute import Compute
 from edgewright.training._config import Training
 from edgewright.training._constrained_objective import ConstrainedObjective
@@ -82,6 +82,7 @@ __all__ = [
     "open_experiment_tracker",
     "requires_sample_ids",
     "run_batches",
+    "sample_batch",
     "single_device_fabric",
     "split_exits",
     "to_device",

@@ -42,7 +42,7 @@ def check_program(program: Program, task: Task, objective: Objective | None = No
         torch.Size([7, 3])
     """
     _check_input_order(program.input_names, task)
-    batch = _sample_batch(task)
+    batch = sample_batch(task)
     return _check(program.run(*batch.inputs), batch, task, objective or GoalLoss(task.goal),
                   program.exits)
 
@@ -51,7 +51,7 @@ def check_outputs(module: nn.Module, task: Task, objective: Objective, exits: in
     """Like `check_program`, for a module with ``exits`` early exits; its mode is restored."""
     if isinstance(module, CapturedModule):
         _check_input_order(module.input_names, task)
-    batch = to_device(_sample_batch(task), device_of(module))
+    batch = to_device(sample_batch(task), device_of(module))
     was_training = module.training
     module.eval()
     try:
@@ -71,7 +71,8 @@ def _check_input_order(expected: tuple[str, ...], task: Task) -> None:
                         f"inputs={expected})")
 
 
-def _sample_batch(task: Task) -> Batch:
+def sample_batch(task: Task) -> Batch:
+    """A few training samples, on which models are checked before any work is done."""
     count = min(_PROBE_SAMPLES, len(task.train))
     return next(task.train.select(range(count)).batches(count))
 

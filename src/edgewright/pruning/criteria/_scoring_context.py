@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import Node
@@ -19,8 +18,9 @@ from edgewright.goals import Goal
 from edgewright.graph import stored_tensors
 from edgewright.program import Program
 from edgewright.task import Batch, Split
-from edgewright.training import split_exits
+from edgewright.training import GoalLoss, split_exits
 
+T = TypeVar("T")
 Vector: TypeAlias = NDArray[np.float64]
 
 
@@ -52,10 +52,7 @@ class ScoringContext:
         Raises:
             UsageError: There are no samples; the message names the criterion.
         """
-        if self.split is None:
-            raise UsageError(f"criterion={self.criterion!r} needs data; give a task, or use "
-                             "'magnitude'")
-        return self.split
+        return self._of_task(self.split)
 
     @property
     def goal(self) -> Goal:
@@ -64,16 +61,19 @@ class ScoringContext:
         Raises:
             UsageError: There is no task; the message names the criterion.
         """
-        if self.task_goal is None:
+        return self._of_task(self.task_goal)
+
+    def _of_task(self, value: T | None) -> T:
+        """What a task gives; raises if there is none."""
+        if value is None:
             raise UsageError(f"criterion={self.criterion!r} needs data; give a task, or use "
                              "'magnitude'")
-        return self.task_goal
+        return value
 
     def summed_loss(self, result: Any, batch: Batch) -> Tensor:
         """The goal's loss, averaged over the exits and summed over the samples."""
         outputs = split_exits(result, self.program.exits)
-        losses = [self.goal.loss(output, batch.targets) for output in outputs]
-        return batch.size * torch.stack(losses).mean()
+        return batch.size * GoalLoss(self.goal).loss(outputs, batch)
 
     @cached_property
     def channel_count(self) -> int:

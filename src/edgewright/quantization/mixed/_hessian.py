@@ -13,7 +13,7 @@ from edgewright.capture import count_exits
 from edgewright.errors import ModelError
 from edgewright.goals import Goal
 from edgewright.task import Batch
-from edgewright.training import split_exits
+from edgewright.training import GoalLoss, split_exits
 
 
 def average_hessian_traces(module: nn.Module, names: Sequence[str], batches: Iterable[Batch],
@@ -67,7 +67,7 @@ def _traces(module: nn.Module, weights: list[Tensor], batch: Batch, goal: Goal, 
     try:
         with sdpa_kernel(SDPBackend.MATH):  # fused kernels have no second derivative
             outputs = split_exits(module(*batch.inputs), count_exits(module))
-            loss = torch.stack([goal.loss(output, batch.targets) for output in outputs]).mean()
+            loss = GoalLoss(goal).loss(outputs, batch)
             slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
             found = [_probe(slopes, weights, generator) for _ in range(probes)]
     except RuntimeError as error:
