@@ -94,9 +94,9 @@ class CostModel:
             return sum(len(group.channels) for group in self.groups.groups) - len(removed)
         shape = self.groups.shapes_without(removed)
         if self.target == "ram":
-            return float(max(_live_bytes(self._program, shape)))
+            return float(max(live_bytes(self._program, shape)))
         if self.target == "latency" and self._latency is not None:
-            return sum(times.at(inputs, outputs) for times, inputs, outputs
+            return sum(times.at(inputs, outputs) for _, times, inputs, outputs
                        in self._latency.match_layers(self._program, shape))
         return float(sum(_COUNTS[self.target](self._program, shape)))
 
@@ -106,11 +106,11 @@ class CostModel:
                                for index in range(len(self.groups.groups))), Polynomial({}))),)
         shape = SymbolicShapes(self.groups)
         if self.target == "ram":
-            totals = [Polynomial({}) + total for total in _live_bytes(self._program, shape)]
+            totals = [Polynomial({}) + total for total in live_bytes(self._program, shape)]
             return tuple(map(Bound, drop_dominated(totals)))
         if self.target == "latency" and self._latency is not None:
             return (Bound(Polynomial({}), tuple(
-                Lookup(times, inputs, outputs) for times, inputs, outputs
+                Lookup(times, inputs, outputs) for _, times, inputs, outputs
                 in self._latency.match_layers(self._program, shape))),)
         return (Bound(sum(_COUNTS[self.target](self._program, shape), Polynomial({}))),)
 
@@ -130,7 +130,7 @@ _COUNTS: Final[dict[PruningTarget, Callable[[Program, Shape], Iterator[Any]]]] =
     "macs": _macs, "params": _parameters}
 
 
-def _live_bytes(program: Program, shape: Shape) -> list[Any]:
+def live_bytes(program: Program, shape: Shape) -> list[Any]:
     """Bytes of inputs and activations alive at each point at which a tensor is freed."""
     moments = find_live_tensors(program.graph)
     sizes = {node: _bytes(node, shape) for node in dict.fromkeys(chain.from_iterable(moments))}

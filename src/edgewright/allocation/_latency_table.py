@@ -66,11 +66,11 @@ class LatencyTable:
     layers: Mapping[str, LayerTimes]
 
     def match_layers(self, program: Program, shape: Callable[[Node], tuple[Any, ...]],
-                     ) -> Iterator[tuple[LayerTimes, Any, Any]]:
-        """The times of each layer of a program that is in the table, with its two sizes."""
+                     ) -> Iterator[tuple[Node, LayerTimes, Any, Any]]:
+        """Each layer of a program that is in the table, its times, and its two sizes."""
         for key, node in find_layers(program).items():
             if key in self.layers:
-                yield self.layers[key], *channel_sizes(node, shape)
+                yield node, self.layers[key], *channel_sizes(node, shape)
 
     def rescale(self, widths: Mapping[str, tuple[int, int]], whole_ms: float) -> LatencyTable:
         """Scale the table so that the layers add up to ``whole_ms`` at the given widths."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
@@ -17,6 +18,20 @@ Indices = NDArray[np.int64]
 
 
 @final
+@dataclass(frozen=True)
+class Optimum:
+    """The best point found.
+
+    Attributes:
+        x: The value of each variable.
+        gap: Largest relative distance from the optimum that the search could not rule out.
+    """
+
+    x: NDArray[np.float64]
+    gap: float
+
+
+@final
 class MixedIntegerProgram:
     """Maximize a linear function subject to rows ``low <= a x <= high`` and ``0 <= x <= 1``.
 
@@ -26,8 +41,9 @@ class MixedIntegerProgram:
         >>> program = MixedIntegerProgram()
         >>> x = program.variables(np.array([3.0, 2.0]), integer=True)
         >>> program.row(x, np.array([2.0, 1.0]), high=2.5)
-        >>> program.solve().round().tolist()
-        [1.0, 0.0]
+        >>> found = program.solve()
+        >>> found.x.round().tolist(), found.gap
+        ([1.0, 0.0], 0.0)
     """
 
     def __init__(self) -> None:
@@ -53,11 +69,12 @@ class MixedIntegerProgram:
         self._low.append(low)
         self._high.append(high)
 
-    def solve(self, gap: float = _GAP) -> NDArray[np.float64] | None:
+    def solve(self, gap: float = _GAP, seconds: float = _SECONDS) -> Optimum | None:
         """Find the best point; None if none was found in time or none exists.
 
         Args:
             gap: Allowed relative distance from the optimum.
+            seconds: Longest time to search.
         """
         columns = np.concatenate([indices for indices, _ in self._rows])
         values = np.concatenate([coefficients for _, coefficients in self._rows])
@@ -66,5 +83,7 @@ class MixedIntegerProgram:
         found = milp(-np.concatenate(self._rewards), integrality=np.concatenate(self._integer),
                      bounds=Bounds(0.0, 1.0),
                      constraints=LinearConstraint(matrix, self._low, self._high),
-                     options={"mip_rel_gap": gap, "node_limit": _NODES, "time_limit": _SECONDS})
-        return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+                     options={"mip_rel_gap": gap, "node_limit": _NODES, "time_limit": seconds})
+        if found.x is None:
+            return None
+        return Optimum(np.asarray(found.x, dtype=np.float64), float(found.mip_gap or 0.0))

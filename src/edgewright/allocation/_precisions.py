@@ -193,10 +193,10 @@ def _minimize(layers: Layers, penalties: Sequence[NDArray[np.float64]], limits: 
         program.row(np.concatenate(list(selected.values())),
                     np.concatenate(_costs(layers, name)) / unit, high=limit / unit)
     for _ in range(_MAX_CUTS):
-        x = program.solve(gap=0.0)
-        if x is None:
+        found = program.solve(gap=0.0)
+        if found is None:
             return None
-        indices = {name: int(x[binaries].argmax()) for name, binaries in selected.items()}
+        indices = {name: int(found.x[binaries].argmax()) for name, binaries in selected.items()}
         chosen = {name: layers[name][place] for name, place in indices.items()}
         if all(_within(total_cost(chosen, name), limit)
                for name, limit in _given_limits(limits).items()):

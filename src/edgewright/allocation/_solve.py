@@ -115,10 +115,10 @@ def _solution(groups: Sequence[GroupWidths], costs: Sequence[LinearizedCost], ch
                 products[key] = _product(program, key, selected, choices)
     for cost in costs:
         _limit(program, cost, selected, products, goal)
-    x = program.solve()
-    if x is None:
+    found = program.solve()
+    if found is None:
         return None
-    return np.array([widths[int(x[binaries].argmax())]
+    return np.array([widths[int(found.x[binaries].argmax())]
                      for widths, binaries in zip(choices, selected, strict=True)], dtype=np.int64)
 
 

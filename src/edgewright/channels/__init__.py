@@ -1,7 +1,12 @@
 """Channel groups: which channels are coupled, and how to remove them with a numerical proof."""
 
 from edgewright.channels._apply import Applied, apply_to
-from edgewright.channels._branches import Branch, find_branches, remove_branch
+from edgewright.channels._branches import (
+    Branch,
+    find_branch_calls,
+    find_branches,
+    remove_branch,
+)
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
 from edgewright.channels._incidence import Incidence
 from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStack, Widths
@@ -35,6 +40,7 @@ __all__ = [
     "apply_to",
     "compute_group_widths",
     "count_channels",
+    "find_branch_calls",
     "find_branches",
     "find_groups",
     "remove_and_measure",

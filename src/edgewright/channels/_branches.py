@@ -109,6 +109,25 @@ def remove_branch(program: Program, branch: Branch) -> Program:
     return shortened
 
 
+def find_branch_calls(program: Program, branch: Branch) -> frozenset[str]:
+    """Names of the calls that are computed only for a branch, and of the addition itself.
+
+    Example:
+        >>> from edgewright.program import Program
+        >>> class Residual(torch.nn.Linear):
+        ...     def forward(self, x):
+        ...         return x + super().forward(x).relu()
+        >>> model = torch.nn.Sequential(Residual(4, 4), torch.nn.Linear(4, 2))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> sorted(find_branch_calls(program, find_branches(program)[0]))
+        ['add', 'linear', 'relu']
+    """
+    total = next(node for node in program.calls() if node.name == branch.total)
+    left = find_live_nodes(program.graph, (total, _node(total.args[1 - branch.operand])))
+    gone = find_live_nodes(program.graph) - left
+    return frozenset(node.name for node in gone | {total} if node.op == "call_function")
+
+
 def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch]:
     everything, auxiliary = _tensors(whole), auxiliary_tensors(graph)
     for operand in (0, 1):
