@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from torch import nn
 
-from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit, Manifest, format_metric, format_size
-from edgewright.errors import BudgetError, UsageError
-from edgewright.exits import remove_exits
-from edgewright.pipeline._assemble import Assembly
+from edgewright.core import Budget, Limit
+from edgewright.errors import UsageError
 from edgewright.pipeline._capture_model import capture_model
-from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._run import Result, Run, RunSettings
 from edgewright.pipeline._run_log import RunLog
-from edgewright.pipeline._run_stages import run_stages
 from edgewright.pipeline._validate_model import validate_model
-from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.task import Task, temporary_seed
 from edgewright.training import ExperimentTracker, open_experiment_tracker
-
-
-@final
-@dataclass(frozen=True)
-class Result:
-    """The result of a run.
-
-    Attributes:
-        bundle: Path of ``model.edge``.
-        report: Path of ``report.html``.
-        manifest: The bundle's manifest.
-        program: The compressed program the bundle was exported from.
-    """
-
-    bundle: Path
-    report: Path
-    manifest: Manifest
-    program: Program
-
-    def check(self) -> None:
-        """Raise if the budget is not met.
-
-        Raises:
-            BudgetError: The message lists every broken limit with the figure's value.
-        """
-        if self.manifest.report.breaches:
-            broken = "; ".join(map(str, self.manifest.report.breaches))
-            raise BudgetError(f"the budget is not met: {broken}. The bundle is at {self.bundle}, "
-                              "marked so; allow more, or try a more thorough recipe")
 
 
 def compress(model: nn.Module | Program, task: Task, budget: Budget | None = None,  # noqa: PLR0913
@@ -115,41 +78,23 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
     name = name or type(model).__name__
     folder = Path("runs", name.lower()) if out is None else Path(out)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
+    budget.check_metrics(task.metrics)
+    settings = RunSettings(capture_original(model, task, seed), task, budget, seed, name, log)
+    run = Run.open(settings, recipe, folder)
+    run.measure_baseline()
+    return run.finish(run.build())
+
+
+def capture_original(model: nn.Module | Program, task: Task, seed: int) -> Program:
+    """The program of a model, validated against the task.
+
+    Raises:
+        ModelError: The model cannot be captured, or its outputs do not fit the goal.
+        DataError: The data cannot be used.
+    """
     with temporary_seed(seed):
         original = model if isinstance(model, Program) else capture_model(model, task)
-    budget.check_metrics(task.metrics)
-    original = validate_model(original, task)
-    check_recipe(recipe, original)
-    adjusted, changes = adjust_recipe(recipe, original, budget, task.goal)
-    run = RunDirectory.open(folder, run_identity(original, task, budget, recipe, seed))
-    assembly = Assembly(task, budget, recipe, adjusted.exits, seed, name)
-    return _execute(assembly, StageContext(original, task, adjusted, seed, run, log), changes)
-
-
-def _execute(assembly: Assembly, context: StageContext, changes: tuple[str, ...]) -> Result:
-    """Run baseline, stages and bundle; intact results of an earlier run are reused."""
-    run, log, original = context.directory, context.log, context.original
-    if not run.is_sealed(run.baseline):
-        log.begin("baseline", "the original on its runtime")
-        with temporary_seed(assembly.seed):
-            manifest = assembly.baseline(original, run.baseline)
-        run.seal(run.baseline)
-        figures = manifest.report.compressed
-        metrics = ", ".join(f"{metric.name} {format_metric(metric.spec, metric.value)}"
-                            for metric in figures.metrics)
-        log.note(f"{metrics} (test), {format_size(figures['size_bytes'])}")
-    results = run_stages(context, changes)
-    if run.is_sealed(run.bundle, results.checksum):
-        log.note(f"this run is complete already; its bundle is {run.bundle}")
-        manifest = read_bundle(run.bundle).manifest
-        assembly.write_beside(manifest, run)
-    else:
-        with temporary_seed(assembly.seed):
-            manifest = assembly.finish(original, results, run, log)
-    run.remove_checkpoints()
-    has_exits = len(manifest.model.segments) > 1
-    return Result(run.bundle, run.report, manifest,
-                  results.program if has_exits else remove_exits(results.program))
+    return validate_model(original, task)
 
 
 def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:

@@ -48,6 +48,7 @@ class RunDirectory:
         self.identity = digest(json.dumps(identity, sort_keys=True).encode())
         self.bundle = path / "model.edge"
         self.baseline = path / "baseline.edge"
+        self.trial = path / "trial.edge"
         self.manifest = path / "manifest.json"
         self.recipe = path / "recipe.yaml"
         self.report = path / "report.html"

@@ -1,0 +1,184 @@
+"""One recipe, applied to one model, in one directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from edgewright.bundle import read_bundle, write_bundle
+from edgewright.core import (
+    Budget,
+    Figures,
+    Manifest,
+    format_metric,
+    format_size,
+    write_atomically,
+)
+from edgewright.errors import BudgetError
+from edgewright.exits import remove_exits
+from edgewright.pipeline._assemble import Assembly
+from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
+from edgewright.pipeline._identity import run_identity
+from edgewright.pipeline._recipe import Recipe
+from edgewright.pipeline._run_log import RunLog
+from edgewright.pipeline._run_stages import StageResults, run_stages
+from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
+from edgewright.program import Program
+from edgewright.runtime import Session
+from edgewright.task import Split, Task, temporary_seed
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """The result of a run.
+
+    Attributes:
+        bundle: Path of ``model.edge``.
+        report: Path of ``report.html``.
+        manifest: The bundle's manifest.
+        program: The compressed program the bundle was exported from.
+    """
+
+    bundle: Path
+    report: Path
+    manifest: Manifest
+    program: Program
+
+    def check(self) -> None:
+        """Raise if the budget is not met.
+
+        Raises:
+            BudgetError: The message lists every broken limit with the figure's value.
+        """
+        if self.manifest.report.breaches:
+            broken = "; ".join(map(str, self.manifest.report.breaches))
+            raise BudgetError(f"the budget is not met: {broken}. The bundle is at {self.bundle}, "
+                              "marked so; allow more, or try a more thorough recipe")
+
+
+@final
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run needs besides its recipe and its directory.
+
+    Attributes:
+        original: The captured model, validated against the task.
+        task: The data.
+        budget: Limits that are stated and checked in the result.
+        seed: Seed of all random numbers.
+        name: Name of the model in records.
+        log: Where progress is shown.
+    """
+
+    original: Program
+    task: Task
+    budget: Budget
+    seed: int
+    name: str
+    log: RunLog
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run in its directory; finished steps are reused, also those of an earlier process."""
+
+    assembly: Assembly
+    context: StageContext
+    changes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, settings: RunSettings, recipe: Recipe, folder: Path, *,
+             adjust: bool = True) -> Run:
+        """Open a run's directory, new or to be resumed.
+
+        Args:
+            settings: Model, data, budget and seed.
+            recipe: The recipe.
+            folder: The directory.
+            adjust: Whether the recipe is fitted to the model and the budget.
+
+        Raises:
+            UsageError: The recipe does not suit the model.
+            BudgetError: A limit is below what the smallest program of this model needs.
+            StorageError: The directory holds another run, or cannot be written.
+        """
+        original, task, budget = settings.original, settings.task, settings.budget
+        check_recipe(recipe, original)
+        adjusted, changes = (adjust_recipe(recipe, original, budget, task.goal) if adjust
+                             else (recipe, ()))
+        directory = RunDirectory.open(
+            folder, run_identity(original, task, budget, recipe, settings.seed))
+        return cls(Assembly(task, budget, recipe, adjusted.exits, settings.seed, settings.name),
+                   StageContext(original, task, adjusted, settings.seed, directory, settings.log),
+                   changes)
+
+    def measure_baseline(self) -> Manifest:
+        """Export the original and measure it on the test split, unless that is done."""
+        directory, log = self.context.directory, self.context.log
+        if directory.is_sealed(directory.baseline):
+            return read_bundle(directory.baseline).manifest
+        log.begin("baseline", "the original on its runtime")
+        with temporary_seed(self.assembly.seed):
+            manifest = self.assembly.baseline(self.context.original, directory.baseline)
+        directory.seal(directory.baseline)
+        figures = manifest.report.compressed
+        metrics = ", ".join(f"{metric.name} {format_metric(metric.spec, metric.value)}"
+                            for metric in figures.metrics)
+        log.note(f"{metrics} (test), {format_size(figures['size_bytes'])}")
+        return manifest
+
+    def adopt_baseline(self, path: Path) -> None:
+        """Use the baseline that another run of the same model, data and seed has measured.
+
+        Raises:
+            StorageError: It cannot be copied.
+        """
+        directory = self.context.directory
+        if not directory.is_sealed(directory.baseline):
+            write_atomically(directory.baseline, path.read_bytes())
+            directory.seal(directory.baseline)
+
+    def build(self) -> StageResults:
+        """Run the recipe's stages."""
+        return run_stages(self.context, self.changes)
+
+    def try_out(self, results: StageResults, split: Split, original: Session) -> Figures:
+        """Export the program and measure the file, without the test split.
+
+        The file is written beside the stages as ``trial.edge``, without operating points.
+
+        Args:
+            results: From `build`.
+            split: What its metrics are measured on; not the test split.
+            original: The original's file; it is timed in turn with this one, and its latency is
+                returned as ``mean_latency_ms`` is: see `compare_latency`.
+
+        Returns:
+            Metrics, size, modelled costs, and the latency.
+        """
+        draft = self.assembly.draft(results.program)
+        session = Session(draft)
+        figures, _ = evaluate_operating_point(session, split, self.context.task.goal)
+        written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
+        size = written.report.compressed.find("size_bytes")
+        timed = time_sessions({"original": original, "trial": session}, split)
+        return figures.with_(*timed["trial"], *filter(None, [size]))
+
+    def finish(self, results: StageResults) -> Result:
+        """Export, verify, measure on the test split, and write bundle and report."""
+        directory, log = self.context.directory, self.context.log
+        if directory.is_sealed(directory.bundle, results.checksum):
+            log.note(f"this run is complete already; its bundle is {directory.bundle}")
+            manifest = read_bundle(directory.bundle).manifest
+            self.assembly.write_beside(manifest, directory)
+        else:
+            with temporary_seed(self.assembly.seed):
+                manifest = self.assembly.finish(self.context.original, results, directory, log)
+        directory.remove_checkpoints()
+        has_exits = len(manifest.model.segments) > 1
+        return Result(directory.bundle, directory.report, manifest,
+                      results.program if has_exits else remove_exits(results.program))
