@@ -4,6 +4,7 @@ from edgewright.channels._apply import Applied, apply_to
 from edgewright.channels._branches import Branch, find_branches, remove_branch
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
 from edgewright.channels._incidence import Incidence
+from edgewright.channels._named_widths import resolve_widths
 from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStack, Widths
 from edgewright.channels._side_by_side import SideBySide
 from edgewright.channels._sizes import SymbolicShapes
@@ -40,4 +41,5 @@ __all__ = [
     "remove_and_measure",
     "remove_branch",
     "remove_channels",
+    "resolve_widths",
 ]
