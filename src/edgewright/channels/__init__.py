@@ -9,6 +9,7 @@ from edgewright.channels._branches import (
 )
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
 from edgewright.channels._incidence import Incidence
+from edgewright.channels._named_widths import resolve_widths
 from edgewright.channels._polynomial import Monomial, Polynomial, PolynomialStack, Widths
 from edgewright.channels._side_by_side import SideBySide
 from edgewright.channels._sizes import SymbolicShapes
@@ -46,4 +47,5 @@ __all__ = [
     "remove_and_measure",
     "remove_branch",
     "remove_channels",
+    "resolve_widths",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self, final
+from typing import Annotated, Final, Literal, Self, final
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,9 @@ _WEIGHT_BASED: Final = frozenset({"l1", "l2", "magnitude", "batch_norm", "geomet
                                 "random"})
 # Scores estimate changes of the loss or the logits, so they can be compared across layers.
 _LOSS_BASED: Final = frozenset({"taylor", "fisher", "obd", "gauss_newton"})
+# Settings that choose widths, so they contradict explicit ones.
+_CHOOSING: Final = ("target", "ratio", "allocation", "least_width", "normalize", "steps",
+                    "round_to")
 
 
 @final
@@ -48,6 +51,12 @@ class ChannelPruning(Settings):
             kernels on x86 are fastest with 16. ``auto`` is the largest of 16, 8, 4 and 2 that
             divides a dimension into at least four steps, else 1: 16 from 64 channels on, 8 from 32,
             4 from 16, 2 from 8.
+        widths: Number of channels to keep, by group, instead of a ratio: for example
+            ``{"layer1.0.conv1": 8}``. A group is named as `find_groups` prints it, or by any layer
+            whose output channels it has; groups without a name keep all their channels. The
+            criterion still ranks the channels of each group. Leave the settings that choose widths
+            (``target``, ``ratio``, ``allocation``, ``least_width``, ``normalize``, ``steps``,
+            ``round_to``) at their defaults, which have no effect then.
         ignore: Names or patterns of layers whose output channels are kept; for a parameter or
             buffer that is not a layer's weight, all its dimensions are kept.
         samples: Number of training samples for data-driven criteria and for ``compensate``.
@@ -63,7 +72,8 @@ class ChannelPruning(Settings):
             addition to the proof of every slice.
 
     Raises:
-        UsageError: A value is out of range.
+        UsageError: A value is out of range, or ``widths`` is combined with a setting that chooses
+            widths.
 
     Example:
         >>> ChannelPruning(ratio=1.5)
@@ -82,6 +92,7 @@ class ChannelPruning(Settings):
     normalize: bool | None = None
     steps: int = Field(default=1, ge=1)
     round_to: RoundTo = "auto"
+    widths: dict[str, Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
     compensate: bool | None = None
@@ -93,6 +104,15 @@ class ChannelPruning(Settings):
         if self.round_to != "auto" and self.round_to < 1:
             raise UsageError("ChannelPruning: round_to: Input should be greater than or equal to 1 "
                              f"or 'auto', got {self.round_to}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        defaults = type(self).model_fields
+        given = [name for name in _CHOOSING if getattr(self, name) != defaults[name].default]
+        if self.widths is not None and given:
+            raise UsageError("ChannelPruning: widths are given, so nothing is left to choose with "
+                             f"{', '.join(given)}; omit either")
         return self
 
     @property

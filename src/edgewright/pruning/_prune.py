@@ -12,13 +12,20 @@ from edgewright.allocation import (
     allocate_channels,
     require_reachable,
 )
-from edgewright.channels import ChannelGroups, count_channels, find_groups, remove_channels
+from edgewright.channels import (
+    ChannelGroups,
+    count_channels,
+    find_groups,
+    remove_channels,
+    resolve_widths,
+)
 from edgewright.core import format_skip_reasons
 from edgewright.errors import UsageError
 from edgewright.exporters import prove_export
 from edgewright.program import Program
 from edgewright.pruning._compensate import compensate
 from edgewright.pruning._config import ChannelPruning
+from edgewright.pruning._explicit_widths import channels_above_widths
 from edgewright.pruning._removal_history import RemovalHistory
 from edgewright.pruning.criteria import score_channels
 from edgewright.task import Split, Task
@@ -34,7 +41,8 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
 
     If there is a task, the remaining weights are fitted to compensate for them. With ``steps``
     above 1 the ratio, which always refers to the original program, is reached in equal steps, and
-    scores are computed again on each smaller program.
+    scores are computed again on each smaller program. With ``widths``, every named group keeps that
+    many channels, in one step.
 
     Args:
         program: In floating point; it is not changed.
@@ -47,7 +55,8 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
 
     Raises:
         UsageError: The program is quantized, nothing in it can be pruned, a pattern in ``ignore``
-            matches nothing, a criterion lacks data, or the ratio cannot be reached.
+            matches nothing, a criterion lacks data, the ratio cannot be reached, or ``widths`` do
+            not fit the program.
         ModelError: The result cannot be exported.
         ParityError: Masked and sliced programs differ, or the exported file from the program.
 
@@ -63,6 +72,30 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
     config = config or ChannelPruning()
     groups = _find_prunable_groups(program, config)
     program = program if task is None else program.with_examples(task.train.example(2))
+    if config.widths is None:
+        program = _prune_to_ratio(program, groups, task, config, seed, recover, latency)
+    else:
+        program = _prune_to_widths(program, groups, task, config, seed)
+    if config.prove_export:
+        prove_export(program)
+    return program
+
+
+def _prune_to_widths(program: Program, groups: ChannelGroups, task: Task | None,
+                     config: ChannelPruning, seed: int) -> Program:
+    """Remove the least important channels of every group that ``widths`` names."""
+    widths = config.widths or {}
+    resolve_widths(program, groups, widths)  # refuses before channels are scored
+    samples = _compensation_samples(task, config, seed)
+    scores = score_channels(program, task, groups, config, seed)
+    removed = channels_above_widths(program, groups, scores, widths)
+    return _remove_and_compensate(program, groups, removed, samples, config.ridge)
+
+
+def _prune_to_ratio(program: Program, groups: ChannelGroups, task: Task | None,
+                    config: ChannelPruning, seed: int, recover: Recovery | None,
+                    latency: LatencyTable | None) -> Program:
+    """Remove the ratio in equal steps."""
     samples = _compensation_samples(task, config, seed)
     if config.target == "latency" and latency is None:
         latency = measure_layer_latencies(program, groups)
@@ -86,8 +119,6 @@ def prune(program: Program, task: Task | None = None, config: ChannelPruning | N
             cost = CostModel(program, groups, config.target, latency)
     if compensates_once and samples is not None:
         program = _remove_and_compensate(*original, history.removed, samples, config.ridge)
-    if config.prove_export:
-        prove_export(program)
     return program
 
 

@@ -14,6 +14,7 @@ from edgewright.errors import UsageError
 from edgewright.program import Program
 from edgewright.pruning._config import ChannelPruning
 from edgewright.pruning._coupled_slices import CoupledSlices
+from edgewright.pruning._explicit_widths import channels_above_widths
 from edgewright.pruning._penalties import GroupLasso, GrowingDecay
 from edgewright.pruning._prune import create_allocation
 from edgewright.pruning.criteria import score_channels
@@ -151,6 +152,9 @@ def _create_penalty(program: Program, task: Task, groups: ChannelGroups,
         return GroupLasso(groups, config.strength)
     selection = config.channels
     scores = score_channels(program, task, groups, selection, seed)
+    if selection.widths is not None:
+        removed = channels_above_widths(program, groups, scores, selection.widths)
+        return GrowingDecay(groups, removed, config.strength, config.growth)
     latency = measure_layer_latencies(program, groups) if selection.target == "latency" else None
     cost = CostModel(program, groups, selection.target, latency)
     removed = allocate_channels(cost, scores, create_allocation(selection))

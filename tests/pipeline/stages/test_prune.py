@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import edgewright as ew
 from edgewright.core import Budget
+from edgewright.errors import UsageError
 from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
-from edgewright.pipeline.stages import adjust_recipe
+from edgewright.pipeline.stages import STAGES, adjust_recipe, check_recipe
 from edgewright.pipeline.stages._stored_bits import predict_stored_bits
 from edgewright.quantization import MixedPrecision, Precision
 
@@ -51,3 +56,32 @@ def test_layers_of_later_exits_may_have_bits(trained_program: ew.Program) -> Non
     recipe = Recipe(prune=PRUNING, exits=ew.EarlyExits(places=1), quantize=ew.Quantization(
         layers={"exits": Precision(weights=4)}))
     assert adjust_recipe(recipe, trained_program, Budget(size="90 %"), Classification())[0].prune == PRUNING
+
+
+def test_explicit_widths_stay_under_any_budget(trained_program: ew.Program) -> None:
+    recipe = Recipe(prune=ew.ChannelPruning(widths={"stem": 12}), recover=ew.Training())
+    for budget in (Budget(), Budget(size="1 B"), Budget(macs="10 %")):
+        adjusted = adjust_recipe(recipe, trained_program, budget, Classification())
+        assert adjusted == (recipe, ())
+
+
+def test_widths_that_do_not_fit_are_refused_before_the_run(trained_program: ew.Program) -> None:
+    check_recipe(Recipe(prune=ew.ChannelPruning(widths={"stem": 12})), trained_program)
+    with pytest.raises(UsageError, match=re.escape("widths: 'stam' is no group; similar names: ")):
+        check_recipe(Recipe(prune=ew.ChannelPruning(widths={"stam": 12})), trained_program)
+
+
+@pytest.mark.parametrize(("widths", "words"), [
+    ({"a": 8, "b": 16, "c": 9}, "keep 8 to 16 channels in 3 groups (APoZ)"),
+    ({"a": 8, "b": 8}, "keep 8 channels in 2 groups (APoZ)"),
+    ({"a": 1}, "keep 1 channel in 1 group (APoZ)")])
+def test_the_note_describes_explicit_widths(widths: dict[str, int], words: str) -> None:
+    (stage,) = (stage for stage in STAGES if stage.name == "prune")
+    assert stage.describe(ew.ChannelPruning(criterion="apoz", widths=widths)) == (words,)
+
+
+def test_a_recipe_with_widths_round_trips(tmp_path: Path) -> None:
+    recipe = Recipe(prune=ew.ChannelPruning(
+        widths={"layer1.0.conv1": 8, "q.weight by 4": 2, "0": 3}, criterion="magnitude"))
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    assert Recipe.load(tmp_path / "r.yaml") == recipe

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
-from edgewright.channels import ChannelGroups, find_groups
+from edgewright.channels import ChannelGroups, find_groups, resolve_widths
 from edgewright.core import Budget, Figures, Measurement, format_skip_reasons
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
@@ -36,14 +37,21 @@ class Prune(Stage[ChannelPruning]):
         """Return the recipe's channel pruning."""
         return recipe.prune
 
+    def check(self, program: Program, config: ChannelPruning) -> None:
+        """Refuse widths that do not fit the program."""
+        if config.widths is not None:
+            resolve_widths(program, find_groups(program, config.ignore), config.widths)
+
     def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,
                goal: Goal) -> AdjustedRecipe:  # noqa: ARG002 - as others do
-        """Choose the share of the multiply-accumulates to remove.
+        """Choose the share of the multiply-accumulates to remove; explicit widths stay.
 
         Raises:
             BudgetError: Even the smallest program of this model breaks a limit.
         """
         pruning = recipe.prune or ChannelPruning()
+        if pruning.widths is not None:
+            return AdjustedRecipe(recipe)
         groups = find_groups(program, pruning.ignore)
         plan = _make_plan(recipe, program, budget, groups, pruning)
         if recipe.prune is None or (pruning.target != "macs" and groups.groups and not plan.ratio):
@@ -62,19 +70,30 @@ class Prune(Stage[ChannelPruning]):
                               f"{_format_quantity(str(plan.binding))}")
 
     def describe(self, config: ChannelPruning) -> tuple[str, ...]:
-        """Describe how much is removed and by which criterion.
+        """Describe how much is removed, or how much is kept, and by which criterion.
 
         Example:
             >>> Prune().describe(ChannelPruning(ratio=0.5))
             ('remove 50 % of the MACs (Gauss-Newton)',)
+            >>> Prune().describe(ChannelPruning(widths={"layer1.0.conv1": 8, "conv1": 16}))
+            ('keep 8 to 16 channels in 2 groups (Gauss-Newton)',)
         """
         criterion = _CRITERIA.get(config.criterion, config.criterion.replace("_", " "))
+        if config.widths is not None:
+            return (f"{_format_widths(config.widths)} ({criterion})",)
         share = f"{100 * config.ratio:.0f} % of the {_format_quantity(config.target)}"
         return (f"remove {share} ({criterion})",)
 
     def run(self, program: Program, config: ChannelPruning, context: StageContext) -> Program:
         """Remove the channels that matter least."""
         return prune(program, context.task, config, seed=context.seed)
+
+
+def _format_widths(widths: Mapping[str, int]) -> str:
+    fewest, most = min(widths.values()), max(widths.values())
+    kept = f"{fewest} to {most}" if fewest < most else str(most)
+    return (f"keep {kept} channel{'s' * (most > 1)} in {len(widths)} "
+            f"group{'s' * (len(widths) > 1)}")
 
 
 def _format_quantity(quantity: str) -> str:
