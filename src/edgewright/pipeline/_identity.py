@@ -9,21 +9,27 @@ from typing import Final
 
 from torch import Tensor
 
-from edgewright.core import Budget
+from edgewright.core import Budget, Settings
 from edgewright.graph import sparse_tensors
 from edgewright.pipeline._directory import digest
-from edgewright.pipeline._recipe import Recipe
 from edgewright.program import Program
 from edgewright.task import Task
 
 _PACKAGES: Final = ("edgewright", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def run_identity(program: Program, task: Task, budget: Budget, recipe: Recipe,
+def run_identity(program: Program, task: Task, budget: Budget, recipe: Settings,
                 seed: int) -> dict[str, str]:
     """Checksums and settings that two runs must share to be the same run.
 
     Every sample of every split is hashed; see `Split.digest` for the cost.
+
+    Args:
+        program: The original.
+        task: The data.
+        budget: The limits.
+        recipe: The recipe, or the settings of a search.
+        seed: The seed.
     """
     preprocessing = task.preprocessing
     digests = [split.digest() for split in (task.train, task.val, task.test)]

@@ -27,7 +27,7 @@ from edgewright.pipeline._run_stages import StageResults, run_stages
 from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.runtime import Session
-from edgewright.task import Split, Task, temporary_seed
+from edgewright.task import Task, View, temporary_seed
 
 
 @final
@@ -79,6 +79,20 @@ class RunSettings:
     seed: int
     name: str
     log: RunLog
+
+
+@final
+@dataclass(frozen=True)
+class TriedFile:
+    """What was measured on a file before the test.
+
+    Attributes:
+        figures: Metrics on the validation split, size, and modelled costs.
+        latency_ratio: Its median latency over that of the original, taken in turn.
+    """
+
+    figures: Figures
+    latency_ratio: float
 
 
 @final
@@ -146,27 +160,25 @@ class Run:
         """Run the recipe's stages."""
         return run_stages(self.context, self.changes)
 
-    def try_out(self, results: StageResults, split: Split, original: Session) -> Figures:
-        """Export the program and measure the file, without the test split.
+    def try_out(self, results: StageResults, original: Session, *,
+                view: View | None = None) -> TriedFile:
+        """Export the program and measure the file on the validation split.
 
         The file is written beside the stages as ``trial.edge``, without operating points.
 
         Args:
             results: From `build`.
-            split: What its metrics are measured on; not the test split.
-            original: The original's file; it is timed in turn with this one, and its latency is
-                returned as ``mean_latency_ms`` is: see `compare_latency`.
-
-        Returns:
-            Metrics, size, modelled costs, and the latency.
+            original: The original's file, which is timed in turn with this one.
+            view: Measures the metrics on a variation of the inputs.
         """
-        draft = self.assembly.draft(results.program)
+        draft, split = self.assembly.draft(results.program), self.context.task.val
         session = Session(draft)
-        figures, _ = evaluate_operating_point(session, split, self.context.task.goal)
+        figures, _ = evaluate_operating_point(session, split, self.context.task.goal, view=view)
         written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
         timed = time_sessions({"original": original, "trial": session}, split)
-        return figures.with_(*timed["trial"], *filter(None, [size]))
+        before, after = (Figures.of(*timed[name])["latency_ms"] for name in ("original", "trial"))
+        return TriedFile(figures.with_(*filter(None, [size])), after / before)
 
     def finish(self, results: StageResults) -> Result:
         """Export, verify, measure on the test split, and write bundle and report."""

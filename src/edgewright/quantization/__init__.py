@@ -4,6 +4,7 @@ from edgewright.quantization._quantize import quantize
 from edgewright.quantization.calibration import MSE, Entropy, MinMax, Percentile
 from edgewright.quantization.config import Quantization, resolve
 from edgewright.quantization.conversion import FloatShare, measure_float_share
+from edgewright.quantization.mixed import measure_sensitivities
 from edgewright.quantization.placement import Placement, place
 from edgewright.quantization.scheme import (
     BRECQ,
@@ -51,6 +52,7 @@ __all__ = [
     "StaticRange",
     "TargetRules",
     "measure_float_share",
+    "measure_sensitivities",
     "place",
     "quantize",
     "resolve",

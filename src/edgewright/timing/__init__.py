@@ -1,7 +1,12 @@
 """Measuring the latency of layers and programs on a runtime."""
 
 from edgewright.timing._layer_timing import measure_layers
-from edgewright.timing._precision_timing import PrecisionTimer, PrecisionTimes, measure_precisions
+from edgewright.timing._precision_timing import (
+    PrecisionTimer,
+    PrecisionTimes,
+    measure_precisions,
+    time_in_integers,
+)
 from edgewright.timing._program_timing import measure_layer_latencies
 
 __all__ = [
@@ -10,4 +15,5 @@ __all__ = [
     "measure_layer_latencies",
     "measure_layers",
     "measure_precisions",
+    "time_in_integers",
 ]

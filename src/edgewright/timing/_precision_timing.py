@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,6 +93,20 @@ def time_precisions(shape: LayerShape, inputs: int, outputs: int) -> PrecisionTi
                                  "int8": lambda _: quantized.run((x,))},
                                 rounds=ROUNDS, warmup=WARMUP)
     return PrecisionTimes(found["float"].median_ms, found["int8"].median_ms)
+
+
+def time_in_integers(shape: LayerShape, sizes: Sequence[tuple[int, int]]) -> list[float]:
+    """Median milliseconds of one layer in 8 bits at each (inputs, outputs), in interleaved runs."""
+    generator = np.random.default_rng(0)
+    candidates: dict[str, Callable[[int], object]] = {}
+    for index, (inputs, outputs) in enumerate(sizes):
+        engine = OnnxEngine(make_quantized_layer_model(shape, inputs, outputs))
+        x = generator.integers(0, 256, input_shape(shape, inputs), dtype=np.uint8)
+        candidates[str(index)] = lambda _, engine=engine, x=x: (  # type: ignore[misc]
+            engine.run((x,)))
+    with pin_to_core():
+        found = compare_latency(candidates, rounds=ROUNDS, warmup=WARMUP)
+    return [found[str(index)].median_ms for index in range(len(sizes))]
 
 
 def make_quantized_layer_model(shape: LayerShape, inputs: int, outputs: int) -> bytes:

@@ -1,0 +1,38 @@
+"""The settings of a search."""
+
+from __future__ import annotations
+
+from typing import final
+
+from pydantic import Field
+
+from edgewright.core import Settings
+from edgewright.quantization import Quantization
+from edgewright.training import Training
+
+
+@final
+class Search(Settings):
+    """The settings of a search; the defaults suit most tasks.
+
+    Attributes:
+        quantize: The quantization of every candidate, except for the bits of individual weights.
+        training: The training of every candidate; its time is set by the search.
+        ignore: Names or patterns of layers whose output channels and blocks are kept.
+        samples: Number of training samples that damages are predicted on.
+        race: Share of the time in which candidates compete; the winner is trained in the rest.
+        candidates: Largest number of candidates in the first round.
+        survivors: One of this many candidates survives each round.
+
+    Example:
+        >>> Search(race=0.2).race
+        0.2
+    """
+
+    quantize: Quantization = Quantization()
+    training: Training = Training(lr=0.02, schedule="one_cycle")
+    ignore: tuple[str, ...] = ()
+    samples: int = Field(default=512, ge=2)
+    race: float = Field(default=0.3, gt=0, lt=1)
+    candidates: int = Field(default=9, ge=1)
+    survivors: int = Field(default=3, ge=2)

@@ -1,0 +1,92 @@
+"""Predicted damage of every decision, measured once and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.allocation import Damages, JointSpace
+from edgewright.channels import compute_group_widths, LegalWidths
+from edgewright.core import write_atomically
+from edgewright.program import fold_batch_norm
+from edgewright.pruning import ChannelPruning, measure_block_damages, score_channels
+from edgewright.quantization import (
+    MixedPrecision,
+    Precision,
+    Quantization,
+    measure_sensitivities,
+    resolve,
+)
+from edgewright.task import Task
+
+
+
+def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samples: int,
+                    seed: int, path: Path) -> Damages:
+    """Predict how much the loss rises by each decision alone; nothing is trained.
+
+    - Without a block: the measured rise.
+    - With a narrower group: the summed Gauss-Newton scores of the channels removed.
+    - With fewer bits: half the trace of the Hessian times the mean squared change of the weights
+      (HAWQ-V2, Dong et al. 2020, eq. 2.11).
+
+    All are measured on samples of the training split. The result is stored, and read from there if
+    it exists.
+
+    Args:
+        space: What can be decided.
+        task: The data.
+        scheme: The quantization of the weights.
+        samples: Number of samples.
+        seed: Seed of their choice.
+        path: File of the result.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    if path.is_file():
+        return _read(json.loads(path.read_text()))
+    shown = task.train.sample(samples, seed=seed)
+    found = Damages(
+        measure_block_damages(space.program, space.blocks, shown, task.goal),
+        _width_damages(space, task, samples, seed),
+        _bit_damages(space, task, scheme, samples, seed))
+    write_atomically(path, json.dumps({
+        "blocks": found.blocks, "bits": found.bits,
+        "widths": [values.tolist() for values in found.widths]}, indent=1).encode())
+    return found
+
+
+def _read(stored: dict[str, Any]) -> Damages:
+    return Damages(stored["blocks"], [np.array(values) for values in stored["widths"]],
+                   stored["bits"])
+
+
+def _width_damages(space: JointSpace, task: Task, samples: int,
+                   seed: int) -> list[np.ndarray]:
+    """The summed scores of the channels that each width removes."""
+    if not space.groups.groups:
+        return []
+    config = ChannelPruning(samples=samples)
+    scores = score_channels(space.program, task, space.groups, config, seed)
+    ranked = compute_group_widths(space.groups, LegalWidths(), scores, normalize=False)
+    return [group.cumulative_scores()[-1] - group.cumulative_scores()[widths]
+            for group, widths in zip(ranked, space.widths, strict=True)]
+
+
+def _bit_damages(space: JointSpace, task: Task, scheme: Quantization, samples: int,
+                 seed: int) -> dict[str, list[float]]:
+    """The predicted rises relative to the most bits of each weight."""
+    tried = {weight: [Precision(weights=count, activations=None) for count in options]
+             for weight, options in space.bits.items() if len(options) > 1}
+    fixed = {weight: [0.0] for weight in space.bits if weight not in tried}
+    if not tried:
+        return fixed
+    rises = measure_sensitivities(
+        fold_batch_norm(space.program), task, resolve(scheme), tried,
+        MixedPrecision(size=1.0, method="hessian", samples=samples // 2), seed)
+    return fixed | {weight: [max(0.0, rises[weight][precision] - rises[weight][options[0]])
+                             for precision in options] for weight, options in tried.items()}

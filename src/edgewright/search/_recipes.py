@@ -1,0 +1,74 @@
+"""Recipes of candidates."""
+
+from __future__ import annotations
+
+from edgewright.allocation import JointAnswer
+from edgewright.pipeline import Recipe
+from edgewright.pruning import BlockPruning, ChannelPruning
+from edgewright.quantization import QAT, Precision, Quantization, resolve
+from edgewright.search._config import Search
+from edgewright.training import Training
+
+
+def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
+                 seconds: float = 0.0, quantized_seconds: float = 0.0) -> Recipe:
+    """The recipe of an answer: remove, narrow, train, quantize, and train quantized.
+
+    Args:
+        name: Name of the recipe.
+        answer: What was decided; None to change nothing but the bits.
+        config: Training and quantization of all candidates.
+        seconds: Time of the training in floating point; 0 for none.
+        quantized_seconds: Time of the training with quantization; 0 to calibrate only.
+
+    Example:
+        >>> answer = JointAnswer(("layer1.0",), {"conv1.weight": 8}, {"conv1.weight": 4}, 0.0, {},
+        ...                      0.0)
+        >>> recipe = write_recipe("a", answer, Search(), seconds=60)
+        >>> recipe.blocks.remove, recipe.prune.widths, recipe.recover.time
+        (('layer1.0',), {'conv1.weight': 8}, 60.0)
+    """
+    prune = blocks = None
+    if answer is not None and answer.widths:
+        prune = ChannelPruning(widths=dict(answer.widths), compensate=True, prove_export=False)
+    if answer is not None and answer.removed:
+        blocks = BlockPruning(remove=answer.removed)
+    return Recipe(
+        name=name, prune=prune, blocks=blocks,
+        recover=_limit_time(config.training, seconds),
+        quantize=_train_quantized(_write_scheme(answer, config), quantized_seconds))
+
+
+def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: float) -> Recipe:
+    """The recipe with longer trainings.
+
+    Args:
+        recipe: From `write_recipe`.
+        config: The settings it was made with.
+        seconds: Time of the training in floating point; 0 for none.
+        quantized_seconds: Time of the training with quantization; 0 to calibrate only.
+    """
+    scheme = recipe.quantize or config.quantize
+    return recipe.replace(recover=_limit_time(config.training, seconds),
+                          quantize=_train_quantized(scheme, quantized_seconds))
+
+
+def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
+    """The scheme with the bits of every weight that differs from the default."""
+    scheme = config.quantize
+    if answer is None:
+        return scheme
+    activations = resolve(scheme).precision.activations
+    fewer = {weight: Precision(weights=bits, activations=activations)
+             for weight, bits in answer.bits.items() if bits != scheme.weights}
+    return scheme.replace(layers={**fewer, **scheme.layers})
+
+
+def _limit_time(training: Training, seconds: float) -> Training | None:
+    return training.replace(time=seconds, epochs=None) if seconds else None
+
+
+def _train_quantized(scheme: Quantization, seconds: float) -> Quantization:
+    if not seconds:
+        return scheme
+    return scheme.replace(method=QAT(training=QAT().training.replace(time=seconds, epochs=None)))

@@ -1,0 +1,161 @@
+"""Search for the best file under a budget, in a given time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, final
+
+from edgewright.core import format_metric, format_size
+from edgewright.errors import BudgetError, EdgewrightError
+from edgewright.pipeline import Recipe, Result, RunLog
+from edgewright.search._builder import Builder
+from edgewright.search._config import Search
+from edgewright.search._planner import Planner
+from edgewright.search._race import Round, plan_race
+from edgewright.search._recipes import lengthen, write_recipe
+from edgewright.search._store import TrialStore
+from edgewright.search._time_budget import TimeBudget
+from edgewright.search._trial import Factors, Proposal, Trial
+
+_QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
+_REPEATS: Final = 5            # proposals in a row without a new answer that end a round
+
+
+@final
+@dataclass
+class Searcher:
+    """One search; what an earlier process finished is taken from its directory.
+
+    Attributes:
+        builder: Builds and measures candidates.
+        planner: Decides what they are.
+        config: The settings.
+        store: Keeps the trials.
+        time: The time that the search may take.
+        log: Where progress is shown.
+        finish_seconds: Time to keep for finishing the best file.
+    """
+
+    builder: Builder
+    planner: Planner
+    config: Search
+    store: TrialStore
+    time: TimeBudget
+    log: RunLog
+    finish_seconds: float
+    _tried: list[Recipe] = field(default_factory=list)
+
+    def run(self) -> Result:
+        """Race, train the best candidate in the time that is left, and finish the best file.
+
+        Raises:
+            BudgetError: No candidate can meet the limits on costs.
+        """
+        self.planner.check_feasible(self.store.trials())
+        self._tried = [lengthen(trial.recipe, self.config, 0.0, 0.0).replace(name="")
+                       for trial in self.store.first_trials()]
+        standing = self._race()
+        if standing:
+            self._train_out(standing[0])
+        best = self._rank(self.store.trials())[0]
+        self.log.begin("best", self._describe(best))
+        return self.builder.finish(best)
+
+    def _race(self) -> list[Trial]:
+        """The candidates of the last round, the best first."""
+        build = self.store.trials()[0].seconds
+        rounds = plan_race(self.config.race * (self.time.left - self.finish_seconds), build,
+                           candidates=self.config.candidates, survivors=self.config.survivors)
+        standing = self._open(rounds[0] if rounds else Round(1, 0.0))
+        for place, later in enumerate(rounds[1:], 2):
+            self.log.begin(f"round {place}", f"{later.candidates} candidates, "
+                                             f"{later.training_seconds:.0f} s of training each")
+            standing = [self._train(trial, later.training_seconds, 0.0, place)
+                        for trial in self._rank(standing)[:later.candidates]]
+        return self._rank(standing)
+
+    def _open(self, first: Round) -> list[Trial]:
+        """Propose, build and measure the candidates of the first round."""
+        self.log.begin("round 1", f"{first.candidates} candidates, "
+                                  f"{first.training_seconds:.0f} s of training each")
+        found, repeats = self.store.first_trials(), 0
+        while len(found) < first.candidates and repeats < _REPEATS:
+            number, factors = self.store.ask()
+            trial = self._propose(Proposal(number=number, factors=factors),
+                                  first.training_seconds)
+            repeats = 0 if trial else repeats + 1
+            found += [trial] if trial else []
+        return found
+
+    def _propose(self, proposal: Proposal, seconds: float) -> Trial | None:
+        """Build the best new answer to a proposal; None if there is none, or it fails."""
+        for answer in self.planner.answers(proposal.factors, self.store.trials()):
+            recipe = write_recipe("", answer, self.config)
+            if recipe in self._tried:
+                continue
+            self._tried.append(recipe)
+            try:
+                trial = self._build(_name(proposal, 1),
+                                    lengthen(recipe, self.config, seconds, 0.0), proposal,
+                                    answer.costs)
+            except EdgewrightError as error:
+                self.log.note(f"candidate {proposal.number} failed: {error}")
+                self.store.fail(proposal.number, str(error))
+                return None
+            self.store.tell(trial, self._cost_ratio(trial))
+            return trial
+        self.store.fail(proposal.number, "its answers have been tried already")
+        return None
+
+    def _train(self, trial: Trial, seconds: float, quantized_seconds: float,
+               place: int) -> Trial:
+        """Build a candidate again with longer training; returns the trial itself if that fails."""
+        assert trial.proposal is not None  # noqa: S101 - only proposals are trained
+        recipe = lengthen(trial.recipe, self.config, seconds, quantized_seconds)
+        try:
+            longer = self._build(_name(trial.proposal, place), recipe, trial.proposal,
+                                 trial.predicted)
+        except EdgewrightError as error:
+            self.log.note(f"candidate {trial.proposal.number} failed: {error}")
+            return trial
+        self.store.add(longer)
+        return longer
+
+    def _train_out(self, trial: Trial) -> None:
+        """Train the best candidate in the time that is left, at last with quantization."""
+        seconds = self.time.left - self.finish_seconds - trial.seconds
+        if seconds <= 0:
+            self.log.note("no time is left to train the best candidate longer")
+            return
+        self.log.begin("training", f"the best candidate for {seconds:.0f} s")
+        self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, 0)
+
+    def _build(self, name: str, recipe: Recipe, proposal: Proposal,
+               predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
+        trial = self.builder.build(name, recipe.replace(name=f"candidate {name}"), proposal,
+                                   predicted)
+        self.store.seconds = self.time.used
+        self.log.note(self._describe(trial))
+        return trial
+
+    def _rank(self, trials: list[Trial]) -> list[Trial]:
+        """The best first: those within the limits on costs by score, then the nearest misses."""
+        return sorted(trials, key=lambda trial: (
+            max(1.0, self._cost_ratio(trial)), -trial.score))
+
+    def _cost_ratio(self, trial: Trial) -> float:
+        return trial.cost_ratio(self.builder.settings.budget, self.builder.original)
+
+    def _describe(self, trial: Trial) -> str:
+        metric, ratio = trial.figures.metric, self._cost_ratio(trial)
+        shown = "" if metric is None else f"{metric.name} {format_metric(metric.spec, metric.value)}"
+        return (f"{trial.name}: {shown} (val), {format_size(trial.figures['size_bytes'])}, "
+                f"{trial.figures['latency_ms']:.3g} ms"
+                f"{'' if ratio <= 1 else f', {100 * (ratio - 1):.1f} % over a limit'}")
+
+
+def _name(proposal: Proposal, place: int) -> str:
+    """Directory of a candidate: its proposal, and its round or ``final``."""
+    return f"{proposal.number:02d}-{place or 'final'}"

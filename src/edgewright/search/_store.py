@@ -1,0 +1,123 @@
+"""Proposals and their trials in an Optuna study."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Final, final
+
+import optuna
+
+from edgewright.errors import StorageError
+from edgewright.search._trial import Factors, Trial
+
+_STUDY: Final = "edgewright"
+_RANGE: Final = (0.03, 30.0)
+_STARTUP: Final = 4
+_TRIALS: Final = "trials"
+_SECONDS: Final = "seconds"
+
+
+@final
+class TrialStore:
+    """Asks Optuna for proposals, and keeps every trial in its storage.
+
+    A proposal is an Optuna trial whose value is the score after the first round; all trials of the
+    proposal, later rounds included, are kept with it. Trials without a proposal, such as the
+    quantized original, and the time used are kept with the study.
+
+    Args:
+        url: The storage, such as ``sqlite:///runs/a/search.db``.
+        seed: Seed of the proposals.
+        sampler: ``gp`` for a Gaussian process, ``random`` as a baseline.
+
+    Raises:
+        StorageError: The storage cannot be reached.
+    """
+
+    def __init__(self, url: str, seed: int, sampler: str = "gp") -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            chosen = (optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP)
+                      if sampler == "gp" else optuna.samplers.RandomSampler(seed=seed))
+            try:
+                self._study = optuna.create_study(
+                    storage=url, study_name=_STUDY, sampler=chosen, direction="maximize",
+                    load_if_exists=True)
+            except Exception as error:
+                raise StorageError(f"cannot open the storage of trials at {url}: "
+                                   f"{' '.join(str(error).split())[:300]}") from error
+        if not self._study.trials:
+            for first in (Factors(), Factors(blocks=0.1), Factors(widths=0.1)):
+                self._study.enqueue_trial(first.model_dump())
+
+    @property
+    def seconds(self) -> float:
+        """The time used so far."""
+        return float(self._study.user_attrs.get(_SECONDS, 0.0))
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        self._study.set_user_attr(_SECONDS, value)
+
+    def ask(self) -> tuple[int, Factors]:
+        """The number of a new proposal, and the proposal."""
+        trial = self._study.ask()
+        return trial.number, Factors(
+            blocks=trial.suggest_float("blocks", *_RANGE, log=True),
+            widths=trial.suggest_float("widths", *_RANGE, log=True))
+
+    def tell(self, trial: Trial, cost_ratio: float) -> None:
+        """Record the first trial of a proposal; above 1, ``cost_ratio`` says it is not allowed."""
+        self.add(trial)
+        number = _number_of(trial)
+        self._attributes(number).set_constraint("cost", cost_ratio - 1.0)
+        self._study.tell(number, trial.score)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Record that a proposal could not be tried."""
+        self._attributes(number).set_user_attr("failure", reason)
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def add(self, trial: Trial) -> None:
+        """Keep a trial with its proposal, or with the study if it has none."""
+        holder = self._study if trial.proposal is None else self._attributes(_number_of(trial))
+        kept = [one for one in _trials_in(holder) if one.name != trial.name]
+        holder.set_user_attr(_TRIALS, json.dumps([one.model_dump(mode="json")
+                                                  for one in (*kept, trial)]))
+
+    def trials(self) -> list[Trial]:
+        """Every trial kept, those without a proposal first."""
+        return [trial for holder in (self._study, *self._study.trials)
+                for trial in _trials_in(holder)]
+
+    def first_trials(self) -> list[Trial]:
+        """The first trial of every proposal that was tried."""
+        return [_trials_in(trial)[0] for trial in self._study.trials
+                if trial.state == optuna.trial.TrialState.COMPLETE]
+
+    def abandon_unfinished(self) -> None:
+        """Mark proposals that an interrupted process left as failed; others take their place."""
+        for trial in self._study.trials:
+            if trial.state == optuna.trial.TrialState.RUNNING:
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    def _attributes(self, number: int) -> optuna.trial.Trial:
+        return optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
+
+
+def _trials_in(holder: Any) -> list[Trial]:
+    return [Trial.model_validate(one) for one in json.loads(holder.user_attrs.get(_TRIALS, "[]"))]
+
+
+def _number_of(trial: Trial) -> int:
+    if trial.proposal is None:
+        raise ValueError(f"{trial.name} has no proposal")
+    return trial.proposal.number
+
+
+def database_url(folder: Path) -> str:
+    """The default storage of a search's directory."""
+    return f"sqlite:///{folder.resolve() / 'search.db'}"

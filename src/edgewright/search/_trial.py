@@ -1,0 +1,114 @@
+"""One measured candidate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+from pydantic import Field
+
+from edgewright.core import COSTS, Budget, Figures, Value
+from edgewright.pipeline import Recipe
+
+
+@final
+class Factors(Value):
+    """How a proposal weighs the predicted damages against each other.
+
+    Attributes:
+        blocks: Factor on the damage of removing blocks; below 1, more blocks are removed.
+        widths: Factor on the damage of narrowing groups.
+    """
+
+    blocks: float = Field(default=1.0, gt=0)
+    widths: float = Field(default=1.0, gt=0)
+
+
+@final
+class Proposal(Value):
+    """What a candidate was made from.
+
+    Attributes:
+        number: Its number in the storage.
+        factors: The factors.
+    """
+
+    number: int
+    factors: Factors
+
+
+@final
+class Trial(Value):
+    """A candidate that was built, exported and measured, without the test split.
+
+    Attributes:
+        name: Its directory below ``trials``.
+        recipe: How it was made.
+        proposal: What it was made from; None for the quantized original.
+        predicted: Predicted costs, by the name of the limit.
+        figures: Measured on its file: metrics on the validation split, size, latency.
+        score: What candidates are compared by; higher is better.
+        seconds: Time that it took.
+    """
+
+    name: str
+    recipe: Recipe
+    proposal: Proposal | None = None
+    predicted: dict[str, float] = Field(default_factory=dict)
+    figures: Figures
+    score: float
+    seconds: float
+
+    def folder(self, root: Path) -> Path:
+        """Its directory in a search's directory."""
+        return root / "trials" / self.name
+
+    def cost_ratio(self, budget: Budget, original: Figures) -> float:
+        """The largest ratio of a cost to its limit; above 1 if a limit is exceeded.
+
+        Limits on metrics are not considered.
+
+        Example:
+            >>> from edgewright.core import Measurement
+            >>> figures = Figures.of(Measurement(name="size_bytes", value=300, kind="measured"))
+            >>> trial = Trial(name="a", recipe=Recipe(), figures=figures, score=0.9, seconds=1.0)
+            >>> trial.cost_ratio(Budget(size="200 B"), figures)
+            1.5
+        """
+        return max((_ratio(self.figures.get(limit.figure.name), limit.bound)
+                    for limit in budget.limits(original).values() if limit.figure.name in COSTS),
+                   default=0.0)
+
+
+def _ratio(value: float | None, bound: float) -> float:
+    if value is None:
+        return float("inf")
+    return value / bound if bound else float("inf") if value else 0.0
+
+
+def find_front(trials: list[Trial]) -> list[Trial]:
+    """The trials that no other dominates in size, latency and score, the smallest first.
+
+    Example:
+        >>> from edgewright.core import Measurement
+        >>> def at(name, size, score):
+        ...     size = Measurement(name="size_bytes", value=size, kind="measured")
+        ...     return Trial(name=name, recipe=Recipe(), figures=Figures.of(size), score=score,
+        ...                  seconds=1)
+        >>> front = find_front([at("large", 9, 0.9), at("worse", 9, 0.8), at("small", 3, 0.7)])
+        >>> [trial.name for trial in front]
+        ['small', 'large']
+    """
+    return sorted((trial for trial in trials
+                   if not any(_dominates(other, trial) for other in trials)),
+                  key=lambda trial: trial.figures["size_bytes"])
+
+
+def _dominates(first: Trial, second: Trial) -> bool:
+    pairs = [(_merits(first)[axis], _merits(second)[axis]) for axis in range(3)]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _merits(trial: Trial) -> tuple[float, float, float]:
+    size, latency = (trial.figures.get(name) or 0.0 for name in ("size_bytes", "latency_ms"))
+    return -size, -latency, trial.score
