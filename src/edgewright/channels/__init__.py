@@ -1,7 +1,8 @@
 """Channel groups: which channels are coupled, and how to remove them with a numerical proof."""
 
 from edgewright.channels._apply import Applied, apply_to
-from edgewright.channels._branches import Branch, find_branches, remove_branch
+from edgewright.channels._branch_removal import remove_branch, remove_branches
+from edgewright.channels._branches import Branch, find_branches, resolve_branches
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
 from edgewright.channels._incidence import Incidence
 from edgewright.channels._named_widths import resolve_widths
@@ -40,6 +41,8 @@ __all__ = [
     "find_groups",
     "remove_and_measure",
     "remove_branch",
+    "remove_branches",
     "remove_channels",
+    "resolve_branches",
     "resolve_widths",
 ]
