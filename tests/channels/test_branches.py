@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from edgewright.channels import (
     Branch,
-    _branches,
+    _branch_removal,
     find_branches,
     find_groups,
     remove_branch,
+    remove_branches,
     remove_channels,
+    resolve_branches,
 )
 from edgewright.errors import ParityError, UsageError
 from edgewright.exits import EarlyExits, add_exits
-from edgewright.graph import draw_random_inputs, stored_tensors
+from edgewright.graph import compare_outputs, draw_random_inputs, stored_tensors
 from edgewright.program import Program, outputs_of, set_outputs, split_at_exits
 from edgewright.task import Task
 
@@ -307,6 +309,111 @@ def test_a_branch_of_another_program_is_refused(resnet20_program: Program,
 
 def test_the_proof_can_fail(resnet20_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     (branch, *_) = find_branches(resnet20_program)
-    monkeypatch.setattr(_branches, "compare_outputs", lambda want, have: 0.5)
+    monkeypatch.setattr(_branch_removal, "compare_outputs", lambda want, have: 0.5)
     with pytest.raises(ParityError, match=r"removing the branch layer1\.0 changed something else"):
         remove_branch(resnet20_program, branch)
+    with pytest.raises(ParityError, match=r"removing the branches layer1\.0, layer1\.1, layer1\.2 "
+                                          "and 6 more changed something else"):
+        remove_branches(resnet20_program, find_branches(resnet20_program))
+
+
+def test_several_branches_are_removed_as_one_after_the_other(
+        resnet20_program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs: list[float] = []
+
+    def counted(want: Any, have: Any) -> float:
+        proofs.append(compare_outputs(want, have))
+        return proofs[-1]
+
+    one_by_one = resnet20_program
+    for name in ("layer3.2", "layer1.0", "layer2.0"):
+        one_by_one = remove_branch(one_by_one, resolve_branches(one_by_one, [name])[0])
+    monkeypatch.setattr(_branch_removal, "compare_outputs", counted)
+    branches = resolve_branches(resnet20_program, ["layer3.2", "layer1.0", "layer2.0"])
+    at_once = remove_branches(resnet20_program, branches)
+    assert len(proofs) == 1
+    assert at_once.graph_module.code == one_by_one.graph_module.code
+    assert at_once.costs() == one_by_one.costs()
+    torch.testing.assert_close(at_once.state_dict(), one_by_one.state_dict(), rtol=0, atol=0)
+    assert len(find_branches(resnet20_program)) == 9  # unchanged
+
+
+def test_a_branch_inside_a_removed_one_goes_with_it(net: type[Net]) -> Any:
+    def outer(m: Any, x: Any) -> Any:
+        y = m.a(x)
+        return x + m.c(y + m.b(y).relu())
+
+    model = net(lambda m, x: m.head(m.outer(m.stem(x))), **ends(),
+                outer=net(outer, a=conv(8, 6), b=conv(6, 6), c=conv(6, 8)))
+    program = Program.capture(model, IMAGE)
+    inner_first = remove_branches(program, resolve_branches(program, ["outer.b", "outer"]))
+    outer_first = remove_branches(program, resolve_branches(program, ["outer", "outer.b"]))
+    x = torch.randn(2, 3, 8, 8)
+    for short in (inner_first, outer_first):
+        assert set(short.state_dict()) == {"stem.weight", "stem.bias", "head.weight", "head.bias"}
+        torch.testing.assert_close(short.run(x), model.head(model.stem(x)))
+
+
+def test_in_place_branches_are_removed_together(net: type[Net]) -> None:
+    def forward(m: Any, x: Any) -> Any:
+        y = m.stem(x)
+        first = (y + m.a(y)).sigmoid_()
+        second = (first + m.b(first)).relu_()
+        return m.head(second) + y.mean() + first.mean()
+
+    model = net(forward, **ends(), a=conv(8, 8), b=conv(8, 8))
+    program = Program.capture(model, IMAGE)
+    short = remove_branches(program, find_branches(program))
+    x = torch.randn(2, 3, 8, 8)
+    y = model.stem(x)
+    first = y.sigmoid()
+    torch.testing.assert_close(short.run(x), model.head(first.relu()) + y.mean() + first.mean())
+
+
+def test_both_operands_of_an_addition_cannot_be_removed(net: type[Net]) -> None:
+    model = net(lambda m, x: m.head(m.b(m.a(y := m.stem(x)).relu()) + m.short(y)),
+                stem=conv(3, 4), a=conv(4, 8, stride=2), b=conv(8, 8),
+                short=conv(4, 8, 1, stride=2), head=conv(8, 4))
+    program = Program.capture(model, IMAGE)
+    with pytest.raises(UsageError, match=r"the branches \{a,b\} and short cannot both be removed: "
+                                         "they are the operands of one addition, add"):
+        remove_branches(program, find_branches(program))
+
+
+def test_branches_that_together_read_an_input_are_not_all_removed(net: type[Net]) -> None:
+    def forward(m: Any, x: Any, y: Any) -> Any:
+        z = m.stem(x)
+        z = z + m.a(torch.cat([z, y], 1))
+        return m.head(z + m.b(torch.cat([z, y], 1)))
+
+    model = net(forward, **ends(), a=conv(11, 8), b=conv(11, 8))
+    program = Program.capture(model, (IMAGE, IMAGE))
+    assert names(program) == ["a", "b"]
+    with pytest.raises(UsageError, match="the branch b cannot be removed after the branch a: the "
+                                         "program would no longer read every input"):
+        remove_branches(program, find_branches(program))
+
+
+def test_names_are_unique(net: type[Net]) -> None:
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x)
+        for a, b in zip(m.a, m.b, strict=True):
+            x = x + b(a(x).relu())
+        return m.head(x)
+
+    model = net(forward, **ends(), a=nn.ModuleList([conv(8, 8), conv(8, 8)]),
+                b=nn.ModuleList([conv(8, 8), conv(8, 8)]))
+    program = Program.capture(model, IMAGE)
+    assert names(program) == ["{a.0,b.0}", "{a.1,b.1}"]
+    for name, branch in zip(names(program), find_branches(program), strict=True):
+        assert resolve_branches(program, [name]) == (branch,)
+        assert "b.0.bias" in remove_branch(program, branch).state_dict() or name == "{a.0,b.0}"
+
+
+def test_unknown_and_repeated_names_are_refused(resnet20_program: Program) -> None:
+    with pytest.raises(UsageError, match=r"'layer1\.9' is no branch of this program; did you mean "
+                                         r".*'layer1\.[012]'.*\?; the branch 'layer2\.0' is named "
+                                         "2 times"):
+        resolve_branches(resnet20_program, ["layer1.9", "layer2.0", "layer2.0"])
+    with pytest.raises(UsageError, match=r"'x' is no branch of this program; it has layer1\.0, "):
+        resolve_branches(resnet20_program, ["x"])

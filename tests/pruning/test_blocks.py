@@ -236,9 +236,42 @@ def test_unreachable_goal_is_rejected(program: Program, task: Task) -> None:
     ({"count": 2}, "remove 2 blocks"),
     ({"count": 2, "ratio": 0.5, "max_drop": 0.01},
      "remove 2 blocks or 50 % of the MACs, metric drop at most 0.01"),
+    ({"remove": ("a",)}, "remove 1 block (a)"),
+    ({"remove": tuple("abcde")}, "remove 5 blocks (a, b, c and 2 more)"),
     ({"max_drop": 0.005}, "remove blocks, metric drop at most 0.005")])
 def test_goal_describes_the_settings(options: dict[str, Any], words: str) -> None:
     assert BlockPruning(**options).goal == words
+
+
+def test_named_blocks_are_removed_without_data(program: Program, task: Task,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "run_batches", None)  # any pass over data fails
+    config = BlockPruning(remove=("2.layer", "0.layer"))
+    for data in (None, task):
+        short = prune_blocks(program, data, config)
+        assert blocks_in(short) == ["1.layer", "3.layer"]
+        assert short.costs().macs == program.costs().macs - 128
+
+
+def test_unknown_names_of_blocks_are_rejected(program: Program) -> None:
+    with pytest.raises(UsageError, match=r"^'9' is no branch of this program; it has 0\.layer, "
+                                         r"1\.layer, 2\.layer, 3\.layer$"):
+        prune_blocks(program, None, BlockPruning(remove=("9",)))
+
+
+def test_blocks_are_not_chosen_without_data(program: Program) -> None:
+    with pytest.raises(UsageError, match="to remove 2 blocks, blocks are scored on data; give a "
+                                         "task, or the names of blocks to remove"):
+        prune_blocks(program, None, BlockPruning(count=2))
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("count", 1), ("ratio", 0.2), ("max_drop", 0.1), ("ignore", ("a",)), ("samples", 8),
+    ("rescore", 2)])
+def test_settings_that_choose_blocks_are_rejected_with_names(setting: str, value: Any) -> None:
+    with pytest.raises(UsageError, match="BlockPruning: the blocks to remove are named, so nothing "
+                                         f"is left to choose with {setting}; omit either"):
+        BlockPruning(remove=("a",), **{setting: value})
 
 
 def test_config_without_a_goal_is_rejected() -> None:

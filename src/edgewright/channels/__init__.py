@@ -1,11 +1,12 @@
 """Channel groups: which channels are coupled, and how to remove them with a numerical proof."""
 
 from edgewright.channels._apply import Applied, apply_to
+from edgewright.channels._branch_removal import remove_branch, remove_branches
 from edgewright.channels._branches import (
     Branch,
     find_branch_calls,
     find_branches,
-    remove_branch,
+    resolve_branches,
 )
 from edgewright.channels._channels import ChannelGroup, ChannelGroups, TensorDim, find_groups
 from edgewright.channels._incidence import Incidence
@@ -46,6 +47,8 @@ __all__ = [
     "find_groups",
     "remove_and_measure",
     "remove_branch",
+    "remove_branches",
     "remove_channels",
+    "resolve_branches",
     "resolve_widths",
 ]

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
-import torch
-from torch.fx import Graph, GraphModule, Interpreter, Node
-from torch.utils import _pytree as pytree
+from torch.fx import Graph, Node
 
 from edgewright.channels._axes import BATCH
-from edgewright.errors import ParityError, UsageError
+from edgewright.errors import UsageError
 from edgewright.graph import (
     alias_root,
     argument,
-    compare_outputs,
     count_macs,
-    drop_unused_tensors,
-    erase_nodes,
     find_live_nodes,
     input_dependencies,
     mutates_in_place,
     ops,
-    refresh_shapes,
     shape_of,
     tensor_of,
-    tolerance_of,
 )
-from edgewright.program import Program, auxiliary_tensors, probe_inputs
-
-aten = torch.ops.aten
+from edgewright.program import Program, auxiliary_tensors
 
 
 @final
@@ -41,7 +34,7 @@ class Branch:
 
     Attributes:
         name: Its layers, for example ``layer1.0``, or ``blocks.0.{attn,norm1}`` if the block has
-            other layers too.
+            other layers too. Unique among the branches that `find_branches` returns.
         total: Name of the addition's node.
         operand: Which operand of the addition it is, 0 or 1.
         tensors: Names of the stored tensors that are removed with it, in graph order.
@@ -66,6 +59,7 @@ def find_branches(program: Program) -> tuple[Branch, ...]:
     several ways, as in longer sums, the innermost addition is used.
 
     Example:
+        >>> import torch
         >>> from edgewright.program import Program
         >>> class Residual(torch.nn.Linear):
         ...     def forward(self, x):
@@ -77,36 +71,39 @@ def find_branches(program: Program) -> tuple[Branch, ...]:
     whole = find_live_nodes(program.graph)
     found: dict[tuple[str, ...], Branch] = {}
     for node in program.calls():
-        if node in whole and _is_plain_addition(node):
-            for branch in _branches_at(program.graph, node, whole):
+        if node in whole and is_plain_addition(node):
+            for branch in branches_at(program.graph, node, whole):
                 found.setdefault(branch.tensors, branch)
-    return tuple(found.values())
+    return tuple(_with_unique_names(list(found.values())))
 
 
-def remove_branch(program: Program, branch: Branch) -> Program:
-    """Remove a branch from a copy of the program, and check the result.
-
-    The result must compute what ``program`` does when the branch's result is set to zero, on
-    `probe_inputs`, within a relative error of 1e-4.
-
-    Args:
-        program: The program; it is not changed.
-        branch: From `find_branches` of the same program.
+def resolve_branches(program: Program, names: Sequence[str]) -> tuple[Branch, ...]:
+    """The branches with the given names, in that order.
 
     Raises:
-        UsageError: The branch is not from this program.
-        ParityError: The outputs differ; nothing is returned.
+        UsageError: A name is unknown or given twice. All faults are in one message.
+
+    Example:
+        >>> import torch
+        >>> class Residual(torch.nn.Linear):
+        ...     def forward(self, x):
+        ...         return x + super().forward(x).relu()
+        >>> model = torch.nn.Sequential(Residual(4, 4), Residual(4, 4), torch.nn.Linear(4, 2))
+        >>> program = Program.capture(model, torch.zeros(1, 4))
+        >>> [branch.name for branch in resolve_branches(program, ["1"])]
+        ['1']
+        >>> resolve_branches(program, ["7"])
+        Traceback (most recent call last):
+            ...
+        edgewright.errors.UsageError: '7' is no branch of this program; it has 0, 1
     """
-    shortened = program.copy()
-    graph = shortened.graph
-    total = next((node for node in graph.nodes if node.name == branch.total), None)
-    if total is None or not _is_plain_addition(total) \
-            or branch not in _branches_at(graph, total, find_live_nodes(graph)):
-        raise UsageError(f"the program has no branch {branch.name} at {branch.total}; use one "
-                         "that find_branches returns for the same program")
-    _bypass(shortened.graph_module, total, branch.operand)
-    _prove(program, shortened, branch)
-    return shortened
+    known = {branch.name: branch for branch in find_branches(program)}
+    faults = [_describe_unknown(name, list(known)) for name in names if name not in known]
+    faults += [f"the branch {name!r} is named {count} times"
+               for name, count in Counter(names).items() if count > 1]
+    if faults:
+        raise UsageError("; ".join(faults))
+    return tuple(known[name] for name in names)
 
 
 def find_branch_calls(program: Program, branch: Branch) -> frozenset[str]:
@@ -123,19 +120,31 @@ def find_branch_calls(program: Program, branch: Branch) -> frozenset[str]:
         ['add', 'linear', 'relu']
     """
     total = next(node for node in program.calls() if node.name == branch.total)
-    left = find_live_nodes(program.graph, (total, _node(total.args[1 - branch.operand])))
+    left = find_nodes_without(program.graph, total, branch.operand) or set()
     gone = find_live_nodes(program.graph) - left
     return frozenset(node.name for node in gone | {total} if node.op == "call_function")
 
 
-def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch]:
+def _describe_unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = (f"did you mean {' or '.join(map(repr, near))}?" if near
+            else f"it has {', '.join(known) or 'none'}")
+    return f"{name!r} is no branch of this program; {hint}"
+
+
+def branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch]:
+    """The branches at an addition, with names that may not be unique.
+
+    Args:
+        graph: The program's graph.
+        total: The addition.
+        whole: The graph's live nodes.
+    """
     everything, auxiliary = _tensors(whole), auxiliary_tensors(graph)
     for operand in (0, 1):
-        if not _is_sound(graph, total, operand):
+        left = find_nodes_without(graph, total, operand)
+        if left is None:
             continue
-        left = find_live_nodes(graph, (total, _node(total.args[1 - operand])))
-        if operand == 0 and mutates_in_place(total) and alias_root(total) in left:
-            continue  # other calls still read what the addition would have written
         kept = set(_tensors(left))
         tensors = tuple(name for name in everything if name not in kept)
         if not auxiliary.issuperset(tensors):
@@ -143,7 +152,17 @@ def _branches_at(graph: Graph, total: Node, whole: set[Node]) -> Iterator[Branch
             yield Branch(_name(tensors, everything), total.name, operand, tensors, macs)
 
 
-def _is_plain_addition(node: Node) -> bool:
+def find_nodes_without(graph: Graph, total: Node, operand: int) -> set[Node] | None:
+    """The live nodes without an addition's operand; None if it cannot be removed."""
+    if not _is_sound(graph, total, operand):
+        return None
+    left = find_live_nodes(graph, (total, as_node(total.args[1 - operand])))
+    if operand == 0 and mutates_in_place(total) and alias_root(total) in left:
+        return None  # other calls still read what the addition would have written
+    return left
+
+
+def is_plain_addition(node: Node) -> bool:
     """Whether a call adds two tensors of the same shape and dtype as its result, unscaled."""
     if node.target not in ops.ADDITIONS or argument(node, "alpha") != 1:
         return False
@@ -159,7 +178,7 @@ def _is_plain_addition(node: Node) -> bool:
 
 def _is_sound(graph: Graph, total: Node, operand: int) -> bool:
     """Whether both operands depend on inputs, and every input is still read without this one."""
-    dropped, kept = _node(total.args[operand]), _node(total.args[1 - operand])
+    dropped, kept = as_node(total.args[operand]), as_node(total.args[1 - operand])
     end = graph.output_node()
     return (bool(input_dependencies(dropped)) and bool(input_dependencies(kept))
             and input_dependencies(end, (total, kept)) == input_dependencies(end))
@@ -178,67 +197,24 @@ def _name(own: tuple[str, ...], everything: tuple[str, ...]) -> str:
     start = f"{shared}." if shared else ""
     if shared and set(own).issuperset(name for name in everything if name.startswith(start)):
         return shared
-    layers = sorted({name.removeprefix(start).partition(".")[0] for name in own})
-    return start + (layers[0] if len(layers) == 1 else f"{{{','.join(layers)}}}")
+    return start + _in_braces({name.removeprefix(start).partition(".")[0] for name in own})
 
 
-def _bypass(module: GraphModule, total: Node, operand: int) -> None:
-    """Replace an addition by its other operand, in place, and remove what is not needed then."""
-    graph = module.graph
-    kept = _node(total.args[1 - operand])
-    left = find_live_nodes(graph, (total, kept))
-    gone = find_live_nodes(graph) - left
-    with graph.inserting_before(total):
-        source = graph.call_function(aten.clone.default, (kept,)) \
-            if _is_written_and_shared(graph, total, kept, left) else kept
-    total.replace_all_uses_with(source)
-    erase_nodes(graph, gone | {total})
-    drop_unused_tensors(module)
-    module.recompile()
-    refresh_shapes(module)
+def _in_braces(layers: set[str]) -> str:
+    return next(iter(layers)) if len(layers) == 1 else f"{{{','.join(sorted(layers))}}}"
 
 
-def _is_written_and_shared(graph: Graph, total: Node, kept: Node, left: set[Node]) -> bool:
-    """Whether a later in-place call would write through ``kept`` into memory that others read."""
-    result, memory = alias_root(total), alias_root(kept)
-    if result is memory or not any(
-            mutates_in_place(node) and node > total and alias_root(node) is result
-            for node in graph.nodes):
-        return False
-    family = {node for node in left if node < total and alias_root(node) is memory}
-    readers = {user for node in family for user in node.users} & left
-    return memory.op != "call_function" or bool(readers - family - {total})
+def _with_unique_names(branches: list[Branch]) -> Iterator[Branch]:
+    """Branches whose names differ: all their layers in full, numbered, where names were equal."""
+    counts, taken = Counter(branch.name for branch in branches), Counter[str]()
+    for branch in branches:
+        name = branch.name if counts[branch.name] == 1 else _in_braces(
+            {tensor.rpartition(".")[0] or tensor for tensor in branch.tensors})
+        taken[name] += 1
+        yield replace(branch, name=name if taken[name] == 1 else f"{name} ({taken[name]})")
 
 
-def _node(value: Any) -> Node:
-    assert isinstance(value, Node)  # noqa: S101  (operands of an addition of two tensors)
+def as_node(value: Any) -> Node:
+    """An operand of an addition of two tensors, which is a node."""
+    assert isinstance(value, Node)  # noqa: S101  (a tensor)
     return value
-
-
-class _BranchZeroer(Interpreter):
-    """Runs a program with a branch's result set to zero where it is added."""
-
-    def __init__(self, module: GraphModule, branch: Branch) -> None:
-        super().__init__(module)
-        self._branch = branch
-
-    def run_node(self, n: Node) -> Any:
-        if n.name != self._branch.total:
-            return super().run_node(n)
-        operands = list(self.fetch_args_kwargs_from_env(n)[0])
-        operands[self._branch.operand] = torch.zeros_like(operands[self._branch.operand])
-        return n.target(*operands)  # type: ignore[operator]
-
-
-def _prove(program: Program, shortened: Program, branch: Branch) -> None:
-    inputs = probe_inputs(program)
-    flat = pytree.tree_leaves(inputs)
-    with torch.no_grad():
-        zeroed = _BranchZeroer(program.graph_module, branch).run(*flat, enable_io_processing=False)
-    error = compare_outputs(zeroed, shortened.run(*inputs))
-    limit = tolerance_of(program.graph_module)
-    if not error <= limit:
-        raise ParityError(f"removing the branch {branch.name} changed something else: outputs "
-                          f"with the branch zeroed and removed differ by {error:.2e} (relative), "
-                          f"at most {limit:g} is allowed; the program was not changed; please "
-                          "report the model")

@@ -11,7 +11,7 @@ from edgewright.channels import (
     LegalWidths,
     find_branches,
     find_groups,
-    remove_branch,
+    remove_branches,
     remove_channels,
 )
 from edgewright.core import format_skip_reasons
@@ -19,9 +19,6 @@ from edgewright.distill._initialize import initialize
 from edgewright.errors import UsageError
 from edgewright.graph import shape_of, stored_tensors
 from edgewright.program import Program
-
-# A branch's addition and operand, which stay valid when other branches are removed.
-_BranchKey = tuple[str, int]
 
 
 def make_student(program: Program, width: float = 0.5, depth: float = 1.0, seed: int = 0, *,
@@ -85,16 +82,10 @@ def _make_thinner(program: Program, width: float, ignore: tuple[str, ...]) -> Pr
 
 
 def _make_shallower(program: Program, depth: float) -> Program:
-    to_remove = _select_removed(program, depth)
-    while to_remove:
-        branch = next(branch for branch in find_branches(program)
-                      if (branch.total, branch.operand) in to_remove)
-        program = remove_branch(program, branch)
-        to_remove.remove((branch.total, branch.operand))
-    return program
+    return remove_branches(program, _select_removed(program, depth))
 
 
-def _select_removed(program: Program, depth: float) -> set[_BranchKey]:
+def _select_removed(program: Program, depth: float) -> list[Branch]:
     """Select the blocks to remove, of each kind."""
     branches = find_branches(program)
     staying = _find_shape_changing(program, branches)
@@ -106,13 +97,13 @@ def _select_removed(program: Program, depth: float) -> set[_BranchKey]:
               for name, tensor in stored_tensors(program.graph_module).items()}
     totals = {node.name: shape_of(node) for node in program.calls()
               if node.name in {branch.total for branch in branches}}
-    kinds: dict[tuple[tuple[int, ...], ...], list[_BranchKey]] = {}
+    kinds: dict[tuple[tuple[int, ...], ...], list[Branch]] = {}
     for branch in blocks:
         kind = (totals[branch.total], *(shapes[name] for name in branch.tensors))
-        kinds.setdefault(kind, []).append((branch.total, branch.operand))
+        kinds.setdefault(kind, []).append(branch)
     others = [totals[total] for total in staying]
-    return {place for kind, places in kinds.items()
-            for place in _spread_evenly(places, depth, others.count(kind[0]))}
+    return [branch for kind, alike in kinds.items()
+            for branch in _spread_evenly(alike, depth, others.count(kind[0]))]
 
 
 def _find_shape_changing(program: Program, branches: Sequence[Branch]) -> set[str]:
@@ -141,9 +132,9 @@ def _innermost_branches(branches: Sequence[Branch]) -> list[Branch]:
             if not any(set(other.tensors) < set(branch.tensors) for other in branches)]
 
 
-def _spread_evenly(places: Sequence[_BranchKey], depth: float, staying: int) -> set[_BranchKey]:
+def _spread_evenly(blocks: Sequence[Branch], depth: float, staying: int) -> list[Branch]:
     """The blocks to remove so that ``depth`` of all remain, evenly spread; ``staying`` are kept."""
-    count = round(depth * (len(places) + staying)) - staying
-    count = min(max(count, 0 if staying else 1), len(places))
-    kept = {places[index * len(places) // count] for index in range(count)}
-    return set(places) - kept
+    count = round(depth * (len(blocks) + staying)) - staying
+    count = min(max(count, 0 if staying else 1), len(blocks))
+    kept = {index * len(blocks) // count for index in range(count)}
+    return [block for index, block in enumerate(blocks) if index not in kept]

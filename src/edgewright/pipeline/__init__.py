@@ -1,11 +1,14 @@
 """The compression pipeline: capture, baseline, stages, export, verify, bundle, report."""
 
 from edgewright.pipeline._combine import cascade, combine
-from edgewright.pipeline._compress import capture_original, compress
+from edgewright.pipeline._directory import RunDirectory
+from edgewright.pipeline._evaluate import time_sessions
+from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._make_bundle import make_bundle
 from edgewright.pipeline._recipe import RECIPES, Recipe
 from edgewright.pipeline._run import Result, Run, RunSettings
 from edgewright.pipeline._run_log import RunLog
+from edgewright.pipeline._run_recipe import capture_original, run_recipe
 from edgewright.pipeline._verify import Check, verify
 
 __all__ = [
@@ -14,12 +17,15 @@ __all__ = [
     "Recipe",
     "Result",
     "Run",
+    "RunDirectory",
     "RunLog",
     "RunSettings",
     "capture_original",
     "cascade",
     "combine",
-    "compress",
     "make_bundle",
+    "run_identity",
+    "run_recipe",
+    "time_sessions",
     "verify",
 ]

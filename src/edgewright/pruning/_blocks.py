@@ -7,7 +7,13 @@ from typing import Final, NamedTuple, Self, final
 
 from pydantic import Field, model_validator
 
-from edgewright.channels import Branch, find_branches, remove_branch
+from edgewright.channels import (
+    Branch,
+    find_branches,
+    remove_branch,
+    remove_branches,
+    resolve_branches,
+)
 from edgewright.core import Settings
 from edgewright.errors import UsageError
 from edgewright.goals import Goal, read_metric
@@ -17,6 +23,9 @@ from edgewright.task import Split, Task
 from edgewright.training import Score, check_program, run_batches, update_metric
 
 _DROP_TOLERANCE: Final = 1e-9
+_LISTED: Final = 3  # names in a note
+# Settings that choose branches, so they contradict named ones.
+_CHOOSING: Final = ("count", "ratio", "max_drop", "ignore", "samples", "rescore")
 # The addition and operand of a branch; they do not change when other branches are removed.
 _BranchKey = tuple[str, int]
 
@@ -27,7 +36,7 @@ class BlockPruning(Settings):
 
     Branches are removed one by one until ``count`` branches or ``ratio`` of the MACs are removed;
     with ``max_drop``, only while the task's primary metric does not get worse by more than that. At
-    least one of the three must be given.
+    least one of the three must be given, or the names of the branches to ``remove``.
 
     Attributes:
         count: Number of branches to remove, 1 or more.
@@ -38,13 +47,19 @@ class BlockPruning(Settings):
         samples: Number of validation samples to use.
         rescore: Number of branches to score again after each removal, the least harmful first.
             Higher values choose better and take longer.
+        remove: Names of the branches to remove, as `find_branches` returns them, in the order of
+            removal. They are not scored, which needs no data; leave the other settings at their
+            defaults.
 
     Raises:
-        UsageError: A value is out of range, or there is no goal.
+        UsageError: A value is out of range, there is no goal, or ``remove`` is combined with a
+            setting that chooses branches.
 
     Example:
         >>> BlockPruning(count=2).samples
         1024
+        >>> BlockPruning(remove=("layer1.1", "layer3.2")).goal
+        'remove 2 blocks (layer1.1, layer3.2)'
     """
 
     count: int | None = Field(default=None, ge=1)
@@ -53,11 +68,19 @@ class BlockPruning(Settings):
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=1024, ge=1)
     rescore: int = Field(default=8, ge=1)
+    remove: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check_goal(self) -> Self:
-        if self.count is None and self.ratio is None and self.max_drop is None:
-            raise UsageError("BlockPruning needs a goal; give count, ratio or max_drop")
+        if self.remove:
+            defaults = type(self).model_fields
+            given = [name for name in _CHOOSING if getattr(self, name) != defaults[name].default]
+            if given:
+                raise UsageError("BlockPruning: the blocks to remove are named, so nothing is left "
+                                 f"to choose with {', '.join(given)}; omit either")
+        elif self.count is None and self.ratio is None and self.max_drop is None:
+            raise UsageError("BlockPruning needs a goal; give count, ratio or max_drop, or the "
+                             "names of blocks to remove")
         return self
 
     @property
@@ -68,7 +91,11 @@ class BlockPruning(Settings):
             >>> BlockPruning(count=2, max_drop=0.01).goal
             'remove 2 blocks, metric drop at most 0.01'
         """
-        goals = [] if self.count is None else [f"{self.count} block{'s' * (self.count > 1)}"]
+        if self.remove:
+            more = len(self.remove) - _LISTED
+            names = ", ".join(self.remove[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+            return f"remove {_count_blocks(len(self.remove))} ({names})"
+        goals = [] if self.count is None else [_count_blocks(self.count)]
         goals += [] if self.ratio is None else [f"{100 * self.ratio:.0f} % of the MACs"]
         words = f"remove {' or '.join(goals) or 'blocks'}"
         if self.max_drop is None:
@@ -76,18 +103,24 @@ class BlockPruning(Settings):
         return f"{words}, metric drop at most {self.max_drop:g}"
 
 
-def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: int = 0) -> Program:
-    """Remove the residual branches that matter least on validation data.
+def _count_blocks(count: int) -> str:
+    return f"{count} block{'s' * (count > 1)}"
+
+
+def prune_blocks(program: Program, task: Task | None, config: BlockPruning, *,
+                 seed: int = 0) -> Program:
+    """Remove the residual branches that matter least on validation data, or those named.
 
     A branch's score is the mean loss of all exits on samples of the validation split, without the
     branch. The branch with the lowest score is removed. Then the ``rescore`` best of
     the others are scored again, because a branch matters more after its neighbor is removed (Veit
     2016; greedy as in Chen and Zhao 2018, who rank by linear probes instead). In total this takes
     one pass over the samples per branch, and ``rescore`` passes per removed branch after the first.
+    Branches named in ``remove`` are removed without any pass.
 
     Args:
         program: In floating point, with or without early exits; it is not changed.
-        task: The data; only the validation split is used.
+        task: The data; only the validation split is used. None if the branches are named.
         config: When to stop, and what to keep.
         seed: Seed for choosing the validation samples.
 
@@ -96,7 +129,8 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
 
     Raises:
         UsageError: The program is quantized or has no removable branch, a pattern in ``ignore``
-            matches nothing, or there are too few branches for ``count`` or ``ratio``.
+            matches nothing, there are too few branches for ``count`` or ``ratio``, a name in
+            ``remove`` is unknown, or there is no task to choose with.
         ModelError: The program's outputs do not fit the task's goal.
         ParityError: Removing a branch is not equivalent to setting it to zero.
 
@@ -115,6 +149,11 @@ def prune_blocks(program: Program, task: Task, config: BlockPruning, *, seed: in
     if program.is_quantized:
         raise UsageError("blocks of a quantized program cannot be removed; remove them before "
                          "quantizing")
+    if config.remove:
+        return remove_branches(program, resolve_branches(program, config.remove))
+    if task is None:
+        raise UsageError(f"to {config.goal}, blocks are scored on data; give a task, or the names "
+                         "of blocks to remove")
     check_program(program, task)
     ignored = set(match_tensors(stored_tensors(program.graph_module), config.ignore))
     if not _find_removable(program, ignored):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 import edgewright as ew
 from edgewright.core import Budget
+from edgewright.errors import UsageError
 from edgewright.goals import Classification
 from edgewright.pipeline import Recipe
-from edgewright.pipeline.stages import adjust_recipe
+from edgewright.pipeline.stages import adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.task import Task
 from edgewright.training import Training
@@ -54,3 +56,12 @@ def test_a_recipe_with_blocks_round_trips(tmp_path: Path) -> None:
     recipe = Recipe(blocks=ew.BlockPruning(ratio=0.2, max_drop=0.01, ignore=("layer1",)))
     (tmp_path / "r.yaml").write_text(recipe.to_yaml())
     assert Recipe.load(tmp_path / "r.yaml") == recipe
+    recipe = Recipe(blocks=ew.BlockPruning(remove=("layer1.0", "{a.0,b.0}")))
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    assert Recipe.load(tmp_path / "r.yaml") == recipe
+
+
+def test_unknown_names_are_refused_before_the_run(trained_program: Program) -> None:
+    check_recipe(Recipe(blocks=ew.BlockPruning(remove=("one",))), trained_program)
+    with pytest.raises(UsageError, match="'onee' is no branch of this program; did you mean 'one'"):
+        check_recipe(Recipe(blocks=ew.BlockPruning(remove=("onee",))), trained_program)

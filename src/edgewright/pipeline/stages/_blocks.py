@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from edgewright.channels import find_branches
+from edgewright.channels import find_branches, resolve_branches
 from edgewright.core import Budget
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
@@ -24,6 +24,10 @@ class Blocks(Stage[BlockPruning]):
         """Return the recipe's block pruning."""
         return recipe.blocks
 
+    def check(self, program: Program, config: BlockPruning) -> None:
+        """Refuse names of branches that the program does not have."""
+        resolve_branches(program, config.remove)
+
     def adjust_to(self, recipe: Recipe, program: Program, budget: Budget,  # noqa: ARG002 - as others do
                goal: Goal) -> AdjustedRecipe:  # noqa: ARG002 - as others do
         """Skip the stage if the graph has no residual branch."""
@@ -33,9 +37,9 @@ class Blocks(Stage[BlockPruning]):
                               "blocks left out: the graph has no residual branches")
 
     def describe(self, config: BlockPruning) -> tuple[str, ...]:
-        """Describe when the stage stops removing."""
+        """Describe what the stage removes, or when it stops."""
         return (config.goal,)
 
     def run(self, program: Program, config: BlockPruning, context: StageContext) -> Program:
-        """Remove the branches whose removal costs least."""
+        """Remove the branches whose removal costs least, or those that are named."""
         return prune_blocks(program, context.task, config, seed=context.seed)
