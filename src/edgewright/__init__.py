@@ -31,15 +31,7 @@ if TYPE_CHECKING:
         Regression,
         Segmentation,
     )
-    from edgewright.pipeline import (
-        Recipe,
-        Result,
-        cascade,
-        combine,
-        compress,
-        make_bundle,
-        verify,
-    )
+    from edgewright.pipeline import Recipe, Result, cascade, combine, make_bundle, verify
     from edgewright.program import Program
     from edgewright.pruning import (
         BlockPruning,
@@ -72,6 +64,7 @@ if TYPE_CHECKING:
         quantize,
     )
     from edgewright.runtime import Session, load
+    from edgewright.search import Search, compress
     from edgewright.task import Task
     from edgewright.training import Training
 
@@ -113,6 +106,7 @@ _HOME: Final[dict[str, str]] = {
     "Reconstruction": "edgewright.goals",
     "Regression": "edgewright.goals",
     "Result": "edgewright.pipeline",
+    "Search": "edgewright.search",
     "Segmentation": "edgewright.goals",
     "Session": "edgewright.runtime",
     "StaticRange": "edgewright.quantization",
@@ -124,7 +118,7 @@ _HOME: Final[dict[str, str]] = {
     "apply_to": "edgewright.channels",
     "cascade": "edgewright.pipeline",
     "combine": "edgewright.pipeline",
-    "compress": "edgewright.pipeline",
+    "compress": "edgewright.search",
     "export": "edgewright.exporters",
     "find_groups": "edgewright.channels",
     "fit": "edgewright.distill",
@@ -180,6 +174,7 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "Result",
+    "Search",
     "Segmentation",
     "Session",
     "StaticRange",

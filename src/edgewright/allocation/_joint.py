@@ -184,9 +184,15 @@ def _decisions(space: JointSpace) -> dict[Hashable, int]:
 
 
 def _damage_tables(space: JointSpace, damages: Damages) -> list[Table]:
-    """The damage of each decision; a weight is removed exactly if its block is."""
+    """The damage of each decision; a weight is removed exactly if its block is.
+
+    Of two operands of one addition, one must stay.
+    """
     tables = [Table((Keep(block.name),), np.array([0.0, damages.blocks[block.name]]))
               for block in space.blocks]
+    tables += [Table((Keep(first.name), Keep(second.name)), np.array([[0.0, 0.0], [0.0, np.inf]]))
+               for first, second in itertools.combinations(space.blocks, 2)
+               if first.total == second.total]
     tables += [Table((Width(index),), values) for index, values in enumerate(damages.widths)]
     owner = {tensor: block.name for block in space.blocks for tensor in block.tensors}
     for weight in space.bits:

@@ -110,6 +110,7 @@ def find_branch_calls(program: Program, branch: Branch) -> frozenset[str]:
     """Names of the calls that are computed only for a branch, and of the addition itself.
 
     Example:
+        >>> import torch
         >>> from edgewright.program import Program
         >>> class Residual(torch.nn.Linear):
         ...     def forward(self, x):

@@ -30,8 +30,12 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
         help="size=100kB,ram=64KiB,latency=2ms,macs=30M,energy=1mJ,drop=0.5%,accuracy>=90%; "
              "drop is that of the task's primary metric; percentages of costs are relative to the "
              "original.")] = "",
-    recipe: Annotated[str, typer.Option(help="fast, balanced, thorough, or a YAML file.")]
-        = "balanced",
+    recipe: Annotated[str | None, typer.Option(
+        help="fast, balanced, thorough, or a YAML file. Without one, a budget on a cost starts a "
+             "search, and without a budget balanced is run.")] = None,
+    time: Annotated[str | None, typer.Option(
+        help="How long a search may take: 20m, 90s, 1h; more time gives a better file. Default: "
+             "20m.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(
         help="A layer (or pattern) whose output channels are not pruned; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
@@ -44,21 +48,27 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     The baseline and the result are exported and measured on ONNX Runtime; the test split is used
     only for measuring. A bundle that exceeds its budget is still written, and the exit code is 3.
 
+    With a budget and no recipe, blocks, widths and bits are chosen together by a search that
+    builds, trains and measures candidates in the given time.
+
     Examples:
+      edgewright compress --model net.py:make --data digits --budget size=20%,latency=50%
+      --time 20m --out runs/digits
+
       edgewright compress --model torchvision:resnet18 --weights w.safetensors
       --data imagefolder:photos --budget size=3MB,drop=1% --out runs/photos
 
       edgewright compress --model net.py:make --data digits --recipe fast --out runs/digits
     """
     limits = Budget.parse(budget)
-    from edgewright.pipeline import compress as run_pipeline
     from edgewright.report import summary_table
+    from edgewright.search import compress as run_compress
     from edgewright.task import load_task
 
     loaded = load_reference(model, weights)
     task = load_task(data, normalize=normalize, seed=seed)
-    result = run_pipeline(loaded, task, limits, recipe, out, ignore=ignore or (), seed=seed,
-                          name=model, quiet=quiet,
+    result = run_compress(loaded, task, limits, recipe, out, time=time, ignore=ignore or (),
+                          seed=seed, name=model, quiet=quiet,
                           # other names are rejected there
                           track=cast("ExperimentTracker | None", track))
     console = Console()

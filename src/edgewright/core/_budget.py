@@ -215,6 +215,16 @@ class Budget(Value):
         accuracy = {} if self.accuracy is None else {ACCURACY.name: self.accuracy}
         return accuracy | self.metrics
 
+    @property
+    def limits_costs(self) -> bool:
+        """Whether a cost is limited, not only the task's metrics.
+
+        Example:
+            >>> Budget(size="100 kB").limits_costs, Budget(max_drop="1 %").limits_costs
+            (True, False)
+        """
+        return any(getattr(self, name) is not None for name in CONSTRAINTS)
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read the command line's form, ``size=100kB,latency=2ms,drop=0.5%,accuracy>=90%``."""

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 import time as clock
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from torch import nn
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit
+from edgewright.core import Budget, Limit, write_atomically
 from edgewright.errors import UsageError
 from edgewright.pipeline import (
     Recipe,
     Result,
+    Run,
     RunDirectory,
     RunLog,
     RunSettings,
     capture_original,
     run_identity,
     run_recipe,
+    time_sessions,
 )
 from edgewright.program import Program
+from edgewright.runtime import Session
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
@@ -34,6 +37,7 @@ from edgewright.search._space import make_space
 from edgewright.search._store import TrialStore, database_url
 from edgewright.search._time_budget import TimeBudget, parse_time
 from edgewright.task import Task
+from edgewright.timing import measure_layers, time_in_integers
 from edgewright.training import ExperimentTracker, open_experiment_tracker
 
 DEFAULT_TIME: Final = "20m"
@@ -135,5 +139,71 @@ def run_search(settings: RunSettings, config: Search, folder: Path, seconds: flo
     store = TrialStore(database_url(folder), settings.seed)
     store.abandon_unfinished()
     time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
-    measured = clock.monotonic()
-    baseline = Run.measure(...)
+    quantized = write_recipe("quantized", None, config)
+    builder = make_builder(settings, folder, quantized)
+    baseline_seconds = clock.monotonic() - since
+    planner = make_planner(settings, config, folder, builder, store, quantized)
+    result = Searcher(builder, planner, config, store, time, settings.log,
+                      finish_seconds=_FINISHES * baseline_seconds).run()
+    return publish(result, directory)
+
+
+def publish(result: Result, directory: RunDirectory) -> Result:
+    """Copy the files of the best candidate to the search's directory."""
+    source = result.bundle.parent
+    for file in (directory.bundle, directory.manifest, directory.recipe, directory.report):
+        write_atomically(file, (source / file.name).read_bytes())
+    directory.seal(directory.bundle)
+    return replace(result, bundle=directory.bundle, report=directory.report)
+
+
+def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
+    """Measure the original, unless that is done."""
+    run = Run.open(settings, quantized, folder / "trials" / "quantized", adjust=False)
+    manifest = run.measure_baseline()
+    baseline = run.context.directory.baseline
+    session = Session(read_bundle(baseline))
+    latency = time_sessions({"original": session}, settings.task.val)["original"]
+    return Builder(settings, folder, baseline, session,
+                   manifest.report.compressed.with_(*latency))
+
+
+def make_planner(settings: RunSettings, config: Search, folder: Path, builder: Builder,
+                 store: TrialStore, quantized: Recipe) -> Planner:
+    """Measure the quantized original and predict the damages, unless that is done."""
+    log, budget = settings.log, settings.budget
+    trial = builder.build("quantized", quantized)
+    log.begin("sensitivities", f"on {config.samples} training samples")
+    space = make_space(settings.original, config.quantize, config.ignore)
+    damages = measure_damages(space, settings.task, config.quantize, samples=config.samples,
+                              seed=settings.seed, path=folder / "damages.json")
+    latency = None
+    if budget.latency is not None:
+        latency = measure_layers(space.program, space.groups, trial.figures["latency_ms"],
+                                 path=folder / "latencies.json", timer=time_in_integers)
+    planner = Planner(space, damages, budget, builder.original, latency)
+    store.add(trial.replace(predicted=planner.predict_unchanged()))
+    return planner
+
+
+def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:
+    budget = budget or Budget()
+    if rate is None:
+        return budget
+    if budget.size is not None:
+        raise UsageError(f"rate={rate} and a budget on size both limit the size; give only one")
+    if not 0 < rate < 1:
+        raise UsageError(f"rate must be above 0 and below 1, got {rate}")
+    return budget.replace(size=Limit(value=1 - rate, relative=True))
+
+
+def _refuse_search_settings(recipe: Recipe | str | None, time: str | float | None,
+                            search: Search | None) -> None:
+    """Raise if settings of a search are given, but nothing is searched."""
+    given = [name for name, value in (("time", time), ("search", search)) if value is not None]
+    if not given:
+        return
+    reason = ("the budget limits no cost" if recipe is None
+              else f"the recipe {recipe.name if isinstance(recipe, Recipe) else recipe!r} is run")
+    raise UsageError(f"{' and '.join(given)} is for a search, but {reason}; give a budget on size, "
+                     "ram, latency, macs or energy and no recipe")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.allocation import Damages, JointSpace
-from edgewright.channels import compute_group_widths, LegalWidths
+from edgewright.channels import LegalWidths, compute_group_widths
 from edgewright.core import write_atomically
 from edgewright.program import fold_batch_norm
 from edgewright.pruning import ChannelPruning, measure_block_damages, score_channels
@@ -21,7 +21,6 @@ from edgewright.quantization import (
     resolve,
 )
 from edgewright.task import Task
-
 
 
 def measure_damages(space: JointSpace, task: Task, scheme: Quantization, *, samples: int,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, final
 
 from edgewright.core import format_metric, format_size
-from edgewright.errors import BudgetError, EdgewrightError
+from edgewright.errors import EdgewrightError
 from edgewright.pipeline import Recipe, Result, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
@@ -17,7 +17,7 @@ from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
-from edgewright.search._trial import Factors, Proposal, Trial
+from edgewright.search._trial import Proposal, Trial
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
@@ -150,8 +150,9 @@ class Searcher:
 
     def _describe(self, trial: Trial) -> str:
         metric, ratio = trial.figures.metric, self._cost_ratio(trial)
-        shown = "" if metric is None else f"{metric.name} {format_metric(metric.spec, metric.value)}"
-        return (f"{trial.name}: {shown} (val), {format_size(trial.figures['size_bytes'])}, "
+        shown = "" if metric is None else (f"{metric.name} "
+                                           f"{format_metric(metric.spec, metric.value)} (val), ")
+        return (f"{trial.name}: {shown}{format_size(trial.figures['size_bytes'])}, "
                 f"{trial.figures['latency_ms']:.3g} ms"
                 f"{'' if ratio <= 1 else f', {100 * (ratio - 1):.1f} % over a limit'}")
 
