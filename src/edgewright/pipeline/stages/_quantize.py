@@ -55,7 +55,7 @@ class Quantize(Stage[Quantization]):
         return (scheme_note(config),)
 
     def run(self, program: Program, config: Quantization, context: StageContext) -> Program:
-        """Quantize, without the scheme's refinements if those lower the accuracy."""
+        """Quantize, without the scheme's refinements or training if those make the metric worse."""
         result, plain = _quantize(program, config, context), remove_refinements(config)
         if plain is None:
             return result
@@ -97,22 +97,24 @@ def scheme_note(config: Quantization) -> str:
 
 
 def describe_refinements(config: Quantization) -> str:
-    """The accuracy refinements of a post-training scheme, as a phrase; empty if there are none.
+    """What a scheme does beyond calibrating ranges, as a phrase; empty if nothing.
 
     Example:
         >>> describe_refinements(Quantization(method=PTQ(equalize=True, rounding="adaround")))
         'equalize and rounding by adaround'
+        >>> describe_refinements(Quantization(method="qat"))
+        'training with quantization'
     """
     method = config.method
-    if not isinstance(method, PTQ):
-        return ""
+    if isinstance(method, QAT):
+        return "training with quantization"
     found = [name for name in ("equalize", "correct_bias") if getattr(method, name)]
     found += [f"rounding by {method.rounding}"] * (not isinstance(method.rounding, Nearest))
     return " and ".join(found)
 
 
 def remove_refinements(config: Quantization) -> Quantization | None:
-    """The scheme without refinements; None if it has none."""
+    """The scheme with calibrated ranges only; None if it has no more than that."""
     if not describe_refinements(config):
         return None
     return config.replace(method=PTQ())
