@@ -16,6 +16,7 @@ from edgewright.cli._bench import bench
 from edgewright.cli._compress import compress
 from edgewright.cli._device import device
 from edgewright.cli._doctor import doctor
+from edgewright.cli._front import front, pick
 from edgewright.cli._interrupt import insistent_interrupts
 from edgewright.cli._profile import profile
 from edgewright.cli._report import report
@@ -50,7 +51,7 @@ def _options(
     del version
 
 
-for _command in (compress, profile, verify, run, bench, report, doctor):
+for _command in (compress, front, pick, profile, verify, run, bench, report, doctor):
     app.command()(_command)
 app.add_typer(device, name="device")
 

@@ -2,8 +2,12 @@
 
 from edgewright.search._compress import compress
 from edgewright.search._config import Search
+from edgewright.search._front import FrontEntry, pick, read_front
 
 __all__ = [
+    "FrontEntry",
     "Search",
     "compress",
+    "pick",
+    "read_front",
 ]

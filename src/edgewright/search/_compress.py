@@ -137,7 +137,6 @@ def run_search(settings: RunSettings, config: Search, folder: Path, seconds: flo
     directory = RunDirectory.open(folder, run_identity(
         settings.original, settings.task, settings.budget, config, settings.seed))
     store = TrialStore(database_url(folder), settings.seed)
-    store.abandon_unfinished()
     time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
     quantized = write_recipe("quantized", None, config)
     builder = make_builder(settings, folder, quantized)

@@ -37,13 +37,14 @@ def plan_race(seconds: float, build_seconds: float, *, candidates: int,
         survivors: One of this many survives a round.
 
     Returns:
-        The rounds; none if the time is too short for two candidates.
+        The rounds, at least one; a single candidate without training if there is no time for a
+        race.
 
     Example:
         >>> plan_race(1000, 10, candidates=9, survivors=3)
         [Round(candidates=9, training_seconds=48.9), Round(candidates=3, training_seconds=146.7)]
         >>> plan_race(10, 10, candidates=9, survivors=3)
-        []
+        [Round(candidates=1, training_seconds=0.0)]
     """
     for first in range(candidates, 1, -1):
         counts = [first]
@@ -55,4 +56,4 @@ def plan_race(seconds: float, build_seconds: float, *, candidates: int,
         if training >= _SHORTEST * build_seconds:
             return [Round(count, round(training * survivors ** place, 1))
                     for place, count in enumerate(counts)]
-    return []
+    return [Round(1, 0.0)]

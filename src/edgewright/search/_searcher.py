@@ -21,6 +21,7 @@ from edgewright.search._trial import Proposal, Trial
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
+_TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
 
 
 @final
@@ -58,31 +59,44 @@ class Searcher:
                        for trial in self.store.first_trials()]
         standing = self._race()
         if standing:
-            self._train_out(standing[0])
+            self._train_out(self._tighten(standing[0]))
         best = self._rank(self.store.trials())[0]
         self.log.begin("best", self._describe(best))
-        return self.builder.finish(best)
+        result = self.builder.finish(best)
+        self._finish_others(best)
+        return result
+
+    def _finish_others(self, best: Trial) -> None:
+        """Verify the other files of the front on the test split while there is time."""
+        for trial in find_front(self.store.trials()):
+            if trial.name != best.name and self.time.left > self.finish_seconds:
+                self.log.begin("front", self._describe(trial))
+                self.builder.finish(trial)
 
     def _race(self) -> list[Trial]:
         """The candidates of the last round, the best first."""
         build = self.store.trials()[0].seconds
-        rounds = plan_race(self.config.race * (self.time.left - self.finish_seconds), build,
-                           candidates=self.config.candidates, survivors=self.config.survivors)
-        standing = self._open(rounds[0] if rounds else Round(1, 0.0))
+        rounds = self.store.plan(plan_race(
+            self.config.race * (self.time.left - self.finish_seconds), build,
+            candidates=self.config.candidates, survivors=self.config.survivors))
+        standing = self._open(rounds[0])
         for place, later in enumerate(rounds[1:], 2):
-            self.log.begin(f"round {place}", f"{later.candidates} candidates, "
-                                             f"{later.training_seconds:.0f} s of training each")
-            standing = [self._train(trial, later.training_seconds, 0.0, place)
+            self._begin_round(place, later)
+            standing = [self._train(trial, later.training_seconds, 0.0, str(place))
                         for trial in self._rank(standing)[:later.candidates]]
         return self._rank(standing)
 
+    def _begin_round(self, place: int, later: Round) -> None:
+        training = (f"{later.training_seconds:.0f} s of training each" if later.training_seconds
+                    else "without training")
+        self.log.begin(f"round {place}", f"{later.candidates} candidates, {training}")
+
     def _open(self, first: Round) -> list[Trial]:
         """Propose, build and measure the candidates of the first round."""
-        self.log.begin("round 1", f"{first.candidates} candidates, "
-                                  f"{first.training_seconds:.0f} s of training each")
-        found, repeats = self.store.first_trials(), 0
+        self._begin_round(1, first)
+        found, repeats, unfinished = self.store.first_trials(), 0, self.store.unfinished()
         while len(found) < first.candidates and repeats < _REPEATS:
-            number, factors = self.store.ask()
+            number, factors = unfinished.pop(0) if unfinished else self.store.ask()
             trial = self._propose(Proposal(number=number, factors=factors),
                                   first.training_seconds)
             repeats = 0 if trial else repeats + 1
@@ -97,7 +111,7 @@ class Searcher:
                 continue
             self._tried.append(recipe)
             try:
-                trial = self._build(_name(proposal, 1),
+                trial = self._build(_name(proposal, "1"),
                                     lengthen(recipe, self.config, seconds, 0.0), proposal,
                                     answer.costs)
             except EdgewrightError as error:
@@ -109,16 +123,28 @@ class Searcher:
         self.store.fail(proposal.number, "its answers have been tried already")
         return None
 
+    def _tighten(self, trial: Trial) -> Trial:
+        """The best candidate within the limits that takes its place if it exceeds one."""
+        for attempt in range(_TIGHTENED):
+            answer = next(self.planner.answers(_proposal_of(trial).factors, self.store.trials()),
+                          None)
+            if self._cost_ratio(trial) <= 1 or answer is None:
+                break
+            proposal = _proposal_of(trial)
+            trial = self._build(_name(proposal, f"tightened-{attempt + 1}"),
+                                write_recipe("", answer, self.config), proposal, answer.costs)
+            self.store.add(trial)
+        return trial
+
     def _train(self, trial: Trial, seconds: float, quantized_seconds: float,
-               place: int) -> Trial:
+               place: str) -> Trial:
         """Build a candidate again with longer training; returns the trial itself if that fails."""
-        assert trial.proposal is not None  # noqa: S101 - only proposals are trained
+        proposal = _proposal_of(trial)
         recipe = lengthen(trial.recipe, self.config, seconds, quantized_seconds)
         try:
-            longer = self._build(_name(trial.proposal, place), recipe, trial.proposal,
-                                 trial.predicted)
+            longer = self._build(_name(proposal, place), recipe, proposal, trial.predicted)
         except EdgewrightError as error:
-            self.log.note(f"candidate {trial.proposal.number} failed: {error}")
+            self.log.note(f"candidate {proposal.number} failed: {error}")
             return trial
         self.store.add(longer)
         return longer
@@ -130,12 +156,12 @@ class Searcher:
             self.log.note("no time is left to train the best candidate longer")
             return
         self.log.begin("training", f"the best candidate for {seconds:.0f} s")
-        self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, 0)
+        self._train(trial, (1 - _QUANTIZED_SHARE) * seconds, _QUANTIZED_SHARE * seconds, "final")
 
     def _build(self, name: str, recipe: Recipe, proposal: Proposal,
                predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
-        trial = self.builder.build(name, recipe.replace(name=f"candidate {name}"), proposal,
-                                   predicted)
+        recipe = self.store.begin(name, recipe.replace(name=f"candidate {name}"))
+        trial = self.builder.build(name, recipe, proposal, predicted)
         self.store.seconds = self.time.used
         self.log.note(self._describe(trial))
         return trial
@@ -157,6 +183,11 @@ class Searcher:
                 f"{'' if ratio <= 1 else f', {100 * (ratio - 1):.1f} % over a limit'}")
 
 
-def _name(proposal: Proposal, place: int) -> str:
-    """Directory of a candidate: its proposal, and its round or ``final``."""
-    return f"{proposal.number:02d}-{place or 'final'}"
+def _name(proposal: Proposal, place: str) -> str:
+    """Directory of a candidate: its proposal, and where in the search it was built."""
+    return f"{proposal.number:02d}-{place}"
+
+
+def _proposal_of(trial: Trial) -> Proposal:
+    assert trial.proposal is not None  # noqa: S101 - only the quantized original has none
+    return trial.proposal

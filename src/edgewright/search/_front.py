@@ -1,0 +1,109 @@
+"""The candidates of a search that no other dominates, and choosing another of them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from edgewright.bundle import read_bundle
+from edgewright.core import Budget, Figures
+from edgewright.errors import BudgetError, StorageError, UsageError
+from edgewright.search._store import TrialStore, database_url
+from edgewright.search._trial import Trial, find_front
+
+_FINISHED: Final = "model.edge"
+_TRIED: Final = "trial.edge"
+
+
+@final
+@dataclass(frozen=True)
+class FrontEntry:
+    """One file of a front.
+
+    Attributes:
+        name: Its name among the trials.
+        bundle: Its bundle.
+        figures: Its figures: on the test split if ``is_tested``, else on the validation split.
+        is_tested: Whether it was verified on the test split.
+        is_chosen: Whether it is the search's result.
+    """
+
+    name: str
+    bundle: Path
+    figures: Figures
+    is_tested: bool
+    is_chosen: bool
+
+
+def read_front(folder: str | Path) -> tuple[FrontEntry, ...]:
+    """The files of a search that no other dominates in size, latency and metric, smallest first.
+
+    Candidates are compared on the validation split.
+
+    Args:
+        folder: The directory of a search.
+
+    Raises:
+        StorageError: It holds no search.
+    """
+    root = Path(folder)
+    if not (root / "search.db").is_file():
+        raise StorageError(f"{root} holds no search; give the --out of a command that was run with "
+                           "a budget and without a recipe")
+    chosen = _checksum(root / _FINISHED)
+    return tuple(_read_entry(root, trial, chosen)
+                 for trial in find_front(TrialStore(database_url(root), seed=0).trials()))
+
+
+def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
+    """Choose the file with the best metric within a budget from a search's front.
+
+    Nothing is trained. Limits relative to the original refer to the original of the search; limits
+    on metrics are checked on the split that a file's figures are from.
+
+    Args:
+        folder: The directory of a search.
+        budget: The limits.
+        out: Where the bundle is copied to.
+
+    Raises:
+        BudgetError: No file of the front is within the budget; the message names the nearest.
+        StorageError: It holds no search, or the file cannot be written.
+        UsageError: The budget limits nothing.
+    """
+    entries = read_front(folder)
+    original = read_bundle(Path(folder) / _FINISHED).manifest.report.original
+    if not budget.limits(original):
+        raise UsageError("the budget limits nothing; give for example size=100kB")
+    fitting = [entry for entry in entries if not budget.breaches(entry.figures, original)]
+    if not fitting:
+        nearest = min(entries, key=lambda entry: len(budget.breaches(entry.figures, original)))
+        broken = "; ".join(map(str, budget.breaches(nearest.figures, original)))
+        raise BudgetError(f"no file of the front in {folder} is within the budget; the nearest is "
+                          f"{nearest.bundle}: {broken}")
+    best = max(fitting, key=_merit)
+    try:
+        shutil.copyfile(best.bundle, out)
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error}") from error
+    return best
+
+
+def _read_entry(root: Path, trial: Trial, chosen: str) -> FrontEntry:
+    finished = trial.folder(root) / _FINISHED
+    if not finished.is_file():
+        return FrontEntry(trial.name, trial.folder(root) / _TRIED, trial.figures, False, False)
+    figures = read_bundle(finished).manifest.report.compressed
+    return FrontEntry(trial.name, finished, figures, True, _checksum(finished) == chosen)
+
+
+def _merit(entry: FrontEntry) -> float:
+    metric = entry.figures.metric
+    return 0.0 if metric is None else metric.spec.merit(metric.value)
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
