@@ -17,7 +17,7 @@ from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
-from edgewright.search._trial import Proposal, Trial
+from edgewright.search._trial import Proposal, Trial, find_front
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round

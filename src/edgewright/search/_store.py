@@ -6,7 +6,7 @@ import json
 import warnings
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import optuna
 
@@ -28,9 +28,8 @@ _ROUNDS: Final = "rounds"
 class TrialStore:
     """Asks Optuna for proposals, and keeps every trial in its storage.
 
-    A proposal is an Optuna trial whose value is the score after the first round; all trials of the
-    proposal, later rounds included, are kept with it. Trials without a proposal, such as the
-    quantized original, and the time used are kept with the study.
+    A proposal is an Optuna trial whose value is the score after the first round. Every trial that
+    was measured, later rounds included, is kept in the study's attributes, with the time used.
 
     Args:
         url: The storage, such as ``sqlite:///runs/a/search.db``.
@@ -77,7 +76,9 @@ class TrialStore:
     def tell(self, trial: Trial, cost_ratio: float) -> None:
         """Record the first trial of a proposal; above 1, ``cost_ratio`` says it is not allowed."""
         self.add(trial)
-        number = _number_of(trial)
+        if trial.proposal is None:
+            raise ValueError(f"{trial.name} has no proposal")
+        number = trial.proposal.number
         self._attributes(number).set_constraint("cost", cost_ratio - 1.0)
         self._study.tell(number, trial.score)
 
@@ -87,21 +88,25 @@ class TrialStore:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
 
     def add(self, trial: Trial) -> None:
-        """Keep a trial with its proposal, or with the study if it has none."""
-        holder = self._study if trial.proposal is None else self._attributes(_number_of(trial))
-        kept = [one for one in _trials_in(holder) if one.name != trial.name]
-        holder.set_user_attr(_TRIALS, json.dumps([one.model_dump(mode="json")
-                                                  for one in (*kept, trial)]))
+        """Keep a trial; one of the same name is replaced."""
+        kept = [one for one in self.trials() if one.name != trial.name]
+        self._study.set_user_attr(_TRIALS, json.dumps([one.model_dump(mode="json")
+                                                       for one in (*kept, trial)]))
 
     def trials(self) -> list[Trial]:
-        """Every trial kept, those without a proposal first."""
-        return [trial for holder in (self._study, *self._study.trials)
-                for trial in _trials_in(holder)]
+        """Every trial kept, in the order of their recording."""
+        return [Trial.model_validate(one)
+                for one in json.loads(self._study.user_attrs.get(_TRIALS, "[]"))]
 
     def first_trials(self) -> list[Trial]:
         """The first trial of every proposal that was tried."""
-        return [_trials_in(trial)[0] for trial in self._study.trials
-                if trial.state == optuna.trial.TrialState.COMPLETE]
+        tried = {trial.number for trial in self._study.trials
+                 if trial.state == optuna.trial.TrialState.COMPLETE}
+        found: dict[int, Trial] = {}
+        for trial in self.trials():
+            if trial.proposal is not None and trial.proposal.number in tried:
+                found.setdefault(trial.proposal.number, trial)
+        return list(found.values())
 
     def unfinished(self) -> list[tuple[int, Factors]]:
         """Proposals that an interrupted process was trying."""
@@ -127,16 +132,6 @@ class TrialStore:
 
     def _attributes(self, number: int) -> optuna.trial.Trial:
         return optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
-
-
-def _trials_in(holder: Any) -> list[Trial]:
-    return [Trial.model_validate(one) for one in json.loads(holder.user_attrs.get(_TRIALS, "[]"))]
-
-
-def _number_of(trial: Trial) -> int:
-    if trial.proposal is None:
-        raise ValueError(f"{trial.name} has no proposal")
-    return trial.proposal.number
 
 
 def database_url(folder: Path) -> str:
