@@ -17,7 +17,9 @@ class Search(Settings):
 
     Attributes:
         quantize: The quantization of every candidate, except for the bits of individual weights.
-        training: The training of every candidate; its time is set by the search.
+        training: The training of every candidate; the search sets its time.
+        quantized_training: The training with quantization of the best candidate; the search sets
+            its time.
         ignore: Names or patterns of layers whose output channels and blocks are kept.
         samples: Number of training samples that damages are predicted on.
         race: Share of the time in which candidates compete; the winner is trained in the rest.
@@ -30,7 +32,8 @@ class Search(Settings):
     """
 
     quantize: Quantization = Quantization()
-    training: Training = Training(lr=0.02, schedule="one_cycle")
+    training: Training = Training(time=60, lr=0.02, schedule="one_cycle")
+    quantized_training: Training = Training(time=60, lr=0.001, weight_decay=1e-5, clip_norm=1.0)
     ignore: tuple[str, ...] = ()
     samples: int = Field(default=512, ge=2)
     race: float = Field(default=0.3, gt=0, lt=1)

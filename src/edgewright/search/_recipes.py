@@ -36,7 +36,8 @@ def write_recipe(name: str, answer: JointAnswer | None, config: Search, *,
     return Recipe(
         name=name, prune=prune, blocks=blocks,
         recover=_limit_time(config.training, seconds),
-        quantize=_train_quantized(_write_scheme(answer, config), quantized_seconds))
+        quantize=_train_quantized(_write_scheme(answer, config), config,
+                                  quantized_seconds))
 
 
 def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: float) -> Recipe:
@@ -50,7 +51,7 @@ def lengthen(recipe: Recipe, config: Search, seconds: float, quantized_seconds: 
     """
     scheme = recipe.quantize or config.quantize
     return recipe.replace(recover=_limit_time(config.training, seconds),
-                          quantize=_train_quantized(scheme, quantized_seconds))
+                          quantize=_train_quantized(scheme, config, quantized_seconds))
 
 
 def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
@@ -65,10 +66,10 @@ def _write_scheme(answer: JointAnswer | None, config: Search) -> Quantization:
 
 
 def _limit_time(training: Training, seconds: float) -> Training | None:
-    return training.replace(time=seconds, epochs=None) if seconds else None
+    return training.replace(time=seconds) if seconds else None
 
 
-def _train_quantized(scheme: Quantization, seconds: float) -> Quantization:
+def _train_quantized(scheme: Quantization, config: Search, seconds: float) -> Quantization:
     if not seconds:
-        return scheme
-    return scheme.replace(method=QAT(training=QAT().training.replace(time=seconds, epochs=None)))
+        return scheme.replace(method=config.quantize.method)
+    return scheme.replace(method=QAT(training=config.quantized_training.replace(time=seconds)))

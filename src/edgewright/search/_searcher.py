@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, final
 
 from edgewright.core import format_metric, format_size
-from edgewright.errors import EdgewrightError
+from edgewright.errors import EdgewrightError, UsageError
 from edgewright.pipeline import Recipe, Result, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
@@ -53,8 +53,10 @@ class Searcher:
 
         Raises:
             BudgetError: No candidate can meet the limits on costs.
+            UsageError: The time is too short for one candidate.
         """
         self.planner.check_feasible(self.store.trials())
+        self._check_time()
         self._tried = [lengthen(trial.recipe, self.config, 0.0, 0.0).replace(name="")
                        for trial in self.store.first_trials()]
         standing = self._race()
@@ -72,6 +74,16 @@ class Searcher:
             if trial.name != best.name and self.time.left > self.finish_seconds:
                 self.log.begin("front", self._describe(trial))
                 self.builder.finish(trial)
+
+    def _check_time(self) -> None:
+        """Raise if not even one candidate can be built and verified, unless one has been."""
+        quantized, *others = self.store.trials()
+        needed = quantized.seconds + self.finish_seconds
+        if not others and self.time.left < needed:
+            raise UsageError(f"the time is too short: building and verifying one candidate takes "
+                             f"about {needed:.0f} s, and {self.time.left:.0f} s of "
+                             f"{self.time.seconds:.0f} s are left; give at least "
+                             f"{self.time.used + needed:.0f} s")
 
     def _race(self) -> list[Trial]:
         """The candidates of the last round, the best first."""

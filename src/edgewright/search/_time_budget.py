@@ -52,7 +52,7 @@ def parse_time(value: str | float) -> float:
         >>> parse_time("20m"), parse_time(90)
         (1200.0, 90.0)
     """
-    seconds = parse_quantity(value, "time") / 1000 if isinstance(value, str) else float(value)
+    seconds = parse_quantity(value, "duration") if isinstance(value, str) else float(value)
     if not 0 < seconds < float("inf"):
         raise UsageError(f"the time must be positive, got {value!r}; write 20m, 90s or 1h")
     return seconds

@@ -1,0 +1,122 @@
+"""A budget and a time in, a verified file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+import edgewright as ew
+from edgewright.bundle import read_bundle
+from edgewright.cli import app
+from edgewright.errors import BudgetError, StorageError, UsageError
+from edgewright.pipeline import Recipe, Result
+from edgewright.search import pick, read_front
+from edgewright.task import Task
+
+BUDGET = ew.Budget(size="60 %", max_drop="30 %")
+SHORT = ew.Training(epochs=1, time=60, batch_size=32, lr=0.02, augment=False)
+QUICK = ew.Search(training=SHORT, quantized_training=SHORT, samples=32, candidates=2, survivors=2,
+                  quantize=ew.Quantization(calibration_samples=64, range_estimator="minmax"))
+
+
+@pytest.fixture(scope="module")
+def searched(trained_net: nn.Module, quadrant_task: Task,
+             tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return ew.compress(trained_net, quadrant_task, BUDGET, time=240, search=QUICK,
+                       out=tmp_path_factory.mktemp("search") / "run", quiet=True)
+
+
+def test_the_file_is_within_the_budget(searched: Result) -> None:
+    searched.check()
+    report = searched.manifest.report
+    assert report.compressed["size_bytes"] <= 0.6 * report.original["size_bytes"]
+    assert report.parity is not None
+    assert read_bundle(searched.bundle).manifest == searched.manifest
+
+
+def test_the_recipe_beside_it_is_the_one_that_made_it(searched: Result) -> None:
+    recipe = Recipe.load(searched.bundle.with_name("recipe.yaml"))
+    assert recipe.model_dump(mode="json") == searched.manifest.report.recipe
+
+
+def test_the_same_command_goes_on_from_what_is_there(searched: Result, trained_net: nn.Module,
+                                                     quadrant_task: Task) -> None:
+    folder = searched.bundle.parent
+    trials = sorted(path.name for path in (folder / "trials").iterdir())
+    again = ew.compress(trained_net, quadrant_task, BUDGET, time=240, search=QUICK, out=folder,
+                        quiet=True)
+    assert again.manifest.report.compressed.metric == searched.manifest.report.compressed.metric
+    assert set(trials) <= {path.name for path in (folder / "trials").iterdir()}
+
+
+def test_another_budget_does_not_go_on(searched: Result, trained_net: nn.Module,
+                                       quadrant_task: Task) -> None:
+    with pytest.raises(StorageError, match="holds another run"):
+        ew.compress(trained_net, quadrant_task, ew.Budget(size="50 %"), time=240, search=QUICK,
+                    out=searched.bundle.parent, quiet=True)
+
+
+def test_the_front_has_the_result_and_no_dominated_file(searched: Result) -> None:
+    front = read_front(searched.bundle.parent)
+    assert [entry.is_chosen for entry in front].count(True) == 1
+    sizes = [entry.figures["size_bytes"] for entry in front]
+    assert sizes == sorted(sizes)
+    assert all(entry.bundle.is_file() for entry in front)
+
+
+def test_another_file_of_the_front_is_picked(searched: Result, tmp_path: Path) -> None:
+    folder, out = searched.bundle.parent, tmp_path / "picked.edge"
+    smallest = read_front(folder)[0]
+    limit = ew.Budget(size=f"{smallest.figures['size_bytes']:.0f} B")
+    assert pick(folder, limit, out).name == smallest.name
+    assert ew.load(out).model.inputs == searched.manifest.model.inputs
+    with pytest.raises(BudgetError, match=r"no file of the front in .* is within the budget"):
+        pick(folder, ew.Budget(size="1 B"), out)
+
+
+def test_the_front_on_the_command_line(searched: Result, tmp_path: Path) -> None:
+    runner, folder = CliRunner(), str(searched.bundle.parent)
+    shown = runner.invoke(app, ["front", folder])
+    assert shown.exit_code == 0, shown.output
+    assert "accuracy" in shown.output
+    out = tmp_path / "a.edge"
+    picked = runner.invoke(app, ["pick", folder, "--budget", "size=100%", "--out", str(out)])
+    assert picked.exit_code == 0, picked.output
+    assert out.is_file()
+
+
+def test_a_directory_without_a_search_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="holds no search"):
+        read_front(tmp_path)
+
+
+def test_an_impossible_budget_is_refused_before_any_training(
+        trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match=r"the budget cannot be met: macs can be reduced to"):
+        ew.compress(trained_net, quadrant_task, ew.Budget(macs="1"), time=240, search=QUICK,
+                    out=tmp_path / "run", quiet=True)
+    assert [path.name for path in (tmp_path / "run" / "trials").iterdir()] == ["quantized"]
+
+
+def test_a_time_that_is_too_short_says_what_fits(trained_net: nn.Module, quadrant_task: Task,
+                                                 tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the time is too short: .* give at least \d+ s"):
+        ew.compress(trained_net, quadrant_task, BUDGET, time=0.1, search=QUICK,
+                    out=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"time": "20m", "recipe": "fast"}, "time is for a search, but the recipe 'fast' is run"),
+    ({"time": "20m"}, "time is for a search, but the budget limits no cost"),
+    ({"search": QUICK, "recipe": Recipe(name="own")}, "search is for a search, but the recipe 'own'"),
+    ({"time": "0s", "rate": 0.5}, "the time must be positive, got '0s'"),
+    ({"time": "soon", "rate": 0.5}, "'soon' is not a quantity")])
+def test_settings_that_contradict_each_other(trained_net: nn.Module, quadrant_task: Task,
+                                             tmp_path: Path, settings: dict[str, Any],
+                                             message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ew.compress(trained_net, quadrant_task, out=tmp_path / "run", quiet=True, **settings)
