@@ -17,6 +17,7 @@ UNITS: dict[Dimension, dict[str, float]] = {
     "size": {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
              "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3},
     "time": {"": 1, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1, "s": 1000},
+    "duration": {"": 1, "ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600},
     "energy": {"": 1, "nJ": 1e-6, "uJ": 1e-3, "µJ": 1e-3, "mJ": 1, "J": 1000},
     "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
     "fraction": {"": 1, "%": 0.01},
@@ -62,6 +63,7 @@ def test_what_is_no_quantity_is_refused_with_an_example(text: Any, dimension: Di
     ("5 kb", "size", "unknown unit 'kb' in '5 kb' for a size; known: B, kB, KB, MB, GB, KiB, "
                      "MiB, GiB"),
     ("2 min", "time", "unknown unit 'min' in '2 min' for a time; known: ns, us, ms, s"),
+    ("2 d", "duration", "unknown unit 'd' in '2 d' for a duration; known: ms, s, m, min, h"),
     ("2 W", "energy", "unknown unit 'W' in '2 W' for a energy; known: nJ, uJ, mJ, J"),
     ("2 %", "count", "unknown unit '%' in '2 %' for a count; known: (none), k, K, M, G"),
     ("2 kB", "fraction", "unknown unit 'kB' in '2 kB' for a fraction; known: (none), %"),

@@ -344,6 +344,9 @@ def test_progress_is_reported(task: Any, tmp_path: Path) -> None:
         def advance(self, samples: Any, loss: Any) -> None:
             told.append(samples)
 
+        def time_left(self, seconds: float) -> None:
+            told.append(seconds)
+
         def epoch(self, record: Any) -> None:
             told.append(record)
 

@@ -169,6 +169,9 @@ class StopInEpoch:
         if self.left == 0:
             raise InterruptedRunError
 
+    def time_left(self, seconds: float) -> None:
+        pass
+
     def epoch(self, record: Any) -> None:
         self.left -= 1
 

@@ -65,6 +65,7 @@ def test_auto_precision_is_float32_on_cpu_and_bfloat16_on_cuda_if_supported(monk
 
 def rates(steps: int = 10, **arguments: Any) -> Any:
     config = Training(lr=1.0, **arguments)
+    assert config.epochs is not None
     return [config.learning_rate(step, steps) for step in range(config.epochs * steps)]
 
 

@@ -48,6 +48,9 @@ class Told:
         if len(self.losses) == self.kill_at:
             multiprocessing.active_children()[0].kill()
 
+    def time_left(self, seconds: float) -> None:
+        pass
+
     def epoch(self, record: Any) -> None:
         pass
 

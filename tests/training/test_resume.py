@@ -56,6 +56,9 @@ class StopAt:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def time_left(self, seconds: float) -> None:
+        pass
+
     def epoch(self, record: Any) -> None:
         pass
 

@@ -131,7 +131,7 @@ def test_training_never_returns_worse_weights_than_the_initial_ones(tmp_path: Pa
     said = []
 
     class Notes:
-        start = advance = epoch = stop = staticmethod(lambda *_: None)
+        start = advance = time_left = epoch = stop = staticmethod(lambda *_: None)
 
         def note(self, text: str) -> None:
             said.append(text)

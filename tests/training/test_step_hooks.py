@@ -122,7 +122,7 @@ class StopInSecondEpoch:
     def start(self, *told: Any) -> None:
         pass
 
-    epoch = note = stop = start
+    epoch = note = stop = time_left = start
 
 
 def test_the_state_of_hooks_survives_an_interruption(task: Any, tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ class StopAfter:
             if self.steps_into <= 0:
                 raise InterruptedRunError
 
+    def time_left(self, seconds: float) -> None:
+        pass
+
     def epoch(self, record: Any) -> None:
         self.left -= 1
 

@@ -8,12 +8,13 @@ from typing import Final, Literal
 
 from edgewright.errors import UsageError
 
-Dimension = Literal["size", "time", "energy", "count", "fraction", "number"]
+Dimension = Literal["size", "time", "duration", "energy", "count", "fraction", "number"]
 
 _UNITS: Final[dict[Dimension, dict[str, float]]] = {
     "size": {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
              "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
     "time": {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3},
+    "duration": {"ms": 1e-3, "s": 1, "m": 60, "min": 60, "h": 3600},
     "energy": {"nJ": 1e-6, "uJ": 1e-3, "mJ": 1.0, "J": 1e3},
     "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
     "fraction": {"": 1.0, "%": 0.01},
@@ -25,7 +26,8 @@ _QUANTITY: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Z
 def parse_quantity(text: str | float, dimension: Dimension) -> float:
     """Read a quantity into the dimension's base unit.
 
-    Base units: bytes, milliseconds, millijoules, a plain count, a fraction of one.
+    Base units: bytes, milliseconds (``time``, of one inference), seconds (``duration``, of a run),
+    millijoules, a plain count, a fraction of one.
 
     Args:
         text: A number with a unit, or a number alone in the base unit.
@@ -109,5 +111,5 @@ def format_significant(value: float) -> str:
 
 
 def _example(dimension: Dimension) -> str:
-    return {"size": "100 kB", "time": "2 ms", "energy": "3 mJ",
+    return {"size": "100 kB", "time": "2 ms", "duration": "20 min", "energy": "3 mJ",
             "count": "40 M", "fraction": "0.5 %", "number": "0.5"}[dimension]

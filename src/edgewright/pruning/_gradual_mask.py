@@ -78,6 +78,7 @@ class GradualMask(StepHook):
         self._masks: Masks = {}
         self._movement: dict[str, Tensor] = {}
         self._saved_values: dict[str, Tensor] = {}
+        self._is_final = False
 
     @property
     def name(self) -> str:
@@ -92,6 +93,7 @@ class GradualMask(StepHook):
         self._weights = {name: parameters[name] for name in self._sparsities}
         self._masks = {name: torch.ones_like(weight, dtype=torch.bool)
                        for name, weight in self._weights.items()}
+        self._is_final = False
         if self._config.criterion == "random":
             self._random_scores = draw_random_scores(self._weights, self._seed)
         if self._config.criterion == "movement":
@@ -117,25 +119,29 @@ class GradualMask(StepHook):
         if self._is_update_step(step):
             self._masks = compute_masks(self._scores(), self._sparsities, self._config,
                                         self._progress(step))
+            self._is_final = step.index + 1 >= self._last_update(step)
         for name, weight in self._weights.items():
             weight.copy_(self._saved_values.get(name, weight)).masked_fill_(~self._masks[name], 0.0)
 
     def is_settled(self, step: Step) -> bool:
         """Whether the masks are final."""
-        return step.index + 1 >= self._last_update(step)
+        return self._is_final or step.index + 1 >= self._last_update(step)
 
     def state(self) -> dict[str, Tensor]:
         """Masks, and for movement the scores and the saved values of masked weights."""
         kinds = {"mask": self._masks, "moved": self._movement, "aside": self._saved_values}
-        return {f"{kind}/{name}": tensor for kind, tensors in kinds.items()
-                for name, tensor in tensors.items()}
+        final = {"final": torch.tensor(self._is_final)}
+        return final | {f"{kind}/{name}": tensor for kind, tensors in kinds.items()
+                        for name, tensor in tensors.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state, on the device of the weights."""
         kinds = {"mask": self._masks, "moved": self._movement, "aside": self._saved_values}
+        self._is_final = bool(state["final"])
         for key, value in state.items():
             kind, _, name = key.partition("/")
-            kinds[kind][name].copy_(value)
+            if name:
+                kinds[kind][name].copy_(value)
 
     def _scores(self) -> dict[str, Tensor]:
         return self._movement or self._random_scores or {
@@ -146,7 +152,10 @@ class GradualMask(StepHook):
 
     def _is_update_step(self, step: Step) -> bool:
         done, last = step.index + 1, self._last_update(step)
-        return done == last or (done < last and done % self._config.every == 0)
+        if done == last:
+            return True
+        # If the time is limited, the expected total changes, so that no step may be the last update.
+        return not self._is_final and (done > last or done % self._config.every == 0)
 
     def _progress(self, step: Step) -> float:
-        return 1 - (1 - (step.index + 1) / self._last_update(step)) ** 3
+        return 1 - (1 - min(1.0, (step.index + 1) / self._last_update(step))) ** 3

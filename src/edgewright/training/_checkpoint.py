@@ -19,8 +19,9 @@ from edgewright.training._losses import PartialEpoch
 from edgewright.training._record import EpochRecord
 from edgewright.training._run import Run
 from edgewright.training._score import Score
+from edgewright.training._time_limit import TimeUse
 
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Checkpoint:
         history: The completed epochs.
         partial: Progress within the current epoch.
         start: Score of the initial weights, if they may be the result.
+        time: The time used, if it is limited.
     """
 
     fingerprint: str
@@ -50,6 +52,7 @@ class Checkpoint:
     history: tuple[EpochRecord, ...]
     partial: PartialEpoch
     start: Score | None
+    time: TimeUse | None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path`` atomically.
@@ -62,7 +65,8 @@ class Checkpoint:
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content |= {"format": _FORMAT, "history": [asdict(record) for record in self.history],
                     "partial": asdict(self.partial),
-                    "start": None if self.start is None else asdict(self.start)}
+                    "start": None if self.start is None else asdict(self.start),
+                    "time": None if self.time is None else asdict(self.time)}
         stream = io.BytesIO()
         torch.save(content, stream)
         try:
@@ -94,6 +98,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Checkpoint | None, st
             for record in content["history"])
         content["partial"] = PartialEpoch(**content["partial"])
         content["start"] = None if content["start"] is None else Score(**content["start"])
+        content["time"] = None if content["time"] is None else TimeUse(**content["time"])
         found = Checkpoint(**content)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError,
             ValueError, AttributeError) as error:

@@ -27,6 +27,7 @@ _TOLERANCE: Final = 0.05  # relative; bfloat16 and fake quantizers differ by a f
 # of an eager one, and compilation took a third of a second per parameter tensor.
 _LARGEST_GAIN: Final = 0.4
 _SECONDS_PER_TENSOR: Final = 0.3
+_MIN_PASS_SECONDS: Final = 1e-6
 _NAMES: Final = itertools.count()
 
 
@@ -52,13 +53,16 @@ def compile_passes(run: Run, fabric: Fabric, memory_format: torch.memory_format)
         return Compilation(run.module)
     size = max(1, config.batch_size // (compute.devices * config.accumulate))
     example = tuple(tensor.to(fabric.device) for tensor in run.task.train.example(size))
-    steps = config.epochs * math.ceil(len(run.task.train) / config.batch_size)
+    steps = math.ceil(len(run.task.train) / config.batch_size) * (
+        math.inf if config.epochs is None else config.epochs)
     return try_compile(run.module, to_memory_format(example, memory_format), compute.compile,
-                       steps * config.accumulate, fabric.autocast)
+                       steps * config.accumulate, fabric.autocast,
+                       seconds=math.inf if run.limit is None else run.limit.left)
 
 
-def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMode, steps: int,
-                context: Callable[[], AbstractContextManager[Any]]) -> Compilation:
+def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMode, steps: float,
+                context: Callable[[], AbstractContextManager[Any]], *,
+                seconds: float = math.inf) -> Compilation:
     """Compile a module's training passes if requested, numerically equivalent, and worthwhile.
 
     The compiled passes are compared with eager ones on ``inputs`` without side effects on the
@@ -71,8 +75,9 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
         inputs: One batch of the usual size.
         wanted: False does not compile; "auto" compiles if the remaining passes are estimated to
             take longer than compilation, and keeps the faster version.
-        steps: Number of remaining passes.
+        steps: Number of remaining passes; infinite if only their time is limited.
         context: The precision context to run in.
+        seconds: Limit on the time of the remaining passes.
 
     Raises:
         UsageError: ``wanted`` is True, but the module cannot be compiled (for example without a
@@ -88,10 +93,11 @@ def try_compile(module: nn.Module, inputs: tuple[Tensor, ...], wanted: CompileMo
         return Compilation(module)
     with _restore_after(module), context():
         expected, eager_s = _time_passes(module, module, inputs)
-        if wanted == "auto" and not _is_worthwhile(module, steps * eager_s):
+        passes = math.ceil(min(steps, seconds / max(eager_s, _MIN_PASS_SECONDS)))
+        if wanted == "auto" and not _is_worthwhile(module, passes * eager_s):
             return Compilation(module, (
-                f"not compiled: {steps} passes of about {eager_s:.2g} s are too few to make up for "
-                "the compilation time",))
+                f"not compiled: {passes} passes of about {eager_s:.2g} s are too few to make up "
+                "for the compilation time",))
         candidate = _CompiledPasses(module, inputs)
         since = time.perf_counter()
         try:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, final
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from edgewright.core import Settings
+from edgewright.core import Settings, parse_quantity
+from edgewright.errors import UsageError
 from edgewright.training._augmentation import Augmentation
 from edgewright.training._compute import Compute
 from edgewright.training._optimizer import OPTIMIZERS, SGD, OptimizerConfig
 from edgewright.training._record import EpochRecord
 from edgewright.training._schedule import SCHEDULES, CosineSchedule, LearningRateSchedule, Position
+
+
+def _parse_seconds(value: Any) -> Any:
+    return parse_quantity(value, "duration") if isinstance(value, str) else value
 
 
 @final
@@ -32,7 +38,14 @@ class Training(Settings):
     times the value); the other settings matter less.
 
     Attributes:
-        epochs: Passes over the training split.
+        epochs: Passes over the training split; with ``time``, the maximum. None, the default with
+            ``time``, trains until the time is used.
+        time: Limit on the training's duration, for example "90 s", "20 min" or "1 h"; a number is
+            in seconds. It includes preparation, validation, averaging and checkpoints. The schedule
+            follows the share of the time that is used, so that it reaches its end when the time
+            does, on any machine; ``warmup_epochs`` and ``rise_epochs`` remain epochs. The training
+            ends after the last step that leaves time for validation, also within an epoch. How many
+            steps fit depends on the machine, so runs are not repeatable exactly.
         batch_size: Samples per step. A last batch of a single sample is skipped, because batch norm
             cannot process it; the same holds for a batch with fewer than two samples per part of
             ``accumulate`` and per device.
@@ -58,7 +71,7 @@ class Training(Settings):
         compute: Devices, precision, compilation: a `Compute`, or its accelerator alone.
 
     Raises:
-        UsageError: An unknown name, or a value out of range.
+        UsageError: An unknown name, a value out of range, or neither ``epochs`` nor ``time``.
 
     Example:
         >>> Training(epochs=6, lr=0.01).optimizer
@@ -67,13 +80,18 @@ class Training(Settings):
         ...                 augment=Augmentation(mixup=0.2), compute="cpu")
         >>> long.model_dump(include={"optimizer", "schedule", "compute"})
         {'optimizer': {'sgd': {'momentum': 0.9, 'nesterov': True}}, 'schedule': {'cosine': 1.0}, 'compute': 'cpu'}
+        >>> short = Training(time="20 min")
+        >>> short.epochs, short.time
+        (None, 1200.0)
         >>> Training(epochs=0)
         Traceback (most recent call last):
             ...
         edgewright.errors.UsageError: Training: epochs: Input should be greater than or equal to 1, got 0
     """  # noqa: E501 - the messages are one line
 
-    epochs: int = Field(default=5, ge=1)
+    epochs: int | None = Field(default=5, ge=1)
+    time: Annotated[float | None, BeforeValidator(_parse_seconds)] = Field(
+        default=None, gt=0, allow_inf_nan=False)
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(default=0.05, gt=0, allow_inf_nan=False)
@@ -87,14 +105,29 @@ class Training(Settings):
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     compute: Compute = Compute()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_epochs(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("time") is not None:
+            return {"epochs": None, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _check_end(self) -> Self:
+        if self.epochs is None and self.time is None:
+            raise UsageError("Training: epochs=None needs a limit on the time; give epochs or time")
+        return self
+
     def learning_rate(self, step: int, steps_per_epoch: int,
-                      history: tuple[EpochRecord, ...] = ()) -> float:
+                      history: tuple[EpochRecord, ...] = (),
+                      elapsed: float | None = None) -> float:
         """The learning rate of a step.
 
         Args:
             step: Index of the step, counted from 0 over the whole run.
             steps_per_epoch: Steps per epoch.
             history: The epochs before this step's epoch.
+            elapsed: Share of the time that is used, if ``time`` is limited.
 
         Example:
             >>> config = Training(epochs=2, lr=1.0)
@@ -102,4 +135,4 @@ class Training(Settings):
             [1.0, 0.854, 0.5, 0.146]
         """
         return self.lr * self.schedule.factor(
-            Position(step, steps_per_epoch, self.epochs, history))
+            Position(step, steps_per_epoch, self.epochs, history, elapsed))

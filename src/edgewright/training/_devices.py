@@ -178,11 +178,14 @@ class _ForwardingProgress:
     def __init__(self, progress_sink: Queue[Any]) -> None:
         self._sink = progress_sink
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         self._sink.put(("start", (epochs, steps, done)))
 
     def advance(self, samples: int, loss: float) -> None:
         self._sink.put(("advance", (samples, loss)))
+
+    def time_left(self, seconds: float) -> None:
+        self._sink.put(("time_left", (seconds,)))
 
     def epoch(self, record: EpochRecord) -> None:
         self._sink.put(("epoch", (record,)))

@@ -51,7 +51,7 @@ class TrackingProgress:
         self._log: Log | None = None
         self._trainings = self._steps = self._step = 0
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         """Open a log."""
         self._shown.start(epochs, steps, done)
         self._close()
@@ -70,10 +70,15 @@ class TrackingProgress:
         if self._step % LOG_INTERVAL == 0 and not math.isnan(loss):
             self._write({"loss": loss})
 
+    def time_left(self, seconds: float) -> None:
+        """Forward the time."""
+        self._shown.time_left(seconds)
+
     def epoch(self, record: EpochRecord) -> None:
         """Write the epoch's metrics."""
         self._shown.epoch(record)
-        self._step = record.epoch * self._steps  # a resumed epoch does not report all steps
+        # A resumed epoch does not report all steps; the last one before a time limit may have more.
+        self._step = max(self._step, record.epoch * self._steps)
         self._write({"epoch/loss": record.loss,
                      f"epoch/val_{record.score.name}": record.score.value,
                      "epoch/lr": record.lr, "epoch/seconds": record.seconds})

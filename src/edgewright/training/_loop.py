@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Final, final
 
 import torch
@@ -12,17 +16,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgewright.errors import TrainingError
+from edgewright.task import Batch
 from edgewright.training._average import check_hooks
 from edgewright.training._checkpoint import Checkpoint, load_checkpoint, snapshot
 from edgewright.training._losses import Losses, PartialEpoch
 from edgewright.training._progress import Progress
 from edgewright.training._record import EpochRecord, TrainingRecord, epochs_without_improvement
 from edgewright.training._run import Run
+from edgewright.training._schedule import Position
 from edgewright.training._score import Score
 from edgewright.training._seeds import reseed, step_seed
 from edgewright.training._sharding import DataShard
 from edgewright.training._step_hook import Step
 from edgewright.training._stored_targets import count_stored_views
+from edgewright.training._time_limit import TimeLimit, TimePlan
 from edgewright.training._updater import Updater
 
 CHECKPOINT_SECONDS: Final = 60.0  # interval within an epoch; the most that an interruption loses
@@ -44,6 +51,8 @@ class Loop:
         start: Score of the initial weights, if they may be the result.
         best: The best weights so far.
         saved_at: When the last checkpoint was written, in seconds of `time.perf_counter`.
+        plan: What a time limit leaves, as of the current step.
+        last: The last step, if one was taken since the start or the interruption.
     """
 
     run: Run
@@ -56,6 +65,8 @@ class Loop:
     start: Score | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     saved_at: float = 0.0
+    plan: TimePlan = field(default_factory=TimePlan)
+    last: Step | None = None
 
     @cached_property
     def shard(self) -> DataShard:
@@ -67,10 +78,14 @@ class Loop:
     def train(self, progress: Progress) -> TrainingRecord:
         """Run all epochs, or the remaining ones of an interrupted run."""
         self._start()
+        limit = self.run.limit
         notes = [*self.notes, *self._resume_or_score()]
         for note in notes:
             progress.note(note)
+        if limit is not None and not self.history and not self.partial.steps:
+            limit.require_step()
         progress.start(self.run.config.epochs, self.shard.steps, len(self.history))
+        self._report_time(progress)
         try:
             while not self._is_over():
                 self._epoch(progress)
@@ -80,8 +95,9 @@ class Loop:
         if not self._record.best_epoch:
             notes.append(f"no epoch was as good as the initial weights ({self.start}): kept those")
             progress.note(notes[-1])
-        return replace(self._record, stopped_early=len(self.history) < self.run.config.epochs,
-                       notes=tuple(notes))
+        is_whole = len(self.history) == self.run.config.epochs or (
+            limit is not None and limit.is_over)
+        return replace(self._record, stopped_early=not is_whole, notes=tuple(notes))
 
     def _start(self) -> None:
         """Store the initial weights and start the hooks."""
@@ -94,6 +110,8 @@ class Loop:
     def _is_over(self) -> bool:
         if len(self.history) == self.run.config.epochs:
             return True
+        if self.run.limit is not None and self.run.limit.is_over and not self.partial.steps:
+            return True
         patience = self.run.config.patience
         return bool(self.history) and patience is not None and (
             epochs_without_improvement(self.history) >= patience)
@@ -101,36 +119,93 @@ class Loop:
     def _epoch(self, progress: Progress) -> None:
         since = time.perf_counter() - self.partial.seconds
         loss = self._train_epoch(progress)
-        score = self._validate(self._result)
-        last = self._step_at(self.shard.steps - 1)
-        number = len(self.history) + 1
-        settled = number == self.run.config.epochs or all(
-            hook.is_settled(last) for hook in self.run.objective.hooks)
-        record = EpochRecord(number, loss, score, last.lr, time.perf_counter() - since, settled)
-        self.history, self.partial = (*self.history, record), PartialEpoch()
-        if settled and self._record.best_epoch == number:
-            self.best = snapshot(self._result)
-        progress.epoch(record)
-        self._save()
+        with self._closing():
+            score = self._validate(self._result)
+            last = self.last or self._step_at(self.partial.steps - 1)
+            number = len(self.history) + 1
+            settled = self._ends_with(number) or all(
+                hook.is_settled(last) for hook in self.run.objective.hooks)
+            record = EpochRecord(number, loss, score, last.lr, time.perf_counter() - since, settled)
+            self.history, self.partial = (*self.history, record), PartialEpoch()
+            if settled and self._record.best_epoch == number:
+                self.best = snapshot(self._result)
+            progress.epoch(record)
+            self._save()
+
+    def _ends_with(self, epoch: int) -> bool:
+        """Whether an epoch that was validated is the last one."""
+        limit = self.run.limit
+        if limit is not None and not self._make_plan(limit).has_step:
+            limit.is_over = True
+        return epoch == self.run.config.epochs or (limit is not None and limit.is_over)
 
     def _train_epoch(self, progress: Progress) -> float:
         self.run.module.train()
         rank, began = self.fabric.global_rank, time.perf_counter() - self.partial.seconds
         losses = Losses(self.partial, self.fabric.device, self._divergence_error)
-        batches = self.shard.batches(len(self.history), self.partial.steps)
-        for index in range(self.partial.steps, self.shard.steps):
-            step, samples = self._step_at(index), self.shard.samples(index)
+        batches, index = self._batches(), self.partial.steps - 1
+        for index in self._indices():
+            self.last = step = self._step_at(index)
+            samples = self.shard.samples(index % self.shard.steps)
             reseed(self.fabric.device, step_seed(self.run.seed, step.index, rank))
             losses.add(self.updates(next(batches), step, samples), samples)
             progress.advance(samples, losses.latest)
+            self._report_time(progress)
             now = time.perf_counter()
-            if now - self.saved_at >= CHECKPOINT_SECONDS and index + 1 < self.shard.steps:
+            if now - self.saved_at >= CHECKPOINT_SECONDS and index + 1 != self.shard.steps:
                 self.partial = replace(losses.so_far(), seconds=now - began)
                 self._check_weights(index)
                 self._save()
         mean = losses.mean()
-        self._check_weights(self.shard.steps - 1)
+        self._check_weights(index)
         return mean
+
+    def _indices(self) -> Iterator[int]:
+        """Indices of the epoch's steps that are left; before a time limit, only those that fit.
+
+        The last epoch before a limit may have more steps than others; see `TimePlan.has_epoch`.
+        """
+        limit, index = self.run.limit, self.partial.steps
+        if limit is None:
+            yield from range(index, self.shard.steps)
+            return
+        while self._has_time(limit, index):
+            with limit.step():
+                yield index
+            index += 1
+            if not self.history and index == 1:
+                limit.require_step()
+
+    def _has_time(self, limit: TimeLimit, index: int) -> bool:
+        """Whether the epoch goes on with a step; an epoch always has one."""
+        self.plan, steps = self._make_plan(limit), self.shard.steps
+        epochs, done = self.run.config.epochs, len(self.history) * steps + index
+        if (epochs is not None and done == epochs * steps) or (index and not self.plan.has_step):
+            limit.is_over = True
+        if limit.is_over or (index >= steps and self.plan.has_epoch):
+            return False
+        limit.is_over = self.plan.is_last
+        return True
+
+    def _make_plan(self, limit: TimeLimit) -> TimePlan:
+        """The first device's plan, so that all devices take the same number of steps."""
+        return self.fabric.broadcast(limit.plan())
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches from the current step on, and those of the epochs that follow, without end."""
+        epoch, start = divmod(self.partial.steps, self.shard.steps)
+        while True:
+            yield from islice(self.shard.batches(len(self.history) + epoch, start),
+                              self.shard.steps - start)
+            epoch, start = epoch + 1, 0
+
+    def _report_time(self, progress: Progress) -> None:
+        if self.run.limit is not None:
+            progress.time_left(self.run.limit.left)
+
+    def _closing(self) -> AbstractContextManager[None]:
+        """Measures what follows the last step of an epoch, if the time is limited."""
+        return nullcontext() if self.run.limit is None else self.run.limit.closing()
 
     def _validate(self, module: nn.Module) -> Score:
         """Validate on the first device; other devices' batch-norm statistics differ."""
@@ -149,10 +224,15 @@ class Loop:
 
     def _step_at(self, index: int) -> Step:
         """A step of the current epoch."""
-        steps, config = self.shard.steps, self.run.config
+        steps, config, limit = self.shard.steps, self.run.config, self.run.limit
         index += len(self.history) * steps
-        return Step(index, config.epochs * steps,
-                    config.learning_rate(index, steps, self.history))
+        elapsed = None if limit is None else self.plan.elapsed
+        lr = config.learning_rate(index, steps, self.history, elapsed)
+        if limit is not None and limit.is_over:
+            return Step(index, index + 1, lr)
+        most = math.inf if config.epochs is None else config.epochs * steps
+        expected = Position(index, steps, config.epochs, elapsed=elapsed).total_steps
+        return Step(index, math.ceil(max(expected, min(index + 2, most))), lr)
 
     @property
     def _record(self) -> TrainingRecord:
@@ -164,13 +244,15 @@ class Loop:
             raise self._divergence_error(index, "the weights are no longer finite")
 
     def _divergence_error(self, index: int, what: str) -> TrainingError:
-        config = self.run.config
+        config, (epochs, index) = self.run.config, divmod(index, self.shard.steps)
+        number = f"{len(self.history) + epochs + 1}"
+        number += "" if config.epochs is None else f" of {config.epochs}"
         best = self._record.best_epoch if any(r.settled for r in self.history) else 0
         kept = f"of epoch {best}" if best else "from before the training"
         return TrainingError(
-            f"training diverged in epoch {len(self.history) + 1} of {config.epochs}, at step "
-            f"{index + 1} of {self.shard.steps}: {what}. Lower lr ({config.lr:g}), add "
-            f"a warm-up to the schedule or set clip_norm. The model holds the weights {kept}")
+            f"training diverged in epoch {number}, at step {index + 1} of {self.shard.steps}: "
+            f"{what}. Lower lr ({config.lr:g}), add a warm-up to the schedule or set clip_norm. "
+            f"The model holds the weights {kept}")
 
     def _resume_or_score(self) -> list[str]:
         """Resume from the checkpoint or score the initial weights; return notes about it."""
@@ -178,10 +260,25 @@ class Loop:
         if path is not None:
             found, reason = load_checkpoint(path, self.fingerprint)
         if found is not None:
-            return [f"resumed after {self._resume(found)} from {path}"]
-        if all(hook.may_keep_initial_weights for hook in self.run.objective.hooks):
+            note = f"resumed after {self._resume(found)} from {path}"
+            if self.run.limit is not None and not self._is_over():
+                self._measure_closing()
+            return [note]
+        may_keep = all(hook.may_keep_initial_weights for hook in self.run.objective.hooks)
+        if self.run.limit is not None:
+            score = self._measure_closing()
+            self.start = score if may_keep else None
+        elif may_keep:
             self.start = self._validate(self.run.module)
         return [reason] if reason else []
+
+    def _measure_closing(self) -> Score:
+        """Do once what follows an epoch's last step; the score is that of the current weights."""
+        with self._closing():
+            score = self._validate(self._result)
+            snapshot(self._result)
+            self._save()
+        return score
 
     def _resume(self, found: Checkpoint) -> str:
         self.run.module.load_state_dict(found.module)
@@ -193,6 +290,8 @@ class Loop:
             hook.load_state(state)
         self.best, self.history, self.partial = found.best, found.history, found.partial
         self.start = found.start
+        if self.run.limit is not None and found.time is not None:
+            self.run.limit.resume(found.time)
         if self.partial.steps:
             return f"step {self.partial.steps} of epoch {len(self.history) + 1}"
         return f"epoch {len(self.history)}"
@@ -208,4 +307,5 @@ class Loop:
             optimizer=self.updates.optimizer.state_dict(),
             precision=self.fabric.strategy.precision.state_dict(),
             hooks=[hook.state() for hook in self.run.objective.hooks],
-            history=self.history, partial=self.partial, start=self.start).save(self.run.checkpoint)
+            history=self.history, partial=self.partial, start=self.start,
+            time=None if self.run.limit is None else self.run.limit.use).save(self.run.checkpoint)

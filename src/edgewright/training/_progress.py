@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Receives every step of a training; `train` always calls ``stop`` at the end."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         """A run of ``epochs`` epochs with ``steps`` steps each begins; ``done`` are complete.
 
-        If the run resumes within an epoch, only the remaining steps are reported.
+        If the run resumes within an epoch, only the remaining steps are reported. ``epochs`` is
+        None if only the time is limited.
         """
 
     def advance(self, samples: int, loss: float) -> None:
         """One step is done; ``loss`` is the latest known loss."""
+
+    def time_left(self, seconds: float) -> None:
+        """The time until the limit; reported at the start and after every step if there is one."""
 
     def epoch(self, record: EpochRecord) -> None:
         """One epoch is done."""
@@ -39,10 +43,13 @@ class Progress(Protocol):
 class NoProgress:
     """Shows nothing."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         """Shows nothing."""
 
     def advance(self, samples: int, loss: float) -> None:
+        """Shows nothing."""
+
+    def time_left(self, seconds: float) -> None:
         """Shows nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -73,20 +80,23 @@ class RichProgress:
         self._label = label
         self._lines = lines
         self._bar: Bar | None = None
-        self._epochs = self._steps = 0
-        self._done = 0
+        self._epochs: int | None = 0
+        self._steps = self._done = 0
+        self._limit: float | None = None  # seconds
+        self._left = 0.0
         self._samples = 0
         self._since = 0.0
         self._score = "-"
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         """Show the bar if the output is a terminal."""
         self._epochs, self._steps, self._done, self._score = epochs, steps, done, "-"
+        self._limit = None
         self._start_clock()
         if self._console.is_terminal:
             self._bar = _bar(self._console)
-            self._bar.add_task(self._heading(), total=epochs * steps, completed=done * steps,
-                               status="")
+            self._bar.add_task(self._heading(), total=None if epochs is None else epochs * steps,
+                               completed=done * steps, status="")
             self._bar.start()
 
     def advance(self, samples: int, loss: float) -> None:
@@ -97,19 +107,27 @@ class RichProgress:
         speed = self._samples / max(time.monotonic() - self._since, 1e-9)
         shown = "-" if math.isnan(loss) else f"{loss:.3f}"
         status = f"loss {shown}  val {self._score}  {speed:,.0f} samples/s"
-        self._bar.update(self._bar.task_ids[0], advance=1, status=status,
+        self._bar.update(self._bar.task_ids[0], advance=int(self._limit is None), status=status,
                          description=self._heading())
+
+    def time_left(self, seconds: float) -> None:
+        """Move the bar along the time instead of the steps."""
+        self._limit, self._left = seconds if self._limit is None else self._limit, seconds
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=self._limit,
+                             completed=self._limit - seconds, description=self._heading())
 
     def epoch(self, record: EpochRecord) -> None:
         """Store the score; write a line if lines are enabled."""
         self._done = record.epoch
-        if self._bar is not None:  # in a resumed epoch, only the remaining steps were reported
+        if self._bar is not None and self._limit is None:  # a resumed epoch did not report all
             self._bar.update(self._bar.task_ids[0], completed=record.epoch * self._steps)
         self._score = str(record.score)
         self._start_clock()
         if self._lines and self._bar is None:
-            self._print(f"{self._label} {record.epoch}/{self._epochs}: loss {record.loss:.4f}, "
-                        f"val {self._score}, {record.seconds:.1f} s")
+            left = "" if self._limit is None else f", {_format_seconds(self._left)} left"
+            self._print(f"{self._label} {self._number(record.epoch)}: loss {record.loss:.4f}, "
+                        f"val {self._score}, {record.seconds:.1f} s{left}")
 
     def note(self, text: str) -> None:
         """Write a line, on a terminal or if lines are enabled."""
@@ -123,13 +141,23 @@ class RichProgress:
             self._bar = None
 
     def _heading(self) -> str:
-        return f"{self._label} {min(self._done + 1, self._epochs)}/{self._epochs}"
+        left = "" if self._limit is None else f", {_format_seconds(self._left)} left"
+        return f"{self._label} {self._number(self._done + 1)}{left}"
+
+    def _number(self, epoch: int) -> str:
+        return str(epoch) if self._epochs is None else (
+            f"{min(epoch, self._epochs)}/{self._epochs}")
 
     def _start_clock(self) -> None:
         self._samples, self._since = 0, time.monotonic()
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _format_seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
 def _bar(console: Console) -> Bar:

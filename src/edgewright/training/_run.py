@@ -11,6 +11,7 @@ from torch import nn
 from edgewright.task import Task
 from edgewright.training._config import Training
 from edgewright.training._objective import Objective
+from edgewright.training._time_limit import TimeLimit
 
 
 @final
@@ -20,6 +21,7 @@ class Run:
 
     Attributes:
         exits: How many of the module's outputs are early exits.
+        limit: The limit on its time, if there is one.
     """
 
     module: nn.Module
@@ -29,3 +31,4 @@ class Run:
     seed: int
     checkpoint: Path | None
     exits: int = 0
+    limit: TimeLimit | None = None

@@ -25,23 +25,35 @@ class Position:
     Attributes:
         step: Index of the step, counted from 0 over the whole run.
         steps_per_epoch: Steps per epoch.
-        epochs: Epochs of the whole run.
+        epochs: Epochs of the whole run; None if only its time is limited.
         history: The epochs before this step's epoch.
+        elapsed: Share of the time for steps that is used, from 0 to 1; None if there is no limit.
 
     Example:
         >>> Position(step=3, steps_per_epoch=2, epochs=2).total_steps
         4
+        >>> Position(step=30, steps_per_epoch=2, epochs=None, elapsed=0.25).total_steps
+        120.0
     """
 
     step: int
     steps_per_epoch: int
-    epochs: int
+    epochs: int | None
     history: tuple[EpochRecord, ...] = ()
+    elapsed: float | None = None
 
     @property
-    def total_steps(self) -> int:
-        """Number of steps of the whole run."""
-        return self.epochs * self.steps_per_epoch
+    def total_steps(self) -> float:
+        """Number of steps of the whole run.
+
+        If its time is limited, this is the number at the speed so far, so that ``step`` divided by
+        it is the share of the time that is used. At step 0 the speed is unknown: one epoch.
+        """
+        most = math.inf if self.epochs is None else self.epochs * self.steps_per_epoch
+        if self.elapsed is None:
+            return most
+        expected = self.step / self.elapsed if self.elapsed else math.inf
+        return min(most, max(self.step + 1, expected if self.step else self.steps_per_epoch))
 
 
 @runtime_checkable

@@ -14,7 +14,8 @@ class Step:
 
     Attributes:
         index: Index of the step, counted from 0 over the whole run.
-        total: Number of steps of the whole run.
+        total: Number of steps of the whole run; if its time is limited, the number expected at the
+            speed so far, which is exact at the last step.
         lr: Learning rate of this step.
 
     Example:

@@ -19,6 +19,7 @@ from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
 from edgewright.training._sharding import check_sharding
 from edgewright.training._single_device import single_device_fabric, train_on_device
+from edgewright.training._time_limit import TimeLimit
 
 
 def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - public
@@ -35,7 +36,8 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
     worse than the initial weights and every hook allows those, the initial weights are kept and the
     record says so. Sparse tensors of a captured network keep their zeros. On return the module is
     in evaluation mode on its original device. The same seed, machine and initial weights give the
-    same result, whether or not the run was interrupted.
+    same result, whether or not the run was interrupted, unless ``config.time`` limits the time. A
+    resumed run then has the time that is left; the time after its last checkpoint is not counted.
 
     With several devices, each runs in its own process, which receives copies of module, task and
     objective; the module gets the trained weights back, the objective stays unchanged.
@@ -58,14 +60,16 @@ def train(module: nn.Module, task: Task, config: Training,  # noqa: PLR0913 - pu
         DataError: A sample or a label cannot be used.
         ModelError: The module's outputs do not fit the objective.
         UsageError: The devices are unavailable or cannot share the training, the module has nothing
-            to train, or a setting is not supported for it.
+            to train, a setting is not supported for it, or ``config.time`` is too short for one
+            step.
         StorageError: The checkpoint cannot be written.
     """
+    limit = None if config.time is None else TimeLimit(config.time)  # starts the clock
     shown: Progress = NoProgress() if progress is None else progress
     check_trainable(module)
     check_sharding(config, len(task.train))
     run = Run(module, task, config, ConstrainedObjective(objective, (KeepZeros(module),)), seed,
-              checkpoint, count_exits(module) if exits is None else exits)
+              checkpoint, count_exits(module) if exits is None else exits, limit)
     try:
         if config.compute.devices > 1:
             return train_on_devices(run, shown)

@@ -20,7 +20,7 @@ class FinalNotes:
         self._shown, self._kept = shown, kept
         self._latest: list[str] = []
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int) -> None:
         """Drop the notes so far: they are not final."""
         self._latest.clear()
         self._shown.start(epochs, steps, done)
@@ -28,6 +28,10 @@ class FinalNotes:
     def advance(self, samples: int, loss: float) -> None:
         """Forward the step."""
         self._shown.advance(samples, loss)
+
+    def time_left(self, seconds: float) -> None:
+        """Forward the time."""
+        self._shown.time_left(seconds)
 
     def epoch(self, record: EpochRecord) -> None:
         """Drop the notes so far: they are not final."""
