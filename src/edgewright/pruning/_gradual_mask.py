@@ -154,7 +154,7 @@ class GradualMask(StepHook):
         done, last = step.index + 1, self._last_update(step)
         if done == last:
             return True
-        # If the time is limited, the expected total changes, so that no step may be the last update.
+        # If the time is limited, the expected total changes, so no step may be the last update.
         return not self._is_final and (done > last or done % self._config.every == 0)
 
     def _progress(self, step: Step) -> float:

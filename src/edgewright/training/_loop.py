@@ -192,7 +192,7 @@ class Loop:
         return self.fabric.broadcast(limit.plan())
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches from the current step on, and those of the epochs that follow, without end."""
+        """The batches from the current step on, and of all epochs that follow, without end."""
         epoch, start = divmod(self.partial.steps, self.shard.steps)
         while True:
             yield from islice(self.shard.batches(len(self.history) + epoch, start),
