@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgewright.core import Budget, format_metric, format_size
+from edgewright.core import Budget, format_metric, format_percent, format_size
 
 
 def front(
@@ -20,7 +20,7 @@ def front(
     Example:
       edgewright front runs/digits
     """
-    from edgewright.search import read_front
+    from edgewright.search import compare_with_predictions, read_front
 
     table = Table("", "File", "Size", "Latency, median", "Metric", "Split", box=None)
     for entry in read_front(run):
@@ -32,7 +32,11 @@ def front(
                       "" if metric is None else
                       f"{metric.name} {format_metric(metric.spec, metric.value)}",
                       "test" if entry.is_tested else "val")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, (error, correlation) in compare_with_predictions(run).items():
+        console.print(f"predicted {name}: mean error {format_percent(error)}, rank correlation "
+                      f"{correlation:.2f}", highlight=False)
 
 
 def pick(

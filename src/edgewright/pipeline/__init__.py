@@ -2,7 +2,8 @@
 
 from edgewright.pipeline._combine import cascade, combine
 from edgewright.pipeline._directory import RunDirectory
-from edgewright.pipeline._evaluate import time_sessions
+from edgewright.pipeline._evaluate import evaluate_operating_point, time_sessions
+from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._identity import run_identity
 from edgewright.pipeline._make_bundle import make_bundle
 from edgewright.pipeline._recipe import RECIPES, Recipe
@@ -23,7 +24,9 @@ __all__ = [
     "capture_original",
     "cascade",
     "combine",
+    "evaluate_operating_point",
     "make_bundle",
+    "nest_outputs",
     "run_identity",
     "run_recipe",
     "time_sessions",

@@ -21,7 +21,7 @@ from edgewright.goals import Goal
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pin_to_core
 from edgewright.pipeline._file_metric import FileMetric
 from edgewright.runtime import Session, evaluate
-from edgewright.task import Split, View
+from edgewright.task import Split
 
 _BATCH: Final = 256
 _ROUNDS: Final = 300
@@ -32,10 +32,9 @@ COUNTED: Final = "counted on the graph"
 Inputs = tuple[NDArray[Any], ...]
 
 
-def numpy_batches(split: Split, batch_size: int = _BATCH, *,
-                  view: View | None = None) -> Iterator[tuple[Inputs, Any]]:
-    """A split's inputs as NumPy arrays, or a variation of them, and its targets as they are."""
-    for batch in split.batches(batch_size, view=view):
+def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inputs, Any]]:
+    """A split's inputs as NumPy arrays, and its targets as they are."""
+    for batch in split.batches(batch_size):
         leaves = pytree.tree_leaves(batch.inputs)
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets
 
@@ -70,12 +69,12 @@ def measure_exit_curve(split: Split, point: OperatingPoint,
                               [session.model.segments[number].macs for number in point.path])
 
 
-def evaluate_operating_point(session: Session, split: Split, goal: Goal, *,
-                             view: View | None = None) -> tuple[Figures, ExitProfile]:
+def evaluate_operating_point(session: Session, split: Split,
+                             goal: Goal) -> tuple[Figures, ExitProfile]:
     """Evaluate a session's point on a split: metrics, costs, energy, and shares of the exits."""
     metrics = {metric.spec.name: FileMetric(goal, metric, session.model)
                for metric in goal.metrics}
-    found = evaluate(session, numpy_batches(split, view=view), metrics)
+    found = evaluate(session, numpy_batches(split), metrics)
     name = session.point or session.points[0].name
     path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(

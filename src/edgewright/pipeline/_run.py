@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -27,7 +28,7 @@ from edgewright.pipeline._run_stages import StageResults, run_stages
 from edgewright.pipeline.stages import StageContext, adjust_recipe, check_recipe
 from edgewright.program import Program
 from edgewright.runtime import Session
-from edgewright.task import Task, View, temporary_seed
+from edgewright.task import Task, temporary_seed
 
 
 @final
@@ -89,10 +90,12 @@ class TriedFile:
     Attributes:
         figures: Metrics on the validation split, size, and modelled costs.
         latency_ratio: Its median latency over that of the original, taken in turn.
+        score: What it is compared by; higher is better.
     """
 
     figures: Figures
     latency_ratio: float
+    score: float
 
 
 @final
@@ -160,8 +163,8 @@ class Run:
         """Run the recipe's stages."""
         return run_stages(self.context, self.changes)
 
-    def try_out(self, results: StageResults, original: Session, *,
-                view: View | None = None) -> TriedFile:
+    def try_out(self, results: StageResults, original: Session,
+                score: Callable[[Session], float] | None = None) -> TriedFile:
         """Export the program and measure the file on the validation split.
 
         The file is written beside the stages as ``trial.edge``, without operating points.
@@ -169,16 +172,18 @@ class Run:
         Args:
             results: From `build`.
             original: The original's file, which is timed in turn with this one.
-            view: Measures the metrics on a variation of the inputs.
+            score: What the file is compared by; None for the merit of its primary metric.
         """
         draft, split = self.assembly.draft(results.program), self.context.task.val
         session = Session(draft)
-        figures, _ = evaluate_operating_point(session, split, self.context.task.goal, view=view)
+        figures, _ = evaluate_operating_point(session, split, self.context.task.goal)
         written = write_bundle(self.context.directory.trial, draft.manifest, draft.segments)
         size = written.report.compressed.find("size_bytes")
         timed = time_sessions({"original": original, "trial": session}, split)
         before, after = (Figures.of(*timed[name])["latency_ms"] for name in ("original", "trial"))
-        return TriedFile(figures.with_(*filter(None, [size])), after / before)
+        metric = self.context.task.metric
+        return TriedFile(figures.with_(*filter(None, [size])), after / before,
+                         metric.merit(figures[metric.name]) if score is None else score(session))
 
     def finish(self, results: StageResults) -> Result:
         """Export, verify, measure on the test split, and write bundle and report."""

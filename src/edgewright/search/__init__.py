@@ -2,11 +2,12 @@
 
 from edgewright.search._compress import compress
 from edgewright.search._config import Search
-from edgewright.search._front import FrontEntry, pick, read_front
+from edgewright.search._front import FrontEntry, compare_with_predictions, pick, read_front
 
 __all__ = [
     "FrontEntry",
     "Search",
+    "compare_with_predictions",
     "compress",
     "pick",
     "read_front",

@@ -12,8 +12,8 @@ from typing import final
 from edgewright.core import Figures, Measurement
 from edgewright.pipeline import Recipe, Result, Run, RunSettings
 from edgewright.runtime import Session
+from edgewright.search._judge import AgreementJudge
 from edgewright.search._trial import Proposal, Trial
-from edgewright.task import View
 
 
 @final
@@ -27,7 +27,7 @@ class Builder:
         baseline: The original's bundle.
         session: The original's file, to time candidates against.
         original: Its figures, with its latency.
-        view: The variation of the validation samples that candidates are judged on, if any.
+        judge: What candidates are compared by; None for the metric on the validation split.
     """
 
     settings: RunSettings
@@ -35,7 +35,7 @@ class Builder:
     baseline: Path
     session: Session
     original: Figures
-    view: View | None = None
+    judge: AgreementJudge | None = None
 
     def build(self, name: str, recipe: Recipe, proposal: Proposal | None = None,
               predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
@@ -49,14 +49,14 @@ class Builder:
         """
         since = time.perf_counter()
         run = self._open(name, recipe)
-        tried = run.try_out(run.build(), self.session, view=self.view)
+        tried = run.try_out(run.build(), self.session,
+                            None if self.judge is None else self.judge.score)
         latency = Measurement(
             name="latency_ms", value=tried.latency_ratio * self.original["latency_ms"],
             kind="measured", split="val", runtime="ratio to the original, taken in turn")
-        metric = tried.figures.metric
         return Trial(name=name, recipe=recipe, proposal=proposal, predicted=dict(predicted),
                      figures=tried.figures.with_(latency), seconds=time.perf_counter() - since,
-                     score=0.0 if metric is None else metric.spec.merit(metric.value))
+                     score=tried.score)
 
     def finish(self, trial: Trial) -> Result:
         """Verify a trial's file on the test split, and write its bundle and report."""

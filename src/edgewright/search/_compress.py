@@ -11,7 +11,7 @@ from typing import Final
 from torch import nn
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit, write_atomically
+from edgewright.core import Budget, Limit, Measurement, format_metric, write_atomically
 from edgewright.errors import UsageError
 from edgewright.pipeline import (
     Recipe,
@@ -21,6 +21,7 @@ from edgewright.pipeline import (
     RunLog,
     RunSettings,
     capture_original,
+    evaluate_operating_point,
     run_identity,
     run_recipe,
     time_sessions,
@@ -30,6 +31,7 @@ from edgewright.runtime import Session
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
 from edgewright.search._damages import measure_damages
+from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
 from edgewright.search._planner import Planner
 from edgewright.search._recipes import write_recipe
 from edgewright.search._searcher import Searcher
@@ -157,14 +159,25 @@ def publish(result: Result, directory: RunDirectory) -> Result:
 
 
 def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
-    """Measure the original, unless that is done."""
+    """Measure the original, unless that is done, and choose how candidates are compared."""
+    task, log = settings.task, settings.log
     run = Run.open(settings, quantized, folder / "trials" / "quantized", adjust=False)
-    manifest = run.measure_baseline()
+    tested = run.measure_baseline().report.compressed
     baseline = run.context.directory.baseline
     session = Session(read_bundle(baseline))
-    latency = time_sessions({"original": session}, settings.task.val)["original"]
-    return Builder(settings, folder, baseline, session,
-                   manifest.report.compressed.with_(*latency))
+    latency = time_sessions({"original": session}, task.val)["original"]
+    validated = evaluate_operating_point(session, task.val, task.goal)[0].metric
+    judge = None
+    if is_flattered(validated, tested.metric) and can_mix(task.val):
+        judge = AgreementJudge(session, task, settings.seed)
+        log.note(f"{_format(validated)} on the validation split, {_format(tested.metric)} on the "
+                 "test split: the model was probably trained on the validation samples; candidates "
+                 "are compared by their agreement with it on mixtures of them")
+    return Builder(settings, folder, baseline, session, tested.with_(*latency), judge)
+
+
+def _format(metric: Measurement | None) -> str:
+    return "" if metric is None else f"{metric.name} {format_metric(metric.spec, metric.value)}"
 
 
 def make_planner(settings: RunSettings, config: Search, folder: Path, builder: Builder,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, final
 
 from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Figures
+from edgewright.core import CONSTRAINTS, Budget, Figures
 from edgewright.errors import BudgetError, StorageError, UsageError
+from edgewright.search._predictions import compare_predictions
 from edgewright.search._store import TrialStore, database_url
 from edgewright.search._trial import Trial, find_front
 
@@ -50,12 +51,24 @@ def read_front(folder: str | Path) -> tuple[FrontEntry, ...]:
         StorageError: It holds no search.
     """
     root = Path(folder)
-    if not (root / "search.db").is_file():
-        raise StorageError(f"{root} holds no search; give the --out of a command that was run with "
-                           "a budget and without a recipe")
-    chosen = _checksum(root / _FINISHED)
-    return tuple(_read_entry(root, trial, chosen)
-                 for trial in find_front(TrialStore(database_url(root), seed=0).trials()))
+    trials, chosen = _open(root).trials(), _checksum(root / _FINISHED)
+    return tuple(_read_entry(root, trial, chosen) for trial in find_front(trials))
+
+
+def compare_with_predictions(folder: str | Path) -> dict[str, tuple[float, float]]:
+    """How well a search's predicted costs fit what was measured, over all of its trials.
+
+    Args:
+        folder: The directory of a search.
+
+    Returns:
+        For each predicted cost, the mean relative error and Spearman's rank correlation.
+
+    Raises:
+        StorageError: It holds no search.
+    """
+    return compare_predictions(_open(Path(folder)).trials(), {
+        name: constraint.figure for name, constraint in CONSTRAINTS.items()})
 
 
 def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
@@ -90,6 +103,13 @@ def pick(folder: str | Path, budget: Budget, out: str | Path) -> FrontEntry:
     except OSError as error:
         raise StorageError(f"cannot write {out}: {error}") from error
     return best
+
+
+def _open(root: Path) -> TrialStore:
+    if not (root / "search.db").is_file():
+        raise StorageError(f"{root} holds no search; give the --out of a command that was run with "
+                           "a budget and without a recipe")
+    return TrialStore(database_url(root), seed=0)
 
 
 def _read_entry(root: Path, trial: Trial, chosen: str) -> FrontEntry:

@@ -179,9 +179,13 @@ class Searcher:
         return trial
 
     def _rank(self, trials: list[Trial]) -> list[Trial]:
-        """The best first: those within the limits on costs by score, then the nearest misses."""
+        """The best first: those within the limits on costs by score, then the nearest misses.
+
+        Of equal scores, the smaller and then the faster file is better.
+        """
         return sorted(trials, key=lambda trial: (
-            max(1.0, self._cost_ratio(trial)), -trial.score))
+            max(1.0, self._cost_ratio(trial)), -trial.score, trial.figures["size_bytes"],
+            trial.figures["latency_ms"]))
 
     def _cost_ratio(self, trial: Trial) -> float:
         return trial.cost_ratio(self.builder.settings.budget, self.builder.original)
