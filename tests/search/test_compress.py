@@ -14,7 +14,7 @@ from edgewright.bundle import read_bundle
 from edgewright.cli import app
 from edgewright.errors import BudgetError, StorageError, UsageError
 from edgewright.pipeline import Recipe, Result
-from edgewright.search import pick, read_front
+from edgewright.search import pick, plan, read_front
 from edgewright.task import Task
 
 BUDGET = ew.Budget(size="60 %", max_drop="30 %")
@@ -99,6 +99,17 @@ def test_an_impossible_budget_is_refused_before_any_training(
     with pytest.raises(BudgetError, match=r"the budget cannot be met: macs can be reduced to"):
         ew.compress(trained_net, quadrant_task, ew.Budget(macs="1"), time=240, search=QUICK,
                     out=tmp_path / "run", quiet=True)
+    assert [path.name for path in (tmp_path / "run" / "trials").iterdir()] == ["quantized"]
+
+
+def test_a_plan_trains_nothing(trained_net: nn.Module, quadrant_task: Task,
+                               tmp_path: Path) -> None:
+    found = plan(trained_net, quadrant_task, BUDGET, tmp_path / "run", time=600, search=QUICK,
+                 quiet=True)
+    original = read_bundle(tmp_path / "run" / "trials" / "quantized" / "baseline.edge").manifest
+    assert 0 < found.answers[0].costs["size"] <= original.report.compressed["size_bytes"]
+    assert found.rounds[0].candidates == 2
+    assert not (tmp_path / "run" / "model.edge").exists()
     assert [path.name for path in (tmp_path / "run" / "trials").iterdir()] == ["quantized"]
 
 

@@ -24,7 +24,7 @@ def test_survivors_are_trained_longer() -> None:
 
 
 def test_no_time_for_a_race() -> None:
-    assert plan_race(5.0, 10.0, candidates=9, survivors=3) == [Round(1, 0.0)]
+    assert plan_race(5.0, 10.0, candidates=9, survivors=3) == [Round(candidates=1, training_seconds=0.0)]
 
 
 def test_a_small_race_has_one_round() -> None:

@@ -9,7 +9,6 @@ import pytest
 from edgewright.core import Figures, Measurement
 from edgewright.errors import StorageError
 from edgewright.pipeline import Recipe
-from edgewright.search._race import Round
 from edgewright.search._store import TrialStore, database_url
 from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
@@ -31,15 +30,13 @@ def test_everything_is_read_again_by_the_next_process(tmp_path: Path) -> None:
     later = make_trial("00-2", Proposal(number=number, factors=factors), score=0.7)
     store.add(later)
     store.seconds = 12.5
-    planned = store.plan([Round(3, 1.5)])
-    begun = store.begin("01-1", Recipe(name="a"))
+    assert store.remember("rounds", [3, 1.5]) == [3, 1.5]
 
     again = TrialStore(database_url(tmp_path), seed=0)
     assert again.trials() == [make_trial("quantized"), first, later]
     assert again.first_trials() == [first]
     assert again.seconds == 12.5
-    assert again.plan([Round(9, 9.0)]) == planned == [Round(3, 1.5)]
-    assert again.begin("01-1", Recipe(name="b")) == begun == Recipe(name="a")
+    assert again.remember("rounds", [9, 9.0]) == [3, 1.5]
 
 
 def test_an_interrupted_proposal_is_tried_again(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from edgewright.cli._refs import load_reference
-from edgewright.core import Budget
+from edgewright.core import Budget, format_cost
+from edgewright.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgewright.search import SearchPlan
     from edgewright.training import ExperimentTracker
 
 
@@ -42,6 +46,9 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     track: Annotated[str | None, typer.Option(
         help="Log training metrics to tensorboard (in OUT/tensorboard) or mlflow.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Print what a search would build and what it predicts; train nothing."),
+        ] = False,
 ) -> None:
     """Compress a trained model into one file that meets a budget.
 
@@ -67,6 +74,13 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     loaded = load_reference(model, weights)
     task = load_task(data, normalize=normalize, seed=seed)
+    if dry_run:
+        _refuse_recipe(recipe)
+        from edgewright.search import plan
+
+        _print_plan(plan(loaded, task, limits, out, time=time, ignore=ignore or (), seed=seed,
+                         name=model, quiet=quiet))
+        return
     result = run_compress(loaded, task, limits, recipe, out, time=time, ignore=ignore or (),
                           seed=seed, name=model, quiet=quiet,
                           # other names are rejected there
@@ -75,3 +89,28 @@ def compress(  # noqa: PLR0913, PLR0917 - one parameter per option
     console.print(summary_table(result.manifest))
     console.print(f"bundle: {result.bundle}\nreport: {result.report}", highlight=False)
     result.check()
+
+
+def _refuse_recipe(recipe: str | None) -> None:
+    if recipe is not None:
+        raise UsageError(f"--dry-run plans a search, but the recipe {recipe} would be run; omit "
+                         "one of the two")
+
+
+def _print_plan(found: SearchPlan) -> None:
+    """Print the predicted costs of the first answers, and the rounds."""
+    console = Console(highlight=False)
+    table = Table("Answer", "Predicted", "Blocks removed", "Groups narrowed", "Bits", box=None)
+    for number, answer in enumerate(found.answers, 1):
+        bits = Counter(answer.bits.values())
+        costs = ", ".join(f"{name} {format_cost(name, value)}"
+                          for name, value in answer.costs.items())
+        table.add_row(str(number), costs,
+                      ", ".join(answer.removed) or "none", str(len(answer.widths)),
+                      ", ".join(f"{count} x {size}" for size, count in sorted(bits.items())))
+    console.print(table)
+    for number, one in enumerate(found.rounds, 1):
+        console.print(f"round {number}: {one.candidates} candidate(s), "
+                      f"{one.training_seconds:.0f} s of training each")
+    console.print(f"{found.seconds:.0f} s are left, {found.finish_seconds:.0f} s of them for "
+                  "verifying the result; the rest trains the best candidate")

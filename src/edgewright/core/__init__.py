@@ -58,6 +58,7 @@ from edgewright.core._size_range import (
 )
 from edgewright.core._storage import write_atomically
 from edgewright.core._units import (
+    format_cost,
     format_count,
     format_percent,
     format_significant,
@@ -119,6 +120,7 @@ __all__ = [
     "check_equal_sizes",
     "find_unequal_sizes",
     "find_wrong_size",
+    "format_cost",
     "format_count",
     "format_metric",
     "format_percent",

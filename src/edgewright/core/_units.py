@@ -113,3 +113,15 @@ def format_significant(value: float) -> str:
 def _example(dimension: Dimension) -> str:
     return {"size": "100 kB", "time": "2 ms", "duration": "20 min", "energy": "3 mJ",
             "count": "40 M", "fraction": "0.5 %", "number": "0.5"}[dimension]
+
+
+def format_cost(name: str, value: float) -> str:
+    """Format a cost that a budget limits, by the name of the limit.
+
+    Example:
+        >>> format_cost("size", 98496), format_cost("latency", 1.25), format_cost("macs", 4e6)
+        ('98.5 kB', '1.25 ms', '4 M')
+    """
+    if name in ("size", "ram"):
+        return format_size(value)
+    return f"{value:.3g} ms" if name == "latency" else format_count(value)

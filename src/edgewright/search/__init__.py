@@ -1,14 +1,17 @@
 """Searching for the best file under a budget: candidates from the joint program, raced as files."""
 
-from edgewright.search._compress import compress
+from edgewright.search._compress import compress, plan
 from edgewright.search._config import Search
 from edgewright.search._front import FrontEntry, compare_with_predictions, pick, read_front
+from edgewright.search._searcher import SearchPlan
 
 __all__ = [
     "FrontEntry",
     "Search",
+    "SearchPlan",
     "compare_with_predictions",
     "compress",
     "pick",
+    "plan",
     "read_front",
 ]

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from torch import nn
 
-from edgewright.bundle import read_bundle
-from edgewright.core import Budget, Limit, Measurement, format_metric, write_atomically
+from edgewright.core import Budget, Limit
 from edgewright.errors import UsageError
 from edgewright.pipeline import (
     Recipe,
     Result,
-    Run,
-    RunDirectory,
     RunLog,
     RunSettings,
     capture_original,
-    evaluate_operating_point,
-    run_identity,
     run_recipe,
-    time_sessions,
 )
 from edgewright.program import Program
-from edgewright.runtime import Session
-from edgewright.search._builder import Builder
 from edgewright.search._config import Search
-from edgewright.search._damages import measure_damages
-from edgewright.search._judge import AgreementJudge, can_mix, is_flattered
-from edgewright.search._planner import Planner
-from edgewright.search._recipes import write_recipe
-from edgewright.search._searcher import Searcher
-from edgewright.search._space import make_space
-from edgewright.search._store import TrialStore, database_url
-from edgewright.search._time_budget import TimeBudget, parse_time
+from edgewright.search._prepare import prepare_search
+from edgewright.search._searcher import SearchPlan
+from edgewright.search._time_budget import parse_time
 from edgewright.task import Task
-from edgewright.timing import measure_layers, time_in_integers
 from edgewright.training import ExperimentTracker, open_experiment_tracker
 
 DEFAULT_TIME: Final = "20m"
-_FINISHES: Final = 4  # the time of the baseline's measurement that is kept for finishing
 
 
 def compress(model: nn.Module | Program, task: Task, budget: Budget | None = None,  # noqa: PLR0913
@@ -113,89 +96,55 @@ def compress(model: nn.Module | Program, task: Task, budget: Budget | None = Non
         _refuse_search_settings(recipe, time, search)
         return run_recipe(model, task, recipe or "balanced", folder, budget, ignore=ignore,
                           seed=seed, name=name, quiet=quiet, track=track)
-    budget.check_metrics(task.metrics)
     log = RunLog(quiet, None if track is None else open_experiment_tracker(track, folder))
-    seconds = parse_time(DEFAULT_TIME if time is None else time)
-    settings = RunSettings(capture_original(model, task, seed), task, budget, seed, name, log)
-    config = search or Search()
-    config = config.replace(ignore=(*config.ignore, *ignore))
-    return run_search(settings, config, folder, seconds)
+    settings, config = _settings(model, task, budget, search, ignore, seed, name, log)
+    return prepare_search(settings, config, folder, _seconds(time)).run()
 
 
-def run_search(settings: RunSettings, config: Search, folder: Path, seconds: float) -> Result:
-    """Search for the best file within a budget and a time.
+def plan(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913
+         out: str | Path, *, time: str | float | None = None, search: Search | None = None,
+         ignore: Sequence[str] = (), seed: int = 0, name: str | None = None,
+         quiet: bool = False) -> SearchPlan:
+    """What `compress` would search, without training anything.
+
+    The original and its quantized form are exported and measured, and damages are predicted; a
+    search in the same directory takes them from there.
 
     Args:
-        settings: Model, data, budget and seed.
-        config: The settings of the search.
-        folder: Its directory; an interrupted search in it goes on.
-        seconds: The time for the whole search.
+        model: See `compress`, like all other arguments.
+        task: The data.
+        budget: The limits, at least one of them on a cost.
+        out: The run directory.
+        time: How long the search may take.
+        search: Settings of the search.
+        ignore: Layers whose output channels must not be pruned, by name or pattern.
+        seed: Seed of all random numbers.
+        name: Name of the model in records.
+        quiet: Print nothing.
 
     Raises:
-        BudgetError: No candidate can meet the limits on costs.
-        StorageError: The directory holds another run, or the storage cannot be reached.
+        UsageError: The budget limits no cost.
+        BudgetError: A limit is below what the smallest program of this model needs.
     """
-    since = clock.monotonic()
-    directory = RunDirectory.open(folder, run_identity(
-        settings.original, settings.task, settings.budget, config, settings.seed))
-    store = TrialStore(database_url(folder), settings.seed)
-    time = TimeBudget(seconds, used=store.seconds + clock.monotonic() - since)
-    quantized = write_recipe("quantized", None, config)
-    builder = make_builder(settings, folder, quantized)
-    baseline_seconds = clock.monotonic() - since
-    planner = make_planner(settings, config, folder, builder, store, quantized)
-    result = Searcher(builder, planner, config, store, time, settings.log,
-                      finish_seconds=_FINISHES * baseline_seconds).run()
-    return publish(result, directory)
+    if not budget.limits_costs:
+        raise UsageError("there is nothing to plan: the budget limits no cost; give size, ram, "
+                         "latency, macs or energy")
+    settings, config = _settings(model, task, budget, search, ignore, seed,
+                                 name or type(model).__name__, RunLog(quiet))
+    return prepare_search(settings, config, Path(out), _seconds(time)).plan()
 
 
-def publish(result: Result, directory: RunDirectory) -> Result:
-    """Copy the files of the best candidate to the search's directory."""
-    source = result.bundle.parent
-    for file in (directory.bundle, directory.manifest, directory.recipe, directory.report):
-        write_atomically(file, (source / file.name).read_bytes())
-    directory.seal(directory.bundle)
-    return replace(result, bundle=directory.bundle, report=directory.report)
+def _seconds(time: str | float | None) -> float:
+    return parse_time(DEFAULT_TIME if time is None else time)
 
 
-def make_builder(settings: RunSettings, folder: Path, quantized: Recipe) -> Builder:
-    """Measure the original, unless that is done, and choose how candidates are compared."""
-    task, log = settings.task, settings.log
-    run = Run.open(settings, quantized, folder / "trials" / "quantized", adjust=False)
-    tested = run.measure_baseline().report.compressed
-    baseline = run.context.directory.baseline
-    session = Session(read_bundle(baseline))
-    latency = time_sessions({"original": session}, task.val)["original"]
-    validated = evaluate_operating_point(session, task.val, task.goal)[0].metric
-    judge = None
-    if is_flattered(validated, tested.metric) and can_mix(task.val):
-        judge = AgreementJudge(session, task, settings.seed)
-        log.note(f"{_format(validated)} on the validation split, {_format(tested.metric)} on the "
-                 "test split: the model was probably trained on the validation samples; candidates "
-                 "are compared by their agreement with it on mixtures of them")
-    return Builder(settings, folder, baseline, session, tested.with_(*latency), judge)
-
-
-def _format(metric: Measurement | None) -> str:
-    return "" if metric is None else f"{metric.name} {format_metric(metric.spec, metric.value)}"
-
-
-def make_planner(settings: RunSettings, config: Search, folder: Path, builder: Builder,
-                 store: TrialStore, quantized: Recipe) -> Planner:
-    """Measure the quantized original and predict the damages, unless that is done."""
-    log, budget = settings.log, settings.budget
-    trial = builder.build("quantized", quantized)
-    log.begin("sensitivities", f"on {config.samples} training samples")
-    space = make_space(settings.original, config.quantize, config.ignore)
-    damages = measure_damages(space, settings.task, config.quantize, samples=config.samples,
-                              seed=settings.seed, path=folder / "damages.json")
-    latency = None
-    if budget.latency is not None:
-        latency = measure_layers(space.program, space.groups, trial.figures["latency_ms"],
-                                 path=folder / "latencies.json", timer=time_in_integers)
-    planner = Planner(space, damages, budget, builder.original, latency)
-    store.add(trial.replace(predicted=planner.predict_unchanged()))
-    return planner
+def _settings(model: nn.Module | Program, task: Task, budget: Budget,  # noqa: PLR0913, PLR0917
+              search: Search | None, ignore: Sequence[str], seed: int, name: str,
+              log: RunLog) -> tuple[RunSettings, Search]:
+    budget.check_metrics(task.metrics)
+    config = search or Search()
+    return (RunSettings(capture_original(model, task, seed), task, budget, seed, name, log),
+            config.replace(ignore=(*config.ignore, *ignore)))
 
 
 def _resolve_budget(budget: Budget | None, rate: float | None) -> Budget:

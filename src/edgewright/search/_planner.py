@@ -21,7 +21,7 @@ from edgewright.allocation import (
     read_answer,
     solve_choices,
 )
-from edgewright.core import Budget, Figures, format_count, format_size
+from edgewright.core import Budget, Figures, format_cost
 from edgewright.errors import BudgetError
 from edgewright.search._predictions import correct_limits
 from edgewright.search._trial import Factors, Trial
@@ -84,12 +84,13 @@ class Planner:
         for name, limit in limits.items():
             smallest = find_smallest(problem, name)
             if smallest is not None and smallest.costs[name] > limit:
-                parts.append(f"{name} can be reduced to {_format(name, smallest.costs[name])}, "
-                             f"the limit is {_format(name, limit)}")
+                parts.append(f"{name} can be reduced to "
+                             f"{format_cost(name, smallest.costs[name])}, the limit is "
+                             f"{format_cost(name, limit)}")
         nearest = find_nearest_miss(problem)
         if not parts and nearest is not None:
-            found = ", ".join(f"{name} {_format(name, nearest.costs[name])} "
-                              f"({_format(name, limit)})" for name, limit in limits.items())
+            found = ", ".join(f"{name} {format_cost(name, nearest.costs[name])} "
+                              f"({format_cost(name, limit)})" for name, limit in limits.items())
             parts.append(f"each limit can be met, but not all together; the nearest is {found}")
         raise BudgetError(f"the budget cannot be met: {'; '.join(parts)}; these are predictions "
                           "for the model with blocks, channels and bits removed as far as allowed; "
@@ -107,9 +108,3 @@ def _unchanged_option(space: JointSpace, decision: object) -> int:
     assert isinstance(decision, Bits)  # noqa: S101 - there are no other decisions
     options = space.bits[decision.weight]
     return options.index(max(options))
-
-
-def _format(name: str, value: float) -> str:
-    if name in ("size", "ram"):
-        return format_size(value)
-    return f"{value:.3g} ms" if name == "latency" else format_count(value)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, final
+
+from edgewright.core import Value
 
 _SHORTEST: Final = 0.5  # training of the first round, as a share of the time to build a candidate
 
 
 @final
-@dataclass(frozen=True)
-class Round:
+class Round(Value):
     """One round of a race.
 
     Attributes:
@@ -54,6 +54,7 @@ def plan_race(seconds: float, build_seconds: float, *, candidates: int,
         weights = sum(count * survivors ** place for place, count in enumerate(counts))
         training = (seconds - builds) / weights
         if training >= _SHORTEST * build_seconds:
-            return [Round(count, round(training * survivors ** place, 1))
+            return [Round(candidates=count,
+                          training_seconds=round(training * survivors ** place, 1))
                     for place, count in enumerate(counts)]
-    return [Round(1, 0.0)]
+    return [Round(candidates=1, training_seconds=0.0)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, final
 
-from edgewright.core import format_metric, format_size
+from edgewright.allocation import JointAnswer
+from edgewright.core import format_metric, format_size, write_atomically
 from edgewright.errors import EdgewrightError, UsageError
-from edgewright.pipeline import Recipe, Result, RunLog
+from edgewright.pipeline import Recipe, Result, RunDirectory, RunLog
 from edgewright.search._builder import Builder
 from edgewright.search._config import Search
 from edgewright.search._planner import Planner
@@ -17,11 +18,29 @@ from edgewright.search._race import Round, plan_race
 from edgewright.search._recipes import lengthen, write_recipe
 from edgewright.search._store import TrialStore
 from edgewright.search._time_budget import TimeBudget
-from edgewright.search._trial import Proposal, Trial, find_front
+from edgewright.search._trial import Factors, Proposal, Trial, find_front
 
 _QUANTIZED_SHARE: Final = 0.3  # of the winner's training, with quantization
 _REPEATS: Final = 5            # proposals in a row without a new answer that end a round
 _TIGHTENED: Final = 3          # times that limits are corrected for a candidate above one
+
+
+@final
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search would do.
+
+    Attributes:
+        answers: The first answers, with their predicted costs and damage, the best first.
+        rounds: The rounds of the race.
+        seconds: The time that is left.
+        finish_seconds: The part of it that is kept for verifying the result.
+    """
+
+    answers: tuple[JointAnswer, ...]
+    rounds: tuple[Round, ...]
+    seconds: float
+    finish_seconds: float
 
 
 @final
@@ -36,6 +55,7 @@ class Searcher:
         store: Keeps the trials.
         time: The time that the search may take.
         log: Where progress is shown.
+        directory: The search's directory, for its result.
         finish_seconds: Time to keep for finishing the best file.
     """
 
@@ -45,6 +65,7 @@ class Searcher:
     store: TrialStore
     time: TimeBudget
     log: RunLog
+    directory: RunDirectory
     finish_seconds: float
     _tried: list[Recipe] = field(default_factory=list)
 
@@ -66,7 +87,28 @@ class Searcher:
         self.log.begin("best", self._describe(best))
         result = self.builder.finish(best)
         self._finish_others(best)
-        return result
+        return self._publish(result)
+
+    def plan(self) -> SearchPlan:
+        """What would be searched.
+
+        Raises:
+            BudgetError: No candidate can meet the limits on costs.
+            UsageError: The time is too short for one candidate.
+        """
+        trials = self.store.trials()
+        self.planner.check_feasible(trials)
+        self._check_time()
+        return SearchPlan(tuple(self.planner.answers(Factors(), trials)),
+                          tuple(self._plan_rounds()), self.time.left, self.finish_seconds)
+
+    def _publish(self, result: Result) -> Result:
+        """Copy the files of the best candidate to the search's directory."""
+        directory, source = self.directory, result.bundle.parent
+        for file in (directory.bundle, directory.manifest, directory.recipe, directory.report):
+            write_atomically(file, (source / file.name).read_bytes())
+        directory.seal(directory.bundle)
+        return replace(result, bundle=directory.bundle, report=directory.report)
 
     def _finish_others(self, best: Trial) -> None:
         """Verify the other files of the front on the test split while there is time."""
@@ -87,16 +129,19 @@ class Searcher:
 
     def _race(self) -> list[Trial]:
         """The candidates of the last round, the best first."""
-        build = self.store.trials()[0].seconds
-        rounds = self.store.plan(plan_race(
-            self.config.race * (self.time.left - self.finish_seconds), build,
-            candidates=self.config.candidates, survivors=self.config.survivors))
+        rounds = [Round.model_validate(one) for one in self.store.remember(
+            "rounds", [one.model_dump() for one in self._plan_rounds()])]
         standing = self._open(rounds[0])
         for place, later in enumerate(rounds[1:], 2):
             self._begin_round(place, later)
             standing = [self._train(trial, later.training_seconds, 0.0, str(place))
                         for trial in self._rank(standing)[:later.candidates]]
         return self._rank(standing)
+
+    def _plan_rounds(self) -> list[Round]:
+        return plan_race(self.config.race * (self.time.left - self.finish_seconds),
+                         self.store.trials()[0].seconds, candidates=self.config.candidates,
+                         survivors=self.config.survivors)
 
     def _begin_round(self, place: int, later: Round) -> None:
         training = (f"{later.training_seconds:.0f} s of training each" if later.training_seconds
@@ -172,8 +217,9 @@ class Searcher:
 
     def _build(self, name: str, recipe: Recipe, proposal: Proposal,
                predicted: Mapping[str, float] = MappingProxyType({})) -> Trial:
-        recipe = self.store.begin(name, recipe.replace(name=f"candidate {name}"))
-        trial = self.builder.build(name, recipe, proposal, predicted)
+        begun = self.store.remember(f"recipe of {name}", recipe.replace(
+            name=f"candidate {name}").model_dump(mode="json"))
+        trial = self.builder.build(name, Recipe.model_validate(begun), proposal, predicted)
         self.store.seconds = self.time.used
         self.log.note(self._describe(trial))
         return trial

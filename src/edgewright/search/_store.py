@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import astuple
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import optuna
 
 from edgewright.errors import StorageError
-from edgewright.pipeline import Recipe
-from edgewright.search._race import Round
 from edgewright.search._trial import Factors, Trial
 
 _STUDY: Final = "edgewright"
@@ -20,8 +17,7 @@ _RANGE: Final = (0.03, 30.0)
 _STARTUP: Final = 4
 _TRIALS: Final = "trials"
 _SECONDS: Final = "seconds"
-_BEGUN: Final = "begun"
-_ROUNDS: Final = "rounds"
+_KEPT: Final = "kept"
 
 
 @final
@@ -114,21 +110,13 @@ class TrialStore:
                 for trial in self._study.trials
                 if trial.state == optuna.trial.TrialState.RUNNING and len(trial.params) > 1]
 
-    def begin(self, name: str, recipe: Recipe) -> Recipe:
-        """Record that a candidate is built; returns the recipe that an earlier process began."""
-        begun = self._study.user_attrs.get(f"{_BEGUN} {name}")
-        if begun is not None:
-            return Recipe.model_validate_json(begun)
-        self._study.set_user_attr(f"{_BEGUN} {name}", recipe.model_dump_json())
-        return recipe
-
-    def plan(self, rounds: list[Round]) -> list[Round]:
-        """Record the rounds of the race; returns those that an earlier process planned."""
-        planned = self._study.user_attrs.get(_ROUNDS)
-        if planned is not None:
-            return [Round(*one) for one in planned]
-        self._study.set_user_attr(_ROUNDS, [list(astuple(one)) for one in rounds])
-        return rounds
+    def remember(self, key: str, value: Any) -> Any:
+        """Keep a value, as JSON; returns the one that an earlier process kept, if it did."""
+        kept = self._study.user_attrs.get(f"{_KEPT} {key}")
+        if kept is not None:
+            return kept
+        self._study.set_user_attr(f"{_KEPT} {key}", value)
+        return value
 
     def _attributes(self, number: int) -> optuna.trial.Trial:
         return optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
