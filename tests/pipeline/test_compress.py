@@ -182,7 +182,7 @@ def test_a_missed_budget_is_recorded_and_named(trained_net: nn.Module, quadrant_
 def test_a_budget_below_the_smallest_program_raises_at_once(
         trained_net: nn.Module, quadrant_task: Task, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="size is limited to 10, but the smallest program"):
-        ew.compress(trained_net, quadrant_task, ew.Budget(size="10 B"), out=tmp_path / "run",
+        ew.compress(trained_net, quadrant_task, ew.Budget(size="10 B"), "balanced", tmp_path / "run",
                     quiet=True)
     assert not (tmp_path / "run").exists()
 
