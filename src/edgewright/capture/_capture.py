@@ -46,7 +46,7 @@ from edgewright.capture._value_reads import (
 )
 from edgewright.core import SizeRange
 from edgewright.errors import ModelError
-from edgewright.graph import record_ranges, simplify_graph
+from edgewright.graph import keep_recurrent_layers_whole, record_ranges, simplify_graph
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 # torch.export's message about a batch size that the forward pass fixes or branches on.
@@ -142,7 +142,8 @@ def export_graph(module: nn.Module, example_inputs: tuple[Any, ...],
         shapes[leaf] = dims  # ShapesCollection finds the argument by itself, in *args too
     dynamic_shapes = shapes.dynamic_shapes(  # type: ignore[no-untyped-call]
         module, example_inputs)
-    return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
+    with keep_recurrent_layers_whole():
+        return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
 
 
 def extract_graph(exported: ExportedProgram) -> GraphModule:
