@@ -85,11 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     program = ew.fit(program, task, training, seed=settings.seed,
                      checkpoint=folder / "training.ckpt")
     trained = time.perf_counter() - since
-    result = ew.compress(program, task, recipe=settings.recipe, out=folder / settings.recipe,
+    recipe = ew.Recipe.load(settings.recipe)
+    result = ew.compress(program, task, recipe=recipe, out=folder / recipe.name,
                          seed=settings.seed, name=f"fsdd-{settings.network}")
     row = {**provenance(PACKAGES, seed=settings.seed, epochs=settings.epochs),
            **to_row(result.manifest), "training_seconds": round(trained, 1)}
-    keep(settings.results, f"{settings.network} {settings.recipe}", row)
+    keep(settings.results, f"{settings.network} {recipe.name}", row)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -100,7 +101,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
     parser.add_argument("--network", choices=sorted(NETWORKS), default="ds_cnn")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--recipe", default="fast", help="a name, or a YAML file (half.yaml here)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS / "fsdd.json")
     return parser.parse_args(arguments)

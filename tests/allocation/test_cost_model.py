@@ -42,6 +42,25 @@ def dense() -> Any:
     return Program.capture(Dense(), torch.zeros(1, 2, 4, 4))
 
 
+class Recurrent(nn.Module):
+    """A stack in both directions, of which only the last layer's last states are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.cells = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.cells(self.first(x).relu())[1][0][-1])
+
+
+@pytest.fixture(scope="module")
+def recurrent() -> Any:
+    torch.manual_seed(0)
+    return Program.capture(Recurrent(), torch.zeros(1, 7, 4))
+
+
 def drawn_widths(groups: Any, seed: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(seed)
     kept = [int(rng.integers(1, len(group.channels) + 1)) for group in groups.groups]
@@ -81,6 +100,18 @@ def test_the_model_the_exact_count_and_the_sliced_program_agree(dense: Any, resi
     assert cost.without(removed) == pytest.approx(want)
     assert cost.at(widths) == pytest.approx(want)
     assert cost.full == pytest.approx(counted(program, target))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("target", ["macs", "params", "ram"])
+def test_recurrent_layers_agree_too(recurrent: Any, seed: int, target: PruningTarget) -> None:
+    groups = find_groups(recurrent)
+    cost = CostModel(recurrent, groups, target)
+    widths, removed = drawn_widths(groups, seed)
+    want = counted(remove_channels(recurrent, groups, removed), target)
+    assert cost.without(removed) == pytest.approx(want)
+    assert cost.at(widths) == pytest.approx(want)
+    assert want < cost.full == pytest.approx(counted(recurrent, target))
 
 
 def test_channels_are_counted(dense: Any) -> None:

@@ -126,6 +126,29 @@ def test_passes_and_files_keep_the_range(sound: Any, name: str, tmp_path: Path) 
         assert np.allclose(found, result.run(x).numpy(), atol=0.05)
 
 
+class Heard(nn.Module):
+    """A stack of recurrent layers over time, after a convolution that halves it."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(4, 8, 3, stride=2, padding=1)
+        self.cells = kind(8, 16, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cells(self.stem(x).relu().transpose(1, 2))[0].mean(1))
+
+
+@pytest.mark.parametrize("name", ["none", "prune", "make_student", "fit", "int8", "qat"])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_recurrent_layers_take_any_length(kind: Any, name: str, tmp_path: Path) -> None:
+    model = Heard(kind).eval()
+    program = Program.capture(model, X[:2], dynamic=DYNAMIC)
+    x = torch.randn(3, 4, 33)
+    assert torch.allclose(program.run(x), model(x), atol=1e-5)
+    test_passes_and_files_keep_the_range(program, name, tmp_path)
+
+
 def test_passes_that_need_one_size_refuse_by_name(sound: Any, tmp_path: Path) -> None:
     message = r"need inputs of one size, but 'x' has shape \(N, 4, 16\.\.400\); capture the model"
     with pytest.raises(ModelError, match=f"early exits {message}"):
@@ -168,6 +191,70 @@ def test_sizes_that_must_be_equal_become_one() -> None:
         Program.capture(masked, inputs, dynamic={names[0]: {1: (4, 40)}, names[1]: {1: (4, 41)}})
 
 
+class Hourglass(nn.Module):
+    """Halves the length twice and doubles it again, with additions of equal lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.d, self.e = nn.Conv1d(4, 8, 1), nn.Conv1d(8, 8, 2, 2), nn.Conv1d(8, 8, 2, 2)
+        self.u = nn.ConvTranspose1d(8, 8, 2, 2)
+        self.first, self.second, self.head = nn.Conv1d(8, 2, 1), nn.Conv1d(8, 2, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        a = self.a(x).relu()
+        b = self.d(a).relu()
+        a = a + self.u(b + self.u(self.e(b)))
+        return {"logits": self.head(a.relu().mean(2)), "whole": self.first(a),
+                "half": self.second(b)}
+
+
+@pytest.mark.parametrize(("limits", "lengths"), [
+    ((16, 400, 4), (16, 64, 400)), ((24, 96, 8), (24, 56, 96))])
+def test_lengths_may_have_a_step(limits: Any, lengths: Any, tmp_path: Path) -> None:
+    model, x = Hourglass().eval(), torch.randn(2, 4, 24)
+    program = Program.capture(model, x, dynamic={"x": {2: limits}})
+    low, high, step = limits
+    assert program.inputs[0].shape == (
+        None, 4, SizeRange(low=low, high=high, step=step, name="x_2"))
+    assert [spec.shape[2:] for spec in output_specs(program)] == [
+        (), (SizeRange(low=low, high=high, step=step, name="x_2"),),
+        (SizeRange(low=low // 2, high=high // 2, step=step // 2),)]
+    program = ew.prune(program, None, ew.ChannelPruning(ratio=0.3, criterion="magnitude"))
+    program.save(tmp_path / "hourglass.pt2")
+    program = Program.load(tmp_path / "hourglass.pt2")
+    ew.export(program, "onnx", tmp_path / "hourglass.onnx")
+    engine = OnnxEngine((tmp_path / "hourglass.onnx").read_bytes())
+    for length in lengths:
+        x = torch.randn(3, 4, length)
+        found = engine.run((x.numpy(),))
+        for one, other in zip(found, program.run(x).values(), strict=True):
+            assert np.allclose(one, other.numpy(), atol=1e-4)
+    with pytest.raises(DataError, match=rf"\(1, 4, {high - 2}\), expected \(N, 4, {low}\.\.{high} "
+                                        rf"in steps of {step}\)"):
+        program.run(torch.randn(1, 4, high - 2))
+
+
+def test_a_step_that_the_model_needs_is_named() -> None:
+    with pytest.raises(ModelError, match=r"needs x_2 in steps of 4, but dynamic allows 17\.\.402; "
+                                         r"give the step too: \(20, 400, 4\)$"):
+        Program.capture(Hourglass(), torch.randn(2, 4, 24), dynamic={"x": {2: (17, 402)}})
+
+
+def test_a_step_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"Hourglass fails at the sizes x_2=18, .* widen its step"):
+        Program.capture(Hourglass(), torch.randn(2, 4, 24), dynamic={"x": {2: (16, 400, 2)}})
+
+
+def test_equal_lengths_with_a_step_become_one() -> None:
+    masked = Net(lambda _, x, mask: x * mask)
+    names = ("inputs_0", "inputs_1")
+    program = Program.capture(masked, (torch.randn(2, 20), torch.ones(2, 20)),
+                              dynamic={key: {1: (5, 41, 3)} for key in names})
+    assert program.run(torch.ones(1, 41), torch.ones(1, 41)).shape == (1, 41)
+    with pytest.raises(DataError, match=r"5\.\.41 in steps of 3"):
+        program.run(torch.ones(1, 40), torch.ones(1, 40))
+
+
 def test_keyword_inputs_may_vary_too() -> None:
     class Padded(nn.Module):
         def forward(self, ids: Tensor, mask: Any = None) -> Tensor:
@@ -183,7 +270,7 @@ def test_keyword_inputs_may_vary_too() -> None:
     (lambda _, x: x.reshape(len(x), 2, 40), r"dynamic allows for inputs_0_2 \(specialized"),
     (lambda _, x: x * 2 if x.shape[2] > 30 else x, r"inputs_0_2 \(16 <= inputs_0_2 and "
                                                    r"inputs_0_2 <= 30\); narrow the range"),
-    (lambda _, x: x.reshape(len(x), -1, 8), "every size that dynamic allows for inputs_0_2"),
+    (lambda _, x: x.reshape(len(x), -1, 8), "inputs_0_2 in steps of 2, but dynamic allows 16"),
 ])
 def test_models_that_do_not_accept_every_size_are_refused(forward: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
@@ -197,6 +284,12 @@ def test_models_that_do_not_accept_every_size_are_refused(forward: Any, message:
     ({"x": {3: (1, 9)}}, "is no dimension of the input, which has 3 dimensions"),
     ({"x": {2: 400}}, r"is 400; expected the smallest and the largest size"),
     ({"x": {2: (400, 16)}}, "expected the smallest and the largest size"),
+    ({"x": {2: (16, 400, 0)}}, r"and the step between sizes if it is not 1: \(16, 400, 8\)"),
+    ({"x": {2: (16, 400, 8, 1)}}, "expected the smallest and the largest size"),
+    ({"x": {2: (16,)}}, "expected the smallest and the largest size"),
+    ({"x": {2: (16, 400, 5)}}, "steps of 5 from 16 do not reach 400; give 396 as the largest"),
+    ({"x": {2: (16, 400, 8)}}, "the size 20 there; give an example of 16 to 400 in steps of 8"),
+    ({"x": {2: (20, 400, 20)}}, "the size 20 there; give an example of 40 to 400 in steps of 20"),
     ({"x": {2: (30, 400)}}, "the example input has the size 20 there; give an example of 30 to"),
 ])
 def test_ranges_that_do_not_fit_are_refused(dynamic: Any, message: str) -> None:

@@ -118,6 +118,35 @@ def test_an_embedding(net: type[Net], choose: Callable[..., list[int]]) -> None:
     assert model.e.embedding_dim == model.b.in_features < 6
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer(kind: Any, net: type[Net], choose: Callable[..., list[int]]) -> None:
+    model = net(lambda m, x: m.b(m.r(m.a(x))[0].mean(1)), a=nn.Linear(3, 8),
+                r=kind(8, 8, bidirectional=True, batch_first=True), b=nn.Linear(16, 4))
+    check(model, (torch.zeros(1, 5, 3),), choose)
+    assert model.r.input_size == model.a.out_features < 8
+    assert 2 * model.r.hidden_size == model.b.in_features < 16
+
+
+def test_a_recurrent_cell(net: type[Net], choose: Callable[..., list[int]]) -> None:
+    model = net(lambda m, x: m.b(m.r(m.a(x))), a=nn.Linear(3, 8), r=nn.GRUCell(8, 8),
+                b=nn.Linear(8, 4))
+    check(model, (torch.zeros(1, 3),), choose)
+    assert (model.r.input_size, model.r.hidden_size) == (model.a.out_features, model.b.in_features)
+
+
+def test_a_stack_of_different_widths_is_refused(net: type[Net]) -> None:
+    model = net(lambda m, x: m.b(m.r(x)[0].mean(1)), b=nn.Linear(8, 4),
+                r=nn.GRU(3, 8, num_layers=2, batch_first=True))
+    program = Program.capture(model, torch.zeros(1, 5, 3))
+    groups = find_groups(program)
+    first = next(each for each in groups.groups if "l0" in each.name)
+    small = remove_channels(program, groups, first.channels[:2])
+    before = snapshot(model)
+    with pytest.raises(ModelError, match="one GRU cannot have layers of the widths 6, 8; write"):
+        apply_to(small, model)
+    assert_unchanged(model, before)
+
+
 def test_tied_weights_stay_tied(net: type[Net], choose: Callable[..., list[int]]) -> None:
     first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
     second.weight = first.weight

@@ -34,3 +34,12 @@ def test_sizes_of_one_name_are_compared() -> None:
 def test_an_impossible_range_is_refused() -> None:
     with pytest.raises(ValueError, match="a size from 9 to 4 is impossible"):
         SizeRange(low=9, high=4)
+
+
+def test_steps_divide_the_range() -> None:
+    stepped = SizeRange(low=5, high=41, step=3)
+    assert [size for size in range(60) if size in stepped] == list(range(5, 42, 3))
+    assert str(stepped) == "5..41 in steps of 3"
+    assert SizeRange.model_validate(stepped.model_dump()) == stepped
+    with pytest.raises(ValueError, match="steps of 3 from 5 do not reach 42; give 41 as the larg"):
+        SizeRange(low=5, high=42, step=3)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import edgewright as ew
@@ -342,24 +343,24 @@ def test_an_unknown_recipe_lists_the_known() -> None:
 
 def test_impossible_stages_are_skipped_with_a_note(
         quadrant_task: Task, whole_recipe: Recipe, tmp_path: Path) -> None:
-    class Recurrent(nn.Module):
+    class Sampled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = nn.LSTM(8, 16, batch_first=True)
-            self.head = nn.Linear(16, 4)
+            self.head = nn.Linear(32, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.lstm(x[:, 0])[0][:, -1])
+            grid = x[:, 0].tanh().unflatten(2, (4, 2))
+            return self.head(F.grid_sample(x, grid, align_corners=False).flatten(1))
 
-    result = ew.compress(Recurrent(), quadrant_task, recipe=whole_recipe, out=tmp_path / "run",
+    result = ew.compress(Sampled(), quadrant_task, recipe=whole_recipe, out=tmp_path / "run",
                          quiet=True)
     first, *others = result.manifest.report.stages
     assert [stage.name for stage in others] == ["quantize"]
     assert first.notes[0].startswith("pruning and recovery left out: only 0.0 % of the MACs can "
                                      "be removed; not pruned: ")
-    assert "lstm (lstm) has no slicing rule" in first.notes[0]
+    assert "head (it is an output)" in first.notes[0]
     assert first.notes[1] == "0 of 1 early exits: the graph has no place for more"
-    assert result.manifest.report.uncounted == ("lstm x 1",)
+    assert result.manifest.report.uncounted == ("grid_sampler x 1",)
 
 
 def test_pruning_goes_as_far_as_it_can(trained_net: nn.Module, quadrant_task: Task,

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from edgewright.graph import count_macs, stored_tensors, weight_of
 from edgewright.program import Program
+from edgewright.quantization import quantize
+from edgewright.task import Task
 
 IMAGE = (torch.zeros(1, 6, 8, 8),)
 
@@ -109,10 +111,9 @@ def test_a_computed_weight_counts_like_a_stored_one(net: type[Net]) -> None:
 
 
 def test_unknown_operators_are_listed(net: type[Net]) -> None:
-    model = net(lambda m, x: torch.fft.rfft(m.a(x)[0]).abs() + torch.fft.rfft(x).abs(),
-                a=nn.LSTM(4, 4, batch_first=True))
-    costs = Program.capture(model, torch.zeros(1, 5, 4)).costs()
-    assert costs.uncounted == {"lstm": 1, "fft_rfft": 2}
+    model = net(lambda m, x: torch.fft.rfft(torch.cdist(x, x)).abs() + torch.fft.rfft(x).abs())
+    costs = Program.capture(model, torch.zeros(1, 4, 4)).costs()
+    assert costs.uncounted == {"cdist": 1, "fft_rfft": 2}
     assert costs.macs == 0
 
 
@@ -181,3 +182,40 @@ def test_a_recurrent_cell_multiplies_its_input_and_its_state(cell: Any, gates: i
 
     program = Program.capture(Last(), torch.zeros(1, 5))
     assert (program.costs().macs, program.costs().uncounted) == (gates * 7 * (5 + 7), {})
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_a_recurrent_layer_multiplies_at_every_step(kind: Any, gates: int, batch_first: bool,
+                                                    net: type[Net]) -> None:
+    model = net(lambda m, x: m.r(x if batch_first else x.transpose(0, 1))[0],
+                r=kind(5, 7, num_layers=2, bidirectional=True, batch_first=batch_first))
+    costs = Program.capture(model, torch.zeros(3, 11, 5)).costs()
+    directions, steps = 2, 11
+    expected = [directions * steps * gates * 7 * (inputs + 7) for inputs in (5, 2 * 7)]
+    assert [layer.macs for layer in costs.layers] == expected
+    assert [layer.channels for layer in costs.layers] == [14, 14]
+    assert [layer.weight for layer in costs.layers] == ["r.weight_ih_l0", "r.weight_ih_l1"]
+    weights = sum(4 * tensor.numel() for name, tensor in model.state_dict().items() if "l0" in name)
+    assert costs.layers[0].weight_bytes == weights
+    read, states = 5 * steps, 2 * (2 if kind is nn.LSTM else 1) * 7
+    assert costs.layers[0].traffic_bytes == weights + 4 * (read + states + 14 * steps)
+    assert costs.macs_by_bits() == {32: sum(expected)}
+    assert costs.uncounted == {}
+
+
+def test_a_projection_is_counted_too(net: type[Net]) -> None:
+    model = net(lambda m, x: m.r(x)[0], r=nn.LSTM(5, 7, proj_size=3, batch_first=True))
+    costs = Program.capture(model, torch.zeros(1, 11, 5)).costs()
+    assert costs.macs == 11 * (4 * 7 * (5 + 3) + 3 * 7)
+
+
+def test_a_recurrent_layer_with_integer_weights_computes_in_floating_point(
+        net: type[Net]) -> None:
+    model = net(lambda m, x: m.b(m.r(x)[0].mean(1)), r=nn.GRU(16, 16, batch_first=True),
+                b=nn.Linear(16, 4))
+    x = torch.randn(20, 6, 16)
+    task = Task((x, torch.arange(20) % 4), test=(x + 1, torch.arange(20) % 4))
+    layers = quantize(Program.capture(model, x[:2]), task).costs().layers
+    assert [(layer.op, layer.bits, layer.weight_bits) for layer in layers] == [
+        ("gru", 32, 8), ("linear", 8, 8)]

@@ -15,7 +15,7 @@ from torch.fx import Node
 from edgewright.allocation._latency_table import LatencyTable, LayerTimes
 from edgewright.channels import ChannelGroups, Polynomial, PolynomialStack, SymbolicShapes, Widths
 from edgewright.errors import UsageError
-from edgewright.graph import count_macs, shape_of
+from edgewright.graph import count_macs, ops, read_recurrent_layer, shape_of
 from edgewright.program import Program, find_live_tensors, parameter_nodes, stored_bytes
 
 PruningTarget: TypeAlias = Literal["macs", "params", "channels", "ram", "latency"]
@@ -138,11 +138,22 @@ def live_bytes(program: Program, shape: Shape) -> list[Any]:
 
 
 def _bytes(node: Node, shape: Shape) -> Any:
-    """Bytes of a node's result with its shape from ``shape``; tuples of tensors unchanged."""
+    """Bytes of a node's result with its shape from ``shape``; other tuples of tensors unchanged."""
+    if node.target in ops.RECURRENT_LAYERS:
+        return _recurrent_bytes(node, shape)
     if not isinstance(node.meta.get("val"), Tensor):
         return stored_bytes(node)
     elements = math.prod(shape_of(node))
     return math.prod(shape(node)) * (stored_bytes(node) / elements if elements else 0)
+
+
+def _recurrent_bytes(node: Node, shape: Shape) -> Any:
+    """Bytes of the outputs of all steps, and of the last states, which are as the initial ones."""
+    layer = read_recurrent_layer(node)
+    states = [shape(state) for state in layer.states]
+    directions, _, width = states[0]
+    outputs = math.prod(shape(layer.source)[:-1]) * directions * width
+    return (outputs + sum(map(math.prod, states))) * node.meta["val"][0].element_size()
 
 
 def drop_dominated(polynomials: Sequence[Polynomial]) -> tuple[Polynomial, ...]:

@@ -6,7 +6,7 @@ import contextlib
 import keyword
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -23,6 +23,7 @@ from edgewright.capture._dynamic_sizes import (
     join_equal,
     read_dynamic_sizes,
     recorded_sizes,
+    suggest_step,
 )
 from edgewright.capture._example_call import ExampleCall, adapt_forward, name_inputs
 from edgewright.capture._graph_checks import check_operators, check_outputs
@@ -46,7 +47,7 @@ from edgewright.capture._value_reads import (
 )
 from edgewright.core import SizeRange
 from edgewright.errors import ModelError
-from edgewright.graph import record_ranges, simplify_graph
+from edgewright.graph import keep_recurrent_layers_whole, record_ranges, simplify_graph
 
 _MOMENTUM: Final = 0.1  # the default of torch.nn.BatchNorm2d
 # torch.export's message about a batch size that the forward pass fixes or branches on.
@@ -118,11 +119,11 @@ def _export_with_reads(model: nn.Module, example_inputs: tuple[Any, ...],
         try:
             reads = record_reads(model, example_inputs)
             if not reads.known:
-                raise ModelError(_explain_failure(model, error)) from error
+                raise ModelError(_explain_failure(model, error, ranges)) from error
             with silence_export(), ReadReplayer(reads):
                 return export_graph(model, example_inputs, ranges)
         except (*FORWARD_ERRORS, InputDependentReadError) as again:
-            raise ModelError(_explain_failure(model, again)) from error
+            raise ModelError(_explain_failure(model, again, ranges)) from error
 
 
 def export_graph(module: nn.Module, example_inputs: tuple[Any, ...],
@@ -142,7 +143,8 @@ def export_graph(module: nn.Module, example_inputs: tuple[Any, ...],
         shapes[leaf] = dims  # ShapesCollection finds the argument by itself, in *args too
     dynamic_shapes = shapes.dynamic_shapes(  # type: ignore[no-untyped-call]
         module, example_inputs)
-    return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
+    with keep_recurrent_layers_whole():
+        return torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
 
 
 def extract_graph(exported: ExportedProgram) -> GraphModule:
@@ -221,8 +223,12 @@ def _dimension_name(size: re.Match[str]) -> str:
     return "_".join([size[1], *re.findall(r"\w+", size[2]), size[3]])
 
 
-def _explain_failure(model: nn.Module, error: BaseException) -> str:
+def _explain_failure(model: nn.Module, error: BaseException,
+                     ranges: Sequence[Mapping[int, SizeRange]]) -> str:
     refusal = f"{type(model).__name__} cannot be captured"
+    advice = suggest_step(ranges, error)
+    if advice is not None:
+        return f"{refusal}: {advice}"
     if isinstance(error, InputDependentReadError):
         return (f"{refusal}{format_failure(error)} a value that depends on the input, which a "
                 "graph cannot do; compute both branches and select with torch.where, run one "

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.fx import Graph, Node
 
+from edgewright.errors import ModelError
 from edgewright.graph import ancestors, argument, calls, ops, shape_of
 
 aten = torch.ops.aten
@@ -27,6 +28,9 @@ def size_attributes(module: nn.Module, facts: Facts) -> Sizes:
 
     Returns:
         Attribute names and values; empty if nothing is known.
+
+    Raises:
+        ModelError: The module cannot have its weights: layers of one stack differ in width.
     """
     rule = next((rule for kinds, rule in _RULES if isinstance(module, kinds)), None)
     return {} if rule is None else rule(module, facts)
@@ -108,6 +112,21 @@ def _attention(module: Any, facts: Facts) -> Sizes:
             "vdim": width if packed else module.v_proj_weight.shape[1]}
 
 
+def _recurrent(module: Any, facts: Facts) -> Sizes:
+    del facts
+    widths = [getattr(module, f"weight_hh_l{layer}").shape[1] for layer in range(module.num_layers)]
+    if len(set(widths)) > 1:
+        raise ModelError(f"one {type(module).__name__} cannot have layers of the widths "
+                         f"{', '.join(map(str, widths))}; write it as one module per layer")
+    return {"input_size": module.weight_ih_l0.shape[1]} | (
+        {} if module.proj_size else {"hidden_size": widths[0]})
+
+
+def _recurrent_cell(module: Any, facts: Facts) -> Sizes:
+    del facts
+    return {"input_size": module.weight_ih.shape[1], "hidden_size": module.weight_hh.shape[1]}
+
+
 _RULES: Final[tuple[tuple[Any, Callable[[Any, Facts], Sizes]], ...]] = (
     (nn.modules.conv._ConvNd, _convolution),
     (nn.Linear, _linear),
@@ -117,4 +136,6 @@ _RULES: Final[tuple[tuple[Any, Callable[[Any, Facts], Sizes]], ...]] = (
     ((nn.Embedding, nn.EmbeddingBag), _embedding),
     (nn.PReLU, _prelu),
     (nn.MultiheadAttention, _attention),
+    (nn.RNNBase, _recurrent),
+    (nn.modules.rnn.RNNCellBase, _recurrent_cell),
 )

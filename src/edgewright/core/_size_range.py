@@ -17,19 +17,23 @@ class SizeRange(Value):
     Attributes:
         low: The smallest size.
         high: The largest size.
+        step: The difference between two neighboring sizes.
         name: Dimensions of the same name have the same size in every call; empty for a dimension
             whose size follows from others.
 
     Raises:
-        ValueError: ``low`` is above ``high``.
+        ValueError: ``low`` is above ``high``, or no number of steps leads from one to the other.
 
     Example:
         >>> 20 in SizeRange(low=16, high=400), str(SizeRange(low=16, high=400))
         (True, '16..400')
+        >>> 20 in SizeRange(low=16, high=400, step=8), str(SizeRange(low=16, high=400, step=8))
+        (False, '16..400 in steps of 8')
     """
 
     low: int = Field(ge=0)
     high: int
+    step: int = Field(default=1, ge=1)
     name: str = ""
 
     @model_validator(mode="after")
@@ -37,13 +41,17 @@ class SizeRange(Value):
         if self.low > self.high:
             raise ValueError(f"a size from {self.low} to {self.high} is impossible; give the "
                              "smaller one first")
+        if (self.high - self.low) % self.step:
+            largest = self.high - (self.high - self.low) % self.step
+            raise ValueError(f"steps of {self.step} from {self.low} do not reach {self.high}; give "
+                             f"{largest} as the largest size")
         return self
 
     def __contains__(self, size: int) -> bool:
-        return self.low <= size <= self.high
+        return self.low <= size <= self.high and (size - self.low) % self.step == 0
 
     def __str__(self) -> str:
-        return f"{self.low}..{self.high}"
+        return f"{self.low}..{self.high}" + (f" in steps of {self.step}" if self.step > 1 else "")
 
 
 Size: TypeAlias = int | SizeRange | None

@@ -41,6 +41,7 @@ from edgewright.graph._parity import (
 )
 from edgewright.graph._patterns import match_tensors
 from edgewright.graph._pooling import pool_window, set_pool_window
+from edgewright.graph._recurrence import Direction, RecurrentLayer, read_recurrent_layer
 from edgewright.graph._shapes import bytes_of, refresh_shapes, shape_of, tensor_of
 from edgewright.graph._simplify import drop_unused_tensors, finalize_graph, simplify_graph
 from edgewright.graph._sizes import concrete_size, name_sizes, record_ranges, sizes_of
@@ -52,11 +53,14 @@ from edgewright.graph._training_mode import (
     set_training_mode,
     training_argument,
 )
+from edgewright.graph._whole_recurrences import keep_recurrent_layers_whole
 
 __all__ = [
     "FLOAT_BITS",
     "TOLERANCE",
     "ChannelGrid",
+    "Direction",
+    "RecurrentLayer",
     "Shape",
     "ShapeOf",
     "TensorGrid",
@@ -93,6 +97,7 @@ __all__ = [
     "is_number",
     "is_pointwise",
     "is_quantization",
+    "keep_recurrent_layers_whole",
     "mark_sparse",
     "match_tensors",
     "mutates_in_place",
@@ -101,6 +106,7 @@ __all__ = [
     "output_errors",
     "parse_einsum",
     "pool_window",
+    "read_recurrent_layer",
     "read_tensor",
     "record_ranges",
     "refresh_shapes",

@@ -28,8 +28,7 @@ def bits_of(node: Node) -> int:
 
 def weight_bits_of(layer: Node) -> int:
     """Bits of a layer's weight, from the first dequantization between layer and stored tensor."""
-    name = ops.weight_argument(layer)
-    source: Any = None if name is None else argument(layer, name)
+    source: Any = ops.weight_operand(layer)
     while isinstance(source, Node) and source.op == "call_function":
         if is_dequantization(source):
             return bits_of(source)

@@ -9,6 +9,7 @@ from torch.fx import Graph, Node
 
 from edgewright.graph import ops
 from edgewright.graph._nodes import argument, calls
+from edgewright.graph._recurrence import read_recurrent_layer
 from edgewright.graph._shapes import shape_of, tensor_of
 
 # For each layer, the arguments that are weights, and their input dimensions.
@@ -42,6 +43,10 @@ def _weights(node: Node) -> Iterable[tuple[Any, frozenset[int]]]:
         left, right = ops.factors(node)
         yield left, frozenset({len(shape_of(left)) - 1})
         yield right, frozenset({max(len(shape_of(right)) - 2, 0)})
+    elif node.target in ops.RECURRENT_LAYERS:
+        for direction in read_recurrent_layer(node).directions:
+            yield direction.input_weight, frozenset({1})
+            yield direction.hidden_weight, frozenset({1})
     else:
         for name, dims in _LAYERS.get(node.target, {}).items():
             yield argument(node, name), frozenset(dims)

@@ -14,6 +14,7 @@ from edgewright.graph._nodes import argument
 from edgewright.graph._shapes import shape_of
 
 Shape = tuple[int, ...]
+_MATRIX: Final = 2
 
 
 ShapeOf = Callable[[Node], Shape]
@@ -68,6 +69,13 @@ def _cell_macs(node: Node, shape: ShapeOf) -> int:
     return math.prod(inputs[:-1]) * sum(math.prod(shape(weight)) for weight in weights)
 
 
+def _recurrent_macs(node: Node, shape: ShapeOf) -> int:
+    """Per step, every weight once: of all gates, directions and layers."""
+    steps = math.prod(shape(argument(node, "input"))[:-1])  # times the batch size of 1
+    weights = [shape(tensor) for tensor in argument(node, "params")]
+    return steps * sum(math.prod(sizes) for sizes in weights if len(sizes) == _MATRIX)
+
+
 def _einsum_macs(node: Node, shape: ShapeOf) -> int:
     """One per combination of indices; 0 for a single operand, which is only reordered or summed."""
     equation, operands = argument(node, "equation"), argument(node, "tensors")
@@ -83,6 +91,7 @@ _MACS: Final[dict[Any, Callable[[Node, ShapeOf], int]]] = {
     **dict.fromkeys(ops.TRANSPOSED_CONVOLUTIONS, _conv_transpose_macs),
     **dict.fromkeys(ops.MATRIX_PRODUCTS | ops.ADDED_PRODUCTS, _product_macs),
     **dict.fromkeys(ops.RECURRENT_CELLS, _cell_macs),
+    **dict.fromkeys(ops.RECURRENT_LAYERS, _recurrent_macs),
     ops.LINEAR: _linear_macs,
     ops.ATTENTION: _attention_macs,
     ops.BILINEAR: _bilinear_macs,

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from edgewright.graph._sizes import concrete_size
+from edgewright.graph._whole_recurrences import keep_recurrent_layers_whole
 
 
 def tensor_of(node: Node) -> Tensor | None:
@@ -62,5 +63,5 @@ def refresh_shapes(module: GraphModule) -> None:
     mode = detect_fake_mode(placeholders)
     if mode is None:
         raise TypeError("the graph's inputs have no shapes; capture it with torch.export")
-    with mode, enable_python_dispatcher(), torch.no_grad():
+    with mode, enable_python_dispatcher(), torch.no_grad(), keep_recurrent_layers_whole():
         _ShapeInterpreter(module, mode).run(*placeholders, enable_io_processing=False)

@@ -12,6 +12,7 @@ from edgewright.graph._inline import inline_wrapped_regions
 from edgewright.graph._mutated_memory import find_mutated_memory
 from edgewright.graph._nodes import argument
 from edgewright.graph._shapes import refresh_shapes, shape_of, tensor_of
+from edgewright.graph._stacked_recurrences import split_stacked_recurrences
 
 aten = torch.ops.aten
 _COPY: Final = aten.lift_fresh_copy.default  # of a tensor literal in the user's code
@@ -19,8 +20,9 @@ _IDENTITIES: Final = frozenset({aten.alias.default, aten.detach_.default, _COPY}
 
 
 def simplify_graph(module: GraphModule) -> None:
-    """Remove no-ops, and let every call read the batch size from its own input, in place."""
+    """Remove no-ops, split stacked layers, and read batch sizes where they are used, in place."""
     inline_wrapped_regions(module)
+    split_stacked_recurrences(module)
     written = find_mutated_memory(module)
     for node in list(module.graph.nodes):
         if node.target is _COPY and node in written:

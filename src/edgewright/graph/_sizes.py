@@ -28,6 +28,10 @@ def record_ranges(module: GraphModule, ranges: Mapping[Any, ValueRanges[Any]]) -
         ranges: The limits by symbol, as in `ExportedProgram.range_constraints`.
     """
     finite = {symbol: limits for symbol, limits in ranges.items() if limits.upper.is_Integer}
+    for expression in [size for size in finite if not size.is_symbol]:  # a size with a step
+        limits, (symbol,) = finite.pop(expression), expression.free_symbols
+        step, offset = _step_of(expression), expression.subs(symbol, 0)
+        finite[symbol] = ValueRanges((limits.lower - offset) / step, (limits.upper - offset) / step)
     for node in module.graph.find_nodes(op="placeholder"):
         for size in getattr(node.meta.get("val"), "shape", ()):
             if isinstance(size, torch.SymInt) and finite:
@@ -49,19 +53,18 @@ def sizes_of(tensor: Tensor, inputs: dict[Any, str] | None = None) -> tuple[Size
 
     Args:
         tensor: The tensor.
-        inputs: Names of the sizes of inputs, by their symbols.
+        inputs: Names of the sizes of inputs, by their expressions.
     """
     return tuple(_describe(size, inputs or {}) for size in tensor.shape)
 
 
 def name_sizes(module: GraphModule) -> dict[Any, str]:
-    """Names of the varying sizes of a graph's inputs, by symbol: ``x_2`` for dimension 2 of x."""
+    """Names of the varying sizes of inputs, by expression: ``x_2`` for dimension 2 of x."""
     names: dict[Any, str] = {}
     for node in module.graph.find_nodes(op="placeholder"):
         for leaf in pytree.tree_leaves(node.meta.get("val")):
             for dim, size in enumerate(getattr(leaf, "shape", ())):
-                if isinstance(size, torch.SymInt) and size.node.expr.is_symbol \
-                        and not _is_batch(size.node.expr, size.node.shape_env):
+                if isinstance(size, torch.SymInt) and not _varies_with_batch(size):
                     names.setdefault(size.node.expr, f"{node.name}_{dim}")
     return names
 
@@ -69,11 +72,26 @@ def name_sizes(module: GraphModule) -> dict[Any, str]:
 def _describe(size: int | torch.SymInt, names: dict[Any, str]) -> Size:
     if isinstance(size, int):
         return size
-    expression, environment = size.node.expr, size.node.shape_env
-    if any(_is_batch(symbol, environment) for symbol in expression.free_symbols):
+    if _varies_with_batch(size):
         return None
-    bounds = bound_sympy(expression, _RANGES[environment])
-    return SizeRange(low=int(bounds.lower), high=int(bounds.upper), name=names.get(expression, ""))
+    expression = size.node.expr
+    bounds = bound_sympy(expression, _RANGES[size.node.shape_env])
+    low, high, step = int(bounds.lower), int(bounds.upper), _step_of(expression)
+    return SizeRange(low=low, high=high, step=step, name=names.get(expression, ""))
+
+
+def _step_of(expression: Any) -> int:
+    """The difference between neighboring values of a linear expression of one size; else 1."""
+    symbols = list(expression.free_symbols)
+    slope = expression.coeff(symbols[0]) if len(symbols) == 1 else None
+    if slope is None or not slope.is_Integer or (expression - slope * symbols[0]).free_symbols:
+        return 1
+    return abs(int(slope))
+
+
+def _varies_with_batch(size: torch.SymInt) -> bool:
+    environment = size.node.shape_env
+    return any(_is_batch(symbol, environment) for symbol in size.node.expr.free_symbols)
 
 
 def _is_batch(symbol: Any, environment: Any) -> bool:

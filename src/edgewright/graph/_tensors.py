@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgewright.graph import ops
-from edgewright.graph._nodes import argument
 
 
 def weight_of(node: Node) -> Node | None:
-    """The ``get_attr`` node of a layer's weight, also through a dequantization; None without."""
-    name = ops.weight_argument(node)
-    source = None if name is None else argument(node, name)
+    """The ``get_attr`` node of a layer's weight, also through a dequantization; None without.
+
+    Of a recurrent layer, the weight that multiplies its input.
+    """
+    source = ops.weight_operand(node)
     if not isinstance(source, Node):
         return None
     while source.op == "call_function" and source.args and isinstance(source.args[0], Node):

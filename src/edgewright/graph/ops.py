@@ -210,7 +210,7 @@ CHANNELS_FIRST: Final[OperatorSet] = CONVOLUTIONS | CHANNEL_NORMS | POOLS
 CHANNELS_LAST: Final[OperatorSet] = FEATURE_NORMS | {LINEAR}
 """Input and output are (N, ..., C)."""
 
-PRODUCTS_LAST: Final[OperatorSet] = MATRIX_PRODUCTS | ADDED_PRODUCTS | {
+PRODUCTS_LAST: Final[OperatorSet] = MATRIX_PRODUCTS | ADDED_PRODUCTS | RECURRENT_LAYERS | {
     LINEAR, BILINEAR, EINSUM, ATTENTION}
 """Layers and products with their outputs in the last dimension; `CONVOLUTIONS` use dimension 1."""
 
@@ -264,3 +264,11 @@ def weight_argument(node: Node) -> str | None:
     if factor is not None:
         return factor[1]
     return "weight" if has_argument(node, "weight") else None
+
+
+def weight_operand(node: Node) -> Any:
+    """What a layer multiplies its input by, or a product's right factor; None without."""
+    if node.target in RECURRENT_LAYERS:
+        return argument(node, "params")[0]
+    name = "w_ih" if node.target in RECURRENT_CELLS else weight_argument(node)
+    return None if name is None else argument(node, name)

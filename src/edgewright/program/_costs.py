@@ -34,7 +34,8 @@ from edgewright.graph import (
 )
 from edgewright.program._memory import peak_activation_bytes
 
-_COMPUTED_IN_FLOAT: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
+_RECURRENT: Final = ops.RECURRENT_LAYERS | ops.RECURRENT_CELLS
+_COMPUTED_IN_FLOAT: Final = _RECURRENT | ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
     ops.ATTENTION, ops.BILINEAR, ops.EINSUM}
 
 
@@ -49,8 +50,9 @@ class NodeCost:
         channels: Size of the output's channel dimension, the one its weight produces.
         macs: Multiply-accumulates.
         bits: Bit width that the engine computes it in: 8 if everything it multiplies is quantized,
-            else 32. Attention is 32 because it multiplies the float result of its softmax, and
-            transposed and 3-D convolutions are 32 because they have no integer kernels.
+            else 32. Attention is 32 because it multiplies the float result of its softmax;
+            recurrent layers, transposed and 3-D convolutions are 32 because they have no integer
+            kernels.
         weight_bits: Bits of its quantized weight; 32 in floating point. Without a weight, the bits
             of its activations.
         activation_bits: Bits of the activations it reads; 32 in floating point.

@@ -107,8 +107,9 @@ class Program:
             kwargs: Inputs that the forward pass takes by name. A value that is not a tensor, such
                 as ``use_cache=False``, is fixed in the program.
             dynamic: Dimensions whose size may vary, besides the batch: for an input's name, the
-                smallest and the largest size per dimension, ``{"x": {2: (16, 400)}}``. Sizes that
-                the forward pass needs to be equal become one. The program refuses other sizes.
+                smallest and the largest size per dimension, ``{"x": {2: (16, 400)}}``, and the step
+                between sizes if it is not 1: ``(16, 400, 8)`` for multiples of 8. Sizes that the
+                forward pass needs to be equal become one. The program refuses other sizes.
             states: State of a streaming model: the input that takes each state output at the next
                 call, by names, ``{"state_out": "state_in"}``. Samples of a task contain the state
                 as an input; `edgewright.Session.stream` keeps it between calls, from zeros on.

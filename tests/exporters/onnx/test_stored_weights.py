@@ -92,9 +92,8 @@ def test_recurrent_networks_shrink_to_a_third_in_every_mode(kind: Any,
     quantized = quantize(program, TASK, Quantization(activations=activations))
     model = to_onnx(quantized)
     assert len(model) < 0.43 * program.costs().weight_bytes
-    if kind is not nn.RNN:  # whose steps torch writes one by one
-        nodes = Counter(node.op_type for node in onnx.load_from_string(model).graph.node)
-        assert nodes[kind.__name__] == 2
+    nodes = Counter(node.op_type for node in onnx.load_from_string(model).graph.node)
+    assert nodes[kind.__name__] == 2
     torch.testing.assert_close(run(model, IDS), quantized.run(IDS), rtol=1e-4, atol=1e-5)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import torch
 from torch.fx import Node
 
-from edgewright.channels._axes import BATCH, fixed
 from edgewright.channels.operators import (
     _convolution,
     _elementwise,
@@ -22,8 +20,9 @@ from edgewright.channels.operators import (
     _recurrence,
     _reductions,
 )
+from edgewright.channels.operators._fixed import keep_operands
 from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
-from edgewright.graph import argument, concrete_size, is_pointwise, op_name, tensor_of
+from edgewright.graph import argument, is_pointwise, op_name
 
 _TABLE: Final[dict[str, Operator]] = {
     **_convolution.OPERATORS,
@@ -46,7 +45,7 @@ def propagate(tracker: LabelTracker, node: Node) -> Labels:
         return _elementwise.pointwise(tracker, node)
     if op_name(node) == "sym_size":
         return _size(tracker, node)
-    return _unknown(tracker, node)
+    return keep_operands(tracker, node, f"{op_name(node)} ({node.name}) has no slicing rule")
 
 
 def resize(node: Node, twin: Node, removal: Removal) -> None:
@@ -61,25 +60,3 @@ def _size(tracker: LabelTracker, node: Node) -> Labels:
     dim = argument(node, "dim") % len(tracker.dims(source))
     tracker.pin(source, dim, f"{node.name} computes with its size")
     return None
-
-
-def _unknown(tracker: LabelTracker, node: Node) -> Labels:
-    reason = f"{op_name(node)} ({node.name}) has no slicing rule"
-    for source in node.all_input_nodes:
-        results = tracker.results(source)
-        parts = results if isinstance(results, list) else [results or ()]
-        for part in parts:
-            for axes in part:
-                for axis in axes:
-                    if not isinstance(axis, int):
-                        tracker.couplings.pin(axis, reason)
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple):
-        return [_untracked(part) for part in value]
-    return None if tensor_of(node) is None else _untracked(value)
-
-
-def _untracked(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return ()
-    return tuple(fixed(concrete_size(size, BATCH)) for size in value.shape)

@@ -20,9 +20,10 @@ from edgewright.exporters.onnx._clamps import clamp_integers
 from edgewright.exporters.onnx._float_layers import keep_float_layers
 from edgewright.exporters.onnx._integer_pads import pad_integers
 from edgewright.exporters.onnx._integer_products import multiply_integers
+from edgewright.exporters.onnx._recurrences import RECURRENCES
 from edgewright.exporters.onnx._stored_weights import store_weights
 from edgewright.exporters.onnx._translations import TRANSLATIONS
-from edgewright.graph import argument
+from edgewright.graph import keep_recurrent_layers_whole, ops, read_recurrent_layer
 from edgewright.program import Program, output_names
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
@@ -47,9 +48,11 @@ def to_onnx(program: Program) -> bytes:
             module = align_weight_scales_to_bias(program).copy().graph_module
             reshape_attention_to_rank_4(module)
             exported = export_graph(module.requires_grad_(False), program.example_inputs)
-            translated = torch.onnx.export(exported, (), dynamo=True, external_data=False,
-                                           opset_version=_OPSET, optimize=True, verbose=False,
-                                           custom_translation_table=TRANSLATIONS)
+            with keep_recurrent_layers_whole():
+                translated = torch.onnx.export(
+                    exported, (), dynamo=True, external_data=False, opset_version=_OPSET,
+                    optimize=True, verbose=False,
+                    custom_translation_table=TRANSLATIONS | RECURRENCES)
     finally:
         logger.setLevel(level)
     assert translated is not None  # noqa: S101  (returned whenever dynamo=True)
@@ -67,11 +70,7 @@ def to_onnx(program: Program) -> bytes:
 def _reject_projected_lstm(program: Program) -> None:
     """Reject LSTMs with projections: ONNX has none, and the file that torch writes does not run."""
     for node in program.calls():
-        if node.target is not torch.ops.aten.lstm.input:
-            continue
-        directions = 2 if argument(node, "bidirectional") else 1
-        tensors = (4 if argument(node, "has_biases") else 2) * directions
-        if len(argument(node, "params")) != tensors * argument(node, "num_layers"):
+        if node.target in ops.RECURRENT_LAYERS and read_recurrent_layer(node).is_projected:
             raise ValueError(f"{node.name} is an LSTM with proj_size, which ONNX does not support")
 
 

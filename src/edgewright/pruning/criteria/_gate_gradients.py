@@ -39,8 +39,8 @@ def gate_gradients(context: ScoringContext, function: ScalarFunction) -> Iterato
     def apply_gate(layer_input: LayerInput, operand: Tensor) -> Tensor:
         sizes = [size if dim in (layer_input.batch, layer_input.dim) else 1
                  for dim, size in enumerate(operand.shape)]
-        gates[layer_input] = torch.ones(sizes, dtype=operand.dtype, requires_grad=True)
-        return operand * gates[layer_input]
+        gate = torch.ones(sizes, dtype=operand.dtype, requires_grad=True)
+        return operand * gates.setdefault(layer_input, gate)  # one for all steps of a state
 
     for result, batch in run_with_hook(context, inputs, apply_gate, _BATCH):
         gradients = torch.autograd.grad(function(result, batch), list(gates.values()),
@@ -48,6 +48,7 @@ def gate_gradients(context: ScoringContext, function: ScalarFunction) -> Iterato
         yield torch.stack([_sum_per_channel(layer_input, gradient, batch.size)
                            for layer_input, gradient in zip(gates, gradients, strict=True)]
                           ).sum(dim=0)
+        gates.clear()
 
 
 def _sum_per_channel(layer_input: LayerInput, gradient: Tensor, samples: int) -> Tensor:

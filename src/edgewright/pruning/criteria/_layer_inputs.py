@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -12,24 +13,27 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from edgewright.channels import ChannelGroup, Incidence, find_groups
 from edgewright.errors import UsageError
-from edgewright.graph import ops, shape_of
+from edgewright.graph import ops, read_recurrent_layer, shape_of
+from edgewright.pruning.criteria._recurrent_steps import run_steps
 from edgewright.pruning.criteria._scoring_context import ScoringContext
 from edgewright.task import Batch
 
 _VIEWS: Final = ops.RESHAPES | ops.DROPOUTS
+_RECURRENT: Final = ops.RECURRENT_LAYERS | ops.RECURRENT_CELLS
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LayerInput:
-    """An operand of a convolution or matrix product that sums over removable channels.
+    """An operand of a layer or matrix product that sums over removable channels.
 
-    Its value is the activation after any norm, activation function or pooling between the layers.
+    The initial state of a recurrent layer represents the states that all of its steps read. The
+    value is the activation after any norm, activation function or pooling between the layers.
     The proof of every slicing sets channels to zero at the same operands. Operands that are not
     summed over a removable channel are not included.
 
     Attributes:
-        node: The convolution or matrix product.
+        node: The layer or matrix product.
         operand: The node that computes the operand.
         dim: The operand's channel dimension.
         batch: The operand's batch dimension, whose size is proportional to the number of samples.
@@ -46,6 +50,12 @@ class LayerInput:
     def argument(self) -> int:
         """Position of the operand among the node's arguments."""
         return self.node.args.index(self.operand)
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it represents the states of a recurrent layer."""
+        return (self.node.target in ops.RECURRENT_LAYERS
+                and self.operand is not read_recurrent_layer(self.node).source)
 
     @property
     def size(self) -> int:
@@ -67,11 +77,12 @@ def find_layer_inputs(context: ScoringContext) -> tuple[LayerInput, ...]:
         UsageError: A group is not read through any layer input; the message names it.
     """
     inputs: list[LayerInput] = []
-    seen: set[tuple[Node, bytes]] = set()
+    seen: set[tuple[Node, Node | None, bytes]] = set()
     for node, operand, dim in context.groups.contractions:
         batch = _batch_dim(operand)
         incidence = context.incidence_along(operand, dim)
-        key = (node, incidence.columns.tobytes())
+        added = operand if node.target in _RECURRENT else None  # not multiplied by one another
+        key = (node, added, incidence.columns.tobytes())
         if batch is None or _is_depthwise(node, operand):
             continue
         if len(incidence.columns) and key not in seen:
@@ -127,6 +138,8 @@ def run_with_hook(context: ScoringContext, inputs: Sequence[LayerInput], hook: I
         context: The program and its samples.
         inputs: The layer inputs to hook.
         hook: Called with each layer input and its value; the layer computes on what it returns.
+            For the states of a recurrent layer it is called before every step, with one direction's
+            state (1, N, hidden).
         batch_size: Number of samples per batch.
 
     Yields:
@@ -153,9 +166,13 @@ class _HookedInterpreter(Interpreter):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         operands = list(args)
+        states = [layer_input for layer_input in inputs if layer_input.is_state]
         for layer_input in inputs:
-            position = layer_input.argument
-            operands[position] = self._hook(layer_input, operands[position])
+            if layer_input not in states:
+                position = layer_input.argument
+                operands[position] = self._hook(layer_input, operands[position])
+        if states:
+            return run_steps(n.target, operands, partial(self._hook, states[0]))
         return n.target(*operands, **kwargs)  # type: ignore[operator]
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgewright.graph import argument, ops
+from edgewright.graph import argument, ops, read_recurrent_layer
 from edgewright.pruning.criteria._layer_inputs import LayerInput, find_layer_inputs, run_with_hook
 from edgewright.pruning.criteria._scoring_context import ScoringContext, Vector
 from edgewright.pruning.criteria._slice_sums import sum_other_dims
@@ -96,13 +96,27 @@ def _flatten_observations(layer_input: LayerInput, operand: Tensor, span: slice)
 
 def _reader_norms(context: ScoringContext, layer_input: LayerInput, span: slice) -> Vector:
     """L2 norm of the weights that read each channel; ones if activations read it."""
-    factor = ops.weight_argument(layer_input.node)
-    weight = None if factor is None else argument(layer_input.node, factor)
-    name = str(getattr(weight, "target", None))
-    for dim in (1, 0):  # dimension 1 of a layer's weight holds the input channels
-        incidence = context.incidences.get((name, dim))
-        if incidence is not None and incidence.block(span).size:
-            squares = incidence.gather(sum_other_dims(context.weight(name).square(), dim))
-            norms: Vector = squares[span].sqrt().numpy()
-            return norms
-    return np.ones(span.stop - span.start)
+    squares = np.zeros(span.stop - span.start)
+    for name in _reader_names(layer_input):
+        for dim in (1, 0):  # dimension 1 of a layer's weight holds the input channels
+            incidence = context.incidences.get((name, dim))
+            if incidence is not None and incidence.block(span).size:
+                sums = incidence.gather(sum_other_dims(context.weight(name).square(), dim))
+                squares += sums[span].numpy()
+                break
+        else:
+            return np.ones_like(squares)
+    norms: Vector = np.sqrt(squares)
+    return norms
+
+
+def _reader_names(layer_input: LayerInput) -> list[str]:
+    """Names of the weights that multiply a layer input; of both directions of a recurrent layer."""
+    node = layer_input.node
+    if node.target in ops.RECURRENT_LAYERS:
+        return [str((direction.hidden_weight if layer_input.is_state
+                     else direction.input_weight).target)
+                for direction in read_recurrent_layer(node).directions]
+    factor = ops.weight_argument(node)
+    weight = None if factor is None else argument(node, factor)
+    return [str(getattr(weight, "target", None))]
