@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from edgewright.core import DecodeStep
 from edgewright.errors import DataError, ModelError, UsageError
-from edgewright.goals._goal import Agreement, Goal, Prediction, list_outputs, named_outputs
+from edgewright.goals._goal import Agreement, Goal
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import Prediction, list_outputs, named_outputs
 from edgewright.goals._targets import list_targets
 
 
@@ -82,11 +83,16 @@ class MultiTask(Goal):
         return tuple(step.rename_outputs(within(name)) for name, goal in self.goals.items()
                      for step in goal.decoding(self.output_of(name, outputs)))
 
-    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+    def agree(self, first: Any, second: Any,
+              scales: Sequence[float] = ()) -> tuple[Agreement, ...]:
         """How far two models make the same decisions, by each prediction of each goal."""
-        return tuple(found for name, goal in self.goals.items()
-                     for found in goal.agree(self.output_of(name, first),
-                                             self.output_of(name, second)))
+        found: list[Agreement] = []
+        for name, goal in self.goals.items():
+            one, other = (self.output_of(name, outputs) for outputs in (first, second))
+            count = len(goal.predictions(one))
+            found += goal.agree(one, other, scales[:count])
+            scales = scales[count:]
+        return tuple(found)
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The weighted sum of the goals' losses."""

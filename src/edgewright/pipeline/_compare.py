@@ -14,12 +14,12 @@ from torch.utils import _pytree as pytree
 from edgewright.core import Measurement, OutputParity, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import predict_exits
-from edgewright.goals import Agreement, Goal, Prediction, read_metric
+from edgewright.goals import Agreement, Goal, Prediction, measure_scales, read_metric
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.program import Program
 from edgewright.runtime import Session
 from edgewright.task import Batch, Split
-from edgewright.training import split_exits, update_metric
+from edgewright.training import run_batches, split_exits, update_metric
 
 AGREEMENT: Final = 0.995
 _BATCH: Final = 256
@@ -49,11 +49,13 @@ def compare_with_program(program: Program, session: Session, split: Split,
     """
     meters: list[dict[str, _Meter]] = [{} for _ in range(program.exits + 1)]
     simulated = _SimulatedMetrics(goal, session)
+    scales = measure_scales(goal.predictions(outputs[-1]) for outputs, _ in run_batches(
+        program.module(), split, exits=program.exits, batch_size=_BATCH))
     for batch, ours, theirs in _run_both(program, session, split):
         simulated.add(ours, batch)
         for exit_meters, one, other in zip(meters, ours, theirs, strict=True):
-            triples = zip(goal.predictions(one), goal.predictions(other), goal.agree(one, other),
-                          strict=True)
+            triples = zip(goal.predictions(one), goal.predictions(other),
+                          goal.agree(one, other, scales), strict=True)
             for first, second, agreement in triples:
                 meter = exit_meters.setdefault(first.name, _Meter(agreement.decision))
                 meter.add(first, second, agreement)
