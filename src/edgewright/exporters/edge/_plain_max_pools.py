@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch.fx import GraphModule, Node
@@ -11,8 +11,9 @@ from torch.fx import GraphModule, Node
 from edgewright.graph import ops, shape_of, tensor_grid
 
 aten = torch.ops.aten
-_POOLED_DIMS: Final = {aten.adaptive_max_pool1d.default: 1, aten.adaptive_max_pool2d.default: 2,
-                       aten.adaptive_max_pool3d.default: 3}
+_POOLED_DIMS: Final[dict[Any, int]] = {
+    aten.adaptive_max_pool1d.default: 1, aten.adaptive_max_pool2d.default: 2,
+    aten.adaptive_max_pool3d.default: 3}
 
 
 def write_max_pools(module: GraphModule) -> None:
