@@ -54,6 +54,16 @@ def test_the_step_after_a_layer_is_the_quantizers_times_the_weights(quantized: P
     assert found == pytest.approx(scale * float(weights.norm()), rel=0.15)
 
 
+def test_a_scale_that_is_found_at_run_time_gives_a_step(task: ew.Task) -> None:
+    program = Program.capture(Net().eval(), X[:2])
+    dynamic = ew.quantize(program, task, ew.Quantization(activations="dynamic"))
+    ((step,),) = measure_output_steps(dynamic, (X,), task.goal)
+    ((static,),) = measure_output_steps(ew.quantize(program, task), (X,), task.goal)
+    assert step == pytest.approx(static, rel=0.5)
+    weights_alone = ew.quantize(program, task, ew.Quantization(activations=None))
+    assert measure_output_steps(weights_alone, (X,), task.goal) == ((0.0,),)
+
+
 class Passed(nn.Module):
     """A quantized value that leaves as it is, and one after a layer."""
 

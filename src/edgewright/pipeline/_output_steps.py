@@ -103,4 +103,4 @@ class _Stepped(Interpreter):
             return result
         scale = self.fetch_args_kwargs_from_env(n)[0][1]
         signs = torch.randint(0, 2, result.shape, generator=self._generator) * 2 - 1
-        return result + scale * signs.to(result.dtype)
+        return result + (scale * signs).to(result.dtype)  # a dynamic scale is in float64
