@@ -211,7 +211,10 @@ def test_a_model_that_cannot_be_captured_names_the_line(cli: Cli, tmp_path: Path
 def test_verify_holds(cli: Cli, bundle: Path) -> None:
     code, out, _ = cli("verify", bundle, "--data", "data.py:task")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 3
+    *checks, parity = out.splitlines()
+    assert [line.split()[0] for line in checks] == ["ok"] * 3
+    assert parity.startswith("according to the manifest, file and simulation: same top class ")
+    assert "steps (mean " in parity
 
 
 def test_verify_exits_4_and_names_the_figure(cli: Cli, bundle: Path, tmp_path: Path) -> None:

@@ -31,6 +31,16 @@ def command(project: Path) -> list[str]:
             "--out"]
 
 
+@pytest.fixture(scope="module")
+def whole(command: list[str], project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing has disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = subprocess.run([*command, str(out)], cwd=project, check=False, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
 def start(command: list[str], out: Path, project: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([*command, str(out)], cwd=project, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -50,11 +60,7 @@ def checksums(out: Path) -> list[str]:
 
 
 def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
-        command: list[str], project: Path, tmp_path: Path) -> None:
-    whole = subprocess.run([*command, str(tmp_path / "whole")], cwd=project, check=False,
-                           capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-
+        command: list[str], whole: Path, project: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = start(command, out, project)
     wait_for_checkpoint(process, out)
@@ -79,7 +85,7 @@ def test_killed_and_interrupted_runs_go_on_and_end_in_the_same_files(
                              text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "already done" in resumed.stderr
-    assert checksums(out) == checksums(tmp_path / "whole")
+    assert checksums(out) == checksums(whole)
     assert not (out / "checkpoints").exists()
 
 
@@ -116,15 +122,11 @@ def test_a_full_disk_is_one_line_and_loses_nothing(command: list[str], project: 
     assert again.returncode == 0, again.stderr
 
 
-def test_running_a_bundle_from_the_command_line_never_loads_torch(
-        command: list[str], project: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    words = [*command[:-3], "--recipe", "fast", "--out", str(out)]
-    done = subprocess.run(words, cwd=project, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_running_a_bundle_from_the_command_line_never_loads_torch(whole: Path,
+                                                                  tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), dtype=np.float32))
     script = ("import sys\n"
-              f"sys.argv = ['edgewright', 'run', {str(out / 'model.edge')!r}, '--input', "
+              f"sys.argv = ['edgewright', 'run', {str(whole / 'model.edge')!r}, '--input', "
               f"{str(tmp_path / 'x.npy')!r}]\n"
               "from edgewright.cli import main\n"
               "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"

@@ -64,7 +64,8 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Any:
         segments=(segment(0), segment(1), segment(2)), points=(POINT,),
         original=FIGURES, compressed=FIGURES, simulated=Figures(),
         parity=Parity(split="test", samples=9, outputs=(OutputParity(
-            name="", relative_error=1e-3, agreement=0.999, decision="same top class"),)),
+            name="", relative_error=1e-3, agreement=0.999, decision="same top class",
+            max_steps=0.5, mean_steps=0.01),)),
         stages=(StageRecord(name="prune", seconds=1.5, figures=FIGURES, notes=("half",)),),
         layers=(LayerRecord(name="conv", op="conv2d", channels_before=16, channels=8,
                             macs_before=100, macs=50, weight_bits=4, activation_bits=8,

@@ -26,7 +26,8 @@ from edgewright.goals import (
     named_outputs,
     select_output,
 )
-from edgewright.goals._goal import describe_shape, identify
+from edgewright.goals._identity import identify
+from edgewright.goals._outputs import describe_shape
 from edgewright.task import load_task
 
 ONE, TWO = torch.zeros(3, 2), torch.ones(3, 4)

@@ -97,7 +97,7 @@ def test_outputs_that_do_not_fit_name_the_goal() -> None:
 
 @pytest.mark.parametrize(("goals", "weights", "message"), [
     ({}, {}, "a goal of several needs at least one"),
-    ({"a": Binary()}, {"b": 1.0, "c": 1.0}, "the weight of b, c belongs to no goal; the goals are a"),
+    ({"a": Binary()}, {"b": 1.0, "c": 1.0}, "the weights of b, c belong to no goal; the goals are a"),
     ({"a": Binary(output="a")}, {}, "the goal 'a' names the output 'a', but the name of one of "
                                     "several goals is that of its output; leave output out"),
 ])
@@ -160,3 +160,14 @@ def test_a_model_with_two_heads_learns_both(as_tuple: bool) -> None:
     batch = next(task.test.batches(44))
     last.update(module(*batch.inputs), batch.targets)
     assert float(last.compute()) > 0.9
+
+
+def test_labels_are_checked_by_the_number_of_names() -> None:
+    goal = MultiTask({"age": Regression(), "sex": Classification()}, classes={"sex": ("f", "m")})
+    with pytest.raises(DataError, match=r"goal 'sex': .*sample 3 .*label 2; allowed: 0\.\.1"):
+        goal.check_targets({"age": AGES, "sex": torch.tensor([0, 1, 0, 2, 0, 1, 0, 1])}, ORIGIN)
+
+
+def test_names_of_classes_of_no_goal_are_refused() -> None:
+    with pytest.raises(UsageError, match="the names of the classes of size belong to no goal"):
+        MultiTask({"age": Regression()}, classes={"size": ("s", "l")})

@@ -23,7 +23,7 @@ from edgewright.core import (
     Preprocessing,
     UnitVector,
 )
-from edgewright.errors import ModelError
+from edgewright.errors import ModelError, UsageError
 from edgewright.goals import Goal, NamedMetric, Origin, Prediction, Values, named_outputs
 from edgewright.goals._regression import value_metrics
 from edgewright.pipeline import Result
@@ -143,6 +143,33 @@ def test_several_at_once_and_an_auxiliary_output(compressed: Compressed) -> None
     assert isinstance(raw, dict)
     assert found["sex"].label == "fm"[raw["sex"].argmax()]
     assert float(found["age"]) == raw["age"].item()
+
+
+def test_each_of_several_goals_has_names_of_classes(compressed: Compressed) -> None:
+    targets = {"sort": torch.arange(200) % 3, "sex": torch.arange(200) % 2, "age": ROWS.sum(1)}
+    goal = ew.MultiTask({"sort": ew.Classification(), "sex": ew.Classification(),
+                         "age": ew.Regression()},
+                        classes={"sort": ("a", "b", "c"), "sex": ["f", "m"]})
+    result, session = compressed(Dense({"sort": 3, "sex": 2, "age": 1}), (ROWS, targets), goal)
+    assert ClassProbabilities(output="sex", names=("f", "m")) in result.manifest.model.decoding
+    (found,) = session.predict(array(ROWS[:1]))
+    raw = result.manifest.model.nest(session(array(ROWS[:1])).outputs)
+    assert isinstance(raw, dict)
+    assert found["sort"].label == "abc"[raw["sort"].argmax()]
+    assert found["sex"].label == "fm"[raw["sex"].argmax()]
+
+
+@pytest.mark.parametrize(("classes", "error", "message"), [
+    ({"sex": ("a", "b", "c")}, ModelError, "needs 2 for the output 'sex', but there are 3"),
+    ({"age": ("a",)}, UsageError, "the goal 'age' has no classes to be named, but classes names 1"),
+])
+def test_names_of_classes_that_do_not_fit_a_part_are_refused(
+        compressed: Compressed, tmp_path: Path, classes: Any, error: Any, message: str) -> None:
+    targets = {"sex": torch.arange(200) % 2, "age": ROWS.sum(1)}
+    goal = ew.MultiTask({"sex": ew.Classification(), "age": ew.Regression()}, classes=classes)
+    with pytest.raises(error, match=message):
+        compressed(Dense({"sex": 2, "age": 1}), (ROWS, targets), goal)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_output_that_is_left_alone_loses_its_name(compressed: Compressed) -> None:

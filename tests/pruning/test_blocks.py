@@ -20,7 +20,7 @@ from edgewright.program import Program
 from edgewright.pruning import BlockPruning, ChannelPruning, _blocks, prune, prune_blocks
 from edgewright.quantization import quantize
 from edgewright.task import Task
-from edgewright.training import GoalLoss, Training, run_batches, train
+from edgewright.training import GoalLoss, Training, train
 
 
 class Residual(nn.Module):
@@ -150,13 +150,17 @@ def test_only_the_given_number_of_validation_samples_is_used(program: Program, t
                                                              monkeypatch: pytest.MonkeyPatch) -> Any:
     used_splits = []
 
-    def counted(module: nn.Module, split: Any) -> Any:
-        used_splits.append((split.name, len(split)))
-        return run_batches(module, split)
+    def counted(function: Any) -> Any:
+        def run(module: nn.Module, split: Any, goal: Any) -> Any:
+            used_splits.append((split.name, len(split)))
+            return function(module, split, goal)
 
-    monkeypatch.setattr(_blocks, "run_batches", counted)
+        return run
+
+    for name in ("measure_loss", "evaluate_module"):
+        monkeypatch.setattr(_blocks, name, counted(getattr(_blocks, name)))
     prune_blocks(program, task, BlockPruning(count=1, samples=16, max_drop=1.0))
-    assert used_splits == [("val", 16)] * 5
+    assert used_splits == [("val", 16)] * (4 + 2)  # the loss of each branch; the metric twice
 
 
 def test_branches_with_ignored_layers_are_kept(program: Program, task: Task) -> None:

@@ -278,3 +278,9 @@ def test_odd_values_do_not_break_the_page(manifest: Manifest, value: Any) -> Non
     for side in ({"original": odd}, {"compressed": odd}, {"original": odd, "compressed": odd},
                  {"stages": stages}):
         assert render(manifest.with_report(**side)).tags.count("h1") == 1
+
+
+def test_the_error_of_outputs_is_shown_in_steps(manifest: Manifest) -> None:
+    text = render(manifest).text
+    assert "Error of the outputs in steps of the last quantizer" in text
+    assert "at most 1.25 steps (mean 0.0312)" in text

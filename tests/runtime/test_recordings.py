@@ -92,3 +92,25 @@ def test_a_picture_is_no_recording(listener: Bundle, tmp_path: Path) -> None:
     bundle = replace(listener, manifest=listener.manifest.replace(model=model))
     with pytest.raises(DataError, match="no audio preprocessing; give an image"):
         Session(bundle).predict(write(tmp_path / "a.wav", SOUND))
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2])
+def test_a_waveform_gives_what_its_file_gives(listener: Bundle, tmp_path: Path, channels: int) -> None:
+    samples = SOUND[:, 0] if channels == 0 else SOUND[:, :channels]
+    path = write(tmp_path / "a.wav", samples.reshape(len(samples), -1))
+    session = Session(listener)
+    found, expected = session.predict(samples), session.predict(path)
+    assert isinstance(found, ClassRanking)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(session.read(samples)[0], session.read(path)[0])
+
+
+def test_an_empty_waveform_and_one_without_preprocessing_are_refused(listener: Bundle) -> None:
+    with pytest.raises(DataError, match=r"the waveform is empty \(shape \(0,\)\); record it again"):
+        Session(listener).predict(np.zeros(0, dtype=np.int16))
+    manifest = listener.manifest.with_model(preprocessing=None)
+    bare = Session(replace(listener, manifest=manifest))
+    with pytest.raises(DataError, match="the waveform: this bundle has no audio preprocessing"):
+        bare.read(SOUND)
+    with pytest.raises(DataError, match="input 'x' is int16, expected float32"):
+        bare.predict(SOUND)  # an array for the model's input, as it is

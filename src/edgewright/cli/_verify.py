@@ -28,5 +28,8 @@ def verify(
     task = load_bundle_task(data, manifest.model)
     for check in check_bundle(bundle, task):
         typer.echo(f"ok  {check}")
+    parity = manifest.report.parity
+    for output in () if parity is None else parity.outputs:
+        typer.echo(f"according to the manifest, file and simulation: {output}")
     for breach in manifest.report.breaches:
         typer.echo(f"according to the manifest the budget is not met: {breach}")

@@ -36,21 +36,31 @@ class Step(Value):
                                in zip(self.output_fields, self.outputs, strict=True)})
 
 
-class ClassProbabilities(Step):
+class NamedStep(Step):
+    """A step whose results are about classes or questions.
+
+    Attributes:
+        names: Their names, in order; None for those of the model, if this is its only such step.
+    """
+
+    names: tuple[str, ...] | None = None
+
+
+class ClassProbabilities(NamedStep):
     """Softmax over the classes in dimension 1: the most probable classes of each sample."""
 
     step: Literal["class_probabilities"] = "class_probabilities"
     output: str = ""
 
 
-class ClassMask(Step):
+class ClassMask(NamedStep):
     """The most probable class of each pixel, over dimension 1."""
 
     step: Literal["class_mask"] = "class_mask"
     output: str = ""
 
 
-class Answers(Step):
+class Answers(NamedStep):
     """Sigmoid of one logit per yes-or-no question; above the threshold the answer is yes."""
 
     step: Literal["answers"] = "answers"
@@ -58,10 +68,11 @@ class Answers(Step):
     threshold: float = Field(default=0.5, ge=0, le=1)
 
 
-class Boxes(Step):
+class Boxes(NamedStep):
     """Boxes with class and score, after non-maximum suppression within each class.
 
     Attributes:
+        names: As in `NamedStep`.
         boxes: Output (N, candidates, 4): left, top, right, bottom, in pixels of the input.
         scores: Output (N, candidates, classes): logits of independent classes.
         score_threshold: Least probability of a box.

@@ -64,12 +64,34 @@ class OutputParity(Value):
         relative_error: Norm of the difference over the norm of the output.
         agreement: Share of the decisions that are the same, 0 to 1.
         decision: What counts as the same decision, such as "same top class".
+        max_steps: The largest absolute difference, in steps of the output: how far it moves if the
+            last quantized tensors before it change by one step of their quantizers. None if nothing
+            before it is quantized, so that it has no step.
+        mean_steps: The mean absolute difference in these steps.
+
+    Example:
+        >>> print(OutputParity(name="age", relative_error=0.001, agreement=1.0, max_steps=0.5,
+        ...                    mean_steps=0.02, decision="equal within the tolerance"))
+        age: equal within the tolerance 100 %, relative error 0.001, at most 0.5 steps (mean 0.02)
     """
 
     name: str
     relative_error: float
     agreement: float
     decision: str
+    max_steps: float | None = None
+    mean_steps: float | None = None
+
+    def __str__(self) -> str:
+        of = f"{self.name}: " if self.name else ""
+        return (f"{of}{self.decision} {100 * self.agreement:.4g} %, relative error "
+                f"{self.relative_error:.3g}, {self.describe_steps()}")
+
+    def describe_steps(self) -> str:
+        """The errors in steps, in words."""
+        if self.max_steps is None or self.mean_steps is None:
+            return "nothing before it is quantized"
+        return f"at most {self.max_steps:.3g} steps (mean {self.mean_steps:.3g})"
 
 
 class Parity(Value):

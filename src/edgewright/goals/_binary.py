@@ -11,10 +11,11 @@ from torch import Tensor
 
 from edgewright.core import Answers, DecodeStep, MetricSpec
 from edgewright.errors import UsageError
-from edgewright.goals._goal import SinglePrediction, check_prediction
+from edgewright.goals._goal import SinglePrediction
 from edgewright.goals._kinds import Bernoulli, PredictionKind
 from edgewright.goals._metrics import Auroc, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import check_prediction
 from edgewright.goals._targets import as_answers, check_target_shape
 
 

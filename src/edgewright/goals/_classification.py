@@ -13,15 +13,11 @@ from torch import Tensor
 
 from edgewright.core import ClassMask, ClassProbabilities, DecodeStep, MetricSpec
 from edgewright.errors import ModelError, UsageError
-from edgewright.goals._goal import (
-    SinglePrediction,
-    check_prediction,
-    describe_output,
-    describe_shape,
-)
+from edgewright.goals._goal import SinglePrediction
 from edgewright.goals._kinds import Categorical, PredictionKind
 from edgewright.goals._metrics import Accuracy, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import check_prediction, describe_output, describe_shape
 from edgewright.goals._targets import as_indices, check_indices, check_target_shape
 
 Weights: TypeAlias = Sequence[float] | Tensor | NDArray[Any]

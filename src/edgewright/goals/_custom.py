@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError, EdgewrightError, ModelError, UsageError
-from edgewright.goals._goal import Goal, Prediction, named_outputs, select_output
+from edgewright.goals._goal import Goal
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import Prediction, named_outputs, select_output
+from edgewright.goals._probabilities import give_probabilities
 
 
 @final
@@ -28,7 +30,9 @@ class CustomGoal(Goal):
             as those of torchmetrics. Each says whether higher is better (``higher_is_better``).
         unit: Unit of every metric; ``fraction`` is shown as a percentage.
         kinds: What each output's numbers mean, by name ("" for a model with one output); outputs
-            that are not listed are auxiliary. None takes all outputs as `Values`.
+            that are not listed are auxiliary. None takes all outputs as `Values`. If a model's only
+            output is `Bernoulli` or `Categorical`, metrics of ``torchmetrics.classification`` get
+            its probabilities; else they get what the model returns, and guess what it is.
         lists_targets: Whether loss and metrics take the targets of a batch as a list with one per
             sample, which may differ in size.
 
@@ -60,7 +64,9 @@ class CustomGoal(Goal):
     @property
     def metrics(self) -> tuple[NamedMetric, ...]:
         """The user's metrics."""
-        return tuple(name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit)))
+        named = name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit))
+        kinds = list((self.kinds or {}).values())
+        return give_probabilities(named, kinds[0].probabilities) if len(kinds) == 1 else (*named,)
 
     def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
         """The outputs that ``kinds`` lists, or all."""

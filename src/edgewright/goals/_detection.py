@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, final
 
@@ -23,17 +23,11 @@ from edgewright.goals._detection_loss import (
 )
 from edgewright.goals._detection_metric import BoxPrecision, share_of_equal_boxes
 from edgewright.goals._detection_targets import CheckedBoxes, check_boxes, pad_boxes
-from edgewright.goals._goal import (
-    Agreement,
-    Goal,
-    Prediction,
-    check_prediction,
-    named_outputs,
-    select_output,
-)
+from edgewright.goals._goal import Agreement, Goal
 from edgewright.goals._kinds import Bernoulli, Values
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import Prediction, check_prediction, named_outputs, select_output
 
 _LEAST_SCORE: Final = 0.01  # of a metric's boxes: the precision is over all thresholds
 
@@ -135,9 +129,10 @@ class Detection(Goal):
                             lambda: BoxPrecision(max_boxes=self.max_boxes)))
 
     def predictions(self, outputs: Any) -> tuple[Prediction, ...]:
-        """Boxes and scores."""
+        """Boxes and scores; boxes count in cells of the coarsest feature map, not in pixels."""
         boxes, scores = (self._select(outputs, name) for name in ("boxes", "scores"))
-        return Prediction("boxes", boxes, Values()), Prediction("scores", scores, Bernoulli())
+        return (Prediction("boxes", boxes, Values(scale=max(self.strides))),
+                Prediction("scores", scores, Bernoulli()))
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The weighted sum of the losses of scores, boxes and distances."""
@@ -183,11 +178,13 @@ class Detection(Goal):
                   for boxes, labels in zip(targets["boxes"], targets["labels"], strict=True)]
         return found, wanted
 
-    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+    def agree(self, first: Any, second: Any,
+              scales: Sequence[float] = ()) -> tuple[Agreement, ...]:
         """Share of the union of both models' selected boxes that match, for boxes and scores.
 
         A box matches one of the same class that overlaps it by ``agreement_iou`` or more.
         """
+        del scales
         pairs = zip(self._select_boxes(first, self.score_threshold),
                     self._select_boxes(second, self.score_threshold), strict=True)
         shares = torch.tensor([share_of_equal_boxes(one, other, self.agreement_iou)

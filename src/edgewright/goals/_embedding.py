@@ -12,10 +12,11 @@ from torch import Tensor
 
 from edgewright.core import DecodeStep, MetricSpec, UnitVector
 from edgewright.errors import UsageError
-from edgewright.goals._goal import SinglePrediction, check_prediction
+from edgewright.goals._goal import SinglePrediction
 from edgewright.goals._kinds import Direction, PredictionKind
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import check_prediction
 from edgewright.goals._targets import as_indices, check_indices
 
 _QUERIES: Final = 256  # at a time

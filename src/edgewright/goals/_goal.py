@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from types import CodeType, FunctionType
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from edgewright.core import DecodeStep, Numbers
-from edgewright.errors import ModelError, UsageError
+from edgewright.errors import UsageError
+from edgewright.goals._identity import identify
 from edgewright.goals._kinds import PredictionKind
 from edgewright.goals._metrics import Metric, NamedMetric, name_metrics
 from edgewright.goals._origin import Origin
-
-_LOADED_BY_PATH: Final = "_edgewright_"
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One of a model's outputs that a goal uses.
-
-    Attributes:
-        name: Its name among the outputs; empty for a model with one output.
-        tensor: Its values, (N, ...).
-        kind: What they mean.
-    """
-
-    name: str
-    tensor: Tensor
-    kind: PredictionKind
+from edgewright.goals._outputs import Prediction, check_prediction, select_output
+from edgewright.goals._probabilities import give_probabilities
+from edgewright.goals._scales import kinds_with_scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,16 +113,20 @@ class Goal(ABC):
         """What `Metric.update` is called with; by default the model's outputs and the targets."""
         return outputs, targets
 
-    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+    def agree(self, first: Any, second: Any,
+              scales: Sequence[float] = ()) -> tuple[Agreement, ...]:
         """How far two models make the same decisions, by each prediction; by default by its kind.
 
         Args:
             first: What the reference returns for a batch.
             second: What the other model returns for it.
+            scales: Standard deviation of each prediction over all batches (`measure_scales`);
+                empty if this batch is all that is compared.
         """
-        pairs = zip(self.predictions(first), self.predictions(second), strict=True)
-        return tuple(Agreement(one.kind.agreement, one.kind.agree(one.tensor, other.tensor))
-                     for one, other in pairs)
+        ours = self.predictions(first)
+        found = zip(ours, self.predictions(second), kinds_with_scales(ours, scales), strict=True)
+        return tuple(Agreement(kind.agreement, kind.agree(one.tensor, other.tensor))
+                     for one, other, kind in found)
 
     def check_outputs(self, outputs: Any, inputs: tuple[Tensor, ...]) -> None:
         """Check that a model's outputs fit the goal.
@@ -219,7 +207,9 @@ class SinglePrediction(Goal):
         output: Name (of a dict's entry) or position (in a tuple) of the output that is the
             prediction; the others are auxiliary and dropped at export. None if there is only one.
         metric: Metrics by name instead of the goal's own, the first one is primary; objects with
-            update, compute and reset, called with the prediction and the targets.
+            update, compute and reset, called with the prediction and the targets. Those of
+            ``torchmetrics.classification`` get the probabilities of the logits, because they would
+            take logits that happen to lie between 0 and 1 for probabilities.
         unit: Unit of the metrics in ``metric``.
     """
 
@@ -242,7 +232,8 @@ class SinglePrediction(Goal):
         """The user's metrics, or the goal's own."""
         if self.metric is None:
             return self.own_metrics
-        return tuple(name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit)))
+        named = name_metrics(self.metric.items(), dict.fromkeys(self.metric, self.unit))
+        return give_probabilities(named, self.kind.probabilities)
 
     def select(self, outputs: Any) -> Tensor:
         """The prediction among a model's outputs.
@@ -260,155 +251,3 @@ class SinglePrediction(Goal):
     def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
         """The prediction, and the targets."""
         return self.select(outputs), targets
-
-
-def named_outputs(outputs: Any) -> dict[str, Any]:
-    """A model's outputs by name: keys of a dict, positions of a tuple, or "" for a single one.
-
-    Example:
-        >>> import torch
-        >>> one, other = torch.zeros(1), torch.ones(1)
-        >>> list(named_outputs({"age": one, "sex": other}))
-        ['age', 'sex']
-        >>> list(named_outputs((one, other))), list(named_outputs(one))
-        (['0', '1'], [''])
-    """
-    if isinstance(outputs, Mapping):
-        return {str(name): value for name, value in outputs.items()}
-    if isinstance(outputs, tuple | list):
-        return {str(number): value for number, value in enumerate(outputs)}
-    return {"": outputs}
-
-
-def select_output(outputs: Any, name: str | int | None, goal: str) -> tuple[str, Tensor]:
-    """The output of that name, with its name.
-
-    Args:
-        outputs: What the model returns.
-        name: Key or position; None for the only one. A single tensor is the prediction, whatever
-            its name was before the others were dropped.
-        goal: Name of the goal, for error messages.
-
-    Raises:
-        ModelError: There is no such output, it is no tensor, or several could be meant.
-    """
-    found = named_outputs(outputs)
-    if name is None and len(found) > 1:
-        listed = ", ".join(f"{key}: {_describe(value)}" for key, value in found.items())
-        raise ModelError(f"the model returns {len(found)} outputs ({listed}), and the goal {goal} "
-                         "does not say which is the prediction; name it: "
-                         f"output={next(iter(found))!r}, or give one goal per output: "
-                         "goal={name: goal, ...}")
-    is_single = list(found) == [""]
-    key = next(iter(found), "") if name is None or is_single else str(name)
-    if key not in found:
-        raise ModelError(f"the goal {goal} expects {describe_output(key)}, but the model returns "
-                         f"{list_outputs(found)}")
-    if not isinstance(found[key], Tensor):
-        place = f"its output {key!r}" if key else "the model"
-        raise ModelError(f"{place} is a {type(found[key]).__name__}; expected a tensor")
-    return key, found[key]
-
-
-def check_prediction(prediction: Prediction, samples: int,
-                     expected: str = "floating point with the batch as first dimension",
-                     fits: Callable[[tuple[int, ...]], bool] | None = None) -> None:
-    """Check that a prediction is floating point with the batch as first dimension.
-
-    Args:
-        prediction: The prediction.
-        samples: Size of the batch.
-        expected: What is expected, for the message.
-        fits: Whether the sizes after the batch are as expected; None accepts all.
-
-    Raises:
-        ModelError: It is not.
-    """
-    tensor = prediction.tensor
-    if (tensor.ndim == 0 or tensor.shape[0] != samples or not tensor.is_floating_point()
-            or (fits is not None and not fits(tuple(tensor.shape[1:])))):
-        raise ModelError(f"{describe_output(prediction.name)} of the model is "
-                         f"{describe_shape(tensor, samples)}; expected {expected}")
-
-
-def describe_output(name: str) -> str:
-    """An output in a sentence: "the output 'age'", or "the output" of a model with one."""
-    return f"the output {name!r}" if name else "the output"
-
-
-def list_outputs(found: Mapping[str, Any]) -> str:
-    """The names of a model's outputs, in a sentence."""
-    return ", ".join(map(repr, filter(None, found))) or ("a single tensor" if found else "nothing")
-
-
-def describe_shape(output: Tensor, samples: int) -> str:
-    """Shape and dtype, with N for the batch: "(N, 10) float32"."""
-    sizes = ["N" if axis == 0 and size == samples else str(size)
-             for axis, size in enumerate(output.shape)]
-    shape = f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
-    return f"{shape} {str(output.dtype).removeprefix('torch.')}"
-
-
-def identify(value: Any) -> str:
-    """A description of a goal or of one of its settings that does not change between processes.
-
-    Functions are described by name and code, other objects such as metrics by their class and the
-    values of their plain attributes, tensors and arrays by their values.
-
-    Example:
-        >>> from edgewright.goals import Regression
-        >>> identify(Regression(unit="years"))
-        "Regression(loss_name='mse', unit='years', tolerance=0.05, output=None, metric=None)"
-        >>> identify(print)
-        'builtins.print'
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        settings = ", ".join(f"{entry.name}={identify(getattr(value, entry.name))}"
-                             for entry in fields(value))
-        return f"{type(value).__name__}({settings})"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key!r}: {identify(part)}' for key, part in value.items())}}}"
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(identify, value))})"
-    if isinstance(value, Tensor | np.ndarray):
-        return identify(value.tolist())
-    if value is None or isinstance(value, str | int | float):
-        return repr(value)
-    return _identify_object(value)
-
-
-def _identify_object(value: Any) -> str:
-    """Name of a function, class or object, with a function's code and an object's settings."""
-    named = value if hasattr(value, "__qualname__") else type(value)
-    # A file that is loaded by path gets another module name each time.
-    module = "" if named.__module__.startswith(_LOADED_BY_PATH) else f"{named.__module__}."
-    name = f"{module}{named.__qualname__}"
-    if isinstance(value, FunctionType):
-        return f"{name}@{_digest_function(value)}"
-    attributes = {} if named is value else getattr(value, "__dict__", {})
-    settings = {key: part for key, part in sorted(attributes.items()) if _is_plain(key, part)}
-    return f"{name}{identify(settings)}" if settings else name
-
-
-def _digest_function(function: FunctionType) -> str:
-    """Checksum of a function's code, defaults and captured values."""
-    captured = [cell.cell_contents for cell in function.__closure__ or ()]
-    plain = [identify(part) for part in (*(function.__defaults__ or ()), *captured)
-             if _is_plain("", part)]
-    return hashlib.sha256(repr((_code(function.__code__), plain)).encode()).hexdigest()[:16]
-
-
-def _code(code: CodeType) -> tuple[Any, ...]:
-    constants = [_code(part) if isinstance(part, CodeType) else identify(part)
-                 for part in code.co_consts if not isinstance(part, frozenset)]
-    return code.co_code.hex(), code.co_names, constants
-
-
-def _is_plain(name: str, value: Any) -> bool:
-    """Whether a public attribute is a number, a text, None, a tensor or an array."""
-    return not name.startswith("_") and (
-        value is None or isinstance(value, str | int | float | Tensor | np.ndarray))
-
-
-def _describe(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
@@ -10,11 +10,12 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from edgewright.core import DecodeStep
+from edgewright.core import DecodeStep, NamedStep
 from edgewright.errors import DataError, ModelError, UsageError
-from edgewright.goals._goal import Agreement, Goal, Prediction, list_outputs, named_outputs
+from edgewright.goals._goal import Agreement, Goal
 from edgewright.goals._metrics import Metric, NamedMetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import Prediction, list_outputs, named_outputs
 from edgewright.goals._targets import list_targets
 
 
@@ -30,9 +31,13 @@ class MultiTask(Goal):
     Args:
         goals: The goals, by name of their output; of a tuple, by "0", "1", ...
         weights: Weight of each goal's loss, by name; 1 where none is given.
+        classes: Names of a goal's classes or questions in the order of its labels, by the goal's
+            name; for goals without them results have numbers. With names for one goal alone,
+            ``Task(classes=...)`` does the same.
 
     Raises:
-        UsageError: There are no goals, a weight belongs to none, or a goal names an output itself.
+        UsageError: There are no goals, weights or names of classes belong to none, or a goal names
+            an output itself.
 
     Example:
         >>> from edgewright.goals import Classification, Regression
@@ -43,14 +48,16 @@ class MultiTask(Goal):
 
     goals: Mapping[str, Goal]
     weights: Mapping[str, float] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     name: ClassVar[str] = "multi-task"
 
     def __post_init__(self) -> None:
         if not self.goals:
             raise UsageError("a goal of several needs at least one; give {'name': goal}")
-        if unknown := self.weights.keys() - self.goals.keys():
-            raise UsageError(f"the weight of {', '.join(sorted(unknown))} belongs to no goal; the "
-                             f"goals are {', '.join(self.goals)}")
+        for what, given in (("weights", self.weights), ("names of the classes", self.classes)):
+            if unknown := given.keys() - self.goals.keys():
+                raise UsageError(f"the {what} of {', '.join(sorted(unknown))} belong to no goal; "
+                                 f"the goals are {', '.join(self.goals)}")
         for name, goal in self.goals.items():
             if (output := getattr(goal, "output", None)) is not None:
                 raise UsageError(f"the goal {name!r} names the output {output!r}, but the name of "
@@ -79,14 +86,28 @@ class MultiTask(Goal):
         def within(goal: str) -> Callable[[str], str]:
             return lambda output: f"{goal}.{output}" if output else goal
 
-        return tuple(step.rename_outputs(within(name)) for name, goal in self.goals.items()
+        return tuple(self._name_classes(name, step).rename_outputs(within(name))
+                     for name, goal in self.goals.items()
                      for step in goal.decoding(self.output_of(name, outputs)))
 
-    def agree(self, first: Any, second: Any) -> tuple[Agreement, ...]:
+    def _name_classes(self, name: str, step: DecodeStep) -> DecodeStep:
+        if name not in self.classes:
+            return step
+        if not isinstance(step, NamedStep):
+            raise UsageError(f"the goal {name!r} has no classes to be named, but classes names "
+                             f"{len(self.classes[name])} for it; leave them out")
+        return step.replace(names=tuple(self.classes[name]))
+
+    def agree(self, first: Any, second: Any,
+              scales: Sequence[float] = ()) -> tuple[Agreement, ...]:
         """How far two models make the same decisions, by each prediction of each goal."""
-        return tuple(found for name, goal in self.goals.items()
-                     for found in goal.agree(self.output_of(name, first),
-                                             self.output_of(name, second)))
+        found: list[Agreement] = []
+        for name, goal in self.goals.items():
+            one, other = (self.output_of(name, outputs) for outputs in (first, second))
+            count = len(goal.predictions(one))
+            found += goal.agree(one, other, scales[:count])
+            scales = scales[count:]
+        return tuple(found)
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The weighted sum of the goals' losses."""
@@ -97,7 +118,7 @@ class MultiTask(Goal):
     def check_targets(self, targets: Any, origin: Origin, outputs: Any = None) -> dict[str, Any]:
         """The checked targets of every goal, by name."""
         given = self._targets_by_name(targets, origin)
-        origin = origin._replace(classes=None)  # whose classes they are is unknown
+        names = {name: len(found) for name, found in self.classes.items()}
         checked = {}
         for name, goal in self.goals.items():
             part = given.get(name)
@@ -105,7 +126,8 @@ class MultiTask(Goal):
                 part = list_targets(part, len(origin.rows))
             with _naming(name):
                 checked[name] = goal.check_targets(
-                    part, origin, None if outputs is None else self.output_of(name, outputs))
+                    part, origin._replace(classes=names.get(name)),
+                    None if outputs is None else self.output_of(name, outputs))
         return checked
 
     def allows_augmentation(self, targets: Any) -> bool:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from edgewright.core import DecodeStep, MetricSpec, Numbers
 from edgewright.errors import DataError, UsageError
-from edgewright.goals._goal import SinglePrediction, check_prediction
+from edgewright.goals._goal import SinglePrediction
 from edgewright.goals._kinds import PredictionKind, Values
 from edgewright.goals._metrics import Auroc, Metric, NamedMetric, torchmetric
 from edgewright.goals._origin import Origin
+from edgewright.goals._outputs import check_prediction
 from edgewright.goals._targets import as_answers, as_values, check_target_shape
 
 ValueLoss = Literal["mse", "l1", "smooth_l1"]
@@ -41,10 +42,16 @@ class Regression(SinglePrediction):
         loss_name: ``mse`` (default), ``l1`` if outliers must not dominate, or ``smooth_l1``
             between the two.
         unit: Unit of the values, such as "years"; empty if they have none.
-        tolerance: Largest difference, in standard deviations of the values, at which the file's and
-            the program's predictions count as equal.
+        tolerance: Largest difference, in units of ``scale``, at which the file's and the program's
+            predictions count as equal.
         output: Name or position of the prediction, if the model has several outputs.
         metric: Other metrics by name, the primary one first.
+        scale: Size of a typical difference between two samples, such as the standard deviation of
+            the targets. By default the standard deviation of the predictions of all samples that a
+            pass compares.
+
+    Raises:
+        UsageError: ``loss_name`` is unknown, the tolerance is negative, or the scale not positive.
 
     Example:
         >>> goal = Regression("l1", unit="years")
@@ -59,15 +66,20 @@ class Regression(SinglePrediction):
     tolerance: float = 0.05
     output: str | int | None = None
     metric: Mapping[str, Metric] | None = None
+    scale: float | None = None
     name: ClassVar[str] = "regression"
 
     def __post_init__(self) -> None:
         _check_loss(self.loss_name)
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UsageError(f"scale must be a finite number above 0, got {self.scale}; give the "
+                             "standard deviation of the targets, or leave it out")
+        Values(self.tolerance, self.scale)
 
     @property
     def kind(self) -> PredictionKind:
         """Real values."""
-        return Values(self.tolerance)
+        return Values(self.tolerance, self.scale)
 
     @property
     def own_metrics(self) -> tuple[NamedMetric, ...]:

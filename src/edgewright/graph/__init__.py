@@ -42,7 +42,7 @@ from edgewright.graph._parity import (
 from edgewright.graph._patterns import match_tensors
 from edgewright.graph._pooling import pool_window, set_pool_window
 from edgewright.graph._recurrence import Direction, RecurrentLayer, read_recurrent_layer
-from edgewright.graph._shapes import bytes_of, refresh_shapes, shape_of, tensor_of
+from edgewright.graph._shapes import batch_dim_of, bytes_of, refresh_shapes, shape_of, tensor_of
 from edgewright.graph._simplify import drop_unused_tensors, finalize_graph, simplify_graph
 from edgewright.graph._sizes import concrete_size, name_sizes, record_ranges, sizes_of
 from edgewright.graph._sparsity import mark_sparse, sparse_tensors
@@ -68,6 +68,7 @@ __all__ = [
     "ancestors",
     "argument",
     "base_name",
+    "batch_dim_of",
     "bits_of",
     "bytes_of",
     "calls",

@@ -30,6 +30,13 @@ def shape_of(node: Node, batch: int = 1) -> tuple[int, ...]:
     return tuple(concrete_size(size, batch) for size in value.shape)
 
 
+def batch_dim_of(node: Node) -> int | None:
+    """The dimension whose size depends on the batch size; None if there is none, or several."""
+    one, two = shape_of(node, 1), shape_of(node, 2)
+    dims = [dim for dim, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    return dims[0] if len(dims) == 1 else None
+
+
 def bytes_of(node: Node) -> int:
     """Bytes of all tensors a node computes, for one sample."""
     total = 0

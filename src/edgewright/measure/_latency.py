@@ -102,7 +102,6 @@ def _time_ns(fn: Callable[[int], object], index: int) -> int:
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

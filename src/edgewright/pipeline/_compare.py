@@ -14,15 +14,17 @@ from torch.utils import _pytree as pytree
 from edgewright.core import Measurement, OutputParity, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import predict_exits
-from edgewright.goals import Agreement, Goal, Prediction, read_metric
+from edgewright.goals import Agreement, Goal, Prediction, measure_scales, read_metric
 from edgewright.pipeline._file_metric import nest_outputs
+from edgewright.pipeline._output_steps import measure_output_steps
 from edgewright.program import Program
 from edgewright.runtime import Session
 from edgewright.task import Batch, Split
-from edgewright.training import split_exits, update_metric
+from edgewright.training import run_batches, split_exits, update_metric
 
 AGREEMENT: Final = 0.995
 _BATCH: Final = 256
+_STEP_SAMPLES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,21 @@ def compare_with_program(program: Program, session: Session, split: Split,
 
     Raises:
         ParityError: An output's decisions differ on more than 0.5 % of the samples and on more than
-            two samples.
+            two samples. The errors in steps are stated, and are no part of the rule.
     """
     meters: list[dict[str, _Meter]] = [{} for _ in range(program.exits + 1)]
+    first_batch = next(split.batches(_STEP_SAMPLES))
+    steps = measure_output_steps(program, first_batch.inputs, goal)
     simulated = _SimulatedMetrics(goal, session)
+    scales = measure_scales(goal.predictions(outputs[-1]) for outputs, _ in run_batches(
+        program.module(), split, exits=program.exits, batch_size=_BATCH))
     for batch, ours, theirs in _run_both(program, session, split):
         simulated.add(ours, batch)
-        for exit_meters, one, other in zip(meters, ours, theirs, strict=True):
-            triples = zip(goal.predictions(one), goal.predictions(other), goal.agree(one, other),
-                          strict=True)
-            for first, second, agreement in triples:
-                meter = exit_meters.setdefault(first.name, _Meter(agreement.decision))
+        for exit_meters, exit_steps, one, other in zip(meters, steps, ours, theirs, strict=True):
+            found = zip(goal.predictions(one), goal.predictions(other),
+                        goal.agree(one, other, scales), exit_steps, strict=True)
+            for first, second, agreement, step in found:
+                meter = exit_meters.setdefault(first.name, _Meter(agreement.decision, step))
                 meter.add(first, second, agreement)
     outputs = tuple(_worst(name, [found[name] for found in meters]) for name in meters[-1])
     parity = Parity(split=split.name, samples=len(split), outputs=outputs)
@@ -72,7 +78,8 @@ def _check(parity: Parity, session: Session) -> None:
             raise ParityError(f"the file on {session.runtime} and the simulated program disagree "
                               f"on {missed} of {parity.samples} {parity.split} samples, at most "
                               f"{allowed} are allowed ({where}expected: {output.decision}; "
-                              f"relative error {output.relative_error:.2e})")
+                              f"relative error {output.relative_error:.2e}; "
+                              f"{output.describe_steps()})")
 
 
 def _run_both(program: Program, session: Session, split: Split,
@@ -94,22 +101,34 @@ class _Meter:
 
     Attributes:
         decision: What counts as the same decision.
+        step: Size of a step of the last quantizers in the prediction's unit; 0 without one.
         difference: Sum of the squared differences.
         length: Sum of the squared reference values.
+        largest: The largest absolute difference.
+        total: Sum of the absolute differences.
+        values: Number of values.
         agreed: Sum over the samples of the share of equal decisions.
         samples: Number of samples.
     """
 
     decision: str
+    step: float
     difference: float = 0.0
     length: float = 0.0
+    largest: float = 0.0
+    total: float = 0.0
+    values: int = 0
     agreed: float = 0.0
     samples: int = 0
 
     def add(self, first: Prediction, second: Prediction, agreement: Agreement) -> None:
         """Add a batch: the reference, what is compared with it, and their equal decisions."""
         one, other = first.tensor.double(), second.tensor.double()
-        self.difference += float((one - other).square().sum())
+        apart = (one - other).abs()
+        self.difference += float(apart.square().sum())
+        self.largest = max(self.largest, float(apart.max()))
+        self.total += float(apart.sum())
+        self.values += apart.numel()
         self.length += float(one.square().sum())
         self.agreed += float(agreement.shares.sum())
         self.samples += len(one)
@@ -119,12 +138,22 @@ class _Meter:
         """Norm of the difference over the norm of the reference."""
         return float(np.sqrt(self.difference) / max(np.sqrt(self.length), 1e-12))
 
+    @property
+    def steps(self) -> tuple[float, float] | None:
+        """The largest and the mean difference in steps; None if nothing is quantized."""
+        if not self.step:
+            return None
+        return self.largest / self.step, self.total / self.values / self.step
+
 
 def _worst(name: str, meters: Sequence[_Meter]) -> OutputParity:
     """The parity of one output at the worst exit."""
+    steps = [meter.steps for meter in meters if meter.steps is not None]
     return OutputParity(name=name, decision=meters[0].decision,
                         relative_error=max(meter.relative_error for meter in meters),
-                        agreement=min(meter.agreed / meter.samples for meter in meters))
+                        agreement=min(meter.agreed / meter.samples for meter in meters),
+                        max_steps=max((largest for largest, _ in steps), default=None),
+                        mean_steps=max((mean for _, mean in steps), default=None))
 
 
 @final

@@ -16,11 +16,11 @@ from edgewright.channels import (
 )
 from edgewright.core import Settings
 from edgewright.errors import UsageError
-from edgewright.goals import Goal, read_metric
+from edgewright.goals import Goal
 from edgewright.graph import match_tensors, stored_tensors
 from edgewright.program import Program
 from edgewright.task import Split, Task
-from edgewright.training import Score, check_program, run_batches, update_metric
+from edgewright.training import Score, check_program, evaluate_module, measure_loss
 
 _DROP_TOLERANCE: Final = 1e-9
 _LISTED: Final = 3  # names in a note
@@ -115,8 +115,9 @@ def prune_blocks(program: Program, task: Task | None, config: BlockPruning, *,
     branch. The branch with the lowest score is removed. Then the ``rescore`` best of
     the others are scored again, because a branch matters more after its neighbor is removed (Veit
     2016; greedy as in Chen and Zhao 2018, who rank by linear probes instead). In total this takes
-    one pass over the samples per branch, and ``rescore`` passes per removed branch after the first.
-    Branches named in ``remove`` are removed without any pass.
+    one pass over the samples per branch, and ``rescore`` passes per removed branch after the first;
+    with ``max_drop`` one more per removed branch, for the metric. Branches named in ``remove`` are
+    removed without any pass.
 
     Args:
         program: In floating point, with or without early exits; it is not changed.
@@ -171,32 +172,33 @@ class _Samples(NamedTuple):
     split: Split
     goal: Goal
 
+    def loss(self, program: Program) -> float:
+        """The mean loss of all exits; infinite if it is NaN."""
+        loss = measure_loss(program.module(), self.split, self.goal)
+        return math.inf if math.isnan(loss) else loss
 
-class _Evaluation(NamedTuple):
-    """A program's loss and scores (one per exit) on the validation samples."""
-
-    program: Program
-    loss: float
-    scores: tuple[Score, ...]
+    def scores(self, program: Program) -> tuple[Score, ...]:
+        """The primary metric of each exit."""
+        return evaluate_module(program.module(), self.split, self.goal)
 
 
 def _remove_branches(program: Program, samples: _Samples, config: BlockPruning,
                      ignored: set[str]) -> Program:
     """Remove one branch after another until the goal is reached."""
-    initial = None if config.max_drop is None else _evaluate(program, samples)
-    scores: dict[_BranchKey, float] = {}
+    initial = () if config.max_drop is None else samples.scores(program)
+    losses: dict[_BranchKey, float] = {}
     result, removed = program, 0
     while not _is_reached(program, result, removed, config):
         branches = _find_removable(result, ignored)
         if not branches:
             _raise_unreachable(program, result, removed, config)
             break
-        best = _find_least_harmful(result, branches, scores, samples, config.rescore)
-        if initial is not None and config.max_drop is not None and any(
+        best = _find_least_harmful(result, branches, losses, samples, config.rescore)
+        if config.max_drop is not None and any(
                 before.merit - after.merit > config.max_drop + _DROP_TOLERANCE
-                for before, after in zip(initial.scores, best.scores, strict=True)):
+                for before, after in zip(initial, samples.scores(best), strict=True)):
             break
-        result, removed = best.program, removed + 1
+        result, removed = best, removed + 1
     return result
 
 
@@ -206,40 +208,23 @@ def _find_removable(program: Program, ignored: set[str]) -> tuple[Branch, ...]:
 
 
 def _find_least_harmful(program: Program, branches: tuple[Branch, ...],
-                        scores: dict[_BranchKey, float], samples: _Samples,
-                        rescore: int) -> _Evaluation:
-    """Remove each candidate branch and return the best result; updates ``scores``."""
-    unscored = [branch for branch in branches if _branch_key(branch) not in scores]
-    scored = sorted((branch for branch in branches if _branch_key(branch) in scores),
-                    key=lambda branch: scores[_branch_key(branch)])
-    best: _Evaluation | None = None
+                        losses: dict[_BranchKey, float], samples: _Samples,
+                        rescore: int) -> Program:
+    """Remove each candidate branch and return the best result; updates ``losses``."""
+    unscored = [branch for branch in branches if _branch_key(branch) not in losses]
+    scored = sorted((branch for branch in branches if _branch_key(branch) in losses),
+                    key=lambda branch: losses[_branch_key(branch)])
+    found: list[tuple[float, Program]] = []
     for branch in [*unscored, *scored[:rescore]]:
-        evaluation = _evaluate(remove_branch(program, branch), samples)
-        scores[_branch_key(branch)] = evaluation.loss
-        if best is None or evaluation.loss < best.loss:
-            best = evaluation
-    assert best is not None  # noqa: S101  (there is at least one branch)
-    return best
+        shorter = remove_branch(program, branch)
+        losses[_branch_key(branch)] = loss = samples.loss(shorter)
+        if not found or loss < found[0][0]:
+            found = [(loss, shorter)]
+    return found[0][1]
 
 
 def _branch_key(branch: Branch) -> _BranchKey:
     return branch.total, branch.operand
-
-
-def _evaluate(program: Program, samples: _Samples) -> _Evaluation:
-    split, goal = samples
-    primary = goal.metrics[0]
-    metrics = [primary.make() for _ in range(program.exits + 1)]
-    total = 0.0
-    for outputs, batch in run_batches(program.module(), split):
-        losses = [float(goal.loss(output, batch.targets)) for output in outputs]
-        total += sum(losses) / len(losses) * batch.size
-        for metric, output in zip(metrics, outputs, strict=True):
-            update_metric(goal, metric, output, batch.targets)
-    loss = total / len(split)
-    scores = tuple(Score.of(primary.spec, read_metric(primary.spec.name, metric))
-                   for metric in metrics)
-    return _Evaluation(program, math.inf if math.isnan(loss) else loss, scores)
 
 
 def _is_reached(program: Program, result: Program, removed: int, config: BlockPruning) -> bool:

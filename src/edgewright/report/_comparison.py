@@ -100,6 +100,7 @@ def _parity(parity: Parity) -> Markup:
     for output in parity.outputs:
         of = f" of {output.name}" if output.name else " of the outputs"
         facts += [(f"Relative error{of}", f"{output.relative_error:.3g}"),
+                  (f"Error{of} in steps of the last quantizer", output.describe_steps()),
                   (f"Agreement{of} ({output.decision})", format_percent(output.agreement, 2))]
     facts.append(("Compared on", f"{parity.samples:,} samples, {parity.split} split"))
     return el("dl", *(el("div", el("dt", name), el("dd", text)) for name, text in facts),

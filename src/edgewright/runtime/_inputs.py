@@ -24,8 +24,8 @@ from edgewright.core import (
 )
 from edgewright.errors import DataError
 from edgewright.runtime._finite import check_finite
-from edgewright.runtime._pictures import Picture, describe_picture, is_picture, open_picture
-from edgewright.runtime._recordings import is_recording, read_recording
+from edgewright.runtime._pictures import Picture, describe_source, is_picture, open_picture
+from edgewright.runtime._recordings import Recording, is_recording, read_recording
 from edgewright.runtime.engines import Arrays
 
 _IMAGE_CHANNELS = (1, 3)
@@ -69,7 +69,7 @@ def _check_input(spec: TensorSpec, array: object) -> int | None:
     return shape[0] if free else None
 
 
-def read_input(source: Picture, model: ModelSpec) -> Arrays:
+def read_input(source: Picture | Recording, model: ModelSpec) -> Arrays:
     """Read a file or a picture as the model's inputs.
 
     A ``.npy`` file is the only input of a model, already preprocessed, with or without the batch
@@ -77,7 +77,8 @@ def read_input(source: Picture, model: ModelSpec) -> Arrays:
     any other file an image, which the model's preprocessing converts to the input.
 
     Args:
-        source: The file, a Pillow image, or pixels (H, W) or (H, W, C) in uint8.
+        source: The file, a Pillow image, pixels (H, W) or (H, W, C) in uint8, or a waveform
+            (samples,) or (samples, channels) in int16.
         model: As in `Session.model` and `Manifest.model`.
 
     Raises:
@@ -98,31 +99,31 @@ def read_input(source: Picture, model: ModelSpec) -> Arrays:
     elif isinstance(source, str | os.PathLike):
         arrays = _read_arrays(Path(source), model.inputs)
     else:
-        raise DataError(f"a {type(source).__name__} is no picture; expected a file, a Pillow image "
-                        "or pixels (H, W, C) in uint8")
+        raise DataError(f"a {type(source).__name__} is no picture; expected a file, a Pillow "
+                        "image, pixels (H, W, C) in uint8 or a waveform in int16")
     try:
         check_inputs(model.inputs, arrays)
         check_finite(model.inputs, arrays)
     except DataError as error:
-        raise DataError(f"{describe_picture(source)}: {error}") from error
+        raise DataError(f"{describe_source(source)}: {error}") from error
     return arrays
 
 
-def _read_raw(source: Picture, preprocessing: Preprocessing | AudioPreprocessing | None
+def _read_raw(source: Picture | Recording, preprocessing: Preprocessing | AudioPreprocessing | None
               ) -> NDArray[np.float32]:
     """The input that the preprocessing makes of a recording or a picture."""
-    if is_recording(source):
-        if isinstance(preprocessing, AudioPreprocessing):
-            return read_recording(source, preprocessing)
-    elif isinstance(preprocessing, Preprocessing):
+    is_sound = is_recording(source)
+    if is_recording(source) and isinstance(preprocessing, AudioPreprocessing):
+        return read_recording(source, preprocessing)
+    if is_picture(source) and isinstance(preprocessing, Preprocessing):
         return read_image(source, preprocessing)
     wanted = "a .npy or .npz file of preprocessed values"
     if isinstance(preprocessing, AudioPreprocessing):
         wanted = "a .wav file, or " + wanted
     elif isinstance(preprocessing, Preprocessing):
         wanted = "an image, or " + wanted
-    raise DataError(f"{describe_picture(source)}: this bundle has no "
-                    f"{'audio' if is_recording(source) else 'image'} preprocessing; give {wanted}")
+    raise DataError(f"{describe_source(source)}: this bundle has no "
+                    f"{'audio' if is_sound else 'image'} preprocessing; give {wanted}")
 
 
 def read_image(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -150,7 +151,7 @@ def read_image(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.flo
         [1.0, 1.0, 1.0, 1.0]
     """
     if preprocessing.channels not in _IMAGE_CHANNELS:
-        raise DataError(f"{describe_picture(picture)}: the model takes {preprocessing.channels} "
+        raise DataError(f"{describe_source(picture)}: the model takes {preprocessing.channels} "
                         "channels, but an image has 1 or 3; give a .npy file")
     size = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if isinstance(picture, np.ndarray) and picture.shape == size:
@@ -170,7 +171,7 @@ def _read_pixels(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.u
                                preprocessing.width, preprocessing.resample)
     except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{describe_picture(picture)} cannot be read as an image: {reason}; give "
+        raise DataError(f"{describe_source(picture)} cannot be read as an image: {reason}; give "
                         "an image with 8 bits per channel, such as a PNG or JPEG file") from error
 
 

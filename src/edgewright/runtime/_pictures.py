@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import MissingExtraError
-from edgewright.runtime._recordings import RECORDING_SUFFIX
+from edgewright.runtime._recordings import RECORDING_SUFFIX, Recording, is_recording
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,9 +38,11 @@ def is_picture(value: object) -> TypeGuard[Picture]:
     return _is_pixels(value) or _is_image(value)
 
 
-def describe_picture(picture: Picture) -> str:
-    """The picture in a sentence: its path, or "the picture"."""
-    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
+def describe_source(source: Picture | Recording) -> str:
+    """A picture or a recording in a sentence: its path, "the picture" or "the waveform"."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return "the waveform" if is_recording(source) else "the picture"
 
 
 @contextmanager

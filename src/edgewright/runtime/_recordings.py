@@ -1,11 +1,11 @@
-"""Recordings as files: 16-bit PCM in a .wav file, which the standard library reads."""
+"""Recordings as callers have them: a .wav file of 16-bit PCM, or its samples in an array."""
 
 from __future__ import annotations
 
 import os
 import wave
 from pathlib import Path
-from typing import Final, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +18,31 @@ RECORDING_SUFFIX: Final = ".wav"
 _SAMPLE_BYTES: Final = 2
 
 
-def is_recording(value: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether a value is the path of a .wav file.
+Recording: TypeAlias = "str | os.PathLike[str] | NDArray[np.int16]"
+
+
+def is_recording(value: object) -> TypeGuard[Recording]:
+    """Whether a value is a .wav file, or an int16 waveform (samples,) or (samples, channels).
 
     Example:
         >>> is_recording("seven.wav"), is_recording("seven.png")
         (True, False)
+        >>> is_recording(np.zeros(800, dtype=np.int16)), is_recording(np.zeros(800))
+        (True, False)
     """
-    return isinstance(value, str | os.PathLike) and Path(value).suffix.lower() == RECORDING_SUFFIX
+    if isinstance(value, str | os.PathLike):
+        return Path(value).suffix.lower() == RECORDING_SUFFIX
+    return isinstance(value, np.ndarray) and value.dtype == np.int16 and value.ndim in (1, 2)
 
 
-def read_recording(path: str | os.PathLike[str],
+def read_recording(recording: Recording,
                    preprocessing: AudioPreprocessing) -> NDArray[np.float32]:
     """Read a recording as a model's input, float32 of shape (1, 1, mels, frames).
 
     Args:
-        path: A .wav file of 16-bit PCM; the mean of its channels is taken.
+        recording: A .wav file of 16-bit PCM, or its samples, int16 of shape (samples,) or
+            (samples, channels), at the sample rate of the preprocessing. The mean of the channels
+            is taken.
         preprocessing: As in `ModelSpec.preprocessing`; pads or cuts the recording.
 
     Raises:
@@ -50,6 +59,19 @@ def read_recording(path: str | os.PathLike[str],
         ...     read_recording(f"{folder}/silence.wav", recipe).shape
         (1, 1, 10, 5)
     """
+    samples: NDArray[Any]
+    if isinstance(recording, np.ndarray):
+        if not recording.size:
+            raise DataError(f"the waveform is empty (shape {recording.shape}); record it again")
+        samples = recording.reshape(len(recording), -1)
+    else:
+        samples = _read_wave(recording, preprocessing.sample_rate)
+    waveform = (samples.mean(axis=1) / 32768).astype(np.float32)
+    return preprocessing.features(waveform[None])
+
+
+def _read_wave(path: str | os.PathLike[str], sample_rate: int) -> NDArray[np.int16]:
+    """The samples of a .wav file, (samples, channels)."""
     try:
         with wave.open(os.fspath(path), "rb") as file:
             header = file.getparams()
@@ -61,11 +83,9 @@ def read_recording(path: str | os.PathLike[str],
     if header.sampwidth != _SAMPLE_BYTES:
         raise DataError(f"{path} has {8 * header.sampwidth} bits per sample; give a .wav file of "
                         "16-bit PCM")
-    if header.framerate != preprocessing.sample_rate:
+    if header.framerate != sample_rate:
         raise DataError(f"{path} has {header.framerate} samples per second, but the model takes "
-                        f"{preprocessing.sample_rate}; convert the file to that rate")
+                        f"{sample_rate}; convert the file to that rate")
     if not content or len(content) != header.nframes * header.nchannels * _SAMPLE_BYTES:
         raise DataError(f"{path} is {'cut off' if content else 'empty'}; record it again")
-    channels = np.frombuffer(content, dtype="<i2").reshape(1, -1, header.nchannels)
-    waveform = (channels.mean(axis=2) / 32768).astype(np.float32)
-    return preprocessing.features(waveform)
+    return np.frombuffer(content, dtype="<i2").reshape(-1, header.nchannels)

@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle import Bundle, read_bundle
-from edgewright.core import ModelSpec, OperatingPoint, Preprocessing, SizeRange
+from edgewright.core import (
+    AudioPreprocessing,
+    ModelSpec,
+    OperatingPoint,
+    Preprocessing,
+    SizeRange,
+)
 from edgewright.errors import BundleError, UsageError
 from edgewright.runtime._drift import Drift, DriftMonitor
 from edgewright.runtime._finite import check_finite, check_outputs
 from edgewright.runtime._inputs import check_inputs, read_input
 from edgewright.runtime._pictures import Picture, is_picture, picture_size
 from edgewright.runtime._prediction import Prediction
-from edgewright.runtime._recordings import is_recording
+from edgewright.runtime._recordings import Recording, is_recording
 from edgewright.runtime._runnable import find_runnable_points, make_decoder, output_names
 from edgewright.runtime._segment_times import SegmentTimes
 from edgewright.runtime._stats import Counters, Stats
@@ -156,9 +162,10 @@ class Session:
 
         Args:
             inputs: A picture (an image file, a Pillow image, or pixels (H, W, C) in uint8) or a
-                recording (a ``.wav`` file), which goes through the bundle's preprocessing; or a
-                ``.npy`` or ``.npz`` file as for `read`; or one array per input of the model, which
-                are taken as they are.
+                recording (a ``.wav`` file, or a waveform (samples,) or (samples, channels) in int16
+                at the sample rate of the preprocessing), which goes through the bundle's
+                preprocessing; or a ``.npy`` or ``.npz`` file as for `read`; or one array per input
+                of the model, which are taken as they are.
 
         Returns:
             For a picture or a recording its result: a `ClassRanking`, `Mask`, `AnswerSet`,
@@ -174,20 +181,21 @@ class Session:
             session.predict("cat.png").top(5)
         """
         source = inputs[0] if len(inputs) == 1 else None
-        if is_recording(source) or (is_picture(source) and (
-                isinstance(self.model.preprocessing, Preprocessing)
-                or not isinstance(source, np.ndarray))):
+        recipe, is_array = self.model.preprocessing, isinstance(source, np.ndarray)
+        if ((is_recording(source) and (isinstance(recipe, AudioPreprocessing) or not is_array))
+                or (is_picture(source) and (isinstance(recipe, Preprocessing) or not is_array))):
             return self.decode(self(*self.read(source)), source)[0]
         if isinstance(source, str | os.PathLike):
             inputs = self.read(source)
         return self.decode(self(*inputs))
 
-    def read(self, source: Picture) -> Arrays:
-        """Read a file or a picture as the model's inputs, one array each.
+    def read(self, source: Picture | Recording) -> Arrays:
+        """Read a file, a picture or a waveform as the model's inputs, one array each.
 
         Args:
             source: A ``.npy`` or ``.npz`` file of preprocessed values (see `read_input`), or a
-                picture or a ``.wav`` file, which goes through the bundle's preprocessing.
+                picture or a recording as for `predict`, which goes through the bundle's
+                preprocessing.
 
         Raises:
             DataError: It cannot be read, contains NaN or infinity, or does not match the model.

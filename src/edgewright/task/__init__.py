@@ -6,7 +6,8 @@ from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import Images, ImageSplit
 from edgewright.task._load_model import load_model
 from edgewright.task._load_task import load_task
-from edgewright.task._split import Batch, Split, map_targets, select_rows
+from edgewright.task._split import Batch, Split
+from edgewright.task._targets import map_targets, select_rows
 from edgewright.task._task import SplitLike, Task
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._tensor_split import TensorSplit

@@ -15,15 +15,9 @@ from edgewright.core import AudioPreprocessing
 from edgewright.errors import DataError
 from edgewright.task._arrays import as_targets, short_name
 from edgewright.task._prefetch import prefetch
-from edgewright.task._split import (
-    Batch,
-    Split,
-    bytes_of,
-    check_equal_lengths,
-    check_finite,
-    select_rows,
-    target_tensors,
-)
+from edgewright.task._split import Batch, Split, bytes_of
+from edgewright.task._split_checks import check_equal_lengths, check_finite
+from edgewright.task._targets import select_rows, target_tensors
 from edgewright.task._view import View
 
 _SHIFT: Final = 0.1  # largest shift, as a share of the length

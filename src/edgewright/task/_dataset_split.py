@@ -16,12 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 from edgewright.errors import DataError
 from edgewright.task._arrays import as_input
 from edgewright.task._collate import Collate, check_sampler
-from edgewright.task._split import (
-    Batch,
-    Split,
-    check_equal_lengths,
-    check_finite,
-)
+from edgewright.task._split import Batch, Split
+from edgewright.task._split_checks import check_equal_lengths, check_finite
 from edgewright.task._view import View
 
 

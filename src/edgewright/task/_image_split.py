@@ -15,14 +15,8 @@ from edgewright.errors import DataError
 from edgewright.task._arrays import as_targets
 from edgewright.task._augment import augment_batch
 from edgewright.task._prefetch import prefetch
-from edgewright.task._split import (
-    Batch,
-    Split,
-    bytes_of,
-    select_rows,
-    target_lengths,
-    target_tensors,
-)
+from edgewright.task._split import Batch, Split, bytes_of
+from edgewright.task._targets import select_rows, target_lengths, target_tensors
 from edgewright.task._view import AugmentationPolicy, View
 
 _HASH_CHUNK: Final = 1024  # images hashed at a time

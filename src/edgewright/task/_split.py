@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from edgewright.errors import DataError, UsageError
 from edgewright.goals import Goal, Origin, list_targets
 from edgewright.task._arrays import short_name
+from edgewright.task._targets import select_rows, target_tensors
 from edgewright.task._temporary_seed import temporary_seed
 from edgewright.task._view import AugmentationPolicy, View
 
@@ -279,99 +278,3 @@ def bytes_of(tensor: Tensor) -> memoryview:
     """
     flat = tensor.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().data
-
-
-def select_rows(targets: Any, rows: Tensor | slice) -> Any:
-    """The targets of these rows; a list holds one target per row, of any size.
-
-    Example:
-        >>> select_rows({"a": torch.arange(3)}, torch.tensor([2, 0]))
-        {'a': tensor([2, 0])}
-        >>> select_rows([torch.zeros(1), torch.ones(2)], slice(1, 2))
-        [tensor([1., 1.])]
-    """
-    if isinstance(targets, list):
-        return targets[rows] if isinstance(rows, slice) else [targets[row] for row in rows.tolist()]
-    if isinstance(targets, Mapping):
-        return {name: select_rows(part, rows) for name, part in targets.items()}
-    if isinstance(targets, tuple):
-        return tuple(select_rows(part, rows) for part in targets)
-    return targets if targets is None else targets[rows]
-
-
-def map_targets(function: Callable[[Tensor], Tensor], targets: Any) -> Any:
-    """Apply a function to every tensor of the targets."""
-    return pytree.tree_map_only(Tensor, function, targets)
-
-
-def target_tensors(targets: Any) -> list[Tensor]:
-    """The tensors of the targets, in order; other leaves become tensors, a text its bytes."""
-    return [torch.as_tensor(list(leaf.encode()) if isinstance(leaf, str) else leaf)
-            for leaf in pytree.tree_leaves(targets) if leaf is not None]
-
-
-def check_finite(inputs: tuple[Tensor, ...], name: str, indices: Tensor | None = None) -> None:
-    """Raise if an input holds NaN or infinity; the message names the first such sample."""
-    for tensor in inputs:
-        if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
-            continue
-        bad = ~torch.isfinite(tensor.flatten(1)).all(dim=1)
-        position = int(bad.nonzero()[0])
-        index = position if indices is None else int(indices[position])
-        raise DataError(f"sample {index} of the {name} split holds NaN or infinity; "
-                        "remove or fix it")
-
-
-def check_equal_lengths(inputs: tuple[Tensor, ...], targets: Any, name: str) -> None:
-    """Raise if inputs and targets differ in length."""
-    parts = target_lengths(targets)
-    lengths = {len(tensor) if tensor.ndim else 0 for tensor in inputs} | {n for n, _ in parts}
-    if len(lengths) == 1:
-        return
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-    count = parts[0][0] if parts else 0
-    transposed = [tensor for tensor in inputs
-                  if tensor.ndim > 1 and len(tensor) != count and count in tensor.shape]
-    remedy = (f"; the first dimension must be the batch: transpose the input of shape "
-              f"{tuple(transposed[0].shape)}, and transpose it back within the model"
-              if transposed else "")
-    raise DataError(f"the {name} split has inputs of shape {shapes} but targets of shape "
-                    f"{', '.join(shape for _, shape in parts)}; their lengths must be "
-                    f"equal{remedy}")
-
-
-def target_lengths(targets: Any) -> list[tuple[int, str]]:
-    """Number of samples and shape of every part of the targets."""
-    if isinstance(targets, list):
-        return [(len(targets), f"list of {len(targets)}")]
-    if isinstance(targets, Mapping):
-        return [found for part in targets.values() for found in target_lengths(part)]
-    if isinstance(targets, tuple):
-        return [found for part in targets for found in target_lengths(part)]
-    if targets is None:
-        return []
-    if not isinstance(targets, Tensor):
-        return [(0, type(targets).__name__)]
-    return [(len(targets) if targets.ndim else 0, str(tuple(targets.shape)))]
-
-
-def _rank(signature: str) -> tuple[str, int]:
-    """Dtype and number of dimensions of an input's signature."""
-    return signature.partition(" ")[0], len(re.findall(r"\d+", signature.partition(" ")[2]))
-
-
-def check_same_signature(reference: Split, other: Split) -> None:
-    """Raise if samples of two splits differ in the shapes or dtypes of their inputs.
-
-    Sizes may differ if the user's own collate function makes the batches: it may pad each.
-
-    Raises:
-        DataError: The message names both splits, shapes and dtypes.
-    """
-    first, second = reference.input_signature(), other.input_signature()
-    if reference.varies_sizes and list(map(_rank, first)) == list(map(_rank, second)):
-        return
-    if first != second:
-        raise DataError(f"a sample of the {other.name} split is {' and '.join(second)}, but one "
-                        f"of the {reference.name} split is {' and '.join(first)}; a model needs "
-                        "the same shapes and types: prepare both splits in the same way")

@@ -18,7 +18,9 @@ from edgewright.task._arrays import as_tensor
 from edgewright.task._audio_split import AudioSplit
 from edgewright.task._dataset_split import DatasetSplit
 from edgewright.task._image_split import ImageSplit
-from edgewright.task._split import Split, check_same_signature, target_tensors
+from edgewright.task._split import Split
+from edgewright.task._split_checks import check_same_signature
+from edgewright.task._targets import target_tensors
 from edgewright.task._tensor_split import TensorSplit
 
 Array: TypeAlias = Tensor | NDArray[Any]

@@ -8,7 +8,9 @@ from typing import Any, final
 from torch import Tensor
 
 from edgewright.task._arrays import as_input, as_targets, as_tensor
-from edgewright.task._split import Batch, Split, check_equal_lengths, check_finite, select_rows
+from edgewright.task._split import Batch, Split
+from edgewright.task._split_checks import check_equal_lengths, check_finite
+from edgewright.task._targets import select_rows
 from edgewright.task._view import View
 
 

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from statistics import median
-from typing import Any, Final, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgewright.errors import UsageError
 from edgewright.training._memory_format import to_memory_format
 from edgewright.training._outputs import output_tensors
 from edgewright.training._run import Run
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CompileMode = bool | Literal["auto"]
 

@@ -16,7 +16,6 @@ from queue import Empty
 from typing import Any, Final, NamedTuple, final
 
 import torch
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.multiprocessing.spawn import (
     ProcessContext,
@@ -128,6 +127,8 @@ def _receive_messages(progress_sink: Queue[Any],
 
 def _run_process(rank: int, place: _Rendezvous, sent: bytes, progress_sink: Queue[Any]) -> None:
     """The body of one process; at module level, so that it can be pickled."""
+    from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415 - takes seconds
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent handles Ctrl-C
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port),
                    "LOCAL_RANK": str(rank), "NODE_RANK": "0"}

@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgewright.errors import TrainingError
@@ -31,6 +30,9 @@ from edgewright.training._step_hook import Step
 from edgewright.training._stored_targets import count_stored_views
 from edgewright.training._time_limit import TimeLimit, TimePlan
 from edgewright.training._updater import Updater
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CHECKPOINT_SECONDS: Final = 60.0  # interval within an epoch; the most that an interruption loses
 

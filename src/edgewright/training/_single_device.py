@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.strategy import Strategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from edgewright.errors import UsageError
@@ -24,6 +22,10 @@ from edgewright.training._progress import Progress
 from edgewright.training._record import TrainingRecord
 from edgewright.training._run import Run
 from edgewright.training._updater import Updater
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.strategy import Strategy
 
 
 def train_on_device(run: Run, fabric: Fabric, progress: Progress) -> TrainingRecord:
@@ -64,6 +66,12 @@ def single_device_fabric(config: Training) -> Fabric:
 
 def make_fabric(config: Training, devices: int, strategy: str | Strategy) -> Fabric:
     """A Fabric with several devices and a strategy; see `single_device_fabric`."""
+    # Loaded only here: it loads torchmetrics and scipy, which takes seconds.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.utilities.exceptions import (  # noqa: PLC0415
+        MisconfigurationException,
+    )
+
     compute = config.compute
     try:
         return Fabric(accelerator=compute.accelerator, devices=devices, strategy=strategy,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -21,6 +20,9 @@ from edgewright.training._run import Run
 from edgewright.training._seeds import step_seed
 from edgewright.training._sharding import split_batch
 from edgewright.training._step_hook import Step
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @final

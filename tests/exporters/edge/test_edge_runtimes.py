@@ -98,6 +98,23 @@ def test_pools_match_in_every_integer(target: Any, translate: Any, engine: Any, 
     assert np.abs(have - program.run(images).numpy()).max() < step / 100
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("is_quantized", [False, True])
+@pytest.mark.parametrize(("target", "translate", "engine"), TARGETS)
+def test_adaptive_max_pools_match(target: Any, translate: Any, engine: Any, is_quantized: bool, parts: int,
+                                  images: Tensor, as_task: Callable[[Tensor], Task]) -> None:
+    torch.manual_seed(0)
+    program = Program.capture(Shown(nn.AdaptiveMaxPool2d(parts)).eval(), images[:2])
+    if is_quantized:
+        program = quantize(program, as_task(images), Quantization(target=target))
+    with warnings.catch_warnings():
+        if parts < 3:
+            warnings.simplefilter("error", UserWarning)  # nothing is slow
+        have, = engine(translate(program)).run((images.numpy(),))
+    want = program.run(images).numpy()
+    assert np.linalg.norm(have - want) < (0.02 if is_quantized else 1e-5) * np.linalg.norm(want)
+
+
 class Floats(nn.Module):
     """Linear layers of which the first reads, and the last gives, what is not quantized."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,7 @@ def test_zeros_reduce_the_bytes(result: Result, trained_net: nn.Module, quadrant
 def test_an_interrupted_run_gives_the_same_files(result: Result, trained_net: nn.Module,
                                                    quadrant_task: Task, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    short = compress(trained_net, quadrant_task, out, RECIPE)
-    assert [s.sha256 for s in short.manifest.model.segments] == [
-        s.sha256 for s in result.manifest.model.segments]
+    shutil.copytree(result.bundle.parent, out)
     for name in ("model.edge", "manifest.json", "report.html", "stages/1-weights.json",
                  "stages/2-exits.json", "stages/3-quantize.json"):
         (out / name).unlink()

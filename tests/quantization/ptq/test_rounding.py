@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from edgewright.program import Program, fold_batch_norm
-from edgewright.quantization import BRECQ, AdaRound, Quantization, place, resolve
+from edgewright.quantization import BRECQ, AdaRound, Quantization, place, quantize, resolve
 from edgewright.quantization._quantize import _Quantized
 from edgewright.quantization.calibration import draw_training_inputs
 from edgewright.quantization.ptq import learn_rounding
@@ -63,3 +64,29 @@ def test_same_seed_gives_the_same_rounding(prepared: Any, colour_task: Task) -> 
         learn_rounding(program, placement, simulation, (x,), BRECQ(20), seed=3)
         found.append({name: value.clone() for name, value in simulation.state().items()})
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+class Attentive(nn.Module):
+    """Attention has the batch in the second dimension; 40 samples are a whole batch and a rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.layer(x).mean(1))
+
+
+@pytest.mark.parametrize("rounding", ["adaround", "brecq"])
+def test_layers_with_the_batch_in_another_dimension(rounding: Any) -> None:
+    x, y = torch.randn(80, 6, 8, generator=torch.Generator().manual_seed(0)), torch.arange(80) % 3
+    task = Task((x, y), test=(x[:20] + 0.1, y[:20]))
+    program = Program.capture(Attentive().eval(), x[:2], dynamic={"x": {1: (2, 16)}})
+    nearest, learned = (quantize(program, task, Quantization(
+        weights=3, first_last_bits=None, calibration_samples=40, method={"ptq": {"rounding": kind}}))
+        for kind in ("nearest", {rounding: 60}))
+    want = program.run(x[:20, :4])  # of another length
+    errors = [float((found.run(x[:20, :4]) - want).norm()) for found in (nearest, learned)]
+    assert errors[1] < errors[0]

@@ -24,6 +24,7 @@ from edgewright.exporters.edge._edge_graph import (
 from edgewright.exporters.edge._norms import remove_batch_norms
 from edgewright.exporters.edge._plain_activations import decompose_prelu
 from edgewright.exporters.edge._plain_convolutions import convert_conv1d_to_conv2d, resolve_padding
+from edgewright.exporters.edge._plain_max_pools import write_max_pools
 from edgewright.exporters.edge._plain_tensors import normalize_stored_tensors
 from edgewright.exporters.edge._pooling_convolutions import (
     convolve_pools,
@@ -60,10 +61,10 @@ def to_executorch(program: Program) -> bytes:
     except ImportError as error:
         raise MissingExtraError("exporting to ExecuTorch", "executorch") from error
     module = remove_batch_norms(align_weight_scales_to_bias(program)).graph_module
-    for rewrite in (restore_average_grids, convert_biases_to_float, normalize_pools,
-                    resolve_padding, decompose_prelu, convolve_slices, convolve_pools,
-                    convert_weights_to_float, convert_conv1d_to_conv2d, split_biases,
-                    normalize_stored_tensors, finalize_graph):
+    for rewrite in (restore_average_grids, convert_biases_to_float, write_max_pools,
+                    normalize_pools, resolve_padding, decompose_prelu, convolve_slices,
+                    convolve_pools, convert_weights_to_float, convert_conv1d_to_conv2d,
+                    split_biases, normalize_stored_tensors, finalize_graph):
         rewrite(module)
     try:
         with ConverterErrors("ExecuTorch"), warnings.catch_warnings():

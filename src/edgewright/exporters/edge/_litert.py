@@ -24,6 +24,7 @@ from edgewright.exporters.edge._edge_graph import (
 )
 from edgewright.exporters.edge._litert_weights import find_stored_weights, store_integers
 from edgewright.exporters.edge._plain_convolutions import resolve_padding, split_transposed_groups
+from edgewright.exporters.edge._plain_max_pools import write_max_pools
 from edgewright.exporters.edge._supported_integers import check_supported_integers
 from edgewright.graph import finalize_graph
 from edgewright.program import Program, check_fixed_sizes
@@ -51,8 +52,8 @@ def to_litert(program: Program) -> bytes:
         raise MissingExtraError("exporting to LiteRT", "litert") from error
     copy = align_weight_scales_to_bias(program).copy()
     weights = find_stored_weights(copy.graph_module)
-    for rewrite in (restore_average_grids, convert_biases_to_float, resolve_padding,
-                    split_transposed_groups, requantize_weights, finalize_graph):
+    for rewrite in (restore_average_grids, convert_biases_to_float, write_max_pools,
+                    resolve_padding, split_transposed_groups, requantize_weights, finalize_graph):
         rewrite(copy.graph_module)
     config = _quant_config() if program.is_quantized else None
     with ConverterErrors("LiteRT"), _suppress_warnings():

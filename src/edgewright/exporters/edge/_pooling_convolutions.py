@@ -88,12 +88,14 @@ def _shares_grid(node: Node) -> bool:
 
 def _slice_step(node: Node) -> list[int] | None:
     """The strides of a strided slice of an image, or None."""
-    if node.target is not aten.slice.Tensor or len(shape_of(node)) != 4:
+    if node.target is not aten.slice.Tensor:
         return None
     dim, start, end, step = (argument(node, name) for name in ("dim", "start", "end", "step"))
+    if step == 1 or len(shape_of(node)) != 4:
+        return None
     size = shape_of(node.all_input_nodes[0])[dim]
     whole = start in (None, 0) and (end is None or end >= size)
-    if dim % 4 < 2 or step == 1 or not whole:
+    if dim % 4 < 2 or not whole:
         return None
     return [step, 1] if dim % 4 == 2 else [1, step]
 

@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from edgewright.channels import ChannelGroup, Incidence, find_groups
 from edgewright.errors import UsageError
-from edgewright.graph import ops, read_recurrent_layer, shape_of
+from edgewright.graph import batch_dim_of, ops, read_recurrent_layer, shape_of
 from edgewright.pruning.criteria._recurrent_steps import run_steps
 from edgewright.pruning.criteria._scoring_context import ScoringContext
 from edgewright.task import Batch
@@ -79,7 +79,7 @@ def find_layer_inputs(context: ScoringContext) -> tuple[LayerInput, ...]:
     inputs: list[LayerInput] = []
     seen: set[tuple[Node, Node | None, bytes]] = set()
     for node, operand, dim in context.groups.contractions:
-        batch = _batch_dim(operand)
+        batch = batch_dim_of(operand)
         incidence = context.incidence_along(operand, dim)
         added = operand if node.target in _RECURRENT else None  # not multiplied by one another
         key = (node, added, incidence.columns.tobytes())
@@ -121,7 +121,7 @@ def find_input_before_pooling(context: ScoringContext, layer_input: LayerInput) 
     while node.target in ops.AVERAGES | _VIEWS:
         source: Any = node.args[0]
         if node.target in ops.AVERAGES:
-            batch = _batch_dim(source)
+            batch = batch_dim_of(source)
             for dim in range(len(shape_of(source))):
                 incidence = context.incidence_along(source, dim)
                 if batch is not None and len(incidence.columns):
@@ -180,10 +180,3 @@ def _is_depthwise(node: Node, operand: Node) -> bool:
     """Whether each channel has a filter of its own, so that channels are not mixed."""
     groups = ops.groups_of(node)
     return groups > 1 and groups == shape_of(operand)[1]
-
-
-def _batch_dim(operand: Node) -> int | None:
-    """The dimension whose size depends on the batch size; None if there is none, or several."""
-    one, two = shape_of(operand, 1), shape_of(operand, 2)
-    dims = [dim for dim, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    return dims[0] if len(dims) == 1 else None

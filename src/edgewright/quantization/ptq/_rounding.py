@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from edgewright.errors import DataError
-from edgewright.graph import ancestors, argument
+from edgewright.graph import ancestors, argument, batch_dim_of
 from edgewright.program import Program, find_cuts, outputs_of
 from edgewright.quantization.placement import Placement
 from edgewright.quantization.scheme import BRECQ, AdaRound
@@ -69,8 +69,9 @@ def learn_rounding(program: Program, placement: Placement, simulation: Quantizat
                 target = _extract_subgraph(program.graph_module, exact_inputs,
                                            exact[layer.end.name])
                 before_layer = _extract_subgraph(simulation.module, sources, layer.inputs[0])
-                layer.learn((_run(before_layer, quantized_values),), _run(target, float_values),
-                            rounding.steps, generator)
+                dim = batch_dim_of(exact[layer.end.name]) or 0  # attention may have it second
+                layer.learn((_run(before_layer, quantized_values, dim),),
+                            _run(target, float_values, dim), rounding.steps, generator)
         quantized_block = _extract_subgraph(simulation.module, sources, rounded[end])
         quantized_values = (_run(quantized_block, quantized_values),)
         float_values = (_run(original, float_values),)
@@ -203,8 +204,8 @@ def _extract_subgraph(module: GraphModule, inputs: list[Node], end: Node) -> Cal
     return GraphModule(module, graph)
 
 
-def _run(part: Callable[..., Tensor], inputs: Tensors) -> Tensor:
-    """Compute the output for all samples, batch by batch."""
+def _run(part: Callable[..., Tensor], inputs: Tensors, dim: int = 0) -> Tensor:
+    """Compute the output for all samples, batch by batch, and make their dimension the first."""
     with torch.no_grad():
-        return torch.cat([part(*batch) for batch in zip(
+        return torch.cat([part(*batch).movedim(dim, 0) for batch in zip(
             *(torch.split(tensor, _BATCH) for tensor in inputs), strict=True)])

@@ -15,6 +15,7 @@ from edgewright.core import (
     ClassProbabilities,
     DecodeStep,
     ModelSpec,
+    NamedStep,
     Numbers,
     TensorSpec,
     UnitVector,
@@ -32,7 +33,6 @@ from edgewright.runtime.engines import Arrays
 Decoded: TypeAlias = ClassRanking | Mask | AnswerSet | Detections | Vector | Quantity
 _Function: TypeAlias = Callable[..., Sequence[Decoded]]
 
-_NAMED: Final = (ClassProbabilities, ClassMask, Answers, Boxes)
 _SHAPES: Final[Mapping[type[Any], tuple[str, Callable[[int], bool]]]] = {
     ClassProbabilities: ("(N, classes)", lambda rank: rank == 2),
     ClassMask: ("(N, classes, height, width)", lambda rank: rank >= 3),
@@ -64,9 +64,9 @@ class Decoder:
     def __init__(self, model: ModelSpec) -> None:
         specs = {spec.name: (position, spec) for position, spec in enumerate(model.outputs)}
         steps = [step.rename_outputs(partial(_full_name, model)) for step in model.decoding]
-        named = [step for step in steps if isinstance(step, _NAMED)]
+        unnamed = [step for step in steps if isinstance(step, NamedStep) and step.names is None]
         # The classes of one goal; with several it is unknown whose they are.
-        classes = model.classes if len(named) == 1 else None
+        default = model.classes if len(unnamed) == 1 else None
         self._steps: list[tuple[str, tuple[int, ...], _Function]] = []
         for step in steps:
             missing = [name for name in step.outputs if name not in specs]
@@ -74,9 +74,10 @@ class Decoder:
                 raise BundleError(f"the step {step.step!r} decodes the output {missing[0]!r}, but "
                                   f"the model returns {', '.join(map(repr, specs))}")
             found = [specs[name] for name in step.outputs]
-            _check(step, [spec for _, spec in found], classes)
+            names = (step.names or default) if isinstance(step, NamedStep) else None
+            _check(step, [spec for _, spec in found], names)
             self._steps.append((step.outputs[0], tuple(position for position, _ in found),
-                                _function(step, classes)))
+                                _function(step, names)))
 
     def __call__(self, outputs: Arrays) -> list[Any]:
         """Decode a batch.
@@ -143,7 +144,7 @@ def _check(step: DecodeStep, specs: Sequence[TensorSpec], classes: tuple[str, ..
         raise BundleError(f"the step {step.step!r} expects {expected}"
                           f"{'' if isinstance(step, Numbers) else ' of floating point'}, but the "
                           f"model returns {found}")
-    if classes is None or not isinstance(step, _NAMED):
+    if classes is None:
         return
     fixed = [size if isinstance(size, int) else None for size in specs[-1].shape]
     counts = _class_counts(step, fixed)
