@@ -43,6 +43,7 @@ from edgewright.core._run_report import (
     LayerRecord,
     OutputParity,
     Parity,
+    RouteProfile,
     RunReport,
     StageRecord,
 )
@@ -64,6 +65,7 @@ from edgewright.core._units import (
     format_size,
     parse_quantity,
 )
+from edgewright.core._wiring import Fork, Wiring
 
 __all__ = [
     "ACCURACY",
@@ -88,6 +90,7 @@ __all__ = [
     "ExitProfile",
     "ExitRule",
     "Figures",
+    "Fork",
     "Guarantee",
     "LayerLatency",
     "LayerRecord",
@@ -104,6 +107,7 @@ __all__ = [
     "Positional",
     "Preprocessing",
     "ResolvedLimit",
+    "RouteProfile",
     "RunReport",
     "Segment",
     "SelectedBoxes",
@@ -115,6 +119,7 @@ __all__ = [
     "TensorSpec",
     "UnitVector",
     "Value",
+    "Wiring",
     "box_overlaps",
     "check_equal_sizes",
     "find_unequal_sizes",

@@ -15,6 +15,7 @@ from edgewright.core import Measurement, OutputParity, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import predict_exits
 from edgewright.goals import Agreement, Goal, Prediction, read_metric
+from edgewright.pipeline._evaluate import batch_size_of
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.program import Program
 from edgewright.runtime import Session
@@ -22,7 +23,6 @@ from edgewright.task import Batch, Split
 from edgewright.training import split_exits, update_metric
 
 AGREEMENT: Final = 0.995
-_BATCH: Final = 256
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _run_both(program: Program, session: Session, split: Split,
               ) -> Iterator[tuple[Batch, Sequence[Any], Sequence[Any]]]:
     """Each batch, and what every exit of program and file returns for it."""
     module = program.module()
-    for batch in split.batches(_BATCH):
+    for batch in split.batches(batch_size_of(session.model)):
         with torch.inference_mode():
             ours = split_exits(module(*batch.inputs), program.exits)
         arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))

@@ -14,11 +14,14 @@ from edgewright.program._memory import find_live_tensors, stored_bytes
 from edgewright.program._outputs import keep_outputs, output_names, output_structure
 from edgewright.program._probes import is_constant_input, probe_inputs
 from edgewright.program._program import Program
+from edgewright.program._route_regions import has_routes
+from edgewright.program._routes import RoutedSegment, split_at_routes
 
 __all__ = [
     "Costs",
     "NodeCost",
     "Program",
+    "RoutedSegment",
     "auxiliary_tensors",
     "check_fixed_sizes",
     "expand_per_output",
@@ -27,6 +30,7 @@ __all__ = [
     "fold_batch_norm",
     "foldable_norm",
     "foldable_output_dim",
+    "has_routes",
     "is_constant_input",
     "keep_outputs",
     "norm_as_affine",
@@ -37,5 +41,6 @@ __all__ = [
     "probe_inputs",
     "set_outputs",
     "split_at_exits",
+    "split_at_routes",
     "stored_bytes",
 ]

@@ -182,7 +182,7 @@ def _stored_source(node: Node) -> Node:
 # Operators that count as 0 MACs and are neither point-wise nor views.
 _FREE: Final = ops.names(
     ops.NORMS | ops.POOLS | ops.SOFTMAXES | ops.PADS | ops.COPIES | ops.CASTS | ops.DROPOUTS
-    | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING}) | frozenset("""
+    | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING, ops.ROUTE}) | frozenset("""
     prelu feature_dropout alpha_dropout cat stack mean sum amax amin max min argmax cumsum
     upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
     upsample_trilinear3d upsample_bicubic2d pixel_shuffle pixel_unshuffle channel_shuffle
