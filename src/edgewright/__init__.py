@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         StaticRange,
         quantize,
     )
+    from edgewright.routing import Routing, route
     from edgewright.runtime import Session, load
     from edgewright.task import Task
     from edgewright.training import Training
@@ -113,6 +114,7 @@ _HOME: Final[dict[str, str]] = {
     "Reconstruction": "edgewright.goals",
     "Regression": "edgewright.goals",
     "Result": "edgewright.pipeline",
+    "Routing": "edgewright.routing",
     "Segmentation": "edgewright.goals",
     "Session": "edgewright.runtime",
     "StaticRange": "edgewright.quantization",
@@ -137,6 +139,7 @@ _HOME: Final[dict[str, str]] = {
     "quantize": "edgewright.quantization",
     "regularize": "edgewright.pruning",
     "remove_vanished": "edgewright.pruning",
+    "route": "edgewright.routing",
     "verify": "edgewright.pipeline",
 }
 __version__: Final = "0.1.0"
@@ -180,6 +183,7 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "Result",
+    "Routing",
     "Segmentation",
     "Session",
     "StaticRange",
@@ -204,6 +208,7 @@ __all__ = [
     "quantize",
     "regularize",
     "remove_vanished",
+    "route",
     "verify",
 ]
 

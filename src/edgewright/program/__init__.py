@@ -1,6 +1,12 @@
 """Captured models as values: their costs, splitting, folding, and safe saving and loading."""
 
-from edgewright.program._costs import Costs, NodeCost, auxiliary_tensors, parameter_nodes
+from edgewright.program._costs import (
+    Costs,
+    NodeCost,
+    auxiliary_tensors,
+    count_branch_macs,
+    parameter_nodes,
+)
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
 from edgewright.program._fixed_sizes import check_fixed_sizes
 from edgewright.program._folding import (
@@ -24,6 +30,7 @@ __all__ = [
     "RoutedSegment",
     "auxiliary_tensors",
     "check_fixed_sizes",
+    "count_branch_macs",
     "expand_per_output",
     "find_cuts",
     "find_live_tensors",

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch.fx import Graph, GraphModule, Node
@@ -32,7 +32,12 @@ from edgewright.graph import (
     weight_bits_of,
     weight_of,
 )
+from edgewright.program._graph_outputs import output_nodes
 from edgewright.program._memory import peak_activation_bytes
+from edgewright.program._route_regions import count_branch_costs, sum_longest_path
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
 
 _COMPUTED_IN_FLOAT: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
     ops.ATTENTION, ops.BILINEAR, ops.EINSUM}
@@ -77,7 +82,11 @@ class Costs:
 
     Attributes:
         layers: Every call with multiply-accumulates, in graph order.
-        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as 0.
+        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as 0. Of a
+            program that chooses its path by the input, those of all branches together.
+        longest_path_macs: The multiply-accumulates of a sample that takes the most expensive branch
+            of every route; equal to ``macs`` without routes. What samples need on average is
+            measured, on the bundle.
         parameters: Number of elements in all tensors that the graph reads, except running
             statistics, scales and zero points.
         weight_bytes: Bytes of all stored tensors; an integer of fewer than 8 bits takes one byte.
@@ -90,6 +99,7 @@ class Costs:
 
     layers: tuple[NodeCost, ...]
     macs: int
+    longest_path_macs: int
     parameters: int
     weight_bytes: int
     packed_bytes: int
@@ -121,6 +131,7 @@ def count_costs(module: GraphModule) -> Costs:
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
+        longest_path_macs=sum_longest_path(graph, output_nodes(graph), _macs),
         parameters=sum(math.prod(shape_of(node)) for node in parameter_nodes(graph)),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
         packed_bytes=sum(-(-v.numel() * bits.get(name, 8 * v.element_size()) // 8)
@@ -128,6 +139,30 @@ def count_costs(module: GraphModule) -> Costs:
         peak_activation_bytes=peak_activation_bytes(graph),
         uncounted=dict(unknown),
     )
+
+
+def count_branch_macs(program: Program) -> tuple[tuple[int, ...], ...]:
+    """Multiply-accumulates per sample of each branch, of every route outside of others, in order.
+
+    Of a branch with routes of its own, those of its most expensive path.
+
+    Example:
+        >>> from edgewright.program import Program
+        >>> class Choice(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(4, 4)
+        ...     def forward(self, x):
+        ...         return ops.ROUTE(x.argmax(1) // 2, [x * 2, self.layer(x)])
+        >>> program = Program.capture(Choice(), torch.zeros(2, 4))
+        >>> count_branch_macs(program), program.costs().longest_path_macs
+        (((0, 16),), 16)
+    """
+    return count_branch_costs(program.graph, output_nodes(program.graph), _macs)
+
+
+def _macs(node: Node) -> int:
+    return count_macs(node) if node.op == "call_function" and has_macs(node) else 0
 
 
 def parameter_nodes(graph: Graph) -> list[Node]:

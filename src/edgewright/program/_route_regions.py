@@ -143,3 +143,11 @@ def _sum_longest(graph: Graph, targets: Sequence[Node], nodes: set[Node],
         total += max(_sum_longest(graph, region.results(number), set(branch), cost)
                      for number, branch in enumerate(region.branches))
     return total + sum(map(cost, rest))
+
+
+def count_branch_costs(graph: Graph, targets: Sequence[Node],
+                       cost: Callable[[Node], int]) -> tuple[tuple[int, ...], ...]:
+    """The sum of the calls' costs per branch, along its longest path, of every outer route."""
+    return tuple(tuple(_sum_longest(graph, region.results(number), set(branch), cost)
+                       for number, branch in enumerate(region.branches))
+                 for region in find_regions(graph, targets))
