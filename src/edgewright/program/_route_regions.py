@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from torch.fx import Graph, Node
 
+from edgewright.errors import ModelError
 from edgewright.graph import argument, ops, sizes_of, tensor_of
+
+if TYPE_CHECKING:
+    from edgewright.program._program import Program
 
 
 @final
@@ -43,6 +47,22 @@ class RouteRegion:
 def has_routes(graph: Graph) -> bool:
     """Whether a graph chooses its path by the input."""
     return any(node.target is ops.ROUTE for node in graph.nodes)
+
+
+def check_no_routes(program: Program, what: str) -> None:
+    """Check that a program does not choose its path by the input.
+
+    Args:
+        program: The program.
+        what: What cannot be combined with routes, in the plural, for the message.
+
+    Raises:
+        ModelError: It does; the message names a route.
+    """
+    found = [node.name for node in program.graph.nodes if node.target is ops.ROUTE]
+    if found:
+        raise ModelError(f"{what} cannot be added to a program that chooses its path by the input "
+                         f"({', '.join(found)}): both would decide what runs next; use one of them")
 
 
 def index_of(route: Node) -> Node:

@@ -27,6 +27,7 @@ from edgewright.program._fixed_sizes import check_fixed_sizes
 from edgewright.program._graph_outputs import name_outputs, output_nodes
 from edgewright.program._route_regions import (
     RouteRegion,
+    check_no_routes,
     find_regions,
     has_routes,
     outputs_of_route,
@@ -83,8 +84,7 @@ def split_at_routes(program: Program) -> tuple[RoutedSegment, ...]:
         return ()
     check_fixed_sizes(program, "segments of which only the branch taken runs")
     if program.exits:
-        raise ModelError("the program has early exits and routes, which cannot both decide what "
-                         "runs next; use one of them")
+        check_no_routes(program, "early exits")
     splitter = _Splitter(program)
     inputs = {node for node in program.graph.nodes if node.op == "placeholder"}
     splitter.split(output_nodes(program.graph), name_outputs(program.graph), inputs)

@@ -34,13 +34,6 @@ def broadcast(tracker: LabelTracker, operands: Iterable[Dims], reason: str) -> D
     return tuple(reversed(result))
 
 
-def _route(tracker: LabelTracker, node: Node) -> Labels:
-    """The outputs of the branches are tied together; the index has one entry per sample."""
-    outputs: Any = argument(node, "outputs")
-    return broadcast(tracker, (tracker.dims(output) for output in outputs),
-                     f"{node.name} ties it to a fixed dimension")
-
-
 def same(tracker: LabelTracker, node: Node) -> Labels:
     """The result has the dimensions of the first operand."""
     return tracker.dims(node.args[0])
@@ -78,7 +71,6 @@ OPERATORS: Final = {
         [f"{kind}_like" for kind in ("zeros", "ones", "full", "empty", "rand", "randn")],
         Operator(_fill_like)),
     **dict.fromkeys(["copy", "where", "lerp", "addcmul", "addcdiv"], Operator(pointwise)),
-    "edgewright::route": Operator(_route),
     "prelu": Operator(_prelu),
     "_assert_tensor_metadata": Operator(_check),
 }

@@ -21,6 +21,7 @@ from edgewright.channels.operators import (
     _products,
     _recurrence,
     _reductions,
+    _routes,
 )
 from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
 from edgewright.graph import argument, concrete_size, is_pointwise, op_name, tensor_of
@@ -34,6 +35,7 @@ _TABLE: Final[dict[str, Operator]] = {
     **_products.OPERATORS,
     **_recurrence.OPERATORS,
     **_reductions.OPERATORS,
+    **_routes.OPERATORS,
 }
 
 

@@ -23,7 +23,7 @@ from edgewright.exporters.onnx._integer_products import multiply_integers
 from edgewright.exporters.onnx._routes import join_routes
 from edgewright.exporters.onnx._stored_weights import store_weights
 from edgewright.exporters.onnx._translations import TRANSLATIONS
-from edgewright.graph import argument
+from edgewright.graph import argument, shape_of
 from edgewright.program import Program, output_names, split_at_routes
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
@@ -76,9 +76,10 @@ def _translate(program: Program) -> ir.Model:
 
 def _input_values(program: Program) -> list[ir.Value]:
     """New values for a program's inputs, with the batch as a dynamic dimension."""
-    return [ir.Value(name=spec.name, shape=ir.Shape(["batch", *map(int, spec.shape[1:])]),
+    nodes = program.graph.find_nodes(op="placeholder")
+    return [ir.Value(name=node.name, shape=ir.Shape(["batch", *shape_of(node)[1:]]),
                      type=ir.TensorType(ir.tensor(torch.empty(0, dtype=spec.dtype)).dtype))
-            for spec in program.inputs]
+            for node, spec in zip(nodes, program.inputs, strict=True)]
 
 
 def _reject_projected_lstm(program: Program) -> None:
