@@ -20,7 +20,7 @@ from edgewright.program._memory import find_live_tensors, stored_bytes
 from edgewright.program._outputs import keep_outputs, output_names, output_structure
 from edgewright.program._probes import is_constant_input, probe_inputs
 from edgewright.program._program import Program
-from edgewright.program._route_regions import check_no_routes, has_routes
+from edgewright.program._route_regions import check_no_routes, decides_per_call, has_routes
 from edgewright.program._routes import RoutedSegment, split_at_routes
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "check_fixed_sizes",
     "check_no_routes",
     "count_branch_macs",
+    "decides_per_call",
     "expand_per_output",
     "find_cuts",
     "find_live_tensors",

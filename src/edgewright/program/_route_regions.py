@@ -36,8 +36,7 @@ class RouteRegion:
     @property
     def per_sample(self) -> bool:
         """Whether every sample has its own index; else a call has one."""
-        value = tensor_of(self.index)
-        return value is not None and value.ndim == 1 and sizes_of(value) == (None,)
+        return _is_per_sample(self.index)
 
     def results(self, branch: int) -> list[Node]:
         """What a branch computes, one per route."""
@@ -47,6 +46,17 @@ class RouteRegion:
 def has_routes(graph: Graph) -> bool:
     """Whether a graph chooses its path by the input."""
     return any(node.target is ops.ROUTE for node in graph.nodes)
+
+
+def decides_per_call(program: Program) -> bool:
+    """Whether a program makes a decision for all samples of a call together."""
+    return any(node.target is ops.ROUTE and not _is_per_sample(index_of(node))
+               for node in program.graph.nodes)
+
+
+def _is_per_sample(index: Node) -> bool:
+    value = tensor_of(index)
+    return value is not None and value.ndim == 1 and sizes_of(value) == (None,)
 
 
 def check_no_routes(program: Program, what: str) -> None:

@@ -31,11 +31,11 @@ class Routing(Settings):
 
     Example:
         >>> Routing(cost_weight=0.3).balance_weight
-        0.5
+        2.0
     """
 
     cost_weight: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-    balance_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    balance_weight: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     temperature: tuple[float, float] = (2.0, 0.5)
-    training: Training = Training(epochs=10)
+    training: Training = Training(epochs=20)
     finetuning: Training | None = Training(epochs=3, lr=0.01)

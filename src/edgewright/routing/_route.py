@@ -40,7 +40,9 @@ def route(gate: nn.Module, branches: Sequence[nn.Module], task: Task,  # noqa: P
     outputs, mixed by the gate with noise that decreases to a choice; the expected
     multiply-accumulates; and a balance that keeps all branches in use while they learn. Then the
     choice is fixed to the highest logit, and the branches are fine-tuned on the samples that they
-    get. The modules themselves are not changed.
+    get. A gate may settle on a worse division of the work than the best one; if it matters, train
+    longer, or compare several seeds of the gate's initial weights. The modules themselves are not
+    changed.
 
     Args:
         gate: Takes what the branches take; returns logits (N, K), floating point.
@@ -60,6 +62,7 @@ def route(gate: nn.Module, branches: Sequence[nn.Module], task: Task,  # noqa: P
         TrainingError: The loss is not finite.
 
     Example:
+        >>> from edgewright.training import Training
         >>> x = torch.randn(64, 4)
         >>> y = (x[:, 0] > 0).long()
         >>> small, large = nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 32), nn.ReLU(),
