@@ -38,7 +38,8 @@ def test_the_loss_is_the_mixtures_plus_cost_and_balance(progress: float) -> None
         perturbed = [(float(SCORES[sample, k]) - math.log(float(noise[sample, k])))
                      / (2.0 * 0.25 ** progress) for k in range(2)]
         total = sum(map(math.exp, perturbed))
-        mixture.append(sum(math.exp(perturbed[k]) / total * OUTPUTS[k, sample] for k in range(2)))
+        mixture.append(math.exp(perturbed[0]) / total * OUTPUTS[0, sample]
+                       + math.exp(perturbed[1]) / total * OUTPUTS[1, sample])
     shares = SCORES.softmax(1)
     cost = sum(float(p[0]) * 0.25 + float(p[1]) for p in shares) / 3
     means = [float(shares[:, k].mean()) for k in range(2)]

@@ -4,7 +4,6 @@ from edgewright.program._costs import (
     Costs,
     NodeCost,
     auxiliary_tensors,
-    count_branch_macs,
     parameter_nodes,
 )
 from edgewright.program._cuts import find_cuts, outputs_of, set_outputs, split_at_exits
@@ -20,7 +19,12 @@ from edgewright.program._memory import find_live_tensors, stored_bytes
 from edgewright.program._outputs import keep_outputs, output_names, output_structure
 from edgewright.program._probes import is_constant_input, probe_inputs
 from edgewright.program._program import Program
-from edgewright.program._route_regions import check_no_routes, decides_per_call, has_routes
+from edgewright.program._route_regions import has_routes
+from edgewright.program._routed_programs import (
+    check_no_routes,
+    count_branch_macs,
+    decides_per_call,
+)
 from edgewright.program._routes import RoutedSegment, split_at_routes
 
 __all__ = [

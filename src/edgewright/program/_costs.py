@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch.fx import Graph, GraphModule, Node
@@ -34,10 +34,7 @@ from edgewright.graph import (
 )
 from edgewright.program._graph_outputs import output_nodes
 from edgewright.program._memory import peak_activation_bytes
-from edgewright.program._route_regions import count_branch_costs, sum_longest_path
-
-if TYPE_CHECKING:
-    from edgewright.program._program import Program
+from edgewright.program._route_regions import sum_longest_path
 
 _COMPUTED_IN_FLOAT: Final = ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
     ops.ATTENTION, ops.BILINEAR, ops.EINSUM}
@@ -131,7 +128,7 @@ def count_costs(module: GraphModule) -> Costs:
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
-        longest_path_macs=sum_longest_path(graph, output_nodes(graph), _macs),
+        longest_path_macs=sum_longest_path(graph, output_nodes(graph), macs_of),
         parameters=sum(math.prod(shape_of(node)) for node in parameter_nodes(graph)),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
         packed_bytes=sum(-(-v.numel() * bits.get(name, 8 * v.element_size()) // 8)
@@ -141,27 +138,8 @@ def count_costs(module: GraphModule) -> Costs:
     )
 
 
-def count_branch_macs(program: Program) -> tuple[tuple[int, ...], ...]:
-    """Multiply-accumulates per sample of each branch, of every route outside of others, in order.
-
-    Of a branch with routes of its own, those of its most expensive path.
-
-    Example:
-        >>> from edgewright.program import Program
-        >>> class Choice(torch.nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.layer = torch.nn.Linear(4, 4)
-        ...     def forward(self, x):
-        ...         return ops.ROUTE(x.argmax(1) // 2, [x * 2, self.layer(x)])
-        >>> program = Program.capture(Choice(), torch.zeros(2, 4))
-        >>> count_branch_macs(program), program.costs().longest_path_macs
-        (((0, 16),), 16)
-    """
-    return count_branch_costs(program.graph, output_nodes(program.graph), _macs)
-
-
-def _macs(node: Node) -> int:
+def macs_of(node: Node) -> int:
+    """Multiply-accumulates of a node, 0 if it has none."""
     return count_macs(node) if node.op == "call_function" and has_macs(node) else 0
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from torch.fx import Graph, Node
 
-from edgewright.errors import ModelError
 from edgewright.graph import argument, ops, sizes_of, tensor_of
-
-if TYPE_CHECKING:
-    from edgewright.program._program import Program
 
 
 @final
@@ -36,7 +32,7 @@ class RouteRegion:
     @property
     def per_sample(self) -> bool:
         """Whether every sample has its own index; else a call has one."""
-        return _is_per_sample(self.index)
+        return is_per_sample(self.index)
 
     def results(self, branch: int) -> list[Node]:
         """What a branch computes, one per route."""
@@ -48,31 +44,10 @@ def has_routes(graph: Graph) -> bool:
     return any(node.target is ops.ROUTE for node in graph.nodes)
 
 
-def decides_per_call(program: Program) -> bool:
-    """Whether a program makes a decision for all samples of a call together."""
-    return any(node.target is ops.ROUTE and not _is_per_sample(index_of(node))
-               for node in program.graph.nodes)
-
-
-def _is_per_sample(index: Node) -> bool:
+def is_per_sample(index: Node) -> bool:
+    """Whether an index has one entry per sample."""
     value = tensor_of(index)
     return value is not None and value.ndim == 1 and sizes_of(value) == (None,)
-
-
-def check_no_routes(program: Program, what: str) -> None:
-    """Check that a program does not choose its path by the input.
-
-    Args:
-        program: The program.
-        what: What cannot be combined with routes, in the plural, for the message.
-
-    Raises:
-        ModelError: It does; the message names a route.
-    """
-    found = [node.name for node in program.graph.nodes if node.target is ops.ROUTE]
-    if found:
-        raise ModelError(f"{what} cannot be added to a program that chooses its path by the input "
-                         f"({', '.join(found)}): both would decide what runs next; use one of them")
 
 
 def index_of(route: Node) -> Node:

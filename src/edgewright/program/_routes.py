@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -25,18 +25,16 @@ from edgewright.graph import (
 from edgewright.program._cuts import find_varying_nodes
 from edgewright.program._fixed_sizes import check_fixed_sizes
 from edgewright.program._graph_outputs import name_outputs, output_nodes
+from edgewright.program._program import Program
 from edgewright.program._route_regions import (
     RouteRegion,
-    check_no_routes,
     find_regions,
     has_routes,
     outputs_of_route,
 )
+from edgewright.program._routed_programs import check_no_routes
 
-if TYPE_CHECKING:
-    from edgewright.program._program import Program
-
-_PROBE: int = 7  # any batch size that no other dimension has by chance
+_PROBE: Final = 7  # any batch size that no other dimension has by chance
 
 
 @final
@@ -221,7 +219,7 @@ class _Splitter:
         examples = tuple(self._values.of(node, self._grid(node)) for node in takes)
         self._taken[number] = set(takes)
         self._parts[number] = (
-            type(self._program)(module, examples),
+            Program(module, examples),
             Wiring(takes=tuple(map(self._name, takes)), gives=tuple(gives), fork=fork))
 
     def _take(self, graph: Graph, node: Node) -> Node:

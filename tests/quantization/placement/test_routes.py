@@ -8,7 +8,7 @@ import torch
 from tests.programs import Net
 from torch import Tensor, nn
 
-from edgewright.graph import ops
+from edgewright.graph import argument, ops
 from edgewright.program import Program
 from edgewright.quantization import Quantization, place, resolve
 
@@ -23,7 +23,7 @@ def test_branches_share_a_grid_and_the_scores_have_none() -> None:
     net = Net(_forward, stem=nn.Linear(4, 8), gate=nn.Linear(8, 6), score=nn.Linear(6, 2),
               small=nn.Linear(8, 6), large=nn.Linear(8, 6), head=nn.Linear(6, 3))
     program = Program.capture(net, torch.randn(2, 4))
-    layers = {str(node.args[1].target): node for node in program.calls()
+    layers = {str(argument(node, "weight").target): node for node in program.calls()
               if node.target is ops.LINEAR}
     route = next(node for node in program.calls() if node.target is ops.ROUTE)
     placement = place(program, resolve(Quantization()))
