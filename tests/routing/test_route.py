@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewright.errors import ModelError, UsageError
+from edgewright.errors import EdgewrightWarning, ModelError, UsageError
 from edgewright.pipeline import make_bundle
 from edgewright.program import Program
 from edgewright.routing import Routing, route
@@ -119,7 +119,7 @@ def test_the_modules_are_not_changed() -> None:
 def test_a_branch_that_nothing_takes_is_reported() -> None:
     config = Routing(training=PLAIN.replace(epochs=3), finetuning=None, cost_weight=50,
                      balance_weight=0)
-    with pytest.warns(UserWarning, match="no validation sample takes the branch 1; give the bal"):
+    with pytest.warns(EdgewrightWarning, match="no validation sample takes the branch 1; give the bal"):
         route(*parts(), TASK, config)
 
 

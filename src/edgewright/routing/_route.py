@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgewright.errors import UsageError
+from edgewright.errors import EdgewrightWarning, UsageError
 from edgewright.program import Program, count_branch_macs
 from edgewright.routing._candidates import CandidateModel, RoutedModel, check_candidates
 from edgewright.routing._config import Routing
@@ -117,4 +117,4 @@ def _warn_if_unused(model: CandidateModel, task: Task) -> None:
     if unused:
         warnings.warn(f"no validation sample takes the branch {', '.join(unused)}; give the "
                       "balance more weight (Routing(balance_weight=...)), the cost less, or train "
-                      "longer", stacklevel=3)
+                      "longer", EdgewrightWarning, stacklevel=3)
