@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         StaticRange,
         quantize,
     )
+    from edgewright.routing import Routing, route
     from edgewright.runtime import Session, load
     from edgewright.search import Search, compress
     from edgewright.task import Task
@@ -106,6 +107,7 @@ _HOME: Final[dict[str, str]] = {
     "Reconstruction": "edgewright.goals",
     "Regression": "edgewright.goals",
     "Result": "edgewright.pipeline",
+    "Routing": "edgewright.routing",
     "Search": "edgewright.search",
     "Segmentation": "edgewright.goals",
     "Session": "edgewright.runtime",
@@ -131,6 +133,7 @@ _HOME: Final[dict[str, str]] = {
     "quantize": "edgewright.quantization",
     "regularize": "edgewright.pruning",
     "remove_vanished": "edgewright.pruning",
+    "route": "edgewright.routing",
     "verify": "edgewright.pipeline",
 }
 __version__: Final = "0.1.0"
@@ -174,6 +177,7 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "Result",
+    "Routing",
     "Search",
     "Segmentation",
     "Session",
@@ -199,6 +203,7 @@ __all__ = [
     "quantize",
     "regularize",
     "remove_vanished",
+    "route",
     "verify",
 ]
 

@@ -16,6 +16,7 @@ METRICS = {
     "anomalies": ["auroc"],
     "binary": ["accuracy", "auroc"],
     "custom_goal": ["angle"],
+    "day_and_night": ["accuracy"],
     "embedding": ["recall_at_1"],
     "regression": ["mae", "rmse"],
     "segmentation": ["miou", "pixel_accuracy"],

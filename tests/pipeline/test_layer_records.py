@@ -12,7 +12,8 @@ def test_a_layer_record_distinguishes_stored_and_computed_bits() -> Any:
     def costs(**bits: Any) -> Any:
         layer = NodeCost(name="conv", op="conv2d", weight="a.weight", channels=4, macs=9,
                          weight_bytes=1, traffic_bytes=1, **bits)
-        return Costs(layers=(layer,), macs=9, parameters=1, weight_bytes=1, packed_bytes=1,
+        return Costs(layers=(layer,), macs=9, longest_path_macs=9, parameters=1,
+                     weight_bytes=1, packed_bytes=1,
                      peak_activation_bytes=1, uncounted={})
 
     before = costs(bits=32, weight_bits=32, activation_bits=32)

@@ -161,7 +161,8 @@ def test_arrays_need_not_be_contiguous(staged_bundle: Bundle) -> None:
 def test_stats_are_the_sums_over_the_samples(staged_bundle: Bundle) -> None:
     session = Session(staged_bundle)
     assert session.stats() == Stats(calls=0, samples=0, exits=(0, 0, 0), macs=None,
-                                    energy_mj=None, points={"default": 0})
+                                    energy_mj=None, points={"default": 0},
+                                    computed=(0, 0, 0))
     exits = [session(_samples(30, seed)).exit for seed in range(3)]
     macs = {0: 100, 1: 1100, 2: 11100}
     energy = {0: 0.5, 1: 0.75, 2: 8.75}
@@ -172,6 +173,7 @@ def test_stats_are_the_sums_over_the_samples(staged_bundle: Bundle) -> None:
     assert stats.macs == pytest.approx(sum(macs[index] for index in left) / 90)
     assert stats.energy_mj == pytest.approx(sum(energy[index] for index in left) / 90)
     assert sum(stats.exit_shares) == pytest.approx(1)
+    assert stats.computed == tuple(sum(index >= segment for index in left) for segment in range(3))
 
 
 def test_eight_threads_get_what_one_gets_and_every_call_is_counted(staged_bundle: Bundle) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.export import ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
@@ -114,16 +115,29 @@ def _export_with_reads(model: nn.Module, example_inputs: tuple[Any, ...],
     """Export; if that fails at reads of constant values, export again with recorded values."""
     try:
         with silence_export():
-            return export_graph(model, example_inputs, ranges)
+            return _export_afresh(model, example_inputs, ranges)
     except FORWARD_ERRORS as error:
         try:
             reads = record_reads(model, example_inputs)
             if not reads.known:
                 raise ModelError(_explain_failure(model, error, ranges)) from error
             with silence_export(), ReadReplayer(reads):
-                return export_graph(model, example_inputs, ranges)
+                return _export_afresh(model, example_inputs, ranges)
         except (*FORWARD_ERRORS, InputDependentReadError) as again:
             raise ModelError(_explain_failure(model, again, ranges)) from error
+
+
+def _export_afresh(model: nn.Module, example_inputs: tuple[Any, ...],
+                   ranges: list[dict[int, SizeRange]]) -> ExportedProgram:
+    """Export; if torch cannot trace what it compiled before, without that.
+
+    Calling torch.cond compiles it, and a later export fails at the compiled code.
+    """
+    try:
+        return export_graph(model, example_inputs, ranges)
+    except TorchDynamoException:
+        torch._dynamo.reset()
+        return export_graph(model, example_inputs, ranges)
 
 
 def export_graph(module: nn.Module, example_inputs: tuple[Any, ...],

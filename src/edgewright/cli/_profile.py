@@ -59,6 +59,9 @@ def profile(
                   f"({format_size(costs.packed_bytes)} packed), peak activations "
                   f"{format_size(costs.peak_activation_bytes)} (modelled, one sample)",
                   highlight=False)
+    if costs.longest_path_macs < costs.macs:
+        console.print(f"at most {format_count(costs.longest_path_macs)} MACs for a sample, which "
+                      "takes one branch of every route", highlight=False)
     for name, count in costs.uncounted.items():
         console.print(f"not counted: {name} ({count} calls)", highlight=False)
     if not program.is_quantized:
@@ -109,7 +112,7 @@ def _show_groups(console: Console, groups: ChannelGroups) -> None:
 
 
 def _show_bundle(console: Console, manifest: Manifest) -> None:
-    from edgewright.report import summary_table
+    from edgewright.report import route_table, summary_table
 
     console.print(summary_table(manifest))
     table = Table("segment", "stored", "unpacked", "MACs", "energy", "peak RAM",
@@ -119,6 +122,9 @@ def _show_bundle(console: Console, manifest: Manifest) -> None:
                       format_size(segment.size_bytes), format_count(segment.macs),
                       f"{segment.energy_mj:.3g} mJ", format_size(segment.ram_bytes))
     console.print(table)
+    branches = route_table(manifest)
+    if branches is not None:
+        console.print(branches)
     if manifest.model.points:
         console.print(_points_table(manifest.model.points))
 

@@ -23,7 +23,7 @@ def report(
     """
     from edgewright.bundle import read_bundle
     from edgewright.core import write_atomically
-    from edgewright.report import render_html, summary_table
+    from edgewright.report import render_html, route_table, summary_table
 
     bundle = run / "model.edge" if run.is_dir() else run
     if run.is_dir() and not bundle.is_file():
@@ -34,4 +34,7 @@ def report(
     write_atomically(page, render_html(manifest).encode())
     console = Console()
     console.print(summary_table(manifest))
+    branches = route_table(manifest)
+    if branches is not None:
+        console.print(branches)
     console.print(f"report: {page}", highlight=False)

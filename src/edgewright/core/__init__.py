@@ -44,6 +44,7 @@ from edgewright.core._run_report import (
     LayerRecord,
     OutputParity,
     Parity,
+    RouteProfile,
     RunReport,
     StageRecord,
 )
@@ -66,6 +67,7 @@ from edgewright.core._units import (
     format_size,
     parse_quantity,
 )
+from edgewright.core._wiring import Fork, Wiring
 
 __all__ = [
     "ACCURACY",
@@ -90,6 +92,7 @@ __all__ = [
     "ExitProfile",
     "ExitRule",
     "Figures",
+    "Fork",
     "Guarantee",
     "LayerLatency",
     "LayerRecord",
@@ -107,6 +110,7 @@ __all__ = [
     "Positional",
     "Preprocessing",
     "ResolvedLimit",
+    "RouteProfile",
     "RunReport",
     "Segment",
     "SelectedBoxes",
@@ -118,6 +122,7 @@ __all__ = [
     "TensorSpec",
     "UnitVector",
     "Value",
+    "Wiring",
     "box_overlaps",
     "check_equal_sizes",
     "find_unequal_sizes",

@@ -13,6 +13,7 @@ from edgewright.core._operating_point import OperatingPoint
 from edgewright.core._preprocessing import Preprocessing
 from edgewright.core._settings import Value
 from edgewright.core._size_range import Size
+from edgewright.core._wiring import Wiring, check_wiring
 
 T = TypeVar("T")
 
@@ -80,7 +81,9 @@ class Segment(Value):
     """One model file of the bundle.
 
     The first segment of an operating point takes the model's inputs, and so does a segment whose
-    ``reads`` is ``inputs``; any other takes the last output of the previous segment.
+    ``reads`` is ``inputs``; any other takes the last output of the previous segment. Of a model
+    that chooses its path, the first segment is the start, and ``wiring`` says what a segment takes
+    and which segments run after it.
 
     Attributes:
         file: Its path inside the bundle.
@@ -94,6 +97,7 @@ class Segment(Value):
         ram_bytes: Modelled peak activation memory of this segment per sample.
         reads: What it takes if it is not the first: the previous segment's features, or the
             model's ``inputs`` again, as the larger model of a cascade does.
+        wiring: How it is connected in a model that chooses its path; None in any other model.
     """
 
     file: str
@@ -103,6 +107,7 @@ class Segment(Value):
     energy_mj: float
     ram_bytes: int
     reads: Literal["features", "inputs"] = "features"
+    wiring: Wiring | None = None
     stored_bytes: int = 0
     low_bit: tuple[LowBitTensor, ...] = ()
 
@@ -127,7 +132,7 @@ class ModelSpec(Value):
 
     Raises:
         ValueError: Two operating points share a name, a path names a segment that is missing, or
-            a state names an output or input that is missing.
+            a state names an output or input that is missing, or the segments' wiring is wrong.
 
     Example:
         >>> segment = Segment(file="segments/0.onnx", sha256="", size_bytes=0, macs=4,
@@ -156,6 +161,7 @@ class ModelSpec(Value):
         outputs, inputs = ({spec.name for spec in specs} for specs in (self.outputs, self.inputs))
         if not (self.states.keys() <= outputs and set(self.states.values()) <= inputs):
             raise ValueError(f"the states {self.states} name an output or input that is missing")
+        check_wiring([segment.wiring for segment in self.segments], inputs, outputs)
         names = [point.name for point in self.points]
         if len(set(names)) != len(names):
             raise ValueError(f"operating points need different names, got {names}")
@@ -190,12 +196,24 @@ class ModelSpec(Value):
         return outputs[0] if len(outputs) == 1 else list(outputs)
 
     @property
+    def is_routed(self) -> bool:
+        """Whether the model chooses its path by the input, so that its segments have a wiring."""
+        return any(segment.wiring is not None for segment in self.segments)
+
+    @property
+    def decides_per_call(self) -> bool:
+        """Whether a route makes one decision for all samples of a call."""
+        forks = [segment.wiring.fork for segment in self.segments if segment.wiring is not None]
+        return any(fork is not None and not fork.per_sample for fork in forks)
+
+    @property
     def default_point(self) -> OperatingPoint:
-        """The default operating point.
+        """The default operating point; of a routed model its path is the start alone.
 
         Raises:
             ValueError: There is no operating point, and more than one segment.
         """
         if self.points:
             return self.points[0]
-        return OperatingPoint(name="default", path=tuple(range(len(self.segments))))
+        count = 1 if self.is_routed else len(self.segments)
+        return OperatingPoint(name="default", path=tuple(range(count)))

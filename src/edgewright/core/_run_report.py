@@ -123,6 +123,25 @@ class Parity(Value):
         return max(output.relative_error for output in self.outputs)
 
 
+class RouteProfile(Value):
+    """Which branch of one route the samples of a split took, and what each branch costs.
+
+    Attributes:
+        segment: Number of the segment that decides.
+        split: The split's name.
+        samples: Samples that reached the route.
+        shares: Share of these samples that took each branch.
+        macs: Mean multiply-accumulates per sample of each branch, without the rest of the model;
+            None for a branch that no sample took.
+    """
+
+    segment: int
+    split: str
+    samples: int
+    shares: tuple[float, ...]
+    macs: tuple[float | None, ...]
+
+
 class RunReport(Value):
     """The part of a manifest that a report reads; a runtime needs none of it.
 
@@ -143,6 +162,7 @@ class RunReport(Value):
         parity: Exported file against simulated program.
         curve: Cost and accuracy of the default point at other thresholds, from no early exits
             taken to all samples leaving at the first exit; empty without exits.
+        routes: The branches that the samples of the test split took; empty without routes.
         stages: What each stage did, in order.
         layers: The network layer by layer.
         uncounted: Operators whose MACs are not counted.
@@ -162,6 +182,7 @@ class RunReport(Value):
     slow_layers: tuple[LayerLatency, ...] = ()
     parity: Parity | None = None
     curve: tuple[CurvePoint, ...] = ()
+    routes: tuple[RouteProfile, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     layers: tuple[LayerRecord, ...] = ()
     uncounted: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from edgewright.exits._names import name_heads_module
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
 from edgewright.graph import ops, refresh_shapes, set_argument
-from edgewright.program import Program, check_fixed_sizes, outputs_of, set_outputs
+from edgewright.program import Program, check_fixed_sizes, check_no_routes, outputs_of, set_outputs
 from edgewright.task import Task
 from edgewright.training import (
     ConstrainedObjective,
@@ -149,6 +149,7 @@ class _TrainHeadsOnly(nn.Module):
 
 def _check(program: Program, config: EarlyExits) -> None:
     check_fixed_sizes(program, "early exits")
+    check_no_routes(program, "early exits")
     if program.is_quantized and not isinstance(config.training, HeadTraining):
         raise UsageError("exits cannot be added to a quantized program; add them before "
                          "quantizing, or with training=HeadTraining(), which trains the heads "

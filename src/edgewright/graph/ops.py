@@ -21,6 +21,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers what a quantized program calls
 from torch.fx import Node
 
+from edgewright.graph import _route
 from edgewright.graph._nodes import argument, base_name, has_argument
 
 aten = torch.ops.aten
@@ -183,6 +184,9 @@ FILLED_NEW: Final[OperatorSet] = frozenset({
 PADS: Final[OperatorSet] = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 
 ITEM: Final = operator.getitem
+
+ROUTE: Final = _route.ROUTE
+"""Called with an index and one output per branch; selects one of them, per sample or per call."""
 
 # -- Quantization ----------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ def combine(variants: Mapping[str, PathText], out: PathText) -> Manifest:
 
     Raises:
         UsageError: There are fewer than two variants, or they differ in runtime, classes,
-            preprocessing, inputs or outputs.
+            preprocessing, inputs or outputs; or one of them chooses its path by the input.
         BundleError: A bundle cannot be read.
 
     Example:
@@ -197,6 +197,10 @@ def _check_confidence(bundle: Bundle, task: Task) -> None:
 
 
 def _check_same(bundles: Mapping[str, Bundle]) -> None:
+    routed = [name for name, bundle in bundles.items() if bundle.manifest.model.is_routed]
+    if routed:
+        raise UsageError(f"{routed[0]!r} chooses its path by the input and cannot be in one bundle "
+                         "with other models")
     (name, first), *others = bundles.items()
     for other, bundle in others:
         for field in _SHARED_FIELDS:

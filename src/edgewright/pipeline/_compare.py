@@ -15,6 +15,7 @@ from edgewright.core import Measurement, OutputParity, Parity
 from edgewright.errors import ParityError
 from edgewright.exits import predict_exits
 from edgewright.goals import Agreement, Goal, Prediction, measure_scales, read_metric
+from edgewright.pipeline._evaluate import batch_size_of
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.pipeline._output_steps import measure_output_steps
 from edgewright.program import Program
@@ -23,7 +24,6 @@ from edgewright.task import Batch, Split
 from edgewright.training import run_batches, split_exits, update_metric
 
 AGREEMENT: Final = 0.995
-_BATCH: Final = 256
 _STEP_SAMPLES: Final = 64
 
 
@@ -54,7 +54,7 @@ def compare_with_program(program: Program, session: Session, split: Split,
     steps = measure_output_steps(program, first_batch.inputs, goal)
     simulated = _SimulatedMetrics(goal, session)
     scales = measure_scales(goal.predictions(outputs[-1]) for outputs, _ in run_batches(
-        program.module(), split, exits=program.exits, batch_size=_BATCH))
+        program.module(), split, exits=program.exits, batch_size=batch_size_of(session.model)))
     for batch, ours, theirs in _run_both(program, session, split):
         simulated.add(ours, batch)
         for exit_meters, exit_steps, one, other in zip(meters, steps, ours, theirs, strict=True):
@@ -86,7 +86,7 @@ def _run_both(program: Program, session: Session, split: Split,
               ) -> Iterator[tuple[Batch, Sequence[Any], Sequence[Any]]]:
     """Each batch, and what every exit of program and file returns for it."""
     module = program.module()
-    for batch in split.batches(_BATCH):
+    for batch in split.batches(batch_size_of(session.model)):
         with torch.inference_mode():
             ours = split_exits(module(*batch.inputs), program.exits)
         arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))

@@ -44,8 +44,8 @@ def draft_bundle(program: Program, name: str, task: Task | None, *,
     if task is not None:
         program = keep_predictions(program, task.goal)
     segments, files = to_segments(program)
-    point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(len(segments))),
-                           rules=(ExitRule(threshold=None),) * (len(segments) - 1))
+    point = OperatingPoint(name=DEFAULT_POINT, path=tuple(range(program.exits + 1)),
+                           rules=(ExitRule(threshold=None),) * program.exits)
     costs = program.costs()
     model = ModelSpec(
         name=name, inputs=input_specs(program), outputs=output_specs(program),

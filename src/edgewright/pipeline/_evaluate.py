@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint
+from edgewright.core import (
+    CurvePoint,
+    ExitProfile,
+    Figures,
+    Measurement,
+    ModelSpec,
+    OperatingPoint,
+)
 from edgewright.exits import (
     CalibratedPoint,
     ExitCalibration,
@@ -37,6 +44,15 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
     for batch in split.batches(batch_size):
         leaves = pytree.tree_leaves(batch.inputs)
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets
+
+
+def batch_size_of(model: ModelSpec) -> int:
+    """The number of samples that figures are measured on at once.
+
+    A model that decides once per call is measured sample by sample, as it runs on a device; a
+    batch would take the branch that suits all of its samples together.
+    """
+    return 1 if model.decides_per_call else _BATCH
 
 
 def choose_operating_points(session: Session, split: Split, config: ExitCalibration,
@@ -74,7 +90,7 @@ def evaluate_operating_point(session: Session, split: Split,
     """Evaluate a session's point on a split: metrics, costs, energy, and shares of the exits."""
     metrics = {metric.spec.name: FileMetric(goal, metric, session.model)
                for metric in goal.metrics}
-    found = evaluate(session, numpy_batches(split), metrics)
+    found = evaluate(session, numpy_batches(split, batch_size_of(session.model)), metrics)
     name = session.point or session.points[0].name
     path = next(point.path for point in session.points if point.name == name)
     figures = Figures.of(
@@ -85,7 +101,9 @@ def evaluate_operating_point(session: Session, split: Split,
         Measurement(name="energy_mj", value=found.energy_mj, kind="modelled", split=split.name,
                     runtime=ENERGY_MODEL, samples=found.samples),
         Measurement(name="ram_bytes", kind="modelled", runtime="activations in graph order",
-                    value=max(session.model.segments[number].ram_bytes for number in path)),
+                    value=max(segment.ram_bytes for number, segment
+                              in enumerate(session.model.segments)
+                              if number in path or session.model.is_routed)),
     )
     return figures, ExitProfile(split=split.name, samples=found.samples,
                                 shares=tuple(found.exit_shares[number] for number in path))

@@ -13,6 +13,7 @@ from edgewright.pipeline._evaluate import (
     measure_exit_curve,
     time_sessions,
 )
+from edgewright.pipeline._route_profiles import profile_routes
 from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -39,12 +40,17 @@ def evaluate_operating_points(session: Session, draft: Bundle,
                               task: Task) -> tuple[Figures, Manifest]:
     """The default point's figures on the test split, and the manifest with every point's.
 
+    Of a routed model, the manifest gets the branches that the samples took.
+
     The session runs the draft at its default point. The latencies of the other points are measured
     here in turn; the default point is timed together with the other files of its run.
     """
+    before = session.stats().computed
     figures, tested = evaluate_operating_point(session, task.test, task.goal)
     if not draft.manifest.model.points:
-        return figures, draft.manifest
+        ran = [now - then for now, then in zip(session.stats().computed, before, strict=True)]
+        return figures, draft.manifest.with_report(
+            routes=profile_routes(session.model, ran, task.test.name))
     default, *others = draft.manifest.model.points
     points = [default.replace(figures=figures, tested=tested)]
     sessions = {point.name: open_at_point(draft, point.name) for point in others}

@@ -1,7 +1,8 @@
-"""Export a program to the segments of a bundle: one ONNX file per exit, with its costs."""
+"""Export a program to the segments of a bundle: ONNX files, with their costs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import onnx
@@ -9,29 +10,70 @@ import torch
 from torch import Tensor
 
 from edgewright.bundle import describe_low_bits
-from edgewright.core import LowBitTensor, Segment, TensorSpec
+from edgewright.core import LowBitTensor, Segment, TensorSpec, Wiring
 from edgewright.exporters import to_onnx, use_channels_last_features
-from edgewright.graph import name_sizes, sizes_of
+from edgewright.graph import bytes_of, name_sizes, sizes_of
 from edgewright.measure import energy_mj
-from edgewright.program import Costs, Program, output_names, outputs_of, split_at_exits
+from edgewright.program import (
+    Costs,
+    Program,
+    RoutedSegment,
+    output_names,
+    outputs_of,
+    split_at_exits,
+    split_at_routes,
+)
 
 _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 _MIN_ENTRIES: Final = 256  # packing fewer integers is not worthwhile
 
 
 def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
-    """Export a program to one file per exit, with the costs of each."""
-    segments, files = [], {}
+    """Export a program to one file per exit, or per part of a routed program, with its costs.
+
+    The costs of a segment are its own: those of a sample are the sum over its path.
+
+    Raises:
+        ModelError: An operator cannot be translated, or the program cannot be split.
+    """
+    routed = split_at_routes(program)
+    if routed:
+        held = _held_bytes(routed)
+        return _store([(part.program, to_onnx(part.program), part.wiring, held[number])
+                       for number, part in enumerate(routed)])
     parts = split_at_exits(program)
-    for index, model in enumerate(use_channels_last_features([to_onnx(part) for part in parts])):
+    models = use_channels_last_features([to_onnx(part) for part in parts])
+    return _store([(part, model, None, 0) for part, model in zip(parts, models, strict=True)])
+
+
+def _store(parts: Sequence[tuple[Program, bytes, Wiring | None, int]],
+           ) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
+    """The segments and files of programs, given with their wiring and what is held meanwhile."""
+    segments, files = [], {}
+    for index, (part, model, wiring, held) in enumerate(parts):
         name = f"segments/{index}.onnx"
         files[name] = model
-        costs = parts[index].costs()
-        segments.append(Segment(file=name, sha256="", size_bytes=len(files[name]),
-                                macs=costs.macs, energy_mj=modelled_energy_mj(costs),
-                                ram_bytes=costs.peak_activation_bytes,
-                                low_bit=find_low_bit_tensors(files[name])))
+        costs = part.costs()
+        segments.append(Segment(file=name, sha256="", size_bytes=len(model), macs=costs.macs,
+                                energy_mj=modelled_energy_mj(costs), wiring=wiring,
+                                ram_bytes=costs.peak_activation_bytes + held,
+                                low_bit=find_low_bit_tensors(model)))
     return tuple(segments), files
+
+
+def _held_bytes(parts: Sequence[RoutedSegment]) -> list[int]:
+    """Bytes per sample of the values that wait for later segments while each segment runs."""
+    sizes: dict[str, int] = {}
+    for part in parts:
+        sizes |= zip(part.wiring.takes, map(bytes_of, part.program.graph.find_nodes(
+            op="placeholder")), strict=True)
+    held = []
+    for number, part in enumerate(parts):
+        known = {name for earlier in parts[:number]
+                 for name in (*earlier.wiring.takes, *earlier.wiring.gives)}
+        later = {name for other in parts[number + 1:] for name in other.wiring.takes}
+        held.append(sum(sizes[name] for name in (known & later).difference(part.wiring.takes)))
+    return held
 
 
 def find_low_bit_tensors(model: bytes) -> tuple[LowBitTensor, ...]:

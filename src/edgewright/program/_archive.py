@@ -32,7 +32,7 @@ _MEMBER: Final = re.compile(
 
 # What a program can contain; anything else in an archive is refused before it is loaded.
 _SAFE_TARGET: Final = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+"
-                                 r"|torch\.ops\.higher_order\.cond"
+                                 r"|torch\.ops\.edgewright\.route\.default"
                                  r"|_operator\.(getitem|mul|add|sub|floordiv|mod|neg|pow)"
                                  r"|math\.(ceil|floor|trunc)|torch\.sym_(max|min|int|float|not)")
 # Operators that take a string (a mode, a padding, an equation), and the one that maps a file.

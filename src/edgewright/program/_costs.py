@@ -32,7 +32,9 @@ from edgewright.graph import (
     weight_bits_of,
     weight_of,
 )
+from edgewright.program._graph_outputs import output_nodes
 from edgewright.program._memory import peak_activation_bytes
+from edgewright.program._route_regions import sum_longest_path
 
 _RECURRENT: Final = ops.RECURRENT_LAYERS | ops.RECURRENT_CELLS
 _COMPUTED_IN_FLOAT: Final = _RECURRENT | ops.VOLUME_CONVOLUTIONS | ops.TRANSPOSED_CONVOLUTIONS | {
@@ -79,7 +81,11 @@ class Costs:
 
     Attributes:
         layers: Every call with multiply-accumulates, in graph order.
-        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as 0.
+        macs: Multiply-accumulates. Pooling, norms and element-wise arithmetic count as 0. Of a
+            program that chooses its path by the input, those of all branches together.
+        longest_path_macs: The multiply-accumulates of a sample that takes the most expensive branch
+            of every route; equal to ``macs`` without routes. What samples need on average is
+            measured, on the bundle.
         parameters: Number of elements in all tensors that the graph reads, except running
             statistics, scales and zero points.
         weight_bytes: Bytes of all stored tensors; an integer of fewer than 8 bits takes one byte.
@@ -92,6 +98,7 @@ class Costs:
 
     layers: tuple[NodeCost, ...]
     macs: int
+    longest_path_macs: int
     parameters: int
     weight_bytes: int
     packed_bytes: int
@@ -123,6 +130,7 @@ def count_costs(module: GraphModule) -> Costs:
     return Costs(
         layers=layers,
         macs=sum(layer.macs for layer in layers),
+        longest_path_macs=sum_longest_path(graph, output_nodes(graph), macs_of),
         parameters=sum(math.prod(shape_of(node)) for node in parameter_nodes(graph)),
         weight_bytes=sum(math.prod(v.shape) * v.element_size() for v in tensors.values()),
         packed_bytes=sum(-(-v.numel() * bits.get(name, 8 * v.element_size()) // 8)
@@ -130,6 +138,11 @@ def count_costs(module: GraphModule) -> Costs:
         peak_activation_bytes=peak_activation_bytes(graph),
         uncounted=dict(unknown),
     )
+
+
+def macs_of(node: Node) -> int:
+    """Multiply-accumulates of a node, 0 if it has none."""
+    return count_macs(node) if node.op == "call_function" and has_macs(node) else 0
 
 
 def parameter_nodes(graph: Graph) -> list[Node]:
@@ -184,7 +197,7 @@ def _stored_source(node: Node) -> Node:
 # Operators that count as 0 MACs and are neither point-wise nor views.
 _FREE: Final = ops.names(
     ops.NORMS | ops.POOLS | ops.SOFTMAXES | ops.PADS | ops.COPIES | ops.CASTS | ops.DROPOUTS
-    | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING}) | frozenset("""
+    | ops.RESHAPES | ops.UNFLATTENINGS | ops.SPLITS | {ops.EMBEDDING, ops.ROUTE}) | frozenset("""
     prelu feature_dropout alpha_dropout cat stack mean sum amax amin max min argmax cumsum
     upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
     upsample_trilinear3d upsample_bicubic2d pixel_shuffle pixel_unshuffle channel_shuffle

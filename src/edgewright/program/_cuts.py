@@ -36,7 +36,7 @@ def find_cuts(program: Program, *, sizes: bool = True) -> tuple[Node, ...]:
     """
     if _hidden_writes(program.graph):
         return ()  # the graph does not show what they change
-    varying = _input_dependent_nodes(program.graph)
+    varying = find_varying_nodes(program.graph)
     needed = ancestors(outputs_of(program)) & varying
     order = [node for node in program.graph.nodes if node in needed]
     position = {node: index for index, node in enumerate(order)}
@@ -94,7 +94,7 @@ def _hidden_writes(graph: Graph) -> list[Node]:
             and node.target._schema.is_mutable]
 
 
-def _input_dependent_nodes(graph: Graph) -> set[Node]:
+def find_varying_nodes(graph: Graph) -> set[Node]:
     """Nodes that depend on an input."""
     found: set[Node] = set()
     for node in graph.nodes:

@@ -13,6 +13,7 @@ from edgewright.report._html import Markup, el
 from edgewright.report._layers import layer_table, uncounted_operators
 from edgewright.report._precision import precision_section
 from edgewright.report._provenance import provenance
+from edgewright.report._routes import routes_section
 from edgewright.report._stages import stage_chart, stage_table
 
 _CONTENT_SECURITY_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -45,7 +46,8 @@ def render_html(manifest: Manifest) -> str:
     report = manifest.report
     main = el("main", *(part(report) for part in (
         comparison_table, precision_section, budget_table, parity_table, stage_chart,
-        stage_table)), exits_section(manifest), layer_table(report), uncounted_operators(report))
+        stage_table)), exits_section(manifest), routes_section(manifest),
+              layer_table(report), uncounted_operators(report))
     body = el("body", headline(manifest), main, provenance(manifest))
     return f"<!doctype html>\n{el('html', _head(manifest), body, lang='en')}\n"
 

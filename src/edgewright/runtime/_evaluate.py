@@ -39,6 +39,7 @@ class Evaluation:
         exit_shares: Share of the samples that left after each segment, by segment number.
         macs: Mean multiply-accumulates per sample.
         energy_mj: Mean modelled energy per sample, in millijoules.
+        computed: Samples that each segment ran on, by segment number.
 
     Example:
         >>> Evaluation(metrics={"accuracy": 0.9}, samples=10, exit_shares=(1.0,), macs=5e6,
@@ -51,6 +52,7 @@ class Evaluation:
     exit_shares: tuple[float, ...]
     macs: float
     energy_mj: float
+    computed: tuple[int, ...] = ()
 
 
 @final
@@ -124,13 +126,14 @@ def evaluate(session: Session, batches: Iterable[tuple[Arrays, Any]],
         prediction = session(*inputs)
         for metric in measured.values():
             metric.update(prediction.outputs, targets)
-        counters.add(numbers[prediction.point], prediction.exit.tolist(), prediction.latency_ms)
+        counters.add(numbers[prediction.point], prediction.exit.tolist(), prediction.latency_ms,
+                     computed=prediction.computed)
     cost = counters.stats()
     if cost.macs is None or cost.energy_mj is None:
         raise DataError("there is nothing to evaluate: no batches were given; check the split")
     return Evaluation(metrics={name: metric.compute() for name, metric in measured.items()},
                       samples=cost.samples, macs=cost.macs, exit_shares=cost.exit_shares,
-                      energy_mj=cost.energy_mj)
+                      energy_mj=cost.energy_mj, computed=cost.computed)
 
 
 def _default_metrics(session: Session) -> dict[str, OutputMetric]:

@@ -22,6 +22,8 @@ class Prediction:
         point: Name of the operating point.
         cut_short: Whether a sample left early because of the deadline, with the best answer so
             far, shape (N,).
+        computed: Of a model that chooses its path, on how many samples each segment ran, by segment
+            number; empty for any other model.
 
     Example:
         >>> logits = np.zeros((1, 10), dtype=np.float32)
@@ -35,6 +37,7 @@ class Prediction:
     latency_ms: float
     point: str
     cut_short: NDArray[np.bool_]
+    computed: tuple[int, ...] = ()
 
     @property
     def output(self) -> NDArray[Any]:

@@ -31,7 +31,7 @@ def find_runnable_points(bundle: Bundle) -> tuple[OperatingPoint, ...]:
                           "it again")
     for spec in (*model.inputs, *model.outputs):
         _check_dtype(spec, bundle)
-    if len(model.segments) > 1 and not model.points:
+    if len(model.segments) > 1 and not (model.points or model.is_routed):
         raise BundleError(f"{bundle.path} has {len(model.segments)} segments but no operating "
                           "point with exit thresholds; compress it again")
     points = model.points or (model.default_point,)
@@ -62,7 +62,12 @@ def make_decoder(bundle: Bundle) -> Decoder:
 
 
 def output_names(model: ModelSpec, points: Sequence[OperatingPoint]) -> list[tuple[str, ...]]:
-    """Output names per segment: the model's if a point ends there, else an exit's logits."""
+    """Output names per segment: the model's if a point ends there, else an exit's logits.
+
+    A segment with a wiring has the names that this gives.
+    """
+    if model.is_routed:
+        return [segment.wiring.gives if segment.wiring else () for segment in model.segments]
     last = {point.path[-1] for point in points}
     names = tuple(spec.name for spec in model.outputs)
     return [names if number in last else ("logits",) for number in range(len(model.segments))]

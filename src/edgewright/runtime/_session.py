@@ -41,6 +41,7 @@ from edgewright.runtime.early_exit import (
     run_without_exits,
 )
 from edgewright.runtime.engines import Arrays, Engine, OnnxEngine
+from edgewright.runtime.routing import Router
 
 _PROBES: Final = 5
 _MAX_THREADS: Final = 1024
@@ -52,7 +53,8 @@ class Session:
     The first segment of the point takes the model's inputs, each later one the last output of the
     previous segment, or the inputs again if the bundle says so. The first output of every segment
     but the last is an exit's logits, shape (N, classes). Samples whose score (see `exit_scores`)
-    reaches the exit's threshold leave with these logits; only the others go on.
+    reaches the exit's threshold leave with these logits; only the others go on. Of a model that
+    chooses its path by the input, only the segments on the path taken run, per sample.
 
     Three settings decide how a call runs. Each keeps its value until it is set again, and setting
     one never changes another:
@@ -96,7 +98,7 @@ class Session:
     # Slots, so that a misspelt setting is an error.
     __slots__ = ("__weakref__", "_classes", "_controller", "_counters", "_deadline_is_new",
                  "_decoder", "_engines", "_fixed_point", "_monitors", "_output_names",
-                 "_takes_inputs", "_times", "model", "points", "runtime", "validate")
+                 "_router", "_takes_inputs", "_times", "model", "points", "runtime", "validate")
 
     def __init__(self, bundle: Bundle, *, threads: int = 1,
                  engine: Callable[[bytes, int], Engine] = OnnxEngine,
@@ -114,6 +116,7 @@ class Session:
                if segment.reads == "inputs"})
         last = next(reversed(self.model.outputs[0].shape), None)
         self._classes = last.high if isinstance(last, SizeRange) else last or 0
+        self._router = Router(self.model) if self.model.is_routed else None
         self._counters = Counters(self.model.segments, self.points)
         self._times = SegmentTimes(len(self._engines))
         pressure = DevicePressure(tuple(sensors)) if sensors else None
@@ -144,18 +147,24 @@ class Session:
         fixed = self._fixed_point
         number = self._controller.choose() if fixed is None else fixed
         deadline_ms = self._controller.deadline_ms
-        result = self._run_point(self.points[number], inputs, samples, start, deadline_ms)
+        computed: tuple[int, ...] = ()
+        if self._router is None:
+            result = self._run_point(self.points[number], inputs, samples, start, deadline_ms)
+        else:
+            routed = self._router.run(inputs, samples, self._run)
+            result = ExitResult(routed.outputs, [0] * samples, [False] * samples, [])
+            computed = tuple(routed.computed)
         latency_ms = _since_ms(start)
         late = deadline_ms is not None and latency_ms > deadline_ms
         self._counters.add(number, result.exits, latency_ms, late=late,
-                           cut_short=sum(result.cut_short))
+                           cut_short=sum(result.cut_short), computed=computed)
         if fixed is None:
             self._controller.record(number, latency_ms)
         monitor = self._monitors[number]
         if monitor is not None:
             monitor.add(result.first_confidence, result.exits)
         return Prediction(result.outputs, np.array(result.exits), latency_ms,
-                          self.points[number].name, np.array(result.cut_short))
+                          self.points[number].name, np.array(result.cut_short), computed)
 
     def predict(self, *inputs: Any) -> Any:
         """Run and decode by the steps that the bundle names: classes, masks, answers, boxes, ...
@@ -287,7 +296,9 @@ class Session:
         Raises:
             DataError: As for a call.
         """
-        self._check(inputs)
+        samples = self._check(inputs)
+        if self._router is not None:
+            return [self._router.run(inputs, samples, self._run).outputs]
         path = self.points[0].path
         found: list[Arrays] = []
         current: Arrays = inputs

@@ -28,6 +28,7 @@ class Stats:
         cut_short: Samples that left because of the deadline, below the exit's threshold.
         late: Calls that took longer than their deadline.
         latency: Percentiles of the most recent calls; None before the first.
+        computed: Samples that each segment ran on, by segment number.
 
     Example:
         >>> Stats(calls=1, samples=4, exits=(3, 1), macs=175.0, energy_mj=0.2).exit_shares
@@ -43,6 +44,7 @@ class Stats:
     cut_short: int = 0
     late: int = 0
     latency: Percentiles | None = None
+    computed: tuple[int, ...] = ()
 
     @property
     def exit_shares(self) -> tuple[float, ...]:
@@ -65,17 +67,29 @@ class Counters:
         self._lock = threading.Lock()
         self._calls = self._cut_short = self._late = 0
         self._left = [[0] * len(point.path) for point in points]
+        self._routed = np.zeros(len(segments), dtype=np.int64)
         self._latencies = Latencies()
 
     def add(self, point: int, exits: Sequence[int], latency_ms: float, *, cut_short: int = 0,
-            late: bool = False) -> None:
-        """Count one call; ``exits`` are the steps of the path after which its samples left."""
+            late: bool = False, computed: Sequence[int] = ()) -> None:
+        """Count one call.
+
+        Args:
+            point: Number of its operating point.
+            exits: The steps of the path after which its samples left.
+            latency_ms: Its latency.
+            cut_short: Samples that left because of the deadline.
+            late: Whether it took longer than its deadline.
+            computed: Samples that each segment of a routed model ran on.
+        """
         self._latencies.add(latency_ms)
         counts = self._left[point]
         with self._lock:
             self._calls += 1
             self._cut_short += cut_short
             self._late += late
+            if computed:
+                self._routed += computed
             for step in exits:
                 counts[step] += 1
 
@@ -84,11 +98,12 @@ class Counters:
         with self._lock:
             left = [np.array(counts) for counts in self._left]
             calls, cut_short, late = self._calls, self._cut_short, self._late
+            routed = self._routed.copy()
         exits = np.zeros(len(self._segments), dtype=np.int64)
         for point, counts in zip(self._points, left, strict=True):
             np.add.at(exits, list(point.path), counts)
         samples = int(exits.sum())
-        computed = self._samples_per_segment(left)
+        computed = routed if routed.any() else self._samples_per_segment(left)
         macs = np.array([segment.macs for segment in self._segments], dtype=np.float64)
         energy = np.array([segment.energy_mj for segment in self._segments])
         return Stats(
@@ -97,7 +112,8 @@ class Counters:
             energy_mj=float(energy @ computed) / samples if samples else None,
             points={point.name: int(counts.sum())
                     for point, counts in zip(self._points, left, strict=True)},
-            cut_short=cut_short, late=late, latency=self._latencies.percentiles())
+            cut_short=cut_short, late=late, latency=self._latencies.percentiles(),
+            computed=tuple(computed.tolist()))
 
     def _samples_per_segment(self, left: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         """Number of samples each segment computed: those that left there or later."""

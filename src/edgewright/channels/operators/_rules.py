@@ -19,6 +19,7 @@ from edgewright.channels.operators import (
     _products,
     _recurrence,
     _reductions,
+    _routes,
 )
 from edgewright.channels.operators._fixed import keep_operands
 from edgewright.channels.operators._label_tracker import Labels, LabelTracker, Operator, Removal
@@ -33,6 +34,7 @@ _TABLE: Final[dict[str, Operator]] = {
     **_products.OPERATORS,
     **_recurrence.OPERATORS,
     **_reductions.OPERATORS,
+    **_routes.OPERATORS,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import count
 from typing import Final
 
 import numpy as np
@@ -12,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from edgewright.errors import ModelError, UsageError
+from edgewright.exporters.onnx._nested_graphs import all_graphs, number_values
 from edgewright.exporters.onnx._onnx import to_onnx
 from edgewright.graph import shape_of
 from edgewright.program import Program, outputs_of, split_at_exits
@@ -80,7 +80,7 @@ def replace_thresholds(model: bytes, thresholds: Sequence[float]) -> bytes:
         UsageError: The file has a different number of early exits.
     """
     changed = ir.from_proto(onnx.load_from_string(model))
-    stored = {name: value for graph in _all_graphs(changed.graph)
+    stored = {name: value for graph in all_graphs(changed.graph)
               for name, value in graph.initializers.items()}
     names = [name for name in stored if name.startswith(_THRESHOLD)]
     _check_count("thresholds", thresholds, len(names))
@@ -129,7 +129,7 @@ def _nest(graphs: Sequence[ir.Graph], rules: Sequence[tuple[float, float]]) -> N
         first.opset_imports.update(graphs[index + 1].opset_imports)
     for value in first.inputs:
         value.shape = _single_sample_shape(value)
-    _number_values(first)
+    number_values(first, (_THRESHOLD, _TEMPERATURE))
     first.outputs[0].name, first.outputs[1].name = "output_0", "exit"
 
 
@@ -183,31 +183,3 @@ def _single_sample_shape(value: ir.Value) -> ir.Shape:
     """The shape of a value with a batch of one."""
     assert value.shape is not None  # noqa: S101  (`to_onnx` declares inputs and outputs)
     return ir.Shape([1, *value.shape[1:]])
-
-
-def _all_graphs(graph: ir.Graph) -> list[ir.Graph]:
-    """A graph and all graphs nested in it."""
-    found = [graph]
-    for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                found += _all_graphs(attribute.as_graph())
-    return found
-
-
-def _number_values(graph: ir.Graph) -> None:
-    """Name inner values by numbers, as `to_onnx` does, unique across all nested graphs."""
-    numbers = map(str, count())
-    for each in _all_graphs(graph):
-        stored = list(each.initializers.values())
-        each.initializers.clear()  # the old names could collide with the numbers
-        for value in stored:
-            if not (value.name or "").startswith((_THRESHOLD, _TEMPERATURE)):
-                value.name = next(numbers)
-            each.initializers.add(value)
-        for node in each:
-            node.name = ""
-            for value in node.outputs:
-                value.name = next(numbers)
-                if not value.is_graph_output():
-                    value.shape = value.type = None  # the runtime infers them

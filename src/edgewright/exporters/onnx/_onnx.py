@@ -21,10 +21,16 @@ from edgewright.exporters.onnx._float_layers import keep_float_layers
 from edgewright.exporters.onnx._integer_pads import pad_integers
 from edgewright.exporters.onnx._integer_products import multiply_integers
 from edgewright.exporters.onnx._recurrences import RECURRENCES
+from edgewright.exporters.onnx._routes import join_routes
 from edgewright.exporters.onnx._stored_weights import store_weights
 from edgewright.exporters.onnx._translations import TRANSLATIONS
-from edgewright.graph import keep_recurrent_layers_whole, ops, read_recurrent_layer
-from edgewright.program import Program, output_names
+from edgewright.graph import (
+    keep_recurrent_layers_whole,
+    ops,
+    read_recurrent_layer,
+    shape_of,
+)
+from edgewright.program import Program, output_names, split_at_routes
 
 _OPERATOR: Final = re.compile(r"call_function\[target=torch\.ops\.([\w.]+)\]")
 _OPSET: Final = 21  # the first opset with 4-bit types and groups
@@ -33,11 +39,21 @@ _OPSET: Final = 21  # the first opset with 4-bit types and groups
 def to_onnx(program: Program) -> bytes:
     """Translate a program into the bytes of an ONNX file (opset 21, dynamic batch).
 
-    Inputs keep the program's names; outputs are named as in `output_names`.
+    Inputs keep the program's names; outputs are named as in `output_names`. Of a program that
+    chooses its path by the input, every branch is inside an ``If``: see `join_routes`.
 
     Raises:
         ModelError: An operator cannot be translated; the message names it.
     """
+    parts = [(_translate(part.program), part.wiring) for part in split_at_routes(program)]
+    model = (join_routes(parts, _input_values(program), output_names(program)) if parts
+             else _translate(program))
+    content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return content
+
+
+def _translate(program: Program) -> ir.Model:
+    """Translate a program without routes."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -63,8 +79,15 @@ def to_onnx(program: Program) -> bytes:
     ClearMetadataAndDocStringPass()(model)
     names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
     _name_values(model.graph, names, output_names(program))
-    content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return content
+    return model
+
+
+def _input_values(program: Program) -> list[ir.Value]:
+    """New values for a program's inputs, with the batch as a dynamic dimension."""
+    nodes = program.graph.find_nodes(op="placeholder")
+    return [ir.Value(name=node.name, shape=ir.Shape(["batch", *shape_of(node)[1:]]),
+                     type=ir.TensorType(ir.tensor(torch.empty(0, dtype=spec.dtype)).dtype))
+            for node, spec in zip(nodes, program.inputs, strict=True)]
 
 
 def _reject_projected_lstm(program: Program) -> None:

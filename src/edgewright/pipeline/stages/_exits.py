@@ -10,7 +10,7 @@ from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
 from edgewright.pipeline.stages._stage import AdjustedRecipe, Stage
-from edgewright.program import Program, check_fixed_sizes
+from edgewright.program import Program, check_fixed_sizes, has_routes
 
 
 @final
@@ -31,9 +31,12 @@ class Exits(Stage[EarlyExits]):
                goal: Goal) -> AdjustedRecipe:
         """Limit the number of exits to the places in the graph, and the drop to the budget's.
 
-        Exits are left out if the goal has no confidence.
+        Exits are left out if the goal has no confidence, or the program has routes.
         """
         exits, note = recipe.exits, ""
+        if exits is not None and has_routes(program.graph):
+            return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the program chooses "
+                                  "its path by the input already")
         if exits is not None and not goal.allows_exits:
             return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the goal "
                                 f"{goal.name} has no confidence by which a sample could leave")

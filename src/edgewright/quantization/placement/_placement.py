@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import torch
 from torch.fx import Node
 
 from edgewright.graph import ops, shape_of
@@ -16,11 +15,10 @@ from edgewright.quantization.placement._shared_grids import (
     FULL,
     SharedGrids,
     is_data_movement,
+    joined_values,
     pads_with_infinity,
 )
 from edgewright.quantization.scheme import Grid, Precision, Scheme, TargetRules
-
-aten = torch.ops.aten
 
 
 def place(program: Program, scheme: Scheme) -> Placement:
@@ -102,9 +100,10 @@ def _infinity_padded_results(fused_ops: Sequence[FusedOp]) -> dict[Node, Node]:
 
 
 def _origins(value: Node) -> set[Node]:
-    """The nodes that computed a value, before any data movement and concatenation."""
-    if is_data_movement(value) or value.target is aten.cat.default:
-        return set().union(*map(_origins, value.all_input_nodes))
+    """The nodes that computed a value, before any data movement, concatenation and route."""
+    sources = joined_values(value) or (value.all_input_nodes if is_data_movement(value) else [])
+    if sources:
+        return set().union(*map(_origins, sources))
     return {value}
 
 

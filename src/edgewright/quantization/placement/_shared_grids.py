@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgewright.graph import alias_root, mutates_in_place, ops
+from edgewright.graph import alias_root, argument, mutates_in_place, ops, tensor_of
 from edgewright.quantization.placement._points import ActivationPoint, ValueUse
 from edgewright.quantization.scheme import Scheme
 
@@ -38,10 +38,32 @@ def pads_with_infinity(node: Node) -> bool:
     return node.target in ops.PADS and not is_data_movement(node)
 
 
+def joined_values(node: Node) -> list[Node]:
+    """The values that a concatenation or a route joins or selects from; empty for other calls."""
+    if node.target is aten.cat.default:
+        return node.all_input_nodes
+    return list(argument(node, "outputs")) if node.target is ops.ROUTE else []
+
+
 def is_output(value: Node) -> bool:
-    """Whether a value is a model output, or becomes one by data movement and concatenation."""
-    return any(user.op == "output" or ((is_data_movement(user) or user.target is aten.cat.default)
+    """Whether a value is a model output, or becomes one by data movement, joining and routing."""
+    return any(user.op == "output" or ((is_data_movement(user) or value in joined_values(user))
                                        and is_output(user)) for user in value.users)
+
+
+def decides_route(value: Node) -> bool:
+    """Whether a route's index is computed from a value by comparisons.
+
+    Such a value is not quantized: scores that round to the same integer would be a tie.
+    """
+    return any((user.target is ops.ROUTE and argument(user, "index") is value)
+               or ((is_data_movement(user) or _is_integer(user)) and decides_route(user))
+               for user in value.users)
+
+
+def _is_integer(node: Node) -> bool:
+    value = tensor_of(node)
+    return value is not None and not value.is_floating_point()
 
 
 def origin(value: Node) -> Node:
@@ -89,8 +111,8 @@ class SharedGrids:
             self._requests.setdefault(value, {})[reader.name] = bits
 
     def quantize_for_all(self, value: Node) -> None:
-        """Quantize a value for all its readers, unless it is a model output."""
-        if value not in self._mutated and not is_output(value):
+        """Quantize a value for all its readers, unless it is a model output or decides a route."""
+        if value not in self._mutated and not is_output(value) and not decides_route(value):
             self._for_all[value] = value
 
     def points(self) -> tuple[ActivationPoint, ...]:
@@ -108,7 +130,7 @@ class SharedGrids:
         return (*found, *self._coarser_points(bits))
 
     def _propagate_grids(self) -> None:
-        """Propagate grids through data movement and concatenation."""
+        """Propagate grids through data movement, concatenation and routes."""
         for node in self._graph.nodes:
             sources = self._sources(node)
             if (not sources or node in self._mutated or is_output(node)
@@ -123,8 +145,8 @@ class SharedGrids:
                 self._for_all[self._root(source)] = first
 
     def _sources(self, node: Node) -> list[Node]:
-        if node.target is aten.cat.default:
-            return node.all_input_nodes
+        if joined := joined_values(node):
+            return joined
         if is_data_movement(node) or (node.target in ops.INTEGER_AVERAGES and self._one_grid):
             return node.all_input_nodes[:1]
         return []
