@@ -53,7 +53,7 @@ def main() -> None:
     rows = np.random.default_rng(SEED).permutation(len(task.test))
     half = len(rows) // 2
     held_out = task.test.select(rows[:half].tolist())
-    found, = choose_operating_points(Session(draft), held_out, config, SEED)
+    found, = choose_operating_points(Session(draft), held_out, task.goal, config, SEED)
     bundle = replace_points(draft, (found.point,))
     kept = found.point.guarantee
     inputs, targets = everything(task.test.select(rows[half:].tolist()))
@@ -105,7 +105,7 @@ def judged(bundle: Any, inputs: NDArray[np.float32], targets: NDArray[np.int64])
     for start in range(0, len(inputs), BATCH):
         batch = inputs[start:start + BATCH]
         early.append(session(batch).output.argmax(axis=1))
-        full.append(session.run_all_exits(batch)[-1][0].argmax(axis=1))
+        full.append(session.run_all_exits(batch)[-1].outputs[0].argmax(axis=1))
         drift = session.drift()
         if said_after is None and drift is not None and drift.drifted:
             said_after = start + len(batch)

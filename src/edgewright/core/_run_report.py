@@ -121,6 +121,7 @@ class RunReport(Value):
         parity: Exported file against simulated program.
         curve: Cost and accuracy of the default point at other thresholds, from no early exits
             taken to all samples leaving at the first exit; empty without exits.
+        exit_measure: What leaving early may cost, in words: what ``curve`` and guarantees count.
         stages: What each stage did, in order.
         layers: The network layer by layer.
         uncounted: Operators whose MACs are not counted.
@@ -140,6 +141,7 @@ class RunReport(Value):
     slow_layers: tuple[LayerLatency, ...] = ()
     parity: Parity | None = None
     curve: tuple[CurvePoint, ...] = ()
+    exit_measure: str = "accuracy"
     stages: tuple[StageRecord, ...] = ()
     layers: tuple[LayerRecord, ...] = ()
     uncounted: tuple[str, ...] = ()

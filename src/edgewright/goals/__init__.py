@@ -5,6 +5,7 @@ from edgewright.goals._classification import Classification, Segmentation
 from edgewright.goals._custom import CustomGoal, check_loss
 from edgewright.goals._detection import Detection
 from edgewright.goals._embedding import Embedding
+from edgewright.goals._exit_confidence import make_exit_confidence
 from edgewright.goals._goal import (
     Agreement,
     Goal,
@@ -51,6 +52,7 @@ __all__ = [
     "check_loss",
     "check_prediction",
     "list_targets",
+    "make_exit_confidence",
     "named_outputs",
     "read_metric",
     "select_output",

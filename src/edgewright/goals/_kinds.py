@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgewright.errors import UsageError
+
 _TOLERANCE = 0.05  # of a value's standard deviation
 _SAME_DIRECTION = 0.99  # cosine
 
@@ -19,9 +21,12 @@ class PredictionKind(ABC):
 
     Attributes:
         agreement: What `agree` measures, in words ("same top class").
+        no_confidence: Why the numbers alone do not tell how sure the prediction is; empty if they
+            do, see `confidence`.
     """
 
     agreement: str
+    no_confidence: str = "its numbers do not tell how sure it is"
 
     @abstractmethod
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
@@ -34,6 +39,23 @@ class PredictionKind(ABC):
         Returns:
             Share of each sample's decisions that are the same, 0 to 1, (N,) float.
         """
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """How sure a prediction is of each sample, by its numbers alone.
+
+        It is computed inside exported files, so it uses operators that every runtime has.
+
+        Args:
+            prediction: (N, ...).
+
+        Returns:
+            The expected share of right decisions, 0 to 1, (N,).
+
+        Raises:
+            UsageError: The numbers do not tell, see ``no_confidence``.
+        """
+        del prediction
+        raise UsageError(f"a prediction has no confidence: {self.no_confidence}")
 
     def class_logits(self, prediction: Tensor) -> Tensor | None:
         """The prediction as logits over classes in the last dimension; None if it has no classes.
@@ -76,10 +98,17 @@ class Categorical(PredictionKind):
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
         >>> kind.agree(logits, logits.flip(0)).tolist(), kind.center(logits)[0].tolist()
         ([0.0, 0.0], [1.0, -1.0])
+        >>> kind.confidence(torch.tensor([[9.0, -9.0], [0.0, 0.0]])).tolist()
+        [1.0, 0.5]
     """
 
     axis: int = 1
     agreement = "same top class"
+    no_confidence = ""
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """The highest probability, the mean over the sample's positions."""
+        return _mean_per_sample(prediction.softmax(self.axis).amax(self.axis))
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """Share of the sample's positions with the same top class."""
@@ -107,9 +136,16 @@ class Bernoulli(PredictionKind):
         [0.5]
         >>> torch.softmax(kind.class_logits(torch.tensor([0.0])), dim=-1).tolist()
         [[0.5, 0.5]]
+        >>> kind.confidence(torch.tensor([[30.0, -30.0], [30.0, 0.0]])).tolist()
+        [1.0, 0.75]
     """
 
     agreement = "same sign"
+    no_confidence = ""
+
+    def confidence(self, prediction: Tensor) -> Tensor:
+        """The probability of the more likely answer, the mean over the sample's questions."""
+        return _mean_per_sample(prediction.abs().sigmoid())
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """Share of the questions with the same answer."""
@@ -138,6 +174,7 @@ class Values(PredictionKind):
 
     tolerance: float = _TOLERANCE
     agreement = "equal within the tolerance"
+    no_confidence = "a value does not tell how wrong it is"
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """Share of the sample's values that are equal within the tolerance."""
@@ -162,6 +199,7 @@ class Direction(PredictionKind):
 
     cosine: float = _SAME_DIRECTION
     agreement = "same direction"
+    no_confidence = "a direction does not tell how wrong it is"
 
     def agree(self, first: Tensor, second: Tensor) -> Tensor:
         """1 for the samples whose vectors have the same direction."""
@@ -174,3 +212,8 @@ class Direction(PredictionKind):
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """One minus the mean cosine."""
         return 1 - F.cosine_similarity(student.flatten(1), teacher.flatten(1)).mean()
+
+
+def _mean_per_sample(values: Tensor) -> Tensor:
+    """The mean over all dimensions but the first, (N,); written so that the batch may vary."""
+    return values.reshape(values.shape[0], -1).mean(dim=1)

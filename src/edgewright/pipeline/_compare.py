@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgewright.core import Measurement, OutputParity, Parity
+from edgewright.core import Measurement, OperatingPoint, OutputParity, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import predict_exits
+from edgewright.exits import find_exits, score_exits
 from edgewright.goals import Agreement, Goal, Prediction, read_metric
 from edgewright.pipeline._file_metric import nest_outputs
 from edgewright.program import Program
@@ -48,7 +48,7 @@ def compare_with_program(program: Program, session: Session, split: Split,
             two samples.
     """
     meters: list[dict[str, _Meter]] = [{} for _ in range(program.exits + 1)]
-    simulated = _SimulatedMetrics(goal, session)
+    simulated = _SimulatedMetrics(goal, session.points[0])
     for batch, ours, theirs in _run_both(program, session, split):
         simulated.add(ours, batch)
         for exit_meters, one, other in zip(meters, ours, theirs, strict=True):
@@ -84,7 +84,7 @@ def _run_both(program: Program, session: Session, split: Split,
             ours = split_exits(module(*batch.inputs), program.exits)
         arrays = tuple(leaf.numpy() for leaf in pytree.tree_leaves(batch.inputs))
         yield batch, ours, [nest_outputs(session.model, outputs)
-                            for outputs in session.run_all_exits(*arrays)]
+                            for outputs, _ in session.run_all_exits(*arrays)]
 
 
 @final
@@ -133,32 +133,29 @@ class _SimulatedMetrics:
     """The goal's metrics of the program, with the exits that the file's thresholds take."""
 
     goal: Goal
-    session: Session
-    _logits: list[list[Tensor]] = field(default_factory=list)
-    _targets: list[Tensor] = field(default_factory=list)
+    point: OperatingPoint
 
     def __post_init__(self) -> None:
         self._metrics = [metric.make() for metric in self.goal.metrics]
 
     def add(self, outputs: Sequence[Any], batch: Batch) -> None:
         """Add a batch: what every exit returns, and the targets."""
-        if len(outputs) > 1:
-            self._logits.append(list(outputs))
-            self._targets.append(batch.targets)
-            return
+        taken = self._leave(outputs) if len(outputs) > 1 else outputs[0]
         for metric in self._metrics:
-            update_metric(self.goal, metric, outputs[0], batch.targets)
+            update_metric(self.goal, metric, taken, batch.targets)
+
+    def _leave(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The output of each sample at the exit where it leaves."""
+        scores = (
+            score_exits([output.numpy() for output in outputs], self.point.rules,
+                        self.point.policy) if self.goal.scores_on_device else
+            torch.stack([self.goal.exit_confidence(output) for output in outputs[:-1]]).numpy())
+        left_at = torch.from_numpy(find_exits(scores, self.point.thresholds))
+        return torch.stack(list(outputs))[left_at, torch.arange(len(left_at))]
 
     def measurements(self, split: Split) -> tuple[Measurement, ...]:
-        """The primary metric of a program with exits, all metrics of one without."""
+        """All metrics."""
         runtime = f"torch {torch.__version__}"
-        if self._logits:
-            logits = [torch.cat(column).numpy() for column in zip(*self._logits, strict=True)]
-            point = self.session.points[0]
-            hits = predict_exits(logits, torch.cat(self._targets).numpy(), point.rules,
-                                 point.policy).hits(point.thresholds)
-            return (Measurement(name="accuracy", value=float(hits.mean()), kind="measured",
-                                split=split.name, runtime=runtime, samples=len(hits)),)
         return tuple(Measurement.of(metric.spec, read_metric(metric.spec.name, computed),
                                     split=split.name, runtime=runtime, samples=len(split))
                      for metric, computed in zip(self.goal.metrics, self._metrics, strict=True))

@@ -25,14 +25,15 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
     The curve through the default point is measured on the test split.
     """
     session = Session(draft)
-    found = choose_operating_points(session, task.val, config, seed)
+    found = choose_operating_points(session, task.val, task.goal, config, seed)
     for calibration in found:
         log.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)
                    for calibration in found)
-    curve = measure_exit_curve(task.test, points[0], found[0].steps, session)
+    curve = measure_exit_curve(task.test, task.goal, points[0], found[0].steps, session)
     chosen = replace_points(draft, points)
-    return replace(chosen, manifest=chosen.manifest.with_report(curve=curve))
+    return replace(chosen, manifest=chosen.manifest.with_report(
+        curve=curve, exit_measure=task.goal.exit_measure))
 
 
 def evaluate_operating_points(session: Session, draft: Bundle,

@@ -11,6 +11,7 @@ from torch import Tensor
 from edgewright.bundle import describe_low_bits
 from edgewright.core import LowBitTensor, Segment, TensorSpec
 from edgewright.exporters import to_onnx, use_channels_last_features
+from edgewright.goals import Goal, make_exit_confidence
 from edgewright.graph import name_sizes, sizes_of
 from edgewright.measure import energy_mj
 from edgewright.program import Costs, Program, output_names, outputs_of, split_at_exits
@@ -19,10 +20,17 @@ _BYTES: Final = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 _MIN_ENTRIES: Final = 256  # packing fewer integers is not worthwhile
 
 
-def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
-    """Export a program to one file per exit, with the costs of each."""
+def to_segments(program: Program,
+                goal: Goal | None = None) -> tuple[tuple[Segment, ...], dict[str, bytes]]:
+    """Export a program to one file per exit, with the costs of each.
+
+    Args:
+        program: The program.
+        goal: Says how sure an exit is of a sample; None for a classifier.
+    """
     segments, files = [], {}
-    parts = split_at_exits(program)
+    confidence = make_exit_confidence(goal)
+    parts = split_at_exits(program, confidence)
     for index, model in enumerate(use_channels_last_features([to_onnx(part) for part in parts])):
         name = f"segments/{index}.onnx"
         files[name] = model
@@ -30,6 +38,8 @@ def to_segments(program: Program) -> tuple[tuple[Segment, ...], dict[str, bytes]
         segments.append(Segment(file=name, sha256="", size_bytes=len(files[name]),
                                 macs=costs.macs, energy_mj=modelled_energy_mj(costs),
                                 ram_bytes=costs.peak_activation_bytes,
+                                score=None if confidence is None or index == program.exits
+                                else output_names(parts[index])[1],
                                 low_bit=find_low_bit_tensors(files[name])))
     return tuple(segments), files
 

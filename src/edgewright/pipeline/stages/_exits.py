@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from edgewright.core import Budget
-from edgewright.exits import EarlyExits, add_exits, limit_exits
+from edgewright.exits import EarlyExits, add_exits, check_goal, limit_exits
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
@@ -32,12 +32,16 @@ class Exits(Stage[EarlyExits]):
         """Limit the number of exits to the places in the graph, and the drop to the budget's.
 
         Exits are left out if the goal has no confidence.
+
+        Raises:
+            UsageError: The exits' policy does not fit the goal.
         """
         exits, note = recipe.exits, ""
-        if exits is not None and not goal.allows_exits:
+        if exits is not None and goal.exit_obstacle:
             return AdjustedRecipe(recipe.replace(exits=None), "exits left out: the goal "
-                                f"{goal.name} has no confidence by which a sample could leave")
+                                  f"{goal.name} cannot have them, {goal.exit_obstacle}")
         if exits is not None:
+            check_goal(goal, exits.calibration.policy)
             exits, note = limit_exits(program, exits)
         if exits is not None and budget.max_drop is not None:
             drop = min(exits.calibration.max_drop, budget.max_drop.value)
