@@ -34,6 +34,7 @@ from edgewright.exits._thresholds import (
 )
 
 _MIN_SAMPLES: Final = 50
+_ROUNDING: Final = 1e-5  # of a mean in float32
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "even the most confident samples lose too much accuracy"
 
@@ -131,11 +132,8 @@ def calibrate_scores(predictions: ExitPredictions, segment_macs: Sequence[int],
     """
     _check_counts(len(predictions.quality), predictions.quality.shape[1], segment_macs, split)
     check_policy(config.policy, scores_on_device=False)
-    for name, values in (("score", predictions.scores), ("quality", predictions.quality)):
-        if not ((values >= 0) & (values <= 1)).all():
-            raise DataError(f"an exit has a {name} that is not from 0 to 1: "
-                            f"{values[~((values >= 0) & (values <= 1))][0]}; the model, its "
-                            "quantization or the goal is broken")
+    _check_shares("score", predictions.scores)
+    _check_shares("quality", predictions.quality)
     return _calibrate(take_scores(predictions, config, seed), segment_macs, config, split, seed)
 
 
@@ -244,6 +242,13 @@ def _check_counts(exits: int, samples: int, segment_macs: Sequence[int], split: 
     if samples < _MIN_SAMPLES:
         raise DataError(f"the {split} split has {samples} samples, early exits need "
                         f"{_MIN_SAMPLES} or more to be calibrated on; make it larger")
+
+
+def _check_shares(name: str, values: Floats) -> None:
+    within = (values >= -_ROUNDING) & (values <= 1 + _ROUNDING)
+    if not within.all():
+        raise DataError(f"an exit has a {name} of {values[~within][0]:g}, expected 0 to 1; the "
+                        "model, its quantization or the goal is broken")
 
 
 def _check(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int], split: str) -> None:
