@@ -95,6 +95,31 @@ def test_small_shares_are_certified_by_a_realistic_split() -> None:
     assert certify(predictions, ONE_STEP, 0.01, 0.05).step == 1
 
 
+@pytest.mark.parametrize("level", [None, 0.9])
+def test_the_loosest_thresholds_that_are_accepted_besides_are_chosen(level: float | None) -> None:
+    predictions, config = simulated(4000), ExitCalibration(confidence_level=level, max_drop=0.1)
+    free, = calibrate_scores(predictions, MACS, config)
+    asked: list[Any] = []
+
+    def at_most_half_leave(candidates: Any, *, drop: float) -> list[bool]:
+        asked.append((candidates, drop))
+        return [bool((predictions.left_at([rule.threshold for rule in rules]) < 2).mean() <= 0.5)
+                for rules in candidates]
+
+    found, = calibrate_scores(predictions, MACS, config, accept=at_most_half_leave)
+    assert (predictions.left_at(free.point.thresholds) < 2).mean() > 0.5
+    assert 0.3 < (predictions.left_at(found.point.thresholds) < 2).mean() <= 0.5
+    candidates, drop = asked[0]
+    assert drop == 0.1
+    assert candidates[0] == free.point.rules
+    assert all(rule.threshold is None for rule in candidates[-1])
+    assert (found.point.guarantee is None) == (level is None)
+    if found.point.guarantee is not None:
+        assert found.point.guarantee.p_value <= 0.1
+    same, = calibrate_scores(predictions, MACS, config, accept=lambda rules, drop: [True] * len(rules))
+    assert same == free
+
+
 def broken(name: str, value: float) -> Any:
     found = simulated(100)
     getattr(found, name)[0, 3] = value

@@ -23,13 +23,15 @@ from edgewright.exits import (
 )
 from edgewright.goals import Categorical, Segmentation
 from edgewright.pipeline import Recipe, Result
+from edgewright.pipeline._evaluate import numpy_batches
+from edgewright.pipeline._file_metric import FileMetric
 from edgewright.pipeline.stages._exits import Exits
-from edgewright.runtime import OnnxEngine, Session
+from edgewright.runtime import OnnxEngine, Session, evaluate
 from edgewright.runtime.decoding import Mask
-from edgewright.training import Training
+from edgewright.training import Training, evaluate_module
 
 SHORT = Training(epochs=3, batch_size=32, lr=0.005, optimizer="adamw", augment=False)
-DROP = 0.02
+DROP = 0.05
 UNCLEAR = 255
 
 
@@ -135,7 +137,7 @@ def check_session(result: Result, task: ew.Task) -> Session:
     assert [segment.score for segment in model.segments] == ["output_1", "output_1", None]
     found, every = session(inputs), session.run_all_exits(inputs)
     assert len(set(found.exit.tolist())) >= 2
-    assert 0.2 < (found.exit < 2).mean()
+    assert (found.exit < 2).mean() > 0.2
     scores = np.stack([one.scores for one in every[:-1] if one.scores is not None])
     for one, score in zip(every, scores, strict=False):
         expected = task.goal.exit_confidence(torch.from_numpy(one.outputs[0]))
@@ -161,7 +163,7 @@ def check_report(result: Result, task: ew.Task, measure: str) -> None:
     assert report.simulated[measure] == pytest.approx(found, abs=0.01)
     assert report.parity is not None
     assert report.parity.agreement > 0.99
-    assert report.curve[0].accuracy - report.compressed[measure] < 3 * DROP
+    assert report.curve[0].accuracy - report.compressed[measure] < 2 * DROP
     page = result.report.read_text()
     assert f"{'Accuracy' if measure == 'accuracy' else measure} against mean" in page
 
@@ -174,6 +176,10 @@ def test_pixels_leave_early(segmentation: tuple[Result, ew.Task]) -> None:
     masks = session.predict(inputs_of(task))
     assert all(isinstance(mask, Mask) and mask.indices.shape == (12, 12) for mask in masks)
     assert set(result.manifest.model.points[1].figures.names()) >= {"miou", "macs"}
+    primary = evaluate_module(remove_exits(result.program).module(), task.val, task.goal)[0].value
+    found = evaluate(session, numpy_batches(task.val), {"miou": FileMetric(
+        task.goal, task.goal.metrics[0], session.model)})
+    assert primary - found.metrics["miou"] <= DROP + 0.005  # what quantized kernels round
     session.point = "fast"
     fast = session(inputs_of(task))
     assert fast.exit.mean() <= ew.load(result.bundle)(inputs_of(task)).exit.mean()

@@ -1,7 +1,12 @@
 """Early exits: easy inputs get their prediction before the end of the network."""
 
 from edgewright.exits._attach import add_exits
-from edgewright.exits._calibrate import CalibratedPoint, calibrate_exits, calibrate_scores
+from edgewright.exits._calibrate import (
+    AcceptRules,
+    CalibratedPoint,
+    calibrate_exits,
+    calibrate_scores,
+)
 from edgewright.exits._config import (
     DEFAULT_POINT,
     EarlyExits,
@@ -40,6 +45,7 @@ from edgewright.exits._resolution import AtResolution
 __all__ = [
     "DEFAULT_POINT",
     "HEADS",
+    "AcceptRules",
     "AtResolution",
     "AutoHead",
     "CalibratedPoint",

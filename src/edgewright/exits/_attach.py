@@ -18,11 +18,13 @@ from edgewright.exits._goal import check_goal
 from edgewright.exits._names import name_heads_module
 from edgewright.exits._placement import plan_exits
 from edgewright.exits._places import ExitPlace
+from edgewright.goals import Goal, named_outputs
 from edgewright.graph import ops, refresh_shapes, set_argument
 from edgewright.program import (
     Program,
     check_fixed_sizes,
     insert_program,
+    keep_outputs,
     outputs_of,
     set_outputs,
 )
@@ -55,8 +57,8 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     (``self_weight`` of `edgewright.distill.Distillation`).
 
     Args:
-        program: With one output, the batch first. A quantized program gets floating-point heads,
-            and only these are trained.
+        program: With one output that the goal predicts by, the batch first; the others are dropped.
+            A quantized program gets floating-point heads, and only these are trained.
         task: The data.
         config: How many exits, which heads, and how they are trained.
         objective: What the training minimizes; None for the label loss.
@@ -86,6 +88,7 @@ def add_exits(program: Program, task: Task, config: EarlyExits | None = None, *,
     config = config or EarlyExits()
     _check(program, config)
     check_goal(task.goal, config.calibration.policy)
+    program = _keep_prediction(program, task.goal)
     places = plan_exits(program, config).places
     check_program(program, task)
     if not places:
@@ -163,6 +166,15 @@ def _check(program: Program, config: EarlyExits) -> None:
     if program.exits:
         raise UsageError(f"the program has {program.exits} early exits already; add all of them "
                          "at once to the program without exits")
+
+
+def _keep_prediction(program: Program, goal: Goal) -> Program:
+    """The program without the outputs that the goal does not use; state is kept."""
+    outputs = program.run(*program.example_inputs)
+    prediction, *others = goal.predictions(outputs)
+    if others or program.states or len(named_outputs(outputs)) == 1:
+        return program
+    return keep_outputs(program, (prediction.name,))
 
 
 def _attach(program: Program, places: Sequence[ExitPlace], seed: int) -> Program:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.core import (
     ExitProfile,
+    ExitRule,
     Guarantee,
     OperatingPoint,
     format_count,
@@ -37,6 +39,17 @@ _MIN_SAMPLES: Final = 50
 _ROUNDING: Final = 1e-5  # of a mean in float32
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "even the most confident samples lose too much accuracy"
+
+
+Rules = tuple[ExitRule, ...]
+
+
+class AcceptRules(Protocol):
+    """Says which rules are allowed besides; see `calibrate_exits`."""
+
+    def __call__(self, candidates: Sequence[Rules], *, drop: float) -> Sequence[bool]:
+        """Whether each candidate is allowed if the point may lose that much."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,8 @@ class CalibratedPoint:
 
 
 def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequence[int],
-                    config: ExitCalibration, *, split: str = "val",
-                    seed: int = 0) -> tuple[CalibratedPoint, ...]:
+                    config: ExitCalibration, *, split: str = "val", seed: int = 0,
+                    accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
     """Choose exit thresholds from the outputs of every exit of the exported file on a split.
 
     First the temperature (and the gate) of each early exit is fitted, then thresholds are lowered
@@ -84,6 +97,9 @@ def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequenc
         config: Policy, confidence level, drops.
         split: Name of the split, for the record.
         seed: Seed of the division of the samples if a guarantee is requested.
+        accept: Which rules are allowed besides, of candidates along the path from the loosest to no
+            early exits, at an allowed drop; the loosest allowed ones are chosen. The last ones, by
+            which no exit is taken, always are.
 
     Returns:
         The default point, then ``config.points`` in their order.
@@ -105,12 +121,13 @@ def calibrate_exits(logits: Logits, targets: ClassIndices, segment_macs: Sequenc
     if config.policy == "patience" and len(logits) == 2:
         raise UsageError("patience waits for two exits in a row that agree, and this file has one "
                          "early exit; take more exits or another policy")
-    return _calibrate(fit_logits(logits, targets, config, seed), segment_macs, config, split, seed)
+    search = _search(fit_logits(logits, targets, config, seed), segment_macs, config, split, seed)
+    return _calibrate(search, config, accept)
 
 
 def calibrate_scores(predictions: ExitPredictions, segment_macs: Sequence[int],
-                     config: ExitCalibration, *, split: str = "val",
-                     seed: int = 0) -> tuple[CalibratedPoint, ...]:
+                     config: ExitCalibration, *, split: str = "val", seed: int = 0,
+                     accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
     """Choose exit thresholds for scores that are computed inside the file; see `calibrate_exits`.
 
     Args:
@@ -119,6 +136,7 @@ def calibrate_scores(predictions: ExitPredictions, segment_macs: Sequence[int],
         config: Confidence level and drops; the policy must be ``confidence``.
         split: Name of the split, for the record.
         seed: Seed of the division of the samples if a guarantee is requested.
+        accept: As for `calibrate_exits`.
 
     Raises:
         UsageError: The numbers of exits and segments differ, or another policy.
@@ -134,51 +152,85 @@ def calibrate_scores(predictions: ExitPredictions, segment_macs: Sequence[int],
     check_policy(config.policy, scores_on_device=False)
     _check_shares("score", predictions.scores)
     _check_shares("quality", predictions.quality)
-    return _calibrate(take_scores(predictions, config, seed), segment_macs, config, split, seed)
+    search = _search(take_scores(predictions, config, seed), segment_macs, config, split, seed)
+    return _calibrate(search, config, accept)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """What all operating points share; the rules' thresholds are chosen per point."""
+    """What all operating points share; the rules' thresholds are chosen per point.
+
+    Attributes:
+        shown: Steps of the path that are evenly spread in cost.
+    """
 
     fitted: FittedExits
     path: Floats
     reached_macs: Floats
-    steps: tuple[tuple[float | None, ...], ...]
+    shown: tuple[int, ...]
     split: str
     seed: int
 
 
-def _calibrate(fitted: FittedExits, segment_macs: Sequence[int], config: ExitCalibration,
-               split: str, seed: int) -> tuple[CalibratedPoint, ...]:
+def _search(fitted: FittedExits, segment_macs: Sequence[int], config: ExitCalibration,
+            split: str, seed: int) -> _Search:
     path = find_threshold_path(fitted.predictions.of(fitted.rows[0]), segment_macs,
                                streaks=config.policy == "patience")
     reached_macs = np.cumsum(segment_macs, dtype=np.float64)
-    search = _Search(fitted, path, reached_macs,
-                     _select_curve_steps(fitted.predictions, path, reached_macs), split, seed)
-    return tuple(_calibrate_point(search, name, drop, config)
-                 for name, drop in config.drops.items())
+    return _Search(fitted, path, reached_macs,
+                   _select_curve_steps(fitted.predictions, path, reached_macs), split, seed)
+
+
+def _calibrate(search: _Search, config: ExitCalibration,
+               accept: AcceptRules | None) -> tuple[CalibratedPoint, ...]:
+    found = []
+    for name, drop in config.drops.items():
+        chosen = _choose_thresholds(search, search.path, drop, config)
+        while accept is not None:
+            path = _find_allowed(search, chosen[0], partial(accept, drop=drop))
+            before, chosen = chosen, _choose_thresholds(search, path, drop, config)
+            if (chosen[0] == before[0]).all():
+                break
+        found.append(_describe_point(search, name, drop, config, chosen))
+    return tuple(found)
+
+
+def _find_allowed(search: _Search, thresholds: Floats,
+                  accept: Callable[[Sequence[Rules]], Sequence[bool]]) -> Floats:
+    """The path up to the loosest thresholds that are allowed, from the chosen ones on."""
+    chosen = int(np.flatnonzero((search.path == thresholds).all(axis=1))[0])
+    stricter = [step for step in search.shown if step < chosen]
+    candidates = [chosen, *reversed(stricter)]
+    allowed = accept([_set_thresholds(search.fitted.rules, search.path[step])
+                      for step in candidates])
+    loosest = next((step for step, fits in zip(candidates, allowed, strict=True) if fits), 0)
+    path: Floats = search.path[:loosest + 1]
+    return path
+
+
+def _set_thresholds(rules: Rules, thresholds: Floats) -> Rules:
+    return tuple(rule.replace(threshold=threshold) for rule, threshold
+                 in zip(rules, to_rule_thresholds(thresholds), strict=True))
 
 
 def _select_curve_steps(predictions: ExitPredictions, path: Floats,
-                        reached_macs: Floats) -> tuple[tuple[float | None, ...], ...]:
+                        reached_macs: Floats) -> tuple[int, ...]:
     """Select steps of a path that are evenly spread in mean cost."""
     costs = np.array([reached_macs[predictions.left_at(thresholds)].mean() for thresholds in path])
     wanted = np.linspace(costs[0], costs[-1], _STEPS)
     chosen = np.unique(np.abs(costs[:, None] - wanted).argmin(axis=0))
-    return tuple(map(to_rule_thresholds, path[chosen]))
+    return tuple(chosen.tolist())
 
 
-def _calibrate_point(search: _Search, name: str, drop: float,
-                     config: ExitCalibration) -> CalibratedPoint:
+def _describe_point(search: _Search, name: str, drop: float, config: ExitCalibration,
+                    chosen: tuple[Floats, Certificate | None]) -> CalibratedPoint:
     fitted, predictions = search.fitted, search.fitted.predictions
-    thresholds, certificate = _choose_thresholds(search, drop, config)
+    thresholds, certificate = chosen
     left_at = predictions.left_at(thresholds)
     shares = np.bincount(left_at, minlength=len(predictions.quality)) / len(left_at)
     point = OperatingPoint(
         name=name, path=tuple(range(len(predictions.quality))), policy=config.policy,
-        rules=tuple(rule.replace(threshold=threshold) for rule, threshold
-                    in zip(fitted.rules, to_rule_thresholds(thresholds), strict=True)),
+        rules=_set_thresholds(fitted.rules, thresholds),
         calibrated=ExitProfile(split=search.split, samples=len(left_at),
                                shares=tuple(shares.tolist()), deciles=fitted.deciles,
                                errors_before=fitted.errors[0], errors_after=fitted.errors[1]),
@@ -193,20 +245,21 @@ def _calibrate_point(search: _Search, name: str, drop: float,
              f"{format_count(mean_macs)} MACs on average"
              f"{_describe_guarantee(point, certificate)}")
     return CalibratedPoint(point, accuracy, full_accuracy, mean_macs,
-                           certificate.samples_needed if certificate else None, search.steps, words)
+                           certificate.samples_needed if certificate else None,
+                           tuple(map(to_rule_thresholds, search.path[list(search.shown)])), words)
 
 
-def _choose_thresholds(search: _Search, drop: float,
+def _choose_thresholds(search: _Search, path: Floats, drop: float,
                        config: ExitCalibration) -> tuple[Floats, Certificate | None]:
     predictions = search.fitted.predictions
     if config.confidence_level is None:
-        return find_cheapest_within(predictions, search.path, drop), None
+        return find_cheapest_within(predictions, path, drop), None
     tested = predictions.of(search.fitted.rows[1])
-    certificate = certify(tested, search.path, drop, _delta(config), search.seed)
+    certificate = certify(tested, path, drop, _delta(config), search.seed)
     needed = certificate.samples_needed
     if needed is not None:  # for the whole split, a part of which is used for fitting
         certificate = replace(certificate, samples_needed=math.ceil(needed / (1 - FIT_SHARE)))
-    return search.path[certificate.step], certificate
+    return path[certificate.step], certificate
 
 
 def _delta(config: ExitCalibration) -> float:

@@ -94,7 +94,9 @@ class ExitCalibration(Settings):
             guarantee. 0.95 needs a few thousand samples for a drop of 1 %.
         max_drop: Accuracy that the exits may cost on the validation split, as a fraction; with a
             ``confidence_level``, on new data. For goals other than a classification, the mean share
-            of a sample's decisions (pixels, labels), see `edgewright.goals.Goal.exit_quality`.
+            of a sample's decisions (pixels, labels), see `edgewright.goals.Goal.exit_quality`. If
+            the primary metric is another fraction, such as the mean IoU, it may drop by no more
+            than that on the validation split either, without a guarantee.
         points: Additional operating points by name, each with its allowed drop. A guarantee holds
             for each separately.
 

@@ -8,14 +8,13 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgewright.core import Measurement, OperatingPoint, OutputParity, Parity
 from edgewright.errors import ParityError
-from edgewright.exits import find_exits, score_exits
 from edgewright.goals import Agreement, Goal, Prediction, read_metric
 from edgewright.pipeline._file_metric import nest_outputs
+from edgewright.pipeline._metric_with_exits import leave
 from edgewright.program import Program
 from edgewright.runtime import Session
 from edgewright.task import Batch, Split
@@ -140,18 +139,10 @@ class _SimulatedMetrics:
 
     def add(self, outputs: Sequence[Any], batch: Batch) -> None:
         """Add a batch: what every exit returns, and the targets."""
-        taken = self._leave(outputs) if len(outputs) > 1 else outputs[0]
+        taken = (leave(self.goal, outputs, self.point.rules, self.point.policy)
+                 if len(outputs) > 1 else outputs[0])
         for metric in self._metrics:
             update_metric(self.goal, metric, taken, batch.targets)
-
-    def _leave(self, outputs: Sequence[Tensor]) -> Tensor:
-        """The output of each sample at the exit where it leaves."""
-        scores = (
-            score_exits([output.numpy() for output in outputs], self.point.rules,
-                        self.point.policy) if self.goal.scores_on_device else
-            torch.stack([self.goal.exit_confidence(output) for output in outputs[:-1]]).numpy())
-        left_at = torch.from_numpy(find_exits(scores, self.point.thresholds))
-        return torch.stack(list(outputs))[left_at, torch.arange(len(left_at))]
 
     def measurements(self, split: Split) -> tuple[Measurement, ...]:
         """All metrics."""

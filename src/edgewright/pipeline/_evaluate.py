@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from edgewright.core import CurvePoint, ExitProfile, Figures, Measurement, OperatingPoint
 from edgewright.exits import (
+    AcceptRules,
     CalibratedPoint,
     ExitCalibration,
     ExitPredictions,
@@ -23,7 +24,7 @@ from edgewright.goals import Goal
 from edgewright.measure import ENERGY_MODEL, Latency, compare_latency, pin_to_core
 from edgewright.pipeline._file_metric import FileMetric, nest_outputs
 from edgewright.runtime import Session, evaluate
-from edgewright.task import Split
+from edgewright.task import Split, Task
 
 _BATCH: Final = 256
 _ROUNDS: Final = 300
@@ -41,15 +42,17 @@ def numpy_batches(split: Split, batch_size: int = _BATCH) -> Iterator[tuple[Inpu
         yield tuple(leaf.numpy() for leaf in leaves), batch.targets
 
 
-def choose_operating_points(session: Session, split: Split, goal: Goal, config: ExitCalibration,
-                            seed: int) -> tuple[CalibratedPoint, ...]:
-    """Choose a session's operating points from the file's outputs on a split."""
+def choose_operating_points(session: Session, task: Task, config: ExitCalibration, seed: int,
+                            accept: AcceptRules | None = None) -> tuple[CalibratedPoint, ...]:
+    """Choose a session's operating points from the file's outputs on the validation split."""
+    split, goal = task.val, task.goal
     macs = [session.model.segments[number].macs for number in session.points[0].path]
     if goal.scores_on_device:
         logits, targets = run_every_exit(session, split)
-        return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed)
+        return calibrate_exits(logits, targets, macs, config, split=split.name, seed=seed,
+                               accept=accept)
     return calibrate_scores(score_every_exit(session, split, goal), macs, config,
-                            split=split.name, seed=seed)
+                            split=split.name, seed=seed, accept=accept)
 
 
 def run_every_exit(session: Session, split: Split) -> tuple[list[NDArray[Any]], NDArray[Any]]:

@@ -13,6 +13,7 @@ from edgewright.pipeline._evaluate import (
     measure_exit_curve,
     time_sessions,
 )
+from edgewright.pipeline._metric_with_exits import make_acceptance
 from edgewright.pipeline._run_log import RunLog
 from edgewright.runtime import Session
 from edgewright.task import Task
@@ -25,7 +26,8 @@ def add_operating_points(draft: Bundle, task: Task, config: ExitCalibration, see
     The curve through the default point is measured on the test split.
     """
     session = Session(draft)
-    found = choose_operating_points(session, task.val, task.goal, config, seed)
+    accept = make_acceptance(session, task, config.policy)
+    found = choose_operating_points(session, task, config, seed, accept)
     for calibration in found:
         log.note(calibration.words)
     points = tuple(calibration.point.replace(path=draft.manifest.model.default_point.path)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.runtime.conftest import parse, spec
 
 from edgewright.bundle import Bundle
 from edgewright.core import ExitRule, OperatingPoint
 from edgewright.errors import BundleError, DataError
 from edgewright.runtime import Session
 from edgewright.runtime.early_exit import run_single_sample, run_with_exits
-from tests.runtime.conftest import parse, spec
 
 POINT = OperatingPoint(name="p", path=(0, 1, 2),
                        rules=(ExitRule(threshold=0.6), ExitRule(threshold=0.3)))
@@ -96,5 +96,5 @@ def test_a_session_compares_the_score_of_the_file(masking: Bundle) -> None:
 def test_a_manifest_that_scores_twice_is_refused(masking: Bundle) -> None:
     point = masking.manifest.model.points[0].replace(policy="margin")
     wrong = replace(masking, manifest=masking.manifest.with_model(points=(point,)))
-    with pytest.raises(BundleError, match="operating point 'default' .* the exit policy 'margin'"):
+    with pytest.raises(BundleError, match=r"operating point 'default' .* the exit policy 'margin'"):
         Session(wrong)
