@@ -27,7 +27,7 @@ def export(program: Program, target: ExportTarget, path: str | Path, *,
     Floating-point outputs must agree to a relative error of 1e-4 (1e-2 in float16). Quantized
     outputs may differ as much as changing some integers of the program by one step changes them.
 
-    For a program with early exits, the file returns the logits of all exits. If thresholds are
+    For a program with early exits, the file returns the outputs of all exits. If thresholds are
     given, the file takes a single sample and exits early; every branch of it is run and checked.
     Use thresholds if the deployment needs a single ONNX file; with a bundle, the thresholds can be
     changed at run time.
