@@ -288,8 +288,21 @@ def test_outputs_that_cannot_leave_early_raise(forward: Callable[..., Any], shap
     program = Program.capture(Net(forward, a=nn.Linear(4, 3)), torch.zeros(1, 4))
     with pytest.raises(ModelError, match="early exits need one floating-point output with the batch "
                        f"first, the program returns {shapes} for one sample"):
-        add_exits(program, task_for(torch.zeros(6, 4)))
+        plan_exits(program)
     assert count_possible_exits(program) == 0
+
+
+def test_an_output_that_the_goal_does_not_use_is_dropped() -> None:
+    program = Program.capture(Net(lambda m, x: {"class": m.b(m.a(x).relu()), "aux": m.a(x)},
+                                  a=nn.Linear(4, 8), b=nn.Linear(8, 3)), torch.zeros(2, 4))
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    config = EarlyExits(places=1, training=None)
+    with pytest.raises(ModelError, match=r"the model returns 2 outputs .* name it"):
+        add_exits(program, task_for(x), config)
+    task = Task((x, y), test=(x, y), goal=Classification(output="class"))
+    early, full = add_exits(program, task, config).run(x)
+    assert early.shape == (12, 3)
+    torch.testing.assert_close(full, program.run(x)["class"])
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
