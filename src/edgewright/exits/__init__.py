@@ -2,6 +2,7 @@
 
 from edgewright.exits._attach import add_exits
 from edgewright.exits._calibrate import (
+    MIN_CALIBRATION_SAMPLES,
     AcceptRules,
     CalibratedPoint,
     calibrate_exits,
@@ -45,6 +46,7 @@ from edgewright.exits._resolution import AtResolution
 __all__ = [
     "DEFAULT_POINT",
     "HEADS",
+    "MIN_CALIBRATION_SAMPLES",
     "AcceptRules",
     "AtResolution",
     "AutoHead",

@@ -35,7 +35,7 @@ from edgewright.exits._thresholds import (
     to_rule_thresholds,
 )
 
-_MIN_SAMPLES: Final = 50
+MIN_CALIBRATION_SAMPLES: Final = 50
 _ROUNDING: Final = 1e-5  # of a mean in float32
 _STEPS: Final = 24
 _LOSSES_TOO_LARGE: Final = "even the most confident samples lose too much accuracy"
@@ -292,9 +292,9 @@ def _check_counts(exits: int, samples: int, segment_macs: Sequence[int], split: 
     if exits != len(segment_macs):
         raise UsageError(f"{exits} exits and {len(segment_macs)} segments do not match; "
                          "pass the outputs of every segment of the file, including the last")
-    if samples < _MIN_SAMPLES:
+    if samples < MIN_CALIBRATION_SAMPLES:
         raise DataError(f"the {split} split has {samples} samples, early exits need "
-                        f"{_MIN_SAMPLES} or more to be calibrated on; make it larger")
+                        f"{MIN_CALIBRATION_SAMPLES} or more to be calibrated on; make it larger")
 
 
 def _check_shares(name: str, values: Floats) -> None:

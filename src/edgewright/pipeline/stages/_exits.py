@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, final
 
 from edgewright.core import Budget
-from edgewright.exits import EarlyExits, add_exits, check_goal, limit_exits
+from edgewright.exits import (
+    MIN_CALIBRATION_SAMPLES,
+    EarlyExits,
+    add_exits,
+    check_goal,
+    limit_exits,
+)
 from edgewright.goals import Goal
 from edgewright.pipeline._recipe import Recipe
 from edgewright.pipeline.stages._context import StageContext
@@ -49,8 +55,14 @@ class Exits(Stage[EarlyExits]):
         return AdjustedRecipe(recipe.replace(exits=exits), note)
 
     def run(self, program: Program, config: EarlyExits, context: StageContext) -> Program:
-        """Add the exits that are still worthwhile for the current program; possibly none."""
-        exits, note = limit_exits(program, config)
+        """Add the exits that are still worthwhile for the current program; possibly none.
+
+        There are none either if the validation split is too small to choose thresholds on.
+        """
+        samples = len(context.task.val)
+        exits, note = limit_exits(program, config) if samples >= MIN_CALIBRATION_SAMPLES else (
+            None, f"early exits left out: the val split has {samples} samples, they need "
+                  f"{MIN_CALIBRATION_SAMPLES} or more to be calibrated on")
         if note:
             context.record_decision(note)
         if exits is None:
